@@ -1,0 +1,46 @@
+# Everything a person needs: `make demo` shows Whimbrel at work, `make test` proves it.
+PYTHON ?= python3
+DOCUMENTS ?= 50000
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: demo test check format lock chaos bench clean
+
+demo: $(READY)  ## set up, seed DOCUMENTS sample documents, migrate them, verify, clean up
+	$(BIN)/whimbrel demo --documents $(DOCUMENTS)
+
+test: $(READY)  ## set up and pass all tests
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## lint, format, types, direction of imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+chaos: $(READY)  ## the fault tests at full size: 200 random seeds
+	CHAOS_SEEDS=200 $(BIN)/python -m pytest tests/faults --timeout=3600
+
+bench: $(READY)  ## the benchmarks at full size, with ratios
+	$(BIN)/python -m bench
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock:  ## needs uv on the path
+	uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 \
+	  --extra embedded --group dev pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv .whimbrel .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+# The virtual environment, from hash-locked requirements. Offline once it is there.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Whimbrel needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Run: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+	  { rm -rf .venv; echo "No virtual environment could be made. On Debian or Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)

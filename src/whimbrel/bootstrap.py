@@ -1,0 +1,72 @@
+"""The composition root: every front door builds the system here, from settings."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from whimbrel.brokers.ledger import LedgerBroker
+from whimbrel.engine.work import Step
+from whimbrel.mongo.embedded import embedded, ensure_running
+from whimbrel.mongo.store import MongoStore, connected
+from whimbrel.ports import Broker
+from whimbrel.settings import Settings
+
+
+@contextlib.contextmanager
+def database(settings: Settings) -> Iterator[str]:
+    """The address of MongoDB: the configured one, or an embedded one that runs while this is entered."""
+    if settings.mongodb_uri:
+        yield settings.mongodb_uri
+        return
+    with embedded(settings.whimbrel_home) as uri:
+        yield uri
+
+
+def revive(settings: Settings) -> None:
+    """Start the embedded MongoDB again, should it have died. Nothing happens with a configured one."""
+    if not settings.mongodb_uri:
+        ensure_running(settings.whimbrel_home)
+
+
+@contextlib.contextmanager
+def store_at(uri: str, settings: Settings) -> Iterator[MongoStore]:
+    """The ledger and the collections of one deployment. Raises DatabaseUnreachable, DatabaseRefused."""
+    with connected(
+        uri, settings.mongodb_db_name, settings.times, seconds=settings.whimbrel_connect_seconds
+    ) as store:
+        yield store
+
+
+def broker() -> Broker:
+    return LedgerBroker()
+
+
+def step_hook() -> Step:
+    """What is called at each step of the protocol: nothing, or in fault tests what kills this process there.
+
+    `WHIMBREL_DIE_AT="S6:3:/folder"` dies at the third S6 that this process reaches, as often as there are
+    files in the folder: each death uses one up.
+    """
+    plan = os.environ.get("WHIMBREL_DIE_AT")
+    if not plan:
+        return lambda _step: None
+    wanted, count, folder = plan.split(":", 2)
+    reached = 0
+
+    def step(name: str) -> None:
+        nonlocal reached
+        reached += name == wanted
+        if name == wanted and reached == int(count) and _use_up(Path(folder)):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return step
+
+
+def _use_up(folder: Path) -> bool:
+    for each in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            each.unlink()
+            return True
+    return False

@@ -1,0 +1,76 @@
+"""A batch: a slice of a phase, the unit of claim, retry and accounting."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from whimbrel.domain.raw import Key
+from whimbrel.domain.runs import Counts, Phase
+from whimbrel.domain.states import BatchStatus
+
+SOLO_AFTER = 2  # lost leases after which a batch runs alone in its process (hole H10)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """`(lo, hi]` on `_id`. `lo` None is open to below: MinKey included. `hi` None holds nothing at all."""
+
+    lo: Key | None
+    hi: Key | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """A row of the ledger.
+
+    Either a range, with `cuts` that part it into chunks of at most 1,000 documents as planned (the last
+    cut is the end of the range), or `ids`, the documents of a retry.
+    """
+
+    run: str
+    seq: int
+    leg: int
+    phase: Phase
+    lo: Key | None = None
+    cuts: tuple[Key, ...] = ()
+    ids: tuple[Key, ...] | None = None
+    last: bool = False  # planning of the leg's ranges ended with this one
+    estimated: int = 0
+    status: BatchStatus = BatchStatus.QUEUED
+    owner: str | None = None
+    lease_until: datetime | None = None
+    claimed_at: datetime | None = None
+    claims: int = 0
+    takeovers: int = 0
+    solo: bool = False
+    at: Key | None = None  # in a solo batch: done through this key
+    suspect: Key | None = None  # in a solo batch: the document in hand
+    before: int | None = None  # mark "filter": eligible documents before the first write
+    counts: Counts = field(default_factory=Counts)
+    inferred: bool = False
+    worker: str | None = None
+    settled_at: datetime | None = None
+
+    @property
+    def token(self) -> str:
+        return f"{self.run}.{self.seq}"
+
+    @property
+    def hi(self) -> Key | None:
+        return self.cuts[-1] if self.cuts else None
+
+    @property
+    def range(self) -> Range:
+        return Range(self.lo, self.hi)
+
+    @property
+    def empty(self) -> bool:
+        return self.ids is None and not self.cuts
+
+
+def gap_in(batches: "list[Batch]", after: Key | None) -> int | None:
+    """The `seq` of the first of these consecutive ranges that does not begin where the one before ended."""
+    for each in batches:
+        if each.lo != after:
+            return each.seq
+        after = each.hi if not each.empty else after
+    return None

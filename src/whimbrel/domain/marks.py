@@ -1,0 +1,149 @@
+"""How a document shows that it is done: three strategies, one small class each.
+
+A mark is written in the same statement as the change, and the statement selects only documents
+without it; that is what makes the effect happen once. The mark's value is the batch's token,
+`<run>.<seq>`, with `/u` for a document found unchanged, `/s` for one skipped and `/f` for one failed (hole H5).
+"""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+MARK_ROOT = "_whimbrel"
+
+CHANGED, UNCHANGED, SKIPPED, FAILED = "changed", "unchanged", "skipped", "failed"
+SUFFIX = {CHANGED: "", UNCHANGED: "/u", SKIPPED: "/s", FAILED: "/f"}
+
+# The status a document has when a phase starts on it. The sweep looks for what is still pending.
+FROM_STATUS = {
+    "pending": ["pending"],
+    "processing": ["processing"],
+    "failed": ["failed"],
+    "sweep": ["pending"],
+}
+
+
+def stamp(token: str, outcome: str) -> str:
+    """The value of the mark for one outcome of the batch with this token."""
+    return token + SUFFIX[outcome]
+
+
+class Mark(Protocol):
+    """One strategy."""
+
+    @property
+    def path(self) -> str | None:
+        """Where the token stands; None where documents carry no token."""
+        ...
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        """The paths that only Whimbrel writes."""
+        ...
+
+    def unmarked(self, phase: str, *, retry: bool = False) -> dict[str, Any]:
+        """The query that a document of this phase satisfies while it is not done.
+
+        `retry`: for documents that have a failure row, whatever the failure could write on them.
+        """
+        ...
+
+    def fields(self, value: str) -> dict[str, Any]:
+        """What an update document adds to its `$set`, by dotted path."""
+        ...
+
+    def expression(self, value: str) -> dict[str, Any]:
+        """What an update pipeline sets at its end. It raises on documents that could not take the mark."""
+        ...
+
+    def failed(self, value: str) -> dict[str, Any]:
+        """What is set on a document that failed; empty where a failure leaves no trace."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A field of Whimbrel's own: `_whimbrel.<name>_v<version>`."""
+
+    field: str
+
+    @property
+    def path(self) -> str | None:
+        return f"{MARK_ROOT}.{self.field}"
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        return frozenset({MARK_ROOT})
+
+    def unmarked(self, phase: str, *, retry: bool = False) -> dict[str, Any]:  # noqa: ARG002  the same in every phase
+        return {f"{MARK_ROOT}.{self.field}": {"$exists": False}}
+
+    def fields(self, value: str) -> dict[str, Any]:
+        return {f"{MARK_ROOT}.{self.field}": value}
+
+    def expression(self, value: str) -> dict[str, Any]:
+        # $mergeObjects refuses an application's own `_whimbrel: "text"`, which a plain $set of the
+        # dotted path would silently destroy (hole H20).
+        return {MARK_ROOT: {"$mergeObjects": [f"${MARK_ROOT}", {self.field: {"$literal": value}}]}}
+
+    def failed(self, value: str) -> dict[str, Any]:  # noqa: ARG002  the ledger alone knows
+        return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The collection's own status field: pending, processing, then success or failed."""
+
+    field: str
+
+    @property
+    def path(self) -> str | None:
+        return "processedBy"
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        return frozenset({self.field, "processedBy"})
+
+    def unmarked(self, phase: str, *, retry: bool = False) -> dict[str, Any]:
+        # A validator may have refused to write `failed` on the document (hole H21).
+        wanted = ["failed", "pending", "processing"] if retry else FROM_STATUS[phase]
+        return {self.field: wanted[0] if len(wanted) == 1 else {"$in": wanted}}
+
+    def fields(self, value: str) -> dict[str, Any]:
+        return {self.field: "success", "processedBy": value}
+
+    def expression(self, value: str) -> dict[str, Any]:
+        return {name: {"$literal": each} for name, each in self.fields(value).items()}
+
+    def failed(self, value: str) -> dict[str, Any]:
+        return {self.field: "failed", "processedBy": value}
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """No field at all: the change itself makes the filter false. Counts after a crash are inferred (hole H4)."""
+
+    @property
+    def path(self) -> str | None:
+        return None
+
+    @property
+    def reserved(self) -> frozenset[str]:
+        return frozenset()
+
+    def unmarked(self, phase: str, *, retry: bool = False) -> dict[str, Any]:  # noqa: ARG002
+        return {}
+
+    def fields(self, value: str) -> dict[str, Any]:  # noqa: ARG002
+        return {}
+
+    def expression(self, value: str) -> dict[str, Any]:  # noqa: ARG002
+        return {}
+
+    def failed(self, value: str) -> dict[str, Any]:  # noqa: ARG002
+        return {}
+
+
+def mark_of(strategy: str, field: str, status_field: str) -> Mark:
+    if strategy == "marker":
+        return Marker(field)
+    return Status(status_field) if strategy == "status" else Filter()

@@ -1,0 +1,161 @@
+"""Raw BSON: keys and documents kept as the bytes that MongoDB sent, so that nothing changes on the way.
+
+A document that went through Python types and back is not always the same document (duplicate field
+names, regex flags out of order, a DBRef with its fields swapped, text that is not UTF-8). Boundaries of
+ranges and the guard of a write therefore carry the bytes themselves (hole H29).
+The layout of each type is that of https://bsonspec.org/spec.html.
+"""
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import bson
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.raw_bson import RawBSONDocument
+
+_INT32 = struct.Struct("<i")
+DOCUMENT, ARRAY, BINARY, REGEX, DBPOINTER = 0x03, 0x04, 0x05, 0x0B, 0x0C
+
+# Bytes that a value of a fixed-length type takes.
+_FIXED = {
+    0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0,
+    0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16, 0x7F: 0, 0xFF: 0,
+}  # fmt: skip
+
+# Decodes what users' functions see. A date outside Python's years becomes a DatetimeMS instead of an
+# error that would end the whole read.
+DOCUMENT_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
+    document_class=dict, datetime_conversion=DatetimeConversion.DATETIME_AUTO, tz_aware=True
+)
+
+
+def value_end(data: bytes, kind: int, at: int) -> int:
+    """Where the value of type `kind` that starts at `at` ends.
+
+    Raises ValueError for a type byte that BSON does not have.
+    """
+    if kind in _FIXED:
+        return at + _FIXED[kind]
+    if kind in (0x02, 0x0D, 0x0E):  # string, code, symbol
+        return at + 4 + int(_INT32.unpack_from(data, at)[0])
+    if kind in (DOCUMENT, ARRAY, 0x0F):  # document, array, code with scope
+        return at + int(_INT32.unpack_from(data, at)[0])
+    if kind == BINARY:  # binary: length, subtype, bytes
+        return at + 5 + int(_INT32.unpack_from(data, at)[0])
+    if kind == REGEX:  # regular expression: two C strings
+        return data.index(b"\0", data.index(b"\0", at) + 1) + 1
+    if kind == DBPOINTER:  # DBPointer: string, 12 bytes
+        return at + 16 + int(_INT32.unpack_from(data, at)[0])
+    raise ValueError(f"BSON has no type 0x{kind:02x}")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One `_id`, as the bytes of the document `{"_id": value}`. Equal only when byte-equal."""
+
+    raw: bytes
+
+    @classmethod
+    def of(cls, value: Any) -> "Key":
+        return cls(bson.encode({"_id": value}))
+
+    @classmethod
+    def of_document(cls, document: bytes) -> "Key":
+        """The key of a stored document: MongoDB keeps `_id` as its first field."""
+        end = value_end(document, document[4], 9)
+        if document[5:9] != b"_id\0":
+            raise ValueError("the document does not start with _id")
+        return cls(_INT32.pack(end + 1) + document[4:end] + b"\0")
+
+    @property
+    def kind(self) -> int:
+        return self.raw[4]
+
+    @property
+    def payload(self) -> bytes:
+        return self.raw[9:-1]
+
+    @property
+    def value(self) -> Any:
+        """The `_id` as a Python value, for people's eyes; the bytes as text where it cannot be decoded."""
+        try:
+            return bson.decode(self.raw, DOCUMENT_OPTIONS)["_id"]
+        except (bson.errors.InvalidBSON, UnicodeDecodeError):
+            return self.payload.decode("utf-8", "backslashreplace")
+
+    @property
+    def document(self) -> RawBSONDocument:
+        """`{"_id": value}`, to be stored in the ledger."""
+        return RawBSONDocument(self.raw)
+
+    def literal(self) -> RawBSONDocument:
+        """`{"$literal": value}`, for an aggregation expression."""
+        return document([element(self.kind, b"$literal", self.payload)])
+
+
+def element(kind: int, name: bytes, payload: bytes) -> bytes:
+    return bytes((kind,)) + name + b"\0" + payload
+
+
+def document(elements: Iterable[bytes]) -> RawBSONDocument:
+    """A document of raw elements."""
+    body = b"".join(elements)
+    return RawBSONDocument(_INT32.pack(len(body) + 5) + body + b"\0")
+
+
+def _array(items: Iterable[tuple[int, bytes]]) -> bytes:
+    body = b"".join([bytes((kind,)) + b"%d\0" % i + payload for i, (kind, payload) in enumerate(items)])
+    return _INT32.pack(len(body) + 5) + body + b"\0"
+
+
+def literal_documents(documents: Iterable[bytes]) -> RawBSONDocument:
+    """`{"$literal": [document, ...]}`."""
+    return document([element(ARRAY, b"$literal", _array((DOCUMENT, each) for each in documents))])
+
+
+def literal_keys(keys: Iterable[Key]) -> RawBSONDocument:
+    """`{"$literal": [_id, ...]}`."""
+    return document([element(ARRAY, b"$literal", _array((k.kind, k.payload) for k in keys))])
+
+
+def keys_under(operator: str, keys: Iterable[Key]) -> RawBSONDocument:
+    """`{operator: [_id, ...]}`, such as `{"$in": [...]}` in a query."""
+    return document([element(ARRAY, operator.encode(), _array((k.kind, k.payload) for k in keys))])
+
+
+def elements(raw: bytes) -> dict[bytes, tuple[int, bytes]]:
+    """The top-level fields of a raw document: name to type and value. Of a name that is there twice, the first."""
+    found: dict[bytes, tuple[int, bytes]] = {}
+    at = 4
+    while raw[at]:
+        kind, name_end = raw[at], raw.index(b"\0", at + 1)
+        end = value_end(raw, kind, name_end + 1)
+        found.setdefault(raw[at + 1 : name_end], (kind, raw[name_end + 1 : end]))
+        at = end
+    return found
+
+
+def split(batch: bytes) -> list[bytes]:
+    """The documents of a raw reply, one after the other."""
+    found, at = [], 0
+    while at < len(batch):
+        end = at + int(_INT32.unpack_from(batch, at)[0])
+        found.append(batch[at:end])
+        at = end
+    return found
+
+
+def depth(value: Any) -> int:
+    """How many levels of documents and arrays lie under a decoded value."""
+    deepest, level = 0, [value]
+    while level := [inner for each in level for inner in _inside(each)]:
+        deepest += 1
+    return deepest
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()

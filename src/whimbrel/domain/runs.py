@@ -1,0 +1,134 @@
+"""A run: one execution of a migration, its scope, its legs, and what has come of it."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Literal
+
+from bson import json_util
+
+from whimbrel.domain.marks import Mark, mark_of
+from whimbrel.domain.states import RunStatus
+
+Phase = Literal["pending", "processing", "failed", "sweep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Documents by outcome. Failures and conflicts are not in here: they are rows of their own."""
+
+    changed: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.changed + other.changed, self.unchanged + other.unchanged, self.skipped + other.skipped
+        )
+
+    @property
+    def total(self) -> int:
+        return self.changed + self.unchanged + self.skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which documents a run is about: all, the first N in `_id` order, or exactly some ids."""
+
+    kind: Literal["all", "first", "ids"] = "all"
+    limit: int | None = None
+
+    @property
+    def swept(self) -> bool:
+        """Whether the run ends with a sweep, and may say that nothing is left."""
+        return self.kind == "all"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A row of the ledger. Times are the server's."""
+
+    id: str
+    migration: str
+    version: int
+    database: str
+    collection: str
+    filter: str  # canonical Extended JSON, without a clause on the status field
+    mark: Literal["marker", "status", "filter"]
+    status_field: str
+    declarative: bool
+    claim: bool
+    adopt: Literal["ours", "all"]
+    scope: Scope
+    asked: Phase | None = None  # the phase that a filter on the status field asked for
+    legs: tuple[Phase, ...]
+    leg: int = 0
+    status: RunStatus = RunStatus.QUEUED
+    batch_size: int
+    max_attempts: int
+    retry_delay: float
+    timeout: float
+    code_hash: str
+    counts: Counts = field(default_factory=Counts)
+    folded_through: int = 0
+    inferred: bool = False
+    estimated: int = 0
+    retried: int = 0  # how often a person reopened its dead failures
+    message: str = ""
+    error: str | None = None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+
+    @property
+    def phase(self) -> Phase:
+        return self.legs[min(self.leg, len(self.legs) - 1)]
+
+    @property
+    def ns(self) -> str:
+        return f"{self.database}.{self.collection}"
+
+    @property
+    def takes_failed(self) -> bool:
+        """Whether this leg works on documents that somebody else left as failed, before its own failures."""
+        wanted = self.asked == "failed" or (self.asked is None and self.scope.swept)
+        return self.mark == "status" and wanted and self.leg == self.legs.index("failed")
+
+    @property
+    def marking(self) -> Mark:
+        return mark_of(self.mark, f"{self.migration}_v{self.version}", self.status_field)
+
+
+def eligible(run: Run, phase: Phase, *, retry: bool = False) -> dict[str, Any]:
+    """`E`: the run's filter AND not yet marked. Evaluated when a document is reached, never at planning.
+
+    `retry`: for documents that have a failure row of the run.
+    """
+    parts = [_parsed(run.filter), run.marking.unmarked(phase, retry=retry)]
+    wanted = [part for part in parts if part]
+    return {"$and": wanted} if wanted else {}
+
+
+@lru_cache(maxsize=64)
+def _parsed(filter_: str) -> dict[str, Any]:
+    parsed: dict[str, Any] = json_util.loads(filter_, json_options=json_util.CANONICAL_JSON_OPTIONS)
+    return parsed
+
+
+def legs_of(*, mark: str, scope: Scope, first: Phase | None) -> tuple[Phase, ...]:
+    """The phases of a run in their order.
+
+    `first` is the phase that a filter on the status field asked for; that phase alone is then worked,
+    followed by the retries of its own failures.
+    """
+    legs: list[Phase] = ["pending"]
+    if mark == "status" and scope.kind == "all" and first is None:
+        legs.append("processing")
+    if first in ("processing", "failed"):
+        legs = [first]
+    if "failed" not in legs:
+        legs.append("failed")
+    if scope.swept and "pending" in legs:
+        legs += ["sweep", "failed"]
+    return tuple(legs)

@@ -1,0 +1,77 @@
+"""The state machines of runs and batches: each one table, with the reason beside every odd edge."""
+
+from enum import StrEnum
+
+from whimbrel.errors import StateForbids
+
+
+class RunStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    CANCELLED = "cancelled"
+    COMPLETED = "completed"
+    COMPLETED_WITH_FAILURES = "completed_with_failures"
+    FAILED = "failed"
+
+
+class BatchStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+_R = RunStatus
+RUN_EDGES: dict[RunStatus, frozenset[RunStatus]] = {
+    # A run that has not begun has touched nothing and stops at once; one that was resumed drains.
+    _R.QUEUED: frozenset({_R.RUNNING, _R.PAUSED, _R.CANCELLED, _R.CANCELLING, _R.FAILED}),
+    _R.RUNNING: frozenset({_R.PAUSING, _R.CANCELLING, _R.COMPLETED, _R.COMPLETED_WITH_FAILURES, _R.FAILED}),
+    # Resumed before it has drained: the batches that were released are simply claimed again.
+    _R.PAUSING: frozenset({_R.PAUSED, _R.RUNNING, _R.CANCELLING}),
+    # Resumed runs queue: one that was paused before it began may have to wait for its collection still.
+    _R.PAUSED: frozenset({_R.QUEUED, _R.CANCELLING}),
+    _R.CANCELLING: frozenset({_R.CANCELLED}),
+    # Retry reopens the dead failures of a run that ended.
+    _R.COMPLETED_WITH_FAILURES: frozenset({_R.QUEUED}),
+    _R.CANCELLED: frozenset(),
+    _R.COMPLETED: frozenset(),
+    # The definition or the preflight broke after the start; once that is mended, resume goes on.
+    _R.FAILED: frozenset({_R.QUEUED}),
+}
+
+_B = BatchStatus
+BATCH_EDGES: dict[BatchStatus, frozenset[BatchStatus]] = {
+    _B.QUEUED: frozenset({_B.RUNNING, _B.CANCELLED}),
+    # Back to queued when it is released by a pause or when its lease is lost.
+    _B.RUNNING: frozenset({_B.DONE, _B.QUEUED, _B.CANCELLED}),
+    _B.DONE: frozenset(),
+    _B.CANCELLED: frozenset(),
+}
+
+ENDED = frozenset({_R.COMPLETED, _R.COMPLETED_WITH_FAILURES, _R.CANCELLED, _R.FAILED})
+
+
+def sources(target: RunStatus) -> list[RunStatus]:
+    """The statuses from which a run may become `target`."""
+    return [status for status, targets in RUN_EDGES.items() if target in targets]
+
+
+def check_run_edge(run_id: str, status: RunStatus, target: RunStatus, verb: str) -> None:
+    """Raise StateForbids where a run that is `status` cannot become `target`."""
+    if target not in RUN_EDGES[status]:
+        raise StateForbids(f"Run {run_id} is {status} and cannot {verb}. {_advice(status)}")
+
+
+def _advice(status: RunStatus) -> str:
+    return {
+        _R.RUNNING: "It is at work already.",
+        _R.PAUSED: "Continue it with: whimbrel resume.",
+        _R.PAUSING: "It drains; wait a moment.",
+        _R.CANCELLING: "It drains; wait a moment.",
+        _R.COMPLETED_WITH_FAILURES: "Open its dead failures again with: whimbrel retry.",
+        _R.QUEUED: "It waits for its collection.",
+        _R.FAILED: "Mend what its error says, then: whimbrel resume.",
+    }.get(status, "It has ended; start a new run.")

@@ -1,0 +1,128 @@
+"""Calling the user's function, for one document or many at a time; whatever it does, one outcome each."""
+
+import asyncio
+import random
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bson
+from bson.errors import BSONError
+
+from whimbrel.domain.changes import Rubbish, reduce
+from whimbrel.domain.context import Context
+from whimbrel.domain.failures import Kind, Trouble
+from whimbrel.domain.marks import MARK_ROOT
+from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key
+from whimbrel.engine.work import Work
+from whimbrel.ports import Guarded
+
+TAIL = 6  # frames of a traceback that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What came of calls: `done` documents of those given were reached before the chunk's time was over."""
+
+    guarded: list[Guarded]
+    troubles: list[Trouble]
+    done: int
+
+
+def call(work: Work, documents: Sequence[bytes], attempts: Mapping[Key, int], *, until: float) -> Called:
+    """Call the function for documents in their order, until the monotonic clock passes `until`.
+
+    At least one document is called for.
+    """
+    slice_ = work.migration.definition.concurrency if work.migration.is_async else 1
+    guarded: list[Guarded] = []
+    troubles: list[Trouble] = []
+    done = 0
+    while done < len(documents) and (done == 0 or time.monotonic() < until):
+        part = documents[done : done + slice_]
+        for outcome in _outcomes(work, part, attempts):
+            (guarded if isinstance(outcome, Guarded) else troubles).append(outcome)  # type: ignore[arg-type]
+        done += len(part)
+    work.hold.calling = None
+    return Called(guarded, troubles, done)
+
+
+def _outcomes(work: Work, part: Sequence[bytes], attempts: Mapping[Key, int]) -> list[Guarded | Trouble]:
+    if work.migration.is_async:
+        return work.runner.run(_together(work, part, attempts))
+    return [_one(work, document, attempts) for document in part]
+
+
+async def _together(
+    work: Work, part: Sequence[bytes], attempts: Mapping[Key, int]
+) -> list[Guarded | Trouble]:
+    return list(await asyncio.gather(*(_awaited(work, document, attempts) for document in part)))
+
+
+def _one(work: Work, document: bytes, attempts: Mapping[Key, int]) -> Guarded | Trouble:
+    key = Key.of_document(document)
+    arguments = _arguments(work, key, document, attempts)
+    if isinstance(arguments, Trouble):
+        return arguments
+    work.hold.calling = (key, time.monotonic())
+    try:
+        return Guarded(key, document, reduce(work.migration.definition, document, work.migration(*arguments)))
+    except Rubbish as error:
+        return Trouble(key=key, kind=Kind.CODE, type="Rubbish", message=str(error))
+    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
+        return raised(key, error)
+
+
+async def _awaited(work: Work, document: bytes, attempts: Mapping[Key, int]) -> Guarded | Trouble:
+    key = Key.of_document(document)
+    arguments = _arguments(work, key, document, attempts)
+    if isinstance(arguments, Trouble):
+        return arguments
+    try:
+        async with asyncio.timeout(work.migration.definition.timeout):
+            returned = await work.migration(*arguments)
+        return Guarded(key, document, reduce(work.migration.definition, document, returned))
+    except Rubbish as error:
+        return Trouble(key=key, kind=Kind.CODE, type="Rubbish", message=str(error))
+    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
+        return raised(key, error)
+
+
+def _arguments(
+    work: Work, key: Key, document: bytes, attempts: Mapping[Key, int]
+) -> Trouble | tuple[Any, ...]:
+    try:
+        decoded: dict[str, Any] = bson.decode(document, DOCUMENT_OPTIONS)
+    except (BSONError, ValueError, RecursionError) as error:
+        return Trouble(
+            key=key, kind=Kind.DATA, type="Undecodable", message=f"The document cannot be decoded: {error}"
+        )
+    decoded.pop(MARK_ROOT, None)
+    if not work.migration.wants_context:
+        return (decoded,)
+    return decoded, Context(work.run.id, work.batch.token, attempts.get(key, 1))
+
+
+def raised(key: Key, error: BaseException) -> Trouble:
+    """The failure that an exception of the user's function is, with the function's own part of the traceback."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [
+        frame
+        for frame in frames
+        if "whimbrel/engine" not in frame.filename and "whimbrel/domain" not in frame.filename
+    ]
+    text = "".join(traceback.format_list(own[-TAIL:]))
+    return Trouble(
+        key=key,
+        kind=Kind.CODE,
+        type=type(error).__name__,
+        message=str(error)[:2000] or type(error).__name__,
+        traceback=text[-4000:],
+    )
+
+
+def jitter(attempt: int) -> float:
+    """Seconds to wait before a document that the application keeps changing is read again."""
+    return float(0.01 * 2**attempt * (0.5 + random.random()))  # noqa: S311  spreads retries, protects nothing

@@ -1,0 +1,98 @@
+"""Pause, resume, cancel, retry: what a person does to a run."""
+
+from collections.abc import Mapping
+
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import RunStatus, check_run_edge
+from whimbrel.errors import RunUnknown, StateForbids
+from whimbrel.ports import Ledger
+
+
+def find_run(ledger: Ledger, run_id: str) -> Run:
+    """The run of this id. Raises RunUnknown."""
+    run = ledger.runs.get(run_id)
+    if run is None:
+        close = [each.id for each in ledger.runs.list(limit=5)]
+        hint = f"The newest are {', '.join(close)}." if close else "There are no runs yet."
+        raise RunUnknown(f"There is no run {run_id!r}. {hint}")
+    return run
+
+
+def pause(ledger: Ledger, run_id: str, *, who: str, why: str = "") -> Run:
+    """Stop within a chunk; a run that has not begun stops at once. Raises RunUnknown, StateForbids."""
+    run = find_run(ledger, run_id)
+    target = RunStatus.PAUSED if run.status is RunStatus.QUEUED else RunStatus.PAUSING
+    return _move(ledger, run, target, "be paused", who=who, why=why, fields={"error": why or run.error})
+
+
+def cancel(ledger: Ledger, run_id: str, *, who: str) -> Run:
+    """Stop for good, within a chunk. Raises RunUnknown, StateForbids."""
+    run = find_run(ledger, run_id)
+    untouched = run.status is RunStatus.QUEUED and run.started_at is None
+    target = RunStatus.CANCELLED if untouched else RunStatus.CANCELLING
+    return _move(ledger, run, target, "be cancelled", who=who)
+
+
+def resume(ledger: Ledger, run_id: str, *, who: str, code_hash: str | None = None) -> Run:
+    """Go on where it stopped, by the code that is loaded now. Raises RunUnknown, StateForbids."""
+    run = find_run(ledger, run_id)
+    if run.status is RunStatus.COMPLETED_WITH_FAILURES:
+        raise StateForbids(
+            f"Run {run.id} has ended. Open its dead failures again with: whimbrel retry {run.id}"
+        )
+    return _go_on(ledger, run, "be resumed", who=who, code_hash=code_hash)
+
+
+def retry(
+    ledger: Ledger, run_id: str, *, who: str, signature: str | None = None, code_hash: str | None = None
+) -> tuple[Run, int]:
+    """Open dead failures again, all or those of one signature, and go on: the run, and how many.
+
+    Raises RunUnknown; StateForbids where the run cannot go on, or has no dead failures.
+    """
+    run = find_run(ledger, run_id)
+    check_run_edge(run.id, run.status, RunStatus.QUEUED, "be retried")
+    opened = ledger.failures.reopen(run.id, signature=signature)
+    if not opened:
+        raise StateForbids(
+            f"Run {run.id} has no dead failures{' of that group' if signature else ''} to try again."
+        )
+    ledger.leases.audit(f"{opened} dead failures opened", run=run.id, who=who, why=signature or "")
+    return _go_on(
+        ledger,
+        run,
+        "be retried",
+        who=who,
+        code_hash=code_hash,
+        leg=len(run.legs) - 1,
+        retried=run.retried + 1,
+    ), opened
+
+
+def _go_on(ledger: Ledger, run: Run, verb: str, *, who: str, code_hash: str | None, **fields: object) -> Run:
+    if code_hash is not None and code_hash != run.code_hash:
+        fields["codeHash"] = code_hash
+        ledger.leases.audit(f"code {run.code_hash} replaced by {code_hash}", run=run.id, who=who)
+    fields["error"] = None
+    target = RunStatus.RUNNING if run.status is RunStatus.PAUSING else RunStatus.QUEUED
+    return _move(ledger, run, target, verb, who=who, fields=fields)
+
+
+def _move(
+    ledger: Ledger,
+    run: Run,
+    target: RunStatus,
+    verb: str,
+    *,
+    who: str,
+    why: str = "",
+    fields: Mapping[str, object] | None = None,
+) -> Run:
+    check_run_edge(run.id, run.status, target, verb)
+    if not ledger.runs.move(run.id, target, who=who, why=why, fields=fields):
+        now = find_run(ledger, run.id)
+        check_run_edge(run.id, now.status, target, verb)
+        raise StateForbids(
+            f"Run {run.id} could not {verb}: it changed at the same moment. It is {now.status} now; try again."
+        )
+    return find_run(ledger, run.id)

@@ -1,0 +1,155 @@
+"""The coordinator: plans ahead, folds what is settled, opens the next phase, finishes, pauses, cancels.
+
+It keeps nothing in memory and decides from the ledger alone, by conditional updates: it may die at any
+point, or be there twice, without harm.
+"""
+
+from collections.abc import Callable
+
+from whimbrel.domain.batches import Range, gap_in
+from whimbrel.domain.raw import Key
+from whimbrel.domain.runs import Counts, Run, eligible
+from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.engine.execute import evidence
+from whimbrel.engine.plan import plan
+from whimbrel.engine.start import estimate
+from whimbrel.engine.work import Step
+from whimbrel.ports import Broker, Session, Store
+
+ATTENDED = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING)
+ROLE_SECONDS = 10.0
+WORKERS_SEEN = 10.0  # seconds within which a worker must have said that it is alive
+LOOKING = 5.0  # seconds that the last look for what is left may take
+SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
+
+
+class Coordinator:
+    """One process's candidate for the coordinator of every run."""
+
+    def __init__(self, store: Store, broker: Broker, *, name: str, step: Step) -> None:
+        self._store, self._broker, self._name, self._step = store, broker, name, step
+        self._ledger = store.ledger
+        self._session: Session = store.session()
+        self._handlers: dict[RunStatus, Callable[[Run], None]] = {
+            RunStatus.QUEUED: self._begin,
+            RunStatus.RUNNING: self._advance,
+            RunStatus.PAUSING: self._pause,
+            RunStatus.CANCELLING: self._cancel,
+        }
+
+    def tick(self) -> None:
+        """Attend to every run that nobody else attends to, oldest first."""
+        for run in reversed(self._ledger.runs.list(statuses=ATTENDED)):
+            if self._ledger.leases.lead(f"coordinator:{run.id}", self._name, ROLE_SECONDS):
+                fresh = self._ledger.runs.get(run.id)
+                if fresh is not None and fresh.status in self._handlers:
+                    self._handlers[fresh.status](fresh)
+
+    def _begin(self, run: Run) -> None:
+        fields = {"estimated": run.estimated or estimate(self._store, run), "message": "", "error": None}
+        if not self._ledger.runs.move(run.id, RunStatus.RUNNING, who=self._name, fields=fields):
+            holder = self._ledger.runs.holder(run.ns)
+            self._ledger.runs.describe(
+                run.id, message=f"Waits for run {holder}, which works on {run.ns}." if holder else ""
+            )
+
+    def _advance(self, run: Run) -> None:
+        run = self._fold(run)
+        documents = self._session.documents(run)
+        slots = self._ledger.leases.slots(WORKERS_SEEN)
+        drained = plan(run, self._ledger, documents, self._broker, slots=slots, step=self._step)
+        if not drained or not self._folded(run):
+            return
+        if run.leg + 1 < len(run.legs):
+            self._step("S11")
+            self._ledger.runs.next_leg(run)
+        else:
+            self._finish(run)
+
+    def _fold(self, run: Run) -> Run:
+        """S10: the contiguous prefix of settled batches, in one conditional update."""
+        counts, through, inferred = Counts(), run.folded_through, False
+        for batch in self._ledger.batches.list(run.id, after=run.folded_through):
+            if batch.seq != through + 1 or batch.status not in SETTLED:
+                break
+            counts, through, inferred = counts + batch.counts, batch.seq, inferred or batch.inferred
+        if through == run.folded_through:
+            return run
+        self._step("S10")
+        self._ledger.runs.fold(run, counts, through, inferred=inferred)
+        return self._ledger.runs.get(run.id) or run
+
+    def _folded(self, run: Run) -> bool:
+        last = self._ledger.batches.last(run.id)
+        return last is None or run.folded_through >= last.seq
+
+    def _finish(self, run: Run) -> None:
+        """S12: what the run claims at its end is checked, not assumed (hole H6)."""
+        gap = self._gap(run)
+        if gap is not None:
+            error = f"Batch {run.id}.{gap} does not begin where the one before it ended. Nothing was lost, but the run is not complete."
+            self._ledger.runs.move(
+                run.id, RunStatus.FAILED, who=self._name, why=error, fields={"error": error}
+            )
+            return
+        dead = self._ledger.failures.counts(run.id)["dead"]
+        target = RunStatus.COMPLETED_WITH_FAILURES if dead else RunStatus.COMPLETED
+        message = self._left(run)
+        self._step("S12")
+        self._ledger.runs.move(run.id, target, who=self._name, fields={"message": message})
+
+    def _gap(self, run: Run) -> int | None:
+        """Where the ranges of a leg do not tile the key space; read in pages, so that memory stays bounded."""
+        seq, leg = 0, -1
+        after: Key | None = None
+        while page := self._ledger.batches.list(run.id, after=seq):
+            for batch in page:
+                if batch.ids is not None:
+                    continue
+                after = after if batch.leg == leg else None
+                if gap_in([batch], after) is not None:
+                    return batch.seq
+                leg, after = batch.leg, after if batch.empty else batch.hi
+            seq = page[-1].seq
+        return None
+
+    def _left(self, run: Run) -> str:
+        if not run.scope.swept:
+            return f"The first {run.scope.limit} eligible documents were evaluated; others may be left."
+        if "sweep" not in run.legs:
+            return f"All documents of the phase {run.legs[0]} were evaluated."
+        documents = self._session.documents(run)
+        query = eligible(run, "pending")
+        found = documents.count_within(LOOKING, query)
+        if found is None:
+            return f"Swept once over the whole collection; counting what came since takes longer than {LOOKING:g} s."
+        if found == 0:
+            return "Nothing eligible is left."
+        rest = found - self._remembered(run)
+        return "Nothing eligible is left but the failures and what was passed over." if rest <= 0 else (
+            f"{rest} documents became eligible after the sweep had begun."
+        )  # fmt: skip
+
+    def _remembered(self, run: Run) -> int:
+        """How many of the documents with a row of their own are still eligible."""
+        documents, query = self._session.documents(run), eligible(run, "pending")
+        keys = self._ledger.failures.excluded(run.id, Range(None, None))
+        return sum(documents.count(keys[at : at + 1000], query) for at in range(0, len(keys), 1000))
+
+    def _pause(self, run: Run) -> None:
+        if not self._ledger.batches.count(run.id, [BatchStatus.RUNNING]):
+            self._fold(run)
+            self._ledger.runs.move(run.id, RunStatus.PAUSED, who=self._name)
+
+    def _cancel(self, run: Run) -> None:
+        """Only when nobody holds a batch any more: what was touched is settled by evidence."""
+        if self._ledger.batches.count(run.id, [BatchStatus.RUNNING]):
+            return
+        documents = self._session.documents(run)
+        for batch in self._ledger.batches.list(run.id, statuses=[BatchStatus.QUEUED]):
+            counts, inferred = (
+                evidence(documents, self._ledger, run, batch) if batch.claims else (Counts(), False)
+            )
+            self._ledger.batches.cancel(batch, counts, inferred=inferred)
+        self._fold(run)
+        self._ledger.runs.move(run.id, RunStatus.CANCELLED, who=self._name)

@@ -1,0 +1,204 @@
+"""Executing a claimed batch from its first chunk to its settlement (S4 to S8)."""
+
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from whimbrel.domain.batches import Batch, Range
+from whimbrel.domain.failures import Failure, Kind, Trouble
+from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED
+from whimbrel.domain.raw import Key
+from whimbrel.domain.runs import Counts, Phase, Run, eligible
+from whimbrel.engine import declarative, function
+from whimbrel.engine.work import Work, remaining
+from whimbrel.errors import Transient
+from whimbrel.ports import Documents, Ledger, Query
+
+
+def execute(work: Work) -> None:
+    """Work a batch off and settle it.
+
+    Transient troubles are waited out here for as long as the lease holds. Raises Stopped, LeaseLost or Systemic.
+    """
+    _prepare(work)
+    todo = _chunks(work)
+    while todo:
+        work.between_chunks()
+        try:
+            _chunk(work, todo[0])
+        except Transient:
+            work.clean = False
+            _wait(work)
+            continue
+        todo.pop(0)
+    while True:
+        try:
+            settle(work)
+        except Transient:
+            work.clean = False
+            _wait(work)
+            continue
+        return
+
+
+def _wait(work: Work) -> None:
+    """Backoff with jitter; a lost lease, or a stop, ends it."""
+    time.sleep(0.2 + random.random() * 0.8)  # noqa: S311  spreads retries, protects nothing
+    work.between_chunks()
+
+
+def _prepare(work: Work) -> None:
+    batch = work.batch
+    work.clean = batch.claims == 1
+    if batch.suspect is not None:
+        _charge(work, batch.suspect)
+    if batch.ids is None and (batch.claims > 1 or batch.phase in ("sweep", "processing", "failed")):
+        work.excluded = set(work.ledger.failures.excluded(work.run.id, batch.range))
+    if batch.phase == "processing":
+        work.tokens = _takeable(work)
+    if work.run.marking.path is None and batch.before is None:  # no other evidence (hole H4)
+        before = work.documents.count(_extent(batch), work.eligible)
+        work.ledger.batches.note(batch, before=before)
+        work.batch = replace(batch, before=before)
+
+
+def _charge(work: Work, suspect: Key) -> None:
+    """A process died alone with this document in hand: that is an attempt of the document's."""
+    message = "The process that called the function for this document died."
+    work.ledger.failures.record(
+        work.run, work.batch, [Trouble(key=suspect, kind=Kind.DEATH, type="ProcessDeath", message=message)]
+    )
+    work.batch = replace(work.batch, at=suspect if work.batch.ids is None else work.batch.at, suspect=None)
+    work.ledger.batches.note(work.batch, at=work.batch.at)
+
+
+def _takeable(work: Work) -> Query:
+    """Whose documents the phase processing may take: those of batches that nobody works on (hole H23)."""
+    path = work.run.marking.path or ""
+    tokens = work.documents.token_values(work.batch.range, eligible(work.run, "processing"), path)
+    known, live = work.ledger.batches.live([token.partition("/")[0] for token in tokens])
+    live -= {work.batch.token}
+    if work.run.adopt == "all":
+        held = [token for token in tokens if token.partition("/")[0] in live]
+        return {path: {"$nin": held}} if held else {}
+    return {path: {"$in": [token for token in tokens if token.partition("/")[0] in known - live]}}
+
+
+def _extent(batch: Batch) -> Range | Sequence[Key]:
+    return batch.range if batch.ids is None else batch.ids
+
+
+def _chunks(work: Work) -> list[Range | Sequence[Key]]:
+    batch = work.batch
+    if batch.empty:
+        return []
+    if batch.ids is not None:
+        return [batch.ids[at : at + 1000] for at in range(0, len(batch.ids), 1000)]
+    return list(declarative.chunks(work)) if work.run.declarative else [remaining(batch)]
+
+
+def _chunk(work: Work, what: Range | Sequence[Key]) -> None:
+    if isinstance(what, Range):
+        if work.run.declarative:
+            declarative.change_range(work, what)
+            work.step("S6")
+        else:
+            function.work_through(work)
+        return
+    attempts = _attempts(work, what)
+    if work.run.declarative:
+        if attempts:
+            declarative.change_keys(work, list(attempts))
+            work.step("S6")
+        return
+    while attempts:
+        _call_for(work, attempts)
+
+
+def _call_for(work: Work, attempts: dict[Key, int]) -> None:
+    """Retry documents by their keys, as many as one chunk takes; they leave `attempts` when they are done."""
+    work.between_chunks()
+    keys = list(attempts)[: 1 if work.batch.solo else len(attempts)]
+    documents = work.documents.read_keys(keys, work.eligible)
+    done = function.change(work, documents, attempts) if documents else 0
+    reached = {Key.of_document(document) for document in documents[:done]}
+    unreached = {Key.of_document(document) for document in documents[done:]}
+    for key in keys:
+        if key in reached or key not in unreached:
+            del attempts[key]
+
+
+def _attempts(work: Work, keys: Sequence[Key]) -> dict[Key, int]:
+    """Which of these documents this batch has still to try, and the how-manieth try that is."""
+    if not work.retry:
+        return dict.fromkeys(keys, 1)
+    rows = work.ledger.failures.of(work.run.id, keys)
+    return {row.key: row.attempt + 1 for row in rows if row.batch != work.batch.token}
+
+
+# settling
+
+
+def settle(work: Work) -> None:
+    """S8: counts that are true, failures that are over, then the one write that ends the batch."""
+    work.between_chunks()
+    counts, inferred = _counts(work)
+    close_failures(work)
+    work.ledger.batches.settle(work.batch, counts, inferred=inferred)
+    work.step("S8")
+
+
+def _counts(work: Work) -> tuple[Counts, bool]:
+    if work.clean:
+        passed = Counts(work.tally[CHANGED], work.tally[UNCHANGED], work.tally[SKIPPED])
+        return passed, False
+    return evidence(work.documents, work.ledger, work.run, work.batch)
+
+
+def evidence(documents: Documents, ledger: Ledger, run: Run, batch: Batch) -> tuple[Counts, bool]:
+    """Counts from the documents themselves; True where they had to be inferred (mark "filter", hole H4)."""
+    if batch.empty:
+        return Counts(), False
+    path = run.marking.path
+    if path is not None:
+        return documents.evidence(_extent(batch), path, batch.token), False
+    passed = ledger.failures.passed(run.id, batch.token)
+    if batch.before is None:  # it died before its first write
+        return passed, False
+    phase: Phase = batch.phase
+    left = documents.count(_extent(batch), eligible(run, phase, retry=batch.ids is not None))
+    return Counts(max(batch.before - left, 0), passed.unchanged, passed.skipped), True
+
+
+def close_failures(work: Work) -> None:
+    """Resolve the failures of documents that are done now, whichever run recorded them."""
+    if work.batch.empty:
+        return
+    rows = [
+        row
+        for row in work.ledger.failures.unresolved(work.run.ns, _extent(work.batch))
+        if row.batch != work.batch.token
+    ]
+    if not rows:
+        return
+    for resolution, over in _resolutions(work, rows).items():
+        work.ledger.failures.resolve(over, resolution)
+
+
+def _resolutions(work: Work, rows: Sequence[Failure]) -> dict[str, list[Failure]]:
+    keys = sorted({row.key for row in rows}, key=lambda key: key.raw)
+    path = work.run.marking.path
+    tokens = work.documents.tokens(keys, path) if path else {}
+    left = {Key.of_document(document) for document in work.documents.read_keys(keys, work.eligible)}
+    outcomes = {"u": UNCHANGED, "s": SKIPPED}
+    found: dict[str, list[Failure]] = {}
+    for row in rows:
+        run, _, rest = str(tokens.get(row.key, "")).partition(".")
+        suffix = rest.partition("/")[2]
+        ours = run == work.run.id and suffix != "f"
+        if ours:
+            found.setdefault(outcomes.get(suffix, CHANGED), []).append(row)
+        elif row.run == work.run.id and work.retry and row.key not in left:
+            found.setdefault("gone" if path else CHANGED, []).append(row)
+    return found

@@ -1,0 +1,159 @@
+"""A slot of a worker process: claims a batch when it is ready to start, works it off, settles it, claims the next."""
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Mapping
+from datetime import datetime
+
+import structlog
+
+from whimbrel.domain.batches import Batch
+from whimbrel.domain.migration import Migration
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import RunStatus
+from whimbrel.domain.times import Times
+from whimbrel.engine import control
+from whimbrel.engine.execute import execute
+from whimbrel.engine.work import Hold, Step, Stopped, Work
+from whimbrel.errors import LeaseLost, StateForbids, Systemic, Transient
+from whimbrel.ports import Session, Store
+
+log = structlog.get_logger("whimbrel.worker")
+
+FIRST_POLL = 0.02  # seconds; doubles while there is nothing to claim
+
+
+class Crew:
+    """What the slots of one process share: which runs they serve, what they hold, whether they shall stop."""
+
+    def __init__(self, migrations: Mapping[str, Migration], name: str, only: str | None) -> None:
+        self.migrations, self.name, self.only = migrations, name, only
+        self.serving: tuple[str, ...] = ()
+        self.stopping = threading.Event()
+        self.holds: dict[str, Hold] = {}
+        self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
+        self.idle = threading.Lock()  # one slot looks for work, the others wait
+        self._refused: set[tuple[str, str]] = set()
+
+    def refresh(self, store: Store) -> None:
+        """Which runs these workers may take batches of, and which of the batches in hand must stop."""
+        running = store.ledger.runs.list(statuses=[RunStatus.RUNNING], limit=1000)
+        self.serving = tuple(run.id for run in running if self._can(run.id, run.migration, run.code_hash))
+        alive = {run.id for run in running}
+        for hold in list(self.holds.values()):
+            hold.stop = hold.run.id not in alive or self.stopping.is_set()
+
+    def _can(self, run_id: str, name: str, code_hash: str) -> bool:
+        if self.only not in (None, run_id):
+            return False
+        found = self.migrations.get(name)
+        if found is not None and found.definition.code_hash == code_hash:
+            return True
+        if (run_id, code_hash) not in self._refused:
+            self._refused.add((run_id, code_hash))
+            here = found.definition.code_hash if found else "not loaded here"
+            log.warning(
+                "batches of a run refused: its migration's code differs",
+                run=run_id,
+                migration=name,
+                pinned=code_hash,
+                here=here,
+            )
+        return False
+
+
+def work(store: Store, crew: Crew, *, times: Times, step: Step) -> None:
+    """One slot, until the process drains. Its session ends with it."""
+    session = store.session()
+    pause = FIRST_POLL
+    with asyncio.Runner() as runner:
+        while not crew.stopping.is_set():
+            try:
+                claimed = _claim(store, crew, session, pause)
+                if claimed is None:
+                    pause = min(pause * 2, times.idle_poll)
+                    continue
+                pause = FIRST_POLL
+                step("S3")
+                batch, run, until = claimed
+                work_ = Work(
+                    run=run, batch=batch, migration=crew.migrations[run.migration], documents=session.documents(run),
+                    ledger=store.ledger, hold=Hold(batch, run, until), times=times, step=step, runner=runner,
+                )  # fmt: skip
+            except Transient as error:
+                log.warning("the ledger does not answer", error=str(error))
+                crew.stopping.wait(min(1.0, times.idle_poll))
+                continue
+            _hold(work_, crew)
+
+
+def _claim(store: Store, crew: Crew, session: Session, pause: float) -> tuple[Batch, Run, datetime] | None:
+    """S3. Only one slot of a process looks for work at a time; it waits before it lets the next one look."""
+    with crew.idle:
+        ledger = store.ledger
+        batch = (
+            ledger.batches.claim(crew.serving, worker=crew.name, lsid=session.lsid) if crew.serving else None
+        )
+        if batch is None:
+            crew.stopping.wait(pause * random.uniform(0.5, 1))  # noqa: S311  spreads polls, protects nothing
+            return None
+    run = ledger.runs.get(batch.run)
+    return (batch, run, batch.lease_until) if run and batch.lease_until else None
+
+
+def _hold(work_: Work, crew: Crew) -> None:
+    """Work off a batch that is held; whatever ends it, it is settled, released, or another's."""
+    batch, ledger = work_.batch, work_.ledger
+    crew.holds[batch.token] = work_.hold
+    try:
+        work_.hold.stop = (
+            work_.run.status is not RunStatus.RUNNING
+        )  # it was paused or cancelled while we claimed
+        work_.between_chunks()
+        if batch.solo:
+            _alone(work_, crew)
+        else:
+            execute(work_)
+    except Stopped:
+        _release(work_)
+    except LeaseLost as error:
+        log.info("batch lost", batch=batch.token, reason=str(error))
+    except Systemic as error:
+        log.error("run paused", run=batch.run, reason=str(error))  # noqa: TRY400  the reason is the whole story
+        _release(work_)
+        try:
+            control.pause(ledger, batch.run, who=crew.name, why=str(error))
+        except (StateForbids, Transient):
+            log.warning("the run could not be paused", run=batch.run)
+    except Exception as error:
+        # The one broad except of a worker: an error of Whimbrel's own must not take the process's other batches with it.
+        log.exception("batch broke", batch=batch.token)
+        _release(work_)
+        control.pause(
+            ledger, batch.run, who=crew.name, why=f"Whimbrel itself failed: {type(error).__name__}: {error}"
+        )
+    finally:
+        del crew.holds[batch.token]
+
+
+def _alone(work_: Work, crew: Crew) -> None:
+    """Wait until the process's other slots hold nothing; they claim nothing meanwhile."""
+    if not crew.solo.acquire(blocking=False):
+        raise Stopped(work_.batch.token)
+    try:
+        with crew.idle:
+            while len(crew.holds) > 1:
+                work_.between_chunks()
+                time.sleep(0.01)
+            execute(work_)
+    finally:
+        crew.solo.release()
+
+
+def _release(work_: Work) -> None:
+    try:
+        work_.ledger.batches.release(work_.batch)
+    except Transient:
+        log.warning("a batch could not be given back; its lease will end", batch=work_.batch.token)

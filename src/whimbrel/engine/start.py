@@ -1,0 +1,97 @@
+"""Starting a run: everything that can be refused is refused here, before anything is written."""
+
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import json_util
+
+from whimbrel.domain.filters import check_filter, split_status
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.runs import Phase, Run, Scope, eligible, legs_of
+from whimbrel.domain.states import RunStatus
+from whimbrel.ports import Store
+
+COUNTING = 0.5  # seconds that an exact count may take
+
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Defaults:
+    """What a run takes where neither its migration nor its caller says otherwise."""
+
+    batch_size: int = 5000
+    max_attempts: int = 4
+    retry_delay: float = 5.0
+
+
+def start_run(
+    store: Store,
+    it: Definition,
+    *,
+    who: str,
+    defaults: Defaults,
+    filter_: dict[str, Any] | None = None,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    adopt: str | None = None,
+) -> Run:
+    """Add a run of a migration, `queued`. A coordinator starts it as soon as its collection is free.
+
+    `filter_` narrows the migration's own. Raises what `Store.check` raises.
+    """
+    query, asked = _query(it, filter_)
+    database = it.database or store.database
+    scope = Scope("all") if limit is None else Scope("first", limit)
+    run = Run(
+        id=new_id(), migration=it.name, version=it.version, database=database, collection=it.collection,
+        filter=json_util.dumps(query, json_options=json_util.CANONICAL_JSON_OPTIONS),
+        mark=it.mark, status_field=it.status_field, declarative=it.declarative, claim=it.claim,
+        adopt="all" if adopt == "all" else it.adopt,
+        scope=scope, asked=asked, legs=legs_of(mark=it.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
+        batch_size=batch_size or it.batch_size or defaults.batch_size,
+        max_attempts=it.max_attempts or defaults.max_attempts, retry_delay=defaults.retry_delay,
+        timeout=it.timeout, code_hash=it.code_hash, created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
+    )  # fmt: skip
+    store.check(database, it, query)
+    return store.ledger.runs.add(run, who)
+
+
+def estimate(store: Store, run: Run) -> int:
+    """How many documents a run will evaluate, about: counted where that is quick, else from the collection's size."""
+    documents = store.session().documents(run)
+    exact = [documents.count_within(COUNTING, eligible(run, phase)) for phase in _first_phases(run)]
+    counted = [count for count in exact if count is not None]
+    total = sum(counted) if len(counted) == len(exact) else documents.estimate()
+    return min(total, run.scope.limit) if run.scope.limit else total
+
+
+def _first_phases(run: Run) -> list[Phase]:
+    if run.mark != "status":
+        return ["pending"]
+    failed: list[Phase] = (
+        ["failed"] if run.asked == "failed" or (run.asked is None and run.scope.swept) else []
+    )
+    return [phase for phase in run.legs if phase in ("pending", "processing")] + failed
+
+
+def _query(it: Definition, narrower: dict[str, Any] | None) -> tuple[dict[str, Any], Phase | None]:
+    check_filter(narrower or {})
+    asked: str | None = None
+    parts = []
+    for part in (it.filter, narrower or {}):
+        rest = dict(part)
+        if it.mark == "status":
+            rest, phase = split_status(part, it.status_field)
+            asked = phase or asked
+        if rest:
+            parts.append(rest)
+    query = {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
+    return query, asked  # type: ignore[return-value]  # split_status returns a phase
+
+
+def new_id() -> str:
+    """A run's id: the day and six random characters, short enough to stand in every document's mark."""
+    return f"{datetime.now(UTC):%Y%m%d}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"

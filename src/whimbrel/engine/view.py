@@ -1,0 +1,91 @@
+"""What is known of a run right now, from the ledger alone: no look at the collection (promise 6)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import json_util
+
+from whimbrel.domain.batches import Batch
+from whimbrel.domain.runs import Counts, Run
+from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
+from whimbrel.ports import Ledger
+
+MOVING = 10.0  # seconds over which throughput is taken
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run and the sums that its row alone does not have."""
+
+    run: Run
+    counts: Counts
+    failures: Mapping[str, int]
+    total_batches: int
+    completed_batches: int
+    failed_batches: int
+    throughput: float
+    seconds: float
+
+    @property
+    def processed(self) -> int:
+        """Documents evaluated, each once: a document that failed and succeeded later is a success."""
+        return self.counts.total + self.failures["failed"] + self.failures["conflict"]
+
+    @property
+    def total(self) -> int:
+        """The estimate until it is overtaken; at the end of a run what was evaluated."""
+        over = self.run.status in (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)
+        return self.processed if over else max(self.run.estimated, self.processed)
+
+    @property
+    def progress(self) -> float:
+        """Percent of documents processed; 100 only at the end."""
+        if self.run.status in (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES):
+            return 100.0
+        return min(99.9, round(100 * self.processed / self.total, 1)) if self.total else 0.0
+
+    @property
+    def eta(self) -> float | None:
+        left = self.total - self.processed
+        return round(left / self.throughput, 1) if self.throughput and self.run.status not in ENDED else None
+
+
+def view(ledger: Ledger, run: Run, *, now: datetime | None = None) -> RunView:
+    """Sums over what was folded into the run and the batches settled since."""
+    counts, settled = run.counts, run.folded_through
+    for batch in ledger.batches.list(
+        run.id, after=run.folded_through, statuses=[BatchStatus.DONE, BatchStatus.CANCELLED]
+    ):
+        counts, settled = counts + batch.counts, settled + 1
+    last: Batch | None = ledger.batches.last(run.id)
+    documents, span = ledger.batches.recent(run.id, MOVING) if run.status is RunStatus.RUNNING else (0, 1.0)
+    end = run.ended_at or now or datetime.now(UTC)
+    return RunView(
+        run=run, counts=counts, failures=ledger.failures.counts(run.id), total_batches=last.seq if last else 0,
+        completed_batches=settled, failed_batches=ledger.failures.failed_batches(run.id), throughput=round(documents / span, 1),
+        seconds=max(0.0, (end - run.started_at).total_seconds()) if run.started_at else 0.0,
+    )  # fmt: skip
+
+
+def run_object(it: RunView) -> dict[str, Any]:
+    """The Run object of the REST API and of `--json`."""
+    run = it.run
+    whole = it.counts.total / it.seconds if it.seconds and run.status in ENDED else it.throughput
+    return {
+        "migrationId": run.id, "migration": run.migration, "status": str(run.status), "phase": run.phase,
+        "totalItems": it.total, "processedItems": it.processed, "succeeded": it.counts.changed + it.counts.unchanged,
+        "changed": it.counts.changed, "unchanged": it.counts.unchanged, "failed": it.failures["failed"],
+        "skipped": it.counts.skipped, "conflicts": it.failures["conflict"], "progress": it.progress,
+        "totalBatches": it.total_batches, "completedBatches": it.completed_batches, "failedBatches": it.failed_batches,
+        "throughput": round(whole, 1), "etaSeconds": it.eta, "seconds": round(it.seconds, 3), "inferred": run.inferred,
+        "batchSize": run.batch_size, "priority": 0, "filters": json_util.loads(run.filter), "dryRun": False,
+        "collection": run.ns, "message": run.message, "error": run.error,
+        "startTime": _time(run.started_at), "endTime": _time(run.ended_at),
+        "createdAt": _time(run.created_at), "updatedAt": _time(run.updated_at),
+    }  # fmt: skip
+
+
+def _time(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None

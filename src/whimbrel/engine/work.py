@@ -1,0 +1,141 @@
+"""A claimed batch in the hands of one slot: its lease, its tally, and what may end it before its time."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+from whimbrel.domain.batches import Batch, Range
+from whimbrel.domain.failures import Trouble
+from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, stamp
+from whimbrel.domain.migration import Migration
+from whimbrel.domain.raw import Key, keys_under
+from whimbrel.domain.runs import Run, eligible
+from whimbrel.domain.times import CHUNK_DOCUMENTS, Times
+from whimbrel.errors import LeaseLost, WhimbrelError
+from whimbrel.ports import Documents, Guarded, Ledger, Query, Write
+
+Step = Callable[[str], None]
+"""Called at each numbered step of the protocol; fault tests die in it."""
+
+
+class Stopped(WhimbrelError):
+    """The run was paused or cancelled, or the process drains: the batch is given back between two chunks."""
+
+
+@dataclass(slots=True)
+class Hold:
+    """What the slot, the heartbeat and the watch share about a claimed batch."""
+
+    batch: Batch
+    run: Run
+    until: datetime
+    renewed: float = field(default_factory=time.monotonic)
+    progress: float = field(default_factory=time.monotonic)
+    lost: bool = False
+    stop: bool = False
+    calling: tuple[Key, float] | None = None  # the document in the function's hands, and since when
+
+
+@dataclass(slots=True)
+class Work:
+    """Everything that executing one claimed batch needs."""
+
+    run: Run
+    batch: Batch
+    migration: Migration
+    documents: Documents
+    ledger: Ledger
+    hold: Hold
+    times: Times
+    step: Step
+    runner: asyncio.Runner
+    limit: int = CHUNK_DOCUMENTS
+    tally: dict[str, int] = field(default_factory=lambda: {CHANGED: 0, UNCHANGED: 0, SKIPPED: 0})
+    clean: bool = True
+    excluded: set[Key] = field(default_factory=set)
+    tokens: Query = field(default_factory=dict)  # in the phase processing: whose documents may be taken
+
+    @property
+    def retry(self) -> bool:
+        return self.batch.ids is not None and self.batch.phase == "failed"
+
+    @property
+    def eligible(self) -> Query:
+        query = eligible(self.run, self.batch.phase, retry=self.retry)
+        parts = [part for part in (query, self.tokens, self._not_excluded()) if part]
+        return {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
+
+    @property
+    def writable(self) -> Query:
+        """What a document satisfies when it is written: eligible, or claimed by this batch."""
+        if not self.run.claim:
+            return self.eligible
+        return {self.run.status_field: "processing", "processedBy": self.batch.token}
+
+    def _not_excluded(self) -> Query:
+        return (
+            {"_id": keys_under("$nin", sorted(self.excluded, key=lambda key: key.raw))}
+            if self.excluded
+            else {}
+        )
+
+    def write(self, *, reads: tuple[str, ...] | None = None) -> Write:
+        """What the statements of the next chunk carry; the fence is the last renewal acknowledged."""
+        variables: dict[str, Any] = {}
+        if self.run.declarative:
+            variables = {
+                "run": self.run.id,
+                "batch": self.batch.token,
+                "phase": self.batch.phase,
+                "claimed_at": self.batch.claimed_at,
+            }
+        return Write(
+            eligible=self.writable, until=self.hold.until, mark=self.run.marking, token=self.batch.token,
+            variables=variables, reads=reads,
+        )  # fmt: skip
+
+    def between_chunks(self) -> None:
+        """Stop requested? Lease more than half left? Raises Stopped or LeaseLost."""
+        if self.times.delay:
+            time.sleep(self.times.delay)
+        self.hold.progress = time.monotonic()
+        if self.hold.lost:
+            raise LeaseLost(f"Batch {self.batch.token} was taken over.")
+        if self.hold.stop:
+            raise Stopped(self.batch.token)
+        if time.monotonic() - self.hold.renewed > self.times.lease / 2:
+            renew(self.ledger, self.hold)
+
+    def count(self, documents: list[Guarded] | int, outcome: str = CHANGED) -> None:
+        self.tally[outcome] += documents if isinstance(documents, int) else len(documents)
+
+    def fail(self, troubles: list[Trouble]) -> None:
+        """S7: record failures, before the batch settles; the document's own field only as far as it goes."""
+        if not troubles:
+            return
+        self.ledger.failures.record(self.run, self.batch, troubles)
+        self.step("S7")
+        fields = self.run.marking.failed(stamp(self.batch.token, "failed"))
+        if fields:
+            anyhow = replace(self.write(), eligible=self.run.marking.unmarked(self.batch.phase, retry=True))
+            self.documents.mark_failed([each.key for each in troubles], fields, anyhow)
+        self.excluded |= {each.key for each in troubles}
+
+
+def renew(ledger: Ledger, hold: Hold) -> None:
+    """Prolong a lease. The time of asking counts, not that of the answer."""
+    asked = time.monotonic()
+    try:
+        hold.until = ledger.batches.renew(hold.batch)
+    except LeaseLost:
+        hold.lost = True
+        raise
+    hold.renewed = asked
+
+
+def remaining(batch: Batch) -> Range:
+    """The part of a range that is still to do."""
+    return Range(batch.at or batch.lo, batch.hi)

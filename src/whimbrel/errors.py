@@ -1,0 +1,123 @@
+"""Every error that Whimbrel raises on purpose: one root, and a sentence that says what to do.
+
+Adapters turn the errors of their drivers into these at the border, so that nothing inside needs to
+know a driver. `code` is the machine's word for it (the REST API's `code`), `exit_code` the program's.
+"""
+
+from typing import ClassVar
+
+
+class WhimbrelError(Exception):
+    """The root. Its text is one sentence for the person who must act on it."""
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+
+class SettingsInvalid(WhimbrelError):
+    """An environment variable or option has a value that cannot be used."""
+
+    code = "settings_invalid"
+    exit_code = 64
+
+
+class DefinitionInvalid(WhimbrelError):
+    """A migration is defined wrongly, or the file that holds it cannot be loaded."""
+
+    code = "definition_invalid"
+    exit_code = 65
+
+
+class FilterRefused(WhimbrelError):
+    """A filter that cannot be read, or that cannot select documents in a repeatable way."""
+
+    code = "filter_refused"
+    exit_code = 65
+
+
+class MigrationUnknown(WhimbrelError):
+    """No migration of that name is loaded."""
+
+    code = "migration_unknown"
+    exit_code = 66
+
+
+class RunUnknown(WhimbrelError):
+    """No run of that id is in the ledger."""
+
+    code = "run_unknown"
+    exit_code = 66
+
+
+class CollectionUnsuitable(WhimbrelError):
+    """The collection is not there, or is of a kind that cannot be migrated."""
+
+    code = "collection_unsuitable"
+    exit_code = 67
+
+
+class StateForbids(WhimbrelError):
+    """The run's state does not allow what was asked."""
+
+    code = "state_forbids"
+    exit_code = 68
+
+
+class CollectionBusy(StateForbids):
+    """Another run works on the collection."""
+
+    code = "collection_busy"
+    exit_code = 69
+
+
+class DatabaseUnreachable(WhimbrelError):
+    """No answer from MongoDB within the time limit."""
+
+    code = "database_unreachable"
+    exit_code = 70
+
+
+class DatabaseRefused(WhimbrelError):
+    """MongoDB answered, and said no: credentials, permissions, version, disk."""
+
+    code = "database_refused"
+    exit_code = 71
+
+
+class EmbeddedUnavailable(WhimbrelError):
+    """The embedded MongoDB cannot be started here."""
+
+    code = "embedded_unavailable"
+    exit_code = 72
+
+
+class Systemic(WhimbrelError):
+    """Not one document's fault: the run must pause until a person has looked (permissions, disk)."""
+
+    code = "systemic"
+    exit_code = 71
+
+
+class Transient(WhimbrelError):
+    """Will pass by itself: network, failover, write conflict. Tried again, never counted."""
+
+    code = "transient"
+    exit_code = 70
+
+
+class LeaseLost(WhimbrelError):
+    """The batch is no longer ours; whatever we would still write is a no-op by its fence."""
+
+    code = "lease_lost"
+
+
+class Refused(WhimbrelError):
+    """A statement was refused for the sake of a document in it."""
+
+    code = "refused"
+
+
+class TooSlow(WhimbrelError):
+    """The time limit of a statement ended it."""
+
+    code = "too_slow"

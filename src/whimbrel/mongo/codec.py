@@ -1,0 +1,98 @@
+"""Rows of the ledger: between dataclasses and BSON. Keys stay raw bytes on both ways."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bson.raw_bson import RawBSONDocument
+
+from whimbrel.domain.batches import Batch
+from whimbrel.domain.failures import Failure, FailureState, Kind
+from whimbrel.domain.raw import Key
+from whimbrel.domain.runs import Counts, Run, Scope
+from whimbrel.domain.states import BatchStatus, RunStatus
+
+Row = Mapping[str, Any]
+
+
+def _key(value: Any) -> Key | None:
+    return Key(bytes(value.raw)) if isinstance(value, RawBSONDocument) else None
+
+
+def _raw(key: Key | None) -> Any:
+    return key.document if key else None
+
+
+def _keys(values: Sequence[Any] | None) -> tuple[Key, ...]:
+    return tuple(Key(each.raw) for each in values or ())
+
+
+def counts_of(row: Row | None) -> Counts:
+    row = row or {}
+    return Counts(row.get("changed", 0), row.get("unchanged", 0), row.get("skipped", 0))
+
+
+def counts_row(counts: Counts) -> dict[str, int]:
+    return {"changed": counts.changed, "unchanged": counts.unchanged, "skipped": counts.skipped}
+
+
+def batch_row(batch: Batch) -> dict[str, Any]:
+    """A batch as it is planned."""
+    return {
+        "_id": batch.token, "run": batch.run, "seq": batch.seq, "leg": batch.leg, "phase": batch.phase,
+        "lo": _raw(batch.lo), "cuts": [key.document for key in batch.cuts],
+        "ids": None if batch.ids is None else [key.document for key in batch.ids],
+        "last": batch.last, "estimated": batch.estimated, "status": str(batch.status), "claims": batch.claims,
+        "takeovers": batch.takeovers, "solo": batch.solo, "counts": counts_row(batch.counts),
+    }  # fmt: skip
+
+
+def batch_of(row: Row) -> Batch:
+    return Batch(
+        run=row["run"], seq=row["seq"], leg=row["leg"], phase=row["phase"],
+        lo=_key(row.get("lo")), cuts=_keys(row.get("cuts")),
+        ids=None if row.get("ids") is None else _keys(row["ids"]),
+        last=row["last"], estimated=row["estimated"], status=BatchStatus(row["status"]),
+        owner=row.get("owner"), lease_until=row.get("leaseUntil"), claimed_at=row.get("claimedAt"),
+        claims=row["claims"], takeovers=row["takeovers"], solo=row["solo"],
+        at=_key(row.get("at")), suspect=_key(row.get("suspect")), before=row.get("before"),
+        counts=counts_of(row.get("counts")), inferred=row.get("inferred", False),
+        worker=row.get("worker"), settled_at=row.get("settledAt"),
+    )  # fmt: skip
+
+
+def run_row(run: Run) -> dict[str, Any]:
+    """A run as it starts; the ledger adds the times."""
+    return {
+        "_id": run.id, "migration": run.migration, "version": run.version, "database": run.database,
+        "collection": run.collection, "ns": run.ns, "filter": run.filter, "mark": run.mark,
+        "statusField": run.status_field, "declarative": run.declarative, "claim": run.claim, "adopt": run.adopt,
+        "scope": {"kind": run.scope.kind, "limit": run.scope.limit}, "asked": run.asked, "legs": list(run.legs), "leg": run.leg,
+        "status": str(run.status), "batchSize": run.batch_size, "maxAttempts": run.max_attempts,
+        "retryDelay": run.retry_delay, "timeout": run.timeout, "codeHash": run.code_hash,
+        "counts": counts_row(run.counts), "foldedThrough": run.folded_through, "inferred": run.inferred,
+        "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
+    }  # fmt: skip
+
+
+def run_of(row: Row) -> Run:
+    return Run(
+        id=row["_id"], migration=row["migration"], version=row["version"], database=row["database"],
+        collection=row["collection"], filter=row["filter"], mark=row["mark"], status_field=row["statusField"],
+        declarative=row["declarative"], claim=row["claim"], adopt=row["adopt"],
+        scope=Scope(row["scope"]["kind"], row["scope"]["limit"]), asked=row["asked"], legs=tuple(row["legs"]), leg=row["leg"],
+        status=RunStatus(row["status"]), batch_size=row["batchSize"], max_attempts=row["maxAttempts"],
+        retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
+        counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], inferred=row["inferred"],
+        estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"],
+        created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), ended_at=row.get("endedAt"),
+    )  # fmt: skip
+
+
+def failure_of(row: Row) -> Failure:
+    return Failure(
+        run=row["run"], key=Key(row["key"].raw), batch=row["batch"], phase=row["phase"], kind=Kind(row["kind"]),
+        type=row["type"], message=row["message"], code=row.get("code"), signature=row["signature"],
+        traceback=row.get("traceback", ""), attempt=row["attempt"], state=FailureState(row["state"]),
+        outcome=row["outcome"], resolution=row.get("resolution"), due_at=row.get("dueAt"),
+        first_at=row["firstAt"], last_at=row["lastAt"],
+    )  # fmt: skip

@@ -1,0 +1,13 @@
+"""A real mongod as a child process, on a data folder of the project, shared by the processes that use it.
+
+    with embedded(Path(".whimbrel")) as uri: ...
+
+The first user starts it, the last one stops it. Who is a user is said by the kernel, not by a counter:
+each holds a shared `flock` on `<home>/users`, which a `kill -9` frees as well. Starting, joining,
+leaving and stopping all happen under the exclusive lock `<home>/start`.
+"""
+
+from whimbrel.mongo.embedded.binary import find_mongod
+from whimbrel.mongo.embedded.users import embedded, ensure_running
+
+__all__ = ["embedded", "ensure_running", "find_mongod"]

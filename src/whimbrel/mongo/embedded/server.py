@@ -1,0 +1,249 @@
+"""The mongod process of a folder: found, started, waited for, stopped."""
+
+import logging
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import Final
+
+import psutil
+from pymongo.errors import PyMongoError
+
+from whimbrel.errors import EmbeddedUnavailable
+from whimbrel.mongo.embedded.binary import usable_mongod
+from whimbrel.mongo.embedded.failures import Contended, failure
+from whimbrel.mongo.embedded.folder import Folder, State
+from whimbrel.mongo.embedded.replica_set import NAME, connect, settle
+
+STOP_SECONDS: Final = 30.0
+_KILL_SECONDS: Final = 10.0
+_ATTEMPTS: Final = 5
+_OPLOG_MB: Final = 1024
+_POLL: Final = 0.01
+
+_log = logging.getLogger(__name__)
+
+
+class _Child(subprocess.Popen[bytes]):
+    """A mongod that we started. It may outlive us, which is no mistake that a warning should name."""
+
+    def __del__(self) -> None:
+        """Popen would warn that it still runs."""
+
+
+_children: list[_Child] = []
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    process: psutil.Process
+    port: int
+
+    @property
+    def uri(self) -> str:
+        # Not a direct connection: so a client waits for a primary when the server comes back.
+        return f"mongodb://127.0.0.1:{self.port}/?replicaSet={NAME}"
+
+    def alive(self) -> bool:
+        if _running(self.process):
+            return True
+        _reap()
+        return False
+
+    def gone_within(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while self.alive():
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_POLL)
+        return True
+
+
+def obtain(folder: Folder, cache_gb: float, seconds: float) -> Server:
+    """The folder's server, ready: the running one, else a new one. For the holder of `starting` only."""
+    deadline = time.monotonic() + seconds
+    for attempt in range(1, _ATTEMPTS + 1):
+        server = find(folder)
+        if server and _doomed(folder, server):
+            stop(folder, server)
+        elif server and _ready(folder, server, deadline):
+            folder.remember(State(server.process.pid, server.port))
+            return server
+        try:
+            return _start(folder, cache_gb, deadline, anew=attempt > 1)
+        except Contended:
+            if attempt == _ATTEMPTS:
+                raise
+    raise AssertionError  # the loop returns or raises
+
+
+def find(folder: Folder) -> Server | None:
+    """The mongod on the folder's data. Never by process id alone: its command line must name the data."""
+    _reap()
+    for process in chain(_process(folder.state().pid), psutil.process_iter()):
+        with suppress(psutil.Error, OSError):
+            arguments = process.cmdline()
+            if _option(arguments, "--dbpath") != str(folder.data) or not _running(process):
+                continue
+            port = _option(arguments, "--port")
+            if _option(arguments, "--replSet") == NAME and port.isdecimal():
+                return Server(process, int(port))
+            raise EmbeddedUnavailable(
+                f"A mongod that Whimbrel did not start (process {process.pid}) has {folder.data} open: stop it, or choose another home."
+            )
+    return None
+
+
+def stop(folder: Folder, server: Server) -> None:
+    pid = server.process.pid
+    with suppress(OSError):  # a full disk must not keep the server running
+        folder.remember(State(pid, server.port, stopping=True))
+    try:
+        server.process.terminate()
+        if not server.gone_within(STOP_SECONDS):
+            _log.warning("mongod (process %d) did not stop within %.0f s and is killed.", pid, STOP_SECONDS)
+            server.process.kill()
+            server.gone_within(_KILL_SECONDS)
+    except psutil.NoSuchProcess:
+        pass
+    except psutil.AccessDenied:
+        _log.warning("mongod (process %d) belongs to another user and goes on running.", pid)
+
+
+def _start(folder: Folder, cache_gb: float, deadline: float, *, anew: bool) -> Server:
+    binary = usable_mongod()
+    folder.make_room()
+    _outlast(folder)
+    port = folder.state().port
+    if anew or not _free(port):  # else the same as last time, where older clients look for it
+        port = _free_port()
+    arguments = [
+        *(str(binary), "--dbpath", str(folder.data), "--replSet", NAME),
+        *("--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"),
+        *("--logpath", str(folder.log), "--logappend", "--quiet", "--slowms", "2000"),
+        *("--wiredTigerCacheSizeGB", f"{cache_gb:g}", "--oplogSize", str(_OPLOG_MB)),
+        *("--setParameter", "diagnosticDataCollectionEnabled=false"),
+    ]
+    with folder.log.open("ab") as log:
+        written = log.tell()
+        child = _Child(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=folder.root,
+            start_new_session=True,  # a Ctrl-C in the starter's terminal is not meant for it
+        )
+    _children.append(child)
+    with suppress(psutil.NoSuchProcess):
+        server = Server(psutil.Process(child.pid), port)
+        folder.remember(State(child.pid, port))
+        if _ready(folder, server, deadline):
+            return server
+    raise failure(folder.log, written, folder.data, child.wait())
+
+
+def _doomed(folder: Folder, server: Server) -> bool:
+    """Whoever began to stop it was interrupted, or its data folder was deleted under it."""
+    interrupted = folder.state() == State(server.process.pid, server.port, stopping=True)
+    return interrupted or not (folder.data / "mongod.lock").exists()
+
+
+def _outlast(folder: Folder) -> None:
+    """A server that is just dying has no command line any more, but still the files and the port."""
+    for process in _process(folder.state().pid):
+        with suppress(psutil.AccessDenied):
+            try:
+                dying = not process.cmdline()
+            except psutil.NoSuchProcess:  # a zombie too
+                dying = True
+            if dying:
+                Server(process, 0).gone_within(_KILL_SECONDS)
+
+
+def _ready(folder: Folder, server: Server, deadline: float) -> bool:
+    """Waits until the server takes writes, or is gone (False)."""
+    pauses = _pauses()
+    obstacle = "it does not listen"
+    while server.alive():
+        if _listening(server.port):
+            obstacle = "it does not become primary"
+            with connect(server.port) as client:
+                try:
+                    while not settle(client, server.port, folder.data):
+                        _insist(deadline, folder, server, obstacle)
+                        time.sleep(next(pauses))
+                except PyMongoError as error:
+                    obstacle = str(error)
+                else:
+                    return True
+        _insist(deadline, folder, server, obstacle)
+        time.sleep(next(pauses))
+    return False
+
+
+def _insist(deadline: float, folder: Folder, server: Server, obstacle: str) -> None:
+    if time.monotonic() > deadline:
+        raise EmbeddedUnavailable(
+            f"The embedded MongoDB (process {server.process.pid}) was not ready in time ({obstacle}): see {folder.log}, then try again."
+        )
+
+
+def _pauses() -> Iterator[float]:
+    """Short ones first, as a start takes half a second; longer ones when something is slow."""
+    return chain(repeat(_POLL, 200), repeat(0.25))
+
+
+def _running(process: psutil.Process) -> bool:
+    """A zombie is gone, but for one with threads left: these still hold the files and the port."""
+    with suppress(psutil.NoSuchProcess):
+        return process.is_running() and (
+            process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
+        )
+    return False
+
+
+def _reap() -> None:
+    """Ends of our own children are taken note of, so that none stays behind as a zombie."""
+    _children[:] = [child for child in _children if child.poll() is None]
+
+
+def _process(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        return [psutil.Process(pid)] if pid else []
+    return []
+
+
+def _option(arguments: Sequence[str], name: str) -> str:
+    with suppress(ValueError, IndexError):
+        return arguments[arguments.index(name) + 1]
+    return ""
+
+
+def _listening(port: int) -> bool:
+    """Asked before a client is made, which would wait half a second after a first refusal."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=2).close()
+    except OSError:
+        return False
+    return True
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as mongod does
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return port != 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,90 @@
+"""The border: what the driver raises becomes what the core knows."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pymongo.errors import (
+    ConfigurationError,
+    ConnectionFailure,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from whimbrel.errors import Refused, Systemic, TooSlow, Transient, WhimbrelError
+
+# Codes of https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
+TIME_LIMIT = 50  # MaxTimeMSExpired
+DUPLICATE_KEY = 11000
+TRANSIENT = frozenset({
+    6, 7, 89,  # HostUnreachable, HostNotFound, NetworkTimeout
+    24, 46,  # LockTimeout, LockBusy
+    64, 100, 79,  # WriteConcernFailed (timeout), UnsatisfiableWriteConcern, UnknownReplWriteConcern
+    91, 189, 10107, 13435, 13436, 11600, 11602, 10058,  # shutdown and failover
+    112, 246, 251, 262, 290,  # WriteConflict, SnapshotUnavailable, NoSuchTransaction, ExceededTimeLimit, TransactionExceededLifetimeLimit
+    43, 136, 175, 237,  # cursors that are gone
+    11601, 314,  # Interrupted, ended by killSessions
+    9001, 317,  # SocketException, ConnectionPoolExpired
+})  # fmt: skip
+SYSTEMIC = frozenset({
+    13, 18, 8000, 33,  # Unauthorized, AuthenticationFailed, AtlasError, wrong authentication
+    14031,  # OutOfDiskSpace
+    20,  # IllegalOperation, such as a write concern of a stand-alone server
+    26,  # NamespaceNotFound
+    166,  # CommandNotSupportedOnView
+})  # fmt: skip
+
+
+_SECRET = re.compile(r"(mongodb(?:\+srv)?://[^:/@\s]+:)[^@\s]+@")
+
+
+def masked(text: str) -> str:
+    """A text without the passwords of addresses in it."""
+    return _SECRET.sub(r"\1***@", text)
+
+
+def sentence(error: BaseException) -> str:
+    """The first line of an error, masked and of bounded length."""
+    return masked(str(error)).partition("\n")[0][:500]
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's errors into Transient, Systemic, TooSlow, or Refused."""
+    try:
+        yield
+    except OperationFailure as error:
+        raise of_code(error.code or 0, sentence(error)) from error
+    except (ServerSelectionTimeoutError, ConnectionFailure) as error:
+        raise Transient(f"MongoDB does not answer: {sentence(error)}") from error
+    except ConfigurationError as error:
+        raise Systemic(f"MongoDB cannot be used like this: {sentence(error)}") from error
+    except PyMongoError as error:
+        raise Transient(sentence(error)) from error
+
+
+def of_code(code: int, message: str) -> WhimbrelError:
+    if code == TIME_LIMIT:
+        return TooSlow(message)
+    if code in TRANSIENT or "RetryableWriteError" in message:
+        return Transient(f"{message} (code {code})")
+    if code in SYSTEMIC or "No space left" in message:
+        return Systemic(f"{message} (code {code})")
+    return Refused(f"{message} (code {code})")
+
+
+def check_reply(reply: dict[str, Any]) -> list[dict[str, Any]]:
+    """The errors that belong to single documents, of the reply to an `update` command.
+
+    The driver does not raise on them. A write concern error, a transient or systemic one is raised here.
+    """
+    if concern := reply.get("writeConcernError"):
+        raise Transient(f"Not acknowledged by a majority: {concern.get('errmsg', '')}")
+    errors = list(reply.get("writeErrors", ()))
+    for each in errors:
+        found = of_code(each.get("code", 0), each.get("errmsg", ""))
+        if not isinstance(found, Refused):
+            raise found
+    return errors

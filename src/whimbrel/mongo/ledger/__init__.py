@@ -1,0 +1,50 @@
+"""The ledger in MongoDB: one module a collection. All its times are the server's (`$$NOW`, hole H18)."""
+
+from typing import Any
+
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+from pymongo.collection import Collection
+from pymongo.database import Database
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+
+from whimbrel.domain.raw import DOCUMENT_OPTIONS
+from whimbrel.domain.times import Times
+from whimbrel.mongo.errors import translated
+from whimbrel.mongo.ledger.batches import MongoBatches
+from whimbrel.mongo.ledger.failures import MongoFailures
+from whimbrel.mongo.ledger.leases import MongoLeases
+from whimbrel.mongo.ledger.runs import MongoRuns
+from whimbrel.ports import Ledger
+
+DURABLE = WriteConcern("majority", j=True)
+
+
+def _collection(database: Database[Any], name: str) -> Collection[Any]:
+    return database.get_collection(
+        f"whimbrel_{name}",
+        codec_options=DOCUMENT_OPTIONS.with_options(document_class=RawBSONDocument),
+        write_concern=DURABLE,
+        read_concern=ReadConcern("majority"),
+    )
+
+
+def mongo_ledger(client: MongoClient[Any], database: str, times: Times) -> Ledger:
+    """The ledger of one database. Its indexes are made where they are missing."""
+    names = ("runs", "batches", "failures", "leases", "workers", "audit")
+    found = {name: _collection(client[database], name) for name in names}
+    leases = MongoLeases(found["leases"], found["workers"], found["audit"])
+    runs = MongoRuns(found["runs"], leases)
+    batches = MongoBatches(client, found["batches"], times)
+    failures = MongoFailures(found["failures"])
+    with translated():
+        found["runs"].create_index(
+            [("ns", 1)], unique=True, partialFilterExpression={"active": True}, name="one_run_a_collection"
+        )
+        found["runs"].create_index([("status", 1), ("createdAt", -1)])
+        found["runs"].create_index([("createdAt", -1)])
+        batches.create_indexes()
+        failures.create_indexes()
+        found["audit"].create_index([("run", 1), ("at", 1)])
+    return Ledger(runs, batches, failures, leases)

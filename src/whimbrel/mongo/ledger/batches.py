@@ -1,0 +1,192 @@
+"""Batches. Every later write to a claimed row is conditional on its owner, a random nonce (hole H3)."""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from bson.binary import Binary
+from pymongo import MongoClient, ReturnDocument
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError
+
+from whimbrel.domain.batches import SOLO_AFTER, Batch
+from whimbrel.domain.raw import Key
+from whimbrel.domain.runs import Counts
+from whimbrel.domain.states import BatchStatus
+from whimbrel.domain.times import Times
+from whimbrel.errors import LeaseLost
+from whimbrel.mongo.codec import batch_of, batch_row, counts_row
+from whimbrel.mongo.errors import DUPLICATE_KEY, translated
+
+UUID_SUBTYPE = 4
+
+
+class MongoBatches:
+    """See `whimbrel.ports.Batches`."""
+
+    def __init__(self, client: MongoClient[Any], collection: Collection[Any], times: Times) -> None:
+        self._client, self._batches = client, collection
+        self._lease, self._grace = int(times.lease * 1000), int(times.grace * 1000)
+
+    def create_indexes(self) -> None:
+        self._batches.create_index([("run", 1), ("seq", 1)], unique=True)
+        self._batches.create_index([("status", 1), ("run", 1), ("seq", 1)])
+        self._batches.create_index([("run", 1), ("settledAt", 1)])
+
+    def add(self, batches: Sequence[Batch]) -> int:
+        if not batches:
+            return 0
+        with translated():
+            try:
+                return len(
+                    self._batches.insert_many(
+                        [batch_row(each) for each in batches], ordered=True
+                    ).inserted_ids
+                )
+            except BulkWriteError as error:
+                if any(each["code"] != DUPLICATE_KEY for each in error.details["writeErrors"]):
+                    raise
+                return int(error.details["nInserted"])
+
+    def last(self, run_id: str) -> Batch | None:
+        with translated():
+            row = self._batches.find_one({"run": run_id}, sort=[("seq", -1)])
+        return batch_of(row) if row else None
+
+    def list(
+        self,
+        run_id: str,
+        *,
+        after: int = -1,
+        statuses: Iterable[BatchStatus] | None = None,
+        limit: int = 1000,
+    ) -> list[Batch]:
+        query: dict[str, Any] = {"run": run_id, "seq": {"$gt": after}}
+        if statuses is not None:
+            query["status"] = {"$in": [str(status) for status in statuses]}
+        with translated():
+            return [batch_of(row) for row in self._batches.find(query).sort("seq", 1).limit(limit)]
+
+    def count(self, run_id: str, statuses: Iterable[BatchStatus]) -> int:
+        with translated():
+            return self._batches.count_documents(
+                {"run": run_id, "status": {"$in": [str(status) for status in statuses]}}
+            )
+
+    def claim(self, runs: Sequence[str], *, worker: str, lsid: bytes) -> Batch | None:
+        claimed = {
+            "status": "running", "owner": secrets.token_hex(8), "worker": {"$literal": worker},
+            "lsid": {"$literal": Binary(lsid, UUID_SUBTYPE)}, "claims": {"$add": ["$claims", 1]},
+            "claimedAt": "$$NOW", "leaseUntil": {"$add": ["$$NOW", self._lease]},
+        }  # fmt: skip
+        with translated():
+            row = self._batches.find_one_and_update(
+                {"status": "queued", "run": {"$in": list(runs)}}, [{"$set": claimed}],
+                sort=[("run", 1), ("seq", 1)], return_document=ReturnDocument.AFTER,
+            )  # fmt: skip
+        return batch_of(row) if row else None
+
+    def renew(self, batch: Batch) -> datetime:
+        with translated():
+            row = self._batches.find_one_and_update(
+                {"_id": batch.token, "owner": batch.owner, "status": "running"},
+                [{"$set": {"leaseUntil": {"$add": ["$$NOW", self._lease]}}}],
+                projection={"leaseUntil": 1}, return_document=ReturnDocument.AFTER,
+            )  # fmt: skip
+        if row is None:
+            raise LeaseLost(f"Batch {batch.token} was taken over.")
+        until: datetime = row["leaseUntil"]
+        return until
+
+    def note(
+        self, batch: Batch, *, at: Key | None = None, suspect: Key | None = None, before: int | None = None
+    ) -> None:
+        fields: dict[str, Any] = {
+            "at": at.document if at else None,
+            "suspect": suspect.document if suspect else None,
+        }
+        self._own(batch, {"$set": fields if before is None else {"before": before}})
+
+    def settle(self, batch: Batch, counts: Counts, *, inferred: bool) -> None:
+        fields = {"status": "done", "counts": counts_row(counts), "inferred": inferred, "suspect": None}
+        self._own(batch, {"$set": fields, "$currentDate": {"settledAt": True}})
+
+    def _own(self, batch: Batch, update: dict[str, Any]) -> None:
+        with translated():
+            found = self._batches.update_one({"_id": batch.token, "owner": batch.owner}, update)
+        if not found.matched_count:
+            raise LeaseLost(f"Batch {batch.token} was taken over.")
+
+    def release(self, batch: Batch) -> None:
+        with translated():
+            self._batches.update_one(
+                {"_id": batch.token, "owner": batch.owner, "status": "running"},
+                {"$set": {"status": "queued", "owner": None, "leaseUntil": None, "suspect": None}},
+            )
+
+    def take_over(self, *, worker: str | None = None) -> Sequence[Batch]:
+        lost: dict[str, Any] = {"status": "running"}
+        if worker is None:
+            lost["$expr"] = {"$lt": ["$leaseUntil", {"$subtract": ["$$NOW", self._grace]}]}
+        else:
+            lost["worker"] = worker
+        taken = []
+        with translated():
+            for row in self._batches.find(lost).limit(1000):
+                self._client.admin.command("killSessions", [{"id": row["lsid"]}])
+                if self._requeue(row["_id"], row["owner"], row["leaseUntil"]):
+                    taken.append(batch_of(row))
+        return taken
+
+    def _requeue(self, batch_id: str, owner: str, lease_until: datetime) -> bool:
+        takeovers = {"$add": ["$takeovers", 1]}
+        fields = {
+            "status": "queued", "owner": None, "leaseUntil": None, "takeovers": takeovers,
+            "solo": {"$or": ["$solo", {"$gte": [takeovers, SOLO_AFTER]}]},
+        }  # fmt: skip
+        held = {"_id": batch_id, "owner": owner, "leaseUntil": lease_until, "status": "running"}
+        return self._batches.update_one(held, [{"$set": fields}]).modified_count == 1
+
+    def cancel(self, batch: Batch, counts: Counts, *, inferred: bool) -> None:
+        with translated():
+            self._batches.update_one(
+                {"_id": batch.token, "status": "queued"},
+                {
+                    "$set": {"status": "cancelled", "counts": counts_row(counts), "inferred": inferred},
+                    "$currentDate": {"settledAt": True},
+                },
+            )
+
+    def recent(self, run_id: str, seconds: float) -> tuple[int, float]:
+        since = {"$expr": {"$gte": ["$settledAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}}
+        total = {"$sum": {"$add": ["$counts.changed", "$counts.unchanged", "$counts.skipped"]}}
+        span = {"$dateDiff": {"startDate": "$first", "endDate": "$$NOW", "unit": "millisecond"}}
+        with translated():
+            found = list(
+                self._batches.aggregate(
+                    [
+                        {"$match": {"run": run_id, "settledAt": {"$type": "date"}, **since}},
+                        {"$group": {"_id": None, "documents": total, "first": {"$min": "$claimedAt"}}},
+                        {"$project": {"documents": 1, "span": span}},
+                    ]
+                )
+            )
+        if not found:
+            return 0, seconds
+        return int(found[0]["documents"]), max(found[0]["span"], 1) / 1000
+
+    def live(self, tokens: Sequence[str]) -> tuple[set[str], set[str]]:
+        alive = {
+            "$and": [
+                {"$eq": ["$status", "running"]},
+                {"$gt": ["$leaseUntil", {"$subtract": ["$$NOW", self._grace]}]},
+            ]
+        }
+        with translated():
+            rows = list(
+                self._batches.aggregate(
+                    [{"$match": {"_id": {"$in": list(tokens)}}}, {"$project": {"alive": alive}}]
+                )
+            )
+        return {row["_id"] for row in rows}, {row["_id"] for row in rows if row["alive"]}

@@ -1,0 +1,63 @@
+"""Roles that one process has at a time, workers that are alive, and who did what."""
+
+from typing import Any
+
+from bson import ObjectId
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError
+
+from whimbrel.mongo.errors import translated
+
+
+class MongoLeases:
+    """See `whimbrel.ports.Leases`."""
+
+    def __init__(self, leases: Collection[Any], workers: Collection[Any], audit: Collection[Any]) -> None:
+        self._leases, self._workers, self._audit = leases, workers, audit
+
+    def lead(self, role: str, holder: str, seconds: float) -> bool:
+        mine_or_over = {"$or": [{"holder": holder}, {"$expr": {"$lt": ["$until", "$$NOW"]}}]}
+        hold = [{"$set": {"holder": {"$literal": holder}, "until": {"$add": ["$$NOW", int(seconds * 1000)]}}}]
+        with translated():
+            if self._leases.update_one({"_id": role, **mine_or_over}, hold).matched_count:
+                return True
+            try:  # an upsert does not take $expr: this one only makes a role that is not there yet
+                self._leases.update_one({"_id": role, "holder": holder}, hold, upsert=True)
+            except DuplicateKeyError:
+                return False
+        return True
+
+    def step_down(self, holder: str) -> None:
+        with translated():
+            self._leases.delete_many({"holder": holder})
+
+    def beat(self, worker: str, **facts: Any) -> None:
+        with translated():
+            self._workers.update_one(
+                {"_id": worker}, {"$set": facts, "$currentDate": {"seenAt": True}}, upsert=True
+            )
+
+    def slots(self, seconds: float) -> int:
+        recent = {"$expr": {"$gte": ["$seenAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}}
+        with translated():
+            found = list(
+                self._workers.aggregate(
+                    [{"$match": recent}, {"$group": {"_id": None, "slots": {"$sum": "$slots"}}}]
+                )
+            )
+        return int(found[0]["slots"]) if found else 0
+
+    def audit(self, what: str, *, run: str, who: str, why: str = "") -> None:
+        entry = [
+            {
+                "$set": {
+                    "at": "$$NOW",
+                    **{
+                        k: {"$literal": v}
+                        for k, v in {"what": what, "run": run, "who": who, "why": why}.items()
+                    },
+                }
+            }
+        ]
+        with translated():
+            self._audit.update_one({"_id": ObjectId()}, entry, upsert=True)

@@ -1,0 +1,112 @@
+"""Runs. A run that holds its collection is `active`; a unique partial index lets there be one (hole H26)."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError
+
+from whimbrel.domain.runs import Counts, Run
+from whimbrel.domain.states import ENDED, RunStatus, sources
+from whimbrel.mongo.codec import run_of, run_row
+from whimbrel.mongo.errors import translated
+from whimbrel.mongo.ledger.leases import MongoLeases
+
+
+class MongoRuns:
+    """See `whimbrel.ports.Runs`."""
+
+    def __init__(self, collection: Collection[Any], leases: MongoLeases) -> None:
+        self._runs = collection
+        self._leases = leases
+
+    def add(self, run: Run, who: str) -> Run:
+        times = {"createdAt": "$$NOW", "updatedAt": "$$NOW"}
+        born = [{"$replaceWith": {"$mergeObjects": [{"$literal": run_row(run)}, times]}}]
+        with translated():
+            row: Any = self._runs.find_one_and_update(
+                {"_id": run.id}, born, upsert=True, return_document=ReturnDocument.AFTER
+            )
+        self._leases.audit("run added", run=run.id, who=who)
+        return run_of(row)
+
+    def get(self, run_id: str) -> Run | None:
+        with translated():
+            row = self._runs.find_one({"_id": run_id})
+        return run_of(row) if row else None
+
+    def list(
+        self, *, statuses: Iterable[RunStatus] | None = None, migration: str | None = None, limit: int = 100
+    ) -> list[Run]:
+        query: dict[str, Any] = {}
+        if statuses is not None:
+            query["status"] = {"$in": [str(status) for status in statuses]}
+        if migration is not None:
+            query["migration"] = migration
+        with translated():
+            return [run_of(row) for row in self._runs.find(query).sort("createdAt", -1).limit(limit)]
+
+    def move(
+        self,
+        run_id: str,
+        target: RunStatus,
+        *,
+        who: str,
+        why: str = "",
+        fields: Mapping[str, Any] | None = None,
+    ) -> bool:
+        sets: dict[str, Any] = {
+            "status": str(target),
+            "active": True
+            if target is RunStatus.RUNNING
+            else False
+            if target in ENDED
+            else {"$ifNull": ["$active", False]},
+            "updatedAt": "$$NOW",
+            "startedAt": {"$ifNull": ["$startedAt", "$$NOW"]}
+            if target is RunStatus.RUNNING
+            else {"$ifNull": ["$startedAt", None]},
+            "endedAt": "$$NOW" if target in ENDED else None,
+            **{name: {"$literal": value} for name, value in (fields or {}).items()},
+        }
+        allowed = {"_id": run_id, "status": {"$in": [str(status) for status in sources(target)]}}
+        with translated():
+            try:
+                moved = self._runs.update_one(allowed, [{"$set": sets}]).modified_count == 1
+            except DuplicateKeyError:
+                return False
+        if moved:
+            self._leases.audit(f"run {target}", run=run_id, who=who, why=why)
+        return moved
+
+    def next_leg(self, run: Run) -> bool:
+        with translated():
+            moved = self._runs.update_one(
+                {"_id": run.id, "leg": run.leg, "status": str(RunStatus.RUNNING)},
+                [{"$set": {"leg": run.leg + 1, "updatedAt": "$$NOW"}}],
+            )
+        return moved.modified_count == 1
+
+    def fold(self, run: Run, counts: Counts, through: int, *, inferred: bool) -> bool:
+        changes: dict[str, Any] = {
+            "$inc": {
+                "counts.changed": counts.changed,
+                "counts.unchanged": counts.unchanged,
+                "counts.skipped": counts.skipped,
+            },
+            "$set": {"foldedThrough": through, **({"inferred": True} if inferred else {})},
+            "$currentDate": {"updatedAt": True},
+        }
+        with translated():
+            folded = self._runs.update_one({"_id": run.id, "foldedThrough": run.folded_through}, changes)
+        return folded.modified_count == 1
+
+    def describe(self, run_id: str, **fields: Any) -> None:
+        with translated():
+            self._runs.update_one({"_id": run_id}, {"$set": fields})
+
+    def holder(self, ns: str) -> str | None:
+        with translated():
+            row = self._runs.find_one({"ns": ns, "active": True}, {"_id": 1})
+        return str(row["_id"]) if row else None

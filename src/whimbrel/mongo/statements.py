@@ -1,0 +1,190 @@
+"""The statements of an `update` command: fence, mark and guard together with the change, by columns.
+
+Hundreds of different changes travel in one statement: the documents' keys, the documents as they were read
+and the new values are constant arrays, and each document finds its own by the position of its `_id`.
+`_id: {$in: keys}` and never a range selects them: a document that is not among the keys has position -1,
+which is the *last* element (hole H32). Every value stands under `$literal` (hole H33).
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from bson.raw_bson import RawBSONDocument
+
+from whimbrel.domain.changes import Paths, Row, Single, Skipped, Unchanged
+from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, stamp
+from whimbrel.domain.migration import Update
+from whimbrel.domain.raw import Key, document, element, elements, keys_under, literal_documents, literal_keys
+from whimbrel.ports import Guarded, Write
+
+# What `$type` calls the types of BSON.
+TYPE_NAMES: dict[int | None, str] = {
+    None: "missing", 0x01: "double", 0x02: "string", 0x03: "object", 0x04: "array", 0x05: "binData", 0x06: "undefined",
+    0x07: "objectId", 0x08: "bool", 0x09: "date", 0x0A: "null", 0x0B: "regex", 0x0C: "dbPointer", 0x0D: "javascript",
+    0x0E: "symbol", 0x0F: "javascriptWithScope", 0x10: "int", 0x11: "timestamp", 0x12: "long", 0x13: "decimal",
+    0x7F: "maxKey", 0xFF: "minKey",
+}  # fmt: skip
+
+SIMPLE = {"locale": "simple"}
+Statement = dict[str, Any]
+
+
+def fence(until: datetime) -> dict[str, Any]:
+    """True while the server's clock has not passed the lease."""
+    return {"$lt": ["$$NOW", until]}
+
+
+def plain(query: Mapping[str, Any], update: Update, *, multi: bool, hint: str) -> Statement:
+    return {"q": query, "u": update, "multi": multi, "hint": hint, "collation": SIMPLE}
+
+
+def marked(update: Update, write: Write, outcome: str = CHANGED) -> Update:
+    """An update that also sets the mark of `outcome`."""
+    value = stamp(write.token, outcome)
+    if isinstance(update, Mapping):
+        fields = write.mark.fields(value)
+        return {**update, "$set": {**update.get("$set", {}), **fields}} if fields else update
+    expression = write.mark.expression(value)
+    return [*update, {"$set": expression}] if expression else list(update)
+
+
+def outcome_of(guarded: Guarded) -> str:
+    if isinstance(guarded.change, Unchanged):
+        return UNCHANGED
+    return SKIPPED if isinstance(guarded.change, Skipped) else CHANGED
+
+
+def shape(guarded: Guarded) -> tuple[Any, ...]:
+    """What documents of one statement have in common."""
+    change = guarded.change
+    if isinstance(change, Paths):
+        return "paths", tuple(change.values), change.unset
+    if isinstance(change, Row):
+        return "row", change.unset, bool(change.values[5:])
+    return (outcome_of(guarded),)
+
+
+def columnar(group: Sequence[Guarded], write: Write) -> Statement:
+    """One statement for documents of one shape; at most some hundred of them.
+
+    `$indexOfArray` is linear, so larger statements get slower than more statements.
+    """
+    keys = [each.key for each in group]
+    position = {"$indexOfArray": [literal_keys(keys), "$_id"]}
+    conditions = [fence(write.until), *_guards(group, write, position)]
+    query: dict[str, Any] = {"_id": keys_under("$in", keys), "$expr": {"$and": conditions}}
+    if write.reads is not None:  # the rest of the document may have changed since
+        query = {"$and": [query, write.eligible]}
+    return plain(query, _pipeline(group, write, position), multi=True, hint="_id_")
+
+
+def _guards(group: Sequence[Guarded], write: Write, position: dict[str, Any]) -> list[dict[str, Any]]:
+    if write.reads is None:
+        originals = literal_documents(each.document for each in group)
+        sizes = {"$literal": [len(each.document) for each in group]}
+        # Equal documents of another size hold a number of another type (hole H30).
+        return [
+            {"$eq": [{"$bsonSize": "$$ROOT"}, {"$arrayElemAt": [sizes, position]}]},
+            {"$eq": ["$$ROOT", {"$arrayElemAt": [originals, position]}]},
+        ]
+    return [_read_guard(group, write.reads, position), *(_is_document(path) for path in _parents(group))]
+
+
+def _parents(group: Sequence[Guarded]) -> tuple[str, ...]:
+    change = group[0].change
+    return change.parents if isinstance(change, Paths) else ()
+
+
+def _is_document(path: str) -> dict[str, Any]:
+    return {"$eq": [{"$type": f"${path}"}, "object"]}
+
+
+def _read_guard(group: Sequence[Guarded], reads: Sequence[str], position: dict[str, Any]) -> dict[str, Any]:
+    """The declared fields are what they were, in value and in type: whether they are there at all too."""
+    wanted = literal_documents(read_fields(each.document, reads) for each in group)
+    return {"$eq": [_read_expression(reads), {"$arrayElemAt": [wanted, position]}]}
+
+
+def _read_expression(reads: Sequence[str]) -> dict[str, Any]:
+    now = {f"v{i}": f"${name}" for i, name in enumerate(reads)}
+    types = {f"t{i}": {"$type": f"${name}"} for i, name in enumerate(reads)}
+    return {**now, **types}
+
+
+def read_fields(raw: bytes, reads: Sequence[str]) -> bytes:
+    """The declared fields of a raw document in the form of `_read_expression`: values, then types.
+
+    A field that is not there leaves its value out and has the type "missing", as `$type` says it.
+    """
+    found = elements(raw)
+    values, types = [], []
+    for i, name in enumerate(reads):
+        kind, payload = found.get(name.encode(), (None, b""))
+        if kind is not None:
+            values.append(element(kind, b"v%d" % i, payload))
+        word = TYPE_NAMES[kind].encode()
+        types.append(element(0x02, b"t%d" % i, (len(word) + 1).to_bytes(4, "little") + word + b"\0"))
+    return bytes(document([*values, *types]).raw)
+
+
+def _pipeline(group: Sequence[Guarded], write: Write, position: dict[str, Any]) -> list[dict[str, Any]]:
+    change, mark = group[0].change, write.mark.expression(stamp(write.token, outcome_of(group[0])))
+    if isinstance(change, Paths):
+        columns = {
+            path: {"$arrayElemAt": [{"$literal": [_paths(each).values[path] for each in group]}, position]}
+            for path in change.values
+        }
+        removed = [{"$unset": list(change.unset)}] if change.unset else []
+        stages = [{"$set": columns}] if columns else []
+        return [*stages, *removed, *([{"$set": mark}] if mark else [])]
+    if not isinstance(change, Row):
+        return [{"$set": mark}]
+    own = {"$arrayElemAt": [literal_documents(_row(each).values for each in group), position]}
+    merged: list[Any] = ["$$ROOT", own] if change.values[5:] else ["$$ROOT"]
+    removed = [{"$unset": list(change.unset)}] if change.unset else []
+    return [*removed, {"$replaceWith": {"$mergeObjects": [*merged, mark] if mark else merged}}]
+
+
+def _row(guarded: Guarded) -> Row:
+    if not isinstance(guarded.change, Row):
+        raise TypeError(guarded.change)
+    return guarded.change
+
+
+def _paths(guarded: Guarded) -> Paths:
+    if not isinstance(guarded.change, Paths):
+        raise TypeError(guarded.change)
+    return guarded.change
+
+
+def single(guarded: Guarded, write: Write, *, before: Any = None, mark: bool = True) -> Statement:
+    """One document's statement: for changes that only MongoDB can carry out, and to find out who is refused.
+
+    `before`: an expression for the document as it was read, where it is too large to stand in the statement.
+    """
+    change = guarded.change
+    if not isinstance(change, Single):
+        statement = columnar([guarded], write)
+        if before is None:
+            return statement
+        update: Update = statement["u"]
+    else:
+        update = marked(change.update, write) if mark else change.update
+    original = before if before is not None else {"$literal": RawBSONDocument(guarded.document)}
+    whole: list[dict[str, Any]] = [
+        fence(write.until),
+        {"$eq": [{"$bsonSize": "$$ROOT"}, len(guarded.document)]},
+        {"$eq": ["$$ROOT", original]},
+    ]
+    declared = (
+        [] if write.reads is None else [fence(write.until), *_guards([guarded], write, {"$literal": 0})]
+    )
+    query: dict[str, Any] = {"_id": _equal(guarded.key), "$expr": {"$and": declared or whole}}
+    if declared:
+        query = {"$and": [query, write.eligible]}
+    return plain(query, update, multi=False, hint="_id_")
+
+
+def _equal(key: Key) -> RawBSONDocument:
+    return keys_under("$in", [key])

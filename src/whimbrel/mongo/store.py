@@ -1,0 +1,144 @@
+"""One MongoDB deployment: connecting to it, what it is, and the ledger and collections in it."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.errors import (
+    ConfigurationError,
+    InvalidName,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+    ServerSelectionTimeoutError,
+)
+
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.runs import Run
+from whimbrel.domain.times import Times
+from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, SettingsInvalid
+from whimbrel.mongo.documents import MongoDocuments
+from whimbrel.mongo.errors import masked, sentence
+from whimbrel.mongo.ledger import mongo_ledger
+from whimbrel.mongo.preflight import check_collection
+from whimbrel.ports import Ledger, Query
+
+OLDEST = (6, 0)
+
+
+class MongoSession:
+    """See `whimbrel.ports.Session`."""
+
+    def __init__(self, client: MongoClient[Any], statement_seconds: float) -> None:
+        self._session = client.start_session(causal_consistency=False)
+        self._statement = statement_seconds
+        self._opened: dict[str, MongoDocuments] = {}
+
+    @property
+    def lsid(self) -> bytes:
+        return bytes(self._session.session_id["id"])
+
+    def documents(self, run: Run) -> MongoDocuments:
+        if run.id not in self._opened:
+            self._opened = {
+                run.id: MongoDocuments(
+                    self._session, run.database, run.collection, statement_seconds=self._statement
+                )
+            }
+        return self._opened[run.id]
+
+
+class MongoStore:
+    """See `whimbrel.ports.Store`."""
+
+    def __init__(self, client: MongoClient[Any], database: str, times: Times, *, replica_set: bool) -> None:
+        self.client, self.database, self.replica_set = client, database, replica_set
+        self._statement = times.statement
+        try:
+            self.ledger: Ledger = mongo_ledger(client, database, times)
+        except InvalidName as error:
+            raise SettingsInvalid(
+                f"MONGODB_DB_NAME={database!r} cannot be the name of a database: {error}."
+            ) from error
+
+    def session(self) -> MongoSession:
+        return MongoSession(self.client, self._statement)
+
+    def check(self, database: str, definition: Definition, query: Query) -> None:
+        check_collection(self.client, database, definition, query)
+
+
+@contextlib.contextmanager
+def connected(uri: str, database: str, times: Times, *, seconds: float = 10.0) -> Iterator[MongoStore]:
+    """Connect, check what answers, and make the ledger's indexes.
+
+    Raises DatabaseUnreachable when nothing answers within `seconds`, DatabaseRefused when what answers
+    cannot be used: credentials, permissions, a version before 6.0, a router of a sharded cluster.
+    """
+    client = _client(uri, seconds)
+    try:
+        with _explained(uri, seconds):
+            hello = client.admin.command("hello")
+            version = client.server_info()["versionArray"]
+            _check_server(uri, hello, version)
+            if "setName" not in hello:
+                client.close()
+                client = _client(
+                    uri, seconds, retryWrites=False
+                )  # a stand-alone server has no transaction numbers
+            store = MongoStore(client, database, times, replica_set="setName" in hello)
+        yield store
+    finally:
+        client.close()
+
+
+def _client(uri: str, seconds: float, **options: Any) -> MongoClient[Any]:
+    try:
+        client: MongoClient[Any] = MongoClient(
+            uri,
+            appname="whimbrel",
+            serverSelectionTimeoutMS=int(seconds * 1000),
+            connectTimeoutMS=int(seconds * 1000),
+            **options,
+        )
+    except (InvalidURI, ConfigurationError, ValueError, TypeError) as error:
+        raise SettingsInvalid(
+            f"MONGODB_URI={masked(uri)} cannot be read: {sentence(error)}. Write it as mongodb://user:password@host:port/."
+        ) from error
+    return client
+
+
+@contextlib.contextmanager
+def _explained(uri: str, seconds: float) -> Iterator[None]:
+    where = masked(uri)
+    try:
+        yield
+    except ServerSelectionTimeoutError as error:
+        raise DatabaseUnreachable(
+            f"MongoDB at {where} did not answer within {seconds:g} seconds ({sentence(error)[:200]}). Is it running, and is MONGODB_URI right?"
+        ) from error
+    except OperationFailure as error:
+        if error.code in (18, 8000):
+            raise DatabaseRefused(
+                f"MongoDB at {where} refused the user name or password. Check MONGODB_URI."
+            ) from error
+        if error.code == 13:  # noqa: PLR2004  Unauthorized
+            raise DatabaseRefused(
+                f"MongoDB at {where} does not allow this user to do that: {sentence(error)}. Grant it readWrite on the database."
+            ) from error
+        raise DatabaseRefused(f"MongoDB at {where} refused: {sentence(error)}") from error
+    except PyMongoError as error:
+        raise DatabaseUnreachable(f"MongoDB at {where} cannot be used: {sentence(error)}") from error
+
+
+def _check_server(uri: str, hello: dict[str, Any], version: list[int]) -> None:
+    if tuple(version[:2]) < OLDEST:
+        raise DatabaseRefused(
+            f"MongoDB at {masked(uri)} is version {'.'.join(map(str, version[:3]))}. Whimbrel needs 6.0 or newer: upgrade the server."
+        )
+    if hello.get("msg") == "isdbgrid":
+        raise DatabaseRefused(
+            f"{masked(uri)} is a router of a sharded cluster. Whimbrel does not migrate sharded clusters: updates of many documents may miss "
+            "some while chunks move. Give the address of a replica set."
+        )

@@ -1,0 +1,1 @@
+"""The built-in sample: a migration, and the documents that it migrates."""

@@ -1,0 +1,55 @@
+"""The built-in sample migration `some-model`, by which Whimbrel is shown and measured."""
+
+from whimbrel.domain.migration import Migration
+
+COLLECTION = "somemodels"
+
+_STARTED = {"$ifNull": ["$processingStartedAt", "$updatedAt"]}
+_FROM_PROCESSING = {"$eq": ["$$phase", "processing"]}
+_FROM_FAILED = {"$eq": ["$$phase", "failed"]}
+
+SOME_MODEL = Migration(
+    name="some-model",
+    collection=COLLECTION,
+    mark="status",
+    adopt="all",
+    update=[
+        {
+            "$set": {
+                # $mergeObjects raises on data that is no object; a $set of "data.processed" would silently replace it.
+                "data": {
+                    "$mergeObjects": [
+                        "$data",
+                        {
+                            "processed": True,
+                            "processingTime": {
+                                "$dateDiff": {
+                                    "startDate": "$$claimed_at",
+                                    "endDate": "$$NOW",
+                                    "unit": "millisecond",
+                                }
+                            },
+                        },
+                    ]
+                },
+                "lastProcessed": "$$NOW",
+                "processingCompleted": True,
+                "processingDuration": {
+                    "$cond": [
+                        _FROM_PROCESSING,
+                        {"$dateDiff": {"startDate": _STARTED, "endDate": "$$NOW", "unit": "millisecond"}},
+                        {"$ifNull": ["$processingDuration", "$$REMOVE"]},
+                    ]
+                },
+                "retryCount": {
+                    "$cond": [
+                        _FROM_FAILED,
+                        {"$add": [{"$ifNull": ["$retryCount", 0]}, 1]},
+                        {"$ifNull": ["$retryCount", "$$REMOVE"]},
+                    ]
+                },
+                "lastRetryAt": {"$cond": [_FROM_FAILED, "$$NOW", {"$ifNull": ["$lastRetryAt", "$$REMOVE"]}]},
+            }
+        }
+    ],
+)

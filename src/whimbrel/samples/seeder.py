@@ -1,0 +1,31 @@
+"""Sample documents, generated as they are inserted: memory does not grow with their number."""
+
+import random
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+Status = Literal["mixed", "pending", "processing", "success", "failed"]
+STATUSES = ("pending", "processing", "success", "failed")
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def documents(
+    count: int, *, status: Status = "pending", invalid: float = 0.0, seed: int = 1
+) -> Iterator[dict[str, Any]]:
+    """`count` sample documents, the same for the same seed.
+
+    `invalid` (0 to 1) is the share of documents whose `data` is no object: those the sample migration cannot migrate.
+    """
+    chance = random.Random(seed)  # noqa: S311  sample data
+    for number in range(count):
+        born = EPOCH + timedelta(seconds=number % 8_640_000)
+        score, level = chance.randrange(1000), chance.randrange(1, 11)
+        yield {
+            "name": f"Sample {number}",
+            "email": f"sample{number}@example.com",
+            "status": chance.choice(STATUSES) if status == "mixed" else status,
+            "data": {"score": score, "level": level} if chance.random() >= invalid else f"{score}/{level}",
+            "createdAt": born,
+            "updatedAt": born,
+        }

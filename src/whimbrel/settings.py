@@ -1,0 +1,81 @@
+"""The environment, read once at the door. Inner code takes plain values."""
+
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from whimbrel.domain.times import Times
+from whimbrel.engine.start import Defaults
+from whimbrel.errors import SettingsInvalid
+
+
+class Settings(BaseSettings):
+    """Environment variables, also from a `.env` file in the working folder."""
+
+    # The variables' names are the fields' names in capitals.
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", frozen=True)
+
+    mongodb_uri: str | None = Field(
+        default=None, description="address of MongoDB; unset: an embedded one is started"
+    )
+    mongodb_db_name: str = Field(
+        default="whimbrel",
+        description="database of migrations that name none, and of the ledger",
+        min_length=1,
+    )
+    batch_size: int = Field(default=5000, ge=1, le=100_000, description="documents in a batch")
+    processing_delay: int = Field(default=0, ge=0, le=60_000, description="milliseconds between two chunks")
+    max_retries: int = Field(default=3, ge=0, le=99, description="tries of a document after the first")
+    retry_delay: int = Field(
+        default=5000, ge=0, le=3_600_000, description="milliseconds until the first retry; doubles with each"
+    )
+    log_format: str = Field(default="auto", pattern="^(auto|json|console)$")
+    log_level: str = Field(default="warning", pattern="^(debug|info|warning|error)$")
+    whimbrel_migrations: str | None = Field(default=None, description="file or module with the migrations")
+    whimbrel_home: Path = Field(default=Path(".whimbrel"), description="folder of the embedded MongoDB")
+    whimbrel_lease: float = Field(
+        default=15.0, gt=0, description="seconds that a claim lasts without renewal"
+    )
+    whimbrel_grace: float = Field(
+        default=5.0, gt=0, description="seconds after a lease in which nobody takes the batch"
+    )
+    whimbrel_statement: float = Field(
+        default=4.0, gt=0, description="seconds that one statement may take; less than the grace"
+    )
+    whimbrel_sweep: float = Field(default=5.0, gt=0, description="seconds between two looks for lost leases")
+    whimbrel_idle_poll: float = Field(
+        default=1.0, gt=0, description="longest pause between two looks for work"
+    )
+    whimbrel_connect_seconds: float = Field(
+        default=10.0, gt=0, description="seconds to wait for MongoDB at the start"
+    )
+
+    @property
+    def times(self) -> Times:
+        try:
+            return Times(
+                lease=self.whimbrel_lease, grace=self.whimbrel_grace, statement=self.whimbrel_statement,
+                sweep=self.whimbrel_sweep, delay=self.processing_delay / 1000, idle_poll=self.whimbrel_idle_poll,
+            )  # fmt: skip
+        except ValueError as error:
+            raise SettingsInvalid(
+                f"WHIMBREL_LEASE, WHIMBREL_GRACE and WHIMBREL_STATEMENT do not fit: {error}."
+            ) from error
+
+    @property
+    def defaults(self) -> Defaults:
+        return Defaults(
+            batch_size=self.batch_size, max_attempts=self.max_retries + 1, retry_delay=self.retry_delay / 1000
+        )
+
+
+def read_settings() -> Settings:
+    """Raises SettingsInvalid that names every variable at fault."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{str(each['loc'][0]).upper()}={each['input']!r}: {each['msg']}" for each in error.errors()
+        )
+        raise SettingsInvalid(f"These settings cannot be used: {faults}.") from error

@@ -1,0 +1,80 @@
+"""A parent's threads: the coordinator and the sweep, each by lease, and the watch over its children."""
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Self
+
+import structlog
+
+from whimbrel.bootstrap import broker, revive, step_hook
+from whimbrel.domain.times import Times
+from whimbrel.engine.coordinate import Coordinator
+from whimbrel.errors import EmbeddedUnavailable, Transient, WhimbrelError
+from whimbrel.ports import Store
+from whimbrel.settings import Settings
+from whimbrel.workers.fleet import Fleet
+
+log = structlog.get_logger("whimbrel.parent")
+
+
+class Parent:
+    """One parent process at work. Enter it to start its threads; leaving it stops them."""
+
+    def __init__(self, store: Store, settings: Settings, fleet: Fleet | None) -> None:
+        self._store, self._settings, self._fleet = store, settings, fleet
+        self._times: Times = settings.times
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.broken: WhimbrelError | None = None  # what ended a thread that cannot go on
+        self._over = threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        coordinator = Coordinator(self._store, broker(), name=self.name, step=step_hook())
+        rounds = [(coordinator.tick, self._times.tick), (self._sweep, self._times.sweep), (self._revive, 1.0)]
+        if self._fleet is not None:
+            rounds.append((self._fleet.tend, 0.05))
+        for round_, pause in rounds:
+            thread = threading.Thread(
+                target=self._repeat, args=(round_, pause), name=round_.__qualname__, daemon=True
+            )
+            thread.start()
+            self._threads.append(thread)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(10)
+        try:
+            self._store.ledger.leases.step_down(self.name)
+        except Transient:
+            log.warning("the ledger does not answer; this process's roles will end by themselves")
+
+    def _repeat(self, round_: Callable[[], None], pause: float) -> None:
+        while not self._over.is_set():
+            started = time.monotonic()
+            try:
+                round_()
+            except Transient as error:
+                log.warning("the ledger does not answer", error=str(error))
+                pause = max(pause, 0.2)
+            except WhimbrelError as error:
+                self.broken = error
+                return
+            self._over.wait(max(0.0, pause - (time.monotonic() - started)))
+
+    def _sweep(self) -> None:
+        """What expired leases hold is queued again; one process in the cluster does it."""
+        if self._store.ledger.leases.lead("sweep", self.name, self._times.sweep * 3):
+            for batch in self._store.ledger.batches.take_over():
+                log.warning("a lost lease was taken over", batch=batch.token, worker=batch.worker)
+
+    def _revive(self) -> None:
+        try:
+            revive(self._settings)
+        except EmbeddedUnavailable as error:
+            log.warning("the embedded MongoDB cannot be started again", error=str(error))
