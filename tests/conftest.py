@@ -1,0 +1,46 @@
+"""What all tests share: a real MongoDB, started by the run itself, and a database of its own for each test."""
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+from pymongo.database import Database
+
+from whimbrel.domain.times import Times
+from whimbrel.mongo.embedded import embedded
+from whimbrel.mongo.store import MongoStore, connected
+
+# Short times, so that lost leases are found within a test's patience.
+SHORT = Times(lease=1.5, grace=0.6, statement=0.5, chunk=0.5, tick=0.02, sweep=0.2, idle_poll=0.05, control=0.05)
+
+
+@pytest.fixture(scope="session")
+def mongo_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a mongod that lives as long as this test run."""
+    home: Path = tmp_path_factory.mktemp("whimbrel")
+    with embedded(home) as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def client(mongo_uri: str) -> Iterator[MongoClient[dict[str, Any]]]:
+    with MongoClient[dict[str, Any]](mongo_uri) as found:
+        yield found
+
+
+@pytest.fixture
+def database(client: MongoClient[dict[str, Any]]) -> Iterator[Database[dict[str, Any]]]:
+    """An empty database, dropped after the test."""
+    found = client[f"test_{secrets.token_hex(4)}"]
+    yield found
+    client.drop_database(found.name)
+
+
+@pytest.fixture
+def store(mongo_uri: str, database: Database[dict[str, Any]]) -> Iterator[MongoStore]:
+    """The ledger and collections of the test's database, by short times."""
+    with connected(mongo_uri, database.name, SHORT) as found:
+        yield found
