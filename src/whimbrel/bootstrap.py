@@ -4,11 +4,14 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from whimbrel.brokers.ledger import LedgerBroker
 from whimbrel.engine.work import Step
 from whimbrel.mongo.embedded import embedded, ensure_running
+from whimbrel.mongo.errors import masked
+from whimbrel.mongo.seeding import MongoSamples
 from whimbrel.mongo.store import MongoStore, connected
 from whimbrel.ports import Broker
 from whimbrel.settings import Settings
@@ -37,6 +40,28 @@ def store_at(uri: str, settings: Settings) -> Iterator[MongoStore]:
         uri, settings.mongodb_db_name, settings.times, seconds=settings.whimbrel_connect_seconds
     ) as store:
         yield store
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A deployment that is connected to."""
+
+    uri: str
+    store: MongoStore
+    where: str  # for people's eyes: without passwords
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[Opened]:
+    """`database` and `store_at` in one."""
+    with database(settings) as uri, store_at(uri, settings) as store:
+        home = f"the embedded MongoDB in {settings.whimbrel_home}"
+        yield Opened(uri, store, masked(uri) if settings.mongodb_uri else home)
+
+
+def samples(store: MongoStore) -> MongoSamples:
+    """The sample documents of a store's database."""
+    return MongoSamples(store.client, store.database)
 
 
 def broker() -> Broker:

@@ -49,6 +49,13 @@ class RunUnknown(WhimbrelError):
     exit_code = 66
 
 
+class GroupUnknown(WhimbrelError):
+    """No failures of that group are in the run."""
+
+    code = "group_unknown"
+    exit_code = 66
+
+
 class CollectionUnsuitable(WhimbrelError):
     """The collection is not there, or is of a kind that cannot be migrated."""
 

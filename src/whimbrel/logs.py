@@ -2,13 +2,15 @@
 
 import logging
 import sys
+from typing import TextIO
 
 import structlog
 
 
-def configure_logs(style: str, level: str) -> None:
-    """`style` is auto, json or console; auto is console on a terminal."""
-    console = style == "console" or (style == "auto" and sys.stderr.isatty())
+def configure_logs(style: str, level: str, stream: TextIO | None = None) -> None:
+    """`style` is auto, json or console; auto is console on a terminal. `stream` stands in for standard error."""
+    stream = stream or sys.stderr
+    console = style == "console" or (style == "auto" and stream.isatty())
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -20,9 +22,9 @@ def configure_logs(style: str, level: str) -> None:
             else structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(
-        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+        level=level.upper(), stream=stream, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )

@@ -326,11 +326,18 @@ class Leases(Protocol):
         ...
 
     def beat(self, worker: str, **facts: Any) -> None:
-        """Say that a worker is alive, with its host, pid and slots."""
+        """Say that a worker is alive, with its slots, and the only run that it works on if there is one."""
         ...
 
-    def slots(self, seconds: float) -> int:
-        """Slots of all workers that said so within the last seconds."""
+    def leave(self, worker: str) -> None:
+        """Forget a worker that ends."""
+        ...
+
+    def slots(self, seconds: float, *, run: str | None = None, without: str = "") -> int:
+        """Slots of all workers that said so within the last seconds.
+
+        `run`: of those alone that may work on this run. `without`: not of those whose name begins with it.
+        """
         ...
 
     def audit(self, what: str, *, run: str, who: str, why: str = "") -> None: ...

@@ -1,0 +1,1 @@
+"""The command line: it translates, calls one use case, and answers."""

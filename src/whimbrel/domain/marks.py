@@ -2,7 +2,8 @@
 
 A mark is written in the same statement as the change, and the statement selects only documents
 without it; that is what makes the effect happen once. The mark's value is the batch's token,
-`<run>.<seq>`, with `/u` for a document found unchanged, `/s` for one skipped and `/f` for one failed (hole H5).
+`<run>.<seq>`, with `/u` for a document found unchanged, `/s` for one skipped, `/f` for one failed (hole H5) and
+`/c` for one that is only claimed.
 """
 
 from dataclasses import dataclass
@@ -10,8 +11,8 @@ from typing import Any, Protocol
 
 MARK_ROOT = "_whimbrel"
 
-CHANGED, UNCHANGED, SKIPPED, FAILED = "changed", "unchanged", "skipped", "failed"
-SUFFIX = {CHANGED: "", UNCHANGED: "/u", SKIPPED: "/s", FAILED: "/f"}
+CHANGED, UNCHANGED, SKIPPED, FAILED, CLAIMED = "changed", "unchanged", "skipped", "failed", "claimed"
+SUFFIX = {CHANGED: "", UNCHANGED: "/u", SKIPPED: "/s", FAILED: "/f", CLAIMED: "/c"}
 
 # The status a document has when a phase starts on it. The sweep looks for what is still pending.
 FROM_STATUS = {

@@ -108,7 +108,7 @@ class Migration:
         **options: Any,
     ) -> None:
         name = options.get("name")
-        _check_name(name)
+        check_name(name)
         _check_options(str(name), options)
         if (update is None) == (transform is None):
             raise DefinitionInvalid(
@@ -159,7 +159,8 @@ def migration(**options: Any) -> Callable[[Callable[..., Any]], Migration]:
 _OPTIONS = frozenset(each.name for each in fields(Definition)) - {"update", "filter", "code_hash", "summary"}
 
 
-def _check_name(name: object) -> None:
+def check_name(name: object) -> None:
+    """Raise DefinitionInvalid for what cannot be the name of a migration."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         raise DefinitionInvalid(
             f"Migration name {name!r} cannot be used: take lower-case letters, digits and single hyphens, such as 'split-name'."

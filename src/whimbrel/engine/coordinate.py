@@ -17,7 +17,6 @@ from whimbrel.engine.work import Step
 from whimbrel.ports import Broker, Session, Store
 
 ATTENDED = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING)
-ROLE_SECONDS = 10.0
 WORKERS_SEEN = 10.0  # seconds within which a worker must have said that it is alive
 LOOKING = 5.0  # seconds that the last look for what is left may take
 SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
@@ -26,8 +25,9 @@ SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
 class Coordinator:
     """One process's candidate for the coordinator of every run."""
 
-    def __init__(self, store: Store, broker: Broker, *, name: str, step: Step) -> None:
+    def __init__(self, store: Store, broker: Broker, *, name: str, role_seconds: float, step: Step) -> None:
         self._store, self._broker, self._name, self._step = store, broker, name, step
+        self._role_seconds = role_seconds
         self._ledger = store.ledger
         self._session: Session = store.session()
         self._handlers: dict[RunStatus, Callable[[Run], None]] = {
@@ -40,7 +40,7 @@ class Coordinator:
     def tick(self) -> None:
         """Attend to every run that nobody else attends to, oldest first."""
         for run in reversed(self._ledger.runs.list(statuses=ATTENDED)):
-            if self._ledger.leases.lead(f"coordinator:{run.id}", self._name, ROLE_SECONDS):
+            if self._ledger.leases.lead(f"coordinator:{run.id}", self._name, self._role_seconds):
                 fresh = self._ledger.runs.get(run.id)
                 if fresh is not None and fresh.status in self._handlers:
                     self._handlers[fresh.status](fresh)

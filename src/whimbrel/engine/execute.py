@@ -196,7 +196,7 @@ def _resolutions(work: Work, rows: Sequence[Failure]) -> dict[str, list[Failure]
     for row in rows:
         run, _, rest = str(tokens.get(row.key, "")).partition(".")
         suffix = rest.partition("/")[2]
-        ours = run == work.run.id and suffix != "f"
+        ours = run == work.run.id and suffix in ("", *outcomes)
         if ours:
             found.setdefault(outcomes.get(suffix, CHANGED), []).append(row)
         elif row.run == work.run.id and work.retry and row.key not in left:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from whimbrel.domain.batches import Range
 from whimbrel.domain.changes import Skipped, Unchanged
 from whimbrel.domain.failures import Kind, Trouble
-from whimbrel.domain.marks import CHANGED, SKIPPED, SUFFIX, UNCHANGED
+from whimbrel.domain.marks import CHANGED, CLAIMED, SKIPPED, SUFFIX, UNCHANGED, stamp
 from whimbrel.domain.raw import Key
 from whimbrel.domain.times import CHUNK_BYTES, CHUNK_DOCUMENTS
 from whimbrel.engine.calls import call, jitter
@@ -79,7 +79,7 @@ def _claim(work: Work, documents: Sequence[bytes]) -> Sequence[bytes]:
     fields = {
         work.run.status_field: "processing",
         "processingStartedAt": "$$NOW",
-        "processedBy": work.batch.token,
+        "processedBy": stamp(work.batch.token, CLAIMED),
     }
     work.documents.claim(guarded, fields, work.write())
     return work.documents.read_keys([each.key for each in guarded], work.writable)

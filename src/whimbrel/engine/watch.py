@@ -47,7 +47,7 @@ def watch(
             crew.refresh(store)
             if time.monotonic() - seen > 2:  # noqa: PLR2004  seconds between two signs of life
                 seen = time.monotonic()
-                store.ledger.leases.beat(crew.name, slots=slots)
+                store.ledger.leases.beat(crew.name, slots=slots, only=crew.only)
         except Transient as error:
             log.warning("the ledger does not answer", error=str(error))
         time.sleep(min(times.control, times.lease / 8))

@@ -9,7 +9,7 @@ from typing import Any
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.failures import Trouble
-from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, stamp
+from whimbrel.domain.marks import CHANGED, CLAIMED, SKIPPED, UNCHANGED, stamp
 from whimbrel.domain.migration import Migration
 from whimbrel.domain.raw import Key, keys_under
 from whimbrel.domain.runs import Run, eligible
@@ -73,7 +73,7 @@ class Work:
         """What a document satisfies when it is written: eligible, or claimed by this batch."""
         if not self.run.claim:
             return self.eligible
-        return {self.run.status_field: "processing", "processedBy": self.batch.token}
+        return {self.run.status_field: "processing", "processedBy": stamp(self.batch.token, CLAIMED)}
 
     def _not_excluded(self) -> Query:
         return (

@@ -30,7 +30,7 @@ LOADING = 60  # seconds that importing the migrations may take
 def load(source: str | None) -> dict[str, Migration]:
     """The built-in sample and the migrations of a file or module, by name. Raises DefinitionInvalid."""
     found = {SOME_MODEL.name: SOME_MODEL}
-    if source is None:
+    if not source:
         return found
     for value in vars(_imported(source)).values():
         for each in value if isinstance(value, list | tuple) else [value]:

@@ -5,6 +5,7 @@ standard output it says once in a while that it lives; a parent that hears nothi
 """
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ import threading
 from whimbrel.bootstrap import step_hook, store_at
 from whimbrel.engine.slot import Crew, work
 from whimbrel.engine.watch import watch
-from whimbrel.errors import WhimbrelError
+from whimbrel.errors import Transient, WhimbrelError
 from whimbrel.logs import configure_logs
 from whimbrel.settings import read_settings
 from whimbrel.workers.catalog import load
@@ -58,6 +59,8 @@ def main() -> None:
             threading.Thread(target=_until_closed, args=(crew,), name="parent", daemon=True).start()
             for slot in slots:
                 slot.join()
+            with contextlib.suppress(Transient):
+                store.ledger.leases.leave(options.name)
     except WhimbrelError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)

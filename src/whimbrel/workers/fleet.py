@@ -48,9 +48,12 @@ class Fleet:
         slots: int,
         run: str | None,
         longest_call: float,
+        stderr: int | None = None,
     ) -> None:
         self._batches, self._environment = batches, {**os.environ, **environment}
         self._size, self._slots, self._run = size, slots, run
+        self._stderr = stderr  # where children write their logs; None is where this process writes its own
+        self._lock = threading.RLock()  # a parent's thread tends while its main thread drains or kills
         self._silence = longest_call + SILENCE
         self._children: list[Child] = []
         self._hopeless: str | None = None
@@ -62,8 +65,17 @@ class Fleet:
     def alive(self) -> int:
         return len(self._children)
 
+    @property
+    def prefix(self) -> str:
+        """What the names of this parent's workers begin with."""
+        return f"{socket.gethostname()}:{os.getpid()}:"
+
     def tend(self) -> None:
         """One round: hear the children, bury the dead, start what is missing. Raises SettingsInvalid where that is hopeless."""
+        with self._lock:
+            self._tend()
+
+    def _tend(self) -> None:
         self._listen()
         for child in list(self._children):
             if child.process.poll() is not None:
@@ -71,7 +83,7 @@ class Fleet:
             elif time.monotonic() - child.heard > self._silence:
                 log.error("a worker gives no sign of life and is ended", worker=child.name)
                 child.process.kill()
-        if self._hopeless:
+        if self._hopeless and not self._draining.is_set():
             raise SettingsInvalid(self._hopeless)
         while (
             len(self._children) < self._size and not self._draining.is_set() and time.monotonic() >= self._due
@@ -79,7 +91,7 @@ class Fleet:
             self._children.append(self._start())
 
     def _start(self) -> Child:
-        name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        name = f"{self.prefix}{secrets.token_hex(4)}"
         command = [
             sys.executable,
             "-m",
@@ -95,6 +107,7 @@ class Fleet:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=self._stderr,
             start_new_session=True,
             env=self._environment,
         )
@@ -132,10 +145,11 @@ class Fleet:
 
     def drain(self, seconds: float) -> bool:
         """Let every child finish its chunks and give its batches back. False where some had to be killed."""
-        self._draining.set()
-        for child in self._children:
-            if child.process.stdin is not None and not child.process.stdin.closed:
-                child.process.stdin.close()
+        with self._lock:
+            self._draining.set()
+            for child in self._children:
+                if child.process.stdin is not None and not child.process.stdin.closed:
+                    child.process.stdin.close()
         end = time.monotonic() + seconds
         while self._children and time.monotonic() < end:
             self.tend()
@@ -145,13 +159,15 @@ class Fleet:
     def kill(self) -> int:
         """End every child now, and release what it held; their statements in the server too (hole H13)."""
         self._draining.set()
-        killed = len(self._children)
-        for child in self._children:
+        for child in list(self._children):  # at once, whatever the thread that tends is waiting for
             child.process.send_signal(signal.SIGKILL)
-        for child in list(self._children):
-            child.process.wait()
-            self._bury(child)
-        return killed
+        with self._lock:
+            killed = list(self._children)
+            for child in killed:
+                child.process.kill()
+                child.process.wait()
+                self._bury(child)
+        return len(killed)
 
 
 def _out(process: subprocess.Popen[bytes]) -> IO[bytes]:

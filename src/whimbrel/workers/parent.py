@@ -33,7 +33,7 @@ class Parent:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        coordinator = Coordinator(self._store, broker(), name=self.name, step=step_hook())
+        coordinator = Coordinator(self._store, broker(), name=self.name, role_seconds=self._times.lease, step=step_hook())
         rounds = [(coordinator.tick, self._times.tick), (self._sweep, self._times.sweep), (self._revive, 1.0)]
         if self._fleet is not None:
             rounds.append((self._fleet.tend, 0.05))

@@ -1,5 +1,6 @@
 """Roles that one process has at a time, workers that are alive, and who did what."""
 
+import re
 from typing import Any
 
 from bson import ObjectId
@@ -37,8 +38,18 @@ class MongoLeases:
                 {"_id": worker}, {"$set": facts, "$currentDate": {"seenAt": True}}, upsert=True
             )
 
-    def slots(self, seconds: float) -> int:
-        recent = {"$expr": {"$gte": ["$seenAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}}
+    def leave(self, worker: str) -> None:
+        with translated():
+            self._workers.delete_one({"_id": worker})
+
+    def slots(self, seconds: float, *, run: str | None = None, without: str = "") -> int:
+        recent: dict[str, Any] = {
+            "$expr": {"$gte": ["$seenAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}
+        }
+        if run is not None:
+            recent["only"] = {"$in": [None, run]}
+        if without:
+            recent["_id"] = {"$not": re.compile(f"^{re.escape(without)}")}
         with translated():
             found = list(
                 self._workers.aggregate(

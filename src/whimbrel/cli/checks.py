@@ -1,0 +1,86 @@
+"""What the demonstration proves, from the documents themselves and not from what Whimbrel says of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from whimbrel.engine.view import RunView
+
+
+class Census(Protocol):
+    """The sample documents, counted by MongoDB after the run."""
+
+    @property
+    def statuses(self) -> Mapping[str, int]: ...
+
+    @property
+    def total(self) -> int: ...
+
+    @property
+    def migrated(self) -> int: ...
+
+    @property
+    def refused(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One claim, and what was found."""
+
+    claim: str
+    found: str
+    ok: bool
+
+
+def verify(census: Census, it: RunView, *, seeded: int, planted: int) -> list[Check]:
+    """Hold the documents against what was seeded, and the ledger against the documents."""
+    found = {name: census.statuses.get(name, 0) for name in ("pending", "processing", "success", "failed")}
+    success, failed = found["success"], found["failed"]
+    left = found["pending"] + found["processing"]
+    ledger = (it.counts.changed, it.counts.unchanged + it.counts.skipped, it.failures["failed"])
+    return [
+        Check("No document is left pending or processing", f"{left:,} left", left == 0),
+        Check(
+            "Success and failed are all that were seeded",
+            f"{success:,} + {failed:,} of {seeded:,}",
+            success + failed == census.total == seeded,
+        ),
+        Check(
+            "Each success has this run's mark and its change",
+            f"{census.migrated:,} of {success:,}",
+            census.migrated == success,
+        ),
+        Check(
+            "Failed are exactly those planted as invalid",
+            f"{failed:,} failed, {census.refused:,} of them invalid, {planted:,} planted",
+            failed == census.refused == planted,
+        ),
+        Check(
+            "The ledger counts what the documents say",
+            f"{ledger[0]:,} changed, {ledger[2]:,} failed",
+            ledger == (success, 0, failed),
+        ),
+    ]
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        title="Verified from the documents",
+        title_justify="left",
+        title_style="bold",
+    )
+    for column in ("check", "found", ""):
+        table.add_column(column)
+    for each in checks:
+        table.add_row(each.claim, each.found, Text("ok", "green") if each.ok else Text("FAILED", "bold red"))
+    return table
+
+
+def check_object(it: Check) -> dict[str, object]:
+    return {"check": it.claim, "found": it.found, "ok": it.ok}

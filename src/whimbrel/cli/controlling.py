@@ -1,0 +1,79 @@
+"""`pause` and `cancel`: stop a run, and wait until it has stopped."""
+
+import time
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from whimbrel.bootstrap import Opened, opened
+from whimbrel.cli.interrupts import Interrupts
+from whimbrel.cli.options import Json, RunId, begin, caller
+from whimbrel.cli.screen import Screen
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.engine import control
+from whimbrel.engine.view import run_object, view
+from whimbrel.errors import WhimbrelError
+from whimbrel.ports import Ledger
+from whimbrel.settings import Settings
+from whimbrel.workers.parent import Parent
+
+STOPPING = 60.0  # seconds to wait: longer than a lease, its grace and a sweep together
+DRAINING = (RunStatus.PAUSING, RunStatus.CANCELLING)
+
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="wait until nobody works on it any more")]
+
+
+def pause(run_id: RunId, wait: Wait = True, json: Json = False) -> int:
+    """Stop a run within a chunk. `whimbrel resume` goes on where it stopped."""
+    return _stop(run_id, _paused, f"Go on with: whimbrel resume {run_id}", wait=wait, json=json)
+
+
+def cancel(run_id: RunId, wait: Wait = True, json: Json = False) -> int:
+    """Stop a run for good, within a chunk. What it has changed stays changed."""
+    return _stop(run_id, _cancelled, "What it has changed stays changed.", wait=wait, json=json)
+
+
+def _stop(run_id: str, ask: Callable[[Ledger, str], Run], then: str, *, wait: bool, json: bool) -> int:
+    settings, screen = begin(json=json)
+    with Interrupts(), opened(settings) as at:
+        run = ask(at.store.ledger, run_id)
+        if wait and run.status in DRAINING:
+            run = _drained(at, settings, run, screen)
+        if json:
+            screen.answer(run_object(view(at.store.ledger, run)))
+        else:
+            screen.show(f"Run {run.id} is {run.status}. {then}")
+        return 0
+
+
+def _paused(ledger: Ledger, run_id: str) -> Run:
+    run = control.find_run(ledger, run_id)
+    stopped = run.status in (RunStatus.PAUSING, RunStatus.PAUSED)
+    return run if stopped else control.pause(ledger, run_id, who=caller())
+
+
+def _cancelled(ledger: Ledger, run_id: str) -> Run:
+    run = control.find_run(ledger, run_id)
+    stopped = run.status in (RunStatus.CANCELLING, RunStatus.CANCELLED)
+    return run if stopped else control.cancel(ledger, run_id, who=caller())
+
+
+def _drained(at: Opened, settings: Settings, run: Run, screen: Screen) -> Run:
+    """Wait; and coordinate, for there may be no other process that does. Raises WhimbrelError after a minute."""
+    ledger, end = at.store.ledger, time.monotonic() + STOPPING
+    with Parent(at.store, settings, None) as parent:
+        while run.status in DRAINING:
+            if parent.broken is not None:
+                raise parent.broken
+            if time.monotonic() > end:
+                held = ledger.batches.count(run.id, [BatchStatus.RUNNING])
+                raise WhimbrelError(
+                    f"Run {run.id} is {run.status} still: {held} of its batches are in work after {STOPPING:.0f} seconds. "
+                    f"It stops when they are free: whimbrel status {run.id}"
+                )
+            time.sleep(0.1)
+            run = control.find_run(ledger, run.id)
+    screen.say(f"Nobody works on run {run.id} any more.")
+    return run

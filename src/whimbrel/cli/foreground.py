@@ -1,0 +1,159 @@
+"""Working on one run in the foreground: what `run`, `resume`, `retry` and `demo` have in common."""
+
+import contextlib
+import time
+from dataclasses import dataclass
+
+from whimbrel.bootstrap import Opened
+from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
+from whimbrel.cli.leaving import Leaving
+from whimbrel.cli.observer import Observer
+from whimbrel.cli.options import cores
+from whimbrel.cli.progress import Progress, moment, progress
+from whimbrel.cli.screen import Screen
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.engine.view import RunView, view
+from whimbrel.errors import Systemic, Transient
+from whimbrel.ports import Ledger
+from whimbrel.settings import Settings
+from whimbrel.workers.fleet import Fleet
+from whimbrel.workers.parent import Parent
+
+FRAME = 0.1  # seconds between two looks at what was seen
+WORKER_SEEN = 5.0  # seconds within which a live worker says that it is alive
+SETTLING = 1.0  # seconds for the coordinator to note that killed workers have stopped
+EXIT_CODES = {
+    RunStatus.COMPLETED: 0,
+    RunStatus.COMPLETED_WITH_FAILURES: 2,
+    RunStatus.FAILED: 3,
+    RunStatus.CANCELLED: 4,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Team:
+    """The worker processes that a command starts."""
+
+    workers: int | None = None
+    slots: int = 2
+    source: str | None = None  # of the migrations
+
+    def fleet(
+        self, opened: Opened, settings: Settings, *, run: str | None, longest_call: float, stderr: int | None
+    ) -> Fleet:
+        environment = {
+            "MONGODB_URI": opened.uri,
+            "MONGODB_DB_NAME": settings.mongodb_db_name,
+            "WHIMBREL_MIGRATIONS": self.source or "",
+        }
+        return Fleet(
+            opened.store.ledger.batches, environment,
+            size=self.workers or cores(), slots=self.slots, run=run, longest_call=longest_call, stderr=stderr,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the work in the foreground ended, and what was seen of the run last."""
+
+    view: RunView
+    exit_code: int
+    said: str = ""  # what a person must know who interrupted it
+
+
+class Foreground:
+    """One command's work on one run."""
+
+    def __init__(self, opened: Opened, settings: Settings, screen: Screen, interrupts: Interrupts) -> None:
+        self._opened, self._settings = opened, settings
+        self._screen, self._interrupts = screen, interrupts
+        self._ledger: Ledger = opened.store.ledger
+
+    def work(self, run: Run, it: Definition, team: Team) -> Ending:
+        """Until the run has ended, or a person ends the work. Raises what broke the work."""
+        with contextlib.ExitStack() as stack:
+            pipe = stack.enter_context(self._screen.pipe())
+            fleet = team.fleet(self._opened, self._settings, run=run.id, longest_call=it.timeout, stderr=pipe)
+            shown = stack.enter_context(progress(self._screen))
+            self._interrupts.arm()
+            parent = stack.enter_context(Parent(self._opened.store, self._settings, fleet))
+            stack.callback(fleet.kill)  # nobody is left when all went well
+            seen = stack.enter_context(Observer(lambda: look(self._ledger, run.id)))
+            ending = self._watch(run.id, parent, fleet, seen, shown)
+            if ending.view.run.status in ENDED:
+                fleet.drain(10)
+            return ending
+
+    def _watch(
+        self, run_id: str, parent: Parent, fleet: Fleet, seen: Observer[tuple[RunView, str]], shown: Progress
+    ) -> Ending:
+        leaving: Leaving | None = None
+        while True:
+            _check(parent, seen)
+            at, note = seen.latest
+            shown.show(moment(at, seen.silent, note))
+            if at.run.status in ENDED:
+                return Ending(at, EXIT_CODES[at.run.status])
+            if self._interrupts.count > 1:
+                return _kill(run_id, fleet, seen)
+            if leaving is not None and leaving.over:
+                return Ending(_last(self._ledger, at), INTERRUPTED, leaving.said)
+            if leaving is None and self._interrupts.count:
+                self._screen.say(
+                    "Stopping within a chunk. Once more stops at once; nothing is lost either way."
+                )
+                leaving = Leaving(self._ledger, run_id, fleet)
+            if leaving is None:
+                _refuse_to_wait(at.run)
+            time.sleep(FRAME)
+
+
+def _kill(run_id: str, fleet: Fleet, seen: Observer[tuple[RunView, str]]) -> Ending:
+    killed = fleet.kill()
+    end = time.monotonic() + SETTLING
+    while time.monotonic() < end and seen.latest[0].run.status is RunStatus.PAUSING:
+        time.sleep(FRAME)
+    said = f"Stopped at once: {killed} workers were killed. Nothing is lost. Go on with: whimbrel resume {run_id}"
+    return Ending(seen.latest[0], INTERRUPTED, said)
+
+
+def look(ledger: Ledger, run_id: str) -> tuple[RunView, str]:
+    """A run as it is now, and why it waits."""
+    run = ledger.runs.get(run_id)
+    if run is None:
+        raise Systemic(f"Run {run_id} is gone: somebody has removed it from the ledger while it was at work.")
+    return view(ledger, run), _waits_for(ledger, run) if run.status is RunStatus.QUEUED else ""
+
+
+def _waits_for(ledger: Ledger, run: Run) -> str:
+    """Whom a queued run waits for, and what to do if that one never ends."""
+    holder = ledger.runs.holder(run.ns)
+    other = ledger.runs.get(holder) if holder and holder != run.id else None
+    if other is None:
+        return ""
+    idle = other.status is RunStatus.PAUSED or not ledger.leases.slots(WORKER_SEEN, run=other.id)
+    state = f"waits for run {other.id}, which works on {run.ns} and is {other.status}"
+    return f"{state}, but nobody works on it: whimbrel resume {other.id}" if idle else state
+
+
+def _check(parent: Parent, seen: Observer[tuple[RunView, str]]) -> None:
+    if parent.broken is not None:
+        raise parent.broken
+    seen.check()
+
+
+def _refuse_to_wait(run: Run) -> None:
+    """A run that was paused by a person is waited for; one that paused itself needs a person first."""
+    if run.status is RunStatus.PAUSED and run.error:
+        raise Systemic(
+            f"Run {run.id} paused itself: {run.error} Mend that, then go on with: whimbrel resume {run.id}"
+        )
+
+
+def _last(ledger: Ledger, at: RunView) -> RunView:
+    """One more look, where there is an answer."""
+    with contextlib.suppress(Transient):
+        return look(ledger, at.run.id)[0]
+    return at

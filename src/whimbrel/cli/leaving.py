@@ -1,0 +1,76 @@
+"""The first Ctrl-C: leave the run to other workers if there are any, else pause it; in a thread of its own."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from whimbrel.cli.options import caller
+from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.engine import control
+from whimbrel.errors import StateForbids, Transient
+from whimbrel.ports import Ledger
+from whimbrel.workers.fleet import Fleet
+
+T = TypeVar("T")
+
+OTHERS_SEEN = 5.0  # seconds within which another worker must have said that it is alive
+DRAINING = 30.0  # seconds that workers have to finish their chunks
+PAUSING = 60.0  # seconds until what other processes held is free again
+LOOK = 0.1  # seconds between two looks
+
+
+class Leaving:
+    """Begins at once. `over` when the workers have ended and the run is paused or others'."""
+
+    def __init__(self, ledger: Ledger, run_id: str, fleet: Fleet) -> None:
+        self._ledger, self._run, self._fleet = ledger, run_id, fleet
+        self.said = ""
+        self._thread = threading.Thread(target=self._leave, name="leaving", daemon=True)
+        self._thread.start()
+
+    @property
+    def over(self) -> bool:
+        return not self._thread.is_alive()
+
+    def _leave(self) -> None:
+        others = _answered(self._others)
+        if not others:
+            _answered(self._pause)
+        self._fleet.drain(DRAINING)
+        go_on = f"Go on with: whimbrel resume {self._run}"
+        if others:
+            self.said = f"Left. {others} slots of other workers go on with run {self._run}."
+        elif _answered(self._settled):
+            self.said = f"Paused; nothing is lost. {go_on}"
+        else:
+            self.said = (
+                f"Other processes still hold batches of the run, which pauses when these are free. {go_on}"
+            )
+
+    def _others(self) -> int:
+        return self._ledger.leases.slots(OTHERS_SEEN, run=self._run, without=self._fleet.prefix)
+
+    def _pause(self) -> None:
+        """A run that is paused, being cancelled or over stays so."""
+        with contextlib.suppress(StateForbids):
+            control.pause(self._ledger, self._run, who=caller())
+
+    def _settled(self) -> bool:
+        """Wait for the coordinator to note that nobody works on the run any more."""
+        end = time.monotonic() + PAUSING
+        while time.monotonic() < end:
+            if control.find_run(self._ledger, self._run).status in (RunStatus.PAUSED, *ENDED):
+                return True
+            time.sleep(LOOK)
+        return False
+
+
+def _answered(ask: Callable[[], T]) -> T:
+    """The answer of a ledger that may have to come back first."""
+    while True:
+        try:
+            return ask()
+        except Transient:
+            time.sleep(LOOK)

@@ -1,0 +1,51 @@
+"""Looking at the ledger from a thread of its own, so that a database that hangs does not hang the display."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Generic, Self, TypeVar
+
+from whimbrel.errors import Transient, WhimbrelError
+
+T = TypeVar("T")
+
+PATIENCE = 600.0  # seconds without an answer from MongoDB after which a command gives up
+
+
+class Observer(Generic[T]):
+    """What was seen last: a first look is taken at once. Enter it to go on looking; leaving it stops that."""
+
+    def __init__(self, look: Callable[[], T], pause: float = 0.2) -> None:
+        self._look, self._pause = look, pause
+        self.latest = look()
+        self._trouble: WhimbrelError | None = None
+        self._answered = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, name="observer", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(1)
+
+    @property
+    def silent(self) -> float:
+        """Seconds since MongoDB answered last; 0 while it does."""
+        return time.monotonic() - self._answered if isinstance(self._trouble, Transient) else 0.0
+
+    def check(self) -> None:
+        """Raise what will not pass by itself, and what has not passed for too long."""
+        if self._trouble is not None and (self.silent == 0 or self.silent > PATIENCE):
+            raise self._trouble
+
+    def _repeat(self) -> None:
+        while not self._over.is_set():
+            try:
+                self.latest = self._look()
+                self._trouble, self._answered = None, time.monotonic()
+            except WhimbrelError as error:
+                self._trouble = error
+            self._over.wait(self._pause)

@@ -1,0 +1,109 @@
+"""How far something is: a bar that moves on a terminal, a plain line every few seconds anywhere else."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from whimbrel.cli.screen import Screen
+from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.engine.view import RunView
+
+EVERY = 3.0  # seconds between two plain lines
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moment:
+    """What is to be seen of something under way."""
+
+    title: str
+    done: int
+    total: int
+    percent: float
+    rate: float = 0.0
+    eta: float | None = None
+    status: str = ""
+    facts: str = ""  # what else there is to say of it in a few words
+    note: str = ""  # why it does not move
+
+    @property
+    def line(self) -> str:
+        parts = [
+            f"{self.done:,} of {self.total:,} documents", f"{self.rate:,.0f} docs/s" if self.rate else "",
+            f"ETA {clock(self.eta)}" if self.eta is not None else "", self.facts, self.status,
+        ]  # fmt: skip
+        return " · ".join(part for part in parts if part)
+
+
+def moment(it: RunView, silent: float, note: str = "") -> Moment:
+    """A run as it was seen last; `silent`: for so many seconds MongoDB has not answered."""
+    run, failures = it.run, it.failures
+    known = [f"{failures[each]:,} {each}" for each in ("failed", "conflict") if failures[each]]
+    if silent:
+        note = f"waiting for MongoDB, which has not answered for {silent:.0f} s"
+    over = run.status in ENDED or run.status is RunStatus.QUEUED
+    return Moment(
+        title=run.migration, done=it.processed, total=it.total, percent=it.progress,
+        rate=0.0 if silent else it.throughput, eta=None if silent else it.eta,
+        status=str(run.status) if over else f"{run.status}, phase {run.phase}",
+        facts=", ".join(known), note=note or run.error or run.message,
+    )  # fmt: skip
+
+
+def clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Progress(Protocol):
+    """One of the two ways to show it."""
+
+    def show(self, at: Moment) -> None: ...
+
+
+class _Bar:
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def show(self, at: Moment) -> None:
+        top = Table.grid(padding=(0, 1), expand=True)
+        top.add_column(no_wrap=True)
+        top.add_column(ratio=1)
+        top.add_column(no_wrap=True, justify="right", width=6)
+        bar = ProgressBar(total=100, completed=at.percent)
+        top.add_row(Text(at.title, style="bold"), bar, f"{at.percent:.1f}%" if at.percent < 100 else "100%")  # noqa: PLR2004
+        lines: list[Table | Text] = [top, Text(at.line, style="dim")]
+        if at.note:
+            lines.append(Text(at.note, style="yellow"))
+        self._live.update(Group(*lines), refresh=True)
+
+
+class _Lines:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._due, self._said = 0.0, ("", "")
+
+    def show(self, at: Moment) -> None:
+        said = (at.status, at.note.partition(" for ")[0])
+        if time.monotonic() < self._due and said == self._said:
+            return
+        self._due, self._said = time.monotonic() + EVERY, said
+        note = f" · {at.note}" if at.note else ""
+        self._console.print(f"{at.title}: {at.percent:g}% · {at.line}{note}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress(screen: Screen) -> Iterator[Progress]:
+    if not screen.live:
+        yield _Lines(screen.err)
+        return
+    with Live(console=screen.err, auto_refresh=False) as live:
+        yield _Bar(live)

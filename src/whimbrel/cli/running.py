@@ -1,0 +1,190 @@
+"""`run`, `resume`, `retry`: work on a run in the foreground."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from whimbrel.bootstrap import Opened, opened
+from whimbrel.cli.foreground import WORKER_SEEN, Ending, Foreground, Team
+from whimbrel.cli.groups import signature_of
+from whimbrel.cli.interrupts import Interrupts
+from whimbrel.cli.options import Json, RunId, Slots, Source, Workers, begin, caller
+from whimbrel.cli.screen import Screen
+from whimbrel.cli.tables import groups_table, run_table
+from whimbrel.domain.filters import parse_filter
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import RunStatus
+from whimbrel.engine import control
+from whimbrel.engine.start import start_run
+from whimbrel.engine.view import run_object, view
+from whimbrel.errors import StateForbids
+from whimbrel.ports import Ledger
+from whimbrel.settings import Settings
+from whimbrel.workers import catalog
+
+FRESH_BEAT = 3.5  # seconds within which a worker that lives says so again
+
+Detach = Annotated[
+    bool,
+    typer.Option("--detach", help="only change the run's state; workers that live elsewhere go on with it"),
+]
+
+
+def run(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="name of the migration")],
+    migrations: Source = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help="documents in a batch (default: the migration's)")
+    ] = None,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", metavar="EJSON", help="only documents that match this too")
+    ] = None,
+    workers: Workers = None,
+    concurrency: Slots = 2,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="only the first N eligible documents, by _id")
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Run a migration, and show how far it is."""
+    settings, screen = begin(json=json)
+    narrower = None if filter_ is None else parse_filter(filter_)
+    team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
+    it = catalog.choose(catalog.describe(team.source), name)
+    with Interrupts() as interrupts, opened(settings) as at:
+        introduce(screen, at)
+        started = start_run(
+            at.store, it, who=caller(), defaults=settings.defaults,
+            filter_=narrower, batch_size=batch_size, limit=limit,
+        )  # fmt: skip
+        screen.say(f"Run {started.id} of {it.name} on {started.ns}.")
+        return conclude(screen, at, Foreground(at, settings, screen, interrupts).work(started, it, team))
+
+
+def resume(
+    run_id: RunId,
+    migrations: Source = None,
+    workers: Workers = None,
+    concurrency: Slots = 2,
+    detach: Detach = False,
+    json: Json = False,
+) -> int:
+    """Go on with a run that was paused, failed, or lost its processes."""
+    settings, screen = begin(json=json)
+    team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
+    with Interrupts() as interrupts, opened(settings) as at:
+        old = control.find_run(at.store.ledger, run_id)
+        it = catalog.choose(catalog.describe(team.source), old.migration)
+        ready = _resumed(at.store.ledger, old, it)
+        screen.say(f"Run {ready.id} of {it.name} on {ready.ns} is {ready.status}.")
+        return _go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
+
+
+def retry(
+    run_id: RunId,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="GROUP", help="only this group of failures, as `whimbrel failures` shows it"),
+    ] = None,
+    migrations: Source = None,
+    workers: Workers = None,
+    concurrency: Slots = 2,
+    detach: Detach = False,
+    json: Json = False,
+) -> int:
+    """Try the dead failures of a run again."""
+    settings, screen = begin(json=json)
+    team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
+    with Interrupts() as interrupts, opened(settings) as at:
+        ledger = at.store.ledger
+        old = control.find_run(ledger, run_id)
+        it = catalog.choose(catalog.describe(team.source), old.migration)
+        signature = None if group is None else signature_of(ledger, old.id, group)
+        ready, opened_again = control.retry(
+            ledger, old.id, who=caller(), signature=signature, code_hash=it.code_hash
+        )
+        screen.say(f"Run {ready.id} of {it.name}: {opened_again:,} dead failures are open again.")
+        return _go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
+
+
+def introduce(screen: Screen, at: Opened) -> None:
+    """Say where the documents are, and what a server of its kind cannot do."""
+    screen.say(f"MongoDB: {at.where}.", style="dim")
+    if not at.store.replica_set:
+        screen.note(
+            "this server is stand-alone. The run works, but a write that it acknowledged is on one machine only, and a write "
+            "that the network broke off is not tried again by the driver. A replica set (even of one member) does both."
+        )
+
+
+def _resumed(ledger: Ledger, old: Run, it: Definition) -> Run:
+    """A run that nobody works on although it is queued or running needs workers, not another state."""
+    if old.status not in (RunStatus.RUNNING, RunStatus.QUEUED):
+        return control.resume(ledger, old.id, who=caller(), code_hash=it.code_hash)
+    if old.code_hash != it.code_hash:
+        raise StateForbids(
+            f"Run {old.id} is {old.status} with another code of {it.name} than the one loaded here. "
+            f"Pause it first, then resume it with the new code: whimbrel pause {old.id}"
+        )
+    return old
+
+
+def _go_on(
+    at: Opened,
+    settings: Settings,
+    screen: Screen,
+    interrupts: Interrupts,
+    ready: Run,
+    it: Definition,
+    team: Team | None,
+) -> int:
+    """In the foreground, unless live workers serve the run or nobody here shall work."""
+    serving = 0 if team is None else _serving(at.store.ledger, ready.id)
+    if team is not None and not serving:
+        introduce(screen, at)
+        return conclude(screen, at, Foreground(at, settings, screen, interrupts).work(ready, it, team))
+    if serving:
+        screen.say(
+            f"{serving} slots of live workers serve it. Watch it with: whimbrel status {ready.id} --watch"
+        )
+    if screen.json:
+        screen.answer(run_object(view(at.store.ledger, control.find_run(at.store.ledger, ready.id))))
+    return 0
+
+
+def _serving(ledger: Ledger, run_id: str) -> int:
+    """Slots of workers that are alive, not of those that were a moment ago: they must say so once more."""
+    began = time.monotonic()
+    while ledger.leases.slots(WORKER_SEEN, run=run_id):
+        waited = time.monotonic() - began
+        if fresh := ledger.leases.slots(waited, run=run_id):
+            return fresh
+        if waited > FRESH_BEAT:
+            return 0
+        time.sleep(0.1)
+    return 0
+
+
+def conclude(screen: Screen, at: Opened, ending: Ending) -> int:
+    """What happened: as the Run object, or as tables and what to do next."""
+    if screen.json:
+        screen.answer(run_object(ending.view))
+    else:
+        show_run(screen, at.store.ledger, ending)
+    if ending.said:
+        screen.say(ending.said)
+    return ending.exit_code
+
+
+def show_run(screen: Screen, ledger: Ledger, ending: Ending, *, advise: bool = True) -> None:
+    run = ending.view.run
+    screen.show(run_table(ending.view))
+    if not ending.said and (groups := ledger.failures.groups(run.id, limit=10)):
+        screen.show(groups_table(groups))
+        if not advise:
+            return
+        screen.show(f"Look at the documents:  whimbrel failures {run.id} --documents")
+        if run.status is RunStatus.COMPLETED_WITH_FAILURES:
+            screen.show(f"Try them again:         whimbrel retry {run.id}")

@@ -1,0 +1,75 @@
+"""Where a command writes: answers on standard output, everything else on standard error."""
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any, TextIO, cast
+
+from bson import json_util
+from rich.console import Console, RenderableType
+from rich.file_proxy import FileProxy
+from rich.text import Text
+
+PAGE = 200  # columns of a table that is not printed on a terminal
+
+
+class Screen:
+    """One command's standard output and standard error."""
+
+    def __init__(self, *, json: bool = False) -> None:
+        self.json = json
+        self.live = sys.stdout.isatty() and sys.stderr.isatty()  # whether a bar may move
+        self.out = _console(sys.stdout)
+        self.err = _console(sys.stderr, stderr=True)
+        # What is written here while a bar moves stands above the bar.
+        self.log: TextIO = cast("TextIO", FileProxy(self.err, sys.stderr)) if self.live else sys.stderr
+
+    def answer(self, value: Any, *, indent: int | None = 2) -> None:
+        """JSON on standard output; None as `indent`: on one line."""
+        text = json_util.dumps(value, json_options=json_util.RELAXED_JSON_OPTIONS, indent=indent)
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def show(self, *parts: RenderableType) -> None:
+        """For people, on standard output."""
+        for part in parts:
+            self.out.print(part, soft_wrap=isinstance(part, str) and not self.out.is_terminal)
+
+    def say(self, text: str, style: str = "") -> None:
+        """A sentence for people, on standard error."""
+        self.err.print(Text(text, style=style), soft_wrap=not self.err.is_terminal)
+
+    def note(self, text: str) -> None:
+        self.err.print(Text.assemble(("note: ", "bold yellow"), text), soft_wrap=not self.err.is_terminal)
+
+    def error(self, text: str) -> None:
+        self.err.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=not self.err.is_terminal)
+
+    @contextlib.contextmanager
+    def pipe(self) -> Iterator[int | None]:
+        """What children write their logs to: a pipe into `log` while a bar may move, else nothing special."""
+        if not self.live:
+            yield None
+            return
+        source, sink = os.pipe()
+        reader = threading.Thread(target=_forward, args=(source, self.log), daemon=True)
+        reader.start()
+        try:
+            yield sink
+        finally:
+            os.close(sink)
+            reader.join(2)
+
+
+def _forward(source: int, log: TextIO) -> None:
+    with os.fdopen(source, encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            log.write(line)
+
+
+def _console(stream: TextIO, *, stderr: bool = False) -> Console:
+    """A table that goes into a file or pipe is not cut to the width of a terminal that is not there."""
+    wide = None if stream.isatty() or os.environ.get("COLUMNS") else PAGE
+    return Console(stderr=stderr, width=wide, highlight=False, markup=False)

@@ -1,0 +1,80 @@
+"""`worker`: worker processes that serve every run, until they are told to stop."""
+
+import contextlib
+import threading
+import time
+
+from whimbrel.bootstrap import Opened, opened
+from whimbrel.cli.foreground import Team
+from whimbrel.cli.interrupts import Interrupts
+from whimbrel.cli.observer import Observer
+from whimbrel.cli.options import Json, Slots, Source, Workers, begin, cores
+from whimbrel.cli.running import introduce
+from whimbrel.cli.screen import Screen
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import ENDED
+from whimbrel.engine.view import run_object, view
+from whimbrel.errors import Transient
+from whimbrel.settings import Settings
+from whimbrel.workers import catalog
+from whimbrel.workers.fleet import Fleet
+from whimbrel.workers.parent import Parent
+
+DRAINING = 30.0  # seconds that workers have to finish their chunks
+FRAME = 0.1
+
+
+def worker(
+    migrations: Source = None, workers: Workers = None, concurrency: Slots = 2, json: Json = False
+) -> int:
+    """Serve all runs, until Ctrl-C or SIGTERM."""
+    settings, screen = begin(json=json)
+    team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
+    found = catalog.describe(team.source)
+    longest = max(each.timeout for each in found.values())
+    with Interrupts() as interrupts, opened(settings) as at:
+        introduce(screen, at)
+        screen.say(
+            f"Serves {', '.join(found)} with {team.workers or cores()} workers of {team.slots} slots. Ctrl-C drains and ends."
+        )
+        fleet = team.fleet(at, settings, run=None, longest_call=longest, stderr=None)
+        interrupts.arm()
+        with contextlib.ExitStack() as stack:
+            parent = stack.enter_context(Parent(at.store, settings, fleet))
+            stack.callback(fleet.kill)
+            _serve(at, screen, interrupts, parent)
+            _drain(screen, interrupts, fleet)
+        return 0
+
+
+def _serve(at: Opened, screen: Screen, interrupts: Interrupts, parent: Parent) -> None:
+    ledger = at.store.ledger
+    with Observer(lambda: ledger.runs.list(limit=100), pause=0.5) as seen:
+        known = {run.id: run.status for run in seen.latest if run.status in ENDED}
+        while not interrupts.count:
+            if parent.broken is not None:
+                raise parent.broken
+            for run in reversed(seen.latest):
+                before, known[run.id] = known.get(run.id), run.status
+                if before is not run.status:
+                    _report(at, screen, run)
+            time.sleep(FRAME)
+
+
+def _report(at: Opened, screen: Screen, run: Run) -> None:
+    if screen.json:
+        with contextlib.suppress(Transient):
+            screen.answer(run_object(view(at.store.ledger, run)), indent=None)
+    why = f": {run.error or run.message}" if run.error or run.message else ""
+    screen.say(f"{time.strftime('%H:%M:%S')} run {run.id} of {run.migration} is {run.status}{why}")
+
+
+def _drain(screen: Screen, interrupts: Interrupts, fleet: Fleet) -> None:
+    """A second signal ends the workers at once."""
+    screen.say("Draining: the workers finish their chunks and give their batches back.")
+    draining = threading.Thread(target=fleet.drain, args=(DRAINING,), name="draining", daemon=True)
+    draining.start()
+    while draining.is_alive():
+        if interrupts.count > 1:
+            fleet.kill()
+        draining.join(FRAME)

@@ -1,0 +1,151 @@
+"""`status`, `failures`, `migrations`: look, and change nothing."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+from rich.console import Group, RenderableType
+from rich.live import Live
+
+from whimbrel.bootstrap import opened
+from whimbrel.cli.foreground import look
+from whimbrel.cli.groups import signature_of
+from whimbrel.cli.interrupts import Interrupts
+from whimbrel.cli.observer import Observer
+from whimbrel.cli.options import Json, RunId, Source, begin
+from whimbrel.cli.progress import moment, progress
+from whimbrel.cli.screen import Screen
+from whimbrel.cli.tables import (
+    batches_table,
+    definition_object,
+    failure_object,
+    failures_table,
+    group_object,
+    groups_table,
+    migrations_table,
+    run_table,
+    runs_table,
+)
+from whimbrel.domain.states import ENDED
+from whimbrel.engine import control
+from whimbrel.engine.view import RunView, run_object, view
+from whimbrel.ports import Ledger
+from whimbrel.workers import catalog
+
+BATCHES = 8  # that are shown of a run
+EVERY = 1.0  # seconds between two looks at all runs
+
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="rows to show")]
+
+
+def status(
+    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="only this run, in detail")] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="go on showing; ends with the run, or by Ctrl-C")
+    ] = False,
+    limit: Limit = 20,
+    json: Json = False,
+) -> int:
+    """Show the runs, newest first, or one run in detail."""
+    settings, screen = begin(json=json)
+    with Interrupts(), opened(settings) as at:
+        ledger = at.store.ledger
+        if run_id is not None:
+            control.find_run(ledger, run_id)
+        if watch:
+            with contextlib.suppress(KeyboardInterrupt):
+                _watch_all(ledger, screen, limit) if run_id is None else _watch_one(ledger, screen, run_id)
+        if json:
+            screen.answer([run_object(each) for each in _views(ledger, run_id, limit)])
+        elif run_id is not None:
+            screen.show(*_details(ledger, view(ledger, control.find_run(ledger, run_id))))
+        elif not watch or not screen.live:
+            _show_runs(screen, _views(ledger, None, limit))
+        return 0
+
+
+def _views(ledger: Ledger, run_id: str | None, limit: int) -> list[RunView]:
+    runs = ledger.runs.list(limit=limit) if run_id is None else [control.find_run(ledger, run_id)]
+    return [view(ledger, run) for run in runs]
+
+
+def _show_runs(screen: Screen, views: list[RunView]) -> None:
+    if views:
+        screen.show(runs_table(views, screen.out.width))
+    else:
+        screen.show("There are no runs yet. Start one with: whimbrel run NAME")
+
+
+def _details(ledger: Ledger, it: RunView) -> Iterator[RenderableType]:
+    yield run_table(it)
+    last = ledger.batches.last(it.run.id)
+    if last is not None:
+        yield batches_table(reversed(ledger.batches.list(it.run.id, after=last.seq - BATCHES)))
+    if groups := ledger.failures.groups(it.run.id, limit=10):
+        yield groups_table(groups)
+
+
+def _watch_one(ledger: Ledger, screen: Screen, run_id: str) -> None:
+    with progress(screen) as shown, Observer(lambda: look(ledger, run_id)) as seen:
+        while True:
+            seen.check()
+            at, note = seen.latest
+            shown.show(moment(at, seen.silent, note))
+            if at.run.status in ENDED:
+                return
+            time.sleep(0.1)
+
+
+def _watch_all(ledger: Ledger, screen: Screen, limit: int) -> None:
+    if not screen.live:
+        screen.note("--watch shows all runs on a terminal only; this is how they are now.")
+        return
+    with Live(console=screen.out, auto_refresh=False) as live:
+        while True:
+            live.update(Group(runs_table(_views(ledger, None, limit), screen.out.width)), refresh=True)
+            time.sleep(EVERY)
+
+
+def failures(
+    run_id: RunId,
+    documents: Annotated[bool, typer.Option("--documents", help="each document, with its attempts")] = False,
+    group: Annotated[str | None, typer.Option(metavar="GROUP", help="only this group of failures")] = None,
+    limit: Limit = 100,
+    json: Json = False,
+) -> int:
+    """Show the failures of a run by cause, or by document."""
+    settings, screen = begin(json=json)
+    with Interrupts(), opened(settings) as at:
+        ledger = at.store.ledger
+        control.find_run(ledger, run_id)
+        signature = None if group is None else signature_of(ledger, run_id, group)
+        if documents:
+            rows = ledger.failures.list(run_id, signature=signature, limit=limit)
+            _present(screen, [failure_object(each) for each in rows], failures_table(rows))
+        else:
+            found = ledger.failures.groups(run_id, limit=limit)
+            groups = [each for each in found if signature in (None, each.signature)]
+            _present(screen, [group_object(each) for each in groups], groups_table(groups))
+        return 0
+
+
+def _present(screen: Screen, objects: list[dict[str, object]], table: RenderableType) -> None:
+    if screen.json:
+        screen.answer(objects)
+    elif objects:
+        screen.show(table)
+    else:
+        screen.show("There are no failures.")
+
+
+def migrations(source: Source = None, json: Json = False) -> int:
+    """Show the migrations that are loaded."""
+    settings, screen = begin(json=json)
+    found = catalog.describe(source or settings.whimbrel_migrations)
+    if json:
+        screen.answer([definition_object(each) for each in found.values()])
+    else:
+        screen.show(migrations_table(found))
+    return 0

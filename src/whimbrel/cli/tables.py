@@ -1,0 +1,185 @@
+"""Tables for people's eyes."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from whimbrel.cli.progress import clock
+from whimbrel.domain.batches import Batch
+from whimbrel.domain.failures import Failure, FailureGroup
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.states import RunStatus
+from whimbrel.engine.view import RunView, run_object
+
+ROOMY = 110  # columns of a terminal from which on every fact of a run has its place
+COLOURS = {
+    RunStatus.COMPLETED: "green",
+    RunStatus.COMPLETED_WITH_FAILURES: "yellow",
+    RunStatus.FAILED: "red",
+    RunStatus.CANCELLED: "red",
+    RunStatus.RUNNING: "cyan",
+}
+
+
+def _table(*columns: str, right: Sequence[str] = (), title: str | None = None) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def _status(it: RunView) -> Text:
+    return Text(str(it.run.status), style=COLOURS.get(it.run.status, ""))
+
+
+def _time(at: datetime | None) -> str:
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
+
+
+def rate(it: RunView) -> str:
+    found = float(run_object(it)["throughput"])
+    return f"{found:,.0f}" if found else ""
+
+
+def _failures(it: RunView) -> int:
+    return it.failures["failed"] + it.failures["conflict"]
+
+
+def runs_table(views: Iterable[RunView], width: int) -> Table:
+    """Newest first. A narrow terminal shows less of each run."""
+    roomy = width >= ROOMY
+    names = ["run", "migration", "status", "phase", "done", "docs/s", "eta", "failures", "started"]
+    shown = names if roomy else [name for name in names if name not in ("phase", "eta", "started")]
+    table = _table(*shown, right=("done", "docs/s", "eta", "failures"))
+    for it in views:
+        eta = clock(it.eta) if it.eta is not None else ""
+        cells: dict[str, str | Text] = {
+            "run": it.run.id, "migration": it.run.migration, "status": _status(it), "phase": it.run.phase,
+            "done": f"{it.progress:g}%", "docs/s": rate(it), "eta": eta, "failures": f"{_failures(it):,}",
+            "started": _time(it.run.started_at),
+        }  # fmt: skip
+        table.add_row(*(cells[name] for name in shown))
+    return table
+
+
+def run_table(it: RunView) -> Table:
+    """What happened in one run."""
+    table = Table(
+        box=box.SIMPLE, show_header=False, pad_edge=False,
+        title=f"Run {it.run.id} of {it.run.migration}", title_justify="left", title_style="bold",
+    )  # fmt: skip
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    inferred = " (inferred from documents after a crash)" if it.run.inferred else ""
+    rows: dict[str, str | Text] = {
+        "status": _status(it), "phase": it.run.phase, "collection": it.run.ns,
+        "documents": f"{it.processed:,} of {it.total:,} evaluated",
+        "changed": f"{it.counts.changed:,}{inferred}", "unchanged": f"{it.counts.unchanged:,}",
+        "skipped": f"{it.counts.skipped:,}", "failed": f"{it.failures['failed']:,}",
+        "conflict": f"{it.failures['conflict']:,}",
+        "batches": f"{it.completed_batches:,} of {it.total_batches:,} done, of up to {it.run.batch_size:,} documents",
+        "seconds": f"{it.seconds:,.1f}", "docs/s": rate(it), "message": it.run.message, "error": it.run.error or "",
+    }  # fmt: skip
+    for name, value in rows.items():
+        if str(value):
+            table.add_row(name, value)
+    return table
+
+
+def batches_table(batches: Iterable[Batch]) -> Table:
+    table = _table(
+        "batch", "phase", "status", "documents", "changed", "claims", "seconds", "worker",
+        right=("documents", "changed", "claims", "seconds"), title="The newest batches",
+    )  # fmt: skip
+    for each in batches:
+        span = (
+            f"{(each.settled_at - each.claimed_at).total_seconds():.1f}"
+            if each.settled_at and each.claimed_at
+            else ""
+        )
+        table.add_row(
+            str(each.seq), each.phase, str(each.status), f"{each.estimated:,}", f"{each.counts.changed:,}",
+            str(each.claims), span, each.worker or "",
+        )  # fmt: skip
+    return table
+
+
+def group_id(signature: str) -> str:
+    """A short name for a group of failures, to be typed."""
+    return hashlib.sha256(signature.encode()).hexdigest()[:8]
+
+
+def groups_table(groups: Iterable[FailureGroup]) -> Table:
+    table = _table(
+        "group", "kind", "type", "open", "dead", "resolved", "example _id", "message",
+        right=("open", "dead", "resolved"), title="Failures by cause",
+    )  # fmt: skip
+    for each in groups:
+        table.add_row(
+            group_id(each.signature), each.kind, each.type, f"{each.open:,}", f"{each.dead:,}",
+            f"{each.resolved:,}", Text(str(each.example.value)), Text(each.message),
+        )  # fmt: skip
+    return table
+
+
+def failures_table(failures: Iterable[Failure]) -> Table:
+    table = _table("_id", "state", "attempt", "due", "group", "what", title="Failures by document")
+    for each in failures:
+        due = _time(each.due_at) if each.state == "open" else ""
+        what = f"{each.type}: {each.message}"
+        tail = "\n".join(each.traceback.rstrip().splitlines()[-3:])
+        table.add_row(
+            Text(str(each.key.value)), str(each.state), str(each.attempt), due, group_id(each.signature),
+            Text(f"{what}\n{tail}" if tail else what),
+        )  # fmt: skip
+    return table
+
+
+def migrations_table(found: Mapping[str, Definition]) -> Table:
+    table = _table("name", "version", "collection", "mark", "kind", "summary", right=("version",))
+    for it in found.values():
+        where = f"{it.database}.{it.collection}" if it.database else it.collection
+        table.add_row(
+            it.name,
+            str(it.version),
+            where,
+            it.mark,
+            "declarative" if it.declarative else "function",
+            it.summary,
+        )
+    return table
+
+
+def group_object(it: FailureGroup) -> dict[str, Any]:
+    return {
+        "group": group_id(it.signature), "signature": it.signature, "kind": it.kind, "type": it.type,
+        "message": it.message, "open": it.open, "dead": it.dead, "resolved": it.resolved,
+        "example": it.example.value,
+    }  # fmt: skip
+
+
+def failure_object(it: Failure) -> dict[str, Any]:
+    return {
+        "_id": it.key.value, "batch": it.batch, "phase": it.phase, "state": str(it.state), "outcome": it.outcome,
+        "kind": str(it.kind), "type": it.type, "message": it.message, "code": it.code, "attempt": it.attempt,
+        "group": group_id(it.signature), "signature": it.signature, "due": _stamp(it.due_at),
+        "first": _stamp(it.first_at), "last": _stamp(it.last_at), "resolution": it.resolution,
+        "traceback": it.traceback,
+    }  # fmt: skip
+
+
+def definition_object(it: Definition) -> dict[str, Any]:
+    return {
+        "name": it.name, "version": it.version, "database": it.database, "collection": it.collection,
+        "mark": it.mark, "kind": "declarative" if it.declarative else "function", "filter": it.filter,
+        "summary": it.summary, "codeHash": it.code_hash,
+    }  # fmt: skip
+
+
+def _stamp(at: datetime | None) -> str | None:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None

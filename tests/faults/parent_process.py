@@ -1,0 +1,28 @@
+"""A parent as `whimbrel worker` is one: coordinator, sweep, and worker processes. Ends on SIGTERM."""
+
+import signal
+import sys
+import threading
+
+from whimbrel.bootstrap import database, store_at
+from whimbrel.logs import configure_logs
+from whimbrel.settings import read_settings
+from whimbrel.workers.fleet import Fleet
+from whimbrel.workers.parent import Parent
+
+
+def main() -> None:
+    settings = read_settings()
+    configure_logs("console", settings.log_level)
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    workers, slots = int(sys.argv[1]), int(sys.argv[2])
+    with database(settings) as uri, store_at(uri, settings) as store:
+        fleet = Fleet(store.ledger.batches, {"MONGODB_URI": uri}, size=workers, slots=slots, run=None, longest_call=30)
+        with Parent(store, settings, fleet):
+            over.wait()
+            fleet.drain(5)
+
+
+if __name__ == "__main__":
+    main()

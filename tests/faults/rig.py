@@ -1,0 +1,154 @@
+"""What the fault tests share: parents that are started again when they die, documents, and the final reckoning."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pymongo import MongoClient
+
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.engine.start import Defaults, start_run
+from whimbrel.engine.view import RunView, view
+from whimbrel.mongo.embedded import ensure_running
+from whimbrel.mongo.store import MongoStore
+from whimbrel.workers.catalog import load
+
+HERE = Path(__file__).parent
+MIGRATIONS = str(HERE / "migrations.py")
+SHORT_TIMES = {
+    "WHIMBREL_LEASE": "1.5", "WHIMBREL_GRACE": "0.6", "WHIMBREL_STATEMENT": "0.5", "WHIMBREL_SWEEP": "0.2",
+    "WHIMBREL_IDLE_POLL": "0.05", "RETRY_DELAY": "50", "LOG_LEVEL": "error",
+}  # fmt: skip
+PATIENCE = 90.0  # seconds
+
+
+class Rig:
+    """One database of things, and the processes that migrate them."""
+
+    def __init__(self, store: MongoStore, home: Path, tokens: Path) -> None:
+        self.store, self.home, self.tokens = store, home, tokens
+        self.client: MongoClient[Any] = store.client
+        self.things = store.client[store.database]["things"]
+        self.migrations = load(MIGRATIONS)
+        self.parents: list[subprocess.Popen[bytes]] = []
+        self.environment: dict[str, str] = {}
+
+    def seed(self, count: int, **fields: Any) -> None:
+        self.things.insert_many([{"n": 0, "status": "pending", "number": i, **fields} for i in range(count)])
+
+    def start(self, name: str, **options: Any) -> Run:
+        defaults = Defaults(batch_size=500, max_attempts=3, retry_delay=0.05)
+        return start_run(self.store, self.migrations[name].definition, who="test", defaults=defaults, **options)
+
+    def die_at(self, step: str, count: int, deaths: int) -> None:
+        """Let processes die at the `count`-th time they reach a step, `deaths` times in all."""
+        for number in range(deaths):
+            (self.tokens / str(number)).touch()
+        self.environment["WHIMBREL_DIE_AT"] = f"{step}:{count}:{self.tokens}"
+
+    def deaths_left(self) -> int:
+        return len(list(self.tokens.iterdir()))
+
+    def parent(self, *, workers: int = 2, slots: int = 2) -> subprocess.Popen[bytes]:
+        environment = {
+            **os.environ, **SHORT_TIMES, **self.environment, "WHIMBREL_HOME": str(self.home),
+            "MONGODB_DB_NAME": self.store.database, "WHIMBREL_MIGRATIONS": MIGRATIONS,
+        }  # fmt: skip
+        environment.pop("MONGODB_URI", None)
+        command = [sys.executable, str(HERE / "parent_process.py"), str(workers), str(slots)]
+        parent = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+        self.parents.append(parent)
+        return parent
+
+    def tend(self) -> None:
+        """Start again what died: a supervisor would."""
+        for parent in list(self.parents):
+            if parent.poll() is not None:
+                self.parents.remove(parent)
+                self.parent()
+
+    def children(self) -> list[psutil.Process]:
+        found: list[psutil.Process] = []
+        for parent in self.parents:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += [each for each in psutil.Process(parent.pid).children() if "child" in " ".join(each.cmdline())]
+        return found
+
+    def kill_mongod(self) -> None:
+        """As a power cut would: no shutdown, no flush."""
+        for each in psutil.process_iter(["name", "cmdline"]):
+            if each.info["name"] == "mongod" and str(self.home) in " ".join(each.info["cmdline"] or []):
+                each.kill()
+
+    def look(self, run: Run) -> RunView:
+        fresh = self.store.ledger.runs.get(run.id)
+        assert fresh is not None
+        return view(self.store.ledger, fresh)
+
+    def until(self, run: Run, *statuses: RunStatus, chaos: Iterator[None] | None = None) -> RunView:
+        """Wait until a run has one of these statuses, while chaos does what it does."""
+        end = time.monotonic() + PATIENCE
+        while time.monotonic() < end:
+            self.tend()
+            if chaos is not None:
+                next(chaos, None)
+            try:
+                found = self.look(run)
+            except Exception as error:
+                if type(error).__name__ != "Transient":
+                    raise
+                ensure_running(self.home)
+                continue
+            if found.run.status in statuses:
+                return found
+            time.sleep(0.05)
+        raise AssertionError(f"still {self.look(run)} after {PATIENCE} s: {self.rows(run)}")
+
+    def finish(self, run: Run, *, chaos: Iterator[None] | None = None) -> RunView:
+        return self.until(run, *ENDED, chaos=chaos)
+
+    def rows(self, run: Run) -> list[Any]:
+        return [
+            (each.seq, each.phase, str(each.status), each.claims, each.takeovers, each.counts, each.solo)
+            for each in self.store.ledger.batches.list(run.id)
+        ]
+
+    def stop(self) -> None:
+        for parent in self.parents:
+            parent.send_signal(signal.SIGTERM)
+        for parent in self.parents:
+            try:
+                parent.wait(20)
+            except subprocess.TimeoutExpired:
+                parent.kill()
+                parent.wait()
+
+    def reckon(self, found: RunView, count: int, *, crashed: bool = True) -> None:
+        """Every document changed exactly once, the counters equal to the documents, nothing stuck."""
+        run = found.run
+        assert run.status is RunStatus.COMPLETED, (run, self.rows(run), self.store.ledger.failures.list(run.id))
+        by_n = {row["_id"]: row["n"] for row in self.things.aggregate([{"$group": {"_id": "$n", "n": {"$sum": 1}}}])}
+        assert by_n == {1: count}, (by_n, self.rows(run))
+        assert found.counts.changed == count, (found.counts, self.rows(run))
+        assert run.inferred is False or (run.mark == "filter" and crashed)
+        open_ = self.store.client[self.store.database]["whimbrel_batches"].count_documents({
+            "run": run.id, "status": {"$nin": ["done"]},
+        })  # fmt: skip
+        assert open_ == 0, self.rows(run)
+        if run.marking.path:
+            self._reckon_tokens(run)
+
+    def _reckon_tokens(self, run: Run) -> None:
+        """Each batch's count is the number of documents that bear its token."""
+        path = run.marking.path
+        tokens = {row["_id"]: row["n"] for row in self.things.aggregate([{"$group": {"_id": f"${path}", "n": {"$sum": 1}}}])}
+        ledger = {each.token: each.counts.changed for each in self.store.ledger.batches.list(run.id) if each.counts.changed}
+        assert tokens == ledger

@@ -1,0 +1,104 @@
+"""Functions that go wrong in every way: one failure record each, the rest done."""
+
+import time
+from collections import Counter
+
+import pytest
+
+from tests.faults.rig import Rig
+from whimbrel.domain.states import RunStatus
+
+COUNT = 600
+
+
+def plant(rig: Rig, troubles: dict[int, str]) -> None:
+    rig.seed(COUNT)
+    for number, what in troubles.items():
+        rig.things.update_one({"number": number}, {"$set": {"do": what}})
+
+
+def recorded(rig: Rig, run_id: str) -> dict[int, tuple[str, int, str]]:
+    rows = rig.store.ledger.failures.list(run_id)
+    numbers = {each["_id"]: each["number"] for each in rig.things.find({}, {"number": 1})}
+    return {numbers[row.key.value]: (row.type, row.attempt, str(row.state)) for row in rows}
+
+
+def test_every_way_of_going_wrong_is_one_failure_record(rig: Rig) -> None:
+    plant(rig, {5: "raise", 50: "rubbish", 51: "none", 120: "skip", 300: "exit", 599: "huge"})
+    run = rig.start("troubled")
+    rig.parent()
+    found = rig.finish(run)
+    assert found.run.status is RunStatus.COMPLETED_WITH_FAILURES
+    assert recorded(rig, run.id) == {
+        5: ("ValueError", 2, "dead"),
+        50: ("Rubbish", 2, "dead"),
+        51: ("Rubbish", 2, "dead"),
+        300: ("SystemExit", 2, "dead"),
+        599: ("BSONObjectTooLarge", 1, "dead"),
+    }
+    assert (found.counts.changed, found.counts.skipped) == (COUNT - 6, 1)
+    assert Counter(each["n"] for each in rig.things.find()) == {1: COUNT - 6, 0: 6}
+    raised = next(row for row in rig.store.ledger.failures.list(run.id) if row.type == "ValueError")
+    assert "no good" in raised.message
+    assert "troubled" in raised.traceback
+
+
+def test_h27_a_function_that_hangs_is_ended_with_its_process_and_recorded(rig: Rig) -> None:
+    plant(rig, {7: "hang"})
+    run = rig.start("troubled")
+    rig.parent()
+    found = rig.finish(run)
+    assert found.run.status is RunStatus.COMPLETED_WITH_FAILURES
+    assert recorded(rig, run.id) == {7: ("Timeout", 2, "dead")}
+    assert found.counts.changed == COUNT - 1
+    assert rig.things.count_documents({"n": 1}) == COUNT - 1
+
+
+def test_h10_a_document_that_kills_its_process_is_isolated_and_its_neighbours_are_not_charged(rig: Rig) -> None:
+    plant(rig, {9: "die", 410: "die"})
+    run = rig.start("troubled", batch_size=100)
+    rig.parent()
+    found = rig.finish(run)
+    assert found.run.status is RunStatus.COMPLETED_WITH_FAILURES
+    assert recorded(rig, run.id) == {9: ("ProcessDeath", 2, "dead"), 410: ("ProcessDeath", 2, "dead")}
+    assert found.counts.changed == COUNT - 2
+    assert rig.things.count_documents({"n": 1}) == COUNT - 2
+
+
+def test_an_awaited_function_fails_and_hangs_for_single_documents_only(rig: Rig) -> None:
+    plant(rig, {3: "hang", 200: "raise"})
+    run = rig.start("awaited")
+    rig.parent()
+    found = rig.finish(run)
+    assert recorded(rig, run.id) == {3: ("TimeoutError", 2, "dead"), 200: ("ValueError", 2, "dead")}
+    assert found.counts.changed == COUNT - 2
+
+
+@pytest.mark.parametrize("name", ["claiming"])
+def test_claimed_documents_of_a_dead_worker_are_taken_up_by_the_processing_phase(rig: Rig, name: str) -> None:
+    rig.seed(COUNT)
+    rig.die_at("S5", 2, deaths=2)
+    run = rig.start(name)
+    rig.parent()
+    found = rig.finish(run)
+    assert rig.deaths_left() == 0
+    rig.reckon(found, COUNT)
+    assert rig.things.count_documents({"status": "success"}) == COUNT
+
+
+def test_a_mended_function_migrates_its_dead_letters_on_retry(rig: Rig) -> None:
+    from whimbrel.engine.control import retry
+
+    mended = rig.tokens.parent / "mended"
+    rig.environment["MENDED"] = str(mended)
+    plant(rig, {1: "raise", 2: "raise"})
+    run = rig.start("mending")
+    rig.parent()
+    found = rig.finish(run)
+    assert found.run.status is RunStatus.COMPLETED_WITH_FAILURES
+    assert found.failures["dead"] == 2
+    mended.touch()
+    retry(rig.store.ledger, run.id, who="test")
+    found = rig.until(run, RunStatus.COMPLETED)
+    rig.reckon(found, COUNT)
+    assert time.monotonic()

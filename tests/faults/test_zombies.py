@@ -1,0 +1,198 @@
+"""Processes that come back, statements that go on, and an application that writes all the while."""
+
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from typing import Any
+
+import psutil
+
+from tests.faults.rig import Rig
+from whimbrel.domain.states import RunStatus
+from whimbrel.engine.control import cancel
+
+
+def until(true: Any, seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_h12_a_worker_that_was_stopped_writes_nothing_when_it_comes_back(rig: Rig) -> None:
+    rig.seed(2000)
+    run = rig.start("slow")
+    first = rig.parent(workers=1)
+    until(lambda: rig.things.count_documents({"n": 1}) > 0)
+    zombies = [*psutil.Process(first.pid).children(), psutil.Process(first.pid)]
+    for each in zombies:
+        each.suspend()
+    rig.parents.remove(first)
+    rig.parent(workers=2)
+    found = rig.finish(run)
+    rig.reckon(found, 2000)
+    # As a rollback would: the documents are byte for byte what the zombies have read.
+    rig.things.update_many({}, {"$set": {"n": 0}, "$unset": {"_whimbrel": ""}})
+    for each in zombies:
+        each.resume()
+    rig.parents.append(first)
+    woke = rig.start("pipeline-marker", filter_={"number": -1})  # they are awake when they have seen this run
+    rig.finish(woke)
+    assert Counter(each["n"] for each in rig.things.find()) == {0: 2000}
+
+
+def test_cancelled_means_that_nothing_is_written_any_more_even_by_a_stopped_worker(rig: Rig) -> None:
+    rig.seed(2000)
+    run = rig.start("slow")
+    first = rig.parent(workers=1)
+    until(lambda: rig.things.count_documents({"n": 1}) > 0)
+    zombies = [*psutil.Process(first.pid).children(), psutil.Process(first.pid)]
+    for each in zombies:
+        each.suspend()
+    rig.parents.remove(first)
+    rig.parent(workers=1)
+    cancel(rig.store.ledger, run.id, who="test")
+    found = rig.until(run, RunStatus.CANCELLED)
+    done = rig.things.count_documents({"n": 1})
+    assert found.counts.changed == done
+    for each in zombies:
+        each.resume()
+    rig.parents.append(first)
+    woke = rig.start("pipeline-marker", filter_={"number": -1})
+    rig.finish(woke)
+    assert rig.things.count_documents({"n": 1}) == done
+
+
+def test_h13_the_statement_of_a_killed_worker_is_ended_before_its_batch_is_taken_over(rig: Rig) -> None:
+    rig.seed(100)
+    slow = {"$expr": {"$eq": [{"$function": {"body": "function() { sleep(200); return true }", "args": [], "lang": "js"}}, True]}}
+    session = rig.client.start_session()
+    from bson.binary import Binary
+
+    lsid = Binary(session.session_id["id"], 4)
+    running = threading.Thread(target=_ignoring, args=(lambda: rig.things.update_many(slow, {"$set": {"late": 1}}, session=session),))
+    running.start()
+    batches = rig.client[rig.store.database]["whimbrel_batches"]
+    until(lambda: _operations(rig, lsid))
+    batches.insert_one({
+        "_id": "r.1", "run": "r", "seq": 1, "leg": 0, "phase": "pending", "lo": None, "cuts": [], "ids": None, "last": True,
+        "estimated": 0, "status": "running", "claims": 1, "takeovers": 0, "solo": False, "counts": {}, "owner": "nonce",
+        "worker": "dead", "lsid": lsid, "leaseUntil": None,
+    })  # fmt: skip
+    taken = rig.store.ledger.batches.take_over(worker="dead")
+    assert [each.token for each in taken] == ["r.1"]
+    until(lambda: not _operations(rig, lsid), 5)
+    running.join(10)
+    late = rig.things.count_documents({"late": 1})
+    assert late < 100
+    session.end_session()
+
+
+def _ignoring(act: Any) -> None:
+    from pymongo.errors import PyMongoError
+
+    try:
+        act()
+    except PyMongoError:
+        return
+
+
+def _operations(rig: Rig, lsid: Any) -> list[Any]:
+    found = rig.client.admin.aggregate([{"$currentOp": {}}, {"$match": {"lsid.id": lsid, "op": {"$in": ["update", "command"]}}}])
+    return [each for each in found if "update" in each.get("command", {}) or each.get("op") == "update"]
+
+
+def test_an_application_that_changes_what_the_function_reads_loses_no_write(rig: Rig) -> None:
+    """Promise 3: `sum` must always be what the function makes of the fields as they are in the document."""
+    rig.things.insert_many([{"number": i, "a": 0, "b": 0} for i in range(1500)])
+    over = threading.Event()
+    written: Counter[int] = Counter()
+
+    def application() -> None:
+        number = 0
+        while not over.is_set():
+            number = (number + 7) % 1500
+            # An application that knows of `sum` keeps it right: a stale sum can only come from a lost race.
+            rig.things.update_one(
+                {"number": number},
+                [
+                    {"$set": {"a": {"$add": ["$a", 1]}}},
+                    {"$set": {"sum": {"$cond": [{"$eq": [{"$type": "$sum"}, "missing"]}, "$$REMOVE", {"$add": ["$a", "$b", 1000]}]}}},
+                ],
+            )
+            written[number] += 1
+
+    writers = [threading.Thread(target=application) for _ in range(2)]
+    for each in writers:
+        each.start()
+    try:
+        for name in ("summing", "summing-reads"):
+            rig.things.update_many({}, {"$unset": {"sum": ""}})
+            run = rig.start(name, batch_size=300)
+            if not rig.parents:
+                rig.parent()
+            found = rig.finish(run)
+            assert found.run.status is RunStatus.COMPLETED, rig.store.ledger.failures.list(run.id)
+    finally:
+        over.set()
+        for each in writers:
+            each.join()
+    documents = list(rig.things.find())
+    assert sum(written.values()) > 500
+    lost = [each for each in documents if each["a"] != written[each["number"]]]
+    assert not lost
+    stale = [each for each in documents if each["sum"] != each["a"] + each["b"] + 1000]
+    assert not stale
+
+
+def test_h25_two_coordinators_plan_one_chain_of_batches(rig: Rig) -> None:
+    rig.seed(5000)
+    run = rig.start("declarative-marker", batch_size=50)
+    for _ in range(3):
+        rig.parent(workers=1)
+    stop = time.monotonic() + 1.5
+
+    def pausing() -> Any:
+        while time.monotonic() < stop:
+            for parent in rig.parents:
+                os.kill(parent.pid, signal.SIGSTOP)
+                yield
+                os.kill(parent.pid, signal.SIGCONT)
+                yield
+
+    found = rig.finish(run, chaos=pausing())
+    rig.reckon(found, 5000)
+    rows = rig.store.ledger.batches.list(run.id, limit=10_000)
+    assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+
+
+def test_h3_a_claim_that_was_lost_can_write_nothing_to_the_batch_any_more(rig: Rig) -> None:
+    import pytest
+
+    from whimbrel.domain.runs import Counts
+    from whimbrel.errors import LeaseLost
+
+    rig.seed(100)
+    run = rig.start("declarative-marker")
+    rig.parent(workers=0)
+    batches = rig.store.ledger.batches
+    until(lambda: batches.last(run.id))
+    first = batches.claim([run.id], worker="a", lsid=b"0" * 16)
+    assert first is not None
+    assert batches.take_over(worker="a")
+    second = batches.claim([run.id], worker="b", lsid=b"1" * 16)
+    assert second is not None
+    assert second.token == first.token
+    assert second.owner != first.owner
+    for act in (
+        lambda: batches.settle(first, Counts(1), inferred=False),
+        lambda: batches.renew(first),
+        lambda: batches.note(first, before=1),
+    ):
+        with pytest.raises(LeaseLost):
+            act()
+    batches.release(first)
+    row = batches.list(run.id)[0]
+    assert (row.owner, str(row.status)) == (second.owner, "running")
