@@ -14,7 +14,9 @@ from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore, connected
 
 # Short times, so that lost leases are found within a test's patience.
-SHORT = Times(lease=1.5, grace=0.6, statement=0.5, chunk=0.5, tick=0.02, sweep=0.2, idle_poll=0.05, control=0.05)
+SHORT = Times(
+    lease=1.5, grace=0.6, statement=0.5, chunk=0.5, tick=0.02, sweep=0.2, idle_poll=0.05, control=0.05
+)
 
 
 @pytest.fixture(scope="session")

@@ -124,7 +124,7 @@ class Refused(WhimbrelError):
     code = "refused"
 
 
-class TooSlow(WhimbrelError):
-    """The time limit of a statement ended it."""
+class TooSlow(Transient):
+    """The time limit of a statement ended it. Where nothing can be made smaller, waiting is all that is left."""
 
     code = "too_slow"

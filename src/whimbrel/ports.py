@@ -12,10 +12,11 @@ from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.changes import Change
 from whimbrel.domain.failures import Failure, FailureGroup, Trouble
 from whimbrel.domain.marks import Mark
-from whimbrel.domain.migration import Definition, Update
+from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.domain.updates import Update
 
 Query = dict[str, Any]
 
@@ -128,8 +129,11 @@ class Documents(Protocol):
         """Set fields on failed documents, best effort: a validator may refuse it (hole H21)."""
         ...
 
-    def claim(self, documents: Sequence[Guarded], fields: dict[str, Any], write: Write) -> None:
-        """Set fields on documents, each only if it still is what was read."""
+    def claim(self, documents: Sequence[Guarded], fields: dict[str, Any], write: Write) -> Sequence[Trouble]:
+        """Set fields on documents, each only if it still is what was read: those that MongoDB refused.
+
+        The value "$$NOW" is the server's time.
+        """
         ...
 
     def evidence(self, where: Range | Sequence[Key], path: str, token: str) -> Counts:

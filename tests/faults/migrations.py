@@ -1,5 +1,6 @@
 """Migrations whose effect shows if it happens twice: each adds one to `n`. All three marks, both paths."""
 
+import asyncio
 import os
 import signal
 import time
@@ -16,20 +17,32 @@ def _filter(mark: str) -> dict[str, Any]:
 
 
 DECLARATIVE = [
-    Migration(name=f"declarative-{mark}", collection="things", filter=_filter(mark), mark=mark, update={"$inc": {"n": 1}})
+    Migration(
+        name=f"declarative-{mark}",
+        collection="things",
+        filter=_filter(mark),
+        mark=mark,
+        update={"$inc": {"n": 1}},
+    )
     for mark in ("marker", "status", "filter")
 ]
-PIPELINE = Migration(name="pipeline-marker", collection="things", update=[{"$set": {"n": {"$add": ["$n", 1]}}}])
+PIPELINE = Migration(
+    name="pipeline-marker", collection="things", update=[{"$set": {"n": {"$add": ["$n", 1]}}}]
+)
 
 
 def _adding(mark: str, change: Callable[[dict[str, Any]], Any]) -> Migration:
     def add(thing: dict[str, Any]) -> Any:
         return change(thing)
 
-    return Migration(name=f"function-{mark}", collection="things", filter=_filter(mark), mark=mark, transform=add)
+    return Migration(
+        name=f"function-{mark}", collection="things", filter=_filter(mark), mark=mark, transform=add
+    )
 
 
-FUNCTIONS = [_adding(mark, lambda thing: {"$set": {"n": thing["n"] + 1}}) for mark in ("marker", "status", "filter")]
+FUNCTIONS = [
+    _adding(mark, lambda thing: {"$set": {"n": thing["n"] + 1}}) for mark in ("marker", "status", "filter")
+]
 
 
 @migration(collection="things")
@@ -76,8 +89,6 @@ def troubled(thing: dict[str, Any]) -> Any:
 @migration(collection="things", timeout=1, max_attempts=2)
 async def awaited(thing: dict[str, Any]) -> Any:
     """The same, awaited."""
-    import asyncio
-
     if thing.get("do") == "hang":
         await asyncio.sleep(60)
     if thing.get("do") == "raise":

@@ -18,7 +18,9 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     workers, slots = int(sys.argv[1]), int(sys.argv[2])
     with database(settings) as uri, store_at(uri, settings) as store:
-        fleet = Fleet(store.ledger.batches, {"MONGODB_URI": uri}, size=workers, slots=slots, run=None, longest_call=30)
+        fleet = Fleet(
+            store.ledger.batches, {"MONGODB_URI": uri}, size=workers, slots=slots, run=None, longest_call=30
+        )
         with Parent(store, settings, fleet):
             over.wait()
             fleet.drain(5)

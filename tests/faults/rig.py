@@ -46,7 +46,9 @@ class Rig:
 
     def start(self, name: str, **options: Any) -> Run:
         defaults = Defaults(batch_size=500, max_attempts=3, retry_delay=0.05)
-        return start_run(self.store, self.migrations[name].definition, who="test", defaults=defaults, **options)
+        return start_run(
+            self.store, self.migrations[name].definition, who="test", defaults=defaults, **options
+        )
 
     def die_at(self, step: str, count: int, deaths: int) -> None:
         """Let processes die at the `count`-th time they reach a step, `deaths` times in all."""
@@ -79,7 +81,11 @@ class Rig:
         found: list[psutil.Process] = []
         for parent in self.parents:
             with contextlib.suppress(psutil.NoSuchProcess):
-                found += [each for each in psutil.Process(parent.pid).children() if "child" in " ".join(each.cmdline())]
+                found += [
+                    each
+                    for each in psutil.Process(parent.pid).children()
+                    if "child" in " ".join(each.cmdline())
+                ]
         return found
 
     def kill_mongod(self) -> None:
@@ -134,8 +140,15 @@ class Rig:
     def reckon(self, found: RunView, count: int, *, crashed: bool = True) -> None:
         """Every document changed exactly once, the counters equal to the documents, nothing stuck."""
         run = found.run
-        assert run.status is RunStatus.COMPLETED, (run, self.rows(run), self.store.ledger.failures.list(run.id))
-        by_n = {row["_id"]: row["n"] for row in self.things.aggregate([{"$group": {"_id": "$n", "n": {"$sum": 1}}}])}
+        assert run.status is RunStatus.COMPLETED, (
+            run,
+            self.rows(run),
+            self.store.ledger.failures.list(run.id),
+        )
+        by_n = {
+            row["_id"]: row["n"]
+            for row in self.things.aggregate([{"$group": {"_id": "$n", "n": {"$sum": 1}}}])
+        }
         assert by_n == {1: count}, (by_n, self.rows(run))
         assert found.counts.changed == count, (found.counts, self.rows(run))
         assert run.inferred is False or (run.mark == "filter" and crashed)
@@ -149,6 +162,13 @@ class Rig:
     def _reckon_tokens(self, run: Run) -> None:
         """Each batch's count is the number of documents that bear its token."""
         path = run.marking.path
-        tokens = {row["_id"]: row["n"] for row in self.things.aggregate([{"$group": {"_id": f"${path}", "n": {"$sum": 1}}}])}
-        ledger = {each.token: each.counts.changed for each in self.store.ledger.batches.list(run.id) if each.counts.changed}
+        tokens = {
+            row["_id"]: row["n"]
+            for row in self.things.aggregate([{"$group": {"_id": f"${path}", "n": {"$sum": 1}}}])
+        }
+        ledger = {
+            each.token: each.counts.changed
+            for each in self.store.ledger.batches.list(run.id)
+            if each.counts.changed
+        }
         assert tokens == ledger

@@ -9,12 +9,23 @@ COUNT = 3000
 
 # Steps of the coordinator die in the parent, the others in a worker. S9, the acknowledgement, is a broker's.
 # S2 comes once a phase, so it is reached twice.
-STEPS = [("S1", 1, 3), ("S2", 1, 2), ("S3", 2, 3), ("S6", 2, 3), ("S8", 2, 3), ("S10", 1, 3), ("S11", 1, 2), ("S12", 1, 3)]
+STEPS = [
+    ("S1", 1, 3),
+    ("S2", 1, 2),
+    ("S3", 2, 3),
+    ("S6", 2, 3),
+    ("S8", 2, 3),
+    ("S10", 1, 3),
+    ("S11", 1, 2),
+    ("S12", 1, 3),
+]
 
 
 @pytest.mark.parametrize(("step", "count", "deaths"), STEPS)
 @pytest.mark.parametrize("path", ["declarative", "function"])
-def test_a_process_that_dies_at_a_step_loses_nothing(rig: Rig, step: str, count: int, deaths: int, path: str) -> None:
+def test_a_process_that_dies_at_a_step_loses_nothing(
+    rig: Rig, step: str, count: int, deaths: int, path: str
+) -> None:
     mark = ["marker", "status", "filter"][(STEPS.index((step, count, deaths)) + (path == "function")) % 3]
     rig.seed(COUNT)
     rig.die_at(step, count, deaths=deaths)
@@ -27,7 +38,9 @@ def test_a_process_that_dies_at_a_step_loses_nothing(rig: Rig, step: str, count:
 
 @pytest.mark.parametrize("step", ["S4", "S5"])
 @pytest.mark.parametrize("mark", ["marker", "filter"])
-def test_a_worker_that_dies_around_the_call_of_the_function_loses_nothing(rig: Rig, step: str, mark: str) -> None:
+def test_a_worker_that_dies_around_the_call_of_the_function_loses_nothing(
+    rig: Rig, step: str, mark: str
+) -> None:
     rig.seed(COUNT)
     rig.die_at(step, 3, deaths=3)
     run = rig.start(f"function-{mark}")

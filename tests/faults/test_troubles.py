@@ -1,12 +1,10 @@
 """Functions that go wrong in every way: one failure record each, the rest done."""
 
-import time
 from collections import Counter
-
-import pytest
 
 from tests.faults.rig import Rig
 from whimbrel.domain.states import RunStatus
+from whimbrel.engine.control import retry
 
 COUNT = 600
 
@@ -54,7 +52,9 @@ def test_h27_a_function_that_hangs_is_ended_with_its_process_and_recorded(rig: R
     assert rig.things.count_documents({"n": 1}) == COUNT - 1
 
 
-def test_h10_a_document_that_kills_its_process_is_isolated_and_its_neighbours_are_not_charged(rig: Rig) -> None:
+def test_h10_a_document_that_kills_its_process_is_isolated_and_its_neighbours_are_not_charged(
+    rig: Rig,
+) -> None:
     plant(rig, {9: "die", 410: "die"})
     run = rig.start("troubled", batch_size=100)
     rig.parent()
@@ -74,11 +74,10 @@ def test_an_awaited_function_fails_and_hangs_for_single_documents_only(rig: Rig)
     assert found.counts.changed == COUNT - 2
 
 
-@pytest.mark.parametrize("name", ["claiming"])
-def test_claimed_documents_of_a_dead_worker_are_taken_up_by_the_processing_phase(rig: Rig, name: str) -> None:
+def test_claimed_documents_of_a_dead_worker_are_taken_up_by_the_processing_phase(rig: Rig) -> None:
     rig.seed(COUNT)
     rig.die_at("S5", 2, deaths=2)
-    run = rig.start(name)
+    run = rig.start("claiming")
     rig.parent()
     found = rig.finish(run)
     assert rig.deaths_left() == 0
@@ -87,8 +86,6 @@ def test_claimed_documents_of_a_dead_worker_are_taken_up_by_the_processing_phase
 
 
 def test_a_mended_function_migrates_its_dead_letters_on_retry(rig: Rig) -> None:
-    from whimbrel.engine.control import retry
-
     mended = rig.tokens.parent / "mended"
     rig.environment["MENDED"] = str(mended)
     plant(rig, {1: "raise", 2: "raise"})
@@ -101,4 +98,3 @@ def test_a_mended_function_migrates_its_dead_letters_on_retry(rig: Rig) -> None:
     retry(rig.store.ledger, run.id, who="test")
     found = rig.until(run, RunStatus.COMPLETED)
     rig.reckon(found, COUNT)
-    assert time.monotonic()

@@ -8,10 +8,15 @@ from collections import Counter
 from typing import Any
 
 import psutil
+import pytest
+from bson.binary import Binary
+from pymongo.errors import PyMongoError
 
 from tests.faults.rig import Rig
+from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.control import cancel
+from whimbrel.errors import LeaseLost
 
 
 def until(true: Any, seconds: float = 30) -> None:
@@ -67,12 +72,19 @@ def test_cancelled_means_that_nothing_is_written_any_more_even_by_a_stopped_work
 
 def test_h13_the_statement_of_a_killed_worker_is_ended_before_its_batch_is_taken_over(rig: Rig) -> None:
     rig.seed(100)
-    slow = {"$expr": {"$eq": [{"$function": {"body": "function() { sleep(200); return true }", "args": [], "lang": "js"}}, True]}}
+    slow = {
+        "$expr": {
+            "$eq": [
+                {"$function": {"body": "function() { sleep(200); return true }", "args": [], "lang": "js"}},
+                True,
+            ]
+        }
+    }
     session = rig.client.start_session()
-    from bson.binary import Binary
-
     lsid = Binary(session.session_id["id"], 4)
-    running = threading.Thread(target=_ignoring, args=(lambda: rig.things.update_many(slow, {"$set": {"late": 1}}, session=session),))
+    running = threading.Thread(
+        target=_ignoring, args=(lambda: rig.things.update_many(slow, {"$set": {"late": 1}}, session=session),)
+    )
     running.start()
     batches = rig.client[rig.store.database]["whimbrel_batches"]
     until(lambda: _operations(rig, lsid))
@@ -91,8 +103,6 @@ def test_h13_the_statement_of_a_killed_worker_is_ended_before_its_batch_is_taken
 
 
 def _ignoring(act: Any) -> None:
-    from pymongo.errors import PyMongoError
-
     try:
         act()
     except PyMongoError:
@@ -100,7 +110,9 @@ def _ignoring(act: Any) -> None:
 
 
 def _operations(rig: Rig, lsid: Any) -> list[Any]:
-    found = rig.client.admin.aggregate([{"$currentOp": {}}, {"$match": {"lsid.id": lsid, "op": {"$in": ["update", "command"]}}}])
+    found = rig.client.admin.aggregate(
+        [{"$currentOp": {}}, {"$match": {"lsid.id": lsid, "op": {"$in": ["update", "command"]}}}]
+    )
     return [each for each in found if "update" in each.get("command", {}) or each.get("op") == "update"]
 
 
@@ -119,7 +131,17 @@ def test_an_application_that_changes_what_the_function_reads_loses_no_write(rig:
                 {"number": number},
                 [
                     {"$set": {"a": {"$add": ["$a", 1]}}},
-                    {"$set": {"sum": {"$cond": [{"$eq": [{"$type": "$sum"}, "missing"]}, "$$REMOVE", {"$add": ["$a", "$b", 1000]}]}}},
+                    {
+                        "$set": {
+                            "sum": {
+                                "$cond": [
+                                    {"$eq": [{"$type": "$sum"}, "missing"]},
+                                    "$$REMOVE",
+                                    {"$add": ["$a", "$b", 1000]},
+                                ]
+                            }
+                        }
+                    },
                 ],
             )
             written[number] += 1
@@ -169,11 +191,6 @@ def test_h25_two_coordinators_plan_one_chain_of_batches(rig: Rig) -> None:
 
 
 def test_h3_a_claim_that_was_lost_can_write_nothing_to_the_batch_any_more(rig: Rig) -> None:
-    import pytest
-
-    from whimbrel.domain.runs import Counts
-    from whimbrel.errors import LeaseLost
-
     rig.seed(100)
     run = rig.start("declarative-marker")
     rig.parent(workers=0)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from tests.conftest import SHORT
+
 from whimbrel.brokers.ledger import LedgerBroker
 from whimbrel.domain.migration import Migration
 from whimbrel.domain.runs import Run
@@ -31,7 +32,12 @@ def start(store: MongoStore, it: Migration, **options: Any) -> Run:
 
 @contextmanager
 def system(
-    store: MongoStore, migrations: Sequence[Migration], *, slots: int = 2, step: Callable[[str], None] = nothing, name: str = "inline"
+    store: MongoStore,
+    migrations: Sequence[Migration],
+    *,
+    slots: int = 2,
+    step: Callable[[str], None] = nothing,
+    name: str = "inline",
 ) -> Iterator[Crew]:
     crew = Crew({each.name: each for each in migrations}, name, None)
     over = threading.Event()
@@ -43,7 +49,10 @@ def system(
             over.wait(SHORT.tick)
 
     threads = [threading.Thread(target=coordinate)]
-    threads += [threading.Thread(target=work, args=(store, crew), kwargs={"times": SHORT, "step": step}) for _ in range(slots)]
+    threads += [
+        threading.Thread(target=work, args=(store, crew), kwargs={"times": SHORT, "step": step})
+        for _ in range(slots)
+    ]
     watcher = {"times": SHORT, "die": crew.stopping.set, "beat": over.is_set, "slots": slots}
     watching = threading.Thread(target=_watch, args=(store, crew, over, watcher), daemon=True)
     for thread in [*threads, watching]:
@@ -57,7 +66,7 @@ def system(
             thread.join(20)
 
 
-class _Over(Exception):  # noqa: N818  not an error
+class _Over(Exception):
     pass
 
 

@@ -27,10 +27,13 @@ MANY = 100
 
 def demo(
     documents: Annotated[
-        int, typer.Option(min=0, max=100_000_000, help="sample documents to migrate")
+        int, typer.Option(metavar="N", min=0, max=100_000_000, help="sample documents to migrate")
     ] = 50_000,
     invalid: Annotated[
-        float, typer.Option(min=0, max=1, help="share of documents that cannot be migrated, on purpose")
+        float,
+        typer.Option(
+            metavar="SHARE", min=0, max=1, help="share of documents that cannot be migrated, on purpose"
+        ),
     ] = 0.0005,
     workers: Workers = None,
     keep: Annotated[
@@ -68,7 +71,8 @@ class Demonstration:
         seconds = self._seed(count, planted)
         ending = self._migrate(workers)
         if ending.exit_code == INTERRUPTED:
-            self._screen.say(ending.said if keep else f"Stopped; the database {DATABASE} is dropped.")
+            here = ending.said.replace("whimbrel resume", f"MONGODB_DB_NAME={DATABASE} whimbrel resume")
+            self._screen.say(here if keep else f"Stopped; the database {DATABASE} is dropped.")
             return INTERRUPTED
         checks = verify(
             samples(self._at.store).census(ending.view.run.id), ending.view, seeded=count, planted=planted

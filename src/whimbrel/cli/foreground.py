@@ -15,7 +15,7 @@ from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.engine.view import RunView, view
-from whimbrel.errors import Systemic, Transient
+from whimbrel.errors import Systemic, Transient, WhimbrelError
 from whimbrel.ports import Ledger
 from whimbrel.settings import Settings
 from whimbrel.workers.fleet import Fleet
@@ -24,6 +24,7 @@ from whimbrel.workers.parent import Parent
 FRAME = 0.1  # seconds between two looks at what was seen
 WORKER_SEEN = 5.0  # seconds within which a live worker says that it is alive
 SETTLING = 1.0  # seconds for the coordinator to note that killed workers have stopped
+BREAKING = 5.0  # seconds for the run to be paused when the work on it broke
 EXIT_CODES = {
     RunStatus.COMPLETED: 0,
     RunStatus.COMPLETED_WITH_FAILURES: 2,
@@ -48,8 +49,9 @@ class Team:
             "MONGODB_DB_NAME": settings.mongodb_db_name,
             "WHIMBREL_MIGRATIONS": self.source or "",
         }
+        ledger = opened.store.ledger
         return Fleet(
-            opened.store.ledger.batches, environment,
+            ledger.batches, environment, leases=ledger.leases,
             size=self.workers or cores(), slots=self.slots, run=run, longest_call=longest_call, stderr=stderr,
         )  # fmt: skip
 
@@ -81,7 +83,11 @@ class Foreground:
             parent = stack.enter_context(Parent(self._opened.store, self._settings, fleet))
             stack.callback(fleet.kill)  # nobody is left when all went well
             seen = stack.enter_context(Observer(lambda: look(self._ledger, run.id)))
-            ending = self._watch(run.id, parent, fleet, seen, shown)
+            try:
+                ending = self._watch(run.id, parent, fleet, seen, shown)
+            except WhimbrelError:
+                self._screen.say(Leaving(self._ledger, run.id, fleet).within(BREAKING))
+                raise
             if ending.view.run.status in ENDED:
                 fleet.drain(10)
             return ending
@@ -133,9 +139,11 @@ def _waits_for(ledger: Ledger, run: Run) -> str:
     other = ledger.runs.get(holder) if holder and holder != run.id else None
     if other is None:
         return ""
-    idle = other.status is RunStatus.PAUSED or not ledger.leases.slots(WORKER_SEEN, run=other.id)
-    state = f"waits for run {other.id}, which works on {run.ns} and is {other.status}"
-    return f"{state}, but nobody works on it: whimbrel resume {other.id}" if idle else state
+    state = f"waits for run {other.id}, which has {run.ns} and is {other.status}"
+    if other.status is RunStatus.PAUSED:
+        return f"{state}: whimbrel resume {other.id}, or cancel it"
+    alone = not ledger.leases.slots(WORKER_SEEN, run=other.id)
+    return f"{state}, but has no workers: whimbrel resume {other.id}" if alone else state
 
 
 def _check(parent: Parent, seen: Observer[tuple[RunView, str]]) -> None:
@@ -147,9 +155,7 @@ def _check(parent: Parent, seen: Observer[tuple[RunView, str]]) -> None:
 def _refuse_to_wait(run: Run) -> None:
     """A run that was paused by a person is waited for; one that paused itself needs a person first."""
     if run.status is RunStatus.PAUSED and run.error:
-        raise Systemic(
-            f"Run {run.id} paused itself: {run.error} Mend that, then go on with: whimbrel resume {run.id}"
-        )
+        raise Systemic(f"Run {run.id} paused itself, as a person must look first: {run.error}")
 
 
 def _last(ledger: Ledger, at: RunView) -> RunView:

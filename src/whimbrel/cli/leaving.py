@@ -27,6 +27,7 @@ class Leaving:
     def __init__(self, ledger: Ledger, run_id: str, fleet: Fleet) -> None:
         self._ledger, self._run, self._fleet = ledger, run_id, fleet
         self.said = ""
+        self._go_on = f"Go on with: whimbrel resume {run_id}"
         self._thread = threading.Thread(target=self._leave, name="leaving", daemon=True)
         self._thread.start()
 
@@ -34,20 +35,22 @@ class Leaving:
     def over(self) -> bool:
         return not self._thread.is_alive()
 
+    def within(self, seconds: float) -> str:
+        """What is to be said after so many seconds at most."""
+        self._thread.join(seconds)
+        return self.said or f"Nothing is lost. {self._go_on}"
+
     def _leave(self) -> None:
         others = _answered(self._others)
         if not others:
             _answered(self._pause)
         self._fleet.drain(DRAINING)
-        go_on = f"Go on with: whimbrel resume {self._run}"
         if others:
             self.said = f"Left. {others} slots of other workers go on with run {self._run}."
         elif _answered(self._settled):
-            self.said = f"Paused; nothing is lost. {go_on}"
+            self.said = f"Paused; nothing is lost. {self._go_on}"
         else:
-            self.said = (
-                f"Other processes still hold batches of the run, which pauses when these are free. {go_on}"
-            )
+            self.said = f"Other processes still hold batches of the run, which pauses when these are free. {self._go_on}"
 
     def _others(self) -> int:
         return self._ledger.leases.slots(OTHERS_SEEN, run=self._run, without=self._fleet.prefix)

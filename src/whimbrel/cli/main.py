@@ -98,7 +98,7 @@ def _carried_out() -> int:
         screen.error(str(error))
         return error.exit_code
     except typer.TyperException as error:
-        screen.error(f"{error.format_message()} See: {_help()}")
+        screen.error(f"{error.format_message().rstrip('.')}. See: {_help()}")
         return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED

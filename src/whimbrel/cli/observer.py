@@ -9,6 +9,7 @@ from whimbrel.errors import Transient, WhimbrelError
 
 T = TypeVar("T")
 
+NOTICED = 2.0  # seconds without an answer from MongoDB that are worth a word
 PATIENCE = 600.0  # seconds without an answer from MongoDB after which a command gives up
 
 
@@ -34,12 +35,15 @@ class Observer(Generic[T]):
     @property
     def silent(self) -> float:
         """Seconds since MongoDB answered last; 0 while it does."""
-        return time.monotonic() - self._answered if isinstance(self._trouble, Transient) else 0.0
+        waited = time.monotonic() - self._answered
+        return waited if waited > NOTICED else 0.0
 
     def check(self) -> None:
         """Raise what will not pass by itself, and what has not passed for too long."""
-        if self._trouble is not None and (self.silent == 0 or self.silent > PATIENCE):
+        if self._trouble is not None and not isinstance(self._trouble, Transient):
             raise self._trouble
+        if self.silent > PATIENCE:
+            raise self._trouble or Transient(f"MongoDB has not answered for {PATIENCE:.0f} seconds.")
 
     def _repeat(self) -> None:
         while not self._over.is_set():

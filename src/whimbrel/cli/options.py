@@ -21,10 +21,14 @@ Source = Annotated[
     ),
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, max=512, help="worker processes (default: one a core)")
+    int | None,
+    typer.Option("--workers", metavar="N", min=1, max=512, help="worker processes (default: one a core)"),
 ]
 Slots = Annotated[
-    int, typer.Option("--concurrency", min=1, max=64, help="batches at a time in each worker process")
+    int,
+    typer.Option(
+        "--concurrency", metavar="N", min=1, max=64, help="batches at a time in each worker process"
+    ),
 ]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="id of the run, as `whimbrel status` shows it")]
 

@@ -36,7 +36,7 @@ class Moment:
     @property
     def line(self) -> str:
         parts = [
-            f"{self.done:,} of {self.total:,} documents", f"{self.rate:,.0f} docs/s" if self.rate else "",
+            f"{self.done:,} of {self.total:,}", f"{self.rate:,.0f} docs/s" if self.rate else "",
             f"ETA {clock(self.eta)}" if self.eta is not None else "", self.facts, self.status,
         ]  # fmt: skip
         return " · ".join(part for part in parts if part)
@@ -52,7 +52,7 @@ def moment(it: RunView, silent: float, note: str = "") -> Moment:
     return Moment(
         title=run.migration, done=it.processed, total=it.total, percent=it.progress,
         rate=0.0 if silent else it.throughput, eta=None if silent else it.eta,
-        status=str(run.status) if over else f"{run.status}, phase {run.phase}",
+        status=str(run.status) if over else f"{run.status} ({run.phase})",
         facts=", ".join(known), note=note or run.error or run.message,
     )  # fmt: skip
 

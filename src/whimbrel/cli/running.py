@@ -36,7 +36,8 @@ def run(
     name: Annotated[str, typer.Argument(metavar="NAME", help="name of the migration")],
     migrations: Source = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, max=100_000, help="documents in a batch (default: the migration's)")
+        int | None,
+        typer.Option(metavar="N", min=1, max=100_000, help="documents in a batch (default: the migration's)"),
     ] = None,
     filter_: Annotated[
         str | None, typer.Option("--filter", metavar="EJSON", help="only documents that match this too")
@@ -44,7 +45,7 @@ def run(
     workers: Workers = None,
     concurrency: Slots = 2,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="only the first N eligible documents, by _id")
+        int | None, typer.Option(metavar="N", min=1, help="only the first N eligible documents, by _id")
     ] = None,
     json: Json = False,
 ) -> int:
@@ -159,8 +160,8 @@ def _serving(ledger: Ledger, run_id: str) -> int:
     began = time.monotonic()
     while ledger.leases.slots(WORKER_SEEN, run=run_id):
         waited = time.monotonic() - began
-        if fresh := ledger.leases.slots(waited, run=run_id):
-            return fresh
+        if ledger.leases.slots(waited, run=run_id):
+            return ledger.leases.slots(WORKER_SEEN, run=run_id)
         if waited > FRESH_BEAT:
             return 0
         time.sleep(0.1)

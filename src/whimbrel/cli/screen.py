@@ -65,8 +65,7 @@ class Screen:
 
 def _forward(source: int, log: TextIO) -> None:
     with os.fdopen(source, encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            log.write(line)
+        log.writelines(lines)
 
 
 def _console(stream: TextIO, *, stderr: bool = False) -> Console:

@@ -15,7 +15,6 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED
 from whimbrel.engine.view import run_object, view
 from whimbrel.errors import Transient
-from whimbrel.settings import Settings
 from whimbrel.workers import catalog
 from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.parent import Parent
@@ -35,7 +34,7 @@ def worker(
     with Interrupts() as interrupts, opened(settings) as at:
         introduce(screen, at)
         screen.say(
-            f"Serves {', '.join(found)} with {team.workers or cores()} workers of {team.slots} slots. Ctrl-C drains and ends."
+            f"Serves {', '.join(found)}. Worker processes: {team.workers or cores()}, slots in each: {team.slots}. Ctrl-C drains and ends."
         )
         fleet = team.fleet(at, settings, run=None, longest_call=longest, stderr=None)
         interrupts.arm()

@@ -34,10 +34,10 @@ from whimbrel.engine.view import RunView, run_object, view
 from whimbrel.ports import Ledger
 from whimbrel.workers import catalog
 
-BATCHES = 8  # that are shown of a run
+BATCHES = 8  # that are shown of a run: around those that are in work
 EVERY = 1.0  # seconds between two looks at all runs
 
-Limit = Annotated[int, typer.Option(min=1, max=1000, help="rows to show")]
+Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="rows to show")]
 
 
 def status(
@@ -80,9 +80,9 @@ def _show_runs(screen: Screen, views: list[RunView]) -> None:
 
 def _details(ledger: Ledger, it: RunView) -> Iterator[RenderableType]:
     yield run_table(it)
-    last = ledger.batches.last(it.run.id)
-    if last is not None:
-        yield batches_table(reversed(ledger.batches.list(it.run.id, after=last.seq - BATCHES)))
+    after = min(it.completed_batches - BATCHES // 2, it.total_batches - BATCHES)
+    if batches := ledger.batches.list(it.run.id, after=after, limit=BATCHES):
+        yield batches_table(batches)
     if groups := ledger.failures.groups(it.run.id, limit=10):
         yield groups_table(groups)
 

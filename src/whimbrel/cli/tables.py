@@ -13,7 +13,7 @@ from whimbrel.cli.progress import clock
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.failures import Failure, FailureGroup
 from whimbrel.domain.migration import Definition
-from whimbrel.domain.states import RunStatus
+from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.engine.view import RunView, run_object
 
 ROOMY = 110  # columns of a terminal from which on every fact of a run has its place
@@ -27,14 +27,24 @@ COLOURS = {
 
 
 def _table(*columns: str, right: Sequence[str] = (), title: str | None = None) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    table = Table(
+        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
+        title=title, title_justify="left", title_style="bold",
+    )  # fmt: skip
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        whole = column in ("run", "status", *right)
+        table.add_column(
+            column, justify="right" if column in right else "left", overflow="fold", no_wrap=whole
+        )
     return table
 
 
 def _status(it: RunView) -> Text:
     return Text(str(it.run.status), style=COLOURS.get(it.run.status, ""))
+
+
+def _phase(it: RunView) -> str:
+    return "" if it.run.status in ENDED else it.run.phase
 
 
 def _time(at: datetime | None) -> str:
@@ -59,7 +69,7 @@ def runs_table(views: Iterable[RunView], width: int) -> Table:
     for it in views:
         eta = clock(it.eta) if it.eta is not None else ""
         cells: dict[str, str | Text] = {
-            "run": it.run.id, "migration": it.run.migration, "status": _status(it), "phase": it.run.phase,
+            "run": it.run.id, "migration": it.run.migration, "status": _status(it), "phase": _phase(it),
             "done": f"{it.progress:g}%", "docs/s": rate(it), "eta": eta, "failures": f"{_failures(it):,}",
             "started": _time(it.run.started_at),
         }  # fmt: skip
@@ -77,7 +87,7 @@ def run_table(it: RunView) -> Table:
     table.add_column(overflow="fold")
     inferred = " (inferred from documents after a crash)" if it.run.inferred else ""
     rows: dict[str, str | Text] = {
-        "status": _status(it), "phase": it.run.phase, "collection": it.run.ns,
+        "status": _status(it), "phase": _phase(it), "collection": it.run.ns,
         "documents": f"{it.processed:,} of {it.total:,} evaluated",
         "changed": f"{it.counts.changed:,}{inferred}", "unchanged": f"{it.counts.unchanged:,}",
         "skipped": f"{it.counts.skipped:,}", "failed": f"{it.failures['failed']:,}",
@@ -94,7 +104,7 @@ def run_table(it: RunView) -> Table:
 def batches_table(batches: Iterable[Batch]) -> Table:
     table = _table(
         "batch", "phase", "status", "documents", "changed", "claims", "seconds", "worker",
-        right=("documents", "changed", "claims", "seconds"), title="The newest batches",
+        right=("documents", "changed", "claims", "seconds"), title="Batches",
     )  # fmt: skip
     for each in batches:
         span = (
@@ -116,13 +126,18 @@ def group_id(signature: str) -> str:
 
 def groups_table(groups: Iterable[FailureGroup]) -> Table:
     table = _table(
-        "group", "kind", "type", "open", "dead", "resolved", "example _id", "message",
-        right=("open", "dead", "resolved"), title="Failures by cause",
-    )  # fmt: skip
+        "group",
+        "open",
+        "dead",
+        "resolved",
+        "cause",
+        right=("open", "dead", "resolved"),
+        title="Failures by cause",
+    )
     for each in groups:
         table.add_row(
-            group_id(each.signature), each.kind, each.type, f"{each.open:,}", f"{each.dead:,}",
-            f"{each.resolved:,}", Text(str(each.example.value)), Text(each.message),
+            group_id(each.signature), f"{each.open:,}", f"{each.dead:,}", f"{each.resolved:,}",
+            Text(f"{each.kind}, {each.type}: {each.message}\nfor example _id {each.example.value}"),
         )  # fmt: skip
     return table
 

@@ -4,9 +4,10 @@ A filter must select the same documents whenever it is asked: it is evaluated ag
 after every crash, and in the sweep.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import bson
 from bson import json_util
 from bson.errors import BSONError
 
@@ -32,6 +33,10 @@ PHASE_STATUS = {"pending": "pending", "processing": "processing", "failed": "fai
 def check_filter(filter_: Mapping[str, Any]) -> None:
     """Raise FilterRefused, with the place and the reason, for an operator that is refused at any depth."""
     _check(filter_, "", 0)
+    try:
+        bson.encode(filter_)
+    except (BSONError, OverflowError, TypeError, ValueError) as error:
+        raise FilterRefused(f"The filter holds a value that MongoDB cannot store: {error}.") from error
 
 
 def _check(value: Any, where: str, level: int) -> None:
@@ -56,13 +61,29 @@ def _check(value: Any, where: str, level: int) -> None:
             _check(inner, f"{where}[{index}]", level + 1)
 
 
+class _Once(dict[str, Any]):
+    """A document of which no field is given twice: JSON would take the last one and forget the other condition."""
+
+    def __init__(self, pairs: Iterable[tuple[str, Any]] = ()) -> None:
+        super().__init__()
+        for name, value in pairs:
+            if name in self:
+                raise FilterRefused(
+                    f"The filter has the field {name!r} twice in one document. Join the two with $and."
+                )
+            self[name] = value
+
+
+_JSON = json_util.RELAXED_JSON_OPTIONS.with_options(document_class=_Once)
+
+
 def parse_filter(text: str) -> dict[str, Any]:
     """Read an Extended-JSON filter.
 
     Raises FilterRefused that says where the text cannot be read, or what is refused in it.
     """
     try:
-        found = json_util.loads(text, json_options=json_util.RELAXED_JSON_OPTIONS)
+        found = json_util.loads(text, json_options=_JSON)
     except RecursionError as error:
         raise FilterRefused(
             f"The filter is nested more than {DEEPEST} levels deep. Write it flatter."
@@ -77,7 +98,7 @@ def parse_filter(text: str) -> dict[str, Any]:
         raise FilterRefused(
             f'The filter is not Extended JSON{place}: {message}. Write it such as \'{{"status": "pending"}}\'.'
         ) from error
-    except (BSONError, TypeError, KeyError, AttributeError) as error:
+    except (BSONError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         raise FilterRefused(f"The filter holds a value that is not Extended JSON: {error}.") from error
     if not isinstance(found, dict):
         raise FilterRefused(

@@ -7,6 +7,7 @@ without it; that is what makes the effect happen once. The mark's value is the b
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Protocol
 
 MARK_ROOT = "_whimbrel"
@@ -30,6 +31,8 @@ def stamp(token: str, outcome: str) -> str:
 
 class Mark(Protocol):
     """One strategy."""
+
+    def __hash__(self) -> int: ...
 
     @property
     def path(self) -> str | None:
@@ -144,6 +147,7 @@ class Filter:
         return {}
 
 
+@lru_cache(maxsize=256)
 def mark_of(strategy: str, field: str, status_field: str) -> Mark:
     if strategy == "marker":
         return Marker(field)

@@ -10,26 +10,24 @@ def split_name(person):
 """
 
 import difflib
-import hashlib
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
-from bson import json_util
-from bson.errors import BSONError
-
+from whimbrel.domain.code import code_hash
 from whimbrel.domain.filters import check_filter
 from whimbrel.domain.marks import MARK_ROOT, Mark, mark_of
+from whimbrel.domain.updates import Update, check_update
 from whimbrel.errors import DefinitionInvalid, FilterRefused
 
 MarkStrategy = Literal["marker", "status", "filter"]
-Update = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-# The stages that MongoDB allows in an update pipeline.
-STAGES = frozenset({"$set", "$addFields", "$unset", "$project", "$replaceRoot", "$replaceWith"})
+COLLECTION = re.compile(r"(?!\.)(?!.*\.\.)[^$\0]{1,200}(?<!\.)", re.DOTALL)
+DATABASE = re.compile(r"[^/\\. \"$*<>:|?\0]{1,63}")
+WRITTEN_BESIDE = frozenset({"_id", MARK_ROOT, "processedBy", "processingStartedAt"})  # no status fields
 
 
 class _Skip:
@@ -115,19 +113,20 @@ class Migration:
                 f"Migration {name!r} needs either an update or a function: give update=..., or decorate a function with @migration."
             )
         self.transform = transform
-        self.definition = Definition(
+        reads = options.pop("reads", None)
+        unpinned = Definition(
             filter=_check_filter(str(name), filter),
-            update=None if update is None else _plain(update),
-            code_hash="",
+            update=update,
+            reads=tuple(reads) if isinstance(reads, list | tuple) else reads,
             summary=(inspect.getdoc(transform) or "").partition("\n")[0] if transform else "",
-            **{**options, "reads": tuple(options["reads"]) if options.get("reads") is not None else None},
+            **options,
         )
-        _check_values(self.definition)
-        if update is not None:
-            check_update(self.definition, update)
-        object.__setattr__(self.definition, "code_hash", _hash(self.definition, transform))
-        self.wants_context = transform is not None and _takes_context(self.definition.name, transform)
+        _check_values(unpinned)
+        self.wants_context = transform is not None and _takes_context(unpinned.name, transform)
         self.is_async = transform is not None and inspect.iscoroutinefunction(transform)
+        if update is not None:
+            check_update(unpinned.name, unpinned.marking, update)
+        self.definition = replace(unpinned, code_hash=code_hash(unpinned, transform))
 
     @property
     def name(self) -> str:
@@ -191,7 +190,7 @@ def _check_filter(name: str, filter_: Mapping[str, Any] | None) -> dict[str, Any
 
 def _check_values(it: Definition) -> None:
     wrong = f"Migration {it.name!r}: "
-    ranges: list[tuple[str, Any, float, float]] = [
+    ranges: list[tuple[str, Any, int, int]] = [
         ("batch_size", it.batch_size, 1, 100_000),
         ("max_attempts", it.max_attempts, 1, 100),
         ("version", it.version, 1, 1_000_000),
@@ -199,111 +198,70 @@ def _check_values(it: Definition) -> None:
     ]
     for option, value, low, high in ranges:
         whole = isinstance(value, int) and not isinstance(value, bool)
-        if value is not None and not (whole and low <= value <= high):
+        optional = option in ("batch_size", "max_attempts")
+        if not (value is None and optional) and not (whole and low <= value <= high):
             raise DefinitionInvalid(
                 f"{wrong}{option} must be a whole number from {low} to {high:,}, not {value!r}."
             )
-    if not isinstance(it.timeout, int | float) or not 0 < it.timeout <= 3600:  # noqa: PLR2004
+    seconds = isinstance(it.timeout, int | float) and not isinstance(it.timeout, bool)
+    if not seconds or not 0 < it.timeout <= 3600:  # noqa: PLR2004
         raise DefinitionInvalid(f"{wrong}timeout must be seconds from above 0 to 3600, not {it.timeout!r}.")
-    if it.mark not in ("marker", "status", "filter"):
-        raise DefinitionInvalid(f"{wrong}mark must be 'marker', 'status' or 'filter', not {it.mark!r}.")
-    if it.adopt not in ("ours", "all"):
-        raise DefinitionInvalid(f"{wrong}adopt must be 'ours' or 'all', not {it.adopt!r}.")
+    choices: list[tuple[str, Any, tuple[Any, ...]]] = [
+        ("mark", it.mark, ("marker", "status", "filter")),
+        ("adopt", it.adopt, ("ours", "all")),
+        ("claim", it.claim, (True, False)),
+    ]
+    for option, value, allowed in choices:
+        if not any(value is each or (isinstance(value, str) and value == each) for each in allowed):
+            listed = " or ".join(repr(each) for each in allowed)
+            raise DefinitionInvalid(f"{wrong}{option} must be {listed}, not {value!r}.")
     if it.claim and (it.mark != "status" or it.declarative):
         raise DefinitionInvalid(
             f"{wrong}claim=True needs mark='status' and a function: it shows in the status field that a document is being worked on."
         )
     if it.mark == "filter" and not it.filter:
         raise DefinitionInvalid(f"{wrong}mark='filter' needs a filter that the change makes false.")
-    if it.reads is not None and any(
-        not isinstance(each, str) or not each or "." in each or each[0] == "$" for each in it.reads
-    ):
-        raise DefinitionInvalid(f"{wrong}reads must be names of top-level fields, not {list(it.reads)!r}.")
+    _check_names(it, wrong)
 
 
-def check_update(it: Definition, update: Update) -> None:
-    """Refuse an update that cannot be one, or that touches `_id` or the mark."""
-    wrong = f"Migration {it.name!r}: "
-    stages: Any = [update] if isinstance(update, Mapping) else update
-    if not isinstance(stages, list | tuple) or not stages:
-        raise DefinitionInvalid(f"{wrong}update must be an update document or a pipeline, not {update!r}.")
-    for stage in stages:
-        if not isinstance(stage, Mapping) or not stage or not all(str(key).startswith("$") for key in stage):
-            raise DefinitionInvalid(
-                f"{wrong}update must consist of operators such as {{'$set': ...}}; a whole document would replace every document by the same one."
-            )
-        if not isinstance(update, Mapping) and (len(stage) != 1 or not STAGES.issuperset(stage)):
-            raise DefinitionInvalid(
-                f"{wrong}{'/'.join(stage)} is not a stage of an update pipeline ({', '.join(sorted(STAGES))})."
-            )
-    for path in touched_paths(stages):
-        refuse_path(it, path)
-
-
-def touched_paths(stages: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The paths that operators and stages name as their targets."""
-    found: list[str] = []
-    for stage in stages:
-        for operator, body in stage.items():
-            if operator in ("$replaceRoot", "$replaceWith", "$project"):
-                continue
-            if operator == "$unset" and isinstance(body, str | list):
-                found.extend([body] if isinstance(body, str) else body)
-            elif isinstance(body, Mapping):
-                found.extend(body)
-                if operator == "$rename":
-                    found.extend(str(target) for target in body.values())
-    return found
-
-
-def refuse_path(it: Definition, path: str) -> None:
-    """Raise where a change would touch `_id` or a field that Whimbrel writes itself."""
-    first = path.partition(".")[0]
-    if first == "_id":
+def _check_names(it: Definition, wrong: str) -> None:
+    if it.collection.startswith(("system.", "whimbrel_")):
         raise DefinitionInvalid(
-            f"Migration {it.name!r} changes {path!r}: the _id of a document cannot be changed. Leave it out."
+            f"{wrong}the collection {it.collection!r} is MongoDB's or Whimbrel's own. Name one of yours."
         )
-    if path in it.marking.reserved or first == MARK_ROOT:
+    if not COLLECTION.fullmatch(it.collection):
         raise DefinitionInvalid(
-            f"Migration {it.name!r} changes {path!r}, which Whimbrel writes itself to mark a document as done. Leave it out, or choose another mark."
+            f"{wrong}{it.collection!r} cannot be the name of a collection: it must not hold '$', nor '.' at an end or twice in a row."
         )
+    if it.database is not None and not (isinstance(it.database, str) and DATABASE.fullmatch(it.database)):
+        raise DefinitionInvalid(
+            f"{wrong}{it.database!r} cannot be the name of a database: take letters, digits, '-' and '_', at most 63."
+        )
+    if not _is_field(it.status_field) or it.status_field in WRITTEN_BESIDE:
+        raise DefinitionInvalid(
+            f"{wrong}status_field must be the name of a top-level field of yours, not {it.status_field!r}."
+        )
+    if it.reads is not None and not (isinstance(it.reads, tuple) and all(map(_is_field, it.reads))):
+        raise DefinitionInvalid(
+            f"{wrong}reads must be a list of names of top-level fields, such as ['price'], not {it.reads!r}."
+        )
+
+
+def _is_field(name: object) -> bool:
+    return isinstance(name, str) and bool(name) and "." not in name and "\0" not in name and name[0] != "$"
 
 
 def _takes_context(name: str, function: Callable[..., Any]) -> bool:
-    positional = [
+    if not inspect.isroutine(inspect.unwrap(function)):
+        raise DefinitionInvalid(f"Migration {name!r} needs a function made with def, not {function!r}.")
+    required = [
         each
         for each in inspect.signature(function).parameters.values()
-        if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) and each.default is each.empty
+        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
     ]
-    if len(positional) not in (1, 2):
+    positional = [each for each in required if each.kind is not each.KEYWORD_ONLY]
+    if len(positional) not in (1, 2) or len(required) > len(positional):
         raise DefinitionInvalid(
-            f"Migration {name!r}: its function must take the document, and a context if it wants one, not {len(positional)} arguments."
+            f"Migration {name!r}: its function must take the document, and a context if it wants one, not {len(required)} arguments ({', '.join(each.name for each in required)})."
         )
     return len(positional) == 2  # noqa: PLR2004
-
-
-def _plain(update: Update) -> Update:
-    return (
-        dict(update)
-        if isinstance(update, Mapping)
-        else [dict(stage) if isinstance(stage, Mapping) else stage for stage in update]
-    )
-
-
-def _hash(it: Definition, function: Callable[..., Any] | None) -> str:
-    """What identifies the code of this migration alone: its options, its update, its function's source."""
-    options = {each.name: getattr(it, each.name) for each in fields(Definition)}
-    try:
-        text = json_util.dumps(options, json_options=json_util.CANONICAL_JSON_OPTIONS, sort_keys=True)
-    except (TypeError, BSONError) as error:
-        raise DefinitionInvalid(
-            f"Migration {it.name!r} holds a value that MongoDB cannot store: {error}."
-        ) from error
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
-    if function is not None:
-        try:
-            digest.update(inspect.getsource(function).encode("utf-8", "surrogatepass"))
-        except (OSError, TypeError):  # made at run time: no source, so its code itself
-            code = getattr(function, "__code__", None)
-            digest.update(repr((code.co_code, code.co_consts) if code else function).encode())
-    return digest.hexdigest()[:16]

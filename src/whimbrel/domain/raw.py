@@ -7,7 +7,8 @@ The layout of each type is that of https://bsonspec.org/spec.html.
 """
 
 import struct
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 
 _INT32 = struct.Struct("<i")
-DOCUMENT, ARRAY, BINARY, REGEX, DBPOINTER = 0x03, 0x04, 0x05, 0x0B, 0x0C
+STRING, DOCUMENT, ARRAY, BINARY, REGEX, DBPOINTER = 0x02, 0x03, 0x04, 0x05, 0x0B, 0x0C
 
 # Bytes that a value of a fixed-length type takes.
 _FIXED = {
@@ -38,7 +39,7 @@ def value_end(data: bytes, kind: int, at: int) -> int:
     """
     if kind in _FIXED:
         return at + _FIXED[kind]
-    if kind in (0x02, 0x0D, 0x0E):  # string, code, symbol
+    if kind in (STRING, 0x0D, 0x0E):  # string, code, symbol
         return at + 4 + int(_INT32.unpack_from(data, at)[0])
     if kind in (DOCUMENT, ARRAY, 0x0F):  # document, array, code with scope
         return at + int(_INT32.unpack_from(data, at)[0])
@@ -125,16 +126,54 @@ def keys_under(operator: str, keys: Iterable[Key]) -> RawBSONDocument:
     return document([element(ARRAY, operator.encode(), _array((k.kind, k.payload) for k in keys))])
 
 
-def elements(raw: bytes) -> dict[bytes, tuple[int, bytes]]:
-    """The top-level fields of a raw document: name to type and value. Of a name that is there twice, the first."""
-    found: dict[bytes, tuple[int, bytes]] = {}
+def walk(raw: bytes) -> Iterator[tuple[bytes, int, bytes]]:
+    """The top-level fields of a raw document in their order: name, type, value."""
     at = 4
     while raw[at]:
         kind, name_end = raw[at], raw.index(b"\0", at + 1)
         end = value_end(raw, kind, name_end + 1)
-        found.setdefault(raw[at + 1 : name_end], (kind, raw[name_end + 1 : end]))
+        yield raw[at + 1 : name_end], kind, raw[name_end + 1 : end]
         at = end
+
+
+def elements(raw: bytes) -> dict[bytes, tuple[int, bytes]]:
+    """The top-level fields of a raw document: name to type and value. Of a name that is there twice, the first."""
+    found: dict[bytes, tuple[int, bytes]] = {}
+    for name, kind, payload in walk(raw):
+        found.setdefault(name, (kind, payload))
     return found
+
+
+def repeated(raw: bytes) -> frozenset[bytes]:
+    """The top-level field names that a document has more than once: BSON allows it, and some drivers wrote it."""
+    counts = Counter(name for name, _, _ in walk(raw))
+    return frozenset(name for name, count in counts.items() if count > 1)
+
+
+def repeats(raw: bytes, kind: int = DOCUMENT) -> bool:
+    """Whether a document holds a field name twice, at any depth."""
+    if kind == DOCUMENT and repeated(raw):
+        return True
+    return any(repeats(value, inner) for _, inner, value in walk(raw) if inner in (DOCUMENT, ARRAY))
+
+
+def spliced(raw: bytes, values: bytes, unset: Iterable[str]) -> RawBSONDocument:
+    """A document with new values of top-level fields, each in its old place or at the end, and without others.
+
+    What is not named stays as it is, byte for byte.
+    """
+    new = elements(values)
+    gone = {name.encode() for name in unset}
+    kept = [
+        element(*_named(name, new.pop(name, (kind, payload))))
+        for name, kind, payload in walk(raw)
+        if name not in gone
+    ]
+    return document([*kept, *(element(*_named(name, value)) for name, value in new.items())])
+
+
+def _named(name: bytes, value: tuple[int, bytes]) -> tuple[int, bytes, bytes]:
+    return value[0], name, value[1]
 
 
 def split(batch: bytes) -> list[bytes]:
@@ -145,17 +184,3 @@ def split(batch: bytes) -> list[bytes]:
         found.append(batch[at:end])
         at = end
     return found
-
-
-def depth(value: Any) -> int:
-    """How many levels of documents and arrays lie under a decoded value."""
-    deepest, level = 0, [value]
-    while level := [inner for each in level for inner in _inside(each)]:
-        deepest += 1
-    return deepest
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()

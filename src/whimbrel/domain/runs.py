@@ -79,6 +79,8 @@ class Run:
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None = None
+    working_since: datetime | None = None  # None while it is paused, waits, or has ended
+    worked: float = 0.0  # seconds, in stretches before the present one
     ended_at: datetime | None = None
 
     @property

@@ -68,9 +68,13 @@ def _one(work: Work, document: bytes, attempts: Mapping[Key, int]) -> Guarded | 
         return arguments
     work.hold.calling = (key, time.monotonic())
     try:
-        return Guarded(key, document, reduce(work.migration.definition, document, work.migration(*arguments)))
+        return Guarded(
+            key,
+            document,
+            reduce(work.migration.definition, document, work.migration(*arguments), arguments[0]),
+        )
     except Rubbish as error:
-        return Trouble(key=key, kind=Kind.CODE, type="Rubbish", message=str(error))
+        return Trouble(key=key, kind=error.kind, type=type(error).__name__, message=str(error))
     except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
         return raised(key, error)
 
@@ -83,9 +87,9 @@ async def _awaited(work: Work, document: bytes, attempts: Mapping[Key, int]) -> 
     try:
         async with asyncio.timeout(work.migration.definition.timeout):
             returned = await work.migration(*arguments)
-        return Guarded(key, document, reduce(work.migration.definition, document, returned))
+        return Guarded(key, document, reduce(work.migration.definition, document, returned, arguments[0]))
     except Rubbish as error:
-        return Trouble(key=key, kind=Kind.CODE, type="Rubbish", message=str(error))
+        return Trouble(key=key, kind=error.kind, type=type(error).__name__, message=str(error))
     except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
         return raised(key, error)
 

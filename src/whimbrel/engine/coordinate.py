@@ -14,6 +14,7 @@ from whimbrel.engine.execute import evidence
 from whimbrel.engine.plan import plan
 from whimbrel.engine.start import estimate
 from whimbrel.engine.work import Step
+from whimbrel.errors import Refused, Systemic, TooSlow
 from whimbrel.ports import Broker, Session, Store
 
 ATTENDED = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING)
@@ -40,10 +41,24 @@ class Coordinator:
     def tick(self) -> None:
         """Attend to every run that nobody else attends to, oldest first."""
         for run in reversed(self._ledger.runs.list(statuses=ATTENDED)):
-            if self._ledger.leases.lead(f"coordinator:{run.id}", self._name, self._role_seconds):
-                fresh = self._ledger.runs.get(run.id)
-                if fresh is not None and fresh.status in self._handlers:
-                    self._handlers[fresh.status](fresh)
+            if not self._ledger.leases.lead(f"coordinator:{run.id}", self._name, self._role_seconds):
+                continue
+            try:
+                self._attend(run.id)
+            except (Systemic, Refused, TooSlow) as error:  # this run's trouble is not that of the others
+                target = RunStatus.PAUSED if run.status is RunStatus.QUEUED else RunStatus.PAUSING
+                self._ledger.runs.move(
+                    run.id, target, who=self._name, why=str(error), fields={"error": str(error)}
+                )
+
+    def _attend(self, run_id: str) -> None:
+        """Phases without documents follow one another at once, not a tick apart."""
+        before: tuple[RunStatus, int] | None = None
+        while run := self._ledger.runs.get(run_id):
+            if (run.status, run.leg) == before or run.status not in ATTENDED:
+                return
+            before = run.status, run.leg
+            self._handlers[run.status](run)
 
     def _begin(self, run: Run) -> None:
         fields = {"estimated": run.estimated or estimate(self._store, run), "message": "", "error": None}
@@ -57,8 +72,10 @@ class Coordinator:
         run = self._fold(run)
         documents = self._session.documents(run)
         slots = self._ledger.leases.slots(WORKERS_SEEN)
-        drained = plan(run, self._ledger, documents, self._broker, slots=slots, step=self._step)
-        if not drained or not self._folded(run):
+        if not plan(run, self._ledger, documents, self._broker, slots=slots, step=self._step):
+            return
+        run = self._fold(run)
+        if not self._folded(run):
             return
         if run.leg + 1 < len(run.legs):
             self._step("S11")

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from whimbrel.domain.batches import Range
-from whimbrel.domain.migration import Update
 from whimbrel.domain.raw import Key
+from whimbrel.domain.updates import Update
 from whimbrel.engine.work import Work
 from whimbrel.errors import DefinitionInvalid, Refused, TooSlow, Transient
 

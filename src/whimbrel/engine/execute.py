@@ -10,6 +10,7 @@ from whimbrel.domain.failures import Failure, Kind, Trouble
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Phase, Run, eligible
+from whimbrel.domain.states import RunStatus
 from whimbrel.engine import declarative, function
 from whimbrel.engine.work import Work, remaining
 from whimbrel.errors import Transient
@@ -147,6 +148,26 @@ def settle(work: Work) -> None:
     close_failures(work)
     work.ledger.batches.settle(work.batch, counts, inferred=inferred)
     work.step("S8")
+    if work.run.marking.path is None and counts.changed:
+        _check_filter_is_false(work, counts)
+
+
+def _check_filter_is_false(work: Work, counts: Counts) -> None:
+    """Under mark "filter" a document that still is eligible when it was changed would be changed again.
+
+    A few may have become eligible meanwhile; when it is most of what was changed, the definition is wrong.
+    """
+    before = work.batch.before or 0
+    left = work.documents.count(_extent(work.batch), work.eligible)
+    still = left - (before - counts.changed)
+    if still > counts.changed / 2:
+        error = (
+            f"{still} of the {counts.changed} documents that batch {work.batch.token} changed still match the filter. "
+            "mark='filter' needs a change that makes the filter false: choose mark='marker', and start a new run."
+        )
+        work.ledger.runs.move(
+            work.run.id, RunStatus.FAILED, who=work.batch.worker or "", why=error, fields={"error": error}
+        )
 
 
 def _counts(work: Work) -> tuple[Counts, bool]:

@@ -75,14 +75,26 @@ def _change_solo(work: Work, document: bytes, attempts: Mapping[Key, int]) -> in
 
 def _claim(work: Work, documents: Sequence[bytes]) -> Sequence[bytes]:
     """Show in the documents that they are being worked on, before the function is called: those that were claimed."""
-    guarded = [Guarded(Key.of_document(document), document, Unchanged()) for document in documents]
     fields = {
         work.run.status_field: "processing",
         "processingStartedAt": "$$NOW",
         "processedBy": stamp(work.batch.token, CLAIMED),
     }
-    work.documents.claim(guarded, fields, work.write())
-    return work.documents.read_keys([each.key for each in guarded], work.writable)
+    keys = [Key.of_document(document) for document in documents]
+    claimed: Sequence[bytes] = ()
+    left = documents
+    for attempt in range(TRIES):
+        guarded = [Guarded(Key.of_document(document), document, Unchanged()) for document in left]
+        work.fail(list(work.documents.claim(guarded, fields, work.write())))
+        claimed = work.documents.read_keys(keys, work.writable)
+        found = {Key.of_document(document) for document in claimed}
+        missing = [key for key in keys if key not in found]
+        left = work.documents.read_keys(missing, work.eligible) if missing else ()
+        if not left:
+            return claimed
+        time.sleep(jitter(attempt))
+    work.fail([_conflict(Key.of_document(document)) for document in left])
+    return claimed
 
 
 def _change(work: Work, documents: Sequence[bytes], attempts: Mapping[Key, int], *, until: float) -> int:

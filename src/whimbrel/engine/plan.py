@@ -5,6 +5,7 @@ ends. Batches are inserted in order under `<run>.<seq>`; a second coordinator st
 """
 
 from collections.abc import Iterator, Sequence
+from math import ceil
 
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.failures import Failure, Kind
@@ -27,9 +28,11 @@ def plan(run: Run, ledger: Ledger, documents: Documents, broker: Broker, *, slot
     last = ledger.batches.last(run.id)
     if _has_ranges(run) and not _ranges_planned(run, last):
         room = max(SMALLEST_WINDOW, 4 * slots) - open_
-        if room > 0:
-            _add(ledger, broker, _ranges(run, documents, last, room), step)
-        return False
+        batches = _ranges(run, documents, last, room) if room > 0 else []
+        added = _add(ledger, broker, batches, step)
+        if open_ or not added or any(not each.empty for each in batches):
+            return False
+        last = batches[-1]  # nothing to do in this phase
     if open_:
         return False
     if run.phase != "failed":
@@ -45,11 +48,14 @@ def _ranges_planned(run: Run, last: Batch | None) -> bool:
     return last is not None and last.leg == run.leg and (last.last or last.ids is not None)
 
 
-def _add(ledger: Ledger, broker: Broker, batches: list[Batch], step: Step) -> None:
+def _add(ledger: Ledger, broker: Broker, batches: list[Batch], step: Step) -> int:
+    if not batches:
+        return 0
     step("S1")
     added = ledger.batches.add(batches)
     step("S2")
     broker.announce(batches[:added])
+    return added
 
 
 def _ranges(run: Run, documents: Documents, last: Batch | None, room: int) -> list[Batch]:
@@ -58,8 +64,8 @@ def _ranges(run: Run, documents: Documents, last: Batch | None, room: int) -> li
         seq = last.seq
         after = last.hi if last.leg == run.leg else None
         left = left - _planned(run, last) if left is not None else None
-    size = min(run.batch_size, CHUNK_DOCUMENTS)
-    per_batch = max(1, run.batch_size // size)
+    per_batch = ceil(run.batch_size / CHUNK_DOCUMENTS)
+    size = ceil(run.batch_size / per_batch)
     most = min(room * per_batch, max(HOPS, per_batch))
     if left is not None:
         return _first(run, documents, after, seq, left)

@@ -32,6 +32,7 @@ class Crew:
         self.migrations, self.name, self.only = migrations, name, only
         self.serving: tuple[str, ...] = ()
         self.stopping = threading.Event()
+        self.over = threading.Event()  # every slot has ended
         self.holds: dict[str, Hold] = {}
         self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
         self.idle = threading.Lock()  # one slot looks for work, the others wait
@@ -100,6 +101,10 @@ def _claim(store: Store, crew: Crew, session: Session, pause: float) -> tuple[Ba
             crew.stopping.wait(pause * random.uniform(0.5, 1))  # noqa: S311  spreads polls, protects nothing
             return None
     run = ledger.runs.get(batch.run)
+    if (
+        run is None or run.status is not RunStatus.RUNNING
+    ):  # it is given back below; do not claim the next at once
+        crew.serving = tuple(each for each in crew.serving if each != batch.run)
     return (batch, run, batch.lease_until) if run and batch.lease_until else None
 
 

@@ -61,11 +61,11 @@ def view(ledger: Ledger, run: Run, *, now: datetime | None = None) -> RunView:
         counts, settled = counts + batch.counts, settled + 1
     last: Batch | None = ledger.batches.last(run.id)
     documents, span = ledger.batches.recent(run.id, MOVING) if run.status is RunStatus.RUNNING else (0, 1.0)
-    end = run.ended_at or now or datetime.now(UTC)
+    stretch = ((now or datetime.now(UTC)) - run.working_since).total_seconds() if run.working_since else 0.0
     return RunView(
         run=run, counts=counts, failures=ledger.failures.counts(run.id), total_batches=last.seq if last else 0,
         completed_batches=settled, failed_batches=ledger.failures.failed_batches(run.id), throughput=round(documents / span, 1),
-        seconds=max(0.0, (end - run.started_at).total_seconds()) if run.started_at else 0.0,
+        seconds=run.worked + max(0.0, stretch),
     )  # fmt: skip
 
 

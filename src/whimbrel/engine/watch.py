@@ -29,9 +29,9 @@ def stuck_after(run: Run, times: Times) -> float:
 def watch(
     store: Store, crew: Crew, *, times: Times, die: Callable[[], None], beat: Callable[[], None], slots: int
 ) -> None:
-    """Run until the process ends; `die` ends it, `beat` tells the parent that it lives."""
+    """Run until every slot has ended; `die` ends the process, `beat` tells the parent that it lives."""
     seen = 0.0
-    while True:
+    while not crew.over.is_set():
         beat()
         try:
             _renew_all(store, crew, times)
@@ -50,7 +50,7 @@ def watch(
                 store.ledger.leases.beat(crew.name, slots=slots, only=crew.only)
         except Transient as error:
             log.warning("the ledger does not answer", error=str(error))
-        time.sleep(min(times.control, times.lease / 8))
+        crew.over.wait(min(times.control, times.lease / 8))
 
 
 def _renew_all(store: Store, crew: Crew, times: Times) -> None:

@@ -99,8 +99,7 @@ class Work:
 
     def between_chunks(self) -> None:
         """Stop requested? Lease more than half left? Raises Stopped or LeaseLost."""
-        if self.times.delay:
-            time.sleep(self.times.delay)
+        self._rest()
         self.hold.progress = time.monotonic()
         if self.hold.lost:
             raise LeaseLost(f"Batch {self.batch.token} was taken over.")
@@ -108,6 +107,13 @@ class Work:
             raise Stopped(self.batch.token)
         if time.monotonic() - self.hold.renewed > self.times.lease / 2:
             renew(self.ledger, self.hold)
+
+    def _rest(self) -> None:
+        """The delay between two chunks: it ends early where the batch must stop, and is no hanging."""
+        end = time.monotonic() + self.times.delay
+        while (left := end - time.monotonic()) > 0 and not (self.hold.stop or self.hold.lost):
+            self.hold.progress = time.monotonic()
+            time.sleep(min(left, 0.1))
 
     def count(self, documents: list[Guarded] | int, outcome: str = CHANGED) -> None:
         self.tally[outcome] += documents if isinstance(documents, int) else len(documents)

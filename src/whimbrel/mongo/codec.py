@@ -84,7 +84,7 @@ def run_of(row: Row) -> Run:
         retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
         counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], inferred=row["inferred"],
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"],
-        created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), ended_at=row.get("endedAt"),
+        created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, ended_at=row.get("endedAt"),
     )  # fmt: skip
 
 

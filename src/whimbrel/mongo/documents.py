@@ -4,52 +4,37 @@ It works through the session of one slot, whose id stands in the batch's row: wh
 over can end what this slot still has running (hole H13).
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
-import bson
-from bson.raw_bson import RawBSONDocument
 from pymongo import ReadPreference
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
+from pymongo.cursor import RawBatchCursor
 from pymongo.read_concern import ReadConcern
 
 from whimbrel.domain.batches import Range
 from whimbrel.domain.changes import Row, Single, Unchanged
-from whimbrel.domain.failures import Kind, Trouble
+from whimbrel.domain.failures import Trouble
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, stamp
-from whimbrel.domain.migration import Update
-from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, keys_under, split
+from whimbrel.domain.raw import DOCUMENT, DOCUMENT_OPTIONS, STRING, Key, elements, keys_under, split
 from whimbrel.domain.runs import Counts
+from whimbrel.domain.updates import Update
 from whimbrel.errors import Refused, TooSlow
 from whimbrel.mongo import statements
-from whimbrel.mongo.errors import check_reply, translated
-from whimbrel.mongo.ranges import ID_INDEX, Hops, bounds, serving_index
+from whimbrel.mongo.errors import translated
+from whimbrel.mongo.ranges import ID_INDEX, Hops, bounds, combined, serving_index
+from whimbrel.mongo.sending import Errors, Sender, trouble
 from whimbrel.ports import Cuts, Guarded, Page, Query, Write, Written
 
+T = TypeVar("T")
 COLUMN = 100  # documents in one columnar statement
-FAT = 4 * 1024 * 1024  # bytes above which a document is written alone
-COMMAND = 16 * 1024 * 1024  # bytes of statements in one command; MongoDB takes 48 MB
-LARGEST = 16 * 1024 * 1024  # bytes of a document in MongoDB
-
-CODE_NAMES = {
-    2: "BadValue", 14: "TypeMismatch", 28: "PathNotViable", 40: "ConflictingUpdateOperators", 57: "DollarPrefixedFieldName",
-    66: "ImmutableField", 121: "DocumentValidationFailure", 241: "ConversionFailure", 10334: "BSONObjectTooLarge",
-    11000: "DuplicateKey", 17419: "BSONObjectTooLarge", 17420: "BSONObjectTooLarge",
-}  # fmt: skip
+FULL = 4 * 1024 * 1024  # bytes of one
 
 
 def _bytes(reply: Any) -> bytes:
     """A raw reply: the driver's types say that it is documents."""
     return bytes(reply)
-
-
-def combined(query: Query, *conditions: Mapping[str, Any]) -> Query:
-    """A query and conditions of an `$expr`, so that bounds inside it still serve the index."""
-    parts: list[Any] = [query] if query else []
-    if conditions:
-        parts.append({"$expr": {"$and": list(conditions)}})
-    return parts[0] if len(parts) == 1 else {"$and": parts} if parts else {}
 
 
 class MongoDocuments:
@@ -64,6 +49,7 @@ class MongoDocuments:
         )
         self._majority = self._collection.with_options(read_concern=ReadConcern("majority"))
         self._limit = int(statement_seconds * 1000)
+        self._sender = Sender(self._collection, session, self._limit)
         self._known_indexes: Mapping[str, Any] | None = None
 
     # planning and reading
@@ -73,154 +59,132 @@ class MongoDocuments:
             return self._collection.estimated_document_count()
 
     def cuts(self, after: Key | None, eligible: Query, size: int, most: int, *, exact: bool = False) -> Cuts:
-        index, served = self._serving(eligible)
-        return Hops(self._collection, self._session, index, eligible if exact else served).cuts(
-            after, size, most
-        )
+        def hop(index: str, served: Query) -> Cuts:
+            query = eligible if exact else served
+            return Hops(self._collection, self._session, index, query).cuts(after, size, most)
 
-    def _serving(self, eligible: Query) -> tuple[str, Query]:
+        return self._by_index(eligible, hop)
+
+    def _by_index(self, eligible: Query, ask: Callable[[str, Query], T]) -> T:
+        """Ask by the index that serves a query, and what it serves; should it be dropped, by that on `_id`."""
         if self._known_indexes is None:
             with translated():
                 self._known_indexes = self._collection.index_information(session=self._session)
-        return serving_index(self._known_indexes, eligible)
+        try:
+            return ask(*serving_index(self._known_indexes, eligible))
+        except Refused as error:
+            if "hint provided" not in str(error):
+                raise
+            self._known_indexes = {}
+            return ask(ID_INDEX, {})
 
     def read(self, where: Range, eligible: Query, limit: int) -> Page:
-        with translated():
-            found = self._collection.find_raw_batches(
-                combined(eligible, *bounds(where)),
-                sort=[("_id", 1)], hint=self._serving(eligible)[0], limit=limit, batch_size=limit,
-                max_time_ms=self._limit, session=self._session,
-            )  # fmt: skip
-            try:
-                documents = split(_bytes(next(found, b"")))
-                return Page(tuple(documents), end=found.cursor_id == 0 and len(documents) < limit)
-            finally:
-                found.close()
+        def find(index: str, _: Query) -> Page:
+            with translated():
+                found = self._find(
+                    combined(eligible, *bounds(where)), hint=index, limit=limit, batch_size=limit
+                )
+                try:
+                    documents = split(_bytes(next(found, b"")))
+                    return Page(tuple(documents), end=found.cursor_id == 0 and len(documents) < limit)
+                finally:
+                    found.close()
+
+        return self._by_index(eligible, find)
 
     def read_keys(self, keys: Sequence[Key], eligible: Query) -> tuple[bytes, ...]:
-        with translated():
-            found = self._collection.find_raw_batches(
-                {"$and": [{"_id": keys_under("$in", keys)}, eligible]},
-                sort=[("_id", 1)], hint=ID_INDEX, collation=statements.SIMPLE, max_time_ms=self._limit, session=self._session,
-            )  # fmt: skip
-            return tuple(document for batch in found for document in split(_bytes(batch)))
+        return self._all({"$and": [{"_id": keys_under("$in", keys)}, eligible]}, hint=ID_INDEX)
 
     def keys(self, where: Range, eligible: Query, limit: int) -> tuple[Key, ...]:
-        with translated():
-            found = self._collection.find_raw_batches(
-                combined(eligible, *bounds(where)), {"_id": 1},
-                sort=[("_id", 1)], hint=self._serving(eligible)[0], limit=limit, max_time_ms=self._limit, session=self._session,
-            )  # fmt: skip
-            return tuple(Key(document) for batch in found for document in split(_bytes(batch)))
+        def find(index: str, _: Query) -> tuple[Key, ...]:
+            query = combined(eligible, *bounds(where))
+            return tuple(map(Key, self._all(query, projection={"_id": 1}, hint=index, limit=limit)))
+
+        return self._by_index(eligible, find)
 
     def nth(self, where: Range, n: int) -> Key | None:
+        query = combined({}, *bounds(where))
+        found = self._all(query, projection={"_id": 1}, hint=ID_INDEX, skip=n - 1, limit=1)
+        return Key(found[0]) if found else None
+
+    def _all(self, query: Query, **options: Any) -> tuple[bytes, ...]:
         with translated():
-            found = self._collection.find_raw_batches(
-                combined({}, *bounds(where)), {"_id": 1},
-                sort=[("_id", 1)], hint=ID_INDEX, skip=n - 1, limit=1, max_time_ms=self._limit, session=self._session,
-            )  # fmt: skip
-            return next((Key(document) for batch in found for document in split(_bytes(batch))), None)
+            return tuple(
+                document for batch in self._find(query, **options) for document in split(_bytes(batch))
+            )
+
+    def _find(self, query: Query, **options: Any) -> RawBatchCursor[Any]:
+        return self._collection.find_raw_batches(
+            query, sort=[("_id", 1)], collation=statements.SIMPLE, max_time_ms=self._limit, session=self._session,
+            **options,
+        )  # fmt: skip
 
     # declarative writing
 
     def update_range(self, where: Range, update: Update, write: Write) -> int:
         query = combined(write.eligible, *bounds(where), statements.fence(write.until))
-        statement = statements.plain(
-            query, statements.marked(update, write), multi=True, hint=self._serving(write.eligible)[0]
-        )
-        reply, errors = self._command([statement], write)
-        if errors:
-            raise Refused(errors[0].get("errmsg", ""))
-        return int(reply["n"])
+        change = statements.marked(update, write)
+
+        def send(index: str, _: Query) -> int:
+            applied, errors = self._send([statements.plain(query, change, multi=True, hint=index)], write)
+            if errors:
+                raise Refused(errors[0].get("errmsg", ""))
+            return applied
+
+        return self._by_index(write.eligible, send)
 
     def update_keys(self, keys: Sequence[Key], update: Update, write: Write, *, group: int) -> Written:
         parts = [keys[at : at + group] for at in range(0, len(keys), group)]
         change = statements.marked(update, write)
-        sent = [
-            statements.plain(
-                combined({"$and": [{"_id": keys_under("$in", part)}, write.eligible]}, statements.fence(write.until)),
-                change, multi=group > 1, hint=ID_INDEX,
-            )
-            for part in parts
-        ]  # fmt: skip
-        reply, errors = self._command(sent, write)
+        sent = [statements.of_keys(part, change, write, multi=group > 1) for part in parts]
+        applied, errors = self._send(sent, write)
         if group == 1:
-            return Written(
-                int(reply["n"]), troubles=tuple(_trouble(keys[each["index"]], each) for each in errors)
-            )
+            return Written(applied, troubles=tuple(trouble(keys[each["index"]], each) for each in errors))
         doubtful = [key for each in errors for key in parts[each["index"]]]
-        return Written(
-            int(reply["n"]), tuple(Guarded(key, b"", Unchanged()) for key in doubtful), clean=not errors
-        )
+        return Written(applied, tuple(Guarded(key, b"", Unchanged()) for key in doubtful), clean=not errors)
 
-    def _command(
-        self, sent: Sequence[Mapping[str, Any]], write: Write, **variables: Any
-    ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        variables = {**write.variables, **variables}
-        with translated():
-            command: dict[str, Any] = {
-                "update": self._collection.name, "updates": list(sent), "ordered": False,
-                "writeConcern": {"w": "majority", "j": True}, "maxTimeMS": self._limit,
-            }  # fmt: skip
-            reply = self._collection.database.command(
-                command | ({"let": variables} if variables else {}), session=self._session
-            )
-        return reply, check_reply(reply)
+    def _send(self, sent: Sequence[Mapping[str, Any]], write: Write) -> tuple[int, Errors]:
+        return self._sender.send(sent, write.variables)
 
     # guarded writing
 
     def write(self, documents: Sequence[Guarded], write: Write) -> Written:
-        columns, alone, fat, troubles = _sorted_out(documents)
-        found = [self._write_columns(packed, write) for packed in _packed(columns)]
-        found += [self._write_singly(packed, write) for packed in _packed([[each] for each in alone])]
-        found += [self._write_fat(each, write) for each in fat]
+        groups, alone = _grouped(documents)
+        columns, singles = self._write_columns(groups, write), self._write_singly(alone, write)
         return Written(
-            sum(each.applied for each in found),
-            tuple(doubt for each in found for doubt in each.doubtful),
-            (*troubles, *(trouble for each in found for trouble in each.troubles)),
-            clean=all(each.clean for each in found),
+            columns.applied + singles.applied,
+            (*columns.doubtful, *singles.doubtful),
+            (*columns.troubles, *singles.troubles),
+            clean=columns.clean,
         )
 
-    def _write_columns(self, groups: list[list[Guarded]], write: Write) -> Written:
-        reply, errors = self._command([statements.columnar(group, write) for group in groups], write)
+    def _write_columns(self, groups: Sequence[Sequence[Guarded]], write: Write) -> Written:
+        applied, errors = self._send([statements.columnar(group, write) for group in groups], write)
         refused = {each["index"] for each in errors}
         sent = [each for index, group in enumerate(groups) if index not in refused for each in group]
-        applied = int(reply["n"])
         if not refused:
             return Written(applied, tuple(sent) if applied < len(sent) else ())
         # A statement that broke off reports nothing of what it did: each of its documents once more, alone.
-        single = self._write_singly([[each] for index in sorted(refused) for each in groups[index]], write)
+        single = self._write_singly([each for index in sorted(refused) for each in groups[index]], write)
         return Written(applied + single.applied, (*sent, *single.doubtful), single.troubles, clean=False)
 
-    def _write_singly(self, groups: list[list[Guarded]], write: Write) -> Written:
-        documents = [group[0] for group in groups]
-        reply, errors = self._command([statements.single(each, write) for each in documents], write)
-        return _singles(documents, int(reply["n"]), errors)
-
-    def _write_fat(self, document: Guarded, write: Write) -> Written:
-        """A document that has no room for its own guard in one statement: the guard travels beside it, as a variable."""
-        before = {"$literal": RawBSONDocument(document.document)}
-        try:
-            reply, errors = self._command(
-                [statements.single(document, write, before="$$before")], write, before=before
-            )
-        except bson.errors.InvalidDocument as error:
-            return Written(0, troubles=(_too_large(document.key, str(error)),))
-        return _singles([document], int(reply["n"]), errors)
+    def _write_singly(self, documents: Sequence[Guarded], write: Write) -> Written:
+        applied, errors = self._send([statements.single(each, write) for each in documents], write)
+        refused = {each["index"] for each in errors}
+        sent = tuple(each for index, each in enumerate(documents) if index not in refused)
+        troubles = tuple(trouble(documents[each["index"]].key, each) for each in errors)
+        return Written(applied, sent if applied < len(sent) else (), troubles)
 
     def mark_failed(self, keys: Sequence[Key], fields: dict[str, Any], write: Write) -> None:
-        sent = [
-            statements.plain(
-                combined({"$and": [{"_id": keys_under("$in", [key])}, write.eligible]}, statements.fence(write.until)),
-                {"$set": fields}, multi=False, hint=ID_INDEX,
-            )
-            for key in keys
-        ]  # fmt: skip
-        self._command(sent, write)
+        self._send([statements.of_keys([key], {"$set": fields}, write, multi=False) for key in keys], write)
 
-    def claim(self, documents: Sequence[Guarded], fields: dict[str, Any], write: Write) -> None:
-        guarded = [Guarded(each.key, each.document, Single([{"$set": fields}])) for each in documents]
-        self._command([statements.single(each, write, mark=False) for each in guarded], write)
+    def claim(self, documents: Sequence[Guarded], fields: dict[str, Any], write: Write) -> Sequence[Trouble]:
+        now = {name: True for name, value in fields.items() if value == "$$NOW"}
+        update = {"$set": {name: value for name, value in fields.items() if name not in now}}
+        change = Single(update | ({"$currentDate": now} if now else {}), whole=True)
+        sent = [Guarded(each.key, each.document, change) for each in documents]
+        _, errors = self._send([statements.single(each, write, mark=False) for each in sent], write)
+        return [trouble(documents[each["index"]].key, each) for each in errors]
 
     # evidence
 
@@ -244,13 +208,12 @@ class MongoDocuments:
 
     def tokens(self, keys: Sequence[Key], path: str) -> dict[Key, Any]:
         with translated():
-            found = self._majority.with_options(
-                codec_options=self._collection.codec_options.with_options(document_class=RawBSONDocument)
-            ).find(
+            found = self._majority.find_raw_batches(
                 {"_id": keys_under("$in", keys), path: {"$exists": True}}, {path: 1},
                 hint=ID_INDEX, collation=statements.SIMPLE, session=self._session,
             )  # fmt: skip
-            return {Key.of_document(each.raw): _at(each, path) for each in found}
+            documents = [document for batch in found for document in split(_bytes(batch))]
+        return {Key.of_document(each): _text_at(each, path.encode().split(b".")) for each in documents}
 
     def token_values(self, where: Range, eligible: Query, path: str) -> list[str]:
         pipeline: list[Mapping[str, Any]] = [
@@ -259,7 +222,9 @@ class MongoDocuments:
             {"$limit": 10_000},
         ]
         with translated():
-            found = self._majority.aggregate(pipeline, hint=ID_INDEX, session=self._session)
+            found = self._majority.aggregate(
+                pipeline, hint=ID_INDEX, collation=statements.SIMPLE, session=self._session
+            )
             return [row["_id"] for row in found if isinstance(row["_id"], str)]
 
     def count(self, where: Range | Sequence[Key], eligible: Query) -> int:
@@ -277,89 +242,42 @@ class MongoDocuments:
         try:
             with translated():
                 return self._majority.count_documents(
-                    eligible, session=self._session, maxTimeMS=int(seconds * 1000)
+                    eligible,
+                    collation=statements.SIMPLE,
+                    session=self._session,
+                    maxTimeMS=int(seconds * 1000),
                 )
         except TooSlow:
             return None
 
 
-def _at(document: Mapping[str, Any], path: str) -> Any:
-    here: Any = document
-    for part in path.split("."):
-        here = here[part]
-    return here
+def _text_at(document: bytes, path: Sequence[bytes]) -> str | None:
+    """The text at a path of a raw document, which need not be one that can be decoded."""
+    kind, value = elements(document).get(path[0], (0, b""))
+    if len(path) > 1:
+        return _text_at(value, path[1:]) if kind == DOCUMENT else None
+    return value[4:-1].decode("utf-8", "replace") if kind == STRING else None
 
 
 def _weight(each: Guarded) -> int:
     """About the bytes that a document takes in a statement."""
-    return (
-        len(each.document)
-        + (len(each.change.values) if isinstance(each.change, Row) else len(each.document))
-        + 200
-    )
+    change = each.change
+    return len(each.document) + len(change.values if isinstance(change, Row) else each.document) + 200
 
 
-def _sorted_out(
-    documents: Iterable[Guarded],
-) -> tuple[list[list[Guarded]], list[Guarded], list[Guarded], list[Trouble]]:
-    """Groups of one shape for columnar statements; documents that go alone; fat ones; those that cannot be written."""
+def _grouped(documents: Sequence[Guarded]) -> tuple[list[list[Guarded]], list[Guarded]]:
+    """Documents of one shape together, for columnar statements; and those that must go alone."""
     groups: list[list[Guarded]] = []
+    alone = [each for each in documents if isinstance(each.change, Single)]
     filling: dict[tuple[Any, ...], tuple[list[Guarded], int]] = {}
-    alone: list[Guarded] = []
-    fat: list[Guarded] = []
-    troubles: list[Trouble] = []
     for each in documents:
-        weight = _weight(each)
-        if isinstance(each.change, Row) and len(each.change.values) > LARGEST:
-            troubles.append(_too_large(each.key, f"the change alone is {len(each.change.values):,} bytes"))
-        elif weight > FAT:
-            fat.append(each)
-        elif isinstance(each.change, Single):
-            alone.append(each)
-        else:
-            kind = statements.shape(each)
-            group, filled = filling.get(kind, ([], FAT))
-            if len(group) == COLUMN or filled + weight > FAT:
-                group, filled = [], 0
-                groups.append(group)
-            group.append(each)
-            filling[kind] = group, filled + weight
-    return groups, alone, fat, troubles
-
-
-def _packed(groups: Iterable[list[Guarded]]) -> Iterator[list[list[Guarded]]]:
-    """Groups, one statement each, in commands of a bounded size."""
-    packed: list[list[Guarded]] = []
-    filled = 0
-    for group in groups:
-        weight = sum(_weight(each) for each in group)
-        if packed and filled + weight > COMMAND:
-            yield packed
-            packed, filled = [], 0
-        packed.append(group)
-        filled += weight
-    if packed:
-        yield packed
-
-
-def _singles(documents: Sequence[Guarded], applied: int, errors: Sequence[Mapping[str, Any]]) -> Written:
-    refused = {int(each["index"]) for each in errors}
-    sent = tuple(each for index, each in enumerate(documents) if index not in refused)
-    troubles = tuple(_trouble(documents[each["index"]].key, each) for each in errors)
-    return Written(applied, sent if applied < len(sent) else (), troubles)
-
-
-def _trouble(key: Key, error: Mapping[str, Any]) -> Trouble:
-    code = int(error.get("code", 0))
-    details = error.get("errInfo", {}).get("details")
-    message = str(error.get("errmsg", "")) + (f": {details}" if details else "")
-    return Trouble(
-        key=key, kind=Kind.DATA, type=CODE_NAMES.get(code, f"Code{code}"), message=message[:2000], code=code
-    )
-
-
-def _too_large(key: Key, why: str) -> Trouble:
-    return Trouble(
-        key=key, kind=Kind.DATA, type="BSONObjectTooLarge", code=17419,
-        message=f"The document would be larger than 16 MB: {why}",
-    )  # fmt: skip
+        if isinstance(each.change, Single):
+            continue
+        kind, weight = statements.shape(each), _weight(each)
+        group, filled = filling.get(kind, ([], FULL))
+        if len(group) == COLUMN or filled + weight > FULL:
+            group, filled = [], 0
+            groups.append(group)
+        group.append(each)
+        filling[kind] = group, filled + weight
+    return groups, alone

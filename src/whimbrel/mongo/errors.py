@@ -37,7 +37,8 @@ SYSTEMIC = frozenset({
 })  # fmt: skip
 
 
-_SECRET = re.compile(r"(mongodb(?:\+srv)?://[^:/@\s]+:)[^@\s]+@")
+# Of any scheme, or none: an address that is written wrongly has a password too.
+_SECRET = re.compile(r"((?:://|^(?![\w+.-]+://))[^:/@\s]+:)\S+@")
 
 
 def masked(text: str) -> str:
@@ -46,8 +47,12 @@ def masked(text: str) -> str:
 
 
 def sentence(error: BaseException) -> str:
-    """The first line of an error, masked and of bounded length."""
-    return masked(str(error)).partition("\n")[0][:500]
+    """What an error says in one line, masked and of bounded length."""
+    details = error.details if isinstance(error, OperationFailure) else None
+    text = str((details or {}).get("errmsg") or error)
+    if "\n" in text:  # a query that cannot be planned is told in full before the reason
+        text = text.rpartition(" :: caused by :: ")[2]
+    return masked(text).partition("\n")[0][:500]
 
 
 @contextmanager
@@ -56,6 +61,8 @@ def translated() -> Iterator[None]:
     try:
         yield
     except OperationFailure as error:
+        if error.has_error_label("RetryableWriteError"):
+            raise Transient(sentence(error)) from error
         raise of_code(error.code or 0, sentence(error)) from error
     except (ServerSelectionTimeoutError, ConnectionFailure) as error:
         raise Transient(f"MongoDB does not answer: {sentence(error)}") from error
@@ -68,7 +75,7 @@ def translated() -> Iterator[None]:
 def of_code(code: int, message: str) -> WhimbrelError:
     if code == TIME_LIMIT:
         return TooSlow(message)
-    if code in TRANSIENT or "RetryableWriteError" in message:
+    if code in TRANSIENT:
         return Transient(f"{message} (code {code})")
     if code in SYSTEMIC or "No space left" in message:
         return Systemic(f"{message} (code {code})")

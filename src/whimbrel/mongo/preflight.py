@@ -5,11 +5,11 @@ from typing import Any
 
 from pymongo import MongoClient
 from pymongo.collection import Collection
-from pymongo.errors import ExecutionTimeout
 
 from whimbrel.domain.marks import MARK_ROOT, Mark, Marker
 from whimbrel.domain.migration import Definition
-from whimbrel.errors import CollectionUnsuitable, DefinitionInvalid, FilterRefused, Refused
+from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, keys_under, split
+from whimbrel.errors import CollectionUnsuitable, DefinitionInvalid, FilterRefused, Refused, TooSlow
 from whimbrel.mongo.errors import sentence, translated
 
 LOOK = 2000  # milliseconds that one look at the documents may take
@@ -20,7 +20,7 @@ def check_collection(client: MongoClient[Any], database: str, it: Definition, qu
 
     `query` is the run's filter as it will be used. Raises CollectionUnsuitable, FilterRefused, DefinitionInvalid.
     """
-    collection = client[database][it.collection]
+    collection = client[database].get_collection(it.collection, codec_options=DOCUMENT_OPTIONS)
     with translated():
         found = next(iter(client[database].list_collections(filter={"name": it.collection})), None)
     _check_kind(it.collection, database, found)
@@ -29,7 +29,8 @@ def check_collection(client: MongoClient[Any], database: str, it: Definition, qu
     if it.update is not None:
         _check_update(collection, it)
     _check_collation(collection, options)
-    _check_mark(collection, it.marking, options.get("validator"), query)
+    enforced = options.get("validationLevel") != "off" and options.get("validationAction") != "warn"
+    _check_mark(collection, it.marking, options.get("validator") if enforced else None, query)
 
 
 def _check_kind(name: str, database: str, found: Mapping[str, Any] | None) -> None:
@@ -61,7 +62,10 @@ def _check_filter(collection: Collection[Any], query: dict[str, Any]) -> None:
     try:
         with translated():
             collection.database.command(
-                "explain", {"find": collection.name, "filter": query}, verbosity="queryPlanner"
+                "explain",
+                {"find": collection.name, "filter": query},
+                verbosity="queryPlanner",
+                codec_options=DOCUMENT_OPTIONS,
             )
     except Refused as error:
         raise FilterRefused(f"MongoDB does not understand the filter: {sentence(error)}") from error
@@ -74,7 +78,9 @@ def _check_update(collection: Collection[Any], it: Definition) -> None:
     command = {"update": collection.name, "updates": [statement], "let": variables}
     try:
         with translated():
-            collection.database.command("explain", command, verbosity="queryPlanner")
+            collection.database.command(
+                "explain", command, verbosity="queryPlanner", codec_options=DOCUMENT_OPTIONS
+            )
     except Refused as error:
         raise DefinitionInvalid(
             f"MongoDB does not understand the update of migration {it.name!r}: {sentence(error)}"
@@ -84,9 +90,9 @@ def _check_update(collection: Collection[Any], it: Definition) -> None:
 def _check_collation(collection: Collection[Any], options: Mapping[str, Any]) -> None:
     """Guarded statements compare by the simple collation, which cannot use an index of another one (hole H31)."""
     locale = options.get("collation", {}).get("locale", "simple")
-    if locale != "simple" and _glance(collection, {"_id": {"$type": "string"}}):
+    if locale != "simple" and _glance(collection, {"_id": {"$type": ["string", "object", "symbol"]}}):
         raise CollectionUnsuitable(
-            f"{collection.full_name} has the collation {locale!r} and text as _id. Its documents cannot be found by _id in a byte-exact comparison."
+            f"{collection.full_name} has the collation {locale!r} and text in _id. Its documents cannot be found by _id in a byte-exact comparison."
         )
 
 
@@ -94,10 +100,11 @@ def _check_mark(
     collection: Collection[Any], mark: Mark, validator: Mapping[str, Any] | None, query: dict[str, Any]
 ) -> None:
     if isinstance(mark, Marker):
-        taken = _glance(collection, {MARK_ROOT: {"$exists": True, "$not": {"$type": "object"}}})
+        kind = {"$type": f"${MARK_ROOT}"}
+        taken = _glance(collection, {"$expr": {"$not": [{"$in": [kind, ["missing", "object"]]}]}})
         if taken is not None:
             raise CollectionUnsuitable(
-                f"{collection.full_name} uses the field {MARK_ROOT!r} itself (document {taken['_id']!r}). Choose mark='status' or mark='filter'."
+                f"{collection.full_name} uses the field {MARK_ROOT!r} itself (document {taken.value!r}). Choose mark='status' or mark='filter'."
             )
     if validator:
         _check_validator(collection, mark, validator, query)
@@ -111,9 +118,10 @@ def _check_validator(
     if valid is None or not mark.path:
         return
     trial: list[Mapping[str, Any]] = [
-        {"$match": {"_id": valid["_id"]}},
+        {"$match": {"_id": keys_under("$in", [valid])}},
         {"$set": mark.expression("trial.0")},
         {"$match": validator},
+        {"$project": {"_id": 0, "accepted": {"$literal": True}}},
     ]
     with translated():
         accepted = next(iter(collection.aggregate(trial)), None)
@@ -124,10 +132,11 @@ def _check_validator(
         )
 
 
-def _glance(collection: Collection[Any], query: dict[str, Any]) -> dict[str, Any] | None:
+def _glance(collection: Collection[Any], query: dict[str, Any]) -> Key | None:
     """A document that satisfies a query, if one turns up in bounded time."""
     try:
-        found: dict[str, Any] | None = collection.find_one(query, max_time_ms=LOOK)
-    except ExecutionTimeout:
+        with translated():
+            found = collection.find_raw_batches(query, {"_id": 1}, limit=1, max_time_ms=LOOK)
+            return next((Key(each) for batch in found for each in split(bytes(batch))), None)
+    except TooSlow:
         return None
-    return found

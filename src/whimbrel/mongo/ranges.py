@@ -5,6 +5,7 @@ on the index (hole H35). A covered plain hop is two to three times cheaper, so h
 type and go by `$expr` where the type changes.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,6 +32,14 @@ def bounds(where: Range | None) -> list[dict[str, Any]]:
     return found
 
 
+def combined(query: Query, *conditions: Mapping[str, Any]) -> Query:
+    """A query and conditions of an `$expr`, so that bounds inside it still serve the index."""
+    parts: list[Any] = [query] if query else []
+    if conditions:
+        parts.append({"$expr": {"$and": list(conditions)}})
+    return parts[0] if len(parts) == 1 else {"$and": parts} if parts else {}
+
+
 def equalities(query: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that a query compares with one scalar, by plain equality."""
     found: dict[str, Any] = {}
@@ -41,7 +50,7 @@ def equalities(query: Mapping[str, Any]) -> dict[str, Any]:
         elif (
             not name.startswith("$")
             and clause is not None
-            and not isinstance(clause, Mapping | list | tuple | Regex)
+            and not isinstance(clause, Mapping | list | tuple | Regex | re.Pattern)
         ):
             found[name] = clause
     return found
@@ -56,13 +65,16 @@ def serving_index(
     index on `_id` and no equalities.
     """
     equal = equalities(query)
+    if indexes.get(ID_INDEX, {}).get("collation"):  # its order is not that of the simple comparison
+        return ID_INDEX, {}
     best: tuple[str, dict[str, Any]] = (ID_INDEX, {})
     for name, index in indexes.items():
         fields = [(field, direction) for field, direction in index["key"]]
         plain = not any(
             index.get(option) for option in ("sparse", "hidden", "partialFilterExpression", "collation")
         )
-        if not plain or fields[-1:] != [("_id", 1)] or len(fields) < 2:  # noqa: PLR2004  one field and _id
+        sorted_ = all(direction in (1, -1) for _, direction in fields)  # not hashed, not geographic
+        if not plain or not sorted_ or fields[-1:] != [("_id", 1)]:
             continue
         served = {field: equal[field] for field, _ in fields[:-1] if field in equal}
         if len(served) == len(fields) - 1 and len(served) > len(best[1]):
@@ -95,13 +107,12 @@ class Hops:
     def _hop(self, after: Key | None, size: int) -> Key | None:
         if after is None:
             return self._nth(self._served, size)
-        plain = document([element(after.kind, b"$gt", after.payload)])
-        return self._nth({**self._served, "_id": plain}, size) or self._nth(self._behind(after), size)
+        plain = {"_id": document([element(after.kind, b"$gt", after.payload)])}
+        inside = {"$and": [self._served, plain]} if self._served else plain
+        return self._nth(inside, size) or self._nth(self._behind(after), size)
 
     def _behind(self, after: Key | None) -> Query:
-        return (
-            {**self._served, "$expr": {"$and": bounds(Range(after, None))}} if after else dict(self._served)
-        )
+        return combined(self._served, *bounds(Range(after, None)))
 
     def _nth(self, query: Query, size: int) -> Key | None:
         return next(self._find(query, skip=size - 1, direction=1), None)

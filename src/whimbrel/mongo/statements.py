@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from bson.raw_bson import RawBSONDocument
-
 from whimbrel.domain.changes import Paths, Row, Single, Skipped, Unchanged
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, stamp
-from whimbrel.domain.migration import Update
 from whimbrel.domain.raw import Key, document, element, elements, keys_under, literal_documents, literal_keys
+from whimbrel.domain.updates import Update
+from whimbrel.mongo.ranges import ID_INDEX, combined
 from whimbrel.ports import Guarded, Write
 
 # What `$type` calls the types of BSON.
@@ -37,6 +36,12 @@ def fence(until: datetime) -> dict[str, Any]:
 
 def plain(query: Mapping[str, Any], update: Update, *, multi: bool, hint: str) -> Statement:
     return {"q": query, "u": update, "multi": multi, "hint": hint, "collation": SIMPLE}
+
+
+def of_keys(keys: Sequence[Key], update: Update, write: Write, *, multi: bool) -> Statement:
+    """A statement on these documents, as far as they are eligible."""
+    query = combined({"$and": [{"_id": keys_under("$in", keys)}, write.eligible]}, fence(write.until))
+    return plain(query, update, multi=multi, hint=ID_INDEX)
 
 
 def marked(update: Update, write: Write, outcome: str = CHANGED) -> Update:
@@ -72,23 +77,49 @@ def columnar(group: Sequence[Guarded], write: Write) -> Statement:
     """
     keys = [each.key for each in group]
     position = {"$indexOfArray": [literal_keys(keys), "$_id"]}
-    conditions = [fence(write.until), *_guards(group, write, position)]
-    query: dict[str, Any] = {"_id": keys_under("$in", keys), "$expr": {"$and": conditions}}
-    if write.reads is not None:  # the rest of the document may have changed since
-        query = {"$and": [query, write.eligible]}
-    return plain(query, _pipeline(group, write, position), multi=True, hint="_id_")
+    return plain(
+        _query(group, write, position, keys), _pipeline(group, write, position), multi=True, hint=ID_INDEX
+    )
 
 
-def _guards(group: Sequence[Guarded], write: Write, position: dict[str, Any]) -> list[dict[str, Any]]:
-    if write.reads is None:
-        originals = literal_documents(each.document for each in group)
-        sizes = {"$literal": [len(each.document) for each in group]}
-        # Equal documents of another size hold a number of another type (hole H30).
-        return [
-            {"$eq": [{"$bsonSize": "$$ROOT"}, {"$arrayElemAt": [sizes, position]}]},
-            {"$eq": ["$$ROOT", {"$arrayElemAt": [originals, position]}]},
-        ]
-    return [_read_guard(group, write.reads, position), *(_is_document(path) for path in _parents(group))]
+def single(guarded: Guarded, write: Write, *, mark: bool = True) -> Statement:
+    """One document's statement: for changes that only MongoDB can carry out, and to find out who is refused."""
+    change = guarded.change
+    if not isinstance(change, Single):
+        return columnar([guarded], write)
+    update = marked(change.update, write) if mark else change.update
+    query = _query([guarded], write, {"$literal": 0}, [guarded.key])
+    return plain(query, update, multi=False, hint=ID_INDEX)
+
+
+def _query(
+    group: Sequence[Guarded], write: Write, position: dict[str, Any], keys: Sequence[Key]
+) -> Statement:
+    change = group[0].change
+    whole = write.reads is None or (isinstance(change, Single) and change.whole)
+    guards = _whole_guards(group, position) if whole else _read_guards(group, write.reads or (), position)
+    query: Statement = {"_id": keys_under("$in", keys), "$expr": {"$and": [fence(write.until), *guards]}}
+    # The rest of the document may have changed since it was read, and have made it ineligible.
+    return query if whole else {"$and": [query, write.eligible]}
+
+
+def _whole_guards(group: Sequence[Guarded], position: dict[str, Any]) -> list[dict[str, Any]]:
+    originals = literal_documents(each.document for each in group)
+    sizes = {"$literal": [len(each.document) for each in group]}
+    # Equal documents of another size hold a number of another type (hole H30).
+    return [
+        {"$eq": [{"$bsonSize": "$$ROOT"}, {"$arrayElemAt": [sizes, position]}]},
+        {"$eq": ["$$ROOT", {"$arrayElemAt": [originals, position]}]},
+    ]
+
+
+def _read_guards(
+    group: Sequence[Guarded], reads: Sequence[str], position: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The declared fields are what they were, in value and in type: whether they are there at all too."""
+    wanted = literal_documents(read_fields(each.document, reads) for each in group)
+    declared = {"$eq": [_read_expression(reads), {"$arrayElemAt": [wanted, position]}]}
+    return [declared, *(_is_document(path) for path in _parents(group))]
 
 
 def _parents(group: Sequence[Guarded]) -> tuple[str, ...]:
@@ -98,12 +129,6 @@ def _parents(group: Sequence[Guarded]) -> tuple[str, ...]:
 
 def _is_document(path: str) -> dict[str, Any]:
     return {"$eq": [{"$type": f"${path}"}, "object"]}
-
-
-def _read_guard(group: Sequence[Guarded], reads: Sequence[str], position: dict[str, Any]) -> dict[str, Any]:
-    """The declared fields are what they were, in value and in type: whether they are there at all too."""
-    wanted = literal_documents(read_fields(each.document, reads) for each in group)
-    return {"$eq": [_read_expression(reads), {"$arrayElemAt": [wanted, position]}]}
 
 
 def _read_expression(reads: Sequence[str]) -> dict[str, Any]:
@@ -156,35 +181,3 @@ def _paths(guarded: Guarded) -> Paths:
     if not isinstance(guarded.change, Paths):
         raise TypeError(guarded.change)
     return guarded.change
-
-
-def single(guarded: Guarded, write: Write, *, before: Any = None, mark: bool = True) -> Statement:
-    """One document's statement: for changes that only MongoDB can carry out, and to find out who is refused.
-
-    `before`: an expression for the document as it was read, where it is too large to stand in the statement.
-    """
-    change = guarded.change
-    if not isinstance(change, Single):
-        statement = columnar([guarded], write)
-        if before is None:
-            return statement
-        update: Update = statement["u"]
-    else:
-        update = marked(change.update, write) if mark else change.update
-    original = before if before is not None else {"$literal": RawBSONDocument(guarded.document)}
-    whole: list[dict[str, Any]] = [
-        fence(write.until),
-        {"$eq": [{"$bsonSize": "$$ROOT"}, len(guarded.document)]},
-        {"$eq": ["$$ROOT", original]},
-    ]
-    declared = (
-        [] if write.reads is None else [fence(write.until), *_guards([guarded], write, {"$literal": 0})]
-    )
-    query: dict[str, Any] = {"_id": _equal(guarded.key), "$expr": {"$and": declared or whole}}
-    if declared:
-        query = {"$and": [query, write.eligible]}
-    return plain(query, update, multi=False, hint="_id_")
-
-
-def _equal(key: Key) -> RawBSONDocument:
-    return keys_under("$in", [key])

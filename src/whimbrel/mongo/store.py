@@ -17,7 +17,7 @@ from pymongo.errors import (
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.times import Times
-from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, SettingsInvalid
+from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, SettingsInvalid, Systemic
 from whimbrel.mongo.documents import MongoDocuments
 from whimbrel.mongo.errors import masked, sentence
 from whimbrel.mongo.ledger import mongo_ledger
@@ -115,8 +115,9 @@ def _explained(uri: str, seconds: float) -> Iterator[None]:
     try:
         yield
     except ServerSelectionTimeoutError as error:
+        why = sentence(error).partition(" (configured timeouts")[0].partition(", Timeout:")[0]
         raise DatabaseUnreachable(
-            f"MongoDB at {where} did not answer within {seconds:g} seconds ({sentence(error)[:200]}). Is it running, and is MONGODB_URI right?"
+            f"MongoDB at {where} did not answer within {seconds:g} seconds ({why[:200]}). Is it running, and is MONGODB_URI right?"
         ) from error
     except OperationFailure as error:
         if error.code in (18, 8000):
@@ -128,6 +129,11 @@ def _explained(uri: str, seconds: float) -> Iterator[None]:
                 f"MongoDB at {where} does not allow this user to do that: {sentence(error)}. Grant it readWrite on the database."
             ) from error
         raise DatabaseRefused(f"MongoDB at {where} refused: {sentence(error)}") from error
+    except Systemic as error:
+        why = str(error).partition(" to execute command")[0]
+        raise DatabaseRefused(
+            f"MongoDB at {where} does not let this user keep the ledger: {why}. Grant it readWrite on the database, or name another user in MONGODB_URI."
+        ) from error
     except PyMongoError as error:
         raise DatabaseUnreachable(f"MongoDB at {where} cannot be used: {sentence(error)}") from error
 

@@ -22,13 +22,7 @@ SOME_MODEL = Migration(
                         "$data",
                         {
                             "processed": True,
-                            "processingTime": {
-                                "$dateDiff": {
-                                    "startDate": "$$claimed_at",
-                                    "endDate": "$$NOW",
-                                    "unit": "millisecond",
-                                }
-                            },
+                            "processingTime": {"$subtract": ["$$NOW", "$$claimed_at"]},
                         },
                     ]
                 },
@@ -37,7 +31,7 @@ SOME_MODEL = Migration(
                 "processingDuration": {
                     "$cond": [
                         _FROM_PROCESSING,
-                        {"$dateDiff": {"startDate": _STARTED, "endDate": "$$NOW", "unit": "millisecond"}},
+                        {"$subtract": ["$$NOW", _STARTED]},
                         {"$ifNull": ["$processingDuration", "$$REMOVE"]},
                     ]
                 },

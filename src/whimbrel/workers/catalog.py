@@ -60,8 +60,10 @@ def _imported(source: str) -> ModuleType:
         ) from error
     except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
+        # A syntax error says itself where it is.
+        place = "" if isinstance(error, SyntaxError) else f" ({Path(last.filename).name}, line {last.lineno})"
         raise DefinitionInvalid(
-            f"{source} cannot be loaded: {type(error).__name__}: {error} ({Path(last.filename).name}, line {last.lineno})."
+            f"{source} cannot be loaded: {type(error).__name__}: {error}{place}."
         ) from error
 
 

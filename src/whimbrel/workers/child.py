@@ -53,12 +53,15 @@ def main() -> None:
                 "beat": _beat,
                 "slots": options.slots,
             }
-            threading.Thread(
+            watching = threading.Thread(
                 target=watch, args=(store, crew), kwargs=facts, name="watch", daemon=True
-            ).start()
+            )
+            watching.start()
             threading.Thread(target=_until_closed, args=(crew,), name="parent", daemon=True).start()
             for slot in slots:
                 slot.join()
+            crew.over.set()
+            watching.join(5)
             with contextlib.suppress(Transient):
                 store.ledger.leases.leave(options.name)
     except WhimbrelError as error:

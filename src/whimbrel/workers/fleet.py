@@ -16,7 +16,7 @@ from typing import IO
 import structlog
 
 from whimbrel.errors import SettingsInvalid, Transient
-from whimbrel.ports import Batches
+from whimbrel.ports import Batches, Leases
 
 log = structlog.get_logger("whimbrel.workers")
 
@@ -49,8 +49,12 @@ class Fleet:
         run: str | None,
         longest_call: float,
         stderr: int | None = None,
+        leases: Leases | None = None,
     ) -> None:
         self._batches, self._environment = batches, {**os.environ, **environment}
+        self._leases = (
+            leases  # where the dead are signed off; without it they count as alive for some seconds
+        )
         self._size, self._slots, self._run = size, slots, run
         self._stderr = stderr  # where children write their logs; None is where this process writes its own
         self._lock = threading.RLock()  # a parent's thread tends while its main thread drains or kills
@@ -120,6 +124,8 @@ class Fleet:
         code = child.process.returncode
         try:
             self._batches.take_over(worker=child.name)
+            if self._leases is not None:
+                self._leases.leave(child.name)
         except Transient as error:
             log.warning("the ledger does not answer; a dead worker's batches wait", error=str(error))
             return

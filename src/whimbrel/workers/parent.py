@@ -33,7 +33,9 @@ class Parent:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        coordinator = Coordinator(self._store, broker(), name=self.name, role_seconds=self._times.lease, step=step_hook())
+        coordinator = Coordinator(
+            self._store, broker(), name=self.name, role_seconds=self._times.lease, step=step_hook()
+        )
         rounds = [(coordinator.tick, self._times.tick), (self._sweep, self._times.sweep), (self._revive, 1.0)]
         if self._fleet is not None:
             rounds.append((self._fleet.tend, 0.05))
@@ -56,16 +58,16 @@ class Parent:
 
     def _repeat(self, round_: Callable[[], None], pause: float) -> None:
         while not self._over.is_set():
-            started = time.monotonic()
+            started, least = time.monotonic(), 0.0
             try:
                 round_()
             except Transient as error:
                 log.warning("the ledger does not answer", error=str(error))
-                pause = max(pause, 0.2)
+                least = 0.2
             except WhimbrelError as error:
                 self.broken = error
                 return
-            self._over.wait(max(0.0, pause - (time.monotonic() - started)))
+            self._over.wait(max(least, pause - (time.monotonic() - started)))
 
     def _sweep(self) -> None:
         """What expired leases hold is queued again; one process in the cluster does it."""

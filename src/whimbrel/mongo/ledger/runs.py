@@ -13,6 +13,16 @@ from whimbrel.mongo.codec import run_of, run_row
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ledger.leases import MongoLeases
 
+AT_WORK = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
+
+
+def _stretch(target: RunStatus) -> dict[str, Any]:
+    """How long a run has worked: milliseconds, without the times when it was paused, waited, or had ended."""
+    if target in AT_WORK:
+        return {"workingSince": {"$ifNull": ["$workingSince", "$$NOW"]}}
+    stretch = {"$subtract": ["$$NOW", {"$ifNull": ["$workingSince", "$$NOW"]}]}
+    return {"worked": {"$add": [{"$ifNull": ["$worked", 0]}, stretch]}, "workingSince": None}
+
 
 class MongoRuns:
     """See `whimbrel.ports.Runs`."""
@@ -68,6 +78,7 @@ class MongoRuns:
             if target is RunStatus.RUNNING
             else {"$ifNull": ["$startedAt", None]},
             "endedAt": "$$NOW" if target in ENDED else None,
+            **_stretch(target),
             **{name: {"$literal": value} for name, value in (fields or {}).items()},
         }
         allowed = {"_id": run_id, "status": {"$in": [str(status) for status in sources(target)]}}

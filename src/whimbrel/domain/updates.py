@@ -1,0 +1,63 @@
+"""Which updates are refused: those that cannot be one, and those that touch `_id` or the mark."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from whimbrel.domain.marks import MARK_ROOT, Mark
+from whimbrel.errors import DefinitionInvalid
+
+Update = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+# The stages that MongoDB allows in an update pipeline.
+STAGES = frozenset({"$set", "$addFields", "$unset", "$project", "$replaceRoot", "$replaceWith"})
+
+
+def check_update(name: str, mark: Mark, update: Any) -> None:
+    """Raise DefinitionInvalid, with a sentence that names the migration and the fix."""
+    wrong = f"Migration {name!r}: "
+    pipeline = not isinstance(update, Mapping)
+    stages: Any = update if pipeline else [update]
+    if not isinstance(stages, list | tuple) or not stages:
+        raise DefinitionInvalid(f"{wrong}update must be an update document or a pipeline, not {update!r}.")
+    for stage in stages:
+        if not isinstance(stage, Mapping) or not stage or not all(str(key)[:1] == "$" for key in stage):
+            raise DefinitionInvalid(
+                f"{wrong}update must consist of operators such as {{'$set': ...}}; a whole document would replace every document by the same one."
+            )
+        if pipeline and (len(stage) != 1 or not STAGES.issuperset(stage)):
+            raise DefinitionInvalid(
+                f"{wrong}{'/'.join(stage)} is not a stage of an update pipeline ({', '.join(sorted(STAGES))})."
+            )
+        for operator, body in stage.items():
+            if not pipeline and not isinstance(body, Mapping):
+                raise DefinitionInvalid(
+                    f"{wrong}{operator} takes a document such as {{{operator!r}: {{'field': ...}}}}, not {body!r:.60}."
+                )
+            for path in _targets(operator, body):
+                _check_path(name, mark, path)
+
+
+def _targets(operator: str, body: Any) -> Iterator[str]:
+    """The paths that an operator or a stage names as what it changes."""
+    if operator in ("$replaceRoot", "$replaceWith"):
+        return
+    if operator == "$unset" and isinstance(body, str | list | tuple):
+        yield from [body] if isinstance(body, str) else map(str, body)
+    elif isinstance(body, Mapping):
+        for path, value in body.items():
+            if operator != "$project" or value not in (1, True):  # that keeps a field
+                yield str(path)
+            if operator == "$rename":
+                yield str(value)
+
+
+def _check_path(name: str, mark: Mark, path: str) -> None:
+    top = path.partition(".")[0]
+    if top == "_id":
+        raise DefinitionInvalid(
+            f"Migration {name!r} changes {path!r}: the _id of a document cannot be changed. Leave it out."
+        )
+    if top == MARK_ROOT or top in mark.reserved:
+        raise DefinitionInvalid(
+            f"Migration {name!r} changes {path!r}, which Whimbrel writes itself to mark a document as done. Leave it out, or choose another mark."
+        )

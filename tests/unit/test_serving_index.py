@@ -1,0 +1,80 @@
+"""Which index yields eligible documents in `_id` order."""
+
+import re
+from typing import Any
+
+import pytest
+from bson import Regex
+
+from whimbrel.mongo.ranges import combined, equalities, serving_index
+
+ID: dict[str, Any] = {"_id_": {"key": [("_id", 1)]}}
+SERVING: dict[str, Any] = {"key": [("status", 1), ("_id", 1)]}
+PENDING = {"$and": [{"status": "pending", "price": {"$gt": 5}}, {"n": {"$exists": False}}]}
+
+
+def test_an_index_on_equalities_followed_by_the_id_serves() -> None:
+    assert serving_index({**ID, "s": SERVING}, PENDING) == ("s", {"status": "pending"})
+
+
+def test_the_index_that_serves_most_equalities_is_taken() -> None:
+    longer = {"key": [("kind", -1), ("status", 1), ("_id", 1)]}
+    query = {"status": "pending", "kind": 5}
+    assert serving_index({**ID, "s": SERVING, "l": longer}, query) == ("l", {"kind": 5, "status": "pending"})
+    assert serving_index({**ID, "s": SERVING, "l": longer}, PENDING) == ("s", {"status": "pending"})
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        {**SERVING, "sparse": True},
+        {**SERVING, "hidden": True},
+        {**SERVING, "partialFilterExpression": {"a": 1}},
+        {**SERVING, "collation": {"locale": "en"}},
+        {"key": [("status", 1), ("_id", -1)]},
+        {"key": [("status", 1), ("other", 1)]},
+        {"key": [("status", 1)]},
+        {"key": [("status", 1), ("other", 1), ("_id", 1)]},
+        {"key": [("_id", 1), ("status", 1)]},
+        {"key": [("status", "hashed"), ("_id", 1)]},
+        {"key": [("status", "2dsphere"), ("_id", 1)]},
+    ],
+    ids=str,
+)
+def test_an_index_that_leaves_documents_out_or_has_another_order_does_not_serve(
+    index: dict[str, Any],
+) -> None:
+    assert serving_index({**ID, "i": index}, PENDING) == ("_id_", {})
+
+
+def test_in_a_collection_with_a_collation_none_serves() -> None:
+    indexes = {"_id_": {"key": [("_id", 1)], "collation": {"locale": "en"}}, "s": SERVING}
+    assert serving_index(indexes, PENDING) == ("_id_", {})
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {},
+        {"status": None},
+        {"status": {"$in": ["pending"]}},
+        {"status": {"x": 1}},
+        {"status": ["pending"]},
+        {"status": Regex("^p")},
+        {"status": re.compile("^p")},
+        {"$or": [{"status": "pending"}, {"status": "failed"}]},
+        {"$nor": [{"status": "pending"}]},
+        {"$and": [{"$or": [{"status": "pending"}]}]},
+    ],
+    ids=str,
+)
+def test_only_plain_equality_with_a_scalar_is_served(query: dict[str, Any]) -> None:
+    assert equalities(query) == {}
+    assert serving_index({**ID, "s": SERVING}, query) == ("_id_", {})
+
+
+def test_conditions_are_joined_without_loss() -> None:
+    assert combined({}) == {}
+    assert combined({"$expr": 1}) == {"$expr": 1}
+    assert combined({}, {"a": 1}) == {"$expr": {"$and": [{"a": 1}]}}
+    assert combined({"$expr": 1}, {"a": 1}) == {"$and": [{"$expr": 1}, {"$expr": {"$and": [{"a": 1}]}}]}
