@@ -53,7 +53,7 @@ def system(
         threading.Thread(target=work, args=(store, crew), kwargs={"times": SHORT, "step": step})
         for _ in range(slots)
     ]
-    watcher = {"times": SHORT, "die": crew.stopping.set, "beat": over.is_set, "slots": slots}
+    watcher = {"times": SHORT, "die": crew.drain, "beat": over.is_set, "slots": slots}
     watching = threading.Thread(target=_watch, args=(store, crew, over, watcher), daemon=True)
     for thread in [*threads, watching]:
         thread.start()
@@ -61,7 +61,7 @@ def system(
         yield crew
     finally:
         over.set()
-        crew.stopping.set()
+        crew.drain()
         for thread in [*threads, watching]:
             thread.join(20)
 

@@ -18,7 +18,7 @@ class Times:
     grace: float = 5.0
     statement: float = 4.0
     chunk: float = 2.0
-    tick: float = 0.1  # the coordinator's
+    tick: float = 0.2  # the coordinator's
     sweep: float = 5.0
     idle_poll: float = 1.0  # the longest pause between two looks for work
     delay: float = 0.0  # between two chunks, to go easy on the database

@@ -4,6 +4,7 @@ It keeps nothing in memory and decides from the ledger alone, by conditional upd
 point, or be there twice, without harm.
 """
 
+import time
 from collections.abc import Callable
 
 from whimbrel.domain.batches import Range, gap_in
@@ -29,6 +30,7 @@ class Coordinator:
     def __init__(self, store: Store, broker: Broker, *, name: str, role_seconds: float, step: Step) -> None:
         self._store, self._broker, self._name, self._step = store, broker, name, step
         self._role_seconds = role_seconds
+        self._led: dict[str, float] = {}  # run -> when its role was last asked for
         self._ledger = store.ledger
         self._session: Session = store.session()
         self._handlers: dict[RunStatus, Callable[[Run], None]] = {
@@ -41,7 +43,7 @@ class Coordinator:
     def tick(self) -> None:
         """Attend to every run that nobody else attends to, oldest first."""
         for run in reversed(self._ledger.runs.list(statuses=ATTENDED)):
-            if not self._ledger.leases.lead(f"coordinator:{run.id}", self._name, self._role_seconds):
+            if not self._leads(run.id):
                 continue
             try:
                 self._attend(run.id)
@@ -50,6 +52,18 @@ class Coordinator:
                 self._ledger.runs.move(
                     run.id, target, who=self._name, why=str(error), fields={"error": str(error)}
                 )
+
+    def _leads(self, run_id: str) -> bool:
+        """Hold the role, asking again only when half of it is over."""
+        now = time.monotonic()
+        if now - self._led.get(run_id, -self._role_seconds) < self._role_seconds / 2:
+            return True
+        if not self._ledger.leases.lead(f"coordinator:{run_id}", self._name, self._role_seconds):
+            return False
+        self._led = {each: at for each, at in self._led.items() if now - at < self._role_seconds} | {
+            run_id: now
+        }
+        return True
 
     def _attend(self, run_id: str) -> None:
         """Phases without documents follow one another at once, not a tick apart."""

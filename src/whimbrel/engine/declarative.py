@@ -20,7 +20,10 @@ GROUP = 32  # documents: about the square root of a chunk, so that few bad ones 
 def change_range(work: Work, where: Range) -> None:
     """One chunk of a range."""
     try:
-        work.count(work.documents.update_range(where, _update(work), work.write()))
+        # Two statements of one process at a time only make both dearer; waiting for the journal overlaps anyway.
+        with work.turn:
+            changed = work.documents.update_range(where, _update(work), work.write())
+        work.count(changed)
     except Refused:
         work.clean = False
         _isolate(work, where)

@@ -31,16 +31,30 @@ class Crew:
     def __init__(self, migrations: Mapping[str, Migration], name: str, only: str | None) -> None:
         self.migrations, self.name, self.only = migrations, name, only
         self.serving: tuple[str, ...] = ()
+        self.news = threading.Event()  # a run or a phase has begun, or the process drains: look for work now
+        self.turn = (
+            threading.Lock()
+        )  # one declarative statement at a time, while other slots claim and settle
         self.stopping = threading.Event()
         self.over = threading.Event()  # every slot has ended
         self.holds: dict[str, Hold] = {}
         self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
         self.idle = threading.Lock()  # one slot looks for work, the others wait
         self._refused: set[tuple[str, str]] = set()
+        self._phases: set[tuple[str, int]] = set()
+
+    def drain(self) -> None:
+        """Take no batch any more, and give those in hand back after their chunk."""
+        self.stopping.set()
+        self.news.set()
 
     def refresh(self, store: Store) -> None:
         """Which runs these workers may take batches of, and which of the batches in hand must stop."""
         running = store.ledger.runs.list(statuses=[RunStatus.RUNNING], limit=1000)
+        phases = {(run.id, run.leg) for run in running}
+        if not phases <= self._phases:
+            self.news.set()
+        self._phases = phases
         self.serving = tuple(run.id for run in running if self._can(run.id, run.migration, run.code_hash))
         alive = {run.id for run in running}
         for hold in list(self.holds.values()):
@@ -74,14 +88,15 @@ def work(store: Store, crew: Crew, *, times: Times, step: Step) -> None:
             try:
                 claimed = _claim(store, crew, session, pause)
                 if claimed is None:
-                    pause = min(pause * 2, times.idle_poll)
+                    pause = FIRST_POLL if crew.news.is_set() else min(pause * 2, times.idle_poll)
+                    crew.news.clear()
                     continue
                 pause = FIRST_POLL
                 step("S3")
                 batch, run, until = claimed
                 work_ = Work(
                     run=run, batch=batch, migration=crew.migrations[run.migration], documents=session.documents(run),
-                    ledger=store.ledger, hold=Hold(batch, run, until), times=times, step=step, runner=runner,
+                    ledger=store.ledger, hold=Hold(batch, run, until), times=times, step=step, runner=runner, turn=crew.turn,
                 )  # fmt: skip
             except Transient as error:
                 log.warning("the ledger does not answer", error=str(error))
@@ -98,7 +113,7 @@ def _claim(store: Store, crew: Crew, session: Session, pause: float) -> tuple[Ba
             ledger.batches.claim(crew.serving, worker=crew.name, lsid=session.lsid) if crew.serving else None
         )
         if batch is None:
-            crew.stopping.wait(pause * random.uniform(0.5, 1))  # noqa: S311  spreads polls, protects nothing
+            crew.news.wait(pause * random.uniform(0.5, 1))  # noqa: S311  spreads polls, protects nothing
             return None
     run = ledger.runs.get(batch.run)
     if (

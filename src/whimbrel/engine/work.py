@@ -1,6 +1,7 @@
 """A claimed batch in the hands of one slot: its lease, its tally, and what may end it before its time."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -52,6 +53,7 @@ class Work:
     times: Times
     step: Step
     runner: asyncio.Runner
+    turn: threading.Lock
     limit: int = CHUNK_DOCUMENTS
     tally: dict[str, int] = field(default_factory=lambda: {CHANGED: 0, UNCHANGED: 0, SKIPPED: 0})
     clean: bool = True

@@ -32,7 +32,7 @@ def main() -> None:
     configure_logs(settings.log_format, settings.log_level)
     try:
         crew = Crew(load(settings.whimbrel_migrations), options.name, options.run)
-        signal.signal(signal.SIGTERM, lambda *_: crew.stopping.set())
+        signal.signal(signal.SIGTERM, lambda *_: crew.drain())
         with store_at(settings.mongodb_uri or "", settings) as store:
             crew.refresh(store)
             step = step_hook()
@@ -80,7 +80,7 @@ def _until_closed(crew: Crew) -> None:
     """Drain when the parent closes our standard input, which the kernel does for a parent that was killed."""
     while os.read(sys.stdin.fileno(), 1024):
         pass
-    crew.stopping.set()
+    crew.drain()
 
 
 if __name__ == "__main__":
