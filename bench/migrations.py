@@ -1,9 +1,17 @@
-"""What the benchmark migrates: the sample's change, by a function."""
+"""What the benchmark migrates: one change, by an update and by a function."""
 
 from datetime import UTC, datetime
 from typing import Any
 
-from whimbrel import migration
+from whimbrel import Migration, migration
+
+CHANGE = {
+    "lastProcessed": "$$NOW",
+    "processingCompleted": True,
+    "data.processed": True,
+    "data.processingTime": 1,
+}
+DECLARATIVE = Migration(name="declarative", collection="somemodels", mark="status", update=[{"$set": CHANGE}])
 
 
 def change(model: dict[str, Any]) -> dict[str, Any]:

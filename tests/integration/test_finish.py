@@ -146,3 +146,21 @@ def test_a_mark_that_makes_no_filter_false_is_noticed(store: MongoStore, databas
     assert found.run.error is not None
     assert "filter" in found.run.error
     assert {each["n"] for each in database["things"].find()} <= {0, 1}
+
+
+def test_a_filter_that_cannot_be_evaluated_on_a_document_pauses_the_run_with_the_reason(
+    store: MongoStore, database: Data
+) -> None:
+    seed(database, 10)
+    database["things"].update_one({"number": 7}, {"$set": {"n": "seven"}})
+    it = Migration(
+        name="odd",
+        collection="things",
+        filter={"$expr": {"$eq": [{"$toInt": "$n"}, 0]}},
+        update={"$set": {"done": True}},
+    )
+    found = None
+    with system(store, [it]):
+        found = until(store, start(store, it), RunStatus.PAUSED)
+    assert found.run.error is not None
+    assert "seven" in found.run.error

@@ -147,7 +147,8 @@ def failures_table(failures: Iterable[Failure]) -> Table:
     for each in failures:
         due = _time(each.due_at) if each.state == "open" else ""
         what = f"{each.type}: {each.message}"
-        tail = "\n".join(each.traceback.rstrip().splitlines()[-3:])
+        # The last frame, whole: each begins with a line of its own.
+        tail = each.traceback[max(each.traceback.rfind("  File "), 0) :].rstrip()
         table.add_row(
             Text(str(each.key.value)), str(each.state), str(each.attempt), due, group_id(each.signature),
             Text(f"{what}\n{tail}" if tail else what),

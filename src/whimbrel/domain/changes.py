@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import bson
 from bson.errors import BSONError
@@ -88,14 +88,16 @@ def reduce(
     `given` is what the function got, which it may have changed; it only saves decoding again. Raises Rubbish, with a sentence for the author,
     where `returned` is no update, no document and not SKIP.
     """
-    for name in definition.marking.reserved:
-        _refuse_repeated(document, name)
     if returned is SKIP:
+        _refuse_repeated_marks(definition, document)
         return Skipped()
     try:
         if isinstance(returned, Mapping):
+            seen = _Seen.of(document, given)
+            if not seen.faithful:
+                _refuse_repeated_marks(definition, document)
             update = bool(returned) and all(str(key)[:1] == "$" for key in returned)
-            return (_of_update if update else _of_document)(definition, _Seen.of(document, given), returned)
+            return (_of_update if update else _of_document)(definition, seen, returned)
         if isinstance(returned, list) and returned and all(isinstance(stage, Mapping) for stage in returned):
             return _of_pipeline(definition, document, returned)
     except DefinitionInvalid as error:
@@ -181,6 +183,11 @@ def _operators(sets: Mapping[str, Any], unsets: Iterable[str]) -> dict[str, Any]
     return {operator: body for operator, body in found.items() if body}
 
 
+def _refuse_repeated_marks(definition: Definition, document: bytes) -> None:
+    for name in definition.marking.reserved:
+        _refuse_repeated(document, name)
+
+
 def _refuse_repeated(document: bytes, name: str) -> None:
     """MongoDB 6.0 aborts (the server, not the statement) when a pipeline changes one of two fields of the same name."""
     wanted = name.encode()
@@ -202,20 +209,32 @@ def _of_pipeline(definition: Definition, document: bytes, stages: Sequence[Mappi
 
 def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -> Change:
     sets, unsets = update.get("$set", {}), update.get("$unset", {})
-    known = update.keys() <= {"$set", "$unset"} and isinstance(sets, Mapping) and isinstance(unsets, Mapping)
-    if not known or not all(isinstance(path, str) for path in (*sets, *unsets)):
+    if not (
+        update.keys() <= {"$set", "$unset"} and isinstance(sets, Mapping) and isinstance(unsets, Mapping)
+    ):
         check_update(definition.name, definition.marking, update)
         return _single(update)
     paths = _paths(definition.name, definition.marking, tuple(sets), tuple(unsets))
     if paths is None:
         return _single(update)
-    if not paths.dotted:
-        values = {name: sets[name] for name in paths.sets if not same(seen.fields, name, sets[name])}
-        return _row(seen, values, tuple(name for name in unsets if name in seen.fields))
-    parents = {path: _parent(seen.fields, parts) for path, parts in paths.parts.items()}
-    if not seen.faithful or BLOCKED in parents.values():
+    parents = [_parent(seen.fields, parts) for parts in paths.parents]
+    if paths.dotted and (not seen.faithful or BLOCKED in parents):
         return _single(update)  # an array on the way, or values that Python's types would not bring back
-    return _nested(definition, seen, paths, sets, parents)
+    values, unset = _tops(seen.fields, paths, parents, sets)
+    row = _row(seen, values, unset)
+    if (
+        definition.reads is None
+        or not paths.dotted
+        or not isinstance(row, Row)
+        or set(paths.tops) <= set(definition.reads)
+    ):
+        return row
+    # Fields beside the path are not guarded: write the path alone, and only under documents that are there.
+    if None in parents:
+        return _single(update)
+    return Paths(
+        {step.path: sets[step.path] for step in paths.sets}, tuple(step.path for step in paths.unsets)
+    )
 
 
 def _single(update: Mapping[str, Any]) -> Single:
@@ -223,13 +242,22 @@ def _single(update: Mapping[str, Any]) -> Single:
     return Single(update)
 
 
+class _Leaf(NamedTuple):
+    """One path: its parent's place among the parents, the parent's parts, and the last part."""
+
+    path: str
+    parent: int
+    parts: tuple[str, ...]
+    name: str
+
+
 @dataclass(frozen=True, slots=True)
 class _PathSet:
     """What the paths of an update say, whatever its values are: worked out once for all documents."""
 
-    sets: tuple[str, ...]  # in the order in which MongoDB adds fields
-    unsets: tuple[str, ...]
-    parts: Mapping[str, tuple[str, ...]]
+    sets: tuple[_Leaf, ...]  # in the order in which MongoDB adds fields
+    unsets: tuple[_Leaf, ...]
+    parents: tuple[tuple[str, ...], ...]
     tops: tuple[str, ...]
     dotted: bool
 
@@ -239,53 +267,46 @@ def _paths(name: str, mark: Mark, sets: tuple[str, ...], unsets: tuple[str, ...]
     """None where only MongoDB itself knows what the paths mean. Raises DefinitionInvalid for reserved ones."""
     check_update(name, mark, _operators(dict.fromkeys(sets), unsets) or {"$set": {}})
     paths = (*sets, *unsets)
-    parts = {path: tuple(path.split(".")) for path in paths}
-    if _clash(list(paths)) or any(not part or part[:1] == "$" for each in parts.values() for part in each):
+    if not all(isinstance(path, str) for path in paths) or _clash(list(paths)):
         return None
+    parts = {path: tuple(path.split(".")) for path in (*sorted(sets, key=_order), *unsets)}
+    if any(not part or part[:1] == "$" for each in parts.values() for part in each):
+        return None
+    parents = tuple(dict.fromkeys(each[:-1] for each in parts.values()))
+    leaves = [_Leaf(path, parents.index(each[:-1]), each[:-1], each[-1]) for path, each in parts.items()]
     return _PathSet(
-        sets=tuple(sorted(sets, key=_order)),
-        unsets=unsets,
-        parts=parts,
-        tops=tuple(
-            dict.fromkeys(
-                each[0]
-                for each in (*map(parts.get, sorted(sets, key=_order)), *map(parts.get, unsets))
-                if each
-            )
-        ),
-        dotted=any(len(each) > 1 for each in parts.values()),
+        sets=tuple(leaves[: len(sets)]),
+        unsets=tuple(leaves[len(sets) :]),
+        parents=parents,
+        tops=tuple(dict.fromkeys(each[0] for each in parts.values())),
+        dotted=len(parents) > 1 or parents != ((),),
     )
 
 
-def _nested(
-    definition: Definition, seen: _Seen, paths: _PathSet, sets: Mapping[str, Any], parents: Mapping[str, Any]
-) -> Change:
-    changed = {
-        paths.parts[path][0]
-        for path in paths.sets
-        if not _set_already(parents[path], paths.parts[path][-1], sets[path])
-    }
-    changed |= {
-        paths.parts[path][0]
-        for path in paths.unsets
-        if parents[path] and paths.parts[path][-1] in parents[path]
-    }
-    if not changed:
-        return Unchanged()
-    after = dict(seen.fields)
-    for path in paths.sets:
-        _place(after, paths.parts[path], sets[path])
-    for path in paths.unsets:
-        _remove(after, paths.parts[path])
+def _tops(
+    before: dict[str, Any], paths: _PathSet, parents: list[Any], sets: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The top-level fields that the update gives new values, and those that it removes."""
+    after, changed = dict(before), set()
+    for path, parent, parts, name in paths.sets:
+        here, value = parents[parent], sets[path]
+        if here is None or not same(here, name, value):
+            _holder(after, parts)[name] = value
+            changed.add(parts[0] if parts else name)
+    for _, parent, parts, name in paths.unsets:
+        here = parents[parent]
+        if here is not None and name in here:
+            del _holder(after, parts)[name]
+            changed.add(parts[0] if parts else name)
     values = {top: after[top] for top in paths.tops if top in changed and top in after}
-    unset = tuple(top for top in paths.tops if top not in after and top in seen.fields)
-    row = _row(seen, values, unset)
-    if definition.reads is None or isinstance(row, Single) or set(paths.tops) <= set(definition.reads):
-        return row
-    # Fields beside the path are not guarded: write the path alone, and only under documents that are there.
-    if None in parents.values():
-        return _single(_operators(sets, paths.unsets))
-    return Paths({path: sets[path] for path in paths.sets}, paths.unsets)
+    return values, tuple(top for top in paths.tops if top in changed and top not in after)
+
+
+def _holder(after: dict[str, Any], parts: tuple[str, ...]) -> dict[str, Any]:
+    """The document under `parts`, copied on the way: `after` shares the rest with the document as it was."""
+    for part in parts:
+        after[part] = after = dict(after.get(part, {}))
+    return after
 
 
 def same(before: Mapping[str, Any], name: str, value: Any) -> bool:
@@ -299,10 +320,6 @@ def same(before: Mapping[str, Any], name: str, value: Any) -> bool:
 
 
 PLAIN = frozenset({str, int, bool})  # equal values of one of these types have the same bytes
-
-
-def _set_already(parent: Any, name: str, value: Any) -> bool:
-    return parent is not None and same(parent, name, value)
 
 
 def _order(path: str) -> list[tuple[bool, int, str]]:
@@ -322,29 +339,12 @@ BLOCKED = object()  # something that is no document stands on the way to a path
 
 
 def _parent(before: dict[str, Any], parts: tuple[str, ...]) -> Any:
-    """The document that holds the last part of a path, None where it is missing, or BLOCKED."""
+    """The document under `parts`, None where it is missing, or BLOCKED."""
     here: Any = before
-    for part in parts[:-1]:
+    for part in parts:
         if part not in here:
             return None
         here = here[part]
         if not isinstance(here, dict):
             return BLOCKED
     return here
-
-
-def _place(after: dict[str, Any], parts: tuple[str, ...], value: Any) -> None:
-    """Set a nested value, copying what it changes: `after` shares the rest with the document as it was."""
-    for part in parts[:-1]:
-        after[part] = dict(after.get(part, {}))
-        after = after[part]
-    after[parts[-1]] = value
-
-
-def _remove(after: dict[str, Any], parts: tuple[str, ...]) -> None:
-    for part in parts[:-1]:
-        if part not in after:
-            return
-        after[part] = dict(after[part])
-        after = after[part]
-    after.pop(parts[-1], None)

@@ -17,6 +17,9 @@ from whimbrel.errors import Transient
 from whimbrel.ports import Documents, Ledger, Query
 
 
+RETRIED = 100  # documents of a retry that are read at once: their size is not known
+
+
 def execute(work: Work) -> None:
     """Work a batch off and settle it.
 
@@ -120,7 +123,7 @@ def _chunk(work: Work, what: Range | Sequence[Key]) -> None:
 def _call_for(work: Work, attempts: dict[Key, int]) -> None:
     """Retry documents by their keys, as many as one chunk takes; they leave `attempts` when they are done."""
     work.between_chunks()
-    keys = list(attempts)[: 1 if work.batch.solo else len(attempts)]
+    keys = list(attempts)[: 1 if work.batch.solo else RETRIED]
     documents = work.documents.read_keys(keys, work.eligible)
     done = function.change(work, documents, attempts) if documents else 0
     reached = {Key.of_document(document) for document in documents[:done]}

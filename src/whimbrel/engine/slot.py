@@ -17,7 +17,7 @@ from whimbrel.domain.times import Times
 from whimbrel.engine import control
 from whimbrel.engine.execute import execute
 from whimbrel.engine.work import Hold, Step, Stopped, Work
-from whimbrel.errors import LeaseLost, StateForbids, Systemic, Transient
+from whimbrel.errors import LeaseLost, Refused, StateForbids, Systemic, Transient
 from whimbrel.ports import Session, Store
 
 log = structlog.get_logger("whimbrel.worker")
@@ -140,7 +140,7 @@ def _hold(work_: Work, crew: Crew) -> None:
         _release(work_)
     except LeaseLost as error:
         log.info("batch lost", batch=batch.token, reason=str(error))
-    except Systemic as error:
+    except (Systemic, Refused) as error:  # Refused: the filter itself cannot be evaluated on some document
         log.error("run paused", run=batch.run, reason=str(error))  # noqa: TRY400  the reason is the whole story
         _release(work_)
         try:
