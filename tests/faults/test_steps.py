@@ -62,3 +62,14 @@ def test_a_worker_that_dies_after_recording_failures_records_each_once(rig: Rig)
     rows = rig.store.ledger.failures.list(run.id)
     assert [(row.attempt, str(row.state)) for row in rows] == [(2, "dead")] * 3
     assert rig.things.count_documents({"n": 1}) == found.counts.changed == 497
+
+
+@pytest.mark.parametrize("path", ["declarative", "function"])
+def test_h4_after_a_crash_the_mark_filter_counts_a_difference_and_says_so(rig: Rig, path: str) -> None:
+    rig.seed(500)
+    rig.die_at("S6", 1, deaths=1)
+    run = rig.start(f"{path}-filter")
+    rig.parent(workers=1, slots=1)
+    found = rig.finish(run)
+    rig.reckon(found, 500)
+    assert found.run.inferred

@@ -16,7 +16,6 @@ from whimbrel.engine.work import Work, remaining
 from whimbrel.errors import Transient
 from whimbrel.ports import Documents, Ledger, Query
 
-
 RETRIED = 100  # documents of a retry that are read at once: their size is not known
 
 
