@@ -287,8 +287,8 @@ class Failures(Protocol):
         """Documents of a range that have an unresolved row of this run."""
         ...
 
-    def unresolved(self, ns: str, where: Range | Sequence[Key]) -> Sequence[Failure]:
-        """Unresolved failures of any run on documents of a collection."""
+    def unresolved(self, run: Run, where: Range | Sequence[Key]) -> Sequence[Failure]:
+        """Unresolved failures on these documents of any run of the run's migration and version."""
         ...
 
     def resolve(self, failures: Sequence[Failure], resolution: str) -> None: ...

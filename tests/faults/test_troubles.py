@@ -85,6 +85,16 @@ def test_claimed_documents_of_a_dead_worker_are_taken_up_by_the_processing_phase
     assert rig.things.count_documents({"status": "success"}) == COUNT
 
 
+def test_claimed_documents_are_taken_up_again_in_a_run_that_has_no_processing_phase(rig: Rig) -> None:
+    rig.seed(COUNT)
+    rig.die_at("S5", 2, deaths=2)
+    run = rig.start("claiming", limit=COUNT)
+    rig.parent()
+    found = rig.finish(run)
+    assert rig.deaths_left() == 0
+    rig.reckon(found, COUNT)
+
+
 def test_a_mended_function_migrates_its_dead_letters_on_retry(rig: Rig) -> None:
     mended = rig.tokens.parent / "mended"
     rig.environment["MENDED"] = str(mended)

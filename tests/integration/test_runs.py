@@ -397,3 +397,72 @@ def test_a_view_of_a_run_needs_no_look_at_the_collection(store: MongoStore, data
     database["things"].drop()
     again = view(store.ledger, found.run)
     assert (again.processed, again.progress) == (100, 100.0)
+
+
+def test_a_retry_of_a_paused_run_goes_on_where_it_stopped(store: MongoStore, database: Data) -> None:
+    seed(database, 1500)
+    database["things"].update_one({"number": 0}, {"$set": {"n": "text"}})
+
+    def adding(thing: dict[str, Any]) -> dict[str, Any]:
+        time.sleep(0.002)
+        return {"$set": {"n": thing["n"] + 1}}
+
+    it = Migration(name="adding", collection="things", batch_size=50, max_attempts=1, transform=adding)
+    with system(store, [it]):
+        run = start(store, it)
+        stop_in_the_middle(store, database, run.id)
+        pause(store.ledger, run.id, who="test")
+        until(store, run, RunStatus.PAUSED)
+        database["things"].update_one({"number": 0}, {"$set": {"n": 0}})
+        retry(store.ledger, run.id, who="test")
+        found = until(store, run)
+    assert found.run.status is RunStatus.COMPLETED
+    assert values(database) == {1: 1500}
+
+
+def test_a_migration_does_not_resolve_the_failures_of_another(store: MongoStore, database: Data) -> None:
+    seed(database, 20)
+    database["things"].update_one({"number": 3}, {"$set": {"n": "text"}})
+    failed = migrate(store, INC)
+    migrate(store, Migration(name="other", collection="things", update={"$set": {"m": 1}}))
+    assert store.ledger.failures.counts(failed.run.id)["dead"] == 1
+
+
+def test_under_the_mark_filter_failures_do_not_falsify_the_count_after_a_crash(
+    store: MongoStore, database: Data
+) -> None:
+    """The sweep leaves failures out, and must leave them out of both counts of which it takes the difference."""
+    seed(database, 20)
+    database["things"].update_many({"number": {"$lt": 5}}, {"$set": {"fail": True}})
+
+    def adding(thing: dict[str, Any]) -> dict[str, Any]:
+        if thing.get("fail"):
+            raise ValueError("no good")
+        return {"$set": {"n": thing["n"] + 1}}
+
+    it = Migration(
+        name="adding",
+        collection="things",
+        mark="filter",
+        filter={"n": {"$lt": 1}},
+        max_attempts=1,
+        transform=adding,
+    )
+    inserted = threading.Event()
+
+    def step(name: str) -> None:
+        fresh = store.ledger.runs.list()[0]
+        if name == "S11" and fresh.phase == "failed" and not inserted.is_set():
+            inserted.set()
+            database["things"].insert_many([{"n": 0, "number": 100 + i} for i in range(7)])
+        elif name == "S6" and fresh.phase == "sweep":  # as if a process had died after this write
+            database["whimbrel_batches"].update_one(
+                {"phase": "sweep", "status": "running"}, {"$set": {"owner": "lost"}}
+            )
+            store.ledger.batches.take_over(worker="inline")
+
+    with system(store, [it], step=step, slots=1):
+        found = until(store, start(store, it))
+    assert inserted.is_set()
+    assert found.counts.changed == 22
+    assert found.run.inferred

@@ -45,6 +45,7 @@ def call(work: Work, documents: Sequence[bytes], attempts: Mapping[Key, int], *,
         for outcome in _outcomes(work, part, attempts):
             (guarded if isinstance(outcome, Guarded) else troubles).append(outcome)  # type: ignore[arg-type]
         done += len(part)
+        work.hold.progress = time.monotonic()
     work.hold.calling = None
     return Called(guarded, troubles, done)
 

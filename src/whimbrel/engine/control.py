@@ -64,7 +64,7 @@ def retry(
         "be retried",
         who=who,
         code_hash=code_hash,
-        leg=len(run.legs) - 1,
+        leg=len(run.legs) - 1 if run.status is RunStatus.COMPLETED_WITH_FAILURES else run.leg,
         retried=run.retried + 1,
     ), opened
 

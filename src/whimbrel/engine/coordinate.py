@@ -42,7 +42,7 @@ class Coordinator:
 
     def tick(self) -> None:
         """Attend to every run that nobody else attends to, oldest first."""
-        for run in reversed(self._ledger.runs.list(statuses=ATTENDED)):
+        for run in reversed(self._ledger.runs.list(statuses=ATTENDED, limit=1000)):
             if not self._leads(run.id):
                 continue
             try:
@@ -75,12 +75,14 @@ class Coordinator:
             self._handlers[run.status](run)
 
     def _begin(self, run: Run) -> None:
+        holder = self._ledger.runs.holder(run.ns)
+        if holder not in (None, run.id):
+            message = f"Waits for run {holder}, which works on {run.ns}."
+            if message != run.message:
+                self._ledger.runs.describe(run.id, message=message)
+            return
         fields = {"estimated": run.estimated or estimate(self._store, run), "message": "", "error": None}
-        if not self._ledger.runs.move(run.id, RunStatus.RUNNING, who=self._name, fields=fields):
-            holder = self._ledger.runs.holder(run.ns)
-            self._ledger.runs.describe(
-                run.id, message=f"Waits for run {holder}, which works on {run.ns}." if holder else ""
-            )
+        self._ledger.runs.move(run.id, RunStatus.RUNNING, who=self._name, fields=fields)
 
     def _advance(self, run: Run) -> None:
         run = self._fold(run)
@@ -118,7 +120,7 @@ class Coordinator:
         """S12: what the run claims at its end is checked, not assumed (hole H6)."""
         gap = self._gap(run)
         if gap is not None:
-            error = f"Batch {run.id}.{gap} does not begin where the one before it ended. Nothing was lost, but the run is not complete."
+            error = f"The ranges of batches do not tile the collection at {run.id}.{gap}. Nothing was lost, but the run is not complete."
             self._ledger.runs.move(
                 run.id, RunStatus.FAILED, who=self._name, why=error, fields={"error": error}
             )
@@ -133,6 +135,7 @@ class Coordinator:
         """Where the ranges of a leg do not tile the key space; read in pages, so that memory stays bounded."""
         seq, leg = 0, -1
         after: Key | None = None
+        unfinished = {leg for leg, phase in enumerate(run.legs) if phase != "failed"}
         while page := self._ledger.batches.list(run.id, after=seq):
             for batch in page:
                 if batch.ids is not None:
@@ -141,8 +144,10 @@ class Coordinator:
                 if gap_in([batch], after) is not None:
                     return batch.seq
                 leg, after = batch.leg, after if batch.empty else batch.hi
+                if batch.last:
+                    unfinished.discard(leg)
             seq = page[-1].seq
-        return None
+        return seq + 1 if unfinished else None
 
     def _left(self, run: Run) -> str:
         if not run.scope.swept:
@@ -178,9 +183,17 @@ class Coordinator:
             return
         documents = self._session.documents(run)
         for batch in self._ledger.batches.list(run.id, statuses=[BatchStatus.QUEUED]):
-            counts, inferred = (
-                evidence(documents, self._ledger, run, batch) if batch.claims else (Counts(), False)
-            )
+            counts, inferred = Counts(), False
+            if batch.claims:
+                try:
+                    counts, inferred = evidence(documents, self._ledger, run, batch)
+                except (
+                    Refused
+                ):  # the filter cannot be evaluated: what was changed stays unknown, and is flagged
+                    inferred = True
             self._ledger.batches.cancel(batch, counts, inferred=inferred)
-        self._fold(run)
+        if self._ledger.batches.count(run.id, [BatchStatus.QUEUED, BatchStatus.RUNNING]):
+            return  # a worker that did not know yet has claimed one: it gives it back, untouched
+        while (folded := self._fold(run)).folded_through > run.folded_through:
+            run = folded
         self._ledger.runs.move(run.id, RunStatus.CANCELLED, who=self._name)

@@ -61,6 +61,7 @@ def _isolate(work: Work, where: Range) -> None:
             work.fail(list(single.troubles))
         if len(keys) < 1000:  # noqa: PLR2004  the page was the last
             return
+        where = Range(keys[-1], where.hi)
 
 
 def _in_parts(work: Work, where: Range) -> None:
@@ -70,7 +71,13 @@ def _in_parts(work: Work, where: Range) -> None:
         work.between_chunks()
         try:
             middle = work.documents.nth(where, size)
-            part = Range(where.lo, middle or where.hi)
+        except TooSlow:
+            if size <= 1:
+                raise
+            size //= 2
+            continue
+        part = Range(where.lo, middle or where.hi)
+        try:
             work.documents.update_range(part, _update(work), work.write())
         except Refused:
             _isolate(work, part)

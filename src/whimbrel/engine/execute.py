@@ -2,8 +2,11 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeVar
+
+import structlog
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.failures import Failure, Kind, Trouble
@@ -16,6 +19,8 @@ from whimbrel.engine.work import Work, remaining
 from whimbrel.errors import Transient
 from whimbrel.ports import Documents, Ledger, Query
 
+T = TypeVar("T")
+log = structlog.get_logger("whimbrel.worker")
 RETRIED = 100  # documents of a retry that are read at once: their size is not known
 
 
@@ -24,36 +29,29 @@ def execute(work: Work) -> None:
 
     Transient troubles are waited out here for as long as the lease holds. Raises Stopped, LeaseLost or Systemic.
     """
-    _prepare(work)
-    todo = _chunks(work)
-    while todo:
+    work.clean = work.batch.claims == 1
+    _patiently(work, lambda: _prepare(work))
+    for chunk in _chunks(work):
+        _patiently(work, lambda chunk=chunk: _chunk(work, chunk))  # type: ignore[misc]
+    counts = _patiently(work, lambda: settle(work))
+    if work.run.marking.path is None and counts.changed:
+        _check_filter_is_false(work, counts)
+
+
+def _patiently(work: Work, act: Callable[[], T]) -> T:
+    """Act until no transient trouble is met, with jitter between; a lost lease, or a stop, ends it."""
+    while True:
         work.between_chunks()
         try:
-            _chunk(work, todo[0])
-        except Transient:
+            return act()
+        except Transient as error:
             work.clean = False
-            _wait(work)
-            continue
-        todo.pop(0)
-    while True:
-        try:
-            settle(work)
-        except Transient:
-            work.clean = False
-            _wait(work)
-            continue
-        return
-
-
-def _wait(work: Work) -> None:
-    """Backoff with jitter; a lost lease, or a stop, ends it."""
-    time.sleep(0.2 + random.random() * 0.8)  # noqa: S311  spreads retries, protects nothing
-    work.between_chunks()
+            log.info("tried again", batch=work.batch.token, reason=str(error))
+        time.sleep(0.2 + random.random() * 0.8)  # noqa: S311  spreads retries, protects nothing
 
 
 def _prepare(work: Work) -> None:
     batch = work.batch
-    work.clean = batch.claims == 1
     if batch.suspect is not None:
         _charge(work, batch.suspect)
     if batch.ids is None and (batch.claims > 1 or batch.phase in ("sweep", "processing", "failed")):
@@ -61,17 +59,25 @@ def _prepare(work: Work) -> None:
     if batch.phase == "processing":
         work.tokens = _takeable(work)
     if work.run.marking.path is None and batch.before is None:  # no other evidence (hole H4)
-        before = work.documents.count(_extent(batch), work.eligible)
+        before = work.documents.count(_extent(batch), eligible(work.run, batch.phase, retry=work.retry))
         work.ledger.batches.note(batch, before=before)
-        work.batch = replace(batch, before=before)
+        work.batch = replace(work.batch, before=before)
 
 
 def _charge(work: Work, suspect: Key) -> None:
-    """A process died alone with this document in hand: that is an attempt of the document's."""
-    message = "The process that called the function for this document died."
-    work.ledger.failures.record(
-        work.run, work.batch, [Trouble(key=suspect, kind=Kind.DEATH, type="ProcessDeath", message=message)]
+    """A process died alone with this document in hand: that is an attempt of the document's.
+
+    Unless it was done by then, or its failure was recorded.
+    """
+    rows = work.ledger.failures.unresolved(work.run, [suspect])
+    recorded = any(row.run == work.run.id and row.batch == work.batch.token for row in rows)
+    still = not recorded and work.documents.read_keys(
+        [suspect], eligible(work.run, work.batch.phase, retry=True)
     )
+    message = "The process that called the function for this document died."
+    if still:
+        trouble = Trouble(key=suspect, kind=Kind.DEATH, type="ProcessDeath", message=message)
+        work.ledger.failures.record(work.run, work.batch, [trouble])
     work.batch = replace(work.batch, at=suspect if work.batch.ids is None else work.batch.at, suspect=None)
     work.ledger.batches.note(work.batch, at=work.batch.at)
 
@@ -122,7 +128,8 @@ def _chunk(work: Work, what: Range | Sequence[Key]) -> None:
 def _call_for(work: Work, attempts: dict[Key, int]) -> None:
     """Retry documents by their keys, as many as one chunk takes; they leave `attempts` when they are done."""
     work.between_chunks()
-    keys = list(attempts)[: 1 if work.batch.solo else RETRIED]
+    most = work.migration.definition.concurrency if work.run.claim else RETRIED
+    keys = list(attempts)[: 1 if work.batch.solo else most]
     documents = work.documents.read_keys(keys, work.eligible)
     done = function.change(work, documents, attempts) if documents else 0
     reached = {Key.of_document(document) for document in documents[:done]}
@@ -143,15 +150,13 @@ def _attempts(work: Work, keys: Sequence[Key]) -> dict[Key, int]:
 # settling
 
 
-def settle(work: Work) -> None:
+def settle(work: Work) -> Counts:
     """S8: counts that are true, failures that are over, then the one write that ends the batch."""
-    work.between_chunks()
     counts, inferred = _counts(work)
     close_failures(work)
     work.ledger.batches.settle(work.batch, counts, inferred=inferred)
     work.step("S8")
-    if work.run.marking.path is None and counts.changed:
-        _check_filter_is_false(work, counts)
+    return counts
 
 
 def _check_filter_is_false(work: Work, counts: Counts) -> None:
@@ -160,7 +165,7 @@ def _check_filter_is_false(work: Work, counts: Counts) -> None:
     A few may have become eligible meanwhile; when it is most of what was changed, the definition is wrong.
     """
     before = work.batch.before or 0
-    left = work.documents.count(_extent(work.batch), work.eligible)
+    left = work.documents.count(_extent(work.batch), eligible(work.run, work.batch.phase, retry=work.retry))
     still = left - (before - counts.changed)
     if still > counts.changed / 2:
         error = (
@@ -195,12 +200,12 @@ def evidence(documents: Documents, ledger: Ledger, run: Run, batch: Batch) -> tu
 
 
 def close_failures(work: Work) -> None:
-    """Resolve the failures of documents that are done now, whichever run recorded them."""
+    """Resolve this migration's failures of documents that are done now, whichever run recorded them."""
     if work.batch.empty:
         return
     rows = [
         row
-        for row in work.ledger.failures.unresolved(work.run.ns, _extent(work.batch))
+        for row in work.ledger.failures.unresolved(work.run, _extent(work.batch))
         if row.batch != work.batch.token
     ]
     if not rows:
@@ -213,7 +218,11 @@ def _resolutions(work: Work, rows: Sequence[Failure]) -> dict[str, list[Failure]
     keys = sorted({row.key for row in rows}, key=lambda key: key.raw)
     path = work.run.marking.path
     tokens = work.documents.tokens(keys, path) if path else {}
-    left = {Key.of_document(document) for document in work.documents.read_keys(keys, work.eligible)}
+    left = (
+        {Key.of_document(each) for each in work.documents.read_keys(keys, work.eligible)}
+        if work.retry
+        else set()
+    )
     outcomes = {"u": UNCHANGED, "s": SKIPPED}
     found: dict[str, list[Failure]] = {}
     for row in rows:

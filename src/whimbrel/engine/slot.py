@@ -38,6 +38,7 @@ class Crew:
         self.stopping = threading.Event()
         self.over = threading.Event()  # every slot has ended
         self.holds: dict[str, Hold] = {}
+        self.taken: set[str] = set()  # tokens from their claim on, before they are held
         self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
         self.idle = threading.Lock()  # one slot looks for work, the others wait
         self._refused: set[tuple[str, str]] = set()
@@ -115,7 +116,12 @@ def _claim(store: Store, crew: Crew, session: Session, pause: float) -> tuple[Ba
         if batch is None:
             crew.news.wait(pause * random.uniform(0.5, 1))  # noqa: S311  spreads polls, protects nothing
             return None
-    run = ledger.runs.get(batch.run)
+        crew.taken.add(batch.token)
+    try:
+        run = ledger.runs.get(batch.run)
+    except Transient:  # its lease will end
+        crew.taken.discard(batch.token)
+        raise
     if (
         run is None or run.status is not RunStatus.RUNNING
     ):  # it is given back below; do not claim the next at once
@@ -125,7 +131,7 @@ def _claim(store: Store, crew: Crew, session: Session, pause: float) -> tuple[Ba
 
 def _hold(work_: Work, crew: Crew) -> None:
     """Work off a batch that is held; whatever ends it, it is settled, released, or another's."""
-    batch, ledger = work_.batch, work_.ledger
+    batch = work_.batch
     crew.holds[batch.token] = work_.hold
     try:
         work_.hold.stop = (
@@ -140,22 +146,28 @@ def _hold(work_: Work, crew: Crew) -> None:
         _release(work_)
     except LeaseLost as error:
         log.info("batch lost", batch=batch.token, reason=str(error))
+    except Transient as error:
+        log.warning("batch given back: MongoDB does not answer", batch=batch.token, reason=str(error))
+        _release(work_)
     except (Systemic, Refused) as error:  # Refused: the filter itself cannot be evaluated on some document
         log.error("run paused", run=batch.run, reason=str(error))  # noqa: TRY400  the reason is the whole story
         _release(work_)
-        try:
-            control.pause(ledger, batch.run, who=crew.name, why=str(error))
-        except (StateForbids, Transient):
-            log.warning("the run could not be paused", run=batch.run)
+        _pause(work_, crew, str(error))
     except Exception as error:
         # The one broad except of a worker: an error of Whimbrel's own must not take the process's other batches with it.
         log.exception("batch broke", batch=batch.token)
         _release(work_)
-        control.pause(
-            ledger, batch.run, who=crew.name, why=f"Whimbrel itself failed: {type(error).__name__}: {error}"
-        )
+        _pause(work_, crew, f"Whimbrel itself failed: {type(error).__name__}: {error}")
     finally:
         del crew.holds[batch.token]
+        crew.taken.discard(batch.token)
+
+
+def _pause(work_: Work, crew: Crew, why: str) -> None:
+    try:
+        control.pause(work_.ledger, work_.batch.run, who=crew.name, why=why)
+    except (StateForbids, Transient):
+        log.warning("the run could not be paused", run=work_.batch.run)
 
 
 def _alone(work_: Work, crew: Crew) -> None:
@@ -164,7 +176,7 @@ def _alone(work_: Work, crew: Crew) -> None:
         raise Stopped(work_.batch.token)
     try:
         with crew.idle:
-            while len(crew.holds) > 1:
+            while len(crew.taken) > 1:
                 work_.between_chunks()
                 time.sleep(0.01)
             execute(work_)

@@ -15,7 +15,7 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.times import Times
 from whimbrel.engine.slot import Crew
 from whimbrel.engine.work import Hold, renew
-from whimbrel.errors import LeaseLost, Transient
+from whimbrel.errors import LeaseLost, Transient, WhimbrelError
 from whimbrel.ports import Store, Write
 
 log = structlog.get_logger("whimbrel.worker")
@@ -34,29 +34,36 @@ def watch(
     while not crew.over.is_set():
         beat()
         try:
-            _renew_all(store, crew, times)
-            if any(_hangs(hold) for hold in crew.holds.values()):
-                _end_hanging(store, crew)
-                die()
-            if any(
-                time.monotonic() - hold.progress > stuck_after(hold.run, times)
-                for hold in list(crew.holds.values())
-            ):
-                log.error("a batch is stuck; the process ends")
-                die()
-            crew.refresh(store)
+            _look(store, crew, times, die)
             if time.monotonic() - seen > 2:  # noqa: PLR2004  seconds between two signs of life
                 seen = time.monotonic()
                 store.ledger.leases.beat(crew.name, slots=slots, only=crew.only)
         except Transient as error:
             log.warning("the ledger does not answer", error=str(error))
+        except WhimbrelError:  # this thread must outlive whatever the ledger says
+            log.exception("the heartbeat met an error")
         crew.over.wait(min(times.control, times.lease / 8))
 
 
-def _renew_all(store: Store, crew: Crew, times: Times) -> None:
-    for hold in list(crew.holds.values()):
-        stuck = time.monotonic() - hold.progress > stuck_after(hold.run, times)
-        if time.monotonic() - hold.renewed > times.lease / 2 and not stuck and not hold.lost:
+def _look(store: Store, crew: Crew, times: Times, die: Callable[[], None]) -> None:
+    holds = list(crew.holds.values())
+    _renew_all(store, holds, times)
+    if any(_hangs(hold) for hold in holds):
+        _end_hanging(store, holds)
+        die()
+    if any(_stuck(hold, times) for hold in holds):
+        log.error("a batch is stuck; the process ends")
+        die()
+    crew.refresh(store)
+
+
+def _stuck(hold: Hold, times: Times) -> bool:
+    return time.monotonic() - hold.progress > stuck_after(hold.run, times)
+
+
+def _renew_all(store: Store, holds: list[Hold], times: Times) -> None:
+    for hold in holds:
+        if time.monotonic() - hold.renewed > times.lease / 2 and not _stuck(hold, times) and not hold.lost:
             try:
                 renew(store.ledger, hold)
             except LeaseLost:
@@ -68,9 +75,9 @@ def _hangs(hold: Hold) -> bool:
     return calling is not None and time.monotonic() - calling[1] > hold.run.timeout
 
 
-def _end_hanging(store: Store, crew: Crew) -> None:
-    """Record who hangs, then give everything back: the process, and only it, can end the call."""
-    for hold in list(crew.holds.values()):
+def _end_hanging(store: Store, holds: list[Hold]) -> None:
+    """Record who hangs. What the process holds is given back by its parent, which sees it die."""
+    for hold in holds:
         calling = hold.calling
         if calling is not None and _hangs(hold) and not hold.lost:
             message = f"The function did not return within {hold.run.timeout:g} seconds."
@@ -86,4 +93,3 @@ def _end_hanging(store: Store, crew: Crew) -> None:
                     eligible=anyhow, until=hold.until, mark=hold.run.marking, token=hold.batch.token
                 )
                 store.session().documents(hold.run).mark_failed([calling[0]], fields, write)
-        store.ledger.batches.release(hold.batch)

@@ -10,7 +10,7 @@ from typing import Any
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.failures import Trouble
-from whimbrel.domain.marks import CHANGED, CLAIMED, SKIPPED, UNCHANGED, stamp
+from whimbrel.domain.marks import CHANGED, CLAIMED, FAILED, SKIPPED, UNCHANGED, stamp
 from whimbrel.domain.migration import Migration
 from whimbrel.domain.raw import Key, keys_under
 from whimbrel.domain.runs import Run, eligible
@@ -66,15 +66,20 @@ class Work:
 
     @property
     def eligible(self) -> Query:
-        query = eligible(self.run, self.batch.phase, retry=self.retry)
-        parts = [part for part in (query, self.tokens, self._not_excluded()) if part]
-        return {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
+        query = _all_of(eligible(self.run, self.batch.phase, retry=self.retry), self.tokens)
+        if self.run.claim and not self.clean:  # what this batch has claimed and not finished is its own again
+            query = {"$or": [query, self._claimed]}
+        return _all_of(query, self._not_excluded())
 
     @property
     def writable(self) -> Query:
         """What a document satisfies when it is written: eligible, or claimed by this batch."""
         if not self.run.claim:
             return self.eligible
+        return self._claimed
+
+    @property
+    def _claimed(self) -> Query:
         return {self.run.status_field: "processing", "processedBy": stamp(self.batch.token, CLAIMED)}
 
     def _not_excluded(self) -> Query:
@@ -126,11 +131,16 @@ class Work:
             return
         self.ledger.failures.record(self.run, self.batch, troubles)
         self.step("S7")
-        fields = self.run.marking.failed(stamp(self.batch.token, "failed"))
+        fields = self.run.marking.failed(stamp(self.batch.token, FAILED))
         if fields:
             anyhow = replace(self.write(), eligible=self.run.marking.unmarked(self.batch.phase, retry=True))
             self.documents.mark_failed([each.key for each in troubles], fields, anyhow)
         self.excluded |= {each.key for each in troubles}
+
+
+def _all_of(*queries: Query) -> Query:
+    parts = [query for query in queries if query]
+    return {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
 
 
 def renew(ledger: Ledger, hold: Hold) -> None:

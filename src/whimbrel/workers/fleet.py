@@ -62,6 +62,7 @@ class Fleet:
         self._children: list[Child] = []
         self._hopeless: str | None = None
         self._draining = threading.Event()
+        self._unreachable = False
         self._due = 0.0  # when the next child may be started
         self._pause = 0.1
 
@@ -123,12 +124,17 @@ class Fleet:
         """The kernel says that it is dead: no need to wait for its leases to end."""
         code = child.process.returncode
         try:
-            self._batches.take_over(worker=child.name)
-            if self._leases is not None:
-                self._leases.leave(child.name)
+            if not self._unreachable:
+                self._batches.take_over(worker=child.name)
+                if self._leases is not None:
+                    self._leases.leave(child.name)
         except Transient as error:
             log.warning("the ledger does not answer; a dead worker's batches wait", error=str(error))
-            return
+            if not self._draining.is_set():
+                raise
+            self._unreachable = (
+                True  # no time left: the leases of what our children held will end by themselves
+            )
         self._children.remove(child)
         for pipe in (child.process.stdin, child.process.stdout):
             if pipe is not None:
@@ -151,11 +157,10 @@ class Fleet:
 
     def drain(self, seconds: float) -> bool:
         """Let every child finish its chunks and give its batches back. False where some had to be killed."""
-        with self._lock:
-            self._draining.set()
-            for child in self._children:
-                if child.process.stdin is not None and not child.process.stdin.closed:
-                    child.process.stdin.close()
+        self._draining.set()
+        for child in list(self._children):  # at once, whatever the thread that tends is waiting for
+            if child.process.stdin is not None:
+                child.process.stdin.close()
         end = time.monotonic() + seconds
         while self._children and time.monotonic() < end:
             self.tend()

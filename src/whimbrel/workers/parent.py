@@ -49,8 +49,12 @@ class Parent:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        end = time.monotonic() + 5
         for thread in self._threads:
-            thread.join(10)
+            thread.join(max(0.0, end - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            log.warning("the ledger does not answer; this process's roles will end by themselves")
+            return
         try:
             self._store.ledger.leases.step_down(self.name)
         except Transient:

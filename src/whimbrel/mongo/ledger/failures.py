@@ -86,8 +86,9 @@ class MongoFailures:
         with translated():
             return [Key(row["key"].raw) for row in self._failures.find(query, {"key": 1}).sort("key._id", 1)]
 
-    def unresolved(self, ns: str, where: Range | Sequence[Key]) -> Sequence[Failure]:
-        query = {"ns": ns, "state": {"$in": UNRESOLVED}, **_within(where)}
+    def unresolved(self, run: Run, where: Range | Sequence[Key]) -> Sequence[Failure]:
+        same = {"ns": run.ns, "migration": run.migration, "version": run.version}
+        query = {**same, "state": {"$in": UNRESOLVED}, **_within(where)}
         with translated():
             return [failure_of(row) for row in self._failures.find(query)]
 
@@ -194,7 +195,7 @@ def _upsert(run: Run, batch: Batch, trouble: Trouble) -> UpdateOne:
     dead = trouble.kind is Kind.DATA or is_dead(trouble, 1, run.max_attempts)
     state: Any = "dead" if dead else {"$cond": [{"$gte": ["$attempt", run.max_attempts]}, "dead", "open"]}
     facts = {
-        "run": run.id, "ns": run.ns, "phase": batch.phase, "kind": str(trouble.kind),
+        "run": run.id, "ns": run.ns, "migration": run.migration, "version": run.version, "phase": batch.phase, "kind": str(trouble.kind),
         "type": trouble.type, "message": trouble.message, "code": trouble.code, "traceback": trouble.traceback,
         "signature": signature(trouble), "outcome": "conflict" if trouble.kind is Kind.CONFLICT else "failed",
     }  # fmt: skip
