@@ -44,7 +44,10 @@ for _ in range(rounds):
             print(uri, flush=True)
             sys.stdin.read()
 """
-SLEEPER = f"""#!{sys.executable}
+# A shebang ends at the first space, and the interpreter's path may hold one: a shell finds it, and Python skips that.
+PYTHON = f"#!/bin/sh\n'''exec' \"{sys.executable}\" \"$0\" \"$@\"\n' '''\n"
+
+SLEEPER = f"""{PYTHON}
 import sys, time
 if "--version" in sys.argv:
     print("db version v6.0.5")
@@ -156,7 +159,7 @@ def failing_mongod(path: Path, line: str, code: int) -> Path:
     """A mongod that logs the line and ends."""
     return script(
         path,
-        f"""#!{sys.executable}
+        f"""{PYTHON}
 import sys
 if "--version" in sys.argv:
     print("db version v6.0.5")
