@@ -1,17 +1,16 @@
 """What a function returned, reduced to the smallest change of the document it was called for."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import pairwise
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import bson
 from bson.errors import BSONError
 
 from whimbrel.domain.failures import Kind
-from whimbrel.domain.marks import MARK_ROOT, Mark
+from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.migration import SKIP, Definition
+from whimbrel.domain.paths import BLOCKED, PathSet, operators, parent_of, path_set
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, repeated, repeats, spliced
 from whimbrel.domain.updates import check_update
 from whimbrel.errors import DefinitionInvalid
@@ -168,7 +167,7 @@ def _row(seen: _Seen, values: dict[str, Any], unset: tuple[str, ...]) -> Change:
         for name in (*values, *unset):
             _refuse_repeated(seen.raw, name)
         if not odd:
-            return Single(_operators(values, unset))
+            return Single(operators(values, unset))
         if repeats(seen.raw):
             raise Unwritable(
                 "The document holds a field name twice, and the change is one of a field whose name no update can express. Repair the document first."
@@ -176,11 +175,6 @@ def _row(seen: _Seen, values: dict[str, Any], unset: tuple[str, ...]) -> Change:
     if odd:  # names that no path can express (hole H33)
         return Single([{"$replaceWith": {"$literal": spliced(seen.raw, encoded, unset)}}], whole=True)
     return Row(encoded, unset)
-
-
-def _operators(sets: Mapping[str, Any], unsets: Iterable[str]) -> dict[str, Any]:
-    found = {"$set": dict(sets), "$unset": dict.fromkeys(unsets, "")}
-    return {operator: body for operator, body in found.items() if body}
 
 
 def _refuse_repeated_marks(definition: Definition, document: bytes) -> None:
@@ -214,10 +208,10 @@ def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -
     ):
         check_update(definition.name, definition.marking, update)
         return _single(update)
-    paths = _paths(definition.name, definition.marking, tuple(sets), tuple(unsets))
+    paths = path_set(definition.name, definition.marking, tuple(sets), tuple(unsets))
     if paths is None:
         return _single(update)
-    parents = [_parent(seen.fields, parts) for parts in paths.parents]
+    parents = [parent_of(seen.fields, parts) for parts in paths.parents]
     if paths.dotted and (not seen.faithful or BLOCKED in parents):
         return _single(update)  # an array on the way, or values that Python's types would not bring back
     values, unset = _tops(seen.fields, paths, parents, sets)
@@ -242,49 +236,8 @@ def _single(update: Mapping[str, Any]) -> Single:
     return Single(update)
 
 
-class _Leaf(NamedTuple):
-    """One path: its parent's place among the parents, the parent's parts, and the last part."""
-
-    path: str
-    parent: int
-    parts: tuple[str, ...]
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class _PathSet:
-    """What the paths of an update say, whatever its values are: worked out once for all documents."""
-
-    sets: tuple[_Leaf, ...]  # in the order in which MongoDB adds fields
-    unsets: tuple[_Leaf, ...]
-    parents: tuple[tuple[str, ...], ...]
-    tops: tuple[str, ...]
-    dotted: bool
-
-
-@lru_cache(maxsize=256)
-def _paths(name: str, mark: Mark, sets: tuple[str, ...], unsets: tuple[str, ...]) -> _PathSet | None:
-    """None where only MongoDB itself knows what the paths mean. Raises DefinitionInvalid for reserved ones."""
-    check_update(name, mark, _operators(dict.fromkeys(sets), unsets) or {"$set": {}})
-    paths = (*sets, *unsets)
-    if not all(isinstance(path, str) for path in paths) or _clash(list(paths)):
-        return None
-    parts = {path: tuple(path.split(".")) for path in (*sorted(sets, key=_order), *unsets)}
-    if any(not part or part[:1] == "$" for each in parts.values() for part in each):
-        return None
-    parents = tuple(dict.fromkeys(each[:-1] for each in parts.values()))
-    leaves = [_Leaf(path, parents.index(each[:-1]), each[:-1], each[-1]) for path, each in parts.items()]
-    return _PathSet(
-        sets=tuple(leaves[: len(sets)]),
-        unsets=tuple(leaves[len(sets) :]),
-        parents=parents,
-        tops=tuple(dict.fromkeys(each[0] for each in parts.values())),
-        dotted=len(parents) > 1 or parents != ((),),
-    )
-
-
 def _tops(
-    before: dict[str, Any], paths: _PathSet, parents: list[Any], sets: Mapping[str, Any]
+    before: dict[str, Any], paths: PathSet, parents: list[Any], sets: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The top-level fields that the update gives new values, and those that it removes."""
     after, changed = dict(before), set()
@@ -320,31 +273,3 @@ def same(before: Mapping[str, Any], name: str, value: Any) -> bool:
 
 
 PLAIN = frozenset({str, int, bool})  # equal values of one of these types have the same bytes
-
-
-def _order(path: str) -> list[tuple[bool, int, str]]:
-    """The order in which MongoDB adds the fields of an update."""
-    parts = path.split(".")
-    return [
-        (False, int(part), part) if part.isascii() and part.isdigit() else (True, 0, part) for part in parts
-    ]
-
-
-def _clash(paths: list[str]) -> bool:
-    ordered = sorted(f"{path}." for path in paths)
-    return any(longer.startswith(shorter) for shorter, longer in pairwise(ordered))
-
-
-BLOCKED = object()  # something that is no document stands on the way to a path
-
-
-def _parent(before: dict[str, Any], parts: tuple[str, ...]) -> Any:
-    """The document under `parts`, None where it is missing, or BLOCKED."""
-    here: Any = before
-    for part in parts:
-        if part not in here:
-            return None
-        here = here[part]
-        if not isinstance(here, dict):
-            return BLOCKED
-    return here
