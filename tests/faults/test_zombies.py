@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import psutil
@@ -26,23 +27,33 @@ def until(true: Any, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-def test_h12_a_worker_that_was_stopped_writes_nothing_when_it_comes_back(rig: Rig) -> None:
-    rig.seed(2000)
-    run = rig.start("slow")
+def stopped_in_the_middle(rig: Rig) -> Callable[[], None]:
+    """A parent and its worker, stopped while they migrate; call what is returned to let them go on."""
     first = rig.parent(workers=1)
     until(lambda: rig.things.count_documents({"n": 1}) > 0)
     zombies = [*psutil.Process(first.pid).children(), psutil.Process(first.pid)]
     for each in zombies:
         each.suspend()
     rig.parents.remove(first)
+
+    def wake() -> None:
+        for each in zombies:
+            each.resume()
+        rig.parents.append(first)
+
+    return wake
+
+
+def test_h12_a_worker_that_was_stopped_writes_nothing_when_it_comes_back(rig: Rig) -> None:
+    rig.seed(2000)
+    run = rig.start("slow")
+    wake = stopped_in_the_middle(rig)
     rig.parent(workers=2)
     found = rig.finish(run)
     rig.reckon(found, 2000)
     # As a rollback would: the documents are byte for byte what the zombies have read.
     rig.things.update_many({}, {"$set": {"n": 0}, "$unset": {"_whimbrel": ""}})
-    for each in zombies:
-        each.resume()
-    rig.parents.append(first)
+    wake()
     woke = rig.start("pipeline-marker", filter_={"number": -1})  # they are awake when they have seen this run
     rig.finish(woke)
     assert Counter(each["n"] for each in rig.things.find()) == {0: 2000}
@@ -51,20 +62,13 @@ def test_h12_a_worker_that_was_stopped_writes_nothing_when_it_comes_back(rig: Ri
 def test_cancelled_means_that_nothing_is_written_any_more_even_by_a_stopped_worker(rig: Rig) -> None:
     rig.seed(2000)
     run = rig.start("slow")
-    first = rig.parent(workers=1)
-    until(lambda: rig.things.count_documents({"n": 1}) > 0)
-    zombies = [*psutil.Process(first.pid).children(), psutil.Process(first.pid)]
-    for each in zombies:
-        each.suspend()
-    rig.parents.remove(first)
+    wake = stopped_in_the_middle(rig)
     rig.parent(workers=1)
     cancel(rig.store.ledger, run.id, who="test")
     found = rig.until(run, RunStatus.CANCELLED)
     done = rig.things.count_documents({"n": 1})
     assert found.counts.changed == done
-    for each in zombies:
-        each.resume()
-    rig.parents.append(first)
+    wake()
     woke = rig.start("pipeline-marker", filter_={"number": -1})
     rig.finish(woke)
     assert rig.things.count_documents({"n": 1}) == done

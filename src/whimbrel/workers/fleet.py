@@ -116,7 +116,6 @@ class Fleet:
             start_new_session=True,
             env=self._environment,
         )
-        _out(process).fileno()
         os.set_blocking(_out(process).fileno(), False)
         return Child(name, process)
 
