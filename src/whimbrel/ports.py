@@ -6,7 +6,7 @@ Every method may raise Transient (will pass by itself) and Systemic (a person mu
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.changes import Change
@@ -55,8 +55,7 @@ class Write:
     reads: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Guarded:
+class Guarded(NamedTuple):
     """One document as it was read, and what is to become of it."""
 
     key: Key

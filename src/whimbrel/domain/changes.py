@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import bson
 from bson.errors import BSONError
@@ -10,7 +10,7 @@ from bson.errors import BSONError
 from whimbrel.domain.failures import Kind
 from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.migration import SKIP, Definition
-from whimbrel.domain.paths import BLOCKED, PathSet, operators, parent_of, path_set
+from whimbrel.domain.paths import BLOCKED, Leaf, PathSet, operators, parent_of, path_set
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, repeated, repeats, spliced
 from whimbrel.domain.updates import check_update
 from whimbrel.errors import DefinitionInvalid
@@ -38,8 +38,7 @@ class Skipped:
     """The function returned SKIP."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """New values of whole top-level fields, as an encoded document, and fields to remove.
 
     Many of these travel in one statement, whatever their fields are.
@@ -91,12 +90,13 @@ def reduce(
         _refuse_repeated_marks(definition, document)
         return Skipped()
     try:
-        if isinstance(returned, Mapping):
+        if type(returned) is dict or isinstance(returned, Mapping):
             seen = _Seen.of(document, given)
             if not seen.faithful:
                 _refuse_repeated_marks(definition, document)
-            update = bool(returned) and all(str(key)[:1] == "$" for key in returned)
-            return (_of_update if update else _of_document)(definition, seen, returned)
+            if returned and all(str(key)[:1] == "$" for key in returned):
+                return _of_update(definition, seen, returned)
+            return _of_document(definition, seen, returned)
         if isinstance(returned, list) and returned and all(isinstance(stage, Mapping) for stage in returned):
             return _of_pipeline(definition, document, returned)
     except DefinitionInvalid as error:
@@ -108,8 +108,7 @@ def reduce(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
+class _Seen(NamedTuple):
     """A document before the change. `faithful`: Python's types bring it back as it was."""
 
     raw: bytes
@@ -153,15 +152,15 @@ def _of_document(definition: Definition, seen: _Seen, returned: Mapping[str, Any
             raise Rubbish(
                 f"The function changed {name!r}, which Whimbrel writes itself to mark a document as done."
             )
-    return _row(seen, values, unset)
+    odd = any("." in name or name[:1] == "$" or not name for name in (*values, *unset))
+    return _row(seen, values, unset, odd=odd)
 
 
-def _row(seen: _Seen, values: dict[str, Any], unset: tuple[str, ...]) -> Change:
-    """The change of whole top-level fields."""
+def _row(seen: _Seen, values: dict[str, Any], unset: tuple[str, ...], *, odd: bool = False) -> Change:
+    """The change of whole top-level fields. `odd`: with names that no path can express."""
     if not values and not unset:
         return Unchanged()
     encoded = bson.encode(values)
-    odd = any("." in name or name[:1] == "$" or not name for name in (*values, *unset))
     if not seen.faithful:
         # By columns, the rest of it would be brought into order: the second of two fields of one name dropped.
         for name in (*values, *unset):
@@ -172,7 +171,7 @@ def _row(seen: _Seen, values: dict[str, Any], unset: tuple[str, ...]) -> Change:
             raise Unwritable(
                 "The document holds a field name twice, and the change is one of a field whose name no update can express. Repair the document first."
             )
-    if odd:  # names that no path can express (hole H33)
+    if odd:  # hole H33
         return Single([{"$replaceWith": {"$literal": spliced(seen.raw, encoded, unset)}}], whole=True)
     return Row(encoded, unset)
 
@@ -203,9 +202,7 @@ def _of_pipeline(definition: Definition, document: bytes, stages: Sequence[Mappi
 
 def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -> Change:
     sets, unsets = update.get("$set", {}), update.get("$unset", {})
-    if not (
-        update.keys() <= {"$set", "$unset"} and isinstance(sets, Mapping) and isinstance(unsets, Mapping)
-    ):
+    if not (update.keys() <= SETTING and isinstance(sets, Mapping) and isinstance(unsets, Mapping)):
         check_update(definition.name, definition.marking, update)
         return _single(update)
     paths = path_set(definition.name, definition.marking, tuple(sets), tuple(unsets))
@@ -214,14 +211,8 @@ def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -
     parents = [parent_of(seen.fields, parts) for parts in paths.parents]
     if paths.dotted and (not seen.faithful or BLOCKED in parents):
         return _single(update)  # an array on the way, or values that Python's types would not bring back
-    values, unset = _tops(seen.fields, paths, parents, sets)
-    row = _row(seen, values, unset)
-    if (
-        definition.reads is None
-        or not paths.dotted
-        or not isinstance(row, Row)
-        or set(paths.tops) <= set(definition.reads)
-    ):
+    row = _row(seen, *_fields(seen.fields, paths, parents, sets))
+    if definition.reads is None or not isinstance(row, Row) or paths.nested <= set(definition.reads):
         return row
     # Fields beside the path are not guarded: write the path alone, and only under documents that are there.
     if None in parents:
@@ -231,33 +222,58 @@ def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -
     )
 
 
+SETTING = frozenset({"$set", "$unset"})
+
+
 def _single(update: Mapping[str, Any]) -> Single:
     bson.encode(update)
     return Single(update)
 
 
-def _tops(
+def _fields(
     before: dict[str, Any], paths: PathSet, parents: list[Any], sets: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The top-level fields that the update gives new values, and those that it removes."""
-    after, changed = dict(before), set()
-    for path, parent, parts, name in paths.sets:
+    values: dict[str, Any] = {}
+    removed: list[str] = []
+    for top, whole, leaves, unsets in paths.fields:
+        if not whole:
+            after = _nested(before, top, (leaves, unsets), parents, sets)
+            if after is not None:
+                values[top] = after
+        elif unsets:
+            if top in before:
+                removed.append(top)
+        elif not same(before, top, sets[top]):
+            values[top] = sets[top]
+    return values, tuple(removed)
+
+
+def _nested(
+    before: dict[str, Any],
+    top: str,
+    leaves: tuple[tuple[Leaf, ...], tuple[Leaf, ...]],
+    parents: list[Any],
+    sets: Mapping[str, Any],
+) -> dict[str, Any] | None:
+    """The field `top` after its paths are set and unset: copied as far as it changes. None where it does not."""
+    after: dict[str, Any] | None = None
+    for path, parent, rest, name in leaves[0]:
         here, value = parents[parent], sets[path]
         if here is None or not same(here, name, value):
-            _holder(after, parts)[name] = value
-            changed.add(parts[0] if parts else name)
-    for _, parent, parts, name in paths.unsets:
+            after = dict(before.get(top, {})) if after is None else after
+            _holder(after, rest)[name] = value
+    for _, parent, rest, name in leaves[1]:
         here = parents[parent]
         if here is not None and name in here:
-            del _holder(after, parts)[name]
-            changed.add(parts[0] if parts else name)
-    values = {top: after[top] for top in paths.tops if top in changed and top in after}
-    return values, tuple(top for top in paths.tops if top in changed and top not in after)
+            after = dict(before[top]) if after is None else after
+            del _holder(after, rest)[name]
+    return after
 
 
-def _holder(after: dict[str, Any], parts: tuple[str, ...]) -> dict[str, Any]:
-    """The document under `parts`, copied on the way: `after` shares the rest with the document as it was."""
-    for part in parts:
+def _holder(after: dict[str, Any], rest: tuple[str, ...]) -> dict[str, Any]:
+    """The document under `rest`, copied on the way: `after` shares what is beside it with the document as it was."""
+    for part in rest:
         after[part] = after = dict(after.get(part, {}))
     return after
 

@@ -11,12 +11,21 @@ from whimbrel.domain.updates import check_update
 
 
 class Leaf(NamedTuple):
-    """One path: its parent's place among the parents, the parent's parts, and the last part."""
+    """One path: its parent's place among the parents, the parts between its field and its last, and that."""
 
     path: str
     parent: int
-    parts: tuple[str, ...]
+    rest: tuple[str, ...]
     name: str
+
+
+class Field(NamedTuple):
+    """What an update does to one top-level field: as a `whole`, or at paths within it."""
+
+    name: str
+    whole: bool
+    sets: tuple[Leaf, ...]
+    unsets: tuple[Leaf, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +35,12 @@ class PathSet:
     sets: tuple[Leaf, ...]  # in the order in which MongoDB adds fields
     unsets: tuple[Leaf, ...]
     parents: tuple[tuple[str, ...], ...]
-    tops: tuple[str, ...]
-    dotted: bool
+    fields: tuple[Field, ...]
+    nested: frozenset[str]  # fields that keep what is beside the paths within them
+
+    @property
+    def dotted(self) -> bool:
+        return bool(self.nested)
 
 
 @lru_cache(maxsize=256)
@@ -41,14 +54,18 @@ def path_set(name: str, mark: Mark, sets: tuple[str, ...], unsets: tuple[str, ..
     if any(not part or part[:1] == "$" for each in parts.values() for part in each):
         return None
     parents = tuple(dict.fromkeys(each[:-1] for each in parts.values()))
-    leaves = [Leaf(path, parents.index(each[:-1]), each[:-1], each[-1]) for path, each in parts.items()]
-    return PathSet(
-        sets=tuple(leaves[: len(sets)]),
-        unsets=tuple(leaves[len(sets) :]),
-        parents=parents,
-        tops=tuple(dict.fromkeys(each[0] for each in parts.values())),
-        dotted=len(parents) > 1 or parents != ((),),
+    leaves = [Leaf(path, parents.index(each[:-1]), each[1:-1], each[-1]) for path, each in parts.items()]
+    setting, unsetting = tuple(leaves[: len(sets)]), tuple(leaves[len(sets) :])
+    fields = tuple(
+        Field(top, top in parts, _within(top, setting), _within(top, unsetting))
+        for top in dict.fromkeys(each[0] for each in parts.values())
     )
+    nested = frozenset(field.name for field in fields if not field.whole)
+    return PathSet(setting, unsetting, parents, fields, nested)
+
+
+def _within(top: str, leaves: Iterable[Leaf]) -> tuple[Leaf, ...]:
+    return tuple(leaf for leaf in leaves if leaf.path.partition(".")[0] == top)
 
 
 def operators(sets: Mapping[str, Any], unsets: Iterable[str]) -> dict[str, Any]:

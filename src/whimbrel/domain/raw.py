@@ -9,8 +9,7 @@ The layout of each type is that of https://bsonspec.org/spec.html.
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -52,8 +51,7 @@ def value_end(data: bytes, kind: int, at: int) -> int:
     raise ValueError(f"BSON has no type 0x{kind:02x}")
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """One `_id`, as the bytes of the document `{"_id": value}`. Equal only when byte-equal."""
 
     raw: bytes
