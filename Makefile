@@ -4,25 +4,31 @@ DOCUMENTS ?= 50000
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check format lock chaos bench clean
+.PHONY: demo test check format lock chaos bench rabbitmq clean
 
 demo: $(READY)  ## set up, seed DOCUMENTS sample documents, migrate them, verify, clean up
 	$(BIN)/whimbrel demo --documents $(DOCUMENTS)
 
-test: $(READY)  ## set up and pass all tests
+test: $(READY) rabbitmq  ## set up and pass all tests
 	$(BIN)/python -m pytest
 
-check: $(READY)  ## lint, format, types, direction of imports
+check: $(READY)  ## lint, format, types, direction of imports, schemas of the deploy files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
+	$(BIN)/check-jsonschema --quiet --schemafile deploy/schemas/keda.json deploy/kubernetes/scaling*.yaml
+	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/[!ks]*.yaml deploy/kubernetes/secret.template.yaml
 
-chaos: $(READY)  ## the fault tests at full size: 200 random seeds
-	CHAOS_SEEDS=200 $(BIN)/python -m pytest tests/faults --timeout=3600
+chaos: $(READY) rabbitmq  ## the fault tests at full size: 200 random seeds, 50,000 documents through RabbitMQ
+	CHAOS_SEEDS=200 CHAOS_DOCUMENTS=50000 $(BIN)/python -m pytest tests/faults --timeout=3600
 
 bench: $(READY)  ## the benchmarks at full size, with ratios
 	$(BIN)/python -m bench
+
+rabbitmq: $(READY)  ## the RabbitMQ server that the tests start nodes of: installed where it is missing and may be
+	@$(BIN)/python -m tests.servers.install
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -31,6 +37,10 @@ format: $(READY)
 lock:  ## needs uv on the path
 	uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 \
 	  --extra embedded --group dev pyproject.toml -o requirements.lock
+	uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 \
+	  -c requirements.lock pyproject.toml -o requirements-runtime.lock
+	uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 \
+	  -c requirements.lock --group build -o requirements-build.lock
 
 clean:
 	rm -rf .venv .whimbrel .mypy_cache .ruff_cache .pytest_cache .hypothesis

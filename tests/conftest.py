@@ -9,13 +9,22 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.servers.rabbit import RabbitNode
 from whimbrel.domain.times import Times
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore, connected
 
 # Short times, so that lost leases are found within a test's patience.
 SHORT = Times(
-    lease=1.5, grace=0.6, statement=0.5, chunk=0.5, tick=0.02, sweep=0.2, idle_poll=0.05, control=0.05
+    lease=1.5,
+    grace=0.6,
+    statement=0.5,
+    chunk=0.5,
+    tick=0.02,
+    sweep=0.2,
+    idle_poll=0.05,
+    control=0.05,
+    broker=0.3,
 )
 
 
@@ -46,3 +55,19 @@ def store(mongo_uri: str, database: Database[dict[str, Any]]) -> Iterator[MongoS
     """The ledger and collections of the test's database, by short times."""
     with connected(mongo_uri, database.name, SHORT) as found:
         yield found
+
+
+@pytest.fixture(scope="session")
+def rabbit_node() -> Iterator[RabbitNode]:
+    """A RabbitMQ of this test run's own. It fails, and says what to install, where there is none."""
+    with RabbitNode() as found:
+        yield found
+
+
+@pytest.fixture
+def node(rabbit_node: RabbitNode) -> RabbitNode:
+    """The node, running, without queues."""
+    rabbit_node.start()
+    for name in rabbit_node.queues():
+        rabbit_node.delete_queue(name)
+    return rabbit_node

@@ -3,18 +3,22 @@
 import contextlib
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from whimbrel.brokers.ledger import LedgerBroker
+from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
+from whimbrel.brokers.rabbitmq import LANES, RabbitBroker, RabbitFeed, urls_of
+from whimbrel.brokers.rabbitmq import lanes as lanes_of
 from whimbrel.engine.work import Step
 from whimbrel.mongo.embedded import embedded, ensure_running
 from whimbrel.mongo.errors import masked
 from whimbrel.mongo.seeding import MongoSamples
 from whimbrel.mongo.store import MongoStore, connected
-from whimbrel.ports import Broker
+from whimbrel.ports import Broker, Feed
 from whimbrel.settings import Settings
+
+LANE_NAMES = tuple(lane.name for lane in LANES)
 
 
 @contextlib.contextmanager
@@ -64,8 +68,30 @@ def samples(store: MongoStore) -> MongoSamples:
     return MongoSamples(store.client, store.database)
 
 
-def broker() -> Broker:
-    return LedgerBroker()
+def broker(settings: Settings, name: str) -> Broker:
+    """What coordinators announce batches through. Raises SettingsInvalid for addresses that cannot be read."""
+    if not settings.rabbitmq_url:
+        return LedgerBroker()
+    urls = urls_of(settings.rabbitmq_url)
+    return RabbitBroker(urls, settings.rabbitmq_exchange, name=f"whimbrel coordinator {name}")
+
+
+@contextlib.contextmanager
+def feed(
+    settings: Settings, *, name: str, lanes: tuple[str, ...], slots: int, give_up: Callable[[], None]
+) -> Iterator[Feed]:
+    """Where a worker process hears of batches: all lanes, or those named."""
+    if not settings.rabbitmq_url:
+        yield LedgerFeed()
+        return
+    found = RabbitFeed(
+        urls_of(settings.rabbitmq_url), settings.rabbitmq_exchange, name=f"whimbrel worker {name}",
+        lanes=lanes_of(lanes) if lanes else LANES, prefetch=slots, look=settings.times.broker, give_up=give_up,
+    )  # fmt: skip
+    try:
+        yield found
+    finally:
+        found.close()
 
 
 def step_hook() -> Step:

@@ -128,3 +128,17 @@ class TooSlow(Transient):
     """The time limit of a statement ended it. Where nothing can be made smaller, waiting is all that is left."""
 
     code = "too_slow"
+
+
+class BrokerUnavailable(Transient):
+    """RabbitMQ does not take pointers now: away, full, or blocked by an alarm. Nothing is lost; the run waits."""
+
+    code = "broker_unavailable"
+    exit_code = 73
+
+
+class BrokerRefused(WhimbrelError):
+    """RabbitMQ answered, and cannot be used: credentials, permissions, version, a queue of another make."""
+
+    code = "broker_refused"
+    exit_code = 74

@@ -28,3 +28,5 @@ def configure_logs(style: str, level: str, stream: TextIO | None = None) -> None
     logging.basicConfig(
         level=level.upper(), stream=stream, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    for chatty in ("aio_pika", "aiormq"):  # what they meet is logged once, by the adapter, as what it means
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)

@@ -24,6 +24,13 @@ class Settings(BaseSettings):
         description="database of migrations that name none, and of the ledger",
         min_length=1,
     )
+    rabbitmq_url: str | None = Field(
+        default=None,
+        description="address of RabbitMQ, or those of a cluster's nodes with commas between; unset: workers look into the ledger",
+    )
+    rabbitmq_exchange: str = Field(
+        default="app.topic.exchange", min_length=1, max_length=127, description="exchange of the pointers"
+    )
     batch_size: int = Field(default=5000, ge=1, le=100_000, description="documents in a batch")
     processing_delay: int = Field(default=0, ge=0, le=60_000, description="milliseconds between two chunks")
     max_retries: int = Field(default=3, ge=0, le=99, description="tries of a document after the first")
@@ -44,6 +51,11 @@ class Settings(BaseSettings):
         default=4.0, gt=0, description="seconds that one statement may take; less than the grace"
     )
     whimbrel_sweep: float = Field(default=5.0, gt=0, description="seconds between two looks for lost leases")
+    whimbrel_broker_look: float = Field(
+        default=5.0,
+        gt=0,
+        description="seconds between two looks whether RabbitMQ still holds and delivers pointers",
+    )
     whimbrel_idle_poll: float = Field(
         default=1.0, gt=0, description="longest pause between two looks for work"
     )
@@ -57,6 +69,7 @@ class Settings(BaseSettings):
             return Times(
                 lease=self.whimbrel_lease, grace=self.whimbrel_grace, statement=self.whimbrel_statement,
                 sweep=self.whimbrel_sweep, delay=self.processing_delay / 1000, idle_poll=self.whimbrel_idle_poll,
+                broker=self.whimbrel_broker_look,
             )  # fmt: skip
         except ValueError as error:
             raise SettingsInvalid(

@@ -14,7 +14,7 @@ import psutil
 from pymongo import MongoClient
 
 from whimbrel.domain.runs import Run
-from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
 from whimbrel.engine.start import Defaults, start_run
 from whimbrel.engine.view import RunView, view
 from whimbrel.mongo.embedded import ensure_running
@@ -25,7 +25,7 @@ HERE = Path(__file__).parent
 MIGRATIONS = str(HERE / "migrations.py")
 SHORT_TIMES = {
     "WHIMBREL_LEASE": "1.5", "WHIMBREL_GRACE": "0.6", "WHIMBREL_STATEMENT": "0.5", "WHIMBREL_SWEEP": "0.2",
-    "WHIMBREL_IDLE_POLL": "0.05", "RETRY_DELAY": "50", "LOG_LEVEL": "error",
+    "WHIMBREL_IDLE_POLL": "0.05", "WHIMBREL_BROKER_LOOK": "0.5", "RETRY_DELAY": "50", "LOG_LEVEL": "error",
 }  # fmt: skip
 PATIENCE = 90.0  # seconds
 
@@ -61,10 +61,9 @@ class Rig:
 
     def parent(self, *, workers: int = 2, slots: int = 2) -> subprocess.Popen[bytes]:
         environment = {
-            **os.environ, **SHORT_TIMES, **self.environment, "WHIMBREL_HOME": str(self.home),
+            **os.environ, "MONGODB_URI": "", **SHORT_TIMES, **self.environment, "WHIMBREL_HOME": str(self.home),
             "MONGODB_DB_NAME": self.store.database, "WHIMBREL_MIGRATIONS": MIGRATIONS,
         }  # fmt: skip
-        environment.pop("MONGODB_URI", None)
         command = [sys.executable, str(HERE / "parent_process.py"), str(workers), str(slots)]
         parent = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
         self.parents.append(parent)
@@ -94,6 +93,13 @@ class Rig:
             if each.info["name"] == "mongod" and str(self.home) in " ".join(each.info["cmdline"] or []):
                 each.kill()
 
+    def revive(self) -> None:
+        ensure_running(self.home)
+
+    def settled(self, run: Run) -> int:
+        """Batches that are done."""
+        return self.store.ledger.batches.count(run.id, [BatchStatus.DONE])
+
     def look(self, run: Run) -> RunView:
         fresh = self.store.ledger.runs.get(run.id)
         assert fresh is not None
@@ -111,7 +117,7 @@ class Rig:
             except Exception as error:
                 if type(error).__name__ != "Transient":
                     raise
-                ensure_running(self.home)
+                self.revive()
                 continue
             if found.run.status in statuses:
                 return found

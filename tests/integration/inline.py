@@ -8,16 +8,18 @@ from typing import Any
 
 from tests.conftest import SHORT
 
-from whimbrel.brokers.ledger import LedgerBroker
+from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
 from whimbrel.domain.migration import Migration
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.engine.announce import Announcer
 from whimbrel.engine.coordinate import Coordinator
 from whimbrel.engine.slot import Crew, work
 from whimbrel.engine.start import Defaults, start_run
 from whimbrel.engine.view import RunView, view
 from whimbrel.engine.watch import watch
 from whimbrel.mongo.store import MongoStore
+from whimbrel.ports import Broker, Feed
 
 DEFAULTS = Defaults(batch_size=500, max_attempts=3, retry_delay=0.05)
 
@@ -38,10 +40,14 @@ def system(
     slots: int = 2,
     step: Callable[[str], None] = nothing,
     name: str = "inline",
+    broker: Broker | None = None,
+    feed: Feed | None = None,
 ) -> Iterator[Crew]:
+    broker, feed = broker or LedgerBroker(), feed or LedgerFeed()
     crew = Crew({each.name: each for each in migrations}, name, None)
     over = threading.Event()
-    coordinator = Coordinator(store, LedgerBroker(), name=name, role_seconds=SHORT.lease, step=step)
+    announcer = Announcer(store.ledger, broker, pause=SHORT.broker)
+    coordinator = Coordinator(store, announcer, name=name, role_seconds=SHORT.lease, step=step)
 
     def coordinate() -> None:
         while not over.is_set():
@@ -50,10 +56,15 @@ def system(
 
     threads = [threading.Thread(target=coordinate)]
     threads += [
-        threading.Thread(target=work, args=(store, crew), kwargs={"times": SHORT, "step": step})
-        for _ in range(slots)
+        threading.Thread(
+            target=work,
+            args=(store, crew, feed),
+            kwargs={"times": SHORT, "step": step, "urgent": number >= slots},
+        )
+        for number in range(slots + (not feed.polled))
     ]
-    watcher = {"times": SHORT, "die": crew.drain, "beat": over.is_set, "slots": slots}
+    about = {"host": "here", "pid": 0, "version": "0", "slots": slots}
+    watcher = {"times": SHORT, "die": crew.drain, "beat": over.is_set, "about": about}
     watching = threading.Thread(target=_watch, args=(store, crew, over, watcher), daemon=True)
     for thread in [*threads, watching]:
         thread.start()

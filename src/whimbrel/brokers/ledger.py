@@ -1,12 +1,51 @@
-"""The default broker: none. Workers take batches straight from the ledger by claiming them."""
+"""The ledger broker: no other server. Workers look into the ledger for queued batches themselves."""
 
 from collections.abc import Sequence
 
 from whimbrel.domain.batches import Batch
+from whimbrel.domain.runs import Run
 
 
 class LedgerBroker:
     """See `whimbrel.ports.Broker`."""
 
-    def announce(self, batches: Sequence[Batch]) -> None:
-        """Nothing to tell: a row that is queued is found by the next claim."""
+    polled = True
+
+    def connect(self, seconds: float) -> None:
+        """There is no other server."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+    def announce(self, run: Run, batches: Sequence[Batch]) -> None:
+        """Nothing to tell: a row that is queued is found by whoever looks."""
+
+    def waiting(self) -> int:
+        return 0
+
+
+class Look:
+    """See `whimbrel.ports.Delivery`: look into the ledger."""
+
+    token: str | None = None
+
+    def over(self) -> None:
+        """Nothing was sent."""
+
+    def again(self) -> None:
+        """Whoever looks finds it."""
+
+    def refuse(self, why: str) -> None:
+        """Nobody else writes into the ledger."""
+
+
+class LedgerFeed:
+    """See `whimbrel.ports.Feed`."""
+
+    polled = True
+
+    def next(self, seconds: float, *, urgent: bool) -> Look | None:  # noqa: ARG002  there is always reason to look
+        return Look()
+
+    def close(self) -> None:
+        """Nothing was taken."""

@@ -40,6 +40,7 @@ class Team:
     workers: int | None = None
     slots: int = 2
     source: str | None = None  # of the migrations
+    lanes: tuple[str, ...] = ()  # queues to take from; none named: all
 
     def fleet(
         self, opened: Opened, settings: Settings, *, run: str | None, longest_call: float, stderr: int | None
@@ -50,8 +51,10 @@ class Team:
             "WHIMBREL_MIGRATIONS": self.source or "",
         }
         ledger = opened.store.ledger
+        if settings.rabbitmq_url:
+            run = None  # queues are shared: pointers of other runs come too
         return Fleet(
-            ledger.batches, environment, leases=ledger.leases,
+            ledger.batches, environment, leases=ledger.leases, lanes=self.lanes,
             size=self.workers or cores(), slots=self.slots, run=run, longest_call=longest_call, stderr=stderr,
         )  # fmt: skip
 
@@ -130,7 +133,8 @@ def look(ledger: Ledger, run_id: str) -> tuple[RunView, str]:
     run = ledger.runs.get(run_id)
     if run is None:
         raise Systemic(f"Run {run_id} is gone: somebody has removed it from the ledger while it was at work.")
-    return view(ledger, run), _waits_for(ledger, run) if run.status is RunStatus.QUEUED else ""
+    note = _waits_for(ledger, run) if run.status is RunStatus.QUEUED else ""
+    return view(ledger, run), note or (run.message if run.status is RunStatus.RUNNING else "")
 
 
 def _waits_for(ledger: Ledger, run: Run) -> str:

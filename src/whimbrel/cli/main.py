@@ -21,7 +21,9 @@ EXITS = """[bold]Exit codes:[/bold]
 
 1 another error · 64 usage or settings · 65 migration or filter · 66 unknown name or id · 67 collection · 68, 69 the run's state forbids it
 
-70 MongoDB does not answer · 71 MongoDB refuses, or the run paused itself · 72 no embedded MongoDB · 130 interrupted: nothing is lost, resume goes on
+70 MongoDB does not answer · 71 MongoDB refuses, or the run paused itself · 72 no embedded MongoDB
+
+73 RabbitMQ does not answer · 74 RabbitMQ refuses · 130 interrupted: nothing is lost, resume goes on
 """
 
 EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
@@ -45,7 +47,11 @@ EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
         ["failures 20261231-abc234", "failures 20261231-abc234 --documents --limit 10"],
     ),
     "retry": (running.retry, ["retry 20261231-abc234", "retry 20261231-abc234 --group 1f3a5c7e"]),
-    "worker": (serving.worker, ["worker", "worker --workers 8 --migrations split_name.py"]),
+    "worker": (
+        serving.worker,
+        ["worker", "worker --workers 8 --migrations split_name.py", "worker --queues priority"],
+    ),
+    "workers": (showing.workers, ["workers", "workers --json"]),
 }
 
 app = typer.Typer(

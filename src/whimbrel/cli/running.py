@@ -47,6 +47,10 @@ def run(
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="only the first N eligible documents, by _id")
     ] = None,
+    priority: Annotated[
+        int,
+        typer.Option(metavar="0-10", min=0, max=10, help="above 5 its batches go before those of other runs"),
+    ] = 0,
     json: Json = False,
 ) -> int:
     """Run a migration, and show how far it is."""
@@ -58,7 +62,7 @@ def run(
         introduce(screen, at)
         started = start_run(
             at.store, it, who=caller(), defaults=settings.defaults,
-            filter_=narrower, batch_size=batch_size, limit=limit,
+            filter_=narrower, batch_size=batch_size, limit=limit, priority=priority,
         )  # fmt: skip
         screen.say(f"Run {started.id} of {it.name} on {started.ns}.")
         return conclude(screen, at, Foreground(at, settings, screen, interrupts).work(started, it, team))

@@ -3,8 +3,11 @@
 import contextlib
 import threading
 import time
+from typing import Annotated
 
-from whimbrel.bootstrap import Opened, opened
+import typer
+
+from whimbrel.bootstrap import LANE_NAMES, Opened, opened
 from whimbrel.cli.foreground import Team
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.observer import Observer
@@ -14,7 +17,8 @@ from whimbrel.cli.screen import Screen
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED
 from whimbrel.engine.view import run_object, view
-from whimbrel.errors import Transient
+from whimbrel.errors import SettingsInvalid, Transient
+from whimbrel.settings import Settings
 from whimbrel.workers import catalog
 from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.parent import Parent
@@ -24,11 +28,23 @@ FRAME = 0.1
 
 
 def worker(
-    migrations: Source = None, workers: Workers = None, concurrency: Slots = 2, json: Json = False
+    migrations: Source = None,
+    workers: Workers = None,
+    concurrency: Slots = 2,
+    queues: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,NAME", help="with RabbitMQ: take only from these of priority, retry, processing"
+        ),
+    ] = None,
+    json: Json = False,
 ) -> int:
     """Serve all runs, until Ctrl-C or SIGTERM."""
     settings, screen = begin(json=json)
-    team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
+    team = Team(
+        workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations,
+        lanes=_lanes(queues, settings),
+    )  # fmt: skip
     found = catalog.describe(team.source)
     longest = max(each.timeout for each in found.values())
     with Interrupts() as interrupts, opened(settings) as at:
@@ -44,6 +60,18 @@ def worker(
             _serve(at, screen, interrupts, parent)
             _drain(screen, interrupts, fleet)
         return 0
+
+
+def _lanes(queues: str | None, settings: Settings) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in (queues or "").split(",") if name.strip())
+    unknown = [name for name in names if name not in LANE_NAMES]
+    if unknown or (queues is not None and not names):
+        raise SettingsInvalid(
+            f"--queues {queues}: there is no queue {', '.join(unknown) or 'in it'}. Name some of {', '.join(LANE_NAMES)}."
+        )
+    if names and not settings.rabbitmq_url:
+        raise SettingsInvalid("--queues needs RabbitMQ: set RABBITMQ_URL, or leave --queues out.")
+    return names
 
 
 def _serve(at: Opened, screen: Screen, interrupts: Interrupts, parent: Parent) -> None:

@@ -1,8 +1,10 @@
-"""`status`, `failures`, `migrations`: look, and change nothing."""
+"""`status`, `failures`, `migrations`, `workers`: look, and change nothing."""
 
 import contextlib
+import socket
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -10,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 
 from whimbrel.bootstrap import opened
-from whimbrel.cli.foreground import look
+from whimbrel.cli.foreground import WORKER_SEEN, look
 from whimbrel.cli.groups import signature_of
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.observer import Observer
@@ -27,6 +29,8 @@ from whimbrel.cli.tables import (
     migrations_table,
     run_table,
     runs_table,
+    worker_object,
+    workers_table,
 )
 from whimbrel.domain.states import ENDED
 from whimbrel.engine import control
@@ -149,3 +153,27 @@ def migrations(source: Source = None, json: Json = False) -> int:
     else:
         screen.show(migrations_table(found))
     return 0
+
+
+def workers(
+    here: Annotated[
+        bool,
+        typer.Option("--here", help="only of this host; exit code 1 where none is alive: a health check"),
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Show the worker processes that are alive, on all hosts, and what they work on."""
+    settings, screen = begin(json=json)
+    with Interrupts(), opened(settings) as at:
+        found = at.store.ledger.leases.workers(WORKER_SEEN)
+        if here:
+            found = [each for each in found if each.host == socket.gethostname()]
+        if json:
+            screen.answer([worker_object(each) for each in found])
+        elif found:
+            screen.show(workers_table(found, datetime.now(UTC)))
+        else:
+            screen.show(
+                "No worker has said within the last seconds that it is alive. Start some: whimbrel worker"
+            )
+        return 1 if here and not found else 0

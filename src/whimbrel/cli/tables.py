@@ -14,7 +14,8 @@ from whimbrel.domain.batches import Batch
 from whimbrel.domain.failures import Failure, FailureGroup
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.states import ENDED, RunStatus
-from whimbrel.engine.view import RunView, run_object
+from whimbrel.domain.workers import Worker
+from whimbrel.engine.view import RunView, iso_time, run_object
 
 ROOMY = 110  # columns of a terminal from which on every fact of a run has its place
 COLOURS = {
@@ -199,3 +200,32 @@ def definition_object(it: Definition) -> dict[str, Any]:
 
 def _stamp(at: datetime | None) -> str | None:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
+
+
+def workers_table(found: Iterable[Worker], now: datetime) -> Table:
+    table = _table(
+        "host", "pid", "slots", "batches done", "at work on", "up since", "refuses",
+        right=("pid", "slots", "batches done"), title="Workers",
+    )  # fmt: skip
+    for each in found:
+        at_work = [f"{it.batch} for {clock(_seconds(it.since, now))}" for it in each.in_hand]
+        refuses = [f"run {it.run}: its code is {it.pinned}, here {it.here}" for it in each.refuses]
+        table.add_row(
+            each.host, str(each.pid), str(each.slots), f"{each.done:,}", "\n".join(at_work),
+            _time(each.started_at), Text("\n".join(refuses), style="yellow"),
+        )  # fmt: skip
+    return table
+
+
+def _seconds(since: datetime | None, now: datetime) -> float:
+    return max(0.0, (now - since).total_seconds()) if since else 0.0
+
+
+def worker_object(it: Worker) -> dict[str, Any]:
+    return {
+        "name": it.name, "host": it.host, "pid": it.pid, "version": it.version, "slots": it.slots, "only": it.only,
+        "code": it.code, "batchesDone": it.done,
+        "current": [{"batch": each.batch, "since": iso_time(each.since)} for each in it.in_hand],
+        "refuses": [{"run": each.run, "pinned": each.pinned, "here": each.here} for each in it.refuses],
+        "startedAt": iso_time(it.started_at), "seenAt": iso_time(it.seen_at),
+    }  # fmt: skip

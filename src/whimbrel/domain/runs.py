@@ -65,6 +65,7 @@ class Run:
     leg: int = 0
     status: RunStatus = RunStatus.QUEUED
     batch_size: int
+    priority: int = 0  # 0 to 10; above 5 its batches go before those of others
     max_attempts: int
     retry_delay: float
     timeout: float
@@ -90,6 +91,10 @@ class Run:
     @property
     def ns(self) -> str:
         return f"{self.database}.{self.collection}"
+
+    @property
+    def urgent(self) -> bool:
+        return self.priority > 5  # noqa: PLR2004  where the lane of its own begins
 
     @property
     def takes_failed(self) -> bool:

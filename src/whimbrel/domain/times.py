@@ -22,6 +22,7 @@ class Times:
     sweep: float = 5.0
     idle_poll: float = 1.0  # the longest pause between two looks for work
     delay: float = 0.0  # between two chunks, to go easy on the database
+    broker: float = 5.0  # between two looks whether the broker still holds and delivers pointers
     control: float = 0.2  # how often a worker looks whether a run was paused or cancelled
 
     def __post_init__(self) -> None:

@@ -11,15 +11,17 @@ from whimbrel.domain.batches import Range, gap_in
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.engine.announce import Announcer
 from whimbrel.engine.execute import evidence
 from whimbrel.engine.plan import plan
 from whimbrel.engine.start import estimate
 from whimbrel.engine.work import Step
 from whimbrel.errors import Refused, Systemic, TooSlow
-from whimbrel.ports import Broker, Session, Store
+from whimbrel.ports import Session, Store
 
 ATTENDED = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING)
 WORKERS_SEEN = 10.0  # seconds within which a worker must have said that it is alive
+RESTING = 2.0  # seconds in which others may coordinate, after this process could not reach the broker
 LOOKING = 5.0  # seconds that the last look for what is left may take
 SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
 
@@ -27,10 +29,13 @@ SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
 class Coordinator:
     """One process's candidate for the coordinator of every run."""
 
-    def __init__(self, store: Store, broker: Broker, *, name: str, role_seconds: float, step: Step) -> None:
-        self._store, self._broker, self._name, self._step = store, broker, name, step
+    def __init__(
+        self, store: Store, announcer: Announcer, *, name: str, role_seconds: float, step: Step
+    ) -> None:
+        self._store, self._announcer, self._name, self._step = store, announcer, name, step
         self._role_seconds = role_seconds
         self._led: dict[str, float] = {}  # run -> when its role was last asked for
+        self._rests_until = 0.0
         self._ledger = store.ledger
         self._session: Session = store.session()
         self._handlers: dict[RunStatus, Callable[[Run], None]] = {
@@ -42,6 +47,11 @@ class Coordinator:
 
     def tick(self) -> None:
         """Attend to every run that nobody else attends to, oldest first."""
+        if self._announcer.stuck(self._role_seconds):
+            self._ledger.leases.step_down(self._name)
+            self._led, self._rests_until = {}, time.monotonic() + RESTING
+        if time.monotonic() < self._rests_until:
+            return
         for run in reversed(self._ledger.runs.list(statuses=ATTENDED, limit=1000)):
             if not self._leads(run.id):
                 continue
@@ -82,13 +92,17 @@ class Coordinator:
                 self._ledger.runs.describe(run.id, message=message)
             return
         fields = {"estimated": run.estimated or estimate(self._store, run), "message": "", "error": None}
-        self._ledger.runs.move(run.id, RunStatus.RUNNING, who=self._name, fields=fields)
+        if self._ledger.runs.move(run.id, RunStatus.RUNNING, who=self._name, fields=fields):
+            self._announcer.everything(run)
 
     def _advance(self, run: Run) -> None:
         run = self._fold(run)
+        self._announcer.repair(run)
+        if run.message != self._announcer.trouble:
+            self._ledger.runs.describe(run.id, message=self._announcer.trouble)
         documents = self._session.documents(run)
         slots = self._ledger.leases.slots(WORKERS_SEEN)
-        if not plan(run, self._ledger, documents, self._broker, slots=slots, step=self._step):
+        if not plan(run, self._ledger, documents, self._announcer, slots=slots, step=self._step):
             return
         run = self._fold(run)
         if not self._folded(run):

@@ -13,8 +13,9 @@ from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run, eligible
 from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import CHUNK_DOCUMENTS
+from whimbrel.engine.announce import Announcer
 from whimbrel.engine.work import Step
-from whimbrel.ports import Broker, Documents, Ledger
+from whimbrel.ports import Documents, Ledger
 
 OPEN = (BatchStatus.QUEUED, BatchStatus.RUNNING)
 SMALLEST_WINDOW = 16  # batches
@@ -22,14 +23,21 @@ HOPS = 256  # chunks planned in one go
 RETRIED = 1000  # documents in a batch of retries
 
 
-def plan(run: Run, ledger: Ledger, documents: Documents, broker: Broker, *, slots: int, step: Step) -> bool:
-    """Plan the next batches of the run's leg. True when the leg is planned to its end and drained."""
+def plan(
+    run: Run, ledger: Ledger, documents: Documents, announcer: Announcer, *, slots: int, step: Step
+) -> bool:
+    """Plan the next batches of the run's leg. True when the leg is planned to its end and drained.
+
+    While the broker takes no pointers, nothing is planned.
+    """
+    if announcer.trouble:
+        return False
     open_ = ledger.batches.count(run.id, OPEN)
     last = ledger.batches.last(run.id)
     if _has_ranges(run) and not _ranges_planned(run, last):
         room = max(SMALLEST_WINDOW, 4 * slots) - open_
         batches = _ranges(run, documents, last, room) if room > 0 else []
-        added = _add(ledger, broker, batches, step)
+        added = _add(run, ledger, announcer, batches, step)
         if open_ or not added or any(not each.empty for each in batches):
             return False
         last = batches[-1]  # nothing to do in this phase
@@ -37,7 +45,7 @@ def plan(run: Run, ledger: Ledger, documents: Documents, broker: Broker, *, slot
         return False
     if run.phase != "failed":
         return True
-    return _plan_retries(run, ledger, broker, last, step)
+    return _plan_retries(run, ledger, announcer, last, step)
 
 
 def _has_ranges(run: Run) -> bool:
@@ -48,13 +56,13 @@ def _ranges_planned(run: Run, last: Batch | None) -> bool:
     return last is not None and last.leg == run.leg and (last.last or last.ids is not None)
 
 
-def _add(ledger: Ledger, broker: Broker, batches: list[Batch], step: Step) -> int:
+def _add(run: Run, ledger: Ledger, announcer: Announcer, batches: list[Batch], step: Step) -> int:
     if not batches:
         return 0
     step("S1")
     added = ledger.batches.add(batches)
     step("S2")
-    broker.announce(batches[:added])
+    announcer.announce(run, [each for each in batches[:added] if each.status is BatchStatus.QUEUED])
     return added
 
 
@@ -113,10 +121,10 @@ def _range(run: Run, seq: int, lo: Key | None, cuts: tuple[Key, ...], count: int
     )
 
 
-def _plan_retries(run: Run, ledger: Ledger, broker: Broker, last: Batch | None, step: Step) -> bool:
+def _plan_retries(run: Run, ledger: Ledger, announcer: Announcer, last: Batch | None, step: Step) -> bool:
     due = ledger.failures.due(run.id, SMALLEST_WINDOW * RETRIED)
     if due:
-        _add(ledger, broker, list(_retries(run, due, last.seq if last else 0)), step)
+        _add(run, ledger, announcer, list(_retries(run, due, last.seq if last else 0)), step)
         return False
     return ledger.failures.counts(run.id)["open"] == 0
 

@@ -1,4 +1,4 @@
-"""A slot of a worker process: claims a batch when it is ready to start, works it off, settles it, claims the next."""
+"""A slot of a worker process: hears of a batch, claims it when it is ready to start, works it off, settles it, and again."""
 
 import asyncio
 import random
@@ -12,16 +12,17 @@ import structlog
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.migration import Migration
 from whimbrel.domain.runs import Run
-from whimbrel.domain.states import RunStatus
+from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.times import Times
 from whimbrel.engine import control
 from whimbrel.engine.execute import execute
 from whimbrel.engine.work import Hold, Step, Stopped, Work
 from whimbrel.errors import LeaseLost, Refused, StateForbids, Systemic, Transient
-from whimbrel.ports import Session, Store
+from whimbrel.ports import Delivery, Feed, Session, Store
 
 log = structlog.get_logger("whimbrel.worker")
 
+REFUSING = 0.5  # seconds that a pointer is kept before it is given to somebody else
 FIRST_POLL = 0.02  # seconds; doubles while there is nothing to claim
 
 
@@ -31,6 +32,7 @@ class Crew:
     def __init__(self, migrations: Mapping[str, Migration], name: str, only: str | None) -> None:
         self.migrations, self.name, self.only = migrations, name, only
         self.serving: tuple[str, ...] = ()
+        self.urgent: tuple[str, ...] = ()  # of those, the runs whose priority is above 5
         self.news = threading.Event()  # a run or a phase has begun, or the process drains: look for work now
         self.turn = (
             threading.Lock()
@@ -41,13 +43,19 @@ class Crew:
         self.taken: set[str] = set()  # tokens from their claim on, before they are held
         self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
         self.idle = threading.Lock()  # one slot looks for work, the others wait
-        self._refused: set[tuple[str, str]] = set()
+        self.refused: dict[tuple[str, str], str] = {}  # run and pinned code: what is loaded here instead
+        self.done = 0  # batches that were settled here
+        self._counting = threading.Lock()
         self._phases: set[tuple[str, int]] = set()
 
     def drain(self) -> None:
         """Take no batch any more, and give those in hand back after their chunk."""
         self.stopping.set()
         self.news.set()
+
+    def finished(self) -> None:
+        with self._counting:
+            self.done += 1
 
     def refresh(self, store: Store) -> None:
         """Which runs these workers may take batches of, and which of the batches in hand must stop."""
@@ -56,8 +64,11 @@ class Crew:
         if not phases <= self._phases:
             self.news.set()
         self._phases = phases
-        self.serving = tuple(run.id for run in running if self._can(run.id, run.migration, run.code_hash))
+        served = [run for run in running if self._can(run.id, run.migration, run.code_hash)]
+        self.urgent = tuple(run.id for run in served if run.urgent)
+        self.serving = tuple(run.id for run in served)
         alive = {run.id for run in running}
+        self.refused = {key: here for key, here in self.refused.items() if key[0] in alive}
         for hold in list(self.holds.values()):
             hold.stop = hold.run.id not in alive or self.stopping.is_set()
 
@@ -67,9 +78,9 @@ class Crew:
         found = self.migrations.get(name)
         if found is not None and found.definition.code_hash == code_hash:
             return True
-        if (run_id, code_hash) not in self._refused:
-            self._refused.add((run_id, code_hash))
+        if (run_id, code_hash) not in self.refused:
             here = found.definition.code_hash if found else "not loaded here"
+            self.refused[run_id, code_hash] = here
             log.warning(
                 "batches of a run refused: its migration's code differs",
                 run=run_id,
@@ -80,14 +91,17 @@ class Crew:
         return False
 
 
-def work(store: Store, crew: Crew, *, times: Times, step: Step) -> None:
-    """One slot, until the process drains. Its session ends with it."""
+def work(store: Store, crew: Crew, feed: Feed, *, times: Times, step: Step, urgent: bool = False) -> None:
+    """One slot, until the process drains. Its session ends with it. `urgent`: only for runs of high priority."""
     session = store.session()
     pause = FIRST_POLL
     with asyncio.Runner() as runner:
         while not crew.stopping.is_set():
+            delivery = feed.next(times.idle_poll, urgent=urgent)
+            if delivery is None:
+                continue
             try:
-                claimed = _claim(store, crew, session, pause)
+                claimed = _claim(store, crew, session, delivery, pause)
                 if claimed is None:
                     pause = FIRST_POLL if crew.news.is_set() else min(pause * 2, times.idle_poll)
                     crew.news.clear()
@@ -102,23 +116,34 @@ def work(store: Store, crew: Crew, *, times: Times, step: Step) -> None:
             except Transient as error:
                 log.warning("the ledger does not answer", error=str(error))
                 crew.stopping.wait(min(1.0, times.idle_poll))
+                delivery.again()
                 continue
-            _hold(work_, crew)
+            if _hold(work_, crew):
+                delivery.over()  # S9
+                step("S9")
+            else:
+                delivery.again()
 
 
-def _claim(store: Store, crew: Crew, session: Session, pause: float) -> tuple[Batch, Run, datetime] | None:
+def _claim(
+    store: Store, crew: Crew, session: Session, delivery: Delivery, pause: float
+) -> tuple[Batch, Run, datetime] | None:
     """S3. Only one slot of a process looks for work at a time; it waits before it lets the next one look."""
     with crew.idle:
-        ledger = store.ledger
-        batch = (
-            ledger.batches.claim(crew.serving, worker=crew.name, lsid=session.lsid) if crew.serving else None
-        )
-        if batch is None:
+        if crew.stopping.is_set():
+            delivery.again()
+            return None
+        batch = _take(store, crew, session, delivery.token)
+        if batch is None and delivery.token is None:
             crew.news.wait(pause * random.uniform(0.5, 1))  # noqa: S311  spreads polls, protects nothing
             return None
-        crew.taken.add(batch.token)
+        if batch is not None:
+            crew.taken.add(batch.token)
+    if batch is None:
+        _turn_away(store, crew, delivery)
+        return None
     try:
-        run = ledger.runs.get(batch.run)
+        run = store.ledger.runs.get(batch.run)
     except Transient:  # its lease will end
         crew.taken.discard(batch.token)
         raise
@@ -126,11 +151,44 @@ def _claim(store: Store, crew: Crew, session: Session, pause: float) -> tuple[Ba
         run is None or run.status is not RunStatus.RUNNING
     ):  # it is given back below; do not claim the next at once
         crew.serving = tuple(each for each in crew.serving if each != batch.run)
-    return (batch, run, batch.lease_until) if run and batch.lease_until else None
+    if run is None or batch.lease_until is None:  # somebody has emptied the ledger
+        crew.taken.discard(batch.token)
+        delivery.over()
+        return None
+    return batch, run, batch.lease_until
 
 
-def _hold(work_: Work, crew: Crew) -> None:
-    """Work off a batch that is held; whatever ends it, it is settled, released, or another's."""
+def _take(store: Store, crew: Crew, session: Session, token: str | None) -> Batch | None:
+    """The batch of this token; without one, the first there is, those of urgent runs before others."""
+    claim = store.ledger.batches.claim
+    for runs in [crew.urgent, crew.serving] if token is None else [crew.serving]:
+        batch = claim(runs, worker=crew.name, lsid=session.lsid, token=token) if runs else None
+        if batch is not None:
+            return batch
+    if token is None or token.partition(".")[0] in crew.serving:
+        return None
+    crew.refresh(store)  # the run may be so new that this process had not seen it
+    if token.partition(".")[0] not in crew.serving:
+        return None
+    return claim(crew.serving, worker=crew.name, lsid=session.lsid, token=token)
+
+
+def _turn_away(store: Store, crew: Crew, delivery: Delivery) -> None:
+    """What becomes of a pointer to a batch that could not be claimed."""
+    row = store.ledger.batches.get(delivery.token or "")
+    if row is None:
+        delivery.refuse("the ledger has no such batch")
+        return
+    run = store.ledger.runs.get(row.run)
+    if row.status is not BatchStatus.QUEUED or run is None or run.status is not RunStatus.RUNNING:
+        delivery.over()  # taken, done, or announced again when the run goes on (hole H28)
+        return
+    crew.stopping.wait(REFUSING)  # this process's code is not the run's: slowly, for others must be faster
+    delivery.again()
+
+
+def _hold(work_: Work, crew: Crew) -> bool:
+    """Work off a batch that is held; whatever ends it, it is settled, released, or another's. False: released."""
     batch = work_.batch
     crew.holds[batch.token] = work_.hold
     try:
@@ -142,13 +200,16 @@ def _hold(work_: Work, crew: Crew) -> None:
             _alone(work_, crew)
         else:
             execute(work_)
+        crew.finished()
     except Stopped:
         _release(work_)
+        return False
     except LeaseLost as error:
         log.info("batch lost", batch=batch.token, reason=str(error))
     except Transient as error:
         log.warning("batch given back: MongoDB does not answer", batch=batch.token, reason=str(error))
         _release(work_)
+        return False
     except (Systemic, Refused) as error:  # Refused: the filter itself cannot be evaluated on some document
         log.error("run paused", run=batch.run, reason=str(error))  # noqa: TRY400  the reason is the whole story
         _release(work_)
@@ -161,6 +222,7 @@ def _hold(work_: Work, crew: Crew) -> None:
     finally:
         del crew.holds[batch.token]
         crew.taken.discard(batch.token)
+    return True
 
 
 def _pause(work_: Work, crew: Crew, why: str) -> None:

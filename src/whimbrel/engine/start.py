@@ -36,6 +36,7 @@ def start_run(
     filter_: dict[str, Any] | None = None,
     batch_size: int | None = None,
     limit: int | None = None,
+    priority: int = 0,
     adopt: str | None = None,
 ) -> Run:
     """Add a run of a migration, `queued`. A coordinator starts it as soon as its collection is free.
@@ -51,7 +52,7 @@ def start_run(
         mark=it.mark, status_field=it.status_field, declarative=it.declarative, claim=it.claim,
         adopt="all" if adopt == "all" else it.adopt,
         scope=scope, asked=asked, legs=legs_of(mark=it.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
-        batch_size=batch_size or it.batch_size or defaults.batch_size,
+        priority=priority, batch_size=batch_size or it.batch_size or defaults.batch_size,
         max_attempts=it.max_attempts or defaults.max_attempts, retry_delay=defaults.retry_delay,
         timeout=it.timeout, code_hash=it.code_hash, created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
     )  # fmt: skip

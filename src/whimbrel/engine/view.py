@@ -80,12 +80,12 @@ def run_object(it: RunView) -> dict[str, Any]:
         "skipped": it.counts.skipped, "conflicts": it.failures["conflict"], "progress": it.progress,
         "totalBatches": it.total_batches, "completedBatches": it.completed_batches, "failedBatches": it.failed_batches,
         "throughput": round(whole, 1), "etaSeconds": it.eta, "seconds": round(it.seconds, 3), "inferred": run.inferred,
-        "batchSize": run.batch_size, "priority": 0, "filters": json_util.loads(run.filter), "dryRun": False,
+        "batchSize": run.batch_size, "priority": run.priority, "filters": json_util.loads(run.filter), "dryRun": False,
         "collection": run.ns, "message": run.message, "error": run.error,
-        "startTime": _time(run.started_at), "endTime": _time(run.ended_at),
-        "createdAt": _time(run.created_at), "updatedAt": _time(run.updated_at),
+        "startTime": iso_time(run.started_at), "endTime": iso_time(run.ended_at),
+        "createdAt": iso_time(run.created_at), "updatedAt": iso_time(run.updated_at),
     }  # fmt: skip
 
 
-def _time(at: datetime | None) -> str | None:
+def iso_time(at: datetime | None) -> str | None:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None

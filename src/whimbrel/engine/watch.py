@@ -5,7 +5,8 @@ loses its batches even though this thread lives.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 
@@ -27,9 +28,18 @@ def stuck_after(run: Run, times: Times) -> float:
 
 
 def watch(
-    store: Store, crew: Crew, *, times: Times, die: Callable[[], None], beat: Callable[[], None], slots: int
+    store: Store,
+    crew: Crew,
+    *,
+    times: Times,
+    die: Callable[[], None],
+    beat: Callable[[], None],
+    about: Mapping[str, Any],
 ) -> None:
-    """Run until every slot has ended; `die` ends the process, `beat` tells the parent that it lives."""
+    """Run until every slot has ended; `die` ends the process, `beat` tells the parent that it lives.
+
+    `about`: what the registry shall know of this process: host, pid, version, slots.
+    """
     seen = 0.0
     while not crew.over.is_set():
         beat()
@@ -37,12 +47,25 @@ def watch(
             _look(store, crew, times, die)
             if time.monotonic() - seen > 2:  # noqa: PLR2004  seconds between two signs of life
                 seen = time.monotonic()
-                store.ledger.leases.beat(crew.name, slots=slots, only=crew.only)
+                store.ledger.leases.beat(crew.name, **about, **_facts(crew))
         except Transient as error:
             log.warning("the ledger does not answer", error=str(error))
         except WhimbrelError:  # this thread must outlive whatever the ledger says
             log.exception("the heartbeat met an error")
         crew.over.wait(min(times.control, times.lease / 8))
+
+
+def _facts(crew: Crew) -> dict[str, Any]:
+    """What a worker process says of its work in the registry."""
+    return {
+        "only": crew.only,
+        "code": [{"migration": each.name, "hash": each.definition.code_hash} for each in crew.migrations.values()],
+        "done": crew.done,
+        "inHand": [{"batch": each.batch.token, "since": each.batch.claimed_at} for each in list(crew.holds.values())],
+        "refuses": [
+            {"run": run, "pinned": pinned, "here": here} for (run, pinned), here in list(crew.refused.items())
+        ],
+    }  # fmt: skip
 
 
 def _look(store: Store, crew: Crew, times: Times, die: Callable[[], None]) -> None:

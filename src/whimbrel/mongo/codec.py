@@ -10,6 +10,7 @@ from whimbrel.domain.failures import Failure, FailureState, Kind
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, Scope
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.domain.workers import InHand, Refusal, Worker
 
 Row = Mapping[str, Any]
 
@@ -67,7 +68,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "collection": run.collection, "ns": run.ns, "filter": run.filter, "mark": run.mark,
         "statusField": run.status_field, "declarative": run.declarative, "claim": run.claim, "adopt": run.adopt,
         "scope": {"kind": run.scope.kind, "limit": run.scope.limit}, "asked": run.asked, "legs": list(run.legs), "leg": run.leg,
-        "status": str(run.status), "batchSize": run.batch_size, "maxAttempts": run.max_attempts,
+        "status": str(run.status), "batchSize": run.batch_size, "priority": run.priority, "maxAttempts": run.max_attempts,
         "retryDelay": run.retry_delay, "timeout": run.timeout, "codeHash": run.code_hash,
         "counts": counts_row(run.counts), "foldedThrough": run.folded_through, "inferred": run.inferred,
         "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
@@ -80,7 +81,7 @@ def run_of(row: Row) -> Run:
         collection=row["collection"], filter=row["filter"], mark=row["mark"], status_field=row["statusField"],
         declarative=row["declarative"], claim=row["claim"], adopt=row["adopt"],
         scope=Scope(row["scope"]["kind"], row["scope"]["limit"]), asked=row["asked"], legs=tuple(row["legs"]), leg=row["leg"],
-        status=RunStatus(row["status"]), batch_size=row["batchSize"], max_attempts=row["maxAttempts"],
+        status=RunStatus(row["status"]), batch_size=row["batchSize"], priority=row.get("priority", 0), max_attempts=row["maxAttempts"],
         retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
         counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], inferred=row["inferred"],
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"],
@@ -95,4 +96,14 @@ def failure_of(row: Row) -> Failure:
         traceback=row.get("traceback", ""), attempt=row["attempt"], state=FailureState(row["state"]),
         outcome=row["outcome"], resolution=row.get("resolution"), due_at=row.get("dueAt"),
         first_at=row["firstAt"], last_at=row["lastAt"],
+    )  # fmt: skip
+
+
+def worker_of(row: Row) -> Worker:
+    return Worker(
+        name=row["_id"], host=row["host"], pid=row["pid"], version=row["version"], slots=row["slots"], only=row["only"],
+        code={each["migration"]: each["hash"] for each in row["code"]}, done=row["done"],
+        in_hand=tuple(InHand(each["batch"], each["since"]) for each in row["inHand"]),
+        refuses=tuple(Refusal(each["run"], each["pinned"], each["here"]) for each in row["refuses"]),
+        started_at=row["startedAt"], seen_at=row["seenAt"],
     )  # fmt: skip

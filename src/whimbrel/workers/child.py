@@ -8,18 +8,22 @@ import argparse
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
+from importlib.metadata import version
 
-from whimbrel.bootstrap import step_hook, store_at
+from whimbrel.bootstrap import feed, step_hook, store_at
 from whimbrel.engine.slot import Crew, work
 from whimbrel.engine.watch import watch
 from whimbrel.errors import Transient, WhimbrelError
 from whimbrel.logs import configure_logs
-from whimbrel.settings import read_settings
+from whimbrel.ports import Store
+from whimbrel.settings import Settings, read_settings
 from whimbrel.workers.catalog import load
 
 DIED = 70  # exit code of a child that ended itself because a function hung
+STARVED = 75  # exit code of a child that was connected to the broker and got nothing
 
 
 def main() -> None:
@@ -27,6 +31,7 @@ def main() -> None:
     parser.add_argument("--name", required=True)
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--run")
+    parser.add_argument("--lanes", default="")
     options = parser.parse_args()
     settings = read_settings()
     configure_logs(settings.log_format, settings.log_level)
@@ -35,38 +40,50 @@ def main() -> None:
         signal.signal(signal.SIGTERM, lambda *_: crew.drain())
         with store_at(settings.mongodb_uri or "", settings) as store:
             crew.refresh(store)
-            step = step_hook()
-            slots = [
-                threading.Thread(
-                    target=work,
-                    args=(store, crew),
-                    kwargs={"times": settings.times, "step": step},
-                    name=f"slot-{number}",
-                )
-                for number in range(options.slots)
-            ]
-            for slot in slots:
-                slot.start()
-            facts = {
-                "times": settings.times,
-                "die": lambda: os._exit(DIED),
-                "beat": _beat,
-                "slots": options.slots,
-            }
-            watching = threading.Thread(
-                target=watch, args=(store, crew), kwargs=facts, name="watch", daemon=True
-            )
-            watching.start()
-            threading.Thread(target=_until_closed, args=(crew,), name="parent", daemon=True).start()
-            for slot in slots:
-                slot.join()
-            crew.over.set()
-            watching.join(5)
-            with contextlib.suppress(Transient):
-                store.ledger.leases.leave(options.name)
+            starved = _serve(store, crew, settings, options)
+        sys.exit(STARVED if starved else 0)
     except WhimbrelError as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(error.exit_code)
+
+
+def _serve(store: Store, crew: Crew, settings: Settings, options: argparse.Namespace) -> bool:
+    """Work until drained. True where the broker gave nothing though it was connected."""
+    starved = threading.Event()
+
+    def give_up() -> None:
+        starved.set()
+        crew.drain()
+
+    lanes = tuple(filter(None, options.lanes.split(",")))
+    with feed(settings, name=options.name, lanes=lanes, slots=options.slots, give_up=give_up) as source:
+        kept_free = 0 if source.polled else 1  # for runs of high priority
+        step = step_hook()
+        slots = [
+            threading.Thread(
+                target=work,
+                args=(store, crew, source),
+                kwargs={"times": settings.times, "step": step, "urgent": number >= options.slots},
+                name=f"slot-{number}",
+            )
+            for number in range(options.slots + kept_free)
+        ]
+        for slot in slots:
+            slot.start()
+        about = {
+            "host": socket.gethostname(), "pid": os.getpid(), "version": version("whimbrel"), "slots": options.slots,
+        }  # fmt: skip
+        facts = {"times": settings.times, "die": lambda: os._exit(DIED), "beat": _beat, "about": about}
+        watching = threading.Thread(target=watch, args=(store, crew), kwargs=facts, name="watch", daemon=True)
+        watching.start()
+        threading.Thread(target=_until_closed, args=(crew,), name="parent", daemon=True).start()
+        for slot in slots:
+            slot.join()
+        crew.over.set()
+        watching.join(5)
+        with contextlib.suppress(Transient):
+            store.ledger.leases.leave(options.name)
+    return starved.is_set()
 
 
 def _beat() -> None:

@@ -9,20 +9,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
 import structlog
 
+from whimbrel.domain.batches import Batch
 from whimbrel.errors import SettingsInvalid, Transient
 from whimbrel.ports import Batches, Leases
 
 log = structlog.get_logger("whimbrel.workers")
 
 HOPELESS = frozenset(
-    {64, 65, 71}
-)  # exit codes of a child that would fail again: settings, definitions, permissions
+    {64, 65, 71, 74}
+)  # exit codes of a child that would fail again: settings, definitions, permissions, the broker refuses
 SILENCE = 30.0  # seconds without a sign of life, beyond a function's own time limit
 
 
@@ -50,12 +51,14 @@ class Fleet:
         longest_call: float,
         stderr: int | None = None,
         leases: Leases | None = None,
+        lanes: Sequence[str] = (),
     ) -> None:
         self._batches, self._environment = batches, {**os.environ, **environment}
         self._leases = (
             leases  # where the dead are signed off; without it they count as alive for some seconds
         )
-        self._size, self._slots, self._run = size, slots, run
+        self._size, self._slots, self._run, self._lanes = size, slots, run, lanes
+        self.on_released: Callable[[Sequence[Batch]], None] = lambda _batches: None
         self._stderr = stderr  # where children write their logs; None is where this process writes its own
         self._lock = threading.RLock()  # a parent's thread tends while its main thread drains or kills
         self._silence = longest_call + SILENCE
@@ -108,6 +111,8 @@ class Fleet:
         ]
         if self._run:
             command += ["--run", self._run]
+        if self._lanes:
+            command += ["--lanes", ",".join(self._lanes)]
         process = subprocess.Popen(  # noqa: S603
             command,
             stdin=subprocess.PIPE,
@@ -124,7 +129,7 @@ class Fleet:
         code = child.process.returncode
         try:
             if not self._unreachable:
-                self._batches.take_over(worker=child.name)
+                self.on_released(self._batches.take_over(worker=child.name))
                 if self._leases is not None:
                     self._leases.leave(child.name)
         except Transient as error:

@@ -12,6 +12,7 @@ import structlog
 
 from whimbrel.bootstrap import broker, revive, step_hook
 from whimbrel.domain.times import Times
+from whimbrel.engine.announce import Announcer
 from whimbrel.engine.coordinate import Coordinator
 from whimbrel.errors import EmbeddedUnavailable, Transient, WhimbrelError
 from whimbrel.ports import Store
@@ -30,12 +31,22 @@ class Parent:
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.broken: WhimbrelError | None = None  # what ended a thread that cannot go on
         self._over = threading.Event()
+        self._broker = broker(settings, self.name)
+        self._announcer = Announcer(store.ledger, self._broker, pause=self._times.broker)
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
+        """Raises BrokerUnavailable, BrokerRefused where there is a broker that cannot be used."""
+        try:
+            self._broker.connect(self._settings.whimbrel_connect_seconds)
+        except WhimbrelError:
+            self._broker.close()
+            raise
         coordinator = Coordinator(
-            self._store, broker(), name=self.name, role_seconds=self._times.lease, step=step_hook()
+            self._store, self._announcer, name=self.name, role_seconds=self._times.lease, step=step_hook()
         )
+        if self._fleet is not None:
+            self._fleet.on_released = self._announcer.released
         rounds = [(coordinator.tick, self._times.tick), (self._sweep, self._times.sweep), (self._revive, 1.0)]
         if self._fleet is not None:
             rounds.append((self._fleet.tend, 0.05))
@@ -49,6 +60,7 @@ class Parent:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        self._broker.close()
         end = time.monotonic() + 5
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -76,8 +88,10 @@ class Parent:
     def _sweep(self) -> None:
         """What expired leases hold is queued again; one process in the cluster does it."""
         if self._store.ledger.leases.lead("sweep", self.name, self._times.sweep * 3):
-            for batch in self._store.ledger.batches.take_over():
+            taken = self._store.ledger.batches.take_over()
+            for batch in taken:
                 log.warning("a lost lease was taken over", batch=batch.token, worker=batch.worker)
+            self._announcer.released(taken)
 
     def _revive(self) -> None:
         try:

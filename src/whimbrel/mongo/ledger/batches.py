@@ -74,17 +74,33 @@ class MongoBatches:
                 {"run": run_id, "status": {"$in": [str(status) for status in statuses]}}
             )
 
-    def claim(self, runs: Sequence[str], *, worker: str, lsid: bytes) -> Batch | None:
+    def queued(self) -> int:
+        with translated():
+            return self._batches.count_documents({"status": "queued"})
+
+    def get(self, token: str) -> Batch | None:
+        with translated():
+            row = self._batches.find_one({"_id": token})
+        return batch_of(row) if row else None
+
+    def claim(
+        self, runs: Sequence[str], *, worker: str, lsid: bytes, token: str | None = None
+    ) -> Batch | None:
         claimed = {
             "status": "running", "owner": secrets.token_hex(8), "worker": {"$literal": worker},
             "lsid": {"$literal": Binary(lsid, UUID_SUBTYPE)}, "claims": {"$add": ["$claims", 1]},
             "claimedAt": "$$NOW", "leaseUntil": {"$add": ["$$NOW", self._lease]},
         }  # fmt: skip
+        wanted: dict[str, Any] = {"status": "queued", "run": {"$in": list(runs)}}
+        if token is not None:
+            wanted["_id"] = token
         with translated():
             row = self._batches.find_one_and_update(
-                {"status": "queued", "run": {"$in": list(runs)}}, [{"$set": claimed}],
-                sort=[("run", 1), ("seq", 1)], return_document=ReturnDocument.AFTER,
-            )  # fmt: skip
+                wanted,
+                [{"$set": claimed}],
+                sort=[("run", 1), ("seq", 1)],
+                return_document=ReturnDocument.AFTER,
+            )
         return batch_of(row) if row else None
 
     def renew(self, batch: Batch) -> datetime:

@@ -1,12 +1,15 @@
 """Roles that one process has at a time, workers that are alive, and who did what."""
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from bson import ObjectId
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
+from whimbrel.domain.workers import Worker
+from whimbrel.mongo.codec import worker_of
 from whimbrel.mongo.errors import translated
 
 
@@ -33,19 +36,22 @@ class MongoLeases:
             self._leases.delete_many({"holder": holder})
 
     def beat(self, worker: str, **facts: Any) -> None:
+        stated = {name: {"$literal": value} for name, value in facts.items()}
+        times = {"seenAt": "$$NOW", "startedAt": {"$ifNull": ["$startedAt", "$$NOW"]}}
         with translated():
-            self._workers.update_one(
-                {"_id": worker}, {"$set": facts, "$currentDate": {"seenAt": True}}, upsert=True
-            )
+            self._workers.update_one({"_id": worker}, [{"$set": stated | times}], upsert=True)
+
+    def workers(self, seconds: float) -> Sequence[Worker]:
+        with translated():
+            found = list(self._workers.find(_seen_within(seconds), sort=[("_id", 1)]))
+        return [worker_of(row) for row in found]
 
     def leave(self, worker: str) -> None:
         with translated():
             self._workers.delete_one({"_id": worker})
 
     def slots(self, seconds: float, *, run: str | None = None, without: str = "") -> int:
-        recent: dict[str, Any] = {
-            "$expr": {"$gte": ["$seenAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}
-        }
+        recent = _seen_within(seconds)
         if run is not None:
             recent["only"] = {"$in": [None, run]}
         if without:
@@ -72,3 +78,7 @@ class MongoLeases:
         ]
         with translated():
             self._audit.update_one({"_id": ObjectId()}, entry, upsert=True)
+
+
+def _seen_within(seconds: float) -> dict[str, Any]:
+    return {"$expr": {"$gte": ["$seenAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}}

@@ -1,159 +1,16 @@
-"""What the use cases need from the outside. Each method's docstring is the guarantee that its tests test.
-
-Every method may raise Transient (will pass by itself) and Systemic (a person must look).
-"""
+"""The durable truth: runs, batches, failures, leases."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from whimbrel.domain.batches import Batch, Range
-from whimbrel.domain.changes import Change
 from whimbrel.domain.failures import Failure, FailureGroup, Trouble
-from whimbrel.domain.marks import Mark
-from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import BatchStatus, RunStatus
-from whimbrel.domain.updates import Update
-
-Query = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Cuts:
-    """The ends of the next chunks in `_id` order. `end`: nothing lay behind the last one."""
-
-    keys: tuple[Key, ...]
-    estimated: int
-    end: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Raw documents in `_id` order. `end`: nothing else of the range was eligible."""
-
-    documents: tuple[bytes, ...]
-    end: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Write:
-    """What every statement on user documents carries.
-
-    `until`: the fence. The statement does nothing once the server's clock has passed it.
-    """
-
-    eligible: Query
-    until: datetime
-    mark: Mark
-    token: str
-    variables: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # what a declarative pipeline may use as $$name
-    reads: tuple[str, ...] | None = None
-
-
-class Guarded(NamedTuple):
-    """One document as it was read, and what is to become of it."""
-
-    key: Key
-    document: bytes
-    change: Change
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What came of guarded writes.
-
-    `applied`: documents that the server says it modified. `doubtful`: documents of statements that
-    modified fewer than were sent, or broke off. `troubles`: documents that MongoDB refused.
-    """
-
-    applied: int
-    doubtful: tuple[Guarded, ...] = ()
-    troubles: tuple[Trouble, ...] = ()
-    clean: bool = True
-
-
-class Documents(Protocol):
-    """The user's collection, through one session of one slot."""
-
-    def estimate(self) -> int:
-        """About how many documents there are, from the collection's metadata."""
-        ...
-
-    def cuts(self, after: Key | None, eligible: Query, size: int, most: int, *, exact: bool = False) -> Cuts:
-        """The ends of up to `most` chunks of `size` documents each behind `after`.
-
-        Chunks are of eligible documents where an index serves the query in `_id` order, or where
-        `exact` asks for it, else of documents of any kind (hole H15). All types of `_id` are seen, in the order of the index.
-        """
-        ...
-
-    def read(self, where: Range, eligible: Query, limit: int) -> Page:
-        """Eligible documents of a range, at most `limit` and at most 16 MB."""
-        ...
-
-    def read_keys(self, keys: Sequence[Key], eligible: Query) -> tuple[bytes, ...]:
-        """Those of these documents that are eligible, in `_id` order."""
-        ...
-
-    def keys(self, where: Range, eligible: Query, limit: int) -> tuple[Key, ...]:
-        """The keys of eligible documents of a range."""
-        ...
-
-    def nth(self, where: Range, n: int) -> Key | None:
-        """The n-th key of a range, None where it holds fewer."""
-        ...
-
-    def update_range(self, where: Range, update: Update, write: Write) -> int:
-        """One statement over a range, server-side: the number of documents changed.
-
-        Raises Refused where MongoDB refused a document: others may have been changed by then, and no
-        number says how many (hole H1). Raises TooSlow where the time limit of a statement ended it.
-        """
-        ...
-
-    def update_keys(self, keys: Sequence[Key], update: Update, write: Write, *, group: int) -> Written:
-        """The same for single documents, in statements of `group`. Doubtful are those of refused groups larger than 1."""
-        ...
-
-    def write(self, documents: Sequence[Guarded], write: Write) -> Written:
-        """Write different changes to many documents, each only if it still is what was read."""
-        ...
-
-    def mark_failed(self, keys: Sequence[Key], fields: dict[str, Any], write: Write) -> None:
-        """Set fields on failed documents, best effort: a validator may refuse it (hole H21)."""
-        ...
-
-    def claim(self, documents: Sequence[Guarded], fields: dict[str, Any], write: Write) -> Sequence[Trouble]:
-        """Set fields on documents, each only if it still is what was read: those that MongoDB refused.
-
-        The value "$$NOW" is the server's time.
-        """
-        ...
-
-    def evidence(self, where: Range | Sequence[Key], path: str, token: str) -> Counts:
-        """Count documents by the outcome in their mark, under majority read concern."""
-        ...
-
-    def tokens(self, keys: Sequence[Key], path: str) -> dict[Key, Any]:
-        """The mark's value of those of these documents that have one."""
-        ...
-
-    def token_values(self, where: Range, eligible: Query, path: str) -> list[str]:
-        """The distinct values of the mark among eligible documents of a range."""
-        ...
-
-    def count(self, where: Range | Sequence[Key], eligible: Query) -> int:
-        """Eligible documents, under majority read concern."""
-        ...
-
-    def count_within(self, seconds: float, eligible: Query) -> int | None:
-        """Eligible documents of the whole collection, None where it takes longer to count them."""
-        ...
+from whimbrel.domain.workers import Worker
 
 
 class Runs(Protocol):
@@ -225,8 +82,16 @@ class Batches(Protocol):
 
     def count(self, run_id: str, statuses: Iterable[BatchStatus]) -> int: ...
 
-    def claim(self, runs: Sequence[str], *, worker: str, lsid: bytes) -> Batch | None:
-        """Take the first queued batch of these runs under a lease in the server's time, by a new owner nonce."""
+    def queued(self) -> int:
+        """How many batches of all runs are queued."""
+        ...
+
+    def get(self, token: str) -> Batch | None: ...
+
+    def claim(
+        self, runs: Sequence[str], *, worker: str, lsid: bytes, token: str | None = None
+    ) -> Batch | None:
+        """Take the first queued batch of these runs, or the one of `token`, under a lease in the server's time, by a new owner nonce."""
         ...
 
     def renew(self, batch: Batch) -> datetime:
@@ -329,7 +194,11 @@ class Leases(Protocol):
         ...
 
     def beat(self, worker: str, **facts: Any) -> None:
-        """Say that a worker is alive, with its slots, and the only run that it works on if there is one."""
+        """Say that a worker process is alive, with the facts of its row (`domain/workers.py`)."""
+        ...
+
+    def workers(self, seconds: float) -> Sequence[Worker]:
+        """The worker processes that said so within the last seconds, by name."""
         ...
 
     def leave(self, worker: str) -> None:
@@ -354,38 +223,3 @@ class Ledger:
     batches: Batches
     failures: Failures
     leases: Leases
-
-
-class Session(Protocol):
-    """What one slot does on users' collections. Another process can end it by its id (hole H13)."""
-
-    @property
-    def lsid(self) -> bytes: ...
-
-    def documents(self, run: Run) -> Documents: ...
-
-
-class Store(Protocol):
-    """One MongoDB deployment: the ledger and the users' collections in it."""
-
-    @property
-    def ledger(self) -> Ledger: ...
-
-    @property
-    def database(self) -> str:
-        """Where migrations without a database of their own work, and where the ledger is."""
-        ...
-
-    def session(self) -> Session: ...
-
-    def check(self, database: str, definition: Definition, query: Query) -> None:
-        """Raise where a run could not keep its promises on this collection, with the reason and what to do."""
-        ...
-
-
-class Broker(Protocol):
-    """Delivers pointers to batches; is never asked what is true."""
-
-    def announce(self, batches: Sequence[Batch]) -> None:
-        """Tell workers that batches are queued. The ledger broker has nothing to tell: its workers look."""
-        ...

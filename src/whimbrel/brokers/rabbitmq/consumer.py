@@ -1,0 +1,214 @@
+"""A worker process's side: pointers come in by lanes, and are acknowledged when their batch is settled.
+
+The claim is the ledger's, not the broker's: a channel that is lost costs nothing but the
+acknowledgement, and the batch in hand goes on. Delivered again, its pointer finds the row taken.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import structlog
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
+
+from whimbrel.brokers.rabbitmq.declare import declare, ready_in
+from whimbrel.brokers.rabbitmq.link import ANSWER, Link, Loop, translated
+from whimbrel.brokers.rabbitmq.pointers import NotOursError, decode
+from whimbrel.brokers.rabbitmq.topology import DEAD_LETTER_EXCHANGE, LANES, Lane
+from whimbrel.errors import WhimbrelError
+
+log = structlog.get_logger("whimbrel.rabbitmq")
+
+STRIKES = 3  # looks in a row at a queue that holds messages while nothing is delivered to an idle process
+REBUILDS = 3  # connections built for that reason in a row, until the process gives up
+
+
+class RabbitDelivery:
+    """See `whimbrel.ports.Delivery`."""
+
+    def __init__(self, feed: "RabbitFeed", message: AbstractIncomingMessage, token: str) -> None:
+        self._feed, self._message = feed, message
+        self.token: str | None = token
+
+    def over(self) -> None:
+        self._feed.answer(self._message.ack())
+
+    def again(self) -> None:
+        self._feed.answer(self._message.nack(requeue=True))
+
+    def refuse(self, why: str) -> None:
+        self._feed.answer(self._feed.lay_aside(self._message, why))
+
+
+class RabbitFeed:
+    """See `whimbrel.ports.Feed`.
+
+    `prefetch`: pointers that a consumer holds unacknowledged, at least one for each slot. `look`: seconds
+    between two looks whether what is connected also consumes. `give_up` is called when it does not, again and again.
+    """
+
+    polled = False
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        exchange: str,
+        *,
+        name: str,
+        lanes: tuple[Lane, ...] = LANES,
+        prefetch: int,
+        look: float,
+        give_up: Callable[[], None],
+    ) -> None:
+        self._exchange_name, self._lanes, self._prefetch = exchange, lanes, prefetch
+        self._look, self._give_up = look, give_up
+        self._arrived = threading.Condition()
+        self._held: dict[str, deque[RabbitDelivery]] = {lane.name: deque() for lane in lanes}
+        self._idle = 0  # slots that wait
+        self._deliveries = 0
+        self._closed = False
+        self._channels: list[AbstractChannel] = []
+        self._answers: set[Any] = set()
+        self._loop = Loop("rabbitmq-consumer")
+        self._link = Link(urls, name, self._build)
+        self._aside = Link(urls, f"{name} dead letters", self._declare)
+        self._aside_kept = False
+        self._loop.spawn(self._link.keep())
+        self._loop.spawn(self._supervise())
+
+    def next(self, seconds: float, *, urgent: bool) -> RabbitDelivery | None:
+        with self._arrived:
+            self._idle += 1
+            try:
+                self._arrived.wait_for(lambda: self._closed or self._any(urgent=urgent), seconds)
+            finally:
+                self._idle -= 1
+            queue = None if self._closed else self._any(urgent=urgent)
+            return queue.popleft() if queue else None
+
+    def _any(self, *, urgent: bool) -> deque[RabbitDelivery] | None:
+        lanes = [lane for lane in self._lanes if lane.name == "priority" or not urgent]
+        return next((self._held[lane.name] for lane in lanes if self._held[lane.name]), None)
+
+    def close(self) -> None:
+        """What lies here unlooked at goes back when the connection is closed."""
+        with self._arrived:
+            self._closed = True
+            self._arrived.notify_all()
+        self._loop.call(self._answered(), ANSWER)
+        self._loop.close()
+
+    async def _answered(self) -> None:
+        """Wait for acknowledgements under way."""
+        if self._answers:
+            await asyncio.wait(self._answers, timeout=1)
+
+    def answer(self, work: Any) -> None:
+        """Acknowledge, in the connection's thread. That the channel is gone is normal: the pointer comes again, to no effect."""
+
+        async def answered() -> None:
+            task = asyncio.current_task()
+            self._answers.add(task)
+            try:
+                with translated(self._link.where):
+                    await work
+            except (WhimbrelError, RuntimeError) as error:
+                log.debug("not acknowledged", reason=str(error))
+            finally:
+                self._answers.discard(task)
+
+        self._loop.spawn(answered())
+
+    # in the connection's thread
+
+    async def _build(self, connection: AbstractConnection, _where: str) -> None:
+        self._forget()
+        await declare(connection, self._exchange_name)
+        self._channels = []
+        for lane in self._lanes:
+            channel = connection.channel()
+            await channel.initialize()
+            channel.close_callbacks.add(lambda *_: self._link.reset("the server closed a channel"))
+            underlay = await channel.get_underlay_channel()
+            underlay.on_consumer_cancel_callbacks.add(
+                lambda *_: self._link.reset("the server cancelled a consumer")
+            )
+            await channel.set_qos(prefetch_count=self._prefetch)
+            queue = await channel.get_queue(lane.queue, ensure=False)
+            await queue.consume(partial(self._receive, lane), timeout=ANSWER)
+            self._channels.append(channel)
+
+    def _forget(self) -> None:
+        """Deliveries of a lost connection that no slot has taken yet: the server delivers them again."""
+        with self._arrived:
+            for each in self._held.values():
+                each.clear()
+
+    async def _receive(self, lane: Lane, message: AbstractIncomingMessage) -> None:
+        self._deliveries += 1
+        try:
+            token = decode(message.body)
+        except NotOursError as error:
+            self.answer(self.lay_aside(message, str(error)))
+            return
+        with self._arrived:
+            self._held[lane.name].append(RabbitDelivery(self, message, token))
+            self._arrived.notify_all()
+
+    async def lay_aside(self, message: AbstractIncomingMessage, why: str) -> None:
+        """Into the dead-letter queue with the reason, confirmed, and only then off the lane."""
+        log.warning("a message that is not ours was laid aside", reason=why, queue=message.routing_key)
+        if not self._aside_kept:
+            self._aside_kept = True
+            self._loop.spawn(self._aside.keep())
+        key = message.routing_key or "unknown"
+        headers = {**message.headers, "x-whimbrel-reason": why, "x-whimbrel-key": key}
+        copy = Message(
+            message.body, headers=headers, content_type=message.content_type, message_id=message.message_id,
+            delivery_mode=DeliveryMode.PERSISTENT,
+        )  # fmt: skip
+        async with asyncio.timeout(3 * ANSWER):
+            await self._aside.up.wait()
+            async with self._aside.connection.channel(on_return_raises=True) as channel:
+                exchange = await channel.get_exchange(DEAD_LETTER_EXCHANGE, ensure=False)
+                await exchange.publish(copy, key)
+        await message.ack()
+
+    async def _declare(self, connection: AbstractConnection, _where: str) -> None:
+        await declare(connection, self._exchange_name)
+
+    async def _supervise(self) -> None:
+        strikes = rebuilds = 0
+        while True:
+            before = self._deliveries
+            await asyncio.sleep(self._look)
+            if not self._link.up.is_set():
+                continue
+            if self._deliveries > before:
+                strikes = rebuilds = 0
+                continue
+            strikes = strikes + 1 if await self._starving() else 0
+            if strikes < STRIKES:
+                continue
+            strikes, rebuilds = 0, rebuilds + 1
+            if rebuilds > REBUILDS:
+                log.error("connected to RabbitMQ but nothing is delivered; the process ends")
+                self._give_up()
+                return
+            self._link.reset("messages lie ready, a slot is idle, and nothing is delivered")
+
+    async def _starving(self) -> bool:
+        """Whether messages lie ready while a slot waits. A connection that does not even say so is made anew."""
+        try:
+            with translated(self._link.where):
+                async with asyncio.timeout(ANSWER):
+                    ready = await ready_in(self._link.connection, self._lanes)
+        except WhimbrelError as error:
+            self._link.reset(str(error))
+            return False
+        with self._arrived:
+            return self._idle > 0 and any(ready.values()) and not self._any(urgent=False)

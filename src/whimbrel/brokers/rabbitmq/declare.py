@@ -1,0 +1,79 @@
+"""Making the exchanges and queues of the table, or finding that they are there."""
+
+from aio_pika import ExchangeType
+from aio_pika.abc import AbstractConnection, AbstractExchange
+from aiormq.exceptions import ChannelPreconditionFailed
+
+from whimbrel.brokers.rabbitmq.topology import (
+    DEAD_LETTER_ARGUMENTS,
+    DEAD_LETTER_EXCHANGE,
+    DEAD_LETTER_QUEUE,
+    LANES,
+    Lane,
+    generations,
+    mismatch,
+    version_of,
+)
+from whimbrel.errors import BrokerRefused
+
+
+async def declare(connection: AbstractConnection, exchange: str) -> None:
+    """Declare everything, each on a channel of its own, for a refusal closes the channel.
+
+    Raises BrokerRefused where something of that name is there and is of another make.
+    """
+    arguments = generations(version_of(_version(connection)))
+    await _exchange(connection, DEAD_LETTER_EXCHANGE)
+    await _exchange(connection, exchange)
+    await _queue(connection, DEAD_LETTER_QUEUE, DEAD_LETTER_EXCHANGE, "#", [DEAD_LETTER_ARGUMENTS])
+    for lane in LANES:
+        await _queue(connection, lane.queue, exchange, lane.key, arguments)
+
+
+def _version(connection: AbstractConnection) -> str:
+    found = (
+        connection.transport.connection.server_properties.get("version", "") if connection.transport else ""
+    )
+    return found.decode() if isinstance(found, bytes) else str(found)
+
+
+async def _exchange(connection: AbstractConnection, name: str) -> AbstractExchange:
+    channel = connection.channel()
+    async with channel:
+        try:
+            return await channel.declare_exchange(name, ExchangeType.TOPIC, durable=True)
+        except ChannelPreconditionFailed as error:
+            raise BrokerRefused(
+                f"The exchange {name!r} on the broker is not a durable topic exchange: {error}. Delete it, or give Whimbrel "
+                "a virtual host of its own in RABBITMQ_URL."
+            ) from error
+
+
+async def _queue(
+    connection: AbstractConnection, name: str, exchange: str, key: str, arguments: list[dict[str, object]]
+) -> None:
+    refusal: ChannelPreconditionFailed | None = None
+    for each in arguments:
+        channel = connection.channel()
+        try:
+            async with channel:
+                queue = await channel.declare_queue(name, durable=True, arguments=dict(each))  # type: ignore[arg-type]
+                await queue.bind(exchange, key)
+                return
+        except ChannelPreconditionFailed as error:
+            refusal = refusal or error
+    if refusal is not None:
+        raise mismatch(name, str(refusal)) from refusal
+
+
+async def ready_in(connection: AbstractConnection, lanes: tuple[Lane, ...]) -> dict[str, int]:
+    """How many messages lie ready in the queues of these lanes. A queue that is missing raises what the driver says."""
+    channel = connection.channel()
+    async with channel:
+        return {
+            lane.name: (
+                await channel.declare_queue(lane.queue, passive=True)
+            ).declaration_result.message_count
+            or 0
+            for lane in lanes
+        }

@@ -1,0 +1,104 @@
+"""The coordinator's side: pointers go out persistent, confirmed and routed, or an error says why not."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+from aio_pika import DeliveryMode, Message
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
+
+from whimbrel.brokers.rabbitmq.declare import declare, ready_in
+from whimbrel.brokers.rabbitmq.link import ANSWER, Link, Loop, Rejected, translated
+from whimbrel.brokers.rabbitmq.pointers import CONTENT_TYPE, encode
+from whimbrel.brokers.rabbitmq.topology import LANES, lane_of
+from whimbrel.domain.batches import Batch
+from whimbrel.domain.runs import Run
+from whimbrel.errors import BrokerRefused, BrokerUnavailable
+
+
+class RabbitBroker:
+    """See `whimbrel.ports.Broker`. Its connection carries no consumers: an alarm of the server stops publishers only."""
+
+    polled = False
+
+    def __init__(self, urls: Sequence[str], exchange: str, *, name: str) -> None:
+        self._loop = Loop("rabbitmq-publisher")
+        self._exchange_name = exchange
+        self._exchange: AbstractExchange | None = None
+        self._link = Link(urls, name, self._build)
+        self._loop.spawn(self._link.keep())
+
+    def connect(self, seconds: float) -> None:
+        """Wait for the first connection. Raises BrokerUnavailable, BrokerRefused: what the last attempt met."""
+        self._loop.call(self._connected(seconds), seconds + ANSWER)
+
+    async def _connected(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not self._link.up.is_set():
+                    if isinstance(self._link.trouble, BrokerRefused):
+                        break
+                    await asyncio.sleep(0.02)
+                else:
+                    return
+        raise self._link.trouble
+
+    def announce(self, run: Run, batches: Sequence[Batch]) -> None:
+        if batches:
+            self._loop.call(self._publish(run, batches), 2 * ANSWER)
+
+    def waiting(self) -> int:
+        return self._loop.call(self._count(), 2 * ANSWER)
+
+    def close(self) -> None:
+        self._loop.close()
+
+    async def _build(self, connection: AbstractConnection, _where: str) -> None:
+        await declare(connection, self._exchange_name)
+        channel: AbstractChannel = connection.channel(publisher_confirms=True, on_return_raises=True)
+        await channel.initialize()
+        channel.close_callbacks.add(lambda *_: self._link.reset("the server closed the channel"))
+        self._exchange = await channel.get_exchange(self._exchange_name, ensure=False)
+
+    async def _publish(self, run: Run, batches: Sequence[Batch]) -> None:
+        async with self._asked():
+            if self._exchange is None:
+                raise self._link.trouble
+            await asyncio.gather(
+                *(self._exchange.publish(_message(each), lane_of(run, each).key) for each in batches)
+            )
+
+    async def _count(self) -> int:
+        async with self._asked() as connection:
+            return sum((await ready_in(connection, LANES)).values())
+
+    @contextlib.asynccontextmanager
+    async def _asked(self) -> AsyncIterator[AbstractConnection]:
+        """One question to the server, in its time. Raises BrokerUnavailable, with the reason."""
+        connection = self._link.connection
+        await self._check_alarm()
+        try:
+            with translated(self._link.where):
+                async with asyncio.timeout(ANSWER):
+                    yield connection
+        except Rejected as error:
+            self._link.trouble = error
+            raise
+        except BrokerUnavailable as error:
+            await self._check_alarm()  # a server that has one says so only when something is published
+            # It may be a queue that is missing: built anew, the link declares it again.
+            self._link.trouble = error
+            self._link.reset(str(error))
+            raise
+
+    async def _check_alarm(self) -> None:
+        if await self._link.blocked:
+            raise BrokerUnavailable(
+                f"RabbitMQ at {self._link.where} has stopped all publishers: it runs out of memory or disk."
+            )
+
+
+def _message(batch: Batch) -> Message:
+    return Message(
+        encode(batch), content_type=CONTENT_TYPE, message_id=batch.token, delivery_mode=DeliveryMode.PERSISTENT
+    )  # fmt: skip

@@ -1,0 +1,121 @@
+"""The exchanges and queues, in one table, and which arguments a server of a given version takes.
+
+The arguments of a queue cannot be changed in place. A queue that an older server's rules made, and that
+the server still has after its upgrade, is therefore accepted as it is: `generations`.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from whimbrel.domain.batches import Batch
+from whimbrel.domain.runs import Run
+from whimbrel.errors import BrokerRefused
+
+DEAD_LETTER_EXCHANGE = "app.deadletter.exchange"
+OLDEST = (3, 10)  # quorum queues that dead-letter and reject as they should
+LONGEST = 10_000  # pointers in a queue; coordinators keep a few for each slot, so that it is never reached
+DELIVERIES = 100  # of one pointer, until the server lays it aside: a net, attempts are counted in the ledger
+CONSUMER_TIMEOUT = 60 * 60 * 1000  # milliseconds from delivery to acknowledgement
+DEAD_LETTERS = 100_000  # kept; the oldest go first
+
+LaneName = Literal["processing", "priority", "retry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A queue that workers take from, and the routing key that leads to it."""
+
+    name: LaneName
+    queue: str
+    key: str
+
+
+# In the order in which a free slot looks at them.
+LANES = (
+    Lane("priority", "app.priority.queue", "batch.priority"),
+    Lane("retry", "app.retry.queue", "batch.retry"),
+    Lane("processing", "app.processing.queue", "batch.processing"),
+)
+DEAD_LETTER_QUEUE = "app.deadletter.queue"
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """An argument of the working queues, and the first server that knows it."""
+
+    name: str
+    value: Any
+    since: tuple[int, int] = OLDEST
+
+
+ARGUMENTS = (
+    Argument("x-queue-type", "quorum"),
+    Argument("x-max-length", LONGEST),
+    Argument("x-overflow", "reject-publish"),
+    Argument("x-delivery-limit", DELIVERIES),
+    Argument("x-dead-letter-exchange", DEAD_LETTER_EXCHANGE),
+    Argument("x-consumer-timeout", CONSUMER_TIMEOUT, since=(3, 12)),
+)
+DEAD_LETTER_ARGUMENTS = {
+    "x-queue-type": "quorum",
+    "x-max-length": DEAD_LETTERS,
+    "x-overflow": "drop-head",
+}
+
+
+def version_of(text: str) -> tuple[int, int]:
+    """Major and minor of a server's version. Raises BrokerRefused where it is too old, or none."""
+    found = re.match(r"(\d+)\.(\d+)", text)
+    if found is None:
+        raise BrokerRefused(
+            f"The broker says that its version is {text!r}. Whimbrel needs RabbitMQ {OLDEST[0]}.{OLDEST[1]} or newer."
+        )
+    version = int(found[1]), int(found[2])
+    if version < OLDEST:
+        raise BrokerRefused(
+            f"RabbitMQ {text} is too old. Whimbrel needs {OLDEST[0]}.{OLDEST[1]} or newer: upgrade the server."
+        )
+    return version
+
+
+def generations(version: tuple[int, int]) -> list[dict[str, Any]]:
+    """The arguments of a working queue, newest rules first; then those that an older server's rules gave."""
+    steps = sorted({each.since for each in ARGUMENTS if each.since <= version}, reverse=True)
+    return [{each.name: each.value for each in ARGUMENTS if each.since <= step} for step in steps]
+
+
+def lane_of(run: Run, batch: Batch) -> Lane:
+    """Which lane a batch's pointer takes."""
+    if run.urgent:
+        return LANES[0]
+    return LANES[1] if batch.ids is not None else LANES[2]
+
+
+def lanes(names: Sequence[str]) -> tuple[Lane, ...]:
+    """The lanes of these names, in the order of the table."""
+    return tuple(lane for lane in LANES if lane.name in names)
+
+
+def mismatch(queue: str, reply: str) -> BrokerRefused:
+    """What the server's refusal of a declaration means: the queue, the argument, both values, the way out."""
+    found = re.search(r"inequivalent arg '([^']+)'.*?received (.*?) but current is (.*)$", reply)
+    what = (
+        f"its argument {found[1]} is {_value(found[3])} on the server, and Whimbrel needs {_value(found[2])}"
+        if found
+        else reply
+    )
+    return BrokerRefused(
+        f"The queue {queue!r} on the broker is not as Whimbrel needs it: {what}. The arguments of a queue cannot be changed: "
+        f"stop whoever else uses it and delete the queue (rabbitmqctl delete_queue {queue}), or give Whimbrel a virtual host of its own in RABBITMQ_URL. "
+        "No batch is lost: the ledger announces them again."
+    )
+
+
+def _value(text: str) -> str:
+    """`the value '10' of type 'signedint'` is 10."""
+    found = re.search(r"value '([^']*)'", text)
+    if found:
+        return found[1]
+    return "not set" if "none" in text else text.strip(" '")

@@ -1,0 +1,39 @@
+"""A worker process as it describes itself with each sign of life."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class InHand:
+    """A batch that a worker has claimed."""
+
+    batch: str
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A run that a worker does not serve, for its code of that migration is not the run's."""
+
+    run: str
+    pinned: str
+    here: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Worker:
+    """A row of the registry. Times are the server's."""
+
+    name: str
+    host: str
+    pid: int
+    version: str  # of Whimbrel
+    slots: int
+    only: str | None  # the only run that it works on
+    code: dict[str, str]  # migration -> hash of its code
+    done: int  # batches settled since it started
+    in_hand: tuple[InHand, ...]
+    refuses: tuple[Refusal, ...]
+    started_at: datetime
+    seen_at: datetime

@@ -1,0 +1,107 @@
+"""S2 and its repair: pointers go out through the broker, and out again where it lost them (hole H28).
+
+What is kept here is only when to look again; which batches wait is the ledger's to say. A coordinator
+that dies takes nothing with it: the next one looks a little later.
+"""
+
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from whimbrel.domain.batches import Batch
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.errors import BrokerRefused, BrokerUnavailable
+from whimbrel.ports import Broker, Ledger
+
+log = structlog.get_logger("whimbrel.coordinator")
+
+LONGEST = 60.0  # seconds between two announcements of one batch
+LOOKED_AT = 1000  # queued batches of a run; its window is smaller
+
+
+class Announcer:
+    """One process's announcements.
+
+    `pause`: seconds after which a batch that still is queued is announced again, if the broker holds fewer pointers
+    than batches are queued; doubled with each time.
+    """
+
+    def __init__(self, ledger: Ledger, broker: Broker, *, pause: float) -> None:
+        self._ledger, self._broker, self._pause = ledger, broker, pause
+        self._due: dict[
+            str, dict[str, tuple[float, float]]
+        ] = {}  # run -> batch -> when, and the pause after it
+        self._next: dict[str, float] = {}  # run -> when to look
+        self.trouble = ""  # why pointers do not go out
+        self._since = 0.0  # when that began
+
+    def stuck(self, seconds: float) -> bool:
+        """Whether pointers have not gone out for so long: another process may reach the broker. Asked again, it starts anew."""
+        if not self.trouble or time.monotonic() - self._since < seconds:
+            return False
+        self._since = time.monotonic()
+        return True
+
+    def announce(self, run: Run, batches: Sequence[Batch]) -> None:
+        """Never fails: what could not go out is announced as soon as the broker takes it."""
+        try:
+            self._broker.announce(run, batches)
+        except (BrokerUnavailable, BrokerRefused) as error:
+            self._complain(error)
+            self._due.setdefault(run.id, {}).update({each.token: (0.0, self._pause) for each in batches})
+        else:
+            self.trouble = ""
+
+    def released(self, batches: Sequence[Batch]) -> None:
+        """Batches that were taken from dead workers: their pointers may be gone with them."""
+        for run_id in {each.run for each in batches}:
+            run = self._ledger.runs.get(run_id)
+            if run is not None and run.status is RunStatus.RUNNING:
+                self.announce(run, [each for each in batches if each.run == run_id])
+
+    def everything(self, run: Run) -> None:
+        """All that is queued: a run begins again, and pointers to its batches were acknowledged while it was not running."""
+        if self._broker.polled:
+            return
+        self.announce(run, self._queued(run))
+
+    def repair(self, run: Run) -> None:
+        """Announce again what has waited for longer than its pause, if the broker holds too few pointers."""
+        now = time.monotonic()
+        if self._broker.polled or now < self._next.get(run.id, 0.0):
+            return
+        self._next[run.id] = now + min(1.0, self._pause / 2)
+        queued = self._queued(run)
+        before = self._due.get(run.id, {})
+        due = {each.token: before.get(each.token, (now + self._pause, self._pause)) for each in queued}
+        self._due[run.id] = due
+        lost = [each for each in queued if due[each.token][0] <= now]
+        if not self._lacking():
+            return
+        for each in lost:
+            pause = min(2 * due[each.token][1], LONGEST)
+            due[each.token] = now + pause, pause
+        if lost:
+            log.info("announced again", run=run.id, batches=len(lost))
+            self.announce(run, lost)
+
+    def _lacking(self) -> bool:
+        """Whether the broker holds fewer pointers than batches are queued. Also how one learns that it is back."""
+        try:
+            ready = self._broker.waiting()
+        except (BrokerUnavailable, BrokerRefused) as error:
+            self._complain(error)
+            return False
+        self.trouble = ""
+        return ready < self._ledger.batches.queued()
+
+    def _queued(self, run: Run) -> Sequence[Batch]:
+        return self._ledger.batches.list(run.id, statuses=[BatchStatus.QUEUED], limit=LOOKED_AT)
+
+    def _complain(self, error: Exception) -> None:
+        if not self.trouble:
+            log.warning("pointers do not go out", reason=str(error))
+            self._since = time.monotonic()
+        self.trouble = f"Waits for the broker: {error}"

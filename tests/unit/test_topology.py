@@ -1,0 +1,105 @@
+"""The table of exchanges and queues, for every version of the server; and what a message may hold."""
+
+import pytest
+
+from whimbrel.brokers.rabbitmq.pointers import NotOursError, decode, encode
+from whimbrel.brokers.rabbitmq.topology import (
+    DEAD_LETTER_QUEUE,
+    LANES,
+    generations,
+    lanes,
+    mismatch,
+    version_of,
+)
+from whimbrel.domain.batches import Batch
+from whimbrel.errors import BrokerRefused
+
+OLD = {"x-queue-type", "x-max-length", "x-overflow", "x-delivery-limit", "x-dead-letter-exchange"}
+NEW = OLD | {"x-consumer-timeout"}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("3.10.8", [OLD]),
+        ("3.11.28", [OLD]),
+        ("3.12.0", [NEW, OLD]),
+        ("3.13.7", [NEW, OLD]),
+        ("4.0.5", [NEW, OLD]),
+        ("4.1.0-rc.1", [NEW, OLD]),
+        ("4.3.2", [NEW, OLD]),
+        ("5.0.0", [NEW, OLD]),
+    ],
+)
+def test_the_arguments_of_a_queue_follow_the_servers_version(text: str, wanted: list[set[str]]) -> None:
+    """What an older server's rules made is accepted after the server's upgrade."""
+    found = generations(version_of(text))
+    assert [set(each) for each in found] == wanted
+    assert all(each["x-queue-type"] == "quorum" and each["x-overflow"] == "reject-publish" for each in found)
+
+
+@pytest.mark.parametrize("text", ["3.9.29", "3.8.0", "2.8", "", "unknown"])
+def test_a_server_that_is_too_old_is_refused(text: str) -> None:
+    with pytest.raises(BrokerRefused, match=r"3\.10"):
+        version_of(text)
+
+
+def test_no_argument_that_a_server_of_its_version_does_not_know() -> None:
+    """`x-consumer-timeout` came with 3.12; priorities and lazy queues are not for quorum queues at all."""
+    for version in [(3, 10), (3, 11)]:
+        assert "x-consumer-timeout" not in generations(version)[0]
+    for version in [(3, 10), (3, 13), (4, 0), (4, 3)]:
+        assert not {"x-max-priority", "x-queue-mode", "x-message-ttl"} & generations(version)[0].keys()
+
+
+def test_the_names_are_those_of_the_contract() -> None:
+    assert {lane.name: lane.queue for lane in LANES} == {
+        "processing": "app.processing.queue",
+        "priority": "app.priority.queue",
+        "retry": "app.retry.queue",
+    }
+    assert DEAD_LETTER_QUEUE == "app.deadletter.queue"
+    assert len({lane.key for lane in LANES}) == len(LANES)
+    assert [lane.name for lane in lanes(["processing", "priority"])] == ["priority", "processing"]
+
+
+def test_a_mismatch_names_the_queue_the_argument_both_values_and_the_way_out() -> None:
+    reply = (
+        "PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue 'app.processing.queue' in vhost '/': "
+        "received the value '10000' of type 'signedint' but current is the value '5' of type 'long'"
+    )
+    said = str(mismatch("app.processing.queue", reply))
+    for part in ("'app.processing.queue'", "x-max-length", "is 5 on", "needs 10000", "delete_queue"):
+        assert part in said
+    reply = "inequivalent arg 'x-overflow' for queue 'q': received the value 'a' of type 'longstr' but current is none"
+    assert "is not set on the server" in str(mismatch("q", reply))
+    assert "something else" in str(mismatch("q", "something else"))
+
+
+def test_a_pointer_comes_back_as_the_batch_it_names() -> None:
+    batch = Batch(run="20261124-abc234", seq=17, leg=0, phase="pending")
+    assert decode(encode(batch)) == batch.token
+    assert len(encode(batch)) < 100
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"", "not JSON"),
+        (b"\xff\x00rubbish", "not JSON"),
+        (b"[" * 4000, "not JSON"),
+        (b"5000 bytes" * 500, "5000 bytes"),
+        (b"[]", "not a pointer"),
+        (b'{"batch": "20261124-abc234.1"}', "not a pointer"),
+        (b'{"v": 2, "batch": "20261124-abc234.1"}', "version 2"),
+        (b'{"v": true, "batch": "20261124-abc234.1"}', "version"),
+        (b'{"v": "1", "batch": "20261124-abc234.1"}', "version"),
+        (b'{"v": 1}', "no name"),
+        (b'{"v": 1, "batch": 7}', "no name"),
+        (b'{"v": 1, "batch": "20261124-abc234.1; drop"}', "no name"),
+        (b'{"v": 1, "batch": "20261124-abc234.-1"}', "no name"),
+    ],
+)
+def test_what_is_no_pointer_is_refused_with_the_reason(body: bytes, why: str) -> None:
+    with pytest.raises(NotOursError, match=why):
+        decode(body)
