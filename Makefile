@@ -24,8 +24,9 @@ check: $(READY)  ## lint, format, types, direction of imports, schemas of the de
 chaos: $(READY) rabbitmq  ## the fault tests at full size: 200 random seeds, 50,000 documents through RabbitMQ
 	CHAOS_SEEDS=200 CHAOS_DOCUMENTS=50000 $(BIN)/python -m pytest tests/faults --timeout=3600
 
-bench: $(READY)  ## the benchmarks at full size, with ratios
+bench: $(READY) rabbitmq  ## the benchmarks at full size, with ratios
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.broker
 
 rabbitmq: $(READY)  ## the RabbitMQ server that the tests start nodes of: installed where it is missing and may be
 	@$(BIN)/python -m tests.servers.install

@@ -1,13 +1,17 @@
 """Fault tests have a mongod of their own: some of them kill it."""
 
 import secrets
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import SHORT
 from tests.faults.rig import Rig
+from tests.servers.replicas import ReplicaSet
+from whimbrel.domain.runs import Run
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import connected
 
@@ -29,3 +33,30 @@ def rig(home: Path, tmp_path: Path) -> Iterator[Rig]:
         yield found
         found.stop()
         store.client.drop_database(name)
+
+
+@dataclass(frozen=True, slots=True)
+class LongRun:
+    """A run that takes longer than the server keeps a session that it has not heard of."""
+
+    rig: Rig
+    run: Run
+    started: float
+
+
+@pytest.fixture(scope="session")
+def long_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongRun]:
+    """Begun early, so that it goes on beside the other tests; it sleeps nearly all the time.
+
+    Sessions end after one minute instead of thirty, the least that the server takes.
+    """
+    folder = tmp_path_factory.mktemp("long")
+    limits = {"localLogicalSessionTimeoutMinutes": 1, "logicalSessionRefreshMillis": 5000}
+    with ReplicaSet(1, **limits) as server, connected(server.uri, "long", SHORT) as store:
+        rig = Rig(store, folder, folder)
+        rig.environment["MONGODB_URI"] = server.uri
+        rig.seed(4)
+        run = rig.start("napping", batch_size=1)
+        rig.parent(workers=1, slots=2)
+        yield LongRun(rig, run, time.monotonic())
+        rig.stop()

@@ -112,6 +112,13 @@ def slow(thing: dict[str, Any]) -> dict[str, Any]:
     return {"$set": {"n": thing["n"] + 1}}
 
 
+@migration(collection="things", timeout=120)
+def napping(thing: dict[str, Any]) -> dict[str, Any]:
+    """Holds one document for longer than a shortened session lives."""
+    time.sleep(70)
+    return {"$set": {"n": thing["n"] + 1}}
+
+
 @migration(collection="things")
 def summing(thing: dict[str, Any]) -> dict[str, Any]:
     """A result that is stale as soon as the application changes a field."""

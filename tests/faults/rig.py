@@ -105,9 +105,15 @@ class Rig:
         assert fresh is not None
         return view(self.store.ledger, fresh)
 
-    def until(self, run: Run, *statuses: RunStatus, chaos: Iterator[None] | None = None) -> RunView:
+    def until(
+        self,
+        run: Run,
+        *statuses: RunStatus,
+        chaos: Iterator[None] | None = None,
+        seconds: float = PATIENCE,
+    ) -> RunView:
         """Wait until a run has one of these statuses, while chaos does what it does."""
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.tend()
             if chaos is not None:
@@ -122,7 +128,7 @@ class Rig:
             if found.run.status in statuses:
                 return found
             time.sleep(0.05)
-        raise AssertionError(f"still {self.look(run)} after {PATIENCE} s: {self.rows(run)}")
+        raise AssertionError(f"still {self.look(run)} after {seconds} s: {self.rows(run)}")
 
     def finish(self, run: Run, *, chaos: Iterator[None] | None = None) -> RunView:
         return self.until(run, *ENDED, chaos=chaos)

@@ -46,6 +46,7 @@ def many(replicas: ReplicaSet, tmp_path: Path) -> Iterator[ClusterRig]:
         found.stop()
 
 
+@pytest.mark.usefixtures("long_run")  # begins beside these tests; its end is in test_sessions.py
 def test_one_of_three_rabbitmq_nodes_is_killed(rig: Rig) -> None:
     """The one that leads the queue: the others elect, and the address in RABBITMQ_URL is one of three."""
     with RabbitCluster(3) as cluster:

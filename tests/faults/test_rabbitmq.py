@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.faults.rig import Rig
+from tests.faults.test_troubles import plant, recorded
 from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
 from whimbrel.bootstrap import broker
@@ -212,3 +213,15 @@ def test_a_run_outlives_the_consumer_timeout(rabbit: Rig, node: RabbitNode) -> N
         node.ask(limits.format(1_800_000, 60_000))
     rabbit.reckon(found, COUNT, crashed=False)
     assert "delivery acknowledgement on channel" in node.log()
+
+
+def test_h10_a_document_that_kills_its_worker_is_isolated(rig: Rig, node: RabbitNode) -> None:
+    """Its pointer comes back with each death; the ledger has counted the takeovers, and names the one document."""
+    rig.environment["RABBITMQ_URL"] = node.url
+    plant(rig, {9: "die", 410: "raise"})
+    run = rig.start("troubled", batch_size=100)
+    rig.parent()
+    found = rig.finish(run)
+    assert recorded(rig, run.id) == {9: ("ProcessDeath", 2, "dead"), 410: ("ValueError", 2, "dead")}
+    assert found.counts.changed == rig.things.count_documents({"n": 1}) == 598
+    assert node.queues()["app.deadletter.queue"].ready == 0

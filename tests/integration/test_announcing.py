@@ -1,0 +1,100 @@
+"""H28: what the broker lost is announced again, and a queue that is merely long is not flooded with doubles."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+import aio_pika
+import pytest
+from tests.integration.inline import start
+from tests.integration.test_rabbitmq import PROCESSING, adding, publishing
+from tests.servers.rabbit import RabbitNode
+
+from whimbrel.domain.batches import Batch
+from whimbrel.domain.raw import Key
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import RunStatus
+from whimbrel.engine.announce import Announcer
+from whimbrel.mongo.store import MongoStore
+
+PAUSE = 0.1
+QUEUED = 20
+
+
+@pytest.fixture
+def run(store: MongoStore) -> Run:
+    """A run with queued batches that nobody takes."""
+    store.client[store.database]["things"].insert_one({"n": 0})
+    found = start(store, adding("deep"))
+    store.ledger.runs.move(found.id, RunStatus.RUNNING, who="test")
+    store.ledger.batches.add(
+        [
+            Batch(run=found.id, seq=seq, leg=0, phase="pending", cuts=(Key.of(seq),))
+            for seq in range(1, QUEUED + 1)
+        ]
+    )
+    return found
+
+
+@pytest.fixture
+def announcer(node: RabbitNode, store: MongoStore) -> Iterator[Announcer]:
+    with publishing(node) as broker:
+        yield Announcer(store.ledger, broker, pause=PAUSE)
+
+
+def look(announcer: Announcer, run: Run, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        announcer.repair(run)
+        time.sleep(0.02)
+
+
+def ready(node: RabbitNode) -> int:
+    return node.queues()[PROCESSING].ready
+
+
+def test_h28_a_queue_that_is_long_is_left_alone(node: RabbitNode, run: Run, announcer: Announcer) -> None:
+    announcer.everything(run)
+    look(announcer, run, 20 * PAUSE)
+    assert ready(node) == QUEUED
+
+
+def test_h28_what_was_lost_is_announced_again(node: RabbitNode, run: Run, announcer: Announcer) -> None:
+    announcer.everything(run)
+    look(announcer, run, 5 * PAUSE)
+    node.purge(PROCESSING)
+    look(announcer, run, 20 * PAUSE)
+    assert ready(node) == QUEUED
+
+
+def test_h28_pointers_that_a_busy_worker_holds_are_doubled_once(
+    node: RabbitNode, run: Run, announcer: Announcer
+) -> None:
+    """They are neither ready nor lost, which only the worker knows: one double each, then there are enough."""
+    announcer.everything(run)
+
+    async def hold() -> None:
+        async with await aio_pika.connect(node.url) as connection, connection.channel() as channel:
+            await channel.set_qos(prefetch_count=QUEUED // 2)
+            queue = await channel.get_queue(PROCESSING)
+            await queue.consume(_held)
+            await asyncio.sleep(0.3)
+            await asyncio.to_thread(look, announcer, run, 40 * PAUSE)
+            found = node.queues()[PROCESSING]
+            assert found.unacked == QUEUED // 2
+            assert QUEUED <= found.ready < 2 * QUEUED
+
+    asyncio.run(hold())
+
+
+def test_a_batch_that_is_no_longer_queued_is_not_announced(
+    node: RabbitNode, store: MongoStore, run: Run, announcer: Announcer
+) -> None:
+    for _ in range(QUEUED - 1):
+        assert store.ledger.batches.claim([run.id], worker="A", lsid=b"0" * 16)
+    look(announcer, run, 20 * PAUSE)
+    assert ready(node) == 1
+
+
+async def _held(_message: object) -> None:
+    """Neither acknowledged nor returned."""
