@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import aio_pika
 import pytest
-from tests.integration.inline import start
-from tests.integration.test_rabbitmq import PROCESSING, adding, publishing
+from tests.integration.inline import start, system, until
+from tests.integration.test_rabbitmq import PROCESSING, adding, consuming, eventually, publishing
+from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
 
 from whimbrel.domain.batches import Batch
@@ -98,3 +99,27 @@ def test_a_batch_that_is_no_longer_queued_is_not_announced(
 
 async def _held(_message: object) -> None:
     """Neither acknowledged nor returned."""
+
+
+def test_a_coordinator_that_cannot_reach_the_broker_makes_way(node: RabbitNode, store: MongoStore) -> None:
+    """It keeps its lease only as long as the broker takes pointers; another process, which reaches it, goes on."""
+    store.client[store.database]["things"].insert_many([{"n": 0} for _ in range(500)])
+    it = adding("handed-over")
+    with Proxy("127.0.0.1", node.port) as proxy:
+        cut_off = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
+        with (
+            publishing(node, cut_off) as broker,
+            consuming(node) as feed,
+            system(store, [it], broker=broker, feed=feed, slots=0, name="cut off"),
+        ):
+            proxy.cut()
+            started = start(store, it)
+            eventually(
+                lambda: "Waits for the broker" in (store.ledger.runs.get(started.id) or started).message
+            )
+            with (
+                publishing(node) as other,
+                consuming(node) as fed,
+                system(store, [it], broker=other, feed=fed, name="connected"),
+            ):
+                assert until(store, started).counts.changed == 500

@@ -47,10 +47,11 @@ class Coordinator:
 
     def tick(self) -> None:
         """Attend to every run that nobody else attends to, oldest first."""
+        if time.monotonic() < self._rests_until:
+            return
         if self._announcer.stuck(self._role_seconds):
             self._ledger.leases.step_down(self._name)
-            self._led, self._rests_until = {}, time.monotonic() + RESTING
-        if time.monotonic() < self._rests_until:
+            self._led, self._rests_until = {}, time.monotonic() + min(RESTING, self._role_seconds / 2)
             return
         for run in reversed(self._ledger.runs.list(statuses=ATTENDED, limit=1000)):
             if not self._leads(run.id):

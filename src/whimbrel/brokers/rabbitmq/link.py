@@ -74,16 +74,19 @@ class Loop:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self._tasks: list[Any] = []
+        self._running: set[Any] = set()  # the loop itself holds tasks weakly
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Start something and go on."""
         try:
-            asyncio.run_coroutine_threadsafe(work, self._loop)
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:  # closed
             work.close()
+            return
+        self._running.add(future)
+        future.add_done_callback(self._running.discard)
 
     def call(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
         """Start something and wait for it. Raises BrokerUnavailable when it takes longer."""
