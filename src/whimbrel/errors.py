@@ -130,6 +130,13 @@ class TooSlow(Transient):
     code = "too_slow"
 
 
+class PortBusy(WhimbrelError):
+    """The port that the API shall listen on cannot be used."""
+
+    code = "port_busy"
+    exit_code = 76
+
+
 class BrokerUnavailable(Transient):
     """RabbitMQ does not take pointers now: away, full, or blocked by an alarm. Nothing is lost; the run waits."""
 

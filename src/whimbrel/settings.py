@@ -31,6 +31,12 @@ class Settings(BaseSettings):
     rabbitmq_exchange: str = Field(
         default="app.topic.exchange", min_length=1, max_length=127, description="exchange of the pointers"
     )
+    host: str = Field(default="127.0.0.1", min_length=1, description="address that the API listens on")
+    port: int = Field(default=3000, ge=0, le=65535, description="port of the API; 0: any that is free")
+    api_tokens: str = Field(
+        default="",
+        description="who may use the API: scope:token or name=scope:token, with commas between; scopes are read, operate, admin",
+    )
     batch_size: int = Field(default=5000, ge=1, le=100_000, description="documents in a batch")
     processing_delay: int = Field(default=0, ge=0, le=60_000, description="milliseconds between two chunks")
     max_retries: int = Field(default=3, ge=0, le=99, description="tries of a document after the first")

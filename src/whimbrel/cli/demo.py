@@ -8,7 +8,7 @@ import typer
 
 from whimbrel.bootstrap import Opened, database, opened, samples
 from whimbrel.cli.checks import Check, check_object, checks_table, verify
-from whimbrel.cli.foreground import Ending, Foreground, Team
+from whimbrel.cli.foreground import Ending, Foreground
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
 from whimbrel.cli.options import Json, Workers, begin, caller
 from whimbrel.cli.progress import Moment, progress
@@ -19,6 +19,7 @@ from whimbrel.engine.view import run_object
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.samples.seeder import documents as sample_documents
 from whimbrel.settings import Settings
+from whimbrel.workers.team import Team
 
 DATABASE = "whimbrel_demo"
 FEWEST_INVALID = 3  # among MANY documents or more, so that failures are to be seen

@@ -8,7 +8,6 @@ from whimbrel.bootstrap import Opened
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
 from whimbrel.cli.leaving import Leaving
 from whimbrel.cli.observer import Observer
-from whimbrel.cli.options import cores
 from whimbrel.cli.progress import Progress, moment, progress
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.migration import Definition
@@ -20,6 +19,7 @@ from whimbrel.ports import Ledger
 from whimbrel.settings import Settings
 from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.parent import Parent
+from whimbrel.workers.team import Team
 
 FRAME = 0.1  # seconds between two looks at what was seen
 WORKER_SEEN = 5.0  # seconds within which a live worker says that it is alive
@@ -31,32 +31,6 @@ EXIT_CODES = {
     RunStatus.FAILED: 3,
     RunStatus.CANCELLED: 4,
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Team:
-    """The worker processes that a command starts."""
-
-    workers: int | None = None
-    slots: int = 2
-    source: str | None = None  # of the migrations
-    lanes: tuple[str, ...] = ()  # queues to take from; none named: all
-
-    def fleet(
-        self, opened: Opened, settings: Settings, *, run: str | None, longest_call: float, stderr: int | None
-    ) -> Fleet:
-        environment = {
-            "MONGODB_URI": opened.uri,
-            "MONGODB_DB_NAME": settings.mongodb_db_name,
-            "WHIMBREL_MIGRATIONS": self.source or "",
-        }
-        ledger = opened.store.ledger
-        if settings.rabbitmq_url:
-            run = None  # queues are shared: pointers of other runs come too
-        return Fleet(
-            ledger.batches, environment, leases=ledger.leases, lanes=self.lanes,
-            size=self.workers or cores(), slots=self.slots, run=run, longest_call=longest_call, stderr=stderr,
-        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

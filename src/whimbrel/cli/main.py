@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from whimbrel import __version__
-from whimbrel.cli import controlling, demo, running, scaffold, serving, showing
+from whimbrel.cli import controlling, demo, running, scaffold, serve, serving, showing
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
 from whimbrel.cli.screen import Screen
 from whimbrel.errors import WhimbrelError
@@ -23,7 +23,7 @@ EXITS = """[bold]Exit codes:[/bold]
 
 70 MongoDB does not answer · 71 MongoDB refuses, or the run paused itself · 72 no embedded MongoDB
 
-73 RabbitMQ does not answer · 74 RabbitMQ refuses · 130 interrupted: nothing is lost, resume goes on
+73 RabbitMQ does not answer · 74 RabbitMQ refuses · 76 the port is busy · 130 interrupted: nothing is lost, resume goes on
 """
 
 EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
@@ -47,6 +47,7 @@ EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
         ["failures 20261231-abc234", "failures 20261231-abc234 --documents --limit 10"],
     ),
     "retry": (running.retry, ["retry 20261231-abc234", "retry 20261231-abc234 --group 1f3a5c7e"]),
+    "serve": (serve.serve, ["serve", "serve --no-workers --migrations split_name.py"]),
     "worker": (
         serving.worker,
         ["worker", "worker --workers 8 --migrations split_name.py", "worker --queues priority"],

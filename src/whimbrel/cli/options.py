@@ -41,11 +41,6 @@ def begin(*, json: bool = False) -> tuple[Settings, Screen]:
     return settings, screen
 
 
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def caller() -> str:
     """Who gives the command, for the audit."""
     try:

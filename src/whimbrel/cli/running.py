@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from whimbrel.bootstrap import Opened, opened
-from whimbrel.cli.foreground import WORKER_SEEN, Ending, Foreground, Team
+from whimbrel.cli.foreground import WORKER_SEEN, Ending, Foreground
 from whimbrel.cli.groups import signature_of
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import Json, RunId, Slots, Source, Workers, begin, caller
@@ -23,6 +23,7 @@ from whimbrel.errors import StateForbids
 from whimbrel.ports import Ledger
 from whimbrel.settings import Settings
 from whimbrel.workers import catalog
+from whimbrel.workers.team import Team
 
 FRESH_BEAT = 3.5  # seconds within which a worker that lives says so again
 

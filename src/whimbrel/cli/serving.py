@@ -8,10 +8,9 @@ from typing import Annotated
 import typer
 
 from whimbrel.bootstrap import LANE_NAMES, Opened, opened
-from whimbrel.cli.foreground import Team
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.observer import Observer
-from whimbrel.cli.options import Json, Slots, Source, Workers, begin, cores
+from whimbrel.cli.options import Json, Slots, Source, Workers, begin
 from whimbrel.cli.running import introduce
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.runs import Run
@@ -22,6 +21,7 @@ from whimbrel.settings import Settings
 from whimbrel.workers import catalog
 from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.parent import Parent
+from whimbrel.workers.team import Team, cores
 
 DRAINING = 30.0  # seconds that workers have to finish their chunks
 FRAME = 0.1

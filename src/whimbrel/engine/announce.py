@@ -37,6 +37,19 @@ class Announcer:
         self.trouble = ""  # why pointers do not go out
         self._since = 0.0  # when that began
 
+    @property
+    def polled(self) -> bool:
+        """Whether workers look for themselves, and nothing is announced."""
+        return self._broker.polled
+
+    def check(self) -> str:
+        """Ask the broker whether it answers: why not, or nothing."""
+        try:
+            self._broker.waiting()
+        except (BrokerUnavailable, BrokerRefused) as error:
+            return str(error)
+        return ""
+
     def stuck(self, seconds: float) -> bool:
         """Whether pointers have not gone out for so long: another process may reach the broker. Asked again, it starts anew."""
         if not self.trouble or time.monotonic() - self._since < seconds:

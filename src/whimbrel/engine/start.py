@@ -3,6 +3,7 @@
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import ceil
 from typing import Any
 
 from bson import json_util
@@ -27,11 +28,19 @@ class Defaults:
     retry_delay: float = 5.0
 
 
-def start_run(
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preview:
+    """What a run would do, without one: `total` documents if they could be counted in time, else about `estimated`."""
+
+    total: int | None
+    estimated: int
+    batches: int
+
+
+def draft_run(
     store: Store,
     it: Definition,
     *,
-    who: str,
     defaults: Defaults,
     filter_: dict[str, Any] | None = None,
     batch_size: int | None = None,
@@ -39,14 +48,15 @@ def start_run(
     priority: int = 0,
     adopt: str | None = None,
 ) -> Run:
-    """Add a run of a migration, `queued`. A coordinator starts it as soon as its collection is free.
+    """A run of a migration that is not in the ledger: nothing is written. Raises what `Store.check` raises.
 
-    `filter_` narrows the migration's own. Raises what `Store.check` raises.
+    `filter_` narrows the migration's own.
     """
     query, asked = _query(it, filter_)
     database = it.database or store.database
     scope = Scope("all") if limit is None else Scope("first", limit)
-    run = Run(
+    store.check(database, it, query)
+    return Run(
         id=new_id(), migration=it.name, version=it.version, database=database, collection=it.collection,
         filter=json_util.dumps(query, json_options=json_util.CANONICAL_JSON_OPTIONS),
         mark=it.mark, status_field=it.status_field, declarative=it.declarative, claim=it.claim,
@@ -56,8 +66,32 @@ def start_run(
         max_attempts=it.max_attempts or defaults.max_attempts, retry_delay=defaults.retry_delay,
         timeout=it.timeout, code_hash=it.code_hash, created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
     )  # fmt: skip
-    store.check(database, it, query)
-    return store.ledger.runs.add(run, who)
+
+
+def start_run(store: Store, it: Definition, *, who: str, defaults: Defaults, **options: Any) -> Run:
+    """Add a run of a migration, `queued`. A coordinator starts it as soon as its collection is free.
+
+    `options` and errors are those of `draft_run`.
+    """
+    return store.ledger.runs.add(draft_run(store, it, defaults=defaults, **options), who)
+
+
+def preview(store: Store, run: Run) -> Preview:
+    """How many documents a run would evaluate, and in how many batches. Nothing is written."""
+    documents = store.session().documents(run)
+    phases = _first_phases(run)
+    counts = [documents.count_within(COUNTING, eligible(run, phase)) for phase in phases]
+    exact = None if None in counts else sum(count for count in counts if count is not None)
+    if exact is not None and run.scope.limit:
+        exact = min(exact, run.scope.limit)
+    estimated = estimate(store, run) if exact is None else exact
+    return Preview(total=exact, estimated=estimated, batches=ceil(estimated / run.batch_size))
+
+
+def anything(store: Store, run: Run) -> bool:
+    """Whether a run would find a document at all."""
+    documents = store.session().documents(run)
+    return any(documents.any(eligible(run, phase)) for phase in _first_phases(run))
 
 
 def estimate(store: Store, run: Run) -> int:

@@ -238,6 +238,17 @@ class MongoDocuments:
                 query, hint=ID_INDEX, collation=statements.SIMPLE, session=self._session
             )
 
+    def any(self, eligible: Query) -> bool:
+        with translated():
+            found = self._collection.find_one(
+                eligible,
+                {"_id": 1},
+                collation=statements.SIMPLE,
+                session=self._session,
+                max_time_ms=self._limit,
+            )
+        return found is not None
+
     def count_within(self, seconds: float, eligible: Query) -> int | None:
         try:
             with translated():

@@ -19,7 +19,7 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.times import Times
 from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, SettingsInvalid, Systemic
 from whimbrel.mongo.documents import MongoDocuments
-from whimbrel.mongo.errors import masked, sentence
+from whimbrel.mongo.errors import masked, sentence, translated
 from whimbrel.mongo.ledger import mongo_ledger
 from whimbrel.mongo.preflight import check_collection
 from whimbrel.ports import Ledger, Query
@@ -64,6 +64,10 @@ class MongoStore:
 
     def session(self) -> MongoSession:
         return MongoSession(self.client, self._statement)
+
+    def ping(self) -> None:
+        with translated():
+            self.client.admin.command("ping")
 
     def check(self, database: str, definition: Definition, query: Query) -> None:
         check_collection(self.client, database, definition, query)

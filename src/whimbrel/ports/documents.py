@@ -146,6 +146,10 @@ class Documents(Protocol):
         """Eligible documents, under majority read concern."""
         ...
 
+    def any(self, eligible: Query) -> bool:
+        """Whether one document of the whole collection is eligible."""
+        ...
+
     def count_within(self, seconds: float, eligible: Query) -> int | None:
         """Eligible documents of the whole collection, None where it takes longer to count them."""
         ...

@@ -23,9 +23,14 @@ class Runs(Protocol):
     def get(self, run_id: str) -> Run | None: ...
 
     def list(
-        self, *, statuses: Iterable[RunStatus] | None = None, migration: str | None = None, limit: int = 100
+        self,
+        *,
+        statuses: Iterable[RunStatus] | None = None,
+        migration: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
     ) -> list[Run]:
-        """Newest first."""
+        """Newest first. `after`: only those that come after this run in that order; none where it is not there."""
         ...
 
     def move(

@@ -30,6 +30,10 @@ class Store(Protocol):
 
     def session(self) -> Session: ...
 
+    def ping(self) -> None:
+        """Ask the server whether it answers. Raises Transient, Systemic."""
+        ...
+
     def check(self, database: str, definition: Definition, query: Query) -> None:
         """Raise where a run could not keep its promises on this collection, with the reason and what to do."""
         ...

@@ -32,7 +32,7 @@ class Parent:
         self.broken: WhimbrelError | None = None  # what ended a thread that cannot go on
         self._over = threading.Event()
         self._broker = broker(settings, self.name)
-        self._announcer = Announcer(store.ledger, self._broker, pause=self._times.broker)
+        self.announcer = Announcer(store.ledger, self._broker, pause=self._times.broker)
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
@@ -43,10 +43,10 @@ class Parent:
             self._broker.close()
             raise
         coordinator = Coordinator(
-            self._store, self._announcer, name=self.name, role_seconds=self._times.lease, step=step_hook()
+            self._store, self.announcer, name=self.name, role_seconds=self._times.lease, step=step_hook()
         )
         if self._fleet is not None:
-            self._fleet.on_released = self._announcer.released
+            self._fleet.on_released = self.announcer.released
         rounds = [(coordinator.tick, self._times.tick), (self._sweep, self._times.sweep), (self._revive, 1.0)]
         if self._fleet is not None:
             rounds.append((self._fleet.tend, 0.05))
@@ -91,7 +91,7 @@ class Parent:
             taken = self._store.ledger.batches.take_over()
             for batch in taken:
                 log.warning("a lost lease was taken over", batch=batch.token, worker=batch.worker)
-            self._announcer.released(taken)
+            self.announcer.released(taken)
 
     def _revive(self) -> None:
         try:

@@ -47,7 +47,12 @@ class MongoRuns:
         return run_of(row) if row else None
 
     def list(
-        self, *, statuses: Iterable[RunStatus] | None = None, migration: str | None = None, limit: int = 100
+        self,
+        *,
+        statuses: Iterable[RunStatus] | None = None,
+        migration: str | None = None,
+        after: str | None = None,
+        limit: int = 100,
     ) -> list[Run]:
         query: dict[str, Any] = {}
         if statuses is not None:
@@ -55,7 +60,14 @@ class MongoRuns:
         if migration is not None:
             query["migration"] = migration
         with translated():
-            return [run_of(row) for row in self._runs.find(query).sort("createdAt", -1).limit(limit)]
+            if after is not None:
+                last = self._runs.find_one({"_id": after}, {"createdAt": 1})
+                if last is None:
+                    return []
+                born = last["createdAt"]
+                query["$or"] = [{"createdAt": {"$lt": born}}, {"createdAt": born, "_id": {"$lt": after}}]
+            found = self._runs.find(query).sort([("createdAt", -1), ("_id", -1)]).limit(limit)
+            return [run_of(row) for row in found]
 
     def move(
         self,

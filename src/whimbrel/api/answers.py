@@ -1,0 +1,73 @@
+"""What every answer looks like: the envelope of success and of failure, in camel case."""
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from whimbrel.engine.view import iso_time
+
+
+def now() -> str:
+    return iso_time(datetime.now(UTC)) or ""
+
+
+class Model(BaseModel):
+    """A part of a request or an answer. Unknown fields of a request are an error, not silence."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class Answer(Model):
+    """An answer to a request that was carried out."""
+
+    success: Literal[True] = True
+    timestamp: str = Field(
+        default_factory=now,
+        description="when it was answered: RFC 3339, UTC, milliseconds",
+        examples=["2026-11-24T12:00:00.000Z"],
+    )
+
+
+class Fault(Model):
+    """One field of a request that cannot be used."""
+
+    field: str = Field(description="where: `body.batchSize`, `query.limit`", examples=["body.batchSize"])
+    message: str = Field(
+        description="what is wrong with it", examples=["Input should be greater than or equal to 1"]
+    )
+
+
+class Failure(Model):
+    """An answer to a request that was not carried out."""
+
+    success: Literal[False] = False
+    error: str = Field(
+        description="a sentence that says what to do", examples=["There is no run '20261124-abc234'."]
+    )
+    code: str = Field(description="the same for machines", examples=["run_unknown"])
+    details: list[Fault] | None = Field(default=None, description="every field at fault")
+    timestamp: str = Field(
+        default_factory=now, description="as of success", examples=["2026-11-24T12:00:00.000Z"]
+    )
+
+
+MEANINGS = {
+    400: "the body is no JSON, or a confirmation is missing",
+    401: "no token, or an unknown one",
+    403: "the token's scope does not allow this",
+    404: "there is nothing of that id or name",
+    409: "the state forbids it",
+    413: "the body is larger than 1 MiB",
+    415: "the body is not `application/json`",
+    422: "fields are out of range; each is named in `details`",
+    429: "too many such requests; `Retry-After` says when to come back",
+    503: "a dependency is down; the sentence says which",
+}
+
+
+def failures(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route: what all have, and these."""
+    common = (401, 403, 429, 503)
+    return {code: {"model": Failure, "description": MEANINGS[code]} for code in sorted({*common, *codes})}

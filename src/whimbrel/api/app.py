@@ -1,0 +1,59 @@
+"""The application: middleware, errors, routes, and the system that they work with."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import anyio.to_thread
+from fastapi import FastAPI, Request, Response
+
+from whimbrel.api import errors
+from whimbrel.api.access import Token
+from whimbrel.api.bodies import Bodies
+from whimbrel.api.routes import health, runs, starting
+from whimbrel.api.system import System
+
+SECURITY = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+ABOUT = """Migrates millions of MongoDB documents in batches, without a stop, through crashes.
+
+Every answer has `success` and `timestamp`; a failure has `error`, a sentence that says what to do, and `code`, a word for machines.
+"""
+
+
+def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
+    """The API over a system, which starts and stops with it."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        system.start()
+        try:
+            yield
+        finally:
+            await anyio.to_thread.run_sync(system.stop)
+
+    app = FastAPI(
+        title="Whimbrel",
+        version=version("whimbrel"),
+        description=ABOUT,
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.system, app.state.tokens = system, tokens
+    errors.install(app)
+    app.add_middleware(Bodies)
+    app.middleware("http")(_secure)
+    for module in (health, starting, runs):
+        app.include_router(module.router)
+    return app
+
+
+async def _secure(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    found = await go_on(request)
+    for name, value in SECURITY.items():
+        found.headers.setdefault(name, value)
+    return found

@@ -1,0 +1,100 @@
+"""Errors become answers: ours by their class, those of the framework by their status."""
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from whimbrel import errors
+from whimbrel.api.answers import Failure, Fault
+
+log = structlog.get_logger("whimbrel.api")
+
+STATUSES: dict[type[errors.WhimbrelError], int] = {
+    errors.SettingsInvalid: 422,
+    errors.DefinitionInvalid: 422,
+    errors.FilterRefused: 422,
+    errors.MigrationUnknown: 404,
+    errors.RunUnknown: 404,
+    errors.GroupUnknown: 404,
+    errors.CollectionUnsuitable: 409,
+    errors.StateForbids: 409,
+    errors.DatabaseUnreachable: 503,
+    errors.DatabaseRefused: 503,
+    errors.EmbeddedUnavailable: 503,
+    errors.Systemic: 503,
+    errors.Refused: 422,
+    errors.Transient: 503,
+    errors.BrokerRefused: 503,
+}
+WORDS = {404: "not_found", 405: "method_not_allowed"}
+
+
+class Declined(errors.WhimbrelError):
+    """A route's own refusal, with the status and the word for it."""
+
+    def __init__(self, status: int, word: str, sentence: str, details: list[Fault] | None = None) -> None:
+        super().__init__(sentence)
+        self.status, self.word, self.details = status, word, details
+
+
+def answer(
+    status: int,
+    word: str,
+    sentence: str,
+    *,
+    details: list[Fault] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    body = Failure(error=sentence, code=word, details=details).model_dump(by_alias=True, exclude_none=True)
+    return JSONResponse(body, status, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Whatever goes wrong in a route is answered in the envelope."""
+    app.add_exception_handler(errors.WhimbrelError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _ours(_: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, Declined):
+        return answer(error.status, error.word, str(error), details=error.details)
+    found = next((status for kind, status in STATUSES.items() if type(error) is kind), None)
+    status = found or next((each for kind, each in STATUSES.items() if isinstance(error, kind)), 500)
+    return answer(status, getattr(error, "code", "error"), str(error))
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    details = [Fault(field=_where(each["loc"]), message=str(each["msg"])) for each in error.errors()]
+    sentence = "; ".join(f"{each.field}: {each.message}" for each in details)
+    return answer(422, "invalid", f"These fields cannot be used: {sentence}.", details=details)
+
+
+def _where(parts: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in parts) or "body"
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    sentence = str(error.detail)
+    if error.status_code == 404:  # noqa: PLR2004
+        sentence = f"There is no {request.url.path}. All routes: /docs."
+    if error.status_code == 405:  # noqa: PLR2004
+        sentence = f"{request.method} is not possible on {request.url.path}."
+    word = WORDS.get(error.status_code, "error")
+    return answer(error.status_code, word, sentence, headers=dict(error.headers or {}))
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("a route broke", path=request.url.path, exc_info=error)
+    return answer(
+        500,
+        "internal",
+        f"Whimbrel itself failed: {type(error).__name__}. The log says more; nothing is lost.",
+    )

@@ -1,0 +1,107 @@
+"""Health: is it alive, is it ready, and how is all of it."""
+
+import os
+from typing import Literal
+
+import psutil
+from fastapi import APIRouter, Response
+from pydantic import Field
+
+from whimbrel.api.answers import Answer, Model
+from whimbrel.api.system import System, ThisSystem
+from whimbrel.engine.announce import Announcer
+from whimbrel.errors import Transient, WhimbrelError
+
+router = APIRouter(prefix="/health", tags=["health"])
+SEEN = 5.0  # seconds within which a live worker says that it is alive
+
+
+class Part(Model):
+    """One dependency."""
+
+    status: Literal["OK", "ERROR"] = Field(description="whether it can be used", examples=["OK"])
+    detail: str = Field(description="what it is, or why it cannot be used", examples=["the embedded MongoDB"])
+
+
+class Workers(Model):
+    """The worker processes of the whole cluster."""
+
+    alive: int = Field(description="that have said so within five seconds", examples=[2])
+    slots: int = Field(description="batches that they can work on at a time", examples=[4])
+
+
+class Health(Answer):
+    status: Literal["OK", "ERROR"] = Field(description="OK when every part is", examples=["OK"])
+    database: Part
+    broker: Part
+    workers: Workers
+    uptime: float = Field(description="seconds since this process started", examples=[12.5])
+    memory: int = Field(description="resident memory of this process, in bytes", examples=[62914560])
+    version: str = Field(description="of Whimbrel", examples=["0.1.0"])
+    pid: int = Field(description="of this process", examples=[4711])
+
+
+class Live(Answer):
+    status: Literal["alive"] = "alive"
+
+
+class Ready(Answer):
+    status: Literal["ready", "not ready"] = Field(examples=["ready"])
+    reason: str = Field(description="what it still waits for; empty when it is ready", examples=[""])
+
+
+def database_part(system: System) -> Part:
+    """Whether MongoDB answers now."""
+    if not system.ready:
+        return Part(status="ERROR", detail=system.reason)
+    try:
+        system.at.store.ping()
+    except WhimbrelError as error:
+        return Part(status="ERROR", detail=str(error))
+    return Part(status="OK", detail=system.at.where)
+
+
+def broker_part(system: System) -> Part:
+    """Whether pointers go out."""
+    if not system.ready or system.parent is None:
+        return Part(status="ERROR", detail=system.reason)
+    announcer: Announcer = system.parent.announcer
+    if announcer.polled:
+        return Part(status="OK", detail="the ledger broker: workers look into the ledger")
+    trouble = announcer.check()
+    return Part(status="ERROR" if trouble else "OK", detail=trouble or "RabbitMQ")
+
+
+@router.get("", responses={503: {"model": Health, "description": "a part cannot be used"}})
+def health(system: ThisSystem, response: Response) -> Health:
+    """How everything is."""
+    database, broker = database_part(system), broker_part(system)
+    alive, slots = 0, 0
+    if database.status == "OK":
+        try:
+            found = system.at.store.ledger.leases.workers(SEEN)
+            alive, slots = len(found), sum(each.slots for each in found)
+        except Transient as error:
+            database = Part(status="ERROR", detail=str(error))
+    good = database.status == broker.status == "OK"
+    response.status_code = 200 if good else 503
+    return Health(
+        status="OK" if good else "ERROR", database=database, broker=broker, workers=Workers(alive=alive, slots=slots),
+        uptime=round(system.uptime, 3), memory=psutil.Process().memory_info().rss, version=system.version, pid=os.getpid(),
+    )  # fmt: skip
+
+
+@router.get("/live")
+async def live() -> Live:
+    """Whether the process answers at all: as soon as the port is open."""
+    return Live()
+
+
+@router.get("/ready", responses={503: {"model": Ready, "description": "it waits for a dependency"}})
+def ready(system: ThisSystem, response: Response) -> Ready:
+    """Whether requests can be carried out: MongoDB and the broker are reached, migrations are loaded."""
+    for part in (database_part(system), broker_part(system)):
+        if part.status != "OK":
+            response.status_code = 503
+            return Ready(status="not ready", reason=part.detail)
+    return Ready(status="ready", reason="")

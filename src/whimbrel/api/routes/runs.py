@@ -1,0 +1,236 @@
+"""Runs and their batches: listed, watched, paused, resumed, cancelled."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal, TypeVar
+
+import anyio.to_thread
+from fastapi import APIRouter, Path, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import Field
+
+from whimbrel.api.access import Operator, Reader
+from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.errors import Declined
+from whimbrel.api.runs import RUN, BatchAnswer, BatchOf, Run, RunAnswer, batch_model, run_model
+from whimbrel.api.system import Deployment, ThisSystem
+from whimbrel.domain.runs import Run as DomainRun
+from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
+from whimbrel.engine import control
+from whimbrel.engine.view import view
+from whimbrel.workers.catalog import choose
+
+router = APIRouter(prefix="/migrate", tags=["migration"])
+
+EVERY = 0.5  # seconds between two events of progress
+Size = Annotated[
+    int, Field(strict=True, ge=1, le=100_000, description="documents in a batch", examples=[5000])
+]
+Limit = Annotated[int, Query(ge=1, le=1000, description="rows to answer with")]
+Cursor = Annotated[str | None, Query(max_length=200, description="`nextCursor` of the page before")]
+S = TypeVar("S", RunStatus, BatchStatus)
+RunId = Annotated[str, Path(max_length=200, description="id of the run", examples=[RUN])]
+
+
+class Runs(Answer):
+    count: int = Field(description="of this page", examples=[1])
+    migrations: list[Run]
+    next_cursor: str | None = Field(description="for the next page; null on the last", examples=[None])
+
+
+class Job(Model):
+    job_type: Literal["migration", "batch"] = Field(examples=["migration"])
+    migration: Run | None = None
+    batch: BatchOf | None = None
+
+
+class Jobs(Answer):
+    count: int = Field(examples=[1])
+    jobs: list[Job]
+    next_cursor: str | None = Field(examples=[None])
+
+
+class DefinitionOf(Model):
+    name: str = Field(examples=["some-model"])
+    version: int = Field(examples=[1])
+    collection: str = Field(examples=["somemodels"])
+    database: str | None = Field(examples=[None])
+    mark: str = Field(examples=["status"])
+    declarative: bool = Field(examples=[True])
+    summary: str = Field(examples=[""])
+    code_hash: str = Field(examples=["5721c65e8e6cd6f5"])
+
+
+class Definitions(Answer):
+    migrations: list[DefinitionOf]
+
+
+@router.get("", responses=failures(422))
+def runs(
+    at: Deployment,
+    _: Reader,
+    status: Annotated[RunStatus | None, Query(description="only runs in this state")] = None,
+    migration: Annotated[str | None, Query(max_length=200, description="only runs of this migration")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Runs:
+    """The runs, newest first."""
+    found = at.store.ledger.runs.list(
+        statuses=[status] if status else None, migration=migration, after=cursor, limit=limit
+    )
+    rows = [run_model(view(at.store.ledger, each)) for each in found]
+    return Runs(count=len(rows), migrations=rows, next_cursor=_next(found, limit))
+
+
+def _next(found: list[DomainRun], limit: int) -> str | None:
+    return found[-1].id if len(found) == limit else None
+
+
+@router.get("/status/{migrationId}", responses=failures(404, 422))
+def status_of(
+    at: Deployment, _: Reader, migration_id: Annotated[RunId, Path(alias="migrationId")]
+) -> RunAnswer:
+    """One run."""
+    return RunAnswer(
+        migration=run_model(view(at.store.ledger, control.find_run(at.store.ledger, migration_id)))
+    )
+
+
+@router.delete("/cancel/{migrationId}", responses=failures(404, 409, 422))
+def cancel(
+    at: Deployment, caller: Operator, migration_id: Annotated[RunId, Path(alias="migrationId")]
+) -> RunAnswer:
+    """Stop for good: no batch of it starts any more, and the running chunks finish."""
+    run = control.cancel(at.store.ledger, migration_id, who=caller.who)
+    return RunAnswer(migration=run_model(view(at.store.ledger, run)))
+
+
+@router.post("/pause/{migrationId}", responses=failures(404, 409, 422))
+def pause(
+    at: Deployment, caller: Operator, migration_id: Annotated[RunId, Path(alias="migrationId")]
+) -> RunAnswer:
+    """Stop within a chunk."""
+    run = control.pause(at.store.ledger, migration_id, who=caller.who)
+    return RunAnswer(migration=run_model(view(at.store.ledger, run)))
+
+
+@router.post("/resume/{migrationId}", responses=failures(404, 409, 422))
+def resume(
+    system: ThisSystem, caller: Operator, migration_id: Annotated[RunId, Path(alias="migrationId")]
+) -> RunAnswer:
+    """Go on where it stopped, by the code that is loaded now."""
+    ledger = system.at.store.ledger
+    it = choose(system.loaded, control.find_run(ledger, migration_id).migration)
+    run = control.resume(ledger, migration_id, who=caller.who, code_hash=it.code_hash)
+    return RunAnswer(migration=run_model(view(ledger, run)))
+
+
+@router.get("/batch/{batchId}", responses=failures(404, 422))
+def batch(
+    at: Deployment,
+    _: Reader,
+    batch_id: Annotated[str, Path(alias="batchId", max_length=200, examples=[f"{RUN}.1"])],
+) -> BatchAnswer:
+    """One batch."""
+    found = at.store.ledger.batches.get(batch_id)
+    if found is None:
+        raise Declined(
+            404, "batch_unknown", f"There is no batch {batch_id[:100]!r}. GET /migrate/jobs lists them."
+        )
+    return BatchAnswer(batch=batch_model(found))
+
+
+@router.get("/jobs", responses=failures(404, 422))
+def jobs(
+    at: Deployment,
+    _: Reader,
+    job_type: Annotated[
+        Literal["migration", "batch"] | None, Query(alias="jobType", description="batches need `parentJobId`")
+    ] = None,
+    parent_job_id: Annotated[str | None, Query(alias="parentJobId", max_length=200)] = None,
+    status: Annotated[str | None, Query(max_length=40, description="only jobs in this state")] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Jobs:
+    """Runs, or the batches of one run."""
+    ledger = at.store.ledger
+    if job_type == "batch" or parent_job_id is not None:
+        if parent_job_id is None:
+            raise Declined(422, "invalid", "Batches are listed by run: say which with parentJobId.")
+        run = control.find_run(ledger, parent_job_id)
+        wanted = [_state(BatchStatus, status)] if status else None
+        after = _number(cursor)
+        found = ledger.batches.list(run.id, after=after, statuses=wanted, limit=limit)
+        rows = [Job(job_type="batch", batch=batch_model(each)) for each in found]
+        return Jobs(
+            count=len(rows), jobs=rows, next_cursor=str(found[-1].seq) if len(found) == limit else None
+        )
+    chosen = [_state(RunStatus, status)] if status else None
+    listed = ledger.runs.list(statuses=chosen, after=cursor, limit=limit)
+    rows = [Job(job_type="migration", migration=run_model(view(ledger, each))) for each in listed]
+    return Jobs(count=len(rows), jobs=rows, next_cursor=_next(listed, limit))
+
+
+def _state(kind: type[S], text: str) -> S:
+    try:
+        return kind(text)
+    except ValueError:
+        names = ", ".join(each.value for each in kind)
+        raise Declined(422, "invalid", f"query.status: {text[:100]!r} is none of {names}.") from None
+
+
+def _number(cursor: str | None) -> int:
+    if cursor is None:
+        return -1
+    if not cursor.isascii() or not cursor.isdigit():
+        raise Declined(422, "invalid", "query.cursor: not a cursor of this list.")
+    return int(cursor[:18])
+
+
+@router.get("/definitions", responses=failures())
+def definitions(system: ThisSystem, _: Reader) -> Definitions:
+    """The migrations that are loaded."""
+    return Definitions(
+        migrations=[
+            DefinitionOf(
+                name=it.name, version=it.version, collection=it.collection, database=it.database, mark=it.mark,
+                declarative=it.declarative, summary=it.summary, code_hash=it.code_hash,
+            )
+            for it in system.loaded.values()
+        ]
+    )  # fmt: skip
+
+
+@router.get(
+    "/events/{migrationId}",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "content": {"text/event-stream": {}},
+            "description": "`progress` events with the run; `end` is the last",
+        },
+        **failures(404, 422),
+    },
+)
+async def events(
+    request: Request, at: Deployment, _: Reader, migration_id: Annotated[RunId, Path(alias="migrationId")]
+) -> StreamingResponse:
+    """The run as it changes, as server-sent events, until it has ended."""
+    await anyio.to_thread.run_sync(control.find_run, at.store.ledger, migration_id)
+
+    def look() -> tuple[str, bool]:
+        run = control.find_run(at.store.ledger, migration_id)
+        return run_model(view(at.store.ledger, run)).model_dump_json(by_alias=True), run.status in ENDED
+
+    async def stream() -> AsyncIterator[str]:
+        told = ""
+        while not await request.is_disconnected():
+            text, over = await anyio.to_thread.run_sync(look)
+            if text != told or over:
+                told = text
+                yield f"event: {'end' if over else 'progress'}\ndata: {text}\n\n"
+            if over:
+                return
+            await asyncio.sleep(EVERY)
+
+    return StreamingResponse(stream(), media_type="text/event-stream")

@@ -1,0 +1,194 @@
+"""Starting runs: over what is asked for, over one phase, or over all."""
+
+import json
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Response
+from pydantic import Field
+
+from whimbrel.api.access import Caller, Operator
+from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.errors import Declined
+from whimbrel.api.runs import RUN
+from whimbrel.api.system import System, ThisSystem
+from whimbrel.domain.filters import parse_filter
+from whimbrel.domain.migration import Definition
+from whimbrel.engine.start import anything, draft_run, preview
+from whimbrel.errors import CollectionBusy
+from whimbrel.samples.migration import SOME_MODEL
+from whimbrel.workers.catalog import choose
+
+router = APIRouter(prefix="/migrate", tags=["migration"])
+
+Size = Annotated[
+    int, Field(strict=True, ge=1, le=100_000, description="documents in a batch", examples=[5000])
+]
+
+
+class Start(Model):
+    """What to start."""
+
+    migration: str = Field(default=SOME_MODEL.name, max_length=200, description="name of the migration")
+    batch_size: Size | None = None
+    filters: dict[str, Any] | None = Field(
+        default=None,
+        description='an Extended-JSON query; where the migration marks by status, `{"status": "pending"}` unless said otherwise',
+        examples=[{"status": "pending"}],
+    )
+    priority: Annotated[int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others")] = 0
+    dry_run: Annotated[bool, Field(strict=True, description="only count: nothing is written")] = False
+    exclusive: Annotated[bool, Field(strict=True, description="409 instead of waiting for another run")] = (
+        False
+    )
+
+
+class Phased(Model):
+    """What to start over one phase, or all."""
+
+    migration: str = Field(default=SOME_MODEL.name, max_length=200, description="name of the migration")
+    batch_size: Size | None = None
+    dry_run: Annotated[bool, Field(strict=True, description="only count: nothing is written")] = False
+
+
+class Started(Answer):
+    """A run was started; or, by `dryRun` or because nothing matches, what it would be."""
+
+    migration_id: str | None = Field(description="id of the run; null where none was started", examples=[RUN])
+    message: str = Field(examples=["Started."])
+    total_documents: int | None = Field(description="exact if it took up to half a second", examples=[1000])
+    estimated_documents: int = Field(description="about how many", examples=[1000])
+    estimated_batches: int = Field(examples=[1])
+    dry_run: bool = Field(examples=[False])
+
+
+STARTED: dict[int | str, dict[str, Any]] = {
+    200: {"model": Started, "description": "nothing was started: a dry run, or nothing matches"},
+    **failures(400, 404, 409, 413, 415, 422),
+}
+
+
+def _start(
+    system: System,
+    caller: Caller,
+    response: Response,
+    it: Definition,
+    *,
+    dry_run: bool,
+    exclusive: bool = False,
+    **options: Any,
+) -> Started:
+    store = system.at.store
+    run = draft_run(store, it, defaults=system.settings.defaults, **options)
+    ahead = preview(store, run)
+    answer = Started(
+        migration_id=None, message="Nothing was written.", total_documents=ahead.total,
+        estimated_documents=ahead.estimated, estimated_batches=ahead.batches, dry_run=dry_run,
+    )  # fmt: skip
+    response.status_code = 200
+    if dry_run:
+        return answer
+    if not anything(store, run):
+        return answer.model_copy(update={"message": "Nothing matches: no run was started."})
+    holder = store.ledger.runs.holder(run.ns)
+    if exclusive and holder is not None:
+        raise CollectionBusy(
+            f"Run {holder} works on {run.ns}. Wait for its end, or start without `exclusive`."
+        )
+    started = store.ledger.runs.add(run, caller.who)
+    response.status_code = 202
+    message = f"Waits for run {holder}, which works on {run.ns}." if holder else "Started."
+    return answer.model_copy(update={"migration_id": started.id, "message": message})
+
+
+def _by_phase(it: Definition, phase: str) -> dict[str, Any]:
+    """The filter that asks for one phase. Raises Declined where the migration has no statuses."""
+    if it.mark != "status":
+        raise Declined(
+            409,
+            "no_phases",
+            f"Migration {it.name!r} marks by {it.mark}, not by a status: start it with POST /migrate.",
+        )
+    return {it.status_field: phase}
+
+
+@router.post("", status_code=202, responses=STARTED)
+def start(
+    system: ThisSystem,
+    caller: Operator,
+    response: Response,
+    body: Annotated[Start, Body(default_factory=Start)],
+) -> Started:
+    """Start a run. It is accepted also where another one works on the collection, and waits for that."""
+    it = choose(system.loaded, body.migration)
+    asked = body.filters
+    if asked is None and it.mark == "status":
+        asked = {it.status_field: "pending"}
+    return _start(
+        system, caller, response, it, dry_run=body.dry_run, exclusive=body.exclusive,
+        filter_=parse_filter(json.dumps(asked or {})), batch_size=body.batch_size, priority=body.priority,
+    )  # fmt: skip
+
+
+@router.post("/retry-failed", status_code=202, responses=STARTED)
+def retry_failed(
+    system: ThisSystem,
+    caller: Operator,
+    response: Response,
+    body: Annotated[Phased, Body(default_factory=Phased)],
+) -> Started:
+    """A run over the documents that are `failed`."""
+    return _phase(system, caller, response, body, "failed")
+
+
+@router.post("/complete-processing", status_code=202, responses=STARTED)
+def complete_processing(
+    system: ThisSystem,
+    caller: Operator,
+    response: Response,
+    body: Annotated[Phased, Body(default_factory=Phased)],
+) -> Started:
+    """A run over the documents that were left in `processing`; never those that a live worker holds."""
+    return _phase(system, caller, response, body, "processing")
+
+
+@router.post("/process-all", status_code=202, responses=STARTED)
+def process_all(
+    system: ThisSystem,
+    caller: Operator,
+    response: Response,
+    body: Annotated[Phased, Body(default_factory=Phased)],
+) -> Started:
+    """A run over all phases, in order: pending, processing, failed, and the sweep."""
+    it = choose(system.loaded, body.migration)
+    return _start(system, caller, response, it, dry_run=body.dry_run, batch_size=body.batch_size)
+
+
+def _phase(system: System, caller: Caller, response: Response, body: Phased, phase: str) -> Started:
+    it = choose(system.loaded, body.migration)
+    return _start(
+        system,
+        caller,
+        response,
+        it,
+        dry_run=body.dry_run,
+        batch_size=body.batch_size,
+        filter_=_by_phase(it, phase),
+    )
+
+
+@router.post("/batch/{batchSize}", status_code=202, responses=STARTED)
+def one_batch(
+    system: ThisSystem,
+    caller: Operator,
+    response: Response,
+    batch_size: Annotated[
+        int, Path(alias="batchSize", ge=1, le=100_000, description="documents", examples=[100])
+    ],
+    body: Annotated[Phased, Body(default_factory=Phased)],
+) -> Started:
+    """One batch of the next eligible documents."""
+    it = choose(system.loaded, body.migration)
+    return _start(
+        system, caller, response, it, dry_run=body.dry_run, batch_size=batch_size, limit=batch_size,
+        filter_=_by_phase(it, "pending") if it.mark == "status" else None,
+    )  # fmt: skip

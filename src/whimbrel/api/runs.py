@@ -1,0 +1,110 @@
+"""Runs and batches as the API shows them."""
+
+from typing import Any
+
+from pydantic import Field
+
+from whimbrel.api.answers import Answer, Model
+from whimbrel.domain.batches import Batch
+from whimbrel.domain.states import BatchStatus
+from whimbrel.engine.view import RunView, iso_time, run_object
+
+RUN = "20261124-k3f9x2"
+
+
+class Run(Model):
+    """One execution of a migration; the old API's migration job."""
+
+    migration_id: str = Field(description="id of the run", examples=[RUN])
+    migration: str = Field(description="name of the migration", examples=["some-model"])
+    status: str = Field(
+        description="queued, running, pausing, paused, cancelling, cancelled, failed, completed, completed_with_failures",
+        examples=["running"],
+    )
+    phase: str = Field(description="pending, processing, failed or sweep", examples=["pending"])
+    total_items: int = Field(
+        description="documents to evaluate: an estimate until planning has ended", examples=[1000]
+    )
+    processed_items: int = Field(description="documents evaluated, each once", examples=[500])
+    succeeded: int = Field(description="changed and unchanged documents", examples=[498])
+    changed: int = Field(description="documents changed", examples=[498])
+    unchanged: int = Field(description="documents that were right already", examples=[0])
+    failed: int = Field(description="documents with an unresolved failure", examples=[2])
+    skipped: int = Field(description="documents that the function skipped", examples=[0])
+    conflicts: int = Field(description="documents that the application kept changing", examples=[0])
+    progress: float = Field(
+        description="percent of documents evaluated, never of queued ones", examples=[50.0]
+    )
+    total_batches: int = Field(description="batches planned so far", examples=[4])
+    completed_batches: int = Field(description="batches settled", examples=[2])
+    failed_batches: int = Field(description="batches with unresolved failures", examples=[1])
+    throughput: float = Field(
+        description="documents a second, of the last seconds; of the whole run at its end", examples=[12000.0]
+    )
+    eta_seconds: float | None = Field(description="seconds until the end, about", examples=[3.5])
+    seconds: float = Field(description="seconds that it has worked", examples=[4.25])
+    inferred: bool = Field(description="whether counts were inferred after a crash", examples=[False])
+    batch_size: int = Field(description="documents in a batch", examples=[5000])
+    priority: int = Field(description="0 to 10; above 5 it goes before others", examples=[0])
+    filters: dict[str, Any] = Field(description="the query, as relaxed Extended JSON", examples=[{}])
+    dry_run: bool = Field(description="always false: a dry run makes no run", examples=[False])
+    collection: str = Field(description="database and collection", examples=["whimbrel.somemodels"])
+    message: str = Field(description="what a person may want to know", examples=[""])
+    error: str | None = Field(description="why it stopped", examples=[None])
+    start_time: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
+    end_time: str | None = Field(description="RFC 3339", examples=[None])
+    created_at: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
+    updated_at: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
+
+
+class Outcomes(Model):
+    changed: int = Field(examples=[499])
+    unchanged: int = Field(examples=[0])
+    skipped: int = Field(examples=[0])
+
+
+class BatchOf(Model):
+    """A slice of a run."""
+
+    batch_id: str = Field(description="unique, and safe in a URL", examples=[f"{RUN}.1"])
+    correlation_id: str = Field(description="the same", examples=[f"{RUN}.1"])
+    parent_job_id: str = Field(description="id of the run", examples=[RUN])
+    status: str = Field(description="queued, running, done or cancelled", examples=["done"])
+    phase: str = Field(examples=["pending"])
+    total_items: int = Field(description="documents planned, an estimate", examples=[500])
+    processed_items: int = Field(description="documents settled", examples=[499])
+    outcomes: Outcomes
+    attempts: int = Field(description="how often it was claimed", examples=[1])
+    duration_ms: int | None = Field(description="from its claim to its end", examples=[120])
+    worker: str | None = Field(description="who claimed it last", examples=["host:4711:1f3a"])
+    start_time: str | None = Field(examples=["2026-11-24T12:00:00.000Z"])
+    end_time: str | None = Field(examples=["2026-11-24T12:00:00.120Z"])
+    error: str | None = Field(description="why it was lost, if it was", examples=[None])
+
+
+class RunAnswer(Answer):
+    migration: Run
+
+
+class BatchAnswer(Answer):
+    batch: BatchOf
+
+
+def run_model(it: RunView) -> Run:
+    return Run(**run_object(it))
+
+
+def batch_model(it: Batch) -> BatchOf:
+    span = (
+        int((it.settled_at - it.claimed_at).total_seconds() * 1000)
+        if it.settled_at and it.claimed_at
+        else None
+    )
+    lost = f"Lost by {it.takeovers} workers." if it.takeovers and it.status is not BatchStatus.DONE else None
+    return BatchOf(
+        batch_id=it.token, correlation_id=it.token, parent_job_id=it.run, status=str(it.status), phase=it.phase,
+        total_items=it.estimated, processed_items=it.counts.total,
+        outcomes=Outcomes(changed=it.counts.changed, unchanged=it.counts.unchanged, skipped=it.counts.skipped),
+        attempts=it.claims, duration_ms=span, worker=it.worker, start_time=iso_time(it.claimed_at),
+        end_time=iso_time(it.settled_at), error=lost,
+    )  # fmt: skip
