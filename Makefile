@@ -4,19 +4,20 @@ DOCUMENTS ?= 50000
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test check format lock chaos bench rabbitmq clean
+.PHONY: serve reference demo test check format lock chaos bench rabbitmq clean
 
 demo: $(READY)  ## set up, seed DOCUMENTS sample documents, migrate them, verify, clean up
 	$(BIN)/whimbrel demo --documents $(DOCUMENTS)
 
 test: $(READY) rabbitmq  ## set up and pass all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(READY)  ## lint, format, types, direction of imports, schemas of the deploy files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/generate_api.py --check
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.compose-spec deploy/compose.yaml
 	$(BIN)/check-jsonschema --quiet --schemafile deploy/schemas/keda.json deploy/kubernetes/scaling*.yaml
 	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/[!ks]*.yaml deploy/kubernetes/secret.template.yaml
@@ -30,6 +31,12 @@ bench: $(READY) rabbitmq  ## the benchmarks at full size, with ratios
 
 rabbitmq: $(READY)  ## the RabbitMQ server that the tests start nodes of: installed where it is missing and may be
 	@$(BIN)/python -m tests.servers.install
+
+serve: $(READY)  ## the REST API on port 3000, with workers
+	$(BIN)/whimbrel serve
+
+reference: $(READY)  ## docs/api.md and the Postman collection, from the routes
+	$(BIN)/python docs/generate_api.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -54,6 +54,11 @@ class Opened:
     store: MongoStore
     where: str  # for people's eyes: without passwords
 
+    @property
+    def address(self) -> str:
+        """The address without secrets."""
+        return masked(self.uri)
+
 
 @contextlib.contextmanager
 def opened(settings: Settings) -> Iterator[Opened]:
@@ -74,6 +79,12 @@ def broker(settings: Settings, name: str) -> Broker:
         return LedgerBroker()
     urls = urls_of(settings.rabbitmq_url)
     return RabbitBroker(urls, settings.rabbitmq_exchange, name=f"whimbrel coordinator {name}")
+
+
+def check_broker(settings: Settings) -> None:
+    """Raise SettingsInvalid, BrokerUnavailable or BrokerRefused where there is a broker that cannot be used."""
+    with contextlib.closing(broker(settings, "check")) as found:
+        found.connect(settings.whimbrel_connect_seconds)
 
 
 @contextlib.contextmanager

@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from whimbrel.domain.schedules import Plan, check_cron
 from whimbrel.domain.times import Times
 from whimbrel.engine.start import Defaults
 from whimbrel.errors import SettingsInvalid
+from whimbrel.samples.migration import SOME_MODEL
 
 
 class Settings(BaseSettings):
@@ -37,11 +39,20 @@ class Settings(BaseSettings):
         default="",
         description="who may use the API: scope:token or name=scope:token, with commas between; scopes are read, operate, admin",
     )
+    api_rate: str = Field(
+        default="120/minute", description="expensive requests of one caller, such as 10/second or 120/minute"
+    )
     batch_size: int = Field(default=5000, ge=1, le=100_000, description="documents in a batch")
     processing_delay: int = Field(default=0, ge=0, le=60_000, description="milliseconds between two chunks")
     max_retries: int = Field(default=3, ge=0, le=99, description="tries of a document after the first")
     retry_delay: int = Field(
         default=5000, ge=0, le=3_600_000, description="milliseconds until the first retry; doubles with each"
+    )
+    cron_schedule: str = Field(
+        default="*/1 * * * *", description="cron of the schedule `default`, when it is first made"
+    )
+    enable_scheduler: bool = Field(
+        default=False, description="whether the schedule `default` is enabled when it is first made"
     )
     log_format: str = Field(default="auto", pattern="^(auto|json|console)$")
     log_level: str = Field(default="warning", pattern="^(debug|info|warning|error)$")
@@ -68,6 +79,18 @@ class Settings(BaseSettings):
     whimbrel_connect_seconds: float = Field(
         default=10.0, gt=0, description="seconds to wait for MongoDB at the start"
     )
+
+    @field_validator("cron_schedule")
+    @classmethod
+    def _cron(cls, text: str) -> str:
+        try:
+            return check_cron(text)
+        except SettingsInvalid as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def first_schedule(self) -> Plan:
+        return Plan(migration=SOME_MODEL.name, cron=self.cron_schedule, enabled=self.enable_scheduler)
 
     @property
     def times(self) -> Times:

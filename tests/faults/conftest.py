@@ -35,6 +35,10 @@ def rig(home: Path, tmp_path: Path) -> Iterator[Rig]:
         store.client.drop_database(name)
 
 
+SESSION = 60.0  # seconds: the least that the server takes
+LONG_DOCUMENTS = 2
+
+
 @dataclass(frozen=True, slots=True)
 class LongRun:
     """A run that takes longer than the server keeps a session that it has not heard of."""
@@ -51,11 +55,11 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongRun]:
     Sessions end after one minute instead of thirty, the least that the server takes.
     """
     folder = tmp_path_factory.mktemp("long")
-    limits = {"localLogicalSessionTimeoutMinutes": 1, "logicalSessionRefreshMillis": 5000}
+    limits = {"localLogicalSessionTimeoutMinutes": int(SESSION / 60), "logicalSessionRefreshMillis": 5000}
     with ReplicaSet(1, **limits) as server, connected(server.uri, "long", SHORT) as store:
         rig = Rig(store, folder, folder)
         rig.environment["MONGODB_URI"] = server.uri
-        rig.seed(4)
+        rig.seed(LONG_DOCUMENTS)
         run = rig.start("napping", batch_size=1)
         rig.parent(workers=1, slots=2)
         yield LongRun(rig, run, time.monotonic())

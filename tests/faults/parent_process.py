@@ -7,6 +7,7 @@ import threading
 from whimbrel.bootstrap import database, store_at
 from whimbrel.logs import configure_logs
 from whimbrel.settings import read_settings
+from whimbrel.workers.catalog import load
 from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.parent import Parent
 
@@ -21,7 +22,8 @@ def main() -> None:
         fleet = Fleet(
             store.ledger.batches, {"MONGODB_URI": uri}, size=workers, slots=slots, run=None, longest_call=30
         )
-        with Parent(store, settings, fleet):
+        known = {name: it.definition for name, it in load(settings.whimbrel_migrations).items()}
+        with Parent(store, settings, fleet, scheduling=known if settings.enable_scheduler else None):
             over.wait()
             fleet.drain(5)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SHORT
+from tests.faults.conftest import LONG_DOCUMENTS, SESSION, LongRun
 from tests.faults.rig import Rig
 from tests.faults.test_rabbitmq import COUNT, shaken
 from tests.servers.cluster import RabbitCluster
@@ -17,6 +18,7 @@ from tests.servers.rabbit import RabbitNode
 from tests.servers.replicas import ReplicaSet
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.runs import Counts, Run
+from whimbrel.domain.states import ENDED
 from whimbrel.errors import LeaseLost, Transient
 from whimbrel.mongo.store import connected
 
@@ -46,7 +48,7 @@ def many(replicas: ReplicaSet, tmp_path: Path) -> Iterator[ClusterRig]:
         found.stop()
 
 
-@pytest.mark.usefixtures("long_run")  # begins beside these tests; its end is in test_sessions.py
+@pytest.mark.usefixtures("long_run")  # begins beside these tests
 def test_one_of_three_rabbitmq_nodes_is_killed(rig: Rig) -> None:
     """The one that leads the queue: the others elect, and the address in RABBITMQ_URL is one of three."""
     with RabbitCluster(3) as cluster:
@@ -143,3 +145,10 @@ def test_h3_a_claim_that_only_the_old_primary_knew_is_none(many: ClusterRig, rep
     row = batches.get(f"{run.id}.1")
     assert row is not None
     assert (row.status, row.counts, row.claims) == ("done", Counts(), 1)
+
+
+def test_a_run_outlives_the_session_limit(long_run: LongRun) -> None:
+    """Sessions of MongoDB end when the server has not heard of them for long. Here each document is held for longer."""
+    found = long_run.rig.until(long_run.run, *ENDED, seconds=240)
+    assert found.seconds > SESSION
+    long_run.rig.reckon(found, LONG_DOCUMENTS, crashed=False)

@@ -123,3 +123,17 @@ def test_a_coordinator_that_cannot_reach_the_broker_makes_way(node: RabbitNode, 
                 system(store, [it], broker=other, feed=fed, name="connected"),
             ):
                 assert until(store, started).counts.changed == 500
+
+
+def test_h28_pointers_that_nobody_needs_hide_nothing_for_ever(
+    node: RabbitNode, store: MongoStore, run: Run
+) -> None:
+    """More pointers lie ready than batches are queued, and yet these have none: they have waited long enough."""
+    with publishing(node) as broker:
+        announcer = Announcer(store.ledger, broker, pause=PAUSE, patience=1.0)
+        stale = [Batch(run="20200101-aaaaaa", seq=seq, leg=0, phase="pending") for seq in range(3 * QUEUED)]
+        announcer.announce(run, stale)
+        look(announcer, run, 6 * PAUSE)
+        assert ready(node) == 3 * QUEUED
+        look(announcer, run, 1.0)
+        assert ready(node) == 4 * QUEUED

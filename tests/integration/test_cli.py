@@ -497,6 +497,8 @@ def test_the_version_and_the_commands(cli: Cli) -> None:
         "status",
         "failures",
         "worker",
+        "workers",
+        "serve",
         "new",
         "demo",
     ):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import aio_pika
 import pytest
 from pymongo.database import Database
 from tests.integration.inline import start, system, until
+from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
 
 from whimbrel import Migration, migration
@@ -22,6 +24,7 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.errors import BrokerRefused, BrokerUnavailable
 from whimbrel.mongo.store import MongoStore
+from whimbrel.ports.broker import QUEUES, Depth
 
 Docs = Database[dict[str, Any]]
 EXCHANGE = "app.topic.exchange"
@@ -326,3 +329,125 @@ def test_a_paused_run_goes_on_where_it_stopped(node: RabbitNode, store: MongoSto
         control.resume(store.ledger, started.id, who="test")
         assert until(store, started).counts.changed == 1000
     assert database["things"].count_documents({"n": 1}) == 1000
+
+
+def test_a_worker_that_is_busy_for_long_is_left_alone(node: RabbitNode, run: Run) -> None:
+    """Pointers lie ready and none comes: because all that it may hold is held."""
+    with publishing(node) as broker, consuming(node) as feed:
+        broker.announce(run, [batch_of(run, seq) for seq in range(1, 9)])
+        held = [feed.next(10, urgent=False) for _ in range(2)]
+        eventually(feed._link.up.is_set)  # it delivers before it says that it is up
+        first = feed._link.connection
+        assert feed.next(2.0, urgent=True) is None  # many looks
+        assert feed._link.connection is first
+        for each in held:
+            assert each is not None
+            each.over()
+        assert feed.next(10, urgent=False) is not None
+
+
+def test_a_run_that_nobody_can_serve_does_not_hold_up_others(
+    node: RabbitNode, store: MongoStore, database: Docs
+) -> None:
+    """The pointers that this process must refuse go to the end of the queue, behind those that it can serve."""
+    for name in ("things", "others"):
+        database[name].insert_many([{"n": 0} for _ in range(300)])
+    unknown, known = adding("unknown"), adding("known", collection="others")
+    with (
+        publishing(node) as broker,
+        consuming(node) as feed,
+        system(store, [known], broker=broker, feed=feed),
+    ):
+        first = start(store, unknown)
+        until(store, first, RunStatus.RUNNING)
+        eventually(lambda: node.queues()[PROCESSING].unacked > 0)
+        assert until(store, start(store, known), seconds=40).counts.changed == 300
+    assert node.queues()[DEAD].ready == 0
+
+
+def test_what_cannot_be_laid_aside_does_not_block_the_lane(node: RabbitNode, run: Run) -> None:
+    with publishing(node) as broker, consuming(node) as feed:
+        eventually(lambda: node.queues().get(PROCESSING) is not None)
+        exchange = 'rabbit_exchange:delete(rabbit_misc:r(<<"/">>, exchange, <<"app.deadletter.exchange">>), false, <<"test">>), true'
+        node.ask(exchange)
+        for _ in range(5):
+            send(node, b"junk")
+        broker.announce(run, [batch_of(run)])
+        found = feed.next(30, urgent=False)
+        assert found is not None
+        assert found.token == f"{run.id}.1"
+        found.over()
+        eventually(lambda: (node.queues()[PROCESSING].ready, node.queues()[PROCESSING].unacked) == (0, 0))
+
+
+def test_whoever_waits_on_a_lost_connection_hears_of_it(node: RabbitNode, run: Run) -> None:
+    """The driver cancels what waits; that must not end the threads that ask."""
+    heard: list[BaseException] = []
+    with (
+        Proxy("127.0.0.1", node.port) as proxy,
+        publishing(node, f"amqp://guest:guest@127.0.0.1:{proxy.port}/") as broker,
+    ):
+
+        def ask() -> None:
+            try:
+                broker.announce(run, [batch_of(run)])
+            except BaseException as error:  # noqa: BLE001  whatever it is, it is looked at below
+                heard.append(error)
+
+        proxy.freeze()
+        threads = [threading.Thread(target=ask) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.5)
+        for thread in threads:
+            thread.join(30)
+        proxy.thaw()
+    assert len(heard) == 4
+    assert all(isinstance(each, BrokerUnavailable) for each in heard), heard
+    assert "guest:guest" not in str(heard)
+
+
+def test_a_virtual_host_that_is_not_there(node: RabbitNode) -> None:
+    with pytest.raises(BrokerRefused, match="virtual host"):
+        publishing(node, node.url + "nowhere").__enter__()
+
+
+def test_the_queues_are_asked_and_emptied(node: RabbitNode, run: Run) -> None:
+    with publishing(node) as broker:
+        assert {name: each.ready for name, each in broker.depths().items()} == dict.fromkeys(QUEUES, 0)
+        broker.announce(run, [batch_of(run, seq) for seq in (1, 2, 3)])
+        assert broker.depths()[PROCESSING] == Depth(ready=3, consumers=0)
+        assert broker.purge(PROCESSING) == 3
+        assert (broker.purge(PROCESSING), broker.purge(DEAD), broker.waiting()) == (0, 0, 0)
+        with consuming(node):
+            eventually(lambda: broker.depths()[PROCESSING].consumers == 1)
+            assert broker.depths()[DEAD].consumers == 0
+
+
+def test_a_message_goes_round_and_leaves_nothing(node: RabbitNode, run: Run) -> None:
+    with publishing(node) as broker:
+        for _ in range(20):
+            assert 0 < broker.round_trip(5) < 5
+        with pytest.raises(BrokerUnavailable, match="in time"):
+            broker.round_trip(0)
+        broker.announce(run, [batch_of(run)])  # the connection is as it was
+        assert broker.waiting() == 1
+        eventually(lambda: set(node.queues()) == set(QUEUES))
+
+
+def test_a_message_that_does_not_come_back(node: RabbitNode, run: Run) -> None:
+    with publishing(node) as broker:
+        node.freeze()
+        try:
+            with pytest.raises(BrokerUnavailable):
+                broker.round_trip(1)
+        finally:
+            node.thaw()
+        eventually(lambda: round_trip_of(broker) is not None)
+
+
+def round_trip_of(broker: RabbitBroker) -> float | None:
+    try:
+        return broker.round_trip(2)
+    except BrokerUnavailable:
+        return None

@@ -376,3 +376,40 @@ def test_a_solo_batch_runs_while_no_other_slot_of_its_process_has_one(
     assert these.order[: these.order.index(1)] == [key for key in (0,) if key not in solo]
     assert (found.run.status, found.run.counts) == (RunStatus.COMPLETED, Counts(changed=4))
     assert database["things"].count_documents({"n": 1}) == 4
+
+
+# slots
+
+
+@pytest.mark.parametrize("where", ["claim", "get"])
+def test_a_slot_outlives_what_the_ledger_says_to_its_claim(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Else its process has a slot less; and a token stays in `taken`, for which a solo batch would wait for ever."""
+    seed(database, 4)
+    it = Migration(name="adding", collection="things", batch_size=2, transform=add_one)
+    run = planned(store, coordinator_of(store), it)
+    ledger = store.ledger
+    with Slot(store, it) as slot:
+        owner = {"claim": ledger.batches, "get": ledger.runs}[where]
+        fail_once(monkeypatch, owner, where, Systemic("not authorized"))
+        slot.thread.start()
+        done = [BatchStatus.DONE]
+        happens(lambda: not slot.thread.is_alive() or ledger.batches.count(run.id, done))
+        assert slot.thread.is_alive()
+        happens(lambda: not slot.crew.taken)
+
+
+def test_a_slot_that_cannot_give_its_batch_back_pauses_the_run_and_lives(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(database, 2)
+    it = Migration(name="adding", collection="things", transform=add_one)
+    run = planned(store, coordinator_of(store), it)
+    batches = store.ledger.batches
+    with Slot(store, it) as slot:
+        fail_once(monkeypatch, batches, "settle", Systemic("not authorized"))
+        fail_once(monkeypatch, batches, "release", Systemic("not authorized"))
+        slot.thread.start()
+        happens(lambda: not slot.thread.is_alive() or fresh(store, run).status is RunStatus.PAUSING)
+        assert slot.thread.is_alive()

@@ -40,6 +40,9 @@ def manifest(name: str) -> dict[str, Any]:
 
 POD = manifest("worker.yaml")["spec"]["template"]["spec"]
 CONTAINER = POD["containers"][0]
+API_SERVICE, API = yaml.safe_load_all((KUBERNETES / "api.yaml").read_text())
+API_POD = API["spec"]["template"]["spec"]
+API_CONTAINER = API_POD["containers"][0]
 KUSTOMIZATION = manifest("kustomization.yaml")
 
 
@@ -58,7 +61,8 @@ def option(arguments: list[str], name: str) -> str:
 
 def environments() -> Iterator[str]:
     yield from SERVICES["worker"]["environment"]
-    yield from (each["name"] for each in CONTAINER["env"])
+    yield from SERVICES["api"]["environment"]
+    yield from (each["name"] for each in [*CONTAINER["env"], *API_CONTAINER["env"]])
     for each in KUSTOMIZATION["configMapGenerator"][0]["literals"]:
         yield each.partition("=")[0]
     for line in re.findall(r"^[# ]*ENV (.+)$", DOCKERFILE, re.MULTILINE):
@@ -68,7 +72,7 @@ def environments() -> Iterator[str]:
 
 def test_workers_are_given_variables_that_there_are() -> None:
     found = set(environments())
-    assert {"MONGODB_URI", "RABBITMQ_URL", "WHIMBREL_MIGRATIONS"} <= found <= VARIABLES
+    assert {"MONGODB_URI", "RABBITMQ_URL", "WHIMBREL_MIGRATIONS", "API_TOKENS"} <= found <= VARIABLES
 
 
 def test_what_compose_takes_from_env_stands_in_the_example() -> None:
@@ -120,7 +124,13 @@ def test_one_user_everywhere_and_it_is_not_root() -> None:
 
 def test_one_version_everywhere() -> None:
     tag = f"whimbrel:{PROJECT['version']}"
-    assert CONTAINER["image"] == SERVICES["worker"]["image"] == tag
+    images = [
+        CONTAINER["image"],
+        API_CONTAINER["image"],
+        SERVICES["worker"]["image"],
+        SERVICES["api"]["image"],
+    ]
+    assert images == [tag] * 4
     assert [each["newTag"] for each in KUSTOMIZATION["images"]] == [PROJECT["version"]]
     assert f"FROM {tag}\n" in DOCKERFILE
     assert f"FROM {tag}\n" in (ROOT / "deploy" / "README.md").read_text()
@@ -148,6 +158,22 @@ def test_what_runs_is_the_worker_and_it_says_how_many(arguments: list[str]) -> N
     assert {"--workers", "--concurrency"} <= set(arguments)
     assert said("ENTRYPOINT") == ['["whimbrel"]']
     assert said("CMD") == ['["worker"]']
+
+
+def test_the_api_is_served_beyond_its_container_and_asks_for_tokens() -> None:
+    assert API_CONTAINER["args"] == SERVICES["api"]["command"] == ["serve", "--no-workers"]
+    values = {each["name"]: each.get("value") for each in API_CONTAINER["env"]}
+    assert values["HOST"] == SERVICES["api"]["environment"]["HOST"] == "0.0.0.0"  # noqa: S104  that is what a container needs
+    assert SERVICES["api"]["environment"]["API_TOKENS"].startswith("${API_TOKENS:?")
+    port = int(values["PORT"] or 0)
+    assert port == int(SERVICES["api"]["environment"]["PORT"]) == API_CONTAINER["ports"][0]["containerPort"]
+    assert SERVICES["api"]["ports"] == [f"127.0.0.1:{port}:{port}"]
+    assert API_SERVICE["spec"]["selector"] == API["spec"]["template"]["metadata"]["labels"]
+    assert API["spec"]["selector"]["matchLabels"] == API["spec"]["template"]["metadata"]["labels"]
+    probes = {each: API_CONTAINER[each]["httpGet"]["path"] for each in ("livenessProbe", "readinessProbe")}
+    assert probes == {"livenessProbe": "/health/live", "readinessProbe": "/health/ready"}
+    assert API_POD["securityContext"] == POD["securityContext"]
+    assert SERVICES["api"]["depends_on"] == SERVICES["worker"]["depends_on"]
 
 
 def test_compose_addresses_name_its_services() -> None:
@@ -181,7 +207,8 @@ def test_scaling_looks_at_the_queues_that_there_are() -> None:
 
 def test_secrets_and_maps_that_are_referred_to_are_there() -> None:
     secret = manifest("secret.template.yaml")
-    taken = [each["valueFrom"]["secretKeyRef"] for each in CONTAINER["env"]]
+    given = [*CONTAINER["env"], *API_CONTAINER["env"]]
+    taken = [each["valueFrom"]["secretKeyRef"] for each in given if "valueFrom" in each]
     taken += manifest("scaling-address.yaml")["spec"]["secretTargetRef"]
     assert {each["name"] for each in taken} == {secret["metadata"]["name"]}
     assert {each["key"] for each in taken} == secret["stringData"].keys()

@@ -2,6 +2,7 @@
 
 import pytest
 
+from whimbrel.brokers.rabbitmq import masked, urls_of
 from whimbrel.brokers.rabbitmq.pointers import NotOursError, decode, encode
 from whimbrel.brokers.rabbitmq.topology import (
     DEAD_LETTER_QUEUE,
@@ -12,7 +13,7 @@ from whimbrel.brokers.rabbitmq.topology import (
     version_of,
 )
 from whimbrel.domain.batches import Batch
-from whimbrel.errors import BrokerRefused
+from whimbrel.errors import BrokerRefused, SettingsInvalid
 
 OLD = {"x-queue-type", "x-max-length", "x-overflow", "x-delivery-limit", "x-dead-letter-exchange"}
 NEW = OLD | {"x-consumer-timeout"}
@@ -103,3 +104,39 @@ def test_a_pointer_comes_back_as_the_batch_it_names() -> None:
 def test_what_is_no_pointer_is_refused_with_the_reason(body: bytes, why: str) -> None:
     with pytest.raises(NotOursError, match=why):
         decode(body)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("amqp://a/", ["amqp://a/"]),
+        ("amqp://u:p@a:5672/v, amqps://u:p@b/v", ["amqp://u:p@a:5672/v", "amqps://u:p@b/v"]),
+        ("amqp://u:S3C,RET@a/", ["amqp://u:S3C,RET@a/"]),
+        ("amqp://u:p%40@a/%2Fv?heartbeat=5", ["amqp://u:p%40@a/%2Fv?heartbeat=5"]),
+    ],
+)
+def test_addresses_are_parted_at_commas_before_an_address(text: str, wanted: list[str]) -> None:
+    assert list(urls_of(text)) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "guest:S3CRET@host:5672",
+        "http://guest:S3CRET@host/",
+        "amqp://",
+        "S3CRET",
+        " , ",
+        "amqp://u:S3CRET@:1/",
+    ],
+)
+def test_an_address_that_cannot_be_read_is_refused_without_its_password(text: str) -> None:
+    with pytest.raises(SettingsInvalid, match="RABBITMQ_URL") as caught:
+        urls_of(text)
+    assert "S3CRET" not in str(caught.value)
+
+
+def test_an_address_is_shown_without_user_and_password() -> None:
+    assert masked("amqp://user:S3CRET@host:5672/v") == "amqp://***@host:5672/v"
+    assert masked("amqp://host/v") == "amqp://host/v"
+    assert "S3C" not in masked("amqp://u:S3C@RET@host/")

@@ -60,6 +60,12 @@ def read_tokens(text: str) -> tuple[Token, ...]:
 def _caller(
     request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> Caller:
+    found = _who(request, given)
+    request.state.caller = found  # for the audit
+    return found
+
+
+def _who(request: Request, given: HTTPAuthorizationCredentials | None) -> Caller:
     source = request.client.host if request.client else "?"
     tokens: tuple[Token, ...] = request.app.state.tokens
     if not tokens:

@@ -6,11 +6,28 @@ from importlib.metadata import version
 
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
 
 from whimbrel.api import errors
 from whimbrel.api.access import Token
+from whimbrel.api.audit import audited
 from whimbrel.api.bodies import Bodies
-from whimbrel.api.routes import health, runs, starting
+from whimbrel.api.once import once
+from whimbrel.api.pace import Pace
+from whimbrel.api.routes import (
+    bulk,
+    database,
+    failures,
+    health,
+    maintenance,
+    metrics,
+    queue,
+    runs,
+    scheduler,
+    seed,
+    settings,
+    starting,
+)
 from whimbrel.api.system import System
 
 SECURITY = {
@@ -36,7 +53,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         finally:
             await anyio.to_thread.run_sync(system.stop)
 
-    app = FastAPI(
+    app = FastAPIOffline(
         title="Whimbrel",
         version=version("whimbrel"),
         description=ABOUT,
@@ -45,9 +62,25 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
     )
     app.state.system, app.state.tokens = system, tokens
     errors.install(app)
-    app.add_middleware(Bodies)
+    app.middleware("http")(once)
+    app.middleware("http")(audited)
+    app.middleware("http")(Pace(system.settings.api_rate))
+    app.add_middleware(Bodies)  # the last that is added is the first that a request meets
     app.middleware("http")(_secure)
-    for module in (health, starting, runs):
+    for module in (
+        health,
+        metrics,
+        starting,
+        runs,
+        failures,
+        settings,
+        bulk,
+        maintenance,
+        queue,
+        database,
+        seed,
+        scheduler,
+    ):
         app.include_router(module.router)
     return app
 

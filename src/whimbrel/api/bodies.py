@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from whimbrel.api.errors import answer
 
 LARGEST: Final = 1024 * 1024
+LARGER: Final = {"/migrate/bulk": 8 * LARGEST}  # 100,000 ids
 DEEPEST: Final = 100
 WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -22,10 +23,11 @@ class Bodies:
         if scope["type"] != "http" or scope["method"] not in WITH_BODY:
             await self._app(scope, receive, send)
             return
-        body = await _read(receive)
+        limit = LARGER.get(scope["path"], LARGEST)
+        body = await _read(receive, limit)
         if body is None:
             return  # the client is gone
-        refusal = _refusal(body, dict(scope["headers"]))
+        refusal = _refusal(body, dict(scope["headers"]), limit)
         if refusal is not None:
             await answer(*refusal)(scope, receive, send)
             return
@@ -41,10 +43,10 @@ class Bodies:
         await self._app(scope, again, send)
 
 
-async def _read(receive: Receive) -> bytes | None:
+async def _read(receive: Receive, limit: int) -> bytes | None:
     """As much as shows that it is too much."""
     body = b""
-    while len(body) <= LARGEST:
+    while len(body) <= limit:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
@@ -54,9 +56,9 @@ async def _read(receive: Receive) -> bytes | None:
     return body
 
 
-def _refusal(body: bytes, headers: dict[bytes, bytes]) -> tuple[int, str, str] | None:
-    if len(body) > LARGEST:
-        return 413, "too_large", f"The body is larger than {LARGEST:,} bytes."
+def _refusal(body: bytes, headers: dict[bytes, bytes], limit: int) -> tuple[int, str, str] | None:
+    if len(body) > limit:
+        return 413, "too_large", f"The body is larger than {limit:,} bytes."
     if not body.strip():
         return None
     kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()

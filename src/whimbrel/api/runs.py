@@ -45,6 +45,7 @@ class Run(Model):
     seconds: float = Field(description="seconds that it has worked", examples=[4.25])
     inferred: bool = Field(description="whether counts were inferred after a crash", examples=[False])
     batch_size: int = Field(description="documents in a batch", examples=[5000])
+    max_docs_per_second: int | None = Field(description="at most so many documents a second", examples=[None])
     priority: int = Field(description="0 to 10; above 5 it goes before others", examples=[0])
     filters: dict[str, Any] = Field(description="the query, as relaxed Extended JSON", examples=[{}])
     dry_run: bool = Field(description="always false: a dry run makes no run", examples=[False])

@@ -97,7 +97,7 @@ class System:
             at = stack.enter_context(opened(self.settings))
             self.reason = "MongoDB is there; the broker has not answered yet."
             fleet = self._fleet(at) if self._with_workers else None
-            parent = stack.enter_context(Parent(at.store, self.settings, fleet))
+            parent = stack.enter_context(Parent(at.store, self.settings, fleet, scheduling=self.definitions))
             if fleet is not None:
                 stack.callback(fleet.drain, DRAINING)
             self.parent, self.fleet, self._opened = parent, fleet, at

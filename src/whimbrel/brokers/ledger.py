@@ -10,6 +10,7 @@ class LedgerBroker:
     """See `whimbrel.ports.Broker`."""
 
     polled = True
+    queues = None
 
     def connect(self, seconds: float) -> None:
         """There is no other server."""
@@ -33,6 +34,9 @@ class Look:
         """Nothing was sent."""
 
     def again(self) -> None:
+        """Whoever looks finds it."""
+
+    def pass_on(self) -> None:
         """Whoever looks finds it."""
 
     def refuse(self, why: str) -> None:

@@ -66,7 +66,7 @@ class Foreground:
                 self._screen.say(Leaving(self._ledger, run.id, fleet).within(BREAKING))
                 raise
             if ending.view.run.status in ENDED:
-                fleet.drain(10)
+                fleet.drain(30 if self._settings.rabbitmq_url else 10)  # they may be at work on other runs
             return ending
 
     def _watch(
@@ -120,7 +120,7 @@ def _waits_for(ledger: Ledger, run: Run) -> str:
     state = f"waits for run {other.id}, which has {run.ns} and is {other.status}"
     if other.status is RunStatus.PAUSED:
         return f"{state}: whimbrel resume {other.id}, or cancel it"
-    alone = not ledger.leases.slots(WORKER_SEEN, run=other.id)
+    alone = not ledger.leases.slots(WORKER_SEEN, run=other)
     return f"{state}, but has no workers: whimbrel resume {other.id}" if alone else state
 
 

@@ -53,7 +53,8 @@ class Leaving:
             self.said = f"Other processes still hold batches of the run, which pauses when these are free. {self._go_on}"
 
     def _others(self) -> int:
-        return self._ledger.leases.slots(OTHERS_SEEN, run=self._run, without=self._fleet.prefix)
+        run = control.find_run(self._ledger, self._run)
+        return self._ledger.leases.slots(OTHERS_SEEN, run=run, without=self._fleet.prefix)
 
     def _pause(self) -> None:
         """A run that is paused, being cancelled or over stays so."""

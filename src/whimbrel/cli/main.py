@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from whimbrel import __version__
-from whimbrel.cli import controlling, demo, running, scaffold, serve, serving, showing
+from whimbrel.cli import controlling, demo, running, scaffold, scheduling, serve, serving, showing
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
 from whimbrel.cli.screen import Screen
 from whimbrel.errors import WhimbrelError
@@ -23,7 +23,9 @@ EXITS = """[bold]Exit codes:[/bold]
 
 70 MongoDB does not answer · 71 MongoDB refuses, or the run paused itself · 72 no embedded MongoDB
 
-73 RabbitMQ does not answer · 74 RabbitMQ refuses · 76 the port is busy · 130 interrupted: nothing is lost, resume goes on
+73 RabbitMQ does not answer · 74 RabbitMQ refuses · 76 the port is busy
+
+130 interrupted: nothing is lost, resume goes on
 """
 
 EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
@@ -66,6 +68,7 @@ app = typer.Typer(
 for _name, (_command, _examples) in EXAMPLES.items():
     _lines = "\n\n".join(f"whimbrel {each}" for each in _examples)
     app.command(_name, epilog=f"[bold]Examples:[/bold]\n\n{_lines}")(_command)
+app.add_typer(scheduling.app, name="schedule")
 
 
 def _version(wanted: bool) -> None:

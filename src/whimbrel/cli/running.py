@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.bootstrap import Opened, opened
+from whimbrel.bootstrap import Opened, check_broker, opened
 from whimbrel.cli.foreground import WORKER_SEEN, Ending, Foreground
-from whimbrel.cli.groups import signature_of
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import Json, RunId, Slots, Source, Workers, begin, caller
 from whimbrel.cli.screen import Screen
@@ -61,6 +60,7 @@ def run(
     it = catalog.choose(catalog.describe(team.source), name)
     with Interrupts() as interrupts, opened(settings) as at:
         introduce(screen, at)
+        check_broker(settings)  # before anything is written
         started = start_run(
             at.store, it, who=caller(), defaults=settings.defaults,
             filter_=narrower, batch_size=batch_size, limit=limit, priority=priority,
@@ -82,6 +82,7 @@ def resume(
     team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
     with Interrupts() as interrupts, opened(settings) as at:
         old = control.find_run(at.store.ledger, run_id)
+        check_broker(settings)
         it = catalog.choose(catalog.describe(team.source), old.migration)
         ready = _resumed(at.store.ledger, old, it)
         screen.say(f"Run {ready.id} of {it.name} on {ready.ns} is {ready.status}.")
@@ -107,7 +108,7 @@ def retry(
         ledger = at.store.ledger
         old = control.find_run(ledger, run_id)
         it = catalog.choose(catalog.describe(team.source), old.migration)
-        signature = None if group is None else signature_of(ledger, old.id, group)
+        signature = None if group is None else control.signature_of(ledger, old.id, group)
         ready, opened_again = control.retry(
             ledger, old.id, who=caller(), signature=signature, code_hash=it.code_hash
         )
@@ -147,7 +148,7 @@ def _go_on(
     team: Team | None,
 ) -> int:
     """In the foreground, unless live workers serve the run or nobody here shall work."""
-    serving = 0 if team is None else _serving(at.store.ledger, ready.id)
+    serving = 0 if team is None else _serving(at.store.ledger, ready)
     if team is not None and not serving:
         introduce(screen, at)
         return conclude(screen, at, Foreground(at, settings, screen, interrupts).work(ready, it, team))
@@ -160,13 +161,13 @@ def _go_on(
     return 0
 
 
-def _serving(ledger: Ledger, run_id: str) -> int:
+def _serving(ledger: Ledger, run: Run) -> int:
     """Slots of workers that are alive, not of those that were a moment ago: they must say so once more."""
     began = time.monotonic()
-    while ledger.leases.slots(WORKER_SEEN, run=run_id):
+    while ledger.leases.slots(WORKER_SEEN, run=run):
         waited = time.monotonic() - began
-        if ledger.leases.slots(waited, run=run_id):
-            return ledger.leases.slots(WORKER_SEEN, run=run_id)
+        if ledger.leases.slots(waited, run=run):
+            return ledger.leases.slots(WORKER_SEEN, run=run)
         if waited > FRESH_BEAT:
             return 0
         time.sleep(0.1)

@@ -55,7 +55,7 @@ def worker(
         fleet = team.fleet(at, settings, run=None, longest_call=longest, stderr=None)
         interrupts.arm()
         with contextlib.ExitStack() as stack:
-            parent = stack.enter_context(Parent(at.store, settings, fleet))
+            parent = stack.enter_context(Parent(at.store, settings, fleet, scheduling=found))
             stack.callback(fleet.kill)
             _serve(at, screen, interrupts, parent)
             _drain(screen, interrupts, fleet)

@@ -13,7 +13,6 @@ from rich.live import Live
 
 from whimbrel.bootstrap import opened
 from whimbrel.cli.foreground import WORKER_SEEN, look
-from whimbrel.cli.groups import signature_of
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.observer import Observer
 from whimbrel.cli.options import Json, RunId, Source, begin
@@ -124,7 +123,7 @@ def failures(
     with Interrupts(), opened(settings) as at:
         ledger = at.store.ledger
         control.find_run(ledger, run_id)
-        signature = None if group is None else signature_of(ledger, run_id, group)
+        signature = None if group is None else control.signature_of(ledger, run_id, group)
         if documents:
             rows = ledger.failures.list(run_id, signature=signature, limit=limit)
             _present(screen, [failure_object(each) for each in rows], failures_table(rows))

@@ -1,6 +1,5 @@
 """Tables for people's eyes."""
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +10,7 @@ from rich.text import Text
 
 from whimbrel.cli.progress import clock
 from whimbrel.domain.batches import Batch
-from whimbrel.domain.failures import Failure, FailureGroup
+from whimbrel.domain.failures import Failure, FailureGroup, group_id
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.workers import Worker
@@ -41,7 +40,10 @@ def _table(*columns: str, right: Sequence[str] = (), title: str | None = None) -
 
 
 def _status(it: RunView) -> Text:
-    return Text(str(it.run.status), style=COLOURS.get(it.run.status, ""))
+    waits = it.run.status is RunStatus.RUNNING and it.run.message
+    return Text(
+        f"{it.run.status}, waits" if waits else str(it.run.status), style=COLOURS.get(it.run.status, "")
+    )
 
 
 def _phase(it: RunView) -> str:
@@ -118,11 +120,6 @@ def batches_table(batches: Iterable[Batch]) -> Table:
             str(each.claims), span, each.worker or "",
         )  # fmt: skip
     return table
-
-
-def group_id(signature: str) -> str:
-    """A short name for a group of failures, to be typed."""
-    return hashlib.sha256(signature.encode()).hexdigest()[:8]
 
 
 def groups_table(groups: Iterable[FailureGroup]) -> Table:

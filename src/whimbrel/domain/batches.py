@@ -23,7 +23,7 @@ class Batch:
     """A row of the ledger.
 
     Either a range, with `cuts` that part it into chunks of at most 1,000 documents as planned (the last
-    cut is the end of the range), or `ids`, the documents of a retry.
+    cut is the end of the range), or `ids`: the documents of a retry, or those that a run over ids was given.
     """
 
     run: str
@@ -61,6 +61,11 @@ class Batch:
     @property
     def range(self) -> Range:
         return Range(self.lo, self.hi)
+
+    @property
+    def retry(self) -> bool:
+        """Whether its documents have failed before, and are tried again."""
+        return self.ids is not None and self.phase == "failed"
 
     @property
     def empty(self) -> bool:

@@ -1,5 +1,6 @@
 """A failure: the durable record of one document that could not be migrated, and what follows from it."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -89,6 +90,11 @@ def signature(trouble: Trouble) -> str:
     for pattern, word in _VARYING:
         text = pattern.sub(word, text)
     return f"{trouble.kind}:{trouble.type}:{text}"
+
+
+def group_id(signature: str) -> str:
+    """A short name for a group of failures, to be typed."""
+    return hashlib.sha256(signature.encode()).hexdigest()[:8]
 
 
 def backoff(attempt: int, first: float, jitter: float) -> float:

@@ -66,6 +66,7 @@ class Run:
     status: RunStatus = RunStatus.QUEUED
     batch_size: int
     priority: int = 0  # 0 to 10; above 5 its batches go before those of others
+    rate: int | None = None  # documents a second that all its slots together may evaluate
     max_attempts: int
     retry_delay: float
     timeout: float

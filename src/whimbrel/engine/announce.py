@@ -14,6 +14,7 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.errors import BrokerRefused, BrokerUnavailable
 from whimbrel.ports import Broker, Ledger
+from whimbrel.ports.ledger import CONSUMERS
 
 log = structlog.get_logger("whimbrel.coordinator")
 
@@ -25,17 +26,22 @@ class Announcer:
     """One process's announcements.
 
     `pause`: seconds after which a batch that still is queued is announced again, if the broker holds fewer pointers
-    than batches are queued; doubled with each time.
+    than batches are queued; doubled with each time. `patience`: seconds beyond that pause, after which the broker's number is not
+    asked any more.
     """
 
-    def __init__(self, ledger: Ledger, broker: Broker, *, pause: float) -> None:
-        self._ledger, self._broker, self._pause = ledger, broker, pause
+    def __init__(self, ledger: Ledger, broker: Broker, *, pause: float, patience: float = LONGEST) -> None:
+        self._ledger, self._broker, self._pause, self._patience = ledger, broker, pause, patience
         self._due: dict[
             str, dict[str, tuple[float, float]]
         ] = {}  # run -> batch -> when, and the pause after it
         self._next: dict[str, float] = {}  # run -> when to look
         self.trouble = ""  # why pointers do not go out
         self._since = 0.0  # when that began
+
+    @property
+    def broker(self) -> Broker:
+        return self._broker
 
     @property
     def polled(self) -> bool:
@@ -81,34 +87,42 @@ class Announcer:
         self.announce(run, self._queued(run))
 
     def repair(self, run: Run) -> None:
-        """Announce again what has waited for longer than its pause, if the broker holds too few pointers."""
+        """Announce again what has waited for longer than its pause, if the broker holds too few pointers.
+
+        What has waited for very long is announced whatever the broker holds: pointers that nobody needs may hide that it is missing.
+        """
         now = time.monotonic()
         if self._broker.polled or now < self._next.get(run.id, 0.0):
             return
         self._next[run.id] = now + min(1.0, self._pause / 2)
+        if self._ledger.leases.off(CONSUMERS):
+            return  # nobody takes them now
         queued = self._queued(run)
         before = self._due.get(run.id, {})
         due = {each.token: before.get(each.token, (now + self._pause, self._pause)) for each in queued}
         self._due[run.id] = due
-        lost = [each for each in queued if due[each.token][0] <= now]
-        if not self._lacking():
+        late = [each for each in queued if due[each.token][0] <= now]
+        lost = (
+            late if self._lacking() else [each for each in late if due[each.token][0] + self._patience <= now]
+        )
+        if self.trouble or not lost:
             return
         for each in lost:
             pause = min(2 * due[each.token][1], LONGEST)
             due[each.token] = now + pause, pause
-        if lost:
-            log.info("announced again", run=run.id, batches=len(lost))
-            self.announce(run, lost)
+        log.info("announced again", run=run.id, batches=len(lost))
+        self.announce(run, lost)
 
     def _lacking(self) -> bool:
-        """Whether the broker holds fewer pointers than batches are queued. Also how one learns that it is back."""
+        """Whether the broker holds fewer pointers than batches of running runs are queued. Also how one learns that it is back."""
         try:
             ready = self._broker.waiting()
         except (BrokerUnavailable, BrokerRefused) as error:
             self._complain(error)
             return False
         self.trouble = ""
-        return ready < self._ledger.batches.queued()
+        running = self._ledger.runs.list(statuses=[RunStatus.RUNNING], limit=1000)
+        return ready < self._ledger.batches.queued([run.id for run in running])
 
     def _queued(self, run: Run) -> Sequence[Batch]:
         return self._ledger.batches.list(run.id, statuses=[BatchStatus.QUEUED], limit=LOOKED_AT)

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 
+from whimbrel.domain.failures import group_id
 from whimbrel.domain.runs import Run
-from whimbrel.domain.states import RunStatus, check_run_edge
-from whimbrel.errors import RunUnknown, StateForbids
+from whimbrel.domain.states import ENDED, RunStatus, check_run_edge
+from whimbrel.errors import GroupUnknown, RunUnknown, StateForbids
 from whimbrel.ports import Ledger
+
+GROUPS = 1000  # of failures that are looked through for a name
 
 
 def find_run(ledger: Ledger, run_id: str) -> Run:
@@ -67,6 +70,29 @@ def retry(
         leg=len(run.legs) - 1 if run.status is RunStatus.COMPLETED_WITH_FAILURES else run.leg,
         retried=run.retried + 1,
     ), opened
+
+
+def signature_of(ledger: Ledger, run_id: str, group: str) -> str:
+    """The signature of a group of failures, given by its short name or itself. Raises GroupUnknown."""
+    found = ledger.failures.groups(run_id, limit=GROUPS)
+    for each in found:
+        if group in (each.signature, group_id(each.signature)):
+            return each.signature
+    names = ", ".join(group_id(each.signature) for each in found[:5])
+    hint = f"There are: {names}." if names else "It has no failures."
+    raise GroupUnknown(f"Run {run_id} has no group of failures {group!r}. {hint}")
+
+
+def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: int | None) -> Run:
+    """Change `batch_size`, `rate` or `priority` of a run that has not ended. Audited.
+
+    Raises RunUnknown, StateForbids.
+    """
+    run = find_run(ledger, run_id)
+    if run.status in ENDED or not ledger.runs.adjust(run_id, settings, who=who):
+        now = find_run(ledger, run_id)
+        raise StateForbids(f"Run {run_id} is {now.status}: its settings change nothing any more.")
+    return find_run(ledger, run_id)
 
 
 def _go_on(ledger: Ledger, run: Run, verb: str, *, who: str, code_hash: str | None, **fields: object) -> Run:

@@ -18,9 +18,11 @@ from whimbrel.engine.start import estimate
 from whimbrel.engine.work import Step
 from whimbrel.errors import Refused, Systemic, TooSlow
 from whimbrel.ports import Session, Store
+from whimbrel.ports.ledger import CONSUMERS
 
 ATTENDED = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING)
 WORKERS_SEEN = 10.0  # seconds within which a worker must have said that it is alive
+STOPPED = "Waits: somebody has stopped all consumers."
 RESTING = 2.0  # seconds in which others may coordinate, after this process could not reach the broker
 LOOKING = 5.0  # seconds that the last look for what is left may take
 SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
@@ -50,7 +52,7 @@ class Coordinator:
         if time.monotonic() < self._rests_until:
             return
         if self._announcer.stuck(self._role_seconds):
-            self._ledger.leases.step_down(self._name)
+            self._ledger.leases.step_down(self._name, role="coordinator:")
             self._led, self._rests_until = {}, time.monotonic() + min(RESTING, self._role_seconds / 2)
             return
         for run in reversed(self._ledger.runs.list(statuses=ATTENDED, limit=1000)):
@@ -99,8 +101,9 @@ class Coordinator:
     def _advance(self, run: Run) -> None:
         run = self._fold(run)
         self._announcer.repair(run)
-        if run.message != self._announcer.trouble:
-            self._ledger.runs.describe(run.id, message=self._announcer.trouble)
+        message = self._announcer.trouble or (STOPPED if self._ledger.leases.off(CONSUMERS) else "")
+        if run.message != message:
+            self._ledger.runs.describe(run.id, message=message)
         documents = self._session.documents(run)
         slots = self._ledger.leases.slots(WORKERS_SEEN)
         if not plan(run, self._ledger, documents, self._announcer, slots=slots, step=self._step):
@@ -165,6 +168,8 @@ class Coordinator:
         return seq + 1 if unfinished else None
 
     def _left(self, run: Run) -> str:
+        if run.scope.kind == "ids":
+            return f"The {run.scope.limit} documents named were evaluated."
         if not run.scope.swept:
             return f"The first {run.scope.limit} eligible documents were evaluated; others may be left."
         if "sweep" not in run.legs:

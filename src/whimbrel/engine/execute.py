@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -14,6 +14,7 @@ from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Phase, Run, eligible
 from whimbrel.domain.states import RunStatus
+from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.engine import declarative, function
 from whimbrel.engine.work import Work, remaining
 from whimbrel.errors import Transient
@@ -54,8 +55,8 @@ def _prepare(work: Work) -> None:
     batch = work.batch
     if batch.suspect is not None:
         _charge(work, batch.suspect)
-    if batch.ids is None and (batch.claims > 1 or batch.phase in ("sweep", "processing", "failed")):
-        work.excluded = set(work.ledger.failures.excluded(work.run.id, batch.range))
+    if not batch.retry and (batch.claims > 1 or batch.phase in ("sweep", "processing", "failed")):
+        work.excluded = set(work.ledger.failures.excluded(work.run.id, _extent(batch)))
     if batch.phase == "processing":
         work.tokens = _takeable(work)
     if work.run.marking.path is None and batch.before is None:  # no other evidence (hole H4)
@@ -110,26 +111,48 @@ def _chunks(work: Work) -> list[Range | Sequence[Key]]:
 def _chunk(work: Work, what: Range | Sequence[Key]) -> None:
     if isinstance(what, Range):
         if work.run.declarative:
-            declarative.change_range(work, what)
-            work.step("S6")
+            for part in _parts(work, what):
+                declarative.change_range(work, part)
+                work.step("S6")
         else:
             function.work_through(work)
         return
     attempts = _attempts(work, what)
     if work.run.declarative:
-        if attempts:
-            declarative.change_keys(work, list(attempts))
-            work.step("S6")
+        _change_keys(work, list(attempts))
         return
     while attempts:
         _call_for(work, attempts)
+
+
+def _parts(work: Work, where: Range) -> Iterator[Range]:
+    """A planned chunk, in parts as small as the run's rate wants them."""
+    while (most := work.pace.chunk) < CHUNK_DOCUMENTS:
+        keys = work.documents.keys(where, work.eligible, most)
+        if len(keys) < most:
+            break
+        yield Range(where.lo, keys[-1])
+        where = Range(keys[-1], where.hi)
+        work.between_chunks()
+    yield where
+
+
+def _change_keys(work: Work, keys: Sequence[Key]) -> None:
+    """Documents by their keys, as many at a time as the run's rate allows."""
+    while keys:
+        part = keys[: work.pace.chunk]
+        declarative.change_keys(work, part)
+        work.step("S6")
+        keys = keys[len(part) :]
+        if keys:
+            work.between_chunks()
 
 
 def _call_for(work: Work, attempts: dict[Key, int]) -> None:
     """Retry documents by their keys, as many as one chunk takes; they leave `attempts` when they are done."""
     work.between_chunks()
     most = work.migration.definition.concurrency if work.run.claim else RETRIED
-    keys = list(attempts)[: 1 if work.batch.solo else most]
+    keys = list(attempts)[: 1 if work.batch.solo else min(most, work.pace.chunk)]
     documents = work.documents.read_keys(keys, work.eligible)
     done = function.change(work, documents, attempts) if documents else 0
     reached = {Key.of_document(document) for document in documents[:done]}
@@ -195,7 +218,7 @@ def evidence(documents: Documents, ledger: Ledger, run: Run, batch: Batch) -> tu
     if batch.before is None:  # it died before its first write
         return passed, False
     phase: Phase = batch.phase
-    left = documents.count(_extent(batch), eligible(run, phase, retry=batch.ids is not None))
+    left = documents.count(_extent(batch), eligible(run, phase, retry=batch.retry))
     return Counts(max(batch.before - left, 0), passed.unchanged, passed.skipped), True
 
 

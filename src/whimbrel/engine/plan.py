@@ -15,6 +15,7 @@ from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.work import Step
+from whimbrel.errors import Systemic
 from whimbrel.ports import Documents, Ledger
 
 OPEN = (BatchStatus.QUEUED, BatchStatus.RUNNING)
@@ -36,7 +37,7 @@ def plan(
     last = ledger.batches.last(run.id)
     if _has_ranges(run) and not _ranges_planned(run, last):
         room = max(SMALLEST_WINDOW, 4 * slots) - open_
-        batches = _ranges(run, documents, last, room) if room > 0 else []
+        batches = _ranges(run, ledger, documents, last, room) if room > 0 else []
         added = _add(run, ledger, announcer, batches, step)
         if open_ or not added or any(not each.empty for each in batches):
             return False
@@ -53,7 +54,7 @@ def _has_ranges(run: Run) -> bool:
 
 
 def _ranges_planned(run: Run, last: Batch | None) -> bool:
-    return last is not None and last.leg == run.leg and (last.last or last.ids is not None)
+    return last is not None and last.leg == run.leg and (last.last or last.retry)
 
 
 def _add(run: Run, ledger: Ledger, announcer: Announcer, batches: list[Batch], step: Step) -> int:
@@ -66,12 +67,16 @@ def _add(run: Run, ledger: Ledger, announcer: Announcer, batches: list[Batch], s
     return added
 
 
-def _ranges(run: Run, documents: Documents, last: Batch | None, room: int) -> list[Batch]:
+def _ranges(run: Run, ledger: Ledger, documents: Documents, last: Batch | None, room: int) -> list[Batch]:
+    if run.scope.kind == "ids":  # its batches are all there before it starts (engine/bulk.py)
+        raise Systemic(
+            f"Not all ids of run {run.id} were stored: whoever sent them was cut off. Cancel the run, and send them again."
+        )
     seq, after, left = 0, None, run.scope.limit
     if last is not None:
         seq = last.seq
         after = last.hi if last.leg == run.leg else None
-        left = left - _planned(run, last) if left is not None else None
+        left = left - ledger.batches.planned(run.id, run.leg) if left is not None else None
     per_batch = ceil(run.batch_size / CHUNK_DOCUMENTS)
     size = ceil(run.batch_size / per_batch)
     most = min(room * per_batch, max(HOPS, per_batch))
@@ -90,11 +95,6 @@ def _ranges(run: Run, documents: Documents, last: Batch | None, room: int) -> li
         batches.append(_range(run, seq, after, page, count, last=found.end and page is pages[-1]))
         after = page[-1]
     return batches
-
-
-def _planned(run: Run, last: Batch) -> int:
-    """Documents planned so far in a run over the first N: all its batches but the last are full."""
-    return (last.seq - 1) * run.batch_size + last.estimated if last.leg == run.leg else 0
 
 
 def _first(run: Run, documents: Documents, after: Key | None, seq: int, left: int) -> list[Batch]:

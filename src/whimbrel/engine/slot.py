@@ -17,12 +17,14 @@ from whimbrel.domain.times import Times
 from whimbrel.engine import control
 from whimbrel.engine.execute import execute
 from whimbrel.engine.work import Hold, Step, Stopped, Work
-from whimbrel.errors import LeaseLost, Refused, StateForbids, Systemic, Transient
+from whimbrel.errors import LeaseLost, Refused, Systemic, Transient, WhimbrelError
 from whimbrel.ports import Delivery, Feed, Session, Store
+from whimbrel.ports.ledger import CONSUMERS
 
 log = structlog.get_logger("whimbrel.worker")
 
 REFUSING = 0.5  # seconds that a pointer is kept before it is given to somebody else
+STOPPED = 0.1  # seconds between two looks whether consumers were started again
 FIRST_POLL = 0.02  # seconds; doubles while there is nothing to claim
 
 
@@ -33,6 +35,7 @@ class Crew:
         self.migrations, self.name, self.only = migrations, name, only
         self.serving: tuple[str, ...] = ()
         self.urgent: tuple[str, ...] = ()  # of those, the runs whose priority is above 5
+        self.stopped = False  # whether a person has stopped all consumers of the cluster
         self.news = threading.Event()  # a run or a phase has begun, or the process drains: look for work now
         self.turn = (
             threading.Lock()
@@ -64,11 +67,13 @@ class Crew:
         if not phases <= self._phases:
             self.news.set()
         self._phases = phases
-        served = [run for run in running if self._can(run.id, run.migration, run.code_hash)]
+        self.stopped = store.ledger.leases.off(CONSUMERS)
+        can = [run for run in running if self._can(run.id, run.migration, run.code_hash)]
+        served = [] if self.stopped else can
         self.urgent = tuple(run.id for run in served if run.urgent)
         self.serving = tuple(run.id for run in served)
         alive = {run.id for run in running}
-        self.refused = {key: here for key, here in self.refused.items() if key[0] in alive}
+        self.refused = {key: here for key, here in list(self.refused.items()) if key[0] in alive}
         for hold in list(self.holds.values()):
             hold.stop = hold.run.id not in alive or self.stopping.is_set()
 
@@ -118,6 +123,11 @@ def work(store: Store, crew: Crew, feed: Feed, *, times: Times, step: Step, urge
                 crew.stopping.wait(min(1.0, times.idle_poll))
                 delivery.again()
                 continue
+            except WhimbrelError:  # a slot must outlive whatever the ledger says
+                log.exception("a slot met an error")
+                crew.stopping.wait(min(1.0, times.idle_poll))
+                delivery.again()
+                continue
             if _hold(work_, crew):
                 delivery.over()  # S9
                 step("S9")
@@ -129,6 +139,8 @@ def _claim(
     store: Store, crew: Crew, session: Session, delivery: Delivery, pause: float
 ) -> tuple[Batch, Run, datetime] | None:
     """S3. Only one slot of a process looks for work at a time; it waits before it lets the next one look."""
+    while crew.stopped and not crew.stopping.is_set():
+        crew.stopping.wait(STOPPED)  # the pointer is kept: the broker counts how often it is handed back
     with crew.idle:
         if crew.stopping.is_set():
             delivery.again()
@@ -144,7 +156,7 @@ def _claim(
         return None
     try:
         run = store.ledger.runs.get(batch.run)
-    except Transient:  # its lease will end
+    except WhimbrelError:  # its lease will end
         crew.taken.discard(batch.token)
         raise
     if (
@@ -184,7 +196,7 @@ def _turn_away(store: Store, crew: Crew, delivery: Delivery) -> None:
         delivery.over()  # taken, done, or announced again when the run goes on (hole H28)
         return
     crew.stopping.wait(REFUSING)  # this process's code is not the run's: slowly, for others must be faster
-    delivery.again()
+    delivery.pass_on()
 
 
 def _hold(work_: Work, crew: Crew) -> bool:
@@ -228,8 +240,8 @@ def _hold(work_: Work, crew: Crew) -> bool:
 def _pause(work_: Work, crew: Crew, why: str) -> None:
     try:
         control.pause(work_.ledger, work_.batch.run, who=crew.name, why=why)
-    except (StateForbids, Transient):
-        log.warning("the run could not be paused", run=work_.batch.run)
+    except WhimbrelError as error:
+        log.warning("the run could not be paused", run=work_.batch.run, reason=str(error))
 
 
 def _alone(work_: Work, crew: Crew) -> None:
@@ -249,5 +261,7 @@ def _alone(work_: Work, crew: Crew) -> None:
 def _release(work_: Work) -> None:
     try:
         work_.ledger.batches.release(work_.batch)
-    except Transient:
-        log.warning("a batch could not be given back; its lease will end", batch=work_.batch.token)
+    except WhimbrelError as error:
+        log.warning(
+            "a batch could not be given back; its lease will end", batch=work_.batch.token, reason=str(error)
+        )

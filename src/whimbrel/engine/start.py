@@ -46,6 +46,7 @@ def draft_run(
     batch_size: int | None = None,
     limit: int | None = None,
     priority: int = 0,
+    rate: int | None = None,
     adopt: str | None = None,
 ) -> Run:
     """A run of a migration that is not in the ledger: nothing is written. Raises what `Store.check` raises.
@@ -62,7 +63,7 @@ def draft_run(
         mark=it.mark, status_field=it.status_field, declarative=it.declarative, claim=it.claim,
         adopt="all" if adopt == "all" else it.adopt,
         scope=scope, asked=asked, legs=legs_of(mark=it.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
-        priority=priority, batch_size=batch_size or it.batch_size or defaults.batch_size,
+        priority=priority, rate=rate, batch_size=batch_size or it.batch_size or defaults.batch_size,
         max_attempts=it.max_attempts or defaults.max_attempts, retry_delay=defaults.retry_delay,
         timeout=it.timeout, code_hash=it.code_hash, created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
     )  # fmt: skip

@@ -14,12 +14,17 @@ from whimbrel.domain.marks import CHANGED, CLAIMED, FAILED, SKIPPED, UNCHANGED, 
 from whimbrel.domain.migration import Migration
 from whimbrel.domain.raw import Key, keys_under
 from whimbrel.domain.runs import Run, eligible
+from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import CHUNK_DOCUMENTS, Times
-from whimbrel.errors import LeaseLost, WhimbrelError
+from whimbrel.errors import LeaseLost, Transient, WhimbrelError
 from whimbrel.ports import Documents, Guarded, Ledger, Query, Write
 
 Step = Callable[[str], None]
 """Called at each numbered step of the protocol; fault tests die in it."""
+
+
+LOOK = 1.0  # seconds between two looks at the rate of a run
+PAUSE = 1.0  # seconds that a slot rests after a chunk of a run with a rate, about
 
 
 class Stopped(WhimbrelError):
@@ -41,6 +46,23 @@ class Hold:
 
 
 @dataclass(slots=True)
+class Pace:
+    """A run's rate as its slot saw it last, and the documents evaluated since the slot last waited for it."""
+
+    rate: int | None
+    looked: float
+    active: int = 1  # slots that work on the run
+    owed: int = 0
+
+    @property
+    def chunk(self) -> int:
+        """How many documents a chunk may have, so that the rest after it is short."""
+        if self.rate is None:
+            return CHUNK_DOCUMENTS
+        return max(1, min(CHUNK_DOCUMENTS, int(self.rate * PAUSE / self.active)))
+
+
+@dataclass(slots=True)
 class Work:
     """Everything that executing one claimed batch needs."""
 
@@ -59,10 +81,14 @@ class Work:
     clean: bool = True
     excluded: set[Key] = field(default_factory=set)
     tokens: Query = field(default_factory=dict)  # in the phase processing: whose documents may be taken
+    pace: Pace = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pace = Pace(self.run.rate, time.monotonic() if self.run.rate is None else float("-inf"))
 
     @property
     def retry(self) -> bool:
-        return self.batch.ids is not None and self.batch.phase == "failed"
+        return self.batch.retry
 
     @property
     def eligible(self) -> Query:
@@ -105,8 +131,9 @@ class Work:
         )  # fmt: skip
 
     def between_chunks(self) -> None:
-        """Stop requested? Lease more than half left? Raises Stopped or LeaseLost."""
-        self._rest()
+        """Stop requested? Lease more than half left? Is the run's rate kept? Raises Stopped or LeaseLost."""
+        self._rest(self.times.delay)
+        self._pay()
         self.hold.progress = time.monotonic()
         if self.hold.lost:
             raise LeaseLost(f"Batch {self.batch.token} was taken over.")
@@ -114,21 +141,60 @@ class Work:
             raise Stopped(self.batch.token)
         if time.monotonic() - self.hold.renewed > self.times.lease / 2:
             renew(self.ledger, self.hold)
+        self._look()
+        if not self.run.declarative:
+            self.limit = min(self.limit, self.pace.chunk)
 
-    def _rest(self) -> None:
-        """The delay between two chunks: it ends early where the batch must stop, and is no hanging."""
-        end = time.monotonic() + self.times.delay
-        while (left := end - time.monotonic()) > 0 and not (self.hold.stop or self.hold.lost):
+    def _rest(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
+        """A delay between two chunks: it ends early where the batch must stop, and is no hanging."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0 and not (self.hold.stop or self.hold.lost or over()):
             self.hold.progress = time.monotonic()
             time.sleep(min(left, 0.1))
 
+    def _pay(self) -> None:
+        """Wait for as long as the run's rate demands after what this slot has done.
+
+        All slots reserve from one clock in the run's row: together they keep the rate, however many there are.
+        """
+        rate, owed, self.pace.owed = self.pace.rate, self.pace.owed, 0
+        if rate is None or not owed:
+            return
+        try:
+            seconds = self.ledger.runs.reserve(self.run.id, owed, rate)
+        except Transient:
+            seconds = owed * self.pace.active / rate
+
+        def changed() -> bool:
+            self._look()
+            return self.pace.rate != rate
+
+        self._rest(seconds, changed)
+
+    def _look(self) -> None:
+        """Learn the run's rate once a second: it may be changed at any time."""
+        now = time.monotonic()
+        if now - self.pace.looked < LOOK:
+            return
+        self.pace.looked = now
+        try:
+            found = self.ledger.runs.get(self.run.id)
+            self.pace.rate = found.rate if found else None
+            if self.pace.rate is not None:
+                self.pace.active = max(1, self.ledger.batches.count(self.run.id, [BatchStatus.RUNNING]))
+        except Transient:
+            return  # what was seen last holds on
+
     def count(self, documents: list[Guarded] | int, outcome: str = CHANGED) -> None:
-        self.tally[outcome] += documents if isinstance(documents, int) else len(documents)
+        number = documents if isinstance(documents, int) else len(documents)
+        self.tally[outcome] += number
+        self.pace.owed += number
 
     def fail(self, troubles: list[Trouble]) -> None:
         """S7: record failures, before the batch settles; the document's own field only as far as it goes."""
         if not troubles:
             return
+        self.pace.owed += len(troubles)
         self.ledger.failures.record(self.run, self.batch, troubles)
         self.step("S7")
         fields = self.run.marking.failed(stamp(self.batch.token, FAILED))

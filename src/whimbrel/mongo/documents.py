@@ -14,7 +14,7 @@ from pymongo.cursor import RawBatchCursor
 from pymongo.read_concern import ReadConcern
 
 from whimbrel.domain.batches import Range
-from whimbrel.domain.changes import Row, Single, Unchanged
+from whimbrel.domain.changes import Single, Unchanged
 from whimbrel.domain.failures import Trouble
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, stamp
 from whimbrel.domain.raw import DOCUMENT, DOCUMENT_OPTIONS, STRING, Key, elements, keys_under, split
@@ -23,18 +23,12 @@ from whimbrel.domain.updates import Update
 from whimbrel.errors import Refused, TooSlow
 from whimbrel.mongo import statements
 from whimbrel.mongo.errors import translated
+from whimbrel.mongo.grouping import grouped
 from whimbrel.mongo.ranges import ID_INDEX, Hops, bounds, combined, serving_index
 from whimbrel.mongo.sending import Errors, Sender, trouble
 from whimbrel.ports import Cuts, Guarded, Page, Query, Write, Written
 
 T = TypeVar("T")
-COLUMN = 100  # documents in one columnar statement
-FULL = 4 * 1024 * 1024  # bytes of one
-
-
-def _bytes(reply: Any) -> bytes:
-    """A raw reply: the driver's types say that it is documents."""
-    return bytes(reply)
 
 
 class MongoDocuments:
@@ -85,7 +79,7 @@ class MongoDocuments:
                     combined(eligible, *bounds(where)), hint=index, limit=limit, batch_size=limit
                 )
                 try:
-                    documents = split(_bytes(next(found, b"")))
+                    documents = split(bytes(next(found, b"")))
                     return Page(tuple(documents), end=found.cursor_id == 0 and len(documents) < limit)
                 finally:
                     found.close()
@@ -94,6 +88,10 @@ class MongoDocuments:
 
     def read_keys(self, keys: Sequence[Key], eligible: Query) -> tuple[bytes, ...]:
         return self._all({"$and": [{"_id": keys_under("$in", keys)}, eligible]}, hint=ID_INDEX)
+
+    def present(self, keys: Sequence[Key]) -> tuple[Key, ...]:
+        query = {"_id": keys_under("$in", keys)}
+        return tuple(map(Key, self._all(query, projection={"_id": 1}, hint=ID_INDEX)))
 
     def keys(self, where: Range, eligible: Query, limit: int) -> tuple[Key, ...]:
         def find(index: str, _: Query) -> tuple[Key, ...]:
@@ -110,7 +108,7 @@ class MongoDocuments:
     def _all(self, query: Query, **options: Any) -> tuple[bytes, ...]:
         with translated():
             return tuple(
-                document for batch in self._find(query, **options) for document in split(_bytes(batch))
+                document for batch in self._find(query, **options) for document in split(bytes(batch))
             )
 
     def _find(self, query: Query, **options: Any) -> RawBatchCursor[Any]:
@@ -149,7 +147,7 @@ class MongoDocuments:
     # guarded writing
 
     def write(self, documents: Sequence[Guarded], write: Write) -> Written:
-        groups, alone = _grouped(documents)
+        groups, alone = grouped(documents)
         columns, singles = self._write_columns(groups, write), self._write_singly(alone, write)
         return Written(
             columns.applied + singles.applied,
@@ -208,11 +206,11 @@ class MongoDocuments:
 
     def tokens(self, keys: Sequence[Key], path: str) -> dict[Key, Any]:
         with translated():
-            found = self._majority.find_raw_batches(
+            found: RawBatchCursor[Any] = self._majority.find_raw_batches(
                 {"_id": keys_under("$in", keys), path: {"$exists": True}}, {path: 1},
                 hint=ID_INDEX, collation=statements.SIMPLE, session=self._session,
             )  # fmt: skip
-            documents = [document for batch in found for document in split(_bytes(batch))]
+            documents = [document for batch in found for document in split(bytes(batch))]
         return {Key.of_document(each): _text_at(each, path.encode().split(b".")) for each in documents}
 
     def token_values(self, where: Range, eligible: Query, path: str) -> list[str]:
@@ -221,11 +219,38 @@ class MongoDocuments:
             {"$group": {"_id": f"${path}"}},
             {"$limit": 10_000},
         ]
-        with translated():
-            found = self._majority.aggregate(
-                pipeline, hint=ID_INDEX, collation=statements.SIMPLE, session=self._session
-            )
-            return [row["_id"] for row in found if isinstance(row["_id"], str)]
+
+        def ask(index: str, _: Query) -> list[str]:
+            with translated():
+                found = self._majority.aggregate(
+                    pipeline, hint=index, collation=statements.SIMPLE, session=self._session
+                )
+                return [row["_id"] for row in found if isinstance(row["_id"], str)]
+
+        return self._by_index(eligible, ask)
+
+    def bearing(self, where: Range, eligible: Query, path: str, limit: int) -> list[tuple[Key, str | None]]:
+        query, names = combined(eligible, *bounds(where)), path.encode().split(b".")
+
+        def find(index: str, _: Query) -> list[tuple[Key, str | None]]:
+            found = self._all(query, projection={path: 1}, hint=index, limit=limit)
+            return [(Key.of_document(each), _text_at(each, names)) for each in found]
+
+        return self._by_index(eligible, find)
+
+    def reset(
+        self, bearers: Mapping[str | None, Sequence[Key]], eligible: Query, path: str, update: Update
+    ) -> int:
+        def statement(token: str | None, keys: Sequence[Key]) -> statements.Statement:
+            same = {"$not": {"$type": "string"}} if token is None else token
+            query = {"$and": [{"_id": keys_under("$in", keys)}, {path: same}, eligible]}
+            return statements.plain(query, update, multi=True, hint=ID_INDEX)
+
+        listed = list(bearers.items())
+        applied, errors = self._sender.send([statement(token, keys) for token, keys in listed])
+        refused = [listed[each["index"]] for each in errors]
+        alone = [statement(token, [key]) for token, keys in refused for key in keys]
+        return applied + self._sender.send(alone)[0]
 
     def count(self, where: Range | Sequence[Key], eligible: Query) -> int:
         query = (
@@ -268,27 +293,3 @@ def _text_at(document: bytes, path: Sequence[bytes]) -> str | None:
     if len(path) > 1:
         return _text_at(value, path[1:]) if kind == DOCUMENT else None
     return value[4:-1].decode("utf-8", "replace") if kind == STRING else None
-
-
-def _weight(each: Guarded) -> int:
-    """About the bytes that a document takes in a statement."""
-    change = each.change
-    return len(each.document) + len(change.values if isinstance(change, Row) else each.document) + 200
-
-
-def _grouped(documents: Sequence[Guarded]) -> tuple[list[list[Guarded]], list[Guarded]]:
-    """Documents of one shape together, for columnar statements; and those that must go alone."""
-    groups: list[list[Guarded]] = []
-    alone = [each for each in documents if isinstance(each.change, Single)]
-    filling: dict[tuple[Any, ...], tuple[list[Guarded], int]] = {}
-    for each in documents:
-        if isinstance(each.change, Single):
-            continue
-        kind, weight = statements.shape(each), _weight(each)
-        group, filled = filling.get(kind, ([], FULL))
-        if len(group) == COLUMN or filled + weight > FULL:
-            group, filled = [], 0
-            groups.append(group)
-        group.append(each)
-        filling[kind] = group, filled + weight
-    return groups, alone

@@ -39,11 +39,12 @@ SYSTEMIC = frozenset({
 
 # Of any scheme, or none: an address that is written wrongly has a password too.
 _SECRET = re.compile(r"((?:://|^(?![\w+.-]+://))[^:/@\s]+:)\S+@")
+_SECRET_OPTION = re.compile(r"(?i)((?:password|passphrase|authmechanismproperties)=)[^&\s]*")
 
 
 def masked(text: str) -> str:
-    """A text without the passwords of addresses in it."""
-    return _SECRET.sub(r"\1***@", text)
+    """A text without the passwords of addresses in it, nor those among their options."""
+    return _SECRET_OPTION.sub(r"\1***", _SECRET.sub(r"\1***@", text))
 
 
 def sentence(error: BaseException) -> str:

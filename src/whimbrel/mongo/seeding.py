@@ -1,21 +1,32 @@
-"""Sample documents in a database: put in, looked at, taken out."""
+"""Samples in a database: documents and runs, put in, looked at, taken out."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from typing import Any
 
 from pymongo import MongoClient
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from whimbrel.mongo.errors import translated
+from whimbrel.domain.failures import signature
+from whimbrel.errors import TooSlow
+from whimbrel.mongo.codec import batch_row, run_row
+from whimbrel.mongo.errors import of_code, translated
 from whimbrel.samples.migration import COLLECTION
+from whimbrel.samples.runs import SampleRun
+from whimbrel.samples.seeder import STATUSES
 
 BLOCK = 10_000  # documents in one insert
 WRITERS = 2
+AT_ONCE = 200  # sample runs in one insert
+OF_SAMPLES = {"sample": True}  # what the rows of sample runs are found again by
+INDEX = [("status", 1), ("_id", 1)]  # the one that the phases use
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +43,18 @@ class Census:
 
 
 class MongoSamples:
-    """The collection of the sample migration in one database."""
+    """The collection of the sample migration in one database, and the sample runs of its ledger."""
 
     def __init__(self, client: MongoClient[Any], database: str) -> None:
         self._client, self._database = client, client[database]
-        self._samples = self._database.get_collection(
-            COLLECTION, read_concern=ReadConcern("majority"), write_concern=WriteConcern("majority")
+        self._samples = self._collection(COLLECTION)
+        self._runs, self._batches, self._failures = (
+            self._collection(f"whimbrel_{name}") for name in ("runs", "batches", "failures")
+        )
+
+    def _collection(self, name: str) -> Collection[Any]:
+        return self._database.get_collection(
+            name, read_concern=ReadConcern("majority"), write_concern=WriteConcern("majority")
         )
 
     def drop_database(self) -> None:
@@ -45,15 +62,27 @@ class MongoSamples:
         with translated():
             self._client.drop_database(self._database.name)
 
-    def insert(self, documents: Iterable[dict[str, Any]]) -> Iterator[int]:
-        """Insert documents as they are generated, and the index that the phases use: yields how many are in."""
+    # documents
+
+    def insert(
+        self,
+        documents: Iterable[dict[str, Any]],
+        *,
+        block: int = BLOCK,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Iterator[int]:
+        """Insert documents as they are generated, and the index that the phases use: yields how many are in.
+
+        In memory are at most `WRITERS` + 2 blocks, however many documents there are. Ends early once `stop` says so,
+        when all that was on its way has arrived.
+        """
         with translated():
-            self._samples.create_index([("status", 1), ("_id", 1)])
+            self._samples.create_index(INDEX)
         source, done = iter(documents), 0
         under_way: deque[Future[int]] = deque()
         with ThreadPoolExecutor(WRITERS) as pool:
-            while block := list(islice(source, BLOCK)):
-                under_way.append(pool.submit(self._insert, block))
+            while not stop() and (each := list(islice(source, block))):
+                under_way.append(pool.submit(self._insert, each))
                 if len(under_way) > WRITERS:
                     yield (done := done + under_way.popleft().result())
             while under_way:
@@ -61,7 +90,45 @@ class MongoSamples:
 
     def _insert(self, block: list[dict[str, Any]]) -> int:
         with translated():
-            return len(self._samples.insert_many(block, ordered=False).inserted_ids)
+            try:
+                return len(self._samples.insert_many(block, ordered=False).inserted_ids)
+            except BulkWriteError as error:
+                first = next(iter((error.details or {}).get("writeErrors", [])), None)
+                if first is None:
+                    raise
+                raise of_code(
+                    first["code"], f"MongoDB refused a sample document: {first['errmsg']}"
+                ) from error
+
+    def clear(self) -> int:
+        """Take all sample documents out: how many there were. The collection stays, empty, with the phases' index."""
+        with translated():
+            there = (
+                self._samples.estimated_document_count()
+            )  # not a count: that takes minutes where there are many
+            if there or COLLECTION in self._database.list_collection_names(filter={"name": COLLECTION}):
+                self._samples.drop()
+                self._samples.create_index(INDEX)
+        return there
+
+    def estimate(self) -> int:
+        """How many sample documents there are, from the collection's metadata."""
+        with translated():
+            return self._samples.estimated_document_count()
+
+    def statuses(self, seconds: float) -> dict[str, int] | None:
+        """How many sample documents are in which status, all others under `other`; None where it takes longer."""
+        named = {"$cond": [{"$in": ["$status", list(STATUSES)]}, "$status", "other"]}
+        pipeline: list[Mapping[str, Any]] = [
+            {"$project": {"_id": 0, "status": 1}},
+            {"$group": {"_id": named, "n": {"$sum": 1}}},
+        ]
+        try:
+            with translated():
+                found = self._samples.aggregate(pipeline, maxTimeMS=max(1, int(seconds * 1000)))
+                return {row["_id"]: int(row["n"]) for row in found}
+        except TooSlow:
+            return None
 
     def census(self, run_id: str) -> Census:
         """Count the documents after a run, from the documents alone."""
@@ -78,3 +145,76 @@ class MongoSamples:
                 self._samples.count_documents(migrated),
                 self._samples.count_documents(refused),
             )
+
+    # runs
+
+    def now(self) -> datetime:
+        """The server's time."""
+        with translated():
+            found: datetime = self._client.admin.command("hello")["localTime"]
+        return found
+
+    def insert_runs(self, runs: Iterable[SampleRun]) -> int:
+        """Put sample runs into the ledger, their rows marked as samples: how many."""
+        source, done = iter(runs), 0
+        with translated():
+            while each := list(islice(source, AT_ONCE)):
+                done += len(each)
+                # The runs first: `clear_runs` finds by them whatever an interruption leaves.
+                self._runs.insert_many([_run_row(one) for one in each])
+                self._batches.insert_many(_batch_rows(each))
+                if failed := _failure_rows(each):
+                    self._failures.insert_many(failed)
+        return done
+
+    def run_statuses(self) -> dict[str, int]:
+        """How many sample runs are in which state."""
+        with translated():
+            found = self._runs.aggregate(
+                [{"$match": OF_SAMPLES}, {"$group": {"_id": "$status", "n": {"$sum": 1}}}]
+            )
+            return {str(row["_id"]): int(row["n"]) for row in found}
+
+    def clear_runs(self) -> int:
+        """Take the sample runs out of the ledger, with all that belongs to them: how many."""
+        done = 0
+        with translated():
+            while ids := [row["_id"] for row in self._runs.find(OF_SAMPLES, {"_id": 1}).limit(1000)]:
+                for collection in (self._failures, self._batches):
+                    collection.delete_many({"run": {"$in": ids}})
+                done += self._runs.delete_many({"_id": {"$in": ids}}).deleted_count
+        return done
+
+
+def _run_row(each: SampleRun) -> dict[str, Any]:
+    run = each.run
+    times = {
+        "createdAt": run.created_at,
+        "updatedAt": run.updated_at,
+        "startedAt": run.started_at,
+        "endedAt": run.ended_at,
+    }
+    return run_row(run) | times | OF_SAMPLES | {"worked": int(run.worked * 1000), "active": False}
+
+
+def _batch_rows(runs: Iterable[SampleRun]) -> list[dict[str, Any]]:
+    return [
+        batch_row(batch) | {"worker": batch.worker, "claimedAt": batch.claimed_at, "settledAt": batch.settled_at} | OF_SAMPLES
+        for each in runs
+        for batch in each.batches
+    ]  # fmt: skip
+
+
+def _failure_rows(runs: Iterable[SampleRun]) -> list[dict[str, Any]]:
+    return [
+        {
+            "_id": {"r": each.run.id, "d": trouble.key.document}, "run": each.run.id, "ns": each.run.ns,
+            "migration": each.run.migration, "version": each.run.version, "phase": batch.phase, "kind": str(trouble.kind),
+            "type": trouble.type, "message": trouble.message, "code": trouble.code, "traceback": trouble.traceback,
+            "signature": signature(trouble), "outcome": "failed", "attempt": 1, "key": trouble.key.document,
+            "batch": batch.token, "firstAt": each.run.updated_at, "lastAt": each.run.updated_at, "state": "dead",
+            "dueAt": each.run.updated_at, "resolution": None, **OF_SAMPLES,
+        }
+        for each in runs
+        for batch, trouble in each.troubles
+    ]  # fmt: skip

@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import pymongo
 from pymongo import MongoClient
 from pymongo.errors import (
     ConfigurationError,
@@ -13,16 +14,19 @@ from pymongo.errors import (
     PyMongoError,
     ServerSelectionTimeoutError,
 )
+from pymongo.read_concern import ReadConcern
 
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.times import Times
-from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, SettingsInvalid, Systemic
+from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, SettingsInvalid, Systemic, TooSlow
 from whimbrel.mongo.documents import MongoDocuments
 from whimbrel.mongo.errors import masked, sentence, translated
 from whimbrel.mongo.ledger import mongo_ledger
 from whimbrel.mongo.preflight import check_collection
+from whimbrel.mongo.statements import SIMPLE
 from whimbrel.ports import Ledger, Query
+from whimbrel.ports.store import ClientOptions, Server
 
 OLDEST = (6, 0)
 
@@ -68,6 +72,58 @@ class MongoStore:
     def ping(self) -> None:
         with translated():
             self.client.admin.command("ping")
+
+    def server(self, seconds: float) -> Server:
+        with translated(), pymongo.timeout(seconds):
+            hello = self.client.admin.command("hello")
+            version = str(self.client.server_info()["version"])
+            host, port = self.client.address or ("", 0)
+        return Server(host, port, hello.get("setName"), hello.get("primary"), version)
+
+    @property
+    def options(self) -> ClientOptions:
+        found = self.client.options
+        pool = found.pool_options
+        size = int(pool.max_pool_size) or None  # 0: without a limit
+        return ClientOptions(
+            pool.appname, self.client.read_preference.name, dict(self.client.write_concern.document),
+            found.retry_writes, found.direct_connection, size, pool.connect_timeout,
+            found.server_selection_timeout,
+        )  # fmt: skip
+
+    def ledger_collections(self) -> list[str]:
+        with translated():
+            names = self.client[self.database].list_collection_names(
+                filter={"name": {"$regex": "^whimbrel_"}}
+            )
+        return sorted(names)
+
+    def count(self, database: str, collection: str, query: Query, seconds: float) -> int | None:
+        found = self.client[database].get_collection(collection, read_concern=ReadConcern("majority"))
+        try:
+            with translated():
+                return found.count_documents(query, collation=SIMPLE, maxTimeMS=max(1, int(seconds * 1000)))
+        except TooSlow:
+            return None
+
+    def estimate(self, database: str, collection: str) -> int:
+        with translated():
+            return self.client[database][collection].estimated_document_count()
+
+    def share(self, database: str, collection: str, query: Query, size: int, seconds: float) -> float | None:
+        counted = {"all": [{"$count": "n"}], "hits": [{"$match": query}, {"$count": "n"}]}
+        pipeline: list[Any] = [{"$sample": {"size": size}}, {"$facet": counted}]
+        limit = max(1, int(seconds * 1000))
+        try:
+            with translated():
+                row = next(
+                    self.client[database][collection].aggregate(pipeline, collation=SIMPLE, maxTimeMS=limit)
+                )
+        except TooSlow:
+            return None
+        if not row["all"]:
+            return 0.0
+        return float(row["hits"][0]["n"] / row["all"][0]["n"]) if row["hits"] else 0.0
 
     def check(self, database: str, definition: Definition, query: Query) -> None:
         check_collection(self.client, database, definition, query)

@@ -3,25 +3,32 @@
 Every method may raise Transient (will pass by itself) and Systemic (a person must look).
 """
 
+from whimbrel.ports.answers import Answers, Given
 from whimbrel.ports.broker import Broker, Delivery, Feed
 from whimbrel.ports.documents import Cuts, Documents, Guarded, Page, Query, Write, Written
 from whimbrel.ports.ledger import Batches, Failures, Leases, Ledger, Runs
+from whimbrel.ports.schedules import Decision, Look, Schedules
 from whimbrel.ports.store import Session, Store
 
 __all__ = [
+    "Answers",
     "Batches",
     "Broker",
     "Cuts",
+    "Decision",
     "Delivery",
     "Documents",
     "Failures",
     "Feed",
+    "Given",
     "Guarded",
     "Leases",
     "Ledger",
+    "Look",
     "Page",
     "Query",
     "Runs",
+    "Schedules",
     "Session",
     "Store",
     "Write",

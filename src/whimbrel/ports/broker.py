@@ -1,10 +1,51 @@
 """The broker: it carries pointers to batches, and is never asked what is true."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
 
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.runs import Run
+
+LaneName = Literal["processing", "priority", "retry"]
+LANE_QUEUES: Final[Mapping[LaneName, str]] = {
+    "processing": "app.processing.queue",
+    "priority": "app.priority.queue",
+    "retry": "app.retry.queue",
+}
+DEAD_LETTER_QUEUE: Final = "app.deadletter.queue"
+QUEUES: Final = (*LANE_QUEUES.values(), DEAD_LETTER_QUEUE)
+
+
+def lane_name(*, urgent: bool, retry: bool) -> LaneName:
+    """Which lane a batch takes. `urgent`: of a run of high priority. `retry`: documents that failed are tried again."""
+    if urgent:
+        return "priority"
+    return "retry" if retry else "processing"
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """A queue as the server sees it."""
+
+    ready: int
+    consumers: int
+
+
+class Queues(Protocol):
+    """What a server's queues can be asked. All raise BrokerUnavailable, BrokerRefused."""
+
+    def depths(self) -> Mapping[str, Depth]:
+        """The queues of `QUEUES`, by name."""
+        ...
+
+    def round_trip(self, seconds: float) -> float:
+        """Send a message through the exchange to a queue of its own and back: the seconds that it took, at most so many."""
+        ...
+
+    def purge(self, queue: str) -> int:
+        """Remove what lies ready in a queue: how many messages."""
+        ...
 
 
 class Broker(Protocol):
@@ -28,6 +69,11 @@ class Broker(Protocol):
 
     def close(self) -> None: ...
 
+    @property
+    def queues(self) -> Queues | None:
+        """The queues of a server. None: there are none, workers look into the ledger."""
+        ...
+
     def waiting(self) -> int:
         """How many pointers lie ready for a worker. Raises BrokerUnavailable."""
         ...
@@ -47,6 +93,10 @@ class Delivery(Protocol):
 
     def again(self) -> None:
         """Somebody else shall have it."""
+        ...
+
+    def pass_on(self) -> None:
+        """This process may not work on it: somebody else shall have it, and whatever waits behind it comes first."""
         ...
 
     def refuse(self, why: str) -> None:

@@ -95,6 +95,10 @@ class Documents(Protocol):
         """Those of these documents that are eligible, in `_id` order."""
         ...
 
+    def present(self, keys: Sequence[Key]) -> tuple[Key, ...]:
+        """Those of these documents that are there, by their stored keys: int 5 may be stored as double 5.0."""
+        ...
+
     def keys(self, where: Range, eligible: Query, limit: int) -> tuple[Key, ...]:
         """The keys of eligible documents of a range."""
         ...
@@ -140,6 +144,19 @@ class Documents(Protocol):
 
     def token_values(self, where: Range, eligible: Query, path: str) -> list[str]:
         """The distinct values of the mark among eligible documents of a range."""
+        ...
+
+    def bearing(self, where: Range, eligible: Query, path: str, limit: int) -> list[tuple[Key, str | None]]:
+        """Eligible documents of a range in `_id` order, at most `limit`, each with its mark's text, if it has one."""
+        ...
+
+    def reset(
+        self, bearers: Mapping[str | None, Sequence[Key]], eligible: Query, path: str, update: Update
+    ) -> int:
+        """Change eligible documents, each only while its mark is the one that it is listed under: about how many.
+
+        What MongoDB refuses is left as it is.
+        """
         ...
 
     def count(self, where: Range | Sequence[Key], eligible: Query) -> int:

@@ -11,6 +11,10 @@ from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.workers import Worker
+from whimbrel.ports.answers import Answers
+from whimbrel.ports.schedules import Schedules
+
+CONSUMERS = "consumers"  # the switch by which a person stops all consumers of the cluster
 
 
 class Runs(Protocol):
@@ -56,6 +60,14 @@ class Runs(Protocol):
         """Add settled batches to the run's counts, once: conditional on what was folded before (hole H7)."""
         ...
 
+    def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
+        """Change `batch_size`, `rate` or `priority` of a run that has not ended. Audited. False where it has."""
+        ...
+
+    def reserve(self, run_id: str, documents: int, rate: int) -> float:
+        """Take so many documents' time from the run's rate: the seconds until it is over, by the server's clock."""
+        ...
+
     def describe(self, run_id: str, **fields: Any) -> None:
         """Set fields that decide nothing: message, estimated."""
         ...
@@ -87,8 +99,12 @@ class Batches(Protocol):
 
     def count(self, run_id: str, statuses: Iterable[BatchStatus]) -> int: ...
 
-    def queued(self) -> int:
-        """How many batches of all runs are queued."""
+    def planned(self, run_id: str, leg: int) -> int:
+        """Documents of the batches of a leg, as they were planned."""
+        ...
+
+    def queued(self, runs: Sequence[str]) -> int:
+        """How many batches of these runs are queued."""
         ...
 
     def get(self, token: str) -> Batch | None: ...
@@ -132,6 +148,26 @@ class Batches(Protocol):
         """Documents in batches settled within the last seconds, and the seconds that these span."""
         ...
 
+    def open_counts(self) -> Mapping[tuple[str, bool, BatchStatus], int]:
+        """Queued and running batches of all runs, by run and by whether they are retries."""
+        ...
+
+    def settled(self, runs: Sequence[str], seconds: float) -> int:
+        """Batches of these runs settled within the last seconds."""
+        ...
+
+    def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:
+        """Batches that have unresolved failures, by the worker that claimed them last."""
+        ...
+
+    def remove_trial(self, ns: str, trial: str) -> int:
+        """Remove the documents that a trial of the queue put into a collection: those whose `testBatch` it is."""
+        ...
+
+    def orphaned(self) -> Sequence[str]:
+        """Ids of runs that have queued or running batches, and no row of their own."""
+        ...
+
     def live(self, tokens: Sequence[str]) -> tuple[set[str], set[str]]:
         """Which of these tokens name a batch at all, and which of those a running one under a live lease."""
         ...
@@ -152,8 +188,8 @@ class Failures(Protocol):
         """What `pass_over` remembered for a batch."""
         ...
 
-    def excluded(self, run_id: str, where: Range) -> Sequence[Key]:
-        """Documents of a range that have an unresolved row of this run."""
+    def excluded(self, run_id: str, where: Range | Sequence[Key]) -> Sequence[Key]:
+        """Which of these documents have an unresolved row of this run."""
         ...
 
     def unresolved(self, run: Run, where: Range | Sequence[Key]) -> Sequence[Failure]:
@@ -194,8 +230,8 @@ class Leases(Protocol):
         """Hold a role (coordinator of a run, sweep) for the next seconds. False while another holds it."""
         ...
 
-    def step_down(self, holder: str) -> None:
-        """Give up all roles of a holder."""
+    def step_down(self, holder: str, *, role: str = "") -> None:
+        """Give up all roles of a holder, or those whose names begin with `role`."""
         ...
 
     def beat(self, worker: str, **facts: Any) -> None:
@@ -210,14 +246,35 @@ class Leases(Protocol):
         """Forget a worker that ends."""
         ...
 
-    def slots(self, seconds: float, *, run: str | None = None, without: str = "") -> int:
+    def slots(self, seconds: float, *, run: Run | None = None, without: str = "") -> int:
         """Slots of all workers that said so within the last seconds.
 
-        `run`: of those alone that may work on this run. `without`: not of those whose name begins with it.
+        `run`: only of those that may work on this run, and have its migration's code. `without`: not of those whose name
+        begins with it.
         """
         ...
 
     def audit(self, what: str, *, run: str, who: str, why: str = "") -> None: ...
+
+    def off(self, name: str) -> bool:
+        """Whether a switch of the whole cluster is off. One that nobody has touched is on."""
+        ...
+
+    def switch(self, name: str, *, on: bool, who: str) -> bool:
+        """Set a switch. Audited. False where it was so already."""
+        ...
+
+    def remember(self, name: str, value: Mapping[str, Any], *, who: str) -> None:
+        """Keep a value under a name, with the time. Audited."""
+        ...
+
+    def recall(self, name: str) -> tuple[Mapping[str, Any], datetime] | None:
+        """What is kept under a name, and since when."""
+        ...
+
+    def probe(self) -> float:
+        """Write a row, read it back as the majority has it, remove it: the seconds until it was read."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,3 +285,5 @@ class Ledger:
     batches: Batches
     failures: Failures
     leases: Leases
+    schedules: Schedules
+    answers: Answers

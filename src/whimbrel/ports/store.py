@@ -1,6 +1,7 @@
 """One MongoDB deployment."""
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
@@ -15,6 +16,31 @@ class Session(Protocol):
     def lsid(self) -> bytes: ...
 
     def documents(self, run: Run) -> Documents: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What answers at the address that is connected to."""
+
+    host: str
+    port: int
+    replica_set: str | None  # None: a stand-alone server
+    primary: str | None
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientOptions:
+    """How the driver is set up."""
+
+    app_name: str | None
+    read_preference: str
+    write_concern: dict[str, Any]
+    retry_writes: bool
+    direct: bool | None
+    pool_size: int | None  # None: without a limit
+    connect_seconds: float | None
+    selection_seconds: float
 
 
 class Store(Protocol):
@@ -32,6 +58,29 @@ class Store(Protocol):
 
     def ping(self) -> None:
         """Ask the server whether it answers. Raises Transient, Systemic."""
+        ...
+
+    def server(self, seconds: float) -> Server:
+        """What answers now, within these seconds. Raises Transient, Systemic."""
+        ...
+
+    @property
+    def options(self) -> ClientOptions: ...
+
+    def ledger_collections(self) -> list[str]:
+        """Names of the ledger's collections that are there."""
+        ...
+
+    def count(self, database: str, collection: str, query: Query, seconds: float) -> int | None:
+        """Documents of a collection, None where it takes longer to count them. A collection that is not there has none."""
+        ...
+
+    def estimate(self, database: str, collection: str) -> int:
+        """About how many documents there are, from the collection's metadata."""
+        ...
+
+    def share(self, database: str, collection: str, query: Query, size: int, seconds: float) -> float | None:
+        """Which part (0 to 1) of a random sample of documents matches, None where there is no answer in time."""
         ...
 
     def check(self, database: str, definition: Definition, query: Query) -> None:

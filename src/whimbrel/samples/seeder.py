@@ -17,15 +17,15 @@ def documents(
 
     `invalid` (0 to 1) is the share of documents whose `data` is no object: those the sample migration cannot migrate.
     """
-    chance = random.Random(seed)  # noqa: S311  sample data
+    draw = random.Random(seed).random  # noqa: S311  sample data
     for number in range(count):
         born = EPOCH + timedelta(seconds=number % 8_640_000)
-        score, level = chance.randrange(1000), chance.randrange(1, 11)
+        score, level = int(draw() * 1000), int(draw() * 10) + 1  # many times faster than randrange
         yield {
             "name": f"Sample {number}",
             "email": f"sample{number}@example.com",
-            "status": chance.choice(STATUSES) if status == "mixed" else status,
-            "data": {"score": score, "level": level} if chance.random() >= invalid else f"{score}/{level}",
+            "status": STATUSES[int(draw() * len(STATUSES))] if status == "mixed" else status,
+            "data": {"score": score, "level": level} if draw() >= invalid else f"{score}/{level}",
             "createdAt": born,
             "updatedAt": born,
         }

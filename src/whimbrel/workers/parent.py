@@ -5,28 +5,43 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import structlog
 
 from whimbrel.bootstrap import broker, revive, step_hook
+from whimbrel.domain.migration import Definition
 from whimbrel.domain.times import Times
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.coordinate import Coordinator
-from whimbrel.errors import EmbeddedUnavailable, Transient, WhimbrelError
+from whimbrel.engine.schedule import Scheduler
+from whimbrel.errors import EmbeddedUnavailable, Systemic, Transient, WhimbrelError
 from whimbrel.ports import Store
 from whimbrel.settings import Settings
 from whimbrel.workers.fleet import Fleet
 
 log = structlog.get_logger("whimbrel.parent")
 
+SCHEDULING = 0.5  # seconds between two looks for ticks
+
 
 class Parent:
-    """One parent process at work. Enter it to start its threads; leaving it stops them."""
+    """One parent process at work. Enter it to start its threads; leaving it stops them.
 
-    def __init__(self, store: Store, settings: Settings, fleet: Fleet | None) -> None:
+    `scheduling`: the migrations that it may start by schedules; None: it is no scheduler.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        fleet: Fleet | None,
+        *,
+        scheduling: Mapping[str, Definition] | None = None,
+    ) -> None:
         self._store, self._settings, self._fleet = store, settings, fleet
+        self._scheduling = scheduling
         self._times: Times = settings.times
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.broken: WhimbrelError | None = None  # what ended a thread that cannot go on
@@ -50,6 +65,12 @@ class Parent:
         rounds = [(coordinator.tick, self._times.tick), (self._sweep, self._times.sweep), (self._revive, 1.0)]
         if self._fleet is not None:
             rounds.append((self._fleet.tend, 0.05))
+        if self._scheduling is not None:
+            scheduler = Scheduler(
+                self._store, self._scheduling, name=self.name, role_seconds=self._times.lease,
+                defaults=self._settings.defaults, first=self._settings.first_schedule, step=step_hook(),
+            )  # fmt: skip
+            rounds.append((scheduler.tick, SCHEDULING))
         for round_, pause in rounds:
             thread = threading.Thread(
                 target=self._repeat, args=(round_, pause), name=round_.__qualname__, daemon=True
@@ -60,10 +81,10 @@ class Parent:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        self._broker.close()
         end = time.monotonic() + 5
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
+        self._broker.close()
         if any(thread.is_alive() for thread in self._threads):
             log.warning("the ledger does not answer; this process's roles will end by themselves")
             return
@@ -82,6 +103,11 @@ class Parent:
                 least = 0.2
             except WhimbrelError as error:
                 self.broken = error
+                return
+            except Exception as error:
+                # The last resort of a thread: one that vanishes without a word leaves a process that does nothing.
+                log.exception("a round broke")
+                self.broken = Systemic(f"Whimbrel itself failed: {type(error).__name__}: {error}")
                 return
             self._over.wait(max(least, pause - (time.monotonic() - started)))
 

@@ -29,6 +29,8 @@ class Team:
             "MONGODB_URI": opened.uri,
             "MONGODB_DB_NAME": settings.mongodb_db_name,
             "WHIMBREL_MIGRATIONS": self.source or "",
+            "RABBITMQ_URL": settings.rabbitmq_url or "",
+            "RABBITMQ_EXCHANGE": settings.rabbitmq_exchange,
         }
         ledger = opened.store.ledger
         if settings.rabbitmq_url:

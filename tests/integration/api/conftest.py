@@ -62,7 +62,7 @@ def seed(database: Docs, count: int, **options: Any) -> None:
 def settings(mongo_uri: str, database: Docs) -> Settings:
     """Short times, a database of the test's own, the ledger broker."""
     return Settings(
-        mongodb_uri=mongo_uri, mongodb_db_name=database.name, retry_delay=20, whimbrel_lease=3, whimbrel_grace=1,
+        mongodb_uri=mongo_uri, mongodb_db_name=database.name, retry_delay=20, api_rate="10000/minute", whimbrel_lease=3, whimbrel_grace=1,
         whimbrel_statement=0.9, whimbrel_sweep=0.2, whimbrel_idle_poll=0.05, whimbrel_broker_look=0.3, rabbitmq_url=None,
     )  # fmt: skip
 

@@ -48,7 +48,7 @@ def test_a_dry_run_counts_and_writes_nothing(still: TestClient, database: Docs) 
     assert answer.status_code == 200
     assert (answer.json()["totalDocuments"], answer.json()["estimatedBatches"]) == (25, 3)
     after = {name: list(database[name].find()) for name in database.list_collection_names()}
-    moving = {"whimbrel_leases", "whimbrel_workers"}
+    moving = {"whimbrel_leases", "whimbrel_workers", "whimbrel_schedules"}
     assert {k: v for k, v in after.items() if k not in moving} == {
         k: v for k, v in before.items() if k not in moving
     }

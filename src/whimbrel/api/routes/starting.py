@@ -8,6 +8,7 @@ from pydantic import Field
 
 from whimbrel.api.access import Caller, Operator
 from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.audit import DRY
 from whimbrel.api.errors import Declined
 from whimbrel.api.runs import RUN
 from whimbrel.api.system import System, ThisSystem
@@ -23,6 +24,16 @@ router = APIRouter(prefix="/migrate", tags=["migration"])
 Size = Annotated[
     int, Field(strict=True, ge=1, le=100_000, description="documents in a batch", examples=[5000])
 ]
+Rate = Annotated[
+    int,
+    Field(
+        strict=True,
+        ge=1,
+        le=10_000_000,
+        description="documents a second that all workers together may evaluate; null: as fast as they can",
+        examples=[2000],
+    ),
+]
 
 
 class Start(Model):
@@ -36,6 +47,7 @@ class Start(Model):
         examples=[{"status": "pending"}],
     )
     priority: Annotated[int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others")] = 0
+    max_docs_per_second: Rate | None = None
     dry_run: Annotated[bool, Field(strict=True, description="only count: nothing is written")] = False
     exclusive: Annotated[bool, Field(strict=True, description="409 instead of waiting for another run")] = (
         False
@@ -86,6 +98,7 @@ def _start(
     )  # fmt: skip
     response.status_code = 200
     if dry_run:
+        response.headers[DRY] = "true"
         return answer
     if not anything(store, run):
         return answer.model_copy(update={"message": "Nothing matches: no run was started."})
@@ -126,6 +139,7 @@ def start(
     return _start(
         system, caller, response, it, dry_run=body.dry_run, exclusive=body.exclusive,
         filter_=parse_filter(json.dumps(asked or {})), batch_size=body.batch_size, priority=body.priority,
+        rate=body.max_docs_per_second,
     )  # fmt: skip
 
 

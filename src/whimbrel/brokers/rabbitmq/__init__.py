@@ -1,7 +1,7 @@
 """RabbitMQ carries the pointers: many hosts, one run."""
 
+from whimbrel.brokers.rabbitmq.addresses import masked, urls_of
 from whimbrel.brokers.rabbitmq.consumer import RabbitFeed
-from whimbrel.brokers.rabbitmq.link import masked, urls_of
 from whimbrel.brokers.rabbitmq.publisher import RabbitBroker
 from whimbrel.brokers.rabbitmq.topology import LANES, lanes
 

@@ -5,9 +5,10 @@ acknowledgement, and the batch in hand goes on. Delivered again, its pointer fin
 """
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,32 +17,37 @@ from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 
 from whimbrel.brokers.rabbitmq.declare import declare, ready_in
-from whimbrel.brokers.rabbitmq.link import ANSWER, Link, Loop, translated
+from whimbrel.brokers.rabbitmq.errors import translated
+from whimbrel.brokers.rabbitmq.link import ANSWER, Link
+from whimbrel.brokers.rabbitmq.loop import Loop
 from whimbrel.brokers.rabbitmq.pointers import NotOursError, decode
 from whimbrel.brokers.rabbitmq.topology import DEAD_LETTER_EXCHANGE, LANES, Lane
 from whimbrel.errors import WhimbrelError
 
 log = structlog.get_logger("whimbrel.rabbitmq")
 
-STRIKES = 3  # looks in a row at a queue that holds messages while nothing is delivered to an idle process
+STRIKES = 3  # looks in a row at a queue that holds messages while none is delivered that may be
 REBUILDS = 3  # connections built for that reason in a row, until the process gives up
 
 
 class RabbitDelivery:
     """See `whimbrel.ports.Delivery`."""
 
-    def __init__(self, feed: "RabbitFeed", message: AbstractIncomingMessage, token: str) -> None:
-        self._feed, self._message = feed, message
+    def __init__(self, feed: "RabbitFeed", lane: Lane, message: AbstractIncomingMessage, token: str) -> None:
+        self._feed, self._lane, self._message = feed, lane, message
         self.token: str | None = token
 
     def over(self) -> None:
-        self._feed.answer(self._message.ack())
+        self._feed.answer(self._lane, self._message, self._message.ack)
 
     def again(self) -> None:
-        self._feed.answer(self._message.nack(requeue=True))
+        self._feed.answer(self._lane, self._message, partial(self._message.nack, requeue=True))
+
+    def pass_on(self) -> None:
+        self._feed.answer(self._lane, self._message, partial(self._feed.pass_on, self._message))
 
     def refuse(self, why: str) -> None:
-        self._feed.answer(self._feed.lay_aside(self._message, why))
+        self._feed.answer(self._lane, self._message, partial(self._feed.lay_aside, self._message, why))
 
 
 class RabbitFeed:
@@ -68,7 +74,10 @@ class RabbitFeed:
         self._look, self._give_up = look, give_up
         self._arrived = threading.Condition()
         self._held: dict[str, deque[RabbitDelivery]] = {lane.name: deque() for lane in lanes}
-        self._idle = 0  # slots that wait
+        self._owed: dict[str, set[AbstractIncomingMessage]] = {
+            lane.name: set() for lane in lanes
+        }  # not answered yet
+        self._laid_aside = 0
         self._deliveries = 0
         self._closed = False
         self._channels: list[AbstractChannel] = []
@@ -82,11 +91,7 @@ class RabbitFeed:
 
     def next(self, seconds: float, *, urgent: bool) -> RabbitDelivery | None:
         with self._arrived:
-            self._idle += 1
-            try:
-                self._arrived.wait_for(lambda: self._closed or self._any(urgent=urgent), seconds)
-            finally:
-                self._idle -= 1
+            self._arrived.wait_for(lambda: self._closed or self._any(urgent=urgent), seconds)
             queue = None if self._closed else self._any(urgent=urgent)
             return queue.popleft() if queue else None
 
@@ -107,18 +112,22 @@ class RabbitFeed:
         if self._answers:
             await asyncio.wait(self._answers, timeout=1)
 
-    def answer(self, work: Any) -> None:
-        """Acknowledge, in the connection's thread. That the channel is gone is normal: the pointer comes again, to no effect."""
+    def answer(
+        self, lane: Lane, message: AbstractIncomingMessage, act: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Answer a delivery, in the connection's thread. That its channel is gone is normal: it comes again, to no effect."""
 
         async def answered() -> None:
             task = asyncio.current_task()
             self._answers.add(task)
             try:
                 with translated(self._link.where):
-                    await work
-            except (WhimbrelError, RuntimeError) as error:
-                log.debug("not acknowledged", reason=str(error))
+                    async with asyncio.timeout(4 * ANSWER):
+                        await act()
+            except WhimbrelError as error:
+                await self._unanswered(message, error)
             finally:
+                self._owed[lane.name].discard(message)
                 self._answers.discard(task)
 
         self._loop.spawn(answered())
@@ -132,10 +141,12 @@ class RabbitFeed:
         for lane in self._lanes:
             channel = connection.channel()
             await channel.initialize()
-            channel.close_callbacks.add(lambda *_: self._link.reset("the server closed a channel"))
+            channel.close_callbacks.add(
+                lambda *_: self._link.reset("the server closed a channel", connection)
+            )
             underlay = await channel.get_underlay_channel()
             underlay.on_consumer_cancel_callbacks.add(
-                lambda *_: self._link.reset("the server cancelled a consumer")
+                lambda *_: self._link.reset("the server cancelled a consumer", connection)
             )
             await channel.set_qos(prefetch_count=self._prefetch)
             queue = await channel.get_queue(lane.queue, ensure=False)
@@ -143,40 +154,68 @@ class RabbitFeed:
             self._channels.append(channel)
 
     def _forget(self) -> None:
-        """Deliveries of a lost connection that no slot has taken yet: the server delivers them again."""
+        """Deliveries of a lost connection: the server delivers them again, those that a slot works on too."""
         with self._arrived:
             for each in self._held.values():
                 each.clear()
+        self._owed = {lane.name: set() for lane in self._lanes}
 
     async def _receive(self, lane: Lane, message: AbstractIncomingMessage) -> None:
         self._deliveries += 1
+        self._owed[lane.name].add(message)
         try:
             token = decode(message.body)
         except NotOursError as error:
-            self.answer(self.lay_aside(message, str(error)))
+            self.answer(lane, message, partial(self.lay_aside, message, str(error)))
             return
         with self._arrived:
-            self._held[lane.name].append(RabbitDelivery(self, message, token))
+            self._held[lane.name].append(RabbitDelivery(self, lane, message, token))
             self._arrived.notify_all()
 
     async def lay_aside(self, message: AbstractIncomingMessage, why: str) -> None:
         """Into the dead-letter queue with the reason, confirmed, and only then off the lane."""
-        log.warning("a message that is not ours was laid aside", reason=why, queue=message.routing_key)
+        self._laid_aside += 1
+        if self._laid_aside.bit_count() == 1:  # 1, 2, 4, 8: a flood of them is no flood of lines
+            log.warning(
+                "messages that are not ours are laid aside",
+                reason=why,
+                key=message.routing_key,
+                so_far=self._laid_aside,
+            )
+        await self._copy(
+            message,
+            DEAD_LETTER_EXCHANGE,
+            {"x-whimbrel-reason": why, "x-whimbrel-key": message.routing_key or ""},
+        )
+        await message.ack()
+
+    async def pass_on(self, message: AbstractIncomingMessage) -> None:
+        """To the end of its lane, behind what others wait for: given back, it would be the first to come again."""
+        await self._copy(message, self._exchange_name, {})
+        await message.ack()
+
+    async def _copy(self, message: AbstractIncomingMessage, exchange: str, headers: dict[str, str]) -> None:
         if not self._aside_kept:
             self._aside_kept = True
             self._loop.spawn(self._aside.keep())
-        key = message.routing_key or "unknown"
-        headers = {**message.headers, "x-whimbrel-reason": why, "x-whimbrel-key": key}
+        await self._aside.up.wait()
         copy = Message(
-            message.body, headers=headers, content_type=message.content_type, message_id=message.message_id,
-            delivery_mode=DeliveryMode.PERSISTENT,
+            message.body, headers={**message.headers, **headers}, content_type=message.content_type,
+            message_id=message.message_id, delivery_mode=DeliveryMode.PERSISTENT,
         )  # fmt: skip
-        async with asyncio.timeout(3 * ANSWER):
-            await self._aside.up.wait()
-            async with self._aside.connection.channel(on_return_raises=True) as channel:
-                exchange = await channel.get_exchange(DEAD_LETTER_EXCHANGE, ensure=False)
-                await exchange.publish(copy, key)
-        await message.ack()
+        async with self._aside.connection.channel(on_return_raises=True) as channel:
+            to = await channel.get_exchange(exchange, ensure=False)
+            await to.publish(copy, message.routing_key or "unknown", timeout=ANSWER)
+
+    async def _unanswered(self, message: AbstractIncomingMessage, error: WhimbrelError) -> None:
+        """Its channel is gone; or it could not be laid aside or passed on, and the server shall do that its own way."""
+        if message.channel.is_closed:
+            log.debug("not acknowledged", reason=str(error))
+            return
+        log.warning("a delivery could not be answered as it should", reason=str(error))
+        self._aside.reset(str(error))
+        with contextlib.suppress(Exception):  # then the channel is gone after all
+            await message.nack(requeue=False)
 
     async def _declare(self, connection: AbstractConnection, _where: str) -> None:
         await declare(connection, self._exchange_name)
@@ -199,10 +238,10 @@ class RabbitFeed:
                 log.error("connected to RabbitMQ but nothing is delivered; the process ends")
                 self._give_up()
                 return
-            self._link.reset("messages lie ready, a slot is idle, and nothing is delivered")
+            self._link.reset("messages lie ready, and none is delivered")
 
     async def _starving(self) -> bool:
-        """Whether messages lie ready while a slot waits. A connection that does not even say so is made anew."""
+        """Whether messages lie ready that the server should have delivered. A connection that does not even say so is made anew."""
         try:
             with translated(self._link.where):
                 async with asyncio.timeout(ANSWER):
@@ -210,5 +249,4 @@ class RabbitFeed:
         except WhimbrelError as error:
             self._link.reset(str(error))
             return False
-        with self._arrived:
-            return self._idle > 0 and any(ready.values()) and not self._any(urgent=False)
+        return any(ready[lane.name] and len(self._owed[lane.name]) < self._prefetch for lane in self._lanes)

@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ that is made again whenever it is lost, on a thread of its own.
+"""One connection to RabbitMQ that is made again whenever it is lost.
 
 The driver's own recovery is not used: it has come back connected but consuming nothing. Here a lost
 connection, a channel that the server closed, or a cancelled consumer is thrown away as a whole, and
@@ -8,138 +8,23 @@ the whole is built anew.
 import asyncio
 import contextlib
 import random
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
-from concurrent.futures import TimeoutError as NotInTime
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import aio_pika
 import structlog
 from aio_pika.abc import AbstractConnection
-from aiormq.exceptions import (
-    AMQPError,
-    AuthenticationError,
-    ChannelAccessRefused,
-    ChannelInvalidStateError,
-    ChannelLockedResource,
-    ConnectionNotAllowed,
-    DeliveryError,
-    ProbableAuthenticationError,
-    PublishError,
-)
 from yarl import URL
 
-from whimbrel.errors import BrokerRefused, BrokerUnavailable, SettingsInvalid, WhimbrelError
+from whimbrel.brokers.rabbitmq.addresses import masked
+from whimbrel.brokers.rabbitmq.errors import translated
+from whimbrel.errors import BrokerUnavailable, WhimbrelError
 
-T = TypeVar("T")
 log = structlog.get_logger("whimbrel.rabbitmq")
 
 ANSWER = 5.0  # seconds that RabbitMQ has for one answer
 HEARTBEAT = 10  # seconds
 SLOWEST = 5.0  # seconds between two attempts to connect
-
-
-def urls_of(text: str) -> tuple[str, ...]:
-    """The addresses in RABBITMQ_URL: one, or those of a cluster's nodes with commas between. Raises SettingsInvalid."""
-    found = tuple(part.strip() for part in text.split(",") if part.strip())
-    for each in found:
-        try:
-            url = URL(each)
-            wrong = url.scheme not in ("amqp", "amqps") or not url.host
-        except ValueError:
-            wrong = True
-        if wrong:
-            raise SettingsInvalid(
-                f"RABBITMQ_URL={masked(each)} cannot be read. Write it as amqp://user:password@host:5672/ (amqps for TLS), "
-                "and the addresses of a cluster's nodes with commas between."
-            )
-    if not found:
-        raise SettingsInvalid("RABBITMQ_URL is empty. Leave it unset to work without RabbitMQ.")
-    return found
-
-
-def masked(url: str) -> str:
-    """An address without its password."""
-    front, at, rest = url.rpartition("@")
-    scheme, slashes, user = front.partition("://")
-    return f"{scheme}{slashes}{user.partition(':')[0]}:***@{rest}" if at else url
-
-
-class Rejected(BrokerUnavailable):
-    """The server rejects what is published: the queue has its greatest length, or lost its leader just now."""
-
-
-class Loop:
-    """An event loop in a thread of its own, for callers that have none."""
-
-    def __init__(self, name: str) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._running: set[Any] = set()  # the loop itself holds tasks weakly
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
-        self._thread.start()
-
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Start something and go on."""
-        try:
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:  # closed
-            work.close()
-            return
-        self._running.add(future)
-        future.add_done_callback(self._running.discard)
-
-    def call(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
-        """Start something and wait for it. Raises BrokerUnavailable when it takes longer."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result(seconds)
-        except (NotInTime, TimeoutError) as error:
-            future.cancel()
-            raise BrokerUnavailable(f"RabbitMQ did not answer within {seconds:g} seconds.") from error
-
-    def close(self) -> None:
-        async def end() -> None:
-            mine = asyncio.current_task()
-            others = [task for task in asyncio.all_tasks() if task is not mine]
-            for task in others:
-                task.cancel()
-            await asyncio.wait(others, timeout=2) if others else None
-
-        with contextlib.suppress(BrokerUnavailable):
-            self.call(end(), 5)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
-        if not self._thread.is_alive():
-            self._loop.close()
-
-
-@contextlib.contextmanager
-def translated(where: str) -> Iterator[None]:
-    """Errors of the driver become ours. `where` is the masked address."""
-    try:
-        yield
-    except (AuthenticationError, ProbableAuthenticationError) as error:
-        raise BrokerRefused(
-            f"RabbitMQ at {where} refused the user name or password. Check RABBITMQ_URL."
-        ) from error
-    except (ConnectionNotAllowed, ChannelAccessRefused, ChannelLockedResource) as error:
-        raise BrokerRefused(
-            f"RabbitMQ at {where} does not allow this: {error}. Check the virtual host in RABBITMQ_URL and the user's permissions."
-        ) from error
-    except PublishError as error:
-        raise BrokerUnavailable(f"A queue is missing at {where}: {error}.") from error
-    except DeliveryError as error:
-        raise Rejected(
-            f"RabbitMQ at {where} rejects pointers: a queue is full, or has just lost its leader ({error})."
-        ) from error
-    except TimeoutError as error:
-        raise BrokerUnavailable(f"RabbitMQ at {where} did not answer in time.") from error
-    except (AMQPError, ChannelInvalidStateError, OSError, asyncio.IncompleteReadError) as error:
-        raise BrokerUnavailable(f"RabbitMQ at {where} cannot be reached: {_text(error)}.") from error
-
-
-def _text(error: BaseException) -> str:
-    return str(error).strip().rstrip(".")[:200] or type(error).__name__
 
 
 class Link:
@@ -151,6 +36,7 @@ class Link:
         self._urls, self._name, self._build = tuple(urls), name, build
         self._connection: AbstractConnection | None = None
         self._lost = asyncio.Event()
+        self._failing = False
         self.up = asyncio.Event()
         self.where = ", ".join(map(masked, urls))
         self.trouble: WhimbrelError = BrokerUnavailable(f"RabbitMQ at {self.where} has not answered yet.")
@@ -165,16 +51,20 @@ class Link:
     async def keep(self) -> None:
         """Connect, build, wait until that is lost, begin again; for as long as the task lives."""
         pause = 0.1
+        clock = asyncio.get_running_loop().time
         try:
             while True:
                 self._lost.clear()
+                born = clock()
                 if await self._connect():
-                    pause = 0.1
+                    if self._failing:
+                        log.warning("RabbitMQ is back", connection=self._name)
+                    self._failing = False
                     self.up.set()
                     await self._lost.wait()
                     self.up.clear()
-                else:
-                    pause = min(pause * 2, SLOWEST)
+                # A connection that is lost at once counts as none: what it was made for may be refused.
+                pause = 0.1 if clock() - born > SLOWEST else min(pause * 2, SLOWEST)
                 await self._drop()
                 await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311  spreads attempts, protects nothing
         finally:
@@ -182,8 +72,10 @@ class Link:
             self.up.clear()
             await self._drop()
 
-    def reset(self, why: str) -> None:
-        """Throw the connection away and build it anew."""
+    def reset(self, why: str, of: AbstractConnection | None = None) -> None:
+        """Throw the connection away and build it anew. `of`: only if it still is this one."""
+        if of is not None and of is not self._connection:
+            return
         if not self._lost.is_set():
             log.warning("the connection to RabbitMQ is made anew", reason=why, connection=self._name)
         self._lost.set()
@@ -194,26 +86,31 @@ class Link:
             try:
                 with translated(where):
                     async with asyncio.timeout(3 * ANSWER):
-                        self._connection = aio_pika.Connection(self._full(url))
-                        await self._connection.connect(timeout=ANSWER)
-                        self._connection.close_callbacks.add(lambda *_: self.reset("the connection was lost"))
-                        await self._build(self._connection, where)
+                        made = self._connection = aio_pika.Connection(self._full(url))
+                        await made.connect(timeout=ANSWER)
+                        made.close_callbacks.add(partial(self._gone, made))
+                        await self._build(made, where)
             except WhimbrelError as error:
                 await self._failed(error)
             except Exception as error:
                 # Whatever else a driver raises must not end the only task that brings the connection back.
                 log.exception("connecting to RabbitMQ broke", connection=self._name)
-                await self._failed(BrokerUnavailable(f"RabbitMQ at {where} cannot be used: {_text(error)}."))
+                await self._failed(
+                    BrokerUnavailable(f"RabbitMQ at {where} cannot be used: {type(error).__name__}.")
+                )
             else:
                 self.where = where
                 return True
         return False
 
     async def _failed(self, error: WhimbrelError) -> None:
-        if str(error) != str(self.trouble):
+        if not self._failing or type(error) is not type(self.trouble):
             log.warning("RabbitMQ cannot be used", reason=str(error), connection=self._name)
-        self.trouble = error
+        self.trouble, self._failing = error, True
         await self._drop()
+
+    def _gone(self, connection: AbstractConnection, *_: object) -> None:
+        self.reset("the connection was lost", connection)
 
     def _full(self, url: str) -> URL:
         found = URL(url)
@@ -227,7 +124,7 @@ class Link:
         connection.close_callbacks.clear()
         with contextlib.suppress(Exception):  # it is thrown away: whatever closing says
             async with asyncio.timeout(1):
-                await connection.close()
+                await connection.close(ConnectionError("made anew"))
 
     @property
     async def blocked(self) -> bool:

@@ -2,18 +2,23 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Self
 
 from aio_pika import DeliveryMode, Message
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange
 
 from whimbrel.brokers.rabbitmq.declare import declare, ready_in
-from whimbrel.brokers.rabbitmq.link import ANSWER, Link, Loop, Rejected, translated
+from whimbrel.brokers.rabbitmq.errors import Rejected, translated
+from whimbrel.brokers.rabbitmq.link import ANSWER, Link
+from whimbrel.brokers.rabbitmq.loop import Loop
 from whimbrel.brokers.rabbitmq.pointers import CONTENT_TYPE, encode
 from whimbrel.brokers.rabbitmq.topology import LANES, lane_of
+from whimbrel.brokers.rabbitmq.visit import depths, purge, round_trip
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.runs import Run
 from whimbrel.errors import BrokerRefused, BrokerUnavailable
+from whimbrel.ports.broker import Depth
 
 
 class RabbitBroker:
@@ -50,6 +55,19 @@ class RabbitBroker:
     def waiting(self) -> int:
         return self._loop.call(self._count(), 2 * ANSWER)
 
+    @property
+    def queues(self) -> Self:
+        return self
+
+    def depths(self) -> Mapping[str, Depth]:
+        return self._loop.call(self._depths(), 2 * ANSWER)
+
+    def round_trip(self, seconds: float) -> float:
+        return self._loop.call(self._round_trip(seconds), seconds + ANSWER)
+
+    def purge(self, queue: str) -> int:
+        return self._loop.call(self._purge(queue), 2 * ANSWER)
+
     def close(self) -> None:
         self._loop.close()
 
@@ -57,7 +75,7 @@ class RabbitBroker:
         await declare(connection, self._exchange_name)
         channel: AbstractChannel = connection.channel(publisher_confirms=True, on_return_raises=True)
         await channel.initialize()
-        channel.close_callbacks.add(lambda *_: self._link.reset("the server closed the channel"))
+        channel.close_callbacks.add(lambda *_: self._link.reset("the server closed the channel", connection))
         self._exchange = await channel.get_exchange(self._exchange_name, ensure=False)
 
     async def _publish(self, run: Run, batches: Sequence[Batch]) -> None:
@@ -71,6 +89,21 @@ class RabbitBroker:
     async def _count(self) -> int:
         async with self._asked() as connection:
             return sum((await ready_in(connection, LANES)).values())
+
+    async def _depths(self) -> Mapping[str, Depth]:
+        async with self._asked() as connection:
+            return await depths(connection)
+
+    async def _purge(self, queue: str) -> int:
+        async with self._asked() as connection:
+            return await purge(connection, queue)
+
+    async def _round_trip(self, seconds: float) -> float:
+        connection = self._link.connection
+        await self._check_alarm()
+        with translated(self._link.where):  # what this meets is its own: the connection stays as it is
+            async with asyncio.timeout(seconds):
+                return await round_trip(connection, self._exchange_name)
 
     @contextlib.asynccontextmanager
     async def _asked(self) -> AsyncIterator[AbstractConnection]:

@@ -7,11 +7,13 @@ the server still has after its upgrade, is therefore accepted as it is: `generat
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.runs import Run
 from whimbrel.errors import BrokerRefused
+from whimbrel.ports import broker as port
+from whimbrel.ports.broker import LANE_QUEUES, LaneName, lane_name
 
 DEAD_LETTER_EXCHANGE = "app.deadletter.exchange"
 OLDEST = (3, 10)  # quorum queues that dead-letter and reject as they should
@@ -19,8 +21,6 @@ LONGEST = 10_000  # pointers in a queue; coordinators keep a few for each slot, 
 DELIVERIES = 100  # of one pointer, until the server lays it aside: a net, attempts are counted in the ledger
 CONSUMER_TIMEOUT = 60 * 60 * 1000  # milliseconds from delivery to acknowledgement
 DEAD_LETTERS = 100_000  # kept; the oldest go first
-
-LaneName = Literal["processing", "priority", "retry"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class Lane:
 
 # In the order in which a free slot looks at them.
 LANES = (
-    Lane("priority", "app.priority.queue", "batch.priority"),
-    Lane("retry", "app.retry.queue", "batch.retry"),
-    Lane("processing", "app.processing.queue", "batch.processing"),
+    Lane("priority", LANE_QUEUES["priority"], "batch.priority"),
+    Lane("retry", LANE_QUEUES["retry"], "batch.retry"),
+    Lane("processing", LANE_QUEUES["processing"], "batch.processing"),
 )
-DEAD_LETTER_QUEUE = "app.deadletter.queue"
+DEAD_LETTER_QUEUE = port.DEAD_LETTER_QUEUE
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +88,8 @@ def generations(version: tuple[int, int]) -> list[dict[str, Any]]:
 
 def lane_of(run: Run, batch: Batch) -> Lane:
     """Which lane a batch's pointer takes."""
-    if run.urgent:
-        return LANES[0]
-    return LANES[1] if batch.ids is not None else LANES[2]
+    name = lane_name(urgent=run.urgent, retry=batch.retry)
+    return next(lane for lane in LANES if lane.name == name)
 
 
 def lanes(names: Sequence[str]) -> tuple[Lane, ...]:

@@ -12,10 +12,12 @@ from pymongo.write_concern import WriteConcern
 from whimbrel.domain.raw import DOCUMENT_OPTIONS
 from whimbrel.domain.times import Times
 from whimbrel.mongo.errors import translated
+from whimbrel.mongo.ledger.answers import MongoAnswers
 from whimbrel.mongo.ledger.batches import MongoBatches
 from whimbrel.mongo.ledger.failures import MongoFailures
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.runs import MongoRuns
+from whimbrel.mongo.ledger.schedules import MongoSchedules
 from whimbrel.ports import Ledger
 
 DURABLE = WriteConcern("majority", j=True)
@@ -32,13 +34,16 @@ def _collection(database: Database[Any], name: str) -> Collection[Any]:
 
 def mongo_ledger(client: MongoClient[Any], database: str, times: Times) -> Ledger:
     """The ledger of one database. Its indexes are made where they are missing."""
-    names = ("runs", "batches", "failures", "leases", "workers", "audit")
+    names = ("runs", "batches", "failures", "leases", "workers", "audit", "schedules", "answers")
     found = {name: _collection(client[database], name) for name in names}
     leases = MongoLeases(found["leases"], found["workers"], found["audit"])
     runs = MongoRuns(found["runs"], leases)
     batches = MongoBatches(client, found["batches"], times)
     failures = MongoFailures(found["failures"])
+    schedules = MongoSchedules(found["schedules"], found["runs"], found["leases"], leases)
+    answers = MongoAnswers(found["answers"])
     with translated():
+        answers.create_indexes()
         found["runs"].create_index(
             [("ns", 1)], unique=True, partialFilterExpression={"active": True}, name="one_run_a_collection"
         )
@@ -47,4 +52,4 @@ def mongo_ledger(client: MongoClient[Any], database: str, times: Times) -> Ledge
         batches.create_indexes()
         failures.create_indexes()
         found["audit"].create_index([("run", 1), ("at", 1)])
-    return Ledger(runs, batches, failures, leases)
+    return Ledger(runs, batches, failures, leases, schedules, answers)

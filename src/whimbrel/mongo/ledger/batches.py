@@ -1,7 +1,7 @@
 """Batches. Every later write to a claimed row is conditional on its owner, a random nonce (hole H3)."""
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -9,6 +9,7 @@ from bson.binary import Binary
 from pymongo import MongoClient, ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
+from pymongo.write_concern import WriteConcern
 
 from whimbrel.domain.batches import SOLO_AFTER, Batch
 from whimbrel.domain.raw import Key
@@ -74,9 +75,18 @@ class MongoBatches:
                 {"run": run_id, "status": {"$in": [str(status) for status in statuses]}}
             )
 
-    def queued(self) -> int:
+    def planned(self, run_id: str, leg: int) -> int:
+        stages: Sequence[Any] = [
+            {"$match": {"run": run_id, "leg": leg}},
+            {"$group": {"_id": None, "n": {"$sum": "$estimated"}}},
+        ]
         with translated():
-            return self._batches.count_documents({"status": "queued"})
+            found = list(self._batches.aggregate(stages))
+        return int(found[0]["n"]) if found else 0
+
+    def queued(self, runs: Sequence[str]) -> int:
+        with translated():
+            return self._batches.count_documents({"status": "queued", "run": {"$in": list(runs)}})
 
     def get(self, token: str) -> Batch | None:
         with translated():
@@ -191,6 +201,57 @@ class MongoBatches:
         if not found:
             return 0, seconds
         return int(found[0]["documents"]), max(found[0]["span"], 1) / 1000
+
+    def open_counts(self) -> Mapping[tuple[str, bool, BatchStatus], int]:
+        retry = {"$and": [{"$isArray": "$ids"}, {"$eq": ["$phase", "failed"]}]}
+        kind = {"run": "$run", "retry": retry, "status": "$status"}
+        pipeline: Sequence[Mapping[str, Any]] = [
+            {"$match": {"status": {"$in": ["queued", "running"]}}},
+            {"$group": {"_id": kind, "n": {"$sum": 1}}},
+        ]
+        with translated():
+            rows = [(row["_id"], int(row["n"])) for row in self._batches.aggregate(pipeline)]
+        return {(it["run"], it["retry"], BatchStatus(it["status"])): n for it, n in rows}
+
+    def settled(self, runs: Sequence[str], seconds: float) -> int:
+        since = {"$gte": ["$settledAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}
+        recent = {"run": {"$in": list(runs)}, "settledAt": {"$type": "date"}, "$expr": since}
+        with translated():
+            return self._batches.count_documents(recent)
+
+    def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:
+        unresolved = {"$match": {"state": {"$in": ["open", "dead"]}}}
+        same = {"run": "$run", "batch": "$_id"}
+        equal = {"$and": [{"$eq": ["$run", "$$run"]}, {"$eq": ["$batch", "$$batch"]}]}
+        inner = [{"$match": {"$expr": equal}}, unresolved, {"$limit": 1}, {"$project": {"_id": 1}}]
+        found = {"from": "whimbrel_failures", "let": same, "pipeline": inner, "as": "failures"}
+        pipeline: Sequence[Mapping[str, Any]] = [
+            {"$match": {"worker": {"$in": list(workers)}}},
+            {"$project": {"run": 1, "worker": 1}},
+            {"$lookup": found},
+            {"$match": {"failures": {"$ne": []}}},
+            {"$group": {"_id": "$worker", "n": {"$sum": 1}}},
+        ]
+        with translated():
+            return {row["_id"]: int(row["n"]) for row in self._batches.aggregate(pipeline)}
+
+    def remove_trial(self, ns: str, trial: str) -> int:
+        database, _, collection = ns.partition(".")
+        durable = WriteConcern("majority", j=True)
+        documents = self._client[database].get_collection(collection, write_concern=durable)
+        with translated():
+            return documents.delete_many({"testBatch": trial}).deleted_count
+
+    def orphaned(self) -> Sequence[str]:
+        pipeline: Sequence[Mapping[str, Any]] = [
+            {"$match": {"status": {"$in": ["queued", "running"]}}},
+            {"$group": {"_id": "$run"}},
+            {"$lookup": {"from": "whimbrel_runs", "localField": "_id", "foreignField": "_id", "as": "rows"}},
+            {"$match": {"rows": []}},
+            {"$sort": {"_id": 1}},
+        ]
+        with translated():
+            return [row["_id"] for row in self._batches.aggregate(pipeline)]
 
     def live(self, tokens: Sequence[str]) -> tuple[set[str], set[str]]:
         alive = {

@@ -81,7 +81,7 @@ class MongoFailures:
             found = {row["_id"]: int(row["n"]) for row in self._failures.aggregate(pipeline)}
         return Counts(unchanged=found.get("unchanged", 0), skipped=found.get("skipped", 0))
 
-    def excluded(self, run_id: str, where: Range) -> Sequence[Key]:
+    def excluded(self, run_id: str, where: Range | Sequence[Key]) -> Sequence[Key]:
         query = {"run": run_id, "state": {"$in": EXCLUDED}, **_within(where)}
         with translated():
             return [Key(row["key"].raw) for row in self._failures.find(query, {"key": 1}).sort("key._id", 1)]

@@ -1,16 +1,23 @@
 """Roles that one process has at a time, workers that are alive, and who did what."""
 
 import re
-from collections.abc import Sequence
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from bson import ObjectId
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
+from whimbrel.domain.runs import Run
 from whimbrel.domain.workers import Worker
+from whimbrel.errors import Transient
 from whimbrel.mongo.codec import worker_of
 from whimbrel.mongo.errors import translated
+
+PROBING = 5.0  # seconds that a row may take to be read back
 
 
 class MongoLeases:
@@ -31,9 +38,9 @@ class MongoLeases:
                 return False
         return True
 
-    def step_down(self, holder: str) -> None:
+    def step_down(self, holder: str, *, role: str = "") -> None:
         with translated():
-            self._leases.delete_many({"holder": holder})
+            self._leases.delete_many({"holder": holder, "_id": {"$regex": f"^{re.escape(role)}"}})
 
     def beat(self, worker: str, **facts: Any) -> None:
         stated = {name: {"$literal": value} for name, value in facts.items()}
@@ -50,10 +57,11 @@ class MongoLeases:
         with translated():
             self._workers.delete_one({"_id": worker})
 
-    def slots(self, seconds: float, *, run: str | None = None, without: str = "") -> int:
+    def slots(self, seconds: float, *, run: Run | None = None, without: str = "") -> int:
         recent = _seen_within(seconds)
         if run is not None:
-            recent["only"] = {"$in": [None, run]}
+            recent["only"] = {"$in": [None, run.id]}
+            recent["code"] = {"$elemMatch": {"migration": run.migration, "hash": run.code_hash}}
         if without:
             recent["_id"] = {"$not": re.compile(f"^{re.escape(without)}")}
         with translated():
@@ -78,6 +86,46 @@ class MongoLeases:
         ]
         with translated():
             self._audit.update_one({"_id": ObjectId()}, entry, upsert=True)
+
+    def off(self, name: str) -> bool:
+        with translated():
+            return self._leases.find_one({"_id": f"switch:{name}", "off": True}, {"_id": 1}) is not None
+
+    def switch(self, name: str, *, on: bool, who: str) -> bool:
+        row = {"_id": f"switch:{name}"}
+        with translated():
+            before = self._leases.find_one_and_update(row, {"$set": {"off": not on}}, upsert=True)
+        changed = bool(before and before["off"]) is on
+        if changed:
+            self.audit(f"{name} {'started' if on else 'stopped'}", run="", who=who)
+        return changed
+
+    def remember(self, name: str, value: Mapping[str, Any], *, who: str) -> None:
+        kept = [{"$set": {"value": {"$literal": value}, "at": "$$NOW"}}]
+        with translated():
+            self._leases.update_one({"_id": f"kept:{name}"}, kept, upsert=True)
+        self.audit(f"{name} kept", run="", who=who)
+
+    def recall(self, name: str) -> tuple[Mapping[str, Any], datetime] | None:
+        with translated():
+            row = self._leases.find_one({"_id": f"kept:{name}"})
+        return (row["value"], row["at"]) if row else None
+
+    def probe(self) -> float:
+        row = {"_id": f"probe:{secrets.token_hex(8)}"}
+        began = time.perf_counter()
+        with translated():
+            self._leases.insert_one(dict(row))
+            try:
+                while (
+                    self._leases.find_one(row) is None
+                ):  # acknowledged by the majority, and not read there yet
+                    if time.perf_counter() - began > PROBING:
+                        raise Transient(f"A row of the ledger could not be read within {PROBING:g} seconds.")
+                    time.sleep(0.001)
+                return time.perf_counter() - began
+            finally:
+                self._leases.delete_one(row)
 
 
 def _seen_within(seconds: float) -> dict[str, Any]:

@@ -125,6 +125,29 @@ class MongoRuns:
             folded = self._runs.update_one({"_id": run.id, "foldedThrough": run.folded_through}, changes)
         return folded.modified_count == 1
 
+    def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
+        names = {"batch_size": "batchSize", "rate": "rate", "priority": "priority"}
+        fields: dict[str, Any] = {names[name]: value for name, value in settings.items()}
+        if "rate" in settings:
+            fields["pace"] = None  # what was reserved by the old rate
+        live = {"_id": run_id, "status": {"$nin": [str(status) for status in ENDED]}}
+        with translated():
+            found = self._runs.update_one(live, {"$set": fields, "$currentDate": {"updatedAt": True}})
+        if found.matched_count:
+            said = ", ".join(f"{names[name]} {value}" for name, value in settings.items())
+            self._leases.audit("settings changed", run=run_id, who=who, why=said)
+        return found.matched_count == 1
+
+    def reserve(self, run_id: str, documents: int, rate: int) -> float:
+        now = {"$toDouble": {"$toLong": "$$NOW"}}
+        taken = {"$add": [{"$max": ["$pace", now]}, 1000 * documents / rate]}
+        with translated():
+            row = self._runs.find_one_and_update(
+                {"_id": run_id}, [{"$set": {"pace": taken}}],
+                projection={"left": {"$subtract": ["$pace", now]}}, return_document=ReturnDocument.AFTER,
+            )  # fmt: skip
+        return float(row["left"]) / 1000 if row else 0.0
+
     def describe(self, run_id: str, **fields: Any) -> None:
         with translated():
             self._runs.update_one({"_id": run_id}, {"$set": fields})

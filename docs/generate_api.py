@@ -1,0 +1,153 @@
+"""Writes docs/api.md and docs/whimbrel.postman_collection.json from the OpenAPI document: `make reference`.
+
+With --check it writes nothing, and ends with 1 where a file is not what would be written.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from whimbrel.api.app import create_app
+from whimbrel.api.system import System
+from whimbrel.settings import Settings
+from whimbrel.workers.team import Team
+
+HERE = Path(__file__).parent
+METHODS = ("get", "post", "put", "patch", "delete")
+SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
+Document = dict[str, Any]
+
+
+def operations(openapi: Document) -> Iterator[tuple[str, str, Document]]:
+    """Path, method and description of each route, in the order in which they are defined."""
+    for path, item in openapi["paths"].items():
+        for method in METHODS:
+            if method in item:
+                yield path, method.upper(), item[method]
+
+
+def resolved(openapi: Document, schema: Document) -> Document:
+    """A schema, not a reference to it."""
+    while "$ref" in schema:
+        schema = openapi["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def body_of(openapi: Document, operation: Document) -> Document:
+    content = operation.get("requestBody", {}).get("content", {})
+    return resolved(openapi, content.get("application/json", {}).get("schema", {}))
+
+
+def kind(openapi: Document, schema: Document) -> str:
+    """A schema in a word."""
+    schema = resolved(openapi, schema)
+    if "anyOf" in schema:
+        return " or ".join(kind(openapi, each) for each in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{each}`" for each in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    limits = (
+        [f"{schema.get('minimum', '')}…{schema.get('maximum', '')}"]
+        if {"minimum", "maximum"} & schema.keys()
+        else []
+    )
+    return " ".join([str(schema.get("type", "anything")), *limits])
+
+
+def rows(openapi: Document, operation: Document) -> Iterator[str]:
+    for each in operation.get("parameters", []):
+        told = each.get("description", each["schema"].get("description", ""))
+        yield f"| `{each['name']}` | {each['in']} | {kind(openapi, each['schema'])} | {told} |"
+    for name, schema in body_of(openapi, operation).get("properties", {}).items():
+        yield f"| `{name}` | body | {kind(openapi, schema)} | {schema.get('description', '')} |"
+
+
+def reference(openapi: Document) -> str:
+    """The whole surface, for reading."""
+    lines = [
+        "# The REST API",
+        "",
+        "Written from the OpenAPI document by `make reference`. A server shows the same, with every field of every answer, at `/docs`.",
+        "",
+    ]
+    tag = ""
+    for path, method, operation in operations(openapi):
+        if operation["tags"][0] != tag:
+            tag = operation["tags"][0]
+            lines += [f"## {tag.capitalize()}", ""]
+        lines += [f"### {method} {path}", "", operation.get("description", operation["summary"]), ""]
+        found = list(rows(openapi, operation))
+        if found:
+            lines += ["| field | in | | |", "| --- | --- | --- | --- |", *found, ""]
+        lines += [
+            "Answers: "
+            + "; ".join(
+                f"{code} {each['description']}" for code, each in sorted(operation["responses"].items())
+            )
+            + ".",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def postman(openapi: Document) -> Document:
+    """A collection for Postman, a folder for each part."""
+    folders: dict[str, list[Document]] = {}
+    for path, method, operation in operations(openapi):
+        parts = [f":{part[1:-1]}" if part.startswith("{") else part for part in path.strip("/").split("/")]
+        asked = [each for each in operation.get("parameters", []) if each["in"] == "query"]
+        request: Document = {
+            "method": method,
+            "description": operation.get("description", operation["summary"]),
+            "header": [{"key": "Content-Type", "value": "application/json"}] if body_of(openapi, operation) else [],
+            "url": {
+                "raw": "{{baseUrl}}/" + "/".join(parts),
+                "host": ["{{baseUrl}}"],
+                "path": parts,
+                "variable": [{"key": part[1:], "value": ""} for part in parts if part.startswith(":")],
+                "query": [{"key": each["name"], "value": "", "disabled": True} for each in asked],
+            },
+        }  # fmt: skip
+        if body_of(openapi, operation):
+            request["body"] = {"mode": "raw", "raw": "{}"}
+        folders.setdefault(operation["tags"][0], []).append({"name": f"{method} {path}", "request": request})
+    return {
+        "info": {
+            "name": openapi["info"]["title"],
+            "schema": SCHEMA,
+            "description": openapi["info"]["description"],
+        },
+        "auth": {"type": "bearer", "bearer": [{"key": "token", "value": "{{token}}", "type": "string"}]},
+        "variable": [{"key": "baseUrl", "value": "http://127.0.0.1:3000"}, {"key": "token", "value": ""}],
+        "item": [{"name": name, "item": items} for name, items in folders.items()],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    openapi = create_app(System(Settings(), Team(), workers=False), ()).openapi()
+    wanted = {
+        "api.md": reference(openapi),
+        "whimbrel.postman_collection.json": json.dumps(postman(openapi), indent=1, ensure_ascii=False) + "\n",
+    }
+    stale = [
+        name
+        for name, text in wanted.items()
+        if not (HERE / name).exists() or (HERE / name).read_text("utf-8") != text
+    ]
+    if check and stale:
+        sys.stderr.write(f"docs/{', docs/'.join(stale)}: not what the routes say. Run: make reference\n")
+        return 1
+    for name in stale:
+        (HERE / name).write_text(wanted[name], "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""Every call that changes something leaves a row in the audit: who, what, from where, and with which result."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio.to_thread
+import structlog
+from fastapi import Request, Response
+
+from whimbrel.api.bodies import WITH_BODY
+from whimbrel.api.system import System
+from whimbrel.errors import WhimbrelError
+
+log = structlog.get_logger("whimbrel.api")
+DRY = "X-Dry-Run"  # header of an answer to a call that has written nothing
+
+
+async def audited(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Middleware. That the ledger cannot be reached does not undo what was done: the log has it then."""
+    response = await go_on(request)
+    if request.method not in WITH_BODY or DRY in response.headers:
+        return response
+    caller = getattr(request.state, "caller", None)
+    source = request.client.host if request.client else "?"
+    who = caller.who if caller else f"api:nobody@{source}"
+    what = f"{request.method} {request.url.path[:200]}"
+    run = str(request.path_params.get("migrationId", ""))[:100]
+    why = f"answered {response.status_code}"
+    system: System = request.app.state.system
+    try:
+        if system.ready:
+            write = system.at.store.ledger.leases.audit
+            await anyio.to_thread.run_sync(lambda: write(what, run=run, who=who, why=why))
+    except WhimbrelError as error:
+        log.warning("not audited", what=what, who=who, result=why, reason=str(error))
+    return response

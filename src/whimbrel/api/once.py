@@ -1,0 +1,61 @@
+"""`Idempotency-Key`: a request that is sent again gets the first answer again, and is not carried out again."""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+
+import anyio.to_thread
+from fastapi import Request, Response
+
+from whimbrel.api.errors import answer
+from whimbrel.api.system import System
+from whimbrel.errors import WhimbrelError
+
+LONGEST_KEY = 200
+LARGEST_ANSWER = 256 * 1024  # bytes; those of requests that start work are small
+UNDECIDED = 500  # from here on nobody knows whether anything was done
+
+
+async def once(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Middleware of all POSTs."""
+    given = request.headers.get("idempotency-key")
+    system: System = request.app.state.system
+    if request.method != "POST" or given is None or not system.ready:
+        return await go_on(request)
+    if not 0 < len(given) <= LONGEST_KEY:
+        return answer(422, "invalid", f"Idempotency-Key: send 1 to {LONGEST_KEY} characters.")
+    body = await request.body()
+    who = request.headers.get("authorization", "")
+    key = hashlib.sha256(f"{who}\0{request.url.path}\0{given}".encode()).hexdigest()
+    fingerprint = hashlib.sha256(request.url.query.encode() + b"\0" + body).hexdigest()
+    answers = system.at.store.ledger.answers
+    try:
+        before = await anyio.to_thread.run_sync(answers.begin, key, fingerprint)
+    except WhimbrelError as error:
+        return answer(503, error.code, str(error))
+    if before is None:
+        return await _carry_out(request, go_on, system, key)
+    if before.fingerprint != fingerprint:
+        return answer(422, "key_reused", "This Idempotency-Key came with another request. Send a new one.")
+    if before.status is None:
+        return answer(
+            409,
+            "in_progress",
+            "This request is being carried out, or was cut off. GET /migrate shows what has begun.",
+        )
+    return Response(before.body, before.status, {"Idempotency-Replayed": "true"}, "application/json")
+
+
+async def _carry_out(
+    request: Request, go_on: Callable[[Request], Awaitable[Response]], system: System, key: str
+) -> Response:
+    answers = system.at.store.ledger.answers
+    response = await go_on(request)
+    body = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
+    try:
+        if response.status_code < UNDECIDED and len(body) <= LARGEST_ANSWER:
+            await anyio.to_thread.run_sync(answers.finish, key, response.status_code, body)
+        elif response.status_code == UNDECIDED + 3:  # a dependency was down: nothing was done
+            await anyio.to_thread.run_sync(answers.forget, key)
+    except WhimbrelError:
+        pass  # a repetition will hear that nobody knows
+    return Response(body, response.status_code, dict(response.headers), response.media_type)

@@ -1,0 +1,106 @@
+"""A run over exactly the documents that somebody names."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Response
+from pydantic import Field
+
+from whimbrel.api.access import Operator
+from whimbrel.api.answers import Answer, Fault, Model, failures
+from whimbrel.api.errors import Declined
+from whimbrel.api.routes.starting import Size
+from whimbrel.api.runs import RUN
+from whimbrel.api.system import ThisSystem
+from whimbrel.domain.ids import id_json, parse_id
+from whimbrel.domain.raw import Key
+from whimbrel.engine.bulk import choose_ids, start_bulk
+from whimbrel.samples.migration import SOME_MODEL
+from whimbrel.workers.catalog import choose
+
+router = APIRouter(prefix="/migrate", tags=["migration"])
+
+
+class Bulk(Model):
+    """Exactly these documents."""
+
+    ids: list[Any] = Field(
+        min_length=1,
+        max_length=100_000,
+        description="the documents' `_id`s, as Extended JSON",
+        examples=[[{"$oid": "65a1b2c3d4e5f60718293a4b"}, 42, "some-key"]],
+    )
+    migration: str = Field(default=SOME_MODEL.name, max_length=200, description="name of the migration")
+    batch_size: Size | None = Field(
+        default=None, description="documents in a batch; at most 1,000 here", examples=[1000]
+    )
+    dry_run: Annotated[bool, Field(strict=True, description="only look the ids up: nothing is written")] = (
+        False
+    )
+
+
+class BulkStarted(Answer):
+    """A run over these documents was started; or, by `dryRun` or because nothing is left to do, what it would be."""
+
+    migration_id: str | None = Field(description="id of the run; null where none was started", examples=[RUN])
+    message: str = Field(description="what happened", examples=["Started."])
+    total_documents: int = Field(description="documents that the ids name", examples=[3])
+    eligible_documents: int = Field(
+        description="of those: not done yet, and of the migration's filter", examples=[2]
+    )
+    estimated_batches: int = Field(description="in which the run takes them", examples=[1])
+    unknown_ids: int = Field(description="ids that no document has", examples=[1])
+    unknown: list[Any] = Field(
+        description="the first hundred of those, as relaxed Extended JSON", examples=[["some-key"]]
+    )
+    dry_run: bool = Field(description="whether it was one", examples=[False])
+
+
+@router.post(
+    "/bulk",
+    status_code=202,
+    responses={
+        200: {
+            "model": BulkStarted,
+            "description": "nothing was started: a dry run, or nothing is left to do",
+        },
+        **failures(400, 404, 409, 413, 415, 422),
+    },
+)
+def bulk(
+    system: ThisSystem, caller: Operator, response: Response, body: Annotated[Bulk, Body()]
+) -> BulkStarted:
+    """A run over exactly these documents. What is done already, or not of the migration's filter, is left alone."""
+    it = choose(system.loaded, body.migration)
+    store = system.at.store
+    chosen = choose_ids(
+        store, it, _keys(body.ids), defaults=system.settings.defaults, batch_size=body.batch_size
+    )
+    answer = BulkStarted(
+        migration_id=None, message="Nothing was written.", total_documents=len(chosen.keys),
+        eligible_documents=chosen.eligible, estimated_batches=chosen.batches, unknown_ids=len(chosen.unknown),
+        unknown=[id_json(key) for key in chosen.unknown[:100]], dry_run=body.dry_run,
+    )  # fmt: skip
+    response.status_code = 200
+    if body.dry_run:
+        return answer
+    if not chosen.eligible:
+        return answer.model_copy(update={"message": "Nothing is left to do: no run was started."})
+    holder = store.ledger.runs.holder(chosen.run.ns)
+    run = start_bulk(store, chosen, who=caller.who)
+    response.status_code = 202
+    message = f"Waits for run {holder}, which works on {run.ns}." if holder else "Started."
+    return answer.model_copy(update={"migration_id": run.id, "message": message})
+
+
+def _keys(ids: list[Any]) -> list[Key]:
+    """Raises Declined that names up to ten ids which cannot be one."""
+    found, faults = [], []
+    for at, each in enumerate(ids):
+        try:
+            found.append(parse_id(each))
+        except ValueError as error:
+            faults.append(Fault(field=f"body.ids.{at}", message=str(error)))
+    if faults:
+        said = "; ".join(f"{each.field}: {each.message}" for each in faults[:10])
+        raise Declined(422, "invalid", f"These ids cannot be used: {said}.", faults[:10])
+    return found

@@ -1,0 +1,292 @@
+"""MongoDB as the API sees it: whether it answers, what it is, and how many documents are in which state."""
+
+import time
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from whimbrel.api.access import Reader
+from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.errors import Declined
+from whimbrel.api.system import Deployment, System, ThisSystem
+from whimbrel.domain.migration import Definition
+from whimbrel.errors import WhimbrelError
+from whimbrel.ports.store import Server
+from whimbrel.samples.migration import SOME_MODEL
+from whimbrel.workers.catalog import choose
+
+router = APIRouter(prefix="/db", tags=["database"])
+
+ANSWERING = 3.0  # seconds that MongoDB has to say that it is there
+LONGEST = 30.0  # seconds that an exact count may take
+QUICKLY = 1.0  # seconds after which an estimate is no longer counted, but sampled
+SAMPLING = 5.0  # seconds that a random sample may take
+SAMPLE = 1000  # documents of one
+
+Migration = Annotated[
+    str,
+    Query(
+        max_length=200,
+        description="name of the migration whose collection is counted",
+        examples=["some-model"],
+    ),
+]
+Exact = Annotated[
+    bool,
+    Query(
+        description="false: the fast estimate. /db/count then takes the collection's metadata; the others count for at most one "
+        "second, which an index on the filter and the mark makes likely to do, and otherwise look at 1,000 random documents."
+    ),
+]
+
+
+class DatabaseHealth(Answer):
+    connection: Literal["connected", "disconnected"] = Field(
+        description="whether MongoDB answers now", examples=["connected"]
+    )
+    detail: str = Field(
+        description="the address that answers, its secrets masked; or why nothing does",
+        examples=["mongodb://app:***@db.example.com:27017/"],
+    )
+
+
+class DatabaseStatus(Answer):
+    is_connected: bool = Field(description="whether MongoDB answers now", examples=[True])
+    host: str | None = Field(description="of the server that takes writes", examples=["127.0.0.1"])
+    port: int | None = Field(description="of the server that takes writes", examples=[27017])
+    name: str = Field(description="the database", examples=["whimbrel"])
+    replica_set: str | None = Field(
+        description="its name; null for a stand-alone server", examples=["whimbrel"]
+    )
+    primary: str | None = Field(
+        description="address of the replica set's primary", examples=["127.0.0.1:27017"]
+    )
+    version: str | None = Field(description="of MongoDB", examples=["6.0.5"])
+    reason: str | None = Field(description="why it is not connected", examples=[None])
+
+
+class DriverOptions(Model):
+    """How the driver is set up."""
+
+    app_name: str | None = Field(description="what the server's log calls us", examples=["whimbrel"])
+    read_preference: str = Field(description="of the connection", examples=["Primary"])
+    write_concern: dict[str, Any] = Field(
+        description="of the connection; the ledger's own is majority, journaled", examples=[{}]
+    )
+    retry_writes: bool = Field(description="whether the driver sends a lost write once more", examples=[True])
+    direct_connection: bool | None = Field(
+        description="whether only one server is spoken to", examples=[True]
+    )
+    max_pool_size: int | None = Field(description="connections; null: without a limit", examples=[100])
+    connect_timeout_ms: int | None = Field(description="for a connection", examples=[10000])
+    server_selection_timeout_ms: int = Field(description="for a server to be found", examples=[10000])
+
+
+class DatabaseInfo(Answer):
+    uri: str = Field(
+        description="the address, its secrets masked", examples=["mongodb://app:***@db.example.com:27017/"]
+    )
+    name: str = Field(description="the database, of MONGODB_DB_NAME", examples=["whimbrel"])
+    embedded: bool = Field(
+        description="whether Whimbrel runs this MongoDB itself, because MONGODB_URI is not set",
+        examples=[False],
+    )
+    ledger: list[str] = Field(
+        description="collections of the ledger that are there",
+        examples=[["whimbrel_batches", "whimbrel_runs"]],
+    )
+    sample_collection: str = Field(description="where /seed puts sample documents", examples=["somemodels"])
+    options: DriverOptions = Field(description="how the driver is set up")
+
+
+class DatabasePing(Answer):
+    response_time_ms: float = Field(description="milliseconds of one round trip", examples=[0.8])
+
+
+class DocumentCount(Answer):
+    count: int = Field(description="documents", examples=[1000])
+    exact: bool = Field(description="whether they were counted", examples=[True])
+    method: Literal["counted", "metadata", "sampled"] = Field(
+        description="counted; or from the collection's metadata; or from 1,000 random documents, which miss what is rare",
+        examples=["counted"],
+    )
+    meaning: str = Field(
+        description="what was counted: each kind of mark has its own meaning of it",
+        examples=["the status field 'status' is 'pending'"],
+    )
+    migration: str = Field(description="name of the migration", examples=["some-model"])
+    collection: str = Field(description="database and collection", examples=["whimbrel.somemodels"])
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What to count: documents that match, or all but those."""
+
+    query: dict[str, Any]
+    words: str
+    others: bool = False
+
+
+def everything(it: Definition) -> Meaning:
+    return Meaning({}, f"all documents of {it.collection}")
+
+
+def pending(it: Definition) -> Meaning:
+    """What a run of the migration would begin with."""
+    parts = [part for part in (it.filter, it.marking.unmarked("pending")) if part]
+    query = {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
+    words = {
+        "status": f"the status field {it.status_field!r} is 'pending'",
+        "marker": f"the mark {it.marking.path} is absent",
+        "filter": "the migration's filter is true",
+    }[it.mark]
+    return Meaning(query, words + (", and the filter is true" if it.filter and it.mark != "filter" else ""))
+
+
+def succeeded(it: Definition) -> Meaning:
+    """What the migration has done, whatever its filter says of it since."""
+    if it.mark == "status":
+        return Meaning({it.status_field: "success"}, f"the status field {it.status_field!r} is 'success'")
+    if it.mark == "marker":
+        path = str(it.marking.path)
+        query = {path: {"$exists": True, "$not": {"$regex": "/[fc]$"}}}
+        return Meaning(query, f"the mark {path} is there: changed, found right, or skipped by the function")
+    words = "all documents but those for which the filter is true: this mark leaves no trace on documents, also those that were never of concern are in it"
+    return Meaning(it.filter, words, others=True)
+
+
+def _server(system: System) -> Server | str:
+    """What answers, or why nothing does."""
+    if not system.ready:
+        return system.reason
+    try:
+        return system.at.store.server(ANSWERING)
+    except WhimbrelError as error:
+        return str(error)
+
+
+@router.get("/health", responses={503: {"model": DatabaseHealth, "description": "MongoDB does not answer"}})
+def health(system: ThisSystem, response: Response) -> DatabaseHealth:
+    """Whether MongoDB answers now. Needs no token, as /health does not."""
+    found = _server(system)
+    if isinstance(found, str):
+        response.status_code = 503
+        return DatabaseHealth(connection="disconnected", detail=found)
+    return DatabaseHealth(connection="connected", detail=system.at.address)
+
+
+@router.get("/status", responses=failures())
+def status(system: ThisSystem, _: Reader) -> DatabaseStatus:
+    """What answers. Without an answer of MongoDB, this one says so: `isConnected` is false."""
+    found = _server(system)
+    name = system.settings.mongodb_db_name
+    if isinstance(found, str):
+        return DatabaseStatus(
+            is_connected=False, host=None, port=None, name=name, replica_set=None, primary=None, version=None, reason=found
+        )  # fmt: skip
+    return DatabaseStatus(
+        is_connected=True, host=found.host, port=found.port, name=name, replica_set=found.replica_set,
+        primary=found.primary, version=found.version, reason=None,
+    )  # fmt: skip
+
+
+@router.get("/info", responses=failures())
+def info(system: ThisSystem, at: Deployment, _: Reader) -> DatabaseInfo:
+    """The configuration, its secrets masked."""
+    found = at.store.options
+    connecting = found.connect_seconds
+    return DatabaseInfo(
+        uri=at.address, name=at.store.database, embedded=not system.settings.mongodb_uri,
+        ledger=at.store.ledger_collections(), sample_collection=SOME_MODEL.definition.collection,
+        options=DriverOptions(
+            app_name=found.app_name, read_preference=found.read_preference, write_concern=found.write_concern,
+            retry_writes=found.retry_writes, direct_connection=found.direct, max_pool_size=found.pool_size,
+            connect_timeout_ms=None if connecting is None else int(connecting * 1000),
+            server_selection_timeout_ms=int(found.selection_seconds * 1000),
+        ),
+    )  # fmt: skip
+
+
+@router.get("/ping", responses=failures())
+def ping(at: Deployment, _: Reader) -> DatabasePing:
+    """One round trip to MongoDB."""
+    began = time.perf_counter()
+    at.store.ping()
+    return DatabasePing(response_time_ms=round((time.perf_counter() - began) * 1000, 3))
+
+
+@router.get("/count", responses=failures(404, 422))
+def count(
+    system: ThisSystem, _: Reader, migration: Migration = SOME_MODEL.name, exact: Exact = True
+) -> DocumentCount:
+    """All documents of a migration's collection."""
+    it = choose(system.loaded, migration)
+    return _count(system, it, everything(it), exact=exact)
+
+
+@router.get("/pending-count", responses=failures(404, 422))
+def pending_count(
+    system: ThisSystem, _: Reader, migration: Migration = SOME_MODEL.name, exact: Exact = True
+) -> DocumentCount:
+    """Documents that a migration has yet to do, by its own kind of mark; `meaning` says what that is."""
+    it = choose(system.loaded, migration)
+    return _count(system, it, pending(it), exact=exact)
+
+
+@router.get("/success-count", responses=failures(404, 422))
+def success_count(
+    system: ThisSystem, _: Reader, migration: Migration = SOME_MODEL.name, exact: Exact = True
+) -> DocumentCount:
+    """Documents that a migration has done, by its own kind of mark; `meaning` says what that is."""
+    it = choose(system.loaded, migration)
+    return _count(system, it, succeeded(it), exact=exact)
+
+
+def _count(system: System, it: Definition, what: Meaning, *, exact: bool) -> DocumentCount:
+    database = it.database or system.at.store.database
+    number, method = (_exactly if exact else _about)(system, database, it.collection, what)
+    return DocumentCount(
+        count=number, exact=method == "counted", method=method, meaning=what.words, migration=it.name,
+        collection=f"{database}.{it.collection}",
+    )  # fmt: skip
+
+
+Found = tuple[int, Literal["counted", "metadata", "sampled"]]
+
+
+def _exactly(system: System, database: str, collection: str, what: Meaning) -> Found:
+    found = _counted(system, database, collection, what, LONGEST)
+    if found is None:
+        raise Declined(
+            503,
+            "too_slow",
+            f"Counting {database}.{collection} takes longer than {LONGEST:g} s. Ask with exact=false, or make an index that serves the query.",
+        )
+    return found, "counted"
+
+
+def _about(system: System, database: str, collection: str, what: Meaning) -> Found:
+    store = system.at.store
+    if not what.query:
+        return store.estimate(database, collection), "metadata"
+    found = _counted(system, database, collection, what, QUICKLY)
+    if found is not None:
+        return found, "counted"
+    share = store.share(database, collection, what.query, SAMPLE, SAMPLING)
+    if share is None:
+        raise Declined(
+            503, "too_slow", f"Not even {SAMPLE:,} random documents of {database}.{collection} were read within {SAMPLING:g} s."
+        )  # fmt: skip
+    return round(store.estimate(database, collection) * (1 - share if what.others else share)), "sampled"
+
+
+def _counted(system: System, database: str, collection: str, what: Meaning, seconds: float) -> int | None:
+    """None where it takes longer: both counts, where all but some are asked for."""
+    store, end = system.at.store, time.monotonic() + seconds
+    matching = store.count(database, collection, what.query, seconds)
+    if matching is None or not what.others:
+        return matching
+    total = store.count(database, collection, {}, max(0.0, end - time.monotonic()))
+    return None if total is None else max(0, total - matching)

@@ -1,0 +1,167 @@
+"""Failures of a run: by cause, by document, and tried again."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Query
+from pydantic import Field
+
+from whimbrel.api.access import Operator, Reader
+from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.routes.runs import RunId
+from whimbrel.api.runs import RUN, Run, run_model
+from whimbrel.api.system import Deployment, ThisSystem
+from whimbrel.domain.failures import Failure, FailureGroup, FailureState, group_id
+from whimbrel.domain.ids import id_json
+from whimbrel.engine import control
+from whimbrel.engine.view import iso_time, view
+from whimbrel.workers.catalog import choose
+
+router = APIRouter(prefix="/migrate", tags=["failures"])
+
+TAIL = 2000  # characters of a traceback: its last frame and the error
+GROUP = "2f1a9c3e"
+
+
+class Group(Model):
+    """Failures of one cause."""
+
+    group: str = Field(description="short name of the group", examples=[GROUP])
+    signature: str = Field(
+        description="what they have in common", examples=["code:KeyError:KeyError: <text>"]
+    )
+    kind: str = Field(description="data, code, hang, death or conflict", examples=["code"])
+    type: str = Field(
+        description="the error's type, or what MongoDB calls its refusal", examples=["KeyError"]
+    )
+    message: str = Field(description="of one of them", examples=["KeyError: 'price'"])
+    open: int = Field(description="that are tried again by themselves", examples=[0])
+    dead: int = Field(description="that wait for a person", examples=[2])
+    resolved: int = Field(description="that are over", examples=[1])
+    example: Any = Field(
+        description="the `_id` of one of them, as relaxed Extended JSON",
+        examples=[{"$oid": "65a1b2c3d4e5f60718293a4b"}],
+    )
+
+
+class FailureOf(Model):
+    """The failure of one document."""
+
+    id: Any = Field(
+        description="the document's `_id`, as relaxed Extended JSON",
+        examples=[{"$oid": "65a1b2c3d4e5f60718293a4b"}],
+    )
+    group: str = Field(description="short name of its group", examples=[GROUP])
+    kind: str = Field(description="data, code, hang, death or conflict", examples=["code"])
+    type: str = Field(
+        description="the error's type, or what MongoDB calls its refusal", examples=["KeyError"]
+    )
+    message: str = Field(description="what went wrong", examples=["KeyError: 'price'"])
+    traceback: str = Field(
+        description="its tail: the last frame and the error; empty where there is none",
+        examples=['  File "prices.py", line 7, in cents\n    return doc["price"]\nKeyError: \'price\''],
+    )
+    attempt: int = Field(description="tries so far", examples=[4])
+    state: str = Field(description="open, dead or resolved", examples=["dead"])
+    resolution: str | None = Field(
+        description="how it was resolved: changed, unchanged, skipped, gone or reset", examples=[None]
+    )
+    batch_id: str = Field(description="the batch that met it last", examples=[f"{RUN}.1"])
+    due_at: str | None = Field(
+        description="when it is tried again; null unless it is open", examples=["2026-11-24T12:00:05.000Z"]
+    )
+    first_at: str | None = Field(description="when it failed first", examples=["2026-11-24T12:00:00.000Z"])
+    last_at: str | None = Field(
+        description="when it failed last, or was resolved", examples=["2026-11-24T12:00:00.000Z"]
+    )
+
+
+class Failures(Answer):
+    migration_id: str = Field(description="id of the run", examples=[RUN])
+    open: int = Field(description="documents that are tried again by themselves", examples=[0])
+    dead: int = Field(description="documents that wait for a person", examples=[2])
+    groups: list[Group] | None = Field(
+        default=None, description="by cause, most first; null with `documents=true`"
+    )
+    documents: list[FailureOf] | None = Field(
+        default=None, description="by `_id`; null without `documents=true`"
+    )
+
+
+class Retry(Model):
+    """What to try again."""
+
+    group: str | None = Field(
+        default=None,
+        max_length=2000,
+        description="only this group, by its short name or its signature",
+        examples=[GROUP],
+    )
+
+
+class Retried(Answer):
+    migration: Run = Field(description="the run, which goes on")
+    reopened: int = Field(description="dead failures that are open again", examples=[2])
+
+
+@router.get("/failures/{migrationId}", responses=failures(404, 422))
+def failures_of(
+    at: Deployment,
+    _: Reader,
+    migration_id: Annotated[RunId, Path(alias="migrationId")],
+    documents: Annotated[bool, Query(description="each document instead of each cause")] = False,
+    group: Annotated[
+        str | None, Query(max_length=2000, description="only this group, by its short name or its signature")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="rows to answer with")] = 100,
+) -> Failures:
+    """The failures of a run: grouped by cause, or with `documents=true` by document."""
+    ledger = at.store.ledger
+    run = control.find_run(ledger, migration_id)
+    signature = None if group is None else control.signature_of(ledger, run.id, group)
+    counts = ledger.failures.counts(run.id)
+    answer = Failures(migration_id=run.id, open=counts["open"], dead=counts["dead"])
+    if documents:
+        answer.documents = [
+            _failure(each) for each in ledger.failures.list(run.id, signature=signature, limit=limit)
+        ]
+        return answer
+    most = control.GROUPS if signature else limit
+    found = ledger.failures.groups(run.id, limit=most)
+    answer.groups = [_group(each) for each in found if signature in (None, each.signature)]
+    return answer
+
+
+@router.post(
+    "/failures/{migrationId}/retry", status_code=202, responses=failures(400, 404, 409, 413, 415, 422)
+)
+def retry(
+    system: ThisSystem,
+    caller: Operator,
+    migration_id: Annotated[RunId, Path(alias="migrationId")],
+    body: Annotated[Retry, Body(default_factory=Retry)],
+) -> Retried:
+    """Open the dead failures of a run again, all or those of one group, and go on with it, by the code loaded now."""
+    ledger = system.at.store.ledger
+    it = choose(system.loaded, control.find_run(ledger, migration_id).migration)
+    signature = None if body.group is None else control.signature_of(ledger, migration_id, body.group)
+    run, opened = control.retry(
+        ledger, migration_id, who=caller.who, signature=signature, code_hash=it.code_hash
+    )
+    return Retried(migration=run_model(view(ledger, run)), reopened=opened)
+
+
+def _group(it: FailureGroup) -> Group:
+    return Group(
+        group=group_id(it.signature), signature=it.signature, kind=it.kind, type=it.type, message=it.message,
+        open=it.open, dead=it.dead, resolved=it.resolved, example=id_json(it.example),
+    )  # fmt: skip
+
+
+def _failure(it: Failure) -> FailureOf:
+    tail = it.traceback[max(it.traceback.rfind("  File "), 0) :].rstrip()[-TAIL:]
+    return FailureOf(
+        id=id_json(it.key), group=group_id(it.signature), kind=str(it.kind), type=it.type, message=it.message, traceback=tail,
+        attempt=it.attempt, state=str(it.state), resolution=it.resolution, batch_id=it.batch,
+        due_at=iso_time(it.due_at) if it.state is FailureState.OPEN else None,
+        first_at=iso_time(it.first_at), last_at=iso_time(it.last_at),
+    )  # fmt: skip

@@ -1,0 +1,91 @@
+"""What Prometheus scrapes: read from the ledger at that moment, the same on every instance."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from fastapi import APIRouter
+from fastapi.responses import PlainTextResponse
+from prometheus_client.core import CollectorRegistry, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.registry import Collector
+
+from whimbrel.api.routes.health import SEEN, broker_part, database_part
+from whimbrel.api.system import System, ThisSystem
+from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
+from whimbrel.engine.view import view
+from whimbrel.errors import WhimbrelError
+from whimbrel.ports import Ledger
+
+router = APIRouter(tags=["health"])
+OPEN = [status for status in RunStatus if status not in ENDED]
+
+
+class _State(Collector):
+    def __init__(self, system: System) -> None:
+        self._system = system
+
+    def collect(self) -> Iterable[Metric]:
+        up = GaugeMetricFamily("whimbrel_up", "Whether a dependency can be used.", labels=["part"])
+        for name, part in (("database", database_part(self._system)), ("broker", broker_part(self._system))):
+            up.add_metric([name], 1.0 if part.status == "OK" else 0.0)
+        yield up
+        if self._system.ready:
+            try:
+                yield from _of_the_ledger(self._system.at.store.ledger)
+            except WhimbrelError:  # it went away meanwhile: whimbrel_up says so next time
+                return
+
+
+def _of_the_ledger(ledger: Ledger) -> Iterable[Metric]:
+    runs = ledger.runs.list(statuses=OPEN, limit=1000)
+    by_status = GaugeMetricFamily("whimbrel_runs", "Runs that have not ended.", labels=["status"])
+    counted = Counter(run.status for run in runs)
+    for status in OPEN:
+        by_status.add_metric([str(status)], counted[status])
+    yield by_status
+    workers = ledger.leases.workers(SEEN)
+    yield GaugeMetricFamily("whimbrel_workers", "Worker processes that are alive.", value=len(workers))
+    yield GaugeMetricFamily(
+        "whimbrel_slots",
+        "Batches that they can work on at a time.",
+        value=sum(each.slots for each in workers),
+    )
+    labels = ["run", "migration"]
+    found = {
+        "processed": GaugeMetricFamily("whimbrel_run_processed", "Documents evaluated.", labels=labels),
+        "total": GaugeMetricFamily(
+            "whimbrel_run_total", "Documents to evaluate, an estimate.", labels=labels
+        ),
+        "failed": GaugeMetricFamily(
+            "whimbrel_run_failed", "Documents with an unresolved failure.", labels=labels
+        ),
+        "throughput": GaugeMetricFamily(
+            "whimbrel_run_throughput", "Documents a second, of late.", labels=labels
+        ),
+        "queued": GaugeMetricFamily(
+            "whimbrel_run_queued_batches", "Batches that wait for a worker.", labels=labels
+        ),
+    }
+    for run in runs:
+        it = view(ledger, run)
+        values = {
+            "processed": it.processed, "total": it.total, "failed": it.failures["failed"], "throughput": it.throughput,
+            "queued": ledger.batches.count(run.id, [BatchStatus.QUEUED]),
+        }  # fmt: skip
+        for name, value in values.items():
+            found[name].add_metric([run.id, run.migration], value)
+    yield from found.values()
+
+
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={
+        200: {"content": {"text/plain": {}}, "description": "the metrics, in Prometheus' text format"}
+    },
+)
+def metrics(system: ThisSystem) -> PlainTextResponse:
+    """Metrics for Prometheus."""
+    registry = CollectorRegistry()
+    registry.register(_State(system))
+    return PlainTextResponse(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

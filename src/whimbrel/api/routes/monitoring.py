@@ -1,0 +1,181 @@
+"""The queue over the last minutes, and what each worker process has done."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import StreamingResponse
+from pydantic import Field
+
+from whimbrel.api.access import Operator, Reader
+from whimbrel.api.answers import Answer, Failure, Model, failures
+from whimbrel.api.errors import Declined
+from whimbrel.api.queues import BROKER, PROCESSING, BrokerName
+from whimbrel.api.system import Deployment, System, ThisSystem
+from whimbrel.engine.announce import Announcer
+from whimbrel.engine.queues import broker_of
+from whimbrel.engine.sampling import EVERY, Sample, Sampler, reset_counters, work_of
+from whimbrel.engine.view import iso_time
+from whimbrel.errors import WhimbrelError
+
+router = APIRouter()
+
+
+class SampleOf(Model):
+    """The queue at one moment."""
+
+    at: str = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
+    depths: dict[str, int] = Field(
+        description="messages that lie ready, by queue, as in GET /queue/stats", examples=[{PROCESSING: 12}]
+    )
+    messages: int = Field(description="of all queues", examples=[12])
+    in_hand: int = Field(description="batches that workers hold", examples=[2])
+    consumers: int = Field(description="as in GET /queue/stats", examples=[3])
+    batches_per_second: float = Field(
+        description="batches settled in the minute before, by 60", examples=[1.25]
+    )
+    oldest_seconds: float | None = Field(
+        description="age of the queued batch that has waited longest, since this process first saw it: at least so long; "
+        "null where none is queued",
+        examples=[4.2],
+    )
+
+
+class Monitoring(Answer):
+    broker: BrokerName = Field(description=BROKER, examples=["rabbitmq"])
+    current: SampleOf = Field(description="the newest sample, at most two seconds old")
+    every_seconds: float = Field(description="between two samples", examples=[1.0])
+    history: list[SampleOf] = Field(
+        description="samples of the last five minutes, the newest last, since this process was first asked"
+    )
+
+
+class WorkOf(Model):
+    """What a worker process has done."""
+
+    name: str = Field(description="of the worker", examples=["host:4711:1f3a"])
+    host: str = Field(description="where it runs", examples=["worker-7"])
+    pid: int = Field(description="its process there", examples=[4711])
+    processed: int = Field(description="batches settled", examples=[17])
+    failed: int = Field(
+        description="batches that it was the last to claim and that have unresolved failures", examples=[1]
+    )
+    active: int = Field(description="batches in hand", examples=[2])
+
+
+class WorkersStats(Answer):
+    since: str | None = Field(
+        description="when the counters were reset; null: each counts since its process started",
+        examples=[None],
+    )
+    processed: int = Field(description="batches settled, of all", examples=[34])
+    failed: int = Field(description="batches with unresolved failures, of all", examples=[1])
+    active: int = Field(description="batches in hand, of all", examples=[3])
+    workers: list[WorkOf] = Field(description="the live worker processes of the cluster")
+
+
+class Reset(Answer):
+    workers: int = Field(description="worker processes whose counters begin anew", examples=[2])
+
+
+def announcer_of(system: System) -> Announcer:
+    """Raises Declined (503) while the deployment is not reached."""
+    parent = system.parent
+    if not system.ready or parent is None:
+        raise Declined(503, "not_ready", system.reason)
+    announcer: Announcer = parent.announcer
+    return announcer
+
+
+def _sample(it: Sample) -> SampleOf:
+    return SampleOf(
+        at=iso_time(it.at) or "", depths={name: each.ready for name, each in it.stats.queues.items()},
+        messages=it.stats.ready, in_hand=it.in_hand, consumers=it.stats.consumers, batches_per_second=it.settled,
+        oldest_seconds=it.oldest,
+    )  # fmt: skip
+
+
+def _sampler(request: Request, system: ThisSystem, at: Deployment) -> Sampler:
+    """This process's, made at the first question; anew after it had to connect again."""
+    state = request.app.state
+    kept: tuple[object, Sampler] | None = getattr(state, "sampler", None)
+    if kept is None or kept[0] is not at:
+        parent, broker = system.parent, broker_of(announcer_of(system))
+        kept = at, Sampler(at.store.ledger, broker, lambda: system.ready and system.parent is parent)
+        state.sampler = kept
+    return kept[1]
+
+
+def _monitoring(sampler: Sampler) -> Monitoring:
+    found = sampler.history()
+    newest = _sample(found[-1])
+    return Monitoring(
+        broker=found[-1].stats.broker,
+        current=newest,
+        every_seconds=EVERY,
+        history=[_sample(each) for each in found],
+    )
+
+
+@router.get(
+    "/monitoring",
+    response_model=Monitoring,
+    responses={
+        200: {
+            "model": Monitoring,
+            "content": {"text/event-stream": {}},
+            "description": "with `stream` a `sample` event every second, or `error` while the broker does not answer",
+        },
+        **failures(422),
+    },
+)
+async def monitoring(
+    request: Request,
+    system: ThisSystem,
+    at: Deployment,
+    _: Reader,
+    *,
+    stream: Annotated[bool, Query(description="server-sent events instead of one answer")] = False,
+) -> Monitoring | StreamingResponse:
+    """Depths, consumers, the rate, the oldest batch, and how they were in the last minutes."""
+    sampler = _sampler(request, system, at)
+    if not stream:
+        return await anyio.to_thread.run_sync(_monitoring, sampler)
+
+    def event() -> str:
+        try:
+            return f"event: sample\ndata: {_sample(sampler.history()[-1]).model_dump_json(by_alias=True)}\n\n"
+        except WhimbrelError as error:
+            told = Failure(error=str(error), code=error.code)
+            return f"event: error\ndata: {told.model_dump_json(by_alias=True, exclude_none=True)}\n\n"
+
+    async def events() -> AsyncIterator[str]:
+        while system.ready and not await request.is_disconnected():
+            yield await anyio.to_thread.run_sync(event)
+            await asyncio.sleep(EVERY)
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+@router.get("/workers/stats", responses=failures())
+def workers_stats(at: Deployment, _: Reader) -> WorkersStats:
+    """Batches settled, failed and in hand, by worker process."""
+    found, since = work_of(at.store.ledger)
+    rows = [
+        WorkOf(
+            name=each.name, host=each.host, pid=each.pid, processed=each.processed, failed=each.failed, active=each.active
+        )
+        for each in found
+    ]  # fmt: skip
+    return WorkersStats(
+        since=iso_time(since), processed=sum(each.processed for each in rows), failed=sum(each.failed for each in rows),
+        active=sum(each.active for each in rows), workers=rows,
+    )  # fmt: skip
+
+
+@router.post("/workers/reset-counter", responses=failures())
+def reset_counter(at: Deployment, caller: Operator) -> Reset:
+    """Let the counters of GET /queue/workers/stats begin anew. Workers are not touched: what they have done is noted and subtracted."""
+    return Reset(workers=reset_counters(at.store.ledger, caller.who))

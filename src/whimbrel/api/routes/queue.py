@@ -1,0 +1,218 @@
+"""The queue: how deep it is and who takes from it; tried, stopped, started, emptied."""
+
+import time
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path, Query, Response
+
+from whimbrel.api.access import Admin, Operator, Reader
+from whimbrel.api.answers import failures
+from whimbrel.api.errors import Declined
+from whimbrel.api.queues import (
+    PROCESSING,
+    BrokerName,
+    Consumers,
+    ConsumersHealth,
+    Published,
+    Purged,
+    PurgedAll,
+    PurgedOne,
+    QueueHealth,
+    QueueStats,
+    Restarted,
+    Retried,
+    SkippedRun,
+    Switch,
+    Switched,
+    Trial,
+    Tried,
+    stats_model,
+    worker_model,
+)
+from whimbrel.api.routes import monitoring
+from whimbrel.api.routes.health import broker_part, database_part
+from whimbrel.api.routes.monitoring import announcer_of
+from whimbrel.api.system import Deployment, System, ThisSystem
+from whimbrel.api.trial import try_batch
+from whimbrel.engine import queues
+from whimbrel.ports.broker import QUEUES
+from whimbrel.ports.ledger import CONSUMERS, Ledger
+
+__all__ = ["announcer_of", "router"]
+
+router = APIRouter(prefix="/queue", tags=["queue"])
+router.include_router(monitoring.router)
+
+ROUND_TRIP = 5.0  # seconds that a message may take
+DRAINING = 30.0  # seconds that a restart waits for batches in hand
+ANNOUNCED = "Batches of running runs were announced again; no batch is lost."
+NOTHING = "There is nothing to purge: with the ledger broker the queue is the ledger, and batches are taken out by cancelling a run."
+
+
+def broker_name(system: System) -> BrokerName:
+    return "rabbitmq" if system.settings.rabbitmq_url else "ledger"
+
+
+def _switch(ledger: Ledger) -> Switch:
+    return "stopped" if ledger.leases.off(CONSUMERS) else "started"
+
+
+@router.get("/stats", responses=failures())
+def stats(system: ThisSystem, at: Deployment, _: Reader) -> QueueStats:
+    """How many messages lie in each queue, and who takes from it."""
+    return stats_model(queues.stats(at.store.ledger, queues.broker_of(announcer_of(system))))
+
+
+@router.get(
+    "/health", responses=failures() | {503: {"model": QueueHealth, "description": "it cannot be used"}}
+)
+def health(system: ThisSystem, _: Reader, response: Response) -> QueueHealth:
+    """Whether batches reach the queue: with the ledger broker, whether MongoDB answers."""
+    bad = [part for part in (database_part(system), broker_part(system)) if part.status != "OK"]
+    response.status_code = 503 if bad else 200
+    detail = bad[0].detail if bad else broker_part(system).detail
+    switch: Switch = "started" if bad else _switch(system.at.store.ledger)
+    return QueueHealth(
+        status="ERROR" if bad else "OK", broker=broker_name(system), detail=detail, consumers=switch
+    )
+
+
+def consumer_status(system: ThisSystem, at: Deployment, _: Reader) -> Consumers:
+    """The worker processes of the whole cluster, with what each has in hand."""
+    ledger = at.store.ledger
+    found = ledger.leases.workers(queues.ALIVE)
+    return Consumers(
+        broker=broker_name(system), consumers=_switch(ledger), alive=len(found), slots=sum(each.slots for each in found),
+        in_hand=queues.in_hand(ledger), workers=[worker_model(each) for each in found],
+    )  # fmt: skip
+
+
+for number, path in enumerate(("/consumer-status", "/consumers/status")):
+    router.get(path, responses=failures(), operation_id=f"queue_consumer_status_{number}")(consumer_status)
+
+
+@router.get(
+    "/consumers/health",
+    responses=failures() | {503: {"model": ConsumersHealth, "description": "none is alive"}},
+)
+def consumers_health(at: Deployment, _: Reader, response: Response) -> ConsumersHealth:
+    """Whether a worker process is alive anywhere."""
+    found = at.store.ledger.leases.workers(queues.ALIVE)
+    response.status_code = 200 if found else 503
+    return ConsumersHealth(
+        status="OK" if found else "ERROR", alive=len(found), slots=sum(each.slots for each in found),
+        consumers=_switch(at.store.ledger),
+    )  # fmt: skip
+
+
+def try_publish(system: ThisSystem, at: Deployment, _: Operator) -> Published:
+    """Send a message there and back; no document is touched.
+
+    With RabbitMQ it is published, confirmed and mandatory, through the exchange of the batches, and consumed from an
+    exclusive queue of its own. With the ledger broker a row is written into the ledger, read back as the majority has it, and removed.
+    """
+    took = queues.round_trip(at.store.ledger, queues.broker_of(announcer_of(system)), ROUND_TRIP)
+    name = broker_name(system)
+    way = "through the exchange and back" if name == "rabbitmq" else "into the ledger and back"
+    return Published(broker=name, round_trip_ms=round(took * 1000, 3), way=way)
+
+
+for number, path in enumerate(("/test-publish", "/test/publish")):
+    router.post(path, responses=failures(413, 415), operation_id=f"queue_test_publish_{number}")(try_publish)
+
+
+@router.post("/test-batch", responses=failures(400, 409, 413, 415, 422))
+def migrate_samples(
+    system: ThisSystem, caller: Operator, body: Annotated[Trial, Body(default_factory=Trial)]
+) -> Tried:
+    """Migrate sample documents by a real run, through the queue and by real workers.
+
+    They are put into the collection of the built-in migration `some-model`, with a field `testBatch` by which the run selects
+    exactly them, and are removed again whatever comes of it. 503 where that takes longer than 30 seconds: the run is cancelled then.
+    """
+    return try_batch(system, caller.who, body.count, broker_name(system))
+
+
+@router.post("/consumers/start", responses=failures())
+def start(at: Deployment, caller: Operator) -> Switched:
+    """Let all consumers of the cluster take batches again."""
+    changed = at.store.ledger.leases.switch(CONSUMERS, on=True, who=caller.who)
+    return Switched(consumers="started", changed=changed, in_hand=queues.in_hand(at.store.ledger))
+
+
+@router.post("/consumers/stop", responses=failures())
+def stop(at: Deployment, caller: Operator) -> Switched:
+    """Stop all consumers of the cluster: batches in hand are finished, no other is taken, also after restarts of processes.
+
+    Runs stay running, and their batches are planned and announced up to their window.
+    """
+    changed = at.store.ledger.leases.switch(CONSUMERS, on=False, who=caller.who)
+    return Switched(consumers="stopped", changed=changed, in_hand=queues.in_hand(at.store.ledger))
+
+
+@router.post("/consumers/restart", responses=failures())
+def restart(at: Deployment, caller: Operator) -> Restarted:
+    """Stop, wait until nobody holds a batch, at most 30 seconds, and start."""
+    began = time.monotonic()
+    drained = queues.restart(at.store.ledger, DRAINING, caller.who)
+    return Restarted(consumers="started", drained=drained, seconds=round(time.monotonic() - began, 3))
+
+
+@router.delete("/purge/{queueName}", responses=failures(404, 422))
+def purge(
+    system: ThisSystem,
+    at: Deployment,
+    caller: Admin,
+    queue_name: Annotated[
+        str, Path(alias="queueName", max_length=200, description="one of ours", examples=[PROCESSING])
+    ],
+) -> PurgedOne:
+    """Remove what lies ready in a queue. No batch is lost: those of running runs are announced again at once."""
+    if queue_name not in QUEUES:
+        raise Declined(
+            404,
+            "queue_unknown",
+            f"There is no queue {queue_name[:100]!r} of ours. There are: {', '.join(QUEUES)}.",
+        )
+    purged = queues.purge(at.store.ledger, announcer_of(system), queue_name, caller.who)
+    name = broker_name(system)
+    return PurgedOne(
+        broker=name,
+        queue=queue_name,
+        purged_messages=purged,
+        message=NOTHING if name == "ledger" else ANNOUNCED,
+    )
+
+
+@router.delete("/purge-all", responses=failures())
+def purge_all(system: ThisSystem, at: Deployment, caller: Admin) -> PurgedAll:
+    """The same for all queues, the dead-letter queue too."""
+    announcer, ledger = announcer_of(system), at.store.ledger
+    found = [
+        Purged(queue=each, purged_messages=queues.purge(ledger, announcer, each, caller.who))
+        for each in QUEUES
+    ]
+    name = broker_name(system)
+    return PurgedAll(
+        broker=name, queues=found, purged_messages=sum(each.purged_messages for each in found),
+        message=NOTHING if name == "ledger" else ANNOUNCED,
+    )  # fmt: skip
+
+
+@router.post("/retry-dlq", responses=failures(422))
+def retry_dlq(
+    system: ThisSystem,
+    at: Deployment,
+    caller: Operator,
+    limit: Annotated[int, Query(ge=1, le=1000, description="dead failures to open again, at most")] = 100,
+) -> Retried:
+    """Try dead failures again, of all runs that may go on, oldest first; such a run goes on by the code that is loaded now.
+
+    They stand in the ledger: what lies in the dead-letter queue are strangers' messages, and stays. Of a run with more
+    than what is left of the limit the largest group of one cause that fits is taken; runs that cannot go on are listed.
+    """
+    opened, skipped = queues.retry_dead(at.store.ledger, system.loaded, limit, caller.who)
+    return Retried(
+        retried_count=sum(opened.values()), migrations=opened,
+        skipped=[SkippedRun(migration_id=each.run, dead=each.dead, reason=each.why) for each in skipped],
+    )  # fmt: skip

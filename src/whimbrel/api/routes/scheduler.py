@@ -1,0 +1,215 @@
+"""The scheduler: its switch, its status, and the schedules by which it starts runs."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path
+from pydantic import AfterValidator, Field
+
+from whimbrel.api.access import Operator, Reader
+from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.errors import Declined
+from whimbrel.api.runs import RUN
+from whimbrel.api.system import ThisSystem
+from whimbrel.domain.schedules import NAME, Plan, Schedule, ScheduleUnknown, check_cron, check_zone
+from whimbrel.engine import schedule as engine
+from whimbrel.errors import SettingsInvalid
+from whimbrel.ports import Ledger
+from whimbrel.workers.catalog import choose
+
+router = APIRouter(prefix="/migrate/scheduler", tags=["scheduler"])
+
+AT = "2026-11-24T12:00:00.000Z"
+Name = Annotated[
+    str,
+    Path(pattern=NAME, description="a to z, 0 to 9, dot, hyphen, underscore", examples=["nightly"]),
+]
+
+
+def _prepared(system: ThisSystem) -> Ledger:
+    ledger = system.at.store.ledger
+    engine.prepare(ledger, system.settings.first_schedule)
+    return ledger
+
+
+Schedules = Annotated[Ledger, Depends(_prepared)]
+
+
+def _checked(check: Callable[[str], str]) -> AfterValidator:
+    def validate(text: str) -> str:
+        try:
+            return check(text)
+        except SettingsInvalid as error:
+            raise ValueError(str(error).rstrip(".")) from error
+
+    return AfterValidator(validate)
+
+
+class ScheduleBody(Model):
+    """What a schedule shall be. What is left out is as in a new one."""
+
+    migration: str = Field(max_length=200, description="name of the migration", examples=["some-model"])
+    cron: Annotated[str, _checked(check_cron)] = Field(
+        max_length=200,
+        description="minute, hour, day, month, weekday; or six fields with the second before them",
+        examples=["*/5 * * * *"],
+    )
+    zone: Annotated[str, _checked(check_zone)] = Field(
+        default="UTC",
+        max_length=100,
+        description="time zone by its name in the IANA database",
+        examples=["Europe/Berlin"],
+    )
+    enabled: Annotated[bool, Field(strict=True, description="whether its ticks start runs")] = True
+    batch_size: Annotated[
+        int | None,
+        Field(strict=True, ge=1, le=100_000, description="documents in a batch", examples=[5000]),
+    ] = None
+    filters: dict[str, Any] | None = Field(
+        default=None,
+        description="an Extended-JSON query that narrows the migration's own; without a status, a run goes over all phases",
+        examples=[{"country": "NL"}],
+    )
+    priority: Annotated[int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others")] = 0
+
+
+class ScheduleOf(Model):
+    """A schedule."""
+
+    name: str = Field(description="unique", examples=["nightly"])
+    migration: str = Field(description="name of the migration", examples=["some-model"])
+    cron: str = Field(description="as it was set, one blank between fields", examples=["*/5 * * * *"])
+    zone: str = Field(description="time zone by which the cron is read", examples=["UTC"])
+    enabled: bool = Field(description="whether its ticks start runs", examples=[True])
+    batch_size: int | None = Field(description="null: the migration's, else the setting's", examples=[5000])
+    filters: dict[str, Any] | None = Field(description="canonical Extended JSON", examples=[None])
+    priority: int = Field(description="0 to 10; above 5 it goes before others", examples=[0])
+    next_run: str | None = Field(
+        description="its next tick; null where it is disabled, or the scheduler stopped", examples=[AT]
+    )
+    last_tick: str | None = Field(description="the last tick that was decided", examples=[AT])
+    last_migration_id: str | None = Field(description="the last run that it started", examples=[RUN])
+    trouble: str = Field(description="why its ticks cannot be decided; empty where they can", examples=[""])
+    made_by: str = Field(description="who made it", examples=["api:operate-1@10.0.0.7"])
+    made_at: str | None = Field(description="RFC 3339", examples=[AT])
+    changed_by: str = Field(description="who changed it last", examples=["api:operate-1@10.0.0.7"])
+    changed_at: str | None = Field(description="RFC 3339", examples=[AT])
+
+
+class TickOf(Model):
+    """What became of a tick."""
+
+    schedule: str = Field(description="name of the schedule", examples=["nightly"])
+    at: str = Field(description="when it was due", examples=[AT])
+    since: str = Field(
+        description="the oldest tick that it stands for: earlier where nobody was there for some",
+        examples=[AT],
+    )
+    outcome: Literal["started", "skipped", "missed", "failed"] = Field(
+        description="what became of it: only `started` has a run", examples=["started"]
+    )
+    migration_id: str | None = Field(description="the run that it started", examples=[RUN])
+    reason: str = Field(description="why it started none, or late", examples=[""])
+    decided_at: str | None = Field(description="RFC 3339", examples=[AT])
+
+
+class Status(Answer):
+    """The scheduler as a whole. `cron` and `zone` are those of the schedule `default`."""
+
+    enabled: bool = Field(description="whether any tick will start a run", examples=[True])
+    switched_on: bool = Field(description="the switch, over all schedules", examples=[True])
+    cron: str | None = Field(description="null where `default` was removed", examples=["*/1 * * * *"])
+    zone: str | None = Field(description="null where `default` was removed", examples=["UTC"])
+    next_run: str | None = Field(description="the nearest tick of all", examples=[AT])
+    last_run: TickOf | None = Field(description="the last tick that started a run")
+    holder: str | None = Field(
+        description="the process that decides the ticks now; null while there is none",
+        examples=["host:4711:1f3a5c7e"],
+    )
+    schedules: list[ScheduleOf] = Field(description="all of them, by name")
+    history: list[TickOf] = Field(description="the last 20 ticks of all schedules, newest first")
+
+
+class Switched(Answer):
+    """The scheduler was started or stopped."""
+
+    enabled: bool = Field(description="whether any tick will start a run", examples=[True])
+    message: str = Field(description="what was done", examples=["The scheduler is started."])
+
+
+class ScheduleAnswer(Answer):
+    schedule: ScheduleOf
+
+
+class ScheduleList(Answer):
+    count: int = Field(description="of all schedules", examples=[1])
+    schedules: list[ScheduleOf] = Field(description="by name")
+
+
+@router.get("/status", responses=failures())
+def status(ledger: Schedules, _: Reader) -> Status:
+    """Whether it is on, what it did, and what comes next."""
+    return Status(**engine.standing_object(engine.standing(ledger)))
+
+
+@router.post("/start", responses=failures())
+def start(ledger: Schedules, caller: Operator) -> Switched:
+    """Turn the scheduler on, for the whole cluster and for good. Where no schedule is enabled, `default` is."""
+    turned = engine.start(ledger, who=caller.who)
+    enabled = bool(engine.standing_object(engine.standing(ledger))["enabled"])
+    told = "is started" if turned else "was started already"
+    hint = "" if enabled else " No schedule is enabled: PUT /migrate/scheduler/schedules/{name} makes one."
+    return Switched(enabled=enabled, message=f"The scheduler {told}.{hint}")
+
+
+@router.post("/stop", responses=failures())
+def stop(ledger: Schedules, caller: Operator) -> Switched:
+    """Turn the scheduler off, for the whole cluster and for good. Runs go on."""
+    told = "is stopped" if engine.stop(ledger, who=caller.who) else "was stopped already"
+    return Switched(enabled=False, message=f"The scheduler {told}. Runs that it started go on.")
+
+
+@router.get("/schedules", responses=failures())
+def schedules(ledger: Schedules, _: Reader) -> ScheduleList:
+    """All schedules."""
+    found = engine.standing(ledger)
+    rows = [ScheduleOf(**engine.schedule_object(each, on=found.on)) for each in found.schedules]
+    return ScheduleList(count=len(rows), schedules=rows)
+
+
+@router.get("/schedules/{name}", responses=failures(404, 422))
+def schedule(ledger: Schedules, _: Reader, name: Name) -> ScheduleAnswer:
+    """One schedule."""
+    try:
+        found = engine.find_schedule(ledger, name)
+    except ScheduleUnknown as error:
+        raise Declined(404, error.code, str(error)) from error
+    return _answer(ledger, found)
+
+
+@router.put("/schedules/{name}", responses=failures(400, 404, 413, 415, 422))
+def put(
+    system: ThisSystem, ledger: Schedules, caller: Operator, name: Name, body: ScheduleBody
+) -> ScheduleAnswer:
+    """Make a schedule, or replace one."""
+    choose(system.loaded, body.migration)
+    plan = Plan(
+        migration=body.migration, cron=body.cron, zone=body.zone, enabled=body.enabled,
+        batch_size=body.batch_size, filters=engine.canonical(body.filters), priority=body.priority,
+    )  # fmt: skip
+    return _answer(ledger, engine.put(ledger, name, plan, who=caller.who))
+
+
+@router.delete("/schedules/{name}", responses=failures(404, 422))
+def remove(ledger: Schedules, caller: Operator, name: Name) -> ScheduleAnswer:
+    """Remove a schedule. The runs that it started stay, and go on. Answers with what it was."""
+    try:
+        found = engine.remove(ledger, name, who=caller.who)
+    except ScheduleUnknown as error:
+        raise Declined(404, error.code, str(error)) from error
+    return _answer(ledger, found)
+
+
+def _answer(ledger: Ledger, found: Schedule) -> ScheduleAnswer:
+    on = ledger.schedules.is_on()
+    return ScheduleAnswer(schedule=ScheduleOf(**engine.schedule_object(found, on=on)))

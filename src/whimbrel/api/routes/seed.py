@@ -1,0 +1,238 @@
+"""Samples: documents to migrate and runs to look at, put in, counted, and taken out again."""
+
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request, Response
+
+from whimbrel.api.access import RANKS, Admin, Caller, Operator, Reader
+from whimbrel.api.answers import failures
+from whimbrel.api.errors import Declined
+from whimbrel.api.seeds import (
+    AllSeeded,
+    SampleNumbers,
+    SampleTotals,
+    SeedAll,
+    SeedCleared,
+    SeedConfirmation,
+    Seeded,
+    SeedGuide,
+    SeedJobStatus,
+    SeedOptions,
+    SeedRequest,
+    SeedSomeModel,
+    SeedStats,
+    stats_model,
+)
+from whimbrel.api.system import Deployment
+from whimbrel.bootstrap import Opened, samples
+from whimbrel.errors import CollectionBusy
+from whimbrel.samples.guide import CONFIRM, EXAMPLES, LONG, MOST
+from whimbrel.samples.migration import COLLECTION
+from whimbrel.samples.runs import sample_runs
+from whimbrel.samples.seeder import documents
+from whimbrel.samples.seeding import Progress, Seed, Seeding
+
+RUNS = "whimbrel_runs"
+COUNTING = 2.0  # seconds that counts by status may take: /seed/stats is asked again and again
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.seeding = Seeding()
+    try:
+        yield
+    finally:
+        await anyio.to_thread.run_sync(app.state.seeding.close)
+
+
+router = APIRouter(prefix="/seed", tags=["samples"], lifespan=_lifespan)
+
+
+def _seeding(request: Request) -> Seeding:
+    found: Seeding = request.app.state.seeding
+    return found
+
+
+ThisSeeding = Annotated[Seeding, Depends(_seeding)]
+SEEDED: dict[int | str, dict[str, Any]] = {
+    202: {"model": Seeded, "description": f"above {LONG:,} documents: it goes on, see GET /seed/stats"},
+    **failures(400, 409, 413, 415, 422),
+}
+
+
+def _ns(at: Opened, name: str = COLLECTION) -> str:
+    return f"{at.store.database}.{name}"
+
+
+def _check_free(at: Opened) -> None:
+    """Raise CollectionBusy where deleting would take documents from under a run."""
+    holder = at.store.ledger.runs.holder(_ns(at))
+    if holder is not None:
+        raise CollectionBusy(
+            f"Run {holder} works on {_ns(at)}. Wait for its end, or cancel it: DELETE /migrate/cancel/{holder}."
+        )
+
+
+def _may_clear(at: Opened, caller: Caller) -> None:
+    if RANKS[caller.scope] < RANKS["admin"]:
+        raise Declined(
+            403, "forbidden", f"clearExisting needs a token of the scope admin; yours is of {caller.scope}."
+        )
+    _check_free(at)
+
+
+def _seed(
+    at: Opened, seeding: Seeding, caller: Caller, it: SeedOptions, count: int, response: Response
+) -> SeedStats:
+    """Sample documents: here, or behind the answer where there are many."""
+    if it.clear_existing:
+        _may_clear(at, caller)
+    there, seed = samples(at.store), secrets.randbits(32) if it.seed is None else it.seed
+
+    def insert(stop: Callable[[], bool]) -> Iterator[int]:
+        why = f"{count} documents by seed {seed}{', the others cleared' if it.clear_existing else ''}"
+        at.store.ledger.leases.audit("samples seeded", run="", who=caller.who, why=why)
+        if it.clear_existing:
+            there.clear()
+        made = documents(count, status=it.status, invalid=it.invalid_ratio, seed=seed)
+        yield from there.insert(made, block=it.batch_size, stop=stop)
+
+    if count > LONG:
+        response.status_code = 202
+        return stats_model(seeding.start(Seed(count, seed, insert)), _ns(at))
+    done = seeding.run(Seed(count, seed, insert))
+    if done.state != "done":
+        raise Declined(409, "seeding_stopped", f"It was stopped after {done.inserted} of {count} documents.")
+    return stats_model(done, _ns(at))
+
+
+def _seed_runs(at: Opened, caller: Caller, count: int, seed: int | None) -> SeedStats:
+    """Sample runs into the ledger."""
+    there, seed = samples(at.store), secrets.randbits(32) if seed is None else seed
+    at.store.ledger.leases.audit("sample runs seeded", run="", who=caller.who, why=f"{count} by seed {seed}")
+    began = time.monotonic()
+    done = there.insert_runs(sample_runs(count, database=at.store.database, now=there.now(), seed=seed))
+    took = time.monotonic() - began
+    return stats_model(Progress("done", count, seed, done, took), _ns(at, RUNS))
+
+
+@router.post("/some-model", status_code=201, responses=SEEDED)
+def some_model(
+    at: Deployment,
+    seeding: ThisSeeding,
+    caller: Operator,
+    response: Response,
+    body: Annotated[SeedSomeModel, Body(default_factory=SeedSomeModel)],
+) -> Seeded:
+    """Insert sample documents."""
+    return Seeded(stats=_seed(at, seeding, caller, body, body.count, response))
+
+
+@router.post("/bulk/{count}", status_code=201, responses=SEEDED)
+def bulk(
+    at: Deployment,
+    seeding: ThisSeeding,
+    caller: Operator,
+    response: Response,
+    count: Annotated[int, Path(ge=1, le=MOST, description="sample documents", examples=[1000])],
+    body: Annotated[SeedOptions, Body(default_factory=SeedOptions)],
+) -> Seeded:
+    """Insert sample documents, their number in the path."""
+    return Seeded(stats=_seed(at, seeding, caller, body, count, response))
+
+
+@router.post("/job-status", status_code=201, responses=failures(400, 413, 415, 422))
+def job_status(
+    at: Deployment, caller: Operator, body: Annotated[SeedJobStatus, Body(default_factory=SeedJobStatus)]
+) -> Seeded:
+    """Put sample runs into the ledger: completed, completed_with_failures, paused, cancelled and failed ones, in turn.
+
+    GET /migrate lists them, their `migration` ends in `(sample)`. They stay as they are: no coordinator or worker attends to
+    a run in these states, and no migration can have such a name, so that they cannot be resumed or retried.
+    """
+    return Seeded(stats=_seed_runs(at, caller, body.count, body.seed))
+
+
+@router.post(
+    "/all",
+    status_code=201,
+    responses={
+        **SEEDED,
+        202: {
+            "model": AllSeeded,
+            "description": "the sample runs are in; the documents follow, see GET /seed/stats",
+        },
+    },
+)
+def everything(
+    at: Deployment,
+    seeding: ThisSeeding,
+    caller: Operator,
+    response: Response,
+    body: Annotated[SeedAll, Body(default_factory=SeedAll)],
+) -> AllSeeded:
+    """Sample documents and sample runs."""
+    it = SeedOptions(batch_size=body.batch_size, clear_existing=body.clear_existing)
+    made = _seed(at, seeding, caller, it, body.some_model_count, response)
+    if body.clear_existing:
+        samples(at.store).clear_runs()
+    return AllSeeded(some_model=made, job_status=_seed_runs(at, caller, body.job_status_count, None))
+
+
+@router.get("/stats", responses=failures())
+def stats(at: Deployment, seeding: ThisSeeding, _: Reader) -> SampleTotals:
+    """How many samples there are, by status, and how far a seeding is."""
+    there, going = samples(at.store), seeding.progress
+    found, runs = there.statuses(COUNTING), there.run_statuses()
+    return SampleTotals(
+        some_model=SampleNumbers(
+            collection=_ns(at), total=there.estimate() if found is None else sum(found.values()),
+            exact=found is not None, by_status=found,
+        ),
+        job_status=SampleNumbers(collection=_ns(at, RUNS), total=sum(runs.values()), exact=True, by_status=runs),
+        seeding=None if going is None else stats_model(going, _ns(at)),
+    )  # fmt: skip
+
+
+@router.delete("/clear", responses=failures(400, 409, 413, 415, 422))
+def clear(
+    at: Deployment,
+    seeding: ThisSeeding,
+    caller: Admin,
+    body: Annotated[SeedConfirmation, Body(default_factory=SeedConfirmation)],
+    confirm: Annotated[
+        str | None, Query(max_length=100, description=f"{CONFIRM}, here or in the body", examples=[CONFIRM])
+    ] = None,
+) -> SeedCleared:
+    """Delete the sample documents and the sample runs. A seeding of this process is stopped first.
+
+    The collection itself stays, empty, with the index that the phases use.
+    """
+    if CONFIRM not in (confirm, body.confirm):
+        raise Declined(
+            400,
+            "confirmation_missing",
+            f'This deletes all samples. Say that you mean it: {{"confirm": "{CONFIRM}"}} in the body, or ?confirm={CONFIRM}.',
+        )
+    _check_free(at)
+    there = samples(at.store)
+    with seeding.stopped():
+        at.store.ledger.leases.audit("samples cleared", run="", who=caller.who)
+        return SeedCleared(documents_deleted=there.clear(), runs_deleted=there.clear_runs())
+
+
+@router.get("/docs", responses=failures())
+def docs(_: Reader) -> SeedGuide:
+    """How to use these, with examples."""
+    return SeedGuide(
+        about=f"Samples to try Whimbrel with: documents in the collection {COLLECTION}, which the built-in migration some-model migrates, "
+        "and runs in the ledger. A body may be left out; every field of it has a default.",
+        requests=[SeedRequest(**asdict(each)) for each in EXAMPLES],
+        links={"docs": "/docs", "openapi": "/openapi.json", "stats": "/seed/stats", "runs": "/migrate"},
+    )

@@ -1,0 +1,78 @@
+"""What the driver raises, and what it means."""
+
+import asyncio
+import contextlib
+from collections.abc import Iterator
+
+from aiormq.exceptions import (
+    AMQPError,
+    AuthenticationError,
+    ChannelAccessRefused,
+    ChannelLockedResource,
+    ConnectionNotAllowed,
+    DeliveryError,
+    InvalidFrameError,
+    ProbableAuthenticationError,
+    PublishError,
+)
+
+from whimbrel.errors import BrokerRefused, BrokerUnavailable, WhimbrelError
+
+
+class Rejected(BrokerUnavailable):
+    """The server rejects what is published: the queue has its greatest length, or lost its leader just now."""
+
+
+# The first that fits. `{where}` is the masked address, `{error}` what the driver says.
+MEANINGS: tuple[tuple[tuple[type[BaseException], ...], type[WhimbrelError], str], ...] = (
+    (
+        (AuthenticationError, ProbableAuthenticationError),
+        BrokerRefused,
+        "RabbitMQ at {where} refused the user name or password. Check RABBITMQ_URL.",
+    ),
+    (
+        (ConnectionNotAllowed, ChannelAccessRefused, ChannelLockedResource),
+        BrokerRefused,
+        "RabbitMQ at {where} does not allow this: {error}. Check the virtual host in RABBITMQ_URL and the user's permissions.",
+    ),
+    (
+        (InvalidFrameError,),  # so the driver calls it when the server closes instead of opening
+        BrokerRefused,
+        "RabbitMQ at {where} does not let this user into the virtual host, or there is none of that name. Check RABBITMQ_URL.",
+    ),
+    ((PublishError,), BrokerUnavailable, "A queue is missing at {where}: {error}."),
+    (
+        (DeliveryError,),
+        Rejected,
+        "RabbitMQ at {where} rejects pointers: a queue is full, or has just lost its leader ({error}).",
+    ),
+    ((TimeoutError,), BrokerUnavailable, "RabbitMQ at {where} did not answer in time."),
+    (
+        (AMQPError, OSError, EOFError, RuntimeError),  # a closed connection is a RuntimeError to the driver
+        BrokerUnavailable,
+        "RabbitMQ at {where} cannot be reached: {error}.",
+    ),
+    # The driver cancels what waits on a connection that it loses.
+    ((asyncio.CancelledError,), BrokerUnavailable, "The connection to RabbitMQ at {where} was lost."),
+)
+
+
+@contextlib.contextmanager
+def translated(where: str) -> Iterator[None]:
+    """Errors of the driver become ours. `where` is the masked address."""
+    try:
+        yield
+    except WhimbrelError:
+        raise
+    except (Exception, asyncio.CancelledError) as error:
+        task = asyncio.current_task()
+        if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            raise  # somebody ends this task
+        for kinds, meaning, sentence in MEANINGS:
+            if isinstance(error, kinds):
+                raise meaning(sentence.format(where=where, error=_text(error))) from error
+        raise
+
+
+def _text(error: BaseException) -> str:
+    return str(error).strip().rstrip(".")[:200] or type(error).__name__

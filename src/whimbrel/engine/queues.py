@@ -1,0 +1,198 @@
+"""The queue as a whole: how deep it is, who takes from it, stopping and starting that, emptying it, trying failures again."""
+
+import contextlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import BatchStatus, RunStatus, sources
+from whimbrel.domain.workers import Worker
+from whimbrel.engine import control
+from whimbrel.engine.announce import Announcer
+from whimbrel.errors import StateForbids
+from whimbrel.ports import Broker, Ledger
+from whimbrel.ports.broker import DEAD_LETTER_QUEUE, LANE_QUEUES, Depth, lane_name
+from whimbrel.ports.ledger import CONSUMERS
+
+ALIVE = 5.0  # seconds within which a live worker says that it is alive
+LOOK = 0.1  # seconds between two looks at what is awaited
+SEEN_BY_ALL = 1.0  # seconds after which every live worker has seen a switch
+LISTED = 1000  # runs
+BrokerName = Literal["ledger", "rabbitmq"]
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One queue: what lies ready, what workers have in hand, who takes from it."""
+
+    ready: int
+    in_hand: int
+    consumers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    broker: BrokerName
+    queues: Mapping[str, Queue]
+    consumers: int
+
+    @property
+    def ready(self) -> int:
+        return sum(each.ready for each in self.queues.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A run whose dead failures stay, and why."""
+
+    run: str
+    dead: int
+    why: str
+
+
+def broker_of(announcer: Announcer) -> Broker:
+    """The broker that a process announces through; its connection is asked about the queues too."""
+    return announcer.broker
+
+
+def name_of(broker: Broker) -> BrokerName:
+    return "ledger" if broker.queues is None else "rabbitmq"
+
+
+def running_runs(ledger: Ledger) -> Sequence[Run]:
+    return ledger.runs.list(statuses=[RunStatus.RUNNING], limit=LISTED)
+
+
+def stats(ledger: Ledger, broker: Broker) -> Stats:
+    """The depth of every queue. Without a server they are queued batches of running runs, and slots. Raises BrokerUnavailable."""
+    queued, held = _by_lane(ledger)
+    if broker.queues is not None:
+        depths = broker.queues.depths()
+        consumers = sum(each.consumers for each in depths.values())
+    else:
+        slots = sum(each.slots for each in ledger.leases.workers(ALIVE))
+        depths = {name: Depth(queued.get(name, 0), slots) for name in LANE_QUEUES.values()}
+        depths[DEAD_LETTER_QUEUE] = Depth(0, 0)
+        consumers = slots
+    queues = {name: Queue(each.ready, held.get(name, 0), each.consumers) for name, each in depths.items()}
+    return Stats(name_of(broker), queues, consumers)
+
+
+def _by_lane(ledger: Ledger) -> tuple[dict[str, int], dict[str, int]]:
+    """Queued batches of running runs, and batches in hand of all, by queue."""
+    counts = ledger.batches.open_counts()
+    runs = {run_id: ledger.runs.get(run_id) for run_id in {key[0] for key in counts}}
+    queued: dict[str, int] = {}
+    held: dict[str, int] = {}
+    for (run_id, retry, status), count in counts.items():
+        run = runs[run_id]
+        if run is None or (status is BatchStatus.QUEUED and run.status is not RunStatus.RUNNING):
+            continue
+        into = queued if status is BatchStatus.QUEUED else held
+        queue = LANE_QUEUES[lane_name(urgent=run.urgent, retry=retry)]
+        into[queue] = into.get(queue, 0) + count
+    return queued, held
+
+
+def in_hand(ledger: Ledger) -> int:
+    """How many batches workers hold."""
+    counts = ledger.batches.open_counts()
+    return sum(count for (_, _, status), count in counts.items() if status is BatchStatus.RUNNING)
+
+
+def able(workers: Sequence[Worker], it: Definition) -> Sequence[Worker]:
+    """Those of these workers that take batches of any run of this migration."""
+    return [each for each in workers if each.only is None and each.code.get(it.name) == it.code_hash]
+
+
+def round_trip(ledger: Ledger, broker: Broker, seconds: float) -> float:
+    """Seconds of a message's way through the broker and back, or of a row's into the ledger. Raises BrokerUnavailable."""
+    return ledger.leases.probe() if broker.queues is None else broker.queues.round_trip(seconds)
+
+
+def restart(ledger: Ledger, seconds: float, who: str) -> bool:
+    """Stop, wait until nobody holds a batch, start. False where some still did after so many seconds; it started all the same."""
+    ledger.leases.switch(CONSUMERS, on=False, who=who)
+    try:
+        began = time.monotonic()
+        time.sleep(SEEN_BY_ALL)
+        while held := in_hand(ledger):
+            if time.monotonic() - began > seconds:
+                break
+            time.sleep(LOOK)
+        return not held
+    finally:
+        ledger.leases.switch(CONSUMERS, on=True, who=who)
+
+
+def purge(ledger: Ledger, announcer: Announcer, queue: str, who: str) -> int:
+    """Remove what lies ready in a queue: how many messages. Raises BrokerUnavailable, BrokerRefused.
+
+    No batch is lost: those of running runs are announced again at once.
+    """
+    queues = broker_of(announcer).queues
+    if queues is None:
+        return 0
+    purged = queues.purge(queue)
+    ledger.leases.audit(f"{purged} messages of {queue} purged", run="", who=who)
+    if queue != DEAD_LETTER_QUEUE:
+        for run in running_runs(ledger):
+            announcer.everything(run)
+    return purged
+
+
+def retry_dead(
+    ledger: Ledger, loaded: Mapping[str, Definition], limit: int, who: str
+) -> tuple[dict[str, int], list[Skipped]]:
+    """Open dead failures again, at most so many: how many by run, oldest run first, and the runs that were passed over.
+
+    A run goes on by the code that is loaded. Of one with more than what is left of the limit, the largest group that fits is taken.
+    """
+    opened: dict[str, int] = {}
+    skipped = []
+    statuses = {*sources(RunStatus.QUEUED), RunStatus.RUNNING, RunStatus.CANCELLED}
+    for run in reversed(ledger.runs.list(statuses=statuses, limit=LISTED)):
+        dead = ledger.failures.counts(run.id)["dead"]
+        if not dead:
+            continue
+        try:
+            opened[run.id] = _retry(ledger, loaded, run, limit - sum(opened.values()), dead, who)
+        except StateForbids as error:
+            skipped.append(Skipped(run.id, dead, str(error)))
+    return opened, skipped
+
+
+def _retry(ledger: Ledger, loaded: Mapping[str, Definition], run: Run, left: int, dead: int, who: str) -> int:
+    it = loaded.get(run.migration)
+    if it is None:
+        raise StateForbids(f"Migration {run.migration!r} is not loaded here.")
+    signature = None
+    if dead > left:
+        fitting = [each for each in ledger.failures.groups(run.id) if 0 < each.dead <= left]
+        if not fitting:
+            raise StateForbids(
+                f"It has {dead} dead failures, and {left} are left of the limit: whimbrel retry {run.id}."
+            )
+        signature = max(fitting, key=lambda each: each.dead).signature
+    return control.retry(ledger, run.id, who=who, signature=signature, code_hash=it.code_hash)[1]
+
+
+def wait_for_end(ledger: Ledger, run_id: str, seconds: float) -> Run | None:
+    """The run when it has ended; None where that takes longer."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        run = ledger.runs.get(run_id)
+        if run is not None and run.ended_at is not None:
+            return run
+        time.sleep(LOOK)
+    return None
+
+
+def give_up(ledger: Ledger, run_id: str, seconds: float, who: str) -> None:
+    """Cancel a run, and wait a little until it is."""
+    with contextlib.suppress(StateForbids):
+        control.cancel(ledger, run_id, who=who)
+    wait_for_end(ledger, run_id, seconds)

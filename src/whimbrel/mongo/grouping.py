@@ -1,0 +1,35 @@
+"""Which guarded writes travel in one statement."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from whimbrel.domain.changes import Row, Single
+from whimbrel.mongo import statements
+from whimbrel.ports import Guarded
+
+COLUMN = 100  # documents in one columnar statement
+FULL = 4 * 1024 * 1024  # bytes of one
+
+
+def _weight(each: Guarded) -> int:
+    """About the bytes that a document takes in a statement."""
+    change = each.change
+    return len(each.document) + len(change.values if isinstance(change, Row) else each.document) + 200
+
+
+def grouped(documents: Sequence[Guarded]) -> tuple[list[list[Guarded]], list[Guarded]]:
+    """Documents of one shape together, for columnar statements; and those that must go alone."""
+    groups: list[list[Guarded]] = []
+    alone = [each for each in documents if isinstance(each.change, Single)]
+    filling: dict[tuple[Any, ...], tuple[list[Guarded], int]] = {}
+    for each in documents:
+        if isinstance(each.change, Single):
+            continue
+        kind, weight = statements.shape(each), _weight(each)
+        group, filled = filling.get(kind, ([], FULL))
+        if len(group) == COLUMN or filled + weight > FULL:
+            group, filled = [], 0
+            groups.append(group)
+        group.append(each)
+        filling[kind] = group, filled + weight
+    return groups, alone

@@ -1,0 +1,43 @@
+"""Answers to requests with an idempotency key."""
+
+from typing import Any
+
+from bson.binary import Binary
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError
+
+from whimbrel.mongo.errors import translated
+from whimbrel.ports.answers import Given
+
+DAY = 24 * 60 * 60
+
+
+class MongoAnswers:
+    """See `whimbrel.ports.answers`."""
+
+    def __init__(self, collection: Collection[Any]) -> None:
+        self._answers = collection
+
+    def create_indexes(self) -> None:
+        self._answers.create_index("at", expireAfterSeconds=DAY)
+
+    def begin(self, key: str, fingerprint: str) -> Given | None:
+        fresh = [
+            {"$set": {"at": "$$NOW", "fingerprint": {"$literal": fingerprint}, "status": None, "body": b""}}
+        ]
+        with translated():
+            try:
+                # The condition matches no row that is there: the upsert makes it, or another has.
+                self._answers.update_one({"_id": key, "fingerprint": {"$exists": False}}, fresh, upsert=True)
+            except DuplicateKeyError:
+                row = self._answers.find_one({"_id": key})
+                return None if row is None else Given(row["fingerprint"], row["status"], bytes(row["body"]))
+        return None
+
+    def finish(self, key: str, status: int, body: bytes) -> None:
+        with translated():
+            self._answers.update_one({"_id": key}, {"$set": {"status": status, "body": Binary(body)}})
+
+    def forget(self, key: str) -> None:
+        with translated():
+            self._answers.delete_one({"_id": key, "status": None})

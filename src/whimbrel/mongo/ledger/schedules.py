@@ -1,0 +1,228 @@
+"""Schedules. What decides a tick is one conditional update of its row; a run that it starts is kept there until it is added."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError
+
+from whimbrel.domain.raw import DOCUMENT_OPTIONS
+from whimbrel.domain.schedules import Plan, Schedule, Tick
+from whimbrel.mongo.codec import run_row
+from whimbrel.mongo.errors import translated
+from whimbrel.mongo.ledger.leases import MongoLeases
+from whimbrel.ports.schedules import Decision, Look
+
+SWITCH = "$switch"  # the id of a row that is no schedule: names cannot begin like this
+KEPT = 50  # ticks of a schedule's history
+ROLE = "scheduler"
+
+Row = Mapping[str, Any]
+
+
+class MongoSchedules:
+    """See `whimbrel.ports.Schedules`."""
+
+    def __init__(
+        self, schedules: Collection[Any], runs: Collection[Any], roles: Collection[Any], leases: MongoLeases
+    ) -> None:
+        self._schedules, self._runs, self._roles, self._leases = schedules, runs, roles, leases
+        self._database = schedules.database
+
+    def now(self) -> datetime:
+        with translated():
+            found: datetime = self._database.command("hello", codec_options=DOCUMENT_OPTIONS)["localTime"]
+        return found
+
+    def is_prepared(self) -> bool:
+        with translated():
+            return self._schedules.find_one({"_id": SWITCH, "made": True}, {"_id": 1}) is not None
+
+    def prepare(self, name: str, plan: Plan, next_at: datetime | None) -> None:
+        first = {"_id": name, "revision": {"$exists": False}}
+        with translated():
+            with contextlib.suppress(DuplicateKeyError):  # another process was first, or a person
+                self._schedules.update_one(first, [_put(plan, next_at, "settings")], upsert=True)
+            made: list[dict[str, Any]] = [{"$set": {"made": True, "on": {"$ifNull": ["$on", True]}}}]
+            self._schedules.update_one({"_id": SWITCH}, made, upsert=True)
+
+    def look(self) -> Look:
+        due = {
+            "enabled": True, "nextAt": {"$type": "date"}, "$expr": {"$lte": ["$nextAt", "$$NOW"]},
+        }  # fmt: skip
+        wanted = {"$or": [{"_id": SWITCH}, {"pending": {"$type": "object"}}, due]}
+        stages: list[dict[str, Any]] = [
+            {"$match": wanted},
+            {"$project": {"history": 0, "pending.row": 0}},
+            {"$set": {"now": "$$NOW"}},
+            {"$sort": {"nextAt": 1, "_id": 1}},
+        ]
+        with translated():
+            rows = list(self._schedules.aggregate(stages))
+        on = all(row.get("on", True) for row in rows if row["_id"] == SWITCH)
+        found = [_schedule_of(row) for row in rows if row["_id"] != SWITCH]
+        return Look(rows[0]["now"] if rows else self.now(), on, found)
+
+    def get(self, name: str) -> Schedule | None:
+        with translated():
+            row = self._schedules.find_one({"_id": name, "revision": {"$exists": True}}, {"pending.row": 0})
+        return _schedule_of(row) if row else None
+
+    def list(self) -> list[Schedule]:
+        with translated():
+            rows = list(self._schedules.find({"_id": {"$ne": SWITCH}}, {"pending.row": 0}).sort("_id", 1))
+        return [_schedule_of(row) for row in rows]
+
+    def put(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> Schedule:
+        with translated():
+            row: Any = self._schedules.find_one_and_update(
+                {"_id": name}, [_put(plan, next_at, who)], upsert=True, return_document=ReturnDocument.AFTER
+            )
+        self._leases.audit(f"schedule {name} set", run="", who=who)
+        return _schedule_of(row)
+
+    def remove(self, name: str, *, who: str) -> bool:
+        with translated():
+            gone = self._schedules.delete_one({"_id": name, "revision": {"$exists": True}}).deleted_count == 1
+        if gone:
+            self._leases.audit(f"schedule {name} removed", run="", who=who)
+        return gone
+
+    def is_on(self) -> bool:
+        with translated():
+            row = self._schedules.find_one({"_id": SWITCH}, {"on": 1})
+        return row is None or bool(row.get("on", True))
+
+    def switch(self, *, on: bool, who: str, anew: Sequence[tuple[Schedule, datetime | None]] = ()) -> bool:
+        turned: list[dict[str, Any]] = [
+            {"$set": {"on": on, "changedBy": {"$literal": who}, "changedAt": "$$NOW"}}
+        ]
+        with translated():
+            for each, at in anew:
+                self._schedules.update_one(
+                    {"_id": each.name, "enabled": True, "revision": each.revision}, {"$set": {"nextAt": at}}
+                )
+            try:
+                result = self._schedules.update_one({"_id": SWITCH, "on": {"$ne": on}}, turned, upsert=True)
+            except DuplicateKeyError:  # it is there, and turned so
+                return False
+        self._leases.audit(f"scheduler {'started' if on else 'stopped'}", run="", who=who)
+        return bool(result.matched_count or result.upserted_id)
+
+    def leader(self) -> str | None:
+        with translated():
+            row = self._roles.find_one({"_id": ROLE, "$expr": {"$gt": ["$until", "$$NOW"]}}, {"holder": 1})
+        return str(row["holder"]) if row else None
+
+    def decide(self, schedule: Schedule, decision: Decision) -> bool:
+        as_seen = {
+            "_id": schedule.name, "enabled": True, "revision": schedule.revision, "nextAt": schedule.next_at,
+            "pending": None,
+        }  # fmt: skip
+        tick = {"$mergeObjects": [{"$literal": _tick_row(decision.tick)}, {"decidedAt": "$$NOW"}]}
+        sets: dict[str, Any] = {
+            "nextAt": decision.following, "lastAt": decision.tick.at, "trouble": "", "lookedAt": "$$NOW"
+        }  # fmt: skip
+        if decision.run is None:
+            sets["history"] = _with(tick)
+        else:
+            row = run_row(decision.run)
+            sets["pending"] = {"run": decision.run.id, "tick": tick, "row": {"$literal": row}}
+        with translated():
+            return self._schedules.update_one(as_seen, [{"$set": sets}]).modified_count == 1
+
+    def add_run(self, schedule: Schedule) -> bool:
+        with translated():
+            held = self._schedules.find_one(
+                {"_id": schedule.name, "pending.run": schedule.pending}, {"pending.row": 1}
+            )
+            if held is None:
+                return False
+            born = {
+                "$mergeObjects": [
+                    {"$literal": held["pending"]["row"]},
+                    {"createdAt": "$$NOW", "updatedAt": "$$NOW"},
+                ]
+            }
+            # A run that is there may be at work by now: it stays as it is.
+            there = {"$ne": [{"$type": "$status"}, "missing"]}
+            try:
+                added = self._runs.update_one(
+                    {"_id": schedule.pending},
+                    [{"$replaceWith": {"$cond": [there, "$$ROOT", born]}}],
+                    upsert=True,
+                )
+            except DuplicateKeyError:  # another process was first
+                return True
+        if added.upserted_id is not None:
+            self._leases.audit("run added", run=str(schedule.pending), who=f"schedule:{schedule.name}")
+        return True
+
+    def close(self, schedule: Schedule) -> None:
+        sets = {"history": _with("$pending.tick"), "lastRun": "$pending.run", "pending": None}
+        with translated():
+            self._schedules.update_one(
+                {"_id": schedule.name, "pending.run": schedule.pending}, [{"$set": sets}]
+            )
+
+    def complain(self, name: str, trouble: str) -> None:
+        with translated():
+            self._schedules.update_one(
+                {"_id": name, "trouble": {"$ne": trouble}}, {"$set": {"trouble": trouble}}
+            )
+
+
+def _with(tick: Any) -> dict[str, Any]:
+    return {"$slice": [{"$concatArrays": [{"$ifNull": ["$history", []]}, [tick]]}, -KEPT]}
+
+
+def _put(plan: Plan, next_at: datetime | None, who: str) -> dict[str, Any]:
+    stated = {
+        "migration": plan.migration, "cron": plan.cron, "zone": plan.zone, "enabled": plan.enabled,
+        "batchSize": plan.batch_size, "filters": plan.filters, "priority": plan.priority,
+    }  # fmt: skip
+    # Else a tick that comes due at this moment would be lost to a change of something else.
+    kept: list[Any] = [
+        {"$eq": [f"${name}", {"$literal": stated[name]}]} for name in ("cron", "zone", "enabled")
+    ]
+    return {
+        "$set": {
+            **{name: {"$literal": value} for name, value in stated.items()},
+            "nextAt": {"$cond": [{"$and": kept}, "$nextAt", next_at]},
+            "revision": {"$add": [{"$ifNull": ["$revision", 0]}, 1]}, "trouble": "",
+            "pending": {"$ifNull": ["$pending", None]}, "lastAt": {"$ifNull": ["$lastAt", None]},
+            "lastRun": {"$ifNull": ["$lastRun", None]}, "history": {"$ifNull": ["$history", []]},
+            "madeBy": {"$ifNull": ["$madeBy", {"$literal": who}]}, "madeAt": {"$ifNull": ["$madeAt", "$$NOW"]},
+            "changedBy": {"$literal": who}, "changedAt": "$$NOW",
+        }
+    }  # fmt: skip
+
+
+def _tick_row(tick: Tick) -> dict[str, Any]:
+    return {
+        "at": tick.at, "first": tick.first, "outcome": tick.outcome, "run": tick.run, "reason": tick.reason
+    }  # fmt: skip
+
+
+def _tick_of(row: Row) -> Tick:
+    return Tick(
+        at=row["at"], first=row["first"], outcome=row["outcome"], run=row["run"], reason=row["reason"],
+        decided_at=row["decidedAt"],
+    )  # fmt: skip
+
+
+def _schedule_of(row: Row) -> Schedule:
+    plan = Plan(
+        migration=row["migration"], cron=row["cron"], zone=row["zone"], enabled=row["enabled"],
+        batch_size=row["batchSize"], filters=row["filters"], priority=row["priority"],
+    )  # fmt: skip
+    pending = row.get("pending")
+    return Schedule(
+        name=row["_id"], plan=plan, revision=row["revision"], next_at=row["nextAt"], last_at=row["lastAt"],
+        last_run=row["lastRun"], pending=pending["run"] if pending else None, trouble=row["trouble"],
+        made_by=row["madeBy"], made_at=row["madeAt"], changed_by=row["changedBy"], changed_at=row["changedAt"],
+        history=tuple(_tick_of(each) for each in row.get("history", ())),
+    )  # fmt: skip

@@ -1,0 +1,29 @@
+"""Answers that were given, so that a request which is sent again is not carried out again."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What is remembered of a request: `status` is None while it is carried out, or if that was cut off."""
+
+    fingerprint: str  # of the request's body
+    status: int | None
+    body: bytes
+
+
+class Answers(Protocol):
+    """Kept for a day."""
+
+    def begin(self, key: str, fingerprint: str) -> Given | None:
+        """Take note that a request is carried out now. None: it is new. Else what is remembered of it."""
+        ...
+
+    def finish(self, key: str, status: int, body: bytes) -> None:
+        """Remember the answer."""
+        ...
+
+    def forget(self, key: str) -> None:
+        """It was not carried out after all: it may be sent again."""
+        ...

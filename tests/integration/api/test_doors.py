@@ -1,0 +1,118 @@
+"""What holds for all routes: repeated requests, the audit, the documents, headers."""
+
+import secrets
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from starlette.testclient import TestClient
+from tests.integration.api.conftest import Docs, ended, seed, serving
+
+from whimbrel.settings import Settings
+
+
+def audit(database: Docs) -> list[tuple[str, str, str]]:
+    return [
+        (each["what"], each["who"], each["why"]) for each in database["whimbrel_audit"].find().sort("at", 1)
+    ]
+
+
+def test_a_request_that_is_sent_again_is_not_carried_out_again(still: TestClient, database: Docs) -> None:
+    seed(database, 5)
+    key = {"Idempotency-Key": secrets.token_hex(8)}
+    first = still.post("/migrate", json={"batchSize": 7}, headers=key)
+    again = still.post("/migrate", json={"batchSize": 7}, headers=key)
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json() == again.json()
+    assert again.headers["idempotency-replayed"] == "true"
+    assert still.get("/migrate").json()["count"] == 1
+    other = still.post("/migrate", json={"batchSize": 8}, headers=key)
+    assert (other.status_code, other.json()["code"]) == (422, "key_reused")
+    assert still.post("/migrate", headers={"Idempotency-Key": "x" * 300}).status_code == 422
+    assert still.post("/migrate", headers={"Idempotency-Key": "another"}).status_code == 202
+    assert still.get("/migrate").json()["count"] == 2
+
+
+def test_ten_at_once_with_one_key_start_one_run(still: TestClient, database: Docs) -> None:
+    seed(database, 5)
+    key = {"Idempotency-Key": secrets.token_hex(8)}
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: still.post("/migrate", headers=key).status_code, range(10)))
+    assert set(answers) <= {202, 409}
+    assert 202 in answers
+    assert still.get("/migrate").json()["count"] == 1
+
+
+def test_a_refused_request_is_answered_alike_again(still: TestClient, database: Docs) -> None:
+    seed(database, 5)
+    key = {"Idempotency-Key": secrets.token_hex(8)}
+    answers = [still.post("/migrate", json={"batchSize": 0}, headers=key) for _ in range(2)]
+    assert [each.status_code for each in answers] == [422, 422]
+    assert still.get("/migrate").json()["count"] == 0
+
+
+def test_ten_runs_on_one_collection_at_once(still: TestClient, database: Docs) -> None:
+    seed(database, 5)
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(lambda _: still.post("/migrate").status_code, range(10)))
+    assert answers == [202] * 10
+    found = still.get("/migrate").json()["migrations"]
+    assert sum(each["status"] in ("running", "pausing") for each in found) <= 1
+
+
+def test_every_call_that_changes_something_is_audited(still: TestClient, database: Docs) -> None:
+    seed(database, 5)
+    run = still.post("/migrate").json()["migrationId"]
+    still.delete(f"/migrate/cancel/{run}")
+    still.delete("/migrate/cancel/nothing")
+    still.get("/migrate")
+    rows = [(what, why) for what, _, why in audit(database) if what.startswith(("POST", "DELETE", "GET"))]
+    assert rows == [
+        ("POST /migrate", "answered 202"),
+        (f"DELETE /migrate/cancel/{run}", "answered 200"),
+        ("DELETE /migrate/cancel/nothing", "answered 404"),
+    ]
+    assert all(who.startswith("api:anybody@") for what, who, _ in audit(database) if what.startswith("POST"))
+
+
+def test_the_documents_need_no_other_host(still: TestClient) -> None:
+    page = still.get("/docs")
+    assert page.status_code == 200
+    assert "http://" not in page.text
+    assert "https://" not in page.text
+    assert still.get("/openapi.json").json()["info"]["title"] == "Whimbrel"
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/migrate", "/nowhere"])
+def test_every_answer_has_the_headers_of_caution(still: TestClient, path: str) -> None:
+    headers = still.get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert "server" not in headers
+
+
+@pytest.mark.parametrize("name", ["a/b", "%00", "x" * 10_000, "..%2f..", "%ff%fe", "a%0d%0ab:%20c"])
+def test_ids_that_are_none(still: TestClient, name: str) -> None:
+    answer = still.get(f"/migrate/status/{name}")
+    assert answer.status_code in (404, 422)
+    assert answer.json()["success"] is False
+    assert still.get("/health/live").status_code == 200
+
+
+def test_the_metrics_say_how_the_runs_are(api: TestClient, database: Docs) -> None:
+    seed(database, 30)
+    ended(api, api.post("/migrate").json()["migrationId"])
+    answer = api.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert 'whimbrel_up{part="database"} 1.0' in answer.text
+    assert "whimbrel_workers 1.0" in answer.text
+    assert 'whimbrel_runs{status="running"} 0.0' in answer.text
+
+
+def test_expensive_requests_are_limited(settings: Settings, database: Docs) -> None:
+    seed(database, 3)
+    with serving(settings.model_copy(update={"api_rate": "3/minute"}), workers=0) as client:
+        answers = [client.post("/migrate", json={"dryRun": True}) for _ in range(5)]
+        assert [each.status_code for each in answers] == [200, 200, 200, 429, 429]
+        assert 0 < int(answers[-1].headers["retry-after"]) <= 60
+        assert answers[-1].json()["code"] == "too_many"
+        assert client.get("/migrate").status_code == 200
