@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.names import named
 
 from whimbrel import DefinitionInvalid, Migration, migration
 
@@ -97,7 +98,7 @@ def test_a_name_is_letters_digits_and_hyphens(name: Any) -> None:
         ({"filter": {"a": {1, 2}}}, "has a filter that is refused. The filter holds a value that MongoDB cannot store"),
         ({"filter": {"a": uuid.UUID(int=1)}}, "has a filter that is refused. The filter holds a value that MongoDB cannot store"),
     ],
-    ids=str,
+    ids=named,
 )  # fmt: skip
 def test_a_wrong_option_is_told(changed: dict[str, Any], sentence: str) -> None:
     wrong(changed, sentence)
@@ -133,7 +134,7 @@ def test_a_wrong_option_is_told(changed: dict[str, Any], sentence: str) -> None:
         ({"$set": {"a": 2**64}}, "holds a value that MongoDB cannot store"),
         ({"$set": {"a": uuid.UUID(int=1)}}, "holds a value that MongoDB cannot store"),
     ],
-    ids=str,
+    ids=named,
 )  # fmt: skip
 def test_a_wrong_update_is_told(update: Any, sentence: str) -> None:
     wrong({"transform": None, "update": update}, sentence)
@@ -150,7 +151,7 @@ def test_a_wrong_update_is_told(update: Any, sentence: str) -> None:
         [{"$unset": ["status"]}],
         [{"$set": {"status": "$a"}}],
     ],
-    ids=str,
+    ids=named,
 )
 def test_an_update_leaves_the_status_to_whimbrel_where_it_is_the_mark(update: Any) -> None:
     wrong({"transform": None, "update": update, "mark": "status"}, "which Whimbrel writes itself")
@@ -169,7 +170,7 @@ def test_an_update_leaves_the_status_to_whimbrel_where_it_is_the_mark(update: An
         [{"$project": {"_id": 1, "_whimbrel": True, "a": 1}}],
         ({"$set": {"a": 1}},),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_good_update_is_taken(update: Any) -> None:
     assert Migration(name="m", collection="c", update=update).definition.declarative
