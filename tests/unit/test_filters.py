@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from tests.names import named
 
 from whimbrel.domain.filters import check_filter, parse_filter, split_status
 from whimbrel.errors import FilterRefused
@@ -34,7 +35,7 @@ def deep(levels: int) -> dict[str, Any]:
         ({"a": object()}, "a value that MongoDB cannot store"),
         ({"a": 2**63}, "a value that MongoDB cannot store"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: named(value)[:40],
 )
 def test_a_refused_filter_is_told_its_place_and_reason(filter_: dict[Any, Any], place: str) -> None:
     with pytest.raises(FilterRefused, match=re.escape(place)):
@@ -54,7 +55,7 @@ def test_a_refused_filter_is_told_its_place_and_reason(filter_: dict[Any, Any], 
         {"where": "text", "a.$id": 1},
         deep(20),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: named(value)[:40],
 )
 def test_other_filters_are_taken(filter_: dict[str, Any]) -> None:
     check_filter(filter_)
@@ -84,7 +85,7 @@ def test_other_filters_are_taken(filter_: dict[str, Any]) -> None:
         ("[" * 100_000, "nested more than 20 levels deep"),
         ('{"a": ' * 1000 + "1" + "}" * 1000, "nested more than 20 levels deep"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: named(value)[:40],
 )
 def test_a_filter_that_cannot_be_read_is_told_where(text: str, sentence: str) -> None:
     with pytest.raises(FilterRefused, match=re.escape(sentence)):
