@@ -28,6 +28,7 @@ chaos: $(READY) rabbitmq  ## the fault tests at full size: 200 random seeds, 50,
 bench: $(READY) rabbitmq  ## the benchmarks at full size, with ratios
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.broker
+	$(BIN)/python -m bench.seeder
 
 rabbitmq: $(READY)  ## the RabbitMQ server that the tests start nodes of: installed where it is missing and may be
 	@$(BIN)/python -m tests.servers.install

@@ -34,7 +34,11 @@ def _table(*columns: str, right: Sequence[str] = (), title: str | None = None) -
     for column in columns:
         whole = column in ("run", "status", *right)
         table.add_column(
-            column, justify="right" if column in right else "left", overflow="fold", no_wrap=whole
+            column,
+            justify="right" if column in right else "left",
+            overflow="fold",
+            no_wrap=whole,
+            min_width=24 if column == "_id" else None,  # an ObjectId in one piece
         )
     return table
 
