@@ -27,7 +27,7 @@ SHORT_TIMES = {
     "WHIMBREL_LEASE": "1.5", "WHIMBREL_GRACE": "0.6", "WHIMBREL_STATEMENT": "0.5", "WHIMBREL_SWEEP": "0.2",
     "WHIMBREL_IDLE_POLL": "0.05", "WHIMBREL_BROKER_LOOK": "0.5", "RETRY_DELAY": "50", "LOG_LEVEL": "error",
 }  # fmt: skip
-PATIENCE = 90.0  # seconds
+PATIENCE = 90.0 + int(os.environ.get("CHAOS_DOCUMENTS", "0")) / 250  # seconds
 
 
 class Rig:
