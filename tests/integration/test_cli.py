@@ -122,7 +122,7 @@ def things(database: Docs, environment: dict[str, str], tmp_path: Path) -> int:
     """Documents that show how often they were changed, and a slow migration that counts it."""
     file = tmp_path / "counting.py"
     file.write_text(COUNTING)
-    environment |= {"WHIMBREL_MIGRATIONS": str(file), "PROCESSING_DELAY": "1000"}
+    environment |= {"WHIMBREL_MIGRATIONS": str(file), "PROCESSING_DELAY": "400"}
     database["things"].insert_many({"_id": number} for number in range(5000))
     return 5000
 
