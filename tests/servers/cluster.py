@@ -2,18 +2,17 @@
 
 import time
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from tests.servers.erlang import Erlang
 from tests.servers.install import find_server
-from tests.servers.processes import pause
+from tests.servers.processes import Started, pause
 from tests.servers.rabbit import PLUGINS, START_SECONDS, RabbitNode
 
 _RUNNING: Final = "length(rabbit_nodes:all_running())"
 
 
-class RabbitCluster:
+class RabbitCluster(Started):
     """Nodes that share one epmd and one cookie; quorum queues are possible. Raises ServerMissing, ServerFailed.
 
     `wipe` is not for its nodes: the others would not take back one that has forgotten them.
@@ -74,16 +73,3 @@ class RabbitCluster:
         for node in self.nodes:
             node.close()
         self.erlang.close()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -5,13 +5,12 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from tests.servers.erlang import Erlang
 from tests.servers.install import find_server
 from tests.servers.management import Management
-from tests.servers.processes import Child, ServerFailed, free_ports, pause
+from tests.servers.processes import Child, ServerFailed, Started, free_ports, pause
 
 PLUGINS: Final = ("rabbitmq_management",)
 START_SECONDS: Final = 90.0
@@ -40,7 +39,7 @@ _STOP: Final = (
 )
 
 
-class RabbitNode(Management):
+class RabbitNode(Started, Management):
     """A node on free ports of 127.0.0.1, with the plugin rabbitmq_management, in a temporary folder.
 
     `settings` are more lines of rabbitmq.conf, such as "consumer_timeout = 2000" (milliseconds) or "heartbeat = 2".
@@ -159,19 +158,6 @@ class RabbitNode(Management):
         shutil.rmtree(self.folder, ignore_errors=True)
         if self._owned:
             self.erlang.close()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _running(self) -> Child:
         if self.child is None:

@@ -4,8 +4,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
@@ -13,6 +12,7 @@ from pymongo.errors import PyMongoError
 from tests.servers.processes import (
     Child,
     ServerFailed,
+    Started,
     free_ports,
     listening,
     make_folder,
@@ -91,7 +91,7 @@ class Member:
         return self.child
 
 
-class ReplicaSet:
+class ReplicaSet(Started):
     """`size` members. Without a primary, they elect one after `election` seconds. Raises ServerFailed.
 
     `parameters`: server parameters that the members are started with.
@@ -200,19 +200,6 @@ class ReplicaSet:
             if member.child is not None and member.child.alive():
                 member.kill()
         remove_folder(self.folder)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _find_primary(self) -> Member | None:
         """Of two that say so, the one that was elected last is right."""

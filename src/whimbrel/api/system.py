@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from whimbrel.api.errors import Declined
 from whimbrel.bootstrap import Opened, opened
 from whimbrel.domain.migration import Definition
+from whimbrel.engine.announce import Announcer
 from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, Transient, WhimbrelError
 from whimbrel.settings import Settings
 from whimbrel.workers import catalog
@@ -63,6 +64,13 @@ class System:
         if found is None:
             raise Declined(503, "not_ready", self.reason)
         return found
+
+    @property
+    def announcer(self) -> Announcer:
+        """What this process announces batches through. Raises Declined (503) while the deployment is not reached."""
+        if not self.ready or self.parent is None:
+            raise Declined(503, "not_ready", self.reason)
+        return self.parent.announcer
 
     @property
     def loaded(self) -> Mapping[str, Definition]:

@@ -10,6 +10,7 @@ from whimbrel.api.queues import BrokerName, Tried
 from whimbrel.api.system import System
 from whimbrel.bootstrap import samples
 from whimbrel.domain.runs import Run
+from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import queues
 from whimbrel.engine.start import draft_run
 from whimbrel.errors import CollectionBusy
@@ -44,7 +45,7 @@ def try_batch(system: System, who: str, count: int, broker: BrokerName) -> Tried
         migrated = time.perf_counter() - started
         _check(system, run, trial, count)
     finally:
-        store.ledger.batches.remove_trial(ns, trial)
+        samples(store).remove_trial(trial)
     return Tried(
         broker=broker, migration_id=run.id, count=count, workers=workers, migrated_ms=round(migrated * 1000, 3),
         total_ms=round((time.perf_counter() - began) * 1000, 3),
@@ -62,7 +63,7 @@ def _able(system: System) -> int:
         raise Declined(
             409, "consumers_stopped", "All consumers are stopped. Start them: POST /queue/consumers/start."
         )
-    found = queues.able(leases.workers(queues.ALIVE), choose(system.loaded, SOME_MODEL.name))
+    found = queues.able(leases.workers(ALIVE), choose(system.loaded, SOME_MODEL.name))
     if not found:
         raise Declined(
             409,

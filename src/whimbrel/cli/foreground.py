@@ -13,6 +13,7 @@ from whimbrel.cli.screen import Screen
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.domain.workers import ALIVE
 from whimbrel.engine.view import RunView, view
 from whimbrel.errors import Systemic, Transient, WhimbrelError
 from whimbrel.ports import Ledger
@@ -22,7 +23,6 @@ from whimbrel.workers.parent import Parent
 from whimbrel.workers.team import Team
 
 FRAME = 0.1  # seconds between two looks at what was seen
-WORKER_SEEN = 5.0  # seconds within which a live worker says that it is alive
 SETTLING = 1.0  # seconds for the coordinator to note that killed workers have stopped
 BREAKING = 5.0  # seconds for the run to be paused when the work on it broke
 EXIT_CODES = {
@@ -120,7 +120,7 @@ def _waits_for(ledger: Ledger, run: Run) -> str:
     state = f"waits for run {other.id}, which has {run.ns} and is {other.status}"
     if other.status is RunStatus.PAUSED:
         return f"{state}: whimbrel resume {other.id}, or cancel it"
-    alone = not ledger.leases.slots(WORKER_SEEN, run=other)
+    alone = not ledger.leases.slots(ALIVE, run=other)
     return f"{state}, but has no workers: whimbrel resume {other.id}" if alone else state
 
 

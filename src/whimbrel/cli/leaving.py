@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from whimbrel.cli.options import caller
 from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control
 from whimbrel.errors import StateForbids, Transient
 from whimbrel.ports import Ledger
@@ -15,7 +16,6 @@ from whimbrel.workers.fleet import Fleet
 
 T = TypeVar("T")
 
-OTHERS_SEEN = 5.0  # seconds within which another worker must have said that it is alive
 DRAINING = 30.0  # seconds that workers have to finish their chunks
 PAUSING = 60.0  # seconds until what other processes held is free again
 LOOK = 0.1  # seconds between two looks
@@ -54,7 +54,7 @@ class Leaving:
 
     def _others(self) -> int:
         run = control.find_run(self._ledger, self._run)
-        return self._ledger.leases.slots(OTHERS_SEEN, run=run, without=self._fleet.prefix)
+        return self._ledger.leases.slots(ALIVE, run=run, without=self._fleet.prefix)
 
     def _pause(self) -> None:
         """A run that is paused, being cancelled or over stays so."""

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from whimbrel.bootstrap import Opened, check_broker, opened
-from whimbrel.cli.foreground import WORKER_SEEN, Ending, Foreground
+from whimbrel.cli.foreground import Ending, Foreground
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import Json, RunId, Slots, Source, Workers, begin, caller
 from whimbrel.cli.screen import Screen
@@ -15,6 +15,7 @@ from whimbrel.domain.filters import parse_filter
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
+from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control
 from whimbrel.engine.start import start_run
 from whimbrel.engine.view import run_object, view
@@ -164,10 +165,10 @@ def _go_on(
 def _serving(ledger: Ledger, run: Run) -> int:
     """Slots of workers that are alive, not of those that were a moment ago: they must say so once more."""
     began = time.monotonic()
-    while ledger.leases.slots(WORKER_SEEN, run=run):
+    while ledger.leases.slots(ALIVE, run=run):
         waited = time.monotonic() - began
         if ledger.leases.slots(waited, run=run):
-            return ledger.leases.slots(WORKER_SEEN, run=run)
+            return ledger.leases.slots(ALIVE, run=run)
         if waited > FRESH_BEAT:
             return 0
         time.sleep(0.1)

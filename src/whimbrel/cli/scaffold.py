@@ -35,7 +35,7 @@ from whimbrel import SKIP, migration  # and Migration, for the declarative form 
     # batch_size=5000,  # documents in a batch, 1 to 100,000
     # max_attempts=4,  # tries of one document, the first included
     # timeout=30.0,  # seconds that one call of the function may take
-    # reads=["name"],  # the top-level fields that the function reads: a faster guard than the whole document
+    # reads=["name"],  # the top-level fields that the function reads: changes of others are no conflict then
     # claim=True,  # with mark="status": set documents to `processing` before the function is called
     # adopt="all",  # take up documents in `processing` that Whimbrel did not put there
     # concurrency=16,  # calls of an `async def` function at a time

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 
 from whimbrel.bootstrap import opened
-from whimbrel.cli.foreground import WORKER_SEEN, look
+from whimbrel.cli.foreground import look
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.observer import Observer
 from whimbrel.cli.options import Json, RunId, Source, begin
@@ -32,6 +32,7 @@ from whimbrel.cli.tables import (
     workers_table,
 )
 from whimbrel.domain.states import ENDED
+from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control
 from whimbrel.engine.view import RunView, run_object, view
 from whimbrel.ports import Ledger
@@ -164,7 +165,7 @@ def workers(
     """Show the worker processes that are alive, on all hosts, and what they work on."""
     settings, screen = begin(json=json)
     with Interrupts(), opened(settings) as at:
-        found = at.store.ledger.leases.workers(WORKER_SEEN)
+        found = at.store.ledger.leases.workers(ALIVE)
         if here:
             found = [each for each in found if each.host == socket.gethostname()]
         if json:

@@ -88,7 +88,7 @@ class Migration:
         max_attempts: tries of one document, the first included.
         timeout: seconds that one call of the function may take.
         reads: the top-level fields that the function reads. The write is then guarded by them alone,
-            which is faster than by the whole document.
+            so that changes of other fields are no conflict.
         claim: set documents to `processing` before the function is called (mark="status" only), for
             functions with effects outside the database.
         adopt: "all" if documents in `processing` without a token of Whimbrel may be taken up.

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+ALIVE = 5.0  # seconds within which a live worker says that it is alive
+
 
 @dataclass(frozen=True, slots=True)
 class InHand:

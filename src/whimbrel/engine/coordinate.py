@@ -38,6 +38,7 @@ class Coordinator:
         self._role_seconds = role_seconds
         self._led: dict[str, float] = {}  # run -> when its role was last asked for
         self._rests_until = 0.0
+        self._stopped = ""  # what is said of running runs while somebody has stopped all consumers
         self._ledger = store.ledger
         self._session: Session = store.session()
         self._handlers: dict[RunStatus, Callable[[Run], None]] = {
@@ -55,7 +56,10 @@ class Coordinator:
             self._ledger.leases.step_down(self._name, role="coordinator:")
             self._led, self._rests_until = {}, time.monotonic() + min(RESTING, self._role_seconds / 2)
             return
-        for run in reversed(self._ledger.runs.list(statuses=ATTENDED, limit=1000)):
+        attended = self._ledger.runs.list(statuses=ATTENDED, limit=1000)
+        if attended:
+            self._stopped = STOPPED if self._ledger.leases.off(CONSUMERS) else ""
+        for run in reversed(attended):
             if not self._leads(run.id):
                 continue
             try:
@@ -101,7 +105,7 @@ class Coordinator:
     def _advance(self, run: Run) -> None:
         run = self._fold(run)
         self._announcer.repair(run)
-        message = self._announcer.trouble or (STOPPED if self._ledger.leases.off(CONSUMERS) else "")
+        message = self._announcer.trouble or self._stopped
         if run.message != message:
             self._ledger.runs.describe(run.id, message=message)
         documents = self._session.documents(run)

@@ -9,7 +9,7 @@ from typing import Literal
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import BatchStatus, RunStatus, sources
-from whimbrel.domain.workers import Worker
+from whimbrel.domain.workers import ALIVE, Worker
 from whimbrel.engine import control
 from whimbrel.engine.announce import Announcer
 from whimbrel.errors import StateForbids
@@ -17,7 +17,6 @@ from whimbrel.ports import Broker, Ledger
 from whimbrel.ports.broker import DEAD_LETTER_QUEUE, LANE_QUEUES, Depth, lane_name
 from whimbrel.ports.ledger import CONSUMERS
 
-ALIVE = 5.0  # seconds within which a live worker says that it is alive
 LOOK = 0.1  # seconds between two looks at what is awaited
 SEEN_BY_ALL = 1.0  # seconds after which every live worker has seen a switch
 LISTED = 1000  # runs
@@ -51,11 +50,6 @@ class Skipped:
     run: str
     dead: int
     why: str
-
-
-def broker_of(announcer: Announcer) -> Broker:
-    """The broker that a process announces through; its connection is asked about the queues too."""
-    return announcer.broker
 
 
 def name_of(broker: Broker) -> BrokerName:
@@ -133,7 +127,7 @@ def purge(ledger: Ledger, announcer: Announcer, queue: str, who: str) -> int:
 
     No batch is lost: those of running runs are announced again at once.
     """
-    queues = broker_of(announcer).queues
+    queues = announcer.broker.queues
     if queues is None:
         return 0
     purged = queues.purge(queue)

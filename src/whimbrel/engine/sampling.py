@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import structlog
 
 from whimbrel.domain.states import BatchStatus
+from whimbrel.domain.workers import ALIVE, Worker
 from whimbrel.engine import queues
 from whimbrel.errors import WhimbrelError
 from whimbrel.ports import Broker, Ledger
@@ -110,8 +111,7 @@ COUNTERS = "worker counters"
 
 def work_of(ledger: Ledger) -> tuple[Sequence[Work], datetime | None]:
     """The live workers' counts, and when they were reset."""
-    found = ledger.leases.workers(queues.ALIVE)
-    failed = ledger.batches.by_worker([each.name for each in found])
+    found, failed = _workers(ledger)
     kept = ledger.leases.recall(COUNTERS)
     base = {row["name"]: row for row in kept[0]["workers"]} if kept else {}
     nothing = {"processed": 0, "failed": 0}
@@ -125,10 +125,15 @@ def work_of(ledger: Ledger) -> tuple[Sequence[Work], datetime | None]:
     return counted, kept[1] if kept else None
 
 
+def _workers(ledger: Ledger) -> tuple[Sequence[Worker], Mapping[str, int]]:
+    """The live workers, and batches of each with unresolved failures."""
+    found = ledger.leases.workers(ALIVE)
+    return found, ledger.batches.by_worker([each.name for each in found])
+
+
 def reset_counters(ledger: Ledger, who: str) -> int:
     """Count from now on: of how many live workers."""
-    found = ledger.leases.workers(queues.ALIVE)
-    failed = ledger.batches.by_worker([each.name for each in found])
+    found, failed = _workers(ledger)
     rows = [{"name": each.name, "processed": each.done, "failed": failed.get(each.name, 0)} for each in found]
     ledger.leases.remember(COUNTERS, {"workers": rows}, who=who)
     return len(rows)

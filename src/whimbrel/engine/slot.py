@@ -118,13 +118,11 @@ def work(store: Store, crew: Crew, feed: Feed, *, times: Times, step: Step, urge
                     run=run, batch=batch, migration=crew.migrations[run.migration], documents=session.documents(run),
                     ledger=store.ledger, hold=Hold(batch, run, until), times=times, step=step, runner=runner, turn=crew.turn,
                 )  # fmt: skip
-            except Transient as error:
-                log.warning("the ledger does not answer", error=str(error))
-                crew.stopping.wait(min(1.0, times.idle_poll))
-                delivery.again()
-                continue
-            except WhimbrelError:  # a slot must outlive whatever the ledger says
-                log.exception("a slot met an error")
+            except WhimbrelError as error:  # a slot must outlive whatever the ledger says
+                if isinstance(error, Transient):
+                    log.warning("the ledger does not answer", error=str(error))
+                else:
+                    log.exception("a slot met an error")
                 crew.stopping.wait(min(1.0, times.idle_poll))
                 delivery.again()
                 continue

@@ -12,7 +12,7 @@ from whimbrel.domain.filters import check_filter, split_status
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Phase, Run, Scope, eligible, legs_of
 from whimbrel.domain.states import RunStatus
-from whimbrel.ports import Store
+from whimbrel.ports import Documents, Store
 
 COUNTING = 0.5  # seconds that an exact count may take
 
@@ -80,12 +80,8 @@ def start_run(store: Store, it: Definition, *, who: str, defaults: Defaults, **o
 def preview(store: Store, run: Run) -> Preview:
     """How many documents a run would evaluate, and in how many batches. Nothing is written."""
     documents = store.session().documents(run)
-    phases = _first_phases(run)
-    counts = [documents.count_within(COUNTING, eligible(run, phase)) for phase in phases]
-    exact = None if None in counts else sum(count for count in counts if count is not None)
-    if exact is not None and run.scope.limit:
-        exact = min(exact, run.scope.limit)
-    estimated = estimate(store, run) if exact is None else exact
+    exact = _counted(documents, run)
+    estimated = _within(run, documents.estimate()) if exact is None else exact
     return Preview(total=exact, estimated=estimated, batches=ceil(estimated / run.batch_size))
 
 
@@ -98,10 +94,23 @@ def anything(store: Store, run: Run) -> bool:
 def estimate(store: Store, run: Run) -> int:
     """How many documents a run will evaluate, about: counted where that is quick, else from the collection's size."""
     documents = store.session().documents(run)
-    exact = [documents.count_within(COUNTING, eligible(run, phase)) for phase in _first_phases(run)]
-    counted = [count for count in exact if count is not None]
-    total = sum(counted) if len(counted) == len(exact) else documents.estimate()
-    return min(total, run.scope.limit) if run.scope.limit else total
+    exact = _counted(documents, run)
+    return _within(run, documents.estimate()) if exact is None else exact
+
+
+def _counted(documents: Documents, run: Run) -> int | None:
+    """None where counting takes too long."""
+    total = 0
+    for phase in _first_phases(run):
+        count = documents.count_within(COUNTING, eligible(run, phase))
+        if count is None:
+            return None
+        total += count
+    return _within(run, total)
+
+
+def _within(run: Run, count: int) -> int:
+    return min(count, run.scope.limit) if run.scope.limit else count
 
 
 def _first_phases(run: Run) -> list[Phase]:

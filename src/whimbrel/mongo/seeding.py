@@ -64,6 +64,11 @@ class MongoSamples:
 
     # documents
 
+    def remove_trial(self, trial: str) -> int:
+        """Remove the documents that a trial of the queue put in: those whose `testBatch` it is."""
+        with translated():
+            return self._samples.delete_many({"testBatch": trial}).deleted_count
+
     def insert(
         self,
         documents: Iterable[dict[str, Any]],

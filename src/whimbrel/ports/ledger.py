@@ -160,10 +160,6 @@ class Batches(Protocol):
         """Batches that have unresolved failures, by the worker that claimed them last."""
         ...
 
-    def remove_trial(self, ns: str, trial: str) -> int:
-        """Remove the documents that a trial of the queue put into a collection: those whose `testBatch` it is."""
-        ...
-
     def orphaned(self) -> Sequence[str]:
         """Ids of runs that have queued or running batches, and no row of their own."""
         ...

@@ -8,7 +8,7 @@ from pydantic import Field
 from whimbrel.api.access import Operator
 from whimbrel.api.answers import Answer, Fault, Model, failures
 from whimbrel.api.errors import Declined
-from whimbrel.api.routes.starting import Size
+from whimbrel.api.routes.starting import Size, begun
 from whimbrel.api.runs import RUN
 from whimbrel.api.system import ThisSystem
 from whimbrel.domain.ids import id_json, parse_id
@@ -88,8 +88,7 @@ def bulk(
     holder = store.ledger.runs.holder(chosen.run.ns)
     run = start_bulk(store, chosen, who=caller.who)
     response.status_code = 202
-    message = f"Waits for run {holder}, which works on {run.ns}." if holder else "Started."
-    return answer.model_copy(update={"migration_id": run.id, "message": message})
+    return answer.model_copy(update={"migration_id": run.id, "message": begun(holder, run.ns)})
 
 
 def _keys(ids: list[Any]) -> list[Key]:

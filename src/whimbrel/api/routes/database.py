@@ -1,6 +1,7 @@
 """MongoDB as the API sees it: whether it answers, what it is, and how many documents are in which state."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -222,8 +223,7 @@ def count(
     system: ThisSystem, _: Reader, migration: Migration = SOME_MODEL.name, exact: Exact = True
 ) -> DocumentCount:
     """All documents of a migration's collection."""
-    it = choose(system.loaded, migration)
-    return _count(system, it, everything(it), exact=exact)
+    return _count(system, migration, everything, exact=exact)
 
 
 @router.get("/pending-count", responses=failures(404, 422))
@@ -231,8 +231,7 @@ def pending_count(
     system: ThisSystem, _: Reader, migration: Migration = SOME_MODEL.name, exact: Exact = True
 ) -> DocumentCount:
     """Documents that a migration has yet to do, by its own kind of mark; `meaning` says what that is."""
-    it = choose(system.loaded, migration)
-    return _count(system, it, pending(it), exact=exact)
+    return _count(system, migration, pending, exact=exact)
 
 
 @router.get("/success-count", responses=failures(404, 422))
@@ -240,11 +239,14 @@ def success_count(
     system: ThisSystem, _: Reader, migration: Migration = SOME_MODEL.name, exact: Exact = True
 ) -> DocumentCount:
     """Documents that a migration has done, by its own kind of mark; `meaning` says what that is."""
-    it = choose(system.loaded, migration)
-    return _count(system, it, succeeded(it), exact=exact)
+    return _count(system, migration, succeeded, exact=exact)
 
 
-def _count(system: System, it: Definition, what: Meaning, *, exact: bool) -> DocumentCount:
+def _count(
+    system: System, name: str, meaning: Callable[[Definition], Meaning], *, exact: bool
+) -> DocumentCount:
+    it = choose(system.loaded, name)
+    what = meaning(it)
     database = it.database or system.at.store.database
     number, method = (_exactly if exact else _about)(system, database, it.collection, what)
     return DocumentCount(

@@ -9,11 +9,10 @@ from pydantic import Field
 
 from whimbrel.api.answers import Answer, Model
 from whimbrel.api.system import System, ThisSystem
-from whimbrel.engine.announce import Announcer
+from whimbrel.domain.workers import ALIVE
 from whimbrel.errors import Transient, WhimbrelError
 
 router = APIRouter(prefix="/health", tags=["health"])
-SEEN = 5.0  # seconds within which a live worker says that it is alive
 
 
 class Part(Model):
@@ -63,9 +62,9 @@ def database_part(system: System) -> Part:
 
 def broker_part(system: System) -> Part:
     """Whether pointers go out."""
-    if not system.ready or system.parent is None:
+    if not system.ready:
         return Part(status="ERROR", detail=system.reason)
-    announcer: Announcer = system.parent.announcer
+    announcer = system.announcer
     if announcer.polled:
         return Part(status="OK", detail="the ledger broker: workers look into the ledger")
     trouble = announcer.check()
@@ -79,7 +78,7 @@ def health(system: ThisSystem, response: Response) -> Health:
     alive, slots = 0, 0
     if database.status == "OK":
         try:
-            found = system.at.store.ledger.leases.workers(SEEN)
+            found = system.at.store.ledger.leases.workers(ALIVE)
             alive, slots = len(found), sum(each.slots for each in found)
         except Transient as error:
             database = Part(status="ERROR", detail=str(error))

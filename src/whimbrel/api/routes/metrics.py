@@ -9,9 +9,10 @@ from prometheus_client.core import CollectorRegistry, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from whimbrel.api.routes.health import SEEN, broker_part, database_part
+from whimbrel.api.routes.health import broker_part, database_part
 from whimbrel.api.system import System, ThisSystem
 from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
+from whimbrel.domain.workers import ALIVE
 from whimbrel.engine.view import view
 from whimbrel.errors import WhimbrelError
 from whimbrel.ports import Ledger
@@ -43,7 +44,7 @@ def _of_the_ledger(ledger: Ledger) -> Iterable[Metric]:
     for status in OPEN:
         by_status.add_metric([str(status)], counted[status])
     yield by_status
-    workers = ledger.leases.workers(SEEN)
+    workers = ledger.leases.workers(ALIVE)
     yield GaugeMetricFamily("whimbrel_workers", "Worker processes that are alive.", value=len(workers))
     yield GaugeMetricFamily(
         "whimbrel_slots",

@@ -11,11 +11,8 @@ from pydantic import Field
 
 from whimbrel.api.access import Operator, Reader
 from whimbrel.api.answers import Answer, Failure, Model, failures
-from whimbrel.api.errors import Declined
 from whimbrel.api.queues import BROKER, PROCESSING, BrokerName
-from whimbrel.api.system import Deployment, System, ThisSystem
-from whimbrel.engine.announce import Announcer
-from whimbrel.engine.queues import broker_of
+from whimbrel.api.system import Deployment, ThisSystem
 from whimbrel.engine.sampling import EVERY, Sample, Sampler, reset_counters, work_of
 from whimbrel.engine.view import iso_time
 from whimbrel.errors import WhimbrelError
@@ -80,15 +77,6 @@ class Reset(Answer):
     workers: int = Field(description="worker processes whose counters begin anew", examples=[2])
 
 
-def announcer_of(system: System) -> Announcer:
-    """Raises Declined (503) while the deployment is not reached."""
-    parent = system.parent
-    if not system.ready or parent is None:
-        raise Declined(503, "not_ready", system.reason)
-    announcer: Announcer = parent.announcer
-    return announcer
-
-
 def _sample(it: Sample) -> SampleOf:
     return SampleOf(
         at=iso_time(it.at) or "", depths={name: each.ready for name, each in it.stats.queues.items()},
@@ -102,7 +90,7 @@ def _sampler(request: Request, system: ThisSystem, at: Deployment) -> Sampler:
     state = request.app.state
     kept: tuple[object, Sampler] | None = getattr(state, "sampler", None)
     if kept is None or kept[0] is not at:
-        parent, broker = system.parent, broker_of(announcer_of(system))
+        parent, broker = system.parent, system.announcer.broker
         kept = at, Sampler(at.store.ledger, broker, lambda: system.ready and system.parent is parent)
         state.sampler = kept
     return kept[1]

@@ -31,14 +31,12 @@ from whimbrel.api.queues import (
 )
 from whimbrel.api.routes import monitoring
 from whimbrel.api.routes.health import broker_part, database_part
-from whimbrel.api.routes.monitoring import announcer_of
 from whimbrel.api.system import Deployment, System, ThisSystem
 from whimbrel.api.trial import try_batch
+from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import queues
 from whimbrel.ports.broker import QUEUES
 from whimbrel.ports.ledger import CONSUMERS, Ledger
-
-__all__ = ["announcer_of", "router"]
 
 router = APIRouter(prefix="/queue", tags=["queue"])
 router.include_router(monitoring.router)
@@ -60,7 +58,7 @@ def _switch(ledger: Ledger) -> Switch:
 @router.get("/stats", responses=failures())
 def stats(system: ThisSystem, at: Deployment, _: Reader) -> QueueStats:
     """How many messages lie in each queue, and who takes from it."""
-    return stats_model(queues.stats(at.store.ledger, queues.broker_of(announcer_of(system))))
+    return stats_model(queues.stats(at.store.ledger, system.announcer.broker))
 
 
 @router.get(
@@ -80,7 +78,7 @@ def health(system: ThisSystem, _: Reader, response: Response) -> QueueHealth:
 def consumer_status(system: ThisSystem, at: Deployment, _: Reader) -> Consumers:
     """The worker processes of the whole cluster, with what each has in hand."""
     ledger = at.store.ledger
-    found = ledger.leases.workers(queues.ALIVE)
+    found = ledger.leases.workers(ALIVE)
     return Consumers(
         broker=broker_name(system), consumers=_switch(ledger), alive=len(found), slots=sum(each.slots for each in found),
         in_hand=queues.in_hand(ledger), workers=[worker_model(each) for each in found],
@@ -97,7 +95,7 @@ for number, path in enumerate(("/consumer-status", "/consumers/status")):
 )
 def consumers_health(at: Deployment, _: Reader, response: Response) -> ConsumersHealth:
     """Whether a worker process is alive anywhere."""
-    found = at.store.ledger.leases.workers(queues.ALIVE)
+    found = at.store.ledger.leases.workers(ALIVE)
     response.status_code = 200 if found else 503
     return ConsumersHealth(
         status="OK" if found else "ERROR", alive=len(found), slots=sum(each.slots for each in found),
@@ -111,7 +109,7 @@ def try_publish(system: ThisSystem, at: Deployment, _: Operator) -> Published:
     With RabbitMQ it is published, confirmed and mandatory, through the exchange of the batches, and consumed from an
     exclusive queue of its own. With the ledger broker a row is written into the ledger, read back as the majority has it, and removed.
     """
-    took = queues.round_trip(at.store.ledger, queues.broker_of(announcer_of(system)), ROUND_TRIP)
+    took = queues.round_trip(at.store.ledger, system.announcer.broker, ROUND_TRIP)
     name = broker_name(system)
     way = "through the exchange and back" if name == "rabbitmq" else "into the ledger and back"
     return Published(broker=name, round_trip_ms=round(took * 1000, 3), way=way)
@@ -174,7 +172,7 @@ def purge(
             "queue_unknown",
             f"There is no queue {queue_name[:100]!r} of ours. There are: {', '.join(QUEUES)}.",
         )
-    purged = queues.purge(at.store.ledger, announcer_of(system), queue_name, caller.who)
+    purged = queues.purge(at.store.ledger, system.announcer, queue_name, caller.who)
     name = broker_name(system)
     return PurgedOne(
         broker=name,
@@ -187,7 +185,7 @@ def purge(
 @router.delete("/purge-all", responses=failures())
 def purge_all(system: ThisSystem, at: Deployment, caller: Admin) -> PurgedAll:
     """The same for all queues, the dead-letter queue too."""
-    announcer, ledger = announcer_of(system), at.store.ledger
+    announcer, ledger = system.announcer, at.store.ledger
     found = [
         Purged(queue=each, purged_messages=queues.purge(ledger, announcer, each, caller.who))
         for each in QUEUES

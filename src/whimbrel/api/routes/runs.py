@@ -18,14 +18,12 @@ from whimbrel.domain.runs import Run as DomainRun
 from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
 from whimbrel.engine import control
 from whimbrel.engine.view import view
+from whimbrel.ports import Ledger
 from whimbrel.workers.catalog import choose
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
 
 EVERY = 0.5  # seconds between two events of progress
-Size = Annotated[
-    int, Field(strict=True, ge=1, le=100_000, description="documents in a batch", examples=[5000])
-]
 Limit = Annotated[int, Query(ge=1, le=1000, description="rows to answer with")]
 Cursor = Annotated[str | None, Query(max_length=200, description="`nextCursor` of the page before")]
 S = TypeVar("S", RunStatus, BatchStatus)
@@ -82,6 +80,10 @@ def runs(
     return Runs(count=len(rows), migrations=rows, next_cursor=_next(found, limit))
 
 
+def _answer(ledger: Ledger, run: DomainRun) -> RunAnswer:
+    return RunAnswer(migration=run_model(view(ledger, run)))
+
+
 def _next(found: list[DomainRun], limit: int) -> str | None:
     return found[-1].id if len(found) == limit else None
 
@@ -91,9 +93,7 @@ def status_of(
     at: Deployment, _: Reader, migration_id: Annotated[RunId, Path(alias="migrationId")]
 ) -> RunAnswer:
     """One run."""
-    return RunAnswer(
-        migration=run_model(view(at.store.ledger, control.find_run(at.store.ledger, migration_id)))
-    )
+    return _answer(at.store.ledger, control.find_run(at.store.ledger, migration_id))
 
 
 @router.delete("/cancel/{migrationId}", responses=failures(404, 409, 422))
@@ -101,8 +101,7 @@ def cancel(
     at: Deployment, caller: Operator, migration_id: Annotated[RunId, Path(alias="migrationId")]
 ) -> RunAnswer:
     """Stop for good: no batch of it starts any more, and the running chunks finish."""
-    run = control.cancel(at.store.ledger, migration_id, who=caller.who)
-    return RunAnswer(migration=run_model(view(at.store.ledger, run)))
+    return _answer(at.store.ledger, control.cancel(at.store.ledger, migration_id, who=caller.who))
 
 
 @router.post("/pause/{migrationId}", responses=failures(404, 409, 422))
@@ -110,8 +109,7 @@ def pause(
     at: Deployment, caller: Operator, migration_id: Annotated[RunId, Path(alias="migrationId")]
 ) -> RunAnswer:
     """Stop within a chunk."""
-    run = control.pause(at.store.ledger, migration_id, who=caller.who)
-    return RunAnswer(migration=run_model(view(at.store.ledger, run)))
+    return _answer(at.store.ledger, control.pause(at.store.ledger, migration_id, who=caller.who))
 
 
 @router.post("/resume/{migrationId}", responses=failures(404, 409, 422))
@@ -121,8 +119,7 @@ def resume(
     """Go on where it stopped, by the code that is loaded now."""
     ledger = system.at.store.ledger
     it = choose(system.loaded, control.find_run(ledger, migration_id).migration)
-    run = control.resume(ledger, migration_id, who=caller.who, code_hash=it.code_hash)
-    return RunAnswer(migration=run_model(view(ledger, run)))
+    return _answer(ledger, control.resume(ledger, migration_id, who=caller.who, code_hash=it.code_hash))
 
 
 @router.get("/batch/{batchId}", responses=failures(404, 422))

@@ -36,11 +36,17 @@ Rate = Annotated[
 ]
 
 
-class Start(Model):
-    """What to start."""
+class Phased(Model):
+    """What to start over one phase, or all."""
 
     migration: str = Field(default=SOME_MODEL.name, max_length=200, description="name of the migration")
     batch_size: Size | None = None
+    dry_run: Annotated[bool, Field(strict=True, description="only count: nothing is written")] = False
+
+
+class Start(Phased):
+    """What to start."""
+
     filters: dict[str, Any] | None = Field(
         default=None,
         description='an Extended-JSON query; where the migration marks by status, `{"status": "pending"}` unless said otherwise',
@@ -48,18 +54,12 @@ class Start(Model):
     )
     priority: Annotated[int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others")] = 0
     max_docs_per_second: Rate | None = None
-    dry_run: Annotated[bool, Field(strict=True, description="only count: nothing is written")] = False
     exclusive: Annotated[bool, Field(strict=True, description="409 instead of waiting for another run")] = (
         False
     )
 
 
-class Phased(Model):
-    """What to start over one phase, or all."""
-
-    migration: str = Field(default=SOME_MODEL.name, max_length=200, description="name of the migration")
-    batch_size: Size | None = None
-    dry_run: Annotated[bool, Field(strict=True, description="only count: nothing is written")] = False
+PhasedBody = Annotated[Phased, Body(default_factory=Phased)]
 
 
 class Started(Answer):
@@ -84,23 +84,24 @@ def _start(
     caller: Caller,
     response: Response,
     it: Definition,
+    body: Phased,
     *,
-    dry_run: bool,
     exclusive: bool = False,
     **options: Any,
 ) -> Started:
     store = system.at.store
+    options = {"batch_size": body.batch_size, **options}
     run = draft_run(store, it, defaults=system.settings.defaults, **options)
     ahead = preview(store, run)
     answer = Started(
         migration_id=None, message="Nothing was written.", total_documents=ahead.total,
-        estimated_documents=ahead.estimated, estimated_batches=ahead.batches, dry_run=dry_run,
+        estimated_documents=ahead.estimated, estimated_batches=ahead.batches, dry_run=body.dry_run,
     )  # fmt: skip
     response.status_code = 200
-    if dry_run:
+    if body.dry_run:
         response.headers[DRY] = "true"
         return answer
-    if not anything(store, run):
+    if not ahead.total and not anything(store, run):
         return answer.model_copy(update={"message": "Nothing matches: no run was started."})
     holder = store.ledger.runs.holder(run.ns)
     if exclusive and holder is not None:
@@ -109,8 +110,12 @@ def _start(
         )
     started = store.ledger.runs.add(run, caller.who)
     response.status_code = 202
-    message = f"Waits for run {holder}, which works on {run.ns}." if holder else "Started."
-    return answer.model_copy(update={"migration_id": started.id, "message": message})
+    return answer.model_copy(update={"migration_id": started.id, "message": begun(holder, run.ns)})
+
+
+def begun(holder: str | None, ns: str) -> str:
+    """What is said of a run that was started: whether it must wait for the one that holds its collection."""
+    return f"Waits for run {holder}, which works on {ns}." if holder else "Started."
 
 
 def _by_phase(it: Definition, phase: str) -> dict[str, Any]:
@@ -137,57 +142,31 @@ def start(
     if asked is None and it.mark == "status":
         asked = {it.status_field: "pending"}
     return _start(
-        system, caller, response, it, dry_run=body.dry_run, exclusive=body.exclusive,
-        filter_=parse_filter(json.dumps(asked or {})), batch_size=body.batch_size, priority=body.priority,
-        rate=body.max_docs_per_second,
+        system, caller, response, it, body, exclusive=body.exclusive, filter_=parse_filter(json.dumps(asked or {})),
+        priority=body.priority, rate=body.max_docs_per_second,
     )  # fmt: skip
 
 
 @router.post("/retry-failed", status_code=202, responses=STARTED)
-def retry_failed(
-    system: ThisSystem,
-    caller: Operator,
-    response: Response,
-    body: Annotated[Phased, Body(default_factory=Phased)],
-) -> Started:
+def retry_failed(system: ThisSystem, caller: Operator, response: Response, body: PhasedBody) -> Started:
     """A run over the documents that are `failed`."""
-    return _phase(system, caller, response, body, "failed")
+    it = choose(system.loaded, body.migration)
+    return _start(system, caller, response, it, body, filter_=_by_phase(it, "failed"))
 
 
 @router.post("/complete-processing", status_code=202, responses=STARTED)
 def complete_processing(
-    system: ThisSystem,
-    caller: Operator,
-    response: Response,
-    body: Annotated[Phased, Body(default_factory=Phased)],
+    system: ThisSystem, caller: Operator, response: Response, body: PhasedBody
 ) -> Started:
     """A run over the documents that were left in `processing`; never those that a live worker holds."""
-    return _phase(system, caller, response, body, "processing")
+    it = choose(system.loaded, body.migration)
+    return _start(system, caller, response, it, body, filter_=_by_phase(it, "processing"))
 
 
 @router.post("/process-all", status_code=202, responses=STARTED)
-def process_all(
-    system: ThisSystem,
-    caller: Operator,
-    response: Response,
-    body: Annotated[Phased, Body(default_factory=Phased)],
-) -> Started:
+def process_all(system: ThisSystem, caller: Operator, response: Response, body: PhasedBody) -> Started:
     """A run over all phases, in order: pending, processing, failed, and the sweep."""
-    it = choose(system.loaded, body.migration)
-    return _start(system, caller, response, it, dry_run=body.dry_run, batch_size=body.batch_size)
-
-
-def _phase(system: System, caller: Caller, response: Response, body: Phased, phase: str) -> Started:
-    it = choose(system.loaded, body.migration)
-    return _start(
-        system,
-        caller,
-        response,
-        it,
-        dry_run=body.dry_run,
-        batch_size=body.batch_size,
-        filter_=_by_phase(it, phase),
-    )
+    return _start(system, caller, response, choose(system.loaded, body.migration), body)
 
 
 @router.post("/batch/{batchSize}", status_code=202, responses=STARTED)
@@ -198,11 +177,11 @@ def one_batch(
     batch_size: Annotated[
         int, Path(alias="batchSize", ge=1, le=100_000, description="documents", examples=[100])
     ],
-    body: Annotated[Phased, Body(default_factory=Phased)],
+    body: PhasedBody,
 ) -> Started:
     """One batch of the next eligible documents."""
     it = choose(system.loaded, body.migration)
+    pending = _by_phase(it, "pending") if it.mark == "status" else None
     return _start(
-        system, caller, response, it, dry_run=body.dry_run, batch_size=batch_size, limit=batch_size,
-        filter_=_by_phase(it, "pending") if it.mark == "status" else None,
-    )  # fmt: skip
+        system, caller, response, it, body, batch_size=batch_size, limit=batch_size, filter_=pending
+    )

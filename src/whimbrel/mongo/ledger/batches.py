@@ -9,7 +9,6 @@ from bson.binary import Binary
 from pymongo import MongoClient, ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
-from pymongo.write_concern import WriteConcern
 
 from whimbrel.domain.batches import SOLO_AFTER, Batch
 from whimbrel.domain.raw import Key
@@ -234,13 +233,6 @@ class MongoBatches:
         ]
         with translated():
             return {row["_id"]: int(row["n"]) for row in self._batches.aggregate(pipeline)}
-
-    def remove_trial(self, ns: str, trial: str) -> int:
-        database, _, collection = ns.partition(".")
-        durable = WriteConcern("majority", j=True)
-        documents = self._client[database].get_collection(collection, write_concern=durable)
-        with translated():
-            return documents.delete_many({"testBatch": trial}).deleted_count
 
     def orphaned(self) -> Sequence[str]:
         pipeline: Sequence[Mapping[str, Any]] = [
