@@ -28,6 +28,17 @@ class DefinitionInvalid(WhimbrelError):
     exit_code = 65
 
 
+class Untranslatable(WhimbrelError):
+    """An update by operators that no pipeline expresses exactly. `operator`: the one that is in the way."""
+
+    code = "untranslatable"
+    exit_code = 65
+
+    def __init__(self, operator: str, text: str) -> None:
+        super().__init__(text)
+        self.operator = operator
+
+
 class FilterRefused(WhimbrelError):
     """A filter that cannot be read, or that cannot select documents in a repeatable way."""
 

@@ -48,9 +48,9 @@ def path_set(name: str, mark: Mark, sets: tuple[str, ...], unsets: tuple[str, ..
     """None where only MongoDB itself knows what the paths mean. Raises DefinitionInvalid for reserved ones."""
     check_update(name, mark, operators(dict.fromkeys(sets), unsets) or {"$set": {}})
     paths = (*sets, *unsets)
-    if not all(isinstance(path, str) for path in paths) or _clash(list(paths)):
+    if not all(isinstance(path, str) for path in paths) or clash(list(paths)):
         return None
-    parts = {path: tuple(path.split(".")) for path in (*sorted(sets, key=_order), *unsets)}
+    parts = {path: tuple(path.split(".")) for path in (*sorted(sets, key=order_of), *unsets)}
     if any(not part or part[:1] == "$" for each in parts.values() for part in each):
         return None
     parents = tuple(dict.fromkeys(each[:-1] for each in parts.values()))
@@ -73,7 +73,7 @@ def operators(sets: Mapping[str, Any], unsets: Iterable[str]) -> dict[str, Any]:
     return {operator: body for operator, body in found.items() if body}
 
 
-def _order(path: str) -> list[tuple[bool, int, str]]:
+def order_of(path: str) -> list[tuple[bool, int, str]]:
     """The order in which MongoDB adds the fields of an update."""
     parts = path.split(".")
     return [
@@ -81,7 +81,7 @@ def _order(path: str) -> list[tuple[bool, int, str]]:
     ]
 
 
-def _clash(paths: list[str]) -> bool:
+def clash(paths: list[str]) -> bool:
     ordered = sorted(f"{path}." for path in paths)
     return any(longer.startswith(shorter) for shorter, longer in pairwise(ordered))
 
