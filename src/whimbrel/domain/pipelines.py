@@ -137,7 +137,7 @@ def _blocked(step: _Step) -> Expression:
 def _within(step: _Step) -> Stage:
     """A stage for a change that adds nothing where its parents are missing, and looks into no array."""
     parts = step.path.split(".")
-    value = {"$cond": [{"$eq": [_kind(f"${step.path}"), "missing"]}, "$$REMOVE", step.value]}
+    value: Expression = {"$cond": [{"$eq": [_kind(f"${step.path}"), "missing"]}, "$$REMOVE", step.value]}
     for depth in range(len(parts) - 1, -1, -1):
         holder = "$" + ".".join(parts[:depth]) if depth else "$$ROOT"
         value = {"$setField": {"field": {"$literal": parts[depth]}, "input": holder, "value": value}}
