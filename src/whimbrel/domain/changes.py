@@ -11,9 +11,10 @@ from whimbrel.domain.failures import Kind
 from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.migration import SKIP, Definition
 from whimbrel.domain.paths import BLOCKED, Leaf, PathSet, operators, parent_of, path_set
-from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, repeated, repeats, spliced
+from whimbrel.domain.pipelines import as_pipeline
+from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, repeated, repeats, spliced, walk
 from whimbrel.domain.updates import check_update
-from whimbrel.errors import DefinitionInvalid
+from whimbrel.errors import DefinitionInvalid, Untranslatable
 
 
 class Rubbish(TypeError):
@@ -47,6 +48,11 @@ class Row(NamedTuple):
     values: bytes
     unset: tuple[str, ...] = ()
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that get new values."""
+        return tuple(name.decode() for name, _, _ in walk(self.values))
+
 
 @dataclass(frozen=True, slots=True)
 class Paths:
@@ -63,6 +69,17 @@ class Paths:
         }
         return tuple(sorted(found))
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The top-level fields that hold these paths."""
+        return tuple(dict.fromkeys(path.partition(".")[0] for path in (*self.values, *self.unset)))
+
+
+class Whole(NamedTuple):
+    """What the whole document becomes, as raw BSON; many travel in one statement."""
+
+    document: bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Single:
@@ -75,7 +92,7 @@ class Single:
     whole: bool = False
 
 
-Change = Unchanged | Skipped | Row | Paths | Single
+Change = Unchanged | Skipped | Row | Paths | Whole | Single
 
 
 def reduce(
@@ -94,12 +111,13 @@ def reduce(
             seen = _Seen.of(document, given)
             if not seen.faithful:
                 _refuse_repeated_marks(definition, document)
+                _refuse_undo(definition, document)
             if returned and all(str(key)[:1] == "$" for key in returned):
                 return _of_update(definition, seen, returned)
             return _of_document(definition, seen, returned)
         if isinstance(returned, list) and returned and all(isinstance(stage, Mapping) for stage in returned):
             return _of_pipeline(definition, document, returned)
-    except DefinitionInvalid as error:
+    except (DefinitionInvalid, Untranslatable) as error:
         raise Rubbish(str(error)) from error
     except (BSONError, OverflowError, RecursionError, ValueError) as error:
         raise Rubbish(f"The function returned a value that MongoDB cannot store: {error!s:.500}.") from error
@@ -190,6 +208,13 @@ def _refuse_repeated(document: bytes, name: str) -> None:
         )
 
 
+def _refuse_undo(definition: Definition, document: bytes) -> None:
+    if definition.undo and repeats(document):
+        raise Unwritable(
+            "The document holds a field name twice, and MongoDB cannot keep a before-image of it safely. Repair the document first, or run without undo."
+        )
+
+
 def _of_pipeline(definition: Definition, document: bytes, stages: Sequence[Mapping[str, Any]]) -> Change:
     check_update(definition.name, definition.marking, stages)
     bson.encode({"": stages})
@@ -204,19 +229,21 @@ def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -
     sets, unsets = update.get("$set", {}), update.get("$unset", {})
     if not (update.keys() <= SETTING and isinstance(sets, Mapping) and isinstance(unsets, Mapping)):
         check_update(definition.name, definition.marking, update)
-        return _single(update)
+        return _single(definition, update)
     paths = path_set(definition.name, definition.marking, tuple(sets), tuple(unsets))
     if paths is None:
-        return _single(update)
+        return _single(definition, update)
     parents = [parent_of(seen.fields, parts) for parts in paths.parents]
     if paths.dotted and (not seen.faithful or BLOCKED in parents):
-        return _single(update)  # an array on the way, or values that Python's types would not bring back
+        return _single(
+            definition, update
+        )  # an array on the way, or values that Python's types would not bring back
     row = _row(seen, *_fields(seen.fields, paths, parents, sets))
     if definition.reads is None or not isinstance(row, Row) or paths.nested <= set(definition.reads):
         return row
     # Fields beside the path are not guarded: write the path alone, and only under documents that are there.
     if None in parents:
-        return _single(update)
+        return _single(definition, update)
     return Paths(
         {step.path: sets[step.path] for step in paths.sets}, tuple(step.path for step in paths.unsets)
     )
@@ -225,9 +252,9 @@ def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -
 SETTING = frozenset({"$set", "$unset"})
 
 
-def _single(update: Mapping[str, Any]) -> Single:
+def _single(definition: Definition, update: Mapping[str, Any]) -> Single:
     bson.encode(update)
-    return Single(update)
+    return Single(as_pipeline(update) if definition.undo else update)
 
 
 def _fields(

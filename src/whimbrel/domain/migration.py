@@ -19,10 +19,12 @@ from typing import Any, Final, Literal
 from whimbrel.domain.code import code_hash
 from whimbrel.domain.filters import check_filter
 from whimbrel.domain.marks import MARK_ROOT, Mark, mark_of
+from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.updates import Update, check_update
-from whimbrel.errors import DefinitionInvalid, FilterRefused
+from whimbrel.errors import DefinitionInvalid, FilterRefused, Untranslatable
 
 MarkStrategy = Literal["marker", "status", "filter"]
+UndoMode = Literal[False, True, "document"]
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 COLLECTION = re.compile(r"(?!\.)(?!.*\.\.)[^$\0]{1,200}(?<!\.)", re.DOTALL)
@@ -58,6 +60,7 @@ class Definition:
     claim: bool = False
     adopt: Literal["ours", "all"] = "ours"
     concurrency: int = 16
+    undo: UndoMode = False
     update: Update | None = None
     code_hash: str = ""
     summary: str = ""
@@ -93,6 +96,8 @@ class Migration:
             functions with effects outside the database.
         adopt: "all" if documents in `processing` without a token of Whimbrel may be taken up.
         concurrency: calls of an `async def` function at a time.
+        undo: True keeps in each document what the change overwrites, so that a run can be rolled back;
+            "document" keeps the whole document, and takes any later change of it for a conflict.
 
     Raises DefinitionInvalid with a sentence that names the migration and the fix.
     """
@@ -126,6 +131,8 @@ class Migration:
         self.is_async = transform is not None and inspect.iscoroutinefunction(transform)
         if update is not None:
             check_update(unpinned.name, unpinned.marking, update)
+        if unpinned.undo:
+            _check_undo(unpinned)
         self.definition = replace(unpinned, code_hash=code_hash(unpinned, transform))
 
     @property
@@ -178,6 +185,24 @@ def _check_options(name: str, options: Mapping[str, Any]) -> None:
         raise DefinitionInvalid(f"Migration {name!r} names no collection: give collection='...'.")
 
 
+def with_undo(it: Definition) -> Definition:
+    """The same for a run that shall keep before-images. Raises DefinitionInvalid where it could not be rolled back."""
+    _check_undo(it)
+    return it if it.undo else replace(it, undo=True)
+
+
+def _check_undo(it: Definition) -> None:
+    if it.claim:
+        raise DefinitionInvalid(
+            f"Migration {it.name!r}: undo and claim exclude each other. A function with effects outside the database cannot be undone here."
+        )
+    if it.update is not None:
+        try:
+            as_pipeline(it.update)
+        except Untranslatable as error:
+            raise DefinitionInvalid(f"Migration {it.name!r} cannot be undone: {error}") from error
+
+
 def _check_filter(name: str, filter_: Mapping[str, Any] | None) -> dict[str, Any]:
     if filter_ is not None and not isinstance(filter_, Mapping):
         raise DefinitionInvalid(f"Migration {name!r}: filter must be a query document, not {filter_!r}.")
@@ -210,6 +235,7 @@ def _check_values(it: Definition) -> None:
         ("mark", it.mark, ("marker", "status", "filter")),
         ("adopt", it.adopt, ("ours", "all")),
         ("claim", it.claim, (True, False)),
+        ("undo", it.undo, (True, False, "document")),
     ]
     for option, value, allowed in choices:
         if not any(value is each or (isinstance(value, str) and value == each) for each in allowed):

@@ -7,10 +7,13 @@ from typing import Any, Literal
 
 from bson import json_util
 
+from whimbrel.domain.images import Undo, image_field
 from whimbrel.domain.marks import Mark, mark_of
+from whimbrel.domain.migration import UndoMode
 from whimbrel.domain.states import RunStatus
 
 Phase = Literal["pending", "processing", "failed", "sweep"]
+RunKind = Literal["migration", "rollback", "cleanup", "verification"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,10 @@ class Run:
     retry_delay: float
     timeout: float
     code_hash: str
+    kind: RunKind = "migration"
+    of: str | None = None  # the run that this one rolls back, cleans up or verifies
+    undo: UndoMode = False
+    undone_by: str | None = None  # the run that rolled this one back, or does
     counts: Counts = field(default_factory=Counts)
     folded_through: int = 0
     inferred: bool = False
@@ -98,10 +105,22 @@ class Run:
         return self.priority > 5  # noqa: PLR2004  where the lane of its own begins
 
     @property
+    def has_user_code(self) -> bool:
+        """Whether its batches need the code of its migration."""
+        return self.kind in ("migration", "verification")
+
+    @property
     def takes_failed(self) -> bool:
         """Whether this leg works on documents that somebody else left as failed, before its own failures."""
         wanted = self.asked == "failed" or (self.asked is None and self.scope.swept)
         return self.mark == "status" and wanted and self.leg == self.legs.index("failed")
+
+    @property
+    def undoing(self) -> Undo | None:
+        """How this run keeps before-images, if it does."""
+        if not self.undo:
+            return None
+        return Undo(image_field(self.migration, self.version), self.id, whole=self.undo == "document")
 
     @property
     def marking(self) -> Mark:

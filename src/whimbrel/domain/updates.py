@@ -1,4 +1,4 @@
-"""Which updates are refused: those that cannot be one, and those that touch `_id` or the mark."""
+"""Which fields an update touches, and which updates are refused: those that cannot be one, and those that touch `_id` or the mark."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -35,6 +35,18 @@ def check_update(name: str, mark: Mark, update: Any) -> None:
                 )
             for path in _targets(operator, body):
                 _check_path(name, mark, path)
+
+
+def touched(stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...] | None:
+    """The top-level fields that a pipeline can change, in the order in which it names them; None where that may be any."""
+    found: dict[str, None] = {}
+    for stage in stages:
+        operator, body = next(iter(stage.items()))
+        keeps = isinstance(body, Mapping) and any(value not in (0, False) for value in body.values())
+        if operator in ("$replaceRoot", "$replaceWith") or (operator == "$project" and keeps):
+            return None
+        found |= dict.fromkeys(path.partition(".")[0] for path in _targets(operator, body))
+    return tuple(found)
 
 
 def _targets(operator: str, body: Any) -> Iterator[str]:

@@ -15,99 +15,92 @@ from whimbrel.domain.changes import Rubbish, reduce
 from whimbrel.domain.context import Context
 from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.marks import MARK_ROOT
+from whimbrel.domain.migration import Migration
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key
-from whimbrel.engine.work import Work
+from whimbrel.engine.work import Called, Work
 from whimbrel.ports import Guarded
 
 TAIL = 6  # frames of a traceback that are kept
 
 
 @dataclass(frozen=True, slots=True)
-class Called:
-    """What came of calls: `done` documents of those given were reached before the chunk's time was over."""
+class Calling:
+    """A `Call` of a migration's function."""
 
-    guarded: list[Guarded]
-    troubles: list[Trouble]
-    done: int
+    migration: Migration
 
+    def __call__(
+        self, work: Work, documents: Sequence[bytes], attempts: Mapping[Key, int], *, until: float
+    ) -> Called:
+        slice_ = work.definition.concurrency if self.migration.is_async else 1
+        guarded: list[Guarded] = []
+        troubles: list[Trouble] = []
+        done = 0
+        while done < len(documents) and (done == 0 or time.monotonic() < until):
+            part = documents[done : done + slice_]
+            for outcome in self._outcomes(work, part, attempts):
+                (guarded if isinstance(outcome, Guarded) else troubles).append(outcome)  # type: ignore[arg-type]
+            done += len(part)
+            work.hold.progress = time.monotonic()
+        work.hold.calling = None
+        return Called(guarded, troubles, done)
 
-def call(work: Work, documents: Sequence[bytes], attempts: Mapping[Key, int], *, until: float) -> Called:
-    """Call the function for documents in their order, until the monotonic clock passes `until`.
+    def _outcomes(
+        self, work: Work, part: Sequence[bytes], attempts: Mapping[Key, int]
+    ) -> list[Guarded | Trouble]:
+        if self.migration.is_async:
+            return work.runner.run(self._together(work, part, attempts))
+        return [self._one(work, document, attempts) for document in part]
 
-    At least one document is called for.
-    """
-    slice_ = work.migration.definition.concurrency if work.migration.is_async else 1
-    guarded: list[Guarded] = []
-    troubles: list[Trouble] = []
-    done = 0
-    while done < len(documents) and (done == 0 or time.monotonic() < until):
-        part = documents[done : done + slice_]
-        for outcome in _outcomes(work, part, attempts):
-            (guarded if isinstance(outcome, Guarded) else troubles).append(outcome)  # type: ignore[arg-type]
-        done += len(part)
-        work.hold.progress = time.monotonic()
-    work.hold.calling = None
-    return Called(guarded, troubles, done)
+    async def _together(
+        self, work: Work, part: Sequence[bytes], attempts: Mapping[Key, int]
+    ) -> list[Guarded | Trouble]:
+        return list(await asyncio.gather(*(self._awaited(work, document, attempts) for document in part)))
 
+    def _one(self, work: Work, document: bytes, attempts: Mapping[Key, int]) -> Guarded | Trouble:
+        key = Key.of_document(document)
+        arguments = self._arguments(work, key, document, attempts)
+        if isinstance(arguments, Trouble):
+            return arguments
+        work.hold.calling = (key, time.monotonic())
+        try:
+            returned = self.migration(*arguments)
+            return Guarded(key, document, reduce(work.definition, document, returned, arguments[0]))
+        except Rubbish as error:
+            return Trouble(key=key, kind=error.kind, type=type(error).__name__, message=str(error))
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
+            return raised(key, error)
 
-def _outcomes(work: Work, part: Sequence[bytes], attempts: Mapping[Key, int]) -> list[Guarded | Trouble]:
-    if work.migration.is_async:
-        return work.runner.run(_together(work, part, attempts))
-    return [_one(work, document, attempts) for document in part]
+    async def _awaited(self, work: Work, document: bytes, attempts: Mapping[Key, int]) -> Guarded | Trouble:
+        key = Key.of_document(document)
+        arguments = self._arguments(work, key, document, attempts)
+        if isinstance(arguments, Trouble):
+            return arguments
+        try:
+            async with asyncio.timeout(work.definition.timeout):
+                returned = await self.migration(*arguments)
+            return Guarded(key, document, reduce(work.definition, document, returned, arguments[0]))
+        except Rubbish as error:
+            return Trouble(key=key, kind=error.kind, type=type(error).__name__, message=str(error))
+        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
+            return raised(key, error)
 
-
-async def _together(
-    work: Work, part: Sequence[bytes], attempts: Mapping[Key, int]
-) -> list[Guarded | Trouble]:
-    return list(await asyncio.gather(*(_awaited(work, document, attempts) for document in part)))
-
-
-def _one(work: Work, document: bytes, attempts: Mapping[Key, int]) -> Guarded | Trouble:
-    key = Key.of_document(document)
-    arguments = _arguments(work, key, document, attempts)
-    if isinstance(arguments, Trouble):
-        return arguments
-    work.hold.calling = (key, time.monotonic())
-    try:
-        return Guarded(
-            key,
-            document,
-            reduce(work.migration.definition, document, work.migration(*arguments), arguments[0]),
-        )
-    except Rubbish as error:
-        return Trouble(key=key, kind=error.kind, type=type(error).__name__, message=str(error))
-    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
-        return raised(key, error)
-
-
-async def _awaited(work: Work, document: bytes, attempts: Mapping[Key, int]) -> Guarded | Trouble:
-    key = Key.of_document(document)
-    arguments = _arguments(work, key, document, attempts)
-    if isinstance(arguments, Trouble):
-        return arguments
-    try:
-        async with asyncio.timeout(work.migration.definition.timeout):
-            returned = await work.migration(*arguments)
-        return Guarded(key, document, reduce(work.migration.definition, document, returned, arguments[0]))
-    except Rubbish as error:
-        return Trouble(key=key, kind=error.kind, type=type(error).__name__, message=str(error))
-    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
-        return raised(key, error)
-
-
-def _arguments(
-    work: Work, key: Key, document: bytes, attempts: Mapping[Key, int]
-) -> Trouble | tuple[Any, ...]:
-    try:
-        decoded: dict[str, Any] = bson.decode(document, DOCUMENT_OPTIONS)
-    except (BSONError, ValueError, RecursionError) as error:
-        return Trouble(
-            key=key, kind=Kind.DATA, type="Undecodable", message=f"The document cannot be decoded: {error}"
-        )
-    decoded.pop(MARK_ROOT, None)
-    if not work.migration.wants_context:
-        return (decoded,)
-    return decoded, Context(work.run.id, work.batch.token, attempts.get(key, 1))
+    def _arguments(
+        self, work: Work, key: Key, document: bytes, attempts: Mapping[Key, int]
+    ) -> Trouble | tuple[Any, ...]:
+        try:
+            decoded: dict[str, Any] = bson.decode(document, DOCUMENT_OPTIONS)
+        except (BSONError, ValueError, RecursionError) as error:
+            return Trouble(
+                key=key,
+                kind=Kind.DATA,
+                type="Undecodable",
+                message=f"The document cannot be decoded: {error}",
+            )
+        decoded.pop(MARK_ROOT, None)
+        if not self.migration.wants_context:
+            return (decoded,)
+        return decoded, Context(work.run.id, work.batch.token, attempts.get(key, 1))
 
 
 def raised(key: Key, error: BaseException) -> Trouble:

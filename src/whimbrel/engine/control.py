@@ -96,6 +96,10 @@ def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: int | None) -> 
 
 
 def _go_on(ledger: Ledger, run: Run, verb: str, *, who: str, code_hash: str | None, **fields: object) -> Run:
+    if run.undone_by is not None:
+        raise StateForbids(
+            f"Run {run.id} could not {verb}: it was rolled back by run {run.undone_by}. Start a new run of {run.migration}."
+        )
     if code_hash is not None and code_hash != run.code_hash:
         fields["codeHash"] = code_hash
         ledger.leases.audit(f"code {run.code_hash} replaced by {code_hash}", run=run.id, who=who)

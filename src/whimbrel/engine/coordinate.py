@@ -172,6 +172,16 @@ class Coordinator:
         return seq + 1 if unfinished else None
 
     def _left(self, run: Run) -> str:
+        if run.kind == "rollback":
+            conflicts = self._ledger.failures.counts(run.id)["conflict"]
+            kept = (
+                f" {conflicts} were changed since by the application, and stay as they are."
+                if conflicts
+                else ""
+            )
+            return f"{run.counts.changed} documents are as they were before run {run.of}.{kept}"
+        if run.kind == "cleanup":
+            return f"Nothing of run {run.of} is left in the documents: it cannot be rolled back any more."
         if run.scope.kind == "ids":
             return f"The {run.scope.limit} documents named were evaluated."
         if not run.scope.swept:

@@ -45,9 +45,9 @@ def chunks(work: Work) -> list[Range]:
 
 
 def _update(work: Work) -> Update:
-    update = work.migration.definition.update
+    update = work.definition.update
     if update is None:
-        raise DefinitionInvalid(f"Migration {work.migration.name!r} has no update.")
+        raise DefinitionInvalid(f"Migration {work.definition.name!r} has no update.")
     return update
 
 

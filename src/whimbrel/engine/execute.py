@@ -151,7 +151,7 @@ def _change_keys(work: Work, keys: Sequence[Key]) -> None:
 def _call_for(work: Work, attempts: dict[Key, int]) -> None:
     """Retry documents by their keys, as many as one chunk takes; they leave `attempts` when they are done."""
     work.between_chunks()
-    most = work.migration.definition.concurrency if work.run.claim else RETRIED
+    most = work.definition.concurrency if work.run.claim else RETRIED
     keys = list(attempts)[: 1 if work.batch.solo else min(most, work.pace.chunk)]
     documents = work.documents.read_keys(keys, work.eligible)
     done = function.change(work, documents, attempts) if documents else 0

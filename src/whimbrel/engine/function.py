@@ -10,7 +10,7 @@ from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.marks import CHANGED, CLAIMED, SKIPPED, SUFFIX, UNCHANGED, stamp
 from whimbrel.domain.raw import Key
 from whimbrel.domain.times import CHUNK_BYTES, CHUNK_DOCUMENTS
-from whimbrel.engine.calls import call, jitter
+from whimbrel.engine.calls import jitter
 from whimbrel.engine.work import Work, remaining
 from whimbrel.errors import TooSlow
 from whimbrel.ports import Guarded
@@ -22,7 +22,7 @@ FIRST = 100  # documents of the first chunk, until their size is known
 def work_through(work: Work) -> None:
     """All chunks of a range."""
     where = remaining(work.batch)
-    work.limit = work.migration.definition.concurrency if work.run.claim else FIRST
+    work.limit = work.definition.concurrency if work.run.claim else FIRST
     while True:
         work.between_chunks()
         try:
@@ -98,7 +98,7 @@ def _claim(work: Work, documents: Sequence[bytes]) -> Sequence[bytes]:
 
 
 def _change(work: Work, documents: Sequence[bytes], attempts: Mapping[Key, int], *, until: float) -> int:
-    called = call(work, documents, attempts, until=until)
+    called = work.call(work, documents, attempts, until=until)
     work.step("S5")
     troubles = called.troubles
     todo = called.guarded
@@ -112,7 +112,7 @@ def _change(work: Work, documents: Sequence[bytes], attempts: Mapping[Key, int],
             troubles += [_conflict(Key.of_document(document)) for document in again]
             break
         time.sleep(jitter(attempt))
-        retried = call(work, again, attempts, until=float("inf"))
+        retried = work.call(work, again, attempts, until=float("inf"))
         todo, troubles = retried.guarded, troubles + retried.troubles
     work.fail(troubles)
     return called.done
@@ -138,7 +138,7 @@ def _write(work: Work, documents: Sequence[Guarded]) -> tuple[list[Key], list[Tr
     ]
     if not sent:
         return [], []
-    written = work.documents.write(sent, work.write(reads=work.migration.definition.reads))
+    written = work.documents.write(sent, work.write(reads=work.definition.reads))
     work.step("S6")
     work.clean = work.clean and (written.clean or marked is not None)  # else counted by their tokens below
     doubtful = {each.key for each in written.doubtful}

@@ -16,6 +16,7 @@ from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.times import Times
 from whimbrel.engine import control
 from whimbrel.engine.execute import execute
+from whimbrel.engine.jobs import job_of
 from whimbrel.engine.work import Hold, Step, Stopped, Work
 from whimbrel.errors import LeaseLost, Refused, Systemic, Transient, WhimbrelError
 from whimbrel.ports import Delivery, Feed, Session, Store
@@ -68,7 +69,7 @@ class Crew:
             self.news.set()
         self._phases = phases
         self.stopped = store.ledger.leases.off(CONSUMERS)
-        can = [run for run in running if self._can(run.id, run.migration, run.code_hash)]
+        can = [run for run in running if self._can(run)]
         served = [] if self.stopped else can
         self.urgent = tuple(run.id for run in served if run.urgent)
         self.serving = tuple(run.id for run in served)
@@ -77,20 +78,20 @@ class Crew:
         for hold in list(self.holds.values()):
             hold.stop = hold.run.id not in alive or self.stopping.is_set()
 
-    def _can(self, run_id: str, name: str, code_hash: str) -> bool:
-        if self.only not in (None, run_id):
+    def _can(self, run: Run) -> bool:
+        if self.only not in (None, run.id):
             return False
-        found = self.migrations.get(name)
-        if found is not None and found.definition.code_hash == code_hash:
+        found = self.migrations.get(run.migration)
+        if not run.has_user_code or (found is not None and found.definition.code_hash == run.code_hash):
             return True
-        if (run_id, code_hash) not in self.refused:
+        if (run.id, run.code_hash) not in self.refused:
             here = found.definition.code_hash if found else "not loaded here"
-            self.refused[run_id, code_hash] = here
+            self.refused[run.id, run.code_hash] = here
             log.warning(
                 "batches of a run refused: its migration's code differs",
-                run=run_id,
-                migration=name,
-                pinned=code_hash,
+                run=run.id,
+                migration=run.migration,
+                pinned=run.code_hash,
                 here=here,
             )
         return False
@@ -114,8 +115,9 @@ def work(store: Store, crew: Crew, feed: Feed, *, times: Times, step: Step, urge
                 pause = FIRST_POLL
                 step("S3")
                 batch, run, until = claimed
+                definition, call = job_of(run, crew.migrations)
                 work_ = Work(
-                    run=run, batch=batch, migration=crew.migrations[run.migration], documents=session.documents(run),
+                    run=run, batch=batch, definition=definition, call=call, documents=session.documents(run),
                     ledger=store.ledger, hold=Hold(batch, run, until), times=times, step=step, runner=runner, turn=crew.turn,
                 )  # fmt: skip
             except WhimbrelError as error:  # a slot must outlive whatever the ledger says

@@ -65,7 +65,7 @@ def draft_run(
         scope=scope, asked=asked, legs=legs_of(mark=it.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
         priority=priority, rate=rate, batch_size=batch_size or it.batch_size or defaults.batch_size,
         max_attempts=it.max_attempts or defaults.max_attempts, retry_delay=defaults.retry_delay,
-        timeout=it.timeout, code_hash=it.code_hash, created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
+        timeout=it.timeout, undo=it.undo, code_hash=it.code_hash, created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
     )  # fmt: skip
 
 

@@ -81,7 +81,7 @@ def run_object(it: RunView) -> dict[str, Any]:
         "totalBatches": it.total_batches, "completedBatches": it.completed_batches, "failedBatches": it.failed_batches,
         "throughput": round(whole, 1), "etaSeconds": it.eta, "seconds": round(it.seconds, 3), "inferred": run.inferred,
         "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate, "filters": json_util.loads(run.filter), "dryRun": False,
-        "collection": run.ns, "message": run.message, "error": run.error,
+        "collection": run.ns, "kind": run.kind, "of": run.of, "undo": run.undo, "undoneBy": run.undone_by, "message": run.message, "error": run.error,
         "startTime": iso_time(run.started_at), "endTime": iso_time(run.ended_at),
         "createdAt": iso_time(run.created_at), "updatedAt": iso_time(run.updated_at),
     }  # fmt: skip

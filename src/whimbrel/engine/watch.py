@@ -113,6 +113,10 @@ def _end_hanging(store: Store, holds: list[Hold]) -> None:
             if fields:
                 anyhow = hold.run.marking.unmarked(hold.batch.phase, retry=True)
                 write = Write(
-                    eligible=anyhow, until=hold.until, mark=hold.run.marking, token=hold.batch.token
+                    eligible=anyhow,
+                    until=hold.until,
+                    mark=hold.run.marking,
+                    token=hold.batch.token,
+                    undo=hold.run.undoing,
                 )
                 store.session().documents(hold.run).mark_failed([calling[0]], fields, write)

@@ -3,15 +3,15 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.failures import Trouble
 from whimbrel.domain.marks import CHANGED, CLAIMED, FAILED, SKIPPED, UNCHANGED, stamp
-from whimbrel.domain.migration import Migration
+from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key, keys_under
 from whimbrel.domain.runs import Run, eligible
 from whimbrel.domain.states import BatchStatus
@@ -25,6 +25,26 @@ Step = Callable[[str], None]
 
 LOOK = 1.0  # seconds between two looks at the rate of a run
 PAUSE = 1.0  # seconds that a slot rests after a chunk of a run with a rate, about
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """What came of calls: `done` documents of those given were reached before the chunk's time was over."""
+
+    guarded: list[Guarded]
+    troubles: list[Trouble]
+    done: int
+
+
+class Call(Protocol):
+    """What is asked, for documents in their order, what shall become of them, until the monotonic clock passes `until`.
+
+    At least one document is answered for.
+    """
+
+    def __call__(
+        self, work: "Work", documents: Sequence[bytes], attempts: Mapping[Key, int], *, until: float
+    ) -> Called: ...
 
 
 class Stopped(WhimbrelError):
@@ -68,7 +88,8 @@ class Work:
 
     run: Run
     batch: Batch
-    migration: Migration
+    definition: Definition
+    call: Call
     documents: Documents
     ledger: Ledger
     hold: Hold
@@ -127,7 +148,7 @@ class Work:
             }
         return Write(
             eligible=self.writable, until=self.hold.until, mark=self.run.marking, token=self.batch.token,
-            variables=variables, reads=reads,
+            variables=variables, reads=reads, undo=self.run.undoing,
         )  # fmt: skip
 
     def between_chunks(self) -> None:

@@ -70,6 +70,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "scope": {"kind": run.scope.kind, "limit": run.scope.limit}, "asked": run.asked, "legs": list(run.legs), "leg": run.leg,
         "status": str(run.status), "batchSize": run.batch_size, "priority": run.priority, "rate": run.rate, "maxAttempts": run.max_attempts,
         "retryDelay": run.retry_delay, "timeout": run.timeout, "codeHash": run.code_hash,
+        "kind": run.kind, "of": run.of, "undo": run.undo,
         "counts": counts_row(run.counts), "foldedThrough": run.folded_through, "inferred": run.inferred,
         "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
     }  # fmt: skip
@@ -83,6 +84,7 @@ def run_of(row: Row) -> Run:
         scope=Scope(row["scope"]["kind"], row["scope"]["limit"]), asked=row["asked"], legs=tuple(row["legs"]), leg=row["leg"],
         status=RunStatus(row["status"]), batch_size=row["batchSize"], priority=row.get("priority", 0), rate=row.get("rate"), max_attempts=row["maxAttempts"],
         retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
+        kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), undone_by=row.get("undoneBy"),
         counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], inferred=row["inferred"],
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"],
         created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, ended_at=row.get("endedAt"),

@@ -29,6 +29,7 @@ from whimbrel.mongo.sending import Errors, Sender, trouble
 from whimbrel.ports import Cuts, Guarded, Page, Query, Write, Written
 
 T = TypeVar("T")
+SAMPLED = 1000  # documents from which the weight of all is estimated, where there are too many to weigh
 
 
 class MongoDocuments:
@@ -147,7 +148,7 @@ class MongoDocuments:
     # guarded writing
 
     def write(self, documents: Sequence[Guarded], write: Write) -> Written:
-        groups, alone = grouped(documents)
+        groups, alone = grouped(documents, named=write.undo is not None)
         columns, singles = self._write_columns(groups, write), self._write_singly(alone, write)
         return Written(
             columns.applied + singles.applied,
@@ -174,7 +175,8 @@ class MongoDocuments:
         return Written(applied, sent if applied < len(sent) else (), troubles)
 
     def mark_failed(self, keys: Sequence[Key], fields: dict[str, Any], write: Write) -> None:
-        self._send([statements.of_keys([key], {"$set": fields}, write, multi=False) for key in keys], write)
+        update = statements.traced(fields, write)
+        self._send([statements.of_keys([key], update, write, multi=False) for key in keys], write)
 
     def claim(self, documents: Sequence[Guarded], fields: dict[str, Any], write: Write) -> Sequence[Trouble]:
         now = {name: True for name, value in fields.items() if value == "$$NOW"}
@@ -261,6 +263,31 @@ class MongoDocuments:
         with translated():
             return self._majority.count_documents(
                 query, hint=ID_INDEX, collation=statements.SIMPLE, session=self._session
+            )
+
+    def weigh(self, eligible: Query, paths: Sequence[str], seconds: float) -> tuple[int, int, bool]:
+        weight = {"$bsonSize": {f"p{number}": f"${path}" for number, path in enumerate(paths)}}
+        group = {"_id": None, "n": {"$sum": 1}, "bytes": {"$sum": weight}}
+        pipeline: list[Mapping[str, Any]] = [{"$match": eligible}, {"$group": group}]
+        options: dict[str, Any] = {
+            "collation": statements.SIMPLE,
+            "session": self._session,
+            "maxTimeMS": int(seconds * 1000),
+        }
+        try:
+            with translated():
+                found = list(self._collection.aggregate(pipeline, **options))
+            return (int(found[0]["n"]), int(found[0]["bytes"]), True) if found else (0, 0, True)
+        except TooSlow:
+            with translated():
+                found = list(
+                    self._collection.aggregate([{"$sample": {"size": SAMPLED}}, *pipeline], **options)
+                )
+            share = self.estimate() / SAMPLED
+            return (
+                (int(found[0]["n"] * share), int(found[0]["bytes"] * share), False)
+                if found
+                else (0, 0, False)
             )
 
     def any(self, eligible: Query) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from whimbrel.domain.changes import Row, Single
+from whimbrel.domain.changes import Row, Single, Whole
 from whimbrel.mongo import statements
 from whimbrel.ports import Guarded
 
@@ -14,18 +14,30 @@ FULL = 4 * 1024 * 1024  # bytes of one
 def _weight(each: Guarded) -> int:
     """About the bytes that a document takes in a statement."""
     change = each.change
-    return len(each.document) + len(change.values if isinstance(change, Row) else each.document) + 200
+    new = (
+        change.values
+        if isinstance(change, Row)
+        else change.document
+        if isinstance(change, Whole)
+        else each.document
+    )
+    return len(each.document) + len(new) + 200
 
 
-def grouped(documents: Sequence[Guarded]) -> tuple[list[list[Guarded]], list[Guarded]]:
-    """Documents of one shape together, for columnar statements; and those that must go alone."""
+def grouped(
+    documents: Sequence[Guarded], *, named: bool = False
+) -> tuple[list[list[Guarded]], list[Guarded]]:
+    """Documents of one shape together, for columnar statements; and those that must go alone.
+
+    `named`: with the names of the fields that they change, for statements that keep before-images.
+    """
     groups: list[list[Guarded]] = []
     alone = [each for each in documents if isinstance(each.change, Single)]
     filling: dict[tuple[Any, ...], tuple[list[Guarded], int]] = {}
     for each in documents:
         if isinstance(each.change, Single):
             continue
-        kind, weight = statements.shape(each), _weight(each)
+        kind, weight = statements.shape(each, named=named), _weight(each)
         group, filled = filling.get(kind, ([], FULL))
         if len(group) == COLUMN or filled + weight > FULL:
             group, filled = [], 0

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from whimbrel.domain.changes import Paths, Row, Single, Skipped, Unchanged
+from whimbrel.domain.changes import Paths, Row, Single, Skipped, Unchanged, Whole
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, stamp
+from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.raw import Key, document, element, elements, keys_under, literal_documents, literal_keys
 from whimbrel.domain.updates import Update
+from whimbrel.mongo.images import of_pipeline, recorded
 from whimbrel.mongo.ranges import ID_INDEX, combined
 from whimbrel.ports import Guarded, Write
 
@@ -47,11 +49,21 @@ def of_keys(keys: Sequence[Key], update: Update, write: Write, *, multi: bool) -
 def marked(update: Update, write: Write, outcome: str = CHANGED) -> Update:
     """An update that also sets the mark of `outcome`."""
     value = stamp(write.token, outcome)
+    if write.undo is not None:
+        return of_pipeline(as_pipeline(update), write, write.mark.expression(value), write.undo)
     if isinstance(update, Mapping):
         fields = write.mark.fields(value)
         return {**update, "$set": {**update.get("$set", {}), **fields}} if fields else update
     expression = write.mark.expression(value)
     return [*update, {"$set": expression}] if expression else list(update)
+
+
+def traced(fields: Mapping[str, Any], write: Write) -> Update:
+    """An update that sets the fields by which a document shows that it failed."""
+    if write.undo is None:
+        return {"$set": fields}
+    stages = [{"$set": {name: {"$literal": value} for name, value in fields.items()}}]
+    return recorded(stages, tuple(fields), write, write.undo, ordered=False)
 
 
 def outcome_of(guarded: Guarded) -> str:
@@ -60,13 +72,16 @@ def outcome_of(guarded: Guarded) -> str:
     return SKIPPED if isinstance(guarded.change, Skipped) else CHANGED
 
 
-def shape(guarded: Guarded) -> tuple[Any, ...]:
-    """What documents of one statement have in common."""
+def shape(guarded: Guarded, *, named: bool) -> tuple[Any, ...]:
+    """What documents of one statement have in common. `named`: the names of the fields that they change too."""
     change = guarded.change
     if isinstance(change, Paths):
         return "paths", tuple(change.values), change.unset
     if isinstance(change, Row):
-        return "row", change.unset, bool(change.values[5:])
+        names = change.names if named else bool(change.values[5:])
+        return "row", change.unset, names
+    if isinstance(change, Whole):
+        return ("whole",)
     return (outcome_of(guarded),)
 
 
@@ -153,8 +168,30 @@ def read_fields(raw: bytes, reads: Sequence[str]) -> bytes:
     return bytes(document([*values, *types]).raw)
 
 
-def _pipeline(group: Sequence[Guarded], write: Write, position: dict[str, Any]) -> list[dict[str, Any]]:
+def _pipeline(group: Sequence[Guarded], write: Write, position: dict[str, Any]) -> list[Mapping[str, Any]]:
+    change = group[0].change
+    stages = _stages(group, write, position)
+    if write.undo is None:
+        return stages
+    fields: tuple[str, ...] = ()
+    removing = False
+    if isinstance(change, Row):
+        fields, removing = (*change.names, *change.unset), bool(change.unset)
+    elif isinstance(change, Paths):
+        fields, removing = change.fields, False
+    return recorded(stages, fields, write, write.undo, ordered=removing)
+
+
+def _stages(group: Sequence[Guarded], write: Write, position: dict[str, Any]) -> list[Mapping[str, Any]]:
     change, mark = group[0].change, write.mark.expression(stamp(write.token, outcome_of(group[0])))
+    if isinstance(change, Whole):
+        return [
+            {
+                "$replaceWith": {
+                    "$arrayElemAt": [literal_documents(_whole(each).document for each in group), position]
+                }
+            }
+        ]
     if isinstance(change, Paths):
         columns = {
             path: {"$arrayElemAt": [{"$literal": [_paths(each).values[path] for each in group]}, position]}
@@ -169,6 +206,12 @@ def _pipeline(group: Sequence[Guarded], write: Write, position: dict[str, Any]) 
     merged: list[Any] = ["$$ROOT", own] if change.values[5:] else ["$$ROOT"]
     removed = [{"$unset": list(change.unset)}] if change.unset else []
     return [*removed, {"$replaceWith": {"$mergeObjects": [*merged, mark] if mark else merged}}]
+
+
+def _whole(guarded: Guarded) -> Whole:
+    if not isinstance(guarded.change, Whole):
+        raise TypeError(guarded.change)
+    return guarded.change
 
 
 def _row(guarded: Guarded) -> Row:

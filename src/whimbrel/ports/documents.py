@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from whimbrel.domain.batches import Range
 from whimbrel.domain.changes import Change
 from whimbrel.domain.failures import Trouble
+from whimbrel.domain.images import Undo
 from whimbrel.domain.marks import Mark
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
@@ -48,6 +49,7 @@ class Write:
         default_factory=dict
     )  # what a declarative pipeline may use as $$name
     reads: tuple[str, ...] | None = None
+    undo: Undo | None = None
 
 
 class Guarded(NamedTuple):
@@ -161,6 +163,13 @@ class Documents(Protocol):
 
     def count(self, where: Range | Sequence[Key], eligible: Query) -> int:
         """Eligible documents, under majority read concern."""
+        ...
+
+    def weigh(self, eligible: Query, paths: Sequence[str], seconds: float) -> tuple[int, int, bool]:
+        """How many documents are eligible, the bytes of these paths in them, and whether that is exact.
+
+        Where looking at all of them takes longer, it is an estimate from a random sample.
+        """
         ...
 
     def any(self, eligible: Query) -> bool:

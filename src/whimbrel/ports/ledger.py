@@ -31,10 +31,11 @@ class Runs(Protocol):
         *,
         statuses: Iterable[RunStatus] | None = None,
         migration: str | None = None,
+        of: str | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> list[Run]:
-        """Newest first. `after`: only those that come after this run in that order; none where it is not there."""
+        """Newest first. `of`: only those that roll back, clean up or verify this run. `after`: only those that come after this run in that order; none where it is not there."""
         ...
 
     def move(
@@ -48,7 +49,8 @@ class Runs(Protocol):
     ) -> bool:
         """Change a run's status, if the table of states allows it from what it is. Audited. False where it was not so.
 
-        Becoming `running` takes the collection: False while another run holds it (hole H26).
+        Becoming `running` takes the collection: False while another run holds it (hole H26). A run that
+        is undone by another never becomes `queued` again.
         """
         ...
 
@@ -66,6 +68,10 @@ class Runs(Protocol):
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:
         """Take so many documents' time from the run's rate: the seconds until it is over, by the server's clock."""
+        ...
+
+    def undo(self, run_id: str, by: str, *, who: str) -> bool:
+        """Note that a run is undone by another: it cannot go on any more. Audited. False where it has not ended."""
         ...
 
     def describe(self, run_id: str, **fields: Any) -> None:

@@ -61,7 +61,8 @@ class MongoLeases:
         recent = _seen_within(seconds)
         if run is not None:
             recent["only"] = {"$in": [None, run.id]}
-            recent["code"] = {"$elemMatch": {"migration": run.migration, "hash": run.code_hash}}
+            if run.has_user_code:
+                recent["code"] = {"$elemMatch": {"migration": run.migration, "hash": run.code_hash}}
         if without:
             recent["_id"] = {"$not": re.compile(f"^{re.escape(without)}")}
         with translated():

@@ -51,6 +51,7 @@ class MongoRuns:
         *,
         statuses: Iterable[RunStatus] | None = None,
         migration: str | None = None,
+        of: str | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> list[Run]:
@@ -59,6 +60,8 @@ class MongoRuns:
             query["status"] = {"$in": [str(status) for status in statuses]}
         if migration is not None:
             query["migration"] = migration
+        if of is not None:
+            query["of"] = of
         with translated():
             if after is not None:
                 last = self._runs.find_one({"_id": after}, {"createdAt": 1})
@@ -93,7 +96,12 @@ class MongoRuns:
             **_stretch(target),
             **{name: {"$literal": value} for name, value in (fields or {}).items()},
         }
-        allowed = {"_id": run_id, "status": {"$in": [str(status) for status in sources(target)]}}
+        allowed: dict[str, Any] = {
+            "_id": run_id,
+            "status": {"$in": [str(status) for status in sources(target)]},
+        }
+        if target is RunStatus.QUEUED:
+            allowed["undoneBy"] = None
         with translated():
             try:
                 moved = self._runs.update_one(allowed, [{"$set": sets}]).modified_count == 1
@@ -147,6 +155,16 @@ class MongoRuns:
                 projection={"left": {"$subtract": ["$pace", now]}}, return_document=ReturnDocument.AFTER,
             )  # fmt: skip
         return float(row["left"]) / 1000 if row else 0.0
+
+    def undo(self, run_id: str, by: str, *, who: str) -> bool:
+        over = {"_id": run_id, "status": {"$in": [str(status) for status in ENDED]}}
+        with translated():
+            found = self._runs.update_one(
+                over, {"$set": {"undoneBy": by}, "$currentDate": {"updatedAt": True}}
+            )
+        if found.matched_count:
+            self._leases.audit("run undone", run=run_id, who=who, why=f"by run {by}")
+        return found.matched_count == 1
 
     def describe(self, run_id: str, **fields: Any) -> None:
         with translated():

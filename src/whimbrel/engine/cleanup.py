@@ -1,0 +1,68 @@
+"""Removing what a run left in the documents: its before-images, and its marks where they are fields of Whimbrel's own.
+
+A run of its own, by one statement a chunk. Afterwards the run cannot be rolled back, and its migration would change the documents again.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from whimbrel.domain.images import image_path
+from whimbrel.domain.marks import MARK_ROOT, Marker
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.runs import Run, eligible
+from whimbrel.engine import rollback
+from whimbrel.engine.start import Defaults
+from whimbrel.ports import Store
+
+WEIGHING = 5.0  # seconds that weighing all documents may take
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """What a run left in the documents. `exact`: all were weighed, not a random sample of them."""
+
+    documents: int
+    size: int  # bytes of BSON, before MongoDB compresses them
+    exact: bool
+
+
+def start_cleanup(store: Store, run_id: str, *, who: str, defaults: Defaults) -> Run:
+    """Add a run that removes what another left, `queued`. Raises RunUnknown, StateForbids."""
+    return store.ledger.runs.add(_draft(store, run_id, defaults), who)
+
+
+def weigh(store: Store, run_id: str) -> Weight:
+    """What a cleanup of a run would remove. Raises RunUnknown, StateForbids."""
+    run = _draft(store, run_id, Defaults())
+    documents = store.session().documents(run)
+    found = documents.weigh(eligible(run, "pending"), _paths(run), WEIGHING)
+    return Weight(*found)
+
+
+def _draft(store: Store, run_id: str, defaults: Defaults) -> Run:
+    old = rollback.ended(store, run_id, "cleaned up")
+    image, mark = _paths(old)
+    ours = rollback.of_run(old.id)
+    return rollback.following(old, "cleanup", {"$or": [{f"{image}.token": ours}, {mark: ours}]}, defaults)
+
+
+def _paths(run: Run) -> tuple[str, str]:
+    """Where images and marks of a run's migration stand."""
+    return image_path(run.migration, run.version), Marker(f"{run.migration}_v{run.version}").path or ""
+
+
+def definition(run: Run) -> Definition:
+    """What executing a batch of a cleanup needs: the update that takes out what is the run's, and what is empty then."""
+    image, mark = _paths(run)
+    taken = {
+        path: _unless_ours(f"${path}", token, run.of or "")
+        for path, token in ((image, f"${image}.token"), (mark, f"${mark}"))
+    }
+    empty = {"$cond": [{"$eq": [f"${MARK_ROOT}", {"$literal": {}}]}, "$$REMOVE", f"${MARK_ROOT}"]}
+    return replace(rollback.definition(run), update=[{"$set": taken}, {"$set": {MARK_ROOT: empty}}])
+
+
+def _unless_ours(here: str, token: str, run_id: str) -> dict[str, Any]:
+    text = {"$cond": [{"$eq": [{"$type": token}, "string"]}, token, ""]}
+    ours = {"$eq": [{"$substrBytes": [text, 0, len(run_id) + 1]}, f"{run_id}."]}
+    return {"$cond": [ours, "$$REMOVE", here]}

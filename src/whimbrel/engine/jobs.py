@@ -1,0 +1,20 @@
+"""What the batches of a run do, by the kind of the run."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from whimbrel.domain.migration import Definition, Migration
+from whimbrel.domain.runs import Run
+from whimbrel.engine import cleanup, rollback
+from whimbrel.engine.calls import Calling
+from whimbrel.engine.work import Call
+
+
+def job_of(run: Run, migrations: Mapping[str, Migration]) -> tuple[Definition, Call]:
+    """The definition by which a run's batches are executed, and what is called for their documents."""
+    if run.kind == "rollback":
+        return rollback.definition(run), rollback.restore
+    if run.kind == "cleanup":
+        return cleanup.definition(run), rollback.restore
+    migration = migrations[run.migration]
+    return replace(migration.definition, undo=run.undo), Calling(migration)

@@ -1,0 +1,132 @@
+"""Undoing a run: a run of its own over the documents that hold a before-image of the one that is undone.
+
+It goes by the same batches, claims and guarded writes as every run. A document that was put back holds no image
+any more, so it is not eligible again: the effect happens once, whatever dies. One that the application has
+changed since is a conflict, and stays as it is.
+"""
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from bson import json_util
+
+from whimbrel.domain.changes import Whole
+from whimbrel.domain.failures import Kind, Trouble
+from whimbrel.domain.images import Changed, Unreadable, image_path, restored
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.raw import Key
+from whimbrel.domain.runs import Phase, Run, RunKind, Scope
+from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.engine import control
+from whimbrel.engine.start import Defaults, new_id
+from whimbrel.engine.work import Called, Work
+from whimbrel.errors import StateForbids
+from whimbrel.ports import Guarded, Store
+
+LEGS: tuple[Phase, ...] = ("pending", "failed")
+TIMEOUT = 30.0  # seconds; nobody's function is called
+
+
+def start_rollback(
+    store: Store,
+    run_id: str,
+    *,
+    who: str,
+    defaults: Defaults,
+    batch_size: int | None = None,
+    rate: int | None = None,
+    priority: int = 0,
+) -> Run:
+    """Add a run that undoes another, `queued`.
+
+    Raises RunUnknown; StateForbids where that run has not ended, kept no before-images, or is being undone.
+    """
+    old = ended(store, run_id, "rolled back")
+    if not old.undo:
+        raise StateForbids(
+            f"Run {old.id} cannot be rolled back: it kept no before-images. Start runs with --undo, or undo=True in the migration, to keep them."
+        )
+    run = following(
+        old, "rollback", {f"{image_path(old.migration, old.version)}.token": of_run(old.id)}, defaults
+    )
+    run = replace(run, batch_size=batch_size or run.batch_size, rate=rate, priority=priority)
+    if not store.ledger.runs.undo(old.id, run.id, who=who):
+        raise StateForbids(
+            f"Run {old.id} changed at the same moment. It is {control.find_run(store.ledger, old.id).status} now; try again."
+        )
+    return store.ledger.runs.add(run, who)
+
+
+def ended(store: Store, run_id: str, verb: str) -> Run:
+    """The run to be treated, if it has ended and nothing treats it now. Raises RunUnknown, StateForbids."""
+    old = control.find_run(store.ledger, run_id)
+    if old.kind != "migration":
+        raise StateForbids(f"Run {old.id} is a {old.kind} of run {old.of}, and cannot be {verb} itself.")
+    if old.status not in ENDED:
+        raise StateForbids(
+            f"Run {old.id} is {old.status}, and cannot be {verb} before it has ended. Cancel it first, or let it finish: whimbrel cancel {old.id}"
+        )
+    alive = [status for status in RunStatus if status not in ENDED]
+    for each in store.ledger.runs.list(statuses=alive, of=old.id):
+        if each.kind != "verification":
+            raise StateForbids(
+                f"Run {each.id} is a {each.kind} of run {old.id} already, and is {each.status}."
+            )
+    return old
+
+
+def following(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: Defaults) -> Run:
+    """A run of another kind on the documents of a run."""
+    now = datetime.now(UTC)
+    return Run(
+        id=new_id(), kind=kind, of=old.id, migration=old.migration, version=old.version, database=old.database,
+        collection=old.collection, filter=json_util.dumps(query, json_options=json_util.CANONICAL_JSON_OPTIONS),
+        mark="filter", status_field=old.status_field, declarative=kind == "cleanup", claim=False, adopt="ours", scope=Scope(),
+        legs=LEGS, batch_size=defaults.batch_size, max_attempts=1, retry_delay=old.retry_delay, timeout=TIMEOUT,
+        code_hash=old.code_hash, created_at=now, updated_at=now,
+    )  # fmt: skip
+
+
+def of_run(run_id: str) -> dict[str, str]:
+    """The condition that a token is one of this run."""
+    return {"$regex": f"^{re.escape(run_id)}\\."}
+
+
+def definition(run: Run) -> Definition:
+    """What executing a batch of a rollback needs to know of its migration."""
+    return Definition(
+        name=run.migration,
+        version=run.version,
+        database=run.database,
+        collection=run.collection,
+        mark="filter",
+    )
+
+
+def restore(
+    work: Work,
+    documents: Sequence[bytes],
+    attempts: Mapping[Key, int],  # noqa: ARG001
+    *,
+    until: float,  # noqa: ARG001
+) -> Called:
+    """A `Call` that puts documents back as they were."""
+    guarded: list[Guarded] = []
+    troubles: list[Trouble] = []
+    for document in documents:
+        key = Key.of_document(document)
+        try:
+            before = restored(document, work.run.migration, work.run.version)
+        except Changed as error:
+            message = f"The application has changed the document since: {', '.join(error.fields)}."
+            troubles.append(Trouble(key=key, kind=Kind.CONFLICT, type="ChangedSince", message=message))
+        except Unreadable as error:
+            troubles.append(Trouble(key=key, kind=Kind.DATA, type="NoImage", message=str(error)))
+        else:
+            guarded.append(Guarded(key, document, Whole(before)))
+    work.hold.progress = time.monotonic()
+    return Called(guarded, troubles, len(documents))

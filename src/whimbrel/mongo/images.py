@@ -1,0 +1,112 @@
+"""The stages of an update pipeline that keep a document's before-image beside its mark (see `whimbrel.domain.images`)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from whimbrel.domain.images import Undo
+from whimbrel.domain.marks import MARK_ROOT
+from whimbrel.domain.updates import touched
+from whimbrel.ports import Write
+
+Stages = Sequence[Mapping[str, Any]]
+Fields = tuple[str, ...] | None
+
+
+def of_pipeline(stages: Stages, write: Write, mark: Mapping[str, Any], undo: Undo) -> list[Mapping[str, Any]]:
+    """A user's pipeline, the mark at its end, and the image of what it changes."""
+    kept = [*map(_kept, stages), *([{"$set": mark}] if mark else [])]
+    return recorded(kept, touched(stages), write, undo, ordered=_may_remove(stages))
+
+
+def recorded(
+    stages: Stages, fields: Fields, write: Write, undo: Undo, *, ordered: bool
+) -> list[Mapping[str, Any]]:
+    """Stages that change `fields`, with the image around them; None: any of the document's.
+
+    `ordered`: whether the change may remove fields, so that their order must be kept. MongoDB computes the image from the
+    document that it changes: nothing of it travels.
+    """
+    always = tuple(sorted(write.mark.reserved - {MARK_ROOT}))
+    if fields is not None:
+        fields = tuple(sorted({*fields, *always}))
+    before = _merged(undo.field, _before(undo, write.token, fields, always, ordered=ordered))
+    after = {"$mergeObjects": [f"${MARK_ROOT}.{undo.field}", {"after": _now(fields)}]}
+    return [before, *stages, _merged(undo.field, after)]
+
+
+def _merged(field: str, image: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stage that sets an image. It raises where the application has a `_whimbrel` of its own that is no document."""
+    return {"$set": {MARK_ROOT: {"$mergeObjects": [f"${MARK_ROOT}", {field: image}]}}}
+
+
+def _before(
+    undo: Undo, token: str, fields: Fields, always: Sequence[str], *, ordered: bool
+) -> Mapping[str, Any]:
+    old = f"${MARK_ROOT}.{undo.field}"
+    whole = fields is None or undo.whole
+    found: Any = "$$ROOT" if whole else {name: f"${name}" for name in fields or ()}
+    image: dict[str, Any] = {
+        "token": {"$literal": token},
+        "before": found,
+        "prior": old,
+        "root": {"$cond": [{"$eq": [f"${MARK_ROOT}", {"$literal": {}}]}, True, "$$REMOVE"]},
+    }
+    if fields is not None:
+        image["fields"] = {"$literal": list(fields)}
+    if undo.whole:
+        image["whole"] = {"$literal": True}
+    if ordered and not whole:
+        image["keys"] = {"$map": {"input": {"$objectToArray": "$$ROOT"}, "in": "$$this.k"}}
+    return _once(image, old, undo.run, always) if always else image
+
+
+def _once(image: dict[str, Any], old: str, run: str, always: Sequence[str]) -> Mapping[str, Any]:
+    """The image, or what this run kept earlier: a document that it has marked as failed was another before that."""
+    own = {"$eq": [{"$substrBytes": [{"$ifNull": [f"{old}.token", ""]}, 0, len(run) + 1]}, f"{run}."]}
+    untouched = {"$eq": [f"{old}.after", {name: f"${name}" for name in always}]}
+    before: Any = f"{old}.before"
+    conditions = [own, untouched]
+    if image["before"] == "$$ROOT":
+        conditions.append({"$eq": [_without(always, "$$ROOT"), _without(always, before)]})
+    else:
+        changed = {name: value for name, value in image["before"].items() if name not in always}
+        before = {"$mergeObjects": [changed, before]}
+    return image | {
+        "before": {"$cond": [{"$and": conditions}, before, image["before"]]},
+        "prior": {"$cond": [own, f"{old}.prior", old]},
+        "root": {"$cond": [own, f"{old}.root", image["root"]]},
+    }
+
+
+def _without(names: Sequence[str], document: Any) -> Any:
+    for name in (*names, MARK_ROOT):
+        document = {"$unsetField": {"field": name, "input": document}}
+    return document
+
+
+def _now(fields: Fields) -> Any:
+    if fields is None:
+        return _without((), "$$ROOT")
+    return {name: f"${name}" for name in fields}
+
+
+def _kept(stage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A stage that leaves our marks and images in the document."""
+    operator, body = next(iter(stage.items()))
+    if operator in ("$replaceWith", "$replaceRoot"):
+        new = body["newRoot"] if operator == "$replaceRoot" else body
+        return {"$replaceWith": {"$mergeObjects": [new, {MARK_ROOT: f"${MARK_ROOT}"}]}}
+    if operator == "$project" and touched([stage]) is None:
+        return {"$project": {**body, MARK_ROOT: 1}}
+    return stage
+
+
+def _may_remove(stages: Stages) -> bool:
+    """Whether a change can take a field out of the document, and with it the place where it stood."""
+    for stage in stages:
+        operator, body = next(iter(stage.items()))
+        if operator not in ("$set", "$addFields"):
+            return True
+        if not all(isinstance(value, Mapping) and set(value) == {"$literal"} for value in body.values()):
+            return True
+    return False
