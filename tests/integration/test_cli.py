@@ -505,3 +505,22 @@ def test_the_version_and_the_commands(cli: Cli) -> None:
         assert command in text
     assert "130 interrupted" in text
     assert "Examples" in cli("run", "--help").stdout
+
+
+def test_a_run_is_rolled_back_and_cleaned_up(cli: Cli, database: Docs) -> None:
+    database["somemodels"].insert_many(documents(300, status="pending", seed=3))
+    before = list(database["somemodels"].find())
+    run = json.loads(cli("run", "some-model", "--undo", "--json").stdout)["migrationId"]
+    asked = cli("rollback", run, code=64)
+    assert "say --yes" in asked.stderr
+    assert list(database["somemodels"].find()) != before
+    back = cli("rollback", run, "--yes")
+    assert f"rollback of run {run}" in back.stdout
+    assert "300 documents are as they were" in back.stdout
+    assert list(database["somemodels"].find()) == before
+    assert "is rolled back" in cli("status", run).stdout or "rolls this one back" in cli("status", run).stdout
+    again = json.loads(cli("run", "some-model", "--undo", "--json").stdout)["migrationId"]
+    cleaned = cli("cleanup", again, "--yes")
+    assert "bytes in 300 documents" in cleaned.stderr
+    assert not database["somemodels"].count_documents({"_whimbrel": {"$exists": True}})
+    assert "cannot be rolled back" in cli("rollback", back.stdout.split()[1], "--yes", code=68).stderr

@@ -27,6 +27,7 @@ from whimbrel.api.routes import (
     seed,
     settings,
     starting,
+    undoing,
 )
 from whimbrel.api.system import System
 
@@ -74,6 +75,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         runs,
         failures,
         settings,
+        undoing,
         bulk,
         maintenance,
         queue,

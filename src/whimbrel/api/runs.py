@@ -1,6 +1,6 @@
 """Runs and batches as the API shows them."""
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -50,6 +50,15 @@ class Run(Model):
     filters: dict[str, Any] = Field(description="the query, as relaxed Extended JSON", examples=[{}])
     dry_run: bool = Field(description="always false: a dry run makes no run", examples=[False])
     collection: str = Field(description="database and collection", examples=["whimbrel.somemodels"])
+    kind: str = Field(description="migration, rollback, cleanup or verification", examples=["migration"])
+    of: str | None = Field(
+        description="the run that this one rolls back, cleans up or verifies", examples=[None]
+    )
+    undo: bool | Literal["document"] = Field(
+        description="whether it keeps before-images: of the fields that it touches, or of the whole document",
+        examples=[False],
+    )
+    undone_by: str | None = Field(description="the run that rolled this one back, or does", examples=[None])
     message: str = Field(description="what a person may want to know", examples=[""])
     error: str | None = Field(description="why it stopped", examples=[None])
     start_time: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])

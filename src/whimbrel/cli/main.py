@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from whimbrel import __version__
-from whimbrel.cli import controlling, demo, running, scaffold, scheduling, serve, serving, showing
+from whimbrel.cli import controlling, demo, running, scaffold, scheduling, serve, serving, showing, undoing
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
 from whimbrel.cli.screen import Screen
 from whimbrel.errors import WhimbrelError
@@ -49,6 +49,11 @@ EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
         ["failures 20261231-abc234", "failures 20261231-abc234 --documents --limit 10"],
     ),
     "retry": (running.retry, ["retry 20261231-abc234", "retry 20261231-abc234 --group 1f3a5c7e"]),
+    "rollback": (
+        undoing.roll_back,
+        ["rollback 20261231-abc234", "rollback 20261231-abc234 --yes --rate 2000"],
+    ),
+    "cleanup": (undoing.clean_up, ["cleanup 20261231-abc234", "cleanup 20261231-abc234 --yes"]),
     "serve": (serve.serve, ["serve", "serve --no-workers --migrations split_name.py"]),
     "worker": (
         serving.worker,

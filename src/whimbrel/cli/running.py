@@ -12,11 +12,11 @@ from whimbrel.cli.options import Json, RunId, Slots, Source, Workers, begin, cal
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.tables import groups_table, run_table
 from whimbrel.domain.filters import parse_filter
-from whimbrel.domain.migration import Definition
+from whimbrel.domain.migration import Definition, with_undo
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.workers import ALIVE
-from whimbrel.engine import control
+from whimbrel.engine import control, rollback
 from whimbrel.engine.start import start_run
 from whimbrel.engine.view import run_object, view
 from whimbrel.errors import StateForbids
@@ -52,6 +52,10 @@ def run(
         int,
         typer.Option(metavar="0-10", min=0, max=10, help="above 5 its batches go before those of other runs"),
     ] = 0,
+    undo: Annotated[
+        bool,
+        typer.Option("--undo", help="keep in each document what is overwritten, for `whimbrel rollback`"),
+    ] = False,
     json: Json = False,
 ) -> int:
     """Run a migration, and show how far it is."""
@@ -59,6 +63,7 @@ def run(
     narrower = None if filter_ is None else parse_filter(filter_)
     team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
     it = catalog.choose(catalog.describe(team.source), name)
+    it = with_undo(it) if undo else it
     with Interrupts() as interrupts, opened(settings) as at:
         introduce(screen, at)
         check_broker(settings)  # before anything is written
@@ -84,7 +89,7 @@ def resume(
     with Interrupts() as interrupts, opened(settings) as at:
         old = control.find_run(at.store.ledger, run_id)
         check_broker(settings)
-        it = catalog.choose(catalog.describe(team.source), old.migration)
+        it = _code(old, team)
         ready = _resumed(at.store.ledger, old, it)
         screen.say(f"Run {ready.id} of {it.name} on {ready.ns} is {ready.status}.")
         return _go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
@@ -108,13 +113,20 @@ def retry(
     with Interrupts() as interrupts, opened(settings) as at:
         ledger = at.store.ledger
         old = control.find_run(ledger, run_id)
-        it = catalog.choose(catalog.describe(team.source), old.migration)
+        it = _code(old, team)
         signature = None if group is None else control.signature_of(ledger, old.id, group)
         ready, opened_again = control.retry(
             ledger, old.id, who=caller(), signature=signature, code_hash=it.code_hash
         )
         screen.say(f"Run {ready.id} of {it.name}: {opened_again:,} dead failures are open again.")
         return _go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
+
+
+def _code(run: Run, team: Team) -> Definition:
+    """The migration that a run goes on with, as it is loaded here."""
+    if not run.has_user_code:
+        return rollback.definition(run)
+    return catalog.choose(catalog.describe(team.source), run.migration)
 
 
 def introduce(screen: Screen, at: Opened) -> None:

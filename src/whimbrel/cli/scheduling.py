@@ -48,7 +48,7 @@ def list_(json: Json = False) -> int:
         return 0
 
 
-def set_(  # noqa: PLR0913, PLR0917  an argument for each option
+def set_(
     name: Name,
     migration: Annotated[str | None, typer.Option(metavar="NAME", help="the migration that it runs")] = None,
     cron: Annotated[

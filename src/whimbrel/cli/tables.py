@@ -58,6 +58,18 @@ def _time(at: datetime | None) -> str:
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
 
 
+def _what(it: RunView) -> str:
+    return it.run.migration if it.run.of is None else f"{it.run.migration} ({it.run.kind})"
+
+
+def _images(it: RunView) -> str:
+    if it.run.undone_by is not None:
+        return f"used by run {it.run.undone_by}, which rolls this one back"
+    if not it.run.undo:
+        return ""
+    return f"kept {'of whole documents' if it.run.undo == 'document' else 'of the fields that are touched'}"
+
+
 def rate(it: RunView) -> str:
     found = float(run_object(it)["throughput"])
     return f"{found:,.0f}" if found else ""
@@ -76,7 +88,7 @@ def runs_table(views: Iterable[RunView], width: int) -> Table:
     for it in views:
         eta = clock(it.eta) if it.eta is not None else ""
         cells: dict[str, str | Text] = {
-            "run": it.run.id, "migration": it.run.migration, "status": _status(it), "phase": _phase(it),
+            "run": it.run.id, "migration": _what(it), "status": _status(it), "phase": _phase(it),
             "done": f"{it.progress:g}%", "docs/s": rate(it), "eta": eta, "failures": f"{_failures(it):,}",
             "started": _time(it.run.started_at),
         }  # fmt: skip
@@ -92,15 +104,16 @@ def run_table(it: RunView) -> Table:
     )  # fmt: skip
     table.add_column(style="dim")
     table.add_column(overflow="fold")
+    kind = f"{it.run.kind} of run {it.run.of}" if it.run.of else ""
     inferred = " (inferred from documents after a crash)" if it.run.inferred else ""
     rows: dict[str, str | Text] = {
-        "status": _status(it), "phase": _phase(it), "collection": it.run.ns,
+        "status": _status(it), "kind": kind, "phase": _phase(it), "collection": it.run.ns,
         "documents": f"{it.processed:,} of {it.total:,} evaluated",
         "changed": f"{it.counts.changed:,}{inferred}", "unchanged": f"{it.counts.unchanged:,}",
         "skipped": f"{it.counts.skipped:,}", "failed": f"{it.failures['failed']:,}",
         "conflict": f"{it.failures['conflict']:,}",
         "batches": f"{it.completed_batches:,} of {it.total_batches:,} done, of up to {it.run.batch_size:,} documents",
-        "seconds": f"{it.seconds:,.1f}", "docs/s": rate(it), "message": it.run.message, "error": it.run.error or "",
+        "seconds": f"{it.seconds:,.1f}", "docs/s": rate(it), "before-images": _images(it), "message": it.run.message, "error": it.run.error or "",
     }  # fmt: skip
     for name, value in rows.items():
         if str(value):

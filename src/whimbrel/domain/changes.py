@@ -254,7 +254,9 @@ SETTING = frozenset({"$set", "$unset"})
 
 def _single(definition: Definition, update: Mapping[str, Any]) -> Single:
     bson.encode(update)
-    return Single(as_pipeline(update) if definition.undo else update)
+    if definition.undo:
+        as_pipeline(update)  # as which it will be written, with the before-image
+    return Single(update)
 
 
 def _fields(

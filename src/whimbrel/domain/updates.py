@@ -37,11 +37,11 @@ def check_update(name: str, mark: Mark, update: Any) -> None:
                 _check_path(name, mark, path)
 
 
-def touched(stages: Sequence[Mapping[str, Any]]) -> tuple[str, ...] | None:
-    """The top-level fields that a pipeline can change, in the order in which it names them; None where that may be any."""
+def touched(update: Update) -> tuple[str, ...] | None:
+    """The top-level fields that an update can change, in the order in which it names them; None where that may be any."""
     found: dict[str, None] = {}
-    for stage in stages:
-        operator, body = next(iter(stage.items()))
+    stages: Sequence[Mapping[str, Any]] = [update] if isinstance(update, Mapping) else update
+    for operator, body in (each for stage in stages for each in stage.items()):
         keeps = isinstance(body, Mapping) and any(value not in (0, False) for value in body.values())
         if operator in ("$replaceRoot", "$replaceWith") or (operator == "$project" and keeps):
             return None

@@ -10,7 +10,7 @@ from whimbrel.domain.images import image_path
 from whimbrel.domain.marks import MARK_ROOT, Marker
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run, eligible
-from whimbrel.engine import rollback
+from whimbrel.engine import control, rollback
 from whimbrel.engine.start import Defaults
 from whimbrel.ports import Store
 
@@ -40,7 +40,8 @@ def weigh(store: Store, run_id: str) -> Weight:
 
 
 def _draft(store: Store, run_id: str, defaults: Defaults) -> Run:
-    old = rollback.ended(store, run_id, "cleaned up")
+    old = control.find_run(store.ledger, run_id)
+    rollback.check_ended(store, old, "cleaned up")
     image, mark = _paths(old)
     ours = rollback.of_run(old.id)
     return rollback.following(old, "cleanup", {"$or": [{f"{image}.token": ours}, {mark: ours}]}, defaults)

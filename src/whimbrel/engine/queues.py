@@ -161,6 +161,8 @@ def retry_dead(
 
 def _retry(ledger: Ledger, loaded: Mapping[str, Definition], run: Run, left: int, dead: int, who: str) -> int:
     it = loaded.get(run.migration)
+    if run.kind != "migration":
+        raise StateForbids(f"It is a {run.kind}, and is retried alone: whimbrel retry {run.id}.")
     if it is None:
         raise StateForbids(f"Migration {run.migration!r} is not loaded here.")
     signature = None

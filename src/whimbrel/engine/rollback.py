@@ -45,11 +45,8 @@ def start_rollback(
 
     Raises RunUnknown; StateForbids where that run has not ended, kept no before-images, or is being undone.
     """
-    old = ended(store, run_id, "rolled back")
-    if not old.undo:
-        raise StateForbids(
-            f"Run {old.id} cannot be rolled back: it kept no before-images. Start runs with --undo, or undo=True in the migration, to keep them."
-        )
+    old = control.find_run(store.ledger, run_id)
+    check(store, old)
     run = following(
         old, "rollback", {f"{image_path(old.migration, old.version)}.token": of_run(old.id)}, defaults
     )
@@ -61,9 +58,17 @@ def start_rollback(
     return store.ledger.runs.add(run, who)
 
 
-def ended(store: Store, run_id: str, verb: str) -> Run:
-    """The run to be treated, if it has ended and nothing treats it now. Raises RunUnknown, StateForbids."""
-    old = control.find_run(store.ledger, run_id)
+def check(store: Store, old: Run) -> None:
+    """Raise StateForbids where a run cannot be rolled back."""
+    check_ended(store, old, "rolled back")
+    if not old.undo:
+        raise StateForbids(
+            f"Run {old.id} cannot be rolled back: it kept no before-images. Start runs with --undo, or undo=True in the migration, to keep them."
+        )
+
+
+def check_ended(store: Store, old: Run, verb: str) -> None:
+    """Raise StateForbids where a run has not ended, or another treats it now."""
     if old.kind != "migration":
         raise StateForbids(f"Run {old.id} is a {old.kind} of run {old.of}, and cannot be {verb} itself.")
     if old.status not in ENDED:
@@ -76,7 +81,6 @@ def ended(store: Store, run_id: str, verb: str) -> Run:
             raise StateForbids(
                 f"Run {each.id} is a {each.kind} of run {old.id} already, and is {each.status}."
             )
-    return old
 
 
 def following(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: Defaults) -> Run:
@@ -97,14 +101,11 @@ def of_run(run_id: str) -> dict[str, str]:
 
 
 def definition(run: Run) -> Definition:
-    """What executing a batch of a rollback needs to know of its migration."""
+    """What executing a run that needs no user code needs to know of its migration."""
     return Definition(
-        name=run.migration,
-        version=run.version,
-        database=run.database,
-        collection=run.collection,
-        mark="filter",
-    )
+        name=run.migration, version=run.version, database=run.database, collection=run.collection, mark="filter",
+        timeout=run.timeout, code_hash=run.code_hash,
+    )  # fmt: skip
 
 
 def restore(

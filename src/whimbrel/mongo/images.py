@@ -5,17 +5,24 @@ from typing import Any
 
 from whimbrel.domain.images import Undo
 from whimbrel.domain.marks import MARK_ROOT
-from whimbrel.domain.updates import touched
+from whimbrel.domain.pipelines import as_pipeline
+from whimbrel.domain.updates import Update, touched
 from whimbrel.ports import Write
 
 Stages = Sequence[Mapping[str, Any]]
 Fields = tuple[str, ...] | None
+REMOVING = frozenset({"$unset", "$rename"})  # operators that take fields out of a document
 
 
-def of_pipeline(stages: Stages, write: Write, mark: Mapping[str, Any], undo: Undo) -> list[Mapping[str, Any]]:
-    """A user's pipeline, the mark at its end, and the image of what it changes."""
-    kept = [*map(_kept, stages), *([{"$set": mark}] if mark else [])]
-    return recorded(kept, touched(stages), write, undo, ordered=_may_remove(stages))
+def of_update(update: Update, write: Write, mark: Mapping[str, Any], undo: Undo) -> list[Mapping[str, Any]]:
+    """A user's update as a pipeline, the mark at its end, and the image of what it changes."""
+    stages: Stages = as_pipeline(update)
+    if isinstance(update, Mapping):
+        ordered = not REMOVING.isdisjoint(update)
+    else:
+        stages, ordered = [_kept(stage) for stage in stages], _may_remove(stages)
+    marking = [{"$set": mark}] if mark else []
+    return recorded([*stages, *marking], touched(update), write, undo, ordered=ordered)
 
 
 def recorded(

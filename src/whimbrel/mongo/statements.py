@@ -12,10 +12,9 @@ from typing import Any
 
 from whimbrel.domain.changes import Paths, Row, Single, Skipped, Unchanged, Whole
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, stamp
-from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.raw import Key, document, element, elements, keys_under, literal_documents, literal_keys
 from whimbrel.domain.updates import Update
-from whimbrel.mongo.images import of_pipeline, recorded
+from whimbrel.mongo.images import of_update, recorded
 from whimbrel.mongo.ranges import ID_INDEX, combined
 from whimbrel.ports import Guarded, Write
 
@@ -50,7 +49,7 @@ def marked(update: Update, write: Write, outcome: str = CHANGED) -> Update:
     """An update that also sets the mark of `outcome`."""
     value = stamp(write.token, outcome)
     if write.undo is not None:
-        return of_pipeline(as_pipeline(update), write, write.mark.expression(value), write.undo)
+        return of_update(update, write, write.mark.expression(value), write.undo)
     if isinstance(update, Mapping):
         fields = write.mark.fields(value)
         return {**update, "$set": {**update.get("$set", {}), **fields}} if fields else update

@@ -212,3 +212,17 @@ def test_scopes(settings: Settings, database: Docs) -> None:
         assert ask("POST", "/migrate", TOKENS["read"]) == 403
         assert ask("POST", "/migrate", TOKENS["operate"]) == 202
         assert ask("GET", "/health", None) == 200
+
+
+def test_filters_are_told_as_they_were_sent(still: TestClient, database: Docs) -> None:
+    """Values that JSON does not have come back as Extended JSON."""
+    seed(database, 5)
+    filters = {
+        "createdAt": {"$lt": {"$date": "2999-01-01T00:00:00Z"}}, "name": {"$not": {"$regularExpression": {"pattern": "^q", "options": "i"}}},
+        "_id": {"$ne": {"$oid": "6b05a6b4917552bd0c2fea18"}}, "data.score": {"$gte": {"$numberDecimal": "0"}},
+    }  # fmt: skip
+    started = still.post("/migrate", json={"filters": filters})
+    assert started.status_code == 202
+    run = still.get(f"/migrate/status/{started.json()['migrationId']}")
+    assert run.json()["migration"]["filters"] == filters
+    assert still.get("/migrate").json()["migrations"][0]["filters"] == filters

@@ -142,11 +142,10 @@ def retry(
 ) -> Retried:
     """Open the dead failures of a run again, all or those of one group, and go on with it, by the code loaded now."""
     ledger = system.at.store.ledger
-    it = choose(system.loaded, control.find_run(ledger, migration_id).migration)
+    old = control.find_run(ledger, migration_id)
+    code = choose(system.loaded, old.migration).code_hash if old.has_user_code else None
     signature = None if body.group is None else control.signature_of(ledger, migration_id, body.group)
-    run, opened = control.retry(
-        ledger, migration_id, who=caller.who, signature=signature, code_hash=it.code_hash
-    )
+    run, opened = control.retry(ledger, migration_id, who=caller.who, signature=signature, code_hash=code)
     return Retried(migration=run_model(view(ledger, run)), reopened=opened)
 
 

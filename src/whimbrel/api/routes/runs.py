@@ -118,8 +118,9 @@ def resume(
 ) -> RunAnswer:
     """Go on where it stopped, by the code that is loaded now."""
     ledger = system.at.store.ledger
-    it = choose(system.loaded, control.find_run(ledger, migration_id).migration)
-    return _answer(ledger, control.resume(ledger, migration_id, who=caller.who, code_hash=it.code_hash))
+    run = control.find_run(ledger, migration_id)
+    code = choose(system.loaded, run.migration).code_hash if run.has_user_code else None
+    return _answer(ledger, control.resume(ledger, migration_id, who=caller.who, code_hash=code))
 
 
 @router.get("/batch/{batchId}", responses=failures(404, 422))

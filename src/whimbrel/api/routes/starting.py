@@ -13,7 +13,7 @@ from whimbrel.api.errors import Declined
 from whimbrel.api.runs import RUN
 from whimbrel.api.system import System, ThisSystem
 from whimbrel.domain.filters import parse_filter
-from whimbrel.domain.migration import Definition
+from whimbrel.domain.migration import Definition, with_undo
 from whimbrel.engine.start import anything, draft_run, preview
 from whimbrel.errors import CollectionBusy
 from whimbrel.samples.migration import SOME_MODEL
@@ -42,6 +42,13 @@ class Phased(Model):
     migration: str = Field(default=SOME_MODEL.name, max_length=200, description="name of the migration")
     batch_size: Size | None = None
     dry_run: Annotated[bool, Field(strict=True, description="only count: nothing is written")] = False
+    undo: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="keep in each document what is overwritten, so that the run can be rolled back",
+        ),
+    ] = False
 
 
 class Start(Phased):
@@ -90,6 +97,7 @@ def _start(
     **options: Any,
 ) -> Started:
     store = system.at.store
+    it = with_undo(it) if body.undo else it
     options = {"batch_size": body.batch_size, **options}
     run = draft_run(store, it, defaults=system.settings.defaults, **options)
     ahead = preview(store, run)

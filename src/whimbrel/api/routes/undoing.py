@@ -1,0 +1,103 @@
+"""Taking back what a run changed, and removing what it left in the documents."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path
+from pydantic import Field
+
+from whimbrel.api.access import Admin
+from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.errors import Declined
+from whimbrel.api.routes.runs import RunId
+from whimbrel.api.routes.starting import Rate, Size, begun
+from whimbrel.api.runs import RUN
+from whimbrel.api.system import ThisSystem
+from whimbrel.domain.runs import Run
+from whimbrel.engine import cleanup, rollback
+from whimbrel.ports import Ledger
+
+router = APIRouter(prefix="/migrate", tags=["undo"])
+
+
+class Confirmed(Model):
+    """What must be said once more, because documents are changed by it."""
+
+    confirm: str | None = Field(
+        default=None, max_length=100, description="the id of the run, again", examples=[RUN]
+    )
+
+
+class Undo(Confirmed):
+    """How to take a run back."""
+
+    batch_size: Size | None = None
+    max_docs_per_second: Rate | None = None
+    priority: Annotated[int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others")] = 0
+
+
+class Undoing(Answer):
+    """A run was started that does it."""
+
+    migration_id: str = Field(description="id of the run that does it", examples=[RUN])
+    message: str = Field(description="whether it waits for another run", examples=["Started."])
+
+
+class CleaningUp(Undoing):
+    """A run was started that does it, and what there was to remove."""
+
+    documents: int = Field(description="documents that hold something of the run", examples=[1000])
+    bytes: int = Field(description="of before-images and marks, before compression", examples=[250_000])
+    exact: bool = Field(description="whether all documents were weighed, not a sample", examples=[True])
+
+
+@router.post("/rollback/{migrationId}", status_code=202, responses=failures(400, 404, 409, 413, 415, 422))
+def roll_back(
+    system: ThisSystem,
+    caller: Admin,
+    migration_id: Annotated[RunId, Path(alias="migrationId")],
+    body: Annotated[Undo, Body(default_factory=Undo)],
+) -> Undoing:
+    """Put the documents that a run changed back as they were. That is a run itself: watch it by its id.
+
+    Documents that the application has changed since are its conflicts, and stay as they are.
+    """
+    _check(body, migration_id, "The documents that it changed would be changed back.")
+    store = system.at.store
+    started = rollback.start_rollback(
+        store, migration_id, who=caller.who, defaults=system.settings.defaults,
+        batch_size=body.batch_size, rate=body.max_docs_per_second, priority=body.priority,
+    )  # fmt: skip
+    return Undoing(migration_id=started.id, message=_begun(store.ledger, started))
+
+
+@router.post("/cleanup/{migrationId}", status_code=202, responses=failures(400, 404, 409, 413, 415, 422))
+def clean_up(
+    system: ThisSystem,
+    caller: Admin,
+    migration_id: Annotated[RunId, Path(alias="migrationId")],
+    body: Annotated[Confirmed, Body(default_factory=Confirmed)],
+) -> CleaningUp:
+    """Remove the before-images and marks of a run from the documents: it cannot be rolled back any more.
+
+    That is a run itself: watch it by its id.
+    """
+    _check(body, migration_id, "It could not be rolled back any more.")
+    store = system.at.store
+    weight = cleanup.weigh(store, migration_id)
+    started = cleanup.start_cleanup(store, migration_id, who=caller.who, defaults=system.settings.defaults)
+    return CleaningUp(
+        migration_id=started.id, message=_begun(store.ledger, started), documents=weight.documents,
+        bytes=weight.size, exact=weight.exact,
+    )  # fmt: skip
+
+
+def _check(body: Confirmed, run_id: str, why: str) -> None:
+    if body.confirm != run_id:
+        raise Declined(
+            400, "confirmation_missing", f'{why} If that is what you want, send "confirm": "{run_id}".'
+        )
+
+
+def _begun(ledger: Ledger, run: Run) -> str:
+    holder = ledger.runs.holder(run.ns)
+    return begun(holder if holder != run.id else None, run.ns)

@@ -1,0 +1,100 @@
+"""`rollback` and `cleanup`: what is done to documents after a run has ended. Each is a run itself."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from whimbrel.bootstrap import Opened, check_broker, opened
+from whimbrel.cli.foreground import Foreground
+from whimbrel.cli.interrupts import Interrupts
+from whimbrel.cli.options import Json, RunId, Slots, Workers, begin, caller
+from whimbrel.cli.running import conclude, introduce
+from whimbrel.cli.screen import Screen
+from whimbrel.domain.runs import Run
+from whimbrel.engine import cleanup as cleaning
+from whimbrel.engine import control, rollback
+from whimbrel.errors import SettingsInvalid
+from whimbrel.settings import Settings
+from whimbrel.workers.team import Team
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
+Rate = Annotated[
+    int | None,
+    typer.Option("--rate", metavar="N", min=1, max=10_000_000, help="at most so many documents a second"),
+]
+
+
+def roll_back(
+    run_id: RunId,
+    yes: Yes = False,
+    rate: Rate = None,
+    workers: Workers = None,
+    concurrency: Slots = 2,
+    json: Json = False,
+) -> int:
+    """Put the documents that a run changed back as they were, but for those that were changed since."""
+    settings, screen = begin(json=json)
+    team = Team(workers=workers, slots=concurrency, source=None)
+    with Interrupts() as interrupts, opened(settings) as at:
+        introduce(screen, at)
+        check_broker(settings)
+        old = control.find_run(at.store.ledger, run_id)
+        rollback.check(at.store, old)
+        if not agreed(
+            screen, f"Take back what run {old.id} of {old.migration} changed in {old.ns}?", yes=yes
+        ):
+            return 1
+        started = rollback.start_rollback(
+            at.store, old.id, who=caller(), defaults=settings.defaults, rate=rate
+        )
+        screen.say(f"Run {started.id} rolls back run {old.id} on {started.ns}.")
+        return _work(at, settings, screen, interrupts, started, team)
+
+
+def clean_up(
+    run_id: RunId,
+    yes: Yes = False,
+    workers: Workers = None,
+    concurrency: Slots = 2,
+    json: Json = False,
+) -> int:
+    """Remove the before-images and marks of a run from the documents. It cannot be rolled back afterwards."""
+    settings, screen = begin(json=json)
+    team = Team(workers=workers, slots=concurrency, source=None)
+    with Interrupts() as interrupts, opened(settings) as at:
+        introduce(screen, at)
+        check_broker(settings)
+        old = control.find_run(at.store.ledger, run_id)
+        weight = cleaning.weigh(at.store, old.id)
+        about = "" if weight.exact else "about "
+        screen.say(
+            f"Run {old.id} left {about}{weight.size:,} bytes in {about}{weight.documents:,} documents (before compression)."
+        )
+        question = "Remove them? The run cannot be rolled back then" + (
+            ", and its migration would change the documents again." if old.mark == "marker" else "."
+        )
+        if not agreed(screen, question, yes=yes):
+            return 1
+        started = cleaning.start_cleanup(at.store, old.id, who=caller(), defaults=settings.defaults)
+        screen.say(f"Run {started.id} cleans up after run {old.id} on {started.ns}.")
+        return _work(at, settings, screen, interrupts, started, team)
+
+
+def agreed(screen: Screen, question: str, *, yes: bool) -> bool:
+    """Whether a person wants it. Raises SettingsInvalid where nobody can be asked."""
+    if yes:
+        return True
+    if not (sys.stdin.isatty() and screen.live):
+        raise SettingsInvalid(f"{question} Nobody can be asked here: say --yes.")
+    if typer.confirm(question, err=True):
+        return True
+    screen.say("Nothing was written.")
+    return False
+
+
+def _work(
+    at: Opened, settings: Settings, screen: Screen, interrupts: Interrupts, run: Run, team: Team
+) -> int:
+    definition = rollback.definition(run)
+    return conclude(screen, at, Foreground(at, settings, screen, interrupts).work(run, definition, team))
