@@ -5,6 +5,7 @@ can do neither. Where the operator fails on a document the pipeline fails too, t
 replaces what stands in the way of a dotted path, and reaches into arrays.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -108,16 +109,25 @@ def _all_of(paths: Iterable[str], kinds: list[str]) -> Expression:
     return {"$and": [{"$in": [_kind(f"${path}"), kinds]} for path in paths]}
 
 
-def _raise(here: str, text: str) -> Expression:
+def _raise(here: str, code: int, text: str) -> Expression:
     """It fails, and MongoDB's message quotes the text. It must look at the document, or it would fail before it is reached."""
-    return {"$toInt": {"$concat": [{"$literal": f"{text}, which is of type "}, _kind(here)]}}
+    return {"$toInt": {"$concat": [{"$literal": f"{code}: {text}, which is of type "}, _kind(here)]}}
+
+
+_PATH, _TYPE, _VALUE = 28, 14, 2  # codes that MongoDB has for what its operators cannot do
+_SAID = re.compile(r"Failed to parse number '(\d+): (.*)' in \$convert with no onError", re.DOTALL)
+
+
+def complaint(message: str) -> tuple[int, str] | None:
+    """The code and the words that a pipeline made here fails with, from MongoDB's message. None: it is another failure."""
+    found = _SAID.search(message)
+    return (int(found[1]), found[2]) if found else None
 
 
 def _guards(steps: Iterable[_Step]) -> Iterable[Stage]:
     """A stage that changes nothing, and fails where something that is no document stands on the way to a path.
 
-    `$replaceWith` fails with the text that it gets instead of a document. In a `$set` MongoDB would not even evaluate it, where a later `$set`
-    goes below the same field.
+    In a `$set` MongoDB would not even evaluate it, where a later `$set` goes below the same field.
     """
     refused = [
         {"case": {"$not": [_all_of(step.parents, _IN_DOCUMENTS)]}, "then": _blocked(step)}
@@ -130,8 +140,7 @@ def _guards(steps: Iterable[_Step]) -> Iterable[Stage]:
 
 def _blocked(step: _Step) -> Expression:
     top = step.parents[0]
-    text = f"{step.operator} cannot reach {step.path!r} through {top!r}, which is of type "
-    return {"$concat": [{"$literal": text}, _kind(f"${top}")]}
+    return _raise(f"${top}", _PATH, f"{step.operator} cannot reach {step.path!r} through {top!r}")
 
 
 def _within(step: _Step) -> Stage:
@@ -192,12 +201,12 @@ def _number(
     operator: str, here: str, missing: Any, *results: Expression, whole: bool | None = None
 ) -> Expression:
     """The result by the type of the field as it is: whole, double, decimal."""
-    refused = _raise(here, f"{operator} needs a number in {here[1:]!r}")
+    refused = _raise(here, _TYPE, f"{operator} needs a number in {here[1:]!r}")
     integer, double, decimal = results
     if (
         _is_whole(missing) or whole
     ):  # beyond 64 bits MongoDB's operators fail, and its expressions turn to doubles
-        overflow = _raise(here, f"{operator} goes beyond 64 bits in {here[1:]!r}")
+        overflow = _raise(here, _VALUE, f"{operator} goes beyond 64 bits in {here[1:]!r}")
         too_large = {"$eq": [_kind("$$result"), "double"]}
         integer = _result(integer, {"$cond": [too_large, overflow, "$$result"]})
     changed: Expression = {
@@ -229,7 +238,9 @@ def _bound(comparison: str) -> Callable[[str, Any], Expression]:
 
 
 def _now(_: str, argument: Any) -> Expression:
-    if not (isinstance(argument, bool) or argument == {"$type": "date"}):
+    if not (
+        isinstance(argument, bool) or (isinstance(argument, Mapping) and dict(argument) == {"$type": "date"})
+    ):
         raise _untranslatable("$currentDate", f"it can be a date there, and not {argument!r:.60}")
     return "$$NOW"
 
@@ -245,7 +256,7 @@ def _each(operator: str, argument: Any) -> list[Any]:
 
 def _array(operator: str, here: str, then: Expression) -> Expression:
     """`then` for an array, and an empty one for a field that is missing."""
-    refused = _raise(here, f"{operator} needs an array in {here[1:]!r}")
+    refused = _raise(here, _TYPE, f"{operator} needs an array in {here[1:]!r}")
     now = {"$cond": [{"$eq": [_kind(here), "missing"]}, {"$literal": []}, here]}
     held = {"$cond": [{"$in": [_kind(here), ["missing", "array"]]}, now, refused]}
     return {"$let": {"vars": {"held": held}, "in": then}}
