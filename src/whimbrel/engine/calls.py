@@ -15,7 +15,7 @@ from whimbrel.domain.changes import Rubbish, reduce
 from whimbrel.domain.context import Context
 from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.marks import MARK_ROOT
-from whimbrel.domain.migration import Migration
+from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key
 from whimbrel.engine.work import Called, Work
 from whimbrel.ports import Guarded
@@ -55,52 +55,69 @@ class Calling:
     async def _together(
         self, work: Work, part: Sequence[bytes], attempts: Mapping[Key, int]
     ) -> list[Guarded | Trouble]:
-        return list(await asyncio.gather(*(self._awaited(work, document, attempts) for document in part)))
+        calls = (
+            call_async(self.migration, work.definition, document, self._context(work, document, attempts))
+            for document in part
+        )
+        return list(await asyncio.gather(*calls))
 
     def _one(self, work: Work, document: bytes, attempts: Mapping[Key, int]) -> Guarded | Trouble:
-        key = Key.of_document(document)
-        arguments = self._arguments(work, key, document, attempts)
-        if isinstance(arguments, Trouble):
-            return arguments
-        work.hold.calling = (key, time.monotonic())
-        try:
-            returned = self.migration(*arguments)
-            return Guarded(key, document, reduce(work.definition, document, returned, arguments[0]))
-        except Rubbish as error:
-            return Trouble(key=key, kind=error.kind, type=type(error).__name__, message=str(error))
-        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
-            return raised(key, error)
+        work.hold.calling = (Key.of_document(document), time.monotonic())
+        return call_one(self.migration, work.definition, document, self._context(work, document, attempts))
 
-    async def _awaited(self, work: Work, document: bytes, attempts: Mapping[Key, int]) -> Guarded | Trouble:
-        key = Key.of_document(document)
-        arguments = self._arguments(work, key, document, attempts)
-        if isinstance(arguments, Trouble):
-            return arguments
-        try:
-            async with asyncio.timeout(work.definition.timeout):
-                returned = await self.migration(*arguments)
-            return Guarded(key, document, reduce(work.definition, document, returned, arguments[0]))
-        except Rubbish as error:
-            return Trouble(key=key, kind=error.kind, type=type(error).__name__, message=str(error))
-        except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
-            return raised(key, error)
-
-    def _arguments(
-        self, work: Work, key: Key, document: bytes, attempts: Mapping[Key, int]
-    ) -> Trouble | tuple[Any, ...]:
-        try:
-            decoded: dict[str, Any] = bson.decode(document, DOCUMENT_OPTIONS)
-        except (BSONError, ValueError, RecursionError) as error:
-            return Trouble(
-                key=key,
-                kind=Kind.DATA,
-                type="Undecodable",
-                message=f"The document cannot be decoded: {error}",
-            )
-        decoded.pop(MARK_ROOT, None)
+    def _context(self, work: Work, document: bytes, attempts: Mapping[Key, int]) -> Context | None:
         if not self.migration.wants_context:
-            return (decoded,)
-        return decoded, Context(work.run.id, work.batch.token, attempts.get(key, 1))
+            return None
+        return Context(work.run.id, work.batch.token, attempts.get(Key.of_document(document), 1))
+
+
+def call_one(
+    migration: Migration, definition: Definition, document: bytes, context: Context | None
+) -> Guarded | Trouble:
+    """What a function makes of one raw document, or what went wrong with it.
+
+    `definition`: the migration's, as the run has it. `context`: where the function wants one.
+    """
+    key = Key.of_document(document)
+    arguments = _arguments(key, document, context)
+    if isinstance(arguments, Trouble):
+        return arguments
+    try:
+        returned = migration(*arguments)
+        return Guarded(key, document, reduce(definition, document, returned, arguments[0]))
+    except Rubbish as error:
+        return Trouble(key=key, kind=error.kind, type=type(error).__name__, message=str(error))
+    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
+        return raised(key, error)
+
+
+async def call_async(
+    migration: Migration, definition: Definition, document: bytes, context: Context | None
+) -> Guarded | Trouble:
+    """`call_one` of an `async def`, which is cancelled at the end of its time."""
+    key = Key.of_document(document)
+    arguments = _arguments(key, document, context)
+    if isinstance(arguments, Trouble):
+        return arguments
+    try:
+        async with asyncio.timeout(definition.timeout):
+            returned = await migration(*arguments)
+        return Guarded(key, document, reduce(definition, document, returned, arguments[0]))
+    except Rubbish as error:
+        return Trouble(key=key, kind=error.kind, type=type(error).__name__, message=str(error))
+    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
+        return raised(key, error)
+
+
+def _arguments(key: Key, document: bytes, context: Context | None) -> Trouble | tuple[Any, ...]:
+    try:
+        decoded: dict[str, Any] = bson.decode(document, DOCUMENT_OPTIONS)
+    except (BSONError, ValueError, RecursionError) as error:
+        return Trouble(
+            key=key, kind=Kind.DATA, type="Undecodable", message=f"The document cannot be decoded: {error}"
+        )
+    decoded.pop(MARK_ROOT, None)
+    return (decoded,) if context is None else (decoded, context)
 
 
 def raised(key: Key, error: BaseException) -> Trouble:

@@ -81,39 +81,41 @@ def preview(store: Store, run: Run) -> Preview:
     """How many documents a run would evaluate, and in how many batches. Nothing is written."""
     documents = store.session().documents(run)
     exact = _counted(documents, run)
-    estimated = _within(run, documents.estimate()) if exact is None else exact
+    estimated = within(run, documents.estimate()) if exact is None else exact
     return Preview(total=exact, estimated=estimated, batches=ceil(estimated / run.batch_size))
 
 
 def anything(store: Store, run: Run) -> bool:
     """Whether a run would find a document at all."""
     documents = store.session().documents(run)
-    return any(documents.any(eligible(run, phase)) for phase in _first_phases(run))
+    return any(documents.any(eligible(run, phase)) for phase in first_phases(run))
 
 
 def estimate(store: Store, run: Run) -> int:
     """How many documents a run will evaluate, about: counted where that is quick, else from the collection's size."""
     documents = store.session().documents(run)
     exact = _counted(documents, run)
-    return _within(run, documents.estimate()) if exact is None else exact
+    return within(run, documents.estimate()) if exact is None else exact
 
 
 def _counted(documents: Documents, run: Run) -> int | None:
     """None where counting takes too long."""
     total = 0
-    for phase in _first_phases(run):
+    for phase in first_phases(run):
         count = documents.count_within(COUNTING, eligible(run, phase))
         if count is None:
             return None
         total += count
-    return _within(run, total)
+    return within(run, total)
 
 
-def _within(run: Run, count: int) -> int:
+def within(run: Run, count: int) -> int:
+    """A count of documents, as far as the run's scope goes."""
     return min(count, run.scope.limit) if run.scope.limit else count
 
 
-def _first_phases(run: Run) -> list[Phase]:
+def first_phases(run: Run) -> list[Phase]:
+    """The phases in which documents are evaluated that are not this run's own failures."""
     if run.mark != "status":
         return ["pending"]
     failed: list[Phase] = (

@@ -24,6 +24,7 @@ from whimbrel.mongo.documents import MongoDocuments
 from whimbrel.mongo.errors import masked, sentence, translated
 from whimbrel.mongo.ledger import mongo_ledger
 from whimbrel.mongo.preflight import check_collection
+from whimbrel.mongo.rehearsal import MongoRehearsal
 from whimbrel.mongo.statements import SIMPLE
 from whimbrel.ports import Ledger, Query
 from whimbrel.ports.store import ClientOptions, Server
@@ -68,6 +69,9 @@ class MongoStore:
 
     def session(self) -> MongoSession:
         return MongoSession(self.client, self._statement)
+
+    def rehearsal(self, run: Run) -> MongoRehearsal:
+        return MongoRehearsal(self.client, run.database, run.collection, seconds=self._statement)
 
     def ping(self) -> None:
         with translated():

@@ -7,6 +7,7 @@ from whimbrel.ports.answers import Answers, Given
 from whimbrel.ports.broker import Broker, Delivery, Feed
 from whimbrel.ports.documents import Cuts, Documents, Guarded, Page, Query, Write, Written
 from whimbrel.ports.ledger import Batches, Failures, Leases, Ledger, Runs
+from whimbrel.ports.rehearsal import Caller, Callers, Choice, Clash, Rehearsal, UniqueIndex, Validator
 from whimbrel.ports.schedules import Decision, Look, Schedules
 from whimbrel.ports.store import Session, Store
 
@@ -14,6 +15,10 @@ __all__ = [
     "Answers",
     "Batches",
     "Broker",
+    "Caller",
+    "Callers",
+    "Choice",
+    "Clash",
     "Cuts",
     "Decision",
     "Delivery",
@@ -27,10 +32,13 @@ __all__ = [
     "Look",
     "Page",
     "Query",
+    "Rehearsal",
     "Runs",
     "Schedules",
     "Session",
     "Store",
+    "UniqueIndex",
+    "Validator",
     "Write",
     "Written",
 ]

@@ -7,6 +7,7 @@ from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.ports.documents import Documents, Query
 from whimbrel.ports.ledger import Ledger
+from whimbrel.ports.rehearsal import Rehearsal
 
 
 class Session(Protocol):
@@ -55,6 +56,10 @@ class Store(Protocol):
         ...
 
     def session(self) -> Session: ...
+
+    def rehearsal(self, run: Run) -> Rehearsal:
+        """The run's collection, for a dry run."""
+        ...
 
     def ping(self) -> None:
         """Ask the server whether it answers. Raises Transient, Systemic."""

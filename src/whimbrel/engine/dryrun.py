@@ -1,0 +1,286 @@
+"""The dry run: what a run would do, shown on a sample of its documents. Nothing is written anywhere."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, Literal
+
+from bson import json_util
+
+from whimbrel.domain.diffs import Edit, difference
+from whimbrel.domain.failures import Trouble, signature
+from whimbrel.domain.marks import CHANGED, FAILED, SKIPPED, UNCHANGED
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.raw import Key
+from whimbrel.domain.runs import Phase, Run, eligible
+from whimbrel.engine.predict import Predicted, predict
+from whimbrel.engine.rehearse import NOT_REACHED, NOT_SHOWN, Rehearsed, Stage
+from whimbrel.engine.start import first_phases, preview, within
+from whimbrel.engine.verdicts import Verdict, deterministic, idempotent
+from whimbrel.errors import TooSlow
+from whimbrel.ports import Callers, Choice, Clash, Rehearsal, Store
+
+SAMPLE, LARGEST_SAMPLE = 40, 1000  # documents
+DOCUMENTS = 3  # of which the differences are shown
+SAMPLE_BYTES = 48 * 1024 * 1024  # of all documents of the sample
+SECONDS = 60.0  # that the rehearsal may take
+LOOKED_AT = 1000  # documents of which the share that is selected is taken, where counting takes too long
+LOOKING = 2.0  # seconds that this may take
+CHOICES: tuple[Choice, ...] = ("largest", "oldest", "newest", "random")
+OUTCOMES = (CHANGED, UNCHANGED, SKIPPED, FAILED, NOT_SHOWN, NOT_REACHED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selected:
+    """How many documents a run would evaluate, and how that is known. `index`: by which MongoDB finds them; None: it looks at all."""
+
+    exact: int | None
+    estimated: int
+    how: Literal["counted", "sampled", "collection size"]
+    index: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailedGroup:
+    """Documents of the sample that failed for one cause."""
+
+    signature: str
+    count: int
+    example: Trouble
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Difference:
+    """One document, before and after."""
+
+    key: Key
+    edits: tuple[Edit, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Growth:
+    """Bytes by which documents of the sample grow, mark included. `projected`: all that are selected together."""
+
+    mean: float
+    largest: int
+    largest_key: Key
+    largest_document: int
+    projected: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refusals:
+    """Documents of the sample that the validator would refuse. `refuses`: it does not only log them."""
+
+    keys: tuple[Key, ...]
+    refuses: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reselected:
+    """Of the changed documents of the sample, those that the migration's filter still selects. `filtered`: there is a filter."""
+
+    still: int
+    changed: int
+    filtered: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DryRun:
+    """All that is shown. `run` is the one that would be started; it is in no ledger."""
+
+    run: Run
+    selected: Selected
+    batches: int
+    sample: Mapping[str, int]  # documents by how they were chosen
+    rehearsed: Sequence[Rehearsed]
+    outcomes: Mapping[str, int]
+    failures: Sequence[FailedGroup]
+    not_shown: Mapping[str, int]  # reasons, and how many documents
+    differences: Sequence[Difference]
+    touched: frozenset[str]  # dotted paths that the change touches in the sample, without the mark
+    growth: Growth | None
+    validator: Refusals | None
+    clashes: Sequence[Clash]
+    unchecked: Sequence[str]  # what could not be looked at, and why
+    deterministic: Verdict
+    idempotent: Verdict
+    reselected: Reselected
+    predicted: Predicted
+
+
+def dry_run(
+    store: Store,
+    it: Definition,
+    run: Run,
+    callers: Callers,
+    *,
+    workers: int,
+    size: int = SAMPLE,
+    documents: int = DOCUMENTS,
+    seconds: float = SECONDS,
+) -> DryRun:
+    """Rehearse a run that `draft_run` made, on `size` documents, for at most about so many seconds.
+
+    `documents`: of how many the differences are told; `workers`: processes that shall carry the run out. Raises DefinitionInvalid, Transient, Systemic.
+    """
+    until = time.monotonic() + seconds
+    rehearsal = store.rehearsal(run)
+    unchecked: list[str] = []
+    chosen, phases = _sample(rehearsal, run, size, unchecked)
+    found = Stage(it, run, rehearsal, callers).rehearse([*phases.items()], until)
+    selected = _selected(store, run, rehearsal)
+    changed = [each for each in found if each.after is not None]
+    inner = [difference(each.before, each.changed or each.before) for each in changed]
+    return DryRun(
+        run=run, selected=selected, batches=ceil(selected.estimated / run.batch_size), sample=chosen, rehearsed=found,
+        outcomes=_outcomes(found), failures=_failures(found), not_shown=Counter(each.why for each in found if each.why),
+        differences=_differences(changed, documents), touched=_touched(inner),
+        growth=_growth(changed, selected.estimated), validator=_refusals(rehearsal, changed, unchecked),
+        clashes=_clashes(rehearsal, changed, {edit.top for edits in inner for edit in edits}, unchecked), unchecked=unchecked,
+        deterministic=deterministic(it, found), idempotent=idempotent(run, found),
+        reselected=_reselected(rehearsal, run, found),
+        predicted=predict(store.ledger, run, found, documents=selected.estimated, workers=workers),
+    )  # fmt: skip
+
+
+# the sample
+
+
+def _sample(
+    rehearsal: Rehearsal, run: Run, size: int, unchecked: list[str]
+) -> tuple[dict[str, int], dict[bytes, Phase]]:
+    """Eligible documents, each once and with its phase: a quarter each of the largest, the oldest and the newest, the rest by chance."""
+    queries = {phase: eligible(run, phase) for phase in first_phases(run)}
+    query = next(iter(queries.values())) if len(queries) == 1 else {"$or": [*queries.values()]}
+    found: dict[Key, bytes] = {}
+    counted: dict[str, int] = {}
+    for choice in CHOICES:
+        wanted = size - len(found) if choice == "random" else size // 4
+        try:
+            # As many more as may be there already.
+            more = rehearsal.sample(choice, query, wanted + len(found)) if wanted else ()
+        except TooSlow:
+            unchecked.append(f"the {choice} documents were not found in time, and are not in the sample")
+            continue
+        new = [each for each in more if Key.of_document(each) not in found][:wanted]
+        while sum(map(len, (*found.values(), *new))) > SAMPLE_BYTES:
+            new.pop()
+        found |= {Key.of_document(each): each for each in new}
+        counted[choice] = len(new)
+    sample = list(found.values())
+    phases: dict[bytes, Phase] = {}
+    for phase, part in queries.items():
+        inside = rehearsal.satisfying(part, sample) if len(queries) > 1 else found.keys()
+        phases |= {each: phase for each in sample if Key.of_document(each) in inside}
+    return counted, phases
+
+
+def _selected(store: Store, run: Run, rehearsal: Rehearsal) -> Selected:
+    seen = preview(store, run)
+    phases = [eligible(run, phase) for phase in first_phases(run)]
+    index = rehearsal.index(phases[0])
+    if seen.total is not None:
+        return Selected(exact=seen.total, estimated=seen.total, how="counted", index=index)
+    query = phases[0] if len(phases) == 1 else {"$or": phases}
+    share = store.share(run.database, run.collection, query, LOOKED_AT, LOOKING)
+    if share is None:
+        return Selected(exact=None, estimated=seen.estimated, how="collection size", index=index)
+    about = within(run, round(share * store.estimate(run.database, run.collection)))
+    return Selected(exact=None, estimated=about, how="sampled", index=index)
+
+
+# what became of it
+
+
+def _outcomes(found: Sequence[Rehearsed]) -> dict[str, int]:
+    counted = Counter(each.outcome for each in found)
+    return {outcome: counted[outcome] for outcome in OUTCOMES}
+
+
+def _failures(found: Sequence[Rehearsed]) -> list[FailedGroup]:
+    groups: dict[str, list[Trouble]] = {}
+    for each in found:
+        if each.trouble is not None:
+            groups.setdefault(signature(each.trouble), []).append(each.trouble)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    return [FailedGroup(signature=sign, count=len(group), example=group[0]) for sign, group in ordered]
+
+
+def _differences(changed: Sequence[Rehearsed], most: int) -> list[Difference]:
+    """Documents that differ in other places first: they show more."""
+    shapes: dict[object, list[Difference]] = {}
+    for each in changed:
+        edits = tuple(difference(each.before, each.after or each.before))
+        if each.outcome == CHANGED:
+            shape = frozenset((edit.kind, edit.path) for edit in edits)
+            shapes.setdefault(shape, []).append(Difference(key=each.key, edits=edits))
+    rounds = max(map(len, shapes.values()), default=0)
+    return [group[at] for at in range(rounds) for group in shapes.values() if at < len(group)][:most]
+
+
+def _touched(inner: Sequence[Sequence[Edit]]) -> frozenset[str]:
+    return frozenset(".".join(_names(edit)) for edits in inner for edit in edits if edit.path)
+
+
+def _names(edit: Edit) -> Iterator[str]:
+    """The path down to the first array."""
+    for part in edit.path:
+        if isinstance(part, int):
+            return
+        yield part
+
+
+def _growth(changed: Sequence[Rehearsed], total: int) -> Growth | None:
+    sizes = [(len(each.after or b"") - len(each.before), each.key) for each in changed]
+    if not sizes:
+        return None
+    mean = sum(size for size, _ in sizes) / len(sizes)
+    largest, key = max(sizes, key=lambda pair: pair[0])
+    return Growth(
+        mean=mean, largest=largest, largest_key=key, projected=round(mean * total),
+        largest_document=max(len(each.after or b"") for each in changed),
+    )  # fmt: skip
+
+
+def _refusals(rehearsal: Rehearsal, changed: Sequence[Rehearsed], unchecked: list[str]) -> Refusals | None:
+    validator = rehearsal.validator()
+    if validator is None:
+        return None
+    try:
+        valid = rehearsal.satisfying(validator.query, [each.after or b"" for each in changed], simple=False)
+        broken = [each for each in changed if each.key not in valid]
+        if not validator.strict:
+            before = rehearsal.satisfying(validator.query, [each.before for each in broken], simple=False)
+            broken = [each for each in broken if each.key in before]
+    except TooSlow:
+        unchecked.append("the validator did not answer in time")
+        return None
+    return Refusals(keys=tuple(each.key for each in broken), refuses=validator.refuses)
+
+
+def _clashes(
+    rehearsal: Rehearsal, changed: Sequence[Rehearsed], tops: set[str | None], unchecked: list[str]
+) -> list[Clash]:
+    found: list[Clash] = []
+    for index in rehearsal.unique_indexes():
+        if not tops & {name.partition(".")[0] for name in index.fields}:
+            continue
+        try:
+            clashes = rehearsal.clashes(index, [each.after or b"" for each in changed])
+        except TooSlow:
+            unchecked.append(f"the unique index {index.name} did not answer in time")
+            continue
+        if clashes is None:
+            unchecked.append(f"the unique index {index.name} holds arrays, which are not looked at")
+        found += clashes or ()
+    return found
+
+
+def _reselected(rehearsal: Rehearsal, run: Run, found: Sequence[Rehearsed]) -> Reselected:
+    query: dict[str, Any] = json_util.loads(run.filter, json_options=json_util.CANONICAL_JSON_OPTIONS)
+    after = [each.after for each in found if each.outcome == CHANGED and each.after is not None]
+    still = rehearsal.satisfying(query, after)
+    return Reselected(still=len(still), changed=len(after), filtered=bool(query))

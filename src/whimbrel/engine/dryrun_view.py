@@ -1,0 +1,98 @@
+"""A dry run as an object: of the REST API and of `--json`. Values of documents are Extended JSON."""
+
+import json
+from typing import Any
+
+from bson import json_util
+
+from whimbrel.domain.diffs import Edit, Value, dotted, readable
+from whimbrel.domain.failures import group_id
+from whimbrel.domain.raw import Key
+from whimbrel.engine.dryrun import Difference, DryRun, FailedGroup
+from whimbrel.engine.predict import Guess
+from whimbrel.engine.verdicts import Verdict
+
+
+def extended(value: Any) -> Any:
+    """A value of MongoDB as JSON. Whole numbers and doubles are plain where JSON can tell them apart, and tagged elsewhere."""
+    return json.loads(json_util.dumps(value, json_options=json_util.RELAXED_JSON_OPTIONS))
+
+
+def exact(value: Value) -> Any:
+    """The same with every type told: 5 and 5.0 are not the same."""
+    return json.loads(json_util.dumps(readable(value), json_options=json_util.CANONICAL_JSON_OPTIONS))
+
+
+def dry_run_object(it: DryRun) -> dict[str, Any]:
+    """Counts are documents, sizes bytes."""
+    growth, validator = it.growth, it.validator
+    return {
+        "migration": it.run.migration, "collection": it.run.ns, "mark": it.run.mark,
+        "selected": {
+            "documents": it.selected.exact, "estimated": it.selected.estimated, "how": it.selected.how,
+            "index": it.selected.index,
+        },
+        "batches": it.batches, "batchSize": it.run.batch_size, "sample": {"documents": len(it.rehearsed), **it.sample},
+        "outcomes": {_camel(name): count for name, count in it.outcomes.items()},
+        "failures": [_failed(each) for each in it.failures],
+        "notShown": [{"reason": reason, "documents": count} for reason, count in it.not_shown.items()],
+        "diffs": [_difference(each) for each in it.differences],
+        "touched": sorted(it.touched),
+        "growth": None if growth is None else {
+            "mean": round(growth.mean, 1), "largest": growth.largest, "largestId": _id(growth.largest_key),
+            "largestDocument": growth.largest_document, "projectedTotal": growth.projected,
+        },
+        "validator": None if validator is None else {
+            "refused": len(validator.keys), "ids": [_id(key) for key in validator.keys[:10]], "refuses": validator.refuses,
+        },
+        "uniqueIndexes": [
+            {"index": each.index, "id": _id(each.key), "other": _id(each.other), "stored": each.stored}
+            for each in it.clashes
+        ],
+        "unchecked": list(it.unchecked),
+        "deterministic": _verdict(it.deterministic), "idempotent": _verdict(it.idempotent),
+        "filterAfter": {
+            "filtered": it.reselected.filtered, "changed": it.reselected.changed, "stillSelected": it.reselected.still,
+        },
+        "predicted": {
+            "seconds": _guess(it.predicted.seconds), "oplogBytes": _guess(it.predicted.oplog),
+        },
+    }  # fmt: skip
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split()
+    return first + "".join(word.title() for word in rest)
+
+
+def _id(key: Key) -> Any:
+    return extended(key.value)
+
+
+def _failed(it: FailedGroup) -> dict[str, Any]:
+    return {
+        "group": group_id(it.signature), "kind": str(it.example.kind), "type": it.example.type,
+        "message": it.example.message, "documents": it.count, "example": _id(it.example.key),
+        "traceback": it.example.traceback,
+    }  # fmt: skip
+
+
+def _difference(it: Difference) -> dict[str, Any]:
+    return {"id": _id(it.key), "changes": [_edit(each) for each in it.edits]}
+
+
+def _edit(it: Edit) -> dict[str, Any]:
+    told: dict[str, Any] = {"kind": it.kind, "path": dotted(it.path)}
+    if it.old is not None:
+        told["old"] = exact(it.old)
+    if it.new is not None:
+        told["new"] = exact(it.new)
+    return {**told, "order": list(it.names)} if it.names else told
+
+
+def _verdict(it: Verdict) -> dict[str, Any]:
+    return {"holds": it.holds, "why": it.why}
+
+
+def _guess(it: Guess | None) -> dict[str, Any] | None:
+    return None if it is None else {"value": round(it.value, 1), "basis": it.basis}

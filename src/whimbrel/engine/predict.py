@@ -1,0 +1,105 @@
+"""How long a run will take and what it will write to the oplog: a guess, told with what it rests on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from whimbrel.domain.diffs import difference
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import RunStatus
+from whimbrel.engine.rehearse import Rehearsed
+from whimbrel.engine.view import view
+from whimbrel.ports import Ledger
+
+# Documents a second of docs/benchmarks.md, on two cores.
+DECLARATIVE, FUNCTION = 48_906, 25_759
+ENTRY = 170  # bytes of an oplog entry of an update besides namespace, `_id`, names and values: measured with MongoDB 6.0.5
+TELLING = 100  # documents that an earlier run must have evaluated to tell anything
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """`basis`: what it was taken from, in a sentence."""
+
+    value: float
+    basis: str
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """`seconds` of the run; `oplog`: bytes. None: nothing is known to predict it from."""
+
+    seconds: Guess
+    oplog: Guess | None
+
+
+def predict(
+    ledger: Ledger, run: Run, found: Sequence[Rehearsed], *, documents: int, workers: int
+) -> Predicted:
+    """For so many documents, carried out by so many worker processes."""
+    return Predicted(_seconds(ledger, run, found, documents, workers), _oplog(run, found, documents))
+
+
+def _seconds(ledger: Ledger, run: Run, found: Sequence[Rehearsed], documents: int, workers: int) -> Guess:
+    guess = _last(ledger, run, documents) or _measured(run, found, documents, workers)
+    if run.rate and documents / run.rate > guess.value:
+        return Guess(documents / run.rate, f"its rate of {run.rate:,} documents/s")
+    return guess
+
+
+def _last(ledger: Ledger, run: Run, documents: int) -> Guess | None:
+    """The newest run of this migration that ended and evaluated enough."""
+    ended = [RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES]
+    for each in ledger.runs.list(statuses=ended, migration=run.migration, limit=10):
+        seen = view(ledger, each)
+        if (
+            each.ns == run.ns
+            and each.code_hash == run.code_hash
+            and seen.processed >= TELLING
+            and seen.seconds
+        ):
+            speed = seen.processed / seen.seconds
+            return Guess(
+                documents / speed,
+                f"the last run of this migration, {each.id}: {seen.processed:,} documents at {speed:,.0f}/s",
+            )
+    return None
+
+
+def _measured(run: Run, found: Sequence[Rehearsed], documents: int, workers: int) -> Guess:
+    if run.declarative:
+        return Guess(
+            documents / DECLARATIVE,
+            f"{DECLARATIVE:,} documents/s, the figure of docs/benchmarks.md for small documents on two cores",
+        )
+    calls = [each.seconds for each in found if each.seconds]
+    mean = sum(calls) / len(calls) if calls else 0.0
+    return Guess(
+        documents * (1 / FUNCTION + mean / workers),
+        f"{mean * 1000:.2f} ms a call, measured on the sample, in {workers} worker processes, and {FUNCTION:,} documents/s "
+        "for reading and writing, the figure of docs/benchmarks.md for small documents on two cores",
+    )
+
+
+def _oplog(run: Run, found: Sequence[Rehearsed], documents: int) -> Guess | None:
+    """MongoDB logs of an update what differs: names, and new values."""
+    sizes = [
+        ENTRY + len(run.ns) + len(each.key.payload) + _logged(each.before, each.after)
+        if each.after != each.before
+        else 0
+        for each in found
+        if each.after is not None
+    ]
+    if not sizes:
+        return None
+    mean = sum(sizes) / len(sizes)
+    return Guess(
+        mean * documents,
+        f"{mean:,.0f} bytes a document, from what differs in {len(sizes)} documents of the sample and {ENTRY} bytes around it",
+    )
+
+
+def _logged(before: bytes, after: bytes | None) -> int:
+    return sum(
+        sum(len(str(part)) + 4 for part in edit.path) + (len(edit.new[1]) if edit.new else 0)
+        for edit in difference(before, after or before)
+    )

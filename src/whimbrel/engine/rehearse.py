@@ -1,0 +1,163 @@
+"""A transform carried out on a sample, twice, without a document being written."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from whimbrel.domain.changes import Change, Single, Skipped
+from whimbrel.domain.failures import Kind, Trouble
+from whimbrel.domain.marks import CHANGED, FAILED, SKIPPED, UNCHANGED, Filter
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.raw import Key, repeats
+from whimbrel.domain.runs import Phase, Run
+from whimbrel.errors import Untranslatable
+from whimbrel.ports import Callers, Guarded, Rehearsal, Write
+
+NOT_SHOWN, NOT_REACHED = "not shown", "not reached"
+APART = (
+    0.005  # seconds between the two times, so that a clock that is read does not show the same millisecond
+)
+TWICE = "The document holds a field name twice, and MongoDB 6.0 cannot carry out a pipeline on it safely."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rehearsed:
+    """One document of the sample, and what became of it.
+
+    `changed`: after the change alone. `after`: after change and mark, as it would be stored. `same`: the second time had the same
+    outcome. `stable`: applied to its own output, the transform changes nothing. None where it could not be seen.
+    """
+
+    key: Key
+    before: bytes
+    phase: Phase
+    outcome: str
+    changed: bytes | None = None
+    after: bytes | None = None
+    trouble: Trouble | None = None
+    why: str = ""  # it is not shown
+    seconds: float = 0.0  # of the call
+    same: bool | None = None
+    stable: bool | None = None
+
+
+class _Transform(Protocol):
+    def change(self, document: bytes) -> tuple[Change | Trouble, float]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Update:
+    """A declarative migration: the same change for all."""
+
+    single: Single
+
+    def change(self, document: bytes) -> tuple[Change | Trouble, float]:  # noqa: ARG002
+        return self.single, 0.0
+
+
+class Stage:
+    """Where the transform is carried out: MongoDB's engine, and a process for the function."""
+
+    def __init__(self, it: Definition, run: Run, rehearsal: Rehearsal, callers: Callers) -> None:
+        self._it, self._run, self._rehearsal, self._callers = it, run, rehearsal, callers
+        self._now = datetime.now(UTC)
+
+    def rehearse(self, sample: Sequence[tuple[bytes, Phase]], until: float) -> list[Rehearsed]:
+        """Every document once, then once more: on itself and on its own output, by a new process. What the clock does not allow is not reached."""
+        with self._transform(until) as transform:
+            found = [self._first(transform, document, phase, until) for document, phase in sample]
+        if not any(each.outcome in (CHANGED, UNCHANGED, SKIPPED, FAILED) for each in found):
+            return found
+        time.sleep(APART)
+        with self._transform(until) as transform:
+            return [self._second(transform, each, until) for each in found]
+
+    @contextmanager
+    def _transform(self, until: float) -> Iterator[_Transform]:
+        if self._it.update is not None:
+            yield _Update(Single(self._it.update))
+            return
+        with self._callers(self._run) as caller:
+            yield _Called(caller.call, self._it.timeout, until)
+
+    def _first(self, transform: _Transform, document: bytes, phase: Phase, until: float) -> Rehearsed:
+        new = Rehearsed(key=Key.of_document(document), before=document, phase=phase, outcome=NOT_REACHED)
+        if repeats(document):
+            return replace(new, outcome=NOT_SHOWN, why=TWICE)
+        if time.monotonic() > until:
+            return new
+        try:
+            change, seconds = transform.change(document)
+        except TimeoutError:
+            return new
+        new = replace(new, seconds=seconds)
+        if isinstance(change, Trouble):
+            return replace(new, outcome=FAILED, trouble=change)
+        return self._carried_out(new, change)
+
+    def _carried_out(self, new: Rehearsed, change: Change) -> Rehearsed:
+        guarded = Guarded(new.key, new.before, change)
+        try:
+            changed = self._rehearsal.after(guarded, self._write(new.phase, marked=False))
+            after = self._rehearsal.after(guarded, self._write(new.phase, marked=True))
+        except Untranslatable as error:
+            return replace(new, outcome=NOT_SHOWN, why=str(error))
+        if isinstance(changed, Trouble):
+            return replace(new, outcome=FAILED, trouble=changed)
+        if isinstance(after, Trouble):
+            return replace(new, outcome=FAILED, trouble=after)
+        outcome = SKIPPED if isinstance(change, Skipped) else UNCHANGED if changed == new.before else CHANGED
+        return replace(new, outcome=outcome, changed=changed, after=after)
+
+    def _second(self, transform: _Transform, first: Rehearsed, until: float) -> Rehearsed:
+        if first.outcome in (NOT_SHOWN, NOT_REACHED) or _ended(first):
+            return first
+        again = self._first(transform, first.before, first.phase, until)
+        if again.outcome == NOT_REACHED:
+            return first
+        same = (again.outcome, again.changed) == (first.outcome, first.changed)
+        if first.changed is None:
+            return replace(first, same=same)
+        if first.outcome != CHANGED:  # its own output is what it was
+            return replace(first, same=same, stable=same)
+        own = self._first(transform, first.changed, first.phase, until)
+        stable = None if own.outcome in (NOT_SHOWN, NOT_REACHED) else own.changed == first.changed
+        return replace(first, same=same, stable=stable)
+
+    def _write(self, phase: Phase, *, marked: bool) -> Write:
+        run, token = self._run, f"{self._run.id}.0"
+        variables = {"run": run.id, "batch": token, "phase": phase, "claimed_at": self._now}
+        return Write(
+            eligible={}, until=self._now, mark=run.marking if marked else Filter(), token=token,
+            variables=variables if run.declarative else {}, reads=self._it.reads,
+            undo=run.undoing if marked else None,
+        )  # fmt: skip
+
+
+def _ended(first: Rehearsed) -> bool:
+    """It took its process along: once is enough."""
+    return first.trouble is not None and first.trouble.kind in (Kind.HANG, Kind.DEATH)
+
+
+@dataclass(frozen=True, slots=True)
+class _Called:
+    """A function: asked each time, for at most its own time limit and what is left of the dry run's."""
+
+    call: "_Call"
+    timeout: float
+    until: float
+
+    def change(self, document: bytes) -> tuple[Change | Trouble, float]:
+        """Raises TimeoutError where the dry run's time is over before the function's own."""
+        left = self.until - time.monotonic()
+        found, seconds = self.call(document, min(self.timeout, max(left, 0.0)))
+        if isinstance(found, Trouble) and found.kind is Kind.HANG and left < self.timeout:
+            raise TimeoutError
+        return found, seconds
+
+
+class _Call(Protocol):
+    def __call__(self, document: bytes, seconds: float) -> tuple[Change | Trouble, float]: ...

@@ -1,0 +1,87 @@
+"""What a dry run asks: of the database, which documents would become of these; of the function, what it makes of one."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from whimbrel.domain.changes import Change
+from whimbrel.domain.failures import Trouble
+from whimbrel.domain.raw import Key
+from whimbrel.domain.runs import Run
+from whimbrel.ports.documents import Guarded, Query, Write
+
+Choice = Literal["random", "oldest", "newest", "largest"]
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """A collection's validator. `strict`: also documents that break it already must satisfy it. `refuses`: it does not only warn."""
+
+    query: dict[str, Any]
+    strict: bool
+    refuses: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UniqueIndex:
+    """A unique index, other than that on `_id`."""
+
+    name: str
+    fields: tuple[str, ...]
+    sparse: bool
+    partial: dict[str, Any] | None
+    collation: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clash:
+    """Two documents that would have the same key in a unique index. `stored`: `other` is one that is not in the sample."""
+
+    index: str
+    key: Key
+    other: Key
+    stored: bool
+
+
+class Rehearsal(Protocol):
+    """The user's collection, only read; and MongoDB's own engine over documents that are not stored.
+
+    Every method may raise TooSlow.
+    """
+
+    def sample(self, choice: Choice, eligible: Query, size: int) -> tuple[bytes, ...]:
+        """Eligible documents: the first or last by `_id`, the largest, or random ones."""
+        ...
+
+    def after(self, guarded: Guarded, write: Write) -> bytes | Trouble:
+        """The document after its change and mark, or why MongoDB would refuse it. Raises Untranslatable."""
+        ...
+
+    def satisfying(self, query: Query, documents: Sequence[bytes], *, simple: bool = True) -> frozenset[Key]:
+        """Which of these documents satisfy a query. Not `simple`: by the collation of the collection."""
+        ...
+
+    def index(self, eligible: Query) -> str | None:
+        """The index by which MongoDB would select documents; None: it would look at all of them."""
+        ...
+
+    def validator(self) -> Validator | None: ...
+
+    def unique_indexes(self) -> tuple[UniqueIndex, ...]: ...
+
+    def clashes(self, index: UniqueIndex, documents: Sequence[bytes]) -> tuple[Clash, ...] | None:
+        """Documents that the index would refuse, among these and against others. None: it is too involved to tell."""
+        ...
+
+
+class Caller(Protocol):
+    """A function in a process of its own."""
+
+    def call(self, document: bytes, seconds: float) -> tuple[Change | Trouble, float]:
+        """What it makes of a raw document, and the seconds that took. What hangs or dies is that document's failure, and the next one finds a new process."""
+        ...
+
+
+Callers = Callable[[Run], AbstractContextManager[Caller]]
+"""A new process for the function of a run, ended on leaving. Raises DefinitionInvalid where its code cannot be loaded."""

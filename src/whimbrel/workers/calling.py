@@ -1,0 +1,124 @@
+"""The dry run's side of the process that calls a function: it waits for each answer, and never longer than it may."""
+
+import contextlib
+import json
+import os
+import selectors
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import IO
+
+from bson.raw_bson import RawBSONDocument
+
+from whimbrel.domain.changes import Change
+from whimbrel.domain.failures import Kind, Trouble
+from whimbrel.domain.raw import Key
+from whimbrel.domain.runs import Run
+from whimbrel.errors import DefinitionInvalid
+from whimbrel.ports import Callers
+from whimbrel.workers.catalog import LOADING
+from whimbrel.workers.rehearsal import read_document, understood
+
+AIR = 2.0  # seconds after a call's time in which an async function is cancelled, and the answer sent
+
+
+class Calls:
+    """See `whimbrel.ports.Caller`."""
+
+    def __init__(self, source: str | None, run: Run) -> None:
+        given = {"source": source, "name": run.migration, "run": run.id, "undo": run.undo}
+        self._command = [sys.executable, "-m", "whimbrel.workers.rehearsal", json.dumps(given)]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def call(self, document: bytes, seconds: float) -> tuple[Change | Trouble, float]:
+        process = self._running()
+        started = time.monotonic()
+        try:
+            _stream(process.stdin).write(document)
+            _stream(process.stdin).flush()
+            answer = _answer(process, seconds + AIR)
+        except (BrokenPipeError, EOFError):
+            self.close()
+            return _trouble(document, Kind.DEATH, "ProcessDeath", "The process that called the function for this document died."), (
+                time.monotonic() - started
+            )  # fmt: skip
+        except TimeoutError:
+            self.close()
+            text = f"The function did not return within {seconds:g} seconds."
+            return _trouble(document, Kind.HANG, "Timeout", text), time.monotonic() - started
+        found = understood(document, RawBSONDocument(answer))
+        return found if isinstance(found, Trouble) else found.change, time.monotonic() - started
+
+    def _running(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            # In a group of its own: Ctrl-C is the parent's affair, which then closes it.
+            self._process = subprocess.Popen(  # noqa: S603  our own program
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            )
+            self._load(self._process)
+        return self._process
+
+    def _load(self, process: subprocess.Popen[bytes]) -> None:
+        try:
+            said = RawBSONDocument(_answer(process, LOADING))
+        except (EOFError, TimeoutError) as error:
+            self.close()
+            raise DefinitionInvalid(
+                "The process that shall call the function ended, or did not get ready, while it loaded the migrations."
+            ) from error
+        if "error" in said:
+            self.close()
+            raise DefinitionInvalid(str(said["error"]))
+
+    def close(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.communicate()
+
+
+def _answer(process: subprocess.Popen[bytes], seconds: float) -> bytes:
+    """The next document that the process writes. Raises EOFError, TimeoutError."""
+    end = time.monotonic() + seconds
+    out = _stream(process.stdout).fileno()
+    with selectors.DefaultSelector() as selector:
+        selector.register(out, selectors.EVENT_READ)
+
+        def read(size: int) -> bytes:
+            found = b""
+            while len(found) < size:
+                if not selector.select(max(0.0, end - time.monotonic())):
+                    raise TimeoutError
+                part = os.read(out, size - len(found))
+                if not part:
+                    raise EOFError
+                found += part
+            return found
+
+        document = read_document(read)
+    if document is None:
+        raise EOFError
+    return document
+
+
+def _stream(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise RuntimeError("a process is started with pipes")
+    return stream
+
+
+def _trouble(document: bytes, kind: Kind, type_: str, message: str) -> Trouble:
+    return Trouble(key=Key.of_document(document), kind=kind, type=type_, message=message)
+
+
+def callers(source: str | None) -> Callers:
+    """Processes that call the functions of a file's or module's migrations."""
+
+    @contextlib.contextmanager
+    def caller(run: Run) -> Iterator[Calls]:
+        with contextlib.closing(Calls(source, run)) as found:
+            yield found
+
+    return caller

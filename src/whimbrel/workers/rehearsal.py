@@ -1,0 +1,135 @@
+"""The child that calls a function for the documents of a dry run, one at a time: `python -m whimbrel.workers.rehearsal`.
+
+It reads raw documents from its standard input and answers each with what the function makes of it. It is connected to
+no database. Both streams are taken out of the function's reach: what that prints goes to standard error.
+"""
+
+import asyncio
+import json
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, BinaryIO
+
+import bson
+
+from whimbrel.domain.changes import Change, Paths, Row, Single, Skipped, Unchanged
+from whimbrel.domain.context import Context
+from whimbrel.domain.failures import Kind, Trouble
+from whimbrel.domain.migration import Definition, Migration
+from whimbrel.domain.raw import Key
+from whimbrel.engine.calls import call_async, call_one
+from whimbrel.errors import WhimbrelError
+from whimbrel.ports import Guarded
+from whimbrel.workers.catalog import load
+
+READY = "ready"
+
+
+def main() -> None:
+    """Serve until standard input ends. Its argument is JSON: name and source of the migration, id of the run, its undo."""
+    asked, answers = _streams()
+    given = json.loads(sys.argv[1])
+    run = given["run"]
+    try:
+        migration = load(given["source"])[given["name"]]
+    except WhimbrelError as error:
+        _answer(answers, {"error": str(error)})
+        return
+    _answer(answers, {READY: True})
+    documents: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(asked, documents), daemon=True).start()
+    definition = replace(migration.definition, undo=given["undo"])
+    context = Context(run, f"{run}.0", 1) if migration.wants_context else None
+    with asyncio.Runner() as runner:
+        while True:
+            document = documents.get()
+            _answer(answers, told(_called(migration, definition, document, context, runner)))
+
+
+def _streams() -> tuple[BinaryIO, BinaryIO]:
+    asked, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    return asked, answers
+
+
+def _receive(asked: BinaryIO, documents: "queue.SimpleQueue[bytes]") -> None:
+    """The parent closes the stream when it needs nothing any more, and the kernel does when it died: whatever the function does, it ends."""
+    while document := read_document(asked.read):
+        documents.put(document)
+    os._exit(0)
+
+
+def read_document(read: Callable[[int], bytes]) -> bytes | None:
+    """The next document of a stream of BSON; None at its end."""
+    head = read(4)
+    if len(head) < 4:  # noqa: PLR2004
+        return None
+    rest = read(int.from_bytes(head, "little") - 4)
+    return head + rest if rest[-1:] == b"\0" else None
+
+
+def _called(
+    migration: Migration,
+    definition: Definition,
+    document: bytes,
+    context: Context | None,
+    runner: asyncio.Runner,
+) -> Guarded | Trouble:
+    if migration.is_async:
+        return runner.run(call_async(migration, definition, document, context))
+    return call_one(migration, definition, document, context)
+
+
+def _answer(answers: BinaryIO, found: dict[str, Any]) -> None:
+    answers.write(bson.encode(found))
+    answers.flush()
+
+
+# An outcome as a document, and back
+
+
+def told(outcome: Guarded | Trouble) -> dict[str, Any]:
+    if isinstance(outcome, Trouble):
+        return {
+            "kind": str(outcome.kind), "type": outcome.type, "message": outcome.message, "traceback": outcome.traceback,
+        }  # fmt: skip
+    match outcome.change:
+        case Row(values, unset):
+            return {"row": values, "unset": list(unset)}
+        case Paths():
+            return {"paths": outcome.change.values, "unset": list(outcome.change.unset)}
+        case Single():
+            return {"update": outcome.change.update, "whole": outcome.change.whole}
+        case Unchanged() | Skipped():
+            return {"same": type(outcome.change).__name__}
+        case other:
+            raise TypeError(other)  # nothing that a function returns is reduced to it
+
+
+def understood(document: bytes, answer: Any) -> Guarded | Trouble:
+    """The outcome that `told` made a document of."""
+    key = Key.of_document(document)
+    if "kind" in answer:
+        return Trouble(
+            key=key, kind=Kind(answer["kind"]), type=answer["type"], message=answer["message"], traceback=answer["traceback"]
+        )  # fmt: skip
+    return Guarded(key, document, _change(answer))
+
+
+def _change(answer: Any) -> Change:
+    if "row" in answer:
+        return Row(bytes(answer["row"]), tuple(answer["unset"]))
+    if "paths" in answer:
+        return Paths(dict(answer["paths"]), tuple(answer["unset"]))
+    if "update" in answer:
+        return Single(answer["update"], whole=answer["whole"])
+    return Skipped() if answer["same"] == Skipped.__name__ else Unchanged()
+
+
+if __name__ == "__main__":
+    main()
