@@ -453,3 +453,19 @@ def test_a_collection_without_eligible_documents(store: MongoStore, things: Docs
     for found in (declarative(store, {"$set": {"a": 1}}), function(store, source, "cents")):
         assert (found.selected.exact, len(found.rehearsed), found.batches) == (0, 0, 0)
         dry_run_object(found)
+
+
+def test_before_images_of_a_run_that_can_be_undone_count_as_growth(
+    store: MongoStore, things: Docs, source: str
+) -> None:
+    update = {"$set": {"price": 0.5}}
+    plain, undo = declarative(store, update).growth, declarative(store, update, undo=True).growth
+    assert plain is not None
+    assert undo is not None
+    assert undo.mean > plain.mean + 50
+    it = Migration(name="dry", collection="things", update=update, undo=True)
+    found = declarative(store, update, undo=True)
+    migrate(store, it)
+    sizes = {each["_id"]: len(bson.encode(each)) for each in things["things"].find()}
+    told = {each.key.value: len(each.after or b"") for each in found.rehearsed}
+    assert all(abs(sizes[key] - size) <= 8 for key, size in told.items())
