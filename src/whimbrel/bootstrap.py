@@ -38,10 +38,17 @@ def revive(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def store_at(uri: str, settings: Settings) -> Iterator[MongoStore]:
-    """The ledger and the collections of one deployment. Raises DatabaseUnreachable, DatabaseRefused."""
+def store_at(uri: str, settings: Settings, *, prepare: bool = True) -> Iterator[MongoStore]:
+    """The ledger and the collections of one deployment. Raises DatabaseUnreachable, DatabaseRefused.
+
+    `prepare`: the ledger's indexes are made where they are missing; else nothing is written.
+    """
     with connected(
-        uri, settings.mongodb_db_name, settings.times, seconds=settings.whimbrel_connect_seconds
+        uri,
+        settings.mongodb_db_name,
+        settings.times,
+        seconds=settings.whimbrel_connect_seconds,
+        prepare=prepare,
     ) as store:
         yield store
 
@@ -61,9 +68,9 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(settings: Settings) -> Iterator[Opened]:
+def opened(settings: Settings, *, prepare: bool = True) -> Iterator[Opened]:
     """`database` and `store_at` in one."""
-    with database(settings) as uri, store_at(uri, settings) as store:
+    with database(settings) as uri, store_at(uri, settings, prepare=prepare) as store:
         home = f"the embedded MongoDB in {settings.whimbrel_home}"
         yield Opened(uri, store, masked(uri) if settings.mongodb_uri else home)
 

@@ -524,3 +524,71 @@ def test_a_run_is_rolled_back_and_cleaned_up(cli: Cli, database: Docs) -> None:
     assert "bytes in 300 documents" in cleaned.stderr
     assert not database["somemodels"].count_documents({"_whimbrel": {"$exists": True}})
     assert "cannot be rolled back" in cli("rollback", back.stdout.split()[1], "--yes", code=68).stderr
+
+
+# plan
+
+
+PLANNED = """
+from whimbrel import migration
+
+
+@migration(collection="things", filter={"n": {"$exists": True}})
+def twice(document):
+    print("never on standard output")
+    if document["_id"] == 3:
+        raise ValueError("three")
+    return {"$set": {"m": document["n"] * 2}, "$unset": {"n": ""}}
+"""
+
+
+@pytest.fixture
+def planned(database: Docs, tmp_path: Path) -> str:
+    database["things"].insert_many([{"_id": key, "n": key} for key in range(50)])
+    path = tmp_path / "planned.py"
+    path.write_text(PLANNED)
+    return str(path)
+
+
+def test_a_plan_writes_nothing_not_even_a_ledger(cli: Cli, planned: str, database: Docs) -> None:
+    said = json.loads(cli("plan", "twice", "--migrations", planned, "--json", code=2).stdout)
+    assert (said["selected"]["documents"], said["outcomes"]["failed"]) == (50, 1)
+    assert [each["message"] for each in said["failures"]] == ["three"]
+    assert database.list_collection_names() == ["things"]
+    assert list(database["things"].find()) == [{"_id": key, "n": key} for key in range(50)]
+
+
+def test_a_plan_has_its_sample_and_its_filter(cli: Cli, planned: str) -> None:
+    options = [
+        "--migrations",
+        planned,
+        "--sample",
+        "7",
+        "--documents",
+        "5",
+        "--filter",
+        '{"_id": {"$gt": 10}}',
+    ]
+    said = json.loads(cli("plan", "twice", *options, "--json").stdout)
+    assert (said["selected"]["documents"], said["sample"]["documents"], len(said["diffs"])) == (39, 7, 5)
+    assert all(each["id"] > 10 for each in said["diffs"])
+
+
+def test_a_plan_shows_documents_side_by_side_where_there_is_room(cli: Cli, planned: str) -> None:
+    options = ["plan", "twice", "--migrations", planned, "--documents", "1"]
+    wide = cli(*options, code=2, COLUMNS="120").stdout
+    assert any("before" in line and "after" in line for line in wide.splitlines())
+    narrow = cli(*options, code=2, COLUMNS="80").stdout
+    assert not any("before" in line and "after" in line for line in narrow.splitlines())
+    assert all(len(line.rstrip()) <= 80 for line in narrow.splitlines())
+    for text in (wide, narrow):
+        assert "ValueError: three" in text
+        assert "selects no changed document any more" in text
+    assert "never on standard output" not in wide
+
+
+def test_a_plan_of_what_cannot_be_planned(cli: Cli, planned: str) -> None:
+    assert "There is no migration" in cli("plan", "thrice", "--migrations", planned, code=66).stderr
+    assert "--sample" in cli("plan", "twice", "--migrations", planned, "--sample", "0", code=64).stderr
+    refused = cli("plan", "twice", "--migrations", planned, "--filter", '{"$where": "1"}', code=65)
+    assert "$where" in refused.stderr

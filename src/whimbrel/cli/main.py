@@ -8,7 +8,18 @@ from typing import Annotated
 import typer
 
 from whimbrel import __version__
-from whimbrel.cli import controlling, demo, running, scaffold, scheduling, serve, serving, showing, undoing
+from whimbrel.cli import (
+    controlling,
+    demo,
+    planning,
+    running,
+    scaffold,
+    scheduling,
+    serve,
+    serving,
+    showing,
+    undoing,
+)
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
 from whimbrel.cli.screen import Screen
 from whimbrel.errors import WhimbrelError
@@ -17,7 +28,7 @@ USAGE = 64  # exit code of a command line that cannot be understood (EX_USAGE)
 
 EXITS = """[bold]Exit codes:[/bold]
 
-0 completed, or done · 2 completed with failures · 3 the run failed · 4 the run was cancelled
+0 completed, or done · 2 completed with failures, or a plan with objections · 3 the run failed · 4 the run was cancelled
 
 1 another error · 64 usage or settings · 65 migration or filter · 66 unknown name or id · 67 collection · 68, 69 the run's state forbids it
 
@@ -32,6 +43,14 @@ EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
     "demo": (demo.demo, ["demo", "demo --documents 1000000 --keep"]),
     "new": (scaffold.new, ["new split-name", "new split-name --directory migrations"]),
     "migrations": (showing.migrations, ["migrations --migrations split_name.py", "migrations --json"]),
+    "plan": (
+        planning.plan,
+        [
+            "plan some-model",
+            "plan split-name --migrations split_name.py --sample 200 --documents 10",
+            "plan split-name --migrations split_name.py --json > plan.json",
+        ],
+    ),
     "run": (
         running.run,
         [

@@ -110,6 +110,12 @@ class DryRun:
     reselected: Reselected
     predicted: Predicted
 
+    @property
+    def objections(self) -> bool:
+        """Whether documents of the sample would fail, or break a validator or a unique index."""
+        broken = self.validator is not None and self.validator.refuses and bool(self.validator.keys)
+        return bool(self.failures or self.clashes or broken)
+
 
 def dry_run(
     store: Store,

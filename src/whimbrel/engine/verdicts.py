@@ -59,7 +59,7 @@ def idempotent(run: Run, found: Sequence[Rehearsed]) -> Verdict:
         else "Only its filter keeps it from being applied twice: see whether that becomes false"
     )
     return Verdict(
-        holds=False, why=f"Applied to its own output it changes {other} of {len(compared)} documents again. {guard}."
+        holds=False, why=f"Of {len(compared)} documents {other} become something else, or fail, when it is applied to its own output. {guard}."
     )  # fmt: skip
 
 

@@ -57,11 +57,19 @@ class MongoSession:
 class MongoStore:
     """See `whimbrel.ports.Store`."""
 
-    def __init__(self, client: MongoClient[Any], database: str, times: Times, *, replica_set: bool) -> None:
+    def __init__(
+        self,
+        client: MongoClient[Any],
+        database: str,
+        times: Times,
+        *,
+        replica_set: bool,
+        prepare: bool = True,
+    ) -> None:
         self.client, self.database, self.replica_set = client, database, replica_set
         self._statement = times.statement
         try:
-            self.ledger: Ledger = mongo_ledger(client, database, times)
+            self.ledger: Ledger = mongo_ledger(client, database, times, prepare=prepare)
         except InvalidName as error:
             raise SettingsInvalid(
                 f"MONGODB_DB_NAME={database!r} cannot be the name of a database: {error}."
@@ -134,8 +142,10 @@ class MongoStore:
 
 
 @contextlib.contextmanager
-def connected(uri: str, database: str, times: Times, *, seconds: float = 10.0) -> Iterator[MongoStore]:
-    """Connect, check what answers, and make the ledger's indexes.
+def connected(
+    uri: str, database: str, times: Times, *, seconds: float = 10.0, prepare: bool = True
+) -> Iterator[MongoStore]:
+    """Connect, check what answers, and, if `prepare`, make the ledger's indexes.
 
     Raises DatabaseUnreachable when nothing answers within `seconds`, DatabaseRefused when what answers
     cannot be used: credentials, permissions, a version before 6.0, a router of a sharded cluster.
@@ -151,7 +161,7 @@ def connected(uri: str, database: str, times: Times, *, seconds: float = 10.0) -
                 client = _client(
                     uri, seconds, retryWrites=False
                 )  # a stand-alone server has no transaction numbers
-            store = MongoStore(client, database, times, replica_set="setName" in hello)
+            store = MongoStore(client, database, times, replica_set="setName" in hello, prepare=prepare)
         yield store
     finally:
         client.close()

@@ -226,3 +226,36 @@ def test_filters_are_told_as_they_were_sent(still: TestClient, database: Docs) -
     run = still.get(f"/migrate/status/{started.json()['migrationId']}")
     assert run.json()["migration"]["filters"] == filters
     assert still.get("/migrate").json()["migrations"][0]["filters"] == filters
+
+
+def test_a_dry_run_shows_what_a_run_would_do(still: TestClient, database: Docs) -> None:
+    seed(database, 25)
+    database["somemodels"].update_one({}, {"$set": {"data": "text"}})
+    answer = still.post(
+        "/migrate", json={"dryRun": True, "batchSize": 10}, headers={"Idempotency-Key": "dry"}
+    )
+    plan = answer.json()["plan"]
+    assert plan["selected"] == {
+        "documents": 25, "estimated": 25, "how": "counted", "index": "status_1__id_1",
+    }  # fmt: skip
+    assert (plan["batches"], plan["outcomes"]["changed"], plan["sample"]["documents"]) == (3, 24, 25)
+    [group] = plan["failures"]
+    assert (group["kind"], group["documents"]) == ("data", 1)
+    changes = {each["path"]: each for each in plan["diffs"][0]["changes"]}
+    assert (changes["status"]["old"], changes["status"]["new"]) == ("pending", "success")
+    assert changes["data.processed"] == {
+        "kind": "added", "path": "data.processed", "old": None, "new": True, "order": [],
+    }  # fmt: skip
+    assert plan["deterministic"]["holds"] is False
+    assert plan["predicted"]["seconds"]["value"] >= 0
+    assert database["whimbrel_answers"].count_documents({}) == 0
+    assert database["whimbrel_audit"].count_documents({}) == 0
+    assert still.get("/migrate").json()["count"] == 0
+
+
+def test_the_other_starts_can_be_dry_too(still: TestClient, database: Docs) -> None:
+    seed(database, 9)
+    for path in ("process-all", "batch/5", "retry-failed"):
+        plan = still.post(f"/migrate/{path}", json={"dryRun": True}).json()["plan"]
+        assert plan["selected"]["documents"] == {"process-all": 9, "batch/5": 5, "retry-failed": 0}[path]
+    assert still.post("/migrate", json={"migration": "some-model"}).json()["plan"] is None

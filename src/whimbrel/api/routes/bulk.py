@@ -7,6 +7,7 @@ from pydantic import Field
 
 from whimbrel.api.access import Operator
 from whimbrel.api.answers import Answer, Fault, Model, failures
+from whimbrel.api.audit import DRY
 from whimbrel.api.errors import Declined
 from whimbrel.api.routes.starting import Size, begun
 from whimbrel.api.runs import RUN
@@ -82,6 +83,7 @@ def bulk(
     )  # fmt: skip
     response.status_code = 200
     if body.dry_run:
+        response.headers[DRY] = "true"
         return answer
     if not chosen.eligible:
         return answer.model_copy(update={"message": "Nothing is left to do: no run was started."})

@@ -10,14 +10,22 @@ from whimbrel.api.access import Caller, Operator
 from whimbrel.api.answers import Answer, Model, failures
 from whimbrel.api.audit import DRY
 from whimbrel.api.errors import Declined
+from whimbrel.api.plans import Plan
 from whimbrel.api.runs import RUN
 from whimbrel.api.system import System, ThisSystem
 from whimbrel.domain.filters import parse_filter
 from whimbrel.domain.migration import Definition, with_undo
+from whimbrel.domain.runs import Run
+from whimbrel.engine.dryrun import dry_run
+from whimbrel.engine.dryrun_view import dry_run_object
 from whimbrel.engine.start import anything, draft_run, preview
 from whimbrel.errors import CollectionBusy
 from whimbrel.samples.migration import SOME_MODEL
+from whimbrel.workers.calling import callers
 from whimbrel.workers.catalog import choose
+from whimbrel.workers.team import cores
+
+REHEARSING = 20.0  # seconds that a dry run may take: somebody waits for the answer
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
 
@@ -41,7 +49,13 @@ class Phased(Model):
 
     migration: str = Field(default=SOME_MODEL.name, max_length=200, description="name of the migration")
     batch_size: Size | None = None
-    dry_run: Annotated[bool, Field(strict=True, description="only count: nothing is written")] = False
+    dry_run: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="only show what a run would do, on a sample of documents: nothing is written",
+        ),
+    ] = False
     undo: Annotated[
         bool,
         Field(
@@ -78,6 +92,7 @@ class Started(Answer):
     estimated_documents: int = Field(description="about how many", examples=[1000])
     estimated_batches: int = Field(examples=[1])
     dry_run: bool = Field(examples=[False])
+    plan: Plan | None = Field(default=None, description="of a dry run: what a run would do")
 
 
 STARTED: dict[int | str, dict[str, Any]] = {
@@ -108,7 +123,7 @@ def _start(
     response.status_code = 200
     if body.dry_run:
         response.headers[DRY] = "true"
-        return answer
+        return answer.model_copy(update={"plan": _plan(system, it, run)})
     if not ahead.total and not anything(store, run):
         return answer.model_copy(update={"message": "Nothing matches: no run was started."})
     holder = store.ledger.runs.holder(run.ns)
@@ -119,6 +134,14 @@ def _start(
     started = store.ledger.runs.add(run, caller.who)
     response.status_code = 202
     return answer.model_copy(update={"migration_id": started.id, "message": begun(holder, run.ns)})
+
+
+def _plan(system: System, it: Definition, run: Run) -> Plan:
+    team = system.team
+    found = dry_run(
+        system.at.store, it, run, callers(team.source), workers=team.workers or cores(), seconds=REHEARSING
+    )
+    return Plan.model_validate(dry_run_object(found))
 
 
 def begun(holder: str | None, ns: str) -> str:

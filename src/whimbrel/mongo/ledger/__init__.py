@@ -32,8 +32,8 @@ def _collection(database: Database[Any], name: str) -> Collection[Any]:
     )
 
 
-def mongo_ledger(client: MongoClient[Any], database: str, times: Times) -> Ledger:
-    """The ledger of one database. Its indexes are made where they are missing."""
+def mongo_ledger(client: MongoClient[Any], database: str, times: Times, *, prepare: bool = True) -> Ledger:
+    """The ledger of one database. `prepare`: its indexes are made where they are missing; else nothing is written."""
     names = ("runs", "batches", "failures", "leases", "workers", "audit", "schedules", "answers")
     found = {name: _collection(client[database], name) for name in names}
     leases = MongoLeases(found["leases"], found["workers"], found["audit"])
@@ -42,6 +42,8 @@ def mongo_ledger(client: MongoClient[Any], database: str, times: Times) -> Ledge
     failures = MongoFailures(found["failures"])
     schedules = MongoSchedules(found["schedules"], found["runs"], found["leases"], leases)
     answers = MongoAnswers(found["answers"])
+    if not prepare:
+        return Ledger(runs, batches, failures, leases, schedules, answers)
     with translated():
         answers.create_indexes()
         found["runs"].create_index(

@@ -1,0 +1,65 @@
+"""`plan`: what a run would do, without one."""
+
+from typing import Annotated
+
+import typer
+
+from whimbrel.bootstrap import opened
+from whimbrel.cli.interrupts import Interrupts
+from whimbrel.cli.options import Json, Source, begin
+from whimbrel.cli.plans import differences, failed_table, plan_table
+from whimbrel.cli.screen import Screen
+from whimbrel.domain.filters import parse_filter
+from whimbrel.domain.migration import with_undo
+from whimbrel.engine.dryrun import DOCUMENTS, LARGEST_SAMPLE, SAMPLE, DryRun, dry_run
+from whimbrel.engine.dryrun_view import dry_run_object
+from whimbrel.engine.start import draft_run
+from whimbrel.workers import catalog
+from whimbrel.workers.calling import callers
+from whimbrel.workers.team import cores
+
+OBJECTIONS = 2  # exit code where documents of the sample would fail, or break a validator or a unique index
+
+
+def plan(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="name of the migration")],
+    migrations: Source = None,
+    sample: Annotated[
+        int, typer.Option(metavar="N", min=1, max=LARGEST_SAMPLE, help="documents to try it on")
+    ] = SAMPLE,
+    documents: Annotated[
+        int, typer.Option(metavar="N", min=0, max=LARGEST_SAMPLE, help="documents to show before and after")
+    ] = DOCUMENTS,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", metavar="EJSON", help="only documents that match this too")
+    ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="of a run with --undo: before-images count as growth")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Show what a run would do, on a sample of its documents. Nothing is written."""
+    settings, screen = begin(json=json)
+    narrower = None if filter_ is None else parse_filter(filter_)
+    source = migrations or settings.whimbrel_migrations
+    it = catalog.choose(catalog.describe(source), name)
+    it = with_undo(it) if undo else it
+    with Interrupts(), opened(settings, prepare=False) as at:
+        screen.say(f"MongoDB: {at.where}.", style="dim")
+        draft = draft_run(at.store, it, defaults=settings.defaults, filter_=narrower)
+        found = dry_run(
+            at.store, it, draft, callers(source), workers=cores(), size=sample, documents=documents
+        )
+    if json:
+        screen.answer(dry_run_object(found))
+    else:
+        _show(screen, found)
+    return OBJECTIONS if found.objections else 0
+
+
+def _show(screen: Screen, found: DryRun) -> None:
+    screen.show(plan_table(found))
+    if found.failures:
+        screen.show(failed_table(found.failures))
+    screen.show(*differences(found, screen.out.width))
+    screen.say("Nothing was written.", style="dim")
