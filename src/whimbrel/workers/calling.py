@@ -48,8 +48,9 @@ class Calls:
             self.close()
             text = f"The function did not return within {seconds:g} seconds."
             return _trouble(document, Kind.HANG, "Timeout", text), time.monotonic() - started
-        found = understood(document, RawBSONDocument(answer))
-        return found if isinstance(found, Trouble) else found.change, time.monotonic() - started
+        said = RawBSONDocument(answer)
+        found = understood(document, said)
+        return found if isinstance(found, Trouble) else found.change, float(said["seconds"])
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:

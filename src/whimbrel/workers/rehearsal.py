@@ -10,6 +10,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -47,7 +48,9 @@ def main() -> None:
     with asyncio.Runner() as runner:
         while True:
             document = documents.get()
-            _answer(answers, told(_called(migration, definition, document, context, runner)))
+            started = time.perf_counter()
+            outcome = _called(migration, definition, document, context, runner)
+            _answer(answers, {**told(outcome), "seconds": time.perf_counter() - started})
 
 
 def _streams() -> tuple[BinaryIO, BinaryIO]:
