@@ -10,6 +10,8 @@ import psutil
 from pymongo import UpdateOne, WriteConcern
 
 from bench.migrations import CHANGE, change
+from whimbrel.domain.migration import with_undo
+from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED
 from whimbrel.engine.start import start_run
 from whimbrel.engine.view import view
@@ -77,11 +79,18 @@ class Bench:
             last = page[-1]["_id"]
 
     def whimbrel(self, name: str, look: Callable[[], object] = lambda: None) -> float:
-        """Seconds of a run, from its start until another process sees its end; `look` is called all the while."""
+        """Seconds of a run of a migration; `look` is called all the while."""
+        return self.timed(lambda: self.start(name), look)[0]
+
+    def start(self, name: str, *, undo: bool = False) -> Run:
+        it = self.migrations[name].definition
+        it = with_undo(it) if undo else it
+        return start_run(self.store, it, who="bench", defaults=self.settings.defaults)
+
+    def timed(self, start: Callable[[], Run], look: Callable[[], object] = lambda: None) -> tuple[float, Run]:
+        """Seconds of a run, from its start until another process sees its end."""
         started = time.perf_counter()
-        run = start_run(
-            self.store, self.migrations[name].definition, who="bench", defaults=self.settings.defaults
-        )
+        run = start()
         while True:
             found = self.store.ledger.runs.get(run.id)
             if found is not None and found.status in ENDED:
@@ -89,7 +98,7 @@ class Bench:
                 counts = view(self.store.ledger, found).counts
                 if counts.changed != self.count:
                     raise AssertionError(f"{counts} instead of {self.count}")
-                return seconds
+                return seconds, found
             look()
             time.sleep(0.05)
 
