@@ -14,7 +14,7 @@ from whimbrel.engine.work import Step
 from whimbrel.mongo.embedded import embedded, ensure_running
 from whimbrel.mongo.errors import masked
 from whimbrel.mongo.seeding import MongoSamples
-from whimbrel.mongo.store import MongoStore, connected
+from whimbrel.mongo.store import MongoStore, check_uri, connected
 from whimbrel.ports import Broker, Feed
 from whimbrel.settings import Settings
 
@@ -86,6 +86,15 @@ def broker(settings: Settings, name: str) -> Broker:
         return LedgerBroker()
     urls = urls_of(settings.rabbitmq_url)
     return RabbitBroker(urls, settings.rabbitmq_exchange, name=f"whimbrel coordinator {name}")
+
+
+def check_addresses(settings: Settings) -> None:
+    """Raise SettingsInvalid for what is wrong whatever answers there, or does not: addresses and times that cannot be read."""
+    _ = settings.times
+    if settings.mongodb_uri:
+        check_uri(settings.mongodb_uri)
+    if settings.rabbitmq_url:
+        urls_of(settings.rabbitmq_url)
 
 
 def check_broker(settings: Settings) -> None:

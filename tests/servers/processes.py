@@ -142,6 +142,20 @@ class Child:
             self.kill()
         self._forget()
 
+    def tell(self, number: signal.Signals) -> None:
+        """A signal to it and its helpers, without a wait."""
+        self._signal(number)
+
+    def code(self, seconds: float = _GONE_SECONDS) -> int:
+        """Its exit code, when it has ended by itself. Raises subprocess.TimeoutExpired, and kills it first."""
+        try:
+            found = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+        self._forget()
+        return found
+
     def tail(self, lines: int = 15) -> str:
         """The end of its log."""
         with suppress(OSError):

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import structlog
 from fastapi import Depends, Request
@@ -14,7 +14,7 @@ from whimbrel.api.errors import Declined
 from whimbrel.bootstrap import Opened, opened
 from whimbrel.domain.migration import Definition
 from whimbrel.engine.announce import Announcer
-from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, Transient, WhimbrelError
+from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, Systemic, Transient, WhimbrelError
 from whimbrel.settings import Settings
 from whimbrel.workers import catalog
 from whimbrel.workers.fleet import Fleet
@@ -22,9 +22,12 @@ from whimbrel.workers.parent import Parent
 from whimbrel.workers.team import Team
 
 log = structlog.get_logger("whimbrel.api")
+T = TypeVar("T")
 
-LONGEST_PAUSE = 10.0  # seconds between two attempts to reach a dependency
+FIRST_PAUSE = 0.5  # seconds between the first two attempts to reach a dependency; doubled with each
+LONGEST_PAUSE = 10.0  # seconds
 DRAINING = 30.0  # seconds that workers have to finish their chunks
+ASKING = 1.0  # seconds that an attempt to reach a dependency is waited for at the end: it holds nothing
 WAITED_FOR = (DatabaseUnreachable, DatabaseRefused, Transient)
 
 
@@ -43,15 +46,31 @@ class System:
         self.fleet: Fleet | None = None
         self._opened: Opened | None = None
         self._over = threading.Event()
+        self._leaving = threading.Event()
+        self._hurried = threading.Event()
         self._thread = threading.Thread(target=self._live, name="system", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
+    def leave(self) -> None:
+        """Soon it will be stopped: answers that go on for ever end now."""
+        self._leaving.set()
+
+    def hurry(self) -> None:
+        """Do not let the workers finish their chunks. They are killed, and what they held is given back."""
+        self._hurried.set()
+
     def stop(self) -> None:
         """Drain the workers, and close everything. Returns when it is done, or its time is over."""
         self._over.set()
-        self._thread.join(DRAINING + 10)
+        nothing_begun = self._opened is None and bool(self.settings.mongodb_uri)
+        self._thread.join(ASKING if nothing_begun else DRAINING + 10)
+
+    @property
+    def leaving(self) -> bool:
+        """Whether this process has been told to end."""
+        return self._leaving.is_set() or self._over.is_set()
 
     @property
     def ready(self) -> bool:
@@ -84,36 +103,59 @@ class System:
         return time.time() - self.started
 
     def _live(self) -> None:
-        pause = 0.5
+        try:
+            with contextlib.ExitStack() as stack:
+                self._serve(stack)
+        except WhimbrelError as error:
+            self._break(error)
+        except Exception as error:
+            # The last resort of the thread: without it the port would answer 503 for ever, and nobody know why.
+            log.exception("the system broke")
+            self._break(Systemic(f"Whimbrel itself failed: {type(error).__name__}: {error}"))
+
+    def _break(self, error: WhimbrelError) -> None:
+        if (
+            self.leaving
+        ):  # Ctrl-C reaches the processes that we start too: what they leave half done is no error
+            log.warning("ended before it was ready", reason=str(error))
+            return
+        self.reason, self.broken = str(error), error
+        self.on_broken()
+
+    def _serve(self, stack: contextlib.ExitStack) -> None:
+        """From the first connection until the process stops."""
+        self.definitions = catalog.describe(self.team.source)
+        at = self._patiently(lambda: stack.enter_context(opened(self.settings)))
+        if at is None:
+            return
+        self.reason = "MongoDB is there; the broker has not answered yet."
+        fleet = self._fleet(at) if self._with_workers else None
+        parent = self._patiently(
+            lambda: stack.enter_context(Parent(at.store, self.settings, fleet, scheduling=self.definitions))
+        )
+        if parent is None:
+            return
+        if fleet is not None:
+            stack.callback(fleet.leave, DRAINING, self._hurried.is_set)
+        self.parent, self.fleet, self._opened = parent, fleet, at
+        stack.callback(self._close)
+        log.info("ready", database=at.where)
+        while not self._over.wait(0.2):
+            if parent.broken is not None:
+                raise parent.broken
+
+    def _patiently(self, reach: Callable[[], T]) -> T | None:
+        """What is reached, after however many attempts; None when the process stops before."""
+        pause = FIRST_PAUSE
         while not self._over.is_set():
             try:
-                self._serve()
+                return reach()
             except WAITED_FOR as error:
                 self.reason = str(error)
-                log.warning("not ready", reason=self.reason)
-            except WhimbrelError as error:
-                self.reason, self.broken = str(error), error
-                self.on_broken()
-                return
+                log.warning("not ready", reason=self.reason, seconds_to_next_attempt=pause)
             self._over.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
-
-    def _serve(self) -> None:
-        """From the first connection until the process stops."""
-        with contextlib.ExitStack() as stack:
-            self.definitions = catalog.describe(self.team.source)
-            at = stack.enter_context(opened(self.settings))
-            self.reason = "MongoDB is there; the broker has not answered yet."
-            fleet = self._fleet(at) if self._with_workers else None
-            parent = stack.enter_context(Parent(at.store, self.settings, fleet, scheduling=self.definitions))
-            if fleet is not None:
-                stack.callback(fleet.drain, DRAINING)
-            self.parent, self.fleet, self._opened = parent, fleet, at
-            stack.callback(self._close)
-            log.info("ready", database=at.where)
-            while not self._over.wait(0.2):
-                if parent.broken is not None:
-                    raise parent.broken
+        return None
 
     def _fleet(self, at: Opened) -> Fleet:
         longest = max(each.timeout for each in self.definitions.values())

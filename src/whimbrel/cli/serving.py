@@ -1,7 +1,6 @@
 """`worker`: worker processes that serve every run, until they are told to stop."""
 
 import contextlib
-import threading
 import time
 from typing import Annotated
 
@@ -19,7 +18,6 @@ from whimbrel.engine.view import run_object, view
 from whimbrel.errors import SettingsInvalid, Transient
 from whimbrel.settings import Settings
 from whimbrel.workers import catalog
-from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.parent import Parent
 from whimbrel.workers.team import Team, cores
 
@@ -58,7 +56,8 @@ def worker(
             parent = stack.enter_context(Parent(at.store, settings, fleet, scheduling=found))
             stack.callback(fleet.kill)
             _serve(at, screen, interrupts, parent)
-            _drain(screen, interrupts, fleet)
+            screen.say("Draining: the workers finish their chunks and give their batches back.")
+            fleet.leave(DRAINING, lambda: interrupts.count > 1)
         return 0
 
 
@@ -94,14 +93,3 @@ def _report(at: Opened, screen: Screen, run: Run) -> None:
             screen.answer(run_object(view(at.store.ledger, run)), indent=None)
     why = f": {run.error or run.message}" if run.error or run.message else ""
     screen.say(f"{time.strftime('%H:%M:%S')} run {run.id} of {run.migration} is {run.status}{why}")
-
-
-def _drain(screen: Screen, interrupts: Interrupts, fleet: Fleet) -> None:
-    """A second signal ends the workers at once."""
-    screen.say("Draining: the workers finish their chunks and give their batches back.")
-    draining = threading.Thread(target=fleet.drain, args=(DRAINING,), name="draining", daemon=True)
-    draining.start()
-    while draining.is_alive():
-        if interrupts.count > 1:
-            fleet.kill()
-        draining.join(FRAME)

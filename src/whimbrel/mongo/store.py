@@ -30,6 +30,7 @@ from whimbrel.ports import Ledger, Query
 from whimbrel.ports.store import ClientOptions, Server
 
 OLDEST = (6, 0)
+SCHEMES = ("mongodb://", "mongodb+srv://")
 
 
 class MongoSession:
@@ -150,6 +151,7 @@ def connected(
     Raises DatabaseUnreachable when nothing answers within `seconds`, DatabaseRefused when what answers
     cannot be used: credentials, permissions, a version before 6.0, a router of a sharded cluster.
     """
+    check_uri(uri)
     client = _client(uri, seconds)
     try:
         with _explained(uri, seconds):
@@ -167,6 +169,14 @@ def connected(
         client.close()
 
 
+def check_uri(uri: str) -> None:
+    """Raise SettingsInvalid for an address that cannot be read, whether a server is there or not."""
+    if not uri.startswith(SCHEMES):
+        raise _unreadable(uri, f"it begins with none of {' and '.join(SCHEMES)}")
+    if uri.startswith(SCHEMES[0]):  # the other kind is an address only together with what DNS says
+        _client(uri, 1.0, connect=False).close()
+
+
 def _client(uri: str, seconds: float, **options: Any) -> MongoClient[Any]:
     try:
         client: MongoClient[Any] = MongoClient(
@@ -177,10 +187,14 @@ def _client(uri: str, seconds: float, **options: Any) -> MongoClient[Any]:
             **options,
         )
     except (InvalidURI, ConfigurationError, ValueError, TypeError) as error:
-        raise SettingsInvalid(
-            f"MONGODB_URI={masked(uri)} cannot be read: {sentence(error)}. Write it as mongodb://user:password@host:port/."
-        ) from error
+        raise _unreadable(uri, sentence(error)) from error
     return client
+
+
+def _unreadable(uri: str, why: str) -> SettingsInvalid:
+    return SettingsInvalid(
+        f"MONGODB_URI={masked(uri)} cannot be read: {why.rstrip('.')}. Write it as mongodb://user:password@host:port/."
+    )
 
 
 @contextlib.contextmanager

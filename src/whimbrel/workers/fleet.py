@@ -24,6 +24,7 @@ log = structlog.get_logger("whimbrel.workers")
 HOPELESS = frozenset(
     {64, 65, 71, 74}
 )  # exit codes of a child that would fail again: settings, definitions, permissions, the broker refuses
+LOOK = 0.1  # seconds between two looks whether draining shall end at once
 SILENCE = 30.0  # seconds without a sign of life, beyond a function's own time limit
 
 
@@ -170,6 +171,15 @@ class Fleet:
             self.tend()
             time.sleep(0.02)
         return not self.kill()
+
+    def leave(self, seconds: float, at_once: Callable[[], bool]) -> None:
+        """Drain; but kill as soon as `at_once` says so, whatever draining waits for."""
+        draining = threading.Thread(target=self.drain, args=(seconds,), name="draining", daemon=True)
+        draining.start()
+        while draining.is_alive():
+            if at_once():
+                self.kill()
+            draining.join(LOOK)
 
     def kill(self) -> int:
         """End every child now, and release what it held; their statements in the server too (hole H13)."""

@@ -140,7 +140,7 @@ async def monitoring(
             return f"event: error\ndata: {told.model_dump_json(by_alias=True, exclude_none=True)}\n\n"
 
     async def events() -> AsyncIterator[str]:
-        while system.ready and not await request.is_disconnected():
+        while system.ready and not system.leaving and not await request.is_disconnected():
             yield await anyio.to_thread.run_sync(event)
             await asyncio.sleep(EVERY)
 

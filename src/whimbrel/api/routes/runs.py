@@ -211,7 +211,11 @@ def definitions(system: ThisSystem, _: Reader) -> Definitions:
     },
 )
 async def events(
-    request: Request, at: Deployment, _: Reader, migration_id: Annotated[RunId, Path(alias="migrationId")]
+    request: Request,
+    system: ThisSystem,
+    at: Deployment,
+    _: Reader,
+    migration_id: Annotated[RunId, Path(alias="migrationId")],
 ) -> StreamingResponse:
     """The run as it changes, as server-sent events, until it has ended."""
     await anyio.to_thread.run_sync(control.find_run, at.store.ledger, migration_id)
@@ -222,7 +226,7 @@ async def events(
 
     async def stream() -> AsyncIterator[str]:
         told = ""
-        while not await request.is_disconnected():
+        while not system.leaving and not await request.is_disconnected():
             text, over = await anyio.to_thread.run_sync(look)
             if text != told or over:
                 told = text
