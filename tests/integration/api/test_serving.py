@@ -197,32 +197,25 @@ def ends(changes: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]
 
 
 NOBODY = "mongodb://127.0.0.1:1/"  # errors of settings do not wait for a server
-BAD: list[tuple[dict[str, str], int, str]] = [
-    ({"PORT": "abc"}, 64, "PORT='abc'"),
-    ({"PORT": "70000"}, 64, "PORT='70000'"),
-    ({"PORT": "-1"}, 64, "PORT='-1'"),
-    ({"PORT": "x", "BATCH_SIZE": "0"}, 64, "BATCH_SIZE='0'"),
-    ({"CRON_SCHEDULE": "nonsense"}, 64, "CRON_SCHEDULE='nonsense'"),
-    ({"ENABLE_SCHEDULER": "perhaps"}, 64, "ENABLE_SCHEDULER='perhaps'"),
-    ({"API_TOKENS": "nonsense"}, 64, "API_TOKENS: entry 1"),
-    ({"API_TOKENS": "read:short"}, 64, "at least 16 characters"),
-    ({"API_TOKENS": "read:" + "r" * 20 + ",root:" + "s3cret" * 5}, 64, "API_TOKENS: entry 2"),
-    ({"API_RATE": "often"}, 64, "API_RATE=often"),
-    ({"MONGODB_URI": "nonsense"}, 64, "MONGODB_URI=nonsense"),
-    ({"MONGODB_URI": "mongodb://"}, 64, "MONGODB_URI=mongodb://"),
-    ({"MONGODB_URI": "mongodb://me:s3cret@h:port/"}, 64, "MONGODB_URI=mongodb://me:***@h:port/"),
-    ({"MONGODB_URI": "mongodb://h:99999/"}, 64, "MONGODB_URI=mongodb://h:99999/"),
-    ({"RABBITMQ_URL": "nonsense"}, 64, "RABBITMQ_URL=***"),
-    ({"RABBITMQ_URL": "http://me:s3cret@h/"}, 64, "RABBITMQ_URL=http://***@h/"),
-    ({"RABBITMQ_EXCHANGE": ""}, 64, "RABBITMQ_EXCHANGE=''"),
-    ({"LOG_FORMAT": "xml"}, 64, "LOG_FORMAT='xml'"),
-    ({"LOG_LEVEL": "loud"}, 64, "LOG_LEVEL='loud'"),
-    ({"HOST": "0.0.0.0"}, 64, "HOST=0.0.0.0 can be reached from other machines"),  # noqa: S104
-    ({"HOST": "::"}, 64, "HOST=:: can be reached from other machines"),
-    ({"HOST": "203.0.113.7", "API_TOKENS": "read:" + "r" * 20}, 64, "HOST=203.0.113.7 is no address of this machine"),
-    ({"WHIMBREL_LEASE": "0.5"}, 64, "WHIMBREL_LEASE"),
-    ({"WHIMBREL_MIGRATIONS": "missing.py"}, 65, "There is no file missing.py"),
-    ({"MONGODB_URI": "", "WHIMBREL_MONGOD": "/nix"}, 72, "WHIMBREL_MONGOD is /nix"),
+ALL_AT_ONCE = {
+    "PORT": "abc", "BATCH_SIZE": "0", "CRON_SCHEDULE": "nonsense", "ENABLE_SCHEDULER": "perhaps", "LOG_FORMAT": "xml",
+    "LOG_LEVEL": "loud", "RABBITMQ_EXCHANGE": "", "HOST": "", "MAX_RETRIES": "1.5",
+}  # fmt: skip
+BAD: list[tuple[dict[str, str], int, list[str]]] = [
+    (ALL_AT_ONCE, 64, [f"{name}={value!r}" for name, value in ALL_AT_ONCE.items()]),
+    ({"PORT": "70000"}, 64, ["PORT='70000'"]),
+    ({"API_TOKENS": "nonsense"}, 64, ["API_TOKENS: entry 1"]),
+    ({"API_TOKENS": "read:" + "r" * 20 + ",root:" + "s3cret" * 5}, 64, ["API_TOKENS: entry 2"]),
+    ({"API_RATE": "often"}, 64, ["API_RATE=often"]),
+    ({"MONGODB_URI": "nonsense"}, 64, ["MONGODB_URI=nonsense"]),
+    ({"MONGODB_URI": "mongodb://me:s3cret@h:port/"}, 64, ["MONGODB_URI=mongodb://me:***@h:port/"]),
+    ({"RABBITMQ_URL": "nonsense"}, 64, ["RABBITMQ_URL=***"]),
+    ({"RABBITMQ_URL": "http://me:s3cret@h/"}, 64, ["RABBITMQ_URL=http://***@h/"]),
+    ({"HOST": "0.0.0.0"}, 64, ["HOST=0.0.0.0 can be reached from other machines"]),  # noqa: S104
+    ({"HOST": "203.0.113.7", "API_TOKENS": "read:" + "r" * 20}, 64, ["HOST=203.0.113.7 is no address of this"]),
+    ({"WHIMBREL_LEASE": "0.5"}, 64, ["WHIMBREL_LEASE"]),
+    ({"WHIMBREL_MIGRATIONS": "missing.py"}, 65, ["There is no file missing.py"]),
+    ({"MONGODB_URI": "", "WHIMBREL_MONGOD": "/nix"}, 72, ["WHIMBREL_MONGOD is /nix"]),
 ]  # fmt: skip
 
 
@@ -234,6 +227,6 @@ def test_settings_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         assert done.returncode == code, (changes, done.stderr)
         line = done.stderr.splitlines()[-1]
         assert line.startswith("error: "), (changes, done.stderr)
-        assert said in line, (changes, done.stderr)
+        assert all(words in line for words in said), (changes, done.stderr)
         assert "s3cret" not in done.stderr, changes
         assert "Traceback" not in done.stderr, (changes, done.stderr)
