@@ -22,8 +22,8 @@ check: $(READY)  ## lint, format, types, direction of imports, schemas of the de
 	$(BIN)/check-jsonschema --quiet --schemafile deploy/schemas/keda.json deploy/kubernetes/scaling*.yaml
 	$(BIN)/kubernetes-validate --strict --quiet deploy/kubernetes/[!ks]*.yaml deploy/kubernetes/secret.template.yaml
 
-chaos: $(READY) rabbitmq  ## the fault tests at full size: 200 random seeds, 50,000 documents through RabbitMQ
-	CHAOS_SEEDS=200 CHAOS_DOCUMENTS=50000 $(BIN)/python -m pytest tests/faults --timeout=3600
+chaos: $(READY) rabbitmq  ## the fault tests at full size: 200 random seeds, 50,000 documents through RabbitMQ, 20 kills of serve
+	CHAOS_SEEDS=200 CHAOS_DOCUMENTS=50000 STORM_KILLS=20 $(BIN)/python -m pytest tests/faults --timeout=3600
 
 bench: $(READY) rabbitmq  ## the benchmarks at full size, with ratios
 	$(BIN)/python -m bench
