@@ -9,6 +9,9 @@ from whimbrel.api.errors import answer
 
 LARGEST: Final = 1024 * 1024
 LARGER: Final = {"/migrate/bulk": 8 * LARGEST}  # 100,000 ids
+DISCARDED: Final = (
+    64 * LARGEST
+)  # bytes that are read and forgotten, so that the client hears why instead of a reset
 DEEPEST: Final = 100
 WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
@@ -44,15 +47,17 @@ class Bodies:
 
 
 async def _read(receive: Receive, limit: int) -> bytes | None:
-    """As much as shows that it is too much."""
-    body = b""
-    while len(body) <= limit:
+    """All of it; or as much as shows that it is too much, the rest being read and forgotten."""
+    body, forgotten, more = b"", 0, True
+    while more and forgotten < DISCARDED:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        body += message.get("body", b"")
-        if not message.get("more_body"):
-            break
+        piece, more = message.get("body", b""), message.get("more_body", False)
+        if len(body) <= limit:
+            body += piece
+        else:
+            forgotten += len(piece)
     return body
 
 
@@ -66,7 +71,7 @@ def _refusal(body: bytes, headers: dict[bytes, bytes], limit: int) -> tuple[int,
         said = kind.decode("latin-1") or "without a type"
         return 415, "unsupported_type", f"The body is {said[:100]}. Send JSON as application/json."
     try:
-        deep = _depth(json.loads(body))
+        deep = _depth(json.loads(body.decode()))
     except UnicodeDecodeError:
         return 400, "malformed", "The body is not UTF-8."
     except RecursionError:

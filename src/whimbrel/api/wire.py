@@ -6,8 +6,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from whimbrel.api.errors import answer
 
 
+LINGER = 2.0  # seconds in which what still comes is forgotten: closing at once would reset the answer away
+
+
 class Wire(H11Protocol):
     """uvicorn's protocol over h11, whose own refusals are plain text."""
+
+    _refused = False
+
+    def data_received(self, data: bytes) -> None:
+        if not self._refused:
+            super().data_received(data)
 
     def send_400_response(self, msg: str) -> None:
         if self.conn.our_state not in {
@@ -24,4 +33,6 @@ class Wire(H11Protocol):
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
+        self._refused = True
+        self.transport.write_eof()
+        self.loop.call_later(LINGER, self.transport.close)

@@ -68,7 +68,7 @@ def _check_filter(collection: Collection[Any], query: dict[str, Any]) -> None:
                 codec_options=DOCUMENT_OPTIONS,
             )
     except Refused as error:
-        raise FilterRefused(f"MongoDB does not understand the filter: {sentence(error)}") from error
+        raise FilterRefused(f"MongoDB does not understand the filter: {sentence(error)}.") from error
 
 
 def _check_update(collection: Collection[Any], it: Definition) -> None:

@@ -20,8 +20,11 @@ CONSUMERS = "consumers"  # the switch by which a person stops all consumers of t
 class Runs(Protocol):
     """The runs of the ledger. Every write of the ledger is majority-acknowledged and journaled."""
 
-    def add(self, run: Run, who: str) -> Run:
-        """Insert a run; its times are the server's."""
+    def add(self, run: Run, who: str, *, holding: bool = False) -> Run:
+        """Insert a run; its times are the server's. `holding`: it has its collection from its birth, or is not added.
+
+        Raises CollectionBusy where another run holds it.
+        """
         ...
 
     def get(self, run_id: str) -> Run | None: ...
@@ -76,6 +79,10 @@ class Runs(Protocol):
 
     def describe(self, run_id: str, **fields: Any) -> None:
         """Set fields that decide nothing: message, estimated."""
+        ...
+
+    def ahead(self, ns: str) -> str | None:
+        """The run that a new one on a collection waits for: the one that holds it, else the oldest that is queued."""
         ...
 
     def holder(self, ns: str) -> str | None:

@@ -87,10 +87,10 @@ def bulk(
         return answer
     if not chosen.eligible:
         return answer.model_copy(update={"message": "Nothing is left to do: no run was started."})
-    holder = store.ledger.runs.holder(chosen.run.ns)
+    ahead = store.ledger.runs.ahead(chosen.run.ns)
     run = start_bulk(store, chosen, who=caller.who)
     response.status_code = 202
-    return answer.model_copy(update={"migration_id": run.id, "message": begun(holder, run.ns)})
+    return answer.model_copy(update={"migration_id": run.id, "message": begun(ahead, run.ns)})
 
 
 def _keys(ids: list[Any]) -> list[Key]:

@@ -115,25 +115,25 @@ def _start(
     it = with_undo(it) if body.undo else it
     options = {"batch_size": body.batch_size, **options}
     run = draft_run(store, it, defaults=system.settings.defaults, **options)
-    ahead = preview(store, run)
+    found = preview(store, run)
     answer = Started(
-        migration_id=None, message="Nothing was written.", total_documents=ahead.total,
-        estimated_documents=ahead.estimated, estimated_batches=ahead.batches, dry_run=body.dry_run,
+        migration_id=None, message="Nothing was written.", total_documents=found.total,
+        estimated_documents=found.estimated, estimated_batches=found.batches, dry_run=body.dry_run,
     )  # fmt: skip
     response.status_code = 200
     if body.dry_run:
         response.headers[DRY] = "true"
         return answer.model_copy(update={"plan": _plan(system, it, run)})
-    if not ahead.total and not anything(store, run):
+    if not found.total and not anything(store, run):
         return answer.model_copy(update={"message": "Nothing matches: no run was started."})
-    holder = store.ledger.runs.holder(run.ns)
-    if exclusive and holder is not None:
+    ahead = store.ledger.runs.ahead(run.ns)
+    if exclusive and ahead is not None:
         raise CollectionBusy(
-            f"Run {holder} works on {run.ns}. Wait for its end, or start without `exclusive`."
+            f"Run {ahead} works on {run.ns}, or waits for it. Wait for its end, or start without `exclusive`."
         )
-    started = store.ledger.runs.add(run, caller.who)
+    started = store.ledger.runs.add(run, caller.who, holding=exclusive)
     response.status_code = 202
-    return answer.model_copy(update={"migration_id": started.id, "message": begun(holder, run.ns)})
+    return answer.model_copy(update={"migration_id": started.id, "message": begun(ahead, run.ns)})
 
 
 def _plan(system: System, it: Definition, run: Run) -> Plan:
@@ -144,9 +144,9 @@ def _plan(system: System, it: Definition, run: Run) -> Plan:
     return Plan.model_validate(dry_run_object(found))
 
 
-def begun(holder: str | None, ns: str) -> str:
-    """What is said of a run that was started: whether it must wait for the one that holds its collection."""
-    return f"Waits for run {holder}, which works on {ns}." if holder else "Started."
+def begun(ahead: str | None, ns: str) -> str:
+    """What is said of a run that was started: whether it must wait for another one on its collection."""
+    return f"Waits for run {ahead}, which comes before it on {ns}." if ahead else "Started."
 
 
 def _by_phase(it: Definition, phase: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pymongo.errors import DuplicateKeyError
 
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import ENDED, RunStatus, sources
+from whimbrel.errors import CollectionBusy
 from whimbrel.mongo.codec import run_of, run_row
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ledger.leases import MongoLeases
@@ -31,13 +32,17 @@ class MongoRuns:
         self._runs = collection
         self._leases = leases
 
-    def add(self, run: Run, who: str) -> Run:
+    def add(self, run: Run, who: str, *, holding: bool = False) -> Run:
         times = {"createdAt": "$$NOW", "updatedAt": "$$NOW"}
-        born = [{"$replaceWith": {"$mergeObjects": [{"$literal": run_row(run)}, times]}}]
+        literal = run_row(run) | ({"active": True} if holding else {})
+        born = [{"$replaceWith": {"$mergeObjects": [{"$literal": literal}, times]}}]
         with translated():
-            row: Any = self._runs.find_one_and_update(
-                {"_id": run.id}, born, upsert=True, return_document=ReturnDocument.AFTER
-            )
+            try:
+                row: Any = self._runs.find_one_and_update(
+                    {"_id": run.id}, born, upsert=True, return_document=ReturnDocument.AFTER
+                )
+            except DuplicateKeyError as error:
+                raise CollectionBusy(f"Another run holds {run.ns}.") from error
         self._leases.audit("run added", run=run.id, who=who)
         return run_of(row)
 
@@ -169,6 +174,15 @@ class MongoRuns:
     def describe(self, run_id: str, **fields: Any) -> None:
         with translated():
             self._runs.update_one({"_id": run_id}, {"$set": fields})
+
+    def ahead(self, ns: str) -> str | None:
+        holder = self.holder(ns)
+        if holder is not None:
+            return holder
+        waiting = {"ns": ns, "status": str(RunStatus.QUEUED)}
+        with translated():
+            row = self._runs.find_one(waiting, {"_id": 1}, sort=[("createdAt", 1)])
+        return str(row["_id"]) if row else None
 
     def holder(self, ns: str) -> str | None:
         with translated():
