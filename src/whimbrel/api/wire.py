@@ -5,7 +5,6 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from whimbrel.api.errors import answer
 
-
 LINGER = 2.0  # seconds in which what still comes is forgotten: closing at once would reset the answer away
 
 
