@@ -241,6 +241,31 @@ def test_a_run_is_paused_and_resumed_from_another_terminal(
     assert "cannot be resumed" in cli("resume", run, code=68).stderr
 
 
+def test_settings_of_a_run_are_changed_while_it_goes_on(
+    cli: Cli, database: Docs, things: int, environment: dict[str, str], tmp_path: Path
+) -> None:
+    with started(environment, tmp_path, "run", "counted", "--rate", "100", "--json") as process:
+        run = str(until(lambda: the_run(database).get("status") == "running" and the_run(database)["_id"]))
+        assert the_run(database)["rate"] == 100  # so it would take most of a minute
+        assert "at most 100 documents a second" in cli("status", run).stdout
+        said = cli("set", run, "--rate", "50000").stdout
+        assert f"Run {run} goes on: at most 50,000 documents a second, priority 0, batches of 500" in said
+        told = json.loads(
+            cli("set", run, "--no-rate", "--batch-size", "800", "--priority", "7", "--json").stdout
+        )
+        out, error = process.communicate(timeout=60)
+
+    assert process.returncode == 0, error
+    assert (told["migrationId"], told["maxDocsPerSecond"]) == (run, None)
+    ended = json.loads(out)
+    assert (ended["maxDocsPerSecond"], ended["batchSize"], ended["priority"]) == (None, 800, 7)
+    assert everything_changed_once(database, things)
+    audit = list(database["whimbrel_audit"].find({"run": run, "what": "settings changed"}).sort("at", 1))
+    assert [each["why"] for each in audit] == ["rate 50000", "batchSize 800, priority 7, rate None"]
+    assert all("@" in each["who"] for each in audit)
+    assert "its settings change nothing any more" in cli("set", run, "--rate", "5", code=68).stderr
+
+
 def test_ctrl_c_pauses_and_resume_completes(
     cli: Cli, database: Docs, things: int, environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -385,6 +410,11 @@ BAD: list[tuple[list[str], dict[str, str], int, str]] = [
     (["run", "x", "--migrations", "wrong.py"], {}, 65, "Did you mean 'collection'?"),
     (["run", "views", "--migrations", "view.py"], {}, 67, "is a view of 'real'"),
     (["status", "nix"], {}, 66, "There is no run 'nix'"),
+    (["set", "nix", "--rate", "5"], {}, 66, "There is no run 'nix'"),
+    (["set", "nix"], {}, 64, "Nothing to set"),
+    (["set", "nix", "--rate", "5", "--no-rate"], {}, 64, "exclude one another"),
+    (["set", "nix", "--rate", "0"], {}, 64, "--rate"),
+    (["run", "some-model", "--rate", "1.5"], {}, 64, "--rate"),
     (["resume", "nix"], {}, 66, "There is no run 'nix'"),
     (["status"], {"BATCH_SIZE": "many"}, 64, "BATCH_SIZE='many'"),
     (["status"], {"WHIMBREL_LEASE": "0.5"}, 64, "WHIMBREL_LEASE"),
@@ -499,6 +529,7 @@ def test_the_version_and_the_commands(cli: Cli) -> None:
         "worker",
         "workers",
         "serve",
+        "set",
         "new",
         "demo",
     ):

@@ -9,6 +9,7 @@ import typer
 
 from whimbrel import __version__
 from whimbrel.cli import (
+    adjusting,
     controlling,
     demo,
     planning,
@@ -56,12 +57,17 @@ EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
         [
             "run some-model",
             "run split-name --migrations split_name.py --limit 100",
+            "run split-name --migrations split_name.py --rate 2000",
             'run split-name --migrations split_name.py --filter \'{"country": "NL"}\' --json > run.json',
         ],
     ),
     "status": (showing.status, ["status", "status 20261231-abc234 --watch", "status --json --limit 1"]),
     "pause": (controlling.pause, ["pause 20261231-abc234"]),
     "resume": (running.resume, ["resume 20261231-abc234", "resume 20261231-abc234 --detach"]),
+    "set": (
+        adjusting.set_,
+        ["set 20261231-abc234 --rate 500", "set 20261231-abc234 --no-rate --priority 8"],
+    ),
     "cancel": (controlling.cancel, ["cancel 20261231-abc234"]),
     "failures": (
         showing.failures,

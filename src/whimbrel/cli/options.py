@@ -30,6 +30,19 @@ Slots = Annotated[
         "--concurrency", metavar="N", min=1, max=64, help="batches at a time in each worker process"
     ),
 ]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, max=100_000, help="documents in a batch (default: the migration's)"),
+]
+Rate = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=10_000_000,
+        help="documents a second that all its workers together may evaluate",
+    ),
+]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="id of the run, as `whimbrel status` shows it")]
 
 

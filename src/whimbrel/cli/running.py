@@ -8,7 +8,7 @@ import typer
 from whimbrel.bootstrap import Opened, check_broker, opened
 from whimbrel.cli.foreground import Ending, Foreground
 from whimbrel.cli.interrupts import Interrupts
-from whimbrel.cli.options import Json, RunId, Slots, Source, Workers, begin, caller
+from whimbrel.cli.options import BatchSize, Json, Rate, RunId, Slots, Source, Workers, begin, caller
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.tables import groups_table, run_table
 from whimbrel.domain.filters import parse_filter
@@ -33,13 +33,10 @@ Detach = Annotated[
 ]
 
 
-def run(
+def run(  # noqa: PLR0913, PLR0917  an argument for each option
     name: Annotated[str, typer.Argument(metavar="NAME", help="name of the migration")],
     migrations: Source = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, max=100_000, help="documents in a batch (default: the migration's)"),
-    ] = None,
+    batch_size: BatchSize = None,
     filter_: Annotated[
         str | None, typer.Option("--filter", metavar="EJSON", help="only documents that match this too")
     ] = None,
@@ -56,6 +53,7 @@ def run(
         bool,
         typer.Option("--undo", help="keep in each document what is overwritten, for `whimbrel rollback`"),
     ] = False,
+    rate: Rate = None,
     json: Json = False,
 ) -> int:
     """Run a migration, and show how far it is."""
@@ -69,7 +67,7 @@ def run(
         check_broker(settings)  # before anything is written
         started = start_run(
             at.store, it, who=caller(), defaults=settings.defaults,
-            filter_=narrower, batch_size=batch_size, limit=limit, priority=priority,
+            filter_=narrower, batch_size=batch_size, limit=limit, priority=priority, rate=rate,
         )  # fmt: skip
         screen.say(f"Run {started.id} of {it.name} on {started.ns}.")
         return conclude(screen, at, Foreground(at, settings, screen, interrupts).work(started, it, team))

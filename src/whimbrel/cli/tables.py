@@ -12,6 +12,7 @@ from whimbrel.cli.progress import clock
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.failures import Failure, FailureGroup, group_id
 from whimbrel.domain.migration import Definition
+from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.workers import Worker
 from whimbrel.engine.view import RunView, iso_time, run_object
@@ -96,6 +97,10 @@ def runs_table(views: Iterable[RunView], width: int) -> Table:
     return table
 
 
+def _limit(run: Run) -> str:
+    return f"at most {run.rate:,} documents a second" if run.rate else ""
+
+
 def run_table(it: RunView) -> Table:
     """What happened in one run."""
     table = Table(
@@ -113,7 +118,8 @@ def run_table(it: RunView) -> Table:
         "skipped": f"{it.counts.skipped:,}", "failed": f"{it.failures['failed']:,}",
         "conflict": f"{it.failures['conflict']:,}",
         "batches": f"{it.completed_batches:,} of {it.total_batches:,} done, of up to {it.run.batch_size:,} documents",
-        "seconds": f"{it.seconds:,.1f}", "docs/s": rate(it), "before-images": _images(it), "message": it.run.message, "error": it.run.error or "",
+        "seconds": f"{it.seconds:,.1f}", "docs/s": rate(it), "rate": _limit(it.run), "before-images": _images(it),
+        "message": it.run.message, "error": it.run.error or "",
     }  # fmt: skip
     for name, value in rows.items():
         if str(value):

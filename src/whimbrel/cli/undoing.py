@@ -8,7 +8,7 @@ import typer
 from whimbrel.bootstrap import Opened, check_broker, opened
 from whimbrel.cli.foreground import Foreground
 from whimbrel.cli.interrupts import Interrupts
-from whimbrel.cli.options import Json, RunId, Slots, Workers, begin, caller
+from whimbrel.cli.options import Json, Rate, RunId, Slots, Workers, begin, caller
 from whimbrel.cli.running import conclude, introduce
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.runs import Run
@@ -19,10 +19,6 @@ from whimbrel.settings import Settings
 from whimbrel.workers.team import Team
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
-Rate = Annotated[
-    int | None,
-    typer.Option("--rate", metavar="N", min=1, max=10_000_000, help="at most so many documents a second"),
-]
 
 
 def roll_back(
