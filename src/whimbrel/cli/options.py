@@ -32,7 +32,12 @@ Slots = Annotated[
 ]
 BatchSize = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, max=100_000, help="documents in a batch (default: the migration's)"),
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=100_000,
+        help="documents in a batch (of a new run: the migration's, unless given)",
+    ),
 ]
 Rate = Annotated[
     int | None,
