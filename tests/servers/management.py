@@ -108,6 +108,12 @@ class Management:
             for row in self._call("POST", f"queues/%2F/{quote(name, safe='')}/get", query)
         ]
 
+    def set_user(self, name: str, password: str) -> None:
+        """A user who may do all that a client may, by this password from now on."""
+        self._call("PUT", f"users/{quote(name)}", {"password": password, "tags": ""})
+        allowed = {"configure": ".*", "write": ".*", "read": ".*"}
+        self._call("PUT", f"permissions/%2F/{quote(name)}", allowed)
+
     def connections(self) -> list[dict[str, Any]]:
         """Of this node: name, state, channels, peer_port, client_properties."""
         return list(self.ask(_CONNECTIONS))
