@@ -10,6 +10,7 @@ import struct
 import threading
 from collections.abc import Coroutine
 from contextlib import suppress
+from itertools import cycle
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -24,7 +25,7 @@ class Proxy:
     """Listens on `port` of 127.0.0.1 and passes on what it gets, both ways, in a thread of its own."""
 
     def __init__(self, target_host: str, target_port: int) -> None:
-        self._target = (target_host, target_port)
+        self._targets = cycle([(target_host, target_port)])
         (self.port,) = free_ports(1)
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -116,7 +117,7 @@ class Proxy:
         far: asyncio.StreamWriter | None = None
         try:
             await self._flowing.wait()
-            far_reader, far = await asyncio.open_connection(*self._target)
+            far_reader, far = await asyncio.open_connection(*next(self._targets))
             self._writers.add(far)
             async with asyncio.TaskGroup() as ways:
                 ways.create_task(self._pass(reader, far))
@@ -145,6 +146,14 @@ class Proxy:
     def _size(self) -> int:
         """With a rate, pieces of a twentieth of a second: so the stream is slow, not jerky."""
         return _PIECE if self._rate is None else max(1, min(_PIECE, int(self._rate / 20)))
+
+
+class Balancer(Proxy):
+    """A front of several servers: each connection goes to the next of these ports of 127.0.0.1."""
+
+    def __init__(self, *ports: int) -> None:
+        super().__init__("127.0.0.1", ports[0])
+        self._targets = cycle([("127.0.0.1", port) for port in ports])
 
 
 def _abort(writer: asyncio.StreamWriter) -> None:
