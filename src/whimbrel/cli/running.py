@@ -33,7 +33,7 @@ Detach = Annotated[
 ]
 
 
-def run(  # noqa: PLR0913, PLR0917  an argument for each option
+def run(
     name: Annotated[str, typer.Argument(metavar="NAME", help="name of the migration")],
     migrations: Source = None,
     batch_size: BatchSize = None,
