@@ -74,6 +74,13 @@ class CollectionUnsuitable(WhimbrelError):
     exit_code = 67
 
 
+class WarningsRefused(WhimbrelError):
+    """Preflight warned, and the caller takes warnings for errors, or said no when asked."""
+
+    code = "warnings_refused"
+    exit_code = 77
+
+
 class StateForbids(WhimbrelError):
     """The run's state does not allow what was asked."""
 

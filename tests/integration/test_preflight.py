@@ -9,6 +9,7 @@ from pymongo.database import Database
 from tests.bson_values import BAD_TEXT, YEAR_14645, documents, field, int32
 
 from whimbrel import DefinitionInvalid, Migration
+from whimbrel.engine.start import Defaults, draft_run
 from whimbrel.errors import CollectionUnsuitable, FilterRefused
 from whimbrel.mongo.store import MongoStore
 
@@ -22,7 +23,7 @@ def check(store: MongoStore, query: dict[str, Any] | None = None, **options: Any
         "transform": None if "update" in options else _same,
         **options,
     }
-    store.check(store.database, Migration(**given).definition, query or {})
+    draft_run(store, Migration(**given).definition, defaults=Defaults(), filter_=query)
 
 
 def _same(it: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from bson import json_util
 
+from whimbrel.domain.findings import Finding
 from whimbrel.domain.images import Undo, image_field
 from whimbrel.domain.marks import Mark, mark_of
 from whimbrel.domain.migration import UndoMode
@@ -85,6 +86,7 @@ class Run:
     retried: int = 0  # how often a person reopened its dead failures
     message: str = ""
     error: str | None = None
+    warnings: tuple[Finding, ...] = ()  # what preflight found before it was added
     created_at: datetime
     updated_at: datetime
     started_at: datetime | None = None
@@ -99,6 +101,11 @@ class Run:
     @property
     def ns(self) -> str:
         return f"{self.database}.{self.collection}"
+
+    @property
+    def query(self) -> dict[str, Any]:
+        """The run's filter as a query."""
+        return _parsed(self.filter)
 
     @property
     def urgent(self) -> bool:
@@ -127,12 +134,22 @@ class Run:
         return mark_of(self.mark, f"{self.migration}_v{self.version}", self.status_field)
 
 
+def first_phases(run: Run) -> list[Phase]:
+    """The phases that find documents by themselves, not by what an earlier one of the run left."""
+    if run.mark != "status":
+        return ["pending"]
+    failed: list[Phase] = (
+        ["failed"] if run.asked == "failed" or (run.asked is None and run.scope.swept) else []
+    )
+    return [phase for phase in run.legs if phase in ("pending", "processing")] + failed
+
+
 def eligible(run: Run, phase: Phase, *, retry: bool = False) -> dict[str, Any]:
     """`E`: the run's filter AND not yet marked. Evaluated when a document is reached, never at planning.
 
     `retry`: for documents that have a failure row of the run.
     """
-    parts = [_parsed(run.filter), run.marking.unmarked(phase, retry=retry)]
+    parts = [run.query, run.marking.unmarked(phase, retry=retry)]
     wanted = [part for part in parts if part]
     return {"$and": wanted} if wanted else {}
 

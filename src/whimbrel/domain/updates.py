@@ -1,4 +1,4 @@
-"""Which fields an update touches, and which updates are refused: those that cannot be one, and those that touch `_id` or the mark."""
+"""What updates change, and which are refused: those that cannot be one, and those that touch `_id` or the mark."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -61,6 +61,49 @@ def _targets(operator: str, body: Any) -> Iterator[str]:
                 yield str(path)
             if operator == "$rename":
                 yield str(value)
+
+
+def touched(update: Update) -> frozenset[str] | None:
+    """The dotted paths that an update may change; None where it may change any, for it replaces whole documents."""
+    found: set[str] = set()
+    for stage in [update] if isinstance(update, Mapping) else update:
+        for operator, body in stage.items():
+            kept = operator == "$project" and any(value not in (0, False) for value in body.values())
+            if kept or operator in ("$replaceRoot", "$replaceWith"):
+                return None
+            found.update(_targets(operator, body))
+    return frozenset(found)
+
+
+def parents(update: Update) -> frozenset[str]:
+    """What stands above the dotted paths that a pipeline sets: it replaces what is no document there, silently."""
+    if isinstance(update, Mapping):
+        return frozenset()
+    paths = {
+        path
+        for stage in update
+        for operator, body in stage.items()
+        if operator in ("$set", "$addFields")
+        for path in _targets(operator, body)
+    }
+    return frozenset(above for path in paths for above in _above(path))
+
+
+def _above(path: str) -> Iterator[str]:
+    parts = path.split(".")
+    for end in range(1, len(parts)):
+        yield ".".join(parts[:end])
+
+
+def overlaps(one: str, other: str) -> bool:
+    """Whether a change at one path changes what is at the other. Positions in arrays do not count."""
+    first, second = _names(one), _names(other)
+    shorter = min(len(first), len(second))
+    return first[:shorter] == second[:shorter]
+
+
+def _names(path: str) -> list[str]:
+    return [part for part in path.split(".") if not part.isdigit() and part[:1] != "$"]
 
 
 def _check_path(name: str, mark: Mark, path: str) -> None:

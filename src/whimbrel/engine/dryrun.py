@@ -14,10 +14,10 @@ from whimbrel.domain.failures import Trouble, signature
 from whimbrel.domain.marks import CHANGED, FAILED, SKIPPED, UNCHANGED
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Phase, Run, eligible
+from whimbrel.domain.runs import Phase, Run, eligible, first_phases
 from whimbrel.engine.predict import Predicted, predict
 from whimbrel.engine.rehearse import NOT_REACHED, NOT_SHOWN, Rehearsed, Stage
-from whimbrel.engine.start import first_phases, preview, within
+from whimbrel.engine.start import preview, within
 from whimbrel.engine.verdicts import Verdict, deterministic, idempotent
 from whimbrel.errors import TooSlow
 from whimbrel.ports import Callers, Choice, Clash, Rehearsal, Store

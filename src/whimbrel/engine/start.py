@@ -9,9 +9,11 @@ from typing import Any
 from bson import json_util
 
 from whimbrel.domain.filters import check_filter, split_status
+from whimbrel.domain.findings import refuse
 from whimbrel.domain.migration import Definition
-from whimbrel.domain.runs import Phase, Run, Scope, eligible, legs_of
+from whimbrel.domain.runs import Phase, Run, Scope, eligible, first_phases, legs_of
 from whimbrel.domain.states import RunStatus
+from whimbrel.engine.preflight import warned
 from whimbrel.ports import Documents, Store
 
 COUNTING = 0.5  # seconds that an exact count may take
@@ -37,7 +39,7 @@ class Preview:
     batches: int
 
 
-def draft_run(
+def compose_run(
     store: Store,
     it: Definition,
     *,
@@ -49,16 +51,14 @@ def draft_run(
     rate: int | None = None,
     adopt: str | None = None,
 ) -> Run:
-    """A run of a migration that is not in the ledger: nothing is written. Raises what `Store.check` raises.
+    """A run of a migration, not in the ledger, nor looked at whether it can be. Raises FilterRefused.
 
     `filter_` narrows the migration's own.
     """
     query, asked = _query(it, filter_)
-    database = it.database or store.database
     scope = Scope("all") if limit is None else Scope("first", limit)
-    store.check(database, it, query)
     return Run(
-        id=new_id(), migration=it.name, version=it.version, database=database, collection=it.collection,
+        id=new_id(), migration=it.name, version=it.version, database=it.database or store.database, collection=it.collection,
         filter=json_util.dumps(query, json_options=json_util.CANONICAL_JSON_OPTIONS),
         mark=it.mark, status_field=it.status_field, declarative=it.declarative, claim=it.claim,
         adopt="all" if adopt == "all" else it.adopt,
@@ -69,12 +69,24 @@ def draft_run(
     )  # fmt: skip
 
 
+def draft_run(store: Store, it: Definition, *, defaults: Defaults, **options: Any) -> Run:
+    """A run of a migration that is not in the ledger: nothing is written.
+
+    `options` are those of `compose_run`. Raises what it raises, and CollectionUnsuitable, FilterRefused or
+    DefinitionInvalid where the run could not keep its promises.
+    """
+    run = compose_run(store, it, defaults=defaults, **options)
+    refuse(store.errors(run, it))
+    return run
+
+
 def start_run(store: Store, it: Definition, *, who: str, defaults: Defaults, **options: Any) -> Run:
-    """Add a run of a migration, `queued`. A coordinator starts it as soon as its collection is free.
+    """Add a run of a migration, `queued`, with its warnings. A coordinator starts it as soon as its collection is free.
 
     `options` and errors are those of `draft_run`.
     """
-    return store.ledger.runs.add(draft_run(store, it, defaults=defaults, **options), who)
+    run = draft_run(store, it, defaults=defaults, **options)
+    return store.ledger.runs.add(warned(store, it, run, documents=estimate(store, run)), who)
 
 
 def preview(store: Store, run: Run) -> Preview:
@@ -112,16 +124,6 @@ def _counted(documents: Documents, run: Run) -> int | None:
 def within(run: Run, count: int) -> int:
     """A count of documents, as far as the run's scope goes."""
     return min(count, run.scope.limit) if run.scope.limit else count
-
-
-def first_phases(run: Run) -> list[Phase]:
-    """The phases in which documents are evaluated that are not this run's own failures."""
-    if run.mark != "status":
-        return ["pending"]
-    failed: list[Phase] = (
-        ["failed"] if run.asked == "failed" or (run.asked is None and run.scope.swept) else []
-    )
-    return [phase for phase in run.legs if phase in ("pending", "processing")] + failed
 
 
 def _query(it: Definition, narrower: dict[str, Any] | None) -> tuple[dict[str, Any], Phase | None]:

@@ -9,6 +9,7 @@ from typing import Any
 from bson import json_util
 
 from whimbrel.domain.batches import Batch
+from whimbrel.domain.findings import finding_object
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
 from whimbrel.ports import Ledger
@@ -83,6 +84,7 @@ def run_object(it: RunView) -> dict[str, Any]:
         "throughput": round(whole, 1), "etaSeconds": it.eta, "seconds": round(it.seconds, 3), "inferred": run.inferred,
         "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate, "filters": _relaxed(run.filter), "dryRun": False,
         "collection": run.ns, "kind": run.kind, "of": run.of, "undo": run.undo, "undoneBy": run.undone_by, "message": run.message, "error": run.error,
+        "warnings": [finding_object(each) for each in run.warnings],
         "startTime": iso_time(run.started_at), "endTime": iso_time(run.ended_at),
         "createdAt": iso_time(run.created_at), "updatedAt": iso_time(run.updated_at),
     }  # fmt: skip

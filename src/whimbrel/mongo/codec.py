@@ -1,5 +1,6 @@
 """Rows of the ledger: between dataclasses and BSON. Keys stay raw bytes on both ways."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ from bson.raw_bson import RawBSONDocument
 
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.failures import Failure, FailureState, Kind
+from whimbrel.domain.findings import finding_object, finding_of
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, Scope
 from whimbrel.domain.states import BatchStatus, RunStatus
@@ -73,6 +75,8 @@ def run_row(run: Run) -> dict[str, Any]:
         "kind": run.kind, "of": run.of, "undo": run.undo,
         "counts": counts_row(run.counts), "foldedThrough": run.folded_through, "inferred": run.inferred,
         "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
+        # As text: a plan in it has field names with a dollar.
+        "warnings": json.dumps([finding_object(each) for each in run.warnings]),
     }  # fmt: skip
 
 
@@ -87,6 +91,7 @@ def run_of(row: Row) -> Run:
         kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), undone_by=row.get("undoneBy"),
         counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], inferred=row["inferred"],
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"],
+        warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
         created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, ended_at=row.get("endedAt"),
     )  # fmt: skip
 

@@ -16,17 +16,18 @@ from pymongo.errors import (
 )
 from pymongo.read_concern import ReadConcern
 
+from whimbrel.domain.findings import Finding
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.times import Times
 from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, SettingsInvalid, Systemic, TooSlow
+from whimbrel.mongo import preflight
 from whimbrel.mongo.documents import MongoDocuments
 from whimbrel.mongo.errors import masked, sentence, translated
 from whimbrel.mongo.ledger import mongo_ledger
-from whimbrel.mongo.preflight import check_collection
 from whimbrel.mongo.rehearsal import MongoRehearsal
 from whimbrel.mongo.statements import SIMPLE
-from whimbrel.ports import Ledger, Query
+from whimbrel.ports import Ahead, Ledger, Query
 from whimbrel.ports.store import ClientOptions, Server
 
 OLDEST = (6, 0)
@@ -138,8 +139,11 @@ class MongoStore:
             return 0.0
         return float(row["hits"][0]["n"] / row["all"][0]["n"]) if row["hits"] else 0.0
 
-    def check(self, database: str, definition: Definition, query: Query) -> None:
-        check_collection(self.client, database, definition, query)
+    def errors(self, run: Run, definition: Definition) -> list[Finding]:
+        return preflight.errors(self.client, run, definition)
+
+    def warnings(self, run: Run, definition: Definition, ahead: Ahead) -> list[Finding]:
+        return preflight.warnings(self.client, run, definition, ahead, replica_set=self.replica_set)
 
 
 @contextlib.contextmanager

@@ -9,9 +9,10 @@ from whimbrel.ports.documents import Cuts, Documents, Guarded, Page, Query, Writ
 from whimbrel.ports.ledger import Batches, Failures, Leases, Ledger, Runs
 from whimbrel.ports.rehearsal import Caller, Callers, Choice, Clash, Rehearsal, UniqueIndex, Validator
 from whimbrel.ports.schedules import Decision, Look, Schedules
-from whimbrel.ports.store import Session, Store
+from whimbrel.ports.store import Ahead, Session, Store
 
 __all__ = [
+    "Ahead",
     "Answers",
     "Batches",
     "Broker",

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from whimbrel.domain.findings import Finding
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.ports.documents import Documents, Query
@@ -42,6 +43,15 @@ class ClientOptions:
     pool_size: int | None  # None: without a limit
     connect_seconds: float | None
     selection_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ahead:
+    """What is expected of a run before it starts."""
+
+    documents: int  # that it will change, about
+    touched: frozenset[str] | None  # dotted paths that it changes; None: not known
+    growth: int | None = None  # bytes that a document gains at most; None: not known
 
 
 class Store(Protocol):
@@ -88,6 +98,13 @@ class Store(Protocol):
         """Which part (0 to 1) of a random sample of documents matches, None where there is no answer in time."""
         ...
 
-    def check(self, database: str, definition: Definition, query: Query) -> None:
-        """Raise where a run could not keep its promises on this collection, with the reason and what to do."""
+    def errors(self, run: Run, definition: Definition) -> list[Finding]:
+        """Why a run could not keep its promises on its collection, each with the reason and what to do. Nothing is written."""
+        ...
+
+    def warnings(self, run: Run, definition: Definition, ahead: Ahead) -> list[Finding]:
+        """What a person should know before a run starts, and what could not be looked at.
+
+        For a run without errors. Nothing is written; each look ends after two seconds at most.
+        """
         ...

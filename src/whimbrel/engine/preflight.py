@@ -1,0 +1,80 @@
+"""Preflight: all that speaks against a run, or for thinking twice, before anything is written."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from whimbrel.domain.findings import Check, Finding, error, refuse_all, warning
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.domain.updates import overlaps, touched
+from whimbrel.ports import Ahead, Store
+
+BLINDING = {Check.COLLECTION, Check.FILTER}  # errors after which no document can be looked at
+MOST = 1000  # runs that have not ended
+
+
+def preflight(
+    store: Store,
+    it: Definition,
+    run: Run,
+    *,
+    documents: int,
+    paths: frozenset[str] | None = None,
+    growth: int | None = None,
+) -> list[Finding]:
+    """Everything at once, errors first. Nothing is written.
+
+    `documents`: how many the run will change, about. `paths` and `growth`: the dotted paths that it changes and the
+    bytes that a document gains at most, as a dry run found them; a declarative migration's paths are known without.
+    """
+    found = [*store.errors(run, it), *_id(paths)]
+    if BLINDING.intersection(each.check for each in found):
+        return found
+    return found + warnings(store, it, run, documents=documents, paths=paths, growth=growth)
+
+
+def warnings(
+    store: Store,
+    it: Definition,
+    run: Run,
+    *,
+    documents: int,
+    paths: frozenset[str] | None = None,
+    growth: int | None = None,
+) -> list[Finding]:
+    """For a run that has no errors: what a person should know before it starts."""
+    if it.update is not None:
+        paths = touched(it.update)
+    ahead = Ahead(documents=documents, touched=paths, growth=growth)
+    return [*_others(store, run), *store.warnings(run, it, ahead)]
+
+
+def warned(store: Store, it: Definition, run: Run, *, documents: int, strict: bool = False) -> Run:
+    """The run with its warnings. `strict`: raise WarningsRefused where there are any."""
+    found = warnings(store, it, run, documents=documents)
+    if strict:
+        refuse_all(found)
+    return replace(run, warnings=tuple(found))
+
+
+def _id(paths: frozenset[str] | None) -> Iterator[Finding]:
+    if any(overlaps(path, "_id") for path in paths or ()):
+        yield error(
+            Check.ID, "The migration changes _id, which MongoDB does not allow.", "Leave _id as it is."
+        )
+
+
+def _others(store: Store, run: Run) -> Iterator[Finding]:
+    """One run at a time works on a collection (hole H26)."""
+    alive = store.ledger.runs.list(statuses=set(RunStatus) - ENDED, limit=MOST)
+    rows = [each for each in alive if each.ns == run.ns]
+    if rows:
+        listed = ", ".join(f"{each.id} of {each.migration} ({each.status})" for each in rows[:5])
+        more = f", and {len(rows) - 5} more" if len(rows) > 5 else ""  # noqa: PLR2004
+        yield warning(
+            Check.RUNS,
+            f"Other runs are on {run.ns}: {listed}{more}. One at a time works on a collection: this one waits for those that have begun.",
+            "Wait for them, or cancel what is not wanted: whimbrel cancel RUN.",
+            runs=[{"run": each.id, "migration": each.migration, "status": str(each.status)} for each in rows],
+        )

@@ -1,0 +1,79 @@
+"""What is looked at before a run starts: errors refuse it, warnings ask, and what may not be looked at says so."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from pymongo import MongoClient
+
+from whimbrel.domain.findings import Check, Finding
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.runs import Run
+from whimbrel.mongo.preflight import indexes, kinds, marks, questions, sample, servers, volume, watchers
+from whimbrel.mongo.preflight.sample import Sample
+from whimbrel.mongo.preflight.subject import Subject, looked
+from whimbrel.ports import Ahead
+
+__all__ = ["errors", "warnings"]
+
+
+def errors(client: MongoClient[Any], run: Run, definition: Definition) -> list[Finding]:
+    """See `whimbrel.ports.Store.errors`."""
+    it = Subject(client, run, definition)
+    if found := list(kinds.kind(it)):
+        return found
+    found = [each for each in kinds.shard(client) if each.level == "error"]
+    found += questions.filter_(it)
+    readable = not found or found[-1].check != Check.FILTER
+    found += [*questions.update(it), *kinds.collation(it), *marks.field(it)]
+    return [*found, *(marks.allowed(it) if readable else ())]
+
+
+def warnings(
+    client: MongoClient[Any], run: Run, definition: Definition, ahead: Ahead, *, replica_set: bool
+) -> list[Finding]:
+    """See `whimbrel.ports.Store.warnings`."""
+    it = Subject(client, run, definition)
+    paths = "Which unique and TTL indexes the change touches"
+    found = looked(Check.UNIQUE_INDEX, paths, lambda: indexes.touched(it, ahead.touched))
+    found += _by_documents(it, ahead, replica_set=replica_set)
+    found += looked(
+        Check.CHANGE_STREAMS, "Whether change streams are open on it", partial(watchers.change_streams, it)
+    )
+    found += looked(Check.CLOCK, "Whether the clocks agree", partial(servers.clock, client))
+    if not replica_set:
+        return [*found, servers.alone()]
+    found += looked(Check.MEMBERS, "Whether all members follow", lambda: _members(client))
+    return found + [each for each in kinds.shard(client) if each.level == "unknown"]
+
+
+def _members(client: MongoClient[Any]) -> Iterator[Finding]:
+    yield from servers.members(client)
+    yield from servers.cluster_time(client)
+
+
+def _by_documents(it: Subject, ahead: Ahead, *, replica_set: bool) -> list[Finding]:
+    """The checks that read from one sample; without it none of them is done, and that is said."""
+    samples: list[Sample] = []
+
+    def look() -> Iterator[Finding]:
+        samples.append(sample.taken(it))
+        yield from sample.checked(it, samples[0], volume.growth_of(it, ahead))
+
+    what = "How large and how valid the documents are, how many of them are eligible, and what the run writes"
+    found = looked(Check.SAMPLE, what, look)
+    if samples:
+        expected = volume.expected(it, ahead, samples[0])
+        found += looked(
+            Check.INDEX, "Whether an index serves the selection", lambda: indexes.selection(it, samples[0])
+        )
+        found += looked(
+            Check.DISK,
+            "Whether the disk has room",
+            lambda: volume.disk(it, expected, replica_set=replica_set),
+        )
+        if replica_set:
+            found += looked(
+                Check.OPLOG, "Whether the oplog is long enough", lambda: volume.oplog(it, expected)
+            )
+    return found

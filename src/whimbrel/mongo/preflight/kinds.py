@@ -1,0 +1,75 @@
+"""Whether this kind of collection can be migrated at all (holes H31 and H39)."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from pymongo import MongoClient
+
+from whimbrel.domain.findings import Check, Finding, error
+from whimbrel.mongo.preflight.glances import glance
+from whimbrel.mongo.preflight.subject import Subject, looked
+
+
+def kind(it: Subject) -> Iterator[Finding]:
+    """An error for each reason why it cannot."""
+    found, name = it.found, it.name
+    if found is None:
+        yield error(
+            Check.COLLECTION,
+            f"There is no collection {it.run.collection!r} in the database {it.run.database!r}.",
+            "Check the migration's collection and MONGODB_DB_NAME.",
+        )
+    elif found["type"] == "view":
+        yield error(
+            Check.COLLECTION,
+            f"{name} is a view of {it.options.get('viewOn')!r}.",
+            "Migrate that collection instead.",
+        )
+    elif found["type"] == "timeseries":
+        yield error(
+            Check.COLLECTION,
+            f"{name} is a time-series collection, whose documents cannot be updated one by one.",
+            "Write a new collection instead, by $merge or $out.",
+        )
+    elif it.options.get("capped"):
+        yield error(
+            Check.COLLECTION,
+            f"{name} is capped: its documents cannot grow, so they cannot be marked.",
+            "Copy it into a collection that is not capped, and migrate that.",
+        )
+    elif it.options.get("encryptedFields"):
+        yield error(
+            Check.COLLECTION,
+            f"{name} has encrypted fields, which only their client can change.",
+            "Migrate it by a program that has the keys.",
+        )
+
+
+def shard(client: MongoClient[Any]) -> list[Finding]:
+    """A router is refused on connecting; here it is the replica set behind one."""
+
+    def look() -> Iterator[Finding]:
+        if is_shard(client.admin.command("shardingState", maxTimeMS=2000)):
+            yield error(
+                Check.SHARD,
+                "This replica set is a shard of a cluster: written past its router, documents may be missed or changed twice while chunks move.",
+                "Whimbrel does not migrate sharded clusters.",
+            )
+
+    return looked(Check.SHARD, "Whether this replica set is a shard of a cluster", look)
+
+
+def is_shard(state: dict[str, Any]) -> bool:
+    """By the answer to `shardingState`."""
+    return bool(state.get("enabled"))
+
+
+def collation(it: Subject) -> Iterator[Finding]:
+    """Guarded statements compare by the simple collation, which cannot use an index of another one (hole H31)."""
+    locale = it.options.get("collation", {}).get("locale", "simple")
+    if locale != "simple" and glance(it.collection, {"_id": {"$type": ["string", "object", "symbol"]}}):
+        yield error(
+            Check.COLLATION,
+            f"{it.name} has the collation {locale!r} and text in _id. Its documents cannot be found by _id in a byte-exact comparison.",
+            "Copy it into a collection of the simple collation, and migrate that.",
+        )

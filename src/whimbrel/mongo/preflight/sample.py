@@ -1,0 +1,108 @@
+"""One look at documents, from which several checks read: sizes, validity, what stands above dotted paths."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from whimbrel.domain.findings import Check, Finding, warning
+from whimbrel.domain.updates import parents
+from whimbrel.mongo.errors import translated
+from whimbrel.mongo.preflight.subject import LOOK, Subject, size
+from whimbrel.mongo.statements import SIMPLE
+
+WHOLE = 10_000  # documents of a collection that is looked at as a whole
+MOST, FEWEST = 1000, 20  # documents of a random sample, by their size
+BYTES = 64_000_000  # that are read for it
+LIMIT = 16 * 1024 * 1024  # bytes of a document
+NEAR = int(0.9 * LIMIT)
+PATHS = 20  # parents that are looked at
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """Counts over the documents looked at. Sizes, `invalid` and `blocked` are of the eligible ones among them."""
+
+    whole: bool  # whether these are all documents
+    looked: int
+    eligible: int
+    mean: float  # bytes
+    largest: int  # bytes
+    invalid: int  # that the validator does not accept as they are
+    blocked: Mapping[str, int]  # by path: where something that is no document stands
+
+    @property
+    def share(self) -> float:
+        """Which part of the documents is eligible."""
+        return self.eligible / self.looked if self.looked else 0.0
+
+    @property
+    def basis(self) -> str:
+        where = f"all {self.looked:,}" if self.whole else f"a random sample of {self.looked:,}"
+        return f"the {self.eligible:,} eligible among {where} documents"
+
+
+def taken(it: Subject) -> Sample:
+    """Raises TooSlow, Systemic, Refused."""
+    storage = it.storage
+    count, mean = int(storage["count"]), float(storage.get("avgObjSize") or 1)
+    whole = count <= WHOLE and count * mean <= BYTES
+    wanted = max(FEWEST, min(MOST, int(BYTES / mean)))
+    above = sorted(parents(it.definition.update or {}))[:PATHS]
+    eligible = {"$match": it.eligible}
+    weight = {"$bsonSize": "$$ROOT"}
+    sums = {"_id": None, "n": {"$sum": 1}, "mean": {"$avg": weight}, "largest": {"$max": weight}}
+    facets: dict[str, list[Any]] = {"all": [{"$count": "n"}], "eligible": [eligible, {"$group": sums}]}
+    if it.validator is not None:
+        facets["invalid"] = [eligible, {"$match": {"$nor": [it.validator]}}, {"$count": "n"}]
+    for number, path in enumerate(above):
+        fine = {"$in": [{"$type": f"${path}"}, ["missing", "object"]]}
+        facets[f"above{number}"] = [eligible, {"$match": {"$expr": {"$not": [fine]}}}, {"$count": "n"}]
+    pipeline: list[Mapping[str, Any]] = [
+        *([] if whole else [{"$sample": {"size": wanted}}]),
+        {"$facet": facets},
+    ]
+    with translated():
+        row = next(it.collection.aggregate(pipeline, collation=SIMPLE, maxTimeMS=LOOK))
+    sizes: Mapping[str, Any] = row["eligible"][0] if row["eligible"] else {"n": 0, "mean": 0.0, "largest": 0}
+    return Sample(
+        whole=whole, looked=_count(row["all"]), eligible=sizes["n"], mean=sizes["mean"], largest=sizes["largest"],
+        invalid=_count(row.get("invalid", [])),
+        blocked={path: _count(row[f"above{number}"]) for number, path in enumerate(above)},
+    )  # fmt: skip
+
+
+def _count(rows: list[Mapping[str, Any]]) -> int:
+    return int(rows[0]["n"]) if rows else 0
+
+
+def checked(it: Subject, found: Sample, growth: int) -> Iterator[Finding]:
+    """`growth`: bytes that a document gains."""
+    if found.largest + growth > NEAR:
+        yield warning(
+            Check.SIZE,
+            f"A document of {it.name} has {size(found.largest)} and gains about {size(growth)}; more than {size(LIMIT)} no document may have (largest of {found.basis}).",
+            "Those that grow too large become failures and stay as they are. Make them smaller first, or take them out by the filter.",
+            largest=found.largest, growth=growth, limit=LIMIT,
+        )  # fmt: skip
+    if found.invalid and it.options.get("validationLevel", "strict") == "strict":
+        yield warning(
+            Check.VALIDATOR,
+            f"{it.name} has a strict validator, which {found.invalid:,} of {found.basis} violate already. MongoDB refuses a change that leaves such a document invalid: it becomes a failure.",
+            "Mend those documents first, let the migration mend them, or set validationLevel to moderate.",
+            invalid=found.invalid, eligible=found.eligible, level="strict",
+        )  # fmt: skip
+    elif found.invalid:
+        yield warning(
+            Check.VALIDATOR,
+            f"{it.name} has a moderate validator, which {found.invalid:,} of {found.basis} violate already. MongoDB does not check changes of those: they are changed, and may stay invalid.",
+            "If the migration shall make them valid, look for what is still invalid at its end: {$nor: [the validator]}.",
+            invalid=found.invalid, eligible=found.eligible, level="moderate",
+        )  # fmt: skip
+    for path, count in found.blocked.items():
+        if count:
+            yield warning(
+                Check.PARENT,
+                f"The update sets a path under {path!r}, which is no document in {count:,} of {found.basis}: MongoDB replaces what stands there without a word (in an array: of each element).",
+                f"If that is not meant, refuse such documents by {{'$mergeObjects': ['${path}', ...]}}, which fails on them, or leave them out by the filter.",
+                path=path, documents=count, eligible=found.eligible,
+            )  # fmt: skip

@@ -1,0 +1,102 @@
+"""What preflight looks at, and how: each look is bounded, and one that is not allowed says so."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.collection import Collection
+
+from whimbrel.domain.findings import Check, Finding, unknown
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.raw import DOCUMENT_OPTIONS
+from whimbrel.domain.runs import Run, eligible, first_phases
+from whimbrel.errors import Refused, Systemic, TooSlow
+from whimbrel.mongo.errors import translated
+
+LOOK = 2000  # milliseconds that one look may take
+
+Query = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run that is about to start, and its collection; `found` is how MongoDB lists that, if it is there."""
+
+    client: MongoClient[Any]
+    run: Run
+    definition: Definition
+
+    @property
+    def name(self) -> str:
+        return self.run.ns
+
+    @cached_property
+    def collection(self) -> Collection[Any]:
+        return self.client[self.run.database].get_collection(
+            self.run.collection, codec_options=DOCUMENT_OPTIONS
+        )
+
+    @cached_property
+    def found(self) -> Mapping[str, Any] | None:
+        with translated():
+            listed = self.collection.database.list_collections(filter={"name": self.run.collection})
+            return next(iter(listed), None)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = (self.found or {}).get("options", {})
+        return found
+
+    @property
+    def validator(self) -> Mapping[str, Any] | None:
+        """The one that refuses documents; None where there is none, or it only warns."""
+        lenient = (
+            self.options.get("validationLevel") == "off" or self.options.get("validationAction") == "warn"
+        )
+        found: Mapping[str, Any] | None = self.options.get("validator")
+        return None if lenient or not found else found
+
+    @cached_property
+    def eligible(self) -> dict[str, Any]:
+        """What the run finds by itself, in any of its phases."""
+        queries = [eligible(self.run, phase) for phase in first_phases(self.run)]
+        return queries[0] if len(queries) == 1 else {"$or": queries}
+
+    @cached_property
+    def storage(self) -> Mapping[str, Any]:
+        """The collection's statistics: `count`, `size` in bytes, `avgObjSize`."""
+        return storage_of(self.collection)
+
+
+def storage_of(collection: Collection[Any]) -> Mapping[str, Any]:
+    with translated():
+        row = next(collection.aggregate([{"$collStats": {"storageStats": {}}}], maxTimeMS=LOOK))
+    found: Mapping[str, Any] = row["storageStats"]
+    return found
+
+
+def looked(check: Check, what: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """What a look finds; where it is not allowed, not possible or takes too long, that.
+
+    `what`: what is not known then, as the beginning of a sentence, such as "Whether change streams are open".
+    """
+    try:
+        with translated():
+            return list(look())
+    except TooSlow:
+        why, remedy = "looking takes longer than 2 seconds", "Look at it yourself."
+    except (Systemic, Refused) as error:
+        why = f"MongoDB does not answer that ({error})"
+        remedy = "Look at it yourself, or give Whimbrel's user the role clusterMonitor."
+    return [unknown(check, f"{what} is not known: {why}.", remedy)]
+
+
+def size(count: float) -> str:
+    """Bytes for people."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:  # noqa: PLR2004
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

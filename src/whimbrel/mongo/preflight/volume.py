@@ -1,0 +1,95 @@
+"""What the run writes, against the oplog and the disk that are there."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import bson
+from pymongo import MongoClient
+
+from whimbrel.domain.findings import Check, Finding, warning
+from whimbrel.mongo.errors import translated
+from whimbrel.mongo.preflight.sample import Sample
+from whimbrel.mongo.preflight.subject import LOOK, Subject, size, storage_of
+from whimbrel.ports import Ahead
+
+ENTRY = (
+    250  # bytes of an oplog entry without what the update sets, the mark included: 214 to 234 were measured
+)
+MARK = 64  # bytes that the mark adds to a document
+PART = 0.5  # of the oplog, that a run may write without a warning
+SPARE = 2  # times the expected growth must be free: MongoDB keeps old versions of documents for a while
+LEAST = 1_000_000_000  # bytes that must be free whatever the run does
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """What is expected: `growth` bytes of documents, `oplog` bytes of entries, and on which basis."""
+
+    growth: int
+    oplog: int
+    basis: str
+
+
+def growth_of(it: Subject, ahead: Ahead) -> int:
+    """Bytes that one document gains: as a dry run found, else the mark and what the update holds."""
+    return MARK + _written(it) if ahead.growth is None else ahead.growth
+
+
+def _written(it: Subject) -> int:
+    return len(bson.encode({"u": it.definition.update})) if it.definition.update is not None else 0
+
+
+def expected(it: Subject, ahead: Ahead, sample: Sample) -> Volume:
+    written = _written(it) if it.definition.declarative else round(sample.mean)
+    basis = f"{ahead.documents:,} documents, of each {ENTRY} bytes for its entry and " + (
+        f"{written:,} as the size of the update"
+        if it.definition.declarative
+        else f"at most {written:,}, the mean size of {sample.basis}"
+    )
+    return Volume(ahead.documents * growth_of(it, ahead), ahead.documents * (ENTRY + written), basis)
+
+
+def oplog(it: Subject, volume: Volume) -> Iterator[Finding]:
+    """Followers that are further behind than the oplog reaches must be copied anew."""
+    stats = storage_of(it.client.local["oplog.rs"])
+    most = int(stats["maxSize"])
+    if volume.oplog <= PART * most:
+        return
+    seconds = _window(it.client)
+    yield warning(
+        Check.OPLOG,
+        f"The run writes about {size(volume.oplog)} to the oplog ({volume.basis}), which holds {size(most)} and reaches {_span(seconds)} back now: members that are down, change streams and backups that fall behind for longer than the rest of it lasts cannot catch up.",
+        "Give the run a rate (maxDocsPerSecond), or make the oplog larger first: db.adminCommand({replSetResizeOplog: 1, size: megabytes}).",
+        volume=volume.oplog, oplogBytes=most, windowSeconds=round(seconds), basis=volume.basis,
+    )  # fmt: skip
+
+
+def _window(client: MongoClient[Any]) -> float:
+    entries = client.local["oplog.rs"]
+    with translated():
+        first, last = (
+            next(entries.find({}, {"ts": 1}, max_time_ms=LOOK).sort("$natural", order).limit(1))
+            for order in (1, -1)
+        )
+    return float(last["ts"].time - first["ts"].time)
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:,.1f} minutes"  # noqa: PLR2004
+
+
+def disk(it: Subject, volume: Volume, *, replica_set: bool) -> Iterator[Finding]:
+    with translated():
+        found = it.collection.database.command("dbStats", maxTimeMS=LOOK)
+    free = float(found["fsTotalSize"]) - float(found["fsUsedSize"])
+    entries = storage_of(it.client.local["oplog.rs"]) if replica_set else {"maxSize": 0, "size": 0}
+    rest = max(0, int(entries["maxSize"]) - int(entries["size"]))
+    needed = SPARE * (volume.growth + min(volume.oplog, rest))
+    if free < max(LEAST, needed):
+        yield warning(
+            Check.DISK,
+            f"The disk of MongoDB has {size(free)} free; the run needs about {size(needed)}: twice what its documents and the oplog grow by ({volume.basis}). A full disk stops the server.",
+            "Make room first, or migrate a part at a time (--limit, or a narrower filter).",
+            free=int(free), needed=int(needed), growth=volume.growth,
+        )  # fmt: skip
