@@ -20,6 +20,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.GroupUnknown: 404,
     errors.CollectionUnsuitable: 409,
     errors.StateForbids: 409,
+    errors.WarningsRefused: 409,
     errors.DatabaseUnreachable: 503,
     errors.DatabaseRefused: 503,
     errors.EmbeddedUnavailable: 503,

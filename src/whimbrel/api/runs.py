@@ -1,15 +1,36 @@
 """Runs and batches as the API shows them."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from pydantic import Field
 
 from whimbrel.api.answers import Answer, Model
 from whimbrel.domain.batches import Batch
+from whimbrel.domain.findings import Finding, finding_object
 from whimbrel.domain.states import BatchStatus
 from whimbrel.engine.view import RunView, iso_time, run_object
 
 RUN = "20261124-k3f9x2"
+
+
+class Warned(Model):
+    """What preflight found before a run started; docs/preflight.md lists the checks."""
+
+    check: str = Field(description="what was looked at", examples=["index"])
+    level: str = Field(
+        description="warning; or unknown, where the check could not be done", examples=["warning"]
+    )
+    reason: str = Field(description="what was found", examples=["No index yields the eligible documents."])
+    remedy: str = Field(description="what to do", examples=["Build one first."])
+    detail: dict[str, Any] | None = Field(
+        description="the same for machines; of the check `index`: `winningPlan` of MongoDB's explain, and `build`, the command that builds the index",
+        examples=[{"winningPlan": {"stage": "COLLSCAN"}}],
+    )
+
+
+def warned_models(found: Iterable[Finding]) -> list[Warned]:
+    return [Warned(**finding_object(each)) for each in found]
 
 
 class Run(Model):
@@ -61,6 +82,7 @@ class Run(Model):
     undone_by: str | None = Field(description="the run that rolled this one back, or does", examples=[None])
     message: str = Field(description="what a person may want to know", examples=[""])
     error: str | None = Field(description="why it stopped", examples=[None])
+    warnings: list[Warned] = Field(description="what preflight found before it started", examples=[[]])
     start_time: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
     end_time: str | None = Field(description="RFC 3339", examples=[None])
     created_at: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])

@@ -31,7 +31,7 @@ EXITS = """[bold]Exit codes:[/bold]
 
 0 completed, or done · 2 completed with failures, or a plan with objections · 3 the run failed · 4 the run was cancelled
 
-1 another error · 64 usage or settings · 65 migration or filter · 66 unknown name or id · 67 collection · 68, 69 the run's state forbids it
+1 another error · 64 usage or settings · 65 migration or filter · 66 unknown name or id · 67 collection · 68, 69 the run's state forbids it · 77 preflight warns
 
 70 MongoDB does not answer · 71 MongoDB refuses, or the run paused itself · 72 no embedded MongoDB
 

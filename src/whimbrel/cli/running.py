@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from whimbrel.bootstrap import Opened, check_broker, opened
+from whimbrel.cli.findings import consent
 from whimbrel.cli.foreground import Ending, Foreground
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import BatchSize, Json, Rate, RunId, Slots, Source, Workers, begin, caller
@@ -17,9 +18,10 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control, rollback
-from whimbrel.engine.start import start_run
+from whimbrel.engine.preflight import warned
+from whimbrel.engine.start import draft_run, estimate
 from whimbrel.engine.view import run_object, view
-from whimbrel.errors import StateForbids
+from whimbrel.errors import SettingsInvalid, StateForbids
 from whimbrel.ports import Ledger
 from whimbrel.settings import Settings
 from whimbrel.workers import catalog
@@ -54,21 +56,32 @@ def run(
         typer.Option("--undo", help="keep in each document what is overwritten, for `whimbrel rollback`"),
     ] = False,
     rate: Rate = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="go on without asking where preflight warns")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="take warnings of preflight for errors: the run is not started")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Run a migration, and show how far it is."""
+    if yes and strict:
+        raise SettingsInvalid("--yes goes on where preflight warns, --strict does not: give one of them.")
     settings, screen = begin(json=json)
     narrower = None if filter_ is None else parse_filter(filter_)
     team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
     it = catalog.choose(catalog.describe(team.source), name)
     it = with_undo(it) if undo else it
     with Interrupts() as interrupts, opened(settings) as at:
-        introduce(screen, at)
+        locate(screen, at)
         check_broker(settings)  # before anything is written
-        started = start_run(
-            at.store, it, who=caller(), defaults=settings.defaults,
-            filter_=narrower, batch_size=batch_size, limit=limit, priority=priority, rate=rate,
+        draft = draft_run(
+            at.store, it, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
+            priority=priority, rate=rate,
         )  # fmt: skip
+        ready = warned(at.store, it, draft, documents=estimate(at.store, draft), strict=strict)
+        consent(screen, ready.warnings, yes=yes)
+        started = at.store.ledger.runs.add(ready, caller())
         screen.say(f"Run {started.id} of {it.name} on {started.ns}.")
         return conclude(screen, at, Foreground(at, settings, screen, interrupts).work(started, it, team))
 
@@ -127,9 +140,13 @@ def _code(run: Run, team: Team) -> Definition:
     return catalog.choose(catalog.describe(team.source), run.migration)
 
 
+def locate(screen: Screen, at: Opened) -> None:
+    screen.say(f"MongoDB: {at.where}.", style="dim")
+
+
 def introduce(screen: Screen, at: Opened) -> None:
     """Say where the documents are, and what a server of its kind cannot do."""
-    screen.say(f"MongoDB: {at.where}.", style="dim")
+    locate(screen, at)
     if not at.store.replica_set:
         screen.note(
             "this server is stand-alone. The run works, but a write that it acknowledged is on one machine only, and a write "

@@ -10,6 +10,7 @@ from typing import Any, TextIO, cast
 from bson import json_util
 from rich.console import Console, RenderableType
 from rich.file_proxy import FileProxy
+from rich.padding import Padding
 from rich.text import Text
 
 PAGE = 200  # columns of a table that is not printed on a terminal
@@ -35,7 +36,12 @@ class Screen:
     def show(self, *parts: RenderableType) -> None:
         """For people, on standard output."""
         for part in parts:
-            self.out.print(part, soft_wrap=isinstance(part, str) and not self.out.is_terminal)
+            _print(self.out, part)
+
+    def tell(self, *parts: RenderableType, end: str = "\n") -> None:
+        """For people, on standard error."""
+        for part in parts:
+            _print(self.err, part, end=end)
 
     def say(self, text: str, style: str = "") -> None:
         """A sentence for people, on standard error."""
@@ -66,6 +72,12 @@ class Screen:
 def _forward(source: int, log: TextIO) -> None:
     with os.fdopen(source, encoding="utf-8", errors="replace") as lines:
         log.writelines(lines)
+
+
+def _print(console: Console, part: RenderableType, *, end: str = "\n") -> None:
+    """A line goes whole into a file or pipe; on a terminal it is wrapped, unless it is one to be copied."""
+    whole = part.no_wrap if isinstance(part, Text) and part.no_wrap else not console.is_terminal
+    console.print(part, soft_wrap=whole and isinstance(part, str | Text | Padding), end=end)
 
 
 def _console(stream: TextIO, *, stderr: bool = False) -> Console:

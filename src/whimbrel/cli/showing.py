@@ -10,8 +10,10 @@ from typing import Annotated
 import typer
 from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.text import Text
 
 from whimbrel.bootstrap import opened
+from whimbrel.cli.findings import findings_lines
 from whimbrel.cli.foreground import look
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.observer import Observer
@@ -84,6 +86,9 @@ def _show_runs(screen: Screen, views: list[RunView]) -> None:
 
 def _details(ledger: Ledger, it: RunView) -> Iterator[RenderableType]:
     yield run_table(it)
+    if it.run.warnings:
+        yield Text("Preflight, before it started", style="bold")
+        yield from findings_lines(it.run.warnings)
     after = min(it.completed_batches - BATCHES // 2, it.total_batches - BATCHES)
     if batches := ledger.batches.list(it.run.id, after=after, limit=BATCHES):
         yield batches_table(batches)

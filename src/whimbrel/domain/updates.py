@@ -37,18 +37,6 @@ def check_update(name: str, mark: Mark, update: Any) -> None:
                 _check_path(name, mark, path)
 
 
-def touched(update: Update) -> tuple[str, ...] | None:
-    """The top-level fields that an update can change, in the order in which it names them; None where that may be any."""
-    found: dict[str, None] = {}
-    stages: Sequence[Mapping[str, Any]] = [update] if isinstance(update, Mapping) else update
-    for operator, body in (each for stage in stages for each in stage.items()):
-        keeps = isinstance(body, Mapping) and any(value not in (0, False) for value in body.values())
-        if operator in ("$replaceRoot", "$replaceWith") or (operator == "$project" and keeps):
-            return None
-        found |= dict.fromkeys(path.partition(".")[0] for path in _targets(operator, body))
-    return tuple(found)
-
-
 def _targets(operator: str, body: Any) -> Iterator[str]:
     """The paths that an operator or a stage names as what it changes."""
     if operator in ("$replaceRoot", "$replaceWith"):

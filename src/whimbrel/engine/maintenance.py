@@ -21,7 +21,8 @@ from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.coordinate import ATTENDED, WORKERS_SEEN
-from whimbrel.engine.start import COUNTING, Defaults, draft_run
+from whimbrel.engine.preflight import warned
+from whimbrel.engine.start import COUNTING, Defaults, draft_run, estimate
 from whimbrel.errors import CollectionBusy, CollectionUnsuitable, FilterRefused, StateForbids
 from whimbrel.ports import Documents, Query, Store
 
@@ -282,4 +283,5 @@ def recover(store: Store, it: Definition, *, who: str, defaults: Defaults) -> Re
     for other in store.ledger.runs.list(statuses=set(RunStatus) - ENDED, migration=it.name, limit=1000):
         if (other.ns, other.asked, other.adopt) == (run.ns, "processing", "all"):
             return Recovery(count, other, fresh=False)
+    run = warned(store, it, run, documents=estimate(store, run))
     return Recovery(count, store.ledger.runs.add(run, who), fresh=True)

@@ -29,7 +29,8 @@ from whimbrel.domain.schedules import (
     next_after,
 )
 from whimbrel.domain.states import ENDED
-from whimbrel.engine.start import Defaults, anything, draft_run
+from whimbrel.engine.preflight import warned
+from whimbrel.engine.start import Defaults, anything, draft_run, estimate
 from whimbrel.engine.view import iso_time
 from whimbrel.engine.work import Step
 from whimbrel.errors import SettingsInvalid, TooSlow, Transient, WhimbrelError
@@ -130,6 +131,8 @@ class Scheduler:
             if not self._anything(run):
                 tick = replace(tick, outcome="skipped", reason="Nothing matches.")
                 return Decision(tick=tick, following=found.following)
+            it = self._definitions[schedule.plan.migration]
+            run = warned(self._store, it, run, documents=estimate(self._store, run))
         except Transient:
             raise
         except WhimbrelError as error:

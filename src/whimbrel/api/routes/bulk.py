@@ -1,5 +1,6 @@
 """A run over exactly the documents that somebody names."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Response
@@ -9,12 +10,13 @@ from whimbrel.api.access import Operator
 from whimbrel.api.answers import Answer, Fault, Model, failures
 from whimbrel.api.audit import DRY
 from whimbrel.api.errors import Declined
-from whimbrel.api.routes.starting import Size, begun
-from whimbrel.api.runs import RUN
+from whimbrel.api.routes.starting import Size, Strict, begun
+from whimbrel.api.runs import RUN, Warned, warned_models
 from whimbrel.api.system import ThisSystem
 from whimbrel.domain.ids import id_json, parse_id
 from whimbrel.domain.raw import Key
 from whimbrel.engine.bulk import choose_ids, start_bulk
+from whimbrel.engine.preflight import warned
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.workers.catalog import choose
 
@@ -37,6 +39,7 @@ class Bulk(Model):
     dry_run: Annotated[bool, Field(strict=True, description="only look the ids up: nothing is written")] = (
         False
     )
+    strict: Strict = False
 
 
 class BulkStarted(Answer):
@@ -54,6 +57,10 @@ class BulkStarted(Answer):
         description="the first hundred of those, as relaxed Extended JSON", examples=[["some-key"]]
     )
     dry_run: bool = Field(description="whether it was one", examples=[False])
+    warnings: list[Warned] = Field(
+        description="what preflight found; also kept in the run. Empty where nothing is left to do",
+        examples=[[]],
+    )
 
 
 @router.post(
@@ -79,16 +86,18 @@ def bulk(
     answer = BulkStarted(
         migration_id=None, message="Nothing was written.", total_documents=len(chosen.keys),
         eligible_documents=chosen.eligible, estimated_batches=chosen.batches, unknown_ids=len(chosen.unknown),
-        unknown=[id_json(key) for key in chosen.unknown[:100]], dry_run=body.dry_run,
+        unknown=[id_json(key) for key in chosen.unknown[:100]], dry_run=body.dry_run, warnings=[],
     )  # fmt: skip
     response.status_code = 200
+    if not body.dry_run and not chosen.eligible:
+        return answer.model_copy(update={"message": "Nothing is left to do: no run was started."})
+    ready = warned(store, it, chosen.run, documents=chosen.eligible, strict=body.strict)
+    answer.warnings = warned_models(ready.warnings)
     if body.dry_run:
         response.headers[DRY] = "true"
         return answer
-    if not chosen.eligible:
-        return answer.model_copy(update={"message": "Nothing is left to do: no run was started."})
-    ahead = store.ledger.runs.ahead(chosen.run.ns)
-    run = start_bulk(store, chosen, who=caller.who)
+    ahead = store.ledger.runs.ahead(ready.ns)
+    run = start_bulk(store, replace(chosen, run=ready), who=caller.who)
     response.status_code = 202
     return answer.model_copy(update={"migration_id": run.id, "message": begun(ahead, run.ns)})
 

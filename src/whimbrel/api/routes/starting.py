@@ -11,13 +11,14 @@ from whimbrel.api.answers import Answer, Model, failures
 from whimbrel.api.audit import DRY
 from whimbrel.api.errors import Declined
 from whimbrel.api.plans import Plan
-from whimbrel.api.runs import RUN
+from whimbrel.api.runs import RUN, Warned, warned_models
 from whimbrel.api.system import System, ThisSystem
 from whimbrel.domain.filters import parse_filter
 from whimbrel.domain.migration import Definition, with_undo
 from whimbrel.domain.runs import Run
 from whimbrel.engine.dryrun import dry_run
 from whimbrel.engine.dryrun_view import dry_run_object
+from whimbrel.engine.preflight import warned
 from whimbrel.engine.start import anything, draft_run, preview
 from whimbrel.errors import CollectionBusy
 from whimbrel.samples.migration import SOME_MODEL
@@ -43,6 +44,10 @@ Rate = Annotated[
     ),
 ]
 
+Strict = Annotated[
+    bool, Field(strict=True, description="warnings of preflight count as errors: 409, and nothing is started")
+]
+
 
 class Phased(Model):
     """What to start over one phase, or all."""
@@ -63,6 +68,7 @@ class Phased(Model):
             description="keep in each document what is overwritten, so that the run can be rolled back",
         ),
     ] = False
+    strict: Strict = False
 
 
 class Start(Phased):
@@ -93,6 +99,9 @@ class Started(Answer):
     estimated_batches: int = Field(examples=[1])
     dry_run: bool = Field(examples=[False])
     plan: Plan | None = Field(default=None, description="of a dry run: what a run would do")
+    warnings: list[Warned] = Field(
+        description="what preflight found; also kept in the run. Empty where nothing matches", examples=[[]]
+    )
 
 
 STARTED: dict[int | str, dict[str, Any]] = {
@@ -118,14 +127,17 @@ def _start(
     found = preview(store, run)
     answer = Started(
         migration_id=None, message="Nothing was written.", total_documents=found.total,
-        estimated_documents=found.estimated, estimated_batches=found.batches, dry_run=body.dry_run,
+        estimated_documents=found.estimated, estimated_batches=found.batches, dry_run=body.dry_run, warnings=[],
     )  # fmt: skip
     response.status_code = 200
     if body.dry_run:
         response.headers[DRY] = "true"
-        return answer.model_copy(update={"plan": _plan(system, it, run)})
-    if not found.total and not anything(store, run):
+    elif not found.total and not anything(store, run):
         return answer.model_copy(update={"message": "Nothing matches: no run was started."})
+    run = warned(store, it, run, documents=found.estimated, strict=body.strict)
+    answer.warnings = warned_models(run.warnings)
+    if body.dry_run:
+        return answer.model_copy(update={"plan": _plan(system, it, run)})
     ahead = store.ledger.runs.ahead(run.ns)
     if exclusive and ahead is not None:
         raise CollectionBusy(

@@ -38,7 +38,7 @@ def warnings(
     found = looked(Check.UNIQUE_INDEX, paths, lambda: indexes.touched(it, ahead.touched))
     found += _by_documents(it, ahead, replica_set=replica_set)
     found += looked(
-        Check.CHANGE_STREAMS, "Whether change streams are open on it", partial(watchers.change_streams, it)
+        Check.CHANGE_STREAMS, "Whether change streams are open on it", partial(watchers.watchers, it)
     )
     found += looked(Check.CLOCK, "Whether the clocks agree", partial(servers.clock, client))
     if not replica_set:

@@ -47,7 +47,7 @@ def members(client: MongoClient[Any]) -> Iterator[Finding]:
         yield warning(
             Check.MEMBERS,
             f"Of the replica set's {len(rows)} members {', '.join(said)}. Every write of a run waits for a majority, and members that are behind must catch up with it.",
-            "Bring them back first, or give the run a rate (maxDocsPerSecond).",
+            "Bring them back first, or give the run a rate (`maxDocsPerSecond` of the REST API).",
             down=down, lagSeconds=late,
         )  # fmt: skip
 

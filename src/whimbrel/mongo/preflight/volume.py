@@ -11,6 +11,7 @@ from whimbrel.domain.findings import Check, Finding, warning
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.preflight.sample import Sample
 from whimbrel.mongo.preflight.subject import LOOK, Subject, size, storage_of
+from whimbrel.mongo.preflight.watchers import change_streams
 from whimbrel.ports import Ahead
 
 ENTRY = (
@@ -51,18 +52,24 @@ def expected(it: Subject, ahead: Ahead, sample: Sample) -> Volume:
 
 
 def oplog(it: Subject, volume: Volume) -> Iterator[Finding]:
-    """Followers that are further behind than the oplog reaches must be copied anew."""
-    stats = storage_of(it.client.local["oplog.rs"])
-    most = int(stats["maxSize"])
-    if volume.oplog <= PART * most:
+    """Whoever follows and is further behind than the oplog reaches must be copied anew."""
+    most = int(storage_of(it.client.local["oplog.rs"])["maxSize"])
+    if volume.oplog <= PART * most or not _followed(it):
         return
     seconds = _window(it.client)
     yield warning(
         Check.OPLOG,
-        f"The run writes about {size(volume.oplog)} to the oplog ({volume.basis}), which holds {size(most)} and reaches {_span(seconds)} back now: members that are down, change streams and backups that fall behind for longer than the rest of it lasts cannot catch up.",
-        "Give the run a rate (maxDocsPerSecond), or make the oplog larger first: db.adminCommand({replSetResizeOplog: 1, size: megabytes}).",
+        f"The run writes about {size(volume.oplog)} to the oplog ({volume.basis}), which holds {size(most)} and reaches {_span(seconds)} back now. Members, change streams and backups that fall behind further than it then reaches cannot catch up.",
+        "Give the run a rate (`maxDocsPerSecond` of the REST API), or make the oplog larger first: db.adminCommand({replSetResizeOplog: 1, size: megabytes}).",
         volume=volume.oplog, oplogBytes=most, windowSeconds=round(seconds), basis=volume.basis,
     )  # fmt: skip
+
+
+def _followed(it: Subject) -> bool:
+    """Whether anybody reads the oplog: other members, or change streams."""
+    with translated():
+        hosts = it.client.admin.command("hello").get("hosts", [])
+    return len(hosts) > 1 or bool(change_streams(it))
 
 
 def _window(client: MongoClient[Any]) -> float:

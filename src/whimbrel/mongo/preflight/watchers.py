@@ -8,20 +8,25 @@ from whimbrel.mongo.errors import translated
 from whimbrel.mongo.preflight.subject import LOOK, Subject
 
 
-def change_streams(it: Subject) -> Iterator[Finding]:
+def change_streams(it: Subject) -> list[str]:
+    """What each open change stream watches that sees the collection."""
     pipeline: list[Mapping[str, Any]] = [
         {"$currentOp": {"allUsers": True, "idleCursors": True}},
         {"$match": {"cursor.tailable": True}},
     ]
     with translated():
         rows = list(it.client.admin.aggregate(pipeline, maxTimeMS=LOOK))
-    scopes = [found for row in rows if (found := scope(row, it.run.database, it.run.collection))]
+    return [found for row in rows if (found := scope(row, it.run.database, it.run.collection))]
+
+
+def watchers(it: Subject) -> Iterator[Finding]:
+    scopes = change_streams(it)
     if scopes:
         listed = ", ".join(f"{scopes.count(each)} on the {each}" for each in dict.fromkeys(scopes))
         yield warning(
             Check.CHANGE_STREAMS,
             f"Change streams are open that see {it.name}: {listed}. Each document that the run changes is an event for each of them.",
-            "Make sure that those who listen can take them, and that their resume tokens stay in the oplog; or give the run a rate (maxDocsPerSecond).",
+            "Make sure that those who listen can take them, and that their resume tokens stay in the oplog; or give the run a rate (`maxDocsPerSecond` of the REST API).",
             open=scopes,
         )
 
