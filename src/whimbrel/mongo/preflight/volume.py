@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 import bson
 from pymongo import MongoClient
 
 from whimbrel.domain.findings import Check, Finding, warning
+from whimbrel.errors import Refused, Systemic
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.preflight.sample import Sample
 from whimbrel.mongo.preflight.subject import LOOK, Subject, size, storage_of
@@ -18,6 +20,7 @@ ENTRY = (
     250  # bytes of an oplog entry without what the update sets, the mark included: 214 to 234 were measured
 )
 MARK = 64  # bytes that the mark adds to a document
+SMALL = 50_000_000  # bytes: no oplog is too short for that, so none need be looked at
 PART = 0.5  # of the oplog, that a run may write without a warning
 SPARE = 2  # times the expected growth must be free: MongoDB keeps old versions of documents for a while
 LEAST = 1_000_000_000  # bytes that must be free whatever the run does
@@ -53,6 +56,8 @@ def expected(it: Subject, ahead: Ahead, sample: Sample) -> Volume:
 
 def oplog(it: Subject, volume: Volume) -> Iterator[Finding]:
     """Whoever follows and is further behind than the oplog reaches must be copied anew."""
+    if volume.oplog <= SMALL:
+        return
     most = int(storage_of(it.client.local["oplog.rs"])["maxSize"])
     if volume.oplog <= PART * most or not _followed(it):
         return
@@ -86,13 +91,21 @@ def _span(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:,.1f} minutes"  # noqa: PLR2004
 
 
+def _room(client: MongoClient[Any]) -> float:
+    """Bytes that the oplog can still grow by; without bound where it may not be looked at."""
+    try:
+        stats = storage_of(client.local["oplog.rs"])
+    except (Systemic, Refused):
+        return inf
+    return max(0.0, float(stats["maxSize"]) - float(stats["size"]))
+
+
 def disk(it: Subject, volume: Volume, *, replica_set: bool) -> Iterator[Finding]:
     with translated():
         found = it.collection.database.command("dbStats", maxTimeMS=LOOK)
     free = float(found["fsTotalSize"]) - float(found["fsUsedSize"])
-    entries = storage_of(it.client.local["oplog.rs"]) if replica_set else {"maxSize": 0, "size": 0}
-    rest = max(0, int(entries["maxSize"]) - int(entries["size"]))
-    needed = SPARE * (volume.growth + min(volume.oplog, rest))
+    entries = min(volume.oplog, _room(it.client)) if replica_set else 0
+    needed = SPARE * (volume.growth + entries)
     if free < max(LEAST, needed):
         yield warning(
             Check.DISK,
