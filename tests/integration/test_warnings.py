@@ -234,6 +234,25 @@ def test_the_growth_that_a_dry_run_found_counts(store: MongoStore, database: Dat
     assert (one("size", "warning", findings(store, growth=8 * MIB)).detail or {})["growth"] == 8 * MIB
 
 
+def test_before_images_count(store: MongoStore, database: Data) -> None:
+    database["things"].insert_one({"a": "x" * 9 * MIB, "b": 1})
+    for update, undo, near in [
+        ({"$set": {"a": 1}}, True, True),
+        ({"$set": {"b": 2}}, True, False),
+        ({"$set": {"b": 2}}, "document", True),
+        ({"$set": {"a": 1}}, False, False),
+    ]:
+        assert bool(of("size", findings(store, update=update, undo=undo))) == near, (update, undo)
+    assert of("size", findings(store, transform=same, undo=True)) != []  # it may change whatever is there
+    assert of("size", findings(store, transform=same, undo=True, paths=frozenset({"b"}))) == []
+    room = database.command("dbStats")
+    many = int((room["fsTotalSize"] - room["fsUsedSize"]) / (9 * MIB))
+    volumes = [
+        findings(store, update={"$set": {"a": 1}}, undo=undo, documents=many) for undo in (False, True)
+    ]
+    assert [bool(of("disk", each)) for each in volumes] == [False, True]
+
+
 @pytest.mark.parametrize("parent", ["text", None, 5, ["a"], [{"b": 1}]], ids=str)
 def test_what_is_no_document_above_a_path_that_a_pipeline_sets(
     store: MongoStore, database: Data, parent: Any

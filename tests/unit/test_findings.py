@@ -14,7 +14,7 @@ from whimbrel.domain.findings import (
     unknown,
     warning,
 )
-from whimbrel.domain.updates import overlaps, parents, touched
+from whimbrel.domain.updates import changed_paths, overlaps, parents, touched
 from whimbrel.errors import (
     CollectionUnsuitable,
     DefinitionInvalid,
@@ -65,10 +65,10 @@ def test_strict_takes_warnings_and_what_is_unknown_for_errors() -> None:
 @pytest.mark.parametrize(
     ("update", "paths"),
     [
-        ({"$set": {"a.b": 1, "c": 2}, "$inc": {"d": 1}, "$unset": {"e": ""}}, {"a.b", "c", "d", "e"}),
-        ({"$rename": {"a": "b"}}, {"a", "b"}),
-        ([{"$set": {"a": 1}}, {"$unset": ["b", "c.d"]}, {"$unset": "e"}], {"a", "b", "c.d", "e"}),
-        ([{"$addFields": {"a.b": "$c"}}, {"$project": {"d": 0}}], {"a.b", "d"}),
+        ({"$set": {"a.b": 1, "c": 2}, "$inc": {"d": 1}, "$unset": {"e": ""}}, ["a.b", "c", "d", "e"]),
+        ({"$rename": {"a": "b"}}, ["a", "b"]),
+        ([{"$set": {"a": 1}}, {"$unset": ["b", "c.d"]}, {"$unset": "e"}], ["a", "b", "c.d", "e"]),
+        ([{"$addFields": {"a.b": "$c"}}, {"$project": {"d": 0}}], ["a.b", "d"]),
         ([{"$project": {"d": 1}}], None),
         ([{"$project": {"d": "$e"}}], None),
         ([{"$set": {"a": 1}}, {"$replaceWith": "$b"}], None),
@@ -76,8 +76,11 @@ def test_strict_takes_warnings_and_what_is_unknown_for_errors() -> None:
     ],
     ids=str,
 )
-def test_what_an_update_touches(update: object, paths: set[str] | None) -> None:
-    assert touched(update) == paths  # type: ignore[arg-type]
+def test_what_an_update_touches(update: object, paths: list[str] | None) -> None:
+    found = changed_paths(update)  # type: ignore[arg-type]
+    assert (None if found is None else list(found)) == paths
+    tops = touched(update)  # type: ignore[arg-type]
+    assert (None if tops is None else list(tops)) == (paths and [path[0] for path in paths])
 
 
 def test_what_stands_above_the_paths_that_a_pipeline_sets() -> None:

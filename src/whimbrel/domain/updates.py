@@ -37,6 +37,24 @@ def check_update(name: str, mark: Mark, update: Any) -> None:
                 _check_path(name, mark, path)
 
 
+def changed_paths(update: Update) -> tuple[str, ...] | None:
+    """The dotted paths that an update can change, in the order in which it names them; None where that may be any."""
+    found: dict[str, None] = {}
+    for stage in [update] if isinstance(update, Mapping) else update:
+        for operator, body in stage.items():
+            included = isinstance(body, Mapping) and any(value not in (0, False) for value in body.values())
+            if operator in ("$replaceRoot", "$replaceWith") or (operator == "$project" and included):
+                return None
+            found |= dict.fromkeys(_targets(operator, body))
+    return tuple(found)
+
+
+def touched(update: Update) -> tuple[str, ...] | None:
+    """The top-level fields of `changed_paths`."""
+    paths = changed_paths(update)
+    return None if paths is None else tuple(dict.fromkeys(path.partition(".")[0] for path in paths))
+
+
 def _targets(operator: str, body: Any) -> Iterator[str]:
     """The paths that an operator or a stage names as what it changes."""
     if operator in ("$replaceRoot", "$replaceWith"):
@@ -49,18 +67,6 @@ def _targets(operator: str, body: Any) -> Iterator[str]:
                 yield str(path)
             if operator == "$rename":
                 yield str(value)
-
-
-def touched(update: Update) -> frozenset[str] | None:
-    """The dotted paths that an update may change; None where it may change any, for it replaces whole documents."""
-    found: set[str] = set()
-    for stage in [update] if isinstance(update, Mapping) else update:
-        for operator, body in stage.items():
-            kept = operator == "$project" and any(value not in (0, False) for value in body.values())
-            if kept or operator in ("$replaceRoot", "$replaceWith"):
-                return None
-            found.update(_targets(operator, body))
-    return frozenset(found)
 
 
 def parents(update: Update) -> frozenset[str]:

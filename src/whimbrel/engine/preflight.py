@@ -7,7 +7,7 @@ from whimbrel.domain.findings import Check, Finding, error, refuse_all, warning
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
-from whimbrel.domain.updates import overlaps, touched
+from whimbrel.domain.updates import changed_paths, overlaps
 from whimbrel.ports import Ahead, Store
 
 BLINDING = {Check.COLLECTION, Check.FILTER}  # errors after which no document can be looked at
@@ -45,7 +45,8 @@ def warnings(
 ) -> list[Finding]:
     """For a run that has no errors: what a person should know before it starts."""
     if it.update is not None:
-        paths = touched(it.update)
+        named = changed_paths(it.update)
+        paths = None if named is None else frozenset(named)
     ahead = Ahead(documents=documents, touched=paths, growth=growth)
     return [*_others(store, run), *store.warnings(run, it, ahead)]
 

@@ -22,7 +22,7 @@ def of_update(update: Update, write: Write, mark: Mapping[str, Any], undo: Undo)
     else:
         stages, ordered = [_kept(stage) for stage in stages], _may_remove(stages)
     marking = [{"$set": mark}] if mark else []
-    return recorded([*stages, *marking], _tops(update), write, undo, ordered=ordered)
+    return recorded([*stages, *marking], touched(update), write, undo, ordered=ordered)
 
 
 def recorded(
@@ -39,11 +39,6 @@ def recorded(
     before = _merged(undo.field, _before(undo, write.token, fields, always, ordered=ordered))
     after = {"$mergeObjects": [f"${MARK_ROOT}.{undo.field}", {"after": _now(fields)}]}
     return [before, *stages, _merged(undo.field, after)]
-
-
-def _tops(update: Update) -> Fields:
-    paths = touched(update)
-    return None if paths is None else tuple(path.partition(".")[0] for path in paths)
 
 
 def _merged(field: str, image: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -57,7 +57,7 @@ def _by_documents(it: Subject, ahead: Ahead, *, replica_set: bool) -> list[Findi
     samples: list[Sample] = []
 
     def look() -> Iterator[Finding]:
-        samples.append(sample.taken(it))
+        samples.append(sample.taken(it, ahead.touched))
         yield from sample.checked(it, samples[0], volume.growth_of(it, ahead))
 
     what = "How large and how valid the documents are, how many of them are eligible, and what the run writes"

@@ -1,6 +1,6 @@
 """One look at documents, from which several checks read: sizes, validity, what stands above dotted paths."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,8 @@ class Sample:
     eligible: int
     mean: float  # bytes
     largest: int  # bytes
+    image: float  # mean bytes of what a before-image keeps of a document; 0 where the run keeps none
+    largest_with_image: int  # bytes
     invalid: int  # that the validator does not accept as they are
     blocked: Mapping[str, int]  # by path: where something that is no document stands
 
@@ -41,8 +43,8 @@ class Sample:
         return f"the {self.eligible:,} eligible among {where} documents"
 
 
-def taken(it: Subject) -> Sample:
-    """Raises TooSlow, Systemic, Refused."""
+def taken(it: Subject, paths: Iterable[str] | None) -> Sample:
+    """`paths`: what the run changes, None where that is not known. Raises TooSlow, Systemic, Refused."""
     storage = it.storage
     count, mean = int(storage["count"]), float(storage.get("avgObjSize") or 1)
     whole = count <= WHOLE and count * mean <= BYTES
@@ -50,7 +52,11 @@ def taken(it: Subject) -> Sample:
     above = sorted(parents(it.definition.update or {}))[:PATHS]
     eligible = {"$match": it.eligible}
     weight = {"$bsonSize": "$$ROOT"}
-    sums = {"_id": None, "n": {"$sum": 1}, "mean": {"$avg": weight}, "largest": {"$max": weight}}
+    image = _image(it, paths)
+    sums = {
+        "_id": None, "n": {"$sum": 1}, "mean": {"$avg": weight}, "largest": {"$max": weight},
+        "image": {"$avg": image}, "both": {"$max": {"$add": [weight, image]}},
+    }  # fmt: skip
     facets: dict[str, list[Any]] = {"all": [{"$count": "n"}], "eligible": [eligible, {"$group": sums}]}
     if it.validator is not None:
         facets["invalid"] = [eligible, {"$match": {"$nor": [it.validator]}}, {"$count": "n"}]
@@ -63,12 +69,25 @@ def taken(it: Subject) -> Sample:
     ]
     with translated():
         row = next(it.collection.aggregate(pipeline, collation=SIMPLE, maxTimeMS=LOOK))
-    sizes: Mapping[str, Any] = row["eligible"][0] if row["eligible"] else {"n": 0, "mean": 0.0, "largest": 0}
+    sizes: Mapping[str, Any] = (
+        row["eligible"][0] if row["eligible"] else dict.fromkeys(("n", "mean", "largest", "image", "both"), 0)
+    )
     return Sample(
         whole=whole, looked=_count(row["all"]), eligible=sizes["n"], mean=sizes["mean"], largest=sizes["largest"],
+        image=sizes["image"], largest_with_image=sizes["both"],
         invalid=_count(row.get("invalid", [])),
         blocked={path: _count(row[f"above{number}"]) for number, path in enumerate(above)},
     )  # fmt: skip
+
+
+def _image(it: Subject, paths: Iterable[str] | None) -> dict[str, Any]:
+    """The size of what a run that can be undone keeps of a document: the fields that it changes, or all."""
+    if not it.run.undo:
+        return {"$literal": 0}
+    fields = None if paths is None else sorted({path.partition(".")[0] for path in paths})
+    if it.run.undo == "document" or not fields or any(not field or field[0] == "$" for field in fields):
+        return {"$bsonSize": "$$ROOT"}
+    return {"$bsonSize": {f"f{number}": f"${field}" for number, field in enumerate(fields)}}
 
 
 def _count(rows: list[Mapping[str, Any]]) -> int:
@@ -76,13 +95,14 @@ def _count(rows: list[Mapping[str, Any]]) -> int:
 
 
 def checked(it: Subject, found: Sample, growth: int) -> Iterator[Finding]:
-    """`growth`: bytes that a document gains."""
-    if found.largest + growth > NEAR:
+    """`growth`: bytes that a document gains, without a before-image."""
+    kept = " and its before-image" if it.run.undo else ""
+    if found.largest_with_image + growth > NEAR:
         yield warning(
             Check.SIZE,
-            f"A document of {it.name} has {size(found.largest)} and gains about {size(growth)}; more than {size(LIMIT)} no document may have (largest of {found.basis}).",
+            f"A document of {it.name} has {size(found.largest)} and gains about {size(growth)}{kept}; more than {size(LIMIT)} no document may have (largest of {found.basis}).",
             "Those that grow too large become failures and stay as they are. Make them smaller first, or take them out by the filter.",
-            largest=found.largest, growth=growth, limit=LIMIT,
+            largest=found.largest, growth=growth, withImage=found.largest_with_image, limit=LIMIT,
         )  # fmt: skip
     if found.invalid and it.options.get("validationLevel", "strict") == "strict":
         yield warning(

@@ -36,7 +36,7 @@ class Volume:
 
 
 def growth_of(it: Subject, ahead: Ahead) -> int:
-    """Bytes that one document gains: as a dry run found, else the mark and what the update holds."""
+    """Bytes that one document gains, without a before-image: as a dry run found, else the mark and what the update holds."""
     return MARK + _written(it) if ahead.growth is None else ahead.growth
 
 
@@ -51,7 +51,12 @@ def expected(it: Subject, ahead: Ahead, sample: Sample) -> Volume:
         if it.definition.declarative
         else f"at most {written:,}, the mean size of {sample.basis}"
     )
-    return Volume(ahead.documents * growth_of(it, ahead), ahead.documents * (ENTRY + written), basis)
+    images = round(ahead.documents * sample.image)
+    if images:
+        basis += f", and {sample.image:,.0f} for its before-image"
+    return Volume(
+        ahead.documents * growth_of(it, ahead) + images, ahead.documents * (ENTRY + written) + images, basis
+    )
 
 
 def oplog(it: Subject, volume: Volume) -> Iterator[Finding]:
