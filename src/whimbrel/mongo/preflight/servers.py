@@ -10,7 +10,9 @@ from whimbrel.domain.findings import Check, Finding, warning
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.preflight.subject import LOOK
 
-BEHIND = 10.0  # seconds that a member may lag
+BEHIND = (
+    30.0  # seconds that a member may lag: an idle set writes every 10, and hears of it by a later heartbeat
+)
 SKEW = 2.0  # seconds that clocks may differ
 PRIMARY, SECONDARY, ARBITER = 1, 2, 7
 
