@@ -235,7 +235,7 @@ def test_the_growth_that_a_dry_run_found_counts(store: MongoStore, database: Dat
 
 
 def test_before_images_count(store: MongoStore, database: Data) -> None:
-    database["things"].insert_one({"a": "x" * 9 * MIB, "b": 1})
+    database["things"].insert_one({"a": "x" * 8 * MIB, "b": 1})
     for update, undo, near in [
         ({"$set": {"a": 1}}, True, True),
         ({"$set": {"b": 2}}, True, False),
@@ -246,7 +246,7 @@ def test_before_images_count(store: MongoStore, database: Data) -> None:
     assert of("size", findings(store, transform=same, undo=True)) != []  # it may change whatever is there
     assert of("size", findings(store, transform=same, undo=True, paths=frozenset({"b"}))) == []
     room = database.command("dbStats")
-    many = int((room["fsTotalSize"] - room["fsUsedSize"]) / (9 * MIB))
+    many = int((room["fsTotalSize"] - room["fsUsedSize"]) / (16 * MIB))
     volumes = [
         findings(store, update={"$set": {"a": 1}}, undo=undo, documents=many) for undo in (False, True)
     ]

@@ -1,6 +1,5 @@
 """What preflight found, for people: shown, and asked about."""
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import RenderableType
@@ -28,7 +27,5 @@ def consent(screen: Screen, found: Sequence[Finding], *, yes: bool) -> None:
     """Show what was found, and where somebody can answer, ask whether to go on. Raises WarningsRefused if not."""
     screen.tell(*findings_lines(found))
     ask = any(each.level == "warning" for each in found) and not yes and not screen.json
-    if ask and sys.stdin.isatty() and sys.stderr.isatty():
-        screen.tell("Continue? [y/N] ", end="")
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            raise WarningsRefused("Not started, as you said. Nothing was written.")
+    if ask and screen.answerable and not screen.ask("Continue?"):
+        raise WarningsRefused("Not started, as you said. Nothing was written.")

@@ -53,6 +53,16 @@ class Screen:
     def error(self, text: str) -> None:
         self.err.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=not self.err.is_terminal)
 
+    @property
+    def answerable(self) -> bool:
+        """Whether somebody is there who sees a question and can answer it."""
+        return sys.stdin.isatty() and sys.stderr.isatty()
+
+    def ask(self, question: str) -> bool:
+        """Ask a question; whatever is not a yes is a no."""
+        self.tell(f"{question} [y/N] ", end="")
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
     @contextlib.contextmanager
     def pipe(self) -> Iterator[int | None]:
         """What children write their logs to: a pipe into `log` while a bar may move, else nothing special."""

@@ -1,6 +1,5 @@
 """`rollback` and `cleanup`: what is done to documents after a run has ended. Each is a run itself."""
 
-import sys
 from typing import Annotated
 
 import typer
@@ -81,9 +80,9 @@ def agreed(screen: Screen, question: str, *, yes: bool) -> bool:
     """Whether a person wants it. Raises SettingsInvalid where nobody can be asked."""
     if yes:
         return True
-    if not (sys.stdin.isatty() and screen.live):
+    if not screen.answerable:
         raise SettingsInvalid(f"{question} Nobody can be asked here: say --yes.")
-    if typer.confirm(question, err=True):
+    if screen.ask(question):
         return True
     screen.say("Nothing was written.")
     return False

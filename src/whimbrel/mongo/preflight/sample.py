@@ -15,6 +15,7 @@ MOST, FEWEST = 1000, 20  # documents of a random sample, by their size
 BYTES = 64_000_000  # that are read for it
 LIMIT = 16 * 1024 * 1024  # bytes of a document
 NEAR = int(0.9 * LIMIT)
+IMAGE = 150  # bytes of a before-image without the fields in it
 PATHS = 20  # parents that are looked at
 
 
@@ -81,13 +82,15 @@ def taken(it: Subject, paths: Iterable[str] | None) -> Sample:
 
 
 def _image(it: Subject, paths: Iterable[str] | None) -> dict[str, Any]:
-    """The size of what a run that can be undone keeps of a document: the fields that it changes, or all."""
+    """The size of what a run that can be undone keeps of a document: what it changes as it was and as it became, or all."""
     if not it.run.undo:
         return {"$literal": 0}
     fields = None if paths is None else sorted({path.partition(".")[0] for path in paths})
-    if it.run.undo == "document" or not fields or any(not field or field[0] == "$" for field in fields):
-        return {"$bsonSize": "$$ROOT"}
-    return {"$bsonSize": {f"f{number}": f"${field}" for number, field in enumerate(fields)}}
+    whole = {"$bsonSize": "$$ROOT"}
+    if not fields or any(not field or field[0] == "$" for field in fields):
+        return {"$add": [IMAGE, whole, whole]}
+    part = {"$bsonSize": {f"f{number}": f"${field}" for number, field in enumerate(fields)}}
+    return {"$add": [IMAGE, whole if it.run.undo == "document" else part, part]}
 
 
 def _count(rows: list[Mapping[str, Any]]) -> int:
