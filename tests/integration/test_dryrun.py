@@ -1,5 +1,6 @@
 """The dry run: what it shows is what a run does, and it writes nothing."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from whimbrel.domain.raw import Key
 from whimbrel.engine.dryrun import DryRun, dry_run
 from whimbrel.engine.dryrun_view import dry_run_object
 from whimbrel.engine.start import draft_run
+from whimbrel.errors import TooSlow
+from whimbrel.mongo.rehearsal import MongoRehearsal
 from whimbrel.mongo.store import MongoStore
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.workers.calling import callers
@@ -469,3 +472,29 @@ def test_before_images_of_a_run_that_can_be_undone_count_as_growth(
     sizes = {each["_id"]: len(bson.encode(each)) for each in things["things"].find()}
     told = {each.key.value: len(each.after or b"") for each in found.rehearsed}
     assert all(abs(sizes[key] - size) <= 8 for key, size in told.items())
+
+
+SLOW: dict[str, Any] = {
+    "$expr": {
+        "$function": {"body": "function(n) { sleep(10); return true; }", "args": ["$_id"], "lang": "js"},
+    }
+}
+
+
+def test_random_documents_of_a_collection_that_is_too_large_to_look_at(
+    client: MongoClient[Any], database: Docs
+) -> None:
+    """A filter that takes ten milliseconds a document: all of them would take ten seconds."""
+    database["things"].insert_many([{"_id": key} for key in range(1000)])
+    rehearsal = MongoRehearsal(client, database.name, "things", seconds=2)
+    assert len(rehearsal.sample("random", SLOW, 1)) == 1
+    with pytest.raises(TooSlow):
+        rehearsal.sample("largest", SLOW, 1)
+
+
+def test_what_is_not_found_in_time_is_said(store: MongoStore, things: Docs) -> None:
+    definition = Migration(name="dry", collection="things", update={"$set": {"a": 1}}).definition
+    run = draft_run(store, definition, defaults=DEFAULTS)
+    slow = replace(run, filter=json_util.dumps(SLOW))
+    found = dry_run(store, definition, slow, callers(None), workers=1, size=8)
+    assert "the largest documents were not found in time, and are not in the sample" in found.unchecked

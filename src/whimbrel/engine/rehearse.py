@@ -13,7 +13,7 @@ from whimbrel.domain.marks import CHANGED, FAILED, SKIPPED, UNCHANGED, Filter
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key, repeats
 from whimbrel.domain.runs import Phase, Run
-from whimbrel.errors import Untranslatable
+from whimbrel.errors import TooSlow, Untranslatable
 from whimbrel.ports import Callers, Guarded, Rehearsal, Write
 
 NOT_SHOWN, NOT_REACHED = "not shown", "not reached"
@@ -105,6 +105,8 @@ class Stage:
             after = self._rehearsal.after(guarded, self._write(new.phase, marked=True))
         except Untranslatable as error:
             return replace(new, outcome=NOT_SHOWN, why=str(error))
+        except TooSlow:
+            return replace(new, outcome=NOT_SHOWN, why="MongoDB did not carry the change out in time.")
         if isinstance(changed, Trouble):
             return replace(new, outcome=FAILED, trouble=changed)
         if isinstance(after, Trouble):

@@ -24,7 +24,7 @@ from whimbrel.domain.raw import (
     literal_documents,
     walk,
 )
-from whimbrel.errors import Refused
+from whimbrel.errors import Refused, TooSlow
 from whimbrel.mongo import statements
 from whimbrel.mongo.errors import sentence, translated
 from whimbrel.mongo.sending import trouble
@@ -33,6 +33,8 @@ from whimbrel.ports import Choice, Clash, Guarded, Query, UniqueIndex, Validator
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 ROOM = 8 * 1024 * 1024  # bytes of documents that travel in one command
 IMMUTABLE = 66
+DRAWN = 25  # documents that are drawn at random for one eligible one, where looking at all takes too long
+ENGINE = 10_000  # milliseconds for documents that are sent along: no collection is touched meanwhile
 PREFIX = "PlanExecutor error during aggregation :: caused by :: "
 
 
@@ -54,10 +56,16 @@ class MongoRehearsal:
             return self._found(eligible, sort=[("_id", order)], limit=size)
         stages: list[dict[str, Any]] = [{"$match": eligible}]
         if choice == "random":
-            return self._gathered([*stages, {"$sample": {"size": size}}])
+            return self._random(stages, size)
         sized = {"$project": {"size": {"$bsonSize": "$$ROOT"}}}
         rows = self._gathered([*stages, sized, {"$sort": {"size": -1}}, {"$limit": size}])
         return self._found({"_id": keys_under("$in", [Key.of_document(each) for each in rows])})
+
+    def _random(self, stages: Sequence[Mapping[str, Any]], size: int) -> tuple[bytes, ...]:
+        try:
+            return self._gathered([*stages, {"$sample": {"size": size}}])
+        except TooSlow:  # that looks at all of them; this only at some, of which few may be eligible
+            return self._gathered([{"$sample": {"size": size * DRAWN}}, *stages, {"$limit": size}])
 
     def _found(self, query: Query, **options: Any) -> tuple[bytes, ...]:
         with translated():
@@ -81,7 +89,7 @@ class MongoRehearsal:
         """What stages make of documents."""
         given = document([element(DOCUMENT, b"$documents", bytes(literal_documents(documents).raw))])
         with translated():
-            found = self._engine.aggregate([given, *stages], maxTimeMS=self._limit, **options)
+            found = self._engine.aggregate([given, *stages], maxTimeMS=ENGINE, **options)
             return [bytes(each.raw) for each in found]
 
     def after(self, guarded: Guarded, write: Write) -> bytes | Trouble:

@@ -51,7 +51,10 @@ class Rehearsal(Protocol):
     """
 
     def sample(self, choice: Choice, eligible: Query, size: int) -> tuple[bytes, ...]:
-        """Eligible documents: the first or last by `_id`, the largest, or random ones."""
+        """Eligible documents: the first or last by `_id`, the largest, or random ones.
+
+        Of random ones there may be fewer than are eligible, where looking at all would take too long.
+        """
         ...
 
     def after(self, guarded: Guarded, write: Write) -> bytes | Trouble:
