@@ -1,0 +1,88 @@
+"""`check_migration`: what a migration does to given documents, and whether it keeps its promises on them."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from whimbrel.domain.migration import Migration
+from whimbrel.errors import WhimbrelError
+from whimbrel.testing import proofs
+from whimbrel.testing.expected import Expected, expected
+from whimbrel.testing.trial import Document, Prepare, Trial, nothing, trial
+
+
+class Unproved(AssertionError):
+    """A migration does not do what it should: every proof that failed, with the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was proved, in sentences; and what could not be looked at, with the reason."""
+
+    proved: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        said = [f"proved: {each}" for each in self.proved]
+        return "\n".join([*said, *(f"not looked at: {name}: {why}" for name, why in self.left_out.items())])
+
+
+Proof = Callable[[Trial, Expected], str]
+PROOFS: dict[str, Proof] = {
+    "one run": proofs.one_run,
+    "deterministic": proofs.deterministic,
+    "idempotent or guarded": proofs.once,
+    "killed at every step": proofs.killed,
+    "a concurrent writer wins": proofs.concurrent_writer,
+    "declared reads": proofs.reads,
+    "undo": proofs.undo,
+}
+
+
+def check_migration(
+    migration: Migration,
+    documents: Sequence[Document],
+    *,
+    uri: str | None = None,
+    deterministic: bool = True,
+    failing: Sequence[Any] = (),
+    prepare: Prepare = nothing,
+    kill: bool = True,
+) -> Checked:
+    """Prove a migration on some documents, in a database that is made for it and dropped afterwards.
+
+    That one run does what the transform says; that the transform is deterministic, and idempotent or guarded by its mark; that a process
+    killed at any step of the protocol changes nothing of the outcome; that what an application writes meanwhile stays; that declared
+    `reads` are all that the function reads; that a run with undo can be rolled back byte for byte.
+
+    documents: what is migrated, each with or without an `_id`; at least one must be selected by the migration.
+    uri: the address of a MongoDB (a replica set), such as the fixture `whimbrel_mongodb`; by default an embedded one is started.
+    deterministic: False for a transform that reads the clock or the like; what varies is then left out of comparisons.
+    failing: the `_id`s of documents that must fail.
+    prepare: called with the collection before the documents are inserted, to create indexes or a validator.
+    kill: False leaves out the proof that takes longest, that by killed processes.
+
+    Raises Unproved with every fault found; ValueError where nothing is selected.
+    """
+    with trial(migration, documents, uri, prepare) as room:
+        it = expected(room, deterministic=deterministic, failing=failing)
+        found = Checked()
+        faults = list(_faults(room, it, found, set() if kill else {proofs.killed}))
+        if faults:
+            raise Unproved("\n".join([f"{migration.name} does not hold:", *faults, str(found)]))
+        return found
+
+
+def _faults(room: Trial, it: Expected, found: Checked, left_out: set[Proof]) -> Iterator[str]:
+    for name, proof in PROOFS.items():
+        if proof in left_out:
+            found.left_out[name] = "kill=False"
+            continue
+        try:
+            found.proved.append(proof(room, it))
+        except proofs.NotApplicable as error:
+            found.left_out[name] = str(error)
+        except proofs.Fault as error:
+            yield f"- {name}: {error}"
+        except (WhimbrelError, TimeoutError, RuntimeError) as error:
+            yield f"- {name}: {type(error).__name__}: {error}"

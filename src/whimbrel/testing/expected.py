@@ -1,0 +1,128 @@
+"""What a run should make of the documents, rehearsed before anything runs."""
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from time import monotonic
+from typing import Any
+
+from bson.raw_bson import RawBSONDocument
+
+from whimbrel.domain.changes import Change, Single
+from whimbrel.domain.context import Context
+from whimbrel.domain.diffs import difference
+from whimbrel.domain.failures import Trouble
+from whimbrel.domain.marks import CHANGED, MARK_ROOT, UNCHANGED
+from whimbrel.domain.raw import Key, document, element, walk
+from whimbrel.domain.runs import Run, eligible, first_phases
+from whimbrel.engine.calls import call_async, call_one
+from whimbrel.engine.rehearse import NOT_SHOWN, Rehearsed, Stage
+from whimbrel.engine.start import draft_run
+from whimbrel.ports import Caller, Guarded
+from whimbrel.testing.trial import DEFAULTS, RAW, Trial
+
+PATIENCE = 60.0  # seconds for a rehearsal
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The documents as they should be after a run, by key; what fails; and how that is to be compared.
+
+    `varies`: top-level fields that come out otherwise each time.
+    """
+
+    before: Mapping[Key, bytes]
+    rehearsed: Mapping[Key, Rehearsed]
+    varies: frozenset[str]
+    deterministic: bool
+    failing: frozenset[Key]
+    reserved: frozenset[str]
+
+    def after(self, key: Key) -> bytes:
+        """A document after the run, without marks and what varies."""
+        found = self.rehearsed.get(key)
+        changed = found.changed if found is not None and found.changed is not None else self.before[key]
+        return self.comparable(changed)
+
+    def comparable(self, raw: bytes) -> bytes:
+        left_out = {name.encode() for name in (*self.reserved, *self.varies, MARK_ROOT)}
+        return bytes(
+            document(
+                [element(kind, name, payload) for name, kind, payload in walk(raw) if name not in left_out]
+            ).raw
+        )
+
+
+def expected(room: Trial, *, deterministic: bool, failing: Sequence[Any]) -> Expected:
+    """Rehearse the migration on the documents. Raises ValueError where it selects none of them."""
+    before = room.afresh()
+    run = draft_run(room.store, room.definition, defaults=DEFAULTS)
+    first, second = rehearsed(room, run, before), rehearsed(room, run, before)
+    if not first:
+        raise ValueError(
+            f"{room.migration.name} selects none of these documents: see its filter, and its status field."
+        )
+    varies = frozenset(
+        edit.top
+        for key, one in first.items()
+        for edit in difference(one.changed or one.before, second[key].changed or one.before)
+        if edit.top is not None
+    )
+    return Expected(
+        before=before, rehearsed=first, varies=frozenset() if deterministic else varies, deterministic=deterministic,
+        failing=frozenset(map(Key.of, failing)), reserved=room.definition.marking.reserved,
+    )  # fmt: skip
+
+
+def rehearsed(room: Trial, run: Run, documents: Mapping[Key, bytes]) -> dict[Key, Rehearsed]:
+    """What becomes of those documents that the migration selects, each in the phase that takes it."""
+    rehearsal = room.store.rehearsal(run)
+    sample = [
+        (documents[key], phase)
+        for phase in first_phases(run)
+        for key in sorted(
+            rehearsal.satisfying(eligible(run, phase), list(documents.values())), key=lambda key: key.raw
+        )
+    ]
+
+    @contextmanager
+    def callers(_: Run) -> Iterator[Caller]:
+        yield _Here(room)
+
+    found = Stage(room.definition, run, rehearsal, callers).rehearse(sample, monotonic() + PATIENCE)
+    return {each.key: _carried_out(room, each) if each.outcome == NOT_SHOWN else each for each in found}
+
+
+def _carried_out(room: Trial, it: Rehearsed) -> Rehearsed:
+    """What no pipeline expresses is carried out on a copy: nobody else's documents are here."""
+    update = room.definition.update
+    answer = Guarded(it.key, it.before, Single(update)) if update is not None else called(room, it.before)
+    if not isinstance(answer, Guarded) or not isinstance(answer.change, Single):
+        return it
+    copy = room.collection.database.get_collection("copy", codec_options=RAW)
+    copy.drop()
+    copy.insert_one(RawBSONDocument(it.before))
+    copy.update_one({}, answer.change.update)
+    after = bytes(copy.find_one().raw)  # type: ignore[union-attr]
+    return replace(it, outcome=UNCHANGED if after == it.before else CHANGED, changed=after)
+
+
+@dataclass(frozen=True, slots=True)
+class _Here:
+    """A `Caller` in this process: an author's test may debug what it calls."""
+
+    room: Trial
+
+    def call(self, document: bytes, seconds: float) -> tuple[Change | Trouble, float]:  # noqa: ARG002
+        found = called(self.room, document)
+        return (found.change if isinstance(found, Guarded) else found), 0.0
+
+
+def called(room: Trial, document: bytes) -> Guarded | Trouble:
+    """What the function makes of a raw document."""
+    migration = room.migration
+    context = Context("check", "check.0", 1) if migration.wants_context else None
+    if migration.is_async:
+        return asyncio.run(call_async(migration, room.definition, document, context))
+    return call_one(migration, room.definition, document, context)

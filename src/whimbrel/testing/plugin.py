@@ -1,0 +1,21 @@
+"""What pytest finds by itself where Whimbrel is installed."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def whimbrel_mongodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a real MongoDB that lives as long as the test run: WHIMBREL_TEST_MONGODB_URI, or an embedded one."""
+    given = os.environ.get("WHIMBREL_TEST_MONGODB_URI")
+    if given:
+        yield given
+        return
+    from whimbrel.bootstrap import database  # noqa: PLC0415  other people's test runs shall not pay for it
+    from whimbrel.settings import Settings  # noqa: PLC0415
+
+    home = tmp_path_factory.mktemp("whimbrel")
+    with database(Settings(mongodb_uri=None, whimbrel_home=home)) as uri:
+        yield uri
