@@ -623,3 +623,11 @@ def test_a_plan_of_what_cannot_be_planned(cli: Cli, planned: str) -> None:
     assert "--sample" in cli("plan", "twice", "--migrations", planned, "--sample", "0", code=64).stderr
     refused = cli("plan", "twice", "--migrations", planned, "--filter", '{"$where": "1"}', code=65)
     assert "$where" in refused.stderr
+
+
+def test_a_plan_shows_what_preflight_finds(cli: Cli, planned: str, database: Docs) -> None:
+    database["things"].create_index("m", unique=True, sparse=True)
+    said = cli("plan", "twice", "--migrations", planned, code=2).stdout
+    assert "warning: unique-index." in said
+    database.drop_collection("things")
+    assert "There is no collection" in cli("plan", "twice", "--migrations", planned, code=67).stderr

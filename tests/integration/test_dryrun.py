@@ -415,6 +415,20 @@ def test_whether_the_filter_becomes_false(store: MongoStore, things: Docs) -> No
     assert declarative(store, {"$set": {"a": 1}}).reselected.filtered is False
 
 
+# preflight
+
+
+def test_preflight_knows_from_the_sample_what_a_function_touches(
+    store: MongoStore, things: Docs, source: str
+) -> None:
+    things["things"].create_index("cents", unique=True, sparse=True)
+    found = function(store, source, "cents")
+    assert [each.check for each in found.warnings if each.level == "warning"] == ["unique-index"]
+    assert dry_run_object(found)["warnings"][0]["check"] == "unique-index"
+    other = function(store, source, "stamped")
+    assert "unique-index" not in {each.check for each in other.warnings}
+
+
 # figures
 
 

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from whimbrel.api.answers import Model
+from whimbrel.api.runs import Warned
 
 ID = "665f1f77bcf86cd799439011"
 
@@ -156,4 +157,5 @@ class Plan(Model):
     deterministic: Verdict
     idempotent: Verdict
     filter_after: FilterAfter
+    warnings: list[Warned] = Field(description="what preflight found", examples=[[]])
     predicted: Predicted

@@ -5,15 +5,17 @@ from typing import Annotated
 import typer
 
 from whimbrel.bootstrap import opened
+from whimbrel.cli.findings import findings_lines
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import Json, Source, begin
 from whimbrel.cli.plans import differences, failed_table, plan_table
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.filters import parse_filter
+from whimbrel.domain.findings import refuse
 from whimbrel.domain.migration import with_undo
 from whimbrel.engine.dryrun import DOCUMENTS, LARGEST_SAMPLE, SAMPLE, DryRun, dry_run
 from whimbrel.engine.dryrun_view import dry_run_object
-from whimbrel.engine.start import draft_run
+from whimbrel.engine.start import compose_run
 from whimbrel.workers import catalog
 from whimbrel.workers.calling import callers
 from whimbrel.workers.team import cores
@@ -46,7 +48,10 @@ def plan(
     it = with_undo(it) if undo else it
     with Interrupts(), opened(settings, prepare=False) as at:
         screen.say(f"MongoDB: {at.where}.", style="dim")
-        draft = draft_run(at.store, it, defaults=settings.defaults, filter_=narrower)
+        draft = compose_run(at.store, it, defaults=settings.defaults, filter_=narrower)
+        errors = at.store.errors(draft, it)
+        screen.tell(*findings_lines(errors[1:]))  # the first one ends the command
+        refuse(errors)
         found = dry_run(
             at.store, it, draft, callers(source), workers=cores(), size=sample, documents=documents
         )
@@ -61,5 +66,6 @@ def _show(screen: Screen, found: DryRun) -> None:
     screen.show(plan_table(found))
     if found.failures:
         screen.show(failed_table(found.failures))
+    screen.show(*findings_lines(found.warnings))
     screen.show(*differences(found, screen.out.width))
     screen.say("Nothing was written.", style="dim")

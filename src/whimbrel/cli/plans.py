@@ -11,7 +11,8 @@ from rich.text import Text
 from whimbrel.cli.progress import clock
 from whimbrel.domain.diffs import Edit, Value, dotted, readable
 from whimbrel.domain.failures import group_id
-from whimbrel.engine.dryrun import Difference, DryRun, FailedGroup, Growth, Selected
+from whimbrel.engine.dryrun import Difference, DryRun, FailedGroup, Growth
+from whimbrel.engine.selection import Selected
 from whimbrel.engine.verdicts import Verdict
 
 BESIDE = 100  # columns from which on before and after stand side by side

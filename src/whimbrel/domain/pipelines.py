@@ -178,7 +178,7 @@ def _inc(here: str, amount: Any) -> Expression:
     if _is_whole(amount):
         double = {"$subtract": [here, -float(amount)]}
         decimal = {"$subtract": [here, Decimal128(Decimal128(str(amount)).to_decimal().copy_negate())]}
-        return _number("$inc", here, amount, {"$add": [here, amount]}, double, decimal)
+        return _number("$inc", here, amount, {"$add": [here, amount]}, double, decimal, whole=True)
     negative = Decimal128(amount.to_decimal().copy_negate()) if isinstance(amount, Decimal128) else -amount
     less = {"$subtract": [here, negative]}
     return _number("$inc", here, amount, less, less, less)
@@ -197,15 +197,11 @@ def _check_number(operator: str, value: Any) -> None:
         raise _untranslatable(operator, f"it takes a number, not {value!r:.60}")
 
 
-def _number(
-    operator: str, here: str, missing: Any, *results: Expression, whole: bool | None = None
-) -> Expression:
+def _number(operator: str, here: str, missing: Any, *results: Expression, whole: bool = False) -> Expression:
     """The result by the type of the field as it is: whole, double, decimal."""
     refused = _raise(here, _TYPE, f"{operator} needs a number in {here[1:]!r}")
     integer, double, decimal = results
-    if (
-        _is_whole(missing) or whole
-    ):  # beyond 64 bits MongoDB's operators fail, and its expressions turn to doubles
+    if whole:  # beyond 64 bits MongoDB's operators fail, and its expressions turn to doubles
         overflow = _raise(here, _VALUE, f"{operator} goes beyond 64 bits in {here[1:]!r}")
         too_large = {"$eq": [_kind("$$result"), "double"]}
         integer = _result(integer, {"$cond": [too_large, overflow, "$$result"]})

@@ -5,41 +5,29 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Any, Literal
+from typing import Any
 
 from bson import json_util
 
 from whimbrel.domain.diffs import Edit, difference
 from whimbrel.domain.failures import Trouble, signature
+from whimbrel.domain.findings import Finding
 from whimbrel.domain.marks import CHANGED, FAILED, SKIPPED, UNCHANGED
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Phase, Run, eligible, first_phases
+from whimbrel.domain.runs import Run
 from whimbrel.engine.predict import Predicted, predict
+from whimbrel.engine.preflight import warnings
 from whimbrel.engine.rehearse import NOT_REACHED, NOT_SHOWN, Rehearsed, Stage
-from whimbrel.engine.start import preview, within
+from whimbrel.engine.selection import Selected, draw, selected_by
 from whimbrel.engine.verdicts import Verdict, deterministic, idempotent
 from whimbrel.errors import TooSlow
-from whimbrel.ports import Callers, Choice, Clash, Rehearsal, Store
+from whimbrel.ports import Callers, Clash, Rehearsal, Store
 
 SAMPLE, LARGEST_SAMPLE = 40, 1000  # documents
 DOCUMENTS = 3  # of which the differences are shown
-SAMPLE_BYTES = 48 * 1024 * 1024  # of all documents of the sample
 SECONDS = 60.0  # that the rehearsal may take
-LOOKED_AT = 1000  # documents of which the share that is selected is taken, where counting takes too long
-LOOKING = 2.0  # seconds that this may take
-CHOICES: tuple[Choice, ...] = ("largest", "oldest", "newest", "random")
 OUTCOMES = (CHANGED, UNCHANGED, SKIPPED, FAILED, NOT_SHOWN, NOT_REACHED)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Selected:
-    """How many documents a run would evaluate, and how that is known. `index`: by which MongoDB finds them; None: it looks at all."""
-
-    exact: int | None
-    estimated: int
-    how: Literal["counted", "sampled", "collection size"]
-    index: str | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,6 +97,7 @@ class DryRun:
     idempotent: Verdict
     reselected: Reselected
     predicted: Predicted
+    warnings: Sequence[Finding]  # of preflight, which knows by now what the change touches
 
     @property
     def objections(self) -> bool:
@@ -135,70 +124,31 @@ def dry_run(
     until = time.monotonic() + seconds
     rehearsal = store.rehearsal(run)
     unchecked: list[str] = []
-    chosen, phases = _sample(rehearsal, run, size, unchecked)
+    chosen, phases = draw(rehearsal, run, size, unchecked)
     found = Stage(it, run, rehearsal, callers).rehearse([*phases.items()], until)
-    selected = _selected(store, run, rehearsal)
+    selected = selected_by(store, run, rehearsal)
     changed = [each for each in found if each.after is not None]
     inner = [difference(each.before, each.changed or each.before) for each in changed]
+    touched, growth = _touched(inner), _growth(changed, selected.estimated)
+    warned = warnings(
+        store,
+        it,
+        run,
+        documents=selected.estimated,
+        paths=touched or None,
+        growth=growth.largest if growth else None,
+    )
     return DryRun(
         run=run, selected=selected, batches=ceil(selected.estimated / run.batch_size), sample=chosen, rehearsed=found,
         outcomes=_outcomes(found), failures=_failures(found), not_shown=Counter(each.why for each in found if each.why),
-        differences=_differences(changed, documents), touched=_touched(inner),
-        growth=_growth(changed, selected.estimated), validator=_refusals(rehearsal, changed, unchecked),
+        differences=_differences(changed, documents), touched=touched,
+        growth=growth, validator=_refusals(rehearsal, changed, unchecked),
         clashes=_clashes(rehearsal, changed, {edit.top for edits in inner for edit in edits}, unchecked), unchecked=unchecked,
         deterministic=deterministic(it, found), idempotent=idempotent(run, found),
         reselected=_reselected(rehearsal, run, found),
         predicted=predict(store.ledger, run, found, documents=selected.estimated, workers=workers),
+        warnings=warned,
     )  # fmt: skip
-
-
-# the sample
-
-
-def _sample(
-    rehearsal: Rehearsal, run: Run, size: int, unchecked: list[str]
-) -> tuple[dict[str, int], dict[bytes, Phase]]:
-    """Eligible documents, each once and with its phase: a quarter each of the largest, the oldest and the newest, the rest by chance."""
-    queries = {phase: eligible(run, phase) for phase in first_phases(run)}
-    query = next(iter(queries.values())) if len(queries) == 1 else {"$or": [*queries.values()]}
-    found: dict[Key, bytes] = {}
-    counted: dict[str, int] = {}
-    for choice in CHOICES:
-        wanted = size - len(found) if choice == "random" else size // 4
-        try:
-            # As many more as may be there already.
-            more = rehearsal.sample(choice, query, wanted + len(found)) if wanted else ()
-        except TooSlow:
-            unchecked.append(f"the {choice} documents were not found in time, and are not in the sample")
-            continue
-        new = [each for each in more if Key.of_document(each) not in found][:wanted]
-        while sum(map(len, (*found.values(), *new))) > SAMPLE_BYTES:
-            new.pop()
-        found |= {Key.of_document(each): each for each in new}
-        counted[choice] = len(new)
-    sample = list(found.values())
-    phases: dict[bytes, Phase] = {}
-    for phase, part in queries.items():
-        inside = rehearsal.satisfying(part, sample) if len(queries) > 1 else found.keys()
-        phases |= {each: phase for each in sample if Key.of_document(each) in inside}
-    return counted, phases
-
-
-def _selected(store: Store, run: Run, rehearsal: Rehearsal) -> Selected:
-    seen = preview(store, run)
-    phases = [eligible(run, phase) for phase in first_phases(run)]
-    index = rehearsal.index(phases[0])
-    if seen.total is not None:
-        return Selected(exact=seen.total, estimated=seen.total, how="counted", index=index)
-    query = phases[0] if len(phases) == 1 else {"$or": phases}
-    share = store.share(run.database, run.collection, query, LOOKED_AT, LOOKING)
-    if share is None:
-        return Selected(exact=None, estimated=seen.estimated, how="collection size", index=index)
-    about = within(run, round(share * store.estimate(run.database, run.collection)))
-    return Selected(exact=None, estimated=about, how="sampled", index=index)
-
-
-# what became of it
 
 
 def _outcomes(found: Sequence[Rehearsed]) -> dict[str, int]:

@@ -7,6 +7,7 @@ from bson import json_util
 
 from whimbrel.domain.diffs import Edit, Value, dotted, readable
 from whimbrel.domain.failures import group_id
+from whimbrel.domain.findings import finding_object
 from whimbrel.domain.raw import Key
 from whimbrel.engine.dryrun import Difference, DryRun, FailedGroup
 from whimbrel.engine.predict import Guess
@@ -54,6 +55,7 @@ def dry_run_object(it: DryRun) -> dict[str, Any]:
         "filterAfter": {
             "filtered": it.reselected.filtered, "changed": it.reselected.changed, "stillSelected": it.reselected.still,
         },
+        "warnings": [finding_object(each) for each in it.warnings],
         "predicted": {
             "seconds": _guess(it.predicted.seconds), "oplogBytes": _guess(it.predicted.oplog),
         },

@@ -14,6 +14,7 @@ from whimbrel.api.plans import Plan
 from whimbrel.api.runs import RUN, Warned, warned_models
 from whimbrel.api.system import System, ThisSystem
 from whimbrel.domain.filters import parse_filter
+from whimbrel.domain.findings import refuse_all
 from whimbrel.domain.migration import Definition, with_undo
 from whimbrel.domain.runs import Run
 from whimbrel.engine.dryrun import dry_run
@@ -132,12 +133,12 @@ def _start(
     response.status_code = 200
     if body.dry_run:
         response.headers[DRY] = "true"
-    elif not found.total and not anything(store, run):
+        plan = _plan(system, it, run, strict=body.strict)
+        return answer.model_copy(update={"plan": plan, "warnings": plan.warnings})
+    if not found.total and not anything(store, run):
         return answer.model_copy(update={"message": "Nothing matches: no run was started."})
     run = warned(store, it, run, documents=found.estimated, strict=body.strict)
     answer.warnings = warned_models(run.warnings)
-    if body.dry_run:
-        return answer.model_copy(update={"plan": _plan(system, it, run)})
     ahead = store.ledger.runs.ahead(run.ns)
     if exclusive and ahead is not None:
         raise CollectionBusy(
@@ -148,11 +149,13 @@ def _start(
     return answer.model_copy(update={"migration_id": started.id, "message": begun(ahead, run.ns)})
 
 
-def _plan(system: System, it: Definition, run: Run) -> Plan:
+def _plan(system: System, it: Definition, run: Run, *, strict: bool) -> Plan:
     team = system.team
     found = dry_run(
         system.at.store, it, run, callers(team.source), workers=team.workers or cores(), seconds=REHEARSING
     )
+    if strict:
+        refuse_all(found.warnings)
     return Plan.model_validate(dry_run_object(found))
 
 

@@ -1,0 +1,68 @@
+"""Which documents a run would evaluate: how many, how that is known, and a sample of them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from whimbrel.domain.raw import Key
+from whimbrel.domain.runs import Phase, Run, eligible, first_phases
+from whimbrel.engine.start import preview, within
+from whimbrel.errors import TooSlow
+from whimbrel.ports import Choice, Rehearsal, Store
+
+SAMPLE_BYTES = 48 * 1024 * 1024  # of all documents of the sample
+LOOKED_AT = 1000  # documents of which the share that is selected is taken, where counting takes too long
+LOOKING = 2.0  # seconds that this may take
+CHOICES: tuple[Choice, ...] = ("largest", "oldest", "newest", "random")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Selected:
+    """How many documents a run would evaluate, and how that is known. `index`: by which MongoDB finds them; None: it looks at all."""
+
+    exact: int | None
+    estimated: int
+    how: Literal["counted", "sampled", "collection size"]
+    index: str | None
+
+
+def draw(
+    rehearsal: Rehearsal, run: Run, size: int, unchecked: list[str]
+) -> tuple[dict[str, int], dict[bytes, Phase]]:
+    """Eligible documents, each once and with its phase: a quarter each of the largest, the oldest and the newest, the rest by chance."""
+    queries = {phase: eligible(run, phase) for phase in first_phases(run)}
+    query = next(iter(queries.values())) if len(queries) == 1 else {"$or": [*queries.values()]}
+    found: dict[Key, bytes] = {}
+    counted: dict[str, int] = {}
+    for choice in CHOICES:
+        wanted = size - len(found) if choice == "random" else size // 4
+        try:
+            # As many more as may be there already.
+            more = rehearsal.sample(choice, query, wanted + len(found)) if wanted else ()
+        except TooSlow:
+            unchecked.append(f"the {choice} documents were not found in time, and are not in the sample")
+            continue
+        new = [each for each in more if Key.of_document(each) not in found][:wanted]
+        while sum(map(len, (*found.values(), *new))) > SAMPLE_BYTES:
+            new.pop()
+        found |= {Key.of_document(each): each for each in new}
+        counted[choice] = len(new)
+    sample = list(found.values())
+    phases: dict[bytes, Phase] = {}
+    for phase, part in queries.items():
+        inside = rehearsal.satisfying(part, sample) if len(queries) > 1 else found.keys()
+        phases |= {each: phase for each in sample if Key.of_document(each) in inside}
+    return counted, phases
+
+
+def selected_by(store: Store, run: Run, rehearsal: Rehearsal) -> Selected:
+    seen = preview(store, run)
+    phases = [eligible(run, phase) for phase in first_phases(run)]
+    index = rehearsal.index(phases[0])
+    if seen.total is not None:
+        return Selected(exact=seen.total, estimated=seen.total, how="counted", index=index)
+    query = phases[0] if len(phases) == 1 else {"$or": phases}
+    share = store.share(run.database, run.collection, query, LOOKED_AT, LOOKING)
+    if share is None:
+        return Selected(exact=None, estimated=seen.estimated, how="collection size", index=index)
+    about = within(run, round(share * store.estimate(run.database, run.collection)))
+    return Selected(exact=None, estimated=about, how="sampled", index=index)
