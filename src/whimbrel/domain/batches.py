@@ -6,6 +6,7 @@ from datetime import datetime
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Phase
 from whimbrel.domain.states import BatchStatus
+from whimbrel.domain.verification import Tally
 
 SOLO_AFTER = 2  # lost leases after which a batch runs alone in its process (hole H10)
 
@@ -47,6 +48,7 @@ class Batch:
     before: int | None = None  # mark "filter": eligible documents before the first write
     counts: Counts = field(default_factory=Counts)
     inferred: bool = False
+    tally: Tally | None = None  # of a verification
     worker: str | None = None
     settled_at: datetime | None = None
 
@@ -70,12 +72,3 @@ class Batch:
     @property
     def empty(self) -> bool:
         return self.ids is None and not self.cuts
-
-
-def gap_in(batches: "list[Batch]", after: Key | None) -> int | None:
-    """The `seq` of the first of these consecutive ranges that does not begin where the one before ended."""
-    for each in batches:
-        if each.lo != after:
-            return each.seq
-        after = each.hi if not each.empty else after
-    return None

@@ -8,7 +8,7 @@ The layout of each type is that of https://bsonspec.org/spec.html.
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import bson
@@ -182,3 +182,11 @@ def split(batch: bytes) -> list[bytes]:
         found.append(batch[at:end])
         at = end
     return found
+
+
+def text_at(document: bytes, path: Sequence[bytes]) -> str | None:
+    """The text at a path of a raw document, which need not be one that can be decoded."""
+    kind, value = elements(document).get(path[0], (0, b""))
+    if len(path) > 1:
+        return text_at(value, path[1:]) if kind == DOCUMENT else None
+    return value[4:-1].decode("utf-8", "replace") if kind == STRING else None

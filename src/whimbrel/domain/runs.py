@@ -12,6 +12,7 @@ from whimbrel.domain.images import Undo, image_field
 from whimbrel.domain.marks import Mark, mark_of
 from whimbrel.domain.migration import UndoMode
 from whimbrel.domain.states import RunStatus
+from whimbrel.domain.verification import Proof
 
 Phase = Literal["pending", "processing", "failed", "sweep"]
 RunKind = Literal["migration", "rollback", "cleanup", "verification"]
@@ -79,6 +80,8 @@ class Run:
     of: str | None = None  # the run that this one rolls back, cleans up or verifies
     undo: UndoMode = False
     undone_by: str | None = None  # the run that rolled this one back, or does
+    sample: int | None = 0  # of a verification: documents that are transformed again; None: all
+    report: tuple[Proof, ...] = ()  # of a verification: what it proved
     counts: Counts = field(default_factory=Counts)
     folded_through: int = 0
     inferred: bool = False
@@ -114,7 +117,7 @@ class Run:
     @property
     def has_user_code(self) -> bool:
         """Whether its batches need the code of its migration."""
-        return self.kind in ("migration", "verification")
+        return self.kind == "migration" or (self.kind == "verification" and self.sample != 0)
 
     @property
     def takes_failed(self) -> bool:
@@ -149,9 +152,13 @@ def eligible(run: Run, phase: Phase, *, retry: bool = False) -> dict[str, Any]:
 
     `retry`: for documents that have a failure row of the run.
     """
-    parts = [run.query, run.marking.unmarked(phase, retry=retry)]
-    wanted = [part for part in parts if part]
-    return {"$and": wanted} if wanted else {}
+    return all_of(run.query, run.marking.unmarked(phase, retry=retry))
+
+
+def all_of(*queries: dict[str, Any]) -> dict[str, Any]:
+    """The query that is satisfied where each of these is."""
+    parts = [query for query in queries if query]
+    return {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
 
 
 @lru_cache(maxsize=64)

@@ -7,14 +7,15 @@ point, or be there twice, without harm.
 import time
 from collections.abc import Callable
 
-from whimbrel.domain.batches import Range, gap_in
-from whimbrel.domain.raw import Key
+from whimbrel.domain.batches import Range
 from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.execute import evidence
 from whimbrel.engine.plan import plan
+from whimbrel.engine.proofs import prove
 from whimbrel.engine.start import estimate
+from whimbrel.engine.tiling import first_gap
 from whimbrel.engine.work import Step
 from whimbrel.errors import Refused, Systemic, TooSlow
 from whimbrel.ports import Session, Store
@@ -140,36 +141,20 @@ class Coordinator:
 
     def _finish(self, run: Run) -> None:
         """S12: what the run claims at its end is checked, not assumed (hole H6)."""
-        gap = self._gap(run)
+        gap = first_gap(self._ledger.batches, run)
         if gap is not None:
-            error = f"The ranges of batches do not tile the collection at {run.id}.{gap}. Nothing was lost, but the run is not complete."
+            error = f"The ranges of batches do not tile the collection at {run.id}.{gap.seq}. Nothing was lost, but the run is not complete."
             self._ledger.runs.move(
                 run.id, RunStatus.FAILED, who=self._name, why=error, fields={"error": error}
             )
             return
-        dead = self._ledger.failures.counts(run.id)["dead"]
-        target = RunStatus.COMPLETED_WITH_FAILURES if dead else RunStatus.COMPLETED
-        message = self._left(run)
+        if run.kind == "verification":
+            faults, message = prove(self._ledger, self._session.documents(run), run)
+        else:
+            faults, message = self._ledger.failures.counts(run.id)["dead"] > 0, self._left(run)
+        target = RunStatus.COMPLETED_WITH_FAILURES if faults else RunStatus.COMPLETED
         self._step("S12")
         self._ledger.runs.move(run.id, target, who=self._name, fields={"message": message})
-
-    def _gap(self, run: Run) -> int | None:
-        """Where the ranges of a leg do not tile the key space; read in pages, so that memory stays bounded."""
-        seq, leg = 0, -1
-        after: Key | None = None
-        unfinished = {leg for leg, phase in enumerate(run.legs) if phase != "failed"}
-        while page := self._ledger.batches.list(run.id, after=seq):
-            for batch in page:
-                if batch.ids is not None:
-                    continue
-                after = after if batch.leg == leg else None
-                if gap_in([batch], after) is not None:
-                    return batch.seq
-                leg, after = batch.leg, after if batch.empty else batch.hi
-                if batch.last:
-                    unfinished.discard(leg)
-            seq = page[-1].seq
-        return seq + 1 if unfinished else None
 
     def _left(self, run: Run) -> str:
         if run.kind == "rollback":

@@ -5,11 +5,12 @@ nothing of them (hole H1). What is still eligible is then written in small group
 are refused document by document: the bad ones stand alone, the rest is done.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from whimbrel.domain.batches import Range
 from whimbrel.domain.raw import Key
+from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.domain.updates import Update
 from whimbrel.engine.work import Work
 from whimbrel.errors import DefinitionInvalid, Refused, TooSlow, Transient
@@ -42,6 +43,18 @@ def change_keys(work: Work, keys: Sequence[Key]) -> None:
 def chunks(work: Work) -> list[Range]:
     """A batch's chunks, as they were planned."""
     return [Range(lo, hi) for lo, hi in pairwise([work.batch.lo, *work.batch.cuts])]
+
+
+def parts(work: Work, where: Range) -> Iterator[Range]:
+    """A planned chunk, in parts as small as the run's rate wants them."""
+    while (most := work.pace.chunk) < CHUNK_DOCUMENTS:
+        keys = work.documents.keys(where, work.eligible, most)
+        if len(keys) < most:
+            break
+        yield Range(where.lo, keys[-1])
+        where = Range(keys[-1], where.hi)
+        work.between_chunks()
+    yield where
 
 
 def _update(work: Work) -> Update:

@@ -1,12 +1,7 @@
 """Executing a claimed batch from its first chunk to its settlement (S4 to S8)."""
 
-import random
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
-
-import structlog
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.failures import Failure, Kind, Trouble
@@ -14,14 +9,11 @@ from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Phase, Run, eligible
 from whimbrel.domain.states import RunStatus
-from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.engine import declarative, function
-from whimbrel.engine.work import Work, remaining
-from whimbrel.errors import Transient
+from whimbrel.engine.verify import verify
+from whimbrel.engine.work import Work, patiently, remaining
 from whimbrel.ports import Documents, Ledger, Query
 
-T = TypeVar("T")
-log = structlog.get_logger("whimbrel.worker")
 RETRIED = 100  # documents of a retry that are read at once: their size is not known
 
 
@@ -30,25 +22,16 @@ def execute(work: Work) -> None:
 
     Transient troubles are waited out here for as long as the lease holds. Raises Stopped, LeaseLost or Systemic.
     """
+    if work.run.kind == "verification":
+        verify(work)
+        return
     work.clean = work.batch.claims == 1
-    _patiently(work, lambda: _prepare(work))
+    patiently(work, lambda: _prepare(work))
     for chunk in _chunks(work):
-        _patiently(work, lambda chunk=chunk: _chunk(work, chunk))  # type: ignore[misc]
-    counts = _patiently(work, lambda: settle(work))
+        patiently(work, lambda chunk=chunk: _chunk(work, chunk))  # type: ignore[misc]
+    counts = patiently(work, lambda: settle(work))
     if work.run.marking.path is None and counts.changed:
         _check_filter_is_false(work, counts)
-
-
-def _patiently(work: Work, act: Callable[[], T]) -> T:
-    """Act until no transient trouble is met, with jitter between; a lost lease, or a stop, ends it."""
-    while True:
-        work.between_chunks()
-        try:
-            return act()
-        except Transient as error:
-            work.clean = False
-            log.info("tried again", batch=work.batch.token, reason=str(error))
-        time.sleep(0.2 + random.random() * 0.8)  # noqa: S311  spreads retries, protects nothing
 
 
 def _prepare(work: Work) -> None:
@@ -111,7 +94,7 @@ def _chunks(work: Work) -> list[Range | Sequence[Key]]:
 def _chunk(work: Work, what: Range | Sequence[Key]) -> None:
     if isinstance(what, Range):
         if work.run.declarative:
-            for part in _parts(work, what):
+            for part in declarative.parts(work, what):
                 declarative.change_range(work, part)
                 work.step("S6")
         else:
@@ -123,18 +106,6 @@ def _chunk(work: Work, what: Range | Sequence[Key]) -> None:
         return
     while attempts:
         _call_for(work, attempts)
-
-
-def _parts(work: Work, where: Range) -> Iterator[Range]:
-    """A planned chunk, in parts as small as the run's rate wants them."""
-    while (most := work.pace.chunk) < CHUNK_DOCUMENTS:
-        keys = work.documents.keys(where, work.eligible, most)
-        if len(keys) < most:
-            break
-        yield Range(where.lo, keys[-1])
-        where = Range(keys[-1], where.hi)
-        work.between_chunks()
-    yield where
 
 
 def _change_keys(work: Work, keys: Sequence[Key]) -> None:

@@ -14,6 +14,8 @@ def job_of(run: Run, migrations: Mapping[str, Migration]) -> tuple[Definition, C
     """The definition by which a run's batches are executed, and what is called for their documents."""
     if run.kind == "rollback":
         return rollback.definition(run), rollback.restore
+    if run.kind == "verification" and not run.has_user_code:
+        return rollback.definition(run), rollback.restore  # nothing is called for its documents
     if run.kind == "cleanup":
         return cleanup.definition(run), rollback.restore
     migration = migrations[run.migration]

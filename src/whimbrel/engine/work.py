@@ -1,23 +1,29 @@
 """A claimed batch in the hands of one slot: its lease, its tally, and what may end it before its time."""
 
 import asyncio
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+import structlog
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.failures import Trouble
 from whimbrel.domain.marks import CHANGED, CLAIMED, FAILED, SKIPPED, UNCHANGED, stamp
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key, keys_under
-from whimbrel.domain.runs import Run, eligible
+from whimbrel.domain.runs import Run, all_of, eligible
 from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import CHUNK_DOCUMENTS, Times
 from whimbrel.errors import LeaseLost, Transient, WhimbrelError
 from whimbrel.ports import Documents, Guarded, Ledger, Query, Write
+
+T = TypeVar("T")
+log = structlog.get_logger("whimbrel.worker")
 
 Step = Callable[[str], None]
 """Called at each numbered step of the protocol; fault tests die in it."""
@@ -113,10 +119,10 @@ class Work:
 
     @property
     def eligible(self) -> Query:
-        query = _all_of(eligible(self.run, self.batch.phase, retry=self.retry), self.tokens)
+        query = all_of(eligible(self.run, self.batch.phase, retry=self.retry), self.tokens)
         if self.run.claim and not self.clean:  # what this batch has claimed and not finished is its own again
             query = {"$or": [query, self._claimed]}
-        return _all_of(query, self._not_excluded())
+        return all_of(query, self._not_excluded())
 
     @property
     def writable(self) -> Query:
@@ -225,9 +231,20 @@ class Work:
         self.excluded |= {each.key for each in troubles}
 
 
-def _all_of(*queries: Query) -> Query:
-    parts = [query for query in queries if query]
-    return {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
+def patiently(
+    work: Work, act: Callable[[], T], *, but: type[Transient] | tuple[type[Transient], ...] = ()
+) -> T:
+    """Act until no transient trouble is met, with jitter between; a lost lease, or a stop, ends it. `but`: what is raised at once."""
+    while True:
+        work.between_chunks()
+        try:
+            return act()
+        except Transient as error:
+            if isinstance(error, but):
+                raise
+            work.clean = False
+            log.info("tried again", batch=work.batch.token, reason=str(error))
+        time.sleep(0.2 + random.random() * 0.8)  # noqa: S311  spreads retries, protects nothing
 
 
 def renew(ledger: Ledger, hold: Hold) -> None:

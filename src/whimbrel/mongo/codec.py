@@ -1,6 +1,7 @@
 """Rows of the ledger: between dataclasses and BSON. Keys stay raw bytes on both ways."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,9 +10,11 @@ from bson.raw_bson import RawBSONDocument
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.failures import Failure, FailureState, Kind
 from whimbrel.domain.findings import finding_object, finding_of
+from whimbrel.domain.marks import outcome_of, stamp
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, Scope
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.domain.verification import Proof, Tally
 from whimbrel.domain.workers import InHand, Refusal, Worker
 
 Row = Mapping[str, Any]
@@ -38,6 +41,30 @@ def counts_row(counts: Counts) -> dict[str, int]:
     return {"changed": counts.changed, "unchanged": counts.unchanged, "skipped": counts.skipped}
 
 
+def tally_row(tally: Tally) -> dict[str, Any]:
+    """Marks are kept by batch and outcome, so that they can be added up beside the batches' own counts."""
+    marks = []
+    for value, count in tally.marks.items():
+        batch, outcome = outcome_of(value)
+        marks.append({"batch": batch, "outcome": outcome, "n": count})
+    return {"numbers": dict(tally.numbers), "marks": marks}
+
+
+def tally_of(row: Row | None) -> Tally | None:
+    if row is None:
+        return None
+    marks = {stamp(each["batch"], each["outcome"]): each["n"] for each in row["marks"]}
+    return Tally(Counter(dict(row["numbers"])), Counter(marks))
+
+
+def proof_row(proof: Proof) -> dict[str, Any]:
+    return {"check": proof.check, "proved": proof.proved, "said": proof.said, "numbers": dict(proof.numbers)}
+
+
+def proof_of(row: Row) -> Proof:
+    return Proof(row["check"], row["proved"], row["said"], dict(row["numbers"]))
+
+
 def batch_row(batch: Batch) -> dict[str, Any]:
     """A batch as it is planned."""
     return {
@@ -58,7 +85,7 @@ def batch_of(row: Row) -> Batch:
         owner=row.get("owner"), lease_until=row.get("leaseUntil"), claimed_at=row.get("claimedAt"),
         claims=row["claims"], takeovers=row["takeovers"], solo=row["solo"],
         at=_key(row.get("at")), suspect=_key(row.get("suspect")), before=row.get("before"),
-        counts=counts_of(row.get("counts")), inferred=row.get("inferred", False),
+        counts=counts_of(row.get("counts")), inferred=row.get("inferred", False), tally=tally_of(row.get("tally")),
         worker=row.get("worker"), settled_at=row.get("settledAt"),
     )  # fmt: skip
 
@@ -72,7 +99,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "scope": {"kind": run.scope.kind, "limit": run.scope.limit}, "asked": run.asked, "legs": list(run.legs), "leg": run.leg,
         "status": str(run.status), "batchSize": run.batch_size, "priority": run.priority, "rate": run.rate, "maxAttempts": run.max_attempts,
         "retryDelay": run.retry_delay, "timeout": run.timeout, "codeHash": run.code_hash,
-        "kind": run.kind, "of": run.of, "undo": run.undo,
+        "kind": run.kind, "of": run.of, "undo": run.undo, "sample": run.sample, "report": [proof_row(each) for each in run.report],
         "counts": counts_row(run.counts), "foldedThrough": run.folded_through, "inferred": run.inferred,
         "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
         # As text: a plan in it has field names with a dollar.
@@ -89,6 +116,7 @@ def run_of(row: Row) -> Run:
         status=RunStatus(row["status"]), batch_size=row["batchSize"], priority=row.get("priority", 0), rate=row.get("rate"), max_attempts=row["maxAttempts"],
         retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
         kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), undone_by=row.get("undoneBy"),
+        sample=row.get("sample", 0), report=tuple(proof_of(each) for each in row.get("report", ())),
         counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], inferred=row["inferred"],
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"],
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),

@@ -17,12 +17,13 @@ from whimbrel.domain.batches import Range
 from whimbrel.domain.changes import Single, Unchanged
 from whimbrel.domain.failures import Trouble
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, stamp
-from whimbrel.domain.raw import DOCUMENT, DOCUMENT_OPTIONS, STRING, Key, elements, keys_under, split
+from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, keys_under, split, text_at
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.updates import Update
 from whimbrel.errors import Refused, TooSlow
 from whimbrel.mongo import statements
 from whimbrel.mongo.errors import translated
+from whimbrel.mongo.examiner import MongoExaminer
 from whimbrel.mongo.grouping import grouped
 from whimbrel.mongo.ranges import ID_INDEX, Hops, bounds, combined, serving_index
 from whimbrel.mongo.sending import Errors, Sender, trouble
@@ -46,6 +47,10 @@ class MongoDocuments:
         self._limit = int(statement_seconds * 1000)
         self._sender = Sender(self._collection, session, self._limit)
         self._known_indexes: Mapping[str, Any] | None = None
+
+    @property
+    def examiner(self) -> MongoExaminer:
+        return MongoExaminer(self._majority, self._session, self._by_index, milliseconds=self._limit)
 
     # planning and reading
 
@@ -213,7 +218,7 @@ class MongoDocuments:
                 hint=ID_INDEX, collation=statements.SIMPLE, session=self._session,
             )  # fmt: skip
             documents = [document for batch in found for document in split(bytes(batch))]
-        return {Key.of_document(each): _text_at(each, path.encode().split(b".")) for each in documents}
+        return {Key.of_document(each): text_at(each, path.encode().split(b".")) for each in documents}
 
     def token_values(self, where: Range, eligible: Query, path: str) -> list[str]:
         pipeline: list[Mapping[str, Any]] = [
@@ -236,7 +241,7 @@ class MongoDocuments:
 
         def find(index: str, _: Query) -> list[tuple[Key, str | None]]:
             found = self._all(query, projection={path: 1}, hint=index, limit=limit)
-            return [(Key.of_document(each), _text_at(each, names)) for each in found]
+            return [(Key.of_document(each), text_at(each, names)) for each in found]
 
         return self._by_index(eligible, find)
 
@@ -312,11 +317,3 @@ class MongoDocuments:
                 )
         except TooSlow:
             return None
-
-
-def _text_at(document: bytes, path: Sequence[bytes]) -> str | None:
-    """The text at a path of a raw document, which need not be one that can be decoded."""
-    kind, value = elements(document).get(path[0], (0, b""))
-    if len(path) > 1:
-        return _text_at(value, path[1:]) if kind == DOCUMENT else None
-    return value[4:-1].decode("utf-8", "replace") if kind == STRING else None

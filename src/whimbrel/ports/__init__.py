@@ -5,8 +5,9 @@ Every method may raise Transient (will pass by itself) and Systemic (a person mu
 
 from whimbrel.ports.answers import Answers, Given
 from whimbrel.ports.broker import Broker, Delivery, Feed
-from whimbrel.ports.documents import Cuts, Documents, Guarded, Page, Query, Write, Written
-from whimbrel.ports.ledger import Batches, Failures, Leases, Ledger, Runs
+from whimbrel.ports.documents import Cuts, Documents, Guarded, Page, Write, Written
+from whimbrel.ports.examiner import Examiner, Marked, Query
+from whimbrel.ports.ledger import Batches, Failures, Leases, Ledger, Proofs, Runs
 from whimbrel.ports.rehearsal import Caller, Callers, Choice, Clash, Rehearsal, UniqueIndex, Validator
 from whimbrel.ports.schedules import Decision, Look, Schedules
 from whimbrel.ports.store import Ahead, Session, Store
@@ -24,6 +25,7 @@ __all__ = [
     "Decision",
     "Delivery",
     "Documents",
+    "Examiner",
     "Failures",
     "Feed",
     "Given",
@@ -31,7 +33,9 @@ __all__ = [
     "Leases",
     "Ledger",
     "Look",
+    "Marked",
     "Page",
+    "Proofs",
     "Query",
     "Rehearsal",
     "Runs",

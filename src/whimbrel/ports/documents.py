@@ -13,8 +13,7 @@ from whimbrel.domain.marks import Mark
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.updates import Update
-
-Query = dict[str, Any]
+from whimbrel.ports.examiner import Examiner, Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,11 @@ class Written:
 
 class Documents(Protocol):
     """The user's collection, through one session of one slot."""
+
+    @property
+    def examiner(self) -> Examiner:
+        """For looking at the collection only."""
+        ...
 
     def estimate(self) -> int:
         """About how many documents there are, from the collection's metadata."""

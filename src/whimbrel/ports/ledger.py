@@ -10,6 +10,7 @@ from whimbrel.domain.failures import Failure, FailureGroup, Trouble
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.domain.verification import Proof, Tally, Unaccounted
 from whimbrel.domain.workers import Worker
 from whimbrel.ports.answers import Answers
 from whimbrel.ports.schedules import Schedules
@@ -138,8 +139,10 @@ class Batches(Protocol):
         """Set these on a claimed batch: `at` and `suspect` together, or `before`. Raises LeaseLost."""
         ...
 
-    def settle(self, batch: Batch, counts: Counts, *, inferred: bool) -> None:
-        """The end of a batch. Done twice it is the same. Raises LeaseLost."""
+    def settle(
+        self, batch: Batch, counts: Counts, *, inferred: bool = False, tally: Tally | None = None
+    ) -> None:
+        """The end of a batch. Done twice it is the same. `tally`: of a verification. Raises LeaseLost."""
         ...
 
     def release(self, batch: Batch) -> None:
@@ -182,6 +185,48 @@ class Batches(Protocol):
         ...
 
 
+class Proofs(Protocol):
+    """What a verification asks of the ledger about a run that has ended."""
+
+    def placed(self, extents: Mapping[str, tuple[str, Key, Key]]) -> tuple[set[str], set[str]]:
+        """Of marks' values, each with its token and the first and last document that bears it: which tokens name a batch;
+        and which values are inside the range of theirs. A batch of ids has no range: everything is inside.
+        """
+        ...
+
+    def began(self, run_id: str, leg: int) -> datetime | None:
+        """When the first batch of a leg was claimed, if one was."""
+        ...
+
+    def summed(self, run_id: str) -> tuple[Counts, int, int]:
+        """The counts of all batches of a run, how many batches there are, and how many of those are settled."""
+        ...
+
+    def disordered(self, run_id: str) -> int | None:
+        """The `seq` of the first batch whose bounds do not ascend."""
+        ...
+
+    def overlaps(self, token: str, end: Key) -> bool:
+        """Whether the range of a batch begins before this key."""
+        ...
+
+    def tallied(self, verification_id: str) -> Mapping[str, int]:
+        """The numbers of all batches of a verification, added up by name."""
+        ...
+
+    def marked(self, verification_id: str, token: str) -> int:
+        """How many documents bear a mark of this batch, as a verification has counted them."""
+        ...
+
+    def unaccounted(self, run_id: str, verification_id: str) -> Unaccounted:
+        """The marks that a verification has counted, beside what the run's batches have counted."""
+        ...
+
+    def keep(self, verification_id: str, report: Sequence[Proof], unchanged: int) -> None:
+        """Store a verification's report, and how many documents it found nothing at."""
+        ...
+
+
 class Failures(Protocol):
     """The failures of the ledger, and the documents that were passed over."""
 
@@ -206,6 +251,14 @@ class Failures(Protocol):
         ...
 
     def resolve(self, failures: Sequence[Failure], resolution: str) -> None: ...
+
+    def within(self, run_id: str, where: Range) -> Sequence[Failure]:
+        """All failures of this run on documents of a range, resolved ones too."""
+        ...
+
+    def withdraw(self, run_id: str, type_: str) -> None:
+        """Remove the rows of a type: what they said turned out to be no failure."""
+        ...
 
     def due(self, run_id: str, limit: int) -> Sequence[Failure]:
         """Open failures whose time has come, by key."""
@@ -296,3 +349,4 @@ class Ledger:
     leases: Leases
     schedules: Schedules
     answers: Answers
+    proofs: Proofs

@@ -6,7 +6,8 @@ from typing import Any, Protocol
 from whimbrel.domain.findings import Finding
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
-from whimbrel.ports.documents import Documents, Query
+from whimbrel.ports.documents import Documents
+from whimbrel.ports.examiner import Query
 from whimbrel.ports.ledger import Ledger
 from whimbrel.ports.rehearsal import Rehearsal
 

@@ -16,6 +16,7 @@ from whimbrel.mongo.ledger.answers import MongoAnswers
 from whimbrel.mongo.ledger.batches import MongoBatches
 from whimbrel.mongo.ledger.failures import MongoFailures
 from whimbrel.mongo.ledger.leases import MongoLeases
+from whimbrel.mongo.ledger.proofs import MongoProofs
 from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
 from whimbrel.ports import Ledger
@@ -54,4 +55,6 @@ def mongo_ledger(client: MongoClient[Any], database: str, times: Times, *, prepa
         batches.create_indexes()
         failures.create_indexes()
         found["audit"].create_index([("run", 1), ("at", 1)])
-    return Ledger(runs, batches, failures, leases, schedules, answers)
+    return Ledger(
+        runs, batches, failures, leases, schedules, answers, MongoProofs(found["batches"], found["runs"])
+    )

@@ -15,8 +15,9 @@ from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import Times
+from whimbrel.domain.verification import Tally
 from whimbrel.errors import LeaseLost
-from whimbrel.mongo.codec import batch_of, batch_row, counts_row
+from whimbrel.mongo.codec import batch_of, batch_row, counts_row, tally_row
 from whimbrel.mongo.errors import DUPLICATE_KEY, translated
 
 UUID_SUBTYPE = 4
@@ -133,8 +134,12 @@ class MongoBatches:
         }
         self._own(batch, {"$set": fields if before is None else {"before": before}})
 
-    def settle(self, batch: Batch, counts: Counts, *, inferred: bool) -> None:
+    def settle(
+        self, batch: Batch, counts: Counts, *, inferred: bool = False, tally: Tally | None = None
+    ) -> None:
         fields = {"status": "done", "counts": counts_row(counts), "inferred": inferred, "suspect": None}
+        if tally is not None:
+            fields["tally"] = tally_row(tally)
         self._own(batch, {"$set": fields, "$currentDate": {"settledAt": True}})
 
     def _own(self, batch: Batch, update: dict[str, Any]) -> None:

@@ -103,6 +103,15 @@ class MongoFailures:
                     },
                 )
 
+    def within(self, run_id: str, where: Range) -> Sequence[Failure]:
+        query = {"run": run_id, "state": {"$ne": str(FailureState.PASSED)}, **_within(where)}
+        with translated():
+            return [failure_of(row) for row in self._failures.find(query)]
+
+    def withdraw(self, run_id: str, type_: str) -> None:
+        with translated():
+            self._failures.delete_many({"run": run_id, "type": type_})
+
     def due(self, run_id: str, limit: int) -> Sequence[Failure]:
         query = {"run": run_id, "state": "open", "$expr": {"$lte": ["$dueAt", "$$NOW"]}}
         with translated():

@@ -1,0 +1,50 @@
+"""What a verification found in a batch, and what it proved in the end."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+LISTED = 100  # documents that are listed of one finding, in one statement's range; more are only counted
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """One sentence about a run. `proved`: True, False where a fault was found, None where nothing can prove it."""
+
+    check: str
+    proved: bool | None
+    said: str
+    numbers: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """What was counted in a batch of a verification. `marks`: documents by the value of their mark, the verified run's own."""
+
+    numbers: Counter[str] = field(default_factory=Counter)
+    marks: Counter[str] = field(default_factory=Counter)
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.numbers + other.numbers, self.marks + other.marks)
+
+
+@dataclass(frozen=True, slots=True)
+class Unaccounted:
+    """Marks in the documents beside what a run's batches have counted: of how many batches they differ, and by how much."""
+
+    batches: int
+    missing: int  # documents that were counted, and bear no such mark
+    surplus: int  # documents that bear a mark, and were not counted
+    examples: tuple[str, ...]  # tokens of some such batches
+
+
+# Types of findings about single documents, as they stand in failures.
+LEFT = "Left"
+UNKNOWN_MARK = "UnknownMark"
+MARK_OUTSIDE = "MarkOutside"
+MARK_UNFINISHED = "MarkUnfinished"
+FAILURE_GONE = "FailureGone"
+FAILURE_OVER = "FailureOver"
+RESOLVED_UNMARKED = "ResolvedUnmarked"
+CHANGES_AGAIN = "ChangesAgain"
+NOT_TAKEN_BACK = "NotTakenBack"

@@ -1,0 +1,232 @@
+"""The transform once more, for documents that a run has changed: it must leave them as they are. Nothing is written.
+
+A function is called here, in the worker, as the run called it, with the run's own context. An update is applied inside MongoDB, which
+hands the documents back instead of storing them. Both are compared byte by byte, without the marks.
+"""
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import ceil
+from typing import Any
+
+from whimbrel.domain.batches import Batch, Range
+from whimbrel.domain.changes import Single, Skipped, Unchanged
+from whimbrel.domain.failures import Kind, Trouble
+from whimbrel.domain.images import Changed, Unreadable, restored
+from whimbrel.domain.marks import MARK_ROOT
+from whimbrel.domain.pipelines import as_pipeline
+from whimbrel.domain.raw import Key, text_at, walk
+from whimbrel.domain.updates import Update
+from whimbrel.domain.verification import CHANGES_AGAIN, LISTED
+from whimbrel.engine.declarative import chunks
+from whimbrel.engine.examine import Found, Looking
+from whimbrel.engine.work import Work, patiently
+from whimbrel.errors import Refused, Untranslatable
+from whimbrel.ports import Guarded
+
+PLACES = 8  # chunks of a batch from which its part of a sample is taken
+PAGE = 100  # documents that are read at once
+RACES = 2  # looks at a document that seems to differ: the application may have written between two reads
+
+DIFFERS = "The transform would change the document again."
+
+
+def transform_again(at: Looking) -> Found:
+    """For the batch's part of the sample."""
+    found = Found()
+    share = _share(at)
+    if not share:
+        return found
+    deadly = _deadly(at)
+    found.troubles.update(deadly)
+    places = chunks(at.work)
+    if at.work.run.sample is not None:
+        places = random.Random(at.work.batch.token).sample(places, min(PLACES, share, len(places)))  # noqa: S311
+    each = None if at.work.run.sample is None else ceil(share / len(places))
+    for where in places:
+        for documents in _pages(at, where, each):
+            at.work.between_chunks()
+            _judge(at, [each for each in documents if Key.of_document(each) not in deadly], found)
+            at.work.pace.owed += len(documents)
+    return found
+
+
+def _share(at: Looking) -> int:
+    """How many documents of this batch are due."""
+    sample, looked = at.work.run.sample, at.work.batch.estimated
+    if sample is None or not sample:
+        return looked if sample is None else 0
+    return min(looked, ceil(sample * looked / max(at.work.run.estimated, looked, 1)))
+
+
+def _pages(at: Looking, where: Range, most: int | None) -> Iterator[Sequence[bytes]]:
+    """Documents of a range that the run has changed."""
+    query = {at.run.marking.path or "": {"$regex": f"^{at.run.id}\\.[0-9]+$"}}
+    left = most
+    while left is None or left > 0:
+        limit = PAGE if left is None else min(PAGE, left)
+        documents = patiently(at.work, lambda where=where, limit=limit: at.examiner.read(where, query, limit))  # type: ignore[misc]
+        if documents:
+            yield documents
+        if len(documents) < limit:
+            return
+        where = Range(Key.of_document(documents[-1]), where.hi)
+        left = None if left is None else left - limit
+
+
+def _judge(at: Looking, documents: Sequence[bytes], found: Found) -> None:
+    """Documents that were changed by the run, by the batches that changed them: what the transform saw of these it shall see again."""
+    if not documents:
+        return
+    found.count("sampled", len(documents))
+    if at.run.undo:
+        _judge_images(at, documents, found)
+    keys = [Key.of_document(each) for each in documents]
+    selected = set(patiently(at.work, lambda: at.examiner.keys(keys, at.run.query, len(keys))))
+    found.count("not selected", len(documents) - len(selected))
+    for batch, part in _by_batch(at, [each for each in documents if Key.of_document(each) in selected]):
+        troubles = _differing(at, batch, part, found)
+        found.count("tried", len(part))
+        found.count("differing", len(troubles))
+        room = max(0, LISTED - sum(each.type == CHANGES_AGAIN for each in found.troubles.values()))
+        for each in troubles[:room]:
+            found.troubles.setdefault(each.key, each)
+
+
+def _judge_images(at: Looking, documents: Sequence[bytes], found: Found) -> None:
+    for document in documents:
+        try:
+            restored(document, at.run.migration, at.run.version)
+        except Changed:
+            found.count("changed since", 1)
+        except Unreadable:
+            found.count("without image", 1)
+        else:
+            found.count("restorable", 1)
+
+
+def _by_batch(at: Looking, documents: Sequence[bytes]) -> Iterator[tuple[Batch, list[bytes]]]:
+    path = (at.run.marking.path or "").encode().split(b".")
+    parts: dict[str, list[bytes]] = {}
+    for document in documents:
+        parts.setdefault(text_at(document, path) or "", []).append(document)
+    for token, part in parts.items():
+        batch = patiently(at.work, lambda token=token: at.work.ledger.batches.get(token))  # type: ignore[misc]
+        if batch is not None:  # a mark of no batch is a finding already
+            yield batch, part
+
+
+def _differing(at: Looking, batch: Batch, documents: Sequence[bytes], found: Found) -> list[Trouble]:
+    update = at.work.definition.update
+    if update is None:
+        return _called(at, batch, documents, found)
+    for _ in range(RACES):
+        documents = _changed_by(at, batch, documents, update)
+        if not documents:
+            return []
+        keys = [Key.of_document(each) for each in documents]
+        documents = patiently(at.work, lambda keys=keys: at.examiner.read(keys, {}, len(keys)))  # type: ignore[misc]
+    return [_trouble(Key.of_document(each), DIFFERS) for each in documents]
+
+
+def _trouble(key: Key, message: str) -> Trouble:
+    return Trouble(key=key, kind=Kind.DATA, type=CHANGES_AGAIN, message=message)
+
+
+def _changed_by(at: Looking, batch: Batch, documents: Sequence[bytes], update: Update) -> list[bytes]:
+    """Those of these documents that an update would change, as MongoDB carries it out."""
+    stages, let = as_pipeline(update), variables(batch)
+    keys = [Key.of_document(each) for each in documents]
+    try:
+        made = patiently(at.work, lambda: at.examiner.applied(keys, stages, let))
+    except Refused:
+        if len(documents) == 1:
+            return list(documents)
+        return [bad for each in documents for bad in _changed_by(at, batch, [each], update)]
+    if len(made) != len(documents):  # one was deleted between two reads: each alone
+        if len(documents) == 1:
+            return []
+        return [bad for each in documents for bad in _changed_by(at, batch, [each], update)]
+    return [old for old, new in zip(documents, made, strict=True) if not _same(at, old, new)]
+
+
+def variables(batch: Batch) -> Mapping[str, Any]:
+    """What an update of this batch may use as $$name."""
+    return {"run": batch.run, "batch": batch.token, "phase": batch.phase, "claimed_at": batch.claimed_at}
+
+
+def _same(at: Looking, old: bytes, new: bytes) -> bool:
+    return old == new or _fields(at, old) == _fields(at, new)
+
+
+def _fields(at: Looking, document: bytes) -> list[tuple[bytes, int, bytes]]:
+    """Without what Whimbrel itself writes; a pipeline that drops `_id` gets it back from MongoDB."""
+    beside = {name.encode() for name in (*at.run.marking.reserved, MARK_ROOT, "_id")}
+    return [each for each in walk(document) if each[0] not in beside]
+
+
+# functions
+
+
+def _called(at: Looking, batch: Batch, documents: Sequence[bytes], found: Found) -> list[Trouble]:
+    """Those documents for which the function returns a change, or fails."""
+    shadow = replace(
+        at.work, run=at.run, batch=batch, definition=replace(at.work.definition, undo=at.run.undo)
+    )
+    troubles: list[Trouble] = []
+    while documents:
+        at.work.between_chunks()
+        one = documents[:1] if at.work.batch.solo else documents
+        _hold_suspect(at.work, one)
+        called = at.work.call(shadow, one, {}, until=time.monotonic() + at.work.times.chunk)
+        documents = documents[called.done :]
+        troubles += [
+            _trouble(each.key, f"The function fails now: {each.type}: {each.message}")
+            for each in called.troubles
+        ]
+        for each in called.guarded:
+            changes = _is_change(at, batch, each)
+            if changes is None:
+                found.count("unknown change", 1)
+            elif changes:
+                troubles.append(_trouble(each.key, DIFFERS))
+    return troubles
+
+
+def _is_change(at: Looking, batch: Batch, each: Guarded) -> bool | None:
+    """None where only writing would show it."""
+    if isinstance(each.change, Unchanged | Skipped):
+        return False
+    if not isinstance(each.change, Single):
+        return True
+    try:
+        return bool(_changed_by(at, batch, [each.document], each.change.update))
+    except Untranslatable:
+        return None
+
+
+def _hold_suspect(work: Work, documents: Sequence[bytes]) -> None:
+    """Should the call kill this process, which has died of this batch twice, the document is named (hole H10)."""
+    if work.batch.solo:
+        suspect = Key.of_document(documents[0])
+        patiently(work, lambda: work.ledger.batches.note(work.batch, suspect=suspect))
+
+
+def _deadly(at: Looking) -> dict[Key, Trouble]:
+    """Documents whose call has hung or killed a process of this batch before: they are not given to the function again."""
+    work = at.work
+    if work.batch.claims == 1:
+        return {}
+    if work.batch.suspect is not None:
+        message = "The process that called the function for this document died."
+        trouble = Trouble(key=work.batch.suspect, kind=Kind.DEATH, type="ProcessDeath", message=message)
+        patiently(work, lambda: work.ledger.failures.record(work.run, work.batch, [trouble]))
+        patiently(work, lambda: work.ledger.batches.note(work.batch))
+    rows = patiently(work, lambda: work.ledger.failures.within(work.run.id, work.batch.range))
+    return {
+        row.key: Trouble(key=row.key, kind=row.kind, type=row.type, message=row.message)
+        for row in rows
+        if row.kind in (Kind.DEATH, Kind.HANG)
+    }

@@ -1,0 +1,276 @@
+"""A batch of a verification: looks at every document of its range, lists what is wrong, and writes nothing but that.
+
+Worked through again after a crash it begins anew: what it found first is listed already, and counted once, when it settles.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from math import floor
+
+from bson import ObjectId
+
+from whimbrel.domain.batches import Range
+from whimbrel.domain.failures import FailureState, Kind, Trouble
+from whimbrel.domain.images import image_path
+from whimbrel.domain.marks import CHANGED, CLAIMED, SKIPPED, SUFFIX, UNCHANGED, outcome_of
+from whimbrel.domain.raw import Key, keys_under
+from whimbrel.domain.runs import Counts, Run, all_of, eligible
+from whimbrel.domain.states import RunStatus
+from whimbrel.domain.verification import (
+    FAILURE_GONE,
+    FAILURE_OVER,
+    LEFT,
+    LISTED,
+    MARK_OUTSIDE,
+    MARK_UNFINISHED,
+    NOT_TAKEN_BACK,
+    RESOLVED_UNMARKED,
+    UNKNOWN_MARK,
+    Tally,
+)
+from whimbrel.engine.declarative import chunks, parts
+from whimbrel.engine.rollback import of_run
+from whimbrel.engine.work import Work, patiently
+from whimbrel.errors import RunUnknown, TooSlow, Transient
+from whimbrel.ports import Examiner, Marked, Query
+
+TOGETHER = 10  # chunks that are looked at in one statement
+NAMED = 1000  # documents that are asked for by their ids at once
+TOKEN = re.compile(r"[0-9a-z-]+\.[0-9]+")
+
+
+@dataclass(slots=True)
+class Found:
+    """What came of looking: numbers, and what is wrong with single documents, one thing each."""
+
+    tally: Tally = field(default_factory=Tally)
+    troubles: dict[Key, Trouble] = field(default_factory=dict)
+
+    def list(self, keys: Sequence[Key], type_: str, message: str) -> None:
+        for key in keys:
+            self.troubles.setdefault(key, Trouble(key=key, kind=Kind.DATA, type=type_, message=message))
+
+    def count(self, name: str, number: int) -> None:
+        if number:
+            self.tally.numbers[name] += number
+
+    def add(self, other: "Found") -> None:
+        self.tally.numbers.update(other.tally.numbers)
+        self.tally.marks.update(other.tally.marks)
+        self.troubles = {**other.troubles, **self.troubles}
+
+
+@dataclass(frozen=True, slots=True)
+class Looking:
+    """A run that is verified, and what all looks of one batch at it need."""
+
+    run: Run
+    examiner: Examiner
+    work: Work
+    born: ObjectId  # ids from here on were made after the run had looked at everything
+    excluded: Query  # not the documents with a row of their own
+
+    @property
+    def phase(self) -> Query:
+        """What a document satisfies that the run should have taken, and has not."""
+        phase = "sweep" if self.run.scope.swept and "sweep" in self.run.legs else self.run.legs[0]
+        return all_of(eligible(self.run, phase), self.excluded)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the run says that nothing is left."""
+        return self.run.scope.swept and self.run.status in (
+            RunStatus.COMPLETED,
+            RunStatus.COMPLETED_WITH_FAILURES,
+        )
+
+
+def looking_at(work: Work) -> Looking:
+    """Raises RunUnknown where somebody has removed the run that is verified."""
+    run = work.ledger.runs.get(work.run.of or "")
+    if run is None:
+        raise RunUnknown(f"Run {work.run.of} is gone from the ledger: it cannot be verified any more.")
+    kept = work.ledger.failures.excluded(run.undone_by or run.id, work.batch.range)
+    excluded: Query = {"_id": keys_under("$nin", kept)} if kept else {}
+    born = ObjectId((floor(_last_look(work, run).timestamp()) + 1).to_bytes(4, "big") + bytes(8))
+    return Looking(run, work.documents.examiner, work, born, excluded)
+
+
+def _last_look(work: Work, run: Run) -> datetime:
+    """When the run began to look at everything for the last time."""
+    began = work.ledger.proofs.began(run.id, run.legs.index("sweep")) if "sweep" in run.legs else None
+    return began or run.ended_at or run.updated_at
+
+
+def look_through(at: Looking) -> Found:
+    """Every document of the batch's range: several chunks in one statement, or less where a rate or the time limit wants it."""
+    found, todo, together = Found(), chunks(at.work), TOGETHER
+    while todo:
+        taken = 1 if at.work.pace.rate is not None else min(together, len(todo))
+        if taken == 1:
+            for part in parts(at.work, todo[0]):
+                found.add(_seen(at, part))
+        else:
+            try:
+                found.add(_seen(at, Range(todo[0].lo, todo[taken - 1].hi), but=TooSlow))
+            except TooSlow:
+                together = 1
+                continue
+        todo = todo[taken:]
+    return found
+
+
+def _seen(at: Looking, where: Range, *, but: tuple[type[Transient], ...] | type[Transient] = ()) -> Found:
+    seen = patiently(at.work, lambda: _look(at, where), but=but)
+    at.work.pace.owed += seen.tally.numbers["looked"]
+    at.work.step("V1")
+    return seen
+
+
+def _look(at: Looking, where: Range) -> Found:
+    found = Found()
+    if at.run.undone_by is not None:
+        found.count("looked", at.examiner.count(where, {}))
+        _look_for_remains(at, where, found)
+        return found
+    path = at.run.marking.path
+    if path is None:
+        found.count("looked", at.examiner.count(where, {}))
+        _look_for_left(at, where, found)
+        return found
+    marked = at.examiner.marks(where, path)
+    found.count("looked", sum(each.count for each in marked))
+    _judge_marks(at, where, path, marked, found)
+    if at.run.mark == "status" or any(each.missing for each in marked):
+        _look_for_left(at, where, found)
+    return found
+
+
+def _look_for_left(at: Looking, where: Range, found: Found) -> None:
+    """Documents that are still not migrated; those born after the run's last look are told apart."""
+    keys = at.examiner.keys(where, at.phase, LISTED)
+    if not keys:
+        return
+    old = all_of(at.phase, {"_id": {"$not": {"$gte": at.born}}})
+    keys = at.examiner.keys(where, old, LISTED)
+    found.count("newer", at.examiner.count(where, all_of(at.phase, {"_id": {"$gte": at.born}})))
+    found.count("left", at.examiner.count(where, old) if len(keys) == LISTED else len(keys))
+    if at.whole:
+        found.list(keys, LEFT, "The document is not migrated, and nothing in the ledger says why.")
+
+
+def _judge_marks(at: Looking, where: Range, path: str, marked: Sequence[Marked], found: Found) -> None:
+    """Marks must name a batch of the ledger; those of this run must lie inside it."""
+    extents = {}
+    for each in marked:
+        if each.value is not None and TOKEN.fullmatch(token := outcome_of(each.value)[0]):
+            extents[each.value] = token, each.low, each.high
+    known, inside = at.work.ledger.proofs.placed(extents)
+    for each in marked:
+        if each.value is None:
+            continue
+        token, outcome = outcome_of(each.value)
+        if token not in known or outcome not in SUFFIX:
+            found.count("unknown", each.count)
+            message = f"The mark {each.value!r:.80} names no batch of the ledger."
+            found.list(at.examiner.keys(where, {path: each.value}, LISTED), UNKNOWN_MARK, message)
+        elif token.partition(".")[0] == at.run.id:
+            found.tally.marks[each.value] += each.count
+            if outcome == CLAIMED or each.value not in inside:
+                _judge_own(at, where, path, each.value, found)
+        else:
+            found.count("of other runs", each.count)
+    odd = sum(each.count for each in marked if each.value is None and not each.missing)
+    if odd:
+        found.count("unknown", odd)
+        query = {"$and": [{path: {"$exists": True}}, {path: {"$not": {"$type": ["string", "null"]}}}]}
+        found.list(at.examiner.keys(where, query, LISTED), UNKNOWN_MARK, "The mark is no text.")
+
+
+def _judge_own(at: Looking, where: Range, path: str, value: str, found: Found) -> None:
+    """Documents with a mark of this run that does not say that they are done, or is not theirs."""
+    token, outcome = outcome_of(value)
+    if outcome == CLAIMED:
+        keys = at.examiner.keys(where, {path: value}, LISTED)
+        found.count("unfinished", at.examiner.count(where, {path: value}))
+        message = (
+            f"The mark {value!r} says that the function has the document in hand, but the run has ended."
+        )
+        found.list(keys, MARK_UNFINISHED, message)
+    batch = at.work.ledger.batches.get(token)
+    if batch is not None and batch.ids is None:
+        keys = at.examiner.outside(where, batch, {path: value}, LISTED)
+        found.count("outside", len(keys))
+        found.list(
+            keys, MARK_OUTSIDE, f"The mark {value!r} is of a batch whose range does not hold this document."
+        )
+
+
+def _look_for_remains(at: Looking, where: Range, found: Found) -> None:
+    """After a rollback: images and marks of the run, but on the conflicts that the rollback has listed."""
+    ours, path = of_run(at.run.id), at.run.marking.path
+    places: list[Query] = [{f"{image_path(at.run.migration, at.run.version)}.token": ours}]
+    places += [{path: ours}] if path else []
+    query = all_of({"$or": places}, at.excluded)
+    keys = at.examiner.keys(where, query, LISTED)
+    found.count("left", at.examiner.count(where, query) if len(keys) == LISTED else len(keys))
+    found.list(
+        keys, NOT_TAKEN_BACK, f"The document still bears marks of run {at.run.id}, which was rolled back."
+    )
+
+
+def look_at_failures(at: Looking) -> Found:
+    """Every failure record points to a document that is in that state."""
+    found = Found()
+    if at.run.undone_by is not None:
+        return found
+    rows = at.work.ledger.failures.within(at.run.id, at.work.batch.range)
+    unresolved = [row.key for row in rows if row.state is not FailureState.RESOLVED]
+    marked = [row.key for row in rows if row.resolution in (CHANGED, UNCHANGED, SKIPPED)]
+    for page in _pages(unresolved):
+        at.work.between_chunks()
+        _judge_unresolved(at, page, found)
+    for page in _pages(marked if at.run.marking.path else []):
+        at.work.between_chunks()
+        _judge_resolved(at, page, found)
+    return found
+
+
+def _pages(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
+    return (keys[at : at + NAMED] for at in range(0, len(keys), NAMED))
+
+
+def _judge_unresolved(at: Looking, keys: Sequence[Key], found: Found) -> None:
+    still = eligible(at.run, at.run.legs[0], retry=True)
+    there = set(at.examiner.keys(keys, {}, len(keys)))
+    failed = set(at.examiner.keys(keys, still, len(keys)))
+    found.count("failures", len(keys))
+    gone, over = [key for key in keys if key not in there], [key for key in keys if key in there - failed]
+    found.count("failures wrong", len(gone) + len(over))
+    found.list(gone, FAILURE_GONE, "A failure is recorded for this document, but there is no such document.")
+    message = "A failure is recorded for this document, but it is not in that state: it is marked, or the filter does not select it."
+    found.list(over, FAILURE_OVER, message)
+
+
+def _judge_resolved(at: Looking, keys: Sequence[Key], found: Found) -> None:
+    path = at.run.marking.path or ""
+    tokens: Mapping[Key, object] = at.work.documents.tokens(keys, path)
+    there = at.examiner.keys(keys, {}, len(keys))
+    found.count("failures", len(there))
+    bare = [
+        key
+        for key in there
+        if outcome_of(str(tokens.get(key) or "/"))[1] not in (CHANGED, UNCHANGED, SKIPPED)
+    ]
+    found.count("failures wrong", len(bare))
+    message = (
+        "A failure of this document is recorded as resolved, but the document bears no mark that says so."
+    )
+    found.list(bare, RESOLVED_UNMARKED, message)
+
+
+def settled_counts(found: Found) -> Counts:
+    """Documents without a finding count as unchanged: a verification changes nothing."""
+    return Counts(unchanged=max(0, found.tally.numbers["looked"] - len(found.troubles)))

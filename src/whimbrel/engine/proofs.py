@@ -1,0 +1,261 @@
+"""What a verification proved, when all its batches are settled: from what these counted, and from the ledger."""
+
+from collections.abc import Mapping, Sequence
+
+from whimbrel.domain.batches import Batch
+from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, outcome_of
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import RunStatus
+from whimbrel.domain.verification import CHANGES_AGAIN, Proof
+from whimbrel.engine.tiling import what_breaks
+from whimbrel.engine.verification import AGAIN
+from whimbrel.errors import RunUnknown
+from whimbrel.ports import Documents, Ledger
+
+DONE = (CHANGED, UNCHANGED, SKIPPED)
+Numbers = Mapping[str, int]
+
+
+def prove(ledger: Ledger, documents: Documents, run: Run) -> tuple[bool, str]:
+    """Keep the report of a verification; whether it found a fault, and a sentence for its row. Done twice it is the same.
+
+    Raises RunUnknown where the run that was verified is gone.
+    """
+    old = ledger.runs.get(run.of or "")
+    if old is None:
+        raise RunUnknown(f"Run {run.of} is gone from the ledger: it cannot be verified any more.")
+    numbers = ledger.proofs.tallied(run.id)
+    if idempotent(numbers) is False:
+        ledger.failures.withdraw(run.id, CHANGES_AGAIN)
+    told = tuple(each for each in run.report if each.check == AGAIN)
+    report = (*_of_ledger(ledger, old), *_of_documents(ledger, documents, run, old, numbers))
+    report += told or _again(numbers)
+    found = ledger.failures.counts(run.id)["dead"]
+    ledger.proofs.keep(run.id, report, max(0, numbers.get("looked", 0) - found))
+    wrong = [each.check for each in report if each.proved is False]
+    open_ = [each.check for each in report if each.proved is None]
+    said = (
+        f"Run {old.id} is not as its ledger says: {', '.join(wrong)}."
+        if wrong
+        else f"Run {old.id} is verified."
+    )
+    return bool(wrong or found), said + (f" Nothing was proved about: {', '.join(open_)}." if open_ else "")
+
+
+def idempotent(numbers: Numbers) -> bool | None:
+    """Whether the transform leaves alone what it has changed: False where it would change all that it was tried on once more.
+
+    None where that cannot be said.
+    """
+    tried, differing = numbers.get("tried", 0), numbers.get("differing", 0)
+    return None if not tried else differing < tried
+
+
+def _of_ledger(ledger: Ledger, old: Run) -> Sequence[Proof]:
+    counts, batches, settled = ledger.proofs.summed(old.id)
+    open_ = batches - settled
+    over = Proof(
+        "batches settled", not open_,
+        f"{open_} of {batches} batches are not settled." if open_ else f"All {batches:,} batches are settled.",
+        {"batches": batches, "settled": settled},
+    )  # fmt: skip
+    equal = counts == old.counts
+    said = "The counts of all batches add up to those of the run."
+    if not equal:
+        said = f"The batches have counted {_said(counts.changed, counts.unchanged, counts.skipped)}; the run says {_said(old.counts.changed, old.counts.unchanged, old.counts.skipped)}."
+    elif old.inferred:
+        said += " Some of them were inferred after a crash, as mark='filter' leaves no evidence."
+    failures = ledger.failures.counts(old.id)
+    evaluated = counts.total + failures["failed"] + failures["conflict"]
+    sums = Proof(
+        "outcomes add up", equal, said,
+        {"changed": counts.changed, "unchanged": counts.unchanged, "skipped": counts.skipped,
+         "failed": failures["failed"], "conflict": failures["conflict"], "evaluated": evaluated},
+    )  # fmt: skip
+    return _ranges(ledger, old), over, sums
+
+
+def _said(changed: int, unchanged: int, skipped: int) -> str:
+    return f"{changed:,} changed, {unchanged:,} unchanged, {skipped:,} skipped"
+
+
+def _ranges(ledger: Ledger, old: Run) -> Proof:
+    name = "ranges tile"
+    if old.scope.kind == "ids":
+        return Proof(name, None, "The run was over documents that were named: its batches have no ranges.")
+    fault = what_breaks(ledger, old)
+    if not fault:
+        return Proof(name, True, "The batches' ranges tile the key space without gap or overlap.")
+    ended_early = old.status in (RunStatus.CANCELLED, RunStatus.FAILED)
+    if ended_early and fault.startswith("The batches end"):
+        return Proof(name, None, f"The run is {old.status}: it ended before the whole key space was planned.")
+    return Proof(name, False, fault)
+
+
+def _of_documents(
+    ledger: Ledger, documents: Documents, run: Run, old: Run, numbers: Numbers
+) -> Sequence[Proof]:
+    looked = numbers.get("looked", 0)
+    if old.undone_by is not None:
+        return (_remains(ledger, old, looked, numbers.get("left", 0)),)
+    return (
+        _left(old, looked, numbers),
+        _marks(ledger, documents, run, old, numbers),
+        _failures(numbers),
+        *_images(old, numbers),
+    )
+
+
+def _remains(ledger: Ledger, old: Run, looked: int, left: int) -> Proof:
+    conflicts = ledger.failures.counts(old.undone_by or "")["conflict"]
+    kept = f" but the {conflicts:,} conflicts that are listed" if conflicts else ""
+    said = f"{left:,} documents still bear marks or before-images of the run, which was rolled back by run {old.undone_by}."
+    if not left:
+        said = f"The run was rolled back by run {old.undone_by}: no document{kept} bears a mark or before-image of it."
+    return Proof("taken back", not left, said, {"looked": looked, "left": left, "conflicts": conflicts})
+
+
+def _left(old: Run, looked: int, numbers: Numbers) -> Proof:
+    name, left, newer = "nothing left", numbers.get("left", 0), numbers.get("newer", 0)
+    facts = {"looked": looked, "left": left, "newer": newer}
+    since = f" {newer:,} came after the run's last look, and wait for the next run." if newer else ""
+    if not old.scope.swept:
+        return Proof(
+            name, None, f"The run was over {_scope(old)} only; {left + newer:,} others match still.", facts
+        )
+    if old.status in (RunStatus.CANCELLED, RunStatus.FAILED):
+        return Proof(name, None, f"The run is {old.status}, and {left:,} documents are left.{since}", facts)
+    if left:
+        return Proof(
+            name,
+            False,
+            f"{left:,} of {looked:,} documents are not migrated, and nothing says why.{since}",
+            facts,
+        )
+    return Proof(
+        name, True, f"Of {looked:,} documents none that the run should have taken is left.{since}", facts
+    )
+
+
+def _scope(old: Run) -> str:
+    limit = old.scope.limit or 0
+    return (
+        f"the first {limit:,} documents"
+        if old.scope.kind == "first"
+        else f"{limit:,} documents that were named"
+    )
+
+
+def _marks(ledger: Ledger, documents: Documents, run: Run, old: Run, numbers: Numbers) -> Proof:
+    name = "marks"
+    if old.marking.path is None:
+        return Proof(
+            name,
+            None,
+            "Under mark='filter' documents bear none: the ledger's counts cannot be compared with them.",
+        )
+    found = ledger.proofs.unaccounted(old.id, run.id)
+    facts = {each: numbers.get(each, 0) for each in ("unknown", "outside", "unfinished")}
+    facts |= {
+        "missing": found.missing,
+        "surplus": found.surplus,
+        "strayed": _strayed(ledger, documents, run, old),
+    }
+    sentences = {
+        "unknown": "{:,} documents bear a mark that names no batch of the ledger.",
+        "outside": "{:,} bear the mark of a batch whose range does not hold them.",
+        "unfinished": "{:,} are marked as being in the function's hands.",
+        "missing": "{:,} that were counted bear no such mark: it was removed or overwritten, or the document deleted.",
+        "surplus": "{:,} bear a mark that was not counted.",
+        "strayed": "{:,} bear the mark of a retry that they were not given to.",
+    }
+    wrong = [sentences[each].format(number) for each, number in facts.items() if number]
+    if wrong:
+        where = f" Look at the batches {', '.join(found.examples)}." if found.examples else ""
+        return Proof(name, False, " ".join(wrong) + where, facts)
+    return Proof(
+        name,
+        True,
+        "The documents bear exactly the marks that each batch has counted, inside its range.",
+        facts,
+    )
+
+
+def _strayed(ledger: Ledger, documents: Documents, run: Run, old: Run) -> int:
+    """Documents that bear the mark of a batch of ids, and are not among these."""
+    strayed, seq = 0, 0
+    while page := ledger.batches.list(old.id, after=seq):
+        for batch in page:
+            if batch.ids:
+                strayed += ledger.proofs.marked(run.id, batch.token) - _bearing(documents, old, batch)
+        seq = page[-1].seq
+    return strayed
+
+
+def _bearing(documents: Documents, old: Run, batch: Batch) -> int:
+    ids, bearing = batch.ids or (), 0
+    for at in range(0, len(ids), 1000):
+        tokens = documents.tokens(ids[at : at + 1000], old.marking.path or "")
+        bearing += sum(outcome_of(str(each))[0] == batch.token for each in tokens.values())
+    return bearing
+
+
+def _failures(numbers: Numbers) -> Proof:
+    rows, wrong = numbers.get("failures", 0), numbers.get("failures wrong", 0)
+    said = f"{wrong:,} of {rows:,} failure records point to a document that is not in that state."
+    if not wrong:
+        said = (
+            f"All {rows:,} failure records point to a document in that state."
+            if rows
+            else "There are no failure records."
+        )
+    return Proof("failures", not wrong, said, {"records": rows, "wrong": wrong})
+
+
+def _images(old: Run, numbers: Numbers) -> Sequence[Proof]:
+    if not old.undo or not numbers.get("sampled", 0):
+        return ()
+    since, without = numbers.get("changed since", 0), numbers.get("without image", 0)
+    facts = {"restorable": numbers.get("restorable", 0), "changed since": since, "without image": without}
+    said = f"{facts['restorable']:,} of {numbers['sampled']:,} documents can be put back as they were."
+    said += f" {since:,} were changed since by the application: a rollback would leave them." if since else ""
+    said += f" {without:,} have no before-image that can be read." if without else ""
+    return (Proof("before-images", not without, said, facts),)
+
+
+def _again(numbers: Numbers) -> tuple[Proof, ...]:
+    tried, differing, sampled = (numbers.get(each, 0) for each in ("tried", "differing", "sampled"))
+    others = {each: numbers.get(each, 0) for each in ("not selected", "unknown change")}
+    facts = {"sampled": sampled, "tried": tried, "differing": differing, **others}
+    apart = (
+        f" {others['not selected']:,} more are not selected by the filter any more."
+        if others["not selected"]
+        else ""
+    )
+    if others["unknown change"]:
+        apart += (
+            f" What the function returned for {others['unknown change']:,} can be tried only by writing it."
+        )
+    if not sampled:
+        return (Proof(AGAIN, None, "No document was found that this run has changed.", facts),)
+    if not tried:
+        return (
+            Proof(
+                AGAIN,
+                True,
+                f"The filter selects none of {sampled:,} documents again: nothing would change.",
+                facts,
+            ),
+        )
+    if idempotent(numbers) is False:
+        said = f"Not proved: it would change each of {tried:,} documents once more, so it is not idempotent. Their marks keep it from that.{apart}"
+        return (Proof(AGAIN, None, said, facts),)
+    if differing:
+        return (
+            Proof(
+                AGAIN, False, f"It would change {differing:,} of {tried:,} documents once more.{apart}", facts
+            ),
+        )
+    unknown = others["unknown change"]
+    proved = None if unknown else True
+    return (Proof(AGAIN, proved, f"It changes none of {tried:,} documents once more.{apart}", facts),)

@@ -1,0 +1,79 @@
+"""Verifying a run: a run of its own over the whole collection, which writes nothing to it.
+
+It has batches, workers, a rate and a lease as every run, so it can be paused, throttled and killed; it takes its turn on the
+collection, so no other run writes meanwhile. What each batch counted stands in its row; the coordinator adds that up at the end,
+looks at the ledger itself, and keeps a report of what was proved and what was not (`engine/proofs.py`).
+"""
+
+from dataclasses import replace
+
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.pipelines import as_pipeline
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import RunStatus
+from whimbrel.domain.verification import Proof
+from whimbrel.engine.rollback import ended, following
+from whimbrel.engine.start import Defaults
+from whimbrel.errors import StateForbids, Untranslatable
+from whimbrel.ports import Store
+
+BATCH = 50_000  # documents: a batch is one or a few statements that only look
+SAMPLE = 1000  # documents that are transformed again unless somebody asks for more
+AGAIN = "transform again"
+
+
+def start_verification(
+    store: Store,
+    run_id: str,
+    loaded: Definition | None,
+    *,
+    who: str,
+    defaults: Defaults,
+    sample: int | None = SAMPLE,
+    batch_size: int | None = None,
+    rate: int | None = None,
+) -> Run:
+    """Add a run that verifies another, `queued`.
+
+    `loaded`: the migration as it is loaded here, if it is. `sample`: how many documents are transformed again to see whether that changes
+    nothing; None: all. Raises RunUnknown; StateForbids where that run has not ended, or left nothing that could be verified.
+    """
+    old = ended(store, run_id, "verified")
+    _refuse_cleaned(store, old)
+    why = _not_again(old, loaded)
+    run = replace(
+        following(old, "verification", {}, defaults),
+        legs=("pending",), timeout=old.timeout, batch_size=batch_size or BATCH, rate=rate, sample=0 if why else sample,
+        report=(Proof(AGAIN, None, why),) if why else (),
+    )  # fmt: skip
+    return store.ledger.runs.add(run, who)
+
+
+def _refuse_cleaned(store: Store, old: Run) -> None:
+    if old.mark != "marker":
+        return
+    for each in store.ledger.runs.list(of=old.id):
+        if each.kind == "cleanup" and each.status is not RunStatus.CANCELLED:
+            raise StateForbids(
+                f"Run {old.id} cannot be verified: run {each.id} has removed its marks from the documents."
+            )
+
+
+def _not_again(old: Run, loaded: Definition | None) -> str:
+    """Why the transform cannot be run again to see whether it changes nothing; empty where it can."""
+    if old.undone_by is not None:
+        return "Not asked: the run was rolled back."
+    if old.mark == "filter":
+        return "Not proved: under mark='filter' nothing in a document tells whether this run has changed it."
+    if old.claim:
+        return "Not proved: the function has effects outside the database (claim=True), so it is not called again."
+    if loaded is None:
+        return f"Not proved: the migration {old.migration!r} is not loaded here. Name its file with --migrations."
+    if loaded.code_hash != old.code_hash:
+        return f"Not proved: the code of {old.migration!r} is {loaded.code_hash} now; the run used {old.code_hash}."
+    if loaded.update is not None:
+        try:
+            as_pipeline(loaded.update)
+        except Untranslatable as error:
+            return f"Not proved: MongoDB can try the update only by writing it. {error}"
+    return ""

@@ -1,0 +1,118 @@
+"""Looking at the user's collection without changing it (see `whimbrel.ports.examiner`)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
+
+from whimbrel.domain.batches import Batch, Range
+from whimbrel.domain.raw import DOCUMENT, STRING, Key, elements, keys_under, split
+from whimbrel.domain.runs import all_of
+from whimbrel.mongo import statements
+from whimbrel.mongo.errors import translated
+from whimbrel.mongo.ranges import ID_INDEX, bounds, combined
+from whimbrel.ports import Marked, Query
+
+T = TypeVar("T")
+NULL, UNDEFINED = 0x0A, 0x06
+ByIndex = Callable[[Query, Callable[[str, Query], tuple[bytes, ...]]], tuple[bytes, ...]]
+
+
+class MongoExaminer:
+    """See `whimbrel.ports.examiner.Examiner`. `majority`: the collection under that read concern."""
+
+    def __init__(
+        self, majority: Collection[Any], session: ClientSession, by_index: ByIndex, *, milliseconds: int
+    ) -> None:
+        self._collection, self._by_index = majority, by_index
+        self._options: dict[str, Any] = {"collation": statements.SIMPLE, "session": session}
+        self._limit = milliseconds
+
+    def marks(self, where: Range, path: str) -> Sequence[Marked]:
+        extent = {"low": {"$min": {"_id": "$_id"}}, "high": {"$max": {"_id": "$_id"}}}
+        pipeline: list[Mapping[str, Any]] = [
+            {"$match": combined({}, *bounds(where))},
+            {"$group": {"_id": f"${path}", "n": {"$sum": 1}, **extent}},
+        ]
+        return [_marked(each) for each in self._aggregate(pipeline)]
+
+    def count(self, where: Range, query: Query) -> int:
+        with translated():
+            return self._collection.count_documents(
+                combined(query, *bounds(where)), hint=ID_INDEX, maxTimeMS=self._limit, **self._options
+            )
+
+    def keys(self, where: Range | Sequence[Key], query: Query, limit: int) -> Sequence[Key]:
+        return [Key(each) for each in self._find(where, query, limit, {"_id": 1})]
+
+    def read(self, where: Range | Sequence[Key], query: Query, limit: int) -> Sequence[bytes]:
+        return self._find(where, query, limit, None)
+
+    def outside(self, where: Range, batch: Batch, query: Query, limit: int) -> Sequence[Key]:
+        beyond: list[Mapping[str, Any]] = []
+        if batch.lo is not None:
+            beyond.append({"$lte": ["$_id", batch.lo.literal()]})
+        if batch.hi is not None:
+            beyond.append({"$gt": ["$_id", batch.hi.literal()]})
+        matching = combined(query, *bounds(where), *([{"$or": beyond}] if beyond else []))
+        return [Key(each) for each in self._matching(matching, ID_INDEX, limit, {"_id": 1})]
+
+    def applied(
+        self, keys: Sequence[Key], stages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]
+    ) -> Sequence[bytes]:
+        pipeline: list[Mapping[str, Any]] = [
+            {"$match": {"_id": keys_under("$in", keys)}},
+            {"$sort": {"_id": 1}},
+            *stages,
+        ]
+        return self._aggregate(pipeline, let=dict(variables))
+
+    def _find(
+        self, where: Range | Sequence[Key], query: Query, limit: int, fields: Mapping[str, Any] | None
+    ) -> tuple[bytes, ...]:
+        if not isinstance(where, Range):
+            named = all_of({"_id": keys_under("$in", where)}, query)
+            return self._matching(named, ID_INDEX, limit, fields)
+        matching = combined(query, *bounds(where))
+        return self._by_index(query, lambda index, _: self._matching(matching, index, limit, fields))
+
+    def _matching(
+        self, query: Query, index: str, limit: int, fields: Mapping[str, Any] | None
+    ) -> tuple[bytes, ...]:
+        with translated():
+            found = self._collection.find_raw_batches(
+                query,
+                fields,
+                sort=[("_id", 1)],
+                hint=index,
+                limit=limit,
+                max_time_ms=self._limit,
+                **self._options,
+            )
+            return tuple(document for batch in found for document in split(bytes(batch)))
+
+    def _aggregate(self, pipeline: Sequence[Mapping[str, Any]], **options: Any) -> tuple[bytes, ...]:
+        with translated():
+            found = self._collection.aggregate_raw_batches(
+                list(pipeline), hint=ID_INDEX, maxTimeMS=self._limit, **self._options, **options
+            )
+            return tuple(document for batch in found for document in split(bytes(batch)))
+
+
+def _marked(row: bytes) -> Marked:
+    found = elements(row)
+    kind, value = found[b"_id"]
+    return Marked(
+        value=value[4:-1].decode("utf-8", "replace") if kind == STRING else None,
+        missing=kind in (NULL, UNDEFINED),
+        count=int.from_bytes(found[b"n"][1], "little", signed=True),
+        low=_key(found[b"low"]),
+        high=_key(found[b"high"]),
+    )
+
+
+def _key(value: tuple[int, bytes]) -> Key:
+    if value[0] != DOCUMENT:
+        raise TypeError(value)
+    return Key(value[1])

@@ -1,0 +1,57 @@
+"""Looking at the user's collection without changing it, under majority read concern."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from whimbrel.domain.batches import Batch, Range
+from whimbrel.domain.raw import Key
+
+Query = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """Documents of a range with the same value of the mark. `value`: None where it is no text, or missing.
+
+    `low`, `high`: the first and the last of them by `_id`.
+    """
+
+    value: str | None
+    missing: bool
+    count: int
+    low: Key
+    high: Key
+
+
+class Examiner(Protocol):
+    """Every method looks only; none takes longer than a statement may (TooSlow)."""
+
+    def marks(self, where: Range, path: str) -> Sequence[Marked]:
+        """All documents of a range, by the value of the mark at this path."""
+        ...
+
+    def count(self, where: Range, query: Query) -> int:
+        """Documents of a range that match."""
+        ...
+
+    def keys(self, where: Range | Sequence[Key], query: Query, limit: int) -> Sequence[Key]:
+        """The first documents of these that match, by `_id`."""
+        ...
+
+    def read(self, where: Range | Sequence[Key], query: Query, limit: int) -> Sequence[bytes]:
+        """The same, as raw documents."""
+        ...
+
+    def outside(self, where: Range, batch: Batch, query: Query, limit: int) -> Sequence[Key]:
+        """The first documents of a range that match, and are not of the range of this batch."""
+        ...
+
+    def applied(
+        self, keys: Sequence[Key], stages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]
+    ) -> Sequence[bytes]:
+        """These documents in `_id` order, as an update pipeline would make them. Nothing is written.
+
+        Raises Refused where MongoDB could not apply it to one of them.
+        """
+        ...
