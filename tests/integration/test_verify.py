@@ -124,3 +124,165 @@ def test_a_clean_run_is_proved_and_nothing_is_written(store: MongoStore, databas
     assert ("before-images" in known) == (name == "pipeline")
     assert proofs(found)["nothing left"].numbers["looked"] == COUNT
     assert store.ledger.failures.counts(found.run.id)["dead"] == 0
+
+
+def test_a_transform_that_would_change_all_again_is_said_to_be_so(store: MongoStore, database: Data) -> None:
+    seed(database)
+    found = verified(store, ran(store, ADDING), ADDING)
+    assert found.run.status is RunStatus.COMPLETED
+    again = proofs(found)["transform again"]
+    assert again.proved is None
+    assert "not idempotent" in again.said
+    assert "marks" in again.said
+    assert again.numbers["differing"] == again.numbers["tried"] > 700
+    assert said(found)["marks"]
+    assert "Nothing was proved about: transform again" in found.run.message
+    assert store.ledger.failures.counts(found.run.id)["dead"] == 0
+    assert found.counts.unchanged == COUNT
+
+
+Plant = Callable[[Data, Run], Any]
+MARK = "_whimbrel.by-function_v1"
+
+
+def _things(plant: Callable[[Any, Run], Any]) -> Plant:
+    return lambda database, run: plant(database["things"], run)
+
+
+def _batch(change: Callable[[Any, str], Any], seq: int = 2) -> Plant:
+    return lambda database, run: change(database["whimbrel_batches"], f"{run.id}.{seq}")
+
+
+def _cut(by: int) -> Plant:
+    """The end of the second batch moved by some documents."""
+
+    def plant(database: Data, run: Run) -> None:
+        batches = database["whimbrel_batches"]
+        row = batches.find_one({"_id": f"{run.id}.2"})
+        assert row is not None
+        there = database["things"].distinct("_id")
+        end = there[there.index(row["cuts"][-1]["_id"]) + by]
+        batches.update_one({"_id": row["_id"]}, {"$set": {"cuts": [*row["cuts"][:-1], {"_id": end}]}})
+
+    return plant
+
+
+def _reversed(database: Data, run: Run) -> None:
+    """The first batch's bounds turned round, and the next one's to fit."""
+    batches, ids = database["whimbrel_batches"], database["things"].distinct("_id")
+    first = batches.find_one({"_id": f"{run.id}.2"}) or {}
+    batches.update_one({"_id": f"{run.id}.2"}, {"$set": {"cuts": [{"_id": ids[3]}], "lo": first["lo"]}})
+    batches.update_one({"_id": f"{run.id}.3"}, {"$set": {"lo": {"_id": ids[3]}}})
+
+
+def _marked_as_first(things: Any, run: Run) -> None:
+    """A document at the end bears the mark of the first batch."""
+    last = things.find_one({MARK: f"{run.id}.3"}, sort=[("_id", -1)])
+    things.update_one({"_id": last["_id"]}, {"$set": {MARK: f"{run.id}.1"}})
+
+
+FAULTS: dict[str, tuple[Plant, dict[str, int], str]] = {
+    "an unmarked document": (
+        _things(lambda things, _: things.insert_one({"_id": ObjectId(bytes(12)), "number": 1})),
+        {"Left": 1}, "nothing left",
+    ),
+    "a stripped mark": (
+        _things(lambda things, _: things.update_one({"number": 1001}, {"$unset": {MARK: ""}})),
+        {"Left": 1}, "nothing left",
+    ),
+    "a mark of nobody": (
+        _things(lambda things, _: things.update_one({"number": 1001}, {"$set": {MARK: "20200101-aaaaaa.1"}})),
+        {"UnknownMark": 1}, "marks",
+    ),
+    "a mark of no batch": (
+        _things(lambda things, run: things.update_one({"number": 1001}, {"$set": {MARK: f"{run.id}.99"}})),
+        {"UnknownMark": 1}, "marks",
+    ),
+    "a mark of no outcome": (
+        _things(lambda things, run: things.update_one({"number": 1001}, {"$set": {MARK: f"{run.id}.3/x"}})),
+        {"UnknownMark": 1}, "marks",
+    ),
+    "a mark that is no text": (
+        _things(lambda things, _: things.update_one({"number": 1001}, {"$set": {MARK: 5}})),
+        {"UnknownMark": 1}, "marks",
+    ),
+    "a mark that is null": (
+        _things(lambda things, _: things.update_one({"number": 1001}, {"$set": {MARK: None}})), {}, "marks",
+    ),
+    "a mark of another outcome": (
+        _things(lambda things, run: things.update_one({"number": 1001}, {"$set": {MARK: f"{run.id}.3/s"}})),
+        {}, "marks",
+    ),
+    "a mark of another batch": (_things(_marked_as_first), {"MarkOutside": 1}, "marks"),
+    "a document in hand": (
+        _things(lambda things, run: things.update_one({"number": 1001}, {"$set": {MARK: f"{run.id}.3/c"}})),
+        {"MarkUnfinished": 1}, "marks",
+    ),
+    "a deleted batch": (_batch(lambda batches, token: batches.delete_one({"_id": token})), {"UnknownMark": 150}, "ranges tile"),
+    "a gap": (_cut(-5), {"MarkOutside": 5}, "ranges tile"),
+    "an overlap": (_cut(5), {}, "ranges tile"),
+    "bounds that do not ascend": (_reversed, {"MarkOutside": 150}, "ranges tile"),
+    "a lost end": (
+        lambda database, run: database["whimbrel_batches"].update_many({"run": run.id}, {"$set": {"last": False}}),
+        {}, "ranges tile",
+    ),
+    "a first batch that is not open": (
+        _batch(lambda batches, token: batches.update_one({"_id": token}, {"$set": {"lo": {"_id": ObjectId(bytes(12))}}}), 1),
+        {}, "ranges tile",
+    ),
+    "an unsettled batch": (
+        _batch(lambda batches, token: batches.update_one({"_id": token}, {"$set": {"status": "running"}})),
+        {}, "batches settled",
+    ),
+    "a batch that counted too much": (
+        _batch(lambda batches, token: batches.update_one({"_id": token}, {"$inc": {"counts.changed": 1}})),
+        {}, "outcomes add up",
+    ),
+    "two batches that counted wrongly": (
+        lambda database, run: [
+            database["whimbrel_batches"].update_one({"_id": f"{run.id}.{seq}"}, {"$inc": {"counts.changed": by}})
+            for seq, by in ((1, 1), (2, -1))
+        ],
+        {}, "marks",
+    ),
+    "a run that counted too much": (
+        lambda database, run: database["whimbrel_runs"].update_one({"_id": run.id}, {"$inc": {"counts.skipped": 1}}),
+        {}, "outcomes add up",
+    ),
+    "a failure of a document that is gone": (
+        _things(lambda things, _: things.delete_one({"number": 7})), {"FailureGone": 1}, "failures",
+    ),
+    "a failure of a document that is migrated": (
+        _things(lambda things, run: things.update_one({"number": 7}, {"$set": {MARK: f"{run.id}.1"}})),
+        {"FailureOver": 1}, "failures",
+    ),
+    "a failure that is resolved without a mark": (
+        lambda database, run: database["whimbrel_failures"].update_one(
+            {"run": run.id}, {"$set": {"state": "resolved", "resolution": "changed"}}
+        ),
+        {"Left": 1}, "failures",
+    ),
+    "a document changed back": (
+        _things(lambda things, _: things.update_one({"number": 1001}, {"$set": {"double": 0}})),
+        {"ChangesAgain": 1}, "transform again",
+    ),
+    "a document by which the function fails": (
+        _things(lambda things, _: things.update_one({"number": 1001}, {"$set": {"number": 7}})),
+        {"ChangesAgain": 1}, "transform again",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(FAULTS))
+def test_a_planted_fault_is_found(store: MongoStore, database: Data, name: str) -> None:
+    plant, listed, check = FAULTS[name]
+    seed(database)
+    run = ran(store, by_function)
+    plant(database, run)
+    before = stored(database)
+    found = verified(store, run, by_function, sample=None)
+    assert stored(database) == before
+    assert found.run.status is RunStatus.COMPLETED_WITH_FAILURES
+    assert types(store, found) == listed, found.run.report
+    assert said(found)[check] is False, found.run.report
+    assert check in found.run.message

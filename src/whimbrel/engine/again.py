@@ -44,12 +44,14 @@ def transform_again(at: Looking) -> Found:
     places = chunks(at.work)
     if at.work.run.sample is not None:
         places = random.Random(at.work.batch.token).sample(places, min(PLACES, share, len(places)))  # noqa: S311
-    each = None if at.work.run.sample is None else ceil(share / len(places))
-    for where in places:
-        for documents in _pages(at, where, each):
+    left = share
+    for number, where in enumerate(places):
+        most = None if at.work.run.sample is None else ceil(left / (len(places) - number))
+        for documents in _pages(at, where, most):
             at.work.between_chunks()
             _judge(at, [each for each in documents if Key.of_document(each) not in deadly], found)
             at.work.pace.owed += len(documents)
+            left -= len(documents)
     return found
 
 

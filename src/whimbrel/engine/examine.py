@@ -201,8 +201,8 @@ def _judge_own(at: Looking, where: Range, path: str, value: str, found: Found) -
         found.list(keys, MARK_UNFINISHED, message)
     batch = at.work.ledger.batches.get(token)
     if batch is not None and batch.ids is None:
-        keys = at.examiner.outside(where, batch, {path: value}, LISTED)
-        found.count("outside", len(keys))
+        number, keys = at.examiner.outside(where, batch, {path: value}, LISTED)
+        found.count("outside", number)
         found.list(
             keys, MARK_OUTSIDE, f"The mark {value!r} is of a batch whose range does not hold this document."
         )

@@ -38,9 +38,12 @@ class MongoExaminer:
         return [_marked(each) for each in self._aggregate(pipeline)]
 
     def count(self, where: Range, query: Query) -> int:
+        return self._count(combined(query, *bounds(where)))
+
+    def _count(self, query: Query) -> int:
         with translated():
             return self._collection.count_documents(
-                combined(query, *bounds(where)), hint=ID_INDEX, maxTimeMS=self._limit, **self._options
+                query, hint=ID_INDEX, maxTimeMS=self._limit, **self._options
             )
 
     def keys(self, where: Range | Sequence[Key], query: Query, limit: int) -> Sequence[Key]:
@@ -49,14 +52,15 @@ class MongoExaminer:
     def read(self, where: Range | Sequence[Key], query: Query, limit: int) -> Sequence[bytes]:
         return self._find(where, query, limit, None)
 
-    def outside(self, where: Range, batch: Batch, query: Query, limit: int) -> Sequence[Key]:
+    def outside(self, where: Range, batch: Batch, query: Query, limit: int) -> tuple[int, Sequence[Key]]:
         beyond: list[Mapping[str, Any]] = []
         if batch.lo is not None:
             beyond.append({"$lte": ["$_id", batch.lo.literal()]})
         if batch.hi is not None:
             beyond.append({"$gt": ["$_id", batch.hi.literal()]})
         matching = combined(query, *bounds(where), *([{"$or": beyond}] if beyond else []))
-        return [Key(each) for each in self._matching(matching, ID_INDEX, limit, {"_id": 1})]
+        keys = [Key(each) for each in self._matching(matching, ID_INDEX, limit, {"_id": 1})]
+        return (self._count(matching) if len(keys) == limit else len(keys)), keys
 
     def applied(
         self, keys: Sequence[Key], stages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]

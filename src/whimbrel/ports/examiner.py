@@ -43,8 +43,8 @@ class Examiner(Protocol):
         """The same, as raw documents."""
         ...
 
-    def outside(self, where: Range, batch: Batch, query: Query, limit: int) -> Sequence[Key]:
-        """The first documents of a range that match, and are not of the range of this batch."""
+    def outside(self, where: Range, batch: Batch, query: Query, limit: int) -> tuple[int, Sequence[Key]]:
+        """How many documents of a range match, and are not of the range of this batch; and the first of them."""
         ...
 
     def applied(
