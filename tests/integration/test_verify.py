@@ -6,19 +6,15 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from pymongo.database import Database
-
 from tests.integration.hand import RAW
 from tests.integration.inline import DEFAULTS, start, system, until
+
 from whimbrel import SKIP, Migration, migration
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.verification import Proof
-from whimbrel.engine import control
-from whimbrel.engine.cleanup import start_cleanup
-from whimbrel.engine.rollback import start_rollback
 from whimbrel.engine.verification import start_verification
 from whimbrel.engine.view import RunView
-from whimbrel.errors import RunUnknown, StateForbids
 from whimbrel.mongo.store import MongoStore
 
 Data = Database[dict[str, Any]]

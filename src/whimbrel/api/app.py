@@ -28,6 +28,7 @@ from whimbrel.api.routes import (
     settings,
     starting,
     undoing,
+    verifying,
 )
 from whimbrel.api.system import System
 
@@ -72,6 +73,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         health,
         metrics,
         starting,
+        verifying,
         runs,
         failures,
         settings,

@@ -33,6 +33,20 @@ def warned_models(found: Iterable[Finding]) -> list[Warned]:
     return [Warned(**finding_object(each)) for each in found]
 
 
+class ProofOf(Model):
+    """One sentence of a verification."""
+
+    check: str = Field(description="what was looked at", examples=["ranges tile"])
+    proved: bool | None = Field(
+        description="true; false where a fault was found; null where nothing can prove it", examples=[True]
+    )
+    said: str = Field(
+        description="the same for people",
+        examples=["The batches' ranges tile the key space without gap or overlap."],
+    )
+    numbers: dict[str, int] = Field(description="what it rests on", examples=[{"looked": 1000}])
+
+
 class Run(Model):
     """One execution of a migration; the old API's migration job."""
 
@@ -80,6 +94,7 @@ class Run(Model):
         examples=[False],
     )
     undone_by: str | None = Field(description="the run that rolled this one back, or does", examples=[None])
+    report: list[ProofOf] = Field(description="of a verification at its end: what it proved", examples=[[]])
     message: str = Field(description="what a person may want to know", examples=[""])
     error: str | None = Field(description="why it stopped", examples=[None])
     warnings: list[Warned] = Field(description="what preflight found before it started", examples=[[]])

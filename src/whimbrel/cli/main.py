@@ -20,6 +20,7 @@ from whimbrel.cli import (
     serving,
     showing,
     undoing,
+    verifying,
 )
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
 from whimbrel.cli.screen import Screen
@@ -79,6 +80,14 @@ EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
         ["rollback 20261231-abc234", "rollback 20261231-abc234 --yes --rate 2000"],
     ),
     "cleanup": (undoing.clean_up, ["cleanup 20261231-abc234", "cleanup 20261231-abc234 --yes"]),
+    "verify": (
+        verifying.verify,
+        [
+            "verify 20261231-abc234",
+            "verify 20261231-abc234 --all --rate 20000",
+            "verify 20261231-abc234 --json",
+        ],
+    ),
     "serve": (serve.serve, ["serve", "serve --no-workers --migrations split_name.py"]),
     "worker": (
         serving.worker,

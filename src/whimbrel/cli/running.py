@@ -11,7 +11,7 @@ from whimbrel.cli.foreground import Ending, Foreground
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import BatchSize, Json, Rate, RunId, Slots, Source, Workers, begin, caller
 from whimbrel.cli.screen import Screen
-from whimbrel.cli.tables import groups_table, run_table
+from whimbrel.cli.tables import groups_table, report_table, run_table
 from whimbrel.domain.filters import parse_filter
 from whimbrel.domain.migration import Definition, with_undo
 from whimbrel.domain.runs import Run
@@ -216,10 +216,12 @@ def conclude(screen: Screen, at: Opened, ending: Ending) -> int:
 def show_run(screen: Screen, ledger: Ledger, ending: Ending, *, advise: bool = True) -> None:
     run = ending.view.run
     screen.show(run_table(ending.view))
+    if run.report:
+        screen.show(report_table(run.report))
     if not ending.said and (groups := ledger.failures.groups(run.id, limit=10)):
         screen.show(groups_table(groups))
         if not advise:
             return
         screen.show(f"Look at the documents:  whimbrel failures {run.id} --documents")
-        if run.status is RunStatus.COMPLETED_WITH_FAILURES:
+        if run.status is RunStatus.COMPLETED_WITH_FAILURES and run.kind != "verification":
             screen.show(f"Try them again:         whimbrel retry {run.id}")

@@ -28,6 +28,7 @@ from whimbrel.cli.tables import (
     group_object,
     groups_table,
     migrations_table,
+    report_table,
     run_table,
     runs_table,
     worker_object,
@@ -89,6 +90,8 @@ def _details(ledger: Ledger, it: RunView) -> Iterator[RenderableType]:
     if it.run.warnings:
         yield Text("Preflight, before it started", style="bold")
         yield from findings_lines(it.run.warnings)
+    if it.run.report:
+        yield report_table(it.run.report)
     after = min(it.completed_batches - BATCHES // 2, it.total_batches - BATCHES)
     if batches := ledger.batches.list(it.run.id, after=after, limit=BATCHES):
         yield batches_table(batches)

@@ -14,6 +14,7 @@ from whimbrel.domain.failures import Failure, FailureGroup, group_id
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.domain.verification import Proof
 from whimbrel.domain.workers import Worker
 from whimbrel.engine.view import RunView, iso_time, run_object
 
@@ -174,6 +175,22 @@ def failures_table(failures: Iterable[Failure]) -> Table:
             Text(str(each.key.value)), str(each.state), str(each.attempt), due, group_id(each.signature),
             Text(f"{what}\n{tail}" if tail else what),
         )  # fmt: skip
+    return table
+
+
+PROVED = {
+    True: Text("proved", style="green"),
+    False: Text("FAULT", style="bold red"),
+    None: Text("not proved", style="yellow"),
+}
+
+
+def report_table(report: Iterable[Proof]) -> Table:
+    """What a verification proved, and what not."""
+    table = _table("check", "", "what was found", title="Report")
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    for each in report:
+        table.add_row(each.check, PROVED[each.proved], Text(each.said))
     return table
 
 

@@ -43,7 +43,17 @@ def resume(ledger: Ledger, run_id: str, *, who: str, code_hash: str | None = Non
         raise StateForbids(
             f"Run {run.id} has ended. Open its dead failures again with: whimbrel retry {run.id}"
         )
+    if run.kind == "verification":
+        _refuse_other_code(run, code_hash)
+        code_hash = None
     return _go_on(ledger, run, "be resumed", who=who, code_hash=code_hash)
+
+
+def _refuse_other_code(run: Run, code_hash: str | None) -> None:
+    if run.has_user_code and code_hash not in (None, run.code_hash):
+        raise StateForbids(
+            f"Run {run.id} verifies run {run.of} by its code, and that of {run.migration} has changed since. Start another: whimbrel verify {run.of}"
+        )
 
 
 def retry(
@@ -54,6 +64,10 @@ def retry(
     Raises RunUnknown; StateForbids where the run cannot go on, or has no dead failures.
     """
     run = find_run(ledger, run_id)
+    if run.kind == "verification":
+        raise StateForbids(
+            f"Run {run.id} is a verification: what it found is no work to be tried again. Mend it, then: whimbrel verify {run.of}"
+        )
     check_run_edge(run.id, run.status, RunStatus.QUEUED, "be retried")
     opened = ledger.failures.reopen(run.id, signature=signature)
     if not opened:

@@ -12,7 +12,8 @@ from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.verification import Proof
-from whimbrel.engine.rollback import ended, following
+from whimbrel.engine.control import find_run
+from whimbrel.engine.rollback import check_ended, following
 from whimbrel.engine.start import Defaults
 from whimbrel.errors import StateForbids, Untranslatable
 from whimbrel.ports import Store
@@ -38,7 +39,8 @@ def start_verification(
     `loaded`: the migration as it is loaded here, if it is. `sample`: how many documents are transformed again to see whether that changes
     nothing; None: all. Raises RunUnknown; StateForbids where that run has not ended, or left nothing that could be verified.
     """
-    old = ended(store, run_id, "verified")
+    old = find_run(store.ledger, run_id)
+    check_ended(store, old, "verified")
     _refuse_cleaned(store, old)
     why = _not_again(old, loaded)
     run = replace(

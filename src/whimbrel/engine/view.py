@@ -12,6 +12,7 @@ from whimbrel.domain.batches import Batch
 from whimbrel.domain.findings import finding_object
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
+from whimbrel.domain.verification import Proof
 from whimbrel.ports import Ledger
 
 MOVING = 10.0  # seconds over which throughput is taken
@@ -83,7 +84,7 @@ def run_object(it: RunView) -> dict[str, Any]:
         "totalBatches": it.total_batches, "completedBatches": it.completed_batches, "failedBatches": it.failed_batches,
         "throughput": round(whole, 1), "etaSeconds": it.eta, "seconds": round(it.seconds, 3), "inferred": run.inferred,
         "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate, "filters": _relaxed(run.filter), "dryRun": False,
-        "collection": run.ns, "kind": run.kind, "of": run.of, "undo": run.undo, "undoneBy": run.undone_by, "message": run.message, "error": run.error,
+        "collection": run.ns, "kind": run.kind, "of": run.of, "undo": run.undo, "undoneBy": run.undone_by, "report": [proof_object(each) for each in run.report], "message": run.message, "error": run.error,
         "warnings": [finding_object(each) for each in run.warnings],
         "startTime": iso_time(run.started_at), "endTime": iso_time(run.ended_at),
         "createdAt": iso_time(run.created_at), "updatedAt": iso_time(run.updated_at),
@@ -93,6 +94,10 @@ def run_object(it: RunView) -> dict[str, Any]:
 def _relaxed(filter_: str) -> Any:
     """A query in canonical Extended JSON, as a JSON value in the relaxed form."""
     return json.loads(json_util.dumps(json_util.loads(filter_), json_options=json_util.RELAXED_JSON_OPTIONS))
+
+
+def proof_object(it: Proof) -> dict[str, Any]:
+    return {"check": it.check, "proved": it.proved, "said": it.said, "numbers": dict(it.numbers)}
 
 
 def iso_time(at: datetime | None) -> str | None:

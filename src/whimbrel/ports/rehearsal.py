@@ -9,7 +9,8 @@ from whimbrel.domain.changes import Change
 from whimbrel.domain.failures import Trouble
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run
-from whimbrel.ports.documents import Guarded, Query, Write
+from whimbrel.ports.documents import Guarded, Write
+from whimbrel.ports.examiner import Query
 
 Choice = Literal["random", "oldest", "newest", "largest"]
 

@@ -43,8 +43,10 @@ def mongo_ledger(client: MongoClient[Any], database: str, times: Times, *, prepa
     failures = MongoFailures(found["failures"])
     schedules = MongoSchedules(found["schedules"], found["runs"], found["leases"], leases)
     answers = MongoAnswers(found["answers"])
+    proofs = MongoProofs(found["batches"], found["runs"])
+    ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs)
     if not prepare:
-        return Ledger(runs, batches, failures, leases, schedules, answers)
+        return ledger
     with translated():
         answers.create_indexes()
         found["runs"].create_index(
@@ -55,6 +57,4 @@ def mongo_ledger(client: MongoClient[Any], database: str, times: Times, *, prepa
         batches.create_indexes()
         failures.create_indexes()
         found["audit"].create_index([("run", 1), ("at", 1)])
-    return Ledger(
-        runs, batches, failures, leases, schedules, answers, MongoProofs(found["batches"], found["runs"])
-    )
+    return ledger

@@ -1,0 +1,63 @@
+"""Verifying runs."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path
+from pydantic import Field
+
+from whimbrel.api.access import Operator
+from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.errors import Declined
+from whimbrel.api.routes.runs import RunId
+from whimbrel.api.routes.starting import Rate, Size, begun
+from whimbrel.api.runs import RUN
+from whimbrel.api.system import ThisSystem
+from whimbrel.engine import control
+from whimbrel.engine.verification import SAMPLE, start_verification
+
+router = APIRouter(prefix="/migrate", tags=["migration"])
+
+Sample = Annotated[
+    int,
+    Field(strict=True, ge=0, le=100_000_000, description="documents that are transformed once more", examples=[1000]),
+]  # fmt: skip
+
+
+class Verify(Model):
+    """How thoroughly, and how fast."""
+
+    sample: Sample | None = Field(
+        default=None,
+        description=f"of those that the run changed; null: {SAMPLE:,}, unless `all`; 0: none",
+    )
+    all: Annotated[bool, Field(strict=True, description="transform all of them once more")] = False
+    max_docs_per_second: Rate | None = None
+    batch_size: Size | None = Field(default=None, description="documents in a batch; null: 50,000")
+
+
+class Verifying(Answer):
+    """A verification was started."""
+
+    migration_id: str = Field(description="id of the verification, which is a run itself", examples=[RUN])
+    message: str = Field(description="what happened", examples=["Started."])
+
+
+@router.post("/verify/{migrationId}", status_code=202, responses=failures(400, 404, 409, 413, 415, 422))
+def verify(
+    system: ThisSystem,
+    caller: Operator,
+    migration_id: Annotated[RunId, Path(alias="migrationId")],
+    body: Annotated[Verify, Body(default_factory=Verify)],
+) -> Verifying:
+    """Verify a run that has ended. Nothing is written to its collection; the report is in the verification's `report`, at its end."""
+    if body.all and body.sample is not None:
+        raise Declined(422, "invalid", "Give one of `sample` and `all`.")
+    store = system.at.store
+    old = control.find_run(store.ledger, migration_id)
+    sample = None if body.all else SAMPLE if body.sample is None else body.sample
+    started = start_verification(
+        store, old.id, system.loaded.get(old.migration), who=caller.who, defaults=system.settings.defaults,
+        sample=sample, batch_size=body.batch_size, rate=body.max_docs_per_second,
+    )  # fmt: skip
+    holder = store.ledger.runs.holder(started.ns)
+    return Verifying(migration_id=started.id, message=begun(holder, started.ns))

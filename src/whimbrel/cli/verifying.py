@@ -1,0 +1,58 @@
+"""`verify`: prove that a run is what its ledger says."""
+
+from typing import Annotated
+
+import typer
+
+from whimbrel.bootstrap import check_broker, opened
+from whimbrel.cli.foreground import Foreground
+from whimbrel.cli.interrupts import Interrupts
+from whimbrel.cli.options import Json, RunId, Slots, Source, Workers, begin, caller
+from whimbrel.cli.running import conclude, introduce
+from whimbrel.engine import control
+from whimbrel.engine.rollback import definition
+from whimbrel.engine.verification import SAMPLE, start_verification
+from whimbrel.errors import SettingsInvalid
+from whimbrel.workers import catalog
+from whimbrel.workers.team import Team
+
+
+def verify(
+    run_id: RunId,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=100_000_000,
+            help=f"changed documents that are transformed once more (default: {SAMPLE:,}; 0: none)",
+        ),
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="transform all changed documents once more")] = False,
+    rate: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, max=10_000_000, help="look at no more documents a second"),
+    ] = None,
+    migrations: Source = None,
+    workers: Workers = None,
+    concurrency: Slots = 2,
+    json: Json = False,
+) -> int:
+    """Verify a run that has ended: look at every document, write to none."""
+    if all_ and sample is not None:
+        raise SettingsInvalid("--all transforms all documents once more, --sample some: give one of them.")
+    settings, screen = begin(json=json)
+    team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
+    found = catalog.describe(team.source)
+    with Interrupts() as interrupts, opened(settings) as at:
+        old = control.find_run(at.store.ledger, run_id)
+        introduce(screen, at)
+        check_broker(settings)
+        it = found.get(old.migration)
+        started = start_verification(
+            at.store, old.id, it, who=caller(), defaults=settings.defaults, rate=rate,
+            sample=None if all_ else SAMPLE if sample is None else sample,
+        )  # fmt: skip
+        screen.say(f"Run {started.id} verifies run {old.id} of {old.migration} on {old.ns}.")
+        work = Foreground(at, settings, screen, interrupts)
+        return conclude(screen, at, work.work(started, it or definition(old), team))
