@@ -1,5 +1,6 @@
 """Verification: a clean run is proved, and a planted fault of each kind is found; nothing is written to documents."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,10 +12,14 @@ from tests.integration.inline import DEFAULTS, start, system, until
 
 from whimbrel import SKIP, Migration, migration
 from whimbrel.domain.runs import Run
-from whimbrel.domain.states import RunStatus
+from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.verification import Proof
+from whimbrel.engine import control
+from whimbrel.engine.cleanup import start_cleanup
+from whimbrel.engine.rollback import start_rollback
 from whimbrel.engine.verification import start_verification
 from whimbrel.engine.view import RunView
+from whimbrel.errors import RunUnknown, StateForbids
 from whimbrel.mongo.store import MongoStore
 
 Data = Database[dict[str, Any]]
@@ -282,3 +287,165 @@ def test_a_planted_fault_is_found(store: MongoStore, database: Data, name: str) 
     assert types(store, found) == listed, found.run.report
     assert said(found)[check] is False, found.run.report
     assert check in found.run.message
+
+
+@pytest.mark.parametrize("name", ["operators", "pipeline"])
+def test_an_update_that_would_change_a_document_again_is_found(
+    store: MongoStore, database: Data, name: str
+) -> None:
+    seed(database)
+    run = ran(store, CLEAN[name])
+    things = database["things"]
+    things.update_many({"number": {"$in": [3, 1200]}}, {"$set": {"n": 1, "double": 1.0}})
+    things.update_one({"number": 5}, {"$set": {"double": 10.0, "kind": "thing"}})  # equal, of another type
+    found = verified(store, run, CLEAN[name], sample=None)
+    expected = [3, 5, 1200] if name == "pipeline" else [3, 1200]
+    keys = [each.key.value for each in store.ledger.failures.list(found.run.id)]
+    assert [each["number"] for each in things.find({"_id": {"$in": keys}}).sort("_id", 1)] == expected
+    again = proofs(found)["transform again"]
+    assert (again.proved, again.numbers["differing"], again.numbers["tried"]) == (False, len(expected), COUNT)
+    if name == "pipeline":
+        images = proofs(found)["before-images"]
+        assert (images.proved, images.numbers["changed since"]) == (True, 3)
+
+
+def test_an_update_that_fails_now_is_found(store: MongoStore, database: Data) -> None:
+    seed(database, 200)
+    it = Migration(name="strict", collection="things", update=[{"$set": {"whole": {"$toInt": "$number"}}}])
+    run = ran(store, it)
+    database["things"].update_one({"number": 150}, {"$set": {"number": "many"}})
+    assert types(store, verified(store, run, it)) == {"ChangesAgain": 1}
+
+
+def test_what_came_after_the_last_look_is_told_apart(store: MongoStore, database: Data) -> None:
+    seed(database, 200)
+    run = ran(store, OPERATORS)
+    later = ObjectId(b"\x7f" + bytes(11))
+    database["things"].insert_many([{"_id": later, "number": 1}, {"_id": "a text", "number": 2}])
+    found = verified(store, run, OPERATORS)
+    assert types(store, found) == {"Left": 1}
+    assert [each.key.value for each in store.ledger.failures.list(found.run.id)] == ["a text"]
+    left = proofs(found)["nothing left"]
+    assert (left.proved, left.numbers["left"], left.numbers["newer"]) == (False, 1, 1)
+    database["things"].delete_one({"_id": "a text"})
+    found = verified(store, run, OPERATORS)
+    assert found.run.status is RunStatus.COMPLETED
+    assert "1 came after the run's last look" in proofs(found)["nothing left"].said
+
+
+def test_many_faults_are_counted_and_some_of_them_listed(store: MongoStore, database: Data) -> None:
+    seed(database)
+    run = ran(store, OPERATORS)
+    database["things"].update_many({"number": {"$lt": 900}}, {"$unset": {"_whimbrel": ""}})
+    found = verified(store, run, OPERATORS)
+    assert proofs(found)["nothing left"].numbers["left"] == 900
+    assert proofs(found)["marks"].numbers["missing"] == 900
+    assert types(store, found) == {"Left": 100}
+
+
+def test_runs_over_a_part_claim_no_more_than_that(store: MongoStore, database: Data) -> None:
+    seed(database)
+    some = verified(store, ran(store, OPERATORS, limit=600), OPERATORS)
+    assert some.run.status is RunStatus.COMPLETED
+    assert said(some) | {"nothing left": None} == said(some)
+    assert proofs(some)["nothing left"].numbers["left"] == COUNT - 600
+    with system(store, [OPERATORS]):
+        run = start(store, OPERATORS, batch_size=50, rate=400)
+        while not database["things"].count_documents({"_whimbrel.operators_v1": {"$regex": run.id}}):
+            assert store.ledger.runs.get(run.id)
+        control.cancel(store.ledger, run.id, who="test")
+        assert until(store, run).run.status is RunStatus.CANCELLED
+    part = verified(store, run, OPERATORS)
+    assert part.run.status is RunStatus.COMPLETED, part.run.report
+    assert (said(part)["nothing left"], said(part)["ranges tile"], said(part)["marks"]) == (None, None, True)
+
+
+def test_a_run_that_was_rolled_back_has_left_nothing(store: MongoStore, database: Data) -> None:
+    seed(database)
+    run = ran(store, ADDING)
+    things = database["things"]
+    things.update_one({"number": 800}, {"$set": {"n": 77}})
+    with system(store, []):
+        back = until(store, start_rollback(store, run.id, who="test", defaults=DEFAULTS))
+    assert back.failures["conflict"] == 1
+    found = verified(store, run, None)
+    assert found.run.status is RunStatus.COMPLETED, found.run.report
+    assert (said(found)["taken back"], said(found)["transform again"]) == (True, None)
+    assert "the 1 conflicts that are listed" in proofs(found)["taken back"].said
+    things.update_one({"number": 5}, {"$set": {"_whimbrel.adding_v1": f"{run.id}.1"}})
+    found = verified(store, run, None)
+    assert types(store, found) == {"NotTakenBack": 1}
+    assert said(found)["taken back"] is False
+
+
+def test_what_cannot_be_verified_is_refused(store: MongoStore, database: Data) -> None:
+    seed(database, 20)
+
+    def refused(run_id: str) -> str:
+        with pytest.raises(StateForbids) as error:
+            start_verification(store, run_id, None, who="test", defaults=DEFAULTS)
+        return str(error.value)
+
+    with pytest.raises(RunUnknown):
+        start_verification(store, "nothing", None, who="test", defaults=DEFAULTS)
+    waiting = start(store, OPERATORS)
+    assert "before it has ended" in refused(waiting.id)
+    control.cancel(store.ledger, waiting.id, who="test")
+    run = ran(store, ADDING)
+    verification = ask(store, run, ADDING)
+    assert "is a verification of run" in refused(verification.id)
+    with system(store, [ADDING]):
+        until(store, verification)
+        until(store, start_cleanup(store, run.id, who="test", defaults=DEFAULTS))
+    assert "has removed its marks" in refused(run.id)
+
+
+def test_a_verification_is_not_retried_and_keeps_its_code(store: MongoStore, database: Data) -> None:
+    seed(database, 20)
+    run = ran(store, OPERATORS)
+    database["things"].update_one({"number": 3}, {"$unset": {"_whimbrel": ""}})
+    found = verified(store, run, OPERATORS)
+    assert found.run.status is RunStatus.COMPLETED_WITH_FAILURES
+    with pytest.raises(StateForbids, match="no work to be tried again"):
+        control.retry(store.ledger, found.run.id, who="test")
+    paused = ask(store, run, OPERATORS)
+    control.pause(store.ledger, paused.id, who="test")
+    with pytest.raises(StateForbids, match="has changed since"):
+        control.resume(store.ledger, paused.id, who="test", code_hash="another")
+    assert control.resume(store.ledger, paused.id, who="test", code_hash=run.code_hash).status == "queued"
+
+
+def test_without_the_runs_own_code_the_transform_is_not_run_again(store: MongoStore, database: Data) -> None:
+    seed(database, 20)
+    run = ran(store, OPERATORS)
+    other = Migration(name="operators", collection="things", update={"$set": {"kind": "other"}})
+    for loaded, why in ((None, "is not loaded here"), (other, "the run used")):
+        found = verified(store, run, loaded)
+        assert found.run.status is RunStatus.COMPLETED
+        again = proofs(found)["transform again"]
+        assert again.proved is None
+        assert why in again.said
+        assert said(found)["marks"]
+
+
+def test_a_verification_keeps_its_rate_and_goes_on_where_it_was_paused(
+    store: MongoStore, database: Data
+) -> None:
+    seed(database)
+    run = ran(store, OPERATORS)
+    before = stored(database)
+    with system(store, [OPERATORS]):
+        began = time.monotonic()
+        verification = ask(store, run, OPERATORS, rate=400, batch_size=100)
+        while store.ledger.batches.count(verification.id, [BatchStatus.DONE]) < 2:
+            assert time.monotonic() < began + 60
+        control.pause(store.ledger, verification.id, who="test")
+        paused = until(store, verification, RunStatus.PAUSED)
+        assert 2 <= paused.completed_batches < 13
+        assert paused.run.report == ()
+        control.resume(store.ledger, verification.id, who="test")
+        found = until(store, verification)
+    assert time.monotonic() - began > (COUNT - 400) / 400
+    assert found.run.status is RunStatus.COMPLETED
+    assert proofs(found)["nothing left"].numbers["looked"] == COUNT
+    assert stored(database) == before

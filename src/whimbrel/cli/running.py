@@ -219,7 +219,7 @@ def show_run(screen: Screen, ledger: Ledger, ending: Ending, *, advise: bool = T
     if run.report:
         screen.show(report_table(run.report))
     if not ending.said and (groups := ledger.failures.groups(run.id, limit=10)):
-        screen.show(groups_table(groups))
+        screen.show(groups_table(groups, "Findings") if run.report else groups_table(groups))
         if not advise:
             return
         screen.show(f"Look at the documents:  whimbrel failures {run.id} --documents")

@@ -96,7 +96,7 @@ def _details(ledger: Ledger, it: RunView) -> Iterator[RenderableType]:
     if batches := ledger.batches.list(it.run.id, after=after, limit=BATCHES):
         yield batches_table(batches)
     if groups := ledger.failures.groups(it.run.id, limit=10):
-        yield groups_table(groups)
+        yield groups_table(groups, "Findings") if it.run.report else groups_table(groups)
 
 
 def _watch_one(ledger: Ledger, screen: Screen, run_id: str) -> None:

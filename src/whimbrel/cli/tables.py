@@ -18,6 +18,7 @@ from whimbrel.domain.verification import Proof
 from whimbrel.domain.workers import Worker
 from whimbrel.engine.view import RunView, iso_time, run_object
 
+OUTCOMES = ("changed", "unchanged", "skipped", "conflict")
 ROOMY = 110  # columns of a terminal from which on every fact of a run has its place
 COLOURS = {
     RunStatus.COMPLETED: "green",
@@ -122,6 +123,10 @@ def run_table(it: RunView) -> Table:
         "seconds": f"{it.seconds:,.1f}", "docs/s": rate(it), "rate": _limit(it.run), "before-images": _images(it),
         "message": it.run.message, "error": it.run.error or "",
     }  # fmt: skip
+    if (
+        it.run.kind == "verification"
+    ):  # it changes nothing; what it finds at documents is kept as failures are
+        rows = {"findings" if name == "failed" else name: rows[name] for name in rows if name not in OUTCOMES}
     for name, value in rows.items():
         if str(value):
             table.add_row(name, value)
@@ -146,7 +151,7 @@ def batches_table(batches: Iterable[Batch]) -> Table:
     return table
 
 
-def groups_table(groups: Iterable[FailureGroup]) -> Table:
+def groups_table(groups: Iterable[FailureGroup], title: str = "Failures by cause") -> Table:
     table = _table(
         "group",
         "open",
@@ -154,7 +159,7 @@ def groups_table(groups: Iterable[FailureGroup]) -> Table:
         "resolved",
         "cause",
         right=("open", "dead", "resolved"),
-        title="Failures by cause",
+        title=title,
     )
     for each in groups:
         table.add_row(

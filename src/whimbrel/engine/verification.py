@@ -18,7 +18,7 @@ from whimbrel.engine.start import Defaults
 from whimbrel.errors import StateForbids, Untranslatable
 from whimbrel.ports import Store
 
-BATCH = 50_000  # documents: a batch is one or a few statements that only look
+BATCH = 50_000  # documents: a batch is a few statements that only look, unless all are transformed again
 SAMPLE = 1000  # documents that are transformed again unless somebody asks for more
 AGAIN = "transform again"
 
@@ -45,7 +45,7 @@ def start_verification(
     why = _not_again(old, loaded)
     run = replace(
         following(old, "verification", {}, defaults),
-        legs=("pending",), timeout=old.timeout, batch_size=batch_size or BATCH, rate=rate, sample=0 if why else sample,
+        legs=("pending",), timeout=old.timeout, batch_size=batch_size or (defaults.batch_size if sample is None else BATCH), rate=rate, sample=0 if why else sample,
         report=(Proof(AGAIN, None, why),) if why else (),
     )  # fmt: skip
     return store.ledger.runs.add(run, who)

@@ -32,7 +32,9 @@ class Verify(Model):
     )
     all: Annotated[bool, Field(strict=True, description="transform all of them once more")] = False
     max_docs_per_second: Rate | None = None
-    batch_size: Size | None = Field(default=None, description="documents in a batch; null: 50,000")
+    batch_size: Size | None = Field(
+        default=None, description="documents in a batch; null: 50,000, or with `all` the server's own"
+    )
 
 
 class Verifying(Answer):
