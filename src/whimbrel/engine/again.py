@@ -41,6 +41,7 @@ def transform_again(at: Looking) -> Found:
         return found
     deadly = _deadly(at)
     found.troubles.update(deadly)
+    found.count("deadly", len(deadly))
     places = chunks(at.work)
     if at.work.run.sample is not None:
         places = random.Random(at.work.batch.token).sample(places, min(PLACES, share, len(places)))  # noqa: S311
@@ -221,14 +222,17 @@ def _deadly(at: Looking) -> dict[Key, Trouble]:
     work = at.work
     if work.batch.claims == 1:
         return {}
-    if work.batch.suspect is not None:
-        message = "The process that called the function for this document died."
-        trouble = Trouble(key=work.batch.suspect, kind=Kind.DEATH, type="ProcessDeath", message=message)
-        patiently(work, lambda: work.ledger.failures.record(work.run, work.batch, [trouble]))
-        patiently(work, lambda: work.ledger.batches.note(work.batch))
+    suspect = work.batch.suspect
     rows = patiently(work, lambda: work.ledger.failures.within(work.run.id, work.batch.range))
-    return {
+    deadly = {
         row.key: Trouble(key=row.key, kind=row.kind, type=row.type, message=row.message)
         for row in rows
         if row.kind in (Kind.DEATH, Kind.HANG)
     }
+    if suspect is not None:
+        if suspect not in deadly:
+            message = "The process that called the function for this document died."
+            deadly[suspect] = Trouble(key=suspect, kind=Kind.DEATH, type="ProcessDeath", message=message)
+            patiently(work, lambda: work.ledger.failures.record(work.run, work.batch, [deadly[suspect]]))
+        patiently(work, lambda: work.ledger.batches.note(work.batch))
+    return deadly

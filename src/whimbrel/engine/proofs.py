@@ -236,6 +236,9 @@ def _again(numbers: Numbers) -> tuple[Proof, ...]:
         apart += (
             f" What the function returned for {others['unknown change']:,} can be tried only by writing it."
         )
+    if deadly := numbers.get("deadly", 0):
+        said = f"The function hangs, or kills its process, when it is called for {deadly:,} of the documents as they are now.{apart}"
+        return (Proof(AGAIN, False, said, {**facts, "deadly": deadly}),)
     if not sampled:
         return (Proof(AGAIN, None, "No document was found that this run has changed.", facts),)
     if not tried:
