@@ -631,3 +631,22 @@ def test_a_plan_shows_what_preflight_finds(cli: Cli, planned: str, database: Doc
     assert "warning: unique-index." in said
     database.drop_collection("things")
     assert "There is no collection" in cli("plan", "twice", "--migrations", planned, code=67).stderr
+def test_a_run_is_verified(cli: Cli, database: Docs) -> None:
+    database["somemodels"].insert_many(documents(300, status="pending", seed=3))
+    run = json.loads(cli("run", "some-model", "--json").stdout)["migrationId"]
+    proved = cli("verify", run)
+    for said in (f"verification of run {run}", f"Run {run} is verified", "ranges tile", "not idempotent"):
+        assert said in proved.stdout
+    assert "FAULT" not in proved.stdout
+    database["somemodels"].update_many({"testBatch": {"$ne": "x"}}, {"$set": {"status": "pending"}})
+    told = json.loads(cli("verify", run, "--sample", "0", "--rate", "100000", "--json", code=2).stdout)
+    proofs = {each["check"]: each for each in told["report"]}
+    assert (proofs["nothing left"]["proved"], proofs["nothing left"]["numbers"]["left"]) == (False, 300)
+    assert proofs["transform again"]["proved"] is None
+    shown = cli("status", told["migrationId"]).stdout
+    assert "FAULT" in shown
+    assert "Findings" in shown
+    assert "100" in cli("failures", told["migrationId"]).stdout
+    assert "give one of them" in cli("verify", run, "--all", "--sample", "5", code=64).stderr
+    assert "no work to be tried again" in cli("retry", told["migrationId"], code=68).stderr
+    assert "There is no run" in cli("verify", "nothing", code=66).stderr

@@ -161,6 +161,10 @@ def retry_dead(
 
 def _retry(ledger: Ledger, loaded: Mapping[str, Definition], run: Run, left: int, dead: int, who: str) -> int:
     it = loaded.get(run.migration)
+    if run.kind == "verification":
+        raise StateForbids(
+            f"It is a verification: what it found is no work to be tried again. Look at it: whimbrel failures {run.id}."
+        )
     if run.kind != "migration":
         raise StateForbids(f"It is a {run.kind}, and is retried alone: whimbrel retry {run.id}.")
     if it is None:

@@ -41,7 +41,7 @@ class Verifying(Answer):
     """A verification was started."""
 
     migration_id: str = Field(description="id of the verification, which is a run itself", examples=[RUN])
-    message: str = Field(description="what happened", examples=["Started."])
+    message: str = Field(description="whether it waits for another run", examples=["Started."])
 
 
 @router.post("/verify/{migrationId}", status_code=202, responses=failures(400, 404, 409, 413, 415, 422))
@@ -62,4 +62,5 @@ def verify(
         sample=sample, batch_size=body.batch_size, rate=body.max_docs_per_second,
     )  # fmt: skip
     holder = store.ledger.runs.holder(started.ns)
-    return Verifying(migration_id=started.id, message=begun(holder, started.ns))
+    message = begun(None if holder == started.id else holder, started.ns)
+    return Verifying(migration_id=started.id, message=message)
