@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from bson import ObjectId
+from bson import MaxKey, MinKey, ObjectId
 from pymongo.database import Database
 from tests.integration.hand import RAW
 from tests.integration.inline import DEFAULTS, start, system, until
@@ -449,3 +449,30 @@ def test_a_verification_keeps_its_rate_and_goes_on_where_it_was_paused(
     assert found.run.status is RunStatus.COMPLETED
     assert proofs(found)["nothing left"].numbers["looked"] == COUNT
     assert stored(database) == before
+
+
+def test_ids_of_all_types_are_looked_at(store: MongoStore, database: Data) -> None:
+    ids: list[Any] = [
+        None,
+        1,
+        2.5,
+        float("nan"),
+        "a",
+        "b",
+        {"x": 1},
+        b"xy",
+        True,
+        ObjectId(bytes(12)),
+        MinKey(),
+        MaxKey(),
+    ]
+    ids += [*range(10, 20), *(f"text {i}" for i in range(10)), *(ObjectId() for _ in range(10))]
+    database["things"].insert_many([{"_id": each, "number": i} for i, each in enumerate(ids)])
+    run = ran(store, OPERATORS, batch_size=5)
+    for size in (3, 1000):
+        found = verified(store, run, OPERATORS, batch_size=size)
+        assert found.run.status is RunStatus.COMPLETED, found.run.report
+        assert proofs(found)["nothing left"].numbers["looked"] == len(ids)
+    database["things"].update_one({"_id": "b"}, {"$set": {"_whimbrel.operators_v1": f"{run.id}.1"}})
+    database["things"].update_one({"_id": 12}, {"$unset": {"_whimbrel": ""}})
+    assert types(store, verified(store, run, OPERATORS, batch_size=3)) == {"MarkOutside": 1, "Left": 1}

@@ -17,6 +17,7 @@ from bson.raw_bson import RawBSONDocument
 
 _INT32 = struct.Struct("<i")
 STRING, DOCUMENT, ARRAY, BINARY, REGEX, DBPOINTER = 0x02, 0x03, 0x04, 0x05, 0x0B, 0x0C
+OBJECT_ID, NULL, INT32, INT64 = 0x07, 0x0A, 0x10, 0x12
 
 # Bytes that a value of a fixed-length type takes.
 _FIXED = {
@@ -67,6 +68,11 @@ class Key(NamedTuple):
         if document[5:9] != b"_id\0":
             raise ValueError("the document does not start with _id")
         return cls(_INT32.pack(end + 1) + document[4:end] + b"\0")
+
+    @classmethod
+    def of_value(cls, kind: int, payload: bytes) -> "Key":
+        """The key of a raw value."""
+        return cls(bytes(document([element(kind, b"_id", payload)]).raw))
 
     @property
     def kind(self) -> int:

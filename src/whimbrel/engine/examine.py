@@ -36,7 +36,7 @@ from whimbrel.engine.work import Work, patiently
 from whimbrel.errors import RunUnknown, TooSlow, Transient
 from whimbrel.ports import Examiner, Marked, Query
 
-TOGETHER = 10  # chunks that are looked at in one statement
+TOGETHER = 25  # chunks that are looked at in one statement
 NAMED = 1000  # documents that are asked for by their ids at once
 TOKEN = re.compile(r"[0-9a-z-]+\.[0-9]+")
 

@@ -47,6 +47,7 @@ def start_verification(
         following(old, "verification", {}, defaults),
         legs=("pending",), timeout=old.timeout, batch_size=batch_size or (defaults.batch_size if sample is None else BATCH), rate=rate, sample=0 if why else sample,
         report=(Proof(AGAIN, None, why),) if why else (),
+        estimated=store.estimate(old.database, old.collection),
     )  # fmt: skip
     return store.ledger.runs.add(run, who)
 

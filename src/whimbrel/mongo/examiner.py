@@ -7,15 +7,15 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
 from whimbrel.domain.batches import Batch, Range
-from whimbrel.domain.raw import DOCUMENT, STRING, Key, elements, keys_under, split
+from whimbrel.domain.raw import NULL, STRING, Key, elements, keys_under, split
 from whimbrel.domain.runs import all_of
 from whimbrel.mongo import statements
 from whimbrel.mongo.errors import translated
-from whimbrel.mongo.ranges import ID_INDEX, bounds, combined
+from whimbrel.mongo.ranges import ID_INDEX, combined, within
 from whimbrel.ports import Marked, Query
 
 T = TypeVar("T")
-NULL, UNDEFINED = 0x0A, 0x06
+UNDEFINED = 0x06
 ByIndex = Callable[[Query, Callable[[str, Query], tuple[bytes, ...]]], tuple[bytes, ...]]
 
 
@@ -30,15 +30,15 @@ class MongoExaminer:
         self._limit = milliseconds
 
     def marks(self, where: Range, path: str) -> Sequence[Marked]:
-        extent = {"low": {"$min": {"_id": "$_id"}}, "high": {"$max": {"_id": "$_id"}}}
+        extent = {"low": {"$min": "$_id"}, "high": {"$max": "$_id"}}
         pipeline: list[Mapping[str, Any]] = [
-            {"$match": combined({}, *bounds(where))},
+            {"$match": within({}, where)},
             {"$group": {"_id": f"${path}", "n": {"$sum": 1}, **extent}},
         ]
         return [_marked(each) for each in self._aggregate(pipeline)]
 
     def count(self, where: Range, query: Query) -> int:
-        return self._count(combined(query, *bounds(where)))
+        return self._count(within(query, where))
 
     def _count(self, query: Query) -> int:
         with translated():
@@ -58,7 +58,7 @@ class MongoExaminer:
             beyond.append({"$lte": ["$_id", batch.lo.literal()]})
         if batch.hi is not None:
             beyond.append({"$gt": ["$_id", batch.hi.literal()]})
-        matching = combined(query, *bounds(where), *([{"$or": beyond}] if beyond else []))
+        matching = combined(within(query, where), *([{"$or": beyond}] if beyond else []))
         keys = [Key(each) for each in self._matching(matching, ID_INDEX, limit, {"_id": 1})]
         return (self._count(matching) if len(keys) == limit else len(keys)), keys
 
@@ -78,7 +78,7 @@ class MongoExaminer:
         if not isinstance(where, Range):
             named = all_of({"_id": keys_under("$in", where)}, query)
             return self._matching(named, ID_INDEX, limit, fields)
-        matching = combined(query, *bounds(where))
+        matching = within(query, where)
         return self._by_index(query, lambda index, _: self._matching(matching, index, limit, fields))
 
     def _matching(
@@ -111,12 +111,6 @@ def _marked(row: bytes) -> Marked:
         value=value[4:-1].decode("utf-8", "replace") if kind == STRING else None,
         missing=kind in (NULL, UNDEFINED),
         count=int.from_bytes(found[b"n"][1], "little", signed=True),
-        low=_key(found[b"low"]),
-        high=_key(found[b"high"]),
+        low=Key.of_value(*found[b"low"]),
+        high=Key.of_value(*found[b"high"]),
     )
-
-
-def _key(value: tuple[int, bytes]) -> Key:
-    if value[0] != DOCUMENT:
-        raise TypeError(value)
-    return Key(value[1])
