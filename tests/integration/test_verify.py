@@ -137,7 +137,7 @@ def test_a_transform_that_would_change_all_again_is_said_to_be_so(store: MongoSt
     assert "marks" in again.said
     assert again.numbers["differing"] == again.numbers["tried"] > 700
     assert said(found)["marks"]
-    assert "Nothing was proved about: transform again" in found.run.message
+    assert "Nothing was proved by: transform again" in found.run.message
     assert store.ledger.failures.counts(found.run.id)["dead"] == 0
     assert found.counts.unchanged == COUNT
 

@@ -35,11 +35,11 @@ def prove(ledger: Ledger, documents: Documents, run: Run) -> tuple[bool, str]:
     wrong = [each.check for each in report if each.proved is False]
     open_ = [each.check for each in report if each.proved is None]
     said = (
-        f"Run {old.id} is not as its ledger says: {', '.join(wrong)}."
-        if wrong
-        else f"Run {old.id} is verified."
+        f"Run {old.id} is verified."
+        if not wrong
+        else f"Faults of run {old.id} were found by: {', '.join(wrong)}."
     )
-    return bool(wrong or found), said + (f" Nothing was proved about: {', '.join(open_)}." if open_ else "")
+    return bool(wrong or found), said + (f" Nothing was proved by: {', '.join(open_)}." if open_ else "")
 
 
 def idempotent(numbers: Numbers) -> bool | None:
