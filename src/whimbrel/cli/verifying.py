@@ -7,7 +7,7 @@ import typer
 from whimbrel.bootstrap import check_broker, opened
 from whimbrel.cli.foreground import Foreground
 from whimbrel.cli.interrupts import Interrupts
-from whimbrel.cli.options import Json, RunId, Slots, Source, Workers, begin, caller
+from whimbrel.cli.options import Json, Rate, RunId, Slots, Source, Workers, begin, caller
 from whimbrel.cli.running import conclude, introduce
 from whimbrel.engine import control
 from whimbrel.engine.rollback import definition
@@ -29,10 +29,7 @@ def verify(
         ),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="transform all changed documents once more")] = False,
-    rate: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, max=10_000_000, help="look at no more documents a second"),
-    ] = None,
+    rate: Rate = None,
     migrations: Source = None,
     workers: Workers = None,
     concurrency: Slots = 2,
