@@ -631,6 +631,8 @@ def test_a_plan_shows_what_preflight_finds(cli: Cli, planned: str, database: Doc
     assert "warning: unique-index." in said
     database.drop_collection("things")
     assert "There is no collection" in cli("plan", "twice", "--migrations", planned, code=67).stderr
+
+
 def test_a_run_is_verified(cli: Cli, database: Docs) -> None:
     database["somemodels"].insert_many(documents(300, status="pending", seed=3))
     run = json.loads(cli("run", "some-model", "--json").stdout)["migrationId"]
