@@ -4,7 +4,7 @@ DOCUMENTS ?= 50000
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: serve reference demo test check format lock chaos bench rabbitmq clean
+.PHONY: serve reference demo test check format lock chaos fuzz bench rabbitmq clean
 
 demo: $(READY)  ## set up, seed DOCUMENTS sample documents, migrate them, verify, clean up
 	$(BIN)/whimbrel demo --documents $(DOCUMENTS)
@@ -24,6 +24,10 @@ check: $(READY)  ## lint, format, types, direction of imports, schemas of the de
 
 chaos: $(READY) rabbitmq  ## the fault tests at full size: 200 random seeds, 50,000 documents through RabbitMQ, 20 kills of serve
 	CHAOS_SEEDS=200 CHAOS_DOCUMENTS=50000 STORM_KILLS=20 $(BIN)/python -m pytest tests/faults --timeout=3600
+
+fuzz: $(READY)  ## the REST API driven by its OpenAPI document, FUZZ_EXAMPLES of each kind, by a random seed that it prints
+	@seed=$${FUZZ_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "FUZZ_SEED=$$seed"; \
+	  FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-200} FUZZ_SEED=$$seed $(BIN)/python -m pytest tests/fuzz -s
 
 bench: $(READY) rabbitmq  ## the benchmarks at full size, with ratios
 	$(BIN)/python -m bench
