@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from whimbrel.engine.view import iso_time
@@ -11,6 +11,15 @@ from whimbrel.engine.view import iso_time
 
 def now() -> str:
     return iso_time(datetime.now(UTC)) or ""
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 5.0 is 5. What is no number, or has a fraction, is refused after this."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Whole = BeforeValidator(_whole)  # behind the limits of a field: a number before them is not looked at
+EXACT = 2**53 - 1  # up to here every reader of JSON keeps a whole number as it is
 
 
 class Model(BaseModel):
@@ -22,7 +31,7 @@ class Model(BaseModel):
 class Answer(Model):
     """An answer to a request that was carried out."""
 
-    success: Literal[True] = True
+    success: Literal[True] = Field(default=True, description="that it was carried out")
     timestamp: str = Field(
         default_factory=now,
         description="when it was answered: RFC 3339, UTC, milliseconds",
@@ -42,12 +51,18 @@ class Fault(Model):
 class Failure(Model):
     """An answer to a request that was not carried out."""
 
-    success: Literal[False] = False
+    success: Literal[False] = Field(default=False, description="that it was not")
     error: str = Field(
         description="a sentence that says what to do", examples=["There is no run '20261124-abc234'."]
     )
     code: str = Field(description="the same for machines", examples=["run_unknown"])
-    details: list[Fault] | None = Field(default=None, description="every field at fault")
+    details: list[Fault] | None = Field(
+        default=None,
+        description="every field at fault; left out where there is none",
+        examples=[
+            [{"field": "body.batchSize", "message": "Input should be greater than or equal to 1"}],
+        ],
+    )
     timestamp: str = Field(
         default_factory=now, description="as of success", examples=["2026-11-24T12:00:00.000Z"]
     )

@@ -5,15 +5,16 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import anyio.to_thread
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi_offline import FastAPIOffline
 
-from whimbrel.api import errors
+from whimbrel.api import document, errors
 from whimbrel.api.access import Token
 from whimbrel.api.audit import audited
 from whimbrel.api.bodies import Bodies
 from whimbrel.api.once import once
 from whimbrel.api.pace import Pace
+from whimbrel.api.queries import known
 from whimbrel.api.routes import (
     bulk,
     database,
@@ -61,6 +62,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         description=ABOUT,
         lifespan=lifespan,
         redirect_slashes=False,
+        dependencies=[Depends(known)],
     )
     app.state.system, app.state.tokens = system, tokens
     errors.install(app)
@@ -86,6 +88,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         scheduler,
     ):
         app.include_router(module.router)
+    document.install(app)
     return app
 
 

@@ -5,6 +5,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 
 from whimbrel import errors
 from whimbrel.api.answers import Failure, Fault
@@ -29,6 +30,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.Transient: 503,
     errors.BrokerRefused: 503,
 }
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 WORDS = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -62,7 +64,8 @@ def install(app: FastAPI) -> None:
 
 async def _ours(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, Declined):
-        return answer(error.status, error.word, str(error), details=error.details)
+        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None  # noqa: PLR2004
+        return answer(error.status, error.word, str(error), details=error.details, headers=headers)
     found = next((status for kind, status in STATUSES.items() if type(error) is kind), None)
     status = found or next((each for kind, each in STATUSES.items() if isinstance(error, kind)), 500)
     return answer(status, getattr(error, "code", "error"), str(error))
@@ -86,10 +89,22 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     sentence = str(error.detail)
     if error.status_code == 404:  # noqa: PLR2004
         sentence = f"There is no {request.url.path}. All routes: /docs."
+    headers = dict(error.headers or {})
     if error.status_code == 405:  # noqa: PLR2004
         sentence = f"{request.method} is not possible on {request.url.path}."
+        headers["Allow"] = ", ".join(_allowed(request))
     word = WORDS.get(error.status_code, "error")
-    return answer(error.status_code, word, sentence, headers=dict(error.headers or {}))
+    return answer(error.status_code, word, sentence, headers=headers)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods of all routes of this path: the framework knows only those of the first one."""
+    routes: list[BaseRoute] = request.app.routes
+    return [
+        method
+        for method in METHODS
+        if any(each.matches({**request.scope, "method": method})[0] is Match.FULL for each in routes)
+    ]
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Callable
 
 import anyio.to_thread
@@ -11,7 +12,7 @@ from whimbrel.api.errors import answer
 from whimbrel.api.system import System
 from whimbrel.errors import WhimbrelError
 
-LONGEST_KEY = 200
+KEY = "[!-~]{1,200}"
 LARGEST_ANSWER = 256 * 1024  # bytes; those of requests that start work are small
 UNDECIDED = 500  # from here on nobody knows whether anything was done
 
@@ -22,8 +23,10 @@ async def once(request: Request, go_on: Callable[[Request], Awaitable[Response]]
     system: System = request.app.state.system
     if request.method != "POST" or given is None or not system.ready:
         return await go_on(request)
-    if not 0 < len(given) <= LONGEST_KEY:
-        return answer(422, "invalid", f"Idempotency-Key: send 1 to {LONGEST_KEY} characters.")
+    if not re.fullmatch(KEY, given):
+        return answer(
+            422, "invalid", "Idempotency-Key: send 1 to 200 printable ASCII characters, without blanks."
+        )
     body = await request.body()
     if _dry(body):  # nothing is written, not even that it was asked
         return await go_on(request)

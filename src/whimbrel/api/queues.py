@@ -1,10 +1,10 @@
 """The queue as the API shows it."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from whimbrel.api.answers import Answer, Model
+from whimbrel.api.answers import Answer, Model, Whole
 from whimbrel.api.runs import RUN
 from whimbrel.domain.workers import Worker as DomainWorker
 from whimbrel.engine.queues import Stats
@@ -32,11 +32,15 @@ class QueueOf(Model):
 
 
 class Total(Model):
+    """The sums over all queues."""
+
     messages: int = Field(description="of all queues", examples=[12])
     consumers: int = Field(description="of all queues; with the ledger broker each slot once", examples=[3])
 
 
 class QueueStats(Answer):
+    """How deep the queues are, and who takes from them."""
+
     broker: BrokerName = Field(description=BROKER, examples=["rabbitmq"])
     queues: dict[str, QueueOf] = Field(
         description="by name: processing, priority, retry and dead letters",
@@ -46,6 +50,8 @@ class QueueStats(Answer):
 
 
 class QueueHealth(Answer):
+    """Whether batches reach the queue."""
+
     status: Literal["OK", "ERROR"] = Field(description="OK where batches reach the queue", examples=["OK"])
     broker: BrokerName = Field(description=BROKER, examples=["rabbitmq"])
     detail: str = Field(description="what it is, or why it cannot be used", examples=["RabbitMQ"])
@@ -55,11 +61,15 @@ class QueueHealth(Answer):
 
 
 class Current(Model):
+    """A batch in hand."""
+
     batch_id: str = Field(description="a batch in hand", examples=[f"{RUN}.1"])
     since: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
 
 
 class Refuses(Model):
+    """A run that a worker does not serve."""
+
     migration_id: str = Field(description="a run whose code is not loaded there", examples=[RUN])
     pinned: str = Field(description="hash of the run's code", examples=["5721c65e8e6cd6f5"])
     here: str = Field(description="hash of what is loaded, or why none is", examples=["not loaded here"])
@@ -81,6 +91,8 @@ class WorkerOf(Model):
 
 
 class Consumers(Answer):
+    """The worker processes of the cluster."""
+
     broker: BrokerName = Field(description=BROKER, examples=["rabbitmq"])
     consumers: Switch = Field(
         description="whether they take batches, or a person has stopped them", examples=["started"]
@@ -92,6 +104,8 @@ class Consumers(Answer):
 
 
 class ConsumersHealth(Answer):
+    """Whether a worker process is alive."""
+
     status: Literal["OK", "ERROR"] = Field(description="OK where a worker process is alive", examples=["OK"])
     alive: int = Field(description="worker processes", examples=[2])
     slots: int = Field(description="batches that they can work on at a time", examples=[4])
@@ -99,6 +113,8 @@ class ConsumersHealth(Answer):
 
 
 class Published(Answer):
+    """The message went there and back."""
+
     broker: BrokerName = Field(description=BROKER, examples=["rabbitmq"])
     round_trip_ms: float = Field(description="milliseconds there and back", examples=[3.2])
     way: str = Field(description="which way it went", examples=["through the exchange and back"])
@@ -107,12 +123,14 @@ class Published(Answer):
 class Trial(Model):
     """What to try."""
 
-    count: int = Field(
-        default=5, strict=True, ge=1, le=1000, description="sample documents to migrate", examples=[5]
+    count: Annotated[int, Field(strict=True, ge=1, le=1000), Whole] = Field(
+        default=5, description="sample documents to migrate", examples=[5]
     )
 
 
 class Tried(Answer):
+    """The sample documents were migrated, checked and removed."""
+
     broker: BrokerName = Field(description=BROKER, examples=["rabbitmq"])
     migration_id: str = Field(description="the run that migrated them", examples=[RUN])
     count: int = Field(description="documents put in, migrated, checked, and removed again", examples=[5])
@@ -123,13 +141,17 @@ class Tried(Answer):
     total_ms: float = Field(description="the same with putting in, checking and removing", examples=[498.1])
 
 
-class Switched(Answer):
+class ConsumersSwitched(Answer):
+    """All consumers were started or stopped."""
+
     consumers: Switch = Field(description="as they are now, in the whole cluster", examples=["stopped"])
     changed: bool = Field(description="false where it was so already", examples=[True])
     in_hand: int = Field(description="batches that workers still hold; they are finished", examples=[1])
 
 
 class Restarted(Answer):
+    """The consumers were stopped and started."""
+
     consumers: Switch = Field(description="as they are now, in the whole cluster", examples=["started"])
     drained: bool = Field(
         description="whether nobody held a batch before they were started again", examples=[True]
@@ -138,11 +160,15 @@ class Restarted(Answer):
 
 
 class Purged(Model):
+    """What was removed from a queue."""
+
     queue: str = Field(description="name of the queue", examples=[PROCESSING])
     purged_messages: int = Field(description="pointers removed", examples=[12])
 
 
 class PurgedOne(Answer, Purged):
+    """What lay ready in the queue was removed."""
+
     broker: BrokerName = Field(description=BROKER, examples=["rabbitmq"])
     message: str = Field(
         description="what becomes of their batches", examples=["Their batches were announced again."]
@@ -150,6 +176,8 @@ class PurgedOne(Answer, Purged):
 
 
 class PurgedAll(Answer):
+    """What lay ready in all queues was removed."""
+
     broker: BrokerName = Field(description=BROKER, examples=["rabbitmq"])
     queues: list[Purged] = Field(description="each queue of ours")
     purged_messages: int = Field(description="of all queues", examples=[12])
@@ -159,12 +187,16 @@ class PurgedAll(Answer):
 
 
 class SkippedRun(Model):
+    """A run whose dead failures stay."""
+
     migration_id: str = Field(description="a run with dead failures", examples=[RUN])
     dead: int = Field(description="its dead failures", examples=[3])
     reason: str = Field(description="why they stay", examples=["Migration 'x' is not loaded here."])
 
 
-class Retried(Answer):
+class DeadRetried(Answer):
+    """Dead failures were opened again."""
+
     retried_count: int = Field(description="dead failures opened again, at most `limit`", examples=[3])
     migrations: dict[str, int] = Field(description="how many by run; they go on", examples=[{RUN: 3}])
     skipped: list[SkippedRun] = Field(description="runs whose dead failures stay")

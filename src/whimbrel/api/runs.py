@@ -105,9 +105,11 @@ class Run(Model):
 
 
 class Outcomes(Model):
-    changed: int = Field(examples=[499])
-    unchanged: int = Field(examples=[0])
-    skipped: int = Field(examples=[0])
+    """Documents settled, by what became of them."""
+
+    changed: int = Field(description="documents changed", examples=[499])
+    unchanged: int = Field(description="documents that were right already", examples=[0])
+    skipped: int = Field(description="documents that the function skipped", examples=[0])
 
 
 class BatchOf(Model):
@@ -117,24 +119,32 @@ class BatchOf(Model):
     correlation_id: str = Field(description="the same", examples=[f"{RUN}.1"])
     parent_job_id: str = Field(description="id of the run", examples=[RUN])
     status: str = Field(description="queued, running, done or cancelled", examples=["done"])
-    phase: str = Field(examples=["pending"])
+    phase: str = Field(description="pending, processing, failed or sweep", examples=["pending"])
     total_items: int = Field(description="documents planned, an estimate", examples=[500])
     processed_items: int = Field(description="documents settled", examples=[499])
-    outcomes: Outcomes
+    outcomes: Outcomes = Field(description="what became of its documents")
     attempts: int = Field(description="how often it was claimed", examples=[1])
     duration_ms: int | None = Field(description="from its claim to its end", examples=[120])
     worker: str | None = Field(description="who claimed it last", examples=["host:4711:1f3a"])
-    start_time: str | None = Field(examples=["2026-11-24T12:00:00.000Z"])
-    end_time: str | None = Field(examples=["2026-11-24T12:00:00.120Z"])
+    start_time: str | None = Field(
+        description="when it was claimed last: RFC 3339", examples=["2026-11-24T12:00:00.000Z"]
+    )
+    end_time: str | None = Field(
+        description="when it was settled: RFC 3339", examples=["2026-11-24T12:00:00.120Z"]
+    )
     error: str | None = Field(description="why it was lost, if it was", examples=[None])
 
 
 class RunAnswer(Answer):
-    migration: Run
+    """The run as it is now."""
+
+    migration: Run = Field(description="the run")
 
 
 class BatchAnswer(Answer):
-    batch: BatchOf
+    """The batch as it is now."""
+
+    batch: BatchOf = Field(description="the batch")
 
 
 def run_model(it: RunView) -> Run:

@@ -4,13 +4,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from whimbrel.api.answers import Answer, Model
+from whimbrel.api.answers import EXACT, Answer, Model, Whole
 from whimbrel.samples.guide import CONFIRM, MOST, MOST_RUNS
 from whimbrel.samples.seeder import Status
 from whimbrel.samples.seeding import Progress
 
 BatchSize = Annotated[
-    int, Field(strict=True, ge=1, le=5000, description="documents in one insert", examples=[1000])
+    int, Field(strict=True, ge=1, le=5000, description="documents in one insert", examples=[1000]), Whole
 ]
 Clear = Annotated[
     bool,
@@ -20,15 +20,19 @@ Clear = Annotated[
         examples=[False],
     ),
 ]
-Documents = Annotated[int, Field(strict=True, ge=1, le=MOST, description="sample documents", examples=[1000])]
-RunCount = Annotated[int, Field(strict=True, ge=1, le=MOST_RUNS, description="sample runs", examples=[100])]
+Documents = Annotated[
+    int, Field(strict=True, ge=1, le=MOST, description="sample documents", examples=[1000]), Whole
+]
+RunCount = Annotated[
+    int, Field(strict=True, ge=1, le=MOST_RUNS, description="sample runs", examples=[100]), Whole
+]
 RandomSeed = Annotated[
-    int | None,
+    Annotated[int, Field(strict=True, ge=0, le=EXACT), Whole] | None,
     Field(
-        strict=True, ge=0, le=2**63 - 1, examples=[42],
         description="the same seed gives the same samples; without one, any, which the answer names",
+        examples=[42],
     ),
-]  # fmt: skip
+]
 
 
 class SeedOptions(Model):
@@ -69,6 +73,8 @@ class SeedAll(Model):
 
 
 class SeedConfirmation(Model):
+    """That one means it."""
+
     confirm: str | None = Field(
         default=None, max_length=100, description=f"must be {CONFIRM}", examples=[CONFIRM]
     )
@@ -92,10 +98,14 @@ class SeedStats(Model):
 
 
 class Seeded(Answer):
+    """How far the seeding is; at its end, what it has put in."""
+
     stats: SeedStats = Field(description="how far it is")
 
 
 class AllSeeded(Answer):
+    """What was put in of both kinds."""
+
     some_model: SeedStats = Field(description="the sample documents")
     job_status: SeedStats = Field(description="the sample runs, each counted as a document")
 
@@ -116,6 +126,8 @@ class SampleNumbers(Model):
 
 
 class SampleTotals(Answer):
+    """How many samples there are."""
+
     some_model: SampleNumbers = Field(description="sample documents")
     job_status: SampleNumbers = Field(description="sample runs")
     seeding: SeedStats | None = Field(
@@ -124,6 +136,8 @@ class SampleTotals(Answer):
 
 
 class SeedCleared(Answer):
+    """The samples were deleted."""
+
     documents_deleted: int = Field(
         description="sample documents that were there, by the collection's metadata", examples=[1000]
     )
@@ -144,6 +158,8 @@ class SeedRequest(Model):
 
 
 class SeedGuide(Answer):
+    """How to use the sample routes."""
+
     about: str = Field(description="what samples are", examples=["Samples to try Whimbrel with."])
     requests: list[SeedRequest] = Field(description="in the order in which one would try them")
     links: dict[str, str] = Field(description="where all is described", examples=[{"docs": "/docs"}])

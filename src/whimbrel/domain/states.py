@@ -6,6 +6,8 @@ from whimbrel.errors import StateForbids
 
 
 class RunStatus(StrEnum):
+    """The state of a run."""
+
     QUEUED = "queued"
     RUNNING = "running"
     PAUSING = "pausing"
@@ -18,6 +20,8 @@ class RunStatus(StrEnum):
 
 
 class BatchStatus(StrEnum):
+    """The state of a batch."""
+
     QUEUED = "queued"
     RUNNING = "running"
     DONE = "done"

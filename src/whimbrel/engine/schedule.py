@@ -33,7 +33,7 @@ from whimbrel.engine.preflight import warned
 from whimbrel.engine.start import Defaults, anything, draft_run, estimate
 from whimbrel.engine.view import iso_time
 from whimbrel.engine.work import Step
-from whimbrel.errors import SettingsInvalid, TooSlow, Transient, WhimbrelError
+from whimbrel.errors import SettingsInvalid, Transient, WhimbrelError
 from whimbrel.ports import Decision, Ledger, Store
 
 log = structlog.get_logger("whimbrel.scheduler")
@@ -128,7 +128,7 @@ class Scheduler:
             return Decision(tick=replace(tick, outcome="skipped", reason=why), following=found.following)
         try:
             run = self._draft(schedule)
-            if not self._anything(run):
+            if not anything(self._store, run):
                 tick = replace(tick, outcome="skipped", reason="Nothing matches.")
                 return Decision(tick=tick, following=found.following)
             it = self._definitions[schedule.plan.migration]
@@ -161,12 +161,6 @@ class Scheduler:
             self._store, it, defaults=self._defaults, filter_=query, batch_size=plan.batch_size,
             priority=plan.priority,
         )  # fmt: skip
-
-    def _anything(self, run: Run) -> bool:
-        try:
-            return anything(self._store, run)
-        except TooSlow:
-            return True  # the run will find out
 
 
 @dataclass(frozen=True, slots=True)

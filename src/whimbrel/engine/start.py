@@ -14,6 +14,7 @@ from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Phase, Run, Scope, eligible, first_phases, legs_of
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.preflight import warned
+from whimbrel.errors import TooSlow
 from whimbrel.ports import Documents, Store
 
 COUNTING = 0.5  # seconds that an exact count may take
@@ -98,9 +99,12 @@ def preview(store: Store, run: Run) -> Preview:
 
 
 def anything(store: Store, run: Run) -> bool:
-    """Whether a run would find a document at all."""
+    """Whether a run would find a document at all. Where that cannot be said quickly, it may: the run will find out."""
     documents = store.session().documents(run)
-    return any(documents.any(eligible(run, phase)) for phase in first_phases(run))
+    try:
+        return any(documents.any(eligible(run, phase)) for phase in first_phases(run))
+    except TooSlow:
+        return True
 
 
 def estimate(store: Store, run: Run) -> int:

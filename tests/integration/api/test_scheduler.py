@@ -139,7 +139,7 @@ def test_the_history_of_ticks(still: TestClient, store: MongoStore, database: Do
         ({"enabled": "yes"}, "body.enabled"),
         ({"batchSize": 0}, "body.batchSize"),
         ({"batchSize": "5"}, "body.batchSize"),
-        ({"batchSize": 5.0}, "body.batchSize"),
+        ({"batchSize": 5.5}, "body.batchSize"),
         ({"batchSize": True}, "body.batchSize"),
         ({"priority": 11}, "body.priority"),
         ({"odd": 1}, "body.odd"),

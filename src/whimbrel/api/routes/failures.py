@@ -76,6 +76,8 @@ class FailureOf(Model):
 
 
 class Failures(Answer):
+    """What failed in a run, by cause or by document."""
+
     migration_id: str = Field(description="id of the run", examples=[RUN])
     open: int = Field(description="documents that are tried again by themselves", examples=[0])
     dead: int = Field(description="documents that wait for a person", examples=[2])
@@ -98,7 +100,9 @@ class Retry(Model):
     )
 
 
-class Retried(Answer):
+class FailuresRetried(Answer):
+    """The run goes on with the failures that were opened again."""
+
     migration: Run = Field(description="the run, which goes on")
     reopened: int = Field(description="dead failures that are open again", examples=[2])
 
@@ -110,7 +114,12 @@ def failures_of(
     migration_id: Annotated[RunId, Path(alias="migrationId")],
     documents: Annotated[bool, Query(description="each document instead of each cause")] = False,
     group: Annotated[
-        str | None, Query(max_length=2000, description="only this group, by its short name or its signature")
+        str | None,
+        Query(
+            max_length=2000,
+            description="only this group, by its short name or its signature",
+            examples=[GROUP],
+        ),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="rows to answer with")] = 100,
 ) -> Failures:
@@ -139,14 +148,14 @@ def retry(
     caller: Operator,
     migration_id: Annotated[RunId, Path(alias="migrationId")],
     body: Annotated[Retry, Body(default_factory=Retry)],
-) -> Retried:
+) -> FailuresRetried:
     """Open the dead failures of a run again, all or those of one group, and go on with it, by the code loaded now."""
     ledger = system.at.store.ledger
     old = control.find_run(ledger, migration_id)
     code = choose(system.loaded, old.migration).code_hash if old.has_user_code else None
     signature = None if body.group is None else control.signature_of(ledger, migration_id, body.group)
     run, opened = control.retry(ledger, migration_id, who=caller.who, signature=signature, code_hash=code)
-    return Retried(migration=run_model(view(ledger, run)), reopened=opened)
+    return FailuresRetried(migration=run_model(view(ledger, run)), reopened=opened)
 
 
 def _group(it: FailureGroup) -> Group:

@@ -30,10 +30,12 @@ class Workers(Model):
 
 
 class Health(Answer):
+    """How each part is."""
+
     status: Literal["OK", "ERROR"] = Field(description="OK when every part is", examples=["OK"])
-    database: Part
-    broker: Part
-    workers: Workers
+    database: Part = Field(description="MongoDB")
+    broker: Part = Field(description="what carries batches to workers")
+    workers: Workers = Field(description="worker processes of the cluster")
     uptime: float = Field(description="seconds since this process started", examples=[12.5])
     memory: int = Field(description="resident memory of this process, in bytes", examples=[62914560])
     version: str = Field(description="of Whimbrel", examples=["0.1.0"])
@@ -41,11 +43,15 @@ class Health(Answer):
 
 
 class Live(Answer):
-    status: Literal["alive"] = "alive"
+    """The process answers."""
+
+    status: Literal["alive"] = Field(default="alive", description="nothing else is ever said")
 
 
 class Ready(Answer):
-    status: Literal["ready", "not ready"] = Field(examples=["ready"])
+    """Whether requests can be carried out."""
+
+    status: Literal["ready", "not ready"] = Field(description="whether it is", examples=["ready"])
     reason: str = Field(description="what it still waits for; empty when it is ready", examples=[""])
 
 

@@ -4,7 +4,7 @@ import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from whimbrel.api.access import Operator
 from whimbrel.api.answers import Answer, Model, failures
@@ -24,6 +24,15 @@ Name = Annotated[str, Field(max_length=200, description="name of the migration",
 
 class Reset(Model):
     """Which documents to set back to `pending`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"properties": {"from": {"items": {"enum": ["processing", "failed"]}}}},
+                {"properties": {"confirm": {"const": CONFIRMED}}, "required": ["confirm"]},
+            ]
+        }
+    )
 
     migration: Name = SOME_MODEL.name
     from_: list[Literal["processing", "failed", "success"]] = Field(
@@ -48,12 +57,16 @@ class Reset(Model):
 
 
 class ByStatus(Model):
+    """Documents reset, by the status that they had."""
+
     processing: int = Field(description="reset from `processing`", examples=[3])
     failed: int = Field(description="reset from `failed`", examples=[2])
     success: int = Field(description="reset from `success`", examples=[0])
 
 
 class WasReset(Answer):
+    """The documents are `pending` again."""
+
     reset_documents: int = Field(description="documents that are `pending` now", examples=[5])
     by_status: ByStatus = Field(description="where they came from")
     left_alone: int = Field(
@@ -70,6 +83,8 @@ class WasReset(Answer):
 
 
 class Released(Model):
+    """A batch that is queued again."""
+
     batch_id: str = Field(description="the batch", examples=[f"{RUN}.7"])
     migration_id: str = Field(description="its run", examples=[RUN])
     worker: str | None = Field(description="who has lost it", examples=["host:4711:1f3a"])
@@ -77,6 +92,8 @@ class Released(Model):
 
 
 class StuckRun(Model):
+    """A run that does not move."""
+
     migration_id: str = Field(description="the run", examples=[RUN])
     status: str = Field(description="its state", examples=["running"])
     reasons: list[str] = Field(
@@ -86,6 +103,8 @@ class StuckRun(Model):
 
 
 class Fixed(Answer):
+    """What was found, and done about it."""
+
     released: list[Released] = Field(
         description="batches whose leases had ended, and that are queued again now"
     )
@@ -100,6 +119,8 @@ class Missing(Model):
 
 
 class OrphanOf(Model):
+    """A run that is missing, known by its batches."""
+
     migration_id: str = Field(description="id of a run that is not in the ledger", examples=[RUN])
     cancelled_batches: int = Field(description="batches of it, settled now", examples=[4])
     held_batches: int = Field(description="batches of it still under a lease: left alone", examples=[0])
@@ -112,6 +133,8 @@ class OrphanOf(Model):
 
 
 class Adopted(Answer):
+    """What was found of runs that are missing, and of documents that nobody processes."""
+
     orphans: list[OrphanOf] = Field(description="runs that are missing, by their batches")
     unowned_documents: int | None = Field(
         description="documents in `processing` by no batch of the ledger; null where counting takes too long, or there are no statuses",

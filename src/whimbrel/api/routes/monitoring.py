@@ -41,6 +41,8 @@ class SampleOf(Model):
 
 
 class Monitoring(Answer):
+    """The queue now and in the last minutes."""
+
     broker: BrokerName = Field(description=BROKER, examples=["rabbitmq"])
     current: SampleOf = Field(description="the newest sample, at most two seconds old")
     every_seconds: float = Field(description="between two samples", examples=[1.0])
@@ -63,6 +65,8 @@ class WorkOf(Model):
 
 
 class WorkersStats(Answer):
+    """What the worker processes have done."""
+
     since: str | None = Field(
         description="when the counters were reset; null: each counts since its process started",
         examples=[None],
@@ -73,7 +77,9 @@ class WorkersStats(Answer):
     workers: list[WorkOf] = Field(description="the live worker processes of the cluster")
 
 
-class Reset(Answer):
+class CountersReset(Answer):
+    """The counters begin anew."""
+
     workers: int = Field(description="worker processes whose counters begin anew", examples=[2])
 
 
@@ -164,6 +170,6 @@ def workers_stats(at: Deployment, _: Reader) -> WorkersStats:
 
 
 @router.post("/workers/reset-counter", responses=failures())
-def reset_counter(at: Deployment, caller: Operator) -> Reset:
+def reset_counter(at: Deployment, caller: Operator) -> CountersReset:
     """Let the counters of GET /queue/workers/stats begin anew. Workers are not touched: what they have done is noted and subtracted."""
-    return Reset(workers=reset_counters(at.store.ledger, caller.who))
+    return CountersReset(workers=reset_counters(at.store.ledger, caller.who))

@@ -13,6 +13,8 @@ from whimbrel.api.queues import (
     BrokerName,
     Consumers,
     ConsumersHealth,
+    ConsumersSwitched,
+    DeadRetried,
     Published,
     Purged,
     PurgedAll,
@@ -20,10 +22,8 @@ from whimbrel.api.queues import (
     QueueHealth,
     QueueStats,
     Restarted,
-    Retried,
     SkippedRun,
     Switch,
-    Switched,
     Trial,
     Tried,
     stats_model,
@@ -132,20 +132,20 @@ def migrate_samples(
 
 
 @router.post("/consumers/start", responses=failures())
-def start(at: Deployment, caller: Operator) -> Switched:
+def start(at: Deployment, caller: Operator) -> ConsumersSwitched:
     """Let all consumers of the cluster take batches again."""
     changed = at.store.ledger.leases.switch(CONSUMERS, on=True, who=caller.who)
-    return Switched(consumers="started", changed=changed, in_hand=queues.in_hand(at.store.ledger))
+    return ConsumersSwitched(consumers="started", changed=changed, in_hand=queues.in_hand(at.store.ledger))
 
 
 @router.post("/consumers/stop", responses=failures())
-def stop(at: Deployment, caller: Operator) -> Switched:
+def stop(at: Deployment, caller: Operator) -> ConsumersSwitched:
     """Stop all consumers of the cluster: batches in hand are finished, no other is taken, also after restarts of processes.
 
     Runs stay running, and their batches are planned and announced up to their window.
     """
     changed = at.store.ledger.leases.switch(CONSUMERS, on=False, who=caller.who)
-    return Switched(consumers="stopped", changed=changed, in_hand=queues.in_hand(at.store.ledger))
+    return ConsumersSwitched(consumers="stopped", changed=changed, in_hand=queues.in_hand(at.store.ledger))
 
 
 @router.post("/consumers/restart", responses=failures())
@@ -203,14 +203,14 @@ def retry_dlq(
     at: Deployment,
     caller: Operator,
     limit: Annotated[int, Query(ge=1, le=1000, description="dead failures to open again, at most")] = 100,
-) -> Retried:
+) -> DeadRetried:
     """Try dead failures again, of all runs that may go on, oldest first; such a run goes on by the code that is loaded now.
 
     They stand in the ledger: what lies in the dead-letter queue are strangers' messages, and stays. Of a run with more
     than what is left of the limit the largest group of one cause that fits is taken; runs that cannot go on are listed.
     """
     opened, skipped = queues.retry_dead(at.store.ledger, system.loaded, limit, caller.who)
-    return Retried(
+    return DeadRetried(
         retried_count=sum(opened.values()), migrations=opened,
         skipped=[SkippedRun(migration_id=each.run, dead=each.dead, reason=each.why) for each in skipped],
     )  # fmt: skip

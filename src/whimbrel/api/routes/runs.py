@@ -25,50 +25,73 @@ router = APIRouter(prefix="/migrate", tags=["migration"])
 
 EVERY = 0.5  # seconds between two events of progress
 Limit = Annotated[int, Query(ge=1, le=1000, description="rows to answer with")]
-Cursor = Annotated[str | None, Query(max_length=200, description="`nextCursor` of the page before")]
+Cursor = Annotated[
+    str | None, Query(max_length=200, description="`nextCursor` of the page before", examples=[None])
+]
 S = TypeVar("S", RunStatus, BatchStatus)
 RunId = Annotated[str, Path(max_length=200, description="id of the run", examples=[RUN])]
 
 
 class Runs(Answer):
+    """A page of runs."""
+
     count: int = Field(description="of this page", examples=[1])
-    migrations: list[Run]
+    migrations: list[Run] = Field(description="newest first")
     next_cursor: str | None = Field(description="for the next page; null on the last", examples=[None])
 
 
 class Job(Model):
-    job_type: Literal["migration", "batch"] = Field(examples=["migration"])
-    migration: Run | None = None
-    batch: BatchOf | None = None
+    """A run or a batch."""
+
+    job_type: Literal["migration", "batch"] = Field(
+        description="which of the two it is", examples=["migration"]
+    )
+    migration: Run | None = Field(default=None, description="the run, where it is one")
+    batch: BatchOf | None = Field(default=None, description="the batch, where it is one")
 
 
 class Jobs(Answer):
-    count: int = Field(examples=[1])
-    jobs: list[Job]
-    next_cursor: str | None = Field(examples=[None])
+    """A page of runs, or of one run's batches."""
+
+    count: int = Field(description="of this page", examples=[1])
+    jobs: list[Job] = Field(description="runs newest first, or batches in the order of their planning")
+    next_cursor: str | None = Field(description="for the next page; null on the last", examples=[None])
 
 
 class DefinitionOf(Model):
-    name: str = Field(examples=["some-model"])
-    version: int = Field(examples=[1])
-    collection: str = Field(examples=["somemodels"])
-    database: str | None = Field(examples=[None])
-    mark: str = Field(examples=["status"])
-    declarative: bool = Field(examples=[True])
-    summary: str = Field(examples=[""])
-    code_hash: str = Field(examples=["5721c65e8e6cd6f5"])
+    """A migration that is loaded."""
+
+    name: str = Field(description="unique", examples=["some-model"])
+    version: int = Field(description="as its author counts", examples=[1])
+    collection: str = Field(description="where its documents are", examples=["somemodels"])
+    database: str | None = Field(description="null: the one of MONGODB_DB_NAME", examples=[None])
+    mark: str = Field(description="how it knows what is done: status, marker or filter", examples=["status"])
+    declarative: bool = Field(
+        description="whether MongoDB itself does it, without a function", examples=[True]
+    )
+    summary: str = Field(description="what its author says of it", examples=["Splits names in two."])
+    code_hash: str = Field(
+        description="of its code: a run goes on only by the code that it began with",
+        examples=["5721c65e8e6cd6f5"],
+    )
 
 
 class Definitions(Answer):
-    migrations: list[DefinitionOf]
+    """The migrations that are loaded."""
+
+    migrations: list[DefinitionOf] = Field(description="the built-in one first")
 
 
 @router.get("", responses=failures(422))
 def runs(
     at: Deployment,
     _: Reader,
-    status: Annotated[RunStatus | None, Query(description="only runs in this state")] = None,
-    migration: Annotated[str | None, Query(max_length=200, description="only runs of this migration")] = None,
+    status: Annotated[
+        RunStatus | None, Query(description="only runs in this state", examples=["running"])
+    ] = None,
+    migration: Annotated[
+        str | None, Query(max_length=200, description="only runs of this migration", examples=["some-model"])
+    ] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Runs:
@@ -123,11 +146,13 @@ def resume(
     return _answer(ledger, control.resume(ledger, migration_id, who=caller.who, code_hash=code))
 
 
-@router.get("/batch/{batchId}", responses=failures(404, 422))
+@router.get("/batch/{batch}", responses=failures(404, 422))
 def batch(
     at: Deployment,
     _: Reader,
-    batch_id: Annotated[str, Path(alias="batchId", max_length=200, examples=[f"{RUN}.1"])],
+    batch_id: Annotated[
+        str, Path(alias="batch", max_length=200, description="id of the batch", examples=[f"{RUN}.1"])
+    ],
 ) -> BatchAnswer:
     """One batch."""
     found = at.store.ledger.batches.get(batch_id)
@@ -143,10 +168,19 @@ def jobs(
     at: Deployment,
     _: Reader,
     job_type: Annotated[
-        Literal["migration", "batch"] | None, Query(alias="jobType", description="batches need `parentJobId`")
+        Literal["migration", "batch"] | None,
+        Query(alias="jobType", description="batches need `parentJobId`", examples=["migration"]),
     ] = None,
-    parent_job_id: Annotated[str | None, Query(alias="parentJobId", max_length=200)] = None,
-    status: Annotated[str | None, Query(max_length=40, description="only jobs in this state")] = None,
+    parent_job_id: Annotated[
+        str | None,
+        Query(
+            alias="parentJobId", max_length=200, description="the run whose batches to list", examples=[RUN]
+        ),
+    ] = None,
+    status: Annotated[
+        RunStatus | BatchStatus | None,
+        Query(description="only jobs in this state", examples=["running"]),
+    ] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Jobs:
@@ -156,25 +190,22 @@ def jobs(
         if parent_job_id is None:
             raise Declined(422, "invalid", "Batches are listed by run: say which with parentJobId.")
         run = control.find_run(ledger, parent_job_id)
-        wanted = [_state(BatchStatus, status)] if status else None
+        wanted = _states(BatchStatus, status)
         after = _number(cursor)
         found = ledger.batches.list(run.id, after=after, statuses=wanted, limit=limit)
         rows = [Job(job_type="batch", batch=batch_model(each)) for each in found]
         return Jobs(
             count=len(rows), jobs=rows, next_cursor=str(found[-1].seq) if len(found) == limit else None
         )
-    chosen = [_state(RunStatus, status)] if status else None
+    chosen = _states(RunStatus, status)
     listed = ledger.runs.list(statuses=chosen, after=cursor, limit=limit)
     rows = [Job(job_type="migration", migration=run_model(view(ledger, each))) for each in listed]
     return Jobs(count=len(rows), jobs=rows, next_cursor=_next(listed, limit))
 
 
-def _state(kind: type[S], text: str) -> S:
-    try:
-        return kind(text)
-    except ValueError:
-        names = ", ".join(each.value for each in kind)
-        raise Declined(422, "invalid", f"query.status: {text[:100]!r} is none of {names}.") from None
+def _states(kind: type[S], status: RunStatus | BatchStatus | None) -> list[S] | None:
+    """What to list: all, or one state, or, where that is a state of the other kind of job, none."""
+    return None if status is None else [each for each in kind if each.value == status.value]
 
 
 def _number(cursor: str | None) -> int:

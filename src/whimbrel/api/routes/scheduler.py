@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path
 from pydantic import AfterValidator, Field
 
 from whimbrel.api.access import Operator, Reader
-from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.answers import Answer, Model, Whole, failures
 from whimbrel.api.errors import Declined
 from whimbrel.api.runs import RUN
 from whimbrel.api.system import ThisSystem
@@ -53,24 +53,29 @@ class ScheduleBody(Model):
         max_length=200,
         description="minute, hour, day, month, weekday; or six fields with the second before them",
         examples=["*/5 * * * *"],
+        json_schema_extra={"format": "cron"},
     )
     zone: Annotated[str, _checked(check_zone)] = Field(
         default="UTC",
         max_length=100,
         description="time zone by its name in the IANA database",
         examples=["Europe/Berlin"],
+        json_schema_extra={"format": "time-zone"},
     )
     enabled: Annotated[bool, Field(strict=True, description="whether its ticks start runs")] = True
-    batch_size: Annotated[
-        int | None,
-        Field(strict=True, ge=1, le=100_000, description="documents in a batch", examples=[5000]),
-    ] = None
+    batch_size: Annotated[int, Field(strict=True, ge=1, le=100_000), Whole] | None = Field(
+        default=None,
+        description="documents in a batch; null: the migration's, else the setting's",
+        examples=[5000],
+    )
     filters: dict[str, Any] | None = Field(
         default=None,
         description="an Extended-JSON query that narrows the migration's own; without a status, a run goes over all phases",
         examples=[{"country": "NL"}],
     )
-    priority: Annotated[int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others")] = 0
+    priority: Annotated[
+        int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others"), Whole
+    ] = 0
 
 
 class ScheduleOf(Model):
@@ -130,7 +135,7 @@ class Status(Answer):
     history: list[TickOf] = Field(description="the last 20 ticks of all schedules, newest first")
 
 
-class Switched(Answer):
+class SchedulerSwitched(Answer):
     """The scheduler was started or stopped."""
 
     enabled: bool = Field(description="whether any tick will start a run", examples=[True])
@@ -138,10 +143,14 @@ class Switched(Answer):
 
 
 class ScheduleAnswer(Answer):
-    schedule: ScheduleOf
+    """The schedule."""
+
+    schedule: ScheduleOf = Field(description="as it is now; of a removed one, as it was")
 
 
 class ScheduleList(Answer):
+    """All schedules."""
+
     count: int = Field(description="of all schedules", examples=[1])
     schedules: list[ScheduleOf] = Field(description="by name")
 
@@ -153,20 +162,20 @@ def status(ledger: Schedules, _: Reader) -> Status:
 
 
 @router.post("/start", responses=failures())
-def start(ledger: Schedules, caller: Operator) -> Switched:
+def start(ledger: Schedules, caller: Operator) -> SchedulerSwitched:
     """Turn the scheduler on, for the whole cluster and for good. Where no schedule is enabled, `default` is."""
     turned = engine.start(ledger, who=caller.who)
     enabled = bool(engine.standing_object(engine.standing(ledger))["enabled"])
     told = "is started" if turned else "was started already"
     hint = "" if enabled else " No schedule is enabled: PUT /migrate/scheduler/schedules/{name} makes one."
-    return Switched(enabled=enabled, message=f"The scheduler {told}.{hint}")
+    return SchedulerSwitched(enabled=enabled, message=f"The scheduler {told}.{hint}")
 
 
 @router.post("/stop", responses=failures())
-def stop(ledger: Schedules, caller: Operator) -> Switched:
+def stop(ledger: Schedules, caller: Operator) -> SchedulerSwitched:
     """Turn the scheduler off, for the whole cluster and for good. Runs go on."""
     told = "is stopped" if engine.stop(ledger, who=caller.who) else "was stopped already"
-    return Switched(enabled=False, message=f"The scheduler {told}. Runs that it started go on.")
+    return SchedulerSwitched(enabled=False, message=f"The scheduler {told}. Runs that it started go on.")
 
 
 @router.get("/schedules", responses=failures())

@@ -3,10 +3,10 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from whimbrel.api.access import Operator
-from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.answers import Answer, Model, Whole, failures
 from whimbrel.api.routes.runs import RunId
 from whimbrel.api.routes.starting import Rate, Size
 from whimbrel.api.runs import RUN
@@ -15,25 +15,37 @@ from whimbrel.engine import control
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
 
-Priority = Annotated[
-    int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others", examples=[7])
-]
+Priority = Annotated[int, Field(strict=True, ge=0, le=10), Whole]
 NULLABLE = "max_docs_per_second"
+
+
+def _left_out() -> Any:
+    """Not a default that the schema would show: whoever sends null for a size or a priority is refused."""
 
 
 class Settings(Model):
     """What to change; what is left out stays as it is."""
 
-    batch_size: Size | None = None
-    max_docs_per_second: Rate | None = None
-    priority: Priority | None = None
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    batch_size: Size = Field(
+        default_factory=_left_out,
+        description="documents in a batch that is planned from now on",
+        examples=[5000],
+    )
+    max_docs_per_second: Rate | None = Field(
+        default_factory=_left_out,
+        description="documents a second that all workers together may evaluate; null: as fast as they can",
+        examples=[2000],
+    )
+    priority: Priority = Field(
+        default_factory=_left_out, description="above 5 it goes before others", examples=[7]
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> "Settings":
         if not self.model_fields_set:
             raise ValueError("give at least one of batchSize, maxDocsPerSecond and priority")
-        if any(getattr(self, name) is None for name in self.model_fields_set - {NULLABLE}):
-            raise ValueError("only maxDocsPerSecond can be null")
         return self
 
     def changes(self) -> dict[str, Any]:
@@ -42,6 +54,8 @@ class Settings(Model):
 
 
 class SettingsOf(Answer):
+    """The settings of the run as they are now."""
+
     migration_id: str = Field(description="id of the run", examples=[RUN])
     batch_size: int = Field(description="documents in a batch that is planned from now on", examples=[5000])
     max_docs_per_second: int | None = Field(

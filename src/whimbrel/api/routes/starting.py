@@ -7,7 +7,7 @@ from fastapi import APIRouter, Body, Path, Response
 from pydantic import Field
 
 from whimbrel.api.access import Caller, Operator
-from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.answers import Answer, Model, Whole, failures
 from whimbrel.api.audit import DRY
 from whimbrel.api.errors import Declined
 from whimbrel.api.plans import Plan
@@ -31,19 +31,8 @@ REHEARSING = 20.0  # seconds that a dry run may take: somebody waits for the ans
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
 
-Size = Annotated[
-    int, Field(strict=True, ge=1, le=100_000, description="documents in a batch", examples=[5000])
-]
-Rate = Annotated[
-    int,
-    Field(
-        strict=True,
-        ge=1,
-        le=10_000_000,
-        description="documents a second that all workers together may evaluate; null: as fast as they can",
-        examples=[2000],
-    ),
-]
+Size = Annotated[int, Field(strict=True, ge=1, le=100_000), Whole]
+Rate = Annotated[int, Field(strict=True, ge=1, le=10_000_000), Whole]
 
 Strict = Annotated[
     bool, Field(strict=True, description="warnings of preflight count as errors: 409, and nothing is started")
@@ -54,7 +43,11 @@ class Phased(Model):
     """What to start over one phase, or all."""
 
     migration: str = Field(default=SOME_MODEL.name, max_length=200, description="name of the migration")
-    batch_size: Size | None = None
+    batch_size: Size | None = Field(
+        default=None,
+        description="documents in a batch; null: the migration's, else the setting's",
+        examples=[5000],
+    )
     dry_run: Annotated[
         bool,
         Field(
@@ -80,8 +73,14 @@ class Start(Phased):
         description='an Extended-JSON query; where the migration marks by status, `{"status": "pending"}` unless said otherwise',
         examples=[{"status": "pending"}],
     )
-    priority: Annotated[int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others")] = 0
-    max_docs_per_second: Rate | None = None
+    priority: Annotated[
+        int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others"), Whole
+    ] = 0
+    max_docs_per_second: Rate | None = Field(
+        default=None,
+        description="documents a second that all workers together may evaluate; null: as fast as they can",
+        examples=[2000],
+    )
     exclusive: Annotated[bool, Field(strict=True, description="409 instead of waiting for another run")] = (
         False
     )
@@ -94,11 +93,11 @@ class Started(Answer):
     """A run was started; or, by `dryRun` or because nothing matches, what it would be."""
 
     migration_id: str | None = Field(description="id of the run; null where none was started", examples=[RUN])
-    message: str = Field(examples=["Started."])
+    message: str = Field(description="what happened", examples=["Started."])
     total_documents: int | None = Field(description="exact if it took up to half a second", examples=[1000])
     estimated_documents: int = Field(description="about how many", examples=[1000])
-    estimated_batches: int = Field(examples=[1])
-    dry_run: bool = Field(examples=[False])
+    estimated_batches: int = Field(description="in about how many batches it takes them", examples=[1])
+    dry_run: bool = Field(description="whether it was one", examples=[False])
     plan: Plan | None = Field(default=None, description="of a dry run: what a run would do")
     warnings: list[Warned] = Field(
         description="what preflight found; also kept in the run. Empty where nothing matches", examples=[[]]
@@ -215,13 +214,13 @@ def process_all(system: ThisSystem, caller: Operator, response: Response, body: 
     return _start(system, caller, response, choose(system.loaded, body.migration), body)
 
 
-@router.post("/batch/{batchSize}", status_code=202, responses=STARTED)
+@router.post("/batch/{batch}", status_code=202, responses=STARTED)
 def one_batch(
     system: ThisSystem,
     caller: Operator,
     response: Response,
     batch_size: Annotated[
-        int, Path(alias="batchSize", ge=1, le=100_000, description="documents", examples=[100])
+        int, Path(alias="batch", ge=1, le=100_000, description="how many documents", examples=[100])
     ],
     body: PhasedBody,
 ) -> Started:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Path
 from pydantic import Field
 
 from whimbrel.api.access import Admin
-from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.answers import Answer, Model, Whole, failures
 from whimbrel.api.errors import Declined
 from whimbrel.api.routes.runs import RunId
 from whimbrel.api.routes.starting import Rate, Size, begun
@@ -30,9 +30,17 @@ class Confirmed(Model):
 class Undo(Confirmed):
     """How to take a run back."""
 
-    batch_size: Size | None = None
-    max_docs_per_second: Rate | None = None
-    priority: Annotated[int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others")] = 0
+    batch_size: Size | None = Field(
+        default=None, description="documents in a batch; null: the setting's", examples=[5000]
+    )
+    max_docs_per_second: Rate | None = Field(
+        default=None,
+        description="documents a second that all workers together may evaluate; null: as fast as they can",
+        examples=[2000],
+    )
+    priority: Annotated[
+        int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others"), Whole
+    ] = 0
 
 
 class Undoing(Answer):

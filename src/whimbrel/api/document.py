@@ -1,0 +1,192 @@
+"""The OpenAPI document: what the routes say of themselves, and what holds for all of them.
+
+Every answer has a description and an example, every status that the middleware can answer with stands beside
+those of the route, and links say which answer has the id that another request needs.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI
+
+from whimbrel.api.answers import MEANINGS, Failure
+from whimbrel.api.bodies import WITH_BODY
+from whimbrel.api.once import KEY
+
+Document = dict[str, Any]
+
+IDEMPOTENCY: Final[Document] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "a request that is sent again with the same key gets the first answer again, and is not carried out again",
+    "schema": {"type": "string", "pattern": f"^{KEY}$", "maxLength": 200},
+    "example": "2f1a9c3e-start",
+}
+WAIT: Final[Document] = {
+    "Retry-After": {
+        "description": "seconds until it may be tried again",
+        "required": True,
+        "schema": {"type": "integer", "minimum": 1},
+    }
+}
+EXAMPLES: Final[Mapping[int, tuple[str, str]]] = {
+    400: ("malformed", "The body is no JSON: Expecting value: line 1 column 1 (char 0)."),
+    401: ("unauthenticated", "Send a token: Authorization: Bearer TOKEN."),
+    403: ("forbidden", "This needs a token of the scope operate; yours is of read."),
+    404: ("run_unknown", "There is no run '20261124-abc234'. GET /migrate lists them."),
+    409: ("state_forbids", "Run 20261124-k3f9x2 is completed: it cannot be cancelled."),
+    413: ("too_large", "The body is larger than 1,048,576 bytes."),
+    415: ("unsupported_type", "The body is text/plain. Send JSON as application/json."),
+    422: (
+        "invalid",
+        "These fields cannot be used: body.batchSize: Input should be greater than or equal to 1.",
+    ),
+    429: ("too_many", "More than 120 per 1 minute of such requests. Try again in 12 seconds."),
+    503: ("database_unreachable", "MongoDB does not answer. Check MONGODB_URI, and that the server runs."),
+}
+# Parameters of paths that an answer can give, and where such ids stand in it. Lists are not asked: they may be empty.
+SOURCES: Final[Mapping[str, tuple[str, ...]]] = {
+    "migrationId": ("migrationId", "migration/migrationId"),
+    "name": ("schedule/name",),
+}
+
+
+def install(app: FastAPI) -> None:
+    """Let the application answer with the completed document."""
+    plain = app.openapi
+
+    def openapi() -> Document:
+        if app.openapi_schema is None:
+            complete(plain())
+        return plain()
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def complete(document: Document) -> None:
+    """Add to a document, in place, what the routes do not say one by one."""
+    for _, method, operation in operations(document):
+        _parameters(method, operation)
+        _statuses(method, operation)
+        for code, response in operation["responses"].items():
+            _answer(document, int(code), response)
+    for schema in document["components"]["schemas"].values():
+        _whole(schema)
+    _links(document)
+
+
+def operations(document: Document) -> Iterator[tuple[str, str, Document]]:
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            yield path, method.upper(), operation
+
+
+def _parameters(method: str, operation: Document) -> None:
+    if method == "POST":
+        operation.setdefault("parameters", []).append(IDEMPOTENCY)
+
+
+def _statuses(method: str, operation: Document) -> None:
+    """Those of the middleware: bodies are looked at before a route is, keys by every POST."""
+    codes = {422}
+    codes |= {400, 413, 415} if method in WITH_BODY else set()
+    codes |= {409} if method == "POST" else set()
+    reference = {"$ref": f"#/components/schemas/{Failure.__name__}"}
+    for code in codes:
+        operation["responses"].setdefault(
+            str(code),
+            {"description": MEANINGS[code], "content": {"application/json": {"schema": reference}}},
+        )
+    operation["responses"] = dict(sorted(operation["responses"].items()))
+
+
+def _answer(document: Document, code: int, response: Document) -> None:
+    content = response.get("content", {}).get("application/json")
+    if content is None:
+        return
+    schema = resolved(document, content["schema"])
+    if response["description"] == "Successful Response":
+        response["description"] = schema["description"]
+    content["example"] = example(document, schema)
+    if schema["title"] == Failure.__name__:
+        word, sentence = EXAMPLES[code]
+        content["example"] |= {"code": word, "error": sentence}
+        if code != 422:  # noqa: PLR2004
+            del content["example"]["details"]
+    if code == 429:  # noqa: PLR2004
+        response["headers"] = WAIT
+
+
+def resolved(document: Document, schema: Document) -> Document:
+    """A schema, not a reference to it."""
+    while "$ref" in schema:
+        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+    return schema
+
+
+def example(document: Document, schema: Document) -> Any:
+    """A value of a schema, made of the examples of its parts."""
+    if "examples" in schema:
+        return schema["examples"][0]
+    if "const" in schema:
+        return schema["const"]
+    if "$ref" in schema:
+        return example(document, resolved(document, schema))
+    if "properties" in schema:
+        return {name: example(document, each) for name, each in schema["properties"].items()}
+    if schema.get("type") == "array":
+        return [example(document, schema["items"])]
+    if "default" in schema:
+        return schema["default"]
+    return example(document, schema["anyOf"][0])
+
+
+def _whole(schema: Document) -> None:
+    """Limits of whole numbers are whole numbers."""
+    for each in schema.get("properties", {}).values():
+        for part in (each, *each.get("anyOf", ())):
+            for limit in ("minimum", "maximum"):
+                if part.get("type") == "integer" and limit in part:
+                    part[limit] = int(part[limit])
+
+
+def _links(document: Document) -> None:
+    """From each answer that holds an id to the requests that need it."""
+    for _, _, giver in operations(document):
+        for code, response in giver["responses"].items():
+            if not code.startswith("2"):
+                continue
+            given = response.get("content", {}).get("application/json", {}).get("example", {})
+            for name, places in SOURCES.items():
+                place = next((each for each in places if _holds(given, each)), None)
+                if place is not None:
+                    response.setdefault("links", {}).update(_to_takers(document, giver, name, place))
+
+
+def _holds(value: Any, place: str) -> bool:
+    for part in place.split("/"):
+        if not isinstance(value, dict) or part not in value:
+            return False
+        value = value[part]
+    return isinstance(value, str)
+
+
+def _to_takers(document: Document, giver: Document, name: str, place: str) -> Document:
+    return {
+        f"{taker['operationId']}_by_{name}": {
+            "operationId": taker["operationId"],
+            "parameters": {f"path.{name}": f"$response.body#/{place}"},
+            "description": taker["summary"],
+        }
+        for path, _, taker in operations(document)
+        if f"{{{name}}}" in path and taker is not giver and _takes(taker, name)
+    }
+
+
+def _takes(operation: Document, name: str) -> bool:
+    """Whether it wants an id there: POST /migrate/batch/{batch} wants a number."""
+    return any(
+        each["name"] == name and each["schema"].get("type") == "string"
+        for each in operation.get("parameters", ())
+    )

@@ -1,0 +1,25 @@
+"""What stands behind the question mark: only what the route knows, each once."""
+
+from collections import Counter
+
+from fastapi import Request
+from fastapi.routing import APIRoute
+
+from whimbrel.api.answers import Fault
+from whimbrel.api.errors import Declined
+
+
+def known(request: Request) -> None:
+    """Dependency of all routes. A misspelt `?limti=5` is an error, not silence. Raises Declined."""
+    route: APIRoute = request.scope["route"]
+    names = sorted(str(each.alias) for each in route.dependant.query_params)
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    faults = [
+        Fault(field=f"query.{name[:100]}", message="Unknown here" if name not in names else "Given twice")
+        for name, times in given.items()
+        if name not in names or times > 1
+    ]
+    if faults:
+        said = "; ".join(f"{each.field}: {each.message}" for each in faults[:10])
+        hint = f"This route knows: {', '.join(names)}." if names else "This route knows none."
+        raise Declined(422, "invalid", f"These query parameters cannot be used: {said}. {hint}", faults[:10])
