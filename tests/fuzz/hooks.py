@@ -1,0 +1,96 @@
+"""What schemathesis does otherwise than by itself, each with its reason.
+
+The OpenAPI document is what is tested, so nothing here changes it. These are things that a schema cannot say.
+"""
+
+import itertools
+import re
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies
+
+MOST = 3  # samples and rows: more of them take longer, and try nothing else
+ALLOWED = {"count": 10_000_000, "someModelCount": 10_000_000, "jobStatusCount": 10_000, "limit": 1000}
+DEFAULTS = {  # where a count that is left out is larger
+    "POST /seed/some-model": ["count"],
+    "POST /seed/job-status": ["count"],
+    "POST /seed/all": ["someModelCount", "jobStatusCount"],
+}
+WHOLE = 2**63
+LEVELS = 15
+fresh = itertools.count()
+
+schemathesis.openapi.format("cron", strategies.sampled_from(["*/5 * * * *", "0 3 * * 1-5", "30 0 3 1 * *"]))
+schemathesis.openapi.format("time-zone", strategies.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]))
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: dict[str, Any]) -> None:
+    for part in (case.body, case.path_parameters, case.query):
+        if isinstance(part, dict):
+            _bound(part)
+    _new_key(case.headers)
+    if case.meta is not None and case.meta.generation.mode.is_positive:
+        _make_sense(case.operation.label, case)
+
+
+def _bound(part: dict[str, Any]) -> None:
+    """Counts that the contract allows, but are larger than `MOST`, become `MOST`."""
+    for name in ALLOWED.keys() & part.keys():
+        given = part[name]
+        if type(given) in (int, float) and MOST < given <= ALLOWED[name] and given % 1 == 0:
+            part[name] = MOST
+
+
+def _new_key(headers: Any) -> None:
+    """An Idempotency-Key stands for one request: with another one it is refused, as it must be."""
+    name = "Idempotency-Key"
+    if headers and re.fullmatch("[!-~]{1,200}", str(headers.get(name, ""))):
+        headers[name] = f"{headers[name][:150]}-{next(fresh)}"
+
+
+def _make_sense(operation: str, case: Any) -> None:
+    """What a valid request needs beyond its schema."""
+    body, query = case.body, case.query
+    if isinstance(body, dict) and isinstance(body.get("filters"), dict):
+        # The operators of MongoDB's queries are a language of their own: here fields are compared with values.
+        # `status` alone may only be that of a phase.
+        body["filters"] = {
+            name: each for name, each in _plain(body["filters"]).items() if "status" not in str((name, each))
+        }
+    if isinstance(body, dict) and "migration" in body:
+        # Which ones are loaded is not known to the document: another name is a 404, and no more.
+        body["migration"] = "some-model"
+    if operation == "POST /migrate/bulk" and isinstance(body, dict):
+        # Any JSON is an id, but an array; and an object with a name such as $oid is Extended JSON.
+        body["ids"] = [str(each) if isinstance(each, list) else _plain(each) for each in body["ids"]]
+    for name in DEFAULTS.get(operation, ()):
+        if isinstance(body, dict):
+            body.setdefault(name, MOST)
+    if operation == "GET /migrate/jobs" and query.get("parentJobId") is None:
+        # One query parameter needs another.
+        query.pop("jobType", None)
+    if operation in ("POST /migrate/rollback/{migrationId}", "POST /migrate/cleanup/{migrationId}"):
+        # The confirmation is the id that stands in the path.
+        given = body if isinstance(body, dict) else {}
+        case.body = {**given, "confirm": case.path_parameters["migrationId"]}
+        case.media_type = "application/json"
+    if operation == "DELETE /seed/clear":
+        # It must stand in one of two places.
+        case.query["confirm"] = "DELETE_ALL_DATA"
+
+
+def _plain(value: Any, level: int = 0) -> Any:
+    """The value without what MongoDB or Extended JSON read as their own."""
+    if isinstance(value, dict):
+        return {
+            name: _plain(each, level + 1)
+            for name, each in value.items()
+            if level < LEVELS and not name.startswith("$") and "\0" not in name
+        }
+    if isinstance(value, list):
+        return [_plain(each, level + 1) for each in value if level < LEVELS]
+    if isinstance(value, int) and not -WHOLE <= value < WHOLE:
+        return 0
+    return value
