@@ -60,7 +60,10 @@ class Coordinator:
         attended = self._ledger.runs.list(statuses=ATTENDED, limit=1000)
         if attended:
             self._stopped = STOPPED if self._ledger.leases.off(CONSUMERS) else ""
+        at_work = {run.ns: run.id for run in attended if run.status is not RunStatus.QUEUED}
         for run in reversed(attended):
+            if run.status is RunStatus.QUEUED and run.message == _waits(at_work.get(run.ns), run):
+                continue  # it is known to wait, and says so: hundreds of those cost nothing
             if not self._leads(run.id):
                 continue
             try:
@@ -95,7 +98,7 @@ class Coordinator:
     def _begin(self, run: Run) -> None:
         holder = self._ledger.runs.holder(run.ns)
         if holder not in (None, run.id):
-            message = f"Waits for run {holder}, which works on {run.ns}."
+            message = _waits(holder, run)
             if message != run.message:
                 self._ledger.runs.describe(run.id, message=message)
             return
@@ -216,3 +219,7 @@ class Coordinator:
         while (folded := self._fold(run)).folded_through > run.folded_through:
             run = folded
         self._ledger.runs.move(run.id, RunStatus.CANCELLED, who=self._name)
+
+
+def _waits(holder: str | None, run: Run) -> str:
+    return f"Waits for run {holder}, which works on {run.ns}."
