@@ -39,8 +39,10 @@ def _bound(part: dict[str, Any]) -> None:
     """Counts that the contract allows, but are larger than `MOST`, become `MOST`."""
     for name in ALLOWED.keys() & part.keys():
         given = part[name]
-        if type(given) in (int, float) and MOST < given <= ALLOWED[name] and given % 1 == 0:
-            part[name] = MOST
+        text = isinstance(given, str) and given.isascii() and given.isdigit()  # in paths and queries
+        number = float(given) if text or type(given) in (int, float) else 0.0
+        if MOST < number <= ALLOWED[name] and number.is_integer():
+            part[name] = str(MOST) if text else MOST
 
 
 def _new_key(headers: Any) -> None:
