@@ -189,7 +189,7 @@ def test_a_new_migration_loads_and_runs_as_it_is(cli: Cli, database: Docs, tmp_p
 
     told = json.loads(cli("new", "split-name", "--json").stdout)
 
-    assert told == {"file": "split_name.py", "name": "split-name"}
+    assert told == {"file": "split_name.py", "test": "test_split_name.py", "name": "split-name"}
     definition = describe(str(tmp_path / "split_name.py"))["split-name"]
     assert (definition.collection, definition.declarative) == ("my_collection", False)
     before = (tmp_path / "split_name.py").read_text()

@@ -1,7 +1,11 @@
 """The author's kit: what holds is proved, and every lie of a migration is found out."""
 
 import itertools
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -126,3 +130,24 @@ def test_indexes_are_there(mongo_uri: str) -> None:
     it = Migration(name="same", collection="things", update={"$set": {"n": 5}})
     with pytest.raises(Unproved, match=r"11000|E11000|DuplicateKey"):
         check_migration(it, [{"n": 1}, {"n": 2}], uri=mongo_uri, prepare=prepare, kill=False)
+
+
+def test_the_test_that_new_writes_passes_as_it_is(mongo_uri: str, tmp_path: Path) -> None:
+    """By the fixture that pytest finds by itself."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))
+    }
+    program = [sys.executable, "-m"]
+    subprocess.run(
+        [*program, "whimbrel.cli.main", "new", "split-name"], cwd=tmp_path, check=True, env=environment
+    )
+    done = subprocess.run(
+        [*program, "pytest", "-q", "-s", "-p", "no:cacheprovider", "test_split_name.py"], cwd=tmp_path, check=False,
+        env=environment | {"WHIMBREL_TEST_MONGODB_URI": mongo_uri}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "proved: killed at every step" in done.stdout
+
+
+def test_without_an_address_an_embedded_mongodb_is_started() -> None:
+    assert "byte for byte" in str(check_migration(split_name, PEOPLE, kill=False))

@@ -1,4 +1,4 @@
-"""`new`: a migration file to begin with."""
+"""`new`: a migration file to begin with, and a test of it."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,8 @@ from whimbrel.errors import DefinitionInvalid
 TEMPLATE = '''"""Migration {name}: say here what it changes, and why.
 
 See what is defined here:  whimbrel migrations --migrations {file}
+Prove it:                  pytest {test}
+See what it would do:      whimbrel plan {name} --migrations {file}
 Try it on 100 documents:   whimbrel run {name} --migrations {file} --limit 100
 Run it on all:             whimbrel run {name} --migrations {file}
 """
@@ -39,6 +41,7 @@ from whimbrel import SKIP, migration  # and Migration, for the declarative form 
     # claim=True,  # with mark="status": set documents to `processing` before the function is called
     # adopt="all",  # take up documents in `processing` that Whimbrel did not put there
     # concurrency=16,  # calls of an `async def` function at a time
+    # undo=True,  # keep in each document what is overwritten, for `whimbrel rollback`
 )
 def {function}(document: dict[str, Any]) -> object:
     """One line that `whimbrel migrations` shows."""
@@ -58,36 +61,61 @@ def {function}(document: dict[str, Any]) -> object:
 # )
 '''
 
+TEST = '''"""Migration {name}, proved on documents such as it will meet: pytest {test}"""
+
+from {function} import {function}
+
+from whimbrel.testing import check_migration
+
+# Say here which documents there are: the usual ones, the old ones, the odd ones.
+DOCUMENTS = [
+    {{"_id": 1, "name": "Ada Lovelace"}},
+    {{"_id": 2, "name": ""}},
+    {{"_id": 3}},
+]
+
+
+def test_{function}(whimbrel_mongodb: str) -> None:
+    """On a real MongoDB: once, twice, killed at every step, beside a concurrent writer, and taken back."""
+    print(check_migration({function}, DOCUMENTS, uri=whimbrel_mongodb))
+'''
+
 
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="name of the migration, such as split-name")],
     directory: Annotated[Path, typer.Option(metavar="FOLDER", help="where to write the file")] = Path(),
     json: Json = False,
 ) -> int:
-    """Write a commented migration file to begin with."""
+    """Write a commented migration file to begin with, and a test of it."""
     _, screen = begin(json=json)
     check_name(name)
-    file = directory / f"{_identifier(name)}.py"
     function = _identifier(name)
-    text = TEMPLATE.format(name=name, file=file, function=function, constant=function.upper())
-    try:
-        with file.open("x", encoding="utf-8") as fresh:
-            fresh.write(text)
-    except FileExistsError as error:
-        raise DefinitionInvalid(
-            f"{file} is there already and is left as it is. Choose another name."
-        ) from error
-    except OSError as error:
-        raise DefinitionInvalid(f"{file} cannot be written: {error.strerror}.") from error
+    file, test = directory / f"{function}.py", directory / f"test_{function}.py"
+    words = {"name": name, "file": file, "test": test, "function": function, "constant": function.upper()}
+    for each in (file, test):
+        if each.exists():
+            raise DefinitionInvalid(f"{each} is there already and is left as it is. Choose another name.")
+    _write(file, TEMPLATE.format(**words))
+    _write(test, TEST.format(**words))
     if json:
-        screen.answer({"file": str(file), "name": name})
+        screen.answer({"file": str(file), "test": str(test), "name": name})
     else:
         screen.show(
-            f"Wrote {file}. Say in it what to change, then:",
+            f"Wrote {file} and {test}. Say in them what to change, and on which documents, then:",
             f"  whimbrel migrations --migrations {file}",
+            f"  pytest {test}",
+            f"  whimbrel plan {name} --migrations {file}",
             f"  whimbrel run {name} --migrations {file} --limit 100",
         )
     return 0
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        with file.open("x", encoding="utf-8") as fresh:
+            fresh.write(text)
+    except OSError as error:
+        raise DefinitionInvalid(f"{file} cannot be written: {error.strerror}.") from error
 
 
 def _identifier(name: str) -> str:
