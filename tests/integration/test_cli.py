@@ -618,6 +618,29 @@ def test_a_plan_shows_documents_side_by_side_where_there_is_room(cli: Cli, plann
     assert "never on standard output" not in wide
 
 
+def test_a_plan_tells_what_preflight_warns_of(cli: Cli, planned: str, database: Docs) -> None:
+    database["things"].create_index("m", unique=True, sparse=True)
+    database["things"].create_index("other", unique=True, sparse=True)
+    options = ["plan", "twice", "--migrations", planned, "--filter", '{"_id": {"$gt": 10}}']
+    (found,) = json.loads(cli(*options, "--json").stdout)["warnings"]
+    # What the function changes is known from the sample: `m`, and not `other`.
+    assert (found["check"], found["level"], found["detail"]["index"]) == ("unique-index", "warning", "m_1")
+    assert "warning: unique-index. " in cli(*options).stdout
+
+
+def test_a_plan_lists_all_that_speaks_against_a_run_at_once(cli: Cli, planned: str, database: Docs) -> None:
+    database["things"].insert_one({"_id": "taken", "_whimbrel": "mine"})
+    options = ["plan", "twice", "--migrations", planned]
+    bad = ["--filter", '{"n": {"$bogus": 1}}']
+    told = json.loads(cli(*options, *bad, "--json", code=65).stdout)["warnings"]
+    assert [(each["check"], each["level"]) for each in told] == [("filter", "error"), ("mark", "error")]
+    shown = cli(*options, *bad, code=65).stderr
+    assert "error: filter. " in shown
+    assert "error: mark. " in shown
+    assert "error: mark. " in cli(*options, code=67).stderr
+    assert database.list_collection_names() == ["things"]
+
+
 def test_a_plan_of_what_cannot_be_planned(cli: Cli, planned: str) -> None:
     assert "There is no migration" in cli("plan", "thrice", "--migrations", planned, code=66).stderr
     assert "--sample" in cli("plan", "twice", "--migrations", planned, "--sample", "0", code=64).stderr
@@ -625,10 +648,7 @@ def test_a_plan_of_what_cannot_be_planned(cli: Cli, planned: str) -> None:
     assert "$where" in refused.stderr
 
 
-def test_a_plan_shows_what_preflight_finds(cli: Cli, planned: str, database: Docs) -> None:
-    database["things"].create_index("m", unique=True, sparse=True)
-    said = cli("plan", "twice", "--migrations", planned, code=2).stdout
-    assert "warning: unique-index." in said
+def test_a_plan_of_a_collection_that_is_not_there(cli: Cli, planned: str, database: Docs) -> None:
     database.drop_collection("things")
     assert "There is no collection" in cli("plan", "twice", "--migrations", planned, code=67).stderr
 

@@ -20,12 +20,18 @@ from whimbrel.engine.start import Defaults, compose_run, draft_run
 from whimbrel.errors import CollectionUnsuitable, DatabaseRefused
 from whimbrel.mongo.embedded import find_mongod
 from whimbrel.mongo.store import MongoStore, _check_server, connected
+from whimbrel.ports import Ahead
 
 THINGS = Migration(name="m", collection="things", update={"$set": {"new": 1}}).definition
 
 
 def findings(store: MongoStore, documents: int = 1000) -> dict[str, Finding]:
-    found = preflight(store, THINGS, compose_run(store, THINGS, defaults=Defaults()), documents=documents)
+    found = preflight(
+        store,
+        THINGS,
+        compose_run(store, THINGS, defaults=Defaults()),
+        Ahead(documents=documents, touched=None),
+    )
     return {each.check: each for each in found}
 
 

@@ -12,6 +12,7 @@ from whimbrel.engine.preflight import preflight
 from whimbrel.engine.start import Defaults, compose_run, draft_run
 from whimbrel.mongo.preflight import servers
 from whimbrel.mongo.store import MongoStore
+from whimbrel.ports import Ahead
 
 Data = Database[dict[str, Any]]
 MIB = 1024 * 1024
@@ -23,6 +24,7 @@ def findings(
     documents: int = 1000,
     paths: frozenset[str] | None = None,
     growth: int | None = None,
+    oplog: int | None = None,
     limit: int | None = None,
     **options: Any,
 ) -> list[Finding]:
@@ -32,7 +34,8 @@ def findings(
         given.setdefault("update", {"$set": {"new": 1}})
     it = Migration(**given).definition
     run = compose_run(store, it, defaults=Defaults(), limit=limit)
-    return preflight(store, it, run, documents=documents, paths=paths, growth=growth)
+    ahead = Ahead(documents=documents, touched=paths, growth=growth, mean_growth=growth, oplog=oplog)
+    return preflight(store, it, run, ahead)
 
 
 def of(check: str, found: list[Finding]) -> list[Finding]:
@@ -304,6 +307,10 @@ def test_an_oplog_too_short_for_those_who_read_it(store: MongoStore, database: D
     assert detail["volume"] > detail["oplogBytes"] > 0
     assert detail["windowSeconds"] >= 0
     assert "100,000,000 documents" in it.reason
+    with database["things"].watch():  # a dry run knows better
+        it = one("oplog", "warning", findings(store, documents=1000, oplog=10**11))
+        assert of("oplog", findings(store, documents=10**8, oplog=1000)) == []
+    assert "as the dry run predicts" in it.reason
 
 
 # who else is there

@@ -19,7 +19,8 @@ class Warned(Model):
 
     check: str = Field(description="what was looked at", examples=["index"])
     level: str = Field(
-        description="warning; or unknown, where the check could not be done", examples=["warning"]
+        description="warning; unknown, where the check could not be done; error, of a dry run whose function changes `_id`",
+        examples=["warning"],
     )
     reason: str = Field(description="what was found", examples=["No index yields the eligible documents."])
     remedy: str = Field(description="what to do", examples=["Build one first."])

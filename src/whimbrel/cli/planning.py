@@ -11,10 +11,11 @@ from whimbrel.cli.options import Json, Source, begin
 from whimbrel.cli.plans import differences, failed_table, plan_table
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.filters import parse_filter
-from whimbrel.domain.findings import refuse
+from whimbrel.domain.findings import Finding, finding_object, refusal
 from whimbrel.domain.migration import with_undo
 from whimbrel.engine.dryrun import DOCUMENTS, LARGEST_SAMPLE, SAMPLE, DryRun, dry_run
 from whimbrel.engine.dryrun_view import dry_run_object
+from whimbrel.engine.preflight import preflight
 from whimbrel.engine.start import compose_run
 from whimbrel.workers import catalog
 from whimbrel.workers.calling import callers
@@ -49,9 +50,8 @@ def plan(
     with Interrupts(), opened(settings, prepare=False) as at:
         screen.say(f"MongoDB: {at.where}.", style="dim")
         draft = compose_run(at.store, it, defaults=settings.defaults, filter_=narrower)
-        errors = at.store.errors(draft, it)
-        screen.tell(*findings_lines(errors[1:]))  # the first one ends the command
-        refuse(errors)
+        if at.store.errors(draft, it):
+            return _refused(screen, preflight(at.store, it, draft, None))
         found = dry_run(
             at.store, it, draft, callers(source), workers=cores(), size=sample, documents=documents
         )
@@ -60,6 +60,16 @@ def plan(
     else:
         _show(screen, found)
     return OBJECTIONS if found.objections else 0
+
+
+def _refused(screen: Screen, findings: list[Finding]) -> int:
+    """All that speaks against the run at once, where no document can be tried."""
+    if screen.json:
+        screen.answer({"warnings": [finding_object(each) for each in findings]})
+    else:
+        screen.tell(*findings_lines(findings))
+    error = refusal(findings)
+    return 0 if error is None else error.exit_code
 
 
 def _show(screen: Screen, found: DryRun) -> None:

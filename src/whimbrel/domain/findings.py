@@ -102,11 +102,17 @@ _REFUSALS: dict[str, type[WhimbrelError]] = {
 }
 
 
+def refusal(findings: Iterable[Finding]) -> WhimbrelError | None:
+    """The first error among findings as an exception: FilterRefused, DefinitionInvalid or CollectionUnsuitable."""
+    first = next((each for each in findings if each.level == "error"), None)
+    return None if first is None else _REFUSALS.get(first.check, CollectionUnsuitable)(first.sentence)
+
+
 def refuse(findings: Iterable[Finding]) -> None:
-    """Raise the first error among findings: FilterRefused, DefinitionInvalid or CollectionUnsuitable."""
-    for each in findings:
-        if each.level == "error":
-            raise _REFUSALS.get(each.check, CollectionUnsuitable)(each.sentence)
+    """Raise `refusal`, if there is one."""
+    error = refusal(findings)
+    if error is not None:
+        raise error
 
 
 def refuse_all(findings: Iterable[Finding]) -> None:

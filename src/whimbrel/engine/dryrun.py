@@ -5,9 +5,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
-
-from bson import json_util
 
 from whimbrel.domain.diffs import Edit, difference
 from whimbrel.domain.failures import Trouble, signature
@@ -17,12 +14,12 @@ from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run
 from whimbrel.engine.predict import Predicted, predict
-from whimbrel.engine.preflight import warnings
+from whimbrel.engine.preflight import preflight
 from whimbrel.engine.rehearse import NOT_REACHED, NOT_SHOWN, Rehearsed, Stage
 from whimbrel.engine.selection import Selected, draw, selected_by
 from whimbrel.engine.verdicts import Verdict, deterministic, idempotent
 from whimbrel.errors import TooSlow
-from whimbrel.ports import Callers, Clash, Rehearsal, Store
+from whimbrel.ports import Ahead, Callers, Clash, Rehearsal, Store
 
 SAMPLE, LARGEST_SAMPLE = 40, 1000  # documents
 DOCUMENTS = 3  # of which the differences are shown
@@ -130,14 +127,11 @@ def dry_run(
     changed = [each for each in found if each.after is not None]
     inner = [difference(each.before, each.changed or each.before) for each in changed]
     touched, growth = _touched(inner), _growth(changed, selected.estimated)
-    warned = warnings(
-        store,
-        it,
-        run,
-        documents=selected.estimated,
-        paths=touched or None,
-        growth=growth.largest if growth else None,
-    )
+    predicted = predict(store.ledger, run, found, documents=selected.estimated, workers=workers)
+    ahead = Ahead(
+        documents=selected.estimated, touched=touched or None, growth=growth.largest if growth else None,
+        mean_growth=growth.mean if growth else None, oplog=round(predicted.oplog.value) if predicted.oplog else None,
+    )  # fmt: skip
     return DryRun(
         run=run, selected=selected, batches=ceil(selected.estimated / run.batch_size), sample=chosen, rehearsed=found,
         outcomes=_outcomes(found), failures=_failures(found), not_shown=Counter(each.why for each in found if each.why),
@@ -146,8 +140,7 @@ def dry_run(
         clashes=_clashes(rehearsal, changed, {edit.top for edits in inner for edit in edits}, unchecked), unchecked=unchecked,
         deterministic=deterministic(it, found), idempotent=idempotent(run, found),
         reselected=_reselected(rehearsal, run, found),
-        predicted=predict(store.ledger, run, found, documents=selected.estimated, workers=workers),
-        warnings=warned,
+        predicted=predicted, warnings=preflight(store, it, run, ahead),
     )  # fmt: skip
 
 
@@ -236,7 +229,6 @@ def _clashes(
 
 
 def _reselected(rehearsal: Rehearsal, run: Run, found: Sequence[Rehearsed]) -> Reselected:
-    query: dict[str, Any] = json_util.loads(run.filter, json_options=json_util.CANONICAL_JSON_OPTIONS)
     after = [each.after for each in found if each.outcome == CHANGED and each.after is not None]
-    still = rehearsal.satisfying(query, after)
-    return Reselected(still=len(still), changed=len(after), filtered=bool(query))
+    still = rehearsal.satisfying(run.query, after)
+    return Reselected(still=len(still), changed=len(after), filtered=bool(run.query))

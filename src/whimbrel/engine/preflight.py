@@ -14,53 +14,37 @@ BLINDING = {Check.COLLECTION, Check.FILTER}  # errors after which no document ca
 MOST = 1000  # runs that have not ended
 
 
-def preflight(
-    store: Store,
-    it: Definition,
-    run: Run,
-    *,
-    documents: int,
-    paths: frozenset[str] | None = None,
-    growth: int | None = None,
-) -> list[Finding]:
+def preflight(store: Store, it: Definition, run: Run, ahead: Ahead | None) -> list[Finding]:
     """Everything at once, errors first. Nothing is written.
 
-    `documents`: how many the run will change, about. `paths` and `growth`: the dotted paths that it changes and the
-    bytes that a document gains at most, as a dry run found them; a declarative migration's paths are known without.
+    `ahead`: what a dry run found; None where there was none, because of errors.
     """
-    found = [*store.errors(run, it), *_id(paths)]
+    found = [*store.errors(run, it), *_id(ahead)]
     if BLINDING.intersection(each.check for each in found):
         return found
-    return found + warnings(store, it, run, documents=documents, paths=paths, growth=growth)
+    return found + _warnings(store, it, run, ahead or Ahead(documents=0, touched=None))
 
 
-def warnings(
-    store: Store,
-    it: Definition,
-    run: Run,
-    *,
-    documents: int,
-    paths: frozenset[str] | None = None,
-    growth: int | None = None,
-) -> list[Finding]:
-    """For a run that has no errors: what a person should know before it starts."""
-    if it.update is not None:
-        named = changed_paths(it.update)
-        paths = None if named is None else frozenset(named)
-    ahead = Ahead(documents=documents, touched=paths, growth=growth)
+def _warnings(store: Store, it: Definition, run: Run, ahead: Ahead) -> list[Finding]:
+    if it.update is not None:  # a definition tells more than a sample
+        paths = changed_paths(it.update)
+        ahead = replace(ahead, touched=None if paths is None else frozenset(paths))
     return [*_others(store, run), *store.warnings(run, it, ahead)]
 
 
 def warned(store: Store, it: Definition, run: Run, *, documents: int, strict: bool = False) -> Run:
-    """The run with its warnings. `strict`: raise WarningsRefused where there are any."""
-    found = warnings(store, it, run, documents=documents)
+    """A run that has no errors, with what a person should know before it starts. `documents`: how many it will change, about.
+
+    `strict`: raise WarningsRefused where there is anything to say.
+    """
+    found = _warnings(store, it, run, Ahead(documents=documents, touched=None))
     if strict:
         refuse_all(found)
     return replace(run, warnings=tuple(found))
 
 
-def _id(paths: frozenset[str] | None) -> Iterator[Finding]:
-    if any(overlaps(path, "_id") for path in paths or ()):
+def _id(ahead: Ahead | None) -> Iterator[Finding]:
+    if any(overlaps(path, "_id") for path in (ahead and ahead.touched) or ()):
         yield error(
             Check.ID, "The migration changes _id, which MongoDB does not allow.", "Leave _id as it is."
         )

@@ -52,7 +52,9 @@ class Ahead:
 
     documents: int  # that it will change, about
     touched: frozenset[str] | None  # dotted paths that it changes; None: not known
-    growth: int | None = None  # bytes that a document gains at most; None: not known
+    growth: int | None = None  # bytes that a document gains at most, a before-image included; None: not known
+    mean_growth: float | None = None  # the same on average
+    oplog: int | None = None  # bytes of oplog that it will write; None: not known
 
 
 class Store(Protocol):

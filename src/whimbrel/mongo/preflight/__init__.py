@@ -58,7 +58,7 @@ def _by_documents(it: Subject, ahead: Ahead, *, replica_set: bool) -> list[Findi
 
     def look() -> Iterator[Finding]:
         samples.append(sample.taken(it, ahead.touched))
-        yield from sample.checked(it, samples[0], volume.growth_of(it, ahead))
+        yield from sample.checked(it, samples[0], volume.largest_growth(it, ahead, samples[0]))
 
     what = "How large and how valid the documents are, how many of them are eligible, and what the run writes"
     found = looked(Check.SAMPLE, what, look)

@@ -35,9 +35,16 @@ class Volume:
     basis: str
 
 
-def growth_of(it: Subject, ahead: Ahead) -> int:
-    """Bytes that one document gains, without a before-image: as a dry run found, else the mark and what the update holds."""
-    return MARK + _written(it) if ahead.growth is None else ahead.growth
+def growth_of(it: Subject, ahead: Ahead, image: float) -> float:
+    """Bytes that one document gains on average: as a dry run found, else the mark, what the update holds and the before-image."""
+    return MARK + _written(it) + image if ahead.mean_growth is None else ahead.mean_growth
+
+
+def largest_growth(it: Subject, ahead: Ahead, sample: Sample) -> int:
+    """Bytes that the largest document gains at most."""
+    if ahead.growth is not None:
+        return ahead.growth
+    return MARK + _written(it) + sample.largest_with_image - sample.largest
 
 
 def _written(it: Subject) -> int:
@@ -45,18 +52,18 @@ def _written(it: Subject) -> int:
 
 
 def expected(it: Subject, ahead: Ahead, sample: Sample) -> Volume:
+    growth = round(ahead.documents * max(0.0, growth_of(it, ahead, sample.image)))
+    if ahead.oplog is not None:
+        return Volume(growth, ahead.oplog, f"{ahead.documents:,} documents, as the dry run predicts")
     written = _written(it) if it.definition.declarative else round(sample.mean)
     basis = f"{ahead.documents:,} documents, of each {ENTRY} bytes for its entry and " + (
         f"{written:,} as the size of the update"
         if it.definition.declarative
         else f"at most {written:,}, the mean size of {sample.basis}"
     )
-    images = round(ahead.documents * sample.image)
-    if images:
+    if sample.image:
         basis += f", and {sample.image:,.0f} for its before-image"
-    return Volume(
-        ahead.documents * growth_of(it, ahead) + images, ahead.documents * (ENTRY + written) + images, basis
-    )
+    return Volume(growth, ahead.documents * (ENTRY + written + round(sample.image)), basis)
 
 
 def oplog(it: Subject, volume: Volume) -> Iterator[Finding]:
