@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from pymongo.database import Database
 from tests.conftest import SHORT
 from tests.integration.inline import migrate, start, system, until
@@ -13,6 +14,7 @@ from tests.integration.inline import migrate, start, system, until
 from whimbrel import Migration
 from whimbrel.domain.failures import Kind
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.errors import FilterRefused
 from whimbrel.mongo.store import MongoStore
 
 Data = Database[dict[str, Any]]
@@ -152,15 +154,17 @@ def test_a_filter_that_cannot_be_evaluated_on_a_document_pauses_the_run_with_the
     store: MongoStore, database: Data
 ) -> None:
     seed(database, 10)
-    database["things"].update_one({"number": 7}, {"$set": {"n": "seven"}})
     it = Migration(
         name="odd",
         collection="things",
         filter={"$expr": {"$eq": [{"$toInt": "$n"}, 0]}},
         update={"$set": {"done": True}},
     )
-    found = None
+    run = start(store, it)
+    database["things"].update_one({"number": 7}, {"$set": {"n": "seven"}})
+    with pytest.raises(FilterRefused, match="seven"):
+        start(store, it)
     with system(store, [it]):
-        found = until(store, start(store, it), RunStatus.PAUSED)
+        found = until(store, run, RunStatus.PAUSED)
     assert found.run.error is not None
     assert "seven" in found.run.error

@@ -17,7 +17,7 @@ from whimbrel.engine.proofs import prove
 from whimbrel.engine.start import estimate
 from whimbrel.engine.tiling import first_gap
 from whimbrel.engine.work import Step
-from whimbrel.errors import Refused, Systemic, TooSlow
+from whimbrel.errors import FilterRefused, Refused, Systemic, TooSlow
 from whimbrel.ports import Session, Store
 from whimbrel.ports.ledger import CONSUMERS
 
@@ -68,7 +68,12 @@ class Coordinator:
                 continue
             try:
                 self._attend(run.id)
-            except (Systemic, Refused, TooSlow) as error:  # this run's trouble is not that of the others
+            except (
+                Systemic,
+                Refused,
+                FilterRefused,
+                TooSlow,
+            ) as error:  # this run's trouble is not that of the others
                 target = RunStatus.PAUSED if run.status is RunStatus.QUEUED else RunStatus.PAUSING
                 self._ledger.runs.move(
                     run.id, target, who=self._name, why=str(error), fields={"error": str(error)}

@@ -14,7 +14,7 @@ from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Phase, Run, Scope, eligible, first_phases, legs_of
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.preflight import warned
-from whimbrel.errors import TooSlow
+from whimbrel.errors import FilterRefused, Refused, TooSlow
 from whimbrel.ports import Documents, Store
 
 COUNTING = 0.5  # seconds that an exact count may take
@@ -115,10 +115,13 @@ def estimate(store: Store, run: Run) -> int:
 
 
 def _counted(documents: Documents, run: Run) -> int | None:
-    """None where counting takes too long."""
+    """None where counting takes too long. Raises FilterRefused where MongoDB fails on a document."""
     total = 0
     for phase in first_phases(run):
-        count = documents.count_within(COUNTING, eligible(run, phase))
+        try:
+            count = documents.count_within(COUNTING, eligible(run, phase))
+        except Refused as error:
+            raise FilterRefused(f"The filter cannot be evaluated on every document: {error}") from error
         if count is None:
             return None
         total += count
