@@ -116,3 +116,43 @@ def test_expensive_requests_are_limited(settings: Settings, database: Docs) -> N
         assert 0 < int(answers[-1].headers["retry-after"]) <= 60
         assert answers[-1].json()["code"] == "too_many"
         assert client.get("/migrate").status_code == 200
+
+
+def test_a_method_that_is_not_possible_is_told_all_that_are(still: TestClient) -> None:
+    for path, methods in (
+        ("/migrate", "GET, POST"),
+        ("/migrate/batch/20261124-k3f9x2.1", "GET, POST"),
+        ("/migrate/scheduler/schedules/nightly", "GET, PUT, DELETE"),
+        ("/health", "GET"),
+    ):
+        answer = still.request("OPTIONS", path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, methods), path
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/migrate?limti=5", "query.limti"),
+        ("/health?verbose=1", "query.verbose"),
+        ("/migrate?limit=5&limit=7", "query.limit"),
+    ],
+)
+def test_query_parameters_that_no_route_reads_are_refused(still: TestClient, path: str, field: str) -> None:
+    answer = still.get(path)
+    assert answer.status_code == 422
+    assert [each["field"] for each in answer.json()["details"]] == [field]
+
+
+def test_whole_numbers_may_be_written_with_a_point(still: TestClient, database: Docs) -> None:
+    seed(database, 5)
+    run = still.post("/migrate", json={"batchSize": 3.0, "priority": 7.0}).json()["migrationId"]
+    told = still.get(f"/migrate/status/{run}").json()["migration"]
+    assert (told["batchSize"], told["priority"]) == (3, 7)
+    for given in (3.5, "3", True, 1e300, 0.0):
+        assert still.post("/migrate", json={"batchSize": given}).status_code == 422, given
+
+
+def test_who_has_no_token_is_told_which_kind_to_send(settings: Settings) -> None:
+    with serving(settings, workers=0, tokens=f"read:{'r' * 20}") as client:
+        answer = client.get("/migrate")
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
