@@ -57,7 +57,7 @@ lock:  ## needs uv on the path
 	  -c requirements.lock --group build -o requirements-build.lock
 
 clean:
-	rm -rf .venv .whimbrel .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv .whimbrel .mypy_cache .ruff_cache .pytest_cache .hypothesis .schemathesis
 
 # The virtual environment, from hash-locked requirements. Offline once it is there.
 $(READY): requirements.lock pyproject.toml

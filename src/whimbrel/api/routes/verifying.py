@@ -31,7 +31,11 @@ class Verify(Model):
         description=f"of those that the run changed; null: {SAMPLE:,}, unless `all`; 0: none",
     )
     all: Annotated[bool, Field(strict=True, description="transform all of them once more")] = False
-    max_docs_per_second: Rate | None = None
+    max_docs_per_second: Rate | None = Field(
+        default=None,
+        description="documents a second that it looks at; null: as fast as it can",
+        examples=[2000],
+    )
     batch_size: Size | None = Field(
         default=None, description="documents in a batch; null: 50,000, or with `all` the server's own"
     )
