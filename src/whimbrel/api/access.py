@@ -2,7 +2,7 @@
 
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -57,7 +57,7 @@ def read_tokens(text: str) -> tuple[Token, ...]:
     return tuple(found)
 
 
-def _caller(
+async def _caller(
     request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 ) -> Caller:
     found = _who(request, given)
@@ -82,10 +82,10 @@ def _who(request: Request, given: HTTPAuthorizationCredentials | None) -> Caller
     return Caller(best.scope, best.name, source)
 
 
-def needs(scope: ScopeName) -> Callable[[Caller], Caller]:
+def needs(scope: ScopeName) -> Callable[[Caller], Awaitable[Caller]]:
     """A dependency: the caller, if the token allows it."""
 
-    def allowed(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
+    async def allowed(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
         if RANKS[caller.scope] < RANKS[scope]:
             raise Declined(
                 403, "forbidden", f"This needs a token of the scope {scope}; yours is of {caller.scope}."

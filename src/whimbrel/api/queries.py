@@ -9,8 +9,8 @@ from whimbrel.api.answers import Fault
 from whimbrel.api.errors import Declined
 
 
-def known(request: Request) -> None:
-    """Dependency of all routes. A misspelt `?limti=5` is an error, not silence. Raises Declined."""
+async def known(request: Request) -> None:
+    """Dependency of all routes; async, as all that only look at the request: the others are sent to a thread each. A misspelt `?limti=5` is an error, not silence. Raises Declined."""
     route: APIRoute = request.scope["route"]
     names = sorted(str(each.alias) for each in route.dependant.query_params)
     given = Counter(name for name, _ in request.query_params.multi_items())

@@ -165,14 +165,16 @@ class System:
         self._opened, self.reason = None, "It stops."
 
 
-def _system(request: Request) -> System:
+async def _system(request: Request) -> System:
     found: System = request.app.state.system
     return found
 
 
-def _at(request: Request) -> Opened:
-    return _system(request).at
-
-
 ThisSystem = Annotated[System, Depends(_system)]
+
+
+async def _at(system: ThisSystem) -> Opened:
+    return system.at
+
+
 Deployment = Annotated[Opened, Depends(_at)]
