@@ -1,17 +1,20 @@
 """The application: middleware, errors, routes, and the system that they work with."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import anyio.to_thread
-from fastapi import Depends, FastAPI, Request, Response
+from fastapi import Depends, FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from whimbrel.api import document, errors
 from whimbrel.api.access import Token
-from whimbrel.api.audit import audited
+from whimbrel.api.audit import audited, changing
 from whimbrel.api.bodies import Bodies
+from whimbrel.api.concerned import Concerned
 from whimbrel.api.once import once
 from whimbrel.api.pace import Pace
 from whimbrel.api.queries import known
@@ -45,6 +48,23 @@ Every answer has `success` and `timestamp`; a failure has `error`, a sentence th
 """
 
 
+class Secure:
+    """Middleware: the security headers of every answer that has none of its own."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def secured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in SECURITY.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self._app(scope, receive, secured)
+
+
 def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
     """The API over a system, which starts and stops with it."""
 
@@ -66,11 +86,12 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
     )
     app.state.system, app.state.tokens = system, tokens
     errors.install(app)
-    app.middleware("http")(once)
-    app.middleware("http")(audited)
-    app.middleware("http")(Pace(system.settings.api_rate))
-    app.add_middleware(Bodies)  # the last that is added is the first that a request meets
-    app.middleware("http")(_secure)
+    pace = Pace(system.settings.api_rate)
+    app.add_middleware(Concerned, dispatch=once, concerns=changing)
+    app.add_middleware(Concerned, dispatch=audited, concerns=changing)
+    app.add_middleware(Concerned, dispatch=pace, concerns=pace.concerns)
+    app.add_middleware(Bodies)
+    app.add_middleware(Secure)  # the last that is added is the first that a request meets
     for module in (
         health,
         metrics,
@@ -90,10 +111,3 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         app.include_router(module.router)
     document.install(app)
     return app
-
-
-async def _secure(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-    found = await go_on(request)
-    for name, value in SECURITY.items():
-        found.headers.setdefault(name, value)
-    return found

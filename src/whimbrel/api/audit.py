@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 import anyio.to_thread
 import structlog
 from fastapi import Request, Response
+from starlette.types import Scope
 
 from whimbrel.api.bodies import WITH_BODY
 from whimbrel.api.system import System
@@ -14,10 +15,15 @@ log = structlog.get_logger("whimbrel.api")
 DRY = "X-Dry-Run"  # header of an answer to a call that has written nothing
 
 
+def changing(scope: Scope) -> bool:
+    """Whether a request may change something."""
+    return scope["method"] in WITH_BODY
+
+
 async def audited(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Middleware. That the ledger cannot be reached does not undo what was done: the log has it then."""
+    """Middleware of all that `changing` is true of. That the ledger cannot be reached does not undo what was done: the log has it then."""
     response = await go_on(request)
-    if request.method not in WITH_BODY or DRY in response.headers:
+    if DRY in response.headers:
         return response
     caller = getattr(request.state, "caller", None)
     source = request.client.host if request.client else "?"

@@ -8,6 +8,7 @@ from fastapi import Request, Response
 from limits import RateLimitItem, parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.types import Scope
 
 from whimbrel.api.errors import answer
 from whimbrel.errors import SettingsInvalid
@@ -29,9 +30,11 @@ class Pace:
             raise SettingsInvalid(f"API_RATE={text}: write it as 120/minute.") from error
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
 
+    @staticmethod
+    def concerns(scope: Scope) -> bool:
+        return str(scope["path"]).startswith(EXPENSIVE.get(scope["method"], ()))
+
     async def __call__(self, request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        if not request.url.path.startswith(EXPENSIVE.get(request.method, ())):
-            return await go_on(request)
         given = request.headers.get("authorization") or (request.client.host if request.client else "")
         who = hashlib.sha256(given.encode()).hexdigest()
         if self._limiter.hit(self._limit, who):

@@ -45,7 +45,7 @@ def serve(
     check_addresses(settings)
     system = System(settings, team, workers=not no_workers)
     app = create_app(system, tokens)
-    listening = _listen(settings.host, settings.port)
+    listening = listen(settings.host, settings.port)
     server = _Server(
         uvicorn.Config(
             app, http=Wire, log_config=None, access_log=False, server_header=False, lifespan="on",
@@ -94,7 +94,7 @@ def _loopback(host: str) -> bool:
         return False
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def listen(host: str, port: int) -> socket.socket:
     """The socket, before anything else: a busy port is an error at once. Raises PortBusy, SettingsInvalid."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]

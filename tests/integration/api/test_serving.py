@@ -1,5 +1,6 @@
 """`whimbrel serve` as a process: in which order it starts, what it waits for, how it ends, what it refuses."""
 
+import asyncio
 import json
 import os
 import signal
@@ -17,6 +18,8 @@ from tests.integration.api.conftest import Docs
 from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
 from tests.servers.serve import Serve, eventually
+
+from whimbrel.cli.serve import listen
 
 PROGRAM = [sys.executable, "-m", "whimbrel.cli.main", "serve"]
 MIGRATIONS = """
@@ -186,6 +189,28 @@ def test_a_busy_port(environment: dict[str, str], tmp_path: Path) -> None:
     assert done.returncode == 76
     assert f"Port {port} of 127.0.0.1 cannot be used: Address already in use. Set PORT" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_no_part_of_an_answer_waits_for_an_acknowledgement(host: str) -> None:
+    """Of the part before it, that is; on a connection that is kept open those come 40 ms late."""
+
+    async def option() -> int:
+        asked: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            asked.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listening = listen(host, 0)
+        async with await asyncio.start_server(accepted, sock=listening):
+            _, ours = await asyncio.open_connection(*listening.getsockname()[:2])
+            found = await asked
+            ours.close()
+            return found
+
+    assert asyncio.run(option())
 
 
 def ends(changes: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
