@@ -1,5 +1,6 @@
 """Before-images: what a statement keeps beside the mark brings the document back byte for byte."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,6 +8,7 @@ import bson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pymongo.errors import OperationFailure
 from tests.bson_values import FIELDS, NAMES, documents, field, int32, python_values, string
 from tests.integration.hand import Client, Hand, new_name
 from tests.names import named
@@ -14,6 +16,7 @@ from tests.names import named
 from whimbrel.domain.changes import Rubbish, Whole, reduce
 from whimbrel.domain.images import Changed, Undo, Unreadable, image_field, restored
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key
+from whimbrel.mongo.images import NEVER_MISSING
 from whimbrel.ports import Guarded
 
 RELAXED = settings(
@@ -38,6 +41,16 @@ PIPELINES = st.lists(
         [
             {"$set": {"a": {"$literal": 5}, "new": "$b"}},
             {"$set": {"b": "$missing"}},
+            {"$set": {"b": {"$cond": [False, 1, "$missing"]}}},
+            {
+                "$set": {
+                    "a": {"$add": ["$missing", 1]},
+                    "c": {"$mergeObjects": ["$missing", {"x": 1}]},
+                    "new": "$$NOW",
+                }
+            },
+            {"$set": {"c": {"$concat": ["a", "$missing"]}, "b": [1], "a": {"plain": True}}},
+            {"$set": {"a": {"$map": {"input": "$missing", "in": 1}}, "b": {"$toInt": "$missing"}}},
             {"$unset": ["a", "c"]},
             {"$project": {"a": 0}},
             {"$project": {"b": 1, "c": 1}},
@@ -276,3 +289,31 @@ def test_a_document_is_put_back_only_while_it_is_what_was_read(hand: Hand) -> No
     again = hand.stored(Key.of(1))
     assert hand.documents.write([Guarded(Key.of(1), again, Whole(back(hand)))], terms).applied == 1
     assert bson.decode(hand.stored(Key.of(1)))["b"] == 7
+
+
+OPERANDS: list[Any] = [
+    "$missing", ["$missing"], ["$missing", 0, 1], ["$missing", "$missing"], ["$missing", "x"], {"input": "$missing"}, {"input": "$missing", "in": 1},
+    {"input": "$missing", "cond": True}, {"startDate": "$missing", "unit": "day", "amount": 1}, {"date": "$missing", "unit": "day"},
+    {"startDate": "$missing", "endDate": "$missing", "unit": "day"}, {"date": "$missing"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("operator", sorted(NEVER_MISSING))
+def test_what_is_said_never_to_be_missing_is_there(database: Any, operator: str) -> None:
+    """Where it is, the order of fields need not be kept."""
+    database["things"].insert_one({})
+    answered = 0
+    for operand in OPERANDS:
+        with contextlib.suppress(OperationFailure):  # not every operator takes every operand
+            found = next(database["things"].aggregate([{"$project": {"value": {operator: operand}}}]))
+            assert "value" in found, operand
+            answered += 1
+    assert answered or operator in (
+        "$arrayToObject",
+        "$objectToArray",
+        "$in",
+        "$size",
+        "$not",
+        "$strLenCP",
+        "$strLenBytes",
+    )

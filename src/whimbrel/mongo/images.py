@@ -11,6 +11,14 @@ from whimbrel.ports import Write
 
 Stages = Sequence[Mapping[str, Any]]
 Fields = tuple[str, ...] | None
+# Expressions whose value is null where what they need is missing, and never missing itself.
+NEVER_MISSING = frozenset({
+    "$literal", "$add", "$subtract", "$multiply", "$divide", "$mod", "$abs", "$ceil", "$floor", "$round", "$trunc", "$pow", "$sqrt",
+    "$concat", "$toUpper", "$toLower", "$trim", "$ltrim", "$rtrim", "$split", "$substrCP", "$substrBytes", "$strLenCP", "$strLenBytes",
+    "$toString", "$toInt", "$toLong", "$toDouble", "$toDecimal", "$toBool", "$toDate", "$toObjectId", "$size", "$type", "$isNumber",
+    "$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$and", "$or", "$not", "$in", "$mergeObjects", "$concatArrays", "$map", "$filter",
+    "$dateAdd", "$dateSubtract", "$dateDiff", "$dateTrunc", "$dateToString", "$objectToArray", "$arrayToObject",
+})  # fmt: skip
 REMOVING = frozenset({"$unset", "$rename"})  # operators that take fields out of a document
 
 
@@ -112,8 +120,16 @@ def _may_remove(stages: Stages) -> bool:
     """Whether a change can take a field out of the document, and with it the place where it stood."""
     for stage in stages:
         operator, body = next(iter(stage.items()))
-        if operator not in ("$set", "$addFields"):
-            return True
-        if not all(isinstance(value, Mapping) and set(value) == {"$literal"} for value in body.values()):
+        if operator not in ("$set", "$addFields") or not all(map(_is_there, body.values())):
             return True
     return False
+
+
+def _is_there(expression: Any) -> bool:
+    """Whether an expression has a value for every document; null is one."""
+    if isinstance(expression, str):
+        return expression[:1] != "$" or expression in ("$$NOW", "$$CLUSTER_TIME")
+    if isinstance(expression, Mapping) and expression:
+        operator = next(iter(expression))
+        return operator[:1] != "$" or operator in NEVER_MISSING
+    return True
