@@ -3,10 +3,10 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from whimbrel.api.access import Operator
-from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.answers import Answer, Model, Whole, failures
 from whimbrel.api.errors import Declined
 from whimbrel.api.routes.runs import RunId
 from whimbrel.api.routes.starting import Rate, Size, begun
@@ -20,11 +20,21 @@ router = APIRouter(prefix="/migrate", tags=["migration"])
 Sample = Annotated[
     int,
     Field(strict=True, ge=0, le=100_000_000, description="documents that are transformed once more", examples=[1000]),
+    Whole,
 ]  # fmt: skip
 
 
 class Verify(Model):
-    """How thoroughly, and how fast."""
+    """How thoroughly, and how fast: one of `sample` and `all`, not both."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"properties": {"all": {"const": False}}},
+                {"properties": {"sample": {"type": "null"}}},
+            ]
+        }
+    )
 
     sample: Sample | None = Field(
         default=None,
