@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from pymongo.database import Database
 from tests.integration.inline import migrate, start, system, until
 
 from whimbrel import SKIP, Migration, migration
+from whimbrel.domain.batches import Batch
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.engine.control import cancel, pause, resume, retry
@@ -389,6 +391,27 @@ def test_every_transition_is_audited(store: MongoStore, database: Data) -> None:
     found = migrate(store, INC)
     entries = [each["what"] for each in database["whimbrel_audit"].find({"run": found.run.id}).sort("at", 1)]
     assert entries == ["run added", "run running", "run completed"]
+
+
+def test_a_view_counts_all_that_is_settled_behind_a_batch_that_is_not(
+    store: MongoStore, database: Data
+) -> None:
+    """While one batch keeps the others from being folded, thousands may be."""
+    seed(database, 1)
+    run = start(store, INC)
+    store.ledger.runs.move(run.id, RunStatus.RUNNING, who="test")
+    stuck = Batch(run=run.id, seq=1, leg=0, phase="pending", counts=Counts(changed=100))
+    done = replace(stuck, status=BatchStatus.DONE, counts=Counts(changed=3, unchanged=2, skipped=1))
+    rows = [replace(done, seq=seq) for seq in range(2, 1502)]
+    cancelled = replace(done, seq=1502, status=BatchStatus.CANCELLED)
+    store.ledger.batches.add([stuck, *rows, cancelled, replace(stuck, seq=1503)])
+    found = view(store.ledger, run)
+    assert found.counts == Counts(changed=4503, unchanged=3002, skipped=1501)
+    assert (found.completed_batches, found.total_batches) == (1501, 1503)
+    later = view(store.ledger, replace(run, folded_through=1501, counts=Counts(skipped=7)))
+    assert later.counts == Counts(changed=3, unchanged=2, skipped=8)
+    assert (later.completed_batches, later.total_batches) == (1502, 1503)
+    assert view(store.ledger, replace(run, folded_through=1503)).total_batches == 1503
 
 
 def test_a_view_of_a_run_needs_no_look_at_the_collection(store: MongoStore, database: Data) -> None:

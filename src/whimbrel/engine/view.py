@@ -8,10 +8,9 @@ from typing import Any
 
 from bson import json_util
 
-from whimbrel.domain.batches import Batch
 from whimbrel.domain.findings import finding_object
 from whimbrel.domain.runs import Counts, Run
-from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
+from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.verification import Proof
 from whimbrel.ports import Ledger
 
@@ -57,17 +56,16 @@ class RunView:
 
 def view(ledger: Ledger, run: Run, *, now: datetime | None = None) -> RunView:
     """Sums over what was folded into the run and the batches settled since."""
-    counts, settled = run.counts, run.folded_through
-    for batch in ledger.batches.list(
-        run.id, after=run.folded_through, statuses=[BatchStatus.DONE, BatchStatus.CANCELLED]
-    ):
-        counts, settled = counts + batch.counts, settled + 1
-    last: Batch | None = ledger.batches.last(run.id)
+    since, settled, last = ledger.batches.after(run.id, run.folded_through)
+    failures = ledger.failures.counts(run.id)
+    failed_batches = (
+        ledger.failures.failed_batches(run.id) if failures["failed"] or failures["conflict"] else 0
+    )
     documents, span = ledger.batches.recent(run.id, MOVING) if run.status is RunStatus.RUNNING else (0, 1.0)
     stretch = ((now or datetime.now(UTC)) - run.working_since).total_seconds() if run.working_since else 0.0
     return RunView(
-        run=run, counts=counts, failures=ledger.failures.counts(run.id), total_batches=last.seq if last else 0,
-        completed_batches=settled, failed_batches=ledger.failures.failed_batches(run.id), throughput=round(documents / span, 1),
+        run=run, counts=run.counts + since, failures=failures, total_batches=max(last, run.folded_through),
+        completed_batches=run.folded_through + settled, failed_batches=failed_batches, throughput=round(documents / span, 1),
         seconds=run.worked + max(0.0, stretch),
     )  # fmt: skip
 

@@ -161,6 +161,10 @@ class Batches(Protocol):
         """Settle a batch that nobody holds as cancelled. Nothing happens if somebody does."""
         ...
 
+    def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:
+        """Of the batches after this one: the counts of the settled ones, how many these are, and the number of the last of all (0: none)."""
+        ...
+
     def recent(self, run_id: str, seconds: float) -> tuple[int, float]:
         """Documents in batches settled within the last seconds, and the seconds that these span."""
         ...

@@ -17,7 +17,7 @@ from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import Times
 from whimbrel.domain.verification import Tally
 from whimbrel.errors import LeaseLost
-from whimbrel.mongo.codec import batch_of, batch_row, counts_row, tally_row
+from whimbrel.mongo.codec import batch_of, batch_row, counts_of, counts_row, tally_row
 from whimbrel.mongo.errors import DUPLICATE_KEY, translated
 
 UUID_SUBTYPE = 4
@@ -187,6 +187,23 @@ class MongoBatches:
                     "$currentDate": {"settledAt": True},
                 },
             )
+
+    def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:
+        def settled(what: Any) -> dict[str, Any]:
+            return {"$sum": {"$cond": [{"$in": ["$status", ["done", "cancelled"]]}, what, 0]}}
+
+        counts = {name: settled(f"$counts.{name}") for name in counts_row(Counts())}
+        pipeline: Sequence[Mapping[str, Any]] = [
+            {"$match": {"run": run_id, "seq": {"$gt": seq}}},
+            {"$group": {"_id": None, "settled": settled(1), "last": {"$max": "$seq"}, **counts}},
+        ]
+        with translated():
+            found = list(self._batches.aggregate(pipeline))
+        return (
+            (counts_of(found[0]), int(found[0]["settled"]), int(found[0]["last"]))
+            if found
+            else (Counts(), 0, 0)
+        )
 
     def recent(self, run_id: str, seconds: float) -> tuple[int, float]:
         since = {"$expr": {"$gte": ["$settledAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}}
