@@ -142,9 +142,10 @@ def test_sigterm_drains_and_another_start_goes_on(
         eventually(lambda: database["whimbrel_batches"].find_one({"status": "done"}))
         at_work = children(first)
         with first.client.stream("GET", f"/migrate/events/{run}") as stream:
+            pieces = stream.iter_text()
+            assert "event: progress" in next(pieces)
             first.process.tell(signal.SIGTERM)
-            events = "".join(stream.iter_text())  # it ends, although the run goes on
-        assert "event: progress" in events
+            events = "".join(pieces)  # it ends, although the run goes on
         assert "event: end" not in events
         assert first.process.code(60) == 0
         assert "graceful shutdown exceeded" not in first.said()
