@@ -6,6 +6,7 @@ The OpenAPI document is what is tested, so nothing here changes it. These are th
 import itertools
 import re
 from typing import Any
+from urllib.parse import unquote
 
 import schemathesis
 from hypothesis import strategies
@@ -74,9 +75,9 @@ def _make_sense(operation: str, case: Any) -> None:
         # One query parameter needs another.
         query.pop("jobType", None)
     if operation in ("POST /migrate/rollback/{migrationId}", "POST /migrate/cleanup/{migrationId}"):
-        # The confirmation is the id that stands in the path.
+        # The confirmation is the id that stands in the path, where it is quoted already.
         given = body if isinstance(body, dict) else {}
-        case.body = {**given, "confirm": case.path_parameters["migrationId"]}
+        case.body = {**given, "confirm": unquote(str(case.path_parameters["migrationId"]))}
         case.media_type = "application/json"
     if operation == "DELETE /seed/clear":
         # It must stand in one of two places.
