@@ -33,6 +33,7 @@ bench: $(READY) rabbitmq  ## the benchmarks at full size, with ratios
 	$(BIN)/python -m bench
 	$(BIN)/python -m bench.broker
 	$(BIN)/python -m bench.seeder
+	$(BIN)/python -m bench.undo
 	$(BIN)/python -m bench.verify
 	$(BIN)/python -m bench.api
 
