@@ -35,7 +35,7 @@ def stored(rig: Rig) -> dict[Any, bytes]:
     return {each["_id"]: bytes(each.raw) for each in things.find()}
 
 
-STEPS = ["S1", "S3", "S5", "S6", "S8", "S10", "S12"]
+STEPS = ["S3", "S6", "S8", "S10", "S12"]
 NAMES = ["function-marker", "pipeline-marker", "function-status", "declarative-filter", "single"]
 
 

@@ -18,6 +18,9 @@ DEFAULTS = {  # where a count that is left out is larger
     "POST /seed/job-status": ["count"],
     "POST /seed/all": ["someModelCount", "jobStatusCount"],
 }
+UNKNOWN = {  # what the document cannot know: any other value is a 404, and no more
+    "POST /migrate/failures/{migrationId}/retry": ["group"],
+}
 WHOLE = 2**63
 LEVELS = 15
 fresh = itertools.count()
@@ -68,9 +71,11 @@ def _make_sense(operation: str, case: Any) -> None:
     if operation == "POST /migrate/bulk" and isinstance(body, dict):
         # Any JSON is an id, but an array; and an object with a name such as $oid is Extended JSON.
         body["ids"] = [str(each) if isinstance(each, list) else _plain(each) for each in body["ids"]]
-    for name in DEFAULTS.get(operation, ()):
-        if isinstance(body, dict):
+    if isinstance(body, dict):
+        for name in DEFAULTS.get(operation, ()):
             body.setdefault(name, MOST)
+        for name in UNKNOWN.get(operation, ()):
+            body.pop(name, None)
     if operation == "GET /migrate/jobs" and query.get("parentJobId") is None:
         # One query parameter needs another.
         query.pop("jobType", None)

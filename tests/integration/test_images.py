@@ -20,7 +20,7 @@ from whimbrel.mongo.images import NEVER_MISSING
 from whimbrel.ports import Guarded
 
 RELAXED = settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

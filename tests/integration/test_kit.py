@@ -53,9 +53,10 @@ def test_the_sample_reads_the_clock_and_fails_on_purpose(mongo_uri: str) -> None
         {"_id": 3, "status": "pending", "data": "not an object", "updatedAt": now},
         {"_id": 4, "status": "success", "data": {"score": 4}, "updatedAt": now},
     ]
-    found = check_migration(SOME_MODEL, documents, uri=mongo_uri, deterministic=False, failing=[3])
+    found = check_migration(
+        SOME_MODEL, documents, uri=mongo_uri, deterministic=False, failing=[3], kill=False
+    )
     assert "1 fail as they must" in str(found)
-    assert "S7" in str(found)
     with pytest.raises(Unproved, match=r"uses .*NOW.*say deterministic=False"):
         check_migration(SOME_MODEL, documents[:1], uri=mongo_uri, kill=False)
 
