@@ -58,35 +58,38 @@ def _new_key(headers: Any) -> None:
 
 def _make_sense(operation: str, case: Any) -> None:
     """What a valid request needs beyond its schema."""
-    body, query = case.body, case.query
-    if isinstance(body, dict) and isinstance(body.get("filters"), dict):
-        # The operators of MongoDB's queries are a language of their own: here fields are compared with values.
-        # `status` alone may only be that of a phase.
-        body["filters"] = {
-            name: each for name, each in _plain(body["filters"]).items() if "status" not in str((name, each))
-        }
-    if isinstance(body, dict) and "migration" in body:
-        # Which ones are loaded is not known to the document: another name is a 404, and no more.
-        body["migration"] = "some-model"
-    if operation == "POST /migrate/bulk" and isinstance(body, dict):
-        # Any JSON is an id, but an array; and an object with a name such as $oid is Extended JSON.
-        body["ids"] = [str(each) if isinstance(each, list) else _plain(each) for each in body["ids"]]
-    if isinstance(body, dict):
-        for name in DEFAULTS.get(operation, ()):
-            body.setdefault(name, MOST)
-        for name in UNKNOWN.get(operation, ()):
-            body.pop(name, None)
-    if operation == "GET /migrate/jobs" and query.get("parentJobId") is None:
+    if isinstance(case.body, dict):
+        _make_sense_of(operation, case.body)
+    if operation == "GET /migrate/jobs" and case.query.get("parentJobId") is None:
         # One query parameter needs another.
-        query.pop("jobType", None)
+        case.query.pop("jobType", None)
     if operation in ("POST /migrate/rollback/{migrationId}", "POST /migrate/cleanup/{migrationId}"):
         # The confirmation is the id that stands in the path, where it is quoted already.
-        given = body if isinstance(body, dict) else {}
+        given = case.body if isinstance(case.body, dict) else {}
         case.body = {**given, "confirm": unquote(str(case.path_parameters["migrationId"]))}
         case.media_type = "application/json"
     if operation == "DELETE /seed/clear":
         # It must stand in one of two places.
         case.query["confirm"] = "DELETE_ALL_DATA"
+
+
+def _make_sense_of(operation: str, body: dict[str, Any]) -> None:
+    if isinstance(body.get("filters"), dict):
+        # The operators of MongoDB's queries are a language of their own: here fields are compared with values.
+        # `status` alone may only be that of a phase.
+        body["filters"] = {
+            name: each for name, each in _plain(body["filters"]).items() if "status" not in str((name, each))
+        }
+    if "migration" in body:
+        # Which ones are loaded is not known to the document: another name is a 404, and no more.
+        body["migration"] = "some-model"
+    if operation == "POST /migrate/bulk":
+        # Any JSON is an id, but an array; and an object with a name such as $oid is Extended JSON.
+        body["ids"] = [str(each) if isinstance(each, list) else _plain(each) for each in body["ids"]]
+    for name in DEFAULTS.get(operation, ()):
+        body.setdefault(name, MOST)
+    for name in UNKNOWN.get(operation, ()):
+        body.pop(name, None)
 
 
 def _plain(value: Any, level: int = 0) -> Any:
