@@ -6,14 +6,9 @@ python -m bench [--documents 200000] [--rounds 5] [--only NAME,NAME]
 import argparse
 import statistics
 import sys
-import tempfile
 from collections.abc import Callable
-from pathlib import Path
 
-from bench.system import SLOTS, WORKERS, Bench, peak_memory, working
-from whimbrel.bootstrap import store_at
-from whimbrel.mongo.embedded import embedded
-from whimbrel.settings import Settings
+from bench.system import SLOTS, WORKERS, Bench, benched, peak_memory
 
 
 def main() -> None:
@@ -22,15 +17,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="")
     options = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="whimbrel-bench-") as home,
-        embedded(Path(home), cache_gb=4) as uri,
-    ):
-        settings = Settings(mongodb_uri=uri, mongodb_db_name="bench")
-        with store_at(uri, settings) as store:
-            bench = Bench(store, settings, options.documents)
-            with working(store, settings, uri):
-                report(bench, options.rounds, set(filter(None, options.only.split(","))))
+    with benched(options.documents) as bench:
+        report(bench, options.rounds, set(filter(None, options.only.split(","))))
 
 
 def report(bench: Bench, rounds: int, only: set[str]) -> None:

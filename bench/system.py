@@ -1,5 +1,6 @@
 """What the benchmarks share: one mongod's documents, the runs to be timed, and warm workers."""
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,12 +11,14 @@ import psutil
 from pymongo import UpdateOne, WriteConcern
 
 from bench.migrations import CHANGE, change
+from whimbrel.bootstrap import store_at
 from whimbrel.domain.migration import with_undo
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED
 from whimbrel.engine.start import start_run
 from whimbrel.engine.view import view
 from whimbrel.mongo.documents import MongoDocuments
+from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore
 from whimbrel.samples.seeder import documents
 from whimbrel.settings import Settings
@@ -113,6 +116,18 @@ class Bench:
             if cuts.end:
                 return time.perf_counter() - started
             after = cuts.keys[-1]
+
+
+@contextmanager
+def benched(documents: int) -> Iterator[Bench]:
+    """An embedded MongoDB with room for so many documents, and warm workers by the ledger broker."""
+    with (
+        tempfile.TemporaryDirectory(prefix="whimbrel-bench-") as home,
+        embedded(Path(home), cache_gb=4) as uri,
+    ):
+        settings = Settings(mongodb_uri=uri, mongodb_db_name="bench")
+        with store_at(uri, settings) as store, working(store, settings, uri):
+            yield Bench(store, settings, documents)
 
 
 @contextmanager

@@ -6,15 +6,10 @@ python -m bench.undo [--documents 200000] [--rounds 5]
 import argparse
 import statistics
 import sys
-import tempfile
-from pathlib import Path
 
-from bench.system import SLOTS, WORKERS, Bench, working
-from whimbrel.bootstrap import store_at
+from bench.system import SLOTS, WORKERS, Bench, benched
 from whimbrel.engine.cleanup import weigh
 from whimbrel.engine.rollback import start_rollback
-from whimbrel.mongo.embedded import embedded
-from whimbrel.settings import Settings
 
 NAMES = ("declarative", "function")
 
@@ -24,16 +19,9 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="whimbrel-bench-") as home,
-        embedded(Path(home), cache_gb=4) as uri,
-    ):
-        settings = Settings(mongodb_uri=uri, mongodb_db_name="bench")
-        with store_at(uri, settings) as store:
-            bench = Bench(store, settings, options.documents)
-            with working(store, settings, uri):
-                for name in NAMES:
-                    _report(name, bench, options.rounds)
+    with benched(options.documents) as bench:
+        for name in NAMES:
+            _report(name, bench, options.rounds)
 
 
 def _report(name: str, bench: Bench, rounds: int) -> None:

@@ -8,19 +8,14 @@ over the same documents; the ratios are those of the pairs. `by mark` is the sam
 
 import argparse
 import statistics
-import tempfile
 import time
-from pathlib import Path
 from typing import Any
 
 from pymongo.read_concern import ReadConcern
 
-from bench.system import SLOTS, WORKERS, Bench, working
-from whimbrel.bootstrap import store_at
+from bench.system import SLOTS, WORKERS, Bench, benched
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.engine.verification import start_verification
-from whimbrel.mongo.embedded import embedded
-from whimbrel.settings import Settings
 
 
 class Scans:
@@ -63,18 +58,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--migration", default="declarative", choices=["declarative", "function"])
     options = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory(prefix="whimbrel-bench-") as home,
-        embedded(Path(home), cache_gb=4) as uri,
-    ):
-        settings = Settings(mongodb_uri=uri, mongodb_db_name="bench")
-        with store_at(uri, settings) as store, working(store, settings, uri):
-            scans = Scans(Bench(store, settings, options.documents), options.migration)
-            variants = {"bare scan": scans.bare, "by mark": scans.by_mark, "verification": scans.verify}
-            seconds: dict[str, list[float]] = {name: [] for name in variants}
-            for _ in range(options.rounds):
-                for name, act in variants.items():
-                    seconds[name].append(act())
+    with benched(options.documents) as bench:
+        scans = Scans(bench, options.migration)
+        variants = {"bare scan": scans.bare, "by mark": scans.by_mark, "verification": scans.verify}
+        seconds: dict[str, list[float]] = {name: [] for name in variants}
+        for _ in range(options.rounds):
+            for name, act in variants.items():
+                seconds[name].append(act())
     print(
         f"{options.documents:,} documents, medians of {options.rounds} rounds, {WORKERS} workers with {SLOTS} slots each"
     )

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bson import Binary, Decimal128, Int64, ObjectId, Regex
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from whimbrel.domain.raw import document, element
@@ -145,3 +146,26 @@ def python_values() -> st.SearchStrategy[Any]:
         lambda inner: st.one_of(st.dictionaries(NAMES, inner, max_size=3), st.lists(inner, max_size=3)),
         max_leaves=4,
     )
+
+
+def updates(parts: list[str], *, nested_renames: bool) -> st.SearchStrategy[dict[str, Any]]:
+    """Updates by operators, at paths of up to three of these parts."""
+    names = st.sampled_from(parts)
+    paths = st.lists(names, min_size=1, max_size=3).map(".".join)
+    renamed = paths if nested_renames else names
+    return st.fixed_dictionaries(
+        {},
+        optional={
+            "$set": st.dictionaries(paths, python_values(), min_size=1, max_size=3),
+            "$unset": st.dictionaries(paths, st.just(""), min_size=1, max_size=2),
+            "$inc": st.dictionaries(paths, st.integers(-5, 5), min_size=1, max_size=1),
+            "$push": st.dictionaries(paths, st.integers(0, 5), min_size=1, max_size=1),
+            "$rename": st.dictionaries(renamed, renamed, min_size=1, max_size=1),
+        },
+    ).filter(bool)
+
+
+def relaxed(examples: int, *also: HealthCheck) -> settings:
+    """For properties of a real MongoDB: that takes its time, and a fixture holds it for all examples."""
+    slow = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, *also]
+    return settings(max_examples=examples, deadline=None, suppress_health_check=slow)

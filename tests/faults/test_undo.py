@@ -2,13 +2,12 @@
 
 import random
 import threading
-from typing import Any
 
 import pytest
 
 from tests.faults.rig import Rig
 from tests.faults.test_zombies import stopped_in_the_middle
-from tests.integration.hand import RAW
+from tests.integration.hand import stored
 from tests.integration.inline import system
 from whimbrel.domain.migration import with_undo
 from whimbrel.domain.runs import Run
@@ -30,11 +29,6 @@ def rolled_back(rig: Rig, run: Run) -> Run:
     return start_rollback(rig.store, run.id, who="test", defaults=DEFAULTS)
 
 
-def stored(rig: Rig) -> dict[Any, bytes]:
-    things = rig.things.with_options(codec_options=RAW)
-    return {each["_id"]: bytes(each.raw) for each in things.find()}
-
-
 STEPS = ["S3", "S6", "S8", "S10", "S12"]
 NAMES = ["function-marker", "pipeline-marker", "function-status", "declarative-filter", "single"]
 
@@ -43,7 +37,7 @@ NAMES = ["function-marker", "pipeline-marker", "function-status", "declarative-f
 def test_a_rollback_whose_processes_die_at_a_step_loses_nothing(rig: Rig, step: str) -> None:
     name = NAMES[STEPS.index(step) % len(NAMES)]
     rig.seed(COUNT)
-    before = stored(rig)
+    before = stored(rig.things)
     run = started(rig, name)
     with system(rig.store, [rig.migrations[name]]):
         rig.reckon(rig.finish(run), COUNT)
@@ -52,36 +46,36 @@ def test_a_rollback_whose_processes_die_at_a_step_loses_nothing(rig: Rig, step: 
     rig.parent()
     found = rig.finish(back)
     assert rig.deaths_left() == 0
-    assert stored(rig) == before
+    assert stored(rig.things) == before
     assert found.run.status is RunStatus.COMPLETED
     assert found.counts.changed == COUNT
 
 
 def test_a_run_that_keeps_images_may_die_too(rig: Rig) -> None:
     rig.seed(COUNT)
-    before = stored(rig)
+    before = stored(rig.things)
     rig.die_at("S6", 2, deaths=3)
     run = started(rig, "function-status")
     rig.parent()
     rig.reckon(rig.finish(run), COUNT)
     assert rig.deaths_left() == 0
     rig.finish(rolled_back(rig, run))
-    assert stored(rig) == before
+    assert stored(rig.things) == before
 
 
 def test_h12_a_worker_that_was_stopped_does_not_migrate_again_what_was_rolled_back(rig: Rig) -> None:
     rig.seed(COUNT)
-    before = stored(rig)
+    before = stored(rig.things)
     run = started(rig, "slow")
     wake = stopped_in_the_middle(rig)
     rig.parent(workers=2)
     rig.reckon(rig.finish(run), COUNT)
     rig.finish(rolled_back(rig, run))
-    assert stored(rig) == before
+    assert stored(rig.things) == before
     wake()
     woke = rig.start("pipeline-marker", filter_={"number": -1})  # they are awake when they have seen this run
     rig.finish(woke)
-    assert stored(rig) == before
+    assert stored(rig.things) == before
 
 
 def test_what_the_application_writes_meanwhile_is_never_lost(rig: Rig) -> None:

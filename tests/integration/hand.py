@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.collection import Collection
@@ -15,11 +14,10 @@ from pymongo.database import Database
 from whimbrel import Migration
 from whimbrel.domain.changes import Change, reduce
 from whimbrel.domain.marks import mark_of
-from whimbrel.domain.raw import Key, walk
+from whimbrel.domain.raw import RAW, Key, walk
 from whimbrel.mongo.documents import MongoDocuments
 from whimbrel.ports import Guarded, Write, Written
 
-RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 TOKEN = "run.1"  # noqa: S105  a batch's mark
 MARK = "_whimbrel.by-hand_v1"
 
@@ -81,6 +79,12 @@ class Hand:
 
 def _same(document: dict[str, Any]) -> dict[str, Any]:
     return document
+
+
+def stored(collection: Collection[Any]) -> dict[Any, bytes]:
+    """All documents as they are stored, by `_id`."""
+    found = collection.with_options(codec_options=RAW).find()
+    return {each["_id"]: bytes(each.raw) for each in found}
 
 
 def unmarked(document: bytes) -> list[tuple[bytes, int, bytes]]:

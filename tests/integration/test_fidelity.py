@@ -6,20 +6,16 @@ from typing import Any
 import bson
 import pytest
 from bson.raw_bson import RawBSONDocument
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.errors import WriteError
-from tests.bson_values import FIELDS, NAMES, documents, field, int32, python_values
+from tests.bson_values import FIELDS, NAMES, documents, field, int32, python_values, relaxed, updates
 from tests.integration.hand import Client, Hand, new_name, unmarked
 
 from whimbrel.domain.changes import Unwritable, reduce
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, document
 
-RELAXED = settings(
-    max_examples=100,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+RELAXED = relaxed(100)
 
 
 @pytest.fixture(scope="module")
@@ -30,18 +26,7 @@ def hands(client: Client) -> Iterator[tuple[Hand, Hand, Hand]]:
     client.drop_database(database.name)
 
 
-PARTS = st.sampled_from(["a", "b", "c", "0", "1", "10", "ü", "new"])
-PATHS = st.lists(PARTS, min_size=1, max_size=3).map(".".join)
-UPDATES = st.fixed_dictionaries(
-    {},
-    optional={
-        "$set": st.dictionaries(PATHS, python_values(), min_size=1, max_size=3),
-        "$unset": st.dictionaries(PATHS, st.just(""), min_size=1, max_size=2),
-        "$inc": st.dictionaries(PATHS, st.integers(-5, 5), min_size=1, max_size=1),
-        "$push": st.dictionaries(PATHS, st.integers(0, 5), min_size=1, max_size=1),
-        "$rename": st.dictionaries(PATHS, PATHS, min_size=1, max_size=1),
-    },
-).filter(bool)
+UPDATES = updates(["a", "b", "c", "0", "1", "10", "ü", "new"], nested_renames=True)
 
 
 def afresh(hand: Hand, raw: bytes) -> bytes:

@@ -6,10 +6,10 @@ from typing import Any
 
 import bson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pymongo.errors import OperationFailure
-from tests.bson_values import FIELDS, NAMES, documents, field, int32, python_values, string
+from tests.bson_values import FIELDS, NAMES, documents, field, int32, python_values, relaxed, string, updates
 from tests.integration.hand import Client, Hand, new_name
 from tests.names import named
 
@@ -19,23 +19,8 @@ from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key
 from whimbrel.mongo.images import NEVER_MISSING
 from whimbrel.ports import Guarded
 
-RELAXED = settings(
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-PARTS = st.sampled_from(["a", "b", "c", "0", "ü", "new"])
-PATHS = st.lists(PARTS, min_size=1, max_size=3).map(".".join)
-UPDATES = st.fixed_dictionaries(
-    {},
-    optional={
-        "$set": st.dictionaries(PATHS, python_values(), min_size=1, max_size=3),
-        "$unset": st.dictionaries(PATHS, st.just(""), min_size=1, max_size=2),
-        "$inc": st.dictionaries(PATHS, st.integers(-5, 5), min_size=1, max_size=1),
-        "$push": st.dictionaries(PATHS, st.integers(0, 5), min_size=1, max_size=1),
-        "$rename": st.dictionaries(PARTS, PARTS, min_size=1, max_size=1),
-    },
-).filter(bool)
+RELAXED = relaxed(40)
+UPDATES = updates(["a", "b", "c", "0", "ü", "new"], nested_renames=False)
 PIPELINES = st.lists(
     st.sampled_from(
         [

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bson import Decimal128, Int64
 from bson.raw_bson import RawBSONDocument
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, given
 from hypothesis import strategies as st
 from pymongo import MongoClient
 from pymongo.collection import Collection
@@ -24,22 +24,16 @@ from tests.bson_values import (
     int32,
     int64,
     python_values,
+    relaxed,
 )
-from tests.integration.hand import RAW, new_name
+from tests.integration.hand import new_name
 
 from whimbrel.domain.pipelines import as_pipeline
+from whimbrel.domain.raw import RAW
 from whimbrel.errors import Untranslatable
 
 Data = Database[dict[str, Any]]
-RELAXED = settings(
-    max_examples=40,
-    deadline=None,
-    suppress_health_check=[
-        HealthCheck.function_scoped_fixture,
-        HealthCheck.too_slow,
-        HealthCheck.filter_too_much,
-    ],
-)
+RELAXED = relaxed(40, HealthCheck.filter_too_much)
 
 
 @pytest.fixture(scope="module")

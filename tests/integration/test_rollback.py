@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from pymongo.database import Database
-from tests.integration.hand import RAW
+from tests.integration.hand import stored
 from tests.integration.inline import DEFAULTS, start, system, until
 
 from whimbrel import SKIP, Migration, migration
@@ -67,11 +67,6 @@ def seed(database: Data, count: int = 1200) -> None:
     )
 
 
-def stored(database: Data, name: str = "things") -> dict[Any, bytes]:
-    found: Any = database.get_collection(name, codec_options=RAW).find()
-    return {each["_id"]: bytes(each.raw) for each in found}
-
-
 def ran(store: MongoStore, it: Migration, **options: Any) -> Run:
     """A run that has ended."""
     with system(store, [it]):
@@ -92,12 +87,12 @@ def undone(store: MongoStore, run: Run) -> RunView:
 @pytest.mark.parametrize("name", list(MIGRATIONS))
 def test_after_run_and_rollback_all_is_as_it_was(store: MongoStore, database: Data, name: str) -> None:
     seed(database)
-    before = stored(database)
+    before = stored(database["things"])
     run = ran(store, MIGRATIONS[name])
-    changed = stored(database)
+    changed = stored(database["things"])
     assert sum(changed[key] != before[key] for key in before) >= 1199
     back = undone(store, run)
-    assert stored(database) == before
+    assert stored(database["things"]) == before
     assert back.run.status is RunStatus.COMPLETED
     assert back.counts.changed == sum(changed[key] != before[key] for key in before)
     assert back.run.message == f"{back.counts.changed} documents are as they were before run {run.id}."
@@ -110,30 +105,30 @@ def test_after_run_and_rollback_all_is_as_it_was(store: MongoStore, database: Da
 
 def test_documents_that_failed_go_back_too(store: MongoStore, database: Data) -> None:
     database[COLLECTION].insert_many(documents(1000, status="mixed", invalid=0.05, seed=7))
-    before = stored(database, COLLECTION)
+    before = stored(database[COLLECTION])
     with system(store, [SOME_MODEL]):
         run = until(store, asked(store)).run
     assert run.status is RunStatus.COMPLETED_WITH_FAILURES
     assert database[COLLECTION].count_documents({"status": "failed"}) > 0
     assert undone(store, run).run.status is RunStatus.COMPLETED
-    assert stored(database, COLLECTION) == before
+    assert stored(database[COLLECTION]) == before
 
 
 def test_what_the_application_changed_since_is_listed_and_stays(store: MongoStore, database: Data) -> None:
     seed(database)
-    before = stored(database)
+    before = stored(database["things"])
     run = ran(store, MIGRATIONS["operators"])
     things = database["things"]
     theirs = {"number": {"$in": [3, 700, 1199]}}
     things.update_many(theirs, {"$set": {"n": 99}})
-    now = stored(database)
+    now = stored(database["things"])
     back = undone(store, run)
     assert back.run.status is RunStatus.COMPLETED_WITH_FAILURES
     assert back.failures["conflict"] == 3
     assert "3 were changed since" in back.run.message
     keys = [each["_id"] for each in things.find(theirs)]
     assert {each.key.value for each in store.ledger.failures.list(back.run.id)} == set(keys)
-    found = stored(database)
+    found = stored(database["things"])
     assert {key: found[key] for key in keys} == {key: now[key] for key in keys}
     assert [key for key in before if found[key] != before[key]] == keys
     # A person has looked, and makes one as the migration left it: retry puts it back.
@@ -142,12 +137,12 @@ def test_what_the_application_changed_since_is_listed_and_stays(store: MongoStor
     with system(store, []):
         again = until(store, back.run)
     assert again.failures["conflict"] == 2
-    assert stored(database)[keys[0]] == before[keys[0]]
+    assert stored(database["things"])[keys[0]] == before[keys[0]]
 
 
 def test_a_part_of_a_run_is_taken_back(store: MongoStore, database: Data) -> None:
     seed(database)
-    before = stored(database)
+    before = stored(database["things"])
     slow = Migration(name="part", collection="things", undo=True, update={"$inc": {"n": 1}})
     with system(store, [slow]):
         run = start(store, slow, batch_size=50, rate=500)
@@ -158,20 +153,20 @@ def test_a_part_of_a_run_is_taken_back(store: MongoStore, database: Data) -> Non
     assert part.run.status is RunStatus.CANCELLED
     assert 0 < database["things"].count_documents({"n": 1}) < 1200
     assert undone(store, run).counts.changed == part.counts.changed
-    assert stored(database) == before
+    assert stored(database["things"]) == before
 
 
 def test_of_two_runs_the_later_one_is_taken_back_first(store: MongoStore, database: Data) -> None:
     seed(database, 300)
-    before = stored(database)
+    before = stored(database["things"])
     first = ran(store, MIGRATIONS["operators"])
-    between = {key: raw for key, raw in stored(database).items() if raw}
+    between = {key: raw for key, raw in stored(database["things"]).items() if raw}
     second = ran(store, Migration(name="second", collection="things", undo=True, update={"$inc": {"n": 10}}))
     assert undone(store, first).failures["conflict"] == 300
     assert undone(store, second).counts.changed == 300
-    assert stored(database) == between
+    assert stored(database["things"]) == between
     assert undone(store, first).counts.changed == 300
-    assert stored(database) == before
+    assert stored(database["things"]) == before
 
 
 def test_what_cannot_be_taken_back_is_refused(store: MongoStore, database: Data) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from bson import MaxKey, MinKey, ObjectId
 from pymongo.database import Database
-from tests.integration.hand import RAW
+from tests.integration.hand import stored
 from tests.integration.inline import DEFAULTS, start, system, until
 
 from whimbrel import SKIP, Migration, migration
@@ -72,11 +72,6 @@ def seed(database: Data, count: int = COUNT) -> None:
     )
 
 
-def stored(database: Data) -> dict[Any, bytes]:
-    found: Any = database.get_collection("things", codec_options=RAW).find()
-    return {each["_id"]: bytes(each.raw) for each in found}
-
-
 def ran(store: MongoStore, it: Migration, **options: Any) -> Run:
     """A run that has ended."""
     with system(store, [it]):
@@ -111,9 +106,9 @@ def types(store: MongoStore, found: RunView) -> dict[str, int]:
 def test_a_clean_run_is_proved_and_nothing_is_written(store: MongoStore, database: Data, name: str) -> None:
     seed(database)
     run = ran(store, CLEAN[name])
-    before = stored(database)
+    before = stored(database["things"])
     found = verified(store, run, CLEAN[name])
-    assert stored(database) == before
+    assert stored(database["things"]) == before
     assert found.run.status is RunStatus.COMPLETED, found.run.report
     assert found.counts.unchanged == COUNT
     known = said(found)
@@ -280,9 +275,9 @@ def test_a_planted_fault_is_found(store: MongoStore, database: Data, name: str) 
     seed(database)
     run = ran(store, by_function)
     plant(database, run)
-    before = stored(database)
+    before = stored(database["things"])
     found = verified(store, run, by_function, sample=None)
-    assert stored(database) == before
+    assert stored(database["things"]) == before
     assert found.run.status is RunStatus.COMPLETED_WITH_FAILURES
     assert types(store, found) == listed, found.run.report
     assert said(found)[check] is False, found.run.report
@@ -433,7 +428,7 @@ def test_a_verification_keeps_its_rate_and_goes_on_where_it_was_paused(
 ) -> None:
     seed(database)
     run = ran(store, OPERATORS)
-    before = stored(database)
+    before = stored(database["things"])
     with system(store, [OPERATORS]):
         began = time.monotonic()
         verification = ask(store, run, OPERATORS, rate=400, batch_size=100)
@@ -448,7 +443,7 @@ def test_a_verification_keeps_its_rate_and_goes_on_where_it_was_paused(
     assert time.monotonic() - began > (COUNT - 400) / 400
     assert found.run.status is RunStatus.COMPLETED
     assert proofs(found)["nothing left"].numbers["looked"] == COUNT
-    assert stored(database) == before
+    assert stored(database["things"]) == before
 
 
 def test_ids_of_all_types_are_looked_at(store: MongoStore, database: Data) -> None:

@@ -1,6 +1,8 @@
 """`run`, `resume`, `retry`: work on a run in the foreground."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -152,6 +154,15 @@ def introduce(screen: Screen, at: Opened) -> None:
             "this server is stand-alone. The run works, but a write that it acknowledged is on one machine only, and a write "
             "that the network broke off is not tried again by the driver. A replica set (even of one member) does both."
         )
+
+
+@contextmanager
+def desk(settings: Settings, screen: Screen) -> Iterator[tuple[Opened, Foreground]]:
+    """A deployment and its broker, which answer before anything is written; and the work that is done on a run here."""
+    with Interrupts() as interrupts, opened(settings) as at:
+        introduce(screen, at)
+        check_broker(settings)
+        yield at, Foreground(at, settings, screen, interrupts)
 
 
 def _resumed(ledger: Ledger, old: Run, it: Definition) -> Run:

@@ -4,17 +4,12 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.bootstrap import Opened, check_broker, opened
-from whimbrel.cli.foreground import Foreground
-from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import Json, Rate, RunId, Slots, Workers, begin, caller
-from whimbrel.cli.running import conclude, introduce
+from whimbrel.cli.running import conclude, desk
 from whimbrel.cli.screen import Screen
-from whimbrel.domain.runs import Run
 from whimbrel.engine import cleanup as cleaning
 from whimbrel.engine import control, rollback
 from whimbrel.errors import SettingsInvalid
-from whimbrel.settings import Settings
 from whimbrel.workers.team import Team
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
@@ -31,9 +26,7 @@ def roll_back(
     """Put the documents that a run changed back as they were, but for those that were changed since."""
     settings, screen = begin(json=json)
     team = Team(workers=workers, slots=concurrency, source=None)
-    with Interrupts() as interrupts, opened(settings) as at:
-        introduce(screen, at)
-        check_broker(settings)
+    with desk(settings, screen) as (at, foreground):
         old = control.find_run(at.store.ledger, run_id)
         rollback.check(at.store, old)
         if not agreed(
@@ -44,7 +37,7 @@ def roll_back(
             at.store, old.id, who=caller(), defaults=settings.defaults, rate=rate
         )
         screen.say(f"Run {started.id} rolls back run {old.id} on {started.ns}.")
-        return _work(at, settings, screen, interrupts, started, team)
+        return conclude(screen, at, foreground.work(started, rollback.definition(started), team))
 
 
 def clean_up(
@@ -57,9 +50,7 @@ def clean_up(
     """Remove the before-images and marks of a run from the documents. It cannot be rolled back afterwards."""
     settings, screen = begin(json=json)
     team = Team(workers=workers, slots=concurrency, source=None)
-    with Interrupts() as interrupts, opened(settings) as at:
-        introduce(screen, at)
-        check_broker(settings)
+    with desk(settings, screen) as (at, foreground):
         old = control.find_run(at.store.ledger, run_id)
         weight = cleaning.weigh(at.store, old.id)
         about = "" if weight.exact else "about "
@@ -73,7 +64,7 @@ def clean_up(
             return 1
         started = cleaning.start_cleanup(at.store, old.id, who=caller(), defaults=settings.defaults)
         screen.say(f"Run {started.id} cleans up after run {old.id} on {started.ns}.")
-        return _work(at, settings, screen, interrupts, started, team)
+        return conclude(screen, at, foreground.work(started, rollback.definition(started), team))
 
 
 def agreed(screen: Screen, question: str, *, yes: bool) -> bool:
@@ -86,10 +77,3 @@ def agreed(screen: Screen, question: str, *, yes: bool) -> bool:
         return True
     screen.say("Nothing was written.")
     return False
-
-
-def _work(
-    at: Opened, settings: Settings, screen: Screen, interrupts: Interrupts, run: Run, team: Team
-) -> int:
-    definition = rollback.definition(run)
-    return conclude(screen, at, Foreground(at, settings, screen, interrupts).work(run, definition, team))

@@ -4,11 +4,8 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.bootstrap import check_broker, opened
-from whimbrel.cli.foreground import Foreground
-from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import Json, Rate, RunId, Slots, Source, Workers, begin, caller
-from whimbrel.cli.running import conclude, introduce
+from whimbrel.cli.running import conclude, desk
 from whimbrel.engine import control
 from whimbrel.engine.rollback import definition
 from whimbrel.engine.verification import SAMPLE, start_verification
@@ -41,15 +38,12 @@ def verify(
     settings, screen = begin(json=json)
     team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
     found = catalog.describe(team.source)
-    with Interrupts() as interrupts, opened(settings) as at:
+    with desk(settings, screen) as (at, foreground):
         old = control.find_run(at.store.ledger, run_id)
-        introduce(screen, at)
-        check_broker(settings)
         it = found.get(old.migration)
         started = start_verification(
             at.store, old.id, it, who=caller(), defaults=settings.defaults, rate=rate,
             sample=None if all_ else SAMPLE if sample is None else sample,
         )  # fmt: skip
         screen.say(f"Run {started.id} verifies run {old.id} of {old.migration} on {old.ns}.")
-        work = Foreground(at, settings, screen, interrupts)
-        return conclude(screen, at, work.work(started, it or definition(old), team))
+        return conclude(screen, at, foreground.work(started, it or definition(old), team))

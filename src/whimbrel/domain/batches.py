@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Phase
@@ -55,6 +56,13 @@ class Batch:
     @property
     def token(self) -> str:
         return f"{self.run}.{self.seq}"
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What an update of this batch may use as $$name."""
+        return {
+            "run": self.run, "batch": self.token, "phase": self.phase, "claimed_at": self.claimed_at,
+        }  # fmt: skip
 
     @property
     def hi(self) -> Key | None:

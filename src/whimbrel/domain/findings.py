@@ -1,13 +1,11 @@
 """What preflight finds before a run starts: errors that refuse it, warnings that ask, and what it may not look at."""
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from bson import json_util
-
+from whimbrel.domain.ids import relaxed
 from whimbrel.errors import (
     CollectionUnsuitable,
     DefinitionInvalid,
@@ -80,7 +78,7 @@ def _plain(detail: Mapping[str, Any]) -> dict[str, Any] | None:
     """Values of MongoDB as relaxed Extended JSON."""
     if not detail:
         return None
-    found: dict[str, Any] = json.loads(json_util.dumps(detail, json_options=json_util.RELAXED_JSON_OPTIONS))
+    found: dict[str, Any] = relaxed(detail)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Ids of documents as Extended JSON, in and out."""
+"""Values and ids of documents as Extended JSON, in and out."""
 
 import json
 from typing import Any
@@ -15,9 +15,14 @@ _JSON = json_util.RELAXED_JSON_OPTIONS.with_options(
 )
 
 
+def relaxed(value: Any) -> Any:
+    """A value of MongoDB as a JSON value, in relaxed Extended JSON: whole numbers and doubles are plain."""
+    return json.loads(json_util.dumps(value, json_options=json_util.RELAXED_JSON_OPTIONS))
+
+
 def id_json(key: Key) -> Any:
     """An `_id` as relaxed Extended JSON."""
-    return json.loads(json_util.dumps({"_id": key.value}, json_options=json_util.RELAXED_JSON_OPTIONS))["_id"]
+    return relaxed(key.value)
 
 
 def parse_id(value: Any) -> Key:

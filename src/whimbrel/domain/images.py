@@ -19,8 +19,9 @@ An image is a document under `_whimbrel.<name>_v<version>_undo`:
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from whimbrel.domain.marks import MARK_ROOT, Marker
+from whimbrel.domain.marks import MARK_ROOT, marker_field
 from whimbrel.domain.raw import ARRAY, DOCUMENT, STRING, document, element, elements, walk
 
 ROOT = MARK_ROOT.encode()
@@ -43,7 +44,13 @@ class Unreadable(Exception):
 
 def image_field(migration: str, version: int) -> str:
     """The name of the image's field under the mark's root."""
-    return f"{migration}_v{version}_undo"
+    return f"{marker_field(migration, version)}_undo"
+
+
+def of_run(token: str, run_id: str) -> dict[str, Any]:
+    """The expression that the text at a path, such as `$field.token`, is a token of this run; false where it is no text."""
+    text = {"$cond": [{"$eq": [{"$type": token}, "string"]}, token, ""]}
+    return {"$eq": [{"$substrBytes": [text, 0, len(run_id) + 1]}, f"{run_id}."]}
 
 
 def image_path(migration: str, version: int) -> str:
@@ -150,7 +157,7 @@ def _old_order(raw: bytes, image: Image) -> Sequence[bytes]:
 
 def _marks(marks: bytes, image: Image, migration: str, version: int) -> bytes | None:
     """What is left of the field that holds marks and images; None where nothing was there before."""
-    ours, own = image_field(migration, version).encode(), Marker(f"{migration}_v{version}").field.encode()
+    ours, own = image_field(migration, version).encode(), marker_field(migration, version).encode()
     run = image.token.partition(".")[0].encode() + b"."
     kept = []
     for name, kind, payload in walk(marks):

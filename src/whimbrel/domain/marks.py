@@ -35,6 +35,11 @@ def outcome_of(value: str) -> tuple[str, str]:
     return token, next((name for name, suffix in SUFFIX.items() if suffix == slash + rest), slash + rest)
 
 
+def marker_field(migration: str, version: int) -> str:
+    """The field under `_whimbrel` by which one version of a migration marks documents."""
+    return f"{migration}_v{version}"
+
+
 class Mark(Protocol):
     """One strategy."""
 

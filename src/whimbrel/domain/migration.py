@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from whimbrel.domain.code import code_hash
 from whimbrel.domain.filters import check_filter
-from whimbrel.domain.marks import MARK_ROOT, Mark, mark_of
+from whimbrel.domain.marks import MARK_ROOT, Mark, mark_of, marker_field
 from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.updates import Update, check_update
 from whimbrel.errors import DefinitionInvalid, FilterRefused, Untranslatable
@@ -71,7 +71,7 @@ class Definition:
 
     @property
     def marking(self) -> Mark:
-        return mark_of(self.mark, f"{self.name}_v{self.version}", self.status_field)
+        return mark_of(self.mark, marker_field(self.name, self.version), self.status_field)
 
 
 class Migration:

@@ -31,6 +31,9 @@ DOCUMENT_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
     document_class=dict, datetime_conversion=DatetimeConversion.DATETIME_AUTO, tz_aware=True
 )
 
+# Documents as the bytes that MongoDB sent.
+RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+
 
 def value_end(data: bytes, kind: int, at: int) -> int:
     """Where the value of type `kind` that starts at `at` ends.

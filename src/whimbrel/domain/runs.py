@@ -9,7 +9,7 @@ from bson import json_util
 
 from whimbrel.domain.findings import Finding
 from whimbrel.domain.images import Undo, image_field
-from whimbrel.domain.marks import Mark, mark_of
+from whimbrel.domain.marks import Mark, mark_of, marker_field
 from whimbrel.domain.migration import UndoMode
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.verification import Proof
@@ -134,7 +134,7 @@ class Run:
 
     @property
     def marking(self) -> Mark:
-        return mark_of(self.mark, f"{self.migration}_v{self.version}", self.status_field)
+        return mark_of(self.mark, marker_field(self.migration, self.version), self.status_field)
 
 
 def first_phases(run: Run) -> list[Phase]:
@@ -145,6 +145,12 @@ def first_phases(run: Run) -> list[Phase]:
         ["failed"] if run.asked == "failed" or (run.asked is None and run.scope.swept) else []
     )
     return [phase for phase in run.legs if phase in ("pending", "processing")] + failed
+
+
+def found_first(run: Run) -> dict[str, Any]:
+    """What a run finds by itself, in any of its phases."""
+    queries = [eligible(run, phase) for phase in first_phases(run)]
+    return queries[0] if len(queries) == 1 else {"$or": queries}
 
 
 def eligible(run: Run, phase: Phase, *, retry: bool = False) -> dict[str, Any]:

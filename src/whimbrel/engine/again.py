@@ -6,10 +6,9 @@ hands the documents back instead of storing them. Both are compared byte by byte
 
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import ceil
-from typing import Any
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.changes import Single, Skipped, Unchanged
@@ -140,7 +139,7 @@ def _trouble(key: Key, message: str) -> Trouble:
 
 def _changed_by(at: Looking, batch: Batch, documents: Sequence[bytes], update: Update) -> list[bytes]:
     """Those of these documents that an update would change, as MongoDB carries it out."""
-    stages, let = as_pipeline(update), variables(batch)
+    stages, let = as_pipeline(update), batch.variables
     keys = [Key.of_document(each) for each in documents]
     try:
         made = patiently(at.work, lambda: at.examiner.applied(keys, stages, let))
@@ -153,11 +152,6 @@ def _changed_by(at: Looking, batch: Batch, documents: Sequence[bytes], update: U
             return []
         return [bad for each in documents for bad in _changed_by(at, batch, [each], update)]
     return [old for old, new in zip(documents, made, strict=True) if not _same(at, old, new)]
-
-
-def variables(batch: Batch) -> Mapping[str, Any]:
-    """What an update of this batch may use as $$name."""
-    return {"run": batch.run, "batch": batch.token, "phase": batch.phase, "claimed_at": batch.claimed_at}
 
 
 def _same(at: Looking, old: bytes, new: bytes) -> bool:

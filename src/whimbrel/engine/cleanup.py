@@ -4,10 +4,9 @@ A run of its own, by one statement a chunk. Afterwards the run cannot be rolled 
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
 
-from whimbrel.domain.images import image_path
-from whimbrel.domain.marks import MARK_ROOT, Marker
+from whimbrel.domain.images import image_path, of_run
+from whimbrel.domain.marks import MARK_ROOT, marker_field
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run, eligible
 from whimbrel.engine import control, rollback
@@ -49,21 +48,15 @@ def _draft(store: Store, run_id: str, defaults: Defaults) -> Run:
 
 def _paths(run: Run) -> tuple[str, str]:
     """Where images and marks of a run's migration stand."""
-    return image_path(run.migration, run.version), Marker(f"{run.migration}_v{run.version}").path or ""
+    return image_path(run.migration, run.version), f"{MARK_ROOT}.{marker_field(run.migration, run.version)}"
 
 
 def definition(run: Run) -> Definition:
     """What executing a batch of a cleanup needs: the update that takes out what is the run's, and what is empty then."""
     image, mark = _paths(run)
     taken = {
-        path: _unless_ours(f"${path}", token, run.of or "")
+        path: {"$cond": [of_run(token, run.of or ""), "$$REMOVE", f"${path}"]}
         for path, token in ((image, f"${image}.token"), (mark, f"${mark}"))
     }
     empty = {"$cond": [{"$eq": [f"${MARK_ROOT}", {"$literal": {}}]}, "$$REMOVE", f"${MARK_ROOT}"]}
     return replace(rollback.definition(run), update=[{"$set": taken}, {"$set": {MARK_ROOT: empty}}])
-
-
-def _unless_ours(here: str, token: str, run_id: str) -> dict[str, Any]:
-    text = {"$cond": [{"$eq": [{"$type": token}, "string"]}, token, ""]}
-    ours = {"$eq": [{"$substrBytes": [text, 0, len(run_id) + 1]}, f"{run_id}."]}
-    return {"$cond": [ours, "$$REMOVE", here]}

@@ -8,19 +8,14 @@ from bson import json_util
 from whimbrel.domain.diffs import Edit, Value, dotted, readable
 from whimbrel.domain.failures import group_id
 from whimbrel.domain.findings import finding_object
-from whimbrel.domain.raw import Key
+from whimbrel.domain.ids import id_json
 from whimbrel.engine.dryrun import Difference, DryRun, FailedGroup
 from whimbrel.engine.predict import Guess
 from whimbrel.engine.verdicts import Verdict
 
 
-def extended(value: Any) -> Any:
-    """A value of MongoDB as JSON. Whole numbers and doubles are plain where JSON can tell them apart, and tagged elsewhere."""
-    return json.loads(json_util.dumps(value, json_options=json_util.RELAXED_JSON_OPTIONS))
-
-
 def exact(value: Value) -> Any:
-    """The same with every type told: 5 and 5.0 are not the same."""
+    """A value as canonical Extended JSON, with every type told: 5 and 5.0 are not the same."""
     return json.loads(json_util.dumps(readable(value), json_options=json_util.CANONICAL_JSON_OPTIONS))
 
 
@@ -40,14 +35,14 @@ def dry_run_object(it: DryRun) -> dict[str, Any]:
         "diffs": [_difference(each) for each in it.differences],
         "touched": sorted(it.touched),
         "growth": None if growth is None else {
-            "mean": round(growth.mean, 1), "largest": growth.largest, "largestId": _id(growth.largest_key),
+            "mean": round(growth.mean, 1), "largest": growth.largest, "largestId": id_json(growth.largest_key),
             "largestDocument": growth.largest_document, "projectedTotal": growth.projected,
         },
         "validator": None if validator is None else {
-            "refused": len(validator.keys), "ids": [_id(key) for key in validator.keys[:10]], "refuses": validator.refuses,
+            "refused": len(validator.keys), "ids": [id_json(key) for key in validator.keys[:10]], "refuses": validator.refuses,
         },
         "uniqueIndexes": [
-            {"index": each.index, "id": _id(each.key), "other": _id(each.other), "stored": each.stored}
+            {"index": each.index, "id": id_json(each.key), "other": id_json(each.other), "stored": each.stored}
             for each in it.clashes
         ],
         "unchecked": list(it.unchecked),
@@ -67,20 +62,16 @@ def _camel(name: str) -> str:
     return first + "".join(word.title() for word in rest)
 
 
-def _id(key: Key) -> Any:
-    return extended(key.value)
-
-
 def _failed(it: FailedGroup) -> dict[str, Any]:
     return {
         "group": group_id(it.signature), "kind": str(it.example.kind), "type": it.example.type,
-        "message": it.example.message, "documents": it.count, "example": _id(it.example.key),
+        "message": it.example.message, "documents": it.count, "example": id_json(it.example.key),
         "traceback": it.example.traceback,
     }  # fmt: skip
 
 
 def _difference(it: Difference) -> dict[str, Any]:
-    return {"id": _id(it.key), "changes": [_edit(each) for each in it.edits]}
+    return {"id": id_json(it.key), "changes": [_edit(each) for each in it.edits]}
 
 
 def _edit(it: Edit) -> dict[str, Any]:

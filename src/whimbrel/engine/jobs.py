@@ -16,7 +16,7 @@ def job_of(run: Run, migrations: Mapping[str, Migration]) -> tuple[Definition, C
         return rollback.definition(run), rollback.restore
     if run.kind == "verification" and not run.has_user_code:
         return rollback.definition(run), rollback.restore  # nothing is called for its documents
-    if run.kind == "cleanup":
+    if run.kind == "cleanup":  # an update: nothing is called
         return cleanup.definition(run), rollback.restore
     migration = migrations[run.migration]
     return replace(migration.definition, undo=run.undo), Calling(migration)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
+from whimbrel.domain.batches import Batch
 from whimbrel.domain.changes import Change, Single, Skipped
 from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.marks import CHANGED, FAILED, SKIPPED, UNCHANGED, Filter
@@ -130,11 +131,11 @@ class Stage:
         return replace(first, same=same, stable=stable)
 
     def _write(self, phase: Phase, *, marked: bool) -> Write:
-        run, token = self._run, f"{self._run.id}.0"
-        variables = {"run": run.id, "batch": token, "phase": phase, "claimed_at": self._now}
+        run = self._run
+        batch = Batch(run=run.id, seq=0, leg=0, phase=phase, claimed_at=self._now)
         return Write(
-            eligible={}, until=self._now, mark=run.marking if marked else Filter(), token=token,
-            variables=variables if run.declarative else {}, reads=self._it.reads,
+            eligible={}, until=self._now, mark=run.marking if marked else Filter(), token=batch.token,
+            variables=batch.variables if run.declarative else {}, reads=self._it.reads,
             undo=run.undoing if marked else None,
         )  # fmt: skip
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Phase, Run, eligible, first_phases
+from whimbrel.domain.runs import Phase, Run, eligible, first_phases, found_first
 from whimbrel.engine.start import preview, within
 from whimbrel.errors import TooSlow
 from whimbrel.ports import Choice, Rehearsal, Store
@@ -30,7 +30,7 @@ def draw(
 ) -> tuple[dict[str, int], dict[bytes, Phase]]:
     """Eligible documents, each once and with its phase: a quarter each of the largest, the oldest and the newest, the rest by chance."""
     queries = {phase: eligible(run, phase) for phase in first_phases(run)}
-    query = next(iter(queries.values())) if len(queries) == 1 else {"$or": [*queries.values()]}
+    query = found_first(run)
     found: dict[Key, bytes] = {}
     counted: dict[str, int] = {}
     for choice in CHOICES:
@@ -56,12 +56,10 @@ def draw(
 
 def selected_by(store: Store, run: Run, rehearsal: Rehearsal) -> Selected:
     seen = preview(store, run)
-    phases = [eligible(run, phase) for phase in first_phases(run)]
-    index = rehearsal.index(phases[0])
+    index = rehearsal.index(eligible(run, first_phases(run)[0]))
     if seen.total is not None:
         return Selected(exact=seen.total, estimated=seen.total, how="counted", index=index)
-    query = phases[0] if len(phases) == 1 else {"$or": phases}
-    share = store.share(run.database, run.collection, query, LOOKED_AT, LOOKING)
+    share = store.share(run.database, run.collection, found_first(run), LOOKED_AT, LOOKING)
     if share is None:
         return Selected(exact=None, estimated=seen.estimated, how="collection size", index=index)
     about = within(run, round(share * store.estimate(run.database, run.collection)))

@@ -109,9 +109,7 @@ def anything(store: Store, run: Run) -> bool:
 
 def estimate(store: Store, run: Run) -> int:
     """How many documents a run will evaluate, about: counted where that is quick, else from the collection's size."""
-    documents = store.session().documents(run)
-    exact = _counted(documents, run)
-    return within(run, documents.estimate()) if exact is None else exact
+    return preview(store, run).estimated
 
 
 def _counted(documents: Documents, run: Run) -> int | None:

@@ -1,6 +1,5 @@
 """What is known of a run right now, from the ledger alone: no look at the collection (promise 6)."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from typing import Any
 from bson import json_util
 
 from whimbrel.domain.findings import finding_object
+from whimbrel.domain.ids import relaxed
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.verification import Proof
@@ -81,17 +81,12 @@ def run_object(it: RunView) -> dict[str, Any]:
         "skipped": it.counts.skipped, "conflicts": it.failures["conflict"], "progress": it.progress,
         "totalBatches": it.total_batches, "completedBatches": it.completed_batches, "failedBatches": it.failed_batches,
         "throughput": round(whole, 1), "etaSeconds": it.eta, "seconds": round(it.seconds, 3), "inferred": run.inferred,
-        "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate, "filters": _relaxed(run.filter), "dryRun": False,
+        "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate, "filters": relaxed(json_util.loads(run.filter)), "dryRun": False,
         "collection": run.ns, "kind": run.kind, "of": run.of, "undo": run.undo, "undoneBy": run.undone_by, "report": [proof_object(each) for each in run.report], "message": run.message, "error": run.error,
         "warnings": [finding_object(each) for each in run.warnings],
         "startTime": iso_time(run.started_at), "endTime": iso_time(run.ended_at),
         "createdAt": iso_time(run.created_at), "updatedAt": iso_time(run.updated_at),
     }  # fmt: skip
-
-
-def _relaxed(filter_: str) -> Any:
-    """A query in canonical Extended JSON, as a JSON value in the relaxed form."""
-    return json.loads(json_util.dumps(json_util.loads(filter_), json_options=json_util.RELAXED_JSON_OPTIONS))
 
 
 def proof_object(it: Proof) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -144,14 +144,7 @@ class Work:
 
     def write(self, *, reads: tuple[str, ...] | None = None) -> Write:
         """What the statements of the next chunk carry; the fence is the last renewal acknowledged."""
-        variables: dict[str, Any] = {}
-        if self.run.declarative:
-            variables = {
-                "run": self.run.id,
-                "batch": self.batch.token,
-                "phase": self.batch.phase,
-                "claimed_at": self.batch.claimed_at,
-            }
+        variables = self.batch.variables if self.run.declarative else {}
         return Write(
             eligible=self.writable, until=self.hold.until, mark=self.run.marking, token=self.batch.token,
             variables=variables, reads=reads, undo=self.run.undoing,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from whimbrel.domain.images import Undo
+from whimbrel.domain.images import Undo, of_run
 from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.updates import Update, touched
@@ -77,7 +77,7 @@ def _before(
 
 def _once(image: dict[str, Any], old: str, run: str, always: Sequence[str]) -> Mapping[str, Any]:
     """The image, or what this run kept earlier: a document that it has marked as failed was another before that."""
-    own = {"$eq": [{"$substrBytes": [{"$ifNull": [f"{old}.token", ""]}, 0, len(run) + 1]}, f"{run}."]}
+    own = of_run(f"{old}.token", run)
     untouched = {"$eq": [f"{old}.after", {name: f"${name}" for name in always}]}
     before: Any = f"{old}.before"
     conditions = [own, untouched]

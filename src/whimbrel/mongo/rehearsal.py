@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.collection import Collection
@@ -16,6 +15,7 @@ from whimbrel.domain.raw import (
     ARRAY,
     DOCUMENT,
     DOCUMENT_OPTIONS,
+    RAW,
     Key,
     document,
     element,
@@ -27,10 +27,9 @@ from whimbrel.domain.raw import (
 from whimbrel.errors import Refused, TooSlow
 from whimbrel.mongo import statements
 from whimbrel.mongo.errors import sentence, translated
-from whimbrel.mongo.sending import trouble
+from whimbrel.mongo.sending import packed, trouble
 from whimbrel.ports import Choice, Clash, Guarded, Query, UniqueIndex, Validator, Write
 
-RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 ROOM = 8 * 1024 * 1024  # bytes of documents that travel in one command
 IMMUTABLE = 66
 DRAWN = 25  # documents that are drawn at random for one eligible one, where looking at all takes too long
@@ -107,7 +106,7 @@ class MongoRehearsal:
             return frozenset(map(Key.of_document, documents))
         collation = statements.SIMPLE if simple else self._options().get("collation", statements.SIMPLE)
         stages: list[Mapping[str, Any]] = [{"$match": query}, {"$project": {"_id": 1}}]
-        found = [self._through(part, stages, collation=collation) for part in _packed(documents)]
+        found = [self._through(part, stages, collation=collation) for part in packed(documents, ROOM)]
         return frozenset(Key.of_document(each) for part in found for each in part)
 
     # what the collection is like
@@ -221,17 +220,6 @@ def _with_key(key: Key, found: bytes) -> bytes | Trouble:
 
 def _keyed(key: Key) -> bytes:
     return element(key.kind, b"_id", key.payload)
-
-
-def _packed(documents: Sequence[bytes]) -> Iterator[list[bytes]]:
-    packed: list[bytes] = []
-    for each in documents:
-        if packed and sum(map(len, packed)) + len(each) > ROOM:
-            yield packed
-            packed = []
-        packed.append(each)
-    if packed:
-        yield packed
 
 
 def _indexes(plan: Any) -> Iterator[str]:

@@ -43,7 +43,7 @@ class Sender:
         """
         applied, errors, at = 0, Errors(), 0
         room = LARGEST - len(bson.encode(variables or {}))
-        for part in _packed([bson.encode(each, codec_options=DOCUMENT_OPTIONS) for each in sent], room):
+        for part in packed([bson.encode(each, codec_options=DOCUMENT_OPTIONS) for each in sent], room):
             count, found = self._command(part, variables, room)
             applied += count
             errors += [{**each, "index": each["index"] + at} for each in found]
@@ -77,17 +77,18 @@ class Sender:
         return int(reply["n"]), check_reply(reply)
 
 
-def _packed(sent: Sequence[bytes], room: int) -> Iterator[list[bytes]]:
-    packed: list[bytes] = []
+def packed(sent: Sequence[bytes], room: int) -> Iterator[list[bytes]]:
+    """Documents in their order, as many together as have room in a command."""
+    together: list[bytes] = []
     filled = 0
     for each in sent:
-        if packed and (filled + len(each) > room or len(packed) == STATEMENTS):
-            yield packed
-            packed, filled = [], 0
-        packed.append(each)
+        if together and (filled + len(each) > room or len(together) == STATEMENTS):
+            yield together
+            together, filled = [], 0
+        together.append(each)
         filled += len(each)
-    if packed:
-        yield packed
+    if together:
+        yield together
 
 
 def trouble(key: Key, error: Mapping[str, Any]) -> Trouble:

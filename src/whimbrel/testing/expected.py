@@ -14,13 +14,13 @@ from whimbrel.domain.context import Context
 from whimbrel.domain.diffs import difference
 from whimbrel.domain.failures import Trouble
 from whimbrel.domain.marks import CHANGED, MARK_ROOT, UNCHANGED
-from whimbrel.domain.raw import Key, document, element, walk
+from whimbrel.domain.raw import RAW, Key, document, element, walk
 from whimbrel.domain.runs import Run, eligible, first_phases
 from whimbrel.engine.calls import call_async, call_one
 from whimbrel.engine.rehearse import NOT_SHOWN, Rehearsed, Stage
 from whimbrel.engine.start import draft_run
 from whimbrel.ports import Caller, Guarded
-from whimbrel.testing.trial import DEFAULTS, RAW, Trial
+from whimbrel.testing.trial import DEFAULTS, Trial
 
 PATIENCE = 60.0  # seconds for a rehearsal
 

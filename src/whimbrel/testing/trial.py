@@ -13,13 +13,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 
 from whimbrel.bootstrap import broker, database, feed, store_at
 from whimbrel.domain.migration import Definition, Migration
-from whimbrel.domain.raw import Key
+from whimbrel.domain.raw import RAW, Key
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED
 from whimbrel.domain.times import Times
@@ -29,7 +28,6 @@ from whimbrel.mongo.store import MongoStore
 from whimbrel.settings import Settings
 from whimbrel.testing.threads import threads
 
-RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 DEFAULTS = Defaults(batch_size=100, max_attempts=1, retry_delay=0.01)
 ENDING = 60.0  # seconds that a run over some documents may take
 NAME = "check"

@@ -22,6 +22,7 @@ from whimbrel.engine.dryrun_view import dry_run_object
 from whimbrel.engine.preflight import warned
 from whimbrel.engine.start import anything, draft_run, preview
 from whimbrel.errors import CollectionBusy
+from whimbrel.ports import Ledger
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.workers.calling import callers
 from whimbrel.workers.catalog import choose
@@ -161,6 +162,12 @@ def _plan(system: System, it: Definition, run: Run, *, strict: bool) -> Plan:
 def begun(ahead: str | None, ns: str) -> str:
     """What is said of a run that was started: whether it must wait for another one on its collection."""
     return f"Waits for run {ahead}, which comes before it on {ns}." if ahead else "Started."
+
+
+def waiting(ledger: Ledger, run: Run) -> str:
+    """The same of a run that is in the ledger already."""
+    holder = ledger.runs.holder(run.ns)
+    return begun(None if holder == run.id else holder, run.ns)
 
 
 def _by_phase(it: Definition, phase: str) -> dict[str, Any]:

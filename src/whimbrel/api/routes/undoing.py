@@ -9,12 +9,10 @@ from whimbrel.api.access import Admin
 from whimbrel.api.answers import Answer, Model, Whole, failures
 from whimbrel.api.errors import Declined
 from whimbrel.api.routes.runs import RunId
-from whimbrel.api.routes.starting import Rate, Size, begun
+from whimbrel.api.routes.starting import Rate, Size, waiting
 from whimbrel.api.runs import RUN
 from whimbrel.api.system import ThisSystem
-from whimbrel.domain.runs import Run
 from whimbrel.engine import cleanup, rollback
-from whimbrel.ports import Ledger
 
 router = APIRouter(prefix="/migrate", tags=["undo"])
 
@@ -75,7 +73,7 @@ def roll_back(
         store, migration_id, who=caller.who, defaults=system.settings.defaults,
         batch_size=body.batch_size, rate=body.max_docs_per_second, priority=body.priority,
     )  # fmt: skip
-    return Undoing(migration_id=started.id, message=_begun(store.ledger, started))
+    return Undoing(migration_id=started.id, message=waiting(store.ledger, started))
 
 
 @router.post("/cleanup/{migrationId}", status_code=202, responses=failures(400, 404, 409, 413, 415, 422))
@@ -94,7 +92,7 @@ def clean_up(
     weight = cleanup.weigh(store, migration_id)
     started = cleanup.start_cleanup(store, migration_id, who=caller.who, defaults=system.settings.defaults)
     return CleaningUp(
-        migration_id=started.id, message=_begun(store.ledger, started), documents=weight.documents,
+        migration_id=started.id, message=waiting(store.ledger, started), documents=weight.documents,
         bytes=weight.size, exact=weight.exact,
     )  # fmt: skip
 
@@ -104,8 +102,3 @@ def _check(body: Confirmed, run_id: str, why: str) -> None:
         raise Declined(
             400, "confirmation_missing", f'{why} If that is what you want, send "confirm": "{run_id}".'
         )
-
-
-def _begun(ledger: Ledger, run: Run) -> str:
-    holder = ledger.runs.holder(run.ns)
-    return begun(holder if holder != run.id else None, run.ns)

@@ -9,7 +9,7 @@ from whimbrel.api.access import Operator
 from whimbrel.api.answers import Answer, Model, Whole, failures
 from whimbrel.api.errors import Declined
 from whimbrel.api.routes.runs import RunId
-from whimbrel.api.routes.starting import Rate, Size, begun
+from whimbrel.api.routes.starting import Rate, Size, waiting
 from whimbrel.api.runs import RUN
 from whimbrel.api.system import ThisSystem
 from whimbrel.engine import control
@@ -75,6 +75,4 @@ def verify(
         store, old.id, system.loaded.get(old.migration), who=caller.who, defaults=system.settings.defaults,
         sample=sample, batch_size=body.batch_size, rate=body.max_docs_per_second,
     )  # fmt: skip
-    holder = store.ledger.runs.holder(started.ns)
-    message = begun(None if holder == started.id else holder, started.ns)
-    return Verifying(migration_id=started.id, message=message)
+    return Verifying(migration_id=started.id, message=waiting(store.ledger, started))

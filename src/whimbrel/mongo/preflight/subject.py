@@ -11,7 +11,7 @@ from pymongo.collection import Collection
 from whimbrel.domain.findings import Check, Finding, unknown
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import DOCUMENT_OPTIONS
-from whimbrel.domain.runs import Run, eligible, first_phases
+from whimbrel.domain.runs import Run, found_first
 from whimbrel.errors import Refused, Systemic, TooSlow
 from whimbrel.mongo.errors import translated
 
@@ -60,9 +60,7 @@ class Subject:
 
     @cached_property
     def eligible(self) -> dict[str, Any]:
-        """What the run finds by itself, in any of its phases."""
-        queries = [eligible(self.run, phase) for phase in first_phases(self.run)]
-        return queries[0] if len(queries) == 1 else {"$or": queries}
+        return found_first(self.run)
 
     @cached_property
     def storage(self) -> Mapping[str, Any]:
