@@ -8,32 +8,15 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from whimbrel.api.app import create_app
+from whimbrel.api.document import Document, operations, resolved
 from whimbrel.api.system import System
 from whimbrel.settings import Settings
 from whimbrel.workers.team import Team
 
 HERE = Path(__file__).parent
-METHODS = ("get", "post", "put", "patch", "delete")
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
-Document = dict[str, Any]
-
-
-def operations(openapi: Document) -> Iterator[tuple[str, str, Document]]:
-    """Path, method and description of each route, in the order in which they are defined."""
-    for path, item in openapi["paths"].items():
-        for method in METHODS:
-            if method in item:
-                yield path, method.upper(), item[method]
-
-
-def resolved(openapi: Document, schema: Document) -> Document:
-    """A schema, not a reference to it."""
-    while "$ref" in schema:
-        schema = openapi["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-    return schema
 
 
 def body_of(openapi: Document, operation: Document) -> Document:

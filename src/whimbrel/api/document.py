@@ -11,6 +11,7 @@ from fastapi import FastAPI
 
 from whimbrel.api.answers import MEANINGS, Failure
 from whimbrel.api.bodies import WITH_BODY
+from whimbrel.api.errors import METHODS
 from whimbrel.api.once import KEY
 
 Document = dict[str, Any]
@@ -77,9 +78,11 @@ def complete(document: Document) -> None:
 
 
 def operations(document: Document) -> Iterator[tuple[str, str, Document]]:
+    """Path, method and description of each route, in the order in which they are defined."""
     for path, item in document["paths"].items():
-        for method, operation in item.items():
-            yield path, method.upper(), operation
+        for method in METHODS:
+            if method.lower() in item:
+                yield path, method, item[method.lower()]
 
 
 def _parameters(method: str, operation: Document) -> None:

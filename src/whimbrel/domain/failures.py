@@ -39,6 +39,18 @@ class Trouble:
     traceback: str = ""
 
 
+def death(key: Key) -> Trouble:
+    """What is wrong with a document whose call has ended its process."""
+    message = "The process that called the function for this document died."
+    return Trouble(key=key, kind=Kind.DEATH, type="ProcessDeath", message=message)
+
+
+def hang(key: Key, seconds: float) -> Trouble:
+    """What is wrong with a document whose call takes longer than it may."""
+    message = f"The function did not return within {seconds:g} seconds."
+    return Trouble(key=key, kind=Kind.HANG, type="Timeout", message=message)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
     """A row of the ledger, one for each run and document."""

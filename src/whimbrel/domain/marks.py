@@ -15,6 +15,8 @@ MARK_ROOT = "_whimbrel"
 CHANGED, UNCHANGED, SKIPPED, FAILED, CLAIMED = "changed", "unchanged", "skipped", "failed", "claimed"
 SUFFIX = {CHANGED: "", UNCHANGED: "/u", SKIPPED: "/s", FAILED: "/f", CLAIMED: "/c"}
 
+DONE = (CHANGED, UNCHANGED, SKIPPED)  # the outcomes that a mark says of a document that is done
+
 # The status a document has when a phase starts on it. The sweep looks for what is still pending.
 FROM_STATUS = {
     "pending": ["pending"],

@@ -12,7 +12,7 @@ from math import ceil
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.changes import Single, Skipped, Unchanged
-from whimbrel.domain.failures import Kind, Trouble
+from whimbrel.domain.failures import Kind, Trouble, death
 from whimbrel.domain.images import Changed, Unreadable, restored
 from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.pipelines import as_pipeline
@@ -225,8 +225,7 @@ def _deadly(at: Looking) -> dict[Key, Trouble]:
     }
     if suspect is not None:
         if suspect not in deadly:
-            message = "The process that called the function for this document died."
-            deadly[suspect] = Trouble(key=suspect, kind=Kind.DEATH, type="ProcessDeath", message=message)
+            deadly[suspect] = death(suspect)
             patiently(work, lambda: work.ledger.failures.record(work.run, work.batch, [deadly[suspect]]))
         patiently(work, lambda: work.ledger.batches.note(work.batch))
     return deadly

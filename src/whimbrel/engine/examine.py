@@ -14,7 +14,7 @@ from bson import ObjectId
 from whimbrel.domain.batches import Range
 from whimbrel.domain.failures import FailureState, Kind, Trouble
 from whimbrel.domain.images import image_path
-from whimbrel.domain.marks import CHANGED, CLAIMED, SKIPPED, SUFFIX, UNCHANGED, outcome_of
+from whimbrel.domain.marks import CLAIMED, DONE, SUFFIX, outcome_of
 from whimbrel.domain.raw import Key, keys_under
 from whimbrel.domain.runs import Counts, Run, all_of, eligible
 from whimbrel.domain.states import RunStatus
@@ -228,7 +228,7 @@ def look_at_failures(at: Looking) -> Found:
         return found
     rows = at.work.ledger.failures.within(at.run.id, at.work.batch.range)
     unresolved = [row.key for row in rows if row.state is not FailureState.RESOLVED]
-    marked = [row.key for row in rows if row.resolution in (CHANGED, UNCHANGED, SKIPPED)]
+    marked = [row.key for row in rows if row.resolution in DONE]
     for page in _pages(unresolved):
         at.work.between_chunks()
         _judge_unresolved(at, page, found)
@@ -259,11 +259,7 @@ def _judge_resolved(at: Looking, keys: Sequence[Key], found: Found) -> None:
     tokens: Mapping[Key, object] = at.work.documents.tokens(keys, path)
     there = at.examiner.keys(keys, {}, len(keys))
     found.count("failures", len(there))
-    bare = [
-        key
-        for key in there
-        if outcome_of(str(tokens.get(key) or "/"))[1] not in (CHANGED, UNCHANGED, SKIPPED)
-    ]
+    bare = [key for key in there if outcome_of(str(tokens.get(key) or "/"))[1] not in DONE]
     found.count("failures wrong", len(bare))
     message = (
         "A failure of this document is recorded as resolved, but the document bears no mark that says so."

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from whimbrel.domain.batches import Batch, Range
-from whimbrel.domain.failures import Failure, Kind, Trouble
+from whimbrel.domain.failures import Failure, death
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Phase, Run, eligible
@@ -58,10 +58,8 @@ def _charge(work: Work, suspect: Key) -> None:
     still = not recorded and work.documents.read_keys(
         [suspect], eligible(work.run, work.batch.phase, retry=True)
     )
-    message = "The process that called the function for this document died."
     if still:
-        trouble = Trouble(key=suspect, kind=Kind.DEATH, type="ProcessDeath", message=message)
-        work.ledger.failures.record(work.run, work.batch, [trouble])
+        work.ledger.failures.record(work.run, work.batch, [death(suspect)])
     work.batch = replace(work.batch, at=suspect if work.batch.ids is None else work.batch.at, suspect=None)
     work.ledger.batches.note(work.batch, at=work.batch.at)
 

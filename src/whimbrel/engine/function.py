@@ -7,7 +7,7 @@ from dataclasses import replace
 from whimbrel.domain.batches import Range
 from whimbrel.domain.changes import Skipped, Unchanged
 from whimbrel.domain.failures import Kind, Trouble
-from whimbrel.domain.marks import CHANGED, CLAIMED, SKIPPED, SUFFIX, UNCHANGED, stamp
+from whimbrel.domain.marks import CHANGED, CLAIMED, DONE, SKIPPED, SUFFIX, UNCHANGED, stamp
 from whimbrel.domain.raw import Key
 from whimbrel.domain.times import CHUNK_BYTES, CHUNK_DOCUMENTS
 from whimbrel.engine.calls import jitter
@@ -159,7 +159,7 @@ def _undone(work: Work, doubtful: set[Key], applied: int) -> list[Key]:
     if path is None:
         work.count(max(applied, 0))
         return sorted(doubtful, key=lambda key: key.raw)
-    outcomes = {work.batch.token + SUFFIX[outcome]: outcome for outcome in (CHANGED, UNCHANGED, SKIPPED)}
+    outcomes = {work.batch.token + SUFFIX[outcome]: outcome for outcome in DONE}
     undone = []
     tokens = work.documents.tokens(sorted(doubtful, key=lambda key: key.raw), path)
     for key in doubtful:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from whimbrel.domain.batches import Batch
-from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, outcome_of
+from whimbrel.domain.marks import outcome_of
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.verification import CHANGES_AGAIN, Proof
@@ -12,7 +12,6 @@ from whimbrel.engine.verification import AGAIN
 from whimbrel.errors import RunUnknown
 from whimbrel.ports import Documents, Ledger
 
-DONE = (CHANGED, UNCHANGED, SKIPPED)
 Numbers = Mapping[str, int]
 
 

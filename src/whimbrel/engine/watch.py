@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from whimbrel.domain.failures import Kind, Trouble
+from whimbrel.domain.failures import hang
 from whimbrel.domain.marks import FAILED, stamp
 from whimbrel.domain.runs import Run
 from whimbrel.domain.times import Times
@@ -103,12 +103,8 @@ def _end_hanging(store: Store, holds: list[Hold]) -> None:
     for hold in holds:
         calling = hold.calling
         if calling is not None and _hangs(hold) and not hold.lost:
-            message = f"The function did not return within {hold.run.timeout:g} seconds."
-            store.ledger.failures.record(
-                hold.run,
-                hold.batch,
-                [Trouble(key=calling[0], kind=Kind.HANG, type="Timeout", message=message)],
-            )
+            trouble = hang(calling[0], hold.run.timeout)
+            store.ledger.failures.record(hold.run, hold.batch, [trouble])
             fields = hold.run.marking.failed(stamp(hold.batch.token, FAILED))
             if fields:
                 anyhow = hold.run.marking.unmarked(hold.batch.phase, retry=True)

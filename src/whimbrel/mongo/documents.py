@@ -16,7 +16,7 @@ from pymongo.read_concern import ReadConcern
 from whimbrel.domain.batches import Range
 from whimbrel.domain.changes import Single, Unchanged
 from whimbrel.domain.failures import Trouble
-from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, stamp
+from whimbrel.domain.marks import DONE, stamp
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, keys_under, split, text_at
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.updates import Update
@@ -194,7 +194,7 @@ class MongoDocuments:
     # evidence
 
     def evidence(self, where: Range | Sequence[Key], path: str, token: str) -> Counts:
-        values = {stamp(token, outcome): outcome for outcome in (CHANGED, UNCHANGED, SKIPPED)}
+        values = {stamp(token, outcome): outcome for outcome in DONE}
         query: Query = {path: {"$in": list(values)}}
         if isinstance(where, Range):
             query = combined(query, *bounds(where))

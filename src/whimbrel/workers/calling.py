@@ -13,7 +13,7 @@ from typing import IO
 from bson.raw_bson import RawBSONDocument
 
 from whimbrel.domain.changes import Change
-from whimbrel.domain.failures import Kind, Trouble
+from whimbrel.domain.failures import Trouble, death, hang
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run
 from whimbrel.errors import DefinitionInvalid
@@ -41,13 +41,10 @@ class Calls:
             answer = _answer(process, seconds + AIR)
         except (BrokenPipeError, EOFError):
             self.close()
-            return _trouble(document, Kind.DEATH, "ProcessDeath", "The process that called the function for this document died."), (
-                time.monotonic() - started
-            )  # fmt: skip
+            return death(Key.of_document(document)), time.monotonic() - started
         except TimeoutError:
             self.close()
-            text = f"The function did not return within {seconds:g} seconds."
-            return _trouble(document, Kind.HANG, "Timeout", text), time.monotonic() - started
+            return hang(Key.of_document(document), seconds), time.monotonic() - started
         said = RawBSONDocument(answer)
         found = understood(document, said)
         return found if isinstance(found, Trouble) else found.change, float(said["seconds"])
@@ -108,10 +105,6 @@ def _stream(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
         raise RuntimeError("a process is started with pipes")
     return stream
-
-
-def _trouble(document: bytes, kind: Kind, type_: str, message: str) -> Trouble:
-    return Trouble(key=Key.of_document(document), kind=kind, type=type_, message=message)
 
 
 def callers(source: str | None) -> Callers:

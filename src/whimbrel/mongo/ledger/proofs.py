@@ -6,13 +6,13 @@ from typing import Any
 
 from pymongo.collection import Collection
 
+from whimbrel.domain.marks import DONE
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.verification import Proof, Unaccounted
 from whimbrel.mongo.codec import proof_row
 from whimbrel.mongo.errors import translated
 
-OUTCOMES = ("changed", "unchanged", "skipped")
 TOKENS = 500  # marks that are asked about at once
 EXAMPLES = 5  # batches that are named
 _FIRST = {"$getField": {"field": "_id", "input": {"$arrayElemAt": ["$cuts", 0]}}}
@@ -59,7 +59,7 @@ class MongoProofs:
         return row["claimedAt"] if row else None
 
     def summed(self, run_id: str) -> tuple[Counts, int, int]:
-        counts = {name: {"$sum": f"$counts.{name}"} for name in OUTCOMES}
+        counts = {name: {"$sum": f"$counts.{name}"} for name in DONE}
         settled = {"$sum": {"$cond": [{"$in": ["$status", ["done", "cancelled"]]}, 1, 0]}}
         found = self._ask([
             {"$match": {"run": run_id}},
@@ -68,7 +68,7 @@ class MongoProofs:
         if not found:
             return Counts(), 0, 0
         row = found[0]
-        return Counts(*(int(row[name]) for name in OUTCOMES)), int(row["batches"]), int(row["settled"])
+        return Counts(*(int(row[name]) for name in DONE)), int(row["batches"]), int(row["settled"])
 
     def disordered(self, run_id: str) -> int | None:
         ascending = {"$sortArray": {"input": "$cuts", "sortBy": 1}}
@@ -107,22 +107,22 @@ class MongoProofs:
             name: {
                 "$multiply": [-1, {"$cond": [{"$eq": ["$tally.marks.outcome", name]}, "$tally.marks.n", 0]}]
             }
-            for name in OUTCOMES
+            for name in DONE
         }
         tallies: list[Mapping[str, Any]] = [
             {"$match": {"run": verification_id, "tally": {"$type": "object"}}},
             {"$unwind": "$tally.marks"},
             {"$project": {"_id": "$tally.marks.batch", **marked}},
         ]
-        counted = {name: f"$counts.{name}" for name in OUTCOMES}
-        over = {"$add": [{"$max": [0, f"${name}"]} for name in OUTCOMES]}
-        under = {"$add": [{"$max": [0, {"$multiply": [-1, f"${name}"]}]} for name in OUTCOMES]}
+        counted = {name: f"$counts.{name}" for name in DONE}
+        over = {"$add": [{"$max": [0, f"${name}"]} for name in DONE]}
+        under = {"$add": [{"$max": [0, {"$multiply": [-1, f"${name}"]}]} for name in DONE]}
         found = self._ask([
             {"$match": {"run": run_id}},
             {"$project": counted},
             {"$unionWith": {"coll": self._batches.name, "pipeline": tallies}},
-            {"$group": {"_id": "$_id", **{name: {"$sum": f"${name}"} for name in OUTCOMES}}},
-            {"$match": {"$or": [{name: {"$ne": 0}} for name in OUTCOMES]}},
+            {"$group": {"_id": "$_id", **{name: {"$sum": f"${name}"} for name in DONE}}},
+            {"$match": {"$or": [{name: {"$ne": 0}} for name in DONE]}},
             {"$sort": {"_id": 1}},
             {
                 "$group": {
