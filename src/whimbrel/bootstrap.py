@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
-from whimbrel.brokers.rabbitmq import LANES, RabbitBroker, RabbitFeed, urls_of
-from whimbrel.brokers.rabbitmq import lanes as lanes_of
+from whimbrel.brokers.rabbitmq.topology import LANES
+from whimbrel.brokers.rabbitmq.topology import lanes as lanes_of
 from whimbrel.engine.work import Step
 from whimbrel.mongo.embedded import embedded, ensure_running
 from whimbrel.mongo.errors import masked
@@ -84,6 +84,9 @@ def broker(settings: Settings, name: str) -> Broker:
     """What coordinators announce batches through. Raises SettingsInvalid for addresses that cannot be read."""
     if not settings.rabbitmq_url:
         return LedgerBroker()
+    from whimbrel.brokers.rabbitmq.addresses import urls_of  # noqa: PLC0415  see the package
+    from whimbrel.brokers.rabbitmq.publisher import RabbitBroker  # noqa: PLC0415
+
     urls = urls_of(settings.rabbitmq_url)
     return RabbitBroker(urls, settings.rabbitmq_exchange, name=f"whimbrel coordinator {name}")
 
@@ -94,6 +97,8 @@ def check_addresses(settings: Settings) -> None:
     if settings.mongodb_uri:
         check_uri(settings.mongodb_uri)
     if settings.rabbitmq_url:
+        from whimbrel.brokers.rabbitmq.addresses import urls_of  # noqa: PLC0415  see the package
+
         urls_of(settings.rabbitmq_url)
 
 
@@ -111,6 +116,9 @@ def feed(
     if not settings.rabbitmq_url:
         yield LedgerFeed()
         return
+    from whimbrel.brokers.rabbitmq.addresses import urls_of  # noqa: PLC0415  see the package
+    from whimbrel.brokers.rabbitmq.consumer import RabbitFeed  # noqa: PLC0415
+
     found = RabbitFeed(
         urls_of(settings.rabbitmq_url), settings.rabbitmq_exchange, name=f"whimbrel worker {name}",
         lanes=lanes_of(lanes) if lanes else LANES, prefetch=slots, look=settings.times.broker, give_up=give_up,

@@ -17,8 +17,10 @@ from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
 
 from whimbrel import Migration, migration
-from whimbrel.brokers.rabbitmq import LANES, RabbitBroker, RabbitFeed, declare, lanes
-from whimbrel.brokers.rabbitmq.topology import generations
+from whimbrel.brokers.rabbitmq import declare
+from whimbrel.brokers.rabbitmq.consumer import RabbitFeed
+from whimbrel.brokers.rabbitmq.publisher import RabbitBroker
+from whimbrel.brokers.rabbitmq.topology import LANES, generations, lanes
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus

@@ -2,7 +2,7 @@
 
 import pytest
 
-from whimbrel.brokers.rabbitmq import masked, urls_of
+from whimbrel.brokers.rabbitmq.addresses import masked, urls_of
 from whimbrel.brokers.rabbitmq.pointers import NotOursError, decode, encode
 from whimbrel.brokers.rabbitmq.topology import (
     DEAD_LETTER_QUEUE,

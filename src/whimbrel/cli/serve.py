@@ -1,29 +1,11 @@
 """`serve`: the REST API, with coordinator and workers, in one process and its children."""
 
-import contextlib
-import errno
-import ipaddress
-import os
-import signal
-import socket
-from collections.abc import Iterator
-from types import FrameType
 from typing import Annotated
 
 import typer
-import uvicorn
 
-from whimbrel.api.access import read_tokens
-from whimbrel.api.app import create_app
-from whimbrel.api.system import System
-from whimbrel.api.wire import Wire
-from whimbrel.bootstrap import check_addresses
-from whimbrel.cli.interrupts import HEARD, INTERRUPTED, PATIENCE
 from whimbrel.cli.options import Slots, Source, Workers, begin
-from whimbrel.errors import PortBusy, SettingsInvalid
 from whimbrel.workers.team import Team
-
-BACKLOG = 2048  # connections that wait to be accepted
 
 
 def serve(
@@ -35,83 +17,9 @@ def serve(
     ] = False,
 ) -> int:
     """Serve the REST API, until Ctrl-C or SIGTERM."""
+    # The web framework takes a third of a command's start, and no other command needs it.
+    from whimbrel.cli.server import serve_until_told  # noqa: PLC0415
+
     settings, screen = begin()
     team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
-    tokens = read_tokens(settings.api_tokens)
-    if not tokens and not _loopback(settings.host):
-        raise SettingsInvalid(
-            f"HOST={settings.host} can be reached from other machines, and API_TOKENS is not set. Set API_TOKENS, or HOST=127.0.0.1."
-        )
-    check_addresses(settings)
-    system = System(settings, team, workers=not no_workers)
-    app = create_app(system, tokens)
-    listening = listen(settings.host, settings.port)
-    server = _Server(
-        uvicorn.Config(
-            app, http=Wire, log_config=None, access_log=False, server_header=False, lifespan="on",
-            timeout_graceful_shutdown=5,
-        ),
-        system,
-    )  # fmt: skip
-    system.on_broken = lambda: setattr(server, "should_exit", True)
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    screen.say(f"Serves http://{host}:{listening.getsockname()[1]}/docs. Ctrl-C drains and ends.")
-    server.run([listening])
-    system.stop()  # also where a second signal made the server leave without a word
-    if system.broken is not None:
-        raise system.broken
-    return 0
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, but signals drain, hurry, end; and one that was obeyed is not raised once more: the exit code is 0."""
-
-    def __init__(self, config: uvicorn.Config, system: System) -> None:
-        super().__init__(config)
-        self._system, self._heard = system, 0
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        for number in HEARD:
-            signal.signal(number, self.handle_exit)
-        yield
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  as signal() calls it
-        self._heard += 1
-        if self._heard >= PATIENCE:
-            os._exit(INTERRUPTED)
-        self.should_exit = True
-        self._system.leave()
-        if self._heard > 1:
-            self.force_exit = True
-            self._system.hurry()
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """The socket, before anything else: a busy port is an error at once. Raises PortBusy, SettingsInvalid."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise SettingsInvalid(f"HOST={host} is no address of this machine: {error.strerror}.") from error
-    # By its protocol asyncio knows that it is TCP, and sends every answer at once: else its second part waits until the
-    # client has acknowledged the first, 40 ms on a connection that is kept open.
-    found = socket.socket(family, kind, protocol)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        found.bind(address)
-        found.listen(BACKLOG)  # bound alone, it would still let another bind the same port
-    except OSError as error:
-        found.close()
-        if error.errno == errno.EADDRNOTAVAIL:
-            raise SettingsInvalid(f"HOST={host} is no address of this machine.") from error
-        raise PortBusy(
-            f"Port {port} of {host} cannot be used: {error.strerror}. Set PORT to another."
-        ) from error
-    return found
+    return serve_until_told(settings, screen, team, workers=not no_workers)

@@ -19,7 +19,7 @@ from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
 from tests.servers.serve import Serve, eventually
 
-from whimbrel.cli.serve import listen
+from whimbrel.cli.server import listen
 
 PROGRAM = [sys.executable, "-m", "whimbrel.cli.main", "serve"]
 MIGRATIONS = """

@@ -1,8 +1,4 @@
-"""RabbitMQ carries the pointers: many hosts, one run."""
+"""RabbitMQ carries the pointers: many hosts, one run.
 
-from whimbrel.brokers.rabbitmq.addresses import masked, urls_of
-from whimbrel.brokers.rabbitmq.consumer import RabbitFeed
-from whimbrel.brokers.rabbitmq.publisher import RabbitBroker
-from whimbrel.brokers.rabbitmq.topology import LANES, lanes
-
-__all__ = ["LANES", "RabbitBroker", "RabbitFeed", "lanes", "masked", "urls_of"]
+Nothing is imported here: its driver takes a good part of a process's start, and most processes have no RabbitMQ.
+"""
