@@ -8,7 +8,7 @@ import io
 import sys
 import time
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,12 @@ def main() -> None:
         target = client[settings.mongodb_db_name]
         with (FOLDER / "airports.csv").open(encoding="utf-8", newline="") as file:
             fill(target["airports"], csv.DictReader(file))
-        with zipfile.ZipFile(FOLDER / "flights.csv.zip") as archive, archive.open("flights.csv") as raw:
-            fill(target["flights"], csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8", newline="")))
+        fill(target["flights"], flights())
+
+
+def flights() -> Iterator[dict[str, str]]:
+    with zipfile.ZipFile(FOLDER / "flights.csv.zip") as archive, archive.open("flights.csv") as raw:
+        yield from csv.DictReader(io.TextIOWrapper(raw, encoding="utf-8", newline=""))
 
 
 def fill(collection: Collection[dict[str, Any]], rows: Iterable[dict[str, str]]) -> None:

@@ -547,10 +547,19 @@ def test_a_run_is_rolled_back_and_cleaned_up(cli: Cli, database: Docs) -> None:
     assert list(database["somemodels"].find()) != before
     back = cli("rollback", run, "--yes")
     assert f"rollback of run {run}" in back.stdout
-    assert "300 documents are as they were" in back.stdout
+    assert f"Documents that are as they were before run {run}: 300." in back.stdout
     assert list(database["somemodels"].find()) == before
-    assert "is rolled back" in cli("status", run).stdout or "rolls this one back" in cli("status", run).stdout
-    again = json.loads(cli("run", "some-model", "--undo", "--json").stdout)["migrationId"]
+    assert "the rollback of this one" in cli("status", run).stdout
+    told = cli("status").stdout.splitlines()
+    assert [line.strip() for line in told if line.strip() in ("rolled back", "rollback")] == [
+        "rollback",
+        "rolled back",
+    ]
+    assert all(line == line.rstrip() for line in told)
+    ran = cli("run", "some-model", "--undo").stdout
+    again = ran.split()[1]
+    for command in ("verify", "rollback", "cleanup"):
+        assert f"whimbrel {command} {again}" in ran
     cleaned = cli("cleanup", again, "--yes")
     assert "bytes in 300 documents" in cleaned.stderr
     assert not database["somemodels"].count_documents({"_whimbrel": {"$exists": True}})

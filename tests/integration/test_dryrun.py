@@ -12,7 +12,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.database import Database
 from tests.bson_values import documents, field, int32
-from tests.integration.inline import DEFAULTS, migrate
+from tests.integration.inline import DEFAULTS, migrate, system, until
 
 from whimbrel.domain.failures import Kind
 from whimbrel.domain.migration import Migration
@@ -20,6 +20,7 @@ from whimbrel.domain.raw import Key
 from whimbrel.engine.dryrun import DryRun, dry_run
 from whimbrel.engine.dryrun_view import dry_run_object
 from whimbrel.engine.start import draft_run
+from whimbrel.engine.verification import start_verification
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.rehearsal import MongoRehearsal
 from whimbrel.mongo.store import MongoStore
@@ -463,6 +464,18 @@ def test_the_duration_rests_on_the_last_run_where_there_is_one(store: MongoStore
     again = declarative(store, update).predicted.seconds
     assert again.basis.startswith(f"the last run of this migration, {seen.run.id}")
     assert again.value == pytest.approx(2 * seen.seconds, rel=0.01)
+
+
+def test_the_duration_rests_on_runs_of_the_same_kind(store: MongoStore, things: Docs) -> None:
+    it = Migration(name="dry", collection="things", update={"$set": {"a": 1}})
+    seen = migrate(store, it)
+    with system(store, [it]):
+        until(store, start_verification(store, seen.run.id, it.definition, who="test", defaults=DEFAULTS))
+    assert store.ledger.runs.list(migration="dry", limit=1)[0].kind == "verification"
+    things["things"].insert_many([{"price": 5} for _ in range(200)])
+    assert seen.run.id in declarative(store, {"$set": {"a": 1}}).predicted.seconds.basis
+    undone = declarative(store, {"$set": {"a": 1}}, undo=True)  # before-images cost time
+    assert "docs/benchmarks.md" in undone.predicted.seconds.basis
 
 
 def test_a_collection_without_eligible_documents(store: MongoStore, things: Docs, source: str) -> None:

@@ -366,7 +366,7 @@ def test_a_run_that_was_rolled_back_has_left_nothing(store: MongoStore, database
     found = verified(store, run, None)
     assert found.run.status is RunStatus.COMPLETED, found.run.report
     assert (said(found)["taken back"], said(found)["transform again"]) == (True, None)
-    assert "the 1 conflicts that are listed" in proofs(found)["taken back"].said
+    assert "but for those that are listed as conflicts (1)" in proofs(found)["taken back"].said
     things.update_one({"number": 5}, {"$set": {"_whimbrel.adding_v1": f"{run.id}.1"}})
     found = verified(store, run, None)
     assert types(store, found) == {"NotTakenBack": 1}

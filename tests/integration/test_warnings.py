@@ -131,6 +131,12 @@ def test_where_no_index_could_serve_or_none_is_needed(store: MongoStore, databas
     assert of("index", findings(store, filter={"a": {"$gte": 20}})) == []  # most are
 
 
+def test_a_run_without_documents_needs_no_index(store: MongoStore, database: Data) -> None:
+    many(database)
+    assert of("index", findings(store, filter={"b": -1}, documents=0)) == []
+    one("index", "warning", findings(store, filter={"b": -1}))
+
+
 def test_a_small_collection_is_walked_through_at_once(store: MongoStore, database: Data) -> None:
     many(database, 20_000)
     assert of("index", findings(store, filter={"a": 7})) == []

@@ -11,12 +11,14 @@ from rich.text import Text
 from whimbrel.cli.progress import clock
 from whimbrel.domain.diffs import Edit, Value, dotted, readable
 from whimbrel.domain.failures import group_id
+from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.engine.dryrun import Difference, DryRun, FailedGroup, Growth
 from whimbrel.engine.selection import Selected
 from whimbrel.engine.verdicts import Verdict
 
 BESIDE = 100  # columns from which on before and after stand side by side
 LONGEST = 400  # characters of a value that are shown
+LONGEST_OF_OURS = 80  # of what Whimbrel itself keeps in a document
 SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "order": ("=", "cyan")}
 HOW = {
     "counted": "counted",
@@ -178,7 +180,8 @@ def _values(edit: Edit) -> tuple[str, str]:
     old, new = _told(edit.old, exact=False), _told(edit.new, exact=False)
     if old == new:  # they differ in type only
         old, new = _told(edit.old, exact=True), _told(edit.new, exact=True)
-    return _short(old), _short(new)
+    longest = LONGEST_OF_OURS if edit.path[:1] == (MARK_ROOT,) else LONGEST
+    return _short(old, longest), _short(new, longest)
 
 
 def _told(value: Value | None, *, exact: bool) -> str:
@@ -192,5 +195,5 @@ def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text) - LONGEST:,} characters more)"
+def _short(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest:,} characters more)"

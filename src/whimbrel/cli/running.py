@@ -17,7 +17,7 @@ from whimbrel.cli.tables import groups_table, report_table, run_table
 from whimbrel.domain.filters import parse_filter
 from whimbrel.domain.migration import Definition, with_undo
 from whimbrel.domain.runs import Run
-from whimbrel.domain.states import RunStatus
+from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control, rollback
 from whimbrel.engine.preflight import warned
@@ -231,8 +231,12 @@ def show_run(screen: Screen, ledger: Ledger, ending: Ending, *, advise: bool = T
         screen.show(report_table(run.report))
     if not ending.said and (groups := ledger.failures.groups(run.id, limit=10)):
         screen.show(groups_table(groups, "Findings") if run.report else groups_table(groups))
-        if not advise:
-            return
-        screen.show(f"Look at the documents:  whimbrel failures {run.id} --documents")
-        if run.status is RunStatus.COMPLETED_WITH_FAILURES and run.kind != "verification":
-            screen.show(f"Try them again:         whimbrel retry {run.id}")
+        if advise:
+            screen.show(f"Look at the documents:  whimbrel failures {run.id} --documents")
+            if run.status is RunStatus.COMPLETED_WITH_FAILURES and run.kind != "verification":
+                screen.show(f"Try them again:         whimbrel retry {run.id}")
+    if advise and run.kind == "migration" and run.status in ENDED:
+        screen.show(f"Verify the run:         whimbrel verify {run.id}")
+        if run.undo:
+            screen.show(f"Take it back:           whimbrel rollback {run.id}")
+            screen.show(f"Give the space back:    whimbrel cleanup {run.id}")

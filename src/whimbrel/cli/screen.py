@@ -87,7 +87,14 @@ def _forward(source: int, log: TextIO) -> None:
 def _print(console: Console, part: RenderableType, *, end: str = "\n") -> None:
     """A line goes whole into a file or pipe; on a terminal it is wrapped, unless it is one to be copied."""
     whole = part.no_wrap if isinstance(part, Text) and part.no_wrap else not console.is_terminal
-    console.print(part, soft_wrap=whole and isinstance(part, str | Text | Padding), end=end)
+    lines = isinstance(part, str | Text | Padding)
+    if lines or console.is_terminal:
+        console.print(part, soft_wrap=whole and lines, end=end)
+        return
+    with console.capture() as captured:  # tables are filled up with blanks, which nobody wants in a file
+        console.print(part, end=end)
+    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    console.file.flush()
 
 
 def _console(stream: TextIO, *, stderr: bool = False) -> Console:

@@ -35,7 +35,7 @@ def _table(*columns: str, right: Sequence[str] = (), title: str | None = None) -
         title=title, title_justify="left", title_style="bold",
     )  # fmt: skip
     for column in columns:
-        whole = column in ("run", "status", *right)
+        whole = column in ("run", "status", "started", *right)
         table.add_column(
             column,
             justify="right" if column in right else "left",
@@ -62,12 +62,15 @@ def _time(at: datetime | None) -> str:
 
 
 def _what(it: RunView) -> str:
-    return it.run.migration if it.run.of is None else f"{it.run.migration} ({it.run.kind})"
+    if it.run.undone_by is not None:
+        return f"{it.run.migration}\nrolled back"
+    kind = "verify" if it.run.kind == "verification" else it.run.kind  # the longer word folds at 80 columns
+    return it.run.migration if it.run.of is None else f"{it.run.migration}\n{kind}"
 
 
 def _images(it: RunView) -> str:
     if it.run.undone_by is not None:
-        return f"used by run {it.run.undone_by}, which rolls this one back"
+        return f"used by run {it.run.undone_by}, the rollback of this one"
     if not it.run.undo:
         return ""
     return f"kept {'of whole documents' if it.run.undo == 'document' else 'of the fields that are touched'}"
@@ -93,7 +96,7 @@ def runs_table(views: Iterable[RunView], width: int) -> Table:
         cells: dict[str, str | Text] = {
             "run": it.run.id, "migration": _what(it), "status": _status(it), "phase": _phase(it),
             "done": f"{it.progress:g}%", "docs/s": rate(it), "eta": eta, "failures": f"{_failures(it):,}",
-            "started": _time(it.run.started_at),
+            "started": _time(it.run.started_at)[: len("2026-12-31 23:59")],
         }  # fmt: skip
         table.add_row(*(cells[name] for name in shown))
     return table

@@ -168,11 +168,11 @@ class Coordinator:
         if run.kind == "rollback":
             conflicts = self._ledger.failures.counts(run.id)["conflict"]
             kept = (
-                f" {conflicts} were changed since by the application, and stay as they are."
+                f" Changed since by the application, and left as they are: {conflicts:,}."
                 if conflicts
                 else ""
             )
-            return f"{run.counts.changed} documents are as they were before run {run.of}.{kept}"
+            return f"Documents that are as they were before run {run.of}: {run.counts.changed:,}.{kept}"
         if run.kind == "cleanup":
             return f"Nothing of run {run.of} is left in the documents: it cannot be rolled back any more."
         if run.scope.kind == "ids":

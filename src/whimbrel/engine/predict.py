@@ -13,6 +13,9 @@ from whimbrel.ports import Ledger
 # Documents a second of docs/benchmarks.md, on two cores.
 DECLARATIVE, FUNCTION = 48_906, 25_759
 ENTRY = 170  # bytes of an oplog entry of an update besides namespace, `_id`, names and values: measured with MongoDB 6.0.5
+LOOKED_THROUGH = (
+    30  # runs of the migration, newest first: rollbacks, cleanups and verifications are among them
+)
 TELLING = 100  # documents that an earlier run must have evaluated to tell anything
 
 
@@ -47,12 +50,12 @@ def _seconds(ledger: Ledger, run: Run, found: Sequence[Rehearsed], documents: in
 
 
 def _last(ledger: Ledger, run: Run, documents: int) -> Guess | None:
-    """The newest run of this migration that ended and evaluated enough."""
+    """The newest run of this migration that ended and evaluated enough, before-images kept as this one keeps them."""
     ended = [RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES]
-    for each in ledger.runs.list(statuses=ended, migration=run.migration, limit=10):
+    for each in ledger.runs.list(statuses=ended, migration=run.migration, limit=LOOKED_THROUGH):
         seen = view(ledger, each)
         if (
-            each.ns == run.ns
+            (each.kind, each.ns, each.undo) == (run.kind, run.ns, run.undo)
             and each.code_hash == run.code_hash
             and seen.processed >= TELLING
             and seen.seconds

@@ -98,7 +98,7 @@ def _of_documents(
     if old.undone_by is not None:
         return (_remains(ledger, old, looked, numbers.get("left", 0)),)
     return (
-        _left(old, looked, numbers),
+        _left(old, looked, numbers, ledger.failures.counts(old.id)["failed"]),
         _marks(ledger, documents, run, old, numbers),
         _failures(numbers),
         *_images(old, numbers),
@@ -107,14 +107,14 @@ def _of_documents(
 
 def _remains(ledger: Ledger, old: Run, looked: int, left: int) -> Proof:
     conflicts = ledger.failures.counts(old.undone_by or "")["conflict"]
-    kept = f" but the {conflicts:,} conflicts that are listed" if conflicts else ""
+    kept = f", but for those that are listed as conflicts ({conflicts:,})" if conflicts else ""
     said = f"{left:,} documents still bear marks or before-images of the run, which was rolled back by run {old.undone_by}."
     if not left:
-        said = f"The run was rolled back by run {old.undone_by}: no document{kept} bears a mark or before-image of it."
+        said = f"The run was rolled back by run {old.undone_by}: no document bears a mark or before-image of it{kept}."
     return Proof("taken back", not left, said, {"looked": looked, "left": left, "conflicts": conflicts})
 
 
-def _left(old: Run, looked: int, numbers: Numbers) -> Proof:
+def _left(old: Run, looked: int, numbers: Numbers, failed: int) -> Proof:
     name, left, newer = "nothing left", numbers.get("left", 0), numbers.get("newer", 0)
     facts = {"looked": looked, "left": left, "newer": newer}
     since = f" {newer:,} came after the run's last look, and wait for the next run." if newer else ""
@@ -131,9 +131,9 @@ def _left(old: Run, looked: int, numbers: Numbers) -> Proof:
             f"{left:,} of {looked:,} documents are not migrated, and nothing says why.{since}",
             facts,
         )
-    return Proof(
-        name, True, f"Of {looked:,} documents none that the run should have taken is left.{since}", facts
-    )
+    apart = f", but for the {failed:,} that failed" if failed else ""
+    said = f"None of {looked:,} documents is left that the run should have taken{apart}.{since}"
+    return Proof(name, True, said, facts)
 
 
 def _scope(old: Run) -> str:

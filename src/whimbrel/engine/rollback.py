@@ -28,6 +28,7 @@ from whimbrel.errors import StateForbids
 from whimbrel.ports import Guarded, Store
 
 LEGS: tuple[Phase, ...] = ("pending", "failed")
+DONE = (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)
 TIMEOUT = 30.0  # seconds; nobody's function is called
 
 
@@ -65,6 +66,11 @@ def check(store: Store, old: Run) -> None:
         raise StateForbids(
             f"Run {old.id} cannot be rolled back: it kept no before-images. Start runs with --undo, or undo=True in the migration, to keep them."
         )
+    for each in store.ledger.runs.list(statuses=DONE, of=old.id):
+        if each.kind == "cleanup":
+            raise StateForbids(
+                f"Run {old.id} cannot be rolled back: run {each.id} has removed its before-images."
+            )
 
 
 def check_ended(store: Store, old: Run, verb: str) -> None:

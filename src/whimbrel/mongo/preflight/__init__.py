@@ -65,7 +65,9 @@ def _by_documents(it: Subject, ahead: Ahead, *, replica_set: bool) -> list[Findi
     if samples:
         expected = volume.expected(it, ahead, samples[0])
         found += looked(
-            Check.INDEX, "Whether an index serves the selection", lambda: indexes.selection(it, samples[0])
+            Check.INDEX,
+            "Whether an index serves the selection",
+            lambda: indexes.selection(it, ahead, samples[0]),
         )
         found += looked(
             Check.DISK,

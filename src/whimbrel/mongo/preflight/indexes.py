@@ -12,6 +12,7 @@ from whimbrel.mongo.preflight.questions import explained
 from whimbrel.mongo.preflight.sample import Sample
 from whimbrel.mongo.preflight.subject import Subject, size
 from whimbrel.mongo.ranges import ID_INDEX, equalities, serving_index
+from whimbrel.ports import Ahead
 
 # A collection below both is walked through in about a second.
 MANY = 100_000  # documents
@@ -24,9 +25,11 @@ LONGEST = 500  # characters of a filter in a plan
 Indexes = Mapping[str, Mapping[str, Any]]
 
 
-def selection(it: Subject, sample: Sample) -> Iterator[Finding]:
+def selection(it: Subject, ahead: Ahead, sample: Sample) -> Iterator[Finding]:
     """Whether the run must walk through documents that are not eligible."""
     count, weight = int(it.storage["count"]), int(it.storage["size"])
+    if not ahead.documents:  # a run that finds nothing to do is not worth an index
+        return
     if it.run.scope.kind == "ids" or sample.share >= FEW or (count < MANY and weight < LARGE):
         return
     indexes = _indexes(it)
