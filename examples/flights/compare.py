@@ -4,9 +4,9 @@ from collections import Counter
 
 import bson
 from bson.raw_bson import RawBSONDocument
-from load import document, flights
 from pymongo import MongoClient
 
+from load import document, flights
 from whimbrel.bootstrap import database
 from whimbrel.settings import read_settings
 

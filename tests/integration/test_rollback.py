@@ -127,7 +127,7 @@ def test_what_the_application_changed_since_is_listed_and_stays(store: MongoStor
     back = undone(store, run)
     assert back.run.status is RunStatus.COMPLETED_WITH_FAILURES
     assert back.failures["conflict"] == 3
-    assert "3 were changed since" in back.run.message
+    assert "Changed since by the application, and left as they are: 3." in back.run.message
     keys = [each["_id"] for each in things.find(theirs)]
     assert {each.key.value for each in store.ledger.failures.list(back.run.id)} == set(keys)
     found = stored(database["things"])
