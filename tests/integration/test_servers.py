@@ -260,8 +260,8 @@ def _exchange(connection: socket.socket, size: int) -> float:
 
 def test_proxy_to_nobody_closes() -> None:
     nobody = free_ports(1)[0]
-    reset = pytest.raises(ConnectionResetError)
-    with Proxy("127.0.0.1", nobody) as proxy, connect(proxy) as connection, reset:
+    reset = pytest.raises(ConnectionResetError)  # while it reads, or connects still
+    with Proxy("127.0.0.1", nobody) as proxy, reset, connect(proxy) as connection:
         connection.recv(1)
 
 

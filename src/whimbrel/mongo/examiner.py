@@ -30,9 +30,10 @@ class MongoExaminer:
         self._limit = milliseconds
 
     def marks(self, where: Range, path: str) -> Sequence[Marked]:
-        extent = {"low": {"$min": "$_id"}, "high": {"$max": "$_id"}}
+        extent = {"low": {"$first": "$_id"}, "high": {"$last": "$_id"}}  # cheaper than $min and $max
         pipeline: list[Mapping[str, Any]] = [
             {"$match": within({}, where)},
+            {"$sort": {"_id": 1}},
             {"$group": {"_id": f"${path}", "n": {"$sum": 1}, **extent}},
         ]
         return [_marked(each) for each in self._aggregate(pipeline)]
