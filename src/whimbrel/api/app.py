@@ -18,6 +18,7 @@ from whimbrel.api.concerned import Concerned
 from whimbrel.api.once import once
 from whimbrel.api.pace import Pace
 from whimbrel.api.queries import known
+from whimbrel.api.recent import Recent
 from whimbrel.api.routes import (
     bulk,
     database,
@@ -84,9 +85,11 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         redirect_slashes=False,
         dependencies=[Depends(known)],
     )
-    app.state.system, app.state.tokens = system, tokens
+    recent = Recent()
+    app.state.system, app.state.tokens, app.state.recent = system, tokens, recent
     errors.install(app)
     pace = Pace(system.settings.api_rate)
+    app.add_middleware(Concerned, dispatch=recent.forgetting, concerns=changing)
     app.add_middleware(Concerned, dispatch=once, concerns=changing)
     app.add_middleware(Concerned, dispatch=audited, concerns=changing)
     app.add_middleware(Concerned, dispatch=pace, concerns=pace.concerns)

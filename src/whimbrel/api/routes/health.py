@@ -8,6 +8,7 @@ from fastapi import APIRouter, Response
 from pydantic import Field
 
 from whimbrel.api.answers import Answer, Model
+from whimbrel.api.recent import ThisRecent
 from whimbrel.api.system import System, ThisSystem
 from whimbrel.domain.workers import ALIVE
 from whimbrel.errors import Transient, WhimbrelError
@@ -77,9 +78,15 @@ def broker_part(system: System) -> Part:
     return Part(status="ERROR" if trouble else "OK", detail=trouble or "RabbitMQ")
 
 
-@router.get("", responses={503: {"model": Health, "description": "a part cannot be used"}})
-def health(system: ThisSystem, response: Response) -> Health:
-    """How everything is."""
+@router.get(
+    "", response_model=Health, responses={503: {"model": Health, "description": "a part cannot be used"}}
+)
+async def health(system: ThisSystem, recent: ThisRecent) -> Response:
+    """How everything is: looked at twice a second at most."""
+    return await recent.answer("health", lambda: _health(system))
+
+
+def _health(system: System) -> tuple[int, Health]:
     database, broker = database_part(system), broker_part(system)
     alive, slots = 0, 0
     if database.status == "OK":
@@ -89,8 +96,7 @@ def health(system: ThisSystem, response: Response) -> Health:
         except Transient as error:
             database = Part(status="ERROR", detail=str(error))
     good = database.status == broker.status == "OK"
-    response.status_code = 200 if good else 503
-    return Health(
+    return 200 if good else 503, Health(
         status="OK" if good else "ERROR", database=database, broker=broker, workers=Workers(alive=alive, slots=slots),
         uptime=round(system.uptime, 3), memory=psutil.Process().memory_info().rss, version=system.version, pid=os.getpid(),
     )  # fmt: skip
