@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from whimbrel.domain.marks import MARK_ROOT, marker_field
-from whimbrel.domain.raw import ARRAY, DOCUMENT, STRING, document, element, elements, walk
+from whimbrel.domain.raw import ARRAY, DOCUMENT, STRING, by_name, document, element, elements, walk
 
 ROOT = MARK_ROOT.encode()
 
 Value = tuple[int, bytes]
 Fields = dict[bytes, Value]
+InOrder = Sequence[tuple[bytes, int, bytes]]
 
 
 class Changed(Exception):
@@ -119,7 +120,8 @@ def restored(raw: bytes, migration: str, version: int) -> bytes:
     Fields that the change did not touch stay as they are, wherever the application has changed them. Raises Changed where
     the application has changed the touched ones, Unreadable where there is no image.
     """
-    now = elements(raw)
+    fields = tuple(walk(raw))
+    now = by_name(fields)
     kind, marks = now.get(ROOT, (0, b""))
     found = elements(marks).get(image_field(migration, version).encode()) if kind == DOCUMENT else None
     if found is None or found[0] != DOCUMENT:
@@ -128,31 +130,29 @@ def restored(raw: bytes, migration: str, version: int) -> bytes:
     changed = image.changed(now)
     if changed:
         raise Changed(changed)
-    return bytes(document(_in_order(raw, image, _marks(marks, image, migration, version))).raw)
+    return bytes(document(_in_order(fields, image, _marks(marks, image, migration, version))).raw)
 
 
-def _in_order(raw: bytes, image: Image, marks: bytes | None) -> list[bytes]:
+def _in_order(fields: InOrder, image: Image, marks: bytes | None) -> list[bytes]:
     """The fields of the document: in their order of old, then what the application has added since."""
     left: dict[bytes, deque[bytes]] = {}
-    for name, kind, payload in walk(raw):
-        kept = name != ROOT and not image.touches(name)
-        if kept:
+    for name, kind, payload in fields:
+        if name != ROOT and not image.touches(name):
             left.setdefault(name, deque()).append(element(kind, name, payload))
     for name, (kind, payload) in image.before.items():
         if name != ROOT and image.touches(name):
             left[name] = deque([element(kind, name, payload)])
     if marks is not None:
         left[ROOT] = deque([element(DOCUMENT, ROOT, marks)])
-    order = [*_old_order(raw, image), *(name for name, _, _ in walk(raw)), *list(left)]
+    order = [*_old_order(image), *(name for name, _, _ in fields), *left]
     return [left[name].popleft() for name in order if left.get(name)]
 
 
-def _old_order(raw: bytes, image: Image) -> Sequence[bytes]:
+def _old_order(image: Image) -> Sequence[bytes]:
+    """The names in their order before the change; of one that kept it, none: the document's own order tells."""
     if image.keys is not None:
         return image.keys
-    if image.fields is None or image.whole:
-        return list(image.before)
-    return [name for name, _, _ in walk(raw)]
+    return list(image.before) if image.fields is None or image.whole else ()
 
 
 def _marks(marks: bytes, image: Image, migration: str, version: int) -> bytes | None:

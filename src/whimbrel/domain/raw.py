@@ -145,9 +145,15 @@ def walk(raw: bytes) -> Iterator[tuple[bytes, int, bytes]]:
 
 def elements(raw: bytes) -> dict[bytes, tuple[int, bytes]]:
     """The top-level fields of a raw document: name to type and value. Of a name that is there twice, the first."""
+    return by_name(walk(raw))
+
+
+def by_name(fields: Iterable[tuple[bytes, int, bytes]]) -> dict[bytes, tuple[int, bytes]]:
+    """Fields as `walk` gives them: name to type and value. Of a name that is there twice, the first."""
     found: dict[bytes, tuple[int, bytes]] = {}
-    for name, kind, payload in walk(raw):
-        found.setdefault(name, (kind, payload))
+    for name, kind, payload in fields:
+        if name not in found:
+            found[name] = (kind, payload)
     return found
 
 
