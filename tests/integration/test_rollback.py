@@ -236,6 +236,45 @@ def test_a_cleanup_removes_images_and_marks_and_nothing_else(
         start_rollback(store, run.id, who="test", defaults=DEFAULTS)
 
 
+@pytest.mark.parametrize("mark", ["marker", "status"])
+def test_after_a_cleanup_failures_are_tried_again_and_can_be_taken_back(
+    store: MongoStore, database: Data, mark: Any
+) -> None:
+    seed(database, 100)
+    things = database["things"]
+    things.update_one({"number": 7}, {"$set": {"n": "text"}})
+    it = Migration(name="bad", collection="things", undo=True, mark=mark, update={"$inc": {"n": 1}})
+    run = ran(store, it)
+    assert run.status is RunStatus.COMPLETED_WITH_FAILURES
+    with system(store, []):
+        until(store, start_cleanup(store, run.id, who="test", defaults=DEFAULTS))
+    things.update_one({"number": 7}, {"$set": {"n": 0}})
+    control.retry(store.ledger, run.id, who="test")
+    with system(store, [it]):
+        assert until(store, run).run.status is RunStatus.COMPLETED
+    assert things.count_documents({"n": 1}) == 100
+    assert undone(store, run).counts.changed == 1
+    assert things.find_one({"n": 0}, {"number": 1, "_id": 0}) == {"number": 7}
+
+
+def test_a_run_that_was_not_through_does_not_go_on_without_its_marks(
+    store: MongoStore, database: Data
+) -> None:
+    """It would take the documents that it has changed for new ones."""
+    seed(database)
+    slow = Migration(name="part", collection="things", undo=True, update={"$inc": {"n": 1}})
+    with system(store, [slow]):
+        run = start(store, slow, batch_size=50, rate=500)
+        while not database["things"].count_documents({"n": 1}):
+            assert store.ledger.runs.get(run.id)
+        assert store.ledger.runs.move(run.id, RunStatus.FAILED, who="test", why="the disk is full")
+        until(store, run)
+    with system(store, []):
+        until(store, start_cleanup(store, run.id, who="test", defaults=DEFAULTS))
+    with pytest.raises(StateForbids, match="has removed its marks"):
+        control.resume(store.ledger, run.id, who="test")
+
+
 def test_a_cleanup_leaves_what_is_of_others(store: MongoStore, database: Data) -> None:
     seed(database, 100)
     first = ran(store, MIGRATIONS["operators"])

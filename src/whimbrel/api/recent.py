@@ -15,21 +15,21 @@ from fastapi import Depends, Request, Response
 from whimbrel.api.answers import Answer
 
 FRESH = 0.5  # seconds that an answer is given again
-KEPT = 1000  # answers; of more, those that are no longer fresh go
+PATIENCE = 5.0  # seconds that an answer may be under way before somebody else tries
 
 Work = Callable[[], tuple[int, Answer]]
 
 
 @dataclass(slots=True)
 class _Worked:
-    """One answer, under way or done: its status and body, and when it was done."""
+    """One answer, under way or done: its status and body, and until when it is given to others."""
 
     task: "asyncio.Task[tuple[int, bytes]]"
-    done: float | None = None
+    until: float
 
     @property
     def fresh(self) -> bool:
-        return self.done is None or time.monotonic() - self.done < FRESH
+        return time.monotonic() < self.until
 
 
 class Recent:
@@ -53,13 +53,12 @@ class Recent:
         return Response(body, status, media_type="application/json")
 
     def _begin(self, key: Hashable, work: Work) -> _Worked:
-        if len(self._found) >= KEPT:
-            self._found = {name: each for name, each in self._found.items() if each.fresh}
-        begun = _Worked(asyncio.create_task(_worked_out(work)))
+        self._found = {name: each for name, each in self._found.items() if each.fresh}
+        begun = _Worked(asyncio.create_task(_worked_out(work)), until=time.monotonic() + PATIENCE)
         self._found[key] = begun
 
         def done(task: "asyncio.Task[tuple[int, bytes]]") -> None:
-            begun.done = time.monotonic()
+            begun.until = time.monotonic() + FRESH
             if (task.cancelled() or task.exception()) and self._found.get(key) is begun:
                 del self._found[key]
 
@@ -68,9 +67,10 @@ class Recent:
 
     async def forgetting(self, request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
         """Middleware of requests that may change something: whoever changed it sees it changed."""
-        response = await go_on(request)
-        self._found.clear()
-        return response
+        try:
+            return await go_on(request)
+        finally:
+            self._found.clear()
 
 
 async def _worked_out(work: Work) -> tuple[int, bytes]:

@@ -93,7 +93,9 @@ def _print(console: Console, part: RenderableType, *, end: str = "\n") -> None:
         return
     with console.capture() as captured:  # tables are filled up with blanks, which nobody wants in a file
         console.print(part, end=end)
-    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    console.file.write(
+        "".join(f"{line.rstrip()}\n" for line in captured.get().removesuffix("\n").split("\n"))
+    )
     console.file.flush()
 
 

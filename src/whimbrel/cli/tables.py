@@ -73,7 +73,7 @@ def _images(it: RunView) -> str:
         return f"used by run {it.run.undone_by}, the rollback of this one"
     if not it.run.undo:
         return ""
-    return f"kept {'of whole documents' if it.run.undo == 'document' else 'of the fields that are touched'}"
+    return "of whole documents" if it.run.undo == "document" else "of the fields that are touched"
 
 
 def rate(it: RunView) -> str:

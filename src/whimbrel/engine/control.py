@@ -9,6 +9,7 @@ from whimbrel.errors import GroupUnknown, RunUnknown, StateForbids
 from whimbrel.ports import Ledger
 
 GROUPS = 1000  # of failures that are looked through for a name
+FOLLOWING = 1000  # rollbacks, cleanups and verifications of one run that are looked through
 
 
 def find_run(ledger: Ledger, run_id: str) -> Run:
@@ -43,10 +44,30 @@ def resume(ledger: Ledger, run_id: str, *, who: str, code_hash: str | None = Non
         raise StateForbids(
             f"Run {run.id} has ended. Open its dead failures again with: whimbrel retry {run.id}"
         )
+    _refuse_taken_back(ledger, run, "be resumed")
     if run.kind == "verification":
         _refuse_other_code(run, code_hash)
         code_hash = None
     return _go_on(ledger, run, "be resumed", who=who, code_hash=code_hash)
+
+
+def _refuse_taken_back(ledger: Ledger, run: Run, verb: str) -> None:
+    """A run whose work was taken back, or whose marks are gone before it was through, would do what it has done again."""
+    if run.undone_by is not None:
+        raise StateForbids(
+            f"Run {run.id} could not {verb}: it was rolled back by run {run.undone_by}. Start a new run of {run.migration}."
+        )
+    through = (
+        run.status is RunStatus.COMPLETED_WITH_FAILURES
+    )  # what goes on are its failures, and nothing else
+    if run.kind != "migration" or run.mark != "marker" or through:
+        return
+    for each in ledger.runs.list(of=run.id, limit=FOLLOWING):
+        if each.kind == "cleanup" and each.started_at is not None:
+            raise StateForbids(
+                f"Run {run.id} could not {verb}: run {each.id} has removed its marks, and it would change again what it has changed."
+                f" Start a new run of {run.migration}, with a filter that selects only what is left."
+            )
 
 
 def _refuse_other_code(run: Run, code_hash: str | None) -> None:
@@ -69,6 +90,7 @@ def retry(
             f"Run {run.id} is a verification: what it found is no work to be tried again. Mend it, then: whimbrel verify {run.of}"
         )
     check_run_edge(run.id, run.status, RunStatus.QUEUED, "be retried")
+    _refuse_taken_back(ledger, run, "be retried")
     opened = ledger.failures.reopen(run.id, signature=signature)
     if not opened:
         raise StateForbids(
@@ -110,10 +132,6 @@ def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: int | None) -> 
 
 
 def _go_on(ledger: Ledger, run: Run, verb: str, *, who: str, code_hash: str | None, **fields: object) -> Run:
-    if run.undone_by is not None:
-        raise StateForbids(
-            f"Run {run.id} could not {verb}: it was rolled back by run {run.undone_by}. Start a new run of {run.migration}."
-        )
     if code_hash is not None and code_hash != run.code_hash:
         fields["codeHash"] = code_hash
         ledger.leases.audit(f"code {run.code_hash} replaced by {code_hash}", run=run.id, who=who)

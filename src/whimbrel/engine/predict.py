@@ -53,19 +53,21 @@ def _last(ledger: Ledger, run: Run, documents: int) -> Guess | None:
     """The newest run of this migration that ended and evaluated enough, before-images kept as this one keeps them."""
     ended = [RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES]
     for each in ledger.runs.list(statuses=ended, migration=run.migration, limit=LOOKED_THROUGH):
+        if _alike(each) != _alike(run):
+            continue
         seen = view(ledger, each)
-        if (
-            (each.kind, each.ns, each.undo) == (run.kind, run.ns, run.undo)
-            and each.code_hash == run.code_hash
-            and seen.processed >= TELLING
-            and seen.seconds
-        ):
+        if seen.processed >= TELLING and seen.seconds:
             speed = seen.processed / seen.seconds
             return Guess(
                 documents / speed,
                 f"the last run of this migration, {each.id}: {seen.processed:,} documents at {speed:,.0f}/s",
             )
     return None
+
+
+def _alike(run: Run) -> tuple[object, ...]:
+    """What two runs must have in common for the one to tell how long the other takes."""
+    return run.kind, run.ns, run.undo, run.code_hash
 
 
 def _measured(run: Run, found: Sequence[Rehearsed], documents: int, workers: int) -> Guess:

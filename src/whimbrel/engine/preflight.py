@@ -22,7 +22,7 @@ def preflight(store: Store, it: Definition, run: Run, ahead: Ahead | None) -> li
     found = [*store.errors(run, it), *_id(ahead)]
     if BLINDING.intersection(each.check for each in found):
         return found
-    return found + _warnings(store, it, run, ahead or Ahead(documents=0, touched=None))
+    return found + _warnings(store, it, run, ahead or Ahead(documents=None, touched=None))
 
 
 def _warnings(store: Store, it: Definition, run: Run, ahead: Ahead) -> list[Finding]:

@@ -28,7 +28,6 @@ from whimbrel.errors import StateForbids
 from whimbrel.ports import Guarded, Store
 
 LEGS: tuple[Phase, ...] = ("pending", "failed")
-DONE = (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)
 TIMEOUT = 30.0  # seconds; nobody's function is called
 
 
@@ -44,7 +43,7 @@ def start_rollback(
 ) -> Run:
     """Add a run that undoes another, `queued`.
 
-    Raises RunUnknown; StateForbids where that run has not ended, kept no before-images, or is being undone.
+    Raises RunUnknown; StateForbids where that run has not ended, kept no before-images, is being undone, or was cleaned up.
     """
     old = control.find_run(store.ledger, run_id)
     check(store, old)
@@ -66,8 +65,9 @@ def check(store: Store, old: Run) -> None:
         raise StateForbids(
             f"Run {old.id} cannot be rolled back: it kept no before-images. Start runs with --undo, or undo=True in the migration, to keep them."
         )
-    for each in store.ledger.runs.list(statuses=DONE, of=old.id):
-        if each.kind == "cleanup":
+    for each in store.ledger.runs.list(statuses=[RunStatus.COMPLETED], of=old.id):
+        since = old.ended_at is None or each.created_at >= old.ended_at  # else the run went on after it
+        if each.kind == "cleanup" and since:
             raise StateForbids(
                 f"Run {old.id} cannot be rolled back: run {each.id} has removed its before-images."
             )

@@ -50,7 +50,7 @@ class ClientOptions:
 class Ahead:
     """What is expected of a run before it starts."""
 
-    documents: int  # that it will change, about
+    documents: int | None  # that it will change, about; None: not known
     touched: frozenset[str] | None  # dotted paths that it changes; None: not known
     growth: int | None = None  # bytes that a document gains at most, a before-image included; None: not known
     mean_growth: float | None = None  # the same on average

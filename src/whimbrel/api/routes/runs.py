@@ -119,8 +119,9 @@ async def status_of(
     """One run, as it is now; its numbers are summed up twice a second at most."""
     ledger = at.store.ledger
     run = await anyio.to_thread.run_sync(control.find_run, ledger, migration_id)
-    # Whoever changed the run through another process finds it changed here: its row bears the time.
-    return await recent.answer((run.id, run.updated_at), lambda: (200, _answer(ledger, run)))
+    # Whoever changed the run through another process finds it changed here.
+    version = (run.id, run.status, run.leg, run.batch_size, run.priority, run.rate, run.undone_by, run.message, run.error)  # fmt: skip
+    return await recent.answer(version, lambda: (200, _answer(ledger, run)))
 
 
 @router.delete("/cancel/{migrationId}", responses=failures(404, 409, 422))

@@ -28,7 +28,7 @@ Indexes = Mapping[str, Mapping[str, Any]]
 def selection(it: Subject, ahead: Ahead, sample: Sample) -> Iterator[Finding]:
     """Whether the run must walk through documents that are not eligible."""
     count, weight = int(it.storage["count"]), int(it.storage["size"])
-    if not ahead.documents:  # a run that finds nothing to do is not worth an index
+    if ahead.documents == 0:  # a run that finds nothing to do is not worth an index
         return
     if it.run.scope.kind == "ids" or sample.share >= FEW or (count < MANY and weight < LARGE):
         return

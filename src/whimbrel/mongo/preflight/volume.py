@@ -52,18 +52,19 @@ def _written(it: Subject) -> int:
 
 
 def expected(it: Subject, ahead: Ahead, sample: Sample) -> Volume:
-    growth = round(ahead.documents * max(0.0, growth_of(it, ahead, sample.image)))
+    documents = ahead.documents or 0
+    growth = round(documents * max(0.0, growth_of(it, ahead, sample.image)))
     if ahead.oplog is not None:
-        return Volume(growth, ahead.oplog, f"{ahead.documents:,} documents, as the dry run predicts")
+        return Volume(growth, ahead.oplog, f"{documents:,} documents, as the dry run predicts")
     written = _written(it) if it.definition.declarative else round(sample.mean)
-    basis = f"{ahead.documents:,} documents, of each {ENTRY} bytes for its entry and " + (
+    basis = f"{documents:,} documents, of each {ENTRY} bytes for its entry and " + (
         f"{written:,} as the size of the update"
         if it.definition.declarative
         else f"at most {written:,}, the mean size of {sample.basis}"
     )
     if sample.image:
         basis += f", and {sample.image:,.0f} for its before-image"
-    return Volume(growth, ahead.documents * (ENTRY + written + round(sample.image)), basis)
+    return Volume(growth, documents * (ENTRY + written + round(sample.image)), basis)
 
 
 def oplog(it: Subject, volume: Volume) -> Iterator[Finding]:
