@@ -129,21 +129,23 @@ Written = tuple[set[str], dict[str, list[bytes]], list[bytes]]
 
 
 def written(client: MongoClient[Any], name: str) -> Written:
-    """The databases of the server, all documents of the named one, and what the oplog tells of it.
+    """Every document of every database but those of the server and of other tests, and what the oplog tells of them.
 
-    Other databases are other tests', and the server itself writes to them: documents expire, sessions are noted.
+    The server itself writes to those: documents expire, sessions are noted.
     """
     raw: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
-    here = client.get_database(name, codec_options=raw)
+    foreign = re.compile(f"^(config|admin|local|test_(?!{name.removeprefix('test_')}))")
+    there = {each for each in client.list_database_names() if not foreign.match(each)}
     rows = {
-        each: sorted(bytes(row.raw) for row in here[each].find())
-        for each in here.list_collection_names(filter={"type": "collection"})
+        f"{each}.{collection}": sorted(bytes(row.raw) for row in here[collection].find())
+        for each in there
+        for here in [client.get_database(each, codec_options=raw)]
+        for collection in here.list_collection_names(filter={"type": "collection"})
     }
-    ours = re.compile(f"^{name}[.]")  # a transaction's entry bears the namespaces within
+    # A transaction's entry is one of the server, and bears the namespaces within.
     entries = client.get_database("local", codec_options=raw)["oplog.rs"].find(
-        {"op": {"$ne": "n"}, "$or": [{"ns": ours}, {"o.applyOps.ns": ours}]}
+        {"op": {"$ne": "n"}, "$or": [{"ns": {"$not": foreign}}, {"o.applyOps.ns": re.compile(f"^{name}[.]")}]}
     )
-    there = set(client.list_database_names()) - {"config"}  # made when the server first notes sessions
     return there, rows, [bytes(row.raw) for row in entries]
 
 
