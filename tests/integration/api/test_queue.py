@@ -209,9 +209,9 @@ def test_a_trial_that_takes_too_long_is_cancelled(
 
 
 def test_stopping_loses_nothing(both: TestClient, database: Docs) -> None:
-    seed(database, 600)
+    seed(database, 3000)  # for long enough: the numbers of a run may be half a second old
     alive(both)
-    run = started(both, 600, 10)
+    run = started(both, 3000, 10)
     eventually(lambda: done(both, run) > 3)
     told = both.post("/queue/consumers/stop").json()
     assert (told["consumers"], told["changed"]) == ("stopped", True)
@@ -220,10 +220,10 @@ def test_stopping_loses_nothing(both: TestClient, database: Docs) -> None:
     threading.Event().wait(1)
     at_rest = done(both, run)
     threading.Event().wait(1.5)
-    assert done(both, run) == at_rest < 60
-    assert database["somemodels"].count_documents({"status": "success"}) < 600
+    assert done(both, run) == at_rest < 300
+    assert database["somemodels"].count_documents({"status": "success"}) < 3000
     assert both.post("/queue/consumers/start").json()["changed"] is True
-    assert ended(both, run)["changed"] == 600
+    assert ended(both, run)["changed"] == 3000
     said = [
         each["what"] for each in database["whimbrel_audit"].find() if each["what"].startswith("consumers ")
     ]
