@@ -39,6 +39,7 @@ class Rig:
         self.things = store.client[store.database]["things"]
         self.migrations = load(MIGRATIONS)
         self.parents: list[subprocess.Popen[bytes]] = []
+        self.suspended: list[psutil.Process] = []  # that nobody may have let go on
         self.environment: dict[str, str] = {}
 
     def seed(self, count: int, **fields: Any) -> None:
@@ -148,6 +149,9 @@ class Rig:
             except subprocess.TimeoutExpired:
                 parent.kill()
                 parent.wait()
+        for each in self.suspended:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
 
     def reckon(self, found: RunView, count: int, *, crashed: bool = True) -> None:
         """Every document changed exactly once, the counters equal to the documents, nothing stuck."""

@@ -17,7 +17,8 @@ from tests.faults.rig import Rig
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.control import cancel
-from whimbrel.errors import LeaseLost
+from whimbrel.errors import EmbeddedUnavailable, LeaseLost
+from whimbrel.mongo.embedded.folder import Folder
 
 
 def until(true: Any, seconds: float = 30) -> None:
@@ -32,8 +33,8 @@ def stopped_in_the_middle(rig: Rig) -> Callable[[], None]:
     first = rig.parent(workers=1)
     until(lambda: rig.things.count_documents({"n": 1}) > 0)
     zombies = [*psutil.Process(first.pid).children(), psutil.Process(first.pid)]
-    for each in zombies:
-        each.suspend()
+    rig.suspended = zombies
+    until(lambda: harmlessly_suspended(rig, zombies))
     rig.parents.remove(first)
 
     def wake() -> None:
@@ -42,6 +43,19 @@ def stopped_in_the_middle(rig: Rig) -> Callable[[], None]:
         rig.parents.append(first)
 
     return wake
+
+
+def harmlessly_suspended(rig: Rig, zombies: list[psutil.Process]) -> bool:
+    """Not while they look after the embedded MongoDB: nobody else could join it."""
+    for each in zombies:
+        each.suspend()
+    try:
+        with Folder.at(rig.home).starting(0):
+            return True
+    except EmbeddedUnavailable:
+        for each in zombies:
+            each.resume()
+        return False
 
 
 def test_h12_a_worker_that_was_stopped_writes_nothing_when_it_comes_back(rig: Rig) -> None:

@@ -14,6 +14,8 @@ from pymongo import MongoClient
 from whimbrel import SKIP, Migration, migration
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.testing import Unproved, check_migration
+from whimbrel.testing.expected import expected
+from whimbrel.testing.trial import nothing, trial
 
 PEOPLE = [
     {"_id": 1, "name": "Ada Lovelace"},
@@ -59,6 +61,14 @@ def test_the_sample_reads_the_clock_and_fails_on_purpose(mongo_uri: str) -> None
     assert "1 fail as they must" in str(found)
     with pytest.raises(Unproved, match=r"uses .*NOW.*say deterministic=False"):
         check_migration(SOME_MODEL, documents[:1], uri=mongo_uri, kill=False)
+
+
+def test_what_rests_on_the_time_since_the_claim_varies(mongo_uri: str) -> None:
+    """Even where two rehearsals are too quick for it to differ."""
+    since = {"$subtract": ["$$NOW", "$$claimed_at"]}
+    it = Migration(name="late", collection="things", update=[{"$set": {"late": {"$gt": [since, 60_000]}}}])
+    with trial(it, [{"_id": 1}], mongo_uri, nothing) as room:
+        assert expected(room, deterministic=False, failing=[]).varies == {"late"}
 
 
 numbers = itertools.count()

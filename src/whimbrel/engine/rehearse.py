@@ -60,11 +60,19 @@ class _Update:
 
 
 class Stage:
-    """Where the transform is carried out: MongoDB's engine, and a process for the function."""
+    """Where the transform is carried out: MongoDB's engine, and a process for the function. `claimed_at`: now, if none is given."""
 
-    def __init__(self, it: Definition, run: Run, rehearsal: Rehearsal, callers: Callers) -> None:
+    def __init__(
+        self,
+        it: Definition,
+        run: Run,
+        rehearsal: Rehearsal,
+        callers: Callers,
+        *,
+        claimed_at: datetime | None = None,
+    ) -> None:
         self._it, self._run, self._rehearsal, self._callers = it, run, rehearsal, callers
-        self._now = datetime.now(UTC)
+        self._now = claimed_at or datetime.now(UTC)
 
     def rehearse(self, sample: Sequence[tuple[bytes, Phase]], until: float) -> list[Rehearsed]:
         """Every document once, then once more: on itself and on its own output, by a new process. What the clock does not allow is not reached."""
