@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -93,9 +94,7 @@ def _print(console: Console, part: RenderableType, *, end: str = "\n") -> None:
         return
     with console.capture() as captured:  # tables are filled up with blanks, which nobody wants in a file
         console.print(part, end=end)
-    console.file.write(
-        "".join(f"{line.rstrip()}\n" for line in captured.get().removesuffix("\n").split("\n"))
-    )
+    console.file.write(re.sub(" +$", "", captured.get(), flags=re.MULTILINE))
     console.file.flush()
 
 

@@ -9,7 +9,6 @@ from whimbrel.errors import GroupUnknown, RunUnknown, StateForbids
 from whimbrel.ports import Ledger
 
 GROUPS = 1000  # of failures that are looked through for a name
-FOLLOWING = 1000  # rollbacks, cleanups and verifications of one run that are looked through
 
 
 def find_run(ledger: Ledger, run_id: str) -> Run:
@@ -57,13 +56,10 @@ def _refuse_taken_back(ledger: Ledger, run: Run, verb: str) -> None:
         raise StateForbids(
             f"Run {run.id} could not {verb}: it was rolled back by run {run.undone_by}. Start a new run of {run.migration}."
         )
-    through = (
-        run.status is RunStatus.COMPLETED_WITH_FAILURES
-    )  # what goes on are its failures, and nothing else
-    if run.kind != "migration" or run.mark != "marker" or through:
+    if run.mark != "marker" or run.status is RunStatus.COMPLETED_WITH_FAILURES:  # of that only failures go on
         return
-    for each in ledger.runs.list(of=run.id, limit=FOLLOWING):
-        if each.kind == "cleanup" and each.started_at is not None:
+    for each in ledger.runs.list(of=run.id, kind="cleanup"):
+        if each.started_at is not None:
             raise StateForbids(
                 f"Run {run.id} could not {verb}: run {each.id} has removed its marks, and it would change again what it has changed."
                 f" Start a new run of {run.migration}, with a filter that selects only what is left."

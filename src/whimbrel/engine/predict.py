@@ -13,9 +13,7 @@ from whimbrel.ports import Ledger
 # Documents a second of docs/benchmarks.md, on two cores.
 DECLARATIVE, FUNCTION = 48_906, 25_759
 ENTRY = 170  # bytes of an oplog entry of an update besides namespace, `_id`, names and values: measured with MongoDB 6.0.5
-LOOKED_THROUGH = (
-    30  # runs of the migration, newest first: rollbacks, cleanups and verifications are among them
-)
+LOOKED_THROUGH = 30  # runs of the migration, newest first, of all kinds
 TELLING = 100  # documents that an earlier run must have evaluated to tell anything
 
 

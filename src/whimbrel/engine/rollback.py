@@ -65,9 +65,8 @@ def check(store: Store, old: Run) -> None:
         raise StateForbids(
             f"Run {old.id} cannot be rolled back: it kept no before-images. Start runs with --undo, or undo=True in the migration, to keep them."
         )
-    for each in store.ledger.runs.list(statuses=[RunStatus.COMPLETED], of=old.id):
-        since = old.ended_at is None or each.created_at >= old.ended_at  # else the run went on after it
-        if each.kind == "cleanup" and since:
+    for each in store.ledger.runs.list(statuses=[RunStatus.COMPLETED], of=old.id, kind="cleanup"):
+        if old.ended_at is None or each.created_at >= old.ended_at:  # else the run went on after it
             raise StateForbids(
                 f"Run {old.id} cannot be rolled back: run {each.id} has removed its before-images."
             )

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.failures import Failure, FailureGroup, Trouble
 from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Run
+from whimbrel.domain.runs import Counts, Run, RunKind
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.verification import Tally
 from whimbrel.domain.workers import Worker
@@ -37,10 +37,11 @@ class Runs(Protocol):
         statuses: Iterable[RunStatus] | None = None,
         migration: str | None = None,
         of: str | None = None,
+        kind: RunKind | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> list[Run]:
-        """Newest first. `of`: only those that roll back, clean up or verify this run. `after`: only those that come after this run in that order; none where it is not there."""
+        """Newest first. `of`: only those that roll back, clean up or verify this run; `kind`: only those of them that do this. `after`: only those that come after this run in that order; none where it is not there."""
         ...
 
     def move(

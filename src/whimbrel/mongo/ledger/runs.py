@@ -7,7 +7,7 @@ from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
-from whimbrel.domain.runs import Counts, Run
+from whimbrel.domain.runs import Counts, Run, RunKind
 from whimbrel.domain.states import ENDED, RunStatus, sources
 from whimbrel.errors import CollectionBusy
 from whimbrel.mongo.codec import run_of, run_row
@@ -57,6 +57,7 @@ class MongoRuns:
         statuses: Iterable[RunStatus] | None = None,
         migration: str | None = None,
         of: str | None = None,
+        kind: RunKind | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> list[Run]:
@@ -67,6 +68,8 @@ class MongoRuns:
             query["migration"] = migration
         if of is not None:
             query["of"] = of
+        if kind is not None:
+            query["kind"] = kind
         with translated():
             if after is not None:
                 last = self._runs.find_one({"_id": after}, {"createdAt": 1})
