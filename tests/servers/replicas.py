@@ -51,6 +51,8 @@ class Member:
             *(str(binary), "--dbpath", str(self.folder), "--replSet", NAME),
             *("--bind_ip", "127.0.0.1", "--port", str(self.port), "--nounixsocket", "--quiet"),
             *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "256"),
+            # Rolling back goes from the last checkpoint on. At the usual minute, it takes a busy machine another one.
+            *("--syncdelay", "2"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
             # Else a primary sends on to a secondary that is frozen, as much as the network's buffers hold.
             *("--setParameter", "oplogFetcherUsesExhaust=false"),
