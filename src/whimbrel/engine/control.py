@@ -1,6 +1,6 @@
 """Pause, resume, cancel, retry: what a person does to a run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from whimbrel.domain.failures import group_id
 from whimbrel.domain.runs import Run
@@ -24,16 +24,21 @@ def find_run(ledger: Ledger, run_id: str) -> Run:
 def pause(ledger: Ledger, run_id: str, *, who: str, why: str = "") -> Run:
     """Stop within a chunk; a run that has not begun stops at once. Raises RunUnknown, StateForbids."""
     run = find_run(ledger, run_id)
-    target = RunStatus.PAUSED if run.status is RunStatus.QUEUED else RunStatus.PAUSING
+
+    def target(now: Run) -> RunStatus:
+        return RunStatus.PAUSED if now.status is RunStatus.QUEUED else RunStatus.PAUSING
+
     return _move(ledger, run, target, "be paused", who=who, why=why, fields={"error": why or run.error})
 
 
 def cancel(ledger: Ledger, run_id: str, *, who: str) -> Run:
     """Stop for good, within a chunk. Raises RunUnknown, StateForbids."""
-    run = find_run(ledger, run_id)
-    untouched = run.status is RunStatus.QUEUED and run.started_at is None
-    target = RunStatus.CANCELLED if untouched else RunStatus.CANCELLING
-    return _move(ledger, run, target, "be cancelled", who=who)
+
+    def target(now: Run) -> RunStatus:
+        untouched = now.status is RunStatus.QUEUED and now.started_at is None
+        return RunStatus.CANCELLED if untouched else RunStatus.CANCELLING
+
+    return _move(ledger, find_run(ledger, run_id), target, "be cancelled", who=who)
 
 
 def resume(ledger: Ledger, run_id: str, *, who: str, code_hash: str | None = None) -> Run:
@@ -132,25 +137,32 @@ def _go_on(ledger: Ledger, run: Run, verb: str, *, who: str, code_hash: str | No
         fields["codeHash"] = code_hash
         ledger.leases.audit(f"code {run.code_hash} replaced by {code_hash}", run=run.id, who=who)
     fields["error"] = None
-    target = RunStatus.RUNNING if run.status is RunStatus.PAUSING else RunStatus.QUEUED
+
+    def target(now: Run) -> RunStatus:
+        return RunStatus.RUNNING if now.status is RunStatus.PAUSING else RunStatus.QUEUED
+
     return _move(ledger, run, target, verb, who=who, fields=fields)
 
 
 def _move(
     ledger: Ledger,
     run: Run,
-    target: RunStatus,
+    target: Callable[[Run], RunStatus],
     verb: str,
     *,
     who: str,
     why: str = "",
     fields: Mapping[str, object] | None = None,
 ) -> Run:
-    check_run_edge(run.id, run.status, target, verb)
-    if not ledger.runs.move(run.id, target, who=who, why=why, fields=fields):
+    """Change the run as it is seen, and look again where it has changed meanwhile: it may just have begun."""
+    while True:
+        to = target(run)
+        check_run_edge(run.id, run.status, to, verb)
+        if ledger.runs.move(run.id, to, seen=run.status, who=who, why=why, fields=fields):
+            return find_run(ledger, run.id)
         now = find_run(ledger, run.id)
-        check_run_edge(run.id, now.status, target, verb)
-        raise StateForbids(
-            f"Run {run.id} could not {verb}: it changed at the same moment. It is {now.status} now; try again."
-        )
-    return find_run(ledger, run.id)
+        if (now.status, now.started_at) == (run.status, run.started_at):
+            raise StateForbids(
+                f"Run {run.id} could not {verb}: it changed at the same moment. It is {now.status} now; try again."
+            )
+        run = now

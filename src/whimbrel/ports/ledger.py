@@ -51,10 +51,12 @@ class Runs(Protocol):
         *,
         who: str,
         why: str = "",
+        seen: RunStatus | None = None,
         fields: Mapping[str, Any] | None = None,
     ) -> bool:
         """Change a run's status, if the table of states allows it from what it is. Audited. False where it was not so.
 
+        `seen`: the change was decided upon this status, and holds for no other.
         Becoming `running` takes the collection: False while another run holds it (hole H26). A run that
         is undone by another never becomes `queued` again.
         """

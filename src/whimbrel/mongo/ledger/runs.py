@@ -87,6 +87,7 @@ class MongoRuns:
         *,
         who: str,
         why: str = "",
+        seen: RunStatus | None = None,
         fields: Mapping[str, Any] | None = None,
     ) -> bool:
         sets: dict[str, Any] = {
@@ -106,10 +107,12 @@ class MongoRuns:
         }
         allowed: dict[str, Any] = {
             "_id": run_id,
-            "status": {"$in": [str(status) for status in sources(target)]},
+            "status": {"$in": [str(status) for status in sources(target) if seen in (None, status)]},
         }
         if target is RunStatus.QUEUED:
             allowed["undoneBy"] = None
+        if seen is RunStatus.QUEUED and target is RunStatus.CANCELLED:
+            allowed["startedAt"] = None
         with translated():
             try:
                 moved = self._runs.update_one(allowed, [{"$set": sets}]).modified_count == 1
