@@ -1,4 +1,4 @@
-"""A whole system inside the test's process: coordinator, sweep and slots as threads. For what needs no death."""
+"""A whole system inside the test's process: coordinator and slots as threads. For what needs no death."""
 
 import time
 from collections.abc import Callable, Sequence

@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,7 +17,7 @@ from whimbrel.domain.batches import Batch
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.engine.announce import Announcer
-from whimbrel.engine.control import cancel, pause, resume
+from whimbrel.engine.control import cancel
 from whimbrel.engine.coordinate import Coordinator
 from whimbrel.engine.slot import Crew, work
 from whimbrel.engine.watch import watch
@@ -75,7 +74,7 @@ def joined(thread: threading.Thread) -> None:
         assert not thread.is_alive()
 
 
-def once_after(patch: pytest.MonkeyPatch, owner: object, method: str, act: Callable[[], None]) -> None:
+def once_after(patch: pytest.MonkeyPatch, owner: object, method: str, act: Callable[[], object]) -> None:
     """Act between the next call of a method and what its caller makes of the answer."""
     real, left = getattr(owner, method), [act]
 
@@ -109,53 +108,6 @@ class Slot:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.end()
-
-
-# what a person does to a run that begins
-
-
-@pytest.mark.parametrize(("act", "becomes"), [(cancel, RunStatus.CANCELLING), (pause, RunStatus.PAUSING)])
-def test_a_run_that_begins_just_then_is_cancelled_or_paused_nevertheless(
-    store: MongoStore,
-    database: Data,
-    monkeypatch: pytest.MonkeyPatch,
-    act: Callable[..., Run],
-    becomes: RunStatus,
-) -> None:
-    """It was queued when it was looked at, and is running when it is to change."""
-    seed(database, 300)
-    coordinator = coordinator_of(store)
-    run = start(store, Migration(name="adding", collection="things", transform=add_one))
-    with monkeypatch.context() as patch:
-        begins = partial(ticks_until, RunStatus.RUNNING, store, coordinator, run)
-        once_after(patch, store.ledger.runs, "get", begins)
-        assert act(store.ledger, run.id, who="test").status is becomes
-
-
-def test_a_run_that_began_and_queues_again_is_not_cancelled_before_it_has_drained(
-    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seed(database, 300)
-    coordinator = coordinator_of(store)
-    run = start(store, Migration(name="adding", collection="things", transform=add_one))
-
-    def back() -> None:
-        ticks_until(RunStatus.RUNNING, store, coordinator, run)
-        pause(store.ledger, run.id, who="another")
-        ticks_until(RunStatus.PAUSED, store, coordinator, run)
-        resume(store.ledger, run.id, who="another")
-
-    with monkeypatch.context() as patch:
-        once_after(patch, store.ledger.runs, "get", back)
-        assert cancel(store.ledger, run.id, who="test").status is RunStatus.CANCELLING
-
-
-def ticks_until(status: RunStatus, store: MongoStore, coordinator: Coordinator, run: Run) -> None:
-    def come() -> bool:
-        coordinator.tick()
-        return fresh(store, run).status is status
-
-    happens(come)
 
 
 # cancelling

@@ -10,10 +10,12 @@ from fastapi import Request, Response
 
 from whimbrel.api.errors import answer
 from whimbrel.api.system import System
-from whimbrel.errors import WhimbrelError
+from whimbrel.errors import BrokerUnavailable, WhimbrelError
 
 KEY = "[!-~]{1,200}"
 LARGEST_ANSWER = 256 * 1024  # bytes; those of requests that start work are small
+# Refusals by which nothing is changed: they come before anything is written, or after it was removed.
+UNCHANGED = ("not_ready", BrokerUnavailable.code, "trial_timed_out", "trial_failed")
 UNDECIDED = 500  # from here on nobody knows whether anything was done
 
 
@@ -68,8 +70,16 @@ async def _carry_out(
     try:
         if response.status_code < UNDECIDED and len(body) <= LARGEST_ANSWER:
             await anyio.to_thread.run_sync(answers.finish, key, response.status_code, body)
-        elif response.status_code == UNDECIDED + 3:  # a dependency was down: nothing was done
+        elif _nothing_done(body):
             await anyio.to_thread.run_sync(answers.forget, key)
     except WhimbrelError:
         pass  # a repetition will hear that nobody knows
     return Response(body, response.status_code, dict(response.headers), response.media_type)
+
+
+def _nothing_done(body: bytes) -> bool:
+    """Whether a refusal changed nothing. A ledger that did not answer may have done what it was told."""
+    try:
+        return json.loads(body)["code"] in UNCHANGED
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -167,6 +167,7 @@ def desk(settings: Settings, screen: Screen) -> Iterator[tuple[Opened, Foregroun
 
 def _resumed(ledger: Ledger, old: Run, it: Definition) -> Run:
     """A run that nobody works on although it is queued or running needs workers, not another state."""
+    old = control.find_run(ledger, old.id)  # loading the code has taken a while
     if old.status not in (RunStatus.RUNNING, RunStatus.QUEUED):
         return control.resume(ledger, old.id, who=caller(), code_hash=it.code_hash)
     if old.code_hash != it.code_hash:

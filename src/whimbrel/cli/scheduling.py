@@ -75,6 +75,8 @@ def set_(
 ) -> int:
     """Make a schedule, or change what is given of one."""
     with _ledger(json=json) as (ledger, screen, settings):
+        # This takes a second or more, in which others may change the schedule: it comes before the look at it.
+        loaded = catalog.describe(migrations or settings.whimbrel_migrations)
         old = ledger.schedules.get(name)
         plan = _begun(name, migration, cron) if old is None else old.plan
         given = {
@@ -85,7 +87,7 @@ def set_(
         if filter_ is not None:
             changes["filters"] = engine.canonical(filter_)
         plan = replace(plan, **changes)
-        catalog.choose(catalog.describe(migrations or settings.whimbrel_migrations), plan.migration)
+        catalog.choose(loaded, plan.migration)
         found = engine.put(ledger, name, plan, who=caller())
         on = ledger.schedules.is_on()
         if json:

@@ -93,20 +93,26 @@ def retry(
     check_run_edge(run.id, run.status, RunStatus.QUEUED, "be retried")
     _refuse_taken_back(ledger, run, "be retried")
     opened = ledger.failures.reopen(run.id, signature=signature)
-    if not opened:
+    if not opened and not _left_open(ledger, run):
         raise StateForbids(
             f"Run {run.id} has no dead failures{' of that group' if signature else ''} to try again."
         )
     ledger.leases.audit(f"{opened} dead failures opened", run=run.id, who=who, why=signature or "")
-    return _go_on(
-        ledger,
-        run,
-        "be retried",
-        who=who,
-        code_hash=code_hash,
-        leg=len(run.legs) - 1 if run.status is RunStatus.COMPLETED_WITH_FAILURES else run.leg,
-        retried=run.retried + 1,
-    ), opened
+    fields: dict[str, object] = {"retried": run.retried + 1}
+    if run.status is RunStatus.COMPLETED_WITH_FAILURES:
+        fields["leg"] = len(run.legs) - 1
+    try:
+        return _go_on(ledger, run, "be retried", who=who, code_hash=code_hash, **fields), opened
+    except StateForbids:
+        now = find_run(ledger, run.id)
+        if now.status not in (RunStatus.QUEUED, RunStatus.RUNNING):
+            raise
+        return now, opened  # another retry has set it going, and these failures go with it
+
+
+def _left_open(ledger: Ledger, run: Run) -> bool:
+    """Whether a retry that was cut off has opened failures, and not set the run going."""
+    return run.status is RunStatus.COMPLETED_WITH_FAILURES and ledger.failures.counts(run.id)["open"] > 0
 
 
 def signature_of(ledger: Ledger, run_id: str, group: str) -> str:

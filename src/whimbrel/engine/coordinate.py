@@ -4,12 +4,14 @@ It keeps nothing in memory and decides from the ledger alone, by conditional upd
 point, or be there twice, without harm.
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 
 from whimbrel.domain.batches import Range
 from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.engine import control
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.execute import evidence
 from whimbrel.engine.plan import plan
@@ -17,7 +19,7 @@ from whimbrel.engine.proofs import prove
 from whimbrel.engine.start import estimate
 from whimbrel.engine.tiling import first_gap
 from whimbrel.engine.work import Step
-from whimbrel.errors import FilterRefused, Refused, Systemic, TooSlow
+from whimbrel.errors import FilterRefused, Refused, StateForbids, Systemic, TooSlow
 from whimbrel.ports import Session, Store
 from whimbrel.ports.ledger import CONSUMERS
 
@@ -74,10 +76,8 @@ class Coordinator:
                 FilterRefused,
                 TooSlow,
             ) as error:  # this run's trouble is not that of the others
-                target = RunStatus.PAUSED if run.status is RunStatus.QUEUED else RunStatus.PAUSING
-                self._ledger.runs.move(
-                    run.id, target, who=self._name, why=str(error), fields={"error": str(error)}
-                )
+                with contextlib.suppress(StateForbids):  # it stops already
+                    control.pause(self._ledger, run.id, who=self._name, why=str(error))
 
     def _leads(self, run_id: str) -> bool:
         """Hold the role, asking again only when half of it is over."""
@@ -108,7 +108,9 @@ class Coordinator:
                 self._ledger.runs.describe(run.id, message=message)
             return
         fields = {"estimated": run.estimated or estimate(self._store, run), "message": "", "error": None}
-        if self._ledger.runs.move(run.id, RunStatus.RUNNING, who=self._name, fields=fields):
+        if self._ledger.runs.move(
+            run.id, RunStatus.RUNNING, seen=RunStatus.QUEUED, who=self._name, fields=fields
+        ):
             self._announcer.everything(run)
 
     def _advance(self, run: Run) -> None:
@@ -159,7 +161,8 @@ class Coordinator:
         if run.kind == "verification":
             faults, message = prove(self._ledger, self._session.documents(run), run)
         else:
-            faults, message = self._ledger.failures.counts(run.id)["dead"] > 0, self._left(run)
+            unresolved = self._ledger.failures.counts(run.id)
+            faults, message = unresolved["dead"] + unresolved["open"] > 0, self._left(run)
         target = RunStatus.COMPLETED_WITH_FAILURES if faults else RunStatus.COMPLETED
         self._step("S12")
         self._ledger.runs.move(run.id, target, who=self._name, fields={"message": message})

@@ -31,7 +31,7 @@ from whimbrel.domain.verification import (
     Tally,
 )
 from whimbrel.engine.declarative import chunks, parts
-from whimbrel.engine.rollback import of_run
+from whimbrel.engine.rollback import as_undone, of_run
 from whimbrel.engine.work import Work, patiently
 from whimbrel.errors import RunUnknown, TooSlow, Transient
 from whimbrel.ports import Examiner, Marked, Query
@@ -92,6 +92,7 @@ def looking_at(work: Work) -> Looking:
     run = work.ledger.runs.get(work.run.of or "")
     if run is None:
         raise RunUnknown(f"Run {work.run.of} is gone from the ledger: it cannot be verified any more.")
+    run = as_undone(work.ledger, run)
     kept = work.ledger.failures.excluded(run.undone_by or run.id, work.batch.range)
     excluded: Query = {"_id": keys_under("$nin", kept)} if kept else {}
     born = ObjectId((floor(_last_look(work, run).timestamp()) + 1).to_bytes(4, "big") + bytes(8))

@@ -7,6 +7,7 @@ from whimbrel.domain.marks import outcome_of
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.verification import CHANGES_AGAIN, Proof
+from whimbrel.engine.rollback import as_undone
 from whimbrel.engine.tiling import what_breaks
 from whimbrel.engine.verification import AGAIN
 from whimbrel.errors import RunUnknown
@@ -23,6 +24,7 @@ def prove(ledger: Ledger, documents: Documents, run: Run) -> tuple[bool, str]:
     old = ledger.runs.get(run.of or "")
     if old is None:
         raise RunUnknown(f"Run {run.of} is gone from the ledger: it cannot be verified any more.")
+    old = as_undone(ledger, old)
     numbers = ledger.proofs.tallied(run.id)
     if idempotent(numbers) is False:
         ledger.failures.withdraw(run.id, CHANGES_AGAIN)

@@ -1,6 +1,7 @@
 """The queue as a whole: how deep it is, who takes from it, stopping and starting that, emptying it, trying failures again."""
 
 import contextlib
+import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -108,8 +109,12 @@ def round_trip(ledger: Ledger, broker: Broker, seconds: float) -> float:
 
 
 def restart(ledger: Ledger, seconds: float, who: str) -> bool:
-    """Stop, wait until nobody holds a batch, start. False where some still did after so many seconds; it started all the same."""
-    ledger.leases.switch(CONSUMERS, on=False, who=who)
+    """Stop, wait until nobody holds a batch, start. False where some still did after so many seconds; it started all the same.
+
+    Whoever stops them meanwhile has the last word: then they stay stopped.
+    """
+    ticket = secrets.token_hex(8)
+    ledger.leases.switch(CONSUMERS, on=False, who=who, ticket=ticket)
     try:
         began = time.monotonic()
         time.sleep(SEEN_BY_ALL)
@@ -119,7 +124,7 @@ def restart(ledger: Ledger, seconds: float, who: str) -> bool:
             time.sleep(LOOK)
         return not held
     finally:
-        ledger.leases.switch(CONSUMERS, on=True, who=who)
+        ledger.leases.switch(CONSUMERS, on=True, who=who, ticket=ticket)
 
 
 def purge(ledger: Ledger, announcer: Announcer, queue: str, who: str) -> int:

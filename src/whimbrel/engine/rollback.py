@@ -25,7 +25,7 @@ from whimbrel.engine import control
 from whimbrel.engine.start import Defaults, new_id
 from whimbrel.engine.work import Called, Work
 from whimbrel.errors import StateForbids
-from whimbrel.ports import Guarded, Store
+from whimbrel.ports import Guarded, Ledger, Store
 
 LEGS: tuple[Phase, ...] = ("pending", "failed")
 TIMEOUT = 30.0  # seconds; nobody's function is called
@@ -51,7 +51,7 @@ def start_rollback(
         old, "rollback", {f"{image_path(old.migration, old.version)}.token": of_run(old.id)}, defaults
     )
     run = replace(run, batch_size=batch_size or run.batch_size, rate=rate, priority=priority)
-    if not store.ledger.runs.undo(old.id, run.id, who=who):
+    if not store.ledger.runs.undo(old.id, run.id, seen=old.undone_by, who=who):
         raise StateForbids(
             f"Run {old.id} changed at the same moment. It is {control.find_run(store.ledger, old.id).status} now; try again."
         )
@@ -86,6 +86,12 @@ def check_ended(store: Store, old: Run, verb: str) -> None:
             raise StateForbids(
                 f"Run {each.id} is a {each.kind} of run {old.id} already, and is {each.status}."
             )
+
+
+def as_undone(ledger: Ledger, old: Run) -> Run:
+    """A run whose rollback was asked for, but has not begun, is one that was not rolled back."""
+    by = ledger.runs.get(old.undone_by) if old.undone_by is not None else None
+    return old if by is not None and by.started_at is not None else replace(old, undone_by=None)
 
 
 def following(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: Defaults) -> Run:

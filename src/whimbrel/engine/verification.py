@@ -13,7 +13,7 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.verification import Proof
 from whimbrel.engine.control import find_run
-from whimbrel.engine.rollback import check_ended, following
+from whimbrel.engine.rollback import as_undone, check_ended, following
 from whimbrel.engine.start import Defaults
 from whimbrel.errors import StateForbids, Untranslatable
 from whimbrel.ports import Store
@@ -42,7 +42,7 @@ def start_verification(
     old = find_run(store.ledger, run_id)
     check_ended(store, old, "verified")
     _refuse_cleaned(store, old)
-    why = _not_again(old, loaded)
+    why = _not_again(as_undone(store.ledger, old), loaded)
     run = replace(
         following(old, "verification", {}, defaults),
         legs=("pending",), timeout=old.timeout, batch_size=batch_size or (defaults.batch_size if sample is None else BATCH), rate=rate, sample=0 if why else sample,

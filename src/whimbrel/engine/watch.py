@@ -98,11 +98,20 @@ def _hangs(hold: Hold) -> bool:
     return calling is not None and time.monotonic() - calling[1] > hold.run.timeout
 
 
+def _ours(store: Store, hold: Hold) -> bool:
+    """Whether a batch is still this process's: it may have slept for longer than the lease."""
+    try:
+        renew(store.ledger, hold)
+    except LeaseLost:
+        return False
+    return True
+
+
 def _end_hanging(store: Store, holds: list[Hold]) -> None:
     """Record who hangs. What the process holds is given back by its parent, which sees it die."""
     for hold in holds:
         calling = hold.calling
-        if calling is not None and _hangs(hold) and not hold.lost:
+        if calling is not None and _hangs(hold) and _ours(store, hold):
             trouble = hang(calling[0], hold.run.timeout)
             store.ledger.failures.record(hold.run, hold.batch, [trouble])
             fields = hold.run.marking.failed(stamp(hold.batch.token, FAILED))

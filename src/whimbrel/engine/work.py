@@ -215,6 +215,7 @@ class Work:
         if not troubles:
             return
         self.pace.owed += len(troubles)
+        renew(self.ledger, self.hold)  # a record knows no lease: who has slept through its own writes none
         self.ledger.failures.record(self.run, self.batch, troubles)
         self.step("S7")
         fields = self.run.marking.failed(stamp(self.batch.token, FAILED))

@@ -78,8 +78,11 @@ class Runs(Protocol):
         """Take so many documents' time from the run's rate: the seconds until it is over, by the server's clock."""
         ...
 
-    def undo(self, run_id: str, by: str, *, who: str) -> bool:
-        """Note that a run is undone by another: it cannot go on any more. Audited. False where it has not ended."""
+    def undo(self, run_id: str, by: str, *, seen: str | None, who: str) -> bool:
+        """Note that a run is undone by another: it cannot go on any more. Audited.
+
+        False where it has not ended, or is not undone by `seen` (none) any more.
+        """
         ...
 
     def describe(self, run_id: str, **fields: Any) -> None:
@@ -288,8 +291,11 @@ class Leases(Protocol):
         """Whether a switch of the whole cluster is off. One that nobody has touched is on."""
         ...
 
-    def switch(self, name: str, *, on: bool, who: str) -> bool:
-        """Set a switch. Audited. False where it was so already."""
+    def switch(self, name: str, *, on: bool, who: str, ticket: str = "") -> bool:
+        """Set a switch. Audited. False where it was so already.
+
+        `ticket`: turns on only what was turned off with the same one, and by nobody since.
+        """
         ...
 
     def remember(self, name: str, value: Mapping[str, Any], *, who: str) -> None:

@@ -2,11 +2,13 @@
 
 import secrets
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 from tests.integration.api.conftest import Docs, ended, seed, serving
 
+from whimbrel.errors import Transient
 from whimbrel.settings import Settings
 
 
@@ -48,6 +50,27 @@ def test_a_refused_request_is_answered_alike_again(still: TestClient, database: 
     answers = [still.post("/migrate", json={"batchSize": 0}, headers=key) for _ in range(2)]
     assert [each.status_code for each in answers] == [422, 422]
     assert still.get("/migrate").json()["count"] == 0
+
+
+def test_a_request_that_the_ledger_left_unanswered_is_not_carried_out_again(
+    still: TestClient, database: Docs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run was added, and the connection died before that was known."""
+    seed(database, 5)
+    runs = still.app.state.system.at.store.ledger.runs  # type: ignore[attr-defined]
+    real = runs.add
+
+    def cut_off(*given: Any, **options: Any) -> None:
+        real(*given, **options)
+        raise Transient("no answer")
+
+    key = {"Idempotency-Key": secrets.token_hex(8)}
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "add", cut_off)
+        assert still.post("/migrate", headers=key).status_code == 503
+    again = still.post("/migrate", headers=key)
+    assert (again.status_code, again.json()["code"]) == (409, "in_progress")
+    assert still.get("/migrate").json()["count"] == 1
 
 
 def test_ten_runs_on_one_collection_at_once(still: TestClient, database: Docs) -> None:

@@ -155,8 +155,9 @@ def stop(at: Deployment, caller: Operator) -> ConsumersSwitched:
 def restart(at: Deployment, caller: Operator) -> Restarted:
     """Stop, wait until nobody holds a batch, at most 30 seconds, and start."""
     began = time.monotonic()
-    drained = queues.restart(at.store.ledger, DRAINING, caller.who)
-    return Restarted(consumers="started", drained=drained, seconds=round(time.monotonic() - began, 3))
+    ledger = at.store.ledger
+    drained = queues.restart(ledger, DRAINING, caller.who)
+    return Restarted(consumers=_switch(ledger), drained=drained, seconds=round(time.monotonic() - began, 3))
 
 
 @router.delete("/purge/{queueName}", responses=failures(404, 422))

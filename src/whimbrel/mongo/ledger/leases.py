@@ -92,10 +92,17 @@ class MongoLeases:
         with translated():
             return self._leases.find_one({"_id": f"switch:{name}", "off": True}, {"_id": 1}) is not None
 
-    def switch(self, name: str, *, on: bool, who: str) -> bool:
+    def switch(self, name: str, *, on: bool, who: str, ticket: str = "") -> bool:
         row = {"_id": f"switch:{name}"}
+        bound = on and ticket
         with translated():
-            before = self._leases.find_one_and_update(row, {"$set": {"off": not on}}, upsert=True)
+            before = self._leases.find_one_and_update(
+                {**row, "ticket": ticket} if bound else row,
+                {"$set": {"off": not on, "ticket": "" if on else ticket}},
+                upsert=not bound,
+            )
+        if bound and before is None:
+            return False
         changed = bool(before and before["off"]) is on
         if changed:
             self.audit(f"{name} {'started' if on else 'stopped'}", run="", who=who)

@@ -167,8 +167,8 @@ class MongoRuns:
             )  # fmt: skip
         return float(row["left"]) / 1000 if row else 0.0
 
-    def undo(self, run_id: str, by: str, *, who: str) -> bool:
-        over = {"_id": run_id, "status": {"$in": [str(status) for status in ENDED]}}
+    def undo(self, run_id: str, by: str, *, seen: str | None, who: str) -> bool:
+        over = {"_id": run_id, "status": {"$in": [str(status) for status in ENDED]}, "undoneBy": seen}
         with translated():
             found = self._runs.update_one(
                 over, {"$set": {"undoneBy": by}, "$currentDate": {"updatedAt": True}}

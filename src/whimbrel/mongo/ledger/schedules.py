@@ -109,6 +109,8 @@ class MongoSchedules:
                 result = self._schedules.update_one({"_id": SWITCH, "on": {"$ne": on}}, turned, upsert=True)
             except DuplicateKeyError:  # it is there, and turned so
                 return False
+            if not on:  # what is being decided now, by what was seen before, does not hold any more
+                self._schedules.update_many({"enabled": True}, {"$inc": {"revision": 1}})
         self._leases.audit(f"scheduler {'started' if on else 'stopped'}", run="", who=who)
         return bool(result.matched_count or result.upserted_id)
 

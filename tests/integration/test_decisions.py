@@ -1,0 +1,222 @@
+"""What somebody asks for is decided upon the ledger as it was a moment ago: what happens in that moment is heeded."""
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+from tests.integration.inline import DEFAULTS, migrate, start, system, until
+from tests.integration.test_races import (
+    PATIENCE,
+    Slot,
+    add_one,
+    coordinator_of,
+    fresh,
+    happens,
+    once_after,
+    planned,
+    seed,
+)
+from tests.integration.test_scheduler import hourly, row, runs, scheduler
+
+from whimbrel import Migration
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import RunStatus
+from whimbrel.engine import queues, schedule
+from whimbrel.engine.control import cancel, pause, resume, retry
+from whimbrel.engine.coordinate import Coordinator
+from whimbrel.engine.rollback import start_rollback
+from whimbrel.engine.verification import start_verification
+from whimbrel.errors import StateForbids, Transient
+from whimbrel.mongo.store import MongoStore
+from whimbrel.ports.ledger import CONSUMERS
+
+Data = Database[dict[str, Any]]
+ADDING = Migration(name="adding", collection="things", undo=True, transform=add_one)
+
+
+@pytest.mark.parametrize(("act", "becomes"), [(cancel, RunStatus.CANCELLING), (pause, RunStatus.PAUSING)])
+def test_a_run_that_begins_just_then_is_cancelled_or_paused_nevertheless(
+    store: MongoStore,
+    database: Data,
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[..., Run],
+    becomes: RunStatus,
+) -> None:
+    """It was queued when it was looked at, and is running when it is to change."""
+    seed(database, 300)
+    coordinator = coordinator_of(store)
+    run = start(store, Migration(name="adding", collection="things", transform=add_one))
+    with monkeypatch.context() as patch:
+        begins = partial(ticks_until, RunStatus.RUNNING, store, coordinator, run)
+        once_after(patch, store.ledger.runs, "get", begins)
+        assert act(store.ledger, run.id, who="test").status is becomes
+
+
+def test_a_run_that_began_and_queues_again_is_not_cancelled_before_it_has_drained(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(database, 300)
+    coordinator = coordinator_of(store)
+    run = start(store, Migration(name="adding", collection="things", transform=add_one))
+
+    def back() -> None:
+        ticks_until(RunStatus.RUNNING, store, coordinator, run)
+        pause(store.ledger, run.id, who="another")
+        ticks_until(RunStatus.PAUSED, store, coordinator, run)
+        resume(store.ledger, run.id, who="another")
+
+    with monkeypatch.context() as patch:
+        once_after(patch, store.ledger.runs, "get", back)
+        assert cancel(store.ledger, run.id, who="test").status is RunStatus.CANCELLING
+
+
+def ticks_until(status: RunStatus, store: MongoStore, coordinator: Coordinator, run: Run) -> None:
+    def come() -> bool:
+        coordinator.tick()
+        return fresh(store, run).status is status
+
+    happens(come)
+
+
+# undoing
+
+
+def test_of_two_rollbacks_at_once_one_is_refused(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed(database, 30)
+    run = migrate(store, ADDING).run
+    undo = partial(start_rollback, store, run.id, who="test", defaults=DEFAULTS)
+    with monkeypatch.context() as patch:
+        once_after(patch, store.ledger.runs, "list", undo)
+        with pytest.raises(StateForbids, match="changed at the same moment"):
+            undo()
+    (only,) = store.ledger.runs.list(of=run.id)
+    assert fresh(store, run).undone_by == only.id
+
+
+def test_a_verification_is_of_the_run_as_it_is_while_its_rollback_waits(
+    store: MongoStore, database: Data
+) -> None:
+    """It was asked for before the rollback, which has undone nothing yet."""
+    seed(database, 300)
+    run = migrate(store, ADDING).run
+    verification = start_verification(store, run.id, ADDING.definition, who="test", defaults=DEFAULTS)
+    back = start_rollback(store, run.id, who="test", defaults=DEFAULTS)
+    assert fresh(store, run).undone_by == back.id
+    with system(store, [ADDING]):
+        told = until(store, verification).run
+        assert until(store, back).run.status is RunStatus.COMPLETED
+        again = start_verification(store, run.id, ADDING.definition, who="test", defaults=DEFAULTS)
+        after = until(store, again).run
+    assert told.status is RunStatus.COMPLETED, told.report
+    assert "nothing left" in [each.check for each in told.report]
+    assert [each.check for each in after.report if each.proved][-1] == "taken back"
+
+
+# trying again
+
+
+def poison(thing: dict[str, Any]) -> dict[str, Any]:
+    raise ValueError("one" if thing["_id"] % 2 else "two")
+
+
+FAILING = Migration(name="failing", collection="things", transform=poison)
+
+
+def failed(store: MongoStore, database: Data) -> Run:
+    seed(database, 4)
+    run = migrate(store, FAILING).run
+    assert run.status is RunStatus.COMPLETED_WITH_FAILURES
+    return run
+
+
+def test_of_two_retries_at_once_both_are_carried_out(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = failed(store, database)
+    one, two = (each.signature for each in store.ledger.failures.groups(run.id))
+    again = partial(retry, store.ledger, run.id, who="test")
+    with monkeypatch.context() as patch:
+        once_after(patch, store.ledger.runs, "get", lambda: again(signature=one))
+        found, opened = again(signature=two)
+    assert (found.status, opened) == (RunStatus.QUEUED, 2)
+    assert store.ledger.failures.counts(run.id)["open"] == 4
+
+
+def test_a_retry_that_was_cut_off_can_be_asked_for_again(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its failures are open, and the run has not been set going."""
+    run = failed(store, database)
+    with monkeypatch.context() as patch:
+
+        def broken(*_: Any, **__: Any) -> None:
+            raise Transient("no answer")
+
+        patch.setattr(store.ledger.runs, "move", broken)
+        with pytest.raises(Transient):
+            retry(store.ledger, run.id, who="test")
+    assert store.ledger.failures.counts(run.id)["open"] == 4
+    retry(store.ledger, run.id, who="test")
+    with system(store, [FAILING]):
+        assert until(store, run).run.status is RunStatus.COMPLETED_WITH_FAILURES
+    assert store.ledger.failures.counts(run.id)["dead"] == 4
+
+
+def test_a_worker_that_lost_its_batch_in_the_function_leaves_no_failure(
+    store: MongoStore, database: Data
+) -> None:
+    """It has slept for longer than its lease; another has migrated the document since, and the function raises when it wakes."""
+    seed(database, 1)
+    taken, wake = threading.Event(), threading.Event()
+
+    def sleeping(thing: dict[str, Any]) -> dict[str, Any]:
+        if not taken.is_set():
+            taken.set()
+            assert wake.wait(PATIENCE)
+            raise ConnectionError("the connection died while it slept")
+        return add_one(thing)
+
+    it = Migration(name="sleeping", collection="things", transform=sleeping)
+    run = planned(store, coordinator_of(store), it)
+    with Slot(store, it) as sleeper:
+        sleeper.thread.start()
+        assert taken.wait(PATIENCE)
+        assert store.ledger.batches.take_over(worker="by hand")
+        with system(store, [it]):
+            assert until(store, run).run.status is RunStatus.COMPLETED
+        sleeper.crew.drain()
+        wake.set()
+    assert database["things"].count_documents({"n": 1}) == 1
+    assert store.ledger.failures.list(run.id) == []
+
+
+# switches
+
+
+def test_a_tick_that_is_being_decided_while_the_scheduler_is_stopped_starts_nothing(
+    store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hourly(store)
+    with monkeypatch.context() as patch:
+        once_after(patch, store.ledger.schedules, "look", lambda: schedule.stop(store.ledger, who="test"))
+        scheduler(store).tick()
+    assert not runs(store)
+    assert row(store).pending is None
+
+
+def test_consumers_that_are_stopped_during_a_restart_stay_stopped(
+    store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = store.ledger.leases
+    with monkeypatch.context() as patch:
+        stops = partial(leases.switch, CONSUMERS, on=False, who="another")
+        once_after(patch, store.ledger.batches, "open_counts", stops)
+        assert queues.restart(store.ledger, 1, "test")
+    assert leases.off(CONSUMERS)
+    assert queues.restart(store.ledger, 1, "test")
+    assert not leases.off(CONSUMERS)
