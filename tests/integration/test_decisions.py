@@ -1,12 +1,14 @@
 """What somebody asks for is decided upon the ledger as it was a moment ago: what happens in that moment is heeded."""
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import pytest
 from pymongo.database import Database
+from tests.conftest import SHORT
 from tests.integration.inline import DEFAULTS, migrate, start, system, until
 from tests.integration.test_races import (
     PATIENCE,
@@ -30,6 +32,7 @@ from whimbrel.engine.coordinate import Coordinator
 from whimbrel.engine.rollback import start_rollback
 from whimbrel.engine.verification import start_verification
 from whimbrel.errors import StateForbids, Transient
+from whimbrel.mongo.documents import MongoDocuments
 from whimbrel.mongo.store import MongoStore
 from whimbrel.ports.ledger import CONSUMERS
 
@@ -193,6 +196,27 @@ def test_a_worker_that_lost_its_batch_in_the_function_leaves_no_failure(
         wake.set()
     assert database["things"].count_documents({"n": 1}) == 1
     assert store.ledger.failures.list(run.id) == []
+
+
+def test_a_statement_that_comes_too_late_for_its_lease_is_made_again(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process slept between deciding and sending, and nobody has taken the batch over yet."""
+    seed(database, 30)
+    it = Migration(name="late", collection="things", update={"$inc": {"n": 1}})
+    real, slept = MongoDocuments.update_range, list[float]()
+
+    def late(*given: Any, **options: Any) -> int:
+        if not slept:
+            slept.append(SHORT.lease + 0.2)
+            time.sleep(slept[0])
+        return real(*given, **options)
+
+    monkeypatch.setattr(MongoDocuments, "update_range", late)
+    with system(store, [it]):
+        found = until(store, start(store, it, limit=30))
+    assert (found.run.status, found.run.counts.changed) == (RunStatus.COMPLETED, 30)
+    assert database["things"].count_documents({"n": 1}) == 30
 
 
 # switches

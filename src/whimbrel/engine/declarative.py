@@ -22,7 +22,7 @@ def change_range(work: Work, where: Range) -> None:
     """One chunk of a range."""
     try:
         # Two statements of one process at a time only make both dearer; waiting for the journal overlaps anyway.
-        with work.turn:
+        with work.turn, work.fenced():
             changed = work.documents.update_range(where, _update(work), work.write())
         work.count(changed)
     except Refused:
@@ -35,7 +35,8 @@ def change_range(work: Work, where: Range) -> None:
 
 def change_keys(work: Work, keys: Sequence[Key]) -> None:
     """The documents of a retry, each in a statement of its own."""
-    written = work.documents.update_keys(keys, _update(work), work.write(), group=1)
+    with work.fenced():
+        written = work.documents.update_keys(keys, _update(work), work.write(), group=1)
     work.count(written.applied)
     work.fail(list(written.troubles))
 
@@ -67,10 +68,12 @@ def _update(work: Work) -> Update:
 def _isolate(work: Work, where: Range) -> None:
     while keys := work.documents.keys(where, work.eligible, 1000):
         work.between_chunks()
-        written = work.documents.update_keys(keys, _update(work), work.write(), group=GROUP)
+        with work.fenced():
+            written = work.documents.update_keys(keys, _update(work), work.write(), group=GROUP)
         doubtful = [each.key for each in written.doubtful]
         if doubtful:
-            single = work.documents.update_keys(doubtful, _update(work), work.write(), group=1)
+            with work.fenced():
+                single = work.documents.update_keys(doubtful, _update(work), work.write(), group=1)
             work.fail(list(single.troubles))
         if len(keys) < 1000:  # noqa: PLR2004  the page was the last
             return
@@ -91,7 +94,8 @@ def _in_parts(work: Work, where: Range) -> None:
             continue
         part = Range(where.lo, middle or where.hi)
         try:
-            work.documents.update_range(part, _update(work), work.write())
+            with work.fenced():
+                work.documents.update_range(part, _update(work), work.write())
         except Refused:
             _isolate(work, part)
         except TooSlow as error:

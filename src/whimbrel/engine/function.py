@@ -93,6 +93,7 @@ def _claim(work: Work, documents: Sequence[bytes]) -> Sequence[bytes]:
         if not left:
             return claimed
         time.sleep(jitter(attempt))
+        work.keep()
     work.fail([_conflict(Key.of_document(document)) for document in left])
     return claimed
 
@@ -112,6 +113,7 @@ def _change(work: Work, documents: Sequence[bytes], attempts: Mapping[Key, int],
             troubles += [_conflict(Key.of_document(document)) for document in again]
             break
         time.sleep(jitter(attempt))
+        work.keep()
         retried = work.call(work, again, attempts, until=float("inf"))
         todo, troubles = retried.guarded, troubles + retried.troubles
     work.fail(troubles)

@@ -107,6 +107,7 @@ def work(store: Store, crew: Crew, feed: Feed, *, times: Times, step: Step, urge
             if delivery is None:
                 continue
             try:
+                asked = time.monotonic()
                 claimed = _claim(store, crew, session, delivery, pause)
                 if claimed is None:
                     pause = FIRST_POLL if crew.news.is_set() else min(pause * 2, times.idle_poll)
@@ -118,7 +119,7 @@ def work(store: Store, crew: Crew, feed: Feed, *, times: Times, step: Step, urge
                 definition, call = job_of(run, crew.migrations)
                 work_ = Work(
                     run=run, batch=batch, definition=definition, call=call, documents=session.documents(run),
-                    ledger=store.ledger, hold=Hold(batch, run, until), times=times, step=step, runner=runner, turn=crew.turn,
+                    ledger=store.ledger, hold=Hold(batch, run, until, asked), times=times, step=step, runner=runner, turn=crew.turn,
                 )  # fmt: skip
             except WhimbrelError as error:  # a slot must outlive whatever the ledger says
                 if isinstance(error, Transient):

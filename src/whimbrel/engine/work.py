@@ -4,7 +4,8 @@ import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol, TypeVar
@@ -64,7 +65,7 @@ class Hold:
     batch: Batch
     run: Run
     until: datetime
-    renewed: float = field(default_factory=time.monotonic)
+    renewed: float  # when the last renewal, or the claim, was asked for
     progress: float = field(default_factory=time.monotonic)
     lost: bool = False
     stop: bool = False
@@ -159,11 +160,29 @@ class Work:
             raise LeaseLost(f"Batch {self.batch.token} was taken over.")
         if self.hold.stop:
             raise Stopped(self.batch.token)
-        if time.monotonic() - self.hold.renewed > self.times.lease / 2:
-            renew(self.ledger, self.hold)
+        self.keep()
         self._look()
         if not self.run.declarative:
             self.limit = min(self.limit, self.pace.chunk)
+
+    def keep(self) -> None:
+        """Renew the lease when half of it is gone. Raises LeaseLost."""
+        if time.monotonic() - self.hold.renewed > self.times.lease / 2:
+            renew(self.ledger, self.hold)
+
+    @contextmanager
+    def fenced(self) -> Iterator[None]:
+        """Around a statement of which only a count comes back.
+
+        Raises Transient where its fence may have passed before the server came to it: nothing tells that from nothing
+        to change. It is made again then, under a new lease.
+        """
+        renewed = self.hold.renewed
+        yield
+        if time.monotonic() - renewed > self.times.lease:
+            raise Transient(
+                f"The lease of batch {self.batch.token} may have ended before the statement began."
+            )
 
     def _rest(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
         """A delay between two chunks: it ends early where the batch must stop, and is no hanging."""
