@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from pymongo import MongoClient
 from pymongo.database import Database
 
@@ -13,6 +14,9 @@ from tests.servers.rabbit import RabbitNode
 from whimbrel.domain.times import Times
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore, connected
+
+settings.register_profile("shared machine", deadline=None)  # it may stand still for a second at any time
+settings.load_profile("shared machine")
 
 # Short times, so that lost leases are found within a test's patience.
 SHORT = Times(

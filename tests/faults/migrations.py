@@ -105,10 +105,12 @@ def mending(thing: dict[str, Any]) -> dict[str, Any]:
     return {"$set": {"n": thing["n"] + 1}}
 
 
-@migration(collection="things", batch_size=200)
+@migration(collection="things", batch_size=200, timeout=120)
 def slow(thing: dict[str, Any]) -> dict[str, Any]:
-    """Takes its time, so that something can happen meanwhile."""
+    """Takes its time, so that something can happen meanwhile; and waits with one document until it has."""
     time.sleep(0.002)
+    while str(thing["number"]) == os.environ.get("HELD_NUMBER") and os.path.exists(os.environ["HELD"]):  # noqa: PTH110
+        time.sleep(0.02)
     return {"$set": {"n": thing["n"] + 1}}
 
 

@@ -27,6 +27,9 @@ SHORT_TIMES = {
     "WHIMBREL_LEASE": "1.5", "WHIMBREL_GRACE": "0.6", "WHIMBREL_STATEMENT": "0.5", "WHIMBREL_SWEEP": "0.2",
     "WHIMBREL_IDLE_POLL": "0.05", "WHIMBREL_BROKER_LOOK": "0.5", "RETRY_DELAY": "50", "LOG_LEVEL": "error",
 }  # fmt: skip
+# For what counts claims and deaths exactly: a machine that stands still for a while must take no batch from the living.
+# The dead need no lease to end: their parents bury them.
+PATIENT = {"WHIMBREL_LEASE": "15", "WHIMBREL_GRACE": "5", "WHIMBREL_STATEMENT": "4"}
 PATIENCE = 90.0 + int(os.environ.get("CHAOS_DOCUMENTS", "0")) / 250  # seconds
 
 
@@ -41,6 +44,7 @@ class Rig:
         self.parents: list[subprocess.Popen[bytes]] = []
         self.suspended: list[psutil.Process] = []  # that nobody may have let go on
         self.environment: dict[str, str] = {}
+        self._held = tokens.parent / "held"
 
     def seed(self, count: int, **fields: Any) -> None:
         self.things.insert_many([{"n": 0, "status": "pending", "number": i, **fields} for i in range(count)])
@@ -81,12 +85,16 @@ class Rig:
         found: list[psutil.Process] = []
         for parent in self.parents:
             with contextlib.suppress(psutil.NoSuchProcess):
-                found += [
-                    each
-                    for each in psutil.Process(parent.pid).children()
-                    if "child" in " ".join(each.cmdline())
-                ]
+                found += [each for each in psutil.Process(parent.pid).children() if _is_worker(each)]
         return found
+
+    def hold(self, number: int) -> None:
+        """Let no run of `slow` end before `let_go`: whoever has this document in hand keeps it."""
+        self._held.touch()
+        self.environment |= {"HELD": str(self._held), "HELD_NUMBER": str(number)}
+
+    def let_go(self) -> None:
+        self._held.unlink(missing_ok=True)
 
     def kill_mongod(self) -> None:
         """As a power cut would: no shutdown, no flush."""
@@ -118,7 +126,9 @@ class Rig:
         while time.monotonic() < end:
             self.tend()
             if chaos is not None:
+                began = time.monotonic()
                 next(chaos, None)
+                end += time.monotonic() - began
             try:
                 found = self.look(run)
             except Exception as error:
@@ -188,3 +198,9 @@ class Rig:
             if each.counts.changed
         }
         assert tokens == ledger
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one too
+        return "child" in " ".join(process.cmdline())
+    return False

@@ -25,7 +25,7 @@ from whimbrel.mongo.store import connected
 
 @pytest.fixture(scope="module")
 def replicas() -> Iterator[ReplicaSet]:
-    with ReplicaSet(3) as found:
+    with ReplicaSet(3, election=4) as found:  # so long a primary that is cut off stays one
         yield found
 
 
@@ -110,7 +110,7 @@ def claimed_by_one_member(many: ClusterRig, replicas: ReplicaSet, run: Run) -> l
     claiming.start()
     with old.client() as alone:  # it has taken the claim: only the acknowledgement cannot come
         rows = alone[many.store.database]["whimbrel_batches"]
-        end = time.monotonic() + 1
+        end = time.monotonic() + 3
         while time.monotonic() < end and rows.count_documents({"worker": "A"}) == 0:
             time.sleep(0.02)
         assert rows.count_documents({"worker": "A"}) == 1

@@ -25,7 +25,7 @@ from whimbrel.workers.catalog import load
 from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.parent import Parent
 
-SOON = 30.0  # seconds: generous, for what takes a few, and for ever if it goes wrong
+SOON = 120.0  # seconds: generous, for what takes a few, and for ever if it goes wrong
 COUNT = 12
 HOLDING = """
 import os, time
@@ -95,7 +95,7 @@ def stage(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     with Proxy(host, port) as wire:
         environment = {
             **SHORT_TIMES, "MONGODB_URI": "mongodb://unused/", "MONGODB_DB_NAME": rig.store.database, "OPEN": str(open_),
-            "WHIMBREL_MIGRATIONS": str(file), "WHIMBREL_CONNECT_SECONDS": "1",
+            "WHIMBREL_MIGRATIONS": str(file), "WHIMBREL_CONNECT_SECONDS": "3",
         }  # fmt: skip
         for name, value in environment.items():
             monkeypatch.setenv(name, value)

@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.faults.rig import Rig
+from tests.faults.rig import PATIENT, Rig
 from tests.faults.test_troubles import plant, recorded
 from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
+from tests.servers.serve import eventually
 from whimbrel.bootstrap import broker
 from whimbrel.domain.runs import Run
 from whimbrel.settings import Settings
@@ -37,11 +38,13 @@ def after(rig: Rig, run: Run, *acts: Callable[[], object]) -> Iterator[None]:
             yield
         act()
         yield
+    rig.let_go()
 
 
 def shaken(rig: Rig, *acts: Callable[[], object], workers: int = 2, parents: int = 1) -> None:
     """A run that something happens to ends as if nothing had."""
     run = rig.start("slow", batch_size=200)
+    rig.hold(COUNT - 1)
     for _ in range(parents):
         rig.parent(workers=workers)
     done: list[bool] = []
@@ -66,6 +69,7 @@ def test_a_run_goes_through_rabbitmq(rabbit: Rig, node: RabbitNode) -> None:
 
     shaken(rabbit, look)
     assert carried[0] > 0
+    eventually(lambda: sum(node.queues()[name].ready + node.queues()[name].unacked for name in LANES) == 0)
     queues = node.queues()
     assert {name: (queues[name].ready, queues[name].unacked) for name in LANES} == dict.fromkeys(
         LANES, (0, 0)
@@ -97,6 +101,7 @@ def test_two_coordinators(rabbit: Rig) -> None:
 def test_rabbitmq_is_stopped_and_started(rabbit: Rig, node: RabbitNode) -> None:
     """The run waits, says so, and goes on."""
     run = rabbit.start("slow", batch_size=200)
+    rabbit.hold(COUNT - 1)
     rabbit.parent()
 
     def stop() -> None:
@@ -138,7 +143,8 @@ def test_connections_churn(rabbit: Rig, node: RabbitNode) -> None:
 def test_a_redelivery_storm(rabbit: Rig, node: RabbitNode) -> None:
     """Every pointer is delivered five times and more."""
     again = broker(Settings(rabbitmq_url=node.url), "storm")
-    again.connect(10)
+    again.connect(60)
+    rabbit.environment |= PATIENT
     run = rabbit.start("slow", batch_size=200)
     rabbit.parent()
 
@@ -186,6 +192,7 @@ def test_a_wire_is_cut_frozen_and_slowed(rabbit: Rig, node: RabbitNode, wire: st
 def test_an_unconfirmed_broker_slows_the_coordinator(rabbit: Rig, node: RabbitNode) -> None:
     """A memory alarm stops publishers: the run says so, consumers go on, and so does the run when it is over."""
     run = rabbit.start("slow", batch_size=200)
+    rabbit.hold(COUNT - 1)
     rabbit.parent()
 
     def alarm() -> None:
@@ -217,7 +224,7 @@ def test_a_run_outlives_the_consumer_timeout(rabbit: Rig, node: RabbitNode) -> N
 
 def test_h10_a_document_that_kills_its_worker_is_isolated(rig: Rig, node: RabbitNode) -> None:
     """Its pointer comes back with each death; the ledger has counted the takeovers, and names the one document."""
-    rig.environment["RABBITMQ_URL"] = node.url
+    rig.environment |= {"RABBITMQ_URL": node.url, **PATIENT}
     plant(rig, {9: "die", 410: "raise"})
     run = rig.start("troubled", batch_size=100)
     rig.parent()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.rig import Rig
+from tests.faults.rig import PATIENT, Rig
 from whimbrel.domain.states import RunStatus
 
 COUNT = 3000
@@ -54,6 +54,7 @@ def test_a_worker_that_dies_after_recording_failures_records_each_once(rig: Rig)
     rig.seed(500)
     rig.things.update_many({"number": {"$in": [7, 100, 480]}}, {"$set": {"do": "raise"}})
     rig.die_at("S7", 1, deaths=3)
+    rig.environment |= PATIENT
     run = rig.start("troubled")
     rig.parent()
     found = rig.finish(run)

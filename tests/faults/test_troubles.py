@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from tests.faults.rig import Rig
+from tests.faults.rig import PATIENT, Rig
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.control import retry
 
@@ -43,6 +43,7 @@ def test_every_way_of_going_wrong_is_one_failure_record(rig: Rig) -> None:
 
 def test_h27_a_function_that_hangs_is_ended_with_its_process_and_recorded(rig: Rig) -> None:
     plant(rig, {7: "hang"})
+    rig.environment |= PATIENT
     run = rig.start("troubled")
     rig.parent()
     found = rig.finish(run)
@@ -56,6 +57,7 @@ def test_h10_a_document_that_kills_its_process_is_isolated_and_its_neighbours_ar
     rig: Rig,
 ) -> None:
     plant(rig, {9: "die", 410: "die"})
+    rig.environment |= PATIENT
     run = rig.start("troubled", batch_size=100)
     rig.parent()
     found = rig.finish(run)

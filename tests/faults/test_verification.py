@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.rig import Rig
+from tests.faults.rig import PATIENT, Rig
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.start import Defaults
@@ -57,6 +57,7 @@ def test_a_process_that_dies_in_a_verification_changes_nothing_of_it(rig: Rig, s
 
 def test_a_function_that_hangs_or_kills_its_process_now_is_a_finding(rig: Rig) -> None:
     rig.seed(100)
+    rig.environment |= PATIENT
     run = rig.start("troubled")
     rig.parent(workers=1, slots=1)
     rig.finish(run)

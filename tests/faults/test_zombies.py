@@ -21,7 +21,7 @@ from whimbrel.errors import EmbeddedUnavailable, LeaseLost
 from whimbrel.mongo.embedded.folder import Folder
 
 
-def until(true: Any, seconds: float = 30) -> None:
+def until(true: Any, seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen"
@@ -61,7 +61,9 @@ def harmlessly_suspended(rig: Rig, zombies: list[psutil.Process]) -> bool:
 def test_h12_a_worker_that_was_stopped_writes_nothing_when_it_comes_back(rig: Rig) -> None:
     rig.seed(2000)
     run = rig.start("slow")
+    rig.hold(1999)
     wake = stopped_in_the_middle(rig)
+    rig.let_go()
     rig.parent(workers=2)
     found = rig.finish(run)
     rig.reckon(found, 2000)
@@ -76,9 +78,11 @@ def test_h12_a_worker_that_was_stopped_writes_nothing_when_it_comes_back(rig: Ri
 def test_cancelled_means_that_nothing_is_written_any_more_even_by_a_stopped_worker(rig: Rig) -> None:
     rig.seed(2000)
     run = rig.start("slow")
+    rig.hold(1999)
     wake = stopped_in_the_middle(rig)
     rig.parent(workers=1)
     cancel(rig.store.ledger, run.id, who="test")
+    rig.let_go()
     found = rig.until(run, RunStatus.CANCELLED)
     done = rig.things.count_documents({"n": 1})
     assert found.counts.changed == done

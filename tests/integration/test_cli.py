@@ -60,7 +60,7 @@ def cli(environment: dict[str, str], tmp_path: Path) -> Cli:
     def call(*arguments: str, code: int = 0, **changes: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             [*PROGRAM, *arguments], env={**environment, **changes}, cwd=tmp_path,
-            capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=240, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         assert done.returncode == code, done.stderr + done.stdout
         assert "Traceback" not in done.stderr, done.stderr
@@ -89,7 +89,7 @@ def started(environment: Mapping[str, str], cwd: Path, *arguments: str) -> Itera
                 process.kill()
 
 
-def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 90) -> Any:
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, "in vain"
@@ -225,14 +225,16 @@ def test_the_declarative_form_in_a_new_file_loads_too(cli: Cli, tmp_path: Path) 
 def test_a_run_is_paused_and_resumed_from_another_terminal(
     cli: Cli, database: Docs, things: int, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with started(environment, tmp_path, "run", "counted", "--workers", "1", "--json") as process:
+    with started(
+        environment, tmp_path, "run", "counted", "--workers", "1", "--batch-size", "250", "--json"
+    ) as process:
         run = at_work(database)
         assert "is paused" in cli("pause", run).stdout
         assert the_run(database)["status"] == "paused"
         assert process.poll() is None, "it waits"
 
         assert "live workers serve it" in cli("resume", run).stderr
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=120)
 
     assert process.returncode == 0, error
     assert json.loads(out)["status"] == "completed"
@@ -248,12 +250,12 @@ def test_settings_of_a_run_are_changed_while_it_goes_on(
         run = str(until(lambda: the_run(database).get("status") == "running" and the_run(database)["_id"]))
         assert the_run(database)["rate"] == 20  # so it would take four minutes
         assert "at most 20 documents a second" in cli("status", run).stdout
-        said = cli("set", run, "--rate", "50000").stdout
-        assert f"Run {run} goes on: at most 50,000 documents a second, priority 0, batches of 500" in said
+        said = cli("set", run, "--rate", "25").stdout
+        assert f"Run {run} goes on: at most 25 documents a second, priority 0, batches of 500" in said
         told = json.loads(
             cli("set", run, "--no-rate", "--batch-size", "800", "--priority", "7", "--json").stdout
         )
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=120)
 
     assert process.returncode == 0, error
     assert (told["migrationId"], told["maxDocsPerSecond"]) == (run, None)
@@ -261,7 +263,7 @@ def test_settings_of_a_run_are_changed_while_it_goes_on(
     assert (ended["maxDocsPerSecond"], ended["batchSize"], ended["priority"]) == (None, 800, 7)
     assert everything_changed_once(database, things)
     audit = list(database["whimbrel_audit"].find({"run": run, "what": "settings changed"}).sort("at", 1))
-    assert [each["why"] for each in audit] == ["rate 50000", "batchSize 800, priority 7, rate None"]
+    assert [each["why"] for each in audit] == ["rate 25", "batchSize 800, priority 7, rate None"]
     assert all("@" in each["who"] for each in audit)
     assert "its settings change nothing any more" in cli("set", run, "--rate", "5", code=68).stderr
 
@@ -272,7 +274,7 @@ def test_ctrl_c_pauses_and_resume_completes(
     with started(environment, tmp_path, "run", "counted", "--workers", "1") as process:
         run = at_work(database)
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=120)
 
     assert process.returncode == 130, error
     assert f"whimbrel resume {run}" in error
@@ -295,7 +297,7 @@ def test_ctrl_c_twice_ends_at_once_and_loses_nothing(
         process.send_signal(signal.SIGINT)
         until(lambda: the_run(database)["status"] != "running")
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=120)
 
     run = the_run(database)["_id"]
     assert process.returncode == 130, error
@@ -344,14 +346,14 @@ def test_workers_that_cannot_start_end_the_work_and_the_run_waits(
 def test_a_second_run_waits_and_can_be_cancelled(
     cli: Cli, database: Docs, things: int, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with started({**environment, "PROCESSING_DELAY": "3000"}, tmp_path, "run", "counted") as first:
+    with started({**environment, "PROCESSING_DELAY": "30000"}, tmp_path, "run", "counted") as first:
         until(lambda: the_run(database).get("status") == "running")
         one = the_run(database)["_id"]
         with started(environment, tmp_path, "run", "counted", "--json") as second:
             two = until(lambda: the_run(database)["_id"] != one and the_run(database)["_id"])
             until_said(second, f"waits for run {one}")
             assert json.loads(cli("cancel", two, "--json").stdout)["status"] == "cancelled"
-            out, _ = second.communicate(timeout=60)
+            out, _ = second.communicate(timeout=120)
             assert (second.returncode, json.loads(out)["status"]) == (4, "cancelled")
         assert "is cancelled" in cli("cancel", one).stdout
         assert first.wait(60) == 4
@@ -367,7 +369,7 @@ def test_workers_serve_runs_of_others_until_they_are_told_to_stop(
         run = start_run(store, SOME_MODEL.definition, who="a test", defaults=Defaults())
         lines = until_said(process, f"run {run.id} of some-model is completed")
         process.send_signal(signal.SIGTERM)
-        _, error = process.communicate(timeout=60)
+        _, error = process.communicate(timeout=120)
 
     assert process.returncode == 0, error
     assert any("Serves some-model" in line for line in lines)
@@ -499,7 +501,9 @@ def test_a_run_outlives_its_embedded_mongodb(environment: dict[str, str], tmp_pa
     assert process.returncode == 0, error
     assert json.loads(out)["verified"]
     assert not any(
-        str(home) in " ".join(each.cmdline()) for each in psutil.process_iter() if each.name() == "mongod"
+        str(home) in " ".join(each.info["cmdline"] or [])
+        for each in psutil.process_iter(["name", "cmdline"])
+        if each.info["name"] == "mongod"
     )
 
 
@@ -507,12 +511,16 @@ def test_a_run_outlives_its_embedded_mongodb(environment: dict[str, str], tmp_pa
 def test_a_reader_that_stops_reading_is_no_error(
     environment: dict[str, str], tmp_path: Path, arguments: list[str]
 ) -> None:
-    with started(environment, tmp_path, *arguments) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        process.stdout.close()
-        assert process.stderr.read() == ""
-        assert process.wait(60) == 1
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [*PROGRAM, *arguments], env=environment, cwd=tmp_path, stdout=writer,
+            stderr=subprocess.PIPE, text=True, timeout=240, check=False, stdin=subprocess.DEVNULL,
+        )  # fmt: skip
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_the_version_and_the_commands(cli: Cli) -> None:

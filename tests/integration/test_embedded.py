@@ -82,7 +82,7 @@ class User:
         return self.process.stdout.readline().strip()
 
     def leave(self) -> str:
-        _, complaints = self.process.communicate(timeout=60)
+        _, complaints = self.process.communicate(timeout=240)
         return complaints
 
     def kill(self) -> None:
@@ -174,7 +174,7 @@ sys.exit({code})
 def test_a_lone_user_has_a_replica_set_and_leaves_nothing_running(home: Path) -> None:
     began = time.monotonic()
     with embedded(home, cache_gb=0.25) as uri, MongoClient[dict[str, Any]](uri) as client:
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
         server = server_of(home)
         majority = client.test.get_collection("writes", write_concern=WriteConcern("majority", j=True))
         with client.start_session() as session, session.start_transaction():

@@ -45,7 +45,7 @@ def adding(name: str, *, collection: str = "things", nap: float = 0.0) -> Migrat
 def publishing(node: RabbitNode, url: str = "") -> Iterator[RabbitBroker]:
     found = RabbitBroker([url or node.url], EXCHANGE, name="test publisher")
     try:
-        found.connect(10)
+        found.connect(60)
         yield found
     finally:
         found.close()
@@ -250,7 +250,7 @@ def test_a_process_that_never_gets_anything_gives_up(
     monkeypatch.setattr(RabbitFeed, "_build", deaf)
     with publishing(node) as broker, consuming(node, give_up=lambda: given_up.append(True)) as feed:
         broker.announce(run, [batch_of(run)])
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while not given_up and time.monotonic() < end:
             assert feed.next(0.2, urgent=False) is None
         assert given_up

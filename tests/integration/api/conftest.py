@@ -32,7 +32,7 @@ def serving(
         yield client
 
 
-def eventually(what: Callable[[], bool], seconds: float = 30) -> None:
+def eventually(what: Callable[[], bool], seconds: float = 90) -> None:
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, "it did not come about"

@@ -120,7 +120,7 @@ def test_pages_go_on_at_the_other(pair: Pair) -> None:
 
 def test_a_run_is_watched_at_one_and_worked_on_by_the_other(pair: Pair) -> None:
     pair.seed(200)
-    run = pair.first.client.post("/migrate", json={"batchSize": 20, "maxDocsPerSecond": 150}).json()[
+    run = pair.first.client.post("/migrate", json={"batchSize": 20, "maxDocsPerSecond": 40}).json()[
         "migrationId"
     ]
     with pair.first.client.stream("GET", f"/migrate/events/{run}") as stream:
@@ -147,9 +147,9 @@ def test_a_run_of_one_is_paused_paced_and_cancelled_by_the_other(pair: Pair) -> 
     eventually(lambda: pair.second.run(run)["status"] == "paused")
     at_rest = pair.docs["somemodels"].count_documents({"status": "success"})
     assert (
-        pair.first.client.patch(f"/migrate/settings/{run}", json={"maxDocsPerSecond": 80}).status_code == 200
+        pair.first.client.patch(f"/migrate/settings/{run}", json={"maxDocsPerSecond": 41}).status_code == 200
     )
-    assert pair.second.run(run)["maxDocsPerSecond"] == 80
+    assert pair.second.run(run)["maxDocsPerSecond"] == 41
     assert pair.docs["somemodels"].count_documents({"status": "success"}) == at_rest < 400
     assert pair.first.client.post(f"/migrate/resume/{run}").status_code == 200
     eventually(lambda: pair.docs["somemodels"].count_documents({"status": "success"}) > at_rest)

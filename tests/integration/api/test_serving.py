@@ -23,6 +23,7 @@ from whimbrel.cli.server import listen
 
 PROGRAM = [sys.executable, "-m", "whimbrel.cli.main", "serve"]
 MIGRATIONS = """
+import os
 import time
 
 from whimbrel import migration
@@ -30,7 +31,7 @@ from whimbrel import migration
 
 @migration(collection="things", batch_size=20)
 def slowly(document):
-    time.sleep(0.02)
+    time.sleep(float(os.environ["NAP"]))
     return {"$inc": {"n": 1}}
 
 
@@ -47,7 +48,7 @@ def environment(mongo_uri: str, database: Docs, tmp_path: Path) -> dict[str, str
     file.write_text(MIGRATIONS)
     return {
         "MONGODB_URI": mongo_uri, "MONGODB_DB_NAME": database.name, "WHIMBREL_MIGRATIONS": str(file),
-        "WHIMBREL_CONNECT_SECONDS": "0.5",
+        "WHIMBREL_CONNECT_SECONDS": "0.5", "NAP": "0.01",
     }  # fmt: skip
 
 
@@ -137,7 +138,7 @@ def children(it: Serve) -> list[psutil.Process]:
 def test_sigterm_drains_and_another_start_goes_on(
     environment: dict[str, str], database: Docs, tmp_path: Path
 ) -> None:
-    with Serve(environment, tmp_path, "--workers", "1") as first:
+    with Serve({**environment, "NAP": "0.2"}, tmp_path, "--workers", "1") as first:
         run = moving(first, database, "slowly", 300)
         eventually(lambda: database["whimbrel_batches"].find_one({"status": "done"}))
         at_work = children(first)
