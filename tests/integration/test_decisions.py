@@ -20,12 +20,13 @@ from tests.integration.test_races import (
     once_after,
     planned,
     seed,
+    statuses,
 )
 from tests.integration.test_scheduler import hourly, row, runs, scheduler
 
 from whimbrel import Migration
 from whimbrel.domain.runs import Run
-from whimbrel.domain.states import RunStatus
+from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.engine import queues, schedule
 from whimbrel.engine.control import cancel, pause, resume, retry
 from whimbrel.engine.coordinate import Coordinator
@@ -82,6 +83,32 @@ def ticks_until(status: RunStatus, store: MongoStore, coordinator: Coordinator, 
         return fresh(store, run).status is status
 
     happens(come)
+
+
+def test_a_run_that_fails_keeps_its_collection_until_nobody_works_on_it(
+    store: MongoStore, database: Data
+) -> None:
+    """Under mark "filter" one batch shows that the filter stays true, while the other is in the function."""
+    seed(database, 400)
+    go_on = threading.Event()
+
+    def again(thing: dict[str, Any]) -> dict[str, Any]:
+        if thing["_id"] == 399:
+            assert go_on.wait(PATIENCE)
+        return add_one(thing)
+
+    it = Migration(
+        name="again", collection="things", mark="filter", filter={"n": {"$gte": 0}}, transform=again
+    )
+    with system(store, [it, ADDING]):
+        run, waiting = start(store, it, batch_size=200), start(store, ADDING)
+        happens(lambda: fresh(store, run).error)
+        time.sleep(0.5)  # many ticks
+        assert statuses(store, run) == [RunStatus.PAUSING, BatchStatus.DONE, BatchStatus.RUNNING]
+        assert fresh(store, waiting).status is RunStatus.QUEUED
+        go_on.set()
+        assert "mark='filter' needs" in str(until(store, run, RunStatus.FAILED).run.error)
+        assert until(store, waiting).run.status is RunStatus.COMPLETED
 
 
 # undoing

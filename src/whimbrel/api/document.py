@@ -20,7 +20,7 @@ IDEMPOTENCY: Final[Document] = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "a request that is sent again with the same key gets the first answer again, and is not carried out again",
+    "description": "a request that is sent again with the same key gets the first answer again, and is not carried out again; 409 in_progress where nobody knows whether the first one was",
     "schema": {"type": "string", "pattern": f"^{KEY}$", "maxLength": 200},
     "example": "2f1a9c3e-start",
 }

@@ -89,6 +89,7 @@ class Run:
     retried: int = 0  # how often a person reopened its dead failures
     message: str = ""
     error: str | None = None
+    failing: bool = False  # while it pauses: it has failed, and holds its collection until nobody works on it
     warnings: tuple[Finding, ...] = ()  # what preflight found before it was added
     created_at: datetime
     updated_at: datetime

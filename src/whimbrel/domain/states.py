@@ -33,8 +33,9 @@ RUN_EDGES: dict[RunStatus, frozenset[RunStatus]] = {
     # A run that has not begun has touched nothing and stops at once; one that was resumed drains.
     _R.QUEUED: frozenset({_R.RUNNING, _R.PAUSED, _R.CANCELLED, _R.CANCELLING, _R.FAILED}),
     _R.RUNNING: frozenset({_R.PAUSING, _R.CANCELLING, _R.COMPLETED, _R.COMPLETED_WITH_FAILURES, _R.FAILED}),
-    # Resumed before it has drained: the batches that were released are simply claimed again.
-    _R.PAUSING: frozenset({_R.PAUSED, _R.RUNNING, _R.CANCELLING}),
+    # Resumed before it has drained: the batches that were released are simply claimed again. One that a worker has
+    # found wrong drains too: another run must not get its collection while batches of it are in hand.
+    _R.PAUSING: frozenset({_R.PAUSED, _R.RUNNING, _R.CANCELLING, _R.FAILED}),
     # Resumed runs queue: one that was paused before it began may have to wait for its collection still.
     _R.PAUSED: frozenset({_R.QUEUED, _R.CANCELLING}),
     _R.CANCELLING: frozenset({_R.CANCELLED}),

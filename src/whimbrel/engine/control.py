@@ -142,7 +142,7 @@ def _go_on(ledger: Ledger, run: Run, verb: str, *, who: str, code_hash: str | No
     if code_hash is not None and code_hash != run.code_hash:
         fields["codeHash"] = code_hash
         ledger.leases.audit(f"code {run.code_hash} replaced by {code_hash}", run=run.id, who=who)
-    fields["error"] = None
+    fields |= {"error": None, "failing": False}
 
     def target(now: Run) -> RunStatus:
         return RunStatus.RUNNING if now.status is RunStatus.PAUSING else RunStatus.QUEUED

@@ -205,7 +205,10 @@ class Coordinator:
     def _pause(self, run: Run) -> None:
         if not self._ledger.batches.count(run.id, [BatchStatus.RUNNING]):
             self._fold(run)
-            self._ledger.runs.move(run.id, RunStatus.PAUSED, who=self._name)
+            target = RunStatus.FAILED if run.failing else RunStatus.PAUSED
+            self._ledger.runs.move(
+                run.id, target, who=self._name, why=(run.error or "") if run.failing else ""
+            )
 
     def _cancel(self, run: Run) -> None:
         """Only when nobody holds a batch any more: what was touched is settled by evidence."""

@@ -165,7 +165,11 @@ def _check_filter_is_false(work: Work, counts: Counts) -> None:
             "mark='filter' needs a change that makes the filter false: choose mark='marker', and start a new run."
         )
         work.ledger.runs.move(
-            work.run.id, RunStatus.FAILED, who=work.batch.worker or "", why=error, fields={"error": error}
+            work.run.id,
+            RunStatus.PAUSING,
+            who=work.batch.worker or "",
+            why=error,
+            fields={"error": error, "failing": True},
         )
 
 

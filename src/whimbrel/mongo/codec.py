@@ -118,7 +118,7 @@ def run_of(row: Row) -> Run:
         kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), undone_by=row.get("undoneBy"),
         sample=row.get("sample", 0), report=tuple(proof_of(each) for each in row.get("report", ())),
         counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], inferred=row["inferred"],
-        estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"],
+        estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
         created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, ended_at=row.get("endedAt"),
     )  # fmt: skip

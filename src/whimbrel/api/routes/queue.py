@@ -153,7 +153,7 @@ def stop(at: Deployment, caller: Operator) -> ConsumersSwitched:
 
 @router.post("/consumers/restart", responses=failures())
 def restart(at: Deployment, caller: Operator) -> Restarted:
-    """Stop, wait until nobody holds a batch, at most 30 seconds, and start."""
+    """Stop, wait until nobody holds a batch, at most 30 seconds, and start, unless somebody has stopped them meanwhile."""
     began = time.monotonic()
     ledger = at.store.ledger
     drained = queues.restart(ledger, DRAINING, caller.who)
