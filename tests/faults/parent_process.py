@@ -24,7 +24,10 @@ def main() -> None:
         )
         known = {name: it.definition for name, it in load(settings.whimbrel_migrations).items()}
         with Parent(store, settings, fleet, scheduling=known if settings.enable_scheduler else None):
-            over.wait()
+            while not over.wait(
+                0.2
+            ):  # in pieces: Python may hear a signal only when what the main thread waits for ends
+                pass
             fleet.drain(5)
 
 
