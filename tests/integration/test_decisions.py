@@ -147,6 +147,39 @@ def test_a_verification_is_of_the_run_as_it_is_while_its_rollback_waits(
     assert [each.check for each in after.report if each.proved][-1] == "taken back"
 
 
+def test_a_rollback_that_never_began_does_not_hide_the_one_before(store: MongoStore, database: Data) -> None:
+    seed(database, 30)
+    run = migrate(store, ADDING).run
+    first = start_rollback(store, run.id, who="test", defaults=DEFAULTS)
+    with system(store, [ADDING]):
+        until(store, first)
+    second = start_rollback(store, run.id, who="test", defaults=DEFAULTS)
+    assert cancel(store.ledger, second.id, who="test").status is RunStatus.CANCELLED
+    verification = start_verification(store, run.id, ADDING.definition, who="test", defaults=DEFAULTS)
+    with system(store, [ADDING]):
+        told = until(store, verification).run
+    assert told.status is RunStatus.COMPLETED
+    assert "taken back" in [each.check for each in told.report if each.proved]
+
+
+def test_a_run_that_is_resumed_while_it_is_about_to_pause_goes_on(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it would have failed: the coordinator has counted that nobody works on it."""
+    seed(database, 30)
+    coordinator = coordinator_of(store)
+    run = planned(store, coordinator, ADDING)
+    store.ledger.runs.move(
+        run.id, RunStatus.PAUSING, who="a worker", fields={"error": "wrong", "failing": True}
+    )
+    with monkeypatch.context() as patch:
+        resumes = partial(resume, store.ledger, run.id, who="test")
+        once_after(patch, store.ledger.batches, "count", resumes)
+        coordinator.tick()
+    now = fresh(store, run)
+    assert (now.status, now.error, now.failing) == (RunStatus.RUNNING, None, False)
+
+
 # trying again
 
 
@@ -175,6 +208,19 @@ def test_of_two_retries_at_once_both_are_carried_out(
         found, opened = again(signature=two)
     assert (found.status, opened) == (RunStatus.QUEUED, 2)
     assert store.ledger.failures.counts(run.id)["open"] == 4
+
+
+def test_a_retry_with_other_code_is_not_taken_for_one_that_goes_on_with_it(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = failed(store, database)
+    again = partial(retry, store.ledger, run.id, who="test")
+    with monkeypatch.context() as patch:
+        once_after(patch, store.ledger.runs, "get", again)
+        with pytest.raises(StateForbids):
+            again(code_hash="newer")
+    assert fresh(store, run).code_hash == run.code_hash
+    assert database["whimbrel_audit"].count_documents({"what": {"$regex": "replaced"}}) == 0
 
 
 def test_a_retry_that_was_cut_off_can_be_asked_for_again(
@@ -269,5 +315,9 @@ def test_consumers_that_are_stopped_during_a_restart_stay_stopped(
         once_after(patch, store.ledger.batches, "open_counts", stops)
         assert queues.restart(store.ledger, 1, "test")
     assert leases.off(CONSUMERS)
+    audit = (
+        store.client[store.database]["whimbrel_audit"].find({"what": f"{CONSUMERS} stopped"}).sort("at", 1)
+    )
+    assert [each["who"] for each in audit] == ["test", "another"]
     assert queues.restart(store.ledger, 1, "test")
     assert not leases.off(CONSUMERS)

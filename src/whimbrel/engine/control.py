@@ -105,7 +105,7 @@ def retry(
         return _go_on(ledger, run, "be retried", who=who, code_hash=code_hash, **fields), opened
     except StateForbids:
         now = find_run(ledger, run.id)
-        if now.status not in (RunStatus.QUEUED, RunStatus.RUNNING):
+        if now.status not in (RunStatus.QUEUED, RunStatus.RUNNING) or code_hash not in (None, now.code_hash):
             raise
         return now, opened  # another retry has set it going, and these failures go with it
 
@@ -139,15 +139,18 @@ def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: int | None) -> 
 
 
 def _go_on(ledger: Ledger, run: Run, verb: str, *, who: str, code_hash: str | None, **fields: object) -> Run:
-    if code_hash is not None and code_hash != run.code_hash:
+    replaced = code_hash not in (None, run.code_hash)
+    if replaced:
         fields["codeHash"] = code_hash
-        ledger.leases.audit(f"code {run.code_hash} replaced by {code_hash}", run=run.id, who=who)
     fields |= {"error": None, "failing": False}
 
     def target(now: Run) -> RunStatus:
         return RunStatus.RUNNING if now.status is RunStatus.PAUSING else RunStatus.QUEUED
 
-    return _move(ledger, run, target, verb, who=who, fields=fields)
+    moved = _move(ledger, run, target, verb, who=who, fields=fields)
+    if replaced:
+        ledger.leases.audit(f"code {run.code_hash} replaced by {code_hash}", run=run.id, who=who)
+    return moved
 
 
 def _move(

@@ -19,7 +19,7 @@ from whimbrel.engine.proofs import prove
 from whimbrel.engine.start import estimate
 from whimbrel.engine.tiling import first_gap
 from whimbrel.engine.work import Step
-from whimbrel.errors import FilterRefused, Refused, StateForbids, Systemic, TooSlow
+from whimbrel.errors import FilterRefused, Refused, RunUnknown, StateForbids, Systemic, TooSlow
 from whimbrel.ports import Session, Store
 from whimbrel.ports.ledger import CONSUMERS
 
@@ -74,9 +74,10 @@ class Coordinator:
                 Systemic,
                 Refused,
                 FilterRefused,
+                RunUnknown,
                 TooSlow,
             ) as error:  # this run's trouble is not that of the others
-                with contextlib.suppress(StateForbids):  # it stops already
+                with contextlib.suppress(StateForbids, RunUnknown):  # it stops already, or is gone
                     control.pause(self._ledger, run.id, who=self._name, why=str(error))
 
     def _leads(self, run_id: str) -> bool:
@@ -155,7 +156,12 @@ class Coordinator:
         if gap is not None:
             error = f"The ranges of batches do not tile the collection at {run.id}.{gap.seq}. Nothing was lost, but the run is not complete."
             self._ledger.runs.move(
-                run.id, RunStatus.FAILED, who=self._name, why=error, fields={"error": error}
+                run.id,
+                RunStatus.FAILED,
+                seen=RunStatus.RUNNING,
+                who=self._name,
+                why=error,
+                fields={"error": error},
             )
             return
         if run.kind == "verification":
@@ -206,9 +212,8 @@ class Coordinator:
         if not self._ledger.batches.count(run.id, [BatchStatus.RUNNING]):
             self._fold(run)
             target = RunStatus.FAILED if run.failing else RunStatus.PAUSED
-            self._ledger.runs.move(
-                run.id, target, who=self._name, why=(run.error or "") if run.failing else ""
-            )
+            why = (run.error or "") if run.failing else ""
+            self._ledger.runs.move(run.id, target, seen=RunStatus.PAUSING, who=self._name, why=why)
 
     def _cancel(self, run: Run) -> None:
         """Only when nobody holds a batch any more: what was touched is settled by evidence."""

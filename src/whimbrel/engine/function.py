@@ -11,7 +11,7 @@ from whimbrel.domain.marks import CHANGED, CLAIMED, DONE, SKIPPED, SUFFIX, UNCHA
 from whimbrel.domain.raw import Key
 from whimbrel.domain.times import CHUNK_BYTES, CHUNK_DOCUMENTS
 from whimbrel.engine.calls import jitter
-from whimbrel.engine.work import Work, remaining
+from whimbrel.engine.work import Work, remaining, renew
 from whimbrel.errors import TooSlow
 from whimbrel.ports import Guarded
 
@@ -93,7 +93,7 @@ def _claim(work: Work, documents: Sequence[bytes]) -> Sequence[bytes]:
         if not left:
             return claimed
         time.sleep(jitter(attempt))
-        work.keep()
+        renew(work.ledger, work.hold)
     work.fail([_conflict(Key.of_document(document)) for document in left])
     return claimed
 
@@ -113,7 +113,7 @@ def _change(work: Work, documents: Sequence[bytes], attempts: Mapping[Key, int],
             troubles += [_conflict(Key.of_document(document)) for document in again]
             break
         time.sleep(jitter(attempt))
-        work.keep()
+        renew(work.ledger, work.hold)
         retried = work.call(work, again, attempts, until=float("inf"))
         todo, troubles = retried.guarded, troubles + retried.troubles
     work.fail(troubles)

@@ -89,9 +89,11 @@ def check_ended(store: Store, old: Run, verb: str) -> None:
 
 
 def as_undone(ledger: Ledger, old: Run) -> Run:
-    """A run whose rollback was asked for, but has not begun, is one that was not rolled back."""
-    by = ledger.runs.get(old.undone_by) if old.undone_by is not None else None
-    return old if by is not None and by.started_at is not None else replace(old, undone_by=None)
+    """A run with the newest of its rollbacks that has begun: one that was only asked for has taken nothing back yet."""
+    if old.undone_by is None:
+        return old
+    begun = [each.id for each in ledger.runs.list(of=old.id, kind="rollback") if each.started_at is not None]
+    return replace(old, undone_by=begun[0] if begun else None)
 
 
 def following(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: Defaults) -> Run:

@@ -5,7 +5,6 @@ import random
 import threading
 import time
 from collections.abc import Mapping
-from datetime import datetime
 
 import structlog
 
@@ -17,7 +16,7 @@ from whimbrel.domain.times import Times
 from whimbrel.engine import control
 from whimbrel.engine.execute import execute
 from whimbrel.engine.jobs import job_of
-from whimbrel.engine.work import Hold, Step, Stopped, Work
+from whimbrel.engine.work import Hold, Step, Stopped, Work, clock
 from whimbrel.errors import LeaseLost, Refused, Systemic, Transient, WhimbrelError
 from whimbrel.ports import Delivery, Feed, Session, Store
 from whimbrel.ports.ledger import CONSUMERS
@@ -107,19 +106,18 @@ def work(store: Store, crew: Crew, feed: Feed, *, times: Times, step: Step, urge
             if delivery is None:
                 continue
             try:
-                asked = time.monotonic()
-                claimed = _claim(store, crew, session, delivery, pause)
-                if claimed is None:
+                hold = _claim(store, crew, session, delivery, pause)
+                if hold is None:
                     pause = FIRST_POLL if crew.news.is_set() else min(pause * 2, times.idle_poll)
                     crew.news.clear()
                     continue
                 pause = FIRST_POLL
                 step("S3")
-                batch, run, until = claimed
+                run = hold.run
                 definition, call = job_of(run, crew.migrations)
                 work_ = Work(
-                    run=run, batch=batch, definition=definition, call=call, documents=session.documents(run),
-                    ledger=store.ledger, hold=Hold(batch, run, until, asked), times=times, step=step, runner=runner, turn=crew.turn,
+                    run=run, batch=hold.batch, definition=definition, call=call, documents=session.documents(run),
+                    ledger=store.ledger, hold=hold, times=times, step=step, runner=runner, turn=crew.turn,
                 )  # fmt: skip
             except WhimbrelError as error:  # a slot must outlive whatever the ledger says
                 if isinstance(error, Transient):
@@ -136,9 +134,7 @@ def work(store: Store, crew: Crew, feed: Feed, *, times: Times, step: Step, urge
                 delivery.again()
 
 
-def _claim(
-    store: Store, crew: Crew, session: Session, delivery: Delivery, pause: float
-) -> tuple[Batch, Run, datetime] | None:
+def _claim(store: Store, crew: Crew, session: Session, delivery: Delivery, pause: float) -> Hold | None:
     """S3. Only one slot of a process looks for work at a time; it waits before it lets the next one look."""
     while crew.stopped and not crew.stopping.is_set():
         crew.stopping.wait(STOPPED)  # the pointer is kept: the broker counts how often it is handed back
@@ -146,6 +142,7 @@ def _claim(
         if crew.stopping.is_set():
             delivery.again()
             return None
+        asked = clock()
         batch = _take(store, crew, session, delivery.token)
         if batch is None and delivery.token is None:
             crew.news.wait(pause * random.uniform(0.5, 1))  # noqa: S311  spreads polls, protects nothing
@@ -168,7 +165,7 @@ def _claim(
         crew.taken.discard(batch.token)
         delivery.over()
         return None
-    return batch, run, batch.lease_until
+    return Hold(batch, run, batch.lease_until, asked)
 
 
 def _take(store: Store, crew: Crew, session: Session, token: str | None) -> Batch | None:

@@ -15,7 +15,7 @@ from whimbrel.domain.marks import FAILED, stamp
 from whimbrel.domain.runs import Run
 from whimbrel.domain.times import Times
 from whimbrel.engine.slot import Crew
-from whimbrel.engine.work import Hold, renew
+from whimbrel.engine.work import Hold, clock, renew
 from whimbrel.errors import LeaseLost, Transient, WhimbrelError
 from whimbrel.ports import Store, Write
 
@@ -86,7 +86,7 @@ def _stuck(hold: Hold, times: Times) -> bool:
 
 def _renew_all(store: Store, holds: list[Hold], times: Times) -> None:
     for hold in holds:
-        if time.monotonic() - hold.renewed > times.lease / 2 and not _stuck(hold, times) and not hold.lost:
+        if clock() - hold.renewed > times.lease / 2 and not _stuck(hold, times) and not hold.lost:
             try:
                 renew(store.ledger, hold)
             except LeaseLost:

@@ -30,6 +30,7 @@ Step = Callable[[str], None]
 """Called at each numbered step of the protocol; fault tests die in it."""
 
 
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 LOOK = 1.0  # seconds between two looks at the rate of a run
 PAUSE = 1.0  # seconds that a slot rests after a chunk of a run with a rate, about
 
@@ -58,6 +59,11 @@ class Stopped(WhimbrelError):
     """The run was paused or cancelled, or the process drains: the batch is given back between two chunks."""
 
 
+def clock() -> float:
+    """Seconds, as leases count them: they go on while the machine is suspended, where its system has such a clock."""
+    return time.clock_gettime(_CLOCK)
+
+
 @dataclass(slots=True)
 class Hold:
     """What the slot, the heartbeat and the watch share about a claimed batch."""
@@ -65,7 +71,7 @@ class Hold:
     batch: Batch
     run: Run
     until: datetime
-    renewed: float  # when the last renewal, or the claim, was asked for
+    renewed: float  # by `clock`: when the last renewal, or the claim, was asked for
     progress: float = field(default_factory=time.monotonic)
     lost: bool = False
     stop: bool = False
@@ -167,7 +173,7 @@ class Work:
 
     def keep(self) -> None:
         """Renew the lease when half of it is gone. Raises LeaseLost."""
-        if time.monotonic() - self.hold.renewed > self.times.lease / 2:
+        if clock() - self.hold.renewed > self.times.lease / 2:
             renew(self.ledger, self.hold)
 
     @contextmanager
@@ -179,7 +185,7 @@ class Work:
         """
         renewed = self.hold.renewed
         yield
-        if time.monotonic() - renewed > self.times.lease:
+        if clock() - renewed > self.times.lease:
             raise Transient(
                 f"The lease of batch {self.batch.token} may have ended before the statement began."
             )
@@ -234,7 +240,9 @@ class Work:
         if not troubles:
             return
         self.pace.owed += len(troubles)
-        renew(self.ledger, self.hold)  # a record knows no lease: who has slept through its own writes none
+        renew(
+            self.ledger, self.hold
+        )  # a record knows no fence: who has slept through its lease must not write one
         self.ledger.failures.record(self.run, self.batch, troubles)
         self.step("S7")
         fields = self.run.marking.failed(stamp(self.batch.token, FAILED))
@@ -262,7 +270,7 @@ def patiently(
 
 def renew(ledger: Ledger, hold: Hold) -> None:
     """Prolong a lease. The time of asking counts, not that of the answer."""
-    asked = time.monotonic()
+    asked = clock()
     try:
         hold.until = ledger.batches.renew(hold.batch)
     except LeaseLost:

@@ -220,9 +220,10 @@ def clear(
             "confirmation_missing",
             f'This deletes all samples. Say that you mean it: {{"confirm": "{CONFIRM}"}} in the body, or ?confirm={CONFIRM}.',
         )
+    _check_free(at)
     there = samples(at.store)
     with seeding.stopped():
-        _check_free(at)
+        _check_free(at)  # stopping may have taken a while
         at.store.ledger.leases.audit("samples cleared", run="", who=caller.who)
         return SeedCleared(documents_deleted=there.clear(), runs_deleted=there.clear_runs())
 

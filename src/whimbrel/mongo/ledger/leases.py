@@ -103,7 +103,8 @@ class MongoLeases:
             )
         if bound and before is None:
             return False
-        changed = bool(before and before["off"]) is on
+        taken_from_a_restart = bool(not on and not ticket and before and before.get("ticket"))
+        changed = bool(before and before["off"]) is on or taken_from_a_restart
         if changed:
             self.audit(f"{name} {'started' if on else 'stopped'}", run="", who=who)
         return changed
