@@ -25,7 +25,7 @@ from whimbrel.errors import LeaseLost, Refused, Systemic, WhimbrelError
 from whimbrel.mongo.store import MongoStore
 
 Data = Database[dict[str, Any]]
-PATIENCE = 20.0  # seconds, after which a test gives up
+PATIENCE = 60.0  # seconds, after which a test gives up
 
 
 def happens(true: Callable[[], object], seconds: float = PATIENCE) -> None:
@@ -302,6 +302,7 @@ class Neighbours:
         self._store, self._solo, self._held = store, solo, held
         self.feed = Watched()
         self.taken, self.let_go, self.called = threading.Event(), threading.Event(), threading.Event()
+        self._first = threading.Lock()  # whoever comes first never gives it back
         self.order: list[int] = []  # of calls
         self.alone: dict[
             int, bool
@@ -318,7 +319,7 @@ class Neighbours:
         self.let_go.set()
 
     def _keep(self) -> None:
-        if not self.taken.is_set():
+        if self._first.acquire(blocking=False):
             self.taken.set()
             assert self.let_go.wait(PATIENCE)
 
