@@ -24,9 +24,8 @@ def main() -> None:
         )
         known = {name: it.definition for name, it in load(settings.whimbrel_migrations).items()}
         with Parent(store, settings, fleet, scheduling=known if settings.enable_scheduler else None):
-            while not over.wait(
-                0.2
-            ):  # in pieces: Python may hear a signal only when what the main thread waits for ends
+            # In pieces: Python may hear a signal only when what the main thread waits for ends.
+            while not over.wait(0.2):
                 pass
             fleet.drain(5)
 

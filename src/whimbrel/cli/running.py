@@ -103,7 +103,7 @@ def resume(
         old = control.find_run(at.store.ledger, run_id)
         check_broker(settings)
         it = _code(old, team)
-        ready = _resumed(at.store.ledger, old, it)
+        ready = _resumed(at.store.ledger, run_id, it)
         screen.say(f"Run {ready.id} of {it.name} on {ready.ns} is {ready.status}.")
         return _go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
 
@@ -165,9 +165,9 @@ def desk(settings: Settings, screen: Screen) -> Iterator[tuple[Opened, Foregroun
         yield at, Foreground(at, settings, screen, interrupts)
 
 
-def _resumed(ledger: Ledger, old: Run, it: Definition) -> Run:
+def _resumed(ledger: Ledger, run_id: str, it: Definition) -> Run:
     """A run that nobody works on although it is queued or running needs workers, not another state."""
-    old = control.find_run(ledger, old.id)  # loading the code has taken a while
+    old = control.find_run(ledger, run_id)  # once more: loading the code has taken a while
     if old.status not in (RunStatus.RUNNING, RunStatus.QUEUED):
         return control.resume(ledger, old.id, who=caller(), code_hash=it.code_hash)
     if old.code_hash != it.code_hash:

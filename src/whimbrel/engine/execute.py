@@ -11,7 +11,7 @@ from whimbrel.domain.runs import Counts, Phase, Run, eligible
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine import declarative, function
 from whimbrel.engine.verify import verify
-from whimbrel.engine.work import Work, patiently, remaining, renew
+from whimbrel.engine.work import Work, patiently, record, remaining
 from whimbrel.ports import Documents, Ledger, Query
 
 RETRIED = 100  # documents of a retry that are read at once: their size is not known
@@ -59,8 +59,7 @@ def _charge(work: Work, suspect: Key) -> None:
         [suspect], eligible(work.run, work.batch.phase, retry=True)
     )
     if still:
-        renew(work.ledger, work.hold)  # as in Work.fail
-        work.ledger.failures.record(work.run, work.batch, [death(suspect)])
+        record(work.ledger, work.hold, [death(suspect)])
     work.batch = replace(work.batch, at=suspect if work.batch.ids is None else work.batch.at, suspect=None)
     work.ledger.batches.note(work.batch, at=work.batch.at)
 

@@ -15,7 +15,7 @@ from whimbrel.domain.marks import FAILED, stamp
 from whimbrel.domain.runs import Run
 from whimbrel.domain.times import Times
 from whimbrel.engine.slot import Crew
-from whimbrel.engine.work import Hold, clock, renew
+from whimbrel.engine.work import Hold, clock, record, renew
 from whimbrel.errors import LeaseLost, Transient, WhimbrelError
 from whimbrel.ports import Store, Write
 
@@ -98,22 +98,15 @@ def _hangs(hold: Hold) -> bool:
     return calling is not None and time.monotonic() - calling[1] > hold.run.timeout
 
 
-def _ours(store: Store, hold: Hold) -> bool:
-    """Whether a batch is still this process's: it may have slept for longer than the lease."""
-    try:
-        renew(store.ledger, hold)
-    except LeaseLost:
-        return False
-    return True
-
-
 def _end_hanging(store: Store, holds: list[Hold]) -> None:
     """Record who hangs. What the process holds is given back by its parent, which sees it die."""
     for hold in holds:
         calling = hold.calling
-        if calling is not None and _hangs(hold) and _ours(store, hold):
-            trouble = hang(calling[0], hold.run.timeout)
-            store.ledger.failures.record(hold.run, hold.batch, [trouble])
+        if calling is not None and _hangs(hold):
+            try:
+                record(store.ledger, hold, [hang(calling[0], hold.run.timeout)])
+            except LeaseLost:
+                continue
             fields = hold.run.marking.failed(stamp(hold.batch.token, FAILED))
             if fields:
                 anyhow = hold.run.marking.unmarked(hold.batch.phase, retry=True)

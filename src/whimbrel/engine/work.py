@@ -166,15 +166,11 @@ class Work:
             raise LeaseLost(f"Batch {self.batch.token} was taken over.")
         if self.hold.stop:
             raise Stopped(self.batch.token)
-        self.keep()
+        if clock() - self.hold.renewed > self.times.lease / 2:
+            renew(self.ledger, self.hold)
         self._look()
         if not self.run.declarative:
             self.limit = min(self.limit, self.pace.chunk)
-
-    def keep(self) -> None:
-        """Renew the lease when half of it is gone. Raises LeaseLost."""
-        if clock() - self.hold.renewed > self.times.lease / 2:
-            renew(self.ledger, self.hold)
 
     @contextmanager
     def fenced(self) -> Iterator[None]:
@@ -240,10 +236,7 @@ class Work:
         if not troubles:
             return
         self.pace.owed += len(troubles)
-        renew(
-            self.ledger, self.hold
-        )  # a record knows no fence: who has slept through its lease must not write one
-        self.ledger.failures.record(self.run, self.batch, troubles)
+        record(self.ledger, self.hold, troubles)
         self.step("S7")
         fields = self.run.marking.failed(stamp(self.batch.token, FAILED))
         if fields:
@@ -277,6 +270,15 @@ def renew(ledger: Ledger, hold: Hold) -> None:
         hold.lost = True
         raise
     hold.renewed = asked
+
+
+def record(ledger: Ledger, hold: Hold, troubles: Sequence[Trouble]) -> None:
+    """Record failures of a batch's documents. Raises LeaseLost.
+
+    A row knows no fence, so the lease is renewed first: whoever has slept through it must not write one.
+    """
+    renew(ledger, hold)
+    ledger.failures.record(hold.run, hold.batch, troubles)
 
 
 def remaining(batch: Batch) -> Range:

@@ -78,9 +78,8 @@ def _serve(store: Store, crew: Crew, settings: Settings, options: argparse.Names
         watching.start()
         threading.Thread(target=_until_closed, args=(crew,), name="parent", daemon=True).start()
         for slot in slots:
-            while (
-                slot.is_alive()
-            ):  # in pieces: Python may hear a signal only when what the main thread waits for ends
+            # In pieces: Python may hear a signal only when what the main thread waits for ends.
+            while slot.is_alive():
                 slot.join(1)
         crew.over.set()
         watching.join(5)

@@ -1,7 +1,6 @@
 """The API over a real MongoDB: with workers where something shall move, without where it shall stand still."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from pymongo.database import Database
 from starlette.testclient import TestClient
 from tests.servers.rabbit import RabbitNode
+from tests.servers.serve import eventually
 
 from whimbrel.api.access import read_tokens
 from whimbrel.api.app import create_app
@@ -30,13 +30,6 @@ def serving(
     with TestClient(create_app(system, read_tokens(tokens)), raise_server_exceptions=False) as client:
         eventually(lambda: client.get("/health/ready").status_code == 200)
         yield client
-
-
-def eventually(what: Callable[[], bool], seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.05)
 
 
 def ended(client: TestClient, migration_id: str, seconds: float = 60) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from tests.integration.api.conftest import Docs, eventually, seed, serving
+from tests.integration.api.conftest import Docs, seed, serving
+from tests.servers.serve import eventually
 
 from whimbrel.settings import Settings
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from tests.integration.api.conftest import TOKENS, Docs, ended, eventually, seed, serving
+from tests.integration.api.conftest import TOKENS, Docs, ended, seed, serving
 from tests.servers.rabbit import RabbitNode
+from tests.servers.serve import eventually
 
 from whimbrel.settings import Settings
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 from tests.conftest import SHORT
-from tests.integration.api.conftest import TOKENS, Docs, eventually, seed, serving
+from tests.integration.api.conftest import TOKENS, Docs, seed, serving
+from tests.servers.serve import eventually
 
 from whimbrel.engine.schedule import Scheduler
 from whimbrel.engine.start import Defaults

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from tests.integration.api.conftest import TOKENS, Docs, ended, eventually, seed, serving
+from tests.integration.api.conftest import TOKENS, Docs, ended, seed, serving
+from tests.servers.serve import eventually
 
 from whimbrel.api.app import create_app
 from whimbrel.api.routes import seed as routes
