@@ -33,7 +33,7 @@ from tests.integration.hand import Hand
 from whimbrel.domain.batches import Range
 from whimbrel.domain.changes import Row, Single
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, document, element
-from whimbrel.mongo.ranges import bounds, combined
+from whimbrel.mongo.ranges import within
 
 Data = Database[dict[str, Any]]
 INF = float("inf")
@@ -126,7 +126,7 @@ def test_m6_documents_of_every_type_of_id_are_written_and_found_by_their_keys(da
 def explain(hand: Hand, where: Range, eligible: dict[str, Any], hint: str) -> tuple[int, int, str]:
     command = {
         "find": "things",
-        "filter": combined(eligible, *bounds(where)),
+        "filter": within(eligible, where),
         "hint": hint,
         "sort": {"_id": 1},
     }
@@ -150,9 +150,9 @@ def test_h35_bounds_are_tight(database: Data, index: bool) -> None:
 
 def test_h35_a_range_of_a_write_is_bounded_as_tightly(database: Data) -> None:
     hand = mixed(database, index=False)
-    conditions = [*bounds(Range(Key.of(1), Key.of("b"))), {"$lt": ["$$NOW", hand.terms().until]}]
+    fence = {"$lt": ["$$NOW", hand.terms().until]}
     statement = {
-        "q": {"$expr": {"$and": conditions}},
+        "q": within({}, Range(Key.of(1), Key.of("b")), fence),
         "u": {"$set": {"a": 1}},
         "multi": True,
         "hint": "_id_",
@@ -277,6 +277,5 @@ def test_m2_eligibility_is_compared_without_the_collections_collation(database: 
 
 def test_a_key_in_an_expression_is_a_constant() -> None:
     key = Key(bytes(document([element(0x02, b"_id", string("$a")[1])]).raw))
-    assert bounds(Range(key, None)) == [
-        {"$gt": ["$_id", RawBSONDocument(bytes(document([element(0x02, b"$literal", string("$a")[1])]).raw))]}
-    ]
+    literal = RawBSONDocument(bytes(document([element(0x02, b"$literal", string("$a")[1])]).raw))
+    assert within({}, Range(key, None)) == {"$expr": {"$gt": ["$_id", literal]}}

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from bson import Regex
 
-from whimbrel.mongo.ranges import combined, equalities, serving_index
+from whimbrel.domain.batches import Range
+from whimbrel.mongo.ranges import equalities, serving_index, within
 
 ID: dict[str, Any] = {"_id_": {"key": [("_id", 1)]}}
 SERVING: dict[str, Any] = {"key": [("status", 1), ("_id", 1)]}
@@ -74,7 +75,10 @@ def test_only_plain_equality_with_a_scalar_is_served(query: dict[str, Any]) -> N
 
 
 def test_conditions_are_joined_without_loss() -> None:
-    assert combined({}) == {}
-    assert combined({"$expr": 1}) == {"$expr": 1}
-    assert combined({}, {"a": 1}) == {"$expr": {"$and": [{"a": 1}]}}
-    assert combined({"$expr": 1}, {"a": 1}) == {"$and": [{"$expr": 1}, {"$expr": {"$and": [{"a": 1}]}}]}
+    everything = Range(None, None)
+    assert within({}, everything) == {}
+    assert within({"$expr": 1}, everything) == {"$expr": 1}
+    assert within({}, everything, {"a": 1}) == {"$expr": {"a": 1}}
+    assert within({"$expr": 1}, everything, {"a": 1}, {"b": 1}) == {
+        "$and": [{"$expr": 1}, {"$expr": {"a": 1}}, {"$expr": {"b": 1}}]
+    }

@@ -25,7 +25,7 @@ from whimbrel.mongo import statements
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.examiner import MongoExaminer
 from whimbrel.mongo.grouping import grouped
-from whimbrel.mongo.ranges import ID_INDEX, Hops, bounds, combined, serving_index
+from whimbrel.mongo.ranges import ID_INDEX, Hops, serving_index, within
 from whimbrel.mongo.sending import Errors, Sender, trouble
 from whimbrel.ports import Cuts, Guarded, Page, Query, Write, Written
 
@@ -81,9 +81,7 @@ class MongoDocuments:
     def read(self, where: Range, eligible: Query, limit: int) -> Page:
         def find(index: str, _: Query) -> Page:
             with translated():
-                found = self._find(
-                    combined(eligible, *bounds(where)), hint=index, limit=limit, batch_size=limit
-                )
+                found = self._find(within(eligible, where), hint=index, limit=limit, batch_size=limit)
                 try:
                     documents = split(bytes(next(found, b"")))
                     return Page(tuple(documents), end=found.cursor_id == 0 and len(documents) < limit)
@@ -101,13 +99,13 @@ class MongoDocuments:
 
     def keys(self, where: Range, eligible: Query, limit: int) -> tuple[Key, ...]:
         def find(index: str, _: Query) -> tuple[Key, ...]:
-            query = combined(eligible, *bounds(where))
+            query = within(eligible, where)
             return tuple(map(Key, self._all(query, projection={"_id": 1}, hint=index, limit=limit)))
 
         return self._by_index(eligible, find)
 
     def nth(self, where: Range, n: int) -> Key | None:
-        query = combined({}, *bounds(where))
+        query = within({}, where)
         found = self._all(query, projection={"_id": 1}, hint=ID_INDEX, skip=n - 1, limit=1)
         return Key(found[0]) if found else None
 
@@ -126,7 +124,7 @@ class MongoDocuments:
     # declarative writing
 
     def update_range(self, where: Range, update: Update, write: Write) -> int:
-        query = combined(write.eligible, *bounds(where), statements.fence(write.until))
+        query = within(write.eligible, where, statements.fence(write.until))
         change = statements.marked(update, write)
 
         def send(index: str, _: Query) -> int:
@@ -197,7 +195,7 @@ class MongoDocuments:
         values = {stamp(token, outcome): outcome for outcome in DONE}
         query: Query = {path: {"$in": list(values)}}
         if isinstance(where, Range):
-            query = combined(query, *bounds(where))
+            query = within(query, where)
         else:
             query = {"$and": [{"_id": keys_under("$in", where)}, query]}
         pipeline: list[Mapping[str, Any]] = [
@@ -222,7 +220,7 @@ class MongoDocuments:
 
     def token_values(self, where: Range, eligible: Query, path: str) -> list[str]:
         pipeline: list[Mapping[str, Any]] = [
-            {"$match": combined(eligible, *bounds(where))},
+            {"$match": within(eligible, where)},
             {"$group": {"_id": f"${path}"}},
             {"$limit": 10_000},
         ]
@@ -237,7 +235,7 @@ class MongoDocuments:
         return self._by_index(eligible, ask)
 
     def bearing(self, where: Range, eligible: Query, path: str, limit: int) -> list[tuple[Key, str | None]]:
-        query, names = combined(eligible, *bounds(where)), path.encode().split(b".")
+        query, names = within(eligible, where), path.encode().split(b".")
 
         def find(index: str, _: Query) -> list[tuple[Key, str | None]]:
             found = self._all(query, projection={path: 1}, hint=index, limit=limit)
@@ -261,7 +259,7 @@ class MongoDocuments:
 
     def count(self, where: Range | Sequence[Key], eligible: Query) -> int:
         query = (
-            combined(eligible, *bounds(where))
+            within(eligible, where)
             if isinstance(where, Range)
             else {"$and": [{"_id": keys_under("$in", where)}, eligible]}
         )

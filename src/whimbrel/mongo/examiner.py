@@ -11,7 +11,7 @@ from whimbrel.domain.raw import NULL, STRING, Key, elements, keys_under, split
 from whimbrel.domain.runs import all_of
 from whimbrel.mongo import statements
 from whimbrel.mongo.errors import translated
-from whimbrel.mongo.ranges import ID_INDEX, combined, within
+from whimbrel.mongo.ranges import ID_INDEX, within
 from whimbrel.ports import Marked, Query
 
 T = TypeVar("T")
@@ -59,7 +59,7 @@ class MongoExaminer:
             beyond.append({"$lte": ["$_id", batch.lo.literal()]})
         if batch.hi is not None:
             beyond.append({"$gt": ["$_id", batch.hi.literal()]})
-        matching = combined(within(query, where), *([{"$or": beyond}] if beyond else []))
+        matching = within(query, where, *([{"$or": beyond}] if beyond else []))
         keys = [Key(each) for each in self._matching(matching, ID_INDEX, limit, {"_id": 1})]
         return (self._count(matching) if len(keys) == limit else len(keys)), keys
 

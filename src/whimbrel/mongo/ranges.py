@@ -24,35 +24,23 @@ ID_INDEX = "_id_"
 PLAIN = frozenset({STRING, OBJECT_ID, INT32, INT64})  # types of keys whose plain comparison has no exceptions
 
 
-def bounds(where: Range | None) -> list[dict[str, Any]]:
-    """The conditions of an `$and` inside `$expr` that bound a range."""
-    found: list[dict[str, Any]] = []
-    if where is not None and where.lo is not None:
-        found.append({"$gt": ["$_id", where.lo.literal()]})
-    if where is not None and where.hi is not None:
-        found.append({"$lte": ["$_id", where.hi.literal()]})
-    return found
-
-
-def combined(query: Query, *conditions: Mapping[str, Any]) -> Query:
-    """A query and conditions of an `$expr`, so that bounds inside it still serve the index."""
-    parts: list[Any] = [query] if query else []
-    if conditions:
-        parts.append({"$expr": {"$and": list(conditions)}})
-    return parts[0] if len(parts) == 1 else {"$and": parts} if parts else {}
-
-
-def within(query: Query, where: Range) -> Query:
-    """A query over a range, for one that is only read.
+def within(query: Query, where: Range, *conditions: Mapping[str, Any], field: str = "_id") -> Query:
+    """A query over a range of `field`, and further conditions of `$expr`: by bounds on its index, for every type of key.
 
     Between two keys of one type lie keys of that type only: there the plain comparison sees them all, and costs less
-    than the `$expr`, which MongoDB evaluates for each document once more.
+    than the `$expr`, which MongoDB evaluates for each document once more. Elsewhere each comparison stands in an `$expr` of
+    its own: of an `$and` in which one comparison is left, because `$$NOW` was folded away, MongoDB makes no bounds at all
+    (hole H45).
     """
     low, high = where.lo, where.hi
-    if low is None or high is None or low.kind != high.kind or low.kind not in PLAIN:
-        return combined(query, *bounds(where))
-    compared = document([element(low.kind, b"$gt", low.payload), element(high.kind, b"$lte", high.payload)])
-    return all_of(query, {"_id": compared})
+    if low is not None and high is not None and low.kind == high.kind and low.kind in PLAIN:
+        compared = document(
+            [element(low.kind, b"$gt", low.payload), element(high.kind, b"$lte", high.payload)]
+        )
+        return all_of(query, {field: compared}, *({"$expr": each} for each in conditions))
+    bounds = [{"$gt": [f"${field}", low.literal()]}] if low is not None else []
+    bounds += [{"$lte": [f"${field}", high.literal()]}] if high is not None else []
+    return all_of(query, *({"$expr": each} for each in (*bounds, *conditions)))
 
 
 def equalities(query: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,7 +115,7 @@ class Hops:
         return self._nth(inside, size) or self._nth(self._behind(after), size)
 
     def _behind(self, after: Key | None) -> Query:
-        return combined(self._served, *bounds(Range(after, None)))
+        return within(self._served, Range(after, None))
 
     def _nth(self, query: Query, size: int) -> Key | None:
         return next(self._find(query, skip=size - 1, direction=1), None)

@@ -13,9 +13,10 @@ from typing import Any
 from whimbrel.domain.changes import Paths, Row, Single, Skipped, Unchanged, Whole
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, stamp
 from whimbrel.domain.raw import Key, document, element, elements, keys_under, literal_documents, literal_keys
+from whimbrel.domain.runs import all_of
 from whimbrel.domain.updates import Update
 from whimbrel.mongo.images import of_update, recorded
-from whimbrel.mongo.ranges import ID_INDEX, combined
+from whimbrel.mongo.ranges import ID_INDEX
 from whimbrel.ports import Guarded, Write
 
 # What `$type` calls the types of BSON.
@@ -41,7 +42,7 @@ def plain(query: Mapping[str, Any], update: Update, *, multi: bool, hint: str) -
 
 def of_keys(keys: Sequence[Key], update: Update, write: Write, *, multi: bool) -> Statement:
     """A statement on these documents, as far as they are eligible."""
-    query = combined({"$and": [{"_id": keys_under("$in", keys)}, write.eligible]}, fence(write.until))
+    query = all_of({"_id": keys_under("$in", keys)}, write.eligible, {"$expr": fence(write.until)})
     return plain(query, update, multi=multi, hint=ID_INDEX)
 
 

@@ -26,7 +26,7 @@ from whimbrel.domain.raw import Key, keys_under
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.mongo.codec import failure_of
 from whimbrel.mongo.errors import translated
-from whimbrel.mongo.ranges import bounds
+from whimbrel.mongo.ranges import within
 
 UNRESOLVED = [str(FailureState.OPEN), str(FailureState.DEAD)]
 EXCLUDED = [*UNRESOLVED, str(FailureState.PASSED)]
@@ -188,8 +188,7 @@ class MongoFailures:
 def _within(where: Range | Sequence[Key]) -> dict[str, Any]:
     if not isinstance(where, Range):
         return {"key._id": keys_under("$in", where)}
-    conditions = [{op: ["$key._id", value] for op, (_, value) in each.items()} for each in bounds(where)]
-    return {"$expr": {"$and": conditions}} if conditions else {}
+    return within({}, where, field="key._id")
 
 
 def _upsert(run: Run, batch: Batch, trouble: Trouble) -> UpdateOne:
