@@ -522,7 +522,7 @@ def test_random_documents_of_a_collection_that_is_too_large_to_look_at(
 ) -> None:
     """A filter that takes ten milliseconds a document: all of them would take ten seconds."""
     database["things"].insert_many([{"_id": key} for key in range(1000)])
-    rehearsal = MongoRehearsal(client, database.name, "things", seconds=2)
+    rehearsal = MongoRehearsal(client, database.name, "things", seconds=2, slice_=1000)
     assert len(rehearsal.sample("random", SLOW, 1)) == 1
     with pytest.raises(TooSlow):
         rehearsal.sample("largest", SLOW, 1)

@@ -203,18 +203,20 @@ def test_h15_a_sparse_filter_is_cut_by_eligible_documents_only_where_an_index_se
     )
     rare = {"$and": [{"kind": "rare"}, {"n": {"$exists": False}}]}
     assert hand.documents.cuts(None, rare, 5, 1).keys == (Key.of(4),)
-    assert hand.documents.cuts(None, rare, 5, 1, exact=True).keys == (Key.of(400),)
     hand.collection.create_index([("kind", 1), ("_id", 1)])
     assert Hand(database).documents.cuts(None, rare, 5, 1).keys == (Key.of(400),)
 
 
-def test_exact_cuts_count_by_the_whole_filter(database: Data) -> None:
+def test_a_walk_finds_the_keys_of_the_whole_filter_slice_by_slice(database: Data) -> None:
     hand = Hand(database)
     hand.collection.insert_many([{"_id": key, "n": key} for key in range(100)])
     even = {"$expr": {"$eq": [{"$mod": ["$n", 2]}, 0]}}
-    first = hand.documents.cuts(None, even, 10, 1, exact=True)
-    assert first.keys == (Key.of(18),)
-    assert hand.documents.cuts(first.keys[0], even, 10, 1, exact=True).keys == (Key.of(38),)
+    pages = list(hand.documents.survey(10).walk(even, Key.of(3)))
+    assert [each.value for page in pages for each in page] == list(range(4, 100, 2))
+    assert {len(page) for page in pages} == {
+        5,
+        3,
+    }  # (3, 13] has 4, 6 .. 12; the last, (93, 99], has 94, 96, 98
 
 
 def test_a_page_of_exactly_the_limit_is_not_known_to_be_the_last(database: Data) -> None:
@@ -244,7 +246,7 @@ def test_keys_given_are_read_in_their_order_and_only_if_eligible(database: Data)
 def test_counting_gives_up_after_its_time(database: Data) -> None:
     hand = Hand(database)
     hand.collection.insert_many([{"_id": key, "n": key} for key in range(20_000)])
-    assert hand.documents.count_within(30, {"n": {"$lt": 5}}) == 5
+    assert hand.documents.survey(1000).count({"n": {"$lt": 5}}, 30) == 5
     slow = {
         "$expr": {
             "$eq": [
@@ -259,8 +261,8 @@ def test_counting_gives_up_after_its_time(database: Data) -> None:
             ]
         }
     }
-    assert hand.documents.count_within(0.05, slow) is None
-    assert hand.documents.estimate() == 20_000
+    assert hand.documents.survey(1000).count(slow, 0.05) is None
+    assert hand.documents.survey(1000).size() == 20_000
 
 
 def test_m2_eligibility_is_compared_without_the_collections_collation(database: Data) -> None:
@@ -271,7 +273,7 @@ def test_m2_eligibility_is_compared_without_the_collections_collation(database: 
     eligible = {"kind": "a"}
     assert len(hand.documents.read(everything, eligible, 10).documents) == 2
     assert len(hand.documents.keys(everything, eligible, 10)) == 2
-    assert hand.documents.count(everything, eligible) == hand.documents.count_within(10, eligible) == 2
+    assert hand.documents.count(everything, eligible) == hand.documents.survey(2).count(eligible, 10) == 2
     assert hand.documents.update_range(everything, {"$set": {"n": 1}}, hand.terms(eligible=eligible)) == 2
 
 

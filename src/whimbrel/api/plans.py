@@ -17,9 +17,7 @@ class SelectedDocuments(Model):
         description="the exact number, if counting took up to half a second", examples=[1000]
     )
     estimated: int = Field(description="the same number, or about how many", examples=[1000])
-    how: Literal["counted", "sampled", "collection size"] = Field(
-        description="how the number is known", examples=["counted"]
-    )
+    how: Literal["counted", "sampled"] = Field(description="how the number is known", examples=["counted"])
     index: str | None = Field(
         description="the index by which MongoDB finds them; null: it looks at every document",
         examples=["status_1__id_1"],

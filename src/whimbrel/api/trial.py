@@ -90,7 +90,7 @@ def _ended(system: System, run_id: str, who: str) -> None:
 
 def _check(system: System, run: Run, trial: str, count: int) -> None:
     done = {"testBatch": trial, "status": "success", "data.processed": True}
-    found = system.at.store.session().documents(run).count_within(CHECKING, done)
+    found = system.at.store.survey(run).count(done, CHECKING)
     if found != count:
         said = "could not be counted in time" if found is None else f"{found} of {count} were migrated"
         raise Declined(

@@ -23,7 +23,6 @@ SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yel
 HOW = {
     "counted": "counted",
     "sampled": "about, from the share of a random sample",
-    "collection size": "at most about, from the size of the collection",
 }
 
 

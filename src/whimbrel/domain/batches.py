@@ -1,12 +1,17 @@
 """A batch: a slice of a phase, the unit of claim, retry and accounting."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
+from bson.timestamp import Timestamp
+
 from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Phase
+from whimbrel.domain.runs import Counts, Phase, Run
 from whimbrel.domain.states import BatchStatus
+from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.domain.verification import Tally
 
 SOLO_AFTER = 2  # lost leases after which a batch runs alone in its process (hole H10)
@@ -25,7 +30,8 @@ class Batch:
     """A row of the ledger.
 
     Either a range, with `cuts` that part it into chunks of at most 1,000 documents as planned (the last
-    cut is the end of the range), or `ids`: the documents of a retry, or those that a run over ids was given.
+    cut is the end of the range), or `ids`: the documents of a retry, those that a run over ids was given, or those
+    that planning found by an index (`found`).
     """
 
     run: str
@@ -35,6 +41,9 @@ class Batch:
     lo: Key | None = None
     cuts: tuple[Key, ...] = ()
     ids: tuple[Key, ...] | None = None
+    found: bool = False  # planning found the ids: they satisfied the filter then
+    through: int = 0  # documents planned in this leg, with this batch
+    source: int | None = None  # in a sweep: the last batch of the phase pending whose range this one holds
     last: bool = False  # planning of the leg's ranges ended with this one
     estimated: int = 0
     status: BatchStatus = BatchStatus.QUEUED
@@ -46,7 +55,10 @@ class Batch:
     solo: bool = False
     at: Key | None = None  # in a solo batch: done through this key
     suspect: Key | None = None  # in a solo batch: the document in hand
-    before: int | None = None  # mark "filter": eligible documents before the first write
+    began: Timestamp | None = (
+        None  # the cluster's time at the first claim; None: a stand-alone server has none
+    )
+    before: int | None = None  # mark "filter", after a crash: eligible documents before the first write
     counts: Counts = field(default_factory=Counts)
     inferred: bool = False
     tally: Tally | None = None  # of a verification
@@ -75,8 +87,29 @@ class Batch:
     @property
     def retry(self) -> bool:
         """Whether its documents have failed before, and are tried again."""
-        return self.ids is not None and self.phase == "failed"
+        return self.ids is not None and self.phase == "failed" and not self.found
 
     @property
     def empty(self) -> bool:
-        return self.ids is None and not self.cuts
+        return not self.ids and not self.cuts
+
+    @property
+    def pieces(self) -> Iterator[Range | Sequence[Key]]:
+        """What one statement takes at most: the chunks as they were planned, or so many of the ids."""
+        if self.ids is None:
+            yield from self.ranges
+        else:
+            yield from (
+                self.ids[at : at + CHUNK_DOCUMENTS] for at in range(0, len(self.ids), CHUNK_DOCUMENTS)
+            )
+
+    @property
+    def ranges(self) -> list[Range]:
+        """Its chunks, as they were planned."""
+        return [Range(lo, hi) for lo, hi in pairwise((self.lo, *self.cuts))]
+
+
+def planned(run: Run, seq: int, **fields: Any) -> Batch:
+    """A batch of the run's present leg. One without documents is done as soon as it is there, and only says where planning is."""
+    batch = Batch(run=run.id, seq=seq, leg=run.leg, phase=run.phase, **fields)
+    return replace(batch, status=BatchStatus.DONE) if batch.empty else batch

@@ -4,7 +4,7 @@ A filter must select the same documents whenever it is asked: it is evaluated ag
 after every crash, and in the sweep.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import bson
@@ -106,6 +106,37 @@ def parse_filter(text: str) -> dict[str, Any]:
         )
     check_filter(found)
     return found
+
+
+def listed_ids(query: Mapping[str, Any]) -> Sequence[Any] | None:
+    """The ids that a query lists, `{"_id": {"$in": [...]}}` beside other conditions or not; None where it lists none."""
+    for name, clause in conditions(query):
+        if name == "_id" and isinstance(clause, Mapping):
+            listed = clause.get("$in")
+            if isinstance(listed, list | tuple):
+                return listed
+    return None
+
+
+def beside_id(query: Mapping[str, Any]) -> dict[str, Any]:
+    """A query without what it says of `_id` alone: of documents that satisfied it once that stays true."""
+    return all_of(*({name: clause} for name, clause in conditions(query) if name != "_id"))
+
+
+def conditions(query: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The conditions that a document must all satisfy, each by its field or operator."""
+    for name, clause in query.items():
+        if name == "$and":
+            for inner in clause:
+                yield from conditions(inner)
+        else:
+            yield name, clause
+
+
+def all_of(*queries: dict[str, Any]) -> dict[str, Any]:
+    """The query that is satisfied where each of these is."""
+    parts = [query for query in queries if query]
+    return {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
 
 
 def split_status(filter_: Mapping[str, Any], status_field: str) -> tuple[dict[str, Any], str | None]:

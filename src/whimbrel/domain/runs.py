@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from bson import json_util
 
+from whimbrel.domain.filters import all_of
 from whimbrel.domain.findings import Finding
 from whimbrel.domain.images import Undo, image_field
 from whimbrel.domain.marks import Mark, mark_of, marker_field
@@ -160,12 +161,6 @@ def eligible(run: Run, phase: Phase, *, retry: bool = False) -> dict[str, Any]:
     `retry`: for documents that have a failure row of the run.
     """
     return all_of(run.query, run.marking.unmarked(phase, retry=retry))
-
-
-def all_of(*queries: dict[str, Any]) -> dict[str, Any]:
-    """The query that is satisfied where each of these is."""
-    parts = [query for query in queries if query]
-    return {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
 
 
 @lru_cache(maxsize=64)

@@ -19,7 +19,6 @@ from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.raw import Key, text_at, walk
 from whimbrel.domain.updates import Update
 from whimbrel.domain.verification import CHANGES_AGAIN, LISTED
-from whimbrel.engine.declarative import chunks
 from whimbrel.engine.examine import Found, Looking
 from whimbrel.engine.work import Work, patiently
 from whimbrel.errors import Refused, Untranslatable
@@ -41,7 +40,7 @@ def transform_again(at: Looking) -> Found:
     deadly = _deadly(at)
     found.troubles.update(deadly)
     found.count("deadly", len(deadly))
-    places = chunks(at.work)
+    places = at.work.batch.ranges
     if at.work.run.sample is not None:
         places = random.Random(at.work.batch.token).sample(places, min(PLACES, share, len(places)))  # noqa: S311
     left = share

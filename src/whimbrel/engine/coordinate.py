@@ -14,7 +14,7 @@ from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.engine import control
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.execute import evidence
-from whimbrel.engine.plan import plan
+from whimbrel.engine.plan import Planner
 from whimbrel.engine.proofs import prove
 from whimbrel.engine.start import estimate
 from whimbrel.engine.tiling import first_gap
@@ -27,7 +27,8 @@ ATTENDED = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CA
 WORKERS_SEEN = 10.0  # seconds within which a worker must have said that it is alive
 STOPPED = "Waits: somebody has stopped all consumers."
 RESTING = 2.0  # seconds in which others may coordinate, after this process could not reach the broker
-LOOKING = 5.0  # seconds that the last look for what is left may take
+PATIENCE = 10  # times that what planning asks may take too long
+NEWER = 1000  # documents behind the last range that the end of a run looks at
 SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
 
 
@@ -44,6 +45,10 @@ class Coordinator:
         self._stopped = ""  # what is said of running runs while somebody has stopped all consumers
         self._ledger = store.ledger
         self._session: Session = store.session()
+        self._planner = Planner(store.ledger, announcer, step)
+        self._slow: dict[
+            str, int
+        ] = {}  # run -> how often in a row MongoDB took too long for what planning asks
         self._handlers: dict[RunStatus, Callable[[Run], None]] = {
             RunStatus.QUEUED: self._begin,
             RunStatus.RUNNING: self._advance,
@@ -68,17 +73,23 @@ class Coordinator:
                 continue  # it is known to wait, and says so: hundreds of those cost nothing
             if not self._leads(run.id):
                 continue
-            try:
-                self._attend(run.id)
-            except (
-                Systemic,
-                Refused,
-                FilterRefused,
-                RunUnknown,
-                TooSlow,
-            ) as error:  # this run's trouble is not that of the others
-                with contextlib.suppress(StateForbids, RunUnknown):  # it stops already, or is gone
-                    control.pause(self._ledger, run.id, who=self._name, why=str(error))
+            self._attend_alone(run.id)
+
+    def _attend_alone(self, run_id: str) -> None:
+        """This run's trouble is not that of the others: it pauses. What is too slow may be faster next time, a few times."""
+        try:
+            self._attend(run_id)
+            self._slow.pop(run_id, None)
+        except TooSlow as error:
+            self._slow[run_id] = self._slow.get(run_id, 0) + 1
+            if self._slow[run_id] >= PATIENCE:
+                self._stop(run_id, f"{PATIENCE} times in a row, and in as small a part as there is: {error}")
+        except (Systemic, Refused, FilterRefused, RunUnknown) as error:
+            self._stop(run_id, str(error))
+
+    def _stop(self, run_id: str, why: str) -> None:
+        with contextlib.suppress(StateForbids, RunUnknown):  # it stops already, or is gone
+            control.pause(self._ledger, run_id, who=self._name, why=why)
 
     def _leads(self, run_id: str) -> bool:
         """Hold the role, asking again only when half of it is over."""
@@ -122,7 +133,7 @@ class Coordinator:
             self._ledger.runs.describe(run.id, message=message)
         documents = self._session.documents(run)
         slots = self._ledger.leases.slots(WORKERS_SEEN)
-        if not plan(run, self._ledger, documents, self._announcer, slots=slots, step=self._step):
+        if not self._planner.plan(run, documents, slots=slots):
             return
         run = self._fold(run)
         if not self._folded(run):
@@ -190,23 +201,22 @@ class Coordinator:
             return f"The first {run.scope.limit} eligible documents were evaluated; others may be left."
         if "sweep" not in run.legs:
             return f"All documents of the phase {run.legs[0]} were evaluated."
-        documents = self._session.documents(run)
-        query = eligible(run, "pending")
-        found = documents.count_within(LOOKING, query)
-        if found is None:
-            return f"Swept once over the whole collection; counting what came since takes longer than {LOOKING:g} s."
-        if found == 0:
-            return "Nothing eligible is left."
-        rest = found - self._remembered(run)
-        return "Nothing eligible is left but the failures and what was passed over." if rest <= 0 else (
-            f"{rest} documents became eligible after the sweep had begun."
-        )  # fmt: skip
+        newer = self._newer(run)
+        if newer:
+            more = "at least " if newer == NEWER else ""
+            return f"{more}{newer} documents became eligible after the sweep had begun.".capitalize()
+        unresolved = self._ledger.failures.counts(run.id)
+        if unresolved["dead"] + unresolved["open"] + run.counts.unchanged + run.counts.skipped:
+            return "Nothing eligible is left but the failures and what was passed over."
+        return "Nothing eligible is left."
 
-    def _remembered(self, run: Run) -> int:
-        """How many of the documents with a row of their own are still eligible."""
-        documents, query = self._session.documents(run), eligible(run, "pending")
-        keys = self._ledger.failures.excluded(run.id, Range(None, None))
-        return sum(documents.count(keys[at : at + 1000], query) for at in range(0, len(keys), 1000))
+    def _newer(self, run: Run) -> int:
+        """Eligible documents behind the last range of the sweep: those were inserted since. `NEWER` at most."""
+        last = self._ledger.batches.end(run.id, run.legs.index("sweep"))
+        if last is None:
+            return 0
+        keys = self._session.documents(run).keys(Range(last, None), eligible(run, "pending"), NEWER)
+        return len(keys)
 
     def _pause(self, run: Run) -> None:
         if not self._ledger.batches.count(run.id, [BatchStatus.RUNNING]):

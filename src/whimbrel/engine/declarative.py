@@ -6,14 +6,13 @@ are refused document by document: the bad ones stand alone, the rest is done.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 from whimbrel.domain.batches import Range
 from whimbrel.domain.raw import Key
 from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.domain.updates import Update
-from whimbrel.engine.work import Work
-from whimbrel.errors import DefinitionInvalid, Refused, TooSlow, Transient
+from whimbrel.engine.work import Work, narrowed
+from whimbrel.errors import DefinitionInvalid, Refused, TooSlow
 
 GROUP = 32  # documents: about the square root of a chunk, so that few bad ones cost little
 
@@ -30,20 +29,32 @@ def change_range(work: Work, where: Range) -> None:
         _isolate(work, where)
     except TooSlow:
         work.clean = False
-        _in_parts(work, where)
+        narrowed(work, where, lambda part: _change_part(work, part), lambda part: account(work, part))
 
 
 def change_keys(work: Work, keys: Sequence[Key]) -> None:
-    """The documents of a retry, each in a statement of its own."""
-    with work.fenced():
-        written = work.documents.update_keys(keys, _update(work), work.write(), group=1)
-    work.count(written.applied)
-    work.fail(list(written.troubles))
+    """Documents by their keys: together, and where MongoDB refuses one of them, in groups, and then one by one.
 
-
-def chunks(work: Work) -> list[Range]:
-    """A batch's chunks, as they were planned."""
-    return [Range(lo, hi) for lo, hi in pairwise([work.batch.lo, *work.batch.cuts])]
+    Those of a retry one by one at once: they have been refused before.
+    """
+    for group in (1,) if work.retry else (len(keys), GROUP, 1):
+        try:
+            with work.fenced():
+                written = work.documents.update_keys(keys, _update(work), work.write(), group=group)
+        except TooSlow:
+            work.clean = False
+            if len(keys) == 1:
+                raise
+            for half in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):
+                work.between_chunks()
+                change_keys(work, half)
+            return
+        work.count(written.applied)
+        work.fail(list(written.troubles))
+        keys = [each.key for each in written.doubtful]
+        if not keys:
+            return
+        work.clean = False
 
 
 def parts(work: Work, where: Range) -> Iterator[Range]:
@@ -65,46 +76,23 @@ def _update(work: Work) -> Update:
     return update
 
 
+def account(work: Work, where: Range | Sequence[Key]) -> str:
+    """The statement over these documents, and its plan."""
+    return work.documents.account(where, _update(work), work.write())
+
+
+def _change_part(work: Work, where: Range) -> None:
+    try:
+        with work.fenced():
+            work.documents.update_range(where, _update(work), work.write())
+    except Refused:
+        _isolate(work, where)
+
+
 def _isolate(work: Work, where: Range) -> None:
     while keys := work.documents.keys(where, work.eligible, 1000):
         work.between_chunks()
-        with work.fenced():
-            written = work.documents.update_keys(keys, _update(work), work.write(), group=GROUP)
-        doubtful = [each.key for each in written.doubtful]
-        if doubtful:
-            with work.fenced():
-                single = work.documents.update_keys(doubtful, _update(work), work.write(), group=1)
-            work.fail(list(single.troubles))
+        change_keys(work, keys)
         if len(keys) < 1000:  # noqa: PLR2004  the page was the last
             return
         where = Range(keys[-1], where.hi)
-
-
-def _in_parts(work: Work, where: Range) -> None:
-    """A chunk whose statement ran into its time limit: in parts, each as large as it takes."""
-    size = work.limit // 2
-    while True:
-        work.between_chunks()
-        try:
-            middle = work.documents.nth(where, size)
-        except TooSlow:
-            if size <= 1:
-                raise
-            size //= 2
-            continue
-        part = Range(where.lo, middle or where.hi)
-        try:
-            with work.fenced():
-                work.documents.update_range(part, _update(work), work.write())
-        except Refused:
-            _isolate(work, part)
-        except TooSlow as error:
-            if size <= 1:
-                raise Transient(
-                    f"One document takes longer than the time limit of a statement: {error}"
-                ) from error
-            size //= 2
-            continue
-        if middle is None:
-            return
-        where = Range(middle, where.hi)

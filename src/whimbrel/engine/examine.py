@@ -13,10 +13,11 @@ from bson import ObjectId
 
 from whimbrel.domain.batches import Range
 from whimbrel.domain.failures import FailureState, Kind, Trouble
+from whimbrel.domain.filters import all_of
 from whimbrel.domain.images import image_path
 from whimbrel.domain.marks import CLAIMED, DONE, SUFFIX, outcome_of
 from whimbrel.domain.raw import Key, keys_under
-from whimbrel.domain.runs import Counts, Run, all_of, eligible
+from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.verification import (
     FAILURE_GONE,
@@ -30,7 +31,7 @@ from whimbrel.domain.verification import (
     UNKNOWN_MARK,
     Tally,
 )
-from whimbrel.engine.declarative import chunks, parts
+from whimbrel.engine.declarative import parts
 from whimbrel.engine.rollback import as_undone, of_run
 from whimbrel.engine.work import Work, patiently
 from whimbrel.errors import RunUnknown, TooSlow, Transient
@@ -107,7 +108,7 @@ def _last_look(work: Work, run: Run) -> datetime:
 
 def look_through(at: Looking) -> Found:
     """Every document of the batch's range: several chunks in one statement, or less where a rate or the time limit wants it."""
-    found, todo, together = Found(), chunks(at.work), TOGETHER
+    found, todo, together = Found(), at.work.batch.ranges, TOGETHER
     while todo:
         taken = 1 if at.work.pace.rate is not None else min(together, len(todo))
         if taken == 1:

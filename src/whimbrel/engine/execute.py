@@ -1,20 +1,23 @@
 """Executing a claimed batch from its first chunk to its settlement (S4 to S8)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.failures import Failure, death
+from whimbrel.domain.filters import all_of
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Phase, Run, eligible
+from whimbrel.domain.raw import Key, keys_under
+from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine import declarative, function
 from whimbrel.engine.verify import verify
 from whimbrel.engine.work import Work, patiently, record, remaining
 from whimbrel.ports import Documents, Ledger, Query
 
-RETRIED = 100  # documents of a retry that are read at once: their size is not known
+LOOKED_AT = 20  # documents of a batch that are looked at whether the filter is false now
+
+Piece = Range | Sequence[Key]
 
 
 def execute(work: Work) -> None:
@@ -27,25 +30,36 @@ def execute(work: Work) -> None:
         return
     work.clean = work.batch.claims == 1
     patiently(work, lambda: _prepare(work))
-    for chunk in _chunks(work):
-        patiently(work, lambda chunk=chunk: _chunk(work, chunk))  # type: ignore[misc]
+    for piece in _pieces(work):
+        _work_off(work, piece)
     counts = patiently(work, lambda: settle(work))
     if work.run.marking.path is None and counts.changed:
-        _check_filter_is_false(work, counts)
+        _check_filter_is_false(work)
 
 
 def _prepare(work: Work) -> None:
     batch = work.batch
     if batch.suspect is not None:
         _charge(work, batch.suspect)
-    if not batch.retry and (batch.claims > 1 or batch.phase in ("sweep", "processing", "failed")):
-        work.excluded = set(work.ledger.failures.excluded(work.run.id, _extent(batch)))
     if batch.phase == "processing":
         work.tokens = _takeable(work)
-    if work.run.marking.path is None and batch.before is None:  # no other evidence (hole H4)
-        before = work.documents.count(_extent(batch), eligible(work.run, batch.phase, retry=work.retry))
-        work.ledger.batches.note(batch, before=before)
-        work.batch = replace(work.batch, before=before)
+    if (
+        work.run.marking.path is None and batch.claims > 1 and batch.before is None
+    ):  # no other evidence (hole H4)
+        before = count_before(work.documents, work.run, batch)
+        if before is not None:
+            work.ledger.batches.note(batch, before=before)
+            work.batch = replace(work.batch, before=before)
+
+
+def count_before(documents: Documents, run: Run, batch: Batch) -> int | None:
+    """How many documents of a batch were eligible when it was claimed first: MongoDB is asked for that moment, after a crash.
+
+    None where that is too long ago.
+    """
+    query = eligible(run, batch.phase, retry=batch.retry)
+    counts = [documents.count_at(batch.began, piece, query) for piece in batch.pieces]
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def _charge(work: Work, suspect: Key) -> None:
@@ -67,7 +81,7 @@ def _charge(work: Work, suspect: Key) -> None:
 def _takeable(work: Work) -> Query:
     """Whose documents the phase processing may take: those of batches that nobody works on (hole H23)."""
     path = work.run.marking.path or ""
-    tokens = work.documents.token_values(work.batch.range, eligible(work.run, "processing"), path)
+    tokens = work.documents.token_values(_extent(work.batch), eligible(work.run, "processing"), path)
     known, live = work.ledger.batches.live([token.partition("/")[0] for token in tokens])
     live -= {work.batch.token}
     if work.run.adopt == "all":
@@ -80,55 +94,71 @@ def _extent(batch: Batch) -> Range | Sequence[Key]:
     return batch.range if batch.ids is None else batch.ids
 
 
-def _chunks(work: Work) -> list[Range | Sequence[Key]]:
+def _pieces(work: Work) -> Iterator[Piece]:
+    """What is worked off one after another: a function asks for the documents of a batch by itself, but in a sweep, which has few."""
     batch = work.batch
     if batch.empty:
-        return []
-    if batch.ids is not None:
-        return [batch.ids[at : at + 1000] for at in range(0, len(batch.ids), 1000)]
-    return list(declarative.chunks(work)) if work.run.declarative else [remaining(batch)]
+        return
+    if batch.ids is None and not work.run.declarative and batch.phase != "sweep":
+        yield remaining(batch)
+    else:
+        yield from (
+            each for each in batch.pieces if not isinstance(each, Range) or not _is_through(batch, each)
+        )
 
 
-def _chunk(work: Work, what: Range | Sequence[Key]) -> None:
-    if isinstance(what, Range):
-        if work.run.declarative:
-            for part in declarative.parts(work, what):
+def _is_through(batch: Batch, piece: Range) -> bool:
+    """A solo batch knows how far it is; keys are compared by their places among the cuts."""
+    return batch.at is not None and piece.hi is not None and batch.at in batch.cuts and (
+        batch.cuts.index(piece.hi) <= batch.cuts.index(batch.at)
+    )  # fmt: skip
+
+
+def _work_off(work: Work, piece: Piece) -> None:
+    def act() -> None:
+        _exclude(work, piece)
+        if not isinstance(piece, Range):
+            _keys(work, piece)
+        elif not work.run.declarative:
+            function.work_through(work, piece)
+        else:
+            for part in declarative.parts(work, piece):
                 declarative.change_range(work, part)
                 work.step("S6")
-        else:
-            function.work_through(work)
-        return
-    attempts = _attempts(work, what)
-    if work.run.declarative:
-        _change_keys(work, list(attempts))
-        return
-    while attempts:
-        _call_for(work, attempts)
+
+    patiently(work, act, account=lambda: _account(work, piece))
 
 
-def _change_keys(work: Work, keys: Sequence[Key]) -> None:
-    """Documents by their keys, as many at a time as the run's rate allows."""
-    while keys:
-        part = keys[: work.pace.chunk]
+def _account(work: Work, piece: Piece) -> str:
+    return (
+        declarative.account(work, piece)
+        if work.run.declarative
+        else work.documents.account(piece, None, work.write())
+    )
+
+
+def _exclude(work: Work, piece: Piece) -> None:
+    """Documents with a failure of this run wait for their retry; only a batch that is new, of the first phase, cannot have met one."""
+    batch = work.batch
+    if not batch.retry and (batch.claims > 1 or batch.found or not work.clean or batch.phase != "pending"):
+        work.excluded = set(work.ledger.failures.excluded(work.run.id, piece))
+    else:
+        work.excluded = set()
+
+
+def _keys(work: Work, keys: Sequence[Key]) -> None:
+    attempts = _attempts(work, keys)
+    if not work.run.declarative:
+        function.work_off_keys(work, attempts)
+        return
+    left = list(attempts)
+    while left:
+        part = left[: work.pace.chunk]
         declarative.change_keys(work, part)
         work.step("S6")
-        keys = keys[len(part) :]
-        if keys:
+        left = left[len(part) :]
+        if left:
             work.between_chunks()
-
-
-def _call_for(work: Work, attempts: dict[Key, int]) -> None:
-    """Retry documents by their keys, as many as one chunk takes; they leave `attempts` when they are done."""
-    work.between_chunks()
-    most = work.definition.concurrency if work.run.claim else RETRIED
-    keys = list(attempts)[: 1 if work.batch.solo else min(most, work.pace.chunk)]
-    documents = work.documents.read_keys(keys, work.eligible)
-    done = function.change(work, documents, attempts) if documents else 0
-    reached = {Key.of_document(document) for document in documents[:done]}
-    unreached = {Key.of_document(document) for document in documents[done:]}
-    for key in keys:
-        if key in reached or key not in unreached:
-            del attempts[key]
 
 
 def _attempts(work: Work, keys: Sequence[Key]) -> dict[Key, int]:
@@ -151,26 +181,49 @@ def settle(work: Work) -> Counts:
     return counts
 
 
-def _check_filter_is_false(work: Work, counts: Counts) -> None:
+def _check_filter_is_false(work: Work) -> None:
     """Under mark "filter" a document that still is eligible when it was changed would be changed again.
 
-    A few may have become eligible meanwhile; when it is most of what was changed, the definition is wrong.
+    The beginning of the batch is looked at: a few of it may have become eligible meanwhile; when it is most of those that were, the
+    definition is wrong.
     """
-    before = work.batch.before or 0
-    left = work.documents.count(_extent(work.batch), eligible(work.run, work.batch.phase, retry=work.retry))
-    still = left - (before - counts.changed)
-    if still > counts.changed / 2:
-        error = (
-            f"{still} of the {counts.changed} documents that batch {work.batch.token} changed still match the filter. "
-            "mark='filter' needs a change that makes the filter false: choose mark='marker', and start a new run."
-        )
-        work.ledger.runs.move(
-            work.run.id,
-            RunStatus.PAUSING,
-            who=work.batch.worker or "",
-            why=error,
-            fields={"error": error, "failing": True},
-        )
+    query = eligible(work.run, work.batch.phase, retry=work.retry)
+    for piece in _beginnings(work):
+        rows = work.ledger.failures.excluded(work.run.id, piece)
+        rest = all_of(query, {"_id": keys_under("$nin", rows)}) if rows else query
+        before = work.documents.count_at(work.batch.began, piece, rest)
+        if before == 0:
+            continue
+        still = work.documents.count(piece, rest)
+        if still > (work.tally[CHANGED] if before is None else before) / 2:
+            _pause_for_the_filter(work, still)
+        return
+
+
+def _beginnings(work: Work) -> Iterator[Piece]:
+    """Some documents at the beginning; should none of them have been eligible, the first chunk; on a stand-alone server all."""
+    batch = work.batch
+    if batch.began is None:
+        yield _extent(batch)
+    elif batch.ids is not None:
+        yield batch.ids[:LOOKED_AT]
+    else:
+        yield Range(batch.lo, work.documents.nth(batch.range, LOOKED_AT) or batch.hi)
+        yield next(iter(batch.pieces))
+
+
+def _pause_for_the_filter(work: Work, still: int) -> None:
+    error = (
+        f"{still} documents that batch {work.batch.token} has changed still match the filter. "
+        "mark='filter' needs a change that makes the filter false: choose mark='marker', and start a new run."
+    )
+    work.ledger.runs.move(
+        work.run.id,
+        RunStatus.PAUSING,
+        who=work.batch.worker or "",
+        why=error,
+        fields={"error": error, "failing": True},
+    )
 
 
 def _counts(work: Work) -> tuple[Counts, bool]:
@@ -186,13 +239,14 @@ def evidence(documents: Documents, ledger: Ledger, run: Run, batch: Batch) -> tu
         return Counts(), False
     path = run.marking.path
     if path is not None:
-        return documents.evidence(_extent(batch), path, batch.token), False
+        return sum((documents.evidence(piece, path, batch.token) for piece in batch.pieces), Counts()), False
     passed = ledger.failures.passed(run.id, batch.token)
-    if batch.before is None:  # it died before its first write
-        return passed, False
-    phase: Phase = batch.phase
-    left = documents.count(_extent(batch), eligible(run, phase, retry=batch.retry))
-    return Counts(max(batch.before - left, 0), passed.unchanged, passed.skipped), True
+    before = count_before(documents, run, batch) if batch.before is None else batch.before
+    if before is None:  # what was changed is not known any more; nothing is made up
+        return passed, True
+    query = eligible(run, batch.phase, retry=batch.retry)
+    left = sum(documents.count(piece, query) for piece in batch.pieces)
+    return Counts(max(before - left, 0), passed.unchanged, passed.skipped), True
 
 
 def close_failures(work: Work) -> None:

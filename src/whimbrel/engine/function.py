@@ -1,7 +1,7 @@
 """Executing a function: read a chunk, call, write by columns, each document only if it still is what was read."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from whimbrel.domain.batches import Range
@@ -11,7 +11,7 @@ from whimbrel.domain.marks import CHANGED, CLAIMED, DONE, SKIPPED, SUFFIX, UNCHA
 from whimbrel.domain.raw import Key
 from whimbrel.domain.times import CHUNK_BYTES, CHUNK_DOCUMENTS
 from whimbrel.engine.calls import jitter
-from whimbrel.engine.work import Work, remaining, renew
+from whimbrel.engine.work import Work, renew
 from whimbrel.errors import TooSlow
 from whimbrel.ports import Guarded
 
@@ -19,33 +19,83 @@ TRIES = 4  # of one document that the application keeps changing, within one bat
 FIRST = 100  # documents of the first chunk, until their size is known
 
 
-def work_through(work: Work) -> None:
-    """All chunks of a range."""
-    where = remaining(work.batch)
-    work.limit = work.definition.concurrency if work.run.claim else FIRST
+def work_through(work: Work, where: Range) -> None:
+    """All eligible documents of a range."""
+    work.limit = min(work.limit, work.definition.concurrency if work.run.claim else FIRST)
+    _work_off(work, _pages(work, where), {})
+
+
+def work_off_keys(work: Work, attempts: Mapping[Key, int]) -> None:
+    """The documents of these keys, as far as they are eligible still. `attempts`: the how-manieth try that is of each."""
+    work.limit = min(work.limit, work.definition.concurrency if work.run.claim else FIRST)
+    keys = list(attempts)
+    while keys:
+        part = keys[: 1 if work.batch.solo else work.limit]
+        _work_off(work, _pages_of_keys(work, part), attempts)
+        keys = keys[len(part) :]
+
+
+def _work_off(work: Work, pages: Iterator[Sequence[bytes]], attempts: Mapping[Key, int]) -> None:
+    """Call for every document of the pages: what one chunk does not reach of a page, the next begins with. Its guard protects it."""
+    for page in pages:
+        work.step("S4")
+        done = 0
+        while rest := page[done:]:
+            work.between_chunks()
+            started = time.monotonic()
+            reached = change(work, rest, attempts)
+            work.limit = _next_limit(work, rest, reached, time.monotonic() - started)
+            done += reached
+
+
+def _pages(work: Work, where: Range) -> Iterator[Sequence[bytes]]:
+    """The eligible documents of a range. What takes too long is asked for in smaller pages, and then in smaller ranges."""
+    span: int | None = None
+    while True:
+        work.between_chunks()
+        part = where
+        try:
+            if span is not None:
+                part = Range(where.lo, work.documents.nth(where, span) or where.hi)
+            page = work.documents.read(part, work.eligible, 1 if work.batch.solo else work.limit)
+        except TooSlow:
+            if span == 1:
+                raise
+            work.limit, span = max(1, work.limit // 4), max(1, (span or CHUNK_DOCUMENTS) // 4)
+            continue
+        if page.documents:
+            yield page.documents
+        if page.end and part.hi == where.hi:
+            return
+        where = Range(part.hi if page.end else Key.of_document(page.documents[-1]), where.hi)
+
+
+def _pages_of_keys(work: Work, keys: Sequence[Key]) -> Iterator[Sequence[bytes]]:
+    after: Key | None = None
     while True:
         work.between_chunks()
         try:
-            page = work.documents.read(where, work.eligible, 1 if work.batch.solo else work.limit)
+            page = work.documents.read_named(keys, work.eligible, after)
         except TooSlow:
-            work.limit = max(1, work.limit // 4)
-            continue
-        work.step("S4")
-        if page.documents:
-            started = time.monotonic()
-            done = change(work, page.documents, {})
-            where = Range(Key.of_document(page.documents[done - 1]), where.hi)
-            work.limit = _next_limit(work, page.documents, time.monotonic() - started)
-        if page.end and (not page.documents or done == len(page.documents)):
+            if len(keys) == 1:
+                raise
+            half = len(keys) // 2
+            yield from _pages_of_keys(work, keys[:half])
+            yield from _pages_of_keys(work, keys[half:])
             return
+        if page.documents:
+            yield page.documents
+        if page.end:
+            return
+        after = Key.of_document(page.documents[-1])
 
 
-def _next_limit(work: Work, documents: Sequence[bytes], seconds: float) -> int:
-    """How many documents make the next chunk: by their size, and for claimed ones, which all must be called for, by time."""
+def _next_limit(work: Work, documents: Sequence[bytes], done: int, seconds: float) -> int:
+    """How many documents make the next page: by their size, and by the time that calls take, about what two chunks reach."""
     mean = sum(map(len, documents)) / len(documents)
     fitting = max(1, min(CHUNK_DOCUMENTS, int(CHUNK_BYTES / mean)))
     if not work.run.claim:
-        return fitting
+        return min(fitting, max(1, int(2 * work.times.chunk * done / max(seconds, 0.001))))
     return min(fitting, work.limit * 2 if seconds < work.times.chunk / 2 else max(1, work.limit // 2))
 
 

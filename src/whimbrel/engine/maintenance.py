@@ -8,7 +8,7 @@ ever taken back, whatever this process does meanwhile.
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,8 +108,7 @@ def _refuse_while_held(store: Store, run: Run) -> None:
 
 
 def _reset_all(it: _Resetting, found: Reset, end: float) -> None:
-    where = WHOLE
-    while page := it.documents.bearing(where, it.query, it.path, PAGE):
+    for page in _bearing(it):
         if time.monotonic() > end:
             found.complete = False
             return
@@ -118,7 +117,13 @@ def _reset_all(it: _Resetting, found: Reset, end: float) -> None:
         _refuse_while_held(it.store, it.run)
         if taken:
             _reset_page(it, taken, found)
-        where = Range(page[-1][0], None)
+
+
+def _bearing(it: _Resetting) -> Iterator[Page]:
+    """The documents of the status with their tokens, slice by slice of the collection."""
+    for where in it.documents.survey(PAGE).slices(it.query):
+        if page := it.documents.bearing(where, it.query, it.path, 2 * PAGE):
+            yield page
 
 
 def _takeable(it: _Resetting, page: Page) -> Mapping[str | None, Sequence[Key]]:
@@ -273,13 +278,15 @@ def recover(store: Store, it: Definition, *, who: str, defaults: Defaults) -> Re
     run = draft_run(store, it, defaults=defaults, filter_={it.status_field: "processing"}, adopt="all")
     documents = store.session().documents(run)
     processing, path = eligible(run, "processing"), run.marking.path or ""
-    tokens = documents.token_values(WHOLE, processing, path)
+    slices = documents.survey(run.batch_size).slices(processing)
+    tokens = {each for where in slices for each in documents.token_values(where, processing, path)}
     known, _ = store.ledger.batches.live([_batch(token) for token in tokens])
     theirs = [token for token in tokens if _batch(token) in known]
     query: Query = {"$and": [processing, {path: {"$nin": theirs}}]}
-    if not documents.any(query):
+    survey = documents.survey(run.batch_size)
+    if survey.exists(query, COUNTING) is False:
         return Recovery(0, None, fresh=False)
-    count = documents.count_within(COUNTING, query)
+    count = survey.count(query, COUNTING)
     for other in store.ledger.runs.list(statuses=set(RunStatus) - ENDED, migration=it.name, limit=1000):
         if (other.ns, other.asked, other.adopt) == (run.ns, "processing", "all"):
             return Recovery(count, other, fresh=False)

@@ -2,20 +2,23 @@
 
 There is no cursor that could be lost: a batch's range begins where the range of the last stored batch
 ends. Batches are inserted in order under `<run>.<seq>`; a second coordinator stops at the first that is there.
+Which documents of a phase are where is found in one of three ways: by hops over an index in `_id` order, by the keys that
+another index yields (`engine/gathering.py`), and for the sweep from the ranges of the phase pending (`engine/sweeping.py`).
 """
 
 from collections.abc import Iterator, Sequence
 from math import ceil
 
-from whimbrel.domain.batches import Batch
+from whimbrel.domain.batches import Batch, planned
 from whimbrel.domain.failures import Failure, Kind
-from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run, eligible
 from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import CHUNK_DOCUMENTS
+from whimbrel.engine import sweeping
 from whimbrel.engine.announce import Announcer
+from whimbrel.engine.gathering import Gathering, Gatherings
 from whimbrel.engine.work import Step
-from whimbrel.errors import Systemic
+from whimbrel.errors import Systemic, TooSlow, WhimbrelError
 from whimbrel.ports import Documents, Ledger
 
 OPEN = (BatchStatus.QUEUED, BatchStatus.RUNNING)
@@ -24,29 +27,80 @@ HOPS = 256  # chunks planned in one go
 RETRIED = 1000  # documents in a batch of retries
 
 
-def plan(
-    run: Run, ledger: Ledger, documents: Documents, announcer: Announcer, *, slots: int, step: Step
-) -> bool:
-    """Plan the next batches of the run's leg. True when the leg is planned to its end and drained.
+class Planner:
+    """Plans for every run that one process coordinates."""
 
-    While the broker takes no pointers, nothing is planned.
-    """
-    if announcer.trouble:
-        return False
-    open_ = ledger.batches.count(run.id, OPEN)
-    last = ledger.batches.last(run.id)
-    if _has_ranges(run) and not _ranges_planned(run, last):
-        room = max(SMALLEST_WINDOW, 4 * slots) - open_
-        batches = _ranges(run, ledger, documents, last, room) if room > 0 else []
-        added = _add(run, ledger, announcer, batches, step)
-        if open_ or not added or any(not each.empty for each in batches):
+    def __init__(self, ledger: Ledger, announcer: Announcer, step: Step) -> None:
+        self._ledger, self._announcer, self._step = ledger, announcer, step
+        self._gatherings = Gatherings(ledger)
+
+    def plan(self, run: Run, documents: Documents, *, slots: int) -> bool:
+        """Plan the next batches of the run's leg. True when the leg is planned to its end and drained.
+
+        While the broker takes no pointers, nothing is planned.
+        """
+        if self._announcer.trouble:
             return False
-        last = batches[-1]  # nothing to do in this phase
-    if open_:
-        return False
-    if run.phase != "failed":
-        return True
-    return _plan_retries(run, ledger, announcer, last, step)
+        open_ = self._ledger.batches.count(run.id, OPEN)
+        last = self._ledger.batches.last(run.id)
+        if _has_ranges(run) and not _ranges_planned(run, last):
+            room = max(SMALLEST_WINDOW, 4 * slots) - open_
+            batches = self._next(run, documents, last, room) if room > 0 else []
+            added = self._add(run, batches)
+            if open_ or not added or not batches[-1].last or any(not each.empty for each in batches):
+                return False
+            last = batches[-1]  # nothing to do in this phase
+        if open_:
+            return False
+        if run.phase != "failed":
+            return True
+        return self._plan_retries(run, last)
+
+    def forget(self, run_id: str) -> None:
+        """A run that has ended, or that somebody else coordinates now."""
+        self._gatherings.forget(run_id)
+
+    def _add(self, run: Run, batches: list[Batch]) -> int:
+        if not batches:
+            return 0
+        self._step("S1")
+        added = self._ledger.batches.add(batches)
+        self._step("S2")
+        self._announcer.announce(run, [each for each in batches[:added] if each.status is BatchStatus.QUEUED])
+        if added < len(batches):  # somebody else plans too: what was gathered here is theirs now
+            self._gatherings.forget(run.id)
+        return added
+
+    def _next(self, run: Run, documents: Documents, last: Batch | None, room: int) -> list[Batch]:
+        if run.scope.kind == "ids":  # its batches are all there before it starts (engine/bulk.py)
+            raise Systemic(
+                f"Not all ids of run {run.id} were stored: whoever sent them was cut off. Cancel the run, and send them again."
+            )
+        gathering = self._gatherings.of(run, documents, last)
+        if gathering is not None:
+            return self._gathered(gathering, run, last, room)
+        if run.phase == "sweep":
+            found = sweeping.batches(self._ledger.batches, run, last, room)
+            if found is not None:
+                return found
+        return ranges(run, documents, last, room)
+
+    def _gathered(self, gathering: Gathering, run: Run, last: Batch | None, room: int) -> list[Batch]:
+        try:
+            return gathering.batches(run, last, room)
+        except TooSlow as error:
+            self._gatherings.broke(run, error)
+            return []
+        except WhimbrelError:  # what yields the keys is over with it
+            self._gatherings.forget(run.id)
+            raise
+
+    def _plan_retries(self, run: Run, last: Batch | None) -> bool:
+        due = self._ledger.failures.due(run.id, SMALLEST_WINDOW * RETRIED)
+        if due:
+            self._add(run, list(_retries(run, due, last.seq if last else 0)))
+            return False
+        return self._ledger.failures.counts(run.id)["open"] == 0
 
 
 def _has_ranges(run: Run) -> bool:
@@ -57,76 +111,28 @@ def _ranges_planned(run: Run, last: Batch | None) -> bool:
     return last is not None and last.leg == run.leg and (last.last or last.retry)
 
 
-def _add(run: Run, ledger: Ledger, announcer: Announcer, batches: list[Batch], step: Step) -> int:
-    if not batches:
-        return 0
-    step("S1")
-    added = ledger.batches.add(batches)
-    step("S2")
-    announcer.announce(run, [each for each in batches[:added] if each.status is BatchStatus.QUEUED])
-    return added
-
-
-def _ranges(run: Run, ledger: Ledger, documents: Documents, last: Batch | None, room: int) -> list[Batch]:
-    if run.scope.kind == "ids":  # its batches are all there before it starts (engine/bulk.py)
-        raise Systemic(
-            f"Not all ids of run {run.id} were stored: whoever sent them was cut off. Cancel the run, and send them again."
-        )
-    seq, after, left = 0, None, run.scope.limit
+def ranges(run: Run, documents: Documents, last: Batch | None, room: int) -> list[Batch]:
+    """The next batches by hops over an index in `_id` order; the last one says so."""
+    seq, after = 0, None
     if last is not None:
-        seq = last.seq
-        after = last.hi if last.leg == run.leg else None
-        left = left - ledger.batches.planned(run.id, run.leg) if left is not None else None
+        seq, after = last.seq, last.hi if last.leg == run.leg else None
     per_batch = ceil(run.batch_size / CHUNK_DOCUMENTS)
     size = ceil(run.batch_size / per_batch)
     most = min(room * per_batch, max(HOPS, per_batch))
-    if left is not None:
-        return _first(run, documents, after, seq, left)
     found = documents.cuts(after, eligible(run, run.phase), size, most)
     pages = [found.keys[at : at + per_batch] for at in range(0, len(found.keys), per_batch)]
     if not pages and found.end:
-        return [_range(run, seq + 1, after, (), 0, last=True)]
+        return [planned(run, seq + 1, lo=after, last=True)]
     rest = found.estimated
     batches = []
     for page in pages:
         seq += 1
         count = min(rest, len(page) * size)
         rest -= count
-        batches.append(_range(run, seq, after, page, count, last=found.end and page is pages[-1]))
+        last_ = found.end and page is pages[-1]
+        batches.append(planned(run, seq, lo=after, cuts=page, estimated=count, last=last_))
         after = page[-1]
     return batches
-
-
-def _first(run: Run, documents: Documents, after: Key | None, seq: int, left: int) -> list[Batch]:
-    """The next batch of a run over the first N documents: counted exactly, whatever that takes."""
-    size = min(run.batch_size, left)
-    found = documents.cuts(after, eligible(run, run.phase), size, 1, exact=True)
-    count = found.estimated
-    return [_range(run, seq + 1, after, found.keys, count, last=found.end or left <= count)]
-
-
-def _range(run: Run, seq: int, lo: Key | None, cuts: tuple[Key, ...], count: int, *, last: bool) -> Batch:
-    """A planned batch; without documents it is done as soon as it is there, and only says that planning has ended."""
-    status = BatchStatus.QUEUED if cuts else BatchStatus.DONE
-    return Batch(
-        run=run.id,
-        seq=seq,
-        leg=run.leg,
-        phase=run.phase,
-        lo=lo,
-        cuts=cuts,
-        last=last,
-        estimated=count,
-        status=status,
-    )
-
-
-def _plan_retries(run: Run, ledger: Ledger, announcer: Announcer, last: Batch | None, step: Step) -> bool:
-    due = ledger.failures.due(run.id, SMALLEST_WINDOW * RETRIED)
-    if due:
-        _add(run, ledger, announcer, list(_retries(run, due, last.seq if last else 0)), step)
-        return False
-    return ledger.failures.counts(run.id)["open"] == 0
 
 
 def _retries(run: Run, due: Sequence[Failure], seq: int) -> Iterator[Batch]:

@@ -5,13 +5,13 @@ from typing import Literal
 
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Phase, Run, eligible, first_phases, found_first
-from whimbrel.engine.start import preview, within
+from whimbrel.engine.start import preview
 from whimbrel.errors import TooSlow
 from whimbrel.ports import Choice, Rehearsal, Store
 
 SAMPLE_BYTES = 48 * 1024 * 1024  # of all documents of the sample
-LOOKED_AT = 1000  # documents of which the share that is selected is taken, where counting takes too long
-LOOKING = 2.0  # seconds that this may take
+LOOKING = 2.0  # seconds that counting them may take
+How = Literal["counted", "sampled"]
 CHOICES: tuple[Choice, ...] = ("largest", "oldest", "newest", "random")
 
 
@@ -21,7 +21,7 @@ class Selected:
 
     exact: int | None
     estimated: int
-    how: Literal["counted", "sampled", "collection size"]
+    how: How
     index: str | None
 
 
@@ -55,12 +55,7 @@ def draw(
 
 
 def selected_by(store: Store, run: Run, rehearsal: Rehearsal) -> Selected:
-    seen = preview(store, run)
+    seen = preview(store, run, seconds=LOOKING)
     index = rehearsal.index(eligible(run, first_phases(run)[0]))
-    if seen.total is not None:
-        return Selected(exact=seen.total, estimated=seen.total, how="counted", index=index)
-    share = store.share(run.database, run.collection, found_first(run), LOOKED_AT, LOOKING)
-    if share is None:
-        return Selected(exact=None, estimated=seen.estimated, how="collection size", index=index)
-    about = within(run, round(share * store.estimate(run.database, run.collection)))
-    return Selected(exact=None, estimated=about, how="sampled", index=index)
+    how: How = "sampled" if seen.total is None else "counted"
+    return Selected(exact=seen.total, estimated=seen.estimated, how=how, index=index)

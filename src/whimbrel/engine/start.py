@@ -15,9 +15,10 @@ from whimbrel.domain.runs import Phase, Run, Scope, eligible, first_phases, legs
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.preflight import warned
 from whimbrel.errors import FilterRefused, Refused, TooSlow
-from whimbrel.ports import Documents, Store
+from whimbrel.ports import Store
 
-COUNTING = 0.5  # seconds that an exact count may take
+COUNTING = 0.5  # seconds that an exact count may take, where a person waits for it
+LOOKING = 0.5  # seconds that looking for one document may take
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
@@ -90,40 +91,42 @@ def start_run(store: Store, it: Definition, *, who: str, defaults: Defaults, **o
     return store.ledger.runs.add(warned(store, it, run, documents=estimate(store, run)), who)
 
 
-def preview(store: Store, run: Run) -> Preview:
-    """How many documents a run would evaluate, and in how many batches. Nothing is written."""
-    documents = store.session().documents(run)
-    exact = _counted(documents, run)
-    estimated = within(run, documents.estimate()) if exact is None else exact
-    return Preview(total=exact, estimated=estimated, batches=ceil(estimated / run.batch_size))
+def preview(store: Store, run: Run, *, seconds: float = 0.0) -> Preview:
+    """How many documents a run would evaluate, and in how many batches. Nothing is written.
+
+    `seconds`: how long counting them may take. Raises FilterRefused where MongoDB fails on a document.
+    """
+    survey, exact, estimated = store.survey(run), 0, 0
+    known = True
+    try:
+        for phase in first_phases(run):
+            query = eligible(run, phase)
+            about, sure = survey.about(query)
+            counted = survey.count(query, seconds) if seconds and not sure else None
+            known = known and (sure or counted is not None)
+            exact += about if counted is None else counted
+            estimated += about if counted is None else counted
+    except Refused as error:
+        raise FilterRefused(f"The filter cannot be evaluated on every document: {error}") from error
+    except TooSlow:
+        known, estimated = False, survey.size()
+    estimated = within(run, estimated)
+    total = within(run, exact) if known else None
+    return Preview(total=total, estimated=estimated, batches=ceil(estimated / run.batch_size))
 
 
 def anything(store: Store, run: Run) -> bool:
     """Whether a run would find a document at all. Where that cannot be said quickly, it may: the run will find out."""
-    documents = store.session().documents(run)
+    survey = store.survey(run)
     try:
-        return any(documents.any(eligible(run, phase)) for phase in first_phases(run))
+        return any(survey.exists(eligible(run, phase), LOOKING) is not False for phase in first_phases(run))
     except TooSlow:
         return True
 
 
 def estimate(store: Store, run: Run) -> int:
-    """How many documents a run will evaluate, about: counted where that is quick, else from the collection's size."""
+    """How many documents a run will evaluate, about, from a few short statements."""
     return preview(store, run).estimated
-
-
-def _counted(documents: Documents, run: Run) -> int | None:
-    """None where counting takes too long. Raises FilterRefused where MongoDB fails on a document."""
-    total = 0
-    for phase in first_phases(run):
-        try:
-            count = documents.count_within(COUNTING, eligible(run, phase))
-        except Refused as error:
-            raise FilterRefused(f"The filter cannot be evaluated on every document: {error}") from error
-        if count is None:
-            return None
-        total += count
-    return within(run, total)
 
 
 def within(run: Run, count: int) -> int:

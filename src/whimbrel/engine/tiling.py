@@ -24,6 +24,8 @@ def first_gap(batches: Batches, run: Run) -> Break | None:
     while page := batches.list(run.id, after=seq):
         for batch in page:
             if batch.ids is not None:
+                if batch.last:
+                    unfinished.discard(batch.leg)
                 continue
             after = after if batch.leg == leg else None
             if batch.lo != after:

@@ -14,13 +14,14 @@ import structlog
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.failures import Trouble
+from whimbrel.domain.filters import all_of, beside_id
 from whimbrel.domain.marks import CHANGED, CLAIMED, FAILED, SKIPPED, UNCHANGED, stamp
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key, keys_under
-from whimbrel.domain.runs import Run, all_of, eligible
+from whimbrel.domain.runs import Run, eligible
 from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import CHUNK_DOCUMENTS, Times
-from whimbrel.errors import LeaseLost, Transient, WhimbrelError
+from whimbrel.errors import LeaseLost, Systemic, TooSlow, Transient, WhimbrelError
 from whimbrel.ports import Documents, Guarded, Ledger, Query, Write
 
 T = TypeVar("T")
@@ -31,6 +32,7 @@ Step = Callable[[str], None]
 
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+TRIES = 8  # of a statement that cannot be made smaller and still takes too long
 LOOK = 1.0  # seconds between two looks at the rate of a run
 PAUSE = 1.0  # seconds that a slot rests after a chunk of a run with a rate, about
 
@@ -126,7 +128,10 @@ class Work:
 
     @property
     def eligible(self) -> Query:
-        query = all_of(eligible(self.run, self.batch.phase, retry=self.retry), self.tokens)
+        query = eligible(self.run, self.batch.phase, retry=self.retry)
+        if self.batch.found:  # its documents were found by the whole filter, and an id does not change
+            query = beside_id(query)
+        query = all_of(query, self.tokens)
         if self.run.claim and not self.clean:  # what this batch has claimed and not finished is its own again
             query = {"$or": [query, self._claimed]}
         return all_of(query, self._not_excluded())
@@ -246,9 +251,17 @@ class Work:
 
 
 def patiently(
-    work: Work, act: Callable[[], T], *, but: type[Transient] | tuple[type[Transient], ...] = ()
+    work: Work,
+    act: Callable[[], T],
+    *,
+    but: type[Transient] | tuple[type[Transient], ...] = (),
+    account: Callable[[], str] = str,
 ) -> T:
-    """Act until no transient trouble is met, with jitter between; a lost lease, or a stop, ends it. `but`: what is raised at once."""
+    """Act until no transient trouble is met, with jitter between; a lost lease, or a stop, ends it. `but`: what is raised at once.
+
+    Raises Systemic where a statement takes too long time after time: it could not be made smaller. `account` tells of it.
+    """
+    slow = 0
     while True:
         work.between_chunks()
         try:
@@ -256,6 +269,11 @@ def patiently(
         except Transient as error:
             if isinstance(error, but):
                 raise
+            slow = slow + 1 if isinstance(error, TooSlow) else 0
+            if slow == TRIES:
+                raise Systemic(
+                    f"A statement ran out of time {TRIES} times in a row, and cannot be made smaller: {error} {account()}"
+                ) from error
             work.clean = False
             log.info("tried again", batch=work.batch.token, reason=str(error))
         time.sleep(0.2 + random.random() * 0.8)  # noqa: S311  spreads retries, protects nothing
@@ -279,6 +297,34 @@ def record(ledger: Ledger, hold: Hold, troubles: Sequence[Trouble]) -> None:
     """
     renew(ledger, hold)
     ledger.failures.record(hold.run, hold.batch, troubles)
+
+
+def narrowed(
+    work: Work, where: Range, act: Callable[[Range], object], account: Callable[[Range], str]
+) -> None:
+    """Act on a range of which one statement took too long: on parts of it, each as large as it takes.
+
+    Raises Systemic, with an account of the statement, where even one document takes too long, time after time.
+    """
+    size, tries = CHUNK_DOCUMENTS // 2, 0
+    while True:
+        work.between_chunks()
+        part = where
+        try:
+            middle = work.documents.nth(where, size)
+            part = Range(where.lo, middle or where.hi)
+            act(part)
+        except TooSlow as error:
+            tries += size == 1
+            if tries == TRIES:
+                raise Systemic(
+                    f"One document takes longer than the time limit of a statement, {TRIES} times in a row: {error} {account(part)}"
+                ) from error
+            size = max(1, size // 2)
+            continue
+        if middle is None:
+            return
+        where, size, tries = Range(middle, where.hi), min(size * 2, CHUNK_DOCUMENTS), 0
 
 
 def remaining(batch: Batch) -> Range:

@@ -4,9 +4,11 @@ It works through the session of one slot, whose id stands in the batch's row: wh
 over can end what this slot still has running (hole H13).
 """
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
+from bson.timestamp import Timestamp
 from pymongo import ReadPreference
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
@@ -16,21 +18,25 @@ from pymongo.read_concern import ReadConcern
 from whimbrel.domain.batches import Range
 from whimbrel.domain.changes import Single, Unchanged
 from whimbrel.domain.failures import Trouble
+from whimbrel.domain.filters import all_of
 from whimbrel.domain.marks import DONE, stamp
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, keys_under, split, text_at
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.updates import Update
-from whimbrel.errors import Refused, TooSlow
+from whimbrel.errors import Refused, Transient
 from whimbrel.mongo import statements
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.examiner import MongoExaminer
 from whimbrel.mongo.grouping import grouped
+from whimbrel.mongo.plans import shortened, shown
 from whimbrel.mongo.ranges import ID_INDEX, Hops, serving_index, within
 from whimbrel.mongo.sending import Errors, Sender, trouble
+from whimbrel.mongo.survey import SLICE, SPARSE, MongoSurvey
 from whimbrel.ports import Cuts, Guarded, Page, Query, Write, Written
 
 T = TypeVar("T")
-SAMPLED = 1000  # documents from which the weight of all is estimated, where there are too many to weigh
+SAMPLED = 500  # documents from which the weight of all is estimated, where there are too many to weigh
+FORGOTTEN = frozenset({72, 239, 246, 20})  # a time that is not known any more, or a server that knows none
 
 
 class MongoDocuments:
@@ -54,14 +60,13 @@ class MongoDocuments:
 
     # planning and reading
 
-    def estimate(self) -> int:
-        with translated():
-            return self._collection.estimated_document_count()
+    def survey(self, size: int) -> MongoSurvey:
+        return MongoSurvey(self._collection, self._session, milliseconds=self._limit, slice_=size)
 
-    def cuts(self, after: Key | None, eligible: Query, size: int, most: int, *, exact: bool = False) -> Cuts:
+    def cuts(self, after: Key | None, eligible: Query, size: int, most: int) -> Cuts:
         def hop(index: str, served: Query) -> Cuts:
-            query = eligible if exact else served
-            return Hops(self._collection, self._session, index, query).cuts(after, size, most)
+            hops = Hops(self._collection, self._session, index, served, milliseconds=self._limit)
+            return hops.cuts(after, size, most)
 
         return self._by_index(eligible, hop)
 
@@ -79,16 +84,22 @@ class MongoDocuments:
             return ask(ID_INDEX, {})
 
     def read(self, where: Range, eligible: Query, limit: int) -> Page:
-        def find(index: str, _: Query) -> Page:
-            with translated():
-                found = self._find(within(eligible, where), hint=index, limit=limit, batch_size=limit)
-                try:
-                    documents = split(bytes(next(found, b"")))
-                    return Page(tuple(documents), end=found.cursor_id == 0 and len(documents) < limit)
-                finally:
-                    found.close()
+        query = within(eligible, where)
+        return self._by_index(eligible, lambda index, _: self._page(query, hint=index, limit=limit))
 
-        return self._by_index(eligible, find)
+    def read_named(self, keys: Sequence[Key], eligible: Query, after: Key | None = None) -> Page:
+        query = all_of({"_id": keys_under("$in", keys)}, within(eligible, Range(after, None)))
+        return self._page(query, hint=ID_INDEX, limit=len(keys) + 1)
+
+    def _page(self, query: Query, *, hint: str, limit: int) -> Page:
+        """As many documents as the server answers with at once: MongoDB ends at 16 MB."""
+        with translated():
+            found = self._find(query, hint=hint, limit=limit, batch_size=limit)
+            try:
+                documents = split(bytes(next(found, b"")))
+                return Page(tuple(documents), end=found.cursor_id == 0 and len(documents) < limit)
+            finally:
+                found.close()
 
     def read_keys(self, keys: Sequence[Key], eligible: Query) -> tuple[bytes, ...]:
         return self._all({"$and": [{"_id": keys_under("$in", keys)}, eligible]}, hint=ID_INDEX)
@@ -193,13 +204,8 @@ class MongoDocuments:
 
     def evidence(self, where: Range | Sequence[Key], path: str, token: str) -> Counts:
         values = {stamp(token, outcome): outcome for outcome in DONE}
-        query: Query = {path: {"$in": list(values)}}
-        if isinstance(where, Range):
-            query = within(query, where)
-        else:
-            query = {"$and": [{"_id": keys_under("$in", where)}, query]}
         pipeline: list[Mapping[str, Any]] = [
-            {"$match": query},
+            {"$match": _over(where, {path: {"$in": list(values)}})},
             {"$group": {"_id": f"${path}", "n": {"$sum": 1}}},
         ]
         with translated():
@@ -218,9 +224,9 @@ class MongoDocuments:
             documents = [document for batch in found for document in split(bytes(batch))]
         return {Key.of_document(each): text_at(each, path.encode().split(b".")) for each in documents}
 
-    def token_values(self, where: Range, eligible: Query, path: str) -> list[str]:
+    def token_values(self, where: Range | Sequence[Key], eligible: Query, path: str) -> list[str]:
         pipeline: list[Mapping[str, Any]] = [
-            {"$match": within(eligible, where)},
+            {"$match": _over(where, eligible)},
             {"$group": {"_id": f"${path}"}},
             {"$limit": 10_000},
         ]
@@ -232,7 +238,7 @@ class MongoDocuments:
                 )
                 return [row["_id"] for row in found if isinstance(row["_id"], str)]
 
-        return self._by_index(eligible, ask)
+        return self._by_index(eligible, ask) if isinstance(where, Range) else ask(ID_INDEX, {})
 
     def bearing(self, where: Range, eligible: Query, path: str, limit: int) -> list[tuple[Key, str | None]]:
         query, names = within(eligible, where), path.encode().split(b".")
@@ -258,60 +264,66 @@ class MongoDocuments:
         return applied + self._sender.send(alone)[0]
 
     def count(self, where: Range | Sequence[Key], eligible: Query) -> int:
-        query = (
-            within(eligible, where)
-            if isinstance(where, Range)
-            else {"$and": [{"_id": keys_under("$in", where)}, eligible]}
-        )
         with translated():
             return self._majority.count_documents(
-                query, hint=ID_INDEX, collation=statements.SIMPLE, session=self._session
+                _over(where, eligible), hint=ID_INDEX, collation=statements.SIMPLE, session=self._session
             )
+
+    def count_at(self, time: Timestamp | None, where: Range | Sequence[Key], eligible: Query) -> int | None:
+        if time is None:
+            return None
+        command = {
+            "aggregate": self._collection.name, "cursor": {}, "hint": ID_INDEX, "collation": statements.SIMPLE,
+            "pipeline": [{"$match": _over(where, eligible)}, {"$count": "n"}],
+            "readConcern": {"level": "snapshot", "atClusterTime": time},
+        }  # fmt: skip
+        try:
+            with translated():
+                # Without the session: it may not read at a time of its own choosing.
+                found = self._collection.database.command(command, codec_options=DOCUMENT_OPTIONS)
+        except (Refused, Transient) as error:
+            if getattr(error.__cause__, "code", None) in FORGOTTEN:
+                return None
+            raise
+        return int(found["cursor"]["firstBatch"][0]["n"]) if found["cursor"]["firstBatch"] else 0
+
+    def account(self, where: Range | Sequence[Key], update: Update | None, write: Write) -> str:
+        query = _over(where, write.eligible)
+        command: dict[str, Any] = {"find": self._collection.name, "filter": query, "hint": ID_INDEX}
+        if update is not None:
+            statement = {"q": query, "u": statements.marked(update, write), "multi": True, "hint": ID_INDEX}
+            command = {"update": self._collection.name, "updates": [statement]}
+        with translated():
+            explained = self._collection.database.command(
+                "explain", command, verbosity="queryPlanner", session=self._session, codec_options=DOCUMENT_OPTIONS
+            )  # fmt: skip
+        plan = shortened(explained["queryPlanner"]["winningPlan"])
+        return f"the statement is {shown(command)} and its plan {shown(plan)}"
 
     def weigh(self, eligible: Query, paths: Sequence[str], seconds: float) -> tuple[int, int, bool]:
         weight = {"$bsonSize": {f"p{number}": f"${path}" for number, path in enumerate(paths)}}
-        group = {"_id": None, "n": {"$sum": 1}, "bytes": {"$sum": weight}}
-        pipeline: list[Mapping[str, Any]] = [{"$match": eligible}, {"$group": group}]
-        options: dict[str, Any] = {
-            "collation": statements.SIMPLE,
-            "session": self._session,
-            "maxTimeMS": int(seconds * 1000),
-        }
-        try:
-            with translated():
-                found = list(self._collection.aggregate(pipeline, **options))
-            return (int(found[0]["n"]), int(found[0]["bytes"]), True) if found else (0, 0, True)
-        except TooSlow:
-            with translated():
-                found = list(
-                    self._collection.aggregate([{"$sample": {"size": SAMPLED}}, *pipeline], **options)
-                )
-            share = self.estimate() / SAMPLED
-            return (
-                (int(found[0]["n"] * share), int(found[0]["bytes"] * share), False)
-                if found
-                else (0, 0, False)
-            )
+        group = {"$group": {"_id": None, "n": {"$sum": 1}, "bytes": {"$sum": weight}}}
 
-    def any(self, eligible: Query) -> bool:
-        with translated():
-            found = self._collection.find_one(
-                eligible,
-                {"_id": 1},
-                collation=statements.SIMPLE,
-                session=self._session,
-                max_time_ms=self._limit,
-            )
-        return found is not None
-
-    def count_within(self, seconds: float, eligible: Query) -> int | None:
-        try:
+        def weighed(*stages: Mapping[str, Any], **options: Any) -> tuple[int, int]:
             with translated():
-                return self._majority.count_documents(
-                    eligible,
-                    collation=statements.SIMPLE,
-                    session=self._session,
-                    maxTimeMS=int(seconds * 1000),
-                )
-        except TooSlow:
-            return None
+                found = self._collection.aggregate(
+                    [*stages, group], collation=statements.SIMPLE, session=self._session, maxTimeMS=self._limit, **options
+                )  # fmt: skip
+                return next(((int(row["n"]), int(row["bytes"])) for row in found), (0, 0))
+
+        end, number, size = time.monotonic() + seconds, 0, 0
+        survey = self.survey(SLICE)
+        for where in survey.slices({}):
+            if time.monotonic() > end:
+                drawn = max(1, min(SAMPLED, survey.size() // SPARSE))
+                number, size = weighed({"$sample": {"size": drawn}}, {"$match": eligible})
+                return number * survey.size() // drawn, size * survey.size() // drawn, False
+            more, bytes_ = weighed({"$match": within(eligible, where)}, hint=ID_INDEX)
+            number, size = number + more, size + bytes_
+        return number, size, True
+
+
+def _over(where: Range | Sequence[Key], query: Query) -> Query:
+    if isinstance(where, Range):
+        return within(query, where)
+    return all_of({"_id": keys_under("$in", where)}, query)

@@ -7,8 +7,8 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
 from whimbrel.domain.batches import Batch, Range
+from whimbrel.domain.filters import all_of
 from whimbrel.domain.raw import NULL, STRING, Key, elements, keys_under, split
-from whimbrel.domain.runs import all_of
 from whimbrel.mongo import statements
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ranges import ID_INDEX, within

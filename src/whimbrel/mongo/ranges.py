@@ -15,8 +15,8 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
 from whimbrel.domain.batches import Range
+from whimbrel.domain.filters import all_of
 from whimbrel.domain.raw import INT32, INT64, OBJECT_ID, STRING, Key, document, element
-from whimbrel.domain.runs import all_of
 from whimbrel.mongo.errors import translated
 from whimbrel.ports import Cuts, Query
 
@@ -86,15 +86,24 @@ def serving_index(
 
 
 class Hops:
-    """Walks a collection in `_id` order by hops of a number of documents, with no cursor held open."""
+    """Walks a collection in `_id` order by hops of a number of documents, with no cursor held open.
+
+    `index` yields documents in that order; only those that satisfy `served` are counted.
+    """
 
     def __init__(
-        self, collection: Collection[Any], session: ClientSession, index: str, served: Query
+        self,
+        collection: Collection[Any],
+        session: ClientSession | None,
+        index: str,
+        served: Query,
+        *,
+        milliseconds: int,
     ) -> None:
         self._raw: Collection[RawBSONDocument] = collection.with_options(
             codec_options=collection.codec_options.with_options(document_class=RawBSONDocument)
         )
-        self._session, self._index, self._served = session, index, served
+        self._session, self._index, self._served, self._limit = session, index, served, milliseconds
 
     def cuts(self, after: Key | None, size: int, most: int) -> Cuts:
         keys: list[Key] = []
@@ -107,6 +116,24 @@ class Hops:
             after = key
         return Cuts(tuple(keys), len(keys) * size, end=False)
 
+    def forward(self, after: Key | None, size: int) -> Iterator[Range]:
+        """Ranges of so many documents behind `after`, to the last one that is there."""
+        end = False
+        while not end:
+            found = self.cuts(after, size, 1)
+            for key in found.keys:
+                yield Range(after, key)
+                after = key
+            end = found.end
+
+    def backward(self, size: int) -> Iterator[Range]:
+        """The same from the end to the beginning."""
+        before: Key | None = None
+        while (low := self._nth(within(self._served, Range(None, before)), size + 1, order=-1)) is not None:
+            yield Range(low, before)
+            before = low
+        yield Range(None, before)
+
     def _hop(self, after: Key | None, size: int) -> Key | None:
         if after is None:
             return self._nth(self._served, size)
@@ -117,28 +144,33 @@ class Hops:
     def _behind(self, after: Key | None) -> Query:
         return within(self._served, Range(after, None))
 
-    def _nth(self, query: Query, size: int) -> Key | None:
-        return next(self._find(query, skip=size - 1, direction=1), None)
+    def _nth(self, query: Query, size: int, *, order: int = 1) -> Key | None:
+        return next(self._find(query, skip=size - 1, order=order), None)
 
     def _rest(self, after: Key | None, size: int) -> tuple[list[Key], int]:
-        last = next(self._find(self._behind(after), skip=0, direction=-1), None)
+        last = next(self._find(self._behind(after), skip=0, order=-1), None)
         if last is None:
             return [], 0
         with translated():
             count = self._raw.count_documents(
-                self._behind(after), limit=size, hint=self._index, session=self._session
+                self._behind(after),
+                limit=size,
+                hint=self._index,
+                maxTimeMS=self._limit,
+                session=self._session,
             )
         return [last], count
 
-    def _find(self, query: Query, *, skip: int, direction: int) -> Iterator[Key]:
+    def _find(self, query: Query, *, skip: int, order: int) -> Iterator[Key]:
         with translated():
             found = self._raw.find(
                 query,
                 {"_id": 1},
-                sort=[("_id", direction)],
+                sort=[("_id", order)],
                 skip=skip,
                 limit=1,
                 hint=self._index,
+                max_time_ms=self._limit,
                 session=self._session,
             )
             yield from (Key(bytes(each.raw)) for each in found)

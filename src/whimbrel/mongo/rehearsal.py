@@ -28,11 +28,14 @@ from whimbrel.errors import Refused, TooSlow
 from whimbrel.mongo import statements
 from whimbrel.mongo.errors import sentence, translated
 from whimbrel.mongo.sending import packed, trouble
+from whimbrel.mongo.survey import SPARSE, MongoSurvey
 from whimbrel.ports import Choice, Clash, Guarded, Query, UniqueIndex, Validator, Write
 
 ROOM = 8 * 1024 * 1024  # bytes of documents that travel in one command
 IMMUTABLE = 66
-DRAWN = 25  # documents that are drawn at random for one eligible one, where looking at all takes too long
+LOOKED_AT = 1000  # documents from which a sample is chosen
+DRAWN = 25  # documents that are drawn for one eligible one, where the filter is slow
+LOOKING = 0.5  # seconds in which the first or last eligible documents are looked for
 ENGINE = 10_000  # milliseconds for documents that are sent along: no collection is touched meanwhile
 PREFIX = "PlanExecutor error during aggregation :: caused by :: "
 
@@ -40,31 +43,61 @@ PREFIX = "PlanExecutor error during aggregation :: caused by :: "
 class MongoRehearsal:
     """See `whimbrel.ports.Rehearsal`."""
 
-    def __init__(self, client: MongoClient[Any], database: str, collection: str, *, seconds: float) -> None:
+    def __init__(
+        self, client: MongoClient[Any], database: str, collection: str, *, seconds: float, slice_: int
+    ) -> None:
         self._collection: Collection[RawBSONDocument] = client[database].get_collection(
             collection, codec_options=RAW
         )
         self._engine: Database[RawBSONDocument] = client.get_database(database, codec_options=RAW)
-        self._limit = int(seconds * 1000)
+        self._limit, self._slice = int(seconds * 1000), slice_
+        self._survey = MongoSurvey(self._collection, None, milliseconds=self._limit, slice_=slice_)
+        self._asked: Query | None = None
+        self._yielded = (
+            False  # whether an index yields the few documents of the query that was asked for last
+        )
 
     # the sample
 
     def sample(self, choice: Choice, eligible: Query, size: int) -> tuple[bytes, ...]:
-        if choice in ("oldest", "newest"):
-            order = 1 if choice == "oldest" else -1
-            return self._found(eligible, sort=[("_id", order)], limit=size)
-        stages: list[dict[str, Any]] = [{"$match": eligible}]
+        if choice in ("oldest", "newest") and not self._few(eligible):
+            return tuple(self._survey.ends(eligible, size, first=choice == "oldest", seconds=LOOKING))
+        drawn = self._drawn(eligible)
         if choice == "random":
-            return self._random(stages, size)
+            return self._random(drawn, eligible, size)
+        order = {"oldest": ("_id", 1), "newest": ("_id", -1), "largest": ("size", -1)}[choice]
         sized = {"$project": {"size": {"$bsonSize": "$$ROOT"}}}
-        rows = self._gathered([*stages, sized, {"$sort": {"size": -1}}, {"$limit": size}])
+        rows = self._gathered(
+            [
+                *drawn,
+                {"$match": eligible},
+                {"$limit": LOOKED_AT},
+                sized,
+                {"$sort": dict([order])},
+                {"$limit": size},
+            ]
+        )
         return self._found({"_id": keys_under("$in", [Key.of_document(each) for each in rows])})
 
-    def _random(self, stages: Sequence[Mapping[str, Any]], size: int) -> tuple[bytes, ...]:
+    def _random(self, drawn: Sequence[Mapping[str, Any]], eligible: Query, size: int) -> tuple[bytes, ...]:
         try:
-            return self._gathered([*stages, {"$sample": {"size": size}}])
-        except TooSlow:  # that looks at all of them; this only at some, of which few may be eligible
-            return self._gathered([{"$sample": {"size": size * DRAWN}}, *stages, {"$limit": size}])
+            return self._gathered([*drawn, {"$match": eligible}, {"$sample": {"size": size}}])
+        except TooSlow:  # a filter that takes long for each document: of fewer of them
+            return self._gathered(
+                [{"$sample": {"size": size * DRAWN}}, {"$match": eligible}, {"$limit": size}]
+            )
+
+    def _drawn(self, eligible: Query) -> list[dict[str, Any]]:
+        """The stages that draw the documents which are looked at: none where an index yields the eligible ones, or all are few."""
+        count = self._survey.size()
+        if count <= self._slice or self._few(eligible):
+            return []
+        return [{"$sample": {"size": max(1, min(LOOKED_AT, self._slice, count // SPARSE))}}]
+
+    def _few(self, eligible: Query) -> bool:
+        if self._asked != eligible:
+            self._asked, self._yielded = eligible, self._survey.few(eligible)
+        return self._yielded
 
     def _found(self, query: Query, **options: Any) -> tuple[bytes, ...]:
         with translated():

@@ -11,9 +11,9 @@ from datetime import datetime
 from typing import Any
 
 from whimbrel.domain.changes import Paths, Row, Single, Skipped, Unchanged, Whole
+from whimbrel.domain.filters import all_of
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, stamp
 from whimbrel.domain.raw import Key, document, element, elements, keys_under, literal_documents, literal_keys
-from whimbrel.domain.runs import all_of
 from whimbrel.domain.updates import Update
 from whimbrel.mongo.images import of_update, recorded
 from whimbrel.mongo.ranges import ID_INDEX

@@ -14,23 +14,23 @@ from pymongo.errors import (
     PyMongoError,
     ServerSelectionTimeoutError,
 )
-from pymongo.read_concern import ReadConcern
 
 from whimbrel.domain.findings import Finding
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.times import Times
-from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, SettingsInvalid, Systemic, TooSlow
+from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, SettingsInvalid, Systemic
 from whimbrel.mongo import preflight
 from whimbrel.mongo.documents import MongoDocuments
 from whimbrel.mongo.errors import masked, sentence, translated
 from whimbrel.mongo.ledger import mongo_ledger
 from whimbrel.mongo.rehearsal import MongoRehearsal
-from whimbrel.mongo.statements import SIMPLE
-from whimbrel.ports import Ahead, Ledger, Query
+from whimbrel.mongo.survey import MongoSurvey
+from whimbrel.ports import Ahead, Ledger
 from whimbrel.ports.store import ClientOptions, Server
 
 OLDEST = (6, 0)
+LARGEST_SLICE = 5000  # documents
 SCHEMES = ("mongodb://", "mongodb+srv://")
 
 
@@ -71,7 +71,9 @@ class MongoStore:
         self.client, self.database, self.replica_set = client, database, replica_set
         self._statement = times.statement
         try:
-            self.ledger: Ledger = mongo_ledger(client, database, times, prepare=prepare)
+            self.ledger: Ledger = mongo_ledger(
+                client, database, times, replica_set=replica_set, prepare=prepare
+            )
         except InvalidName as error:
             raise SettingsInvalid(
                 f"MONGODB_DB_NAME={database!r} cannot be the name of a database: {error}."
@@ -81,7 +83,9 @@ class MongoStore:
         return MongoSession(self.client, self._statement)
 
     def rehearsal(self, run: Run) -> MongoRehearsal:
-        return MongoRehearsal(self.client, run.database, run.collection, seconds=self._statement)
+        return MongoRehearsal(
+            self.client, run.database, run.collection, seconds=self._statement, slice_=min(run.batch_size, LARGEST_SLICE)
+        )  # fmt: skip
 
     def ping(self) -> None:
         with translated():
@@ -112,32 +116,16 @@ class MongoStore:
             )
         return sorted(names)
 
-    def count(self, database: str, collection: str, query: Query, seconds: float) -> int | None:
-        found = self.client[database].get_collection(collection, read_concern=ReadConcern("majority"))
-        try:
-            with translated():
-                return found.count_documents(query, collation=SIMPLE, maxTimeMS=max(1, int(seconds * 1000)))
-        except TooSlow:
-            return None
+    def survey(self, run: Run) -> MongoSurvey:
+        return self.survey_of(run.database, run.collection, min(run.batch_size, LARGEST_SLICE))
+
+    def survey_of(self, database: str, collection: str, size: int = LARGEST_SLICE) -> MongoSurvey:
+        limit = int(self._statement * 1000)
+        return MongoSurvey(self.client[database][collection], None, milliseconds=limit, slice_=size)
 
     def estimate(self, database: str, collection: str) -> int:
         with translated():
             return self.client[database][collection].estimated_document_count()
-
-    def share(self, database: str, collection: str, query: Query, size: int, seconds: float) -> float | None:
-        counted = {"all": [{"$count": "n"}], "hits": [{"$match": query}, {"$count": "n"}]}
-        pipeline: list[Any] = [{"$sample": {"size": size}}, {"$facet": counted}]
-        limit = max(1, int(seconds * 1000))
-        try:
-            with translated():
-                row = next(
-                    self.client[database][collection].aggregate(pipeline, collation=SIMPLE, maxTimeMS=limit)
-                )
-        except TooSlow:
-            return None
-        if not row["all"]:
-            return 0.0
-        return float(row["hits"][0]["n"] / row["all"][0]["n"]) if row["hits"] else 0.0
 
     def errors(self, run: Run, definition: Definition) -> list[Finding]:
         return preflight.errors(self.client, run, definition)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+from bson.timestamp import Timestamp
+
 from whimbrel.domain.batches import Range
 from whimbrel.domain.changes import Change
 from whimbrel.domain.failures import Trouble
@@ -13,7 +15,8 @@ from whimbrel.domain.marks import Mark
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.updates import Update
-from whimbrel.ports.examiner import Examiner, Query
+from whimbrel.ports.examiner import Examiner
+from whimbrel.ports.survey import Query, Survey
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,24 +84,28 @@ class Documents(Protocol):
         """For looking at the collection only."""
         ...
 
-    def estimate(self) -> int:
-        """About how many documents there are, from the collection's metadata."""
+    def survey(self, size: int) -> Survey:
+        """For questions about the whole collection, in slices of so many documents."""
         ...
 
-    def cuts(self, after: Key | None, eligible: Query, size: int, most: int, *, exact: bool = False) -> Cuts:
+    def cuts(self, after: Key | None, eligible: Query, size: int, most: int) -> Cuts:
         """The ends of up to `most` chunks of `size` documents each behind `after`.
 
-        Chunks are of eligible documents where an index serves the query in `_id` order, or where
-        `exact` asks for it, else of documents of any kind (hole H15). All types of `_id` are seen, in the order of the index.
+        Chunks are of eligible documents where an index serves the query in `_id` order, else of documents of any kind
+        (hole H15). All types of `_id` are seen, in the order of the index.
         """
         ...
 
     def read(self, where: Range, eligible: Query, limit: int) -> Page:
-        """Eligible documents of a range, at most `limit` and at most 16 MB."""
+        """Eligible documents of a range, at most `limit` and at most 16 MB. Raises TooSlow."""
+        ...
+
+    def read_named(self, keys: Sequence[Key], eligible: Query, after: Key | None = None) -> Page:
+        """Those of these documents that are eligible and lie behind `after`, at most 16 MB of them. Raises TooSlow."""
         ...
 
     def read_keys(self, keys: Sequence[Key], eligible: Query) -> tuple[bytes, ...]:
-        """Those of these documents that are eligible, in `_id` order."""
+        """All of these documents that are eligible, in `_id` order."""
         ...
 
     def present(self, keys: Sequence[Key]) -> tuple[Key, ...]:
@@ -148,7 +155,7 @@ class Documents(Protocol):
         """The mark's value of those of these documents that have one."""
         ...
 
-    def token_values(self, where: Range, eligible: Query, path: str) -> list[str]:
+    def token_values(self, where: Range | Sequence[Key], eligible: Query, path: str) -> list[str]:
         """The distinct values of the mark among eligible documents of a range."""
         ...
 
@@ -169,6 +176,13 @@ class Documents(Protocol):
         """Eligible documents, under majority read concern."""
         ...
 
+    def count_at(self, time: Timestamp | None, where: Range | Sequence[Key], eligible: Query) -> int | None:
+        """Eligible documents as they were at a time of the cluster; None where MongoDB does not know that any more.
+
+        It remembers five minutes (`minSnapshotHistoryWindowInSeconds`), also through a crash; a stand-alone server nothing.
+        """
+        ...
+
     def weigh(self, eligible: Query, paths: Sequence[str], seconds: float) -> tuple[int, int, bool]:
         """How many documents are eligible, the bytes of these paths in them, and whether that is exact.
 
@@ -176,10 +190,6 @@ class Documents(Protocol):
         """
         ...
 
-    def any(self, eligible: Query) -> bool:
-        """Whether one document of the whole collection is eligible."""
-        ...
-
-    def count_within(self, seconds: float, eligible: Query) -> int | None:
-        """Eligible documents of the whole collection, None where it takes longer to count them."""
+    def account(self, where: Range | Sequence[Key], update: Update | None, write: Write) -> str:
+        """A statement over these documents and the plan that MongoDB has for it, in a sentence. `update` None: a read."""
         ...

@@ -6,8 +6,7 @@ from typing import Any, Protocol
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.raw import Key
-
-Query = dict[str, Any]
+from whimbrel.ports.survey import Query
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,8 +120,8 @@ class Batches(Protocol):
 
     def count(self, run_id: str, statuses: Iterable[BatchStatus]) -> int: ...
 
-    def planned(self, run_id: str, leg: int) -> int:
-        """Documents of the batches of a leg, as they were planned."""
+    def end(self, run_id: str, leg: int) -> Key | None:
+        """Where the last range of a leg ends; None where it had none."""
         ...
 
     def queued(self, runs: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from whimbrel.domain.failures import Trouble
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run
 from whimbrel.ports.documents import Guarded, Write
-from whimbrel.ports.examiner import Query
+from whimbrel.ports.survey import Query
 
 Choice = Literal["random", "oldest", "newest", "largest"]
 

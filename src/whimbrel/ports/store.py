@@ -7,9 +7,9 @@ from whimbrel.domain.findings import Finding
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.ports.documents import Documents
-from whimbrel.ports.examiner import Query
 from whimbrel.ports.ledger import Ledger
 from whimbrel.ports.rehearsal import Rehearsal
+from whimbrel.ports.survey import Survey
 
 
 class Session(Protocol):
@@ -89,16 +89,16 @@ class Store(Protocol):
         """Names of the ledger's collections that are there."""
         ...
 
-    def count(self, database: str, collection: str, query: Query, seconds: float) -> int | None:
-        """Documents of a collection, None where it takes longer to count them. A collection that is not there has none."""
+    def survey(self, run: Run) -> Survey:
+        """For questions about the whole of the run's collection."""
+        ...
+
+    def survey_of(self, database: str, collection: str) -> Survey:
+        """The same for any collection. One that is not there has no documents."""
         ...
 
     def estimate(self, database: str, collection: str) -> int:
         """About how many documents there are, from the collection's metadata."""
-        ...
-
-    def share(self, database: str, collection: str, query: Query, size: int, seconds: float) -> float | None:
-        """Which part (0 to 1) of a random sample of documents matches, None where there is no answer in time."""
         ...
 
     def errors(self, run: Run, definition: Definition) -> list[Finding]:

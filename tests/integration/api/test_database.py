@@ -179,9 +179,9 @@ def test_what_is_left_and_what_is_done_make_the_whole_by_any_estimate(
     ).definition
     assert routes.succeeded(it).others
     assert routes.pending(it).query == routes.succeeded(it).query == {"old": 1}
-    assert store.share(database.name, "goods", {"old": 1}, 100, 5.0) == 0.0
+    assert store.survey_of(database.name, "goods").share({"old": 1}) == 0.0
     database["goods"].insert_many([{"old": 1}, {"old": 2}])
-    assert store.share(database.name, "goods", {"old": 1}, 100, 5.0) == 0.5
+    assert store.survey_of(database.name, "goods").share({"old": 1}) == 0.5
 
 
 @pytest.mark.parametrize("path", ["count", "pending-count", "success-count"])

@@ -20,7 +20,7 @@ from whimbrel.api.databases import (
 from whimbrel.api.errors import Declined
 from whimbrel.api.system import Deployment, System, ThisSystem
 from whimbrel.domain.migration import Definition
-from whimbrel.errors import WhimbrelError
+from whimbrel.errors import TooSlow, WhimbrelError
 from whimbrel.ports.store import Server
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.workers.catalog import choose
@@ -30,8 +30,6 @@ router = APIRouter(prefix="/db", tags=["database"])
 ANSWERING = 3.0  # seconds that MongoDB has to say that it is there
 LONGEST = 30.0  # seconds that an exact count may take
 QUICKLY = 1.0  # seconds after which an estimate is no longer counted, but sampled
-SAMPLING = 5.0  # seconds that a random sample may take
-SAMPLE = 1000  # documents of one
 
 Migration = Annotated[
     str,
@@ -205,19 +203,20 @@ def _about(system: System, database: str, collection: str, what: Meaning) -> Fou
     found = _counted(system, database, collection, what, QUICKLY)
     if found is not None:
         return found, "counted"
-    share = store.share(database, collection, what.query, SAMPLE, SAMPLING)
-    if share is None:
+    try:
+        share = store.survey_of(database, collection).share(what.query)
+    except TooSlow as error:
         raise Declined(
-            503, "too_slow", f"Not even {SAMPLE:,} random documents of {database}.{collection} were read within {SAMPLING:g} s."
-        )  # fmt: skip
+            503, "too_slow", f"Not even a random sample of {database}.{collection} was read in time: {error}"
+        ) from error
     return round(store.estimate(database, collection) * (1 - share if what.others else share)), "sampled"
 
 
 def _counted(system: System, database: str, collection: str, what: Meaning, seconds: float) -> int | None:
     """None where it takes longer: both counts, where all but some are asked for."""
-    store, end = system.at.store, time.monotonic() + seconds
-    matching = store.count(database, collection, what.query, seconds)
+    survey, end = system.at.store.survey_of(database, collection), time.monotonic() + seconds
+    matching = survey.count(what.query, seconds)
     if matching is None or not what.others:
         return matching
-    total = store.count(database, collection, {}, max(0.0, end - time.monotonic()))
+    total = survey.count({}, max(0.0, end - time.monotonic()))
     return None if total is None else max(0, total - matching)

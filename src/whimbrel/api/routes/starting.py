@@ -20,7 +20,7 @@ from whimbrel.domain.runs import Run
 from whimbrel.engine.dryrun import dry_run
 from whimbrel.engine.dryrun_view import dry_run_object
 from whimbrel.engine.preflight import warned
-from whimbrel.engine.start import anything, draft_run, preview
+from whimbrel.engine.start import COUNTING, anything, draft_run, preview
 from whimbrel.errors import CollectionBusy
 from whimbrel.ports import Ledger
 from whimbrel.samples.migration import SOME_MODEL
@@ -125,7 +125,7 @@ def _start(
     it = with_undo(it) if body.undo else it
     options = {"batch_size": body.batch_size, **options}
     run = draft_run(store, it, defaults=system.settings.defaults, **options)
-    found = preview(store, run)
+    found = preview(store, run, seconds=COUNTING if body.dry_run else 0)
     answer = Started(
         migration_id=None, message="Nothing was written.", total_documents=found.total,
         estimated_documents=found.estimated, estimated_batches=found.batches, dry_run=body.dry_run, warnings=[],

@@ -33,13 +33,15 @@ def _collection(database: Database[Any], name: str) -> Collection[Any]:
     )
 
 
-def mongo_ledger(client: MongoClient[Any], database: str, times: Times, *, prepare: bool = True) -> Ledger:
-    """The ledger of one database. `prepare`: its indexes are made where they are missing; else nothing is written."""
+def mongo_ledger(
+    client: MongoClient[Any], database: str, times: Times, *, replica_set: bool, prepare: bool = True
+) -> Ledger:
+    """The ledger of one database, of a replica set or a stand-alone server. `prepare`: its indexes are made where they are missing; else nothing is written."""
     names = ("runs", "batches", "failures", "leases", "workers", "audit", "schedules", "answers")
     found = {name: _collection(client[database], name) for name in names}
     leases = MongoLeases(found["leases"], found["workers"], found["audit"])
     runs = MongoRuns(found["runs"], leases)
-    batches = MongoBatches(client, found["batches"], times)
+    batches = MongoBatches(client, found["batches"], times, replica_set=replica_set)
     failures = MongoFailures(found["failures"])
     schedules = MongoSchedules(found["schedules"], found["runs"], found["leases"], leases)
     answers = MongoAnswers(found["answers"])

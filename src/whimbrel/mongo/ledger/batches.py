@@ -26,13 +26,17 @@ UUID_SUBTYPE = 4
 class MongoBatches:
     """See `whimbrel.ports.Batches`."""
 
-    def __init__(self, client: MongoClient[Any], collection: Collection[Any], times: Times) -> None:
+    def __init__(
+        self, client: MongoClient[Any], collection: Collection[Any], times: Times, *, replica_set: bool
+    ) -> None:
         self._client, self._batches = client, collection
+        self._cluster_time = {"began": {"$ifNull": ["$began", "$$CLUSTER_TIME"]}} if replica_set else {}
         self._lease, self._grace = int(times.lease * 1000), int(times.grace * 1000)
 
     def create_indexes(self) -> None:
         self._batches.create_index([("run", 1), ("seq", 1)], unique=True)
         self._batches.create_index([("status", 1), ("run", 1), ("seq", 1)])
+        self._batches.create_index([("run", 1), ("leg", 1), ("seq", 1)])
         self._batches.create_index([("run", 1), ("settledAt", 1)])
 
     def add(self, batches: Sequence[Batch]) -> int:
@@ -75,14 +79,11 @@ class MongoBatches:
                 {"run": run_id, "status": {"$in": [str(status) for status in statuses]}}
             )
 
-    def planned(self, run_id: str, leg: int) -> int:
-        stages: Sequence[Any] = [
-            {"$match": {"run": run_id, "leg": leg}},
-            {"$group": {"_id": None, "n": {"$sum": "$estimated"}}},
-        ]
+    def end(self, run_id: str, leg: int) -> Key | None:
+        query = {"run": run_id, "leg": leg, "cuts.0": {"$exists": True}}
         with translated():
-            found = list(self._batches.aggregate(stages))
-        return int(found[0]["n"]) if found else 0
+            row = self._batches.find_one(query, sort=[("seq", -1)])
+        return batch_of(row).hi if row else None
 
     def queued(self, runs: Sequence[str]) -> int:
         with translated():
@@ -99,7 +100,7 @@ class MongoBatches:
         claimed = {
             "status": "running", "owner": secrets.token_hex(8), "worker": {"$literal": worker},
             "lsid": {"$literal": Binary(lsid, UUID_SUBTYPE)}, "claims": {"$add": ["$claims", 1]},
-            "claimedAt": "$$NOW", "leaseUntil": {"$add": ["$$NOW", self._lease]},
+            "claimedAt": "$$NOW", "leaseUntil": {"$add": ["$$NOW", self._lease]}, **self._cluster_time,
         }  # fmt: skip
         wanted: dict[str, Any] = {"status": "queued", "run": {"$in": list(runs)}}
         if token is not None:

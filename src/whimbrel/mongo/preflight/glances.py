@@ -1,20 +1,27 @@
-"""One document that satisfies a query."""
+"""One document that satisfies a query, without looking through a large collection for it."""
 
+from collections.abc import Mapping
 from typing import Any
-
-from pymongo.collection import Collection
 
 from whimbrel.domain.raw import Key, split
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.errors import translated
-from whimbrel.mongo.preflight.subject import LOOK
+from whimbrel.mongo.preflight.subject import LOOK, Subject
 
 
-def glance(collection: Collection[Any], query: dict[str, Any]) -> Key | None:
-    """A document that satisfies a query, if one turns up in bounded time."""
+def glance(it: Subject, query: Mapping[str, Any]) -> Key | None:
+    """A document that satisfies a query, if one turns up: among all where they are few, else in a random sample."""
+    stages: list[Mapping[str, Any]] = [*it.drawn, {"$match": query}, {"$limit": 1}, {"$project": {"_id": 1}}]
     try:
         with translated():
-            found = collection.find_raw_batches(query, {"_id": 1}, limit=1, max_time_ms=LOOK)
+            found = it.collection.aggregate_raw_batches(stages, maxTimeMS=LOOK)
             return next((Key(each) for batch in found for each in split(bytes(batch))), None)
     except TooSlow:
         return None
+
+
+def indexed(it: Subject, query: Mapping[str, Any]) -> Key | None:
+    """The same by the index on `_id`, which answers the query."""
+    with translated():
+        found = it.collection.find_raw_batches(query, {"_id": 1}, hint="_id_", limit=1, max_time_ms=LOOK)
+        return next((Key(each) for batch in found for each in split(bytes(batch))), None)

@@ -8,6 +8,7 @@ from whimbrel.domain.findings import Check, Finding, unknown, warning
 from whimbrel.domain.runs import eligible, first_phases
 from whimbrel.domain.updates import overlaps
 from whimbrel.mongo.errors import translated
+from whimbrel.mongo.plans import outline, shortened
 from whimbrel.mongo.preflight.questions import explained
 from whimbrel.mongo.preflight.sample import Sample
 from whimbrel.mongo.preflight.subject import Subject, size
@@ -20,7 +21,6 @@ LARGE = 100_000_000  # bytes
 FEW = (
     0.5  # part of the documents: where more are eligible, the walk reads at most two for each that is changed
 )
-LONGEST = 500  # characters of a filter in a plan
 
 Indexes = Mapping[str, Mapping[str, Any]]
 
@@ -62,32 +62,6 @@ def _advice(it: Subject, indexes: Indexes, query: Mapping[str, Any]) -> tuple[st
     where = f"db.getSiblingDB({json.dumps(it.run.database)}).getCollection({json.dumps(it.run.collection)})"
     build = f"{where}.createIndex({key})"
     return f"Build one first: {build}", build
-
-
-def outline(plan: Mapping[str, Any]) -> str:
-    """The stages of a plan, from the last to the first: `FETCH < IXSCAN status_1`."""
-    stages = []
-    here: Mapping[str, Any] | None = plan.get("queryPlan", plan)
-    while here:
-        name = here.get("indexName")
-        stages.append(f"{here.get('stage', '?')} {name}" if name else str(here.get("stage", "?")))
-        here = here.get("inputStage") or next(iter(here.get("inputStages", ())), None)
-    return " < ".join(stages)
-
-
-def shortened(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """A winning plan without what only the server itself needs, and without endless filters."""
-    plan = plan.get("queryPlan", plan)
-    kept = ("stage", "indexName", "keyPattern", "direction", "indexBounds", "filter")
-    found = {name: plan[name] for name in kept if name in plan}
-    for name in ("filter", "indexBounds"):
-        if len(repr(found.get(name))) > LONGEST:
-            found[name] = f"{found[name]!r:.{LONGEST}}..."
-    if "inputStage" in plan:
-        found["inputStage"] = shortened(plan["inputStage"])
-    if "inputStages" in plan:
-        found["inputStages"] = [shortened(each) for each in plan["inputStages"]]
-    return found
 
 
 def touched(it: Subject, paths: Iterable[str] | None) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from typing import Any
 from pymongo import MongoClient
 
 from whimbrel.domain.findings import Check, Finding, error
-from whimbrel.mongo.preflight.glances import glance
+from whimbrel.mongo.preflight.glances import indexed
 from whimbrel.mongo.preflight.subject import Subject, looked
 
 
@@ -67,7 +67,7 @@ def is_shard(state: dict[str, Any]) -> bool:
 def collation(it: Subject) -> Iterator[Finding]:
     """Guarded statements compare by the simple collation, which cannot use an index of another one (hole H31)."""
     locale = it.options.get("collation", {}).get("locale", "simple")
-    if locale != "simple" and glance(it.collection, {"_id": {"$type": ["string", "object", "symbol"]}}):
+    if locale != "simple" and indexed(it, {"_id": {"$type": ["string", "object", "symbol"]}}):
         yield error(
             Check.COLLATION,
             f"{it.name} has the collation {locale!r} and text in _id. Its documents cannot be found by _id in a byte-exact comparison.",

@@ -15,7 +15,7 @@ def field(it: Subject) -> Iterator[Finding]:
     if not isinstance(it.run.marking, Marker):
         return
     kind = {"$type": f"${MARK_ROOT}"}
-    taken = glance(it.collection, {"$expr": {"$not": [{"$in": [kind, ["missing", "object"]]}]}})
+    taken = glance(it, {"$expr": {"$not": [{"$in": [kind, ["missing", "object"]]}]}})
     if taken is not None:
         yield error(
             Check.MARK,
@@ -29,7 +29,7 @@ def allowed(it: Subject) -> Iterator[Finding]:
     mark, validator, query = it.run.marking, it.validator, it.run.query
     if validator is None or not mark.path:
         return
-    valid = glance(it.collection, {"$and": [query, validator]} if query else dict(validator))
+    valid = glance(it, {"$and": [query, validator]} if query else dict(validator))
     if valid is None:
         return
     trial: list[Mapping[str, Any]] = [

@@ -10,9 +10,6 @@ from whimbrel.mongo.errors import translated
 from whimbrel.mongo.preflight.subject import LOOK, Subject, size
 from whimbrel.mongo.statements import SIMPLE
 
-WHOLE = 10_000  # documents of a collection that is looked at as a whole
-MOST, FEWEST = 1000, 20  # documents of a random sample, by their size
-BYTES = 64_000_000  # that are read for it
 LIMIT = 16 * 1024 * 1024  # bytes of a document
 NEAR = int(0.9 * LIMIT)
 IMAGE = 150  # bytes of a before-image without the fields in it
@@ -46,10 +43,6 @@ class Sample:
 
 def taken(it: Subject, paths: Iterable[str] | None) -> Sample:
     """`paths`: what the run changes, None where that is not known. Raises TooSlow, Systemic, Refused."""
-    storage = it.storage
-    count, mean = int(storage["count"]), float(storage.get("avgObjSize") or 1)
-    whole = count <= WHOLE and count * mean <= BYTES
-    wanted = max(FEWEST, min(MOST, int(BYTES / mean)))
     above = sorted(parents(it.definition.update or {}))[:PATHS]
     eligible = {"$match": it.eligible}
     weight = {"$bsonSize": "$$ROOT"}
@@ -64,17 +57,14 @@ def taken(it: Subject, paths: Iterable[str] | None) -> Sample:
     for number, path in enumerate(above):
         fine = {"$in": [{"$type": f"${path}"}, ["missing", "object"]]}
         facets[f"above{number}"] = [eligible, {"$match": {"$expr": {"$not": [fine]}}}, {"$count": "n"}]
-    pipeline: list[Mapping[str, Any]] = [
-        *([] if whole else [{"$sample": {"size": wanted}}]),
-        {"$facet": facets},
-    ]
+    pipeline: list[Mapping[str, Any]] = [*it.drawn, {"$facet": facets}]
     with translated():
         row = next(it.collection.aggregate(pipeline, collation=SIMPLE, maxTimeMS=LOOK))
     sizes: Mapping[str, Any] = (
         row["eligible"][0] if row["eligible"] else dict.fromkeys(("n", "mean", "largest", "image", "both"), 0)
     )
     return Sample(
-        whole=whole, looked=_count(row["all"]), eligible=sizes["n"], mean=sizes["mean"], largest=sizes["largest"],
+        whole=not it.drawn, looked=_count(row["all"]), eligible=sizes["n"], mean=sizes["mean"], largest=sizes["largest"],
         image=sizes["image"], largest_with_image=sizes["both"],
         invalid=_count(row.get("invalid", [])),
         blocked={path: _count(row[f"above{number}"]) for number, path in enumerate(above)},

@@ -14,8 +14,13 @@ from whimbrel.domain.raw import DOCUMENT_OPTIONS
 from whimbrel.domain.runs import Run, found_first
 from whimbrel.errors import Refused, Systemic, TooSlow
 from whimbrel.mongo.errors import translated
+from whimbrel.mongo.survey import SPARSE
 
 LOOK = 2000  # milliseconds that one look may take
+WHOLE = 10_000  # documents of a collection that is looked at as a whole
+FEWEST = 100  # documents that are looked at as a whole, however small the batches are
+MOST = 500  # documents of a random sample
+BYTES = 64_000_000  # that are read for it
 
 Query = Mapping[str, Any]
 
@@ -61,6 +66,17 @@ class Subject:
     @cached_property
     def eligible(self) -> dict[str, Any]:
         return found_first(self.run)
+
+    @cached_property
+    def drawn(self) -> list[dict[str, Any]]:
+        """The stages that draw the documents which are looked at: none where all of them are, for they are few."""
+        count, mean = int(self.storage["count"]), float(self.storage.get("avgObjSize") or 1)
+        if count <= min(WHOLE, max(FEWEST, self.run.batch_size)) and count * mean <= BYTES:
+            return []
+        # A sample of more than one in twenty documents makes MongoDB look at all of them.
+        return [
+            {"$sample": {"size": max(1, min(MOST, self.run.batch_size, int(BYTES / mean), count // SPARSE))}}
+        ]
 
     @cached_property
     def storage(self) -> Mapping[str, Any]:
