@@ -1,6 +1,6 @@
 """A batch: a slice of a phase, the unit of claim, retry and accounting."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
@@ -41,9 +41,11 @@ class Batch:
     lo: Key | None = None
     cuts: tuple[Key, ...] = ()
     ids: tuple[Key, ...] | None = None
-    found: bool = False  # planning found the ids: they satisfied the filter then
+    found: bool = (
+        False  # planning found the ids, which satisfied the filter then, or that its range holds some
+    )
     through: int = 0  # documents planned in this leg, with this batch
-    source: int | None = None  # in a sweep: the last batch of the phase pending whose range this one holds
+    source: int | None = None  # the last batch of an earlier phase whose range this one has
     last: bool = False  # planning of the leg's ranges ended with this one
     estimated: int = 0
     status: BatchStatus = BatchStatus.QUEUED
@@ -61,6 +63,9 @@ class Batch:
     before: int | None = None  # mark "filter", after a crash: eligible documents before the first write
     counts: Counts = field(default_factory=Counts)
     inferred: bool = False
+    left: Mapping[str, int] | None = (
+        None  # of the phase processing: documents that other phases are to take, by status
+    )
     tally: Tally | None = None  # of a verification
     worker: str | None = None
     settled_at: datetime | None = None

@@ -212,7 +212,9 @@ class Coordinator:
 
     def _newer(self, run: Run) -> int:
         """Eligible documents behind the last range of the sweep: those were inserted since. `NEWER` at most."""
-        last = self._ledger.batches.end(run.id, run.legs.index("sweep"))
+        legs = [leg for leg, phase in enumerate(run.legs) if phase in ("sweep", "processing")]
+        ends = [end for leg in reversed(legs) if (end := self._ledger.batches.end(run.id, leg)) is not None]
+        last = next(iter(ends), None)
         if last is None:
             return 0
         keys = self._session.documents(run).keys(Range(last, None), eligible(run, "pending"), NEWER)

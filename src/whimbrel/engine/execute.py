@@ -1,5 +1,6 @@
 """Executing a claimed batch from its first chunk to its settlement (S4 to S8)."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from whimbrel.domain.states import RunStatus
 from whimbrel.engine import declarative, function
 from whimbrel.engine.verify import verify
 from whimbrel.engine.work import Work, patiently, record, remaining
-from whimbrel.ports import Documents, Ledger, Query
+from whimbrel.ports import Documents, Ledger
 
 LOOKED_AT = 20  # documents of a batch that are looked at whether the filter is false now
 
@@ -41,8 +42,8 @@ def _prepare(work: Work) -> None:
     batch = work.batch
     if batch.suspect is not None:
         _charge(work, batch.suspect)
-    if batch.phase == "processing":
-        work.tokens = _takeable(work)
+    if batch.phase == "processing" and batch.ids is None and not work.documents.served(work.eligible):
+        work.left = {}
     if (
         work.run.marking.path is None and batch.claims > 1 and batch.before is None
     ):  # no other evidence (hole H4)
@@ -78,16 +79,28 @@ def _charge(work: Work, suspect: Key) -> None:
     work.ledger.batches.note(work.batch, at=work.batch.at)
 
 
-def _takeable(work: Work) -> Query:
-    """Whose documents the phase processing may take: those of batches that nobody works on (hole H23)."""
-    path = work.run.marking.path or ""
-    tokens = work.documents.token_values(_extent(work.batch), eligible(work.run, "processing"), path)
-    known, live = work.ledger.batches.live([token.partition("/")[0] for token in tokens])
+def _take(work: Work, piece: Piece) -> bool:
+    """Whether the phase processing may take documents of a piece: those of batches that nobody works on (hole H23)."""
+    path, field = work.run.marking.path or "", work.run.status_field
+    statuses = ["processing"] if work.left is None else ["failed", "pending", "processing"]
+    query = all_of(work.run.query, {field: {"$in": statuses} if len(statuses) > 1 else statuses[0]})
+    holders = work.documents.holders(piece, query, field, path)
+    if work.left is not None:
+        work.left[piece] = Counter()
+        for (status, _), number in holders.items():
+            work.left[piece][status] += number
+    tokens = [token for status, token in holders if status == "processing" and token is not None]
+    known, live = (
+        work.ledger.batches.live([token.partition("/")[0] for token in tokens]) if tokens else (set(), set())
+    )
     live -= {work.batch.token}
     if work.run.adopt == "all":
         held = [token for token in tokens if token.partition("/")[0] in live]
-        return {path: {"$nin": held}} if held else {}
-    return {path: {"$in": [token for token in tokens if token.partition("/")[0] in known - live]}}
+        work.tokens = {path: {"$nin": held}} if held else {}
+        return any(status == "processing" for status, _ in holders)
+    taken = [token for token in tokens if token.partition("/")[0] in known - live]
+    work.tokens = {path: {"$in": taken}}
+    return bool(taken)
 
 
 def _extent(batch: Batch) -> Range | Sequence[Key]:
@@ -99,7 +112,7 @@ def _pieces(work: Work) -> Iterator[Piece]:
     batch = work.batch
     if batch.empty:
         return
-    if batch.ids is None and not work.run.declarative and batch.phase != "sweep":
+    if batch.ids is None and not work.run.declarative and batch.phase not in ("sweep", "processing"):
         yield remaining(batch)
     else:
         yield from (
@@ -116,6 +129,8 @@ def _is_through(batch: Batch, piece: Range) -> bool:
 
 def _work_off(work: Work, piece: Piece) -> None:
     def act() -> None:
+        if work.batch.phase == "processing" and not _take(work, piece):
+            return
         _exclude(work, piece)
         if not isinstance(piece, Range):
             _keys(work, piece)
@@ -176,7 +191,8 @@ def settle(work: Work) -> Counts:
     """S8: counts that are true, failures that are over, then the one write that ends the batch."""
     counts, inferred = _counts(work)
     close_failures(work)
-    work.ledger.batches.settle(work.batch, counts, inferred=inferred)
+    left = None if work.left is None else sum(work.left.values(), Counter({"failed": 0, "pending": 0}))
+    work.ledger.batches.settle(work.batch, counts, inferred=inferred, left=left)
     work.step("S8")
     return counts
 

@@ -279,7 +279,12 @@ def recover(store: Store, it: Definition, *, who: str, defaults: Defaults) -> Re
     documents = store.session().documents(run)
     processing, path = eligible(run, "processing"), run.marking.path or ""
     slices = documents.survey(run.batch_size).slices(processing)
-    tokens = {each for where in slices for each in documents.token_values(where, processing, path)}
+    tokens = {
+        token
+        for where in slices
+        for _, token in documents.holders(where, processing, it.status_field, path)
+        if token is not None
+    }
     known, _ = store.ledger.batches.live([_batch(token) for token in tokens])
     theirs = [token for token in tokens if _batch(token) in known]
     query: Query = {"$and": [processing, {path: {"$nin": theirs}}]}

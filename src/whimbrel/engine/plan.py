@@ -79,8 +79,12 @@ class Planner:
         gathering = self._gatherings.of(run, documents, last)
         if gathering is not None:
             return self._gathered(gathering, run, last, room)
-        if run.phase == "sweep":
-            found = sweeping.batches(self._ledger.batches, run, last, room)
+        if sweeping.counted(self._ledger.batches, run):
+            return sweeping.leftover(self._ledger.batches, run, last, room)
+        if run.phase == "sweep" or (
+            run.phase == "processing" and not documents.served(eligible(run, run.phase))
+        ):
+            found = sweeping.merged(self._ledger.batches, run, last, room)
             if found is not None:
                 return found
         return ranges(run, documents, last, room)

@@ -23,7 +23,7 @@ def first_gap(batches: Batches, run: Run) -> Break | None:
     unfinished = {leg for leg, phase in enumerate(run.legs) if phase != "failed"}
     while page := batches.list(run.id, after=seq):
         for batch in page:
-            if batch.ids is not None:
+            if batch.ids is not None or batch.found:
                 if batch.last:
                     unfinished.discard(batch.leg)
                 continue

@@ -117,6 +117,9 @@ class Work:
     clean: bool = True
     excluded: set[Key] = field(default_factory=set)
     tokens: Query = field(default_factory=dict)  # in the phase processing: whose documents may be taken
+    left: dict[str, int] | None = (
+        None  # there too: what is left to other phases, where no index tells statuses apart
+    )
     pace: Pace = field(init=False)
 
     def __post_init__(self) -> None:
@@ -129,7 +132,9 @@ class Work:
     @property
     def eligible(self) -> Query:
         query = eligible(self.run, self.batch.phase, retry=self.retry)
-        if self.batch.found:  # its documents were found by the whole filter, and an id does not change
+        if (
+            self.batch.found and self.batch.ids is not None
+        ):  # its documents were found by the whole filter, and an id does not change
             query = beside_id(query)
         query = all_of(query, self.tokens)
         if self.run.claim and not self.clean:  # what this batch has claimed and not finished is its own again

@@ -81,7 +81,7 @@ def batch_of(row: Row) -> Batch:
     return Batch(
         run=row["run"], seq=row["seq"], leg=row["leg"], phase=row["phase"],
         lo=_key(row.get("lo")), cuts=_keys(row.get("cuts")),
-        ids=None if row.get("ids") is None else _keys(row["ids"]), found=row.get("found", False),
+        ids=None if row.get("ids") is None else _keys(row["ids"]), found=row.get("found", False), left=dict(row["left"]) if row.get("left") is not None else None,
         through=row.get("through", 0), source=row.get("source"), began=row.get("began"),
         last=row["last"], estimated=row["estimated"], status=BatchStatus(row["status"]),
         owner=row.get("owner"), lease_until=row.get("leaseUntil"), claimed_at=row.get("claimedAt"),

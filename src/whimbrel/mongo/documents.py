@@ -5,6 +5,7 @@ over can end what this slot still has running (hole H13).
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -224,21 +225,30 @@ class MongoDocuments:
             documents = [document for batch in found for document in split(bytes(batch))]
         return {Key.of_document(each): text_at(each, path.encode().split(b".")) for each in documents}
 
-    def token_values(self, where: Range | Sequence[Key], eligible: Query, path: str) -> list[str]:
+    def served(self, eligible: Query) -> bool:
+        return self._by_index(eligible, lambda index, _: index != ID_INDEX)
+
+    def holders(
+        self, where: Range | Sequence[Key], query: Query, status: str, path: str
+    ) -> Mapping[tuple[str, str | None], int]:
         pipeline: list[Mapping[str, Any]] = [
-            {"$match": _over(where, eligible)},
-            {"$group": {"_id": f"${path}"}},
+            {"$match": _over(where, query)},
+            {"$group": {"_id": {"s": f"${status}", "t": f"${path}"}, "n": {"$sum": 1}}},
             {"$limit": 10_000},
         ]
 
-        def ask(index: str, _: Query) -> list[str]:
+        def ask(index: str, _: Query) -> Mapping[tuple[str, str | None], int]:
             with translated():
-                found = self._majority.aggregate(
-                    pipeline, hint=index, collation=statements.SIMPLE, session=self._session
-                )
-                return [row["_id"] for row in found if isinstance(row["_id"], str)]
+                rows = self._majority.aggregate(
+                    pipeline, hint=index, collation=statements.SIMPLE, maxTimeMS=self._limit, session=self._session
+                )  # fmt: skip
+                found: Counter[tuple[str, str | None]] = Counter()
+                for row in rows:
+                    token = row["_id"].get("t")
+                    found[row["_id"]["s"], token if isinstance(token, str) else None] += int(row["n"])
+                return found
 
-        return self._by_index(eligible, ask) if isinstance(where, Range) else ask(ID_INDEX, {})
+        return self._by_index(query, ask) if isinstance(where, Range) else ask(ID_INDEX, {})
 
     def bearing(self, where: Range, eligible: Query, path: str, limit: int) -> list[tuple[Key, str | None]]:
         query, names = within(eligible, where), path.encode().split(b".")

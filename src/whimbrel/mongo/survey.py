@@ -82,7 +82,10 @@ class MongoSurvey:
             found = self._count(query, limit=2 * self._slice)
             if found < 2 * self._slice:
                 return found, True
-        return round(self.share(query) * count), False
+        try:
+            return round(self.share(query) * count), False
+        except TooSlow:
+            return count, False
 
     def few(self, query: Query) -> bool:
         listed = listed_ids(query)

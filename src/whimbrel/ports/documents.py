@@ -155,8 +155,14 @@ class Documents(Protocol):
         """The mark's value of those of these documents that have one."""
         ...
 
-    def token_values(self, where: Range | Sequence[Key], eligible: Query, path: str) -> list[str]:
-        """The distinct values of the mark among eligible documents of a range."""
+    def served(self, eligible: Query) -> bool:
+        """Whether an index yields the documents of a query, or nearly, in `_id` order."""
+        ...
+
+    def holders(
+        self, where: Range | Sequence[Key], query: Query, status: str, path: str
+    ) -> Mapping[tuple[str, str | None], int]:
+        """Documents by their status and the mark's text, None where it is none. Raises TooSlow."""
         ...
 
     def bearing(self, where: Range, eligible: Query, path: str, limit: int) -> list[tuple[Key, str | None]]:

@@ -113,9 +113,11 @@ class Batches(Protocol):
         *,
         after: int = -1,
         statuses: Iterable[BatchStatus] | None = None,
+        leg: int | None = None,
+        left: str | None = None,
         limit: int = 1000,
     ) -> list[Batch]:
-        """By `seq`."""
+        """By `seq`. `left`: only those that left documents of this status to other phases."""
         ...
 
     def count(self, run_id: str, statuses: Iterable[BatchStatus]) -> int: ...
@@ -147,9 +149,15 @@ class Batches(Protocol):
         ...
 
     def settle(
-        self, batch: Batch, counts: Counts, *, inferred: bool = False, tally: Tally | None = None
+        self,
+        batch: Batch,
+        counts: Counts,
+        *,
+        inferred: bool = False,
+        tally: Tally | None = None,
+        left: Mapping[str, int] | None = None,
     ) -> None:
-        """The end of a batch. Done twice it is the same. `tally`: of a verification. Raises LeaseLost."""
+        """The end of a batch. Done twice it is the same. `tally`: of a verification; `left`: of the phase processing. Raises LeaseLost."""
         ...
 
     def release(self, batch: Batch) -> None:

@@ -65,9 +65,15 @@ class MongoBatches:
         *,
         after: int = -1,
         statuses: Iterable[BatchStatus] | None = None,
+        leg: int | None = None,
+        left: str | None = None,
         limit: int = 1000,
     ) -> list[Batch]:
         query: dict[str, Any] = {"run": run_id, "seq": {"$gt": after}}
+        if leg is not None:
+            query["leg"] = leg
+        if left is not None:
+            query[f"left.{left}"] = {"$gt": 0}
         if statuses is not None:
             query["status"] = {"$in": [str(status) for status in statuses]}
         with translated():
@@ -136,9 +142,22 @@ class MongoBatches:
         self._own(batch, {"$set": fields if before is None else {"before": before}})
 
     def settle(
-        self, batch: Batch, counts: Counts, *, inferred: bool = False, tally: Tally | None = None
+        self,
+        batch: Batch,
+        counts: Counts,
+        *,
+        inferred: bool = False,
+        tally: Tally | None = None,
+        left: Mapping[str, int] | None = None,
     ) -> None:
-        fields = {"status": "done", "counts": counts_row(counts), "inferred": inferred, "suspect": None}
+        fields: dict[str, Any] = {
+            "status": "done",
+            "counts": counts_row(counts),
+            "inferred": inferred,
+            "suspect": None,
+        }
+        if left is not None:
+            fields["left"] = dict(left)
         if tally is not None:
             fields["tally"] = tally_row(tally)
         self._own(batch, {"$set": fields, "$currentDate": {"settledAt": True}})

@@ -1,0 +1,294 @@
+"""What a run's statements look at, by MongoDB's own profiler: none needs the whole collection, and all together few passes over it (H45)."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from bson import MaxKey, MinKey, ObjectId
+from pymongo.database import Database
+from tests.integration.hand import Hand
+from tests.integration.inline import DEFAULTS, migrate, start, system, until
+
+from whimbrel import Migration
+from whimbrel.domain.batches import Range
+from whimbrel.domain.raw import Key
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import RunStatus
+from whimbrel.engine import control
+from whimbrel.engine.cleanup import start_cleanup, weigh
+from whimbrel.engine.rollback import start_rollback
+from whimbrel.engine.start import anything, preview
+from whimbrel.engine.verification import start_verification
+from whimbrel.mongo.ranges import within
+from whimbrel.mongo.store import MongoStore
+
+Data = Database[dict[str, Any]]
+
+COUNT, BATCH = 6000, 200
+UPDATE = {"$inc": {"n": 1}}
+IDS: dict[str, Callable[[int], Any]] = {
+    "int": lambda at: at,
+    "ObjectId": lambda at: ObjectId(f"{at:024x}"),
+    "string": lambda at: f"{at:08}",
+    "mixed": lambda at: (at, f"{at:08}", ObjectId(f"{at:024x}"), float(at) + 0.5)[at % 4],
+}
+
+
+def _one_more(document: dict[str, Any]) -> dict[str, Any]:
+    return {"$set": {"n": document["n"] + 1}}
+
+
+LIVES = {
+    "marker, declared": Migration(name="m", collection="things", update=UPDATE),
+    "marker, function": Migration(name="m", collection="things", transform=_one_more),
+    "filter, declared": Migration(
+        name="m", collection="things", update=UPDATE, mark="filter", filter={"n": 0}
+    ),
+    "filter, function": Migration(
+        name="m", collection="things", transform=_one_more, mark="filter", filter={"n": 0}
+    ),
+    "status, declared": Migration(name="m", collection="things", update=UPDATE, mark="status"),
+    "status, function": Migration(name="m", collection="things", transform=_one_more, mark="status"),
+}
+
+
+def seed(database: Data, count: int = COUNT, *, ids: str = "int") -> None:
+    key = IDS[ids]
+    database["things"].insert_many(
+        [{"_id": key(at), "n": 0, "kind": "rare" if at % 300 == 0 else "common", "status": "pending"} for at in range(count)]
+    )  # fmt: skip
+
+
+class Looks:
+    """The statements on the collection since the beginning of a `with`."""
+
+    def __init__(self, database: Data) -> None:
+        self._database = database
+
+    def rows(self) -> list[dict[str, Any]]:
+        found = self._database["system.profile"].find({"ns": f"{self._database.name}.things"})
+        return [each for each in found if "explain" not in each["command"]]
+
+    def largest(self) -> dict[str, Any]:
+        return max(self.rows(), key=_looked)
+
+    def passes(self, count: int = COUNT) -> float:
+        """Documents looked at to find some, for each that there is; not those that are written by the keys found."""
+        return sum(int(each.get("docsExamined", 0)) for each in self.rows() if not _by_keys(each)) / count
+
+    def documents(self) -> int:
+        return sum(each.get("docsExamined", 0) for each in self.rows())
+
+    def check(self, batch: int, passes: float, count: int = COUNT) -> None:
+        largest = self.largest()
+        assert _looked(largest) <= 3 * batch, largest
+        assert self.passes(count) <= passes, self.passes(count)
+
+
+def _looked(row: dict[str, Any]) -> int:
+    return max(int(row.get("docsExamined", 0)), int(row.get("keysExamined", 0)))
+
+
+def _by_keys(row: dict[str, Any]) -> bool:
+    return row["op"] == "update" and "'_id': {'$in': [" in str(row["command"]["q"])
+
+
+@contextmanager
+def profiled(database: Data) -> Iterator[Looks]:
+    database.command("profile", 0)
+    database["system.profile"].drop()
+    database.create_collection("system.profile", capped=True, size=64 * 1024 * 1024)
+    database.command("profile", 2)
+    try:
+        yield Looks(database)
+    finally:
+        database.command("profile", 0)
+
+
+@pytest.mark.parametrize("life", LIVES)
+def test_a_run_needs_no_statement_over_the_collection(store: MongoStore, database: Data, life: str) -> None:
+    seed(database)
+    with profiled(database) as looks:
+        found = migrate(store, LIVES[life], batch_size=BATCH)
+    assert found.run.status is RunStatus.COMPLETED
+    assert database["things"].count_documents({"n": 1}) == COUNT
+    looks.check(BATCH, 2.5)
+
+
+@pytest.mark.parametrize("ids", IDS)
+def test_nor_does_it_for_any_kind_of_id(store: MongoStore, database: Data, ids: str) -> None:
+    seed(database, 2000, ids=ids)
+    with profiled(database) as looks:
+        migrate(store, LIVES["marker, declared"], batch_size=50)
+    assert database["things"].count_documents({"n": 1}) == 2000
+    looks.check(50, 2.5, 2000)
+
+
+def _verify(store: MongoStore, run: Run) -> Run:
+    return start_verification(store, run.id, None, who="test", defaults=DEFAULTS, batch_size=BATCH)
+
+
+def _roll_back(store: MongoStore, run: Run) -> Run:
+    return start_rollback(store, run.id, who="test", defaults=DEFAULTS, batch_size=BATCH)
+
+
+def _clean_up(store: MongoStore, run: Run) -> Run:
+    assert weigh(store, run.id).documents == COUNT
+    return start_cleanup(store, run.id, who="test", defaults=DEFAULTS)
+
+
+FOLLOWING = {"verify": _verify, "rollback": _roll_back, "cleanup": _clean_up}
+
+
+@pytest.mark.parametrize("following", FOLLOWING)
+@pytest.mark.parametrize("life", ["marker, declared", "status, function"])
+def test_nor_what_follows_a_run(store: MongoStore, database: Data, life: str, following: str) -> None:
+    seed(database)
+    it = LIVES[life]
+    undone = Migration(
+        name="m", collection="things", mark=it.definition.mark, undo=True, update=it.definition.update, transform=it.transform
+    )  # fmt: skip
+    with system(store, [undone]):
+        run = until(store, start(store, undone, batch_size=BATCH)).run
+        with profiled(database) as looks:
+            found = until(store, FOLLOWING[following](store, run))
+    assert found.run.status is RunStatus.COMPLETED
+    looks.check(found.run.batch_size, 2.5)
+
+
+def test_nor_looking_ahead(store: MongoStore, database: Data) -> None:
+    seed(database)
+    database["things"].update_many({"_id": {"$gte": 0}}, {"$set": {"n": 1}})
+    it = LIVES["filter, declared"].definition
+    run = start(store, LIVES["filter, declared"], batch_size=BATCH)
+    with profiled(database) as looks:
+        assert preview(store, run, seconds=60).total == 0
+        assert anything(store, run) is False
+        store.warnings(run, it, _ahead())
+        store.errors(run, it)
+    looks.check(BATCH, 2.5)
+
+
+def _ahead() -> Any:
+    from whimbrel.ports import Ahead  # noqa: PLC0415
+
+    return Ahead(documents=None, touched=None)
+
+
+def test_nor_a_retry(store: MongoStore, database: Data) -> None:
+    seed(database)
+    database.command("collMod", "things", validator={"$or": [{"n": {"$lt": 1}}, {"kind": "common"}]})
+    it = LIVES["marker, declared"]
+    with system(store, [it]):
+        found = until(store, start(store, it, batch_size=BATCH))
+        assert found.failures["dead"] == COUNT / 300
+        database.command("collMod", "things", validator={})
+        with profiled(database) as looks:
+            control.retry(store.ledger, found.run.id, who="test")
+            until(store, found.run, RunStatus.COMPLETED)
+    assert database["things"].count_documents({"n": 1}) == COUNT
+    looks.check(BATCH, 0.1)
+
+
+INDEXES: dict[str, tuple[list[tuple[str, Any]], dict[str, Any]]] = {
+    "equality": ([("kind", 1)], {"kind": "rare"}),
+    "range": ([("at", 1)], {"at": {"$lt": 20}}),
+    "either": ([("at", 1)], {"$or": [{"at": {"$lt": 10}}, {"at": {"$gte": 5990}}]}),
+    "ids": ([("at", 1)], {"_id": {"$in": list(range(0, 6000, 300))}}),
+    "range of ids": ([("at", 1)], {"_id": {"$gte": 100, "$lt": 120}}),
+}
+
+
+@pytest.mark.parametrize(
+    ("life", "index"),
+    [
+        *((life, "equality") for life in LIVES),
+        *(("marker, declared", index) for index in INDEXES if index != "equality"),
+    ],
+)
+def test_few_documents_of_an_index_are_found_by_it(
+    store: MongoStore, database: Data, life: str, index: str
+) -> None:
+    fields, query = INDEXES[index]
+    seed(database)
+    database["things"].update_many({}, [{"$set": {"at": "$_id"}}])
+    database["things"].create_index(fields)
+    it = LIVES[life].definition
+    narrower = {"n": 0, **query} if it.mark == "filter" else query
+    migration = Migration(name="m", collection="things", mark=it.mark, filter=narrower, update=it.update, transform=LIVES[life].transform)  # fmt: skip
+    wanted = sorted(each["_id"] for each in database["things"].find(query))
+    assert len(wanted) == 20
+    with profiled(database) as looks:
+        found = migrate(store, migration, batch_size=BATCH)
+    assert found.run.status is RunStatus.COMPLETED, found.run.message
+    assert sorted(each["_id"] for each in database["things"].find({"n": 1})) == wanted
+    assert found.counts.changed == 20
+    if it.mark != "status":  # whose phases processing and failed no index answers here
+        assert looks.documents() < 2000  # of it about 1,000 in samples, and each of the twenty some times
+
+
+def test_a_filter_of_which_an_index_yields_most_goes_by_ranges(store: MongoStore, database: Data) -> None:
+    seed(database)
+    database["things"].create_index("kind")
+    with profiled(database) as looks:
+        found = migrate(
+            store, Migration(name="m", collection="things", filter={"kind": "common"}, update=UPDATE), batch_size=BATCH
+        )  # fmt: skip
+    assert found.counts.changed == COUNT - 20
+    assert all(row.ids is None for row in store.ledger.batches.list(found.run.id))
+    looks.check(BATCH, 2.5)
+
+
+@pytest.mark.parametrize("kind", ["first", "last", "both", "mixed"])
+def test_h45_statements_are_bounded_also_where_their_range_is_open(database: Data, kind: str) -> None:
+    hand = Hand(database)
+    hand.collection.insert_many([{"_id": at, "n": 0} for at in range(300)])
+    where, inside = {
+        "first": (Range(None, Key.of(9)), 10),
+        "last": (Range(Key.of(289), None), 10),
+        "both": (Range(Key.of(9), Key.of(19)), 10),
+        "mixed": (Range(Key.of(289), Key.of("a")), 10),
+    }[kind]
+    fence = {"$lt": ["$$NOW", hand.terms().until]}
+    for query in ({}, {"n": 0}, {"$or": [{"n": 0}, {"m": 1}]}, {"$expr": {"$lt": ["$n", 5]}}):
+        statement = {
+            "q": within(query, where, fence), "u": {"$set": {"n": 0}}, "multi": True, "hint": "_id_", "collation": {"locale": "simple"},
+        }  # fmt: skip
+        for command in (
+            {"update": "things", "updates": [statement]},
+            {"find": "things", "filter": within(query, where), "hint": "_id_"},
+        ):
+            found = database.command("explain", command, verbosity="executionStats")["executionStats"]
+            assert found["totalDocsExamined"] == inside, (query, command)
+            assert found["totalKeysExamined"] <= inside + 1
+
+
+def test_h45_the_ends_of_all_types_are_inside_open_ranges(database: Data) -> None:
+    hand = Hand(database)
+    hand.collection.insert_many([{"_id": each} for each in (MinKey(), 1, "a", MaxKey())])
+    for where, wanted in ((Range(None, Key.of(1)), 2), (Range(Key.of(1), None), 2), (Range(None, None), 4)):
+        assert hand.documents.count(where, {}) == wanted
+
+
+def _summed(what: Any, times: int) -> dict[str, Any]:
+    return {
+        "$reduce": {"input": {"$range": [0, times]}, "initialValue": 0, "in": {"$add": ["$$value", what]}}
+    }
+
+
+SLOW = _summed(_summed("$_id", 3000), 10_000)  # seconds for one document
+
+
+def test_a_statement_that_cannot_be_made_smaller_pauses_the_run_and_is_told(
+    store: MongoStore, database: Data
+) -> None:
+    database["things"].insert_many([{"_id": at} for at in range(1, 4)])
+    it = Migration(name="m", collection="things", update=[{"$set": {"n": SLOW}}])
+    with system(store, [it]):
+        run = start(store, it)
+        found = until(store, run, RunStatus.PAUSED).run
+    assert found.error is not None
+    assert "8 times in a row" in found.error
+    assert '"update": "things"' in found.error
+    assert "IXSCAN" in found.error
