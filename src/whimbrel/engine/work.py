@@ -4,6 +4,7 @@ import asyncio
 import random
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -117,8 +118,8 @@ class Work:
     clean: bool = True
     excluded: set[Key] = field(default_factory=set)
     tokens: Query = field(default_factory=dict)  # in the phase processing: whose documents may be taken
-    left: dict[str, int] | None = (
-        None  # there too: what is left to other phases, where no index tells statuses apart
+    left: dict[Range | Sequence[Key], Counter[str]] | None = (
+        None  # there: its documents by status, where no index tells
     )
     pace: Pace = field(init=False)
 

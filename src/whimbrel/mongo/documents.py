@@ -32,7 +32,7 @@ from whimbrel.mongo.grouping import grouped
 from whimbrel.mongo.plans import shortened, shown
 from whimbrel.mongo.ranges import ID_INDEX, Hops, serving_index, within
 from whimbrel.mongo.sending import Errors, Sender, trouble
-from whimbrel.mongo.survey import SLICE, SPARSE, MongoSurvey
+from whimbrel.mongo.survey import LOOKING, SLICE, SPARSE, MongoSurvey
 from whimbrel.ports import Cuts, Guarded, Page, Query, Write, Written
 
 T = TypeVar("T")
@@ -62,11 +62,11 @@ class MongoDocuments:
     # planning and reading
 
     def survey(self, size: int) -> MongoSurvey:
-        return MongoSurvey(self._collection, self._session, milliseconds=self._limit, slice_=size)
+        return MongoSurvey(self._collection, self._session, milliseconds=LOOKING * self._limit, slice_=size)
 
     def cuts(self, after: Key | None, eligible: Query, size: int, most: int) -> Cuts:
         def hop(index: str, served: Query) -> Cuts:
-            hops = Hops(self._collection, self._session, index, served, milliseconds=self._limit)
+            hops = Hops(self._collection, self._session, index, served, milliseconds=LOOKING * self._limit)
             return hops.cuts(after, size, most)
 
         return self._by_index(eligible, hop)

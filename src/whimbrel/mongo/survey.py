@@ -20,6 +20,7 @@ from whimbrel.mongo.statements import SIMPLE
 from whimbrel.ports import Query
 
 SLICE = 1000  # documents
+LOOKING = 5  # times as long as a write may such a statement take: no lease depends on it
 SAMPLED = 500  # documents of a random sample
 SPARSE = 25  # a random sample of more than one in twenty documents makes MongoDB look at all of them
 FEW = 0.2  # the part of a collection up to which it pays to go by the keys that an index yields
