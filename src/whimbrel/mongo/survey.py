@@ -20,6 +20,7 @@ from whimbrel.mongo.statements import SIMPLE
 from whimbrel.ports import Query
 
 SLICE = 1000  # documents
+SMALL = 1000  # documents of a collection that is always counted
 LOOKING = 5  # times as long as a write may such a statement take: no lease depends on it
 SAMPLED = 500  # documents of a random sample
 SPARSE = 25  # a random sample of more than one in twenty documents makes MongoDB look at all of them
@@ -77,7 +78,7 @@ class MongoSurvey:
 
     def about(self, query: Query) -> tuple[int, bool]:
         count = self.size()
-        if count <= self._slice:
+        if count <= max(self._slice, SMALL):
             return self.count(query, float("inf")) or 0, True
         if self.few(query):
             found = self._count(query, limit=2 * self._slice)
