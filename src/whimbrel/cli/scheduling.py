@@ -85,7 +85,7 @@ def set_(
         }  # fmt: skip
         changes: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
         if filter_ is not None:
-            changes["filters"] = engine.canonical(filter_)
+            changes["filters"] = engine.kept(filter_)
         plan = replace(plan, **changes)
         catalog.choose(loaded, plan.migration)
         found = engine.put(ledger, name, plan, who=caller())

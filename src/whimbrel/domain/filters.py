@@ -4,13 +4,14 @@ A filter must select the same documents whenever it is asked: it is evaluated ag
 after every crash, and in the sweep.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
+from json import JSONDecodeError
 from typing import Any
 
-import bson
-from bson import json_util
 from bson.errors import BSONError
 
+from whimbrel.domain.encoding import decoded, encoded, lasts
+from whimbrel.domain.extended_json import Repeated, TooDeep, Unreadable, parse, read
 from whimbrel.errors import FilterRefused
 
 DEEPEST = 20  # levels; deeper filters are not written by people
@@ -34,9 +35,13 @@ def check_filter(filter_: Mapping[str, Any]) -> None:
     """Raise FilterRefused, with the place and the reason, for an operator that is refused at any depth."""
     _check(filter_, "", 0)
     try:
-        bson.encode(filter_)
+        kept = lasts(filter_)
     except (BSONError, OverflowError, TypeError, ValueError) as error:
         raise FilterRefused(f"The filter holds a value that MongoDB cannot store: {error}.") from error
+    if not kept:
+        raise FilterRefused(
+            "The filter holds a field twice, or a value of a type that MongoDB has given up (undefined, symbol, DBPointer). Write it without."
+        )
 
 
 def _check(value: Any, where: str, level: int) -> None:
@@ -61,51 +66,45 @@ def _check(value: Any, where: str, level: int) -> None:
             _check(inner, f"{where}[{index}]", level + 1)
 
 
-class _Once(dict[str, Any]):
-    """A document of which no field is given twice: JSON would take the last one and forget the other condition."""
-
-    def __init__(self, pairs: Iterable[tuple[str, Any]] = ()) -> None:
-        super().__init__()
-        for name, value in pairs:
-            if name in self:
-                raise FilterRefused(
-                    f"The filter has the field {name!r} twice in one document. Join the two with $and."
-                )
-            self[name] = value
-
-
-_JSON = json_util.RELAXED_JSON_OPTIONS.with_options(document_class=_Once)
-
-
 def parse_filter(text: str) -> dict[str, Any]:
-    """Read an Extended-JSON filter.
+    """Read a filter from a text of Extended JSON, as MongoDB's shell understands it.
 
     Raises FilterRefused that says where the text cannot be read, or what is refused in it.
     """
+    return _read(lambda: parse(text), text)
+
+
+def read_filter(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of Extended JSON that was read as plain JSON already."""
+    return _read(lambda: read(filters), str(filters))
+
+
+def _read(reader: Callable[[], Any], text: str) -> dict[str, Any]:
     try:
-        found = json_util.loads(text, json_options=_JSON)
-    except RecursionError as error:
+        found = reader()
+    except TooDeep as error:
         raise FilterRefused(
             f"The filter is nested more than {DEEPEST} levels deep. Write it flatter."
         ) from error
-    except ValueError as error:
-        message, line, column = (
-            getattr(error, "msg", str(error)),
-            getattr(error, "lineno", 1),
-            getattr(error, "colno", None),
-        )
-        place = f" at line {line}, column {column}" if column else ""
+    except Repeated as error:
+        place = error.place or "the top"
         raise FilterRefused(
-            f'The filter is not Extended JSON{place}: {message}. Write it such as \'{{"status": "pending"}}\'.'
+            f"At {place[:200]!r} the filter has {error.why}. Join the two with $and."
         ) from error
-    except (BSONError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
-        raise FilterRefused(f"The filter holds a value that is not Extended JSON: {error}.") from error
+    except Unreadable as error:
+        place = f" at {error.place[:200]!r}" if error.place else ""
+        raise FilterRefused(f"The filter is not Extended JSON{place}: {error.why}.") from error
+    except JSONDecodeError as error:
+        raise FilterRefused(
+            f"The filter is not Extended JSON at line {error.lineno}, column {error.colno}: {error.msg}. "
+            'Write it such as \'{"status": "pending"}\'.'
+        ) from error
     if not isinstance(found, dict):
         raise FilterRefused(
             f'The filter must be a document such as \'{{"status": "pending"}}\', not {text[:80]!r}.'
         )
     check_filter(found)
-    return found
+    return decoded(encoded(found))
 
 
 def split_status(filter_: Mapping[str, Any], status_field: str) -> tuple[dict[str, Any], str | None]:
