@@ -10,8 +10,9 @@ from typing import Any
 
 from bson.errors import BSONError
 
-from whimbrel.domain.encoding import decoded, encoded, lasts
+from whimbrel.domain.encoding import encoded, lasts
 from whimbrel.domain.extended_json import Repeated, TooDeep, Unreadable, parse, read
+from whimbrel.domain.raw import decoded
 from whimbrel.errors import FilterRefused
 
 DEEPEST = 20  # levels; deeper filters are not written by people

@@ -5,11 +5,11 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
 
-from whimbrel.domain.encoding import decoded
 from whimbrel.domain.findings import Finding
 from whimbrel.domain.images import Undo, image_field
 from whimbrel.domain.marks import Mark, mark_of, marker_field
 from whimbrel.domain.migration import UndoMode
+from whimbrel.domain.raw import decoded
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.verification import Proof
 

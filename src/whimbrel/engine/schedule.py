@@ -12,10 +12,11 @@ from typing import Any
 
 import structlog
 
-from whimbrel.domain.encoding import decoded, encoded, readable
+from whimbrel.domain.encoding import encoded
 from whimbrel.domain.filters import parse_filter, read_filter
 from whimbrel.domain.ids import canonical
 from whimbrel.domain.migration import Definition
+from whimbrel.domain.raw import decoded
 from whimbrel.domain.runs import Run
 from whimbrel.domain.schedules import (
     Plan,
@@ -245,7 +246,7 @@ def schedule_object(it: Schedule, *, on: bool) -> dict[str, Any]:
     plan = it.plan
     return {
         "name": it.name, "migration": plan.migration, "cron": plan.cron, "zone": plan.zone, "enabled": plan.enabled,
-        "batchSize": plan.batch_size, "filters": canonical(readable(plan.filters)) if plan.filters else None,
+        "batchSize": plan.batch_size, "filters": canonical(decoded(plan.filters)) if plan.filters else None,
         "priority": plan.priority, "nextRun": iso_time(it.next_at) if on else None, "lastTick": iso_time(it.last_at),
         "lastMigrationId": it.last_run, "trouble": it.trouble, "madeBy": it.made_by, "madeAt": iso_time(it.made_at),
         "changedBy": it.changed_by, "changedAt": iso_time(it.changed_at),

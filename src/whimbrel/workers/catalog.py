@@ -20,8 +20,9 @@ from typing import Any
 
 from bson.errors import InvalidBSON
 
-from whimbrel.domain.encoding import decoded, encoded
+from whimbrel.domain.encoding import encoded
 from whimbrel.domain.migration import Definition, Migration
+from whimbrel.domain.raw import decoded
 from whimbrel.errors import DefinitionInvalid, MigrationUnknown
 from whimbrel.samples.migration import SOME_MODEL
 

@@ -115,7 +115,7 @@ def query(
     return compose_run(store, by_hand(filter_=filter_).definition, defaults=DEFAULTS, filter_=narrower).query
 
 
-@relaxed(100)
+@relaxed(70)
 @given(filter_=FILTERS)
 def test_a_filter_selects_what_find_selects(
     store: MongoStore, things: Things, filter_: dict[str, Any]
