@@ -639,7 +639,10 @@ def test_a_filter_means_the_same_wherever_it_is_given(cli: Cli, database: Docs, 
     (tmp_path / "mails.py").write_text(MAILS)
     options = ["--migrations", "mails.py", "--json"]
     text = '{"email": {"$regex": "@corp\\\\.com$", "$nin": ["admin@corp.com", "root@corp.com"]}}'
-    by_file, by_text = together(cli, ["plan", "corp", *options], ["plan", "all", *options, "--filter", text])
+    by_file, by_text, shown = together(
+        cli, ["plan", "corp", *options], ["plan", "all", *options, "--filter", text], ["plan", "corp", *options[:2]]
+    )  # fmt: skip
+    assert text in shown
     plans = [json.loads(each) for each in (by_file, by_text)]
     assert [(each["selected"]["documents"], each["filters"]) for each in plans] == [(1, json.loads(text))] * 2
 
@@ -671,6 +674,22 @@ def test_a_filter_that_cannot_be_kept_exactly_is_refused_with_its_place(
     with ThreadPoolExecutor(3) as pool:
         for done in pool.map(lambda each: cli(*each, "--filter", text, code=65), commands):
             assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "values"),
+    [
+        (["run", "some-model"], "--filter", ('{"a": 1}', '{"b": 1}')),
+        (["plan", "some-model"], "--sample", ("5", "5")),
+        (["schedule", "set", "default"], "--filter", ("{}", '{"b": 1}')),
+    ],
+)
+def test_of_an_option_that_is_given_twice_none_is_taken(
+    cli: Cli, command: list[str], option: str, values: tuple[str, str], database: Docs
+) -> None:
+    said = cli(*command, option, values[0], option, values[1], code=64).stderr
+    assert f"Option {option} is given 2 times; give it once" in said
+    assert database.list_collection_names() == []
 
 
 def test_a_plan_shows_documents_side_by_side_where_there_is_room(cli: Cli, planned: str) -> None:
