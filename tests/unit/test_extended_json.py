@@ -139,3 +139,10 @@ def test_an_id_is_refused_as_a_filter_is(value: Any) -> None:
 def test_an_id_that_looks_like_a_reference_stays_as_it_is() -> None:
     for document in ({"$id": 1, "$ref": "c"}, {"$ref": "c"}, {"$ref": "c", "x": 1, "$id": 2}):
         assert parse_id(document) == Key(bson.encode({"_id": document}))
+
+
+def test_a_place_is_short_however_long_the_names_are() -> None:
+    text = f'{{"{"k" * 100_000}": {{"{"l" * 100_000}": [{"1, " * 1000}NaN]}}}}'
+    with pytest.raises(Unreadable) as refused:
+        parse(text)
+    assert len(str(refused.value)) < 1000

@@ -16,6 +16,7 @@ from whimbrel.domain.typed_json import INT64, READERS, Malformed
 
 DEEPEST: Final = 100  # levels of objects and arrays in one another
 LONGEST_NUMBER: Final = 400  # digits: more are beyond every type
+LONGEST_PLACE: Final = 200  # characters: the names of fields are as long as somebody likes
 BESIDE: Final = {"$code": "$scope"}  # the only name of a type that may have company
 MATCHING: Final = ("$in", "$nin", "$all")  # their arrays hold values, and no operators
 
@@ -24,7 +25,7 @@ class Unreadable(ValueError):
     """What is no Extended JSON. `place`: the path to it; empty at the top."""
 
     def __init__(self, place: str, why: str) -> None:
-        super().__init__(f"{why}, at {place[:200]!r}" if place else why)
+        super().__init__(f"{why}, at {place!r}" if place else why)
         self.place, self.why = place, why
 
 
@@ -81,7 +82,7 @@ def _value(value: Any, place: str, level: int) -> Any:
     if isinstance(value, _Pairs | Mapping):
         return _object(_once(value, place), place, level)
     if isinstance(value, list):
-        return [_value(each, f"{place}[{index}]", level + 1) for index, each in enumerate(value)]
+        return [_value(each, below(place, index), level + 1) for index, each in enumerate(value)]
     if isinstance(value, str):
         return _text(value, place)
     if value is None or isinstance(value, bool):
@@ -137,9 +138,12 @@ def _object(fields: dict[str, Any], place: str, level: int) -> Any:
         raise Unreadable(place, f"{kind} {error}") from error
 
 
-def below(place: str, name: str) -> str:
-    """The place of a field."""
-    return f"{place}.{name}" if place else name
+def below(place: str, name: str | int) -> str:
+    """The place of a field, or of an element by its position; of a long one its beginning."""
+    if len(place) > LONGEST_PLACE:
+        return place
+    inner = f"[{name}]" if isinstance(name, int) else name[:LONGEST_PLACE]
+    return f"{place}.{inner}" if place and not isinstance(name, int) else place + inner
 
 
 def _check_matching(found: Mapping[str, Any], place: str) -> None:
@@ -149,7 +153,7 @@ def _check_matching(found: Mapping[str, Any], place: str) -> None:
         for index, each in enumerate(values if isinstance(values, list) else []):
             if isinstance(each, dict) and "$regex" in each:
                 raise Unreadable(
-                    f"{below(place, name)}[{index}]",
+                    below(below(place, name), index),
                     f'$regex is an operator, which cannot stand in {name}; write {{"$regularExpression": {{"pattern": ..., "options": ...}}}}',
                 )
 

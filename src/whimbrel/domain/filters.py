@@ -4,14 +4,14 @@ A filter must select the same documents whenever it is asked: it is evaluated ag
 after every crash, and in the sweep.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from json import JSONDecodeError
 from typing import Any
 
 from bson.errors import BSONError
 
 from whimbrel.domain.encoding import encoded, lasts
-from whimbrel.domain.extended_json import Repeated, TooDeep, Unreadable, parse, read
+from whimbrel.domain.extended_json import Repeated, TooDeep, Unreadable, below, parse, read
 from whimbrel.domain.raw import decoded
 from whimbrel.errors import FilterRefused
 
@@ -28,6 +28,8 @@ REFUSED = {
     "$sampleRate": "it selects other documents each time it is asked",
 }
 
+UNSTORABLE = (BSONError, OverflowError, TypeError, ValueError)
+
 # A status that a phase starts from, by the phase's name.
 PHASE_STATUS = {"pending": "pending", "processing": "processing", "failed": "failed"}
 
@@ -37,8 +39,11 @@ def check_filter(filter_: Mapping[str, Any]) -> None:
     _check(filter_, "", 0)
     try:
         kept = lasts(filter_)
-    except (BSONError, OverflowError, TypeError, ValueError) as error:
-        raise FilterRefused(f"The filter holds a value that MongoDB cannot store: {error}.") from error
+    except UNSTORABLE as error:
+        place = _unstorable(filter_, "")
+        raise FilterRefused(
+            f"The filter holds a value that MongoDB cannot store, at {place!r}: {error}."
+        ) from error
     if not kept:
         raise FilterRefused(
             "The filter holds a field twice, or a value of a type that MongoDB has given up (undefined, symbol, DBPointer). Write it without."
@@ -56,7 +61,7 @@ def _check(value: Any, where: str, level: int) -> None:
                 raise FilterRefused(
                     f"The filter has a field name that is no text at {where or 'the top'!r}: {key!r}."
                 )
-            path = f"{where}.{key}" if where else key
+            path = below(where, key)
             if key in REFUSED:
                 raise FilterRefused(f"The filter uses {key} at {path!r}, which is refused: {REFUSED[key]}.")
             if "\0" in key:
@@ -64,7 +69,22 @@ def _check(value: Any, where: str, level: int) -> None:
             _check(inner, path, level + 1)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
-            _check(inner, f"{where}[{index}]", level + 1)
+            _check(inner, below(where, index), level + 1)
+
+
+def _unstorable(value: Any, where: str) -> str:
+    """The place of a value that is none of BSON."""
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    for name, inner in parts:
+        try:
+            encoded({"v": inner})
+        except UNSTORABLE:
+            return _unstorable(inner, below(where, name))
+    return where
 
 
 def parse_filter(text: str) -> dict[str, Any]:
@@ -89,11 +109,9 @@ def _read(reader: Callable[[], Any], text: str) -> dict[str, Any]:
         ) from error
     except Repeated as error:
         place = error.place or "the top"
-        raise FilterRefused(
-            f"At {place[:200]!r} the filter has {error.why}. Join the two with $and."
-        ) from error
+        raise FilterRefused(f"At {place!r} the filter has {error.why}. Join the two with $and.") from error
     except Unreadable as error:
-        place = f" at {error.place[:200]!r}" if error.place else ""
+        place = f" at {error.place!r}" if error.place else ""
         raise FilterRefused(f"The filter is not Extended JSON{place}: {error.why}.") from error
     except JSONDecodeError as error:
         raise FilterRefused(
