@@ -622,6 +622,76 @@ def test_a_plan_has_its_sample_and_its_filter(cli: Cli, planned: str) -> None:
     assert all(each["id"] > 10 for each in said["diffs"])
 
 
+MAILS = """
+from whimbrel import Migration
+
+CORP = {"email": {"$regex": r"@corp\\.com$", "$nin": ["admin@corp.com", "root@corp.com"]}}
+corp = Migration(name="corp", collection="mails", filter=CORP, update={"$set": {"done": 1}})
+all_ = Migration(name="all", collection="mails", update={"$set": {"done": 2}})
+"""
+
+
+def test_a_filter_means_the_same_wherever_it_is_given(cli: Cli, database: Docs, tmp_path: Path) -> None:
+    """In a file, to a plan and to a run; and what a run shows of it can be given again."""
+    mails = database["mails"]
+    mails.insert_many({"_id": f"{name}@corp.com"} for name in ("admin", "root", "ann"))
+    mails.update_many({}, [{"$set": {"email": "$_id"}}])
+    (tmp_path / "mails.py").write_text(MAILS)
+    options = ["--migrations", "mails.py", "--json"]
+    text = '{"email": {"$regex": "@corp\\\\.com$", "$nin": ["admin@corp.com", "root@corp.com"]}}'
+    by_file, by_text, shown = together(
+        cli, ["plan", "corp", *options], ["plan", "all", *options, "--filter", text], ["plan", "corp", *options[:2]]
+    )  # fmt: skip
+    assert text in shown
+    plans = [json.loads(each) for each in (by_file, by_text)]
+    assert [(each["selected"]["documents"], each["filters"]) for each in plans] == [(1, json.loads(text))] * 2
+
+    first = json.loads(cli("run", "corp", *options, "--workers", "1").stdout)
+    assert (first["changed"], first["filters"]) == (1, json.loads(text))
+    assert [each["_id"] for each in mails.find({"done": 1})] == ["ann@corp.com"]
+    again = json.dumps(first["filters"])
+    second = json.loads(cli("run", "all", *options, "--workers", "1", "--filter", again).stdout)
+    assert (second["changed"], second["filters"]) == (1, first["filters"])
+    assert [each["_id"] for each in mails.find({"done": 2})] == ["ann@corp.com"]
+    cli("verify", second["migrationId"], *options)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"a": {"$lt": 0}, "a": {"$exists": true}}', "the field 'a' twice in one document"),
+        (
+            '{"a": {"b": [{"$date": "2020-01-01", "$gt": 5}]}}',
+            "at 'a.b[0]': $date makes a value of its object",
+        ),
+        ('{"a": {"$in": [{"$regex": "x"}]}}', "at 'a.$in[0]': $regex is an operator"),
+    ],
+)
+def test_a_filter_that_cannot_be_kept_exactly_is_refused_with_its_place(
+    cli: Cli, text: str, said: str
+) -> None:
+    commands = (["run", "some-model"], ["plan", "some-model"], ["schedule", "set", "default"])
+    with ThreadPoolExecutor(3) as pool:
+        for done in pool.map(lambda each: cli(*each, "--filter", text, code=65), commands):
+            assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "values"),
+    [
+        (["run", "some-model"], "--filter", ('{"a": 1}', '{"b": 1}')),
+        (["plan", "some-model"], "--sample", ("5", "5")),
+        (["schedule", "set", "default"], "--filter", ("{}", '{"b": 1}')),
+    ],
+)
+def test_of_an_option_that_is_given_twice_none_is_taken(
+    cli: Cli, command: list[str], option: str, values: tuple[str, str], database: Docs
+) -> None:
+    said = cli(*command, option, values[0], option, values[1], code=64).stderr
+    assert f"Option {option} is given 2 times; give it once" in said
+    assert database.list_collection_names() == []
+
+
 def test_a_plan_shows_documents_side_by_side_where_there_is_room(cli: Cli, planned: str) -> None:
     options = ["plan", "twice", "--migrations", planned, "--documents", "1"]
     wide = cli(*options, code=2, COLUMNS="120").stdout

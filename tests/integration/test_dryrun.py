@@ -15,6 +15,7 @@ from pymongo.database import Database
 from tests.bson_values import documents, field, int32
 from tests.integration.inline import DEFAULTS, migrate, system, until
 
+from whimbrel.domain.encoding import encoded
 from whimbrel.domain.failures import Kind
 from whimbrel.domain.migration import Migration
 from whimbrel.domain.raw import Key
@@ -531,6 +532,6 @@ def test_random_documents_of_a_collection_that_is_too_large_to_look_at(
 def test_what_is_not_found_in_time_is_said(store: MongoStore, things: Docs) -> None:
     definition = Migration(name="dry", collection="things", update={"$set": {"a": 1}}).definition
     run = draft_run(store, definition, defaults=DEFAULTS)
-    slow = replace(run, filter=json_util.dumps(SLOW))
+    slow = replace(run, filter=encoded(SLOW))
     found = dry_run(store, definition, slow, callers(None), workers=1, size=8)
     assert "the largest documents were not found in time, and are not in the sample" in found.unchecked

@@ -1,5 +1,6 @@
 """Schedules against a real MongoDB: each tick decided once, whatever crashes in between."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from tests.conftest import SHORT
 from tests.integration.inline import DEFAULTS, nothing, system, until
 
+from whimbrel.domain.encoding import encoded
 from whimbrel.domain.migration import Migration
 from whimbrel.domain.runs import Run
 from whimbrel.domain.schedules import Plan, Schedule, ScheduleUnknown, Tick
@@ -74,7 +76,7 @@ def runs(store: MongoStore) -> list[Run]:
 
 
 def test_a_tick_starts_a_run_over_all_phases(store: MongoStore) -> None:
-    before = hourly(store, migration="statuses", batch_size=3, priority=7, filters='{"n": 0}')
+    before = hourly(store, migration="statuses", batch_size=3, priority=7, filters=encoded({"n": 0}))
     scheduler(store).tick()
     [run] = runs(store)
     assert run.legs == ("pending", "processing", "failed", "sweep", "failed")
@@ -89,6 +91,27 @@ def test_a_tick_starts_a_run_over_all_phases(store: MongoStore) -> None:
     assert (added["what"], added["who"]) == ("run added", "schedule:s")
     with system(store, [STATUSES]):
         assert until(store, run).counts.changed == 10
+
+
+@pytest.mark.parametrize("given_as", ["text", "json", "the text of an earlier version"])
+def test_a_tick_starts_a_run_over_what_its_filters_select(store: MongoStore, given_as: str) -> None:
+    filters = {"mail": {"$regex": "^a", "$nin": ["ab"]}, "of": {"$id": 1, "$ref": "c"}}
+    things = store.client[store.database]["things"]
+    things.insert_many({"mail": mail, "of": {"$id": 1, "$ref": "c"}} for mail in ("ab", "ac", "b"))
+    kept = schedule.kept(filters if given_as == "json" else json.dumps(filters))
+    hourly(store, filters=kept)
+    if given_as not in ("text", "json"):
+        rows = store.client[store.database]["whimbrel_schedules"]
+        rows.update_one(
+            {"_id": "s"},
+            [{"$set": {"filters": json.dumps({**filters, "of": {"$id": {"$numberInt": "1"}, "$ref": "c"}})}}],
+        )
+    scheduler(store).tick()
+    [run] = runs(store)
+    assert [each["mail"] for each in things.find(run.query)] == ["ac"]
+    shown = schedule.schedule_object(row(store), on=True)["filters"]
+    assert shown == {**filters, "of": {"$id": {"$numberInt": "1"}, "$ref": "c"}}
+    assert list(shown["of"]) == ["$id", "$ref"]
 
 
 def test_a_tick_is_skipped_while_the_run_before_has_not_ended(store: MongoStore) -> None:
@@ -122,7 +145,7 @@ def test_another_run_on_the_collection_is_waited_for(store: MongoStore) -> None:
 
 
 def test_nothing_that_matches_starts_nothing(store: MongoStore) -> None:
-    hourly(store, filters='{"n": 99}')
+    hourly(store, filters=encoded({"n": 99}))
     scheduler(store).tick()
     assert [(each.outcome, each.reason) for each in ticks(store)] == [("skipped", "Nothing matches.")]
     assert runs(store) == []
@@ -373,7 +396,7 @@ def test_what_cannot_be_used_is_not_kept(store: MongoStore, fields: dict[str, st
 
 
 def test_history_is_bounded_and_looking_does_not_read_it(store: MongoStore) -> None:
-    hourly(store, filters='{"n": 99}')
+    hourly(store, filters=encoded({"n": 99}))
     it = scheduler(store)
     for _ in range(60):
         rewind(store, "s", 1)

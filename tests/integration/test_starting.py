@@ -3,12 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
-from bson import json_util
 from pymongo.database import Database
 from tests.conftest import SHORT
 from tests.integration.inline import nothing
 
 from whimbrel.brokers.ledger import LedgerBroker
+from whimbrel.domain.encoding import encoded
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.coordinate import Coordinator
@@ -29,11 +29,9 @@ def test_whether_anything_matches_is_taken_for_likely_where_it_takes_too_long(
 ) -> None:
     database["somemodels"].insert_many([{"status": "pending"} for _ in range(300)])
     run = draft_run(store, SOME_MODEL.definition, defaults=Defaults(), filter_={"status": "pending"})
-    assert anything(
-        store, replace(run, filter=json_util.dumps(SLOW))
-    )  # three seconds, and half a one is given
+    assert anything(store, replace(run, filter=encoded(SLOW)))  # three seconds, and half a one is given
     assert anything(store, run)
-    assert not anything(store, replace(run, filter=json_util.dumps({"n": 1})))
+    assert not anything(store, replace(run, filter=encoded({"n": 1})))
 
 
 def questions(database: Docs, coordinator: Coordinator) -> int:

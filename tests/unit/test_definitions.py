@@ -9,7 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import bson
 import pytest
+from bson.raw_bson import RawBSONDocument
 from tests.names import named
 
 from whimbrel import DefinitionInvalid, Migration, migration
@@ -275,3 +277,19 @@ def test_the_hash_is_the_same_in_every_process(tmp_path: Path) -> None:
     ]
     assert hashes[0] == hashes[1]
     assert len(set(hashes[0].split())) == 2
+
+
+def test_what_is_done_to_a_filter_later_changes_no_migration() -> None:
+    inner = {"$gt": 1}
+    filter_ = {"n": inner, "$or": [{"a": 1}]}
+    it = Migration(name="m", collection="c", filter=filter_, update={"$set": {"b": 1}})
+    inner["$gt"] = 5
+    filter_["$or"].append({"c": 1})  # type: ignore[attr-defined]
+    assert it.definition.filter == {"n": {"$gt": 1}, "$or": [{"a": 1}]}
+
+
+def test_a_filter_that_bson_does_not_keep_is_refused() -> None:
+    twice = RawBSONDocument(bson.encode({"a": 1})[:-1].replace(b"\x0c", b"\x13") + b"\x10a\0\2\0\0\0\0")
+    for filter_ in (twice, {"$or": [twice]}):
+        with pytest.raises(DefinitionInvalid, match="holds a field twice"):
+            Migration(name="m", collection="c", filter=filter_, update={"$set": {"b": 1}})

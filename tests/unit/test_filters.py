@@ -32,8 +32,11 @@ def deep(levels: int) -> dict[str, Any]:
         (deep(30), "nested more than 20 levels deep"),
         ({"a": {"b": [[[{"c": {5: 1}}]]]}}, "field name that is no text at 'a.b[0][0][0].c': 5"),
         ({"a\0b": 1}, "NUL character in a field name"),
-        ({"a": object()}, "a value that MongoDB cannot store"),
-        ({"a": 2**63}, "a value that MongoDB cannot store"),
+        ({"a": object()}, "a value that MongoDB cannot store, at 'a'"),
+        ({"a": {"$in": [1, 2**63]}}, "a value that MongoDB cannot store, at 'a.$in[1]'"),
+        ({"x": 1, "$or": [{"a": {"b": "\ud800"}}]}, "a value that MongoDB cannot store, at '$or[0].a.b'"),
+        ({"x": {"\ud800": 1}}, "a value that MongoDB cannot store, at 'x'"),
+        ({"a" * 5000: [1] * 20 + [{"$where": 1}]}, "refused: it runs JavaScript"),
     ],
     ids=lambda value: named(value)[:40],
 )

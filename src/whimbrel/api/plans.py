@@ -157,6 +157,10 @@ class Plan(Model):
     migration: str = Field(description="name of the migration", examples=["some-model"])
     collection: str = Field(description="database and collection", examples=["whimbrel.somemodels"])
     mark: str = Field(description="how it knows what is done: status, marker or filter", examples=["status"])
+    filters: dict[str, Any] = Field(
+        description="what selects the documents, but for their status and mark, as relaxed Extended JSON",
+        examples=[{"country": "NL"}],
+    )
     selected: SelectedDocuments = Field(description="which documents a run would evaluate")
     batches: int = Field(description="in about how many batches", examples=[1])
     batch_size: int = Field(description="documents in a batch", examples=[5000])

@@ -23,6 +23,7 @@ from whimbrel.cli import (
     verifying,
 )
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
+from whimbrel.cli.options import Once
 from whimbrel.cli.screen import Screen
 from whimbrel.errors import WhimbrelError
 
@@ -106,7 +107,7 @@ app = typer.Typer(
 )
 for _name, (_command, _examples) in EXAMPLES.items():
     _lines = "\n\n".join(f"whimbrel {each}" for each in _examples)
-    app.command(_name, epilog=f"[bold]Examples:[/bold]\n\n{_lines}")(_command)
+    app.command(_name, cls=Once, epilog=f"[bold]Examples:[/bold]\n\n{_lines}")(_command)
 app.add_typer(scheduling.app, name="schedule")
 
 

@@ -1,6 +1,8 @@
 """How a dry run looks: the figures, the failures, and documents before and after."""
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from bson import json_util
 from rich import box
@@ -11,6 +13,7 @@ from rich.text import Text
 from whimbrel.cli.progress import clock
 from whimbrel.domain.diffs import Edit, Value, dotted, readable
 from whimbrel.domain.failures import group_id
+from whimbrel.domain.ids import relaxed
 from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.engine.dryrun import Difference, DryRun, FailedGroup, Growth
 from whimbrel.engine.selection import Selected
@@ -41,6 +44,8 @@ def plan_table(it: DryRun) -> Table:
 
 def _rows(it: DryRun) -> Iterator[tuple[str, str | Text]]:
     yield "collection", it.run.ns
+    if it.run.query:
+        yield "selects", _pasted(it.run.query)
     yield "documents", _selected(it.selected)
     yield "batches", f"{it.batches:,} of up to {it.run.batch_size:,} documents"
     chosen = ", ".join(f"{count} {choice}" for choice, count in it.sample.items() if count)
@@ -58,6 +63,12 @@ def _rows(it: DryRun) -> Iterator[tuple[str, str | Text]]:
         yield "oplog", f"about {size(oplog.value)}, from {oplog.basis}"
     for each in it.unchecked:
         yield "not checked", Text(each, style="yellow")
+
+
+def _pasted(query: Mapping[str, Any]) -> str:
+    """A filter as it can be given to --filter."""
+    text = json.dumps(relaxed(query), ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(relaxed(query))
 
 
 def _selected(it: Selected) -> str:

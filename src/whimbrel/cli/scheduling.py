@@ -14,7 +14,7 @@ from rich.table import Table
 
 from whimbrel.bootstrap import opened
 from whimbrel.cli.interrupts import Interrupts
-from whimbrel.cli.options import Json, Source, begin, caller
+from whimbrel.cli.options import Json, Once, Source, begin, caller
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.schedules import Plan, Schedule, Tick
 from whimbrel.engine import schedule as engine
@@ -85,7 +85,7 @@ def set_(
         }  # fmt: skip
         changes: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
         if filter_ is not None:
-            changes["filters"] = engine.canonical(filter_)
+            changes["filters"] = engine.kept(filter_)
         plan = replace(plan, **changes)
         catalog.choose(loaded, plan.migration)
         found = engine.put(ledger, name, plan, who=caller())
@@ -229,7 +229,7 @@ app = typer.Typer(
 )
 for _name, (_command, _examples) in EXAMPLES.items():
     _lines = "\n\n".join(f"whimbrel schedule {each}" for each in _examples)
-    app.command(_name, epilog=f"[bold]Examples:[/bold]\n\n{_lines}")(_command)
+    app.command(_name, cls=Once, epilog=f"[bold]Examples:[/bold]\n\n{_lines}")(_command)
 
 
 @app.callback()

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import bson
 from bson.errors import InvalidBSON
 
-from whimbrel.domain.raw import ARRAY, DOCUMENT, DOCUMENT_OPTIONS, document, element, walk
+from whimbrel.domain.raw import ARRAY, DOCUMENT, decoded, document, element, walk
 
 Value = tuple[int, bytes]  # a type and the bytes of a value
 Path = tuple[str | int, ...]  # names of fields, and positions in arrays
@@ -58,7 +57,7 @@ def readable(value: Value) -> Any:
     """A value as Python has it; of one that cannot be decoded, its bytes as text."""
     kind, payload = value
     try:
-        return bson.decode(document([element(kind, b"v", payload)]).raw, DOCUMENT_OPTIONS)["v"]
+        return decoded(bytes(document([element(kind, b"v", payload)]).raw))["v"]
     except (InvalidBSON, UnicodeDecodeError):
         return payload.decode("utf-8", "backslashreplace")
 

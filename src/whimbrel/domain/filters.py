@@ -4,13 +4,15 @@ A filter must select the same documents whenever it is asked: it is evaluated ag
 after every crash, and in the sweep.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from json import JSONDecodeError
 from typing import Any
 
-import bson
-from bson import json_util
 from bson.errors import BSONError
 
+from whimbrel.domain.encoding import encoded, lasts
+from whimbrel.domain.extended_json import Repeated, TooDeep, Unreadable, below, parse, read
+from whimbrel.domain.raw import decoded
 from whimbrel.errors import FilterRefused
 
 DEEPEST = 20  # levels; deeper filters are not written by people
@@ -26,6 +28,8 @@ REFUSED = {
     "$sampleRate": "it selects other documents each time it is asked",
 }
 
+UNSTORABLE = (BSONError, OverflowError, TypeError, ValueError)
+
 # A status that a phase starts from, by the phase's name.
 PHASE_STATUS = {"pending": "pending", "processing": "processing", "failed": "failed"}
 
@@ -34,9 +38,16 @@ def check_filter(filter_: Mapping[str, Any]) -> None:
     """Raise FilterRefused, with the place and the reason, for an operator that is refused at any depth."""
     _check(filter_, "", 0)
     try:
-        bson.encode(filter_)
-    except (BSONError, OverflowError, TypeError, ValueError) as error:
-        raise FilterRefused(f"The filter holds a value that MongoDB cannot store: {error}.") from error
+        kept = lasts(filter_)
+    except UNSTORABLE as error:
+        place = _unstorable(filter_, "")
+        raise FilterRefused(
+            f"The filter holds a value that MongoDB cannot store, at {place!r}: {error}."
+        ) from error
+    if not kept:
+        raise FilterRefused(
+            "The filter holds a field twice, or a value of a type that MongoDB has given up (undefined, symbol, DBPointer). Write it without."
+        )
 
 
 def _check(value: Any, where: str, level: int) -> None:
@@ -50,7 +61,7 @@ def _check(value: Any, where: str, level: int) -> None:
                 raise FilterRefused(
                     f"The filter has a field name that is no text at {where or 'the top'!r}: {key!r}."
                 )
-            path = f"{where}.{key}" if where else key
+            path = below(where, key)
             if key in REFUSED:
                 raise FilterRefused(f"The filter uses {key} at {path!r}, which is refused: {REFUSED[key]}.")
             if "\0" in key:
@@ -58,54 +69,61 @@ def _check(value: Any, where: str, level: int) -> None:
             _check(inner, path, level + 1)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
-            _check(inner, f"{where}[{index}]", level + 1)
+            _check(inner, below(where, index), level + 1)
 
 
-class _Once(dict[str, Any]):
-    """A document of which no field is given twice: JSON would take the last one and forget the other condition."""
-
-    def __init__(self, pairs: Iterable[tuple[str, Any]] = ()) -> None:
-        super().__init__()
-        for name, value in pairs:
-            if name in self:
-                raise FilterRefused(
-                    f"The filter has the field {name!r} twice in one document. Join the two with $and."
-                )
-            self[name] = value
-
-
-_JSON = json_util.RELAXED_JSON_OPTIONS.with_options(document_class=_Once)
+def _unstorable(value: Any, where: str) -> str:
+    """The place of a value that is none of BSON."""
+    parts: Iterable[tuple[Any, Any]] = ()
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, list | tuple):
+        parts = enumerate(value)
+    for name, inner in parts:
+        try:
+            encoded({"v": inner})
+        except UNSTORABLE:
+            return _unstorable(inner, below(where, name))
+    return where
 
 
 def parse_filter(text: str) -> dict[str, Any]:
-    """Read an Extended-JSON filter.
+    """Read a filter from a text of Extended JSON, as MongoDB's shell understands it.
 
     Raises FilterRefused that says where the text cannot be read, or what is refused in it.
     """
+    return _read(lambda: parse(text), text)
+
+
+def read_filter(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of Extended JSON that was read as plain JSON already."""
+    return _read(lambda: read(filters), str(filters))
+
+
+def _read(reader: Callable[[], Any], text: str) -> dict[str, Any]:
     try:
-        found = json_util.loads(text, json_options=_JSON)
-    except RecursionError as error:
+        found = reader()
+    except TooDeep as error:
         raise FilterRefused(
             f"The filter is nested more than {DEEPEST} levels deep. Write it flatter."
         ) from error
-    except ValueError as error:
-        message, line, column = (
-            getattr(error, "msg", str(error)),
-            getattr(error, "lineno", 1),
-            getattr(error, "colno", None),
-        )
-        place = f" at line {line}, column {column}" if column else ""
+    except Repeated as error:
+        place = error.place or "the top"
+        raise FilterRefused(f"At {place!r} the filter has {error.why}. Join the two with $and.") from error
+    except Unreadable as error:
+        place = f" at {error.place!r}" if error.place else ""
+        raise FilterRefused(f"The filter is not Extended JSON{place}: {error.why}.") from error
+    except JSONDecodeError as error:
         raise FilterRefused(
-            f'The filter is not Extended JSON{place}: {message}. Write it such as \'{{"status": "pending"}}\'.'
+            f"The filter is not Extended JSON at line {error.lineno}, column {error.colno}: {error.msg}. "
+            'Write it such as \'{"status": "pending"}\'.'
         ) from error
-    except (BSONError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
-        raise FilterRefused(f"The filter holds a value that is not Extended JSON: {error}.") from error
     if not isinstance(found, dict):
         raise FilterRefused(
             f'The filter must be a document such as \'{{"status": "pending"}}\', not {text[:80]!r}.'
         )
     check_filter(found)
-    return found
+    return decoded(encoded(found))
 
 
 def listed_ids(query: Mapping[str, Any]) -> Sequence[Any] | None:

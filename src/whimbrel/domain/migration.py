@@ -17,9 +17,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
 from whimbrel.domain.code import code_hash
+from whimbrel.domain.encoding import encoded
 from whimbrel.domain.filters import check_filter
 from whimbrel.domain.marks import MARK_ROOT, Mark, mark_of, marker_field
 from whimbrel.domain.pipelines import as_pipeline
+from whimbrel.domain.raw import decoded
 from whimbrel.domain.updates import Update, check_update
 from whimbrel.errors import DefinitionInvalid, FilterRefused, Untranslatable
 
@@ -210,7 +212,8 @@ def _check_filter(name: str, filter_: Mapping[str, Any] | None) -> dict[str, Any
         check_filter(filter_ or {})
     except FilterRefused as refused:
         raise DefinitionInvalid(f"Migration {name!r} has a filter that is refused. {refused}") from refused
-    return dict(filter_ or {})
+    # As it is now: what is done to the documents in it later changes no run.
+    return {key: decoded(encoded({key: value}))[key] for key, value in (filter_ or {}).items()}
 
 
 def _check_values(it: Definition) -> None:

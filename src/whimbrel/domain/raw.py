@@ -8,7 +8,7 @@ The layout of each type is that of https://bsonspec.org/spec.html.
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import bson
@@ -33,6 +33,24 @@ DOCUMENT_OPTIONS: CodecOptions[dict[str, Any]] = CodecOptions(
 
 # Documents as the bytes that MongoDB sent.
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+_SHOWN = DOCUMENT_OPTIONS.with_options(document_class=RawBSONDocument)
+
+
+def decoded(document: bytes) -> dict[str, Any]:
+    """The dicts, lists and values of a document. Raises InvalidBSON, UnicodeDecodeError.
+
+    Every document in it stays one. The driver makes a DBRef of one that has a `$ref`, and writes that with fields in another order, or that were
+    not there: a filter would then match other documents.
+    """
+    return {name: _plain(value) for name, value in RawBSONDocument(document, _SHOWN).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return value
 
 
 def value_end(data: bytes, kind: int, at: int) -> int:
@@ -89,7 +107,7 @@ class Key(NamedTuple):
     def value(self) -> Any:
         """The `_id` as a Python value, for people's eyes; the bytes as text where it cannot be decoded."""
         try:
-            return bson.decode(self.raw, DOCUMENT_OPTIONS)["_id"]
+            return decoded(self.raw)["_id"]
         except (bson.errors.InvalidBSON, UnicodeDecodeError):
             return self.payload.decode("utf-8", "backslashreplace")
 

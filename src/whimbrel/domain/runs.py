@@ -5,13 +5,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
 
-from bson import json_util
-
 from whimbrel.domain.filters import all_of
 from whimbrel.domain.findings import Finding
 from whimbrel.domain.images import Undo, image_field
 from whimbrel.domain.marks import Mark, mark_of, marker_field
 from whimbrel.domain.migration import UndoMode
+from whimbrel.domain.raw import decoded
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.verification import Proof
 
@@ -59,7 +58,7 @@ class Run:
     version: int
     database: str
     collection: str
-    filter: str  # canonical Extended JSON, without a clause on the status field
+    filter: bytes  # BSON, without a clause on the status field
     mark: Literal["marker", "status", "filter"]
     status_field: str
     declarative: bool
@@ -110,7 +109,7 @@ class Run:
     @property
     def query(self) -> dict[str, Any]:
         """The run's filter as a query."""
-        return _parsed(self.filter)
+        return _query(self.filter)
 
     @property
     def urgent(self) -> bool:
@@ -164,9 +163,8 @@ def eligible(run: Run, phase: Phase, *, retry: bool = False) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=64)
-def _parsed(filter_: str) -> dict[str, Any]:
-    parsed: dict[str, Any] = json_util.loads(filter_, json_options=json_util.CANONICAL_JSON_OPTIONS)
-    return parsed
+def _query(filter_: bytes) -> dict[str, Any]:
+    return decoded(filter_)
 
 
 def legs_of(*, mark: str, scope: Scope, first: Phase | None) -> tuple[Phase, ...]:

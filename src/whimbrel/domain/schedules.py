@@ -35,7 +35,7 @@ class Plan:
     zone: str = "UTC"
     enabled: bool = True
     batch_size: int | None = None
-    filters: str | None = None  # canonical Extended JSON
+    filters: bytes | None = None  # BSON
     priority: int = 0
 
 

@@ -1,14 +1,11 @@
 """A dry run as an object: of the REST API and of `--json`. Values of documents are Extended JSON."""
 
-import json
 from typing import Any
-
-from bson import json_util
 
 from whimbrel.domain.diffs import Edit, Value, dotted, readable
 from whimbrel.domain.failures import group_id
 from whimbrel.domain.findings import finding_object
-from whimbrel.domain.ids import id_json
+from whimbrel.domain.ids import canonical, id_json, relaxed
 from whimbrel.engine.dryrun import Difference, DryRun, FailedGroup
 from whimbrel.engine.predict import Guess
 from whimbrel.engine.verdicts import Verdict
@@ -16,7 +13,7 @@ from whimbrel.engine.verdicts import Verdict
 
 def exact(value: Value) -> Any:
     """A value as canonical Extended JSON, with every type told: 5 and 5.0 are not the same."""
-    return json.loads(json_util.dumps(readable(value), json_options=json_util.CANONICAL_JSON_OPTIONS))
+    return canonical(readable(value))
 
 
 def dry_run_object(it: DryRun) -> dict[str, Any]:
@@ -24,6 +21,7 @@ def dry_run_object(it: DryRun) -> dict[str, Any]:
     growth, validator = it.growth, it.validator
     return {
         "migration": it.run.migration, "collection": it.run.ns, "mark": it.run.mark,
+        "filters": relaxed(it.run.query),
         "selected": {
             "documents": it.selected.exact, "estimated": it.selected.estimated, "how": it.selected.how,
             "index": it.selected.index,

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bson import json_util
-
 from whimbrel.domain.batches import Batch, Range
+from whimbrel.domain.filters import all_of
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, eligible
@@ -63,8 +62,7 @@ class _Resetting:
 
     @property
     def query(self) -> Query:
-        rest = json_util.loads(self.run.filter, json_options=json_util.CANONICAL_JSON_OPTIONS)
-        return {"$and": [part for part in (rest, {self.run.status_field: self.status}) if part]}
+        return all_of(self.run.query, {self.run.status_field: self.status})
 
 
 def reset(

@@ -12,9 +12,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bson import json_util
-
 from whimbrel.domain.changes import Whole
+from whimbrel.domain.encoding import encoded
 from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.images import Changed, Unreadable, image_path, restored
 from whimbrel.domain.migration import Definition
@@ -101,7 +100,7 @@ def following(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: Defau
     now = datetime.now(UTC)
     return Run(
         id=new_id(), kind=kind, of=old.id, migration=old.migration, version=old.version, database=old.database,
-        collection=old.collection, filter=json_util.dumps(query, json_options=json_util.CANONICAL_JSON_OPTIONS),
+        collection=old.collection, filter=encoded(query),
         mark="filter", status_field=old.status_field, declarative=kind == "cleanup", claim=False, adopt="ours", scope=Scope(),
         legs=LEGS, batch_size=defaults.batch_size, max_attempts=1, retry_delay=old.retry_delay, timeout=TIMEOUT,
         code_hash=old.code_hash, created_at=now, updated_at=now,

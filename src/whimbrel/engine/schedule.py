@@ -4,7 +4,6 @@ It keeps nothing in memory that matters: a tick is decided by one conditional up
 row holds the run until it is added. It may die at any point, or be there twice, without harm.
 """
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,10 +11,12 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from bson import json_util
 
-from whimbrel.domain.filters import parse_filter
+from whimbrel.domain.encoding import encoded
+from whimbrel.domain.filters import parse_filter, read_filter
+from whimbrel.domain.ids import canonical
 from whimbrel.domain.migration import Definition
+from whimbrel.domain.raw import decoded
 from whimbrel.domain.runs import Run
 from whimbrel.domain.schedules import (
     Plan,
@@ -42,7 +43,6 @@ ROLE = "scheduler"
 DEFAULT = "default"
 ASKING = 2.0  # seconds between two attempts to take the role from another
 SHOWN = 20  # ticks of all schedules together, in the status
-CANONICAL = json_util.CANONICAL_JSON_OPTIONS
 
 
 class Scheduler:
@@ -156,7 +156,7 @@ class Scheduler:
             raise SettingsInvalid(
                 f"{self._name} has no migration {plan.migration!r}. Start every worker and API with the same --migrations."
             )
-        query = json_util.loads(plan.filters, json_options=CANONICAL) if plan.filters else None
+        query = decoded(plan.filters) if plan.filters else None
         return draft_run(
             self._store, it, defaults=self._defaults, filter_=query, batch_size=plan.batch_size,
             priority=plan.priority,
@@ -233,12 +233,12 @@ def _next(ledger: Ledger, plan: Plan) -> datetime | None:
     return next_after(plan.cron, plan.zone, ledger.schedules.now()) if plan.enabled else None
 
 
-def canonical(filters: Mapping[str, Any] | str | None) -> str | None:
-    """Filters, as JSON or its text, as they are kept; None where there are none. Raises FilterRefused."""
+def kept(filters: Mapping[str, Any] | str | None) -> bytes | None:
+    """Filters, as Extended JSON or its text, as a plan keeps them; None where there are none. Raises FilterRefused."""
     if filters is None:
         return None
-    found = parse_filter(filters if isinstance(filters, str) else json.dumps(filters))
-    return json_util.dumps(found, json_options=CANONICAL) if found else None
+    found = parse_filter(filters) if isinstance(filters, str) else read_filter(filters)
+    return encoded(found) if found else None
 
 
 def schedule_object(it: Schedule, *, on: bool) -> dict[str, Any]:
@@ -246,7 +246,7 @@ def schedule_object(it: Schedule, *, on: bool) -> dict[str, Any]:
     plan = it.plan
     return {
         "name": it.name, "migration": plan.migration, "cron": plan.cron, "zone": plan.zone, "enabled": plan.enabled,
-        "batchSize": plan.batch_size, "filters": json.loads(plan.filters) if plan.filters else None,
+        "batchSize": plan.batch_size, "filters": canonical(decoded(plan.filters)) if plan.filters else None,
         "priority": plan.priority, "nextRun": iso_time(it.next_at) if on else None, "lastTick": iso_time(it.last_at),
         "lastMigrationId": it.last_run, "trouble": it.trouble, "madeBy": it.made_by, "madeAt": iso_time(it.made_at),
         "changedBy": it.changed_by, "changedAt": iso_time(it.changed_at),

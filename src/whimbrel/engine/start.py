@@ -6,8 +6,7 @@ from datetime import UTC, datetime
 from math import ceil
 from typing import Any
 
-from bson import json_util
-
+from whimbrel.domain.encoding import encoded
 from whimbrel.domain.filters import check_filter, split_status
 from whimbrel.domain.findings import refuse
 from whimbrel.domain.migration import Definition
@@ -61,8 +60,7 @@ def compose_run(
     scope = Scope("all") if limit is None else Scope("first", limit)
     return Run(
         id=new_id(), migration=it.name, version=it.version, database=it.database or store.database, collection=it.collection,
-        filter=json_util.dumps(query, json_options=json_util.CANONICAL_JSON_OPTIONS),
-        mark=it.mark, status_field=it.status_field, declarative=it.declarative, claim=it.claim,
+        filter=encoded(query), mark=it.mark, status_field=it.status_field, declarative=it.declarative, claim=it.claim,
         adopt="all" if adopt == "all" else it.adopt,
         scope=scope, asked=asked, legs=legs_of(mark=it.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
         priority=priority, rate=rate, batch_size=batch_size or it.batch_size or defaults.batch_size,

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from bson import json_util
-
 from whimbrel.domain.findings import finding_object
 from whimbrel.domain.ids import relaxed
 from whimbrel.domain.runs import Counts, Run
@@ -81,7 +79,7 @@ def run_object(it: RunView) -> dict[str, Any]:
         "skipped": it.counts.skipped, "conflicts": it.failures["conflict"], "progress": it.progress,
         "totalBatches": it.total_batches, "completedBatches": it.completed_batches, "failedBatches": it.failed_batches,
         "throughput": round(whole, 1), "etaSeconds": it.eta, "seconds": round(it.seconds, 3), "inferred": run.inferred,
-        "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate, "filters": relaxed(json_util.loads(run.filter)), "dryRun": False,
+        "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate, "filters": relaxed(run.query), "dryRun": False,
         "collection": run.ns, "kind": run.kind, "of": run.of, "undo": run.undo, "undoneBy": run.undone_by, "report": [proof_object(each) for each in run.report], "message": run.message, "error": run.error,
         "warnings": [finding_object(each) for each in run.warnings],
         "startTime": iso_time(run.started_at), "endTime": iso_time(run.ended_at),

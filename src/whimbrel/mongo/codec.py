@@ -8,6 +8,8 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 
 from whimbrel.domain.batches import Batch
+from whimbrel.domain.encoding import encoded
+from whimbrel.domain.extended_json import parse_canonical
 from whimbrel.domain.failures import Failure, FailureState, Kind
 from whimbrel.domain.findings import finding_object, finding_of
 from whimbrel.domain.marks import outcome_of, stamp
@@ -109,10 +111,15 @@ def run_row(run: Run) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def filter_of(value: bytes | str) -> bytes:
+    """A filter as it was kept: BSON; of earlier versions, canonical Extended JSON."""
+    return encoded(parse_canonical(value)) if isinstance(value, str) else value
+
+
 def run_of(row: Row) -> Run:
     return Run(
         id=row["_id"], migration=row["migration"], version=row["version"], database=row["database"],
-        collection=row["collection"], filter=row["filter"], mark=row["mark"], status_field=row["statusField"],
+        collection=row["collection"], filter=filter_of(row["filter"]), mark=row["mark"], status_field=row["statusField"],
         declarative=row["declarative"], claim=row["claim"], adopt=row["adopt"],
         scope=Scope(row["scope"]["kind"], row["scope"]["limit"]), asked=row["asked"], legs=tuple(row["legs"]), leg=row["leg"],
         status=RunStatus(row["status"]), batch_size=row["batchSize"], priority=row.get("priority", 0), rate=row.get("rate"), max_attempts=row["maxAttempts"],

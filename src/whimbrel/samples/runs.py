@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from whimbrel.domain.batches import Batch
+from whimbrel.domain.encoding import encoded
 from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, Scope, legs_of
@@ -62,7 +63,7 @@ def sample_runs(count: int, *, database: str, now: datetime, seed: int = 1) -> I
         )
         finished = status in (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)
         run = Run(
-            id=run_id, migration=name, version=1, database=database, collection=name.replace(" ", "_"), filter="{}",
+            id=run_id, migration=name, version=1, database=database, collection=name.replace(" ", "_"), filter=encoded({}),
             mark="marker", status_field="status", declarative=True, claim=False, adopt="ours", scope=scope, legs=legs,
             leg=len(legs) - 1 if finished else 0, status=status, batch_size=SIZE, priority=chance.randrange(11), max_attempts=4,
             retry_delay=5.0, timeout=30.0, code_hash="sample", counts=sum((each.counts for each in settled), Counts()),

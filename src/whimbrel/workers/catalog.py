@@ -4,10 +4,11 @@ Parents ask a child for the definitions (`python -m whimbrel.workers.catalog`), 
 module does when it is imported happens to that child alone.
 """
 
+import base64
+import binascii
 import difflib
 import importlib
 import importlib.util
-import json
 import subprocess
 import sys
 import traceback
@@ -17,13 +18,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from bson import json_util
+from bson.errors import InvalidBSON
 
+from whimbrel.domain.encoding import encoded
 from whimbrel.domain.migration import Definition, Migration
+from whimbrel.domain.raw import decoded
 from whimbrel.errors import DefinitionInvalid, MigrationUnknown
 from whimbrel.samples.migration import SOME_MODEL
 
-JSON = json_util.CANONICAL_JSON_OPTIONS
 LOADING = 60  # seconds that importing the migrations may take
 
 
@@ -93,17 +95,14 @@ def describe(source: str | None) -> dict[str, Definition]:
         ) from error
     answer = done.stdout.rpartition("\n")[2] or done.stdout.strip().rpartition("\n")[2]
     try:
-        told = json.loads(answer)
-    except ValueError as error:
+        told = decoded(base64.b64decode(answer, validate=True))
+    except (binascii.Error, ValueError, InvalidBSON) as error:
         raise DefinitionInvalid(
             f"{source} cannot be loaded: {done.stderr.strip().rpartition(chr(10))[2]}"
         ) from error
     if "error" in told:
         raise DefinitionInvalid(told["error"])
-    return {
-        name: _definition(row)
-        for name, row in json_util.loads(answer, json_options=JSON)["definitions"].items()
-    }
+    return {name: _definition(row) for name, row in told["definitions"].items()}
 
 
 def _definition(row: Mapping[str, Any]) -> Definition:
@@ -130,10 +129,10 @@ def main() -> None:
             name: {each.name: getattr(it.definition, each.name) for each in fields(Definition)}
             for name, it in load(source).items()
         }
-        text = json_util.dumps({"definitions": rows}, json_options=JSON)
+        told: dict[str, Any] = {"definitions": rows}
     except DefinitionInvalid as error:
-        text = json.dumps({"error": str(error)})
-    sys.stdout.write("\n" + text)
+        told = {"error": str(error).encode("utf-8", "backslashreplace").decode()}
+    sys.stdout.write("\n" + base64.b64encode(encoded(told)).decode())
 
 
 if __name__ == "__main__":

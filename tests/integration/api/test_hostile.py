@@ -110,6 +110,12 @@ TABLE: dict[str, tuple[bytes, int, str]] = {
     "a filter of 21 levels": (posted(b'{"filters": ' + b'{"a":' * 22 + b"1" + b"}" * 22 + b"}"), 422, "filter_refused"),
     "a field name with NUL": (start(filters={"a\0b": 1}), 422, "filter_refused"),
     "an integer of 70 bits": (start(filters={"a": 2**70}), 422, "filter_refused"),
+    "a key twice in filters": (posted(b'{"filters": {"a": {"$lt": 0}, "a": {"$exists": true}}}'), 400, "malformed"),
+    "NaN in a filter": (posted(b'{"filters": {"a": {"$gte": NaN}}}'), 422, "filter_refused"),
+    "a double that is too large in a filter": (posted(b'{"filters": {"a": {"$lt": 1e400}}}'), 422, "filter_refused"),
+    "a date with an operator beside it": (start(filters={"a": {"$date": "2020-01-01", "$gt": 1}}), 422, "filter_refused"),
+    "an expression among values": (start(filters={"a": {"$in": [{"$regex": "x"}]}}), 422, "filter_refused"),
+    "half a reference": (start(filters={"a": {"$ref": "c"}}), 422, "filter_refused"),
     "half a surrogate pair as a name": (posted(b'{"migration": "\\ud800"}'), 422, "invalid"),
     "half a surrogate pair in a filter": (posted(b'{"filters": {"a": "\\udfff"}}'), 422, "filter_refused"),
     "half a surrogate pair as a key": (posted(b'{"\\ud800": 1}'), 422, "invalid"),
@@ -218,6 +224,34 @@ def test_every_route_wants_its_token(server: Serve, docs: Docs) -> None:
         "/seed/docs",
     }  # fmt: skip
     assert len(guarded) > 45
+    assert contents(docs) == before
+
+
+TWICE = {
+    b'{"x": 1, "x": 1}': ("'x'", "'the top'"),
+    b'{"filters": {"data.score": {"$lt": 0}, "data.score": {"$exists": true}}}': ("'data.score'", "'filters'"),
+    b'{"filters": {"$or": [{"a": 1}, {"b": {"$gt": 1, "\\u0024gt": 2}}]}}': ("'$gt'", "'filters.$or[1].b'"),
+    b'{"ids": [1, {"$oid": "0", "$oid": "1"}]}': ("'$oid'", "'ids[1]'"),
+    b'{"x": {"y": {"z": 1, "z": 2}}, "x": 1}': ("'z'", "'x.y'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("body", TWICE)
+def test_of_two_equal_keys_none_is_taken_on_any_route(server: Serve, docs: Docs, body: bytes) -> None:
+    before = contents(docs)
+    openapi = server.client.get("/openapi.json").json()
+    routes = [
+        (method.upper(), path)
+        for path, methods in openapi["paths"].items()
+        for method, it in methods.items()
+        if "requestBody" in it
+    ]
+    assert len(routes) > 15
+    key, place = TWICE[body]
+    for method, path in routes if key == "'x'" else routes[:2]:
+        said = ask(server, http(method, re.sub(r"\{[^}]*\}", "5", path), body))
+        assert (said.status, said.told["code"]) == (400, "malformed"), path
+        assert f"has the key {key} twice in one object, at {place}" in said.told["error"]
     assert contents(docs) == before
 
 

@@ -137,6 +137,19 @@ def test_failures_of_what_is_reset_are_over(at_work: TestClient, database: Docs)
     assert (again["status"], again["changed"]) == ("completed", 3)
 
 
+def test_what_is_reset_is_what_find_selects(idle: TestClient, database: Docs) -> None:
+    things = database["things"]
+    turned = {"$id": 1, "$ref": "c"}
+    things.insert_many(
+        {"_id": name, "status": "failed", "of": turned} for name in ("ann", "bea", "ben", "bob")
+    )
+    things.insert_one({"_id": "bip", "status": "failed", "of": {"$ref": "c", "$id": 1}})
+    filters = {"_id": {"$regex": "^b", "$nin": ["ben", "bob"]}, "of": turned}
+    told = idle.post("/migrate/reset-pending", json={"migration": "ours", "filters": filters}).json()
+    assert told["resetDocuments"] == 1
+    assert [each["_id"] for each in things.find({"status": "pending"})] == ["bea"]
+
+
 def test_a_validator_that_refuses_is_counted(idle: TestClient, database: Docs) -> None:
     things = database["things"]
     things.insert_many([{"_id": i, "status": "failed", "n": i, "processedBy": "old.1/f"} for i in range(10)])

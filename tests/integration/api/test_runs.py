@@ -42,6 +42,30 @@ def test_nothing_that_matches_is_no_run(still: TestClient, database: Docs) -> No
     assert still.get("/migrate").json()["count"] == 0
 
 
+def test_a_filter_selects_what_find_selects(still: TestClient, database: Docs) -> None:
+    names, turned = ("admin", "root", "ann"), {"$id": 1, "$ref": "c"}
+    things = database["somemodels"]
+    things.insert_many(
+        {"_id": at, "name": each, "of": turned, "status": "pending"} for at, each in enumerate(names)
+    )
+    things.insert_one({"_id": 3, "name": "bea", "of": {"$ref": "c", "$id": 1}, "status": "pending"})
+    for filters in (
+        {"name": {"$regex": "n$", "$nin": ["admin"]}},
+        {"of": turned, "name": {"$options": "i", "$regex": "^ANN$"}},
+    ):
+        told = still.post("/migrate", json={"filters": filters, "dryRun": True}).json()
+        assert (told["totalDocuments"], told["plan"]["filters"]) == (1, filters)
+        assert (
+            [each["id"] for each in told["plan"]["diffs"]]
+            == [each["_id"] for each in things.find(filters)]
+            == [2]
+        )
+    told = still.post("/migrate", json={"filters": filters}).json()
+    shown = still.get(f"/migrate/status/{told['migrationId']}").json()["migration"]["filters"]
+    assert shown == filters
+    assert list(shown["of"]) == ["$id", "$ref"]
+
+
 def test_a_dry_run_counts_and_writes_nothing(still: TestClient, database: Docs) -> None:
     seed(database, 25)
     before = {name: list(database[name].find()) for name in database.list_collection_names()}

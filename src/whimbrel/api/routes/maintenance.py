@@ -1,6 +1,5 @@
 """When something was left lying: documents back to pending, stuck batches, batches of no run."""
 
-import json
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body
@@ -11,7 +10,7 @@ from whimbrel.api.answers import Answer, Model, failures
 from whimbrel.api.errors import Declined
 from whimbrel.api.runs import RUN
 from whimbrel.api.system import ThisSystem
-from whimbrel.domain.filters import parse_filter
+from whimbrel.domain.filters import read_filter
 from whimbrel.engine import maintenance
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.workers.catalog import choose
@@ -156,7 +155,7 @@ def reset_pending(
             "confirmation_missing",
             f'Documents that were changed once would be changed again. If that is what you want, send "confirm": "{CONFIRMED}".',
         )
-    filter_ = None if body.filters is None else parse_filter(json.dumps(body.filters))
+    filter_ = None if body.filters is None else read_filter(body.filters)
     found = maintenance.reset(
         system.at.store, it, body.from_, who=caller.who, defaults=system.settings.defaults, filter_=filter_
     )

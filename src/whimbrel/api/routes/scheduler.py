@@ -204,7 +204,7 @@ def put(
     choose(system.loaded, body.migration)
     plan = Plan(
         migration=body.migration, cron=body.cron, zone=body.zone, enabled=body.enabled,
-        batch_size=body.batch_size, filters=engine.canonical(body.filters), priority=body.priority,
+        batch_size=body.batch_size, filters=engine.kept(body.filters), priority=body.priority,
     )  # fmt: skip
     return _answer(ledger, engine.put(ledger, name, plan, who=caller.who))
 

@@ -1,6 +1,5 @@
 """Starting runs: over what is asked for, over one phase, or over all."""
 
-import json
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Response
@@ -13,7 +12,7 @@ from whimbrel.api.errors import Declined
 from whimbrel.api.plans import Plan
 from whimbrel.api.runs import RUN, Warned, warned_models
 from whimbrel.api.system import System, ThisSystem
-from whimbrel.domain.filters import parse_filter
+from whimbrel.domain.filters import read_filter
 from whimbrel.domain.findings import refuse_all
 from whimbrel.domain.migration import Definition, with_undo
 from whimbrel.domain.runs import Run
@@ -194,7 +193,7 @@ def start(
     if asked is None and it.mark == "status":
         asked = {it.status_field: "pending"}
     return _start(
-        system, caller, response, it, body, exclusive=body.exclusive, filter_=parse_filter(json.dumps(asked or {})),
+        system, caller, response, it, body, exclusive=body.exclusive, filter_=read_filter(asked or {}),
         priority=body.priority, rate=body.max_docs_per_second,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from pymongo.errors import DuplicateKeyError
 
 from whimbrel.domain.raw import DOCUMENT_OPTIONS
 from whimbrel.domain.schedules import Plan, Schedule, Tick
-from whimbrel.mongo.codec import run_row
+from whimbrel.mongo.codec import filter_of, run_row
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.ports.schedules import Decision, Look
@@ -219,7 +219,7 @@ def _tick_of(row: Row) -> Tick:
 def _schedule_of(row: Row) -> Schedule:
     plan = Plan(
         migration=row["migration"], cron=row["cron"], zone=row["zone"], enabled=row["enabled"],
-        batch_size=row["batchSize"], filters=row["filters"], priority=row["priority"],
+        batch_size=row["batchSize"], filters=filter_of(row["filters"]) if row["filters"] else None, priority=row["priority"],
     )  # fmt: skip
     pending = row.get("pending")
     return Schedule(
