@@ -11,6 +11,7 @@ import bson
 from bson import json_util
 from bson.errors import BSONError
 
+from whimbrel.domain.uuids import UNSPECIFIED, writing
 from whimbrel.errors import FilterRefused
 
 DEEPEST = 20  # levels; deeper filters are not written by people
@@ -34,7 +35,7 @@ def check_filter(filter_: Mapping[str, Any]) -> None:
     """Raise FilterRefused, with the place and the reason, for an operator that is refused at any depth."""
     _check(filter_, "", 0)
     try:
-        bson.encode(filter_)
+        bson.encode(filter_, codec_options=writing(UNSPECIFIED))
     except (BSONError, OverflowError, TypeError, ValueError) as error:
         raise FilterRefused(f"The filter holds a value that MongoDB cannot store: {error}.") from error
 

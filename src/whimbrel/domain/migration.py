@@ -21,6 +21,7 @@ from whimbrel.domain.filters import check_filter
 from whimbrel.domain.marks import MARK_ROOT, Mark, mark_of, marker_field
 from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.updates import Update, check_update
+from whimbrel.domain.uuids import UNSPECIFIED
 from whimbrel.errors import DefinitionInvalid, FilterRefused, Untranslatable
 
 MarkStrategy = Literal["marker", "status", "filter"]
@@ -64,6 +65,7 @@ class Definition:
     update: Update | None = None
     code_hash: str = ""
     summary: str = ""
+    uuids: str = UNSPECIFIED  # how a run stores values of `uuid.UUID`, by its address of MongoDB
 
     @property
     def declarative(self) -> bool:
@@ -162,7 +164,9 @@ def migration(**options: Any) -> Callable[[Callable[..., Any]], Migration]:
     return decorate
 
 
-_OPTIONS = frozenset(each.name for each in fields(Definition)) - {"update", "filter", "code_hash", "summary"}
+_OPTIONS = frozenset(each.name for each in fields(Definition)) - {
+    "update", "filter", "code_hash", "summary", "uuids",
+}  # fmt: skip
 
 
 def check_name(name: object) -> None:

@@ -81,6 +81,13 @@ class Documents(Protocol):
         """For looking at the collection only."""
         ...
 
+    def quiet(self) -> bool:
+        """Whether no statement that was sent can change a document any more.
+
+        What got no answer is told to end, each time this is asked. Raises Transient.
+        """
+        ...
+
     def estimate(self) -> int:
         """About how many documents there are, from the collection's metadata."""
         ...
