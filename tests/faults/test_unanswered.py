@@ -1,0 +1,182 @@
+"""Statements that go on in MongoDB after their connection broke or their process died: `cancelled` and `paused` wait for them."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import pytest
+from pymongo.collection import Collection
+
+from tests.faults.migrations import burning
+from tests.faults.rig import Rig
+from tests.faults.test_zombies import until
+from tests.integration.inline import DEFAULTS
+from tests.servers.proxy import Proxy
+from whimbrel import Migration
+from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import RunStatus
+from whimbrel.domain.times import Times
+from whimbrel.engine.control import cancel, pause
+from whimbrel.engine.rollback import start_rollback
+from whimbrel.engine.start import start_run
+from whimbrel.engine.view import RunView
+from whimbrel.mongo.store import MongoStore, connected
+from whimbrel.testing.threads import threads
+
+# A statement may take long here, and none is given up because of its time.
+LONG = Times(lease=25, grace=20, statement=19, tick=0.02, sweep=0.2, idle_poll=0.05, control=0.05)
+COUNT = 40  # documents
+
+
+CHANGE = [{"$set": {"n": {"$add": ["$n", 1]}, "heat": burning(30)}}]
+UPDATE = Migration(name="burning", collection="things", update=CHANGE, undo=True)
+FUNCTION = Migration(name="kindling", collection="things", transform=lambda _: CHANGE)
+LEAVING = {"cancelled": cancel, "paused": pause}
+
+
+@pytest.fixture
+def wire(rig: Rig) -> Iterator[Proxy]:
+    with Proxy(*rig.client.address) as found:  # type: ignore[misc]
+        yield found
+
+
+@contextmanager
+def behind(wire: Proxy, rig: Rig, times: Times = LONG) -> Iterator[MongoStore]:
+    address = f"mongodb://127.0.0.1:{wire.port}/?directConnection=true"
+    with connected(address, rig.store.database, times) as found:
+        yield found
+
+
+def writing(rig: Rig) -> bool:
+    """Whether a statement is changing things."""
+    return bool(statements(rig))
+
+
+def statements(rig: Rig) -> int:
+    """How many are changing things: commands of one statement each, or of many."""
+    either = [{"ns": rig.things.full_name, "op": "update"}, {"command.update": rig.things.name}]
+    ours = {"active": True, "$or": either}
+    return len(list(rig.client.admin.aggregate([{"$currentOp": {}}, {"$match": ours}])))
+
+
+def changed(things: Collection[Any]) -> int:
+    return things.count_documents({"n": {"$gt": 0}})
+
+
+def check_silence(rig: Rig, found: RunView) -> None:
+    """What was said is so, and stays so when MongoDB has ended whatever it was doing."""
+    seen = changed(rig.things)
+    until(lambda: not writing(rig))
+    assert changed(rig.things) == seen
+    assert (
+        found.counts.changed in (seen, 0)
+        if found.run.status is RunStatus.PAUSED
+        else found.counts.changed == seen
+    )
+
+
+@pytest.mark.parametrize("asked", LEAVING)
+@pytest.mark.parametrize("it", [UPDATE, FUNCTION], ids=["declarative", "function"])
+def test_a_run_is_not_over_while_a_statement_whose_connection_broke_goes_on(
+    rig: Rig, wire: Proxy, it: Migration, asked: str
+) -> None:
+    rig.seed(COUNT)
+    with behind(wire, rig) as store, at_work(store, it):
+        run = started(rig, it)
+        until(lambda: changed(rig.things) > 0)
+        assert writing(rig)
+        wire.churn()
+        LEAVING[asked](rig.store.ledger, run.id, who="test")
+        found = rig.until(run, RunStatus(asked))
+        assert not writing(rig)
+        check_silence(rig, found)
+    assert 0 < changed(rig.things) < COUNT
+
+
+def test_a_rollback_that_begins_at_once_takes_everything_back(rig: Rig, wire: Proxy) -> None:
+    rig.seed(COUNT)
+    before = list(rig.things.find(sort=[("_id", 1)]))
+    with behind(wire, rig) as store, at_work(store, UPDATE):
+        run = started(rig, UPDATE)
+        until(lambda: changed(rig.things) > 0)
+        wire.churn()
+        cancel(rig.store.ledger, run.id, who="test")
+        rig.until(run, RunStatus.CANCELLED)
+        back = start_rollback(rig.store, run.id, who="test", defaults=DEFAULTS)
+        rig.until(back, RunStatus.COMPLETED)
+    until(lambda: not writing(rig))
+    assert list(rig.things.find(sort=[("_id", 1)])) == before
+
+
+def test_a_statement_is_made_again_when_the_first_has_ended(rig: Rig, wire: Proxy) -> None:
+    """Whoever reads what a batch did, while it still goes on, counts too few."""
+    rig.seed(COUNT)
+    at_once: list[int] = []
+
+    def watch(over: threading.Event) -> None:
+        while not over.wait(0.01):
+            at_once.append(statements(rig))
+
+    over = threading.Event()
+    watching = threading.Thread(target=watch, args=(over,))
+    with behind(wire, rig) as store, at_work(store, UPDATE):
+        watching.start()
+        run = started(rig, UPDATE)
+        until(lambda: changed(rig.things) > 0)
+        wire.churn()
+        found = rig.finish(run)
+        over.set()
+    watching.join()
+    rig.reckon(found, COUNT)
+    assert max(at_once) == 1
+
+
+@pytest.mark.parametrize("asked", LEAVING)
+def test_the_statement_of_a_killed_worker_has_ended_before_a_run_is_over(rig: Rig, asked: str) -> None:
+    rig.seed(COUNT)
+    rig.environment |= {"WHIMBREL_LEASE": "25", "WHIMBREL_GRACE": "20", "WHIMBREL_STATEMENT": "19"}
+    run = rig.start("burning")
+    rig.parent(workers=1, slots=1)
+    until(lambda: changed(rig.things) > 0)
+    LEAVING[asked](rig.store.ledger, run.id, who="test")
+    kill_workers(rig)
+    found = rig.until(run, RunStatus(asked))
+    assert not writing(rig)
+    check_silence(rig, found)
+    assert changed(rig.things) < COUNT
+
+
+def test_a_document_that_takes_longer_than_lease_and_grace_is_waited_for(rig: Rig) -> None:
+    """No time limit ends the change of one document, and nothing else that is asked to end there."""
+    rig.seed(1)
+    run = rig.start("burning-long")
+    rig.parent(workers=1, slots=1)
+    until(lambda: writing(rig))
+    cancel(rig.store.ledger, run.id, who="test")
+    kill_workers(rig)
+    found = rig.until(run, RunStatus.CANCELLED)
+    assert not writing(rig)
+    check_silence(rig, found)
+
+
+def kill_workers(rig: Rig) -> None:
+    killed: list[psutil.Process] = rig.children()
+    assert killed
+    for each in killed:
+        each.kill()
+
+
+def started(rig: Rig, it: Migration) -> Run:
+    return start_run(rig.store, it.definition, who="test", defaults=DEFAULTS)
+
+
+@contextmanager
+def at_work(store: MongoStore, it: Migration) -> Iterator[None]:
+    nothing: Callable[[str], None] = lambda _step: None  # noqa: E731
+    with threads(
+        store, [it], times=LONG, broker=LedgerBroker(), feed=LedgerFeed(), step=nothing, slots=1
+    ):  # fmt: skip
+        yield
