@@ -1,5 +1,6 @@
 """Statements that go on in MongoDB after their connection broke or their process died: `cancelled` and `paused` wait for them."""
 
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from tests.servers.proxy import Proxy
 from whimbrel import Migration
 from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
 from whimbrel.domain.runs import Run
-from whimbrel.domain.states import RunStatus
+from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.times import Times
 from whimbrel.engine.control import cancel, pause
 from whimbrel.engine.rollback import start_rollback
@@ -28,6 +29,7 @@ from whimbrel.testing.threads import threads
 
 # A statement may take long here, and none is given up because of its time.
 LONG = Times(lease=25, grace=20, statement=19, tick=0.02, sweep=0.2, idle_poll=0.05, control=0.05)
+LONG_TIMES = {"WHIMBREL_LEASE": "25", "WHIMBREL_GRACE": "20", "WHIMBREL_STATEMENT": "19"}
 COUNT = 40  # documents
 
 
@@ -41,12 +43,17 @@ LEAVING = {"cancelled": cancel, "paused": pause}
 def wire(rig: Rig) -> Iterator[Proxy]:
     with Proxy(*rig.client.address) as found:  # type: ignore[misc]
         yield found
+        found.heal()
+        rig.stop()  # while they can reach MongoDB
+
+
+def address_of(wire: Proxy) -> str:
+    return f"mongodb://127.0.0.1:{wire.port}/?directConnection=true"
 
 
 @contextmanager
 def behind(wire: Proxy, rig: Rig, times: Times = LONG) -> Iterator[MongoStore]:
-    address = f"mongodb://127.0.0.1:{wire.port}/?directConnection=true"
-    with connected(address, rig.store.database, times) as found:
+    with connected(address_of(wire), rig.store.database, times) as found:
         yield found
 
 
@@ -78,8 +85,11 @@ def check_silence(rig: Rig, found: RunView) -> None:
     )
 
 
-@pytest.mark.parametrize("asked", LEAVING)
-@pytest.mark.parametrize("it", [UPDATE, FUNCTION], ids=["declarative", "function"])
+@pytest.mark.parametrize(
+    ("it", "asked"),
+    [(UPDATE, "cancelled"), (UPDATE, "paused"), (FUNCTION, "cancelled")],
+    ids=["declarative", "paused", "function"],
+)
 def test_a_run_is_not_over_while_a_statement_whose_connection_broke_goes_on(
     rig: Rig, wire: Proxy, it: Migration, asked: str
 ) -> None:
@@ -137,7 +147,7 @@ def test_a_statement_is_made_again_when_the_first_has_ended(rig: Rig, wire: Prox
 @pytest.mark.parametrize("asked", LEAVING)
 def test_the_statement_of_a_killed_worker_has_ended_before_a_run_is_over(rig: Rig, asked: str) -> None:
     rig.seed(COUNT)
-    rig.environment |= {"WHIMBREL_LEASE": "25", "WHIMBREL_GRACE": "20", "WHIMBREL_STATEMENT": "19"}
+    rig.environment |= LONG_TIMES
     run = rig.start("burning")
     rig.parent(workers=1, slots=1)
     until(lambda: changed(rig.things) > 0)
@@ -149,17 +159,42 @@ def test_the_statement_of_a_killed_worker_has_ended_before_a_run_is_over(rig: Ri
     assert changed(rig.things) < COUNT
 
 
-def test_a_document_that_takes_longer_than_lease_and_grace_is_waited_for(rig: Rig) -> None:
-    """No time limit ends the change of one document, and nothing else that is asked to end there."""
+@pytest.mark.parametrize("loss", ["killed", "cut off"])
+def test_a_document_that_takes_longer_than_lease_and_grace_is_waited_for(
+    rig: Rig, wire: Proxy, loss: str
+) -> None:
+    """No time limit ends the change of one document, nor is it ended when it is told to end."""
     rig.seed(1)
     run = rig.start("burning-long")
+    rig.environment["MONGODB_URI"] = address_of(wire)
     rig.parent(workers=1, slots=1)
     until(lambda: writing(rig))
+    if loss == "killed":
+        kill_workers(rig)
+    else:
+        wire.cut()
+        rig.environment.pop("MONGODB_URI")
+        rig.parent(workers=0)  # on another host
     cancel(rig.store.ledger, run.id, who="test")
-    kill_workers(rig)
     found = rig.until(run, RunStatus.CANCELLED)
     assert not writing(rig)
     check_silence(rig, found)
+
+
+def test_a_worker_that_shall_end_gives_its_batch_back_when_the_statement_has_ended(
+    rig: Rig, wire: Proxy
+) -> None:
+    rig.seed(COUNT)
+    rig.environment |= LONG_TIMES | {"MONGODB_URI": address_of(wire)}
+    run = rig.start("burning")
+    parent = rig.parent(workers=1, slots=1)
+    until(lambda: changed(rig.things) > 0)
+    wire.churn()
+    parent.send_signal(signal.SIGTERM)
+    until(lambda: not rig.store.ledger.batches.count(run.id, [BatchStatus.RUNNING]))
+    seen = changed(rig.things)
+    until(lambda: not writing(rig))
+    assert changed(rig.things) == seen
 
 
 def kill_workers(rig: Rig) -> None:

@@ -18,7 +18,7 @@ from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.dryrun import dry_run
 from whimbrel.engine.start import draft_run
-from whimbrel.errors import DatabaseRefused
+from whimbrel.errors import DatabaseUnreachable
 from whimbrel.mongo.store import MongoStore, connected
 from whimbrel.testing import check_migration
 from whimbrel.workers.calling import callers
@@ -73,7 +73,7 @@ def test_a_secondary_that_lags_is_not_asked() -> None:
             assert shown == sorted(shown)
             assert until(store, run).counts == Counts(changed=2000)
             assert client["lagging"]["things"].count_documents({"n": 1}) == 2000
-            with pytest.raises(DatabaseRefused, match="takes no writes; the primary is"):
+            with pytest.raises(DatabaseUnreachable, match="takes no writes; the primary is"):
                 connected(behind.uri, "lagging", SHORT).__enter__()
 
 

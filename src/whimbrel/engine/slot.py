@@ -273,12 +273,13 @@ def _release(work_: Work) -> None:
 def _quiet(work_: Work) -> bool:
     """Wait until the statements that got no answer have ended. False where that is not known before the lease ends."""
     hold = work_.hold
-    while not hold.lost and clock() - hold.renewed < work_.times.lease:
+    while True:
         hold.progress = time.monotonic()  # so that the lease is renewed meanwhile
         try:
             if work_.documents.quiet():
                 return True
         except Transient as error:
             log.info("asked again whether statements have ended", batch=work_.batch.token, reason=str(error))
+        if hold.lost or clock() - hold.renewed > work_.times.lease:
+            return False
         time.sleep(ENDING)
-    return False

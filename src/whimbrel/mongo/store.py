@@ -168,7 +168,7 @@ def connected(
 
     `worker`: the name of the worker process that this is.
 
-    Raises DatabaseUnreachable when nothing answers within `seconds`, DatabaseRefused when what answers
+    Raises DatabaseUnreachable when nothing answers within `seconds`, or only a member that takes no writes, DatabaseRefused when what answers
     cannot be used: credentials, permissions, a version before 6.0, a router of a sharded cluster.
     """
     check_uri(uri)
@@ -233,7 +233,7 @@ def _check_server(uri: str, hello: dict[str, Any], version: list[int]) -> None:
             f"MongoDB at {masked(uri)} is version {'.'.join(map(str, version[:3]))}. Whimbrel needs 6.0 or newer: upgrade the server."
         )
     if "setName" in hello and not hello["isWritablePrimary"]:
-        raise DatabaseRefused(
+        raise DatabaseUnreachable(  # it may become the primary yet
             f"{masked(uri)} is a member of the replica set {hello['setName']} that takes no writes; the primary is {hello.get('primary') or 'not known'}. "
             "Name all members in MONGODB_URI, without directConnection, so that the primary is found."
         )
