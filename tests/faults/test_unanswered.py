@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,8 +13,10 @@ from pymongo.collection import Collection
 from tests.faults.migrations import burning
 from tests.faults.rig import Rig
 from tests.faults.test_zombies import until
+from tests.integration import inline
 from tests.integration.inline import DEFAULTS
 from tests.servers.proxy import Proxy
+from tests.servers.replicas import Member, ReplicaSet
 from whimbrel import Migration
 from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
 from whimbrel.domain.runs import Run
@@ -197,6 +199,39 @@ def test_a_worker_that_shall_end_gives_its_batch_back_when_the_statement_has_end
     assert changed(rig.things) == seen
 
 
+def test_what_a_majority_has_not_yet_is_counted_too() -> None:
+    """Nothing is left to do when the statement is made again, and secondaries that lag have nothing of the first."""
+    with ReplicaSet(enableTestCommands=1) as replicas, replicas.primary().client() as client:
+        things, lagging = client["lagging"]["things"], replicas.secondaries()
+        things.insert_many([{"n": 0} for _ in range(COUNT)])
+        it = Migration(name="lagging", collection="things", transform=lambda _: {"$inc": {"n": 1}})
+
+        def step(name: str) -> None:
+            if name == "S5" and not changed(things):
+                fail_point(lagging, "alwaysOn")
+
+        with (
+            Proxy(*client.address) as wire,  # type: ignore[misc]
+            connected(address_of(wire), "lagging", LONG) as store,
+            at_work(store, it, step),
+        ):
+            run = start_run(store, it.definition, who="test", defaults=DEFAULTS)
+            until(lambda: changed(things) == COUNT)
+            wire.churn()
+            rows = {"ns": "lagging.whimbrel_batches", "active": True, "op": {"$ne": "getmore"}}
+            until(lambda: list(client.admin.aggregate([{"$currentOp": {}}, {"$match": rows}])))
+            fail_point(lagging, "off")
+            found = inline.until(store, run)
+    assert (found.run.status, found.run.counts.changed) == (RunStatus.COMPLETED, COUNT)
+
+
+def fail_point(members: Sequence[Member], mode: str) -> None:
+    """Whether they fetch what the primary writes."""
+    for each in members:
+        with each.client() as client:
+            client.admin.command("configureFailPoint", "stopReplProducer", mode=mode)
+
+
 def kill_workers(rig: Rig) -> None:
     killed: list[psutil.Process] = rig.children()
     assert killed
@@ -209,9 +244,8 @@ def started(rig: Rig, it: Migration) -> Run:
 
 
 @contextmanager
-def at_work(store: MongoStore, it: Migration) -> Iterator[None]:
-    nothing: Callable[[str], None] = lambda _step: None  # noqa: E731
+def at_work(store: MongoStore, it: Migration, step: Callable[[str], None] = inline.nothing) -> Iterator[None]:
     with threads(
-        store, [it], times=LONG, broker=LedgerBroker(), feed=LedgerFeed(), step=nothing, slots=1
+        store, [it], times=LONG, broker=LedgerBroker(), feed=LedgerFeed(), step=step, slots=1
     ):  # fmt: skip
         yield

@@ -11,7 +11,7 @@ from whimbrel.domain.runs import Counts, Phase, Run, eligible
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine import declarative, function
 from whimbrel.engine.verify import verify
-from whimbrel.engine.work import Work, patiently, record, remaining
+from whimbrel.engine.work import Work, patiently, record, remaining, renew
 from whimbrel.ports import Documents, Ledger, Query
 
 RETRIED = 100  # documents of a retry that are read at once: their size is not known
@@ -177,6 +177,8 @@ def _counts(work: Work) -> tuple[Counts, bool]:
     if work.clean:
         passed = Counts(work.tally[CHANGED], work.tally[UNCHANGED], work.tally[SKIPPED])
         return passed, False
+    # When a majority has this write, it has all earlier ones of the batch too, also those that got no answer.
+    renew(work.ledger, work.hold)
     return evidence(work.documents, work.ledger, work.run, work.batch)
 
 
