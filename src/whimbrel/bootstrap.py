@@ -38,10 +38,13 @@ def revive(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def store_at(uri: str, settings: Settings, *, prepare: bool = True) -> Iterator[MongoStore]:
+def store_at(
+    uri: str, settings: Settings, *, prepare: bool = True, worker: str | None = None
+) -> Iterator[MongoStore]:
     """The ledger and the collections of one deployment. Raises DatabaseUnreachable, DatabaseRefused.
 
-    `prepare`: the ledger's indexes are made where they are missing; else nothing is written.
+    `prepare`: the ledger's indexes are made where they are missing; else nothing is written. `worker`: the name of the
+    worker process that this is.
     """
     with connected(
         uri,
@@ -49,6 +52,7 @@ def store_at(uri: str, settings: Settings, *, prepare: bool = True) -> Iterator[
         settings.times,
         seconds=settings.whimbrel_connect_seconds,
         prepare=prepare,
+        worker=worker,
     ) as store:
         yield store
 

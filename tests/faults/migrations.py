@@ -31,6 +31,26 @@ PIPELINE = Migration(
 )
 
 
+def burning(steps: int) -> dict[str, Any]:
+    """An expression that takes one or two milliseconds a step, another for each document so that it is not worked out before."""
+    numbers = {"$range": [0, {"$add": [12_000, "$number"]}]}
+    inner = {"$reduce": {"input": numbers, "initialValue": 0, "in": {"$mod": ["$$this", 7]}}}
+    return {
+        "$reduce": {"input": {"$range": [0, steps]}, "initialValue": 0, "in": {"$add": ["$$value", inner]}}
+    }
+
+
+BURNING = [
+    Migration(
+        name=name,
+        collection="things",
+        update=[{"$set": {"n": {"$add": ["$n", 1]}, "heat": burning(steps)}}],
+        undo=name == "burning",
+    )
+    for name, steps in (("burning", 40), ("burning-long", 1600))
+]
+
+
 def _adding(mark: str, change: Callable[[dict[str, Any]], Any]) -> Migration:
     def add(thing: dict[str, Any]) -> Any:
         return change(thing)

@@ -14,6 +14,7 @@ from whimbrel.domain.failures import Failure, FailureGroup, group_id
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.domain.uuids import UNSPECIFIED, stored, writing
 from whimbrel.domain.verification import Proof
 from whimbrel.domain.workers import Worker
 from whimbrel.engine.view import RunView, iso_time, run_object
@@ -238,7 +239,8 @@ def failure_object(it: Failure) -> dict[str, Any]:
 def definition_object(it: Definition) -> dict[str, Any]:
     return {
         "name": it.name, "version": it.version, "database": it.database, "collection": it.collection,
-        "mark": it.mark, "kind": "declarative" if it.declarative else "function", "filter": it.filter,
+        "mark": it.mark, "kind": "declarative" if it.declarative else "function",
+        "filter": stored(it.filter, writing(UNSPECIFIED)),
         "summary": it.summary, "codeHash": it.code_hash,
     }  # fmt: skip
 

@@ -12,8 +12,9 @@ from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.migration import SKIP, Definition
 from whimbrel.domain.paths import BLOCKED, Leaf, PathSet, operators, parent_of, path_set
 from whimbrel.domain.pipelines import as_pipeline
-from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, repeated, repeats, spliced, walk
+from whimbrel.domain.raw import Key, repeated, repeats, spliced, walk
 from whimbrel.domain.updates import check_update
+from whimbrel.domain.uuids import Options, reading, stored, writing
 from whimbrel.errors import DefinitionInvalid, Untranslatable
 
 
@@ -108,7 +109,7 @@ def reduce(
         return Skipped()
     try:
         if type(returned) is dict or isinstance(returned, Mapping):
-            seen = _Seen.of(document, given)
+            seen = _Seen.of(document, given, definition.uuids)
             if not seen.faithful:
                 _refuse_repeated_marks(definition, document)
                 _refuse_undo(definition, document)
@@ -127,18 +128,20 @@ def reduce(
 
 
 class _Seen(NamedTuple):
-    """A document before the change. `faithful`: Python's types bring it back as it was."""
+    """A document before the change. `faithful`: Python's types bring it back as it was. `options`: how values are stored."""
 
     raw: bytes
     fields: dict[str, Any]
     faithful: bool
+    options: Options
 
     @classmethod
-    def of(cls, raw: bytes, given: dict[str, Any] | None) -> "_Seen":
+    def of(cls, raw: bytes, given: dict[str, Any] | None, uuids: str) -> "_Seen":
         """Of what the function got, if that still is the document; else it is decoded again."""
+        options = writing(uuids)
         try:
-            if given is not None and bson.encode(given, codec_options=DOCUMENT_OPTIONS) == raw:
-                return cls(raw, given, faithful=True)
+            if given is not None and bson.encode(given, codec_options=options) == raw:
+                return cls(raw, given, faithful=True, options=options)
         except (
             BSONError,
             OverflowError,
@@ -146,8 +149,12 @@ class _Seen(NamedTuple):
             ValueError,
         ):  # the function left something odd in it
             pass
-        fields = bson.decode(raw, DOCUMENT_OPTIONS)
-        return cls(raw, fields, faithful=bson.encode(fields, codec_options=DOCUMENT_OPTIONS) == raw)
+        fields = bson.decode(raw, reading(uuids))
+        faithful = bson.encode(fields, codec_options=options) == raw
+        return cls(raw, fields, faithful=faithful, options=options)
+
+    def holds(self, name: str, value: Any) -> bool:
+        return same(self.fields, name, value, self.options)
 
 
 def _name(returned: Any) -> str:
@@ -156,12 +163,12 @@ def _name(returned: Any) -> str:
 
 def _of_document(definition: Definition, seen: _Seen, returned: Mapping[str, Any]) -> Change:
     before = seen.fields
-    if "_id" not in returned or Key.of(returned["_id"]) != Key.of(before["_id"]):
+    if "_id" not in returned or Key.of(returned["_id"], seen.options) != Key.of(before["_id"], seen.options):
         raise Rubbish(
             "The function returned a document without the _id of the one it was given. Return an update such as {'$set': ...}, the changed document with its _id, or SKIP."
         )
     values = {
-        name: value for name, value in returned.items() if name != MARK_ROOT and not same(before, name, value)
+        name: value for name, value in returned.items() if name != MARK_ROOT and not seen.holds(name, value)
     }
     unset = tuple(name for name in before if name not in returned and name != MARK_ROOT)
     reserved = definition.marking.reserved
@@ -178,13 +185,13 @@ def _row(seen: _Seen, values: dict[str, Any], unset: tuple[str, ...], *, odd: bo
     """The change of whole top-level fields. `odd`: with names that no path can express."""
     if not values and not unset:
         return Unchanged()
-    encoded = bson.encode(values)
+    encoded = bson.encode(values, codec_options=seen.options)
     if not seen.faithful:
         # By columns, the rest of it would be brought into order: the second of two fields of one name dropped.
         for name in (*values, *unset):
             _refuse_repeated(seen.raw, name)
         if not odd:
-            return Single(operators(values, unset))
+            return Single(operators(stored(values, seen.options), unset))
         if repeats(seen.raw):
             raise Unwritable(
                 "The document holds a field name twice, and the change is one of a field whose name no update can express. Repair the document first."
@@ -217,7 +224,7 @@ def _refuse_undo(definition: Definition, document: bytes) -> None:
 
 def _of_pipeline(definition: Definition, document: bytes, stages: Sequence[Mapping[str, Any]]) -> Change:
     check_update(definition.name, definition.marking, stages)
-    bson.encode({"": stages})
+    stages = stored(stages, writing(definition.uuids))
     if repeats(document):
         raise Unwritable(
             "The document holds a field name twice, and MongoDB cannot carry out a pipeline on it safely. Repair the document first."
@@ -238,58 +245,59 @@ def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -
         return _single(
             definition, update
         )  # an array on the way, or values that Python's types would not bring back
-    row = _row(seen, *_fields(seen.fields, paths, parents, sets))
+    row = _row(seen, *_fields(seen, paths, parents, sets))
     if definition.reads is None or not isinstance(row, Row) or paths.nested <= set(definition.reads):
         return row
     # Fields beside the path are not guarded: write the path alone, and only under documents that are there.
     if None in parents:
         return _single(definition, update)
-    return Paths(
-        {step.path: sets[step.path] for step in paths.sets}, tuple(step.path for step in paths.unsets)
-    )
+    values = stored({step.path: sets[step.path] for step in paths.sets}, seen.options)
+    return Paths(values, tuple(step.path for step in paths.unsets))
 
 
 SETTING = frozenset({"$set", "$unset"})
 
 
 def _single(definition: Definition, update: Mapping[str, Any]) -> Single:
-    bson.encode(update)
+    update = stored(update, writing(definition.uuids))
     if definition.undo:
         as_pipeline(update)  # as which it will be written, with the before-image
     return Single(update)
 
 
 def _fields(
-    before: dict[str, Any], paths: PathSet, parents: list[Any], sets: Mapping[str, Any]
+    seen: _Seen, paths: PathSet, parents: list[Any], sets: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The top-level fields that the update gives new values, and those that it removes."""
+    before = seen.fields
     values: dict[str, Any] = {}
     removed: list[str] = []
     for top, whole, leaves, unsets in paths.fields:
         if not whole:
-            after = _nested(before, top, (leaves, unsets), parents, sets)
+            after = _nested(seen, top, (leaves, unsets), parents, sets)
             if after is not None:
                 values[top] = after
         elif unsets:
             if top in before:
                 removed.append(top)
-        elif not same(before, top, sets[top]):
+        elif not seen.holds(top, sets[top]):
             values[top] = sets[top]
     return values, tuple(removed)
 
 
 def _nested(
-    before: dict[str, Any],
+    seen: _Seen,
     top: str,
     leaves: tuple[tuple[Leaf, ...], tuple[Leaf, ...]],
     parents: list[Any],
     sets: Mapping[str, Any],
 ) -> dict[str, Any] | None:
     """The field `top` after its paths are set and unset: copied as far as it changes. None where it does not."""
+    before = seen.fields
     after: dict[str, Any] | None = None
     for path, parent, rest, name in leaves[0]:
         here, value = parents[parent], sets[path]
-        if here is None or not same(here, name, value):
+        if here is None or not same(here, name, value, seen.options):
             after = dict(before.get(top, {})) if after is None else after
             _holder(after, rest)[name] = value
     for _, parent, rest, name in leaves[1]:
@@ -307,14 +315,14 @@ def _holder(after: dict[str, Any], rest: tuple[str, ...]) -> dict[str, Any]:
     return after
 
 
-def same(before: Mapping[str, Any], name: str, value: Any) -> bool:
+def same(before: Mapping[str, Any], name: str, value: Any, options: Options) -> bool:
     """Whether a field has this value already, in type and order too (1 == True == 1.0 in Python)."""
     if name not in before:
         return False
     old = before[name]
     if type(old) is type(value) and type(value) in PLAIN:
         return bool(old == value)
-    return bson.encode({"": old}) == bson.encode({"": value})
+    return bson.encode({"": old}, codec_options=options) == bson.encode({"": value}, codec_options=options)
 
 
 PLAIN = frozenset({str, int, bool})  # equal values of one of these types have the same bytes

@@ -7,10 +7,10 @@ from dataclasses import fields
 from types import CodeType
 from typing import Any, Protocol
 
-import bson
 from bson import json_util
 from bson.errors import BSONError
 
+from whimbrel.domain.uuids import UNSPECIFIED, stored, writing
 from whimbrel.errors import DefinitionInvalid
 
 
@@ -21,9 +21,9 @@ class _Definition(Protocol):
 
 def code_hash(definition: _Definition, function: Callable[..., Any] | None) -> str:
     """A hash of a migration's options, its update, and its function's source. The same in every process."""
-    options = {each.name: getattr(definition, each.name) for each in fields(definition)}  # type: ignore[arg-type]
+    names = [each.name for each in fields(definition) if each.name != "uuids"]  # type: ignore[arg-type]  # that is a run's
     try:
-        bson.encode(options)
+        options = stored({name: getattr(definition, name) for name in names}, writing(UNSPECIFIED))
         text = json_util.dumps(options, json_options=json_util.CANONICAL_JSON_OPTIONS)
     except (BSONError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise DefinitionInvalid(

@@ -13,6 +13,7 @@ from bson.errors import BSONError
 from whimbrel.domain.encoding import encoded, lasts
 from whimbrel.domain.extended_json import Repeated, TooDeep, Unreadable, below, parse, read
 from whimbrel.domain.raw import decoded
+from whimbrel.domain.uuids import UNSPECIFIED, stored, writing
 from whimbrel.errors import FilterRefused
 
 DEEPEST = 20  # levels; deeper filters are not written by people
@@ -38,7 +39,7 @@ def check_filter(filter_: Mapping[str, Any]) -> None:
     """Raise FilterRefused, with the place and the reason, for an operator that is refused at any depth."""
     _check(filter_, "", 0)
     try:
-        kept = lasts(filter_)
+        kept = lasts(stored(dict(filter_), writing(UNSPECIFIED)))
     except UNSTORABLE as error:
         place = _unstorable(filter_, "")
         raise FilterRefused(
@@ -81,7 +82,7 @@ def _unstorable(value: Any, where: str) -> str:
         parts = enumerate(value)
     for name, inner in parts:
         try:
-            encoded({"v": inner})
+            encoded(stored({"v": inner}, writing(UNSPECIFIED)))
         except UNSTORABLE:
             return _unstorable(inner, below(where, name))
     return where

@@ -9,6 +9,7 @@ def split_name(person):
     return {"$set": {"first": first, "last": last}, "$unset": {"name": ""}}
 """
 
+import copy
 import difflib
 import inspect
 import re
@@ -17,12 +18,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
 from whimbrel.domain.code import code_hash
-from whimbrel.domain.encoding import encoded
 from whimbrel.domain.filters import check_filter
 from whimbrel.domain.marks import MARK_ROOT, Mark, mark_of, marker_field
 from whimbrel.domain.pipelines import as_pipeline
-from whimbrel.domain.raw import decoded
 from whimbrel.domain.updates import Update, check_update
+from whimbrel.domain.uuids import UNSPECIFIED
 from whimbrel.errors import DefinitionInvalid, FilterRefused, Untranslatable
 
 MarkStrategy = Literal["marker", "status", "filter"]
@@ -66,6 +66,7 @@ class Definition:
     update: Update | None = None
     code_hash: str = ""
     summary: str = ""
+    uuids: str = UNSPECIFIED  # how a run stores values of `uuid.UUID`, by its address of MongoDB
 
     @property
     def declarative(self) -> bool:
@@ -164,7 +165,9 @@ def migration(**options: Any) -> Callable[[Callable[..., Any]], Migration]:
     return decorate
 
 
-_OPTIONS = frozenset(each.name for each in fields(Definition)) - {"update", "filter", "code_hash", "summary"}
+_OPTIONS = frozenset(each.name for each in fields(Definition)) - {
+    "update", "filter", "code_hash", "summary", "uuids",
+}  # fmt: skip
 
 
 def check_name(name: object) -> None:
@@ -213,7 +216,7 @@ def _check_filter(name: str, filter_: Mapping[str, Any] | None) -> dict[str, Any
     except FilterRefused as refused:
         raise DefinitionInvalid(f"Migration {name!r} has a filter that is refused. {refused}") from refused
     # As it is now: what is done to the documents in it later changes no run.
-    return {key: decoded(encoded({key: value}))[key] for key, value in (filter_ or {}).items()}
+    return copy.deepcopy(dict(filter_ or {}))
 
 
 def _check_values(it: Definition) -> None:

@@ -79,8 +79,8 @@ class Key(NamedTuple):
     raw: bytes
 
     @classmethod
-    def of(cls, value: Any) -> "Key":
-        return cls(bson.encode({"_id": value}))
+    def of(cls, value: Any, options: CodecOptions[Any] = DOCUMENT_OPTIONS) -> "Key":
+        return cls(bson.encode({"_id": value}, codec_options=options))
 
     @classmethod
     def of_document(cls, document: bytes) -> "Key":

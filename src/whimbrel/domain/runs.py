@@ -1,6 +1,6 @@
 """A run: one execution of a migration, its scope, its legs, and what has come of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
@@ -9,9 +9,10 @@ from whimbrel.domain.filters import all_of
 from whimbrel.domain.findings import Finding
 from whimbrel.domain.images import Undo, image_field
 from whimbrel.domain.marks import Mark, mark_of, marker_field
-from whimbrel.domain.migration import UndoMode
+from whimbrel.domain.migration import Definition, UndoMode
 from whimbrel.domain.raw import decoded
 from whimbrel.domain.states import RunStatus
+from whimbrel.domain.uuids import UNSPECIFIED, stored, writing
 from whimbrel.domain.verification import Proof
 
 Phase = Literal["pending", "processing", "failed", "sweep"]
@@ -79,6 +80,7 @@ class Run:
     kind: RunKind = "migration"
     of: str | None = None  # the run that this one rolls back, cleans up or verifies
     undo: UndoMode = False
+    uuids: str = UNSPECIFIED  # how values of `uuid.UUID` are stored: one of `domain.uuids.UUIDS`
     undone_by: str | None = None  # the run that rolled this one back, or does
     sample: int | None = 0  # of a verification: documents that are transformed again; None: all
     report: tuple[Proof, ...] = ()  # of a verification: what it proved
@@ -136,6 +138,12 @@ class Run:
     @property
     def marking(self) -> Mark:
         return mark_of(self.mark, marker_field(self.migration, self.version), self.status_field)
+
+
+def for_run(it: Definition, run: Run) -> Definition:
+    """A definition as a run carries it out: with the run's undo, and no `uuid.UUID` in the update."""
+    update = it.update if it.update is None else stored(it.update, writing(run.uuids))
+    return replace(it, undo=run.undo, uuids=run.uuids, update=update)
 
 
 def first_phases(run: Run) -> list[Phase]:

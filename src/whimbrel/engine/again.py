@@ -17,6 +17,7 @@ from whimbrel.domain.images import Changed, Unreadable, restored
 from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.raw import Key, text_at, walk
+from whimbrel.domain.runs import for_run
 from whimbrel.domain.updates import Update
 from whimbrel.domain.verification import CHANGES_AGAIN, LISTED
 from whimbrel.engine.examine import Found, Looking
@@ -168,9 +169,7 @@ def _fields(at: Looking, document: bytes) -> list[tuple[bytes, int, bytes]]:
 
 def _called(at: Looking, batch: Batch, documents: Sequence[bytes], found: Found) -> list[Trouble]:
     """Those documents for which the function returns a change, or fails."""
-    shadow = replace(
-        at.work, run=at.run, batch=batch, definition=replace(at.work.definition, undo=at.run.undo)
-    )
+    shadow = replace(at.work, run=at.run, batch=batch, definition=for_run(at.work.definition, at.run))
     troubles: list[Trouble] = []
     while documents:
         at.work.between_chunks()

@@ -16,7 +16,8 @@ from whimbrel.domain.context import Context
 from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.migration import Definition, Migration
-from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key
+from whimbrel.domain.raw import Key
+from whimbrel.domain.uuids import reading
 from whimbrel.engine.work import Called, Work
 from whimbrel.ports import Guarded
 
@@ -79,7 +80,7 @@ def call_one(
     `definition`: the migration's, as the run has it. `context`: where the function wants one.
     """
     key = Key.of_document(document)
-    arguments = _arguments(key, document, context)
+    arguments = _arguments(key, document, context, definition.uuids)
     if isinstance(arguments, Trouble):
         return arguments
     try:
@@ -96,7 +97,7 @@ async def call_async(
 ) -> Guarded | Trouble:
     """`call_one` of an `async def`, which is cancelled at the end of its time."""
     key = Key.of_document(document)
-    arguments = _arguments(key, document, context)
+    arguments = _arguments(key, document, context, definition.uuids)
     if isinstance(arguments, Trouble):
         return arguments
     try:
@@ -109,9 +110,9 @@ async def call_async(
         return raised(key, error)
 
 
-def _arguments(key: Key, document: bytes, context: Context | None) -> Trouble | tuple[Any, ...]:
+def _arguments(key: Key, document: bytes, context: Context | None, uuids: str) -> Trouble | tuple[Any, ...]:
     try:
-        decoded: dict[str, Any] = bson.decode(document, DOCUMENT_OPTIONS)
+        decoded: dict[str, Any] = bson.decode(document, reading(uuids))
     except (BSONError, ValueError, RecursionError) as error:
         return Trouble(
             key=key, kind=Kind.DATA, type="Undecodable", message=f"The document cannot be decoded: {error}"

@@ -13,7 +13,7 @@ from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine import declarative, function
 from whimbrel.engine.verify import verify
-from whimbrel.engine.work import Work, patiently, record, remaining
+from whimbrel.engine.work import Work, patiently, record, remaining, renew
 from whimbrel.ports import Documents, Ledger
 
 LOOKED_AT = 20  # documents of a batch that are looked at whether the filter is false now
@@ -246,6 +246,8 @@ def _counts(work: Work) -> tuple[Counts, bool]:
     if work.clean:
         passed = Counts(work.tally[CHANGED], work.tally[UNCHANGED], work.tally[SKIPPED])
         return passed, False
+    # When a majority has this write, it has all earlier ones of the batch too, also those that got no answer.
+    renew(work.ledger, work.hold)
     return evidence(work.documents, work.ledger, work.run, work.batch)
 
 

@@ -1,10 +1,9 @@
 """What the batches of a run do, by the kind of the run."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from whimbrel.domain.migration import Definition, Migration
-from whimbrel.domain.runs import Run
+from whimbrel.domain.runs import Run, for_run
 from whimbrel.engine import cleanup, rollback
 from whimbrel.engine.calls import Calling
 from whimbrel.engine.work import Call
@@ -19,4 +18,4 @@ def job_of(run: Run, migrations: Mapping[str, Migration]) -> tuple[Definition, C
     if run.kind == "cleanup":  # an update: nothing is called
         return cleanup.definition(run), rollback.restore
     migration = migrations[run.migration]
-    return replace(migration.definition, undo=run.undo), Calling(migration)
+    return for_run(migration.definition, run), Calling(migration)

@@ -13,7 +13,7 @@ from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.marks import CHANGED, FAILED, SKIPPED, UNCHANGED, Filter
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key, repeats
-from whimbrel.domain.runs import Phase, Run
+from whimbrel.domain.runs import Phase, Run, for_run
 from whimbrel.errors import TooSlow, Untranslatable
 from whimbrel.ports import Callers, Guarded, Rehearsal, Write
 
@@ -71,7 +71,7 @@ class Stage:
         *,
         claimed_at: datetime | None = None,
     ) -> None:
-        self._it, self._run, self._rehearsal, self._callers = it, run, rehearsal, callers
+        self._it, self._run, self._rehearsal, self._callers = for_run(it, run), run, rehearsal, callers
         self._now = claimed_at or datetime.now(UTC)
 
     def rehearse(self, sample: Sequence[tuple[bytes, Phase]], until: float) -> list[Rehearsed]:

@@ -103,7 +103,7 @@ def following(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: Defau
         collection=old.collection, filter=encoded(query),
         mark="filter", status_field=old.status_field, declarative=kind == "cleanup", claim=False, adopt="ours", scope=Scope(),
         legs=LEGS, batch_size=defaults.batch_size, max_attempts=1, retry_delay=old.retry_delay, timeout=TIMEOUT,
-        code_hash=old.code_hash, created_at=now, updated_at=now,
+        uuids=old.uuids, code_hash=old.code_hash, created_at=now, updated_at=now,
     )  # fmt: skip
 
 

@@ -25,6 +25,7 @@ log = structlog.get_logger("whimbrel.worker")
 
 REFUSING = 0.5  # seconds that a pointer is kept before it is given to somebody else
 STOPPED = 0.1  # seconds between two looks whether consumers were started again
+ENDING = 0.05  # seconds between two looks whether statements have ended
 FIRST_POLL = 0.02  # seconds; doubles while there is nothing to claim
 
 
@@ -257,9 +258,28 @@ def _alone(work_: Work, crew: Crew) -> None:
 
 
 def _release(work_: Work) -> None:
+    """Give the batch back, when nothing that was sent for it can change a document any more; else its lease must end first."""
     try:
+        if not _quiet(work_):
+            log.warning("a statement goes on: its batch is not given back", batch=work_.batch.token)
+            return
         work_.ledger.batches.release(work_.batch)
     except WhimbrelError as error:
         log.warning(
             "a batch could not be given back; its lease will end", batch=work_.batch.token, reason=str(error)
         )
+
+
+def _quiet(work_: Work) -> bool:
+    """Wait until the statements that got no answer have ended. False where that is not known before the lease ends."""
+    hold = work_.hold
+    while True:
+        hold.progress = time.monotonic()  # so that the lease is renewed meanwhile
+        try:
+            if work_.documents.quiet():
+                return True
+        except Transient as error:
+            log.info("asked again whether statements have ended", batch=work_.batch.token, reason=str(error))
+        if hold.lost or clock() - hold.renewed > work_.times.lease:
+            return False
+        time.sleep(ENDING)

@@ -12,6 +12,7 @@ from whimbrel.domain.findings import refuse
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Phase, Run, Scope, eligible, first_phases, legs_of
 from whimbrel.domain.states import RunStatus
+from whimbrel.domain.uuids import stored, writing
 from whimbrel.engine.preflight import warned
 from whimbrel.errors import FilterRefused, Refused, TooSlow
 from whimbrel.ports import Store
@@ -57,6 +58,7 @@ def compose_run(
     `filter_` narrows the migration's own.
     """
     query, asked = _query(it, filter_)
+    query = stored(query, writing(store.uuids))
     scope = Scope("all") if limit is None else Scope("first", limit)
     return Run(
         id=new_id(), migration=it.name, version=it.version, database=it.database or store.database, collection=it.collection,
@@ -65,7 +67,7 @@ def compose_run(
         scope=scope, asked=asked, legs=legs_of(mark=it.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
         priority=priority, rate=rate, batch_size=batch_size or it.batch_size or defaults.batch_size,
         max_attempts=it.max_attempts or defaults.max_attempts, retry_delay=defaults.retry_delay,
-        timeout=it.timeout, undo=it.undo, code_hash=it.code_hash, created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
+        timeout=it.timeout, undo=it.undo, uuids=store.uuids, code_hash=it.code_hash, created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
     )  # fmt: skip
 
 

@@ -271,7 +271,10 @@ def patiently(
     while True:
         work.between_chunks()
         try:
-            return act()
+            # What got no answer may still run: what is made again must not meet it, nor be counted before it ends.
+            if work.documents.quiet():
+                return act()
+            reason = "a statement that got no answer goes on"
         except Transient as error:
             if isinstance(error, but):
                 raise
@@ -280,8 +283,8 @@ def patiently(
                 raise Systemic(
                     f"A statement ran out of time {TRIES} times in a row, and cannot be made smaller: {error} {account()}"
                 ) from error
-            work.clean = False
-            log.info("tried again", batch=work.batch.token, reason=str(error))
+            work.clean, reason = False, str(error)
+        log.info("tried again", batch=work.batch.token, reason=reason)
         time.sleep(0.2 + random.random() * 0.8)  # noqa: S311  spreads retries, protects nothing
 
 

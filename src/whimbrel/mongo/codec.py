@@ -16,6 +16,7 @@ from whimbrel.domain.marks import outcome_of, stamp
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, Scope
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.domain.uuids import UNSPECIFIED
 from whimbrel.domain.verification import Proof, Tally
 from whimbrel.domain.workers import InHand, Refusal, Worker
 
@@ -103,7 +104,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "scope": {"kind": run.scope.kind, "limit": run.scope.limit}, "asked": run.asked, "legs": list(run.legs), "leg": run.leg,
         "status": str(run.status), "batchSize": run.batch_size, "priority": run.priority, "rate": run.rate, "maxAttempts": run.max_attempts,
         "retryDelay": run.retry_delay, "timeout": run.timeout, "codeHash": run.code_hash,
-        "kind": run.kind, "of": run.of, "undo": run.undo, "sample": run.sample, "report": [proof_row(each) for each in run.report],
+        "kind": run.kind, "of": run.of, "undo": run.undo, "uuids": run.uuids, "sample": run.sample, "report": [proof_row(each) for each in run.report],
         "counts": counts_row(run.counts), "foldedThrough": run.folded_through, "inferred": run.inferred,
         "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
         # As text: a plan in it has field names with a dollar.
@@ -124,7 +125,7 @@ def run_of(row: Row) -> Run:
         scope=Scope(row["scope"]["kind"], row["scope"]["limit"]), asked=row["asked"], legs=tuple(row["legs"]), leg=row["leg"],
         status=RunStatus(row["status"]), batch_size=row["batchSize"], priority=row.get("priority", 0), rate=row.get("rate"), max_attempts=row["maxAttempts"],
         retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
-        kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), undone_by=row.get("undoneBy"),
+        kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), uuids=row.get("uuids", UNSPECIFIED), undone_by=row.get("undoneBy"),
         sample=row.get("sample", 0), report=tuple(proof_of(each) for each in row.get("report", ())),
         counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], inferred=row["inferred"],
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),

@@ -33,6 +33,7 @@ from whimbrel.mongo.plans import shortened, shown
 from whimbrel.mongo.ranges import ID_INDEX, Hops, serving_index, within
 from whimbrel.mongo.sending import Errors, Sender, trouble
 from whimbrel.mongo.survey import LOOKING, SLICE, SPARSE, MongoSurvey
+from whimbrel.mongo.unanswered import Unanswered
 from whimbrel.ports import Cuts, Guarded, Page, Query, Write, Written
 
 T = TypeVar("T")
@@ -44,20 +45,31 @@ class MongoDocuments:
     """See `whimbrel.ports.Documents`."""
 
     def __init__(
-        self, session: ClientSession, database: str, collection: str, *, statement_seconds: float
+        self,
+        session: ClientSession,
+        database: str,
+        collection: str,
+        *,
+        statement_seconds: float,
+        fence_seconds: float = 20.0,
     ) -> None:
+        """`fence_seconds`: after which no statement that was sent can change anything: a lease and its grace."""
         self._session = session
         self._collection: Collection[dict[str, Any]] = session.client[database].get_collection(
             collection, codec_options=DOCUMENT_OPTIONS, read_preference=ReadPreference.PRIMARY
         )
         self._majority = self._collection.with_options(read_concern=ReadConcern("majority"))
         self._limit = int(statement_seconds * 1000)
-        self._sender = Sender(self._collection, session, self._limit)
+        self._unanswered = Unanswered(session, fence_seconds)
+        self._sender = Sender(self._collection, session, self._limit, self._unanswered)
         self._known_indexes: Mapping[str, Any] | None = None
 
     @property
     def examiner(self) -> MongoExaminer:
         return MongoExaminer(self._majority, self._session, self._by_index, milliseconds=self._limit)
+
+    def quiet(self) -> bool:
+        return self._unanswered.over()
 
     # planning and reading
 

@@ -12,6 +12,7 @@ from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key
 from whimbrel.errors import Refused
 from whimbrel.mongo.errors import check_reply, translated
+from whimbrel.mongo.unanswered import Unanswered
 
 # Bytes of all statements of a command. The driver takes 16 MB and 16 kB, of which what stands around them needs some.
 LARGEST = 16 * 1024 * 1024 + 14_000
@@ -30,8 +31,11 @@ Errors = list[dict[str, Any]]
 class Sender:
     """Sends statements on one collection, all of them unordered, majority-acknowledged and journaled."""
 
-    def __init__(self, collection: Collection[Any], session: ClientSession, limit: int) -> None:
+    def __init__(
+        self, collection: Collection[Any], session: ClientSession, limit: int, unanswered: Unanswered
+    ) -> None:
         self._collection, self._session, self._limit = collection, session, limit
+        self._unanswered = unanswered
 
     def send(
         self, sent: Sequence[Mapping[str, Any]], variables: Mapping[str, Any] | None = None
@@ -61,7 +65,7 @@ class Sender:
             "writeConcern": {"w": "majority", "j": True}, "maxTimeMS": self._limit,
         }  # fmt: skip
         try:
-            with translated():
+            with translated(), self._unanswered.noted():
                 reply = self._collection.database.command(
                     command | ({"let": dict(variables)} if variables else {}), session=self._session
                 )

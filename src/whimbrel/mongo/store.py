@@ -7,9 +7,7 @@ from typing import Any
 import pymongo
 from pymongo import MongoClient
 from pymongo.errors import (
-    ConfigurationError,
     InvalidName,
-    InvalidURI,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
@@ -17,10 +15,12 @@ from pymongo.errors import (
 
 from whimbrel.domain.findings import Finding
 from whimbrel.domain.migration import Definition
-from whimbrel.domain.runs import Run
+from whimbrel.domain.runs import Run, for_run
 from whimbrel.domain.times import Times
+from whimbrel.domain.uuids import UNSPECIFIED
 from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, SettingsInvalid, Systemic
 from whimbrel.mongo import preflight
+from whimbrel.mongo.address import connecting, reduced, uuids_of
 from whimbrel.mongo.documents import MongoDocuments
 from whimbrel.mongo.errors import masked, sentence, translated
 from whimbrel.mongo.ledger import mongo_ledger
@@ -31,15 +31,15 @@ from whimbrel.ports.store import ClientOptions, Server
 
 OLDEST = (6, 0)
 LARGEST_SLICE = 5000  # documents
-SCHEMES = ("mongodb://", "mongodb+srv://")
+SRV = "mongodb+srv://"
 
 
 class MongoSession:
     """See `whimbrel.ports.Session`."""
 
-    def __init__(self, client: MongoClient[Any], statement_seconds: float) -> None:
+    def __init__(self, client: MongoClient[Any], times: Times) -> None:
         self._session = client.start_session(causal_consistency=False)
-        self._statement = statement_seconds
+        self._times = times
         self._opened: dict[str, MongoDocuments] = {}
 
     @property
@@ -50,7 +50,11 @@ class MongoSession:
         if run.id not in self._opened:
             self._opened = {
                 run.id: MongoDocuments(
-                    self._session, run.database, run.collection, statement_seconds=self._statement
+                    self._session,
+                    run.database,
+                    run.collection,
+                    statement_seconds=self._times.statement,
+                    fence_seconds=self._times.lease + self._times.grace,
                 )
             }
         return self._opened[run.id]
@@ -67,9 +71,11 @@ class MongoStore:
         *,
         replica_set: bool,
         prepare: bool = True,
+        uuids: str = UNSPECIFIED,
     ) -> None:
         self.client, self.database, self.replica_set = client, database, replica_set
-        self._statement = times.statement
+        self.uuids = uuids
+        self._times = times
         try:
             self.ledger: Ledger = mongo_ledger(
                 client, database, times, replica_set=replica_set, prepare=prepare
@@ -80,11 +86,11 @@ class MongoStore:
             ) from error
 
     def session(self) -> MongoSession:
-        return MongoSession(self.client, self._statement)
+        return MongoSession(self.client, self._times)
 
     def rehearsal(self, run: Run) -> MongoRehearsal:
         return MongoRehearsal(
-            self.client, run.database, run.collection, seconds=self._statement, slice_=min(run.batch_size, LARGEST_SLICE)
+            self.client, run.database, run.collection, seconds=self._times.statement, slice_=min(run.batch_size, LARGEST_SLICE)
         )  # fmt: skip
 
     def ping(self) -> None:
@@ -120,7 +126,7 @@ class MongoStore:
         return self.survey_of(run.database, run.collection, min(run.batch_size, LARGEST_SLICE))
 
     def survey_of(self, database: str, collection: str, size: int = LARGEST_SLICE) -> MongoSurvey:
-        limit = int(LOOKING * self._statement * 1000)
+        limit = int(LOOKING * self._times.statement * 1000)
         return MongoSurvey(self.client[database][collection], None, milliseconds=limit, slice_=size)
 
     def estimate(self, database: str, collection: str) -> int:
@@ -128,23 +134,33 @@ class MongoStore:
             return self.client[database][collection].estimated_document_count()
 
     def errors(self, run: Run, definition: Definition) -> list[Finding]:
-        return preflight.errors(self.client, run, definition)
+        return preflight.errors(self.client, run, for_run(definition, run))
 
     def warnings(self, run: Run, definition: Definition, ahead: Ahead) -> list[Finding]:
-        return preflight.warnings(self.client, run, definition, ahead, replica_set=self.replica_set)
+        return preflight.warnings(
+            self.client, run, for_run(definition, run), ahead, replica_set=self.replica_set
+        )
 
 
 @contextlib.contextmanager
 def connected(
-    uri: str, database: str, times: Times, *, seconds: float = 10.0, prepare: bool = True
+    uri: str,
+    database: str,
+    times: Times,
+    *,
+    seconds: float = 10.0,
+    prepare: bool = True,
+    worker: str | None = None,
 ) -> Iterator[MongoStore]:
     """Connect, check what answers, and, if `prepare`, make the ledger's indexes.
 
-    Raises DatabaseUnreachable when nothing answers within `seconds`, DatabaseRefused when what answers
+    `worker`: the name of the worker process that this is.
+
+    Raises DatabaseUnreachable when nothing answers within `seconds`, or only a member that takes no writes, DatabaseRefused when what answers
     cannot be used: credentials, permissions, a version before 6.0, a router of a sharded cluster.
     """
     check_uri(uri)
-    client = _client(uri, seconds)
+    client = connecting(uri, seconds, worker)
     try:
         with _explained(uri, seconds):
             hello = client.admin.command("hello")
@@ -152,10 +168,12 @@ def connected(
             _check_server(uri, hello, version)
             if "setName" not in hello:
                 client.close()
-                client = _client(
-                    uri, seconds, retryWrites=False
+                client = connecting(
+                    uri, seconds, worker, retryWrites=False
                 )  # a stand-alone server has no transaction numbers
-            store = MongoStore(client, database, times, replica_set="setName" in hello, prepare=prepare)
+            store = MongoStore(
+                client, database, times, replica_set="setName" in hello, prepare=prepare, uuids=uuids_of(uri)
+            )
         yield store
     finally:
         client.close()
@@ -163,30 +181,9 @@ def connected(
 
 def check_uri(uri: str) -> None:
     """Raise SettingsInvalid for an address that cannot be read, whether a server is there or not."""
-    if not uri.startswith(SCHEMES):
-        raise _unreadable(uri, f"it begins with none of {' and '.join(SCHEMES)}")
-    if uri.startswith(SCHEMES[0]):  # the other kind is an address only together with what DNS says
-        _client(uri, 1.0, connect=False).close()
-
-
-def _client(uri: str, seconds: float, **options: Any) -> MongoClient[Any]:
-    try:
-        client: MongoClient[Any] = MongoClient(
-            uri,
-            appname="whimbrel",
-            serverSelectionTimeoutMS=int(seconds * 1000),
-            connectTimeoutMS=int(seconds * 1000),
-            **options,
-        )
-    except (InvalidURI, ConfigurationError, ValueError, TypeError) as error:
-        raise _unreadable(uri, sentence(error)) from error
-    return client
-
-
-def _unreadable(uri: str, why: str) -> SettingsInvalid:
-    return SettingsInvalid(
-        f"MONGODB_URI={masked(uri)} cannot be read: {why.rstrip('.')}. Write it as mongodb://user:password@host:port/."
-    )
+    uuids_of(uri)
+    if not reduced(uri).startswith(SRV):  # the other kind is an address only together with what DNS says
+        connecting(uri, 1.0, connect=False).close()
 
 
 @contextlib.contextmanager
@@ -222,6 +219,11 @@ def _check_server(uri: str, hello: dict[str, Any], version: list[int]) -> None:
     if tuple(version[:2]) < OLDEST:
         raise DatabaseRefused(
             f"MongoDB at {masked(uri)} is version {'.'.join(map(str, version[:3]))}. Whimbrel needs 6.0 or newer: upgrade the server."
+        )
+    if "setName" in hello and not hello["isWritablePrimary"]:
+        raise DatabaseUnreachable(  # it may become the primary yet
+            f"{masked(uri)} is a member of the replica set {hello['setName']} that takes no writes; the primary is {hello.get('primary') or 'not known'}. "
+            "Name all members in MONGODB_URI, without directConnection, so that the primary is found."
         )
     if hello.get("msg") == "isdbgrid":
         raise DatabaseRefused(

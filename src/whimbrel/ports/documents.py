@@ -84,6 +84,13 @@ class Documents(Protocol):
         """For looking at the collection only."""
         ...
 
+    def quiet(self) -> bool:
+        """Whether no statement that was sent can change a document any more.
+
+        What got no answer is told to end, each time this is asked. Raises Transient.
+        """
+        ...
+
     def survey(self, size: int) -> Survey:
         """For questions about the whole collection, in slices of so many documents."""
         ...

@@ -161,13 +161,17 @@ class Batches(Protocol):
         ...
 
     def release(self, batch: Batch) -> None:
-        """Give a batch back before its end; it is not counted as a takeover. Nothing happens if it is another's."""
+        """Give a batch back before its end; it is not counted as a takeover. Nothing happens if it is another's.
+
+        Only when no statement of it can change a document any more (`Documents.quiet`).
+        """
         ...
 
     def take_over(self, *, worker: str | None = None) -> Sequence[Batch]:
-        """Queue again what lost leases hold, after ending the statements of their sessions (hole H13).
+        """Queue again what lost leases hold, when the statements of their sessions have ended (hole H13).
 
-        Of one worker: at once, for its parent saw it die. Else those whose lease ended a grace ago.
+        Of one worker: at once, for its parent saw it die. Else those whose lease ended a grace ago. A batch whose statement
+        cannot be ended now stays as it is.
         """
         ...
 

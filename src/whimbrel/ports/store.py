@@ -68,6 +68,11 @@ class Store(Protocol):
         """Where migrations without a database of their own work, and where the ledger is."""
         ...
 
+    @property
+    def uuids(self) -> str:
+        """How the address wants values of `uuid.UUID` stored in users' documents: one of `domain.uuids.UUIDS`."""
+        ...
+
     def session(self) -> Session: ...
 
     def rehearsal(self, run: Run) -> Rehearsal:

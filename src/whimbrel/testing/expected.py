@@ -75,7 +75,7 @@ def expected(room: Trial, *, deterministic: bool, failing: Sequence[Any]) -> Exp
     )
     return Expected(
         before=before, rehearsed=first, varies=frozenset() if deterministic else varies, deterministic=deterministic,
-        failing=frozenset(map(Key.of, failing)), reserved=room.definition.marking.reserved,
+        failing=frozenset(Key.of(each, room.options) for each in failing), reserved=room.definition.marking.reserved,
     )  # fmt: skip
 
 

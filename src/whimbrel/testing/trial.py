@@ -22,6 +22,7 @@ from whimbrel.domain.raw import RAW, Key
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED
 from whimbrel.domain.times import Times
+from whimbrel.domain.uuids import Options, stored, writing
 from whimbrel.engine.start import Defaults, start_run
 from whimbrel.engine.view import RunView, view
 from whimbrel.mongo.store import MongoStore
@@ -52,7 +53,13 @@ class Trial:
     @property
     def definition(self) -> Definition:
         """The migration's, in the database of the trial."""
-        return replace(self.migration.definition, database=None)
+        it = replace(self.migration.definition, database=None, uuids=self.store.uuids)
+        return it if it.update is None else replace(it, update=stored(it.update, self.options))
+
+    @property
+    def options(self) -> Options:
+        """How the documents are stored that the author gives."""
+        return writing(self.store.uuids)
 
     @property
     def times(self) -> Times:
@@ -61,7 +68,8 @@ class Trial:
 
     @property
     def collection(self) -> Collection[dict[str, Any]]:
-        return self.store.client[self.store.database][self.migration.definition.collection]
+        name = self.migration.definition.collection
+        return self.store.client[self.store.database].get_collection(name, codec_options=self.options)
 
     def afresh(self) -> dict[Key, bytes]:
         """The documents as they are stored, before anything was done to them."""

@@ -28,7 +28,7 @@ class Calls:
     """See `whimbrel.ports.Caller`."""
 
     def __init__(self, source: str | None, run: Run) -> None:
-        given = {"source": source, "name": run.migration, "run": run.id, "undo": run.undo}
+        given = {"source": source, "name": run.migration, "run": run.id, "undo": run.undo, "uuids": run.uuids}
         self._command = [sys.executable, "-m", "whimbrel.workers.rehearsal", json.dumps(given)]
         self._process: subprocess.Popen[bytes] | None = None
 

@@ -23,6 +23,7 @@ from bson.errors import InvalidBSON
 from whimbrel.domain.encoding import encoded
 from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.raw import decoded
+from whimbrel.domain.uuids import named, unnamed
 from whimbrel.errors import DefinitionInvalid, MigrationUnknown
 from whimbrel.samples.migration import SOME_MODEL
 
@@ -107,6 +108,7 @@ def describe(source: str | None) -> dict[str, Definition]:
 
 def _definition(row: Mapping[str, Any]) -> Definition:
     reads = row["reads"]
+    row = unnamed(row)
     return Definition(**{**row, "reads": None if reads is None else tuple(reads)})
 
 
@@ -126,7 +128,7 @@ def main() -> None:
     source = sys.argv[1] if len(sys.argv) > 1 else None
     try:
         rows = {
-            name: {each.name: getattr(it.definition, each.name) for each in fields(Definition)}
+            name: {each.name: named(getattr(it.definition, each.name)) for each in fields(Definition)}
             for name, it in load(source).items()
         }
         told: dict[str, Any] = {"definitions": rows}

@@ -38,7 +38,7 @@ def main() -> None:
     try:
         crew = Crew(load(settings.whimbrel_migrations), options.name, options.run)
         signal.signal(signal.SIGTERM, lambda *_: crew.drain())
-        with store_at(settings.mongodb_uri or "", settings) as store:
+        with store_at(settings.mongodb_uri or "", settings, worker=options.name) as store:
             crew.refresh(store)
             starved = _serve(store, crew, settings, options)
         sys.exit(STARVED if starved else 0)

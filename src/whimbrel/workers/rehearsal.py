@@ -43,7 +43,7 @@ def main() -> None:
     _answer(answers, {READY: True})
     documents: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(asked, documents), daemon=True).start()
-    definition = replace(migration.definition, undo=given["undo"])
+    definition = replace(migration.definition, undo=given["undo"], uuids=given["uuids"])
     context = Context(run, f"{run}.0", 1) if migration.wants_context else None
     with asyncio.Runner() as runner:
         while True:

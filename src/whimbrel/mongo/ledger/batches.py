@@ -16,11 +16,15 @@ from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import Times
 from whimbrel.domain.verification import Tally
-from whimbrel.errors import LeaseLost
+from whimbrel.errors import LeaseLost, Refused, Systemic
 from whimbrel.mongo.codec import batch_of, batch_row, counts_of, counts_row, tally_row
 from whimbrel.mongo.errors import DUPLICATE_KEY, translated
+from whimbrel.mongo.unanswered import end_sessions, still_at_work
 
 UUID_SUBTYPE = 4
+# Seconds that lost batches are waited for whose statements do not end at once: one long document holds them up. After
+# that the batch stays as it is, and is looked at again when its lease and the grace are over, or at the next look.
+BURIAL_PATIENCE, SWEEP_PATIENCE = 2.0, 0.3
 
 
 class MongoBatches:
@@ -181,13 +185,24 @@ class MongoBatches:
             lost["$expr"] = {"$lt": ["$leaseUntil", {"$subtract": ["$$NOW", self._grace]}]}
         else:
             lost["worker"] = worker
-        taken = []
         with translated():
-            for row in self._batches.find(lost).limit(1000):
-                self._client.admin.command("killSessions", [{"id": row["lsid"]}])
-                if self._requeue(row["_id"], row["owner"], row["leaseUntil"]):
-                    taken.append(batch_of(row))
-        return taken
+            rows = list(self._batches.find(lost).limit(1000))
+            busy = self._busy({bytes(row["lsid"]) for row in rows}, worker) if rows else set()
+            return [
+                batch_of(row)
+                for row in rows
+                if bytes(row["lsid"]) not in busy
+                and self._requeue(row["_id"], row["owner"], row["leaseUntil"])
+            ]
+
+    def _busy(self, lsids: set[bytes], worker: str | None) -> set[bytes]:
+        """Whose statements may still change documents after they were told to end (hole H13)."""
+        patience = SWEEP_PATIENCE if worker is None else BURIAL_PATIENCE
+        try:
+            end_sessions(self._client, lsids)
+            return still_at_work(self._client, lsids, worker=worker, patience=patience)
+        except (Refused, Systemic):  # this user may not ask: the lease and its grace must be over
+            return set() if worker is None else lsids
 
     def _requeue(self, batch_id: str, owner: str, lease_until: datetime) -> bool:
         takeovers = {"$add": ["$takeovers", 1]}
