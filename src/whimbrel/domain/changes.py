@@ -14,6 +14,7 @@ from whimbrel.domain.paths import BLOCKED, Leaf, PathSet, operators, parent_of, 
 from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, repeated, repeats, spliced, walk
 from whimbrel.domain.updates import check_update
+from whimbrel.domain.wording import shown, type_name
 from whimbrel.errors import DefinitionInvalid, Untranslatable
 
 
@@ -151,7 +152,7 @@ class _Seen(NamedTuple):
 
 
 def _name(returned: Any) -> str:
-    return "None" if returned is None else f"{type(returned).__name__} ({returned!r:.60})"
+    return "None" if returned is None else f"{type_name(returned)} ({shown(returned, 60)})"
 
 
 def _of_document(definition: Definition, seen: _Seen, returned: Mapping[str, Any]) -> Change:

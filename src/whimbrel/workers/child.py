@@ -14,7 +14,8 @@ import threading
 from importlib.metadata import version
 
 from whimbrel.bootstrap import feed, step_hook, store_at
-from whimbrel.engine.slot import Crew, work
+from whimbrel.engine.crew import Crew
+from whimbrel.engine.slot import work
 from whimbrel.engine.watch import watch
 from whimbrel.errors import Transient, WhimbrelError
 from whimbrel.logs import configure_logs
@@ -70,9 +71,7 @@ def _serve(store: Store, crew: Crew, settings: Settings, options: argparse.Names
         ]
         for slot in slots:
             slot.start()
-        about = {
-            "host": socket.gethostname(), "pid": os.getpid(), "version": version("whimbrel"), "slots": options.slots,
-        }  # fmt: skip
+        about = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("whimbrel")}
         facts = {"times": settings.times, "die": lambda: os._exit(DIED), "beat": _beat, "about": about}
         watching = threading.Thread(target=watch, args=(store, crew), kwargs=facts, name="watch", daemon=True)
         watching.start()
