@@ -2,7 +2,8 @@
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 
 import structlog
 
@@ -17,6 +18,9 @@ from whimbrel.ports import Store
 from whimbrel.ports.ledger import CONSUMERS
 
 log = structlog.get_logger("whimbrel.worker")
+
+BATCH: ContextVar[str] = ContextVar("whimbrel_batch", default="")
+"""The token of the batch that this thread, or the task of an awaited call, works on."""
 
 
 class Crew:
@@ -38,6 +42,9 @@ class Crew:
         self.taken: set[str | None] = set()  # from the claim on, before they are held
         self.faults = Faults()
         self.loop = process_loop()
+        self.on_hand: Callable[[str, bool], object] = lambda _token, _begins: (
+            None
+        )  # a slot begins with a batch, or ends
         self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
         self.idle = threading.Lock()  # one slot looks for work, the others wait
         self.refused: dict[tuple[str, str], str] = {}  # run and pinned code: what is loaded here instead
@@ -55,6 +62,21 @@ class Crew:
         self.faults.over(batch.token)
         with self._counting:
             self.done += 1
+
+    @contextlib.contextmanager
+    def holding(self, hold: Hold) -> Iterator[None]:
+        """While a slot has a batch in hand."""
+        batch = hold.batch
+        self.holds[batch.owner] = hold
+        named = BATCH.set(batch.token)
+        self.on_hand(batch.token, True)
+        try:
+            yield
+        finally:
+            self.holds.pop(batch.owner, None)
+            self.taken.discard(batch.owner)
+            BATCH.reset(named)
+            self.on_hand(batch.token, False)
 
     @contextlib.contextmanager
     def slot(self, *, urgent: bool) -> Iterator[None]:

@@ -134,10 +134,10 @@ def _turn_away(store: Store, crew: Crew, delivery: Delivery) -> None:
 def _held(store: Store, crew: Crew, session: Session, hold: Hold, *, times: Times, step: Step) -> bool:
     """Work off a batch that is held; whatever ends it, it is settled, released, or another's. False: released."""
     batch = hold.batch
-    crew.holds[batch.owner] = hold
     try:
-        step("S3")
-        _work_off(store, crew, session, hold, times=times, step=step)
+        with crew.holding(hold):
+            step("S3")
+            _work_off(store, crew, session, hold, times=times, step=step)
         crew.finished(batch)
     except Stopped:
         _release(store, batch)
@@ -162,9 +162,6 @@ def _held(store: Store, crew: Crew, session: Session, hold: Hold, *, times: Time
         why = f"Whimbrel itself failed: {type_name(error)}: {said(error, 500)}. The log says where."
         _set_aside(store, crew, batch, why)
         return False
-    finally:
-        crew.holds.pop(batch.owner, None)
-        crew.taken.discard(batch.owner)
     return True
 
 

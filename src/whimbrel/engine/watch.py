@@ -63,6 +63,7 @@ def _facts(crew: Crew) -> dict[str, Any]:
     """What a worker process says of its work in the registry."""
     return {
         "slots": crew.slots,
+        "loading": False,
         "only": crew.only,
         "code": [{"migration": each.name, "hash": each.definition.code_hash} for each in crew.migrations.values()],
         "done": crew.done,

@@ -26,6 +26,7 @@ from whimbrel.engine.calls import call
 from whimbrel.errors import WhimbrelError
 from whimbrel.ports import Guarded
 from whimbrel.workers.catalog import load
+from whimbrel.workers.printing import take_streams
 
 READY = "ready"
 
@@ -54,10 +55,10 @@ def main() -> None:
 
 
 def _streams() -> tuple[BinaryIO, BinaryIO]:
-    asked, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    return asked, answers
+    given, _ = take_streams(lambda: "")
+    return os.fdopen(given, "rb"), answers
 
 
 def _receive(asked: BinaryIO, documents: "queue.SimpleQueue[bytes]") -> None:
