@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import bson
 from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
 
 from whimbrel.domain.failures import Kind
 from whimbrel.domain.marks import MARK_ROOT
@@ -223,7 +224,7 @@ def _of_pipeline(definition: Definition, document: bytes, stages: Sequence[Mappi
         raise Unwritable(
             "The document holds a field name twice, and MongoDB cannot carry out a pipeline on it safely. Repair the document first."
         )
-    return Single(stages)
+    return Single(_kept(stages))
 
 
 def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -> Change:
@@ -246,7 +247,7 @@ def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -
     if None in parents:
         return _single(definition, update)
     return Paths(
-        {step.path: sets[step.path] for step in paths.sets}, tuple(step.path for step in paths.unsets)
+        {step.path: _kept(sets[step.path]) for step in paths.sets}, tuple(step.path for step in paths.unsets)
     )
 
 
@@ -257,7 +258,16 @@ def _single(definition: Definition, update: Mapping[str, Any]) -> Single:
     bson.encode(update)
     if definition.undo:
         as_pipeline(update)  # as which it will be written, with the before-image
-    return Single(update)
+    return Single(_kept(update))
+
+
+def _kept(value: Any) -> Any:
+    """What a function returned, as it is now: the function may go on with the same objects for its next document."""
+    if isinstance(value, Mapping) and not isinstance(value, RawBSONDocument):
+        return {name: _kept(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_kept(inner) for inner in value]
+    return value
 
 
 def _fields(
