@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     whimbrel_idle_poll: float = Field(
         default=1.0, gt=0, description="longest pause between two looks for work"
     )
+    whimbrel_loading: float = Field(
+        default=600.0, gt=0, description="seconds that importing the migrations may take"
+    )
     whimbrel_connect_seconds: float = Field(
         default=10.0, gt=0, description="seconds to wait for MongoDB at the start"
     )

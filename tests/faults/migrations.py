@@ -1,6 +1,7 @@
 """Migrations whose effect shows if it happens twice: each adds one to `n`. All three marks, both paths."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -113,6 +114,11 @@ async def awaited(thing: dict[str, Any]) -> Any:
         await asyncio.sleep(60)
     if thing.get("do") == "raise":
         raise ValueError("no good")
+    if thing.get("do") == "block":
+        time.sleep(60)  # noqa: ASYNC251  what nobody should do
+    while thing.get("do") == "cling":
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
     await asyncio.sleep(0)
     return {"$set": {"n": thing["n"] + 1}}
 

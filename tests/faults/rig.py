@@ -98,9 +98,27 @@ class Rig:
 
     def kill_mongod(self) -> None:
         """As a power cut would: no shutdown, no flush."""
-        for each in psutil.process_iter(["name", "cmdline"]):
-            if each.info["name"] == "mongod" and str(self.home) in " ".join(each.info["cmdline"] or []):
-                each.kill()
+        for each in self._mongods():
+            each.kill()
+
+    def stall_mongod(self, seconds: float) -> None:
+        """As an overloaded machine or disk would: for so long it does nothing, and then goes on with all it was asked."""
+        found = self._mongods()
+        assert found
+        try:
+            for each in found:
+                each.suspend()
+            time.sleep(seconds)
+        finally:
+            for each in found:
+                each.resume()
+
+    def _mongods(self) -> list[psutil.Process]:
+        return [
+            each
+            for each in psutil.process_iter(["name", "cmdline"])
+            if each.info["name"] == "mongod" and str(self.home) in " ".join(each.info["cmdline"] or [])
+        ]
 
     def revive(self) -> None:
         ensure_running(self.home)

@@ -2,6 +2,8 @@
 
 from collections import Counter
 
+import pytest
+
 from tests.faults.rig import PATIENT, Rig
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.control import retry
@@ -74,6 +76,20 @@ def test_an_awaited_function_fails_and_hangs_for_single_documents_only(rig: Rig)
     found = rig.finish(run)
     assert recorded(rig, run.id) == {3: ("TimeoutError", 2, "dead"), 200: ("ValueError", 2, "dead")}
     assert found.counts.changed == COUNT - 2
+
+
+@pytest.mark.parametrize("what", ["block", "cling"])
+def test_an_awaited_function_that_cannot_be_cancelled_is_ended_with_its_process_and_alone_recorded(
+    rig: Rig, what: str
+) -> None:
+    """One that does not give the event loop back, in whose time all the others' run out; and one that goes on when it is cancelled."""
+    plant(rig, {3: what})
+    rig.environment |= PATIENT
+    run = rig.start("awaited")
+    rig.parent(workers=1)
+    found = rig.finish(run)
+    assert recorded(rig, run.id) == {3: ("Timeout", 2, "dead")}
+    assert found.counts.changed == rig.things.count_documents({"n": 1}) == COUNT - 1
 
 
 def test_claimed_documents_of_a_dead_worker_are_taken_up_by_the_processing_phase(rig: Rig) -> None:

@@ -11,7 +11,7 @@ from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
 from whimbrel.domain.migration import Migration
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
-from whimbrel.engine.slot import Crew
+from whimbrel.engine.crew import Crew
 from whimbrel.engine.start import Defaults, start_run
 from whimbrel.engine.view import RunView, view
 from whimbrel.mongo.store import MongoStore

@@ -19,7 +19,8 @@ from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.control import cancel
 from whimbrel.engine.coordinate import Coordinator
-from whimbrel.engine.slot import Crew, work
+from whimbrel.engine.crew import Crew
+from whimbrel.engine.slot import work
 from whimbrel.engine.watch import watch
 from whimbrel.errors import LeaseLost, Refused, Systemic, WhimbrelError
 from whimbrel.mongo.store import MongoStore

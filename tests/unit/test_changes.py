@@ -264,3 +264,25 @@ def test_the_status_is_whimbrels_in_a_returned_document_too() -> None:
 
 def test_any_mapping_will_do() -> None:
     assert reduce(IT, RAW, SON([("$set", SON([("z", 1)]))])) == row(z=1)
+
+
+@pytest.mark.parametrize(
+    ("reads", "update", "inner"),
+    [
+        (None, {"$inc": {"a": 1}}, "$inc"),
+        (None, {"$push": {"b.y": {"$each": [1]}}}, "$push"),
+        (["a"], {"$set": {"b.x": {"deep": [1]}}}, "$set"),
+    ],
+)
+def test_a_change_is_what_was_returned_though_the_function_goes_on_with_the_same_object(
+    reads: list[str] | None, update: dict[str, Any], inner: str
+) -> None:
+    expected = copy.deepcopy(update)
+    found = reduce(definition(reads=reads), RAW, update)
+    name = next(iter(update[inner]))
+    for each in (update[inner][name], update[inner]):
+        if isinstance(each, dict):
+            each.clear()
+    update[inner][name] = "another"
+    assert isinstance(found, Single | Paths)
+    assert (found.update if isinstance(found, Single) else {"$set": found.values}) == expected

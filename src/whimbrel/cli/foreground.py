@@ -62,8 +62,8 @@ class Foreground:
             seen = stack.enter_context(Observer(lambda: look(self._ledger, run.id)))
             try:
                 ending = self._watch(run.id, parent, fleet, seen, shown)
-            except WhimbrelError:
-                self._screen.say(Leaving(self._ledger, run.id, fleet).within(BREAKING))
+            except WhimbrelError as error:
+                self._screen.say(Leaving(self._ledger, run.id, fleet, why=str(error)).within(BREAKING))
                 raise
             if ending.view.run.status in ENDED:
                 fleet.drain(30 if self._settings.rabbitmq_url else 10)  # they may be at work on other runs

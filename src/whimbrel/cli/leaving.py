@@ -24,9 +24,9 @@ LOOK = 0.1  # seconds between two looks
 class Leaving:
     """Begins at once. `over` when the workers have ended and the run is paused or others'."""
 
-    def __init__(self, ledger: Ledger, run_id: str, fleet: Fleet) -> None:
+    def __init__(self, ledger: Ledger, run_id: str, fleet: Fleet, *, why: str = "") -> None:
         self._ledger, self._run, self._fleet = ledger, run_id, fleet
-        self.said = ""
+        self.said, self._why = "", why
         self._go_on = f"Go on with: whimbrel resume {run_id}"
         self._thread = threading.Thread(target=self._leave, name="leaving", daemon=True)
         self._thread.start()
@@ -59,7 +59,7 @@ class Leaving:
     def _pause(self) -> None:
         """A run that is paused, being cancelled or over stays so."""
         with contextlib.suppress(StateForbids):
-            control.pause(self._ledger, self._run, who=caller())
+            control.pause(self._ledger, self._run, who=caller(), why=self._why)
 
     def _settled(self) -> bool:
         """Wait for the coordinator to note that nobody works on the run any more."""

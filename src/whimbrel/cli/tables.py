@@ -255,7 +255,8 @@ def workers_table(found: Iterable[Worker], now: datetime) -> Table:
         right=("pid", "slots", "batches done"), title="Workers",
     )  # fmt: skip
     for each in found:
-        at_work = [f"{it.batch} for {clock(_seconds(it.since, now))}" for it in each.in_hand]
+        at_work = ["loads the migrations"] * each.loading
+        at_work += [f"{it.batch} for {clock(_seconds(it.since, now))}" for it in each.in_hand]
         refuses = [f"run {it.run}: its code is {it.pinned}, here {it.here}" for it in each.refuses]
         table.add_row(
             each.host, str(each.pid), str(each.slots), f"{each.done:,}", "\n".join(at_work),

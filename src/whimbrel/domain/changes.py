@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import bson
 from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
 
 from whimbrel.domain.failures import Kind
 from whimbrel.domain.marks import MARK_ROOT
@@ -15,6 +16,7 @@ from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.raw import Key, repeated, repeats, spliced, walk
 from whimbrel.domain.updates import check_update
 from whimbrel.domain.uuids import Options, reading, stored, writing
+from whimbrel.domain.wording import shown, type_name
 from whimbrel.errors import DefinitionInvalid, Untranslatable
 
 
@@ -158,7 +160,7 @@ class _Seen(NamedTuple):
 
 
 def _name(returned: Any) -> str:
-    return "None" if returned is None else f"{type(returned).__name__} ({returned!r:.60})"
+    return "None" if returned is None else f"{type_name(returned)} ({shown(returned, 60)})"
 
 
 def _of_document(definition: Definition, seen: _Seen, returned: Mapping[str, Any]) -> Change:
@@ -229,7 +231,7 @@ def _of_pipeline(definition: Definition, document: bytes, stages: Sequence[Mappi
         raise Unwritable(
             "The document holds a field name twice, and MongoDB cannot carry out a pipeline on it safely. Repair the document first."
         )
-    return Single(stages)
+    return Single(_kept(stages))
 
 
 def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -> Change:
@@ -251,7 +253,7 @@ def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -
     # Fields beside the path are not guarded: write the path alone, and only under documents that are there.
     if None in parents:
         return _single(definition, update)
-    values = stored({step.path: sets[step.path] for step in paths.sets}, seen.options)
+    values = stored({step.path: _kept(sets[step.path]) for step in paths.sets}, seen.options)
     return Paths(values, tuple(step.path for step in paths.unsets))
 
 
@@ -262,7 +264,16 @@ def _single(definition: Definition, update: Mapping[str, Any]) -> Single:
     update = stored(update, writing(definition.uuids))
     if definition.undo:
         as_pipeline(update)  # as which it will be written, with the before-image
-    return Single(update)
+    return Single(_kept(update))
+
+
+def _kept(value: Any) -> Any:
+    """What a function returned, as it is now: the function may go on with the same objects for its next document."""
+    if isinstance(value, Mapping) and not isinstance(value, RawBSONDocument):
+        return {name: _kept(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_kept(inner) for inner in value]
+    return value
 
 
 def _fields(

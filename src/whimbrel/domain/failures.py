@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Literal
 
 from whimbrel.domain.raw import Key
+from whimbrel.domain.wording import storable
 
 
 class Kind(StrEnum):
@@ -27,9 +28,12 @@ class FailureState(StrEnum):
     PASSED = "passed"  # not a failure: skipped or unchanged, where the document itself cannot say so
 
 
+TEXTS = (("type", 200), ("message", 2000), ("traceback", 4000))  # characters that are kept
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trouble:
-    """What went wrong with one document, before it is recorded."""
+    """What went wrong with one document, before it is recorded. Its texts can be stored, whatever it was made of."""
 
     key: Key
     kind: Kind
@@ -37,6 +41,10 @@ class Trouble:
     message: str
     code: int | None = None
     traceback: str = ""
+
+    def __post_init__(self) -> None:
+        for name, most in TEXTS:
+            object.__setattr__(self, name, storable(getattr(self, name), most))
 
 
 def death(key: Key) -> Trouble:

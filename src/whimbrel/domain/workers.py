@@ -39,3 +39,4 @@ class Worker:
     refuses: tuple[Refusal, ...]
     started_at: datetime
     seen_at: datetime
+    loading: bool = False  # it imports the migrations, and has no slots yet

@@ -3,7 +3,6 @@
 import asyncio
 import random
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,10 +17,10 @@ from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.raw import Key
 from whimbrel.domain.uuids import reading
+from whimbrel.domain.wording import said, traced, type_name
+from whimbrel.engine.loop import process_loop
 from whimbrel.engine.work import Called, Work
 from whimbrel.ports import Guarded
-
-TAIL = 6  # frames of a traceback that are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +48,30 @@ class Calling:
     def _outcomes(
         self, work: Work, part: Sequence[bytes], attempts: Mapping[Key, int]
     ) -> list[Guarded | Trouble]:
-        if self.migration.is_async:
-            return work.runner.run(self._together(work, part, attempts))
-        return [self._one(work, document, attempts) for document in part]
+        if not self.migration.is_async:
+            return [self._one(work, document, attempts) for document in part]
+
+        def progress() -> None:  # calls that do not end are found one by one
+            work.hold.progress = time.monotonic()
+
+        return work.loop.run(self._together(work, part, attempts), progress)
 
     async def _together(
         self, work: Work, part: Sequence[bytes], attempts: Mapping[Key, int]
     ) -> list[Guarded | Trouble]:
-        calls = (
-            call_async(self.migration, work.definition, document, self._context(work, document, attempts))
-            for document in part
-        )
-        return list(await asyncio.gather(*calls))
+        return list(await asyncio.gather(*(self._awaited(work, document, attempts) for document in part)))
+
+    async def _awaited(self, work: Work, document: bytes, attempts: Mapping[Key, int]) -> Guarded | Trouble:
+        key, context = Key.of_document(document), self._context(work, document, attempts)
+        async with work.loop.room(self.migration.name, work.definition.concurrency):
+            with work.loop.call((work.hold, key)):
+                work.hold.awaited[key] = time.monotonic()
+                try:
+                    return await call_async(self.migration, work.definition, document, context)
+                except BaseException as error:  # noqa: BLE001  a GeneratorExit closes what is inside, and comes out here
+                    return raised(key, error)
+                finally:
+                    work.hold.awaited.pop(key, None)
 
     def _one(self, work: Work, document: bytes, attempts: Mapping[Key, int]) -> Guarded | Trouble:
         work.hold.calling = (Key.of_document(document), time.monotonic())
@@ -78,6 +89,7 @@ def call_one(
     """What a function makes of one raw document, or what went wrong with it.
 
     `definition`: the migration's, as the run has it. `context`: where the function wants one.
+    KeyboardInterrupt is the function's too: in a worker process only its main thread hears signals, and calls nothing.
     """
     key = Key.of_document(document)
     arguments = _arguments(key, document, context, definition.uuids)
@@ -87,8 +99,8 @@ def call_one(
         returned = migration(*arguments)
         return Guarded(key, document, reduce(definition, document, returned, arguments[0]))
     except Rubbish as error:
-        return Trouble(key=key, kind=error.kind, type=type(error).__name__, message=str(error))
-    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
+        return Trouble(key=key, kind=error.kind, type=type_name(error), message=said(error))
+    except BaseException as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
         return raised(key, error)
 
 
@@ -105,9 +117,18 @@ async def call_async(
             returned = await migration(*arguments)
         return Guarded(key, document, reduce(definition, document, returned, arguments[0]))
     except Rubbish as error:
-        return Trouble(key=key, kind=error.kind, type=type(error).__name__, message=str(error))
-    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
+        return Trouble(key=key, kind=error.kind, type=type_name(error), message=said(error))
+    except BaseException as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
         return raised(key, error)
+
+
+def call(
+    migration: Migration, definition: Definition, document: bytes, context: Context | None
+) -> Guarded | Trouble:
+    """`call_one` of any function: an awaited one in this process's event loop, as a worker does it."""
+    if migration.is_async:
+        return process_loop().run(call_async(migration, definition, document, context))
+    return call_one(migration, definition, document, context)
 
 
 def _arguments(key: Key, document: bytes, context: Context | None, uuids: str) -> Trouble | tuple[Any, ...]:
@@ -123,19 +144,8 @@ def _arguments(key: Key, document: bytes, context: Context | None, uuids: str) -
 
 def raised(key: Key, error: BaseException) -> Trouble:
     """The failure that an exception of the user's function is, with the function's own part of the traceback."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [
-        frame
-        for frame in frames
-        if "whimbrel/engine" not in frame.filename and "whimbrel/domain" not in frame.filename
-    ]
-    text = "".join(traceback.format_list(own[-TAIL:]))
     return Trouble(
-        key=key,
-        kind=Kind.CODE,
-        type=type(error).__name__,
-        message=str(error)[:2000] or type(error).__name__,
-        traceback=text[-4000:],
+        key=key, kind=Kind.CODE, type=type_name(error), message=said(error), traceback=traced(error, 4000)
     )
 
 

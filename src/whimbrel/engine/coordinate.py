@@ -14,6 +14,7 @@ from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.engine import control
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.execute import evidence
+from whimbrel.engine.loading import loading
 from whimbrel.engine.plan import Planner
 from whimbrel.engine.proofs import prove
 from whimbrel.engine.start import estimate
@@ -128,11 +129,11 @@ class Coordinator:
     def _advance(self, run: Run) -> None:
         run = self._fold(run)
         self._announcer.repair(run)
-        message = self._announcer.trouble or self._stopped
+        slots = self._ledger.leases.slots(WORKERS_SEEN)
+        message = self._announcer.trouble or self._stopped or ("" if slots else loading(self._ledger))
         if run.message != message:
             self._ledger.runs.describe(run.id, message=message)
         documents = self._session.documents(run)
-        slots = self._ledger.leases.slots(WORKERS_SEEN)
         if not self._planner.plan(run, documents, slots=slots):
             return
         run = self._fold(run)

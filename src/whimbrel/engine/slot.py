@@ -1,25 +1,22 @@
 """A slot of a worker process: hears of a batch, claims it when it is ready to start, works it off, settles it, and again."""
 
-import asyncio
 import random
-import threading
 import time
-from collections.abc import Mapping
 
 import structlog
 
 from whimbrel.domain.batches import Batch
-from whimbrel.domain.migration import Migration
-from whimbrel.domain.runs import Run
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.times import Times
+from whimbrel.domain.wording import said, type_name
 from whimbrel.engine import control
+from whimbrel.engine.crew import Crew
 from whimbrel.engine.execute import execute
+from whimbrel.engine.faults import FAULTS
 from whimbrel.engine.jobs import job_of
 from whimbrel.engine.work import Hold, Step, Stopped, Work, clock
 from whimbrel.errors import LeaseLost, Refused, Systemic, Transient, WhimbrelError
-from whimbrel.ports import Delivery, Feed, Session, Store
-from whimbrel.ports.ledger import CONSUMERS
+from whimbrel.ports import Delivery, Documents, Feed, Session, Store
 
 log = structlog.get_logger("whimbrel.worker")
 
@@ -29,110 +26,44 @@ ENDING = 0.05  # seconds between two looks whether statements have ended
 FIRST_POLL = 0.02  # seconds; doubles while there is nothing to claim
 
 
-class Crew:
-    """What the slots of one process share: which runs they serve, what they hold, whether they shall stop."""
-
-    def __init__(self, migrations: Mapping[str, Migration], name: str, only: str | None) -> None:
-        self.migrations, self.name, self.only = migrations, name, only
-        self.serving: tuple[str, ...] = ()
-        self.urgent: tuple[str, ...] = ()  # of those, the runs whose priority is above 5
-        self.stopped = False  # whether a person has stopped all consumers of the cluster
-        self.news = threading.Event()  # a run or a phase has begun, or the process drains: look for work now
-        self.turn = (
-            threading.Lock()
-        )  # one declarative statement at a time, while other slots claim and settle
-        self.stopping = threading.Event()
-        self.over = threading.Event()  # every slot has ended
-        self.holds: dict[str, Hold] = {}
-        self.taken: set[str] = set()  # tokens from their claim on, before they are held
-        self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
-        self.idle = threading.Lock()  # one slot looks for work, the others wait
-        self.refused: dict[tuple[str, str], str] = {}  # run and pinned code: what is loaded here instead
-        self.done = 0  # batches that were settled here
-        self._counting = threading.Lock()
-        self._phases: set[tuple[str, int]] = set()
-
-    def drain(self) -> None:
-        """Take no batch any more, and give those in hand back after their chunk."""
-        self.stopping.set()
-        self.news.set()
-
-    def finished(self) -> None:
-        with self._counting:
-            self.done += 1
-
-    def refresh(self, store: Store) -> None:
-        """Which runs these workers may take batches of, and which of the batches in hand must stop."""
-        running = store.ledger.runs.list(statuses=[RunStatus.RUNNING], limit=1000)
-        phases = {(run.id, run.leg) for run in running}
-        if not phases <= self._phases:
-            self.news.set()
-        self._phases = phases
-        self.stopped = store.ledger.leases.off(CONSUMERS)
-        can = [run for run in running if self._can(run)]
-        served = [] if self.stopped else can
-        self.urgent = tuple(run.id for run in served if run.urgent)
-        self.serving = tuple(run.id for run in served)
-        alive = {run.id for run in running}
-        self.refused = {key: here for key, here in list(self.refused.items()) if key[0] in alive}
-        for hold in list(self.holds.values()):
-            hold.stop = hold.run.id not in alive or self.stopping.is_set()
-
-    def _can(self, run: Run) -> bool:
-        if self.only not in (None, run.id):
-            return False
-        found = self.migrations.get(run.migration)
-        if not run.has_user_code or (found is not None and found.definition.code_hash == run.code_hash):
-            return True
-        if (run.id, run.code_hash) not in self.refused:
-            here = found.definition.code_hash if found else "not loaded here"
-            self.refused[run.id, run.code_hash] = here
-            log.warning(
-                "batches of a run refused: its migration's code differs",
-                run=run.id,
-                migration=run.migration,
-                pinned=run.code_hash,
-                here=here,
-            )
-        return False
-
-
 def work(store: Store, crew: Crew, feed: Feed, *, times: Times, step: Step, urgent: bool = False) -> None:
-    """One slot, until the process drains. Its session ends with it. `urgent`: only for runs of high priority."""
-    session = store.session()
-    pause = FIRST_POLL
-    with asyncio.Runner() as runner:
+    """One slot, until the process drains: nothing else ends it. Its session ends with it. `urgent`: only for runs of high priority."""
+    with crew.slot(urgent=urgent):
+        session = store.session()
+        pause = FIRST_POLL
         while not crew.stopping.is_set():
-            delivery = feed.next(times.idle_poll, urgent=urgent)
-            if delivery is None:
-                continue
             try:
-                hold = _claim(store, crew, session, delivery, pause)
-                if hold is None:
-                    pause = FIRST_POLL if crew.news.is_set() else min(pause * 2, times.idle_poll)
-                    crew.news.clear()
-                    continue
-                pause = FIRST_POLL
-                step("S3")
-                run = hold.run
-                definition, call = job_of(run, crew.migrations)
-                work_ = Work(
-                    run=run, batch=hold.batch, definition=definition, call=call, documents=session.documents(run),
-                    ledger=store.ledger, hold=hold, times=times, step=step, runner=runner, turn=crew.turn,
-                )  # fmt: skip
-            except WhimbrelError as error:  # a slot must outlive whatever the ledger says
-                if isinstance(error, Transient):
-                    log.warning("the ledger does not answer", error=str(error))
-                else:
-                    log.exception("a slot met an error")
+                delivery = feed.next(times.idle_poll, urgent=urgent)
+                if delivery is not None:
+                    pause = _turn(store, crew, session, delivery, times=times, step=step, pause=pause)
+            except BaseException:  # a slot that vanishes takes its share of the work with it, without a word
+                log.exception("a slot met an error")
                 crew.stopping.wait(min(1.0, times.idle_poll))
-                delivery.again()
-                continue
-            if _hold(work_, crew):
-                delivery.over()  # S9
-                step("S9")
-            else:
-                delivery.again()
+
+
+def _turn(
+    store: Store, crew: Crew, session: Session, delivery: Delivery, *, times: Times, step: Step, pause: float
+) -> float:
+    """Claim a batch and work it off: how long to wait before the next look, where there was none."""
+    over = False
+    try:
+        hold = _claim(store, crew, session, delivery, pause)
+        if hold is None:
+            over = True  # its delivery was answered
+            pause = FIRST_POLL if crew.news.is_set() else min(pause * 2, times.idle_poll)
+            crew.news.clear()
+            return pause
+        over = _held(store, crew, session, hold, times=times, step=step)
+    except Transient as error:
+        log.warning("the ledger does not answer", error=str(error))
+        crew.stopping.wait(min(1.0, times.idle_poll))
+    finally:
+        if not over:
+            delivery.again()
+    if over:
+        delivery.over()  # S9
+        step("S9")
+    return FIRST_POLL
 
 
 def _claim(store: Store, crew: Crew, session: Session, delivery: Delivery, pause: float) -> Hold | None:
@@ -149,21 +80,21 @@ def _claim(store: Store, crew: Crew, session: Session, delivery: Delivery, pause
             crew.news.wait(pause * random.uniform(0.5, 1))  # noqa: S311  spreads polls, protects nothing
             return None
         if batch is not None:
-            crew.taken.add(batch.token)
+            crew.taken.add(batch.owner)
     if batch is None:
         _turn_away(store, crew, delivery)
         return None
     try:
         run = store.ledger.runs.get(batch.run)
-    except WhimbrelError:  # its lease will end
-        crew.taken.discard(batch.token)
+    except BaseException:  # its lease will end
+        crew.taken.discard(batch.owner)
         raise
     if (
         run is None or run.status is not RunStatus.RUNNING
     ):  # it is given back below; do not claim the next at once
         crew.serving = tuple(each for each in crew.serving if each != batch.run)
     if run is None or batch.lease_until is None:  # somebody has emptied the ledger
-        crew.taken.discard(batch.token)
+        crew.taken.discard(batch.owner)
         delivery.over()
         return None
     return Hold(batch, run, batch.lease_until, asked)
@@ -171,9 +102,11 @@ def _claim(store: Store, crew: Crew, session: Session, delivery: Delivery, pause
 
 def _take(store: Store, crew: Crew, session: Session, token: str | None) -> Batch | None:
     """The batch of this token; without one, the first there is, those of urgent runs before others."""
-    claim = store.ledger.batches.claim
+    claim, aside = store.ledger.batches.claim, crew.faults.aside()
+    if token in aside:
+        return None
     for runs in [crew.urgent, crew.serving] if token is None else [crew.serving]:
-        batch = claim(runs, worker=crew.name, lsid=session.lsid, token=token) if runs else None
+        batch = claim(runs, worker=crew.name, lsid=session.lsid, token=token, aside=aside) if runs else None
         if batch is not None:
             return batch
     if token is None or token.partition(".")[0] in crew.serving:
@@ -194,53 +127,87 @@ def _turn_away(store: Store, crew: Crew, delivery: Delivery) -> None:
     if row.status is not BatchStatus.QUEUED or run is None or run.status is not RunStatus.RUNNING:
         delivery.over()  # taken, done, or announced again when the run goes on (hole H28)
         return
-    crew.stopping.wait(REFUSING)  # this process's code is not the run's: slowly, for others must be faster
+    # This process's code is not the run's, or it has failed at the batch just now: slowly, for others must be faster.
+    crew.stopping.wait(REFUSING)
     delivery.pass_on()
 
 
-def _hold(work_: Work, crew: Crew) -> bool:
+def _held(store: Store, crew: Crew, session: Session, hold: Hold, *, times: Times, step: Step) -> bool:
     """Work off a batch that is held; whatever ends it, it is settled, released, or another's. False: released."""
-    batch = work_.batch
-    crew.holds[batch.token] = work_.hold
+    batch = hold.batch
     try:
-        work_.hold.stop = (
-            work_.run.status is not RunStatus.RUNNING
-        )  # it was paused or cancelled while we claimed
-        work_.between_chunks()
-        if batch.solo:
-            _alone(work_, crew)
-        else:
-            execute(work_)
-        crew.finished()
+        with crew.holding(hold):
+            step("S3")
+            try:
+                _work_off(store, crew, session, hold, times=times, step=step)
+            except LeaseLost:
+                raise
+            except BaseException:
+                _release(store, session, hold, times)  # while its lease is renewed
+                raise
+        crew.finished(batch)
     except Stopped:
-        _release(work_)
         return False
     except LeaseLost as error:
         log.info("batch lost", batch=batch.token, reason=str(error))
     except Transient as error:
         log.warning("batch given back: MongoDB does not answer", batch=batch.token, reason=str(error))
-        _release(work_)
         return False
-    except (Systemic, Refused) as error:  # Refused: the filter itself cannot be evaluated on some document
+    except Systemic as error:
         log.error("run paused", run=batch.run, reason=str(error))  # noqa: TRY400  the reason is the whole story
-        _release(work_)
-        _pause(work_, crew, str(error))
-    except Exception as error:
-        # The one broad except of a worker: an error of Whimbrel's own must not take the process's other batches with it.
+        _pause(store, crew, batch, str(error))
+    except Refused as error:  # the filter itself cannot be evaluated on some document
+        _set_aside(store, crew, batch, str(error))
+        return False
+    except (
+        BaseException
+    ) as error:  # our own: the process's other batches, and the run's, do not suffer for it
         log.exception("batch broke", batch=batch.token)
-        _release(work_)
-        _pause(work_, crew, f"Whimbrel itself failed: {type(error).__name__}: {error}")
-    finally:
-        del crew.holds[batch.token]
-        crew.taken.discard(batch.token)
+        why = f"Whimbrel itself failed: {type_name(error)}: {said(error, 500)}. The log says where."
+        _set_aside(store, crew, batch, why)
+        return False
     return True
 
 
-def _pause(work_: Work, crew: Crew, why: str) -> None:
+def _work_off(store: Store, crew: Crew, session: Session, hold: Hold, *, times: Times, step: Step) -> None:
+    run, batch = hold.run, hold.batch
+    hold.stop = run.status is not RunStatus.RUNNING  # it was paused or cancelled while we claimed
+    definition, call = job_of(run, crew.migrations)
+    work_ = Work(
+        run=run, batch=batch, definition=definition, call=call, documents=session.documents(run),
+        ledger=store.ledger, hold=hold, times=times, step=step, loop=crew.loop, turn=crew.turn,
+    )  # fmt: skip
+    work_.between_chunks()
+    if batch.solo:
+        _alone(work_, crew)
+    else:
+        execute(work_)
+
+
+def _set_aside(store: Store, crew: Crew, batch: Batch, why: str) -> None:
+    """A batch that cannot be worked off waits, and is tried again, while the run has others; then a person must look."""
+    log.error("batch given back", batch=batch.token, reason=why)
+    tries = crew.faults.met(batch.token)
     try:
-        control.pause(work_.ledger, work_.batch.run, who=crew.name, why=why)
+        open_ = store.ledger.batches.count(batch.run, [BatchStatus.QUEUED, BatchStatus.RUNNING])
+    except WhimbrelError:
+        return
+    if tries < FAULTS or open_ > crew.faults.of_run(batch.run):
+        return
+    _pause(
+        store,
+        crew,
+        batch,
+        f"{why} (Batch {batch.token}, {tries} times; nothing else of the run was left to do.)",
+    )
+    crew.faults.over(batch.token)
+
+
+def _pause(store: Store, crew: Crew, batch: Batch, why: str) -> None:
+    try:
+        control.pause(store.ledger, batch.run, who=crew.name, why=why)
     except WhimbrelError as error:
-        log.warning("the run could not be paused", run=work_.batch.run, reason=str(error))
+        log.warning("the run could not be paused", run=batch.run, reason=str(error))
 
 
 def _alone(work_: Work, crew: Crew) -> None:
@@ -257,29 +224,29 @@ def _alone(work_: Work, crew: Crew) -> None:
         crew.solo.release()
 
 
-def _release(work_: Work) -> None:
+def _release(store: Store, session: Session, hold: Hold, times: Times) -> None:
     """Give the batch back, when nothing that was sent for it can change a document any more; else its lease must end first."""
+    batch = hold.batch
     try:
-        if not _quiet(work_):
-            log.warning("a statement goes on: its batch is not given back", batch=work_.batch.token)
+        if not _quiet(session.documents(hold.run), hold, times):
+            log.warning("a statement goes on: its batch is not given back", batch=batch.token)
             return
-        work_.ledger.batches.release(work_.batch)
+        store.ledger.batches.release(batch)
     except WhimbrelError as error:
         log.warning(
-            "a batch could not be given back; its lease will end", batch=work_.batch.token, reason=str(error)
+            "a batch could not be given back; its lease will end", batch=batch.token, reason=str(error)
         )
 
 
-def _quiet(work_: Work) -> bool:
+def _quiet(documents: Documents, hold: Hold, times: Times) -> bool:
     """Wait until the statements that got no answer have ended. False where that is not known before the lease ends."""
-    hold = work_.hold
     while True:
         hold.progress = time.monotonic()  # so that the lease is renewed meanwhile
         try:
-            if work_.documents.quiet():
+            if documents.quiet():
                 return True
         except Transient as error:
-            log.info("asked again whether statements have ended", batch=work_.batch.token, reason=str(error))
-        if hold.lost or clock() - hold.renewed > work_.times.lease:
+            log.info("asked again whether statements have ended", batch=hold.batch.token, reason=str(error))
+        if hold.lost or clock() - hold.renewed > times.lease:
             return False
         time.sleep(ENDING)

@@ -12,14 +12,18 @@ import structlog
 
 from whimbrel.domain.failures import hang
 from whimbrel.domain.marks import FAILED, stamp
+from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run
 from whimbrel.domain.times import Times
-from whimbrel.engine.slot import Crew
+from whimbrel.engine.crew import Crew
 from whimbrel.engine.work import Hold, clock, record, renew
-from whimbrel.errors import LeaseLost, Transient, WhimbrelError
+from whimbrel.errors import LeaseLost, Transient
 from whimbrel.ports import Store, Write
 
 log = structlog.get_logger("whimbrel.worker")
+
+AIR = 2.0  # seconds in which a call that was cancelled must end
+BLOCKED = 1.0  # seconds after which a loop that does not turn is taken for blocked
 
 
 def stuck_after(run: Run, times: Times) -> float:
@@ -38,7 +42,7 @@ def watch(
 ) -> None:
     """Run until every slot has ended; `die` ends the process, `beat` tells the parent that it lives.
 
-    `about`: what the registry shall know of this process: host, pid, version, slots.
+    `about`: what the registry shall know of this process: host, pid, version.
     """
     seen = 0.0
     while not crew.over.is_set():
@@ -50,7 +54,7 @@ def watch(
                 store.ledger.leases.beat(crew.name, **about, **_facts(crew))
         except Transient as error:
             log.warning("the ledger does not answer", error=str(error))
-        except WhimbrelError:  # this thread must outlive whatever the ledger says
+        except Exception:  # this thread must outlive whatever the ledger says
             log.exception("the heartbeat met an error")
         crew.over.wait(min(times.control, times.lease / 8))
 
@@ -58,6 +62,8 @@ def watch(
 def _facts(crew: Crew) -> dict[str, Any]:
     """What a worker process says of its work in the registry."""
     return {
+        "slots": crew.slots,
+        "loading": False,
         "only": crew.only,
         "code": [{"migration": each.name, "hash": each.definition.code_hash} for each in crew.migrations.values()],
         "done": crew.done,
@@ -71,8 +77,8 @@ def _facts(crew: Crew) -> dict[str, Any]:
 def _look(store: Store, crew: Crew, times: Times, die: Callable[[], None]) -> None:
     holds = list(crew.holds.values())
     _renew_all(store, holds, times)
-    if any(_hangs(hold) for hold in holds):
-        _end_hanging(store, holds)
+    if hanging := _hanging(crew, holds):
+        _end_hanging(store, hanging)
         die()
     if any(_stuck(hold, times) for hold in holds):
         log.error("a batch is stuck; the process ends")
@@ -93,28 +99,44 @@ def _renew_all(store: Store, holds: list[Hold], times: Times) -> None:
                 log.info("lease lost", batch=hold.batch.token)
 
 
-def _hangs(hold: Hold) -> bool:
-    calling = hold.calling
-    return calling is not None and time.monotonic() - calling[1] > hold.run.timeout
+def _hanging(crew: Crew, holds: list[Hold]) -> list[tuple[Hold, Key]]:
+    """Calls that take longer than they may.
 
-
-def _end_hanging(store: Store, holds: list[Hold]) -> None:
-    """Record who hangs. What the process holds is given back by its parent, which sees it die."""
+    An awaited one is cancelled at its time, and found here when it goes on all the same. One that does not give the loop
+    back keeps others from ending in time: then it alone is charged.
+    """
+    now, blocked = time.monotonic(), crew.loop.blocked
+    if blocked > BLOCKED:
+        call: Any = crew.loop.in_hand
+        late = call is not None and blocked > call[0].run.timeout
+        return [call] if late else []
+    found = [
+        (hold, hold.calling[0])
+        for hold in holds
+        if hold.calling is not None and now - hold.calling[1] > hold.run.timeout
+    ]
     for hold in holds:
-        calling = hold.calling
-        if calling is not None and _hangs(hold):
-            try:
-                record(store.ledger, hold, [hang(calling[0], hold.run.timeout)])
-            except LeaseLost:
-                continue
-            fields = hold.run.marking.failed(stamp(hold.batch.token, FAILED))
-            if fields:
-                anyhow = hold.run.marking.unmarked(hold.batch.phase, retry=True)
-                write = Write(
-                    eligible=anyhow,
-                    until=hold.until,
-                    mark=hold.run.marking,
-                    token=hold.batch.token,
-                    undo=hold.run.undoing,
-                )
-                store.session().documents(hold.run).mark_failed([calling[0]], fields, write)
+        found += [
+            (hold, key) for key, since in list(hold.awaited.items()) if now - since > hold.run.timeout + AIR
+        ]
+    return found
+
+
+def _end_hanging(store: Store, hanging: list[tuple[Hold, Key]]) -> None:
+    """Record what hangs. What the process holds is given back by its parent, which sees it die."""
+    for hold, key in hanging:
+        try:
+            record(store.ledger, hold, [hang(key, hold.run.timeout)])
+        except LeaseLost:
+            continue
+        fields = hold.run.marking.failed(stamp(hold.batch.token, FAILED))
+        if fields:
+            anyhow = hold.run.marking.unmarked(hold.batch.phase, retry=True)
+            write = Write(
+                eligible=anyhow,
+                until=hold.until,
+                mark=hold.run.marking,
+                token=hold.batch.token,
+                undo=hold.run.undoing,
+            )
+            store.session().documents(hold.run).mark_failed([key], fields, write)

@@ -1,6 +1,5 @@
 """A claimed batch in the hands of one slot: its lease, its tally, and what may end it before its time."""
 
-import asyncio
 import random
 import threading
 import time
@@ -22,6 +21,7 @@ from whimbrel.domain.raw import Key, keys_under
 from whimbrel.domain.runs import Run, eligible
 from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import CHUNK_DOCUMENTS, Times
+from whimbrel.engine.loop import EventLoop
 from whimbrel.errors import LeaseLost, Systemic, TooSlow, Transient, WhimbrelError
 from whimbrel.ports import Documents, Guarded, Ledger, Query, Write
 
@@ -79,6 +79,7 @@ class Hold:
     lost: bool = False
     stop: bool = False
     calling: tuple[Key, float] | None = None  # the document in the function's hands, and since when
+    awaited: dict[Key, float] = field(default_factory=dict)  # the same of an `async def`, which has several
 
 
 @dataclass(slots=True)
@@ -111,7 +112,7 @@ class Work:
     hold: Hold
     times: Times
     step: Step
-    runner: asyncio.Runner
+    loop: EventLoop
     turn: threading.Lock
     limit: int = CHUNK_DOCUMENTS
     tally: dict[str, int] = field(default_factory=lambda: {CHANGED: 0, UNCHANGED: 0, SKIPPED: 0})

@@ -150,5 +150,5 @@ def worker_of(row: Row) -> Worker:
         code={each["migration"]: each["hash"] for each in row["code"]}, done=row["done"],
         in_hand=tuple(InHand(each["batch"], each["since"]) for each in row["inHand"]),
         refuses=tuple(Refusal(each["run"], each["pinned"], each["here"]) for each in row["refuses"]),
-        started_at=row["startedAt"], seen_at=row["seenAt"],
+        started_at=row["startedAt"], seen_at=row["seenAt"], loading=row.get("loading", False),
     )  # fmt: skip

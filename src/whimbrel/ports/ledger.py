@@ -133,9 +133,18 @@ class Batches(Protocol):
     def get(self, token: str) -> Batch | None: ...
 
     def claim(
-        self, runs: Sequence[str], *, worker: str, lsid: bytes, token: str | None = None
+        self,
+        runs: Sequence[str],
+        *,
+        worker: str,
+        lsid: bytes,
+        token: str | None = None,
+        aside: Sequence[str] = (),
     ) -> Batch | None:
-        """Take the first queued batch of these runs, or the one of `token`, under a lease in the server's time, by a new owner nonce."""
+        """Take the first queued batch of these runs, or the one of `token`, under a lease in the server's time, by a new owner nonce.
+
+        `aside`: tokens of batches that are not to be taken; few.
+        """
         ...
 
     def renew(self, batch: Batch) -> datetime:

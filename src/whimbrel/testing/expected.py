@@ -1,6 +1,5 @@
 """What a run should make of the documents, rehearsed before anything runs."""
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from whimbrel.domain.failures import Trouble
 from whimbrel.domain.marks import CHANGED, MARK_ROOT, UNCHANGED
 from whimbrel.domain.raw import RAW, Key, document, element, walk
 from whimbrel.domain.runs import Run, eligible, first_phases
-from whimbrel.engine.calls import call_async, call_one
+from whimbrel.engine.calls import call
 from whimbrel.engine.rehearse import NOT_SHOWN, Rehearsed, Stage
 from whimbrel.engine.start import draft_run
 from whimbrel.ports import Caller, Guarded
@@ -130,6 +129,7 @@ def called(room: Trial, document: bytes) -> Guarded | Trouble:
     """What the function makes of a raw document."""
     migration = room.migration
     context = Context("check", "check.0", 1) if migration.wants_context else None
-    if migration.is_async:
-        return asyncio.run(call_async(migration, room.definition, document, context))
-    return call_one(migration, room.definition, document, context)
+    found = call(migration, room.definition, document, context)
+    if isinstance(found, Trouble) and found.type == KeyboardInterrupt.__name__:
+        raise KeyboardInterrupt  # most likely a person's: this is a test, and its main thread
+    return found

@@ -9,7 +9,8 @@ from whimbrel.domain.migration import Migration
 from whimbrel.domain.times import Times
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.coordinate import Coordinator
-from whimbrel.engine.slot import Crew, work
+from whimbrel.engine.crew import Crew
+from whimbrel.engine.slot import work
 from whimbrel.engine.watch import watch
 from whimbrel.ports import Broker, Feed, Store
 
@@ -46,7 +47,7 @@ def threads(
         )
         for number in range(slots + (not feed.polled))
     ]
-    about = {"host": "here", "pid": 0, "version": "0", "slots": slots}
+    about = {"host": "here", "pid": 0, "version": "0"}
     watcher = {"times": times, "die": crew.drain, "about": about}
     found.append(threading.Thread(target=_watch, args=(store, crew, over, watcher), daemon=True))
     for thread in found:

@@ -23,6 +23,7 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED
 from whimbrel.domain.times import Times
 from whimbrel.domain.uuids import Options, stored, writing
+from whimbrel.engine.loop import process_loop
 from whimbrel.engine.start import Defaults, start_run
 from whimbrel.engine.view import RunView, view
 from whimbrel.mongo.store import MongoStore
@@ -96,6 +97,7 @@ class Trial:
 
         What it held is given back, as its parent would.
         """
+        process_loop().rest()  # it goes on in the child, with what is bound to it
         with (
             warnings.catch_warnings()
         ):  # of what other threads may hold: the child makes connections of its own

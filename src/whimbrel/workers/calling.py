@@ -18,9 +18,11 @@ from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.ports import Callers
-from whimbrel.workers.catalog import LOADING
+from whimbrel.settings import read_settings
+from whimbrel.workers.hearing import Ear, Sink
 from whimbrel.workers.rehearsal import read_document, understood
 
+STANDARD_ERROR = 2
 AIR = 2.0  # seconds after a call's time in which an async function is cancelled, and the answer sent
 
 
@@ -31,6 +33,8 @@ class Calls:
         given = {"source": source, "name": run.migration, "run": run.id, "undo": run.undo, "uuids": run.uuids}
         self._command = [sys.executable, "-m", "whimbrel.workers.rehearsal", json.dumps(given)]
         self._process: subprocess.Popen[bytes] | None = None
+        self._ear: Ear | None = None
+        self._loading = read_settings().whimbrel_loading
 
     def call(self, document: bytes, seconds: float) -> tuple[Change | Trouble, float]:
         process = self._running()
@@ -53,14 +57,20 @@ class Calls:
         if self._process is None:
             # In a group of its own: Ctrl-C is the parent's affair, which then closes it.
             self._process = subprocess.Popen(  # noqa: S603  our own program
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
             )
+            printed = _stream(self._process.stderr).fileno()
+            self._ear = Ear("dry run", printed, None, Sink(STANDARD_ERROR), lambda _word: None)
             self._load(self._process)
         return self._process
 
     def _load(self, process: subprocess.Popen[bytes]) -> None:
         try:
-            said = RawBSONDocument(_answer(process, LOADING))
+            said = RawBSONDocument(_answer(process, self._loading))
         except (EOFError, TimeoutError) as error:
             self.close()
             raise DefinitionInvalid(
@@ -72,9 +82,15 @@ class Calls:
 
     def close(self) -> None:
         process, self._process = self._process, None
+        ear, self._ear = self._ear, None
         if process is not None:
             process.kill()
-            process.communicate()
+            process.wait()
+            if ear is not None:
+                ear.close()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                with contextlib.suppress(BrokenPipeError):  # what was not sent yet
+                    _stream(stream).close()
 
 
 def _answer(process: subprocess.Popen[bytes], seconds: float) -> bytes:

@@ -6,12 +6,16 @@ module does when it is imported happens to that child alone.
 
 import base64
 import binascii
+import contextlib
 import difflib
 import importlib
 import importlib.util
+import os
 import subprocess
 import sys
-import traceback
+import tempfile
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -24,10 +28,14 @@ from whimbrel.domain.encoding import encoded
 from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.raw import decoded
 from whimbrel.domain.uuids import named, unnamed
+from whimbrel.domain.wording import said, type_name
 from whimbrel.errors import DefinitionInvalid, MigrationUnknown
 from whimbrel.samples.migration import SOME_MODEL
+from whimbrel.settings import read_settings
 
-LOADING = 60  # seconds that importing the migrations may take
+ENDING = 1.0  # seconds that a process which has answered may take to end
+LOOK = 0.2
+STDERR = 65_536  # bytes at the end of what loading prints that are kept
 
 
 def load(source: str | None) -> dict[str, Migration]:
@@ -61,13 +69,19 @@ def _imported(source: str) -> ModuleType:
         raise DefinitionInvalid(
             f"{source} cannot be loaded: {error}. Install what it imports beside Whimbrel."
         ) from error
-    except (Exception, SystemExit) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
+    except BaseException as error:
         # A syntax error says itself where it is.
-        place = "" if isinstance(error, SyntaxError) else f" ({Path(last.filename).name}, line {last.lineno})"
+        place = "" if isinstance(error, SyntaxError) else f" ({_last_place(error)})"
         raise DefinitionInvalid(
-            f"{source} cannot be loaded: {type(error).__name__}: {error}{place}."
+            f"{source} cannot be loaded: {type_name(error)}: {said(error)}{place}."
         ) from error
+
+
+def _last_place(error: BaseException) -> str:
+    last, trace = error.__traceback__, error.__traceback__
+    while trace is not None:
+        last, trace = trace, trace.tb_next
+    return "" if last is None else f"{Path(last.tb_frame.f_code.co_filename).name}, line {last.tb_lineno}"
 
 
 def _from_file(path: Path) -> ModuleType:
@@ -85,25 +99,59 @@ def _from_file(path: Path) -> ModuleType:
 
 def describe(source: str | None) -> dict[str, Definition]:
     """The definitions in a file or module, loaded by a child. Raises DefinitionInvalid."""
-    command = [sys.executable, "-m", "whimbrel.workers.catalog", *([source] if source else [])]
-    try:
-        done = subprocess.run(  # noqa: S603  our own program
-            command, capture_output=True, text=True, timeout=LOADING, check=False, stdin=subprocess.DEVNULL
-        )
-    except subprocess.TimeoutExpired as error:
-        raise DefinitionInvalid(
-            f"{source} did not finish loading within {LOADING} seconds. It must only define migrations."
-        ) from error
-    answer = done.stdout.rpartition("\n")[2] or done.stdout.strip().rpartition("\n")[2]
+    answer, printed = _asked(source, read_settings().whimbrel_loading)
     try:
         told = decoded(base64.b64decode(answer, validate=True))
     except (binascii.Error, ValueError, InvalidBSON) as error:
+        last = printed.strip().rpartition("\n")[2]
         raise DefinitionInvalid(
-            f"{source} cannot be loaded: {done.stderr.strip().rpartition(chr(10))[2]}"
+            f"{source} cannot be loaded: {last or 'the process that loaded it ended without a word'}"
         ) from error
     if "error" in told:
         raise DefinitionInvalid(told["error"])
     return {name: _definition(row) for name, row in told["definitions"].items()}
+
+
+def _asked(source: str | None, seconds: float) -> tuple[str, str]:
+    """What the child answers, and the end of what it printed. Whatever else holds its streams open is not waited for."""
+    answers, answering = os.pipe()
+    command = [
+        sys.executable,
+        "-m",
+        "whimbrel.workers.catalog",
+        str(answering),
+        *([source] if source else []),
+    ]
+    with tempfile.TemporaryFile() as printed:
+        process = subprocess.Popen(  # noqa: S603  our own program
+            command, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed, pass_fds=(answering,)
+        )
+        os.close(answering)
+        found: list[bytes] = []
+
+        def read() -> None:
+            with os.fdopen(answers, "rb") as stream:
+                found.append(stream.readline())
+
+        reader = threading.Thread(target=read, name="catalog", daemon=True)
+        reader.start()
+        end = time.monotonic() + seconds
+        while not found and process.poll() is None and time.monotonic() < end:
+            reader.join(LOOK)
+        late = not found and process.poll() is None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0 if late else ENDING)
+        process.kill()  # its threads and exit handlers may wait for ever
+        process.wait()
+        if late:
+            raise DefinitionInvalid(
+                f"{source} did not finish loading within {seconds:g} seconds. It should only define migrations; where its imports "
+                "do take longer, raise WHIMBREL_LOADING."
+            )
+        reader.join(ENDING)
+        size = printed.seek(0, os.SEEK_END)
+        printed.seek(max(0, size - STDERR))
+        return b"".join(found).decode(), printed.read().decode("utf-8", "replace")
 
 
 def _definition(row: Mapping[str, Any]) -> Definition:
@@ -124,8 +172,9 @@ def choose(found: Mapping[str, Definition], name: str) -> Definition:
 
 
 def main() -> None:
-    """Print the definitions of the source given, or why they cannot be loaded."""
-    source = sys.argv[1] if len(sys.argv) > 1 else None
+    """Write the definitions of the source given, or why they cannot be loaded, to the pipe given."""
+    answers, source = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None  # noqa: PLR2004
+    os.set_inheritable(answers, False)
     try:
         rows = {
             name: {each.name: named(getattr(it.definition, each.name)) for each in fields(Definition)}
@@ -134,7 +183,8 @@ def main() -> None:
         told: dict[str, Any] = {"definitions": rows}
     except DefinitionInvalid as error:
         told = {"error": str(error).encode("utf-8", "backslashreplace").decode()}
-    sys.stdout.write("\n" + base64.b64encode(encoded(told)).decode())
+    with os.fdopen(answers, "w") as stream:
+        stream.write(base64.b64encode(encoded(told)).decode() + "\n")
 
 
 if __name__ == "__main__":

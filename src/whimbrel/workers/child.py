@@ -1,26 +1,32 @@
 """A child: the process that holds user code. It works until its parent closes its standard input, or dies with it.
 
-It has a process group of its own: Ctrl-C in the terminal reaches only the parent (hole H16). On its
-standard output it says once in a while that it lives; a parent that hears nothing for long ends it.
+It has a process group of its own: Ctrl-C in the terminal reaches only the parent (hole H16). On a pipe of its own it
+says that it has loaded the migrations, once in a while that it lives, and which batches it has in hand; a parent that
+hears nothing for long ends it. Its standard streams are user code's.
 """
 
 import argparse
 import contextlib
+import contextvars
+import faulthandler
 import os
 import signal
 import socket
-import sys
 import threading
+from collections.abc import Callable
 from importlib.metadata import version
 
 from whimbrel.bootstrap import feed, step_hook, store_at
-from whimbrel.engine.slot import Crew, work
+from whimbrel.engine.crew import BATCH, Crew
+from whimbrel.engine.slot import work
 from whimbrel.engine.watch import watch
 from whimbrel.errors import Transient, WhimbrelError
 from whimbrel.logs import configure_logs
 from whimbrel.ports import Store
 from whimbrel.settings import Settings, read_settings
 from whimbrel.workers.catalog import load
+from whimbrel.workers.hearing import ALIVE, LOADED, REASON
+from whimbrel.workers.printing import end_soon, take_streams
 
 DIED = 70  # exit code of a child that ended itself because a function hung
 STARVED = 75  # exit code of a child that was connected to the broker and got nothing
@@ -32,22 +38,53 @@ def main() -> None:
     parser.add_argument("--slots", type=int, required=True)
     parser.add_argument("--run")
     parser.add_argument("--lanes", default="")
+    parser.add_argument("--said", type=int, required=True, help="number of the pipe to the parent")
+    parser.add_argument("--log", type=int, required=True, help="number of what logs are written to")
     options = parser.parse_args()
+    for number in (options.said, options.log):
+        os.set_inheritable(number, False)
     settings = read_settings()
-    configure_logs(settings.log_format, settings.log_level)
+    log = os.fdopen(options.log, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    configure_logs(settings.log_format, settings.log_level, log)
+    parent, flush = take_streams(BATCH.get)
+    faulthandler.enable(2)
+    voice = Voice(options.said, flush)
     try:
         crew = Crew(load(settings.whimbrel_migrations), options.name, options.run)
+        voice.say(LOADED)
+        crew.on_hand = voice.on_hand
         signal.signal(signal.SIGTERM, lambda *_: crew.drain())
         with store_at(settings.mongodb_uri or "", settings, worker=options.name) as store:
             crew.refresh(store)
-            starved = _serve(store, crew, settings, options)
-        sys.exit(STARVED if starved else 0)
+            starved = _serve(store, crew, settings, options, parent, voice)
+        crew.loop.close()
     except WhimbrelError as error:
-        sys.stderr.write(f"{error}\n")
-        sys.exit(error.exit_code)
+        log.write(f"{error}\n")
+        voice.say(f"{REASON}{' '.join(str(error).split())}")
+        end_soon(error.exit_code)
+    flush("")
+    end_soon(STARVED if starved else 0)
 
 
-def _serve(store: Store, crew: Crew, settings: Settings, options: argparse.Namespace) -> bool:
+class Voice:
+    """What a child tells its parent."""
+
+    def __init__(self, number: int, flush: Callable[[str], None]) -> None:
+        self._number, self._flush = number, flush
+
+    def say(self, word: str) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone: standard input says so too
+            os.write(self._number, word.encode("utf-8", "backslashreplace")[:4000] + b"\n")
+
+    def on_hand(self, token: str, begins: bool) -> None:
+        if not begins:
+            self._flush(token)
+        self.say(f"{'+' if begins else '-'}{token}")
+
+
+def _serve(
+    store: Store, crew: Crew, settings: Settings, options: argparse.Namespace, parent: int, voice: Voice
+) -> bool:
     """Work until drained. True where the broker gave nothing though it was connected."""
     starved = threading.Event()
 
@@ -61,8 +98,9 @@ def _serve(store: Store, crew: Crew, settings: Settings, options: argparse.Names
         step = step_hook()
         slots = [
             threading.Thread(
-                target=work,
-                args=(store, crew, source),
+                # What a migration's module has set for its context holds in every slot.
+                target=contextvars.copy_context().run,
+                args=(work, store, crew, source),
                 kwargs={"times": settings.times, "step": step, "urgent": number >= options.slots},
                 name=f"slot-{number}",
             )
@@ -70,13 +108,16 @@ def _serve(store: Store, crew: Crew, settings: Settings, options: argparse.Names
         ]
         for slot in slots:
             slot.start()
-        about = {
-            "host": socket.gethostname(), "pid": os.getpid(), "version": version("whimbrel"), "slots": options.slots,
-        }  # fmt: skip
-        facts = {"times": settings.times, "die": lambda: os._exit(DIED), "beat": _beat, "about": about}
+        about = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("whimbrel")}
+        facts = {
+            "times": settings.times,
+            "die": lambda: os._exit(DIED),
+            "beat": lambda: voice.say(ALIVE),
+            "about": about,
+        }
         watching = threading.Thread(target=watch, args=(store, crew), kwargs=facts, name="watch", daemon=True)
         watching.start()
-        threading.Thread(target=_until_closed, args=(crew,), name="parent", daemon=True).start()
+        threading.Thread(target=_until_closed, args=(crew, parent), name="parent", daemon=True).start()
         for slot in slots:
             # In pieces: Python may hear a signal only when what the main thread waits for ends.
             while slot.is_alive():
@@ -88,16 +129,9 @@ def _serve(store: Store, crew: Crew, settings: Settings, options: argparse.Names
     return starved.is_set()
 
 
-def _beat() -> None:
-    try:
-        os.write(sys.stdout.fileno(), b".")
-    except OSError:  # the parent is gone: standard input says so too
-        return
-
-
-def _until_closed(crew: Crew) -> None:
-    """Drain when the parent closes our standard input, which the kernel does for a parent that was killed."""
-    while os.read(sys.stdin.fileno(), 1024):
+def _until_closed(crew: Crew, parent: int) -> None:
+    """Drain when the parent closes what was our standard input, which the kernel does for a parent that was killed."""
+    while os.read(parent, 1024):
         pass
     crew.drain()
 

@@ -2,7 +2,6 @@
 
 import os
 import secrets
-import selectors
 import signal
 import socket
 import subprocess
@@ -11,13 +10,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO
+from importlib.metadata import version
 
 import structlog
 
 from whimbrel.domain.batches import Batch
-from whimbrel.errors import SettingsInvalid, Transient
+from whimbrel.errors import DefinitionInvalid, SettingsInvalid, Transient, WhimbrelError
 from whimbrel.ports import Batches, Leases
+from whimbrel.workers.hearing import LOADED, REASON, Ear, Sink
 
 log = structlog.get_logger("whimbrel.workers")
 
@@ -26,6 +26,10 @@ HOPELESS = frozenset(
 )  # exit codes of a child that would fail again: settings, definitions, permissions, the broker refuses
 LOOK = 0.1  # seconds between two looks whether draining shall end at once
 SILENCE = 30.0  # seconds without a sign of life, beyond a function's own time limit
+LOADING = 600.0  # seconds that importing the migrations may take
+LOADS = 3  # processes in a row that end while they load, until that is taken for hopeless
+SLOW = 2.0  # seconds of loading after which it is told, as often
+STANDARD_ERROR = 2
 
 
 @dataclass(slots=True)
@@ -34,8 +38,19 @@ class Child:
 
     name: str
     process: subprocess.Popen[bytes]
+    pipes: tuple[int, ...]  # that this process reads
     started: float = field(default_factory=time.monotonic)
     heard: float = field(default_factory=time.monotonic)
+    told: float = field(default_factory=time.monotonic)  # when the ledger was told that it loads
+    loaded: bool = False
+    reason: str = ""  # why it ends
+    ear: Ear | None = None
+
+    def hear(self, word: str) -> None:
+        self.heard = time.monotonic()
+        self.loaded = self.loaded or word == LOADED
+        if word.startswith(REASON):
+            self.reason = word.removeprefix(REASON)
 
 
 class Fleet:
@@ -60,11 +75,15 @@ class Fleet:
         )
         self._size, self._slots, self._run, self._lanes = size, slots, run, lanes
         self.on_released: Callable[[Sequence[Batch]], None] = lambda _batches: None
-        self._stderr = stderr  # where children write their logs; None is where this process writes its own
+        # Where children write their logs, and what user code prints goes; None is where this process writes its own.
+        self._stderr = STANDARD_ERROR if stderr is None else stderr
+        self._sink = Sink(self._stderr)
+        self.loading = LOADING  # seconds that importing the migrations may take
         self._lock = threading.RLock()  # a parent's thread tends while its main thread drains or kills
         self._silence = longest_call + SILENCE
         self._children: list[Child] = []
-        self._hopeless: str | None = None
+        self._hopeless: WhimbrelError | None = None
+        self._unloaded = 0  # children in a row that have ended while they loaded
         self._draining = threading.Event()
         self._unreachable = False
         self._due = 0.0  # when the next child may be started
@@ -80,24 +99,44 @@ class Fleet:
         return f"{socket.gethostname()}:{os.getpid()}:"
 
     def tend(self) -> None:
-        """One round: hear the children, bury the dead, start what is missing. Raises SettingsInvalid where that is hopeless."""
+        """One round: bury the dead, end the silent, start what is missing.
+
+        Raises DefinitionInvalid where the migrations cannot be loaded, SettingsInvalid where anything else makes that hopeless.
+        """
         with self._lock:
             self._tend()
 
     def _tend(self) -> None:
-        self._listen()
         for child in list(self._children):
             if child.process.poll() is not None:
                 self._bury(child)
+            elif not child.loaded:
+                self._wait_for(child)
             elif time.monotonic() - child.heard > self._silence:
                 log.error("a worker gives no sign of life and is ended", worker=child.name)
                 child.process.kill()
         if self._hopeless and not self._draining.is_set():
-            raise SettingsInvalid(self._hopeless)
+            raise self._hopeless
         while (
             len(self._children) < self._size and not self._draining.is_set() and time.monotonic() >= self._due
         ):
             self._children.append(self._start())
+
+    def _wait_for(self, child: Child) -> None:
+        """A child that loads the migrations, whose imports may take long, and must end."""
+        now = time.monotonic()
+        if now - child.started > self.loading:
+            self._hopeless = DefinitionInvalid(
+                f"A worker process did not finish loading the migrations within {self.loading:g} seconds. A migration's module "
+                "should only define things; where its imports do take longer, raise WHIMBREL_LOADING."
+            )
+            child.process.kill()
+        elif now - child.told > SLOW and self._leases is not None and not self._draining.is_set():
+            child.told = now
+            self._leases.beat(
+                child.name, host=socket.gethostname(), pid=child.process.pid, version=version("whimbrel"), slots=0,
+                only=self._run, code=[], done=0, inHand=[], refuses=[], loading=True,
+            )  # fmt: skip
 
     def _start(self) -> Child:
         name = f"{self.prefix}{secrets.token_hex(4)}"
@@ -114,16 +153,25 @@ class Fleet:
             command += ["--run", self._run]
         if self._lanes:
             command += ["--lanes", ",".join(self._lanes)]
-        process = subprocess.Popen(  # noqa: S603
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            start_new_session=True,
-            env=self._environment,
-        )
-        os.set_blocking(_out(process).fileno(), False)
-        return Child(name, process)
+        said, saying = os.pipe()
+        printed, printing = os.pipe()
+        log_ = os.dup(self._stderr)
+        try:
+            process = subprocess.Popen(  # noqa: S603
+                [*command, "--said", str(saying), "--log", str(log_)],
+                stdin=subprocess.PIPE,
+                stdout=printing,
+                stderr=printing,
+                pass_fds=(saying, log_),
+                start_new_session=True,
+                env=self._environment,
+            )
+        finally:
+            for number in (saying, printing, log_):
+                os.close(number)
+        child = Child(name, process, (said, printed))
+        child.ear = Ear(f"worker {process.pid}", printed, said, self._sink, child.hear)
+        return child
 
     def _bury(self, child: Child) -> None:
         """The kernel says that it is dead: no need to wait for its leases to end."""
@@ -141,24 +189,38 @@ class Fleet:
                 True  # no time left: the leases of what our children held will end by themselves
             )
         self._children.remove(child)
-        for pipe in (child.process.stdin, child.process.stdout):
-            if pipe is not None:
-                pipe.close()
-        if code in HOPELESS:
-            self._hopeless = f"The workers cannot start (exit code {code}); what they said stands above."
+        if child.process.stdin is not None:
+            child.process.stdin.close()
+        if child.ear is not None:
+            child.ear.close()
+        for pipe in child.pipes:
+            os.close(pipe)
+        self._judge(child, code)
         if code and not self._draining.is_set():
             log.warning("a worker died", worker=child.name, code=code)
-        young = time.monotonic() - child.started < 1
+        young = time.monotonic() - child.started < 1 or not child.loaded
         self._pause = min(self._pause * 2, 5.0) if young else 0.1
         self._due = time.monotonic() + (self._pause if young else 0)
 
-    def _listen(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            for child in self._children:
-                selector.register(_out(child.process), selectors.EVENT_READ, child)
-            for key, _ in selector.select(0) if self._children else []:
-                if os.read(key.fd, 65536):
-                    key.data.heard = time.monotonic()
+    def _judge(self, child: Child, code: int) -> None:
+        """Whether the next child would end as this one did."""
+        if self._hopeless is not None:
+            return
+        if code in HOPELESS:
+            kind = DefinitionInvalid if code == DefinitionInvalid.exit_code else SettingsInvalid
+            why = (
+                f": {child.reason}" if child.reason else f" (exit code {code}); what they said stands above."
+            )
+            self._hopeless = kind(f"The workers cannot start{why}")
+        elif child.loaded:
+            self._unloaded = 0
+        elif not self._draining.is_set():
+            self._unloaded += 1
+            if self._unloaded >= LOADS:
+                how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+                self._hopeless = DefinitionInvalid(
+                    f"{LOADS} worker processes in a row have ended {how} while they loaded the migrations. What they printed stands above."
+                )
 
     def drain(self, seconds: float) -> bool:
         """Let every child finish its chunks and give its batches back. False where some had to be killed."""
@@ -193,9 +255,3 @@ class Fleet:
                 child.process.wait()
                 self._bury(child)
         return len(killed)
-
-
-def _out(process: subprocess.Popen[bytes]) -> IO[bytes]:
-    if process.stdout is None:
-        raise RuntimeError("a child is started with a pipe")
-    return process.stdout

@@ -13,6 +13,7 @@ import structlog
 from whimbrel.bootstrap import broker, revive, step_hook
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.times import Times
+from whimbrel.domain.wording import said, type_name
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.coordinate import Coordinator
 from whimbrel.engine.schedule import Scheduler
@@ -23,6 +24,7 @@ from whimbrel.workers.fleet import Fleet
 
 log = structlog.get_logger("whimbrel.parent")
 
+FAULTS = 5  # rounds in a row in which Whimbrel itself fails, until that ends the work
 SCHEDULING = 0.5  # seconds between two looks for ticks
 
 
@@ -94,10 +96,12 @@ class Parent:
             log.warning("the ledger does not answer; this process's roles will end by themselves")
 
     def _repeat(self, round_: Callable[[], None], pause: float) -> None:
+        faults = 0
         while not self._over.is_set():
             started, least = time.monotonic(), 0.0
             try:
                 round_()
+                faults = 0
             except Transient as error:
                 log.warning("the ledger does not answer", error=str(error))
                 least = 0.2
@@ -107,8 +111,12 @@ class Parent:
             except Exception as error:
                 # The last resort of a thread: one that vanishes without a word leaves a process that does nothing.
                 log.exception("a round broke")
-                self.broken = Systemic(f"Whimbrel itself failed: {type(error).__name__}: {error}")
-                return
+                faults, least = faults + 1, 1.0
+                if faults == FAULTS:
+                    self.broken = Systemic(
+                        f"Whimbrel itself failed, {FAULTS} times in a row: {type_name(error)}: {said(error, 500)}"
+                    )
+                    return
             self._over.wait(max(least, pause - (time.monotonic() - started)))
 
     def _sweep(self) -> None:

@@ -4,10 +4,10 @@ It reads raw documents from its standard input and answers each with what the fu
 no database. Both streams are taken out of the function's reach: what that prints goes to standard error.
 """
 
-import asyncio
 import json
 import os
 import queue
+import signal
 import sys
 import threading
 import time
@@ -20,12 +20,13 @@ import bson
 from whimbrel.domain.changes import Change, Paths, Row, Single, Skipped, Unchanged
 from whimbrel.domain.context import Context
 from whimbrel.domain.failures import Kind, Trouble
-from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.raw import Key
-from whimbrel.engine.calls import call_async, call_one
+from whimbrel.domain.wording import said
+from whimbrel.engine.calls import call
 from whimbrel.errors import WhimbrelError
 from whimbrel.ports import Guarded
 from whimbrel.workers.catalog import load
+from whimbrel.workers.printing import take_streams
 
 READY = "ready"
 
@@ -38,26 +39,26 @@ def main() -> None:
     try:
         migration = load(given["source"])[given["name"]]
     except WhimbrelError as error:
-        _answer(answers, {"error": str(error)})
+        _answer(answers, {"error": said(error)})
         return
     _answer(answers, {READY: True})
     documents: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(asked, documents), daemon=True).start()
     definition = replace(migration.definition, undo=given["undo"], uuids=given["uuids"])
     context = Context(run, f"{run}.0", 1) if migration.wants_context else None
-    with asyncio.Runner() as runner:
-        while True:
-            document = documents.get()
-            started = time.perf_counter()
-            outcome = _called(migration, definition, document, context, runner)
-            _answer(answers, {**told(outcome), "seconds": time.perf_counter() - started})
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a KeyboardInterrupt is the function's
+    while True:
+        document = documents.get()
+        started = time.perf_counter()
+        outcome = call(migration, definition, document, context)
+        _answer(answers, {**told(outcome), "seconds": time.perf_counter() - started})
 
 
 def _streams() -> tuple[BinaryIO, BinaryIO]:
-    asked, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    return asked, answers
+    given, _ = take_streams(lambda: "")
+    return os.fdopen(given, "rb"), answers
 
 
 def _receive(asked: BinaryIO, documents: "queue.SimpleQueue[bytes]") -> None:
@@ -74,18 +75,6 @@ def read_document(read: Callable[[int], bytes]) -> bytes | None:
         return None
     rest = read(int.from_bytes(head, "little") - 4)
     return head + rest if rest[-1:] == b"\0" else None
-
-
-def _called(
-    migration: Migration,
-    definition: Definition,
-    document: bytes,
-    context: Context | None,
-    runner: asyncio.Runner,
-) -> Guarded | Trouble:
-    if migration.is_async:
-        return runner.run(call_async(migration, definition, document, context))
-    return call_one(migration, definition, document, context)
 
 
 def _answer(answers: BinaryIO, found: dict[str, Any]) -> None:

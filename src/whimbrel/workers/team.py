@@ -35,7 +35,9 @@ class Team:
         ledger = opened.store.ledger
         if settings.rabbitmq_url:
             run = None  # queues are shared: pointers of other runs come too
-        return Fleet(
+        fleet = Fleet(
             ledger.batches, environment, leases=ledger.leases, lanes=self.lanes,
             size=self.workers or cores(), slots=self.slots, run=run, longest_call=longest_call, stderr=stderr,
         )  # fmt: skip
+        fleet.loading = settings.whimbrel_loading
+        return fleet

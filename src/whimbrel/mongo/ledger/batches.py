@@ -105,7 +105,13 @@ class MongoBatches:
         return batch_of(row) if row else None
 
     def claim(
-        self, runs: Sequence[str], *, worker: str, lsid: bytes, token: str | None = None
+        self,
+        runs: Sequence[str],
+        *,
+        worker: str,
+        lsid: bytes,
+        token: str | None = None,
+        aside: Sequence[str] = (),
     ) -> Batch | None:
         claimed = {
             "status": "running", "owner": secrets.token_hex(8), "worker": {"$literal": worker},
@@ -115,6 +121,8 @@ class MongoBatches:
         wanted: dict[str, Any] = {"status": "queued", "run": {"$in": list(runs)}}
         if token is not None:
             wanted["_id"] = token
+        elif aside:
+            wanted["_id"] = {"$nin": list(aside)}
         with translated():
             row = self._batches.find_one_and_update(
                 wanted,

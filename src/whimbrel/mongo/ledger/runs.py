@@ -161,11 +161,13 @@ class MongoRuns:
         now = {"$toDouble": {"$toLong": "$$NOW"}}
         taken = {"$add": [{"$max": ["$pace", now]}, 1000 * documents / rate]}
         with translated():
+            # The answer stands in the row: to a statement that the driver had to send twice, the server answers with
+            # the row as it was left, and works out no projection.
             row = self._runs.find_one_and_update(
-                {"_id": run_id}, [{"$set": {"pace": taken}}],
-                projection={"left": {"$subtract": ["$pace", now]}}, return_document=ReturnDocument.AFTER,
+                {"_id": run_id}, [{"$set": {"pace": taken}}, {"$set": {"turn": {"$subtract": ["$pace", now]}}}],
+                projection={"turn": 1}, return_document=ReturnDocument.AFTER,
             )  # fmt: skip
-        return float(row["left"]) / 1000 if row else 0.0
+        return float(row["turn"]) / 1000 if row else 0.0
 
     def undo(self, run_id: str, by: str, *, seen: str | None, who: str) -> bool:
         over = {"_id": run_id, "status": {"$in": [str(status) for status in ENDED]}, "undoneBy": seen}

@@ -1,0 +1,126 @@
+"""What the slots of one worker process share."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+
+import structlog
+
+from whimbrel.domain.batches import Batch
+from whimbrel.domain.migration import Migration
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import RunStatus
+from whimbrel.engine.faults import Faults
+from whimbrel.engine.loop import process_loop
+from whimbrel.engine.work import Hold
+from whimbrel.ports import Store
+from whimbrel.ports.ledger import CONSUMERS
+
+log = structlog.get_logger("whimbrel.worker")
+
+BATCH: ContextVar[str] = ContextVar("whimbrel_batch", default="")
+"""The token of the batch that this thread, or the task of an awaited call, works on."""
+
+
+class Crew:
+    """What the slots of one process share: which runs they serve, what they hold, whether they shall stop."""
+
+    def __init__(self, migrations: Mapping[str, Migration], name: str, only: str | None) -> None:
+        self.migrations, self.name, self.only = migrations, name, only
+        self.serving: tuple[str, ...] = ()
+        self.urgent: tuple[str, ...] = ()  # of those, the runs whose priority is above 5
+        self.stopped = False  # whether a person has stopped all consumers of the cluster
+        self.news = threading.Event()  # a run or a phase has begun, or the process drains: look for work now
+        self.turn = (
+            threading.Lock()
+        )  # one declarative statement at a time, while other slots claim and settle
+        self.stopping = threading.Event()
+        self.over = threading.Event()  # every slot has ended
+        # By the owner of the claim: a batch that was lost may come to another slot of this process before the first has noticed.
+        self.holds: dict[str | None, Hold] = {}
+        self.taken: set[str | None] = set()  # from the claim on, before they are held
+        self.faults = Faults()
+        self.loop = process_loop()
+        self.on_hand: Callable[[str, bool], object] = lambda _token, _begins: (
+            None
+        )  # a slot begins with a batch, or ends
+        self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
+        self.idle = threading.Lock()  # one slot looks for work, the others wait
+        self.refused: dict[tuple[str, str], str] = {}  # run and pinned code: what is loaded here instead
+        self.done = 0  # batches that were settled here
+        self.slots = 0  # that live, without those that are kept free for urgent runs
+        self._counting = threading.Lock()
+        self._phases: set[tuple[str, int]] = set()
+
+    def drain(self) -> None:
+        """Take no batch any more, and give those in hand back after their chunk."""
+        self.stopping.set()
+        self.news.set()
+
+    def finished(self, batch: Batch) -> None:
+        self.faults.over(batch.token)
+        with self._counting:
+            self.done += 1
+
+    @contextlib.contextmanager
+    def holding(self, hold: Hold) -> Iterator[None]:
+        """While a slot has a batch in hand."""
+        batch = hold.batch
+        self.holds[batch.owner] = hold
+        named = BATCH.set(batch.token)
+        self.on_hand(batch.token, True)
+        try:
+            yield
+        finally:
+            self.holds.pop(batch.owner, None)
+            self.taken.discard(batch.owner)
+            BATCH.reset(named)
+            self.on_hand(batch.token, False)
+
+    @contextlib.contextmanager
+    def slot(self, *, urgent: bool) -> Iterator[None]:
+        """While a slot lives."""
+        with self._counting:
+            self.slots += not urgent
+        try:
+            yield
+        finally:
+            with self._counting:
+                self.slots -= not urgent
+
+    def refresh(self, store: Store) -> None:
+        """Which runs these workers may take batches of, and which of the batches in hand must stop."""
+        running = store.ledger.runs.list(statuses=[RunStatus.RUNNING], limit=1000)
+        phases = {(run.id, run.leg) for run in running}
+        if not phases <= self._phases:
+            self.news.set()
+        self._phases = phases
+        self.stopped = store.ledger.leases.off(CONSUMERS)
+        can = [run for run in running if self._can(run)]
+        served = [] if self.stopped else can
+        self.urgent = tuple(run.id for run in served if run.urgent)
+        self.serving = tuple(run.id for run in served)
+        alive = {run.id for run in running}
+        self.faults.keep(alive)
+        self.refused = {key: here for key, here in list(self.refused.items()) if key[0] in alive}
+        for hold in list(self.holds.values()):
+            hold.stop = hold.run.id not in alive or self.stopping.is_set()
+
+    def _can(self, run: Run) -> bool:
+        if self.only not in (None, run.id):
+            return False
+        found = self.migrations.get(run.migration)
+        if not run.has_user_code or (found is not None and found.definition.code_hash == run.code_hash):
+            return True
+        if (run.id, run.code_hash) not in self.refused:
+            here = found.definition.code_hash if found else "not loaded here"
+            self.refused[run.id, run.code_hash] = here
+            log.warning(
+                "batches of a run refused: its migration's code differs",
+                run=run.id,
+                migration=run.migration,
+                pinned=run.code_hash,
+                here=here,
+            )
+        return False
