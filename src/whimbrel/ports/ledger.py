@@ -133,7 +133,10 @@ class Batches(Protocol):
     def claim(
         self, runs: Sequence[str], *, worker: str, lsid: bytes, token: str | None = None
     ) -> Batch | None:
-        """Take the first queued batch of these runs, or the one of `token`, under a lease in the server's time, by a new owner nonce."""
+        """Take a queued batch of the run whose turn it is among these, or the one of `token`.
+
+        Under a lease in the server's time, by a new owner nonce.
+        """
         ...
 
     def renew(self, batch: Batch) -> datetime:

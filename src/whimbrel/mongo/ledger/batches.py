@@ -1,11 +1,9 @@
 """Batches. Every later write to a claimed row is conditional on its owner, a random nonce (hole H3)."""
 
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from bson.binary import Binary
 from pymongo import MongoClient, ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
@@ -19,8 +17,7 @@ from whimbrel.domain.verification import Tally
 from whimbrel.errors import LeaseLost
 from whimbrel.mongo.codec import batch_of, batch_row, counts_of, counts_row, tally_row
 from whimbrel.mongo.errors import DUPLICATE_KEY, translated
-
-UUID_SUBTYPE = 4
+from whimbrel.mongo.ledger.claims import Claims
 
 
 class MongoBatches:
@@ -29,6 +26,7 @@ class MongoBatches:
     def __init__(self, client: MongoClient[Any], collection: Collection[Any], times: Times) -> None:
         self._client, self._batches = client, collection
         self._lease, self._grace = int(times.lease * 1000), int(times.grace * 1000)
+        self._claims = Claims(collection, self._lease)
 
     def create_indexes(self) -> None:
         self._batches.create_index([("run", 1), ("seq", 1)], unique=True)
@@ -96,21 +94,13 @@ class MongoBatches:
     def claim(
         self, runs: Sequence[str], *, worker: str, lsid: bytes, token: str | None = None
     ) -> Batch | None:
-        claimed = {
-            "status": "running", "owner": secrets.token_hex(8), "worker": {"$literal": worker},
-            "lsid": {"$literal": Binary(lsid, UUID_SUBTYPE)}, "claims": {"$add": ["$claims", 1]},
-            "claimedAt": "$$NOW", "leaseUntil": {"$add": ["$$NOW", self._lease]},
-        }  # fmt: skip
-        wanted: dict[str, Any] = {"status": "queued", "run": {"$in": list(runs)}}
-        if token is not None:
-            wanted["_id"] = token
+        if not runs:
+            return None
         with translated():
-            row = self._batches.find_one_and_update(
-                wanted,
-                [{"$set": claimed}],
-                sort=[("run", 1), ("seq", 1)],
-                return_document=ReturnDocument.AFTER,
-            )
+            if token is None:
+                row = self._claims.any(runs, worker, lsid)
+            else:
+                row = self._claims.one(runs, token, worker, lsid)
         return batch_of(row) if row else None
 
     def renew(self, batch: Batch) -> datetime:
