@@ -113,12 +113,12 @@ class Run:
 
     @property
     def urgent(self) -> bool:
-        return self.priority > 5  # noqa: PLR2004  where the lane of its own begins
+        return _urgent(self.priority)
 
     @property
     def has_user_code(self) -> bool:
         """Whether its batches need the code of its migration."""
-        return self.kind == "migration" or (self.kind == "verification" and self.sample != 0)
+        return _needs_code(self.kind, self.sample)
 
     @property
     def takes_failed(self) -> bool:
@@ -136,6 +136,38 @@ class Run:
     @property
     def marking(self) -> Mark:
         return mark_of(self.mark, marker_field(self.migration, self.version), self.status_field)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunAtWork:
+    """What many processes ask of every run that is at work, several times a second: no more than they need."""
+
+    id: str
+    ns: str
+    migration: str
+    kind: RunKind
+    sample: int | None
+    code_hash: str
+    status: RunStatus
+    leg: int
+    priority: int
+
+    @property
+    def urgent(self) -> bool:
+        return _urgent(self.priority)
+
+    @property
+    def has_user_code(self) -> bool:
+        """Whether its batches need the code of its migration."""
+        return _needs_code(self.kind, self.sample)
+
+
+def _urgent(priority: int) -> bool:
+    return priority > 5  # noqa: PLR2004  where the lane of its own begins
+
+
+def _needs_code(kind: RunKind, sample: int | None) -> bool:
+    return kind == "migration" or (kind == "verification" and sample != 0)
 
 
 def first_phases(run: Run) -> list[Phase]:

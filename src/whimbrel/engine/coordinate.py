@@ -52,24 +52,24 @@ class Coordinator:
         }
 
     def tick(self) -> None:
-        """Attend to every run that nobody else attends to, oldest first."""
+        """Attend to every run that is at work or may begin, and that nobody else attends to, oldest first.
+
+        Runs that wait behind another cost nothing, however many they are.
+        """
         if time.monotonic() < self._rests_until:
             return
         if self._announcer.stuck(self._role_seconds):
             self._ledger.leases.step_down(self._name, role="coordinator:")
             self._led, self._rests_until = {}, time.monotonic() + min(RESTING, self._role_seconds / 2)
             return
-        attended = self._ledger.runs.list(statuses=ATTENDED, limit=1000)
+        attended = [run.id for run in self._ledger.runs.at_work()] + list(self._ledger.runs.in_line())
         if attended:
             self._stopped = STOPPED if self._ledger.leases.off(CONSUMERS) else ""
-        at_work = {run.ns: run.id for run in attended if run.status is not RunStatus.QUEUED}
-        for run in reversed(attended):
-            if run.status is RunStatus.QUEUED and run.message == _waits(at_work.get(run.ns), run):
-                continue  # it is known to wait, and says so: hundreds of those cost nothing
-            if not self._leads(run.id):
+        for run_id in attended:
+            if not self._leads(run_id):
                 continue
             try:
-                self._attend(run.id)
+                self._attend(run_id)
             except (
                 Systemic,
                 Refused,
@@ -78,7 +78,7 @@ class Coordinator:
                 TooSlow,
             ) as error:  # this run's trouble is not that of the others
                 with contextlib.suppress(StateForbids, RunUnknown):  # it stops already, or is gone
-                    control.pause(self._ledger, run.id, who=self._name, why=str(error))
+                    control.pause(self._ledger, run_id, who=self._name, why=str(error))
 
     def _leads(self, run_id: str) -> bool:
         """Hold the role, asking again only when half of it is over."""
@@ -102,12 +102,8 @@ class Coordinator:
             self._handlers[run.status](run)
 
     def _begin(self, run: Run) -> None:
-        holder = self._ledger.runs.holder(run.ns)
-        if holder not in (None, run.id):
-            message = _waits(holder, run)
-            if message != run.message:
-                self._ledger.runs.describe(run.id, message=message)
-            return
+        if self._ledger.runs.holder(run.ns) not in (None, run.id):
+            return  # it waits, and will be in line when that one is over
         fields = {"estimated": run.estimated or estimate(self._store, run), "message": "", "error": None}
         if self._ledger.runs.move(
             run.id, RunStatus.RUNNING, seen=RunStatus.QUEUED, who=self._name, fields=fields
@@ -235,7 +231,3 @@ class Coordinator:
         while (folded := self._fold(run)).folded_through > run.folded_through:
             run = folded
         self._ledger.runs.move(run.id, RunStatus.CANCELLED, who=self._name)
-
-
-def _waits(holder: str | None, run: Run) -> str:
-    return f"Waits for run {holder}, which works on {run.ns}."

@@ -12,7 +12,7 @@ from whimbrel.domain.failures import Failure, FailureState, Kind
 from whimbrel.domain.findings import finding_object, finding_of
 from whimbrel.domain.marks import outcome_of, stamp
 from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Run, Scope
+from whimbrel.domain.runs import Counts, Run, RunAtWork, Scope
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.verification import Proof, Tally
 from whimbrel.domain.workers import InHand, Refusal, Worker
@@ -71,7 +71,7 @@ def batch_row(batch: Batch) -> dict[str, Any]:
         "_id": batch.token, "run": batch.run, "seq": batch.seq, "leg": batch.leg, "phase": batch.phase,
         "lo": _raw(batch.lo), "cuts": [key.document for key in batch.cuts],
         "ids": None if batch.ids is None else [key.document for key in batch.ids],
-        "last": batch.last, "estimated": batch.estimated, "status": str(batch.status), "claims": batch.claims,
+        "retry": batch.retry, "last": batch.last, "estimated": batch.estimated, "status": str(batch.status), "claims": batch.claims,
         "takeovers": batch.takeovers, "solo": batch.solo, "counts": counts_row(batch.counts),
     }  # fmt: skip
 
@@ -121,6 +121,17 @@ def run_of(row: Row) -> Run:
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
         created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, ended_at=row.get("endedAt"),
+    )  # fmt: skip
+
+
+AT_WORK_FIELDS = ("ns", "migration", "kind", "sample", "codeHash", "status", "leg", "priority")
+
+
+def at_work_of(row: Row) -> RunAtWork:
+    return RunAtWork(
+        id=row["_id"], ns=row["ns"], migration=row["migration"], kind=row.get("kind", "migration"),
+        sample=row.get("sample", 0), code_hash=row["codeHash"], status=RunStatus(row["status"]), leg=row["leg"],
+        priority=row.get("priority", 0),
     )  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """The durable truth: runs, batches, failures, leases."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.failures import Failure, FailureGroup, Trouble
 from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Run, RunKind
+from whimbrel.domain.runs import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.verification import Tally
 from whimbrel.domain.workers import Worker
@@ -42,6 +42,29 @@ class Runs(Protocol):
         limit: int = 100,
     ) -> list[Run]:
         """Newest first. `of`: only those that roll back, clean up or verify this run; `kind`: only those of them that do this. `after`: only those that come after this run in that order; none where it is not there."""
+        ...
+
+    def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
+        """All runs in these states, oldest first, read in pages. `ns`: only those on this collection."""
+        ...
+
+    def counted(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Mapping[RunStatus, int]:
+        """How many runs there are in each of these states. `ns`: only those on this collection."""
+        ...
+
+    def at_work(self) -> Sequence[RunAtWork]:
+        """The runs that are running, pausing or cancelling, oldest first. There is about one for each collection at most."""
+        ...
+
+    def in_line(self) -> Sequence[str]:
+        """The queued runs that may begin now: the oldest of each collection that no other run holds.
+
+        Costs the same however many wait behind them.
+        """
+        ...
+
+    def waiting(self) -> Sequence[tuple[str, int]]:
+        """The oldest queued run of each collection that another run holds, and how many wait behind it."""
         ...
 
     def move(
@@ -178,12 +201,16 @@ class Batches(Protocol):
         """Documents in batches settled within the last seconds, and the seconds that these span."""
         ...
 
-    def open_counts(self) -> Mapping[tuple[str, bool, BatchStatus], int]:
-        """Queued and running batches of all runs, by run and by whether they are retries."""
+    def waiting(self, run_id: str, limit: int) -> Sequence[str]:
+        """Tokens of the first queued batches of a run."""
         ...
 
-    def settled(self, runs: Sequence[str], seconds: float) -> int:
-        """Batches of these runs settled within the last seconds."""
+    def open_counts(self, runs: Sequence[str]) -> Mapping[tuple[str, bool, BatchStatus], int]:
+        """Queued batches of these runs and running ones of all, by run and by whether they are retries."""
+        ...
+
+    def settled(self, seconds: float) -> int:
+        """Batches of all runs settled within the last seconds."""
         ...
 
     def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:

@@ -49,11 +49,7 @@ def mongo_ledger(client: MongoClient[Any], database: str, times: Times, *, prepa
         return ledger
     with translated():
         answers.create_indexes()
-        found["runs"].create_index(
-            [("ns", 1)], unique=True, partialFilterExpression={"active": True}, name="one_run_a_collection"
-        )
-        found["runs"].create_index([("status", 1), ("createdAt", -1)])
-        found["runs"].create_index([("createdAt", -1)])
+        runs.create_indexes()
         batches.create_indexes()
         failures.create_indexes()
         found["audit"].create_index([("run", 1), ("at", 1)])

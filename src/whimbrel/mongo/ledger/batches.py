@@ -30,8 +30,9 @@ class MongoBatches:
 
     def create_indexes(self) -> None:
         self._batches.create_index([("run", 1), ("seq", 1)], unique=True)
-        self._batches.create_index([("status", 1), ("run", 1), ("seq", 1)])
+        self._batches.create_index([("status", 1), ("run", 1), ("seq", 1), ("retry", 1)])
         self._batches.create_index([("run", 1), ("settledAt", 1)])
+        self._batches.create_index([("settledAt", 1)])
 
     def add(self, batches: Sequence[Batch]) -> int:
         if not batches:
@@ -213,20 +214,27 @@ class MongoBatches:
             return 0, seconds
         return int(found[0]["documents"]), max(found[0]["span"], 1) / 1000
 
-    def open_counts(self) -> Mapping[tuple[str, bool, BatchStatus], int]:
-        retry = {"$and": [{"$isArray": "$ids"}, {"$eq": ["$phase", "failed"]}]}
-        kind = {"run": "$run", "retry": retry, "status": "$status"}
-        pipeline: Sequence[Mapping[str, Any]] = [
-            {"$match": {"status": {"$in": ["queued", "running"]}}},
-            {"$group": {"_id": kind, "n": {"$sum": 1}}},
-        ]
+    def waiting(self, run_id: str, limit: int) -> Sequence[str]:
+        queued = {"status": "queued", "run": run_id}
         with translated():
-            rows = [(row["_id"], int(row["n"])) for row in self._batches.aggregate(pipeline)]
-        return {(it["run"], it["retry"], BatchStatus(it["status"])): n for it, n in rows}
+            found = self._batches.find(queued, {"_id": 0, "seq": 1}).sort("seq", 1).limit(limit)
+            return [f"{run_id}.{row['seq']}" for row in found]
 
-    def settled(self, runs: Sequence[str], seconds: float) -> int:
+    def open_counts(self, runs: Sequence[str]) -> Mapping[tuple[str, bool, BatchStatus], int]:
+        kind = {"run": "$run", "retry": "$retry", "status": "$status"}
+        counted = {"$group": {"_id": kind, "n": {"$sum": 1}}}
+        found: dict[tuple[str, bool, BatchStatus], int] = {}
+        with translated():
+            for open_ in ({"status": "queued", "run": {"$in": list(runs)}}, {"status": "running"}):
+                for row in self._batches.aggregate([{"$match": open_}, counted]):
+                    of = row["_id"]
+                    key = of["run"], bool(of.get("retry")), BatchStatus(of["status"])
+                    found[key] = found.get(key, 0) + int(row["n"])
+        return found
+
+    def settled(self, seconds: float) -> int:
         since = {"$gte": ["$settledAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}
-        recent = {"run": {"$in": list(runs)}, "settledAt": {"$type": "date"}, "$expr": since}
+        recent = {"settledAt": {"$type": "date"}, "$expr": since}
         with translated():
             return self._batches.count_documents(recent)
 
