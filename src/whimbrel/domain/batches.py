@@ -7,6 +7,7 @@ from typing import Any
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Phase
 from whimbrel.domain.states import BatchStatus
+from whimbrel.domain.tiling import Tile
 from whimbrel.domain.verification import Tally
 
 SOLO_AFTER = 2  # lost leases after which a batch runs alone in its process (hole H10)
@@ -80,3 +81,17 @@ class Batch:
     @property
     def empty(self) -> bool:
         return self.ids is None and not self.cuts
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outline:
+    """A batch without its keys: what adding up and tiling need."""
+
+    tile: Tile
+    status: BatchStatus
+    counts: Counts
+    inferred: bool
+
+    @property
+    def seq(self) -> int:
+        return self.tile.seq

@@ -12,6 +12,7 @@ from whimbrel.domain.images import Undo, image_field
 from whimbrel.domain.marks import Mark, mark_of, marker_field
 from whimbrel.domain.migration import UndoMode
 from whimbrel.domain.states import RunStatus
+from whimbrel.domain.tiling import Tiling
 from whimbrel.domain.verification import Proof
 
 Phase = Literal["pending", "processing", "failed", "sweep"]
@@ -84,6 +85,12 @@ class Run:
     report: tuple[Proof, ...] = ()  # of a verification: what it proved
     counts: Counts = field(default_factory=Counts)
     folded_through: int = 0
+    tiling: Tiling = field(
+        default_factory=Tiling
+    )  # of its batches, as far as they were looked at, at its end
+    checked: Tiling = field(
+        default_factory=Tiling
+    )  # of a verification: of the batches of the run it verifies
     inferred: bool = False
     estimated: int = 0
     retried: int = 0  # how often a person reopened its dead failures

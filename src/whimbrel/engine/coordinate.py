@@ -6,18 +6,19 @@ point, or be there twice, without harm.
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from whimbrel.domain.batches import Range
+from whimbrel.domain.batches import Outline, Range
 from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.domain.tiling import Tiling, fault_of
 from whimbrel.engine import control
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.execute import evidence
 from whimbrel.engine.plan import plan
-from whimbrel.engine.proofs import prove
+from whimbrel.engine.proofs import looked_through, prove
 from whimbrel.engine.start import estimate
-from whimbrel.engine.tiling import first_gap
+from whimbrel.engine.tiling import PAGE, look_on
 from whimbrel.engine.work import Step
 from whimbrel.errors import FilterRefused, Refused, RunUnknown, StateForbids, Systemic, TooSlow
 from whimbrel.ports import Session, Store
@@ -28,6 +29,9 @@ WORKERS_SEEN = 10.0  # seconds within which a worker must have said that it is a
 STOPPED = "Waits: somebody has stopped all consumers."
 RESTING = 2.0  # seconds in which others may coordinate, after this process could not reach the broker
 LOOKING = 5.0  # seconds that the last look for what is left may take
+FEW = 50  # batches that a tick looks at first: more where all of them are settled
+FOLDING_SECONDS = 0.5  # that folding one run may take of a tick
+TILING_SECONDS = 0.5  # that looking at ranges may
 SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
 
 
@@ -105,6 +109,8 @@ class Coordinator:
         if self._ledger.runs.holder(run.ns) not in (None, run.id):
             return  # it waits, and will be in line when that one is over
         fields = {"estimated": run.estimated or estimate(self._store, run), "message": "", "error": None}
+        if run.tiling.fault is not None:  # it failed by that, and was resumed: all is looked at again
+            self._ledger.runs.keep_tiling(run.id, tiling=Tiling())
         if self._ledger.runs.move(
             run.id, RunStatus.RUNNING, seen=RunStatus.QUEUED, who=self._name, fields=fields
         ):
@@ -130,25 +136,37 @@ class Coordinator:
             self._finish(run)
 
     def _fold(self, run: Run) -> Run:
-        """S10: the contiguous prefix of settled batches, in one conditional update."""
-        counts, through, inferred = Counts(), run.folded_through, False
-        for batch in self._ledger.batches.list(run.id, after=run.folded_through):
-            if batch.seq != through + 1 or batch.status not in SETTLED:
+        """S10: the contiguous prefix of settled batches, in one conditional update a page."""
+        end, limit = time.monotonic() + FOLDING_SECONDS, FEW
+        while time.monotonic() < end:
+            page = self._ledger.batches.outlines(run.id, after=run.folded_through, limit=limit)
+            settled = _prefix(page, run.folded_through)
+            if settled:
+                self._step("S10")
+                run = self._add_up(run, settled)
+            if not settled or len(settled) < limit:
                 break
-            counts, through, inferred = counts + batch.counts, batch.seq, inferred or batch.inferred
-        if through == run.folded_through:
-            return run
-        self._step("S10")
-        self._ledger.runs.fold(run, counts, through, inferred=inferred)
+            limit = PAGE
+        return run
+
+    def _add_up(self, run: Run, settled: Sequence[Outline]) -> Run:
+        counts = sum((each.counts for each in settled), Counts())
+        inferred = any(each.inferred for each in settled)
+        self._ledger.runs.fold(run, counts, settled[-1].seq, inferred=inferred)
         return self._ledger.runs.get(run.id) or run
 
     def _folded(self, run: Run) -> bool:
-        last = self._ledger.batches.last(run.id)
-        return last is None or run.folded_through >= last.seq
+        return run.folded_through >= self._ledger.batches.last_seq(run.id)
 
     def _finish(self, run: Run) -> None:
         """S12: what the run claims at its end is checked, not assumed (hole H6)."""
-        gap = first_gap(self._ledger.batches, run)
+        last = self._ledger.batches.last_seq(run.id)
+        tiling = look_on(self._ledger, run.id, run.tiling, through=last, seconds=TILING_SECONDS)
+        if tiling != run.tiling:
+            self._ledger.runs.keep_tiling(run.id, tiling=tiling)
+        if tiling.fault is None and tiling.through < last:
+            return  # the rest in the next tick: other runs wait
+        gap = fault_of(tiling, run.legs)
         if gap is not None:
             error = f"The ranges of batches do not tile the collection at {run.id}.{gap.seq}. Nothing was lost, but the run is not complete."
             self._ledger.runs.move(
@@ -161,6 +179,9 @@ class Coordinator:
             )
             return
         if run.kind == "verification":
+            if not looked_through(self._ledger, run, TILING_SECONDS):
+                return  # the rest in the next tick: other runs wait
+            run = self._ledger.runs.get(run.id) or run
             faults, message = prove(self._ledger, self._session.documents(run), run)
         else:
             unresolved = self._ledger.failures.counts(run.id)
@@ -231,3 +252,13 @@ class Coordinator:
         while (folded := self._fold(run)).folded_through > run.folded_through:
             run = folded
         self._ledger.runs.move(run.id, RunStatus.CANCELLED, who=self._name)
+
+
+def _prefix(page: Sequence[Outline], through: int) -> Sequence[Outline]:
+    """The settled batches that follow one another from this one on."""
+    found: list[Outline] = []
+    for each in page:
+        if each.seq != through + len(found) + 1 or each.status not in SETTLED:
+            break
+        found.append(each)
+    return found

@@ -7,13 +7,14 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from whimbrel.domain.batches import Batch
+from whimbrel.domain.batches import Batch, Outline
 from whimbrel.domain.failures import Failure, FailureState, Kind
 from whimbrel.domain.findings import finding_object, finding_of
 from whimbrel.domain.marks import outcome_of, stamp
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, RunAtWork, Scope
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.domain.tiling import Fault, Tile, Tiling
 from whimbrel.domain.verification import Proof, Tally
 from whimbrel.domain.workers import InHand, Refusal, Worker
 
@@ -90,6 +91,44 @@ def batch_of(row: Row) -> Batch:
     )  # fmt: skip
 
 
+_LO = {"$cond": [{"$eq": [{"$ifNull": ["$lo", None]}, None]}, None, "$lo"]}
+_HI = {"$ifNull": [{"$last": "$cuts"}, None]}
+OUTLINE = {
+    "seq": 1, "leg": 1, "status": 1, "counts": 1, "inferred": 1, "last": 1, "lo": 1, "hi": _HI,
+    "named": {"$isArray": "$ids"},
+}  # fmt: skip
+_FIRST = {"$getField": {"field": "_id", "input": {"$first": "$cuts"}}}
+_ORDERED = {"$eq": ["$cuts", {"$sortArray": {"input": "$cuts", "sortBy": 1}}]}
+_ABOVE = {"$or": [{"$eq": [_LO, None]}, {"$gt": [_FIRST, "$lo._id"]}]}
+ASCENDING = {"$or": [{"$eq": ["$cuts", []]}, {"$and": [_ORDERED, _ABOVE]}]}
+
+
+def outline_of(row: Row) -> Outline:
+    tile = Tile(
+        seq=row["seq"], leg=row["leg"], lo=_key(row.get("lo")), hi=_key(row.get("hi")), ranged=not row["named"],
+        last=row["last"], ascending=row.get("ascending", True),
+    )  # fmt: skip
+    return Outline(
+        tile=tile,
+        status=BatchStatus(row["status"]),
+        counts=counts_of(row.get("counts")),
+        inferred=row.get("inferred", False),
+    )
+
+
+def tiling_row(it: Tiling) -> dict[str, Any]:
+    fault = it.fault and {"seq": it.fault.seq, "kind": it.fault.kind, "before": _raw(it.fault.before)}
+    return {"through": it.through, "leg": it.leg, "after": _raw(it.after), "ended": list(it.ended), "fault": fault}  # fmt: skip
+
+
+def tiling_of(row: Row | None) -> Tiling:
+    if row is None:
+        return Tiling()
+    fault = row["fault"]
+    found = Fault(fault["seq"], fault["kind"], _key(fault["before"])) if fault else None
+    return Tiling(row["through"], row["leg"], _key(row["after"]), tuple(row["ended"]), found)
+
+
 def run_row(run: Run) -> dict[str, Any]:
     """A run as it starts; the ledger adds the times."""
     return {
@@ -117,7 +156,8 @@ def run_of(row: Row) -> Run:
         retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
         kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), undone_by=row.get("undoneBy"),
         sample=row.get("sample", 0), report=tuple(proof_of(each) for each in row.get("report", ())),
-        counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], inferred=row["inferred"],
+        counts=counts_of(row["counts"]), folded_through=row["foldedThrough"],
+        tiling=tiling_of(row.get("tiling")), checked=tiling_of(row.get("checked")), inferred=row["inferred"],
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
         created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, ended_at=row.get("endedAt"),

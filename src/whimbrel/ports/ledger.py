@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from whimbrel.domain.batches import Batch, Range
+from whimbrel.domain.batches import Batch, Outline, Range
 from whimbrel.domain.failures import Failure, FailureGroup, Trouble
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.domain.tiling import Tiling
 from whimbrel.domain.verification import Tally
 from whimbrel.domain.workers import Worker
 from whimbrel.ports.answers import Answers
@@ -93,6 +94,12 @@ class Runs(Protocol):
         """Add settled batches to the run's counts, once: conditional on what was folded before (hole H7)."""
         ...
 
+    def keep_tiling(
+        self, run_id: str, *, tiling: Tiling | None = None, checked: Tiling | None = None
+    ) -> None:
+        """Keep what is known of the ranges of the run's batches, or of those of the run that it verifies."""
+        ...
+
     def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
         """Change `batch_size`, `rate` or `priority` of a run that has not ended. Audited. False where it has."""
         ...
@@ -130,6 +137,10 @@ class Batches(Protocol):
 
     def last(self, run_id: str) -> Batch | None: ...
 
+    def last_seq(self, run_id: str) -> int:
+        """The number of the last batch; 0 where there is none."""
+        ...
+
     def list(
         self,
         run_id: str,
@@ -139,6 +150,14 @@ class Batches(Protocol):
         limit: int = 1000,
     ) -> list[Batch]:
         """By `seq`."""
+        ...
+
+    def outlines(self, run_id: str, *, after: int, limit: int, bounds: bool = False) -> Sequence[Outline]:
+        """Batches without their keys, by `seq`. `bounds`: it is looked whether the bounds of each ascend."""
+        ...
+
+    def named(self, run_id: str, *, after: int, limit: int) -> Sequence[Batch]:
+        """Batches of named documents, by `seq`."""
         ...
 
     def count(self, run_id: str, statuses: Iterable[BatchStatus]) -> int: ...

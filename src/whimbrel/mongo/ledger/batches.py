@@ -8,14 +8,23 @@ from pymongo import MongoClient, ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from whimbrel.domain.batches import SOLO_AFTER, Batch
+from whimbrel.domain.batches import SOLO_AFTER, Batch, Outline
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import Times
 from whimbrel.domain.verification import Tally
 from whimbrel.errors import LeaseLost
-from whimbrel.mongo.codec import batch_of, batch_row, counts_of, counts_row, tally_row
+from whimbrel.mongo.codec import (
+    ASCENDING,
+    OUTLINE,
+    batch_of,
+    batch_row,
+    counts_of,
+    counts_row,
+    outline_of,
+    tally_row,
+)
 from whimbrel.mongo.errors import DUPLICATE_KEY, translated
 from whimbrel.mongo.ledger.claims import Claims
 
@@ -54,6 +63,11 @@ class MongoBatches:
             row = self._batches.find_one({"run": run_id}, sort=[("seq", -1)])
         return batch_of(row) if row else None
 
+    def last_seq(self, run_id: str) -> int:
+        with translated():
+            row = self._batches.find_one({"run": run_id}, {"_id": 0, "seq": 1}, sort=[("seq", -1)])
+        return int(row["seq"]) if row else 0
+
     def list(
         self,
         run_id: str,
@@ -65,6 +79,17 @@ class MongoBatches:
         query: dict[str, Any] = {"run": run_id, "seq": {"$gt": after}}
         if statuses is not None:
             query["status"] = {"$in": [str(status) for status in statuses]}
+        with translated():
+            return [batch_of(row) for row in self._batches.find(query).sort("seq", 1).limit(limit)]
+
+    def outlines(self, run_id: str, *, after: int, limit: int, bounds: bool = False) -> Sequence[Outline]:
+        fields = OUTLINE | ({"ascending": ASCENDING} if bounds else {})
+        with translated():
+            found = self._batches.find({"run": run_id, "seq": {"$gt": after}}, fields)
+            return [outline_of(row) for row in found.sort("seq", 1).limit(limit)]
+
+    def named(self, run_id: str, *, after: int, limit: int) -> Sequence[Batch]:
+        query = {"run": run_id, "seq": {"$gt": after}, "ids": {"$type": "array"}}
         with translated():
             return [batch_of(row) for row in self._batches.find(query).sort("seq", 1).limit(limit)]
 

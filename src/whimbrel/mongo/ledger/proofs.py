@@ -15,7 +15,6 @@ from whimbrel.mongo.errors import translated
 
 TOKENS = 500  # marks that are asked about at once
 EXAMPLES = 5  # batches that are named
-_FIRST = {"$getField": {"field": "_id", "input": {"$arrayElemAt": ["$cuts", 0]}}}
 _LAST = {"$getField": {"field": "_id", "input": {"$arrayElemAt": ["$cuts", -1]}}}
 _OPEN_BELOW = {"$eq": [{"$ifNull": ["$lo", None]}, None]}
 
@@ -69,16 +68,6 @@ class MongoProofs:
             return Counts(), 0, 0
         row = found[0]
         return Counts(*(int(row[name]) for name in DONE)), int(row["batches"]), int(row["settled"])
-
-    def disordered(self, run_id: str) -> int | None:
-        ascending = {"$sortArray": {"input": "$cuts", "sortBy": 1}}
-        below = {"$and": [{"$not": [_OPEN_BELOW]}, {"$lte": [_FIRST, "$lo._id"]}]}
-        wrong = {"$or": [{"$ne": ["$cuts", ascending]}, below]}
-        found = self._ask([
-            {"$match": {"run": run_id, "cuts.0": {"$exists": True}, "$expr": wrong}},
-            {"$group": {"_id": None, "seq": {"$min": "$seq"}}},
-        ])  # fmt: skip
-        return int(found[0]["seq"]) if found else None
 
     def overlaps(self, token: str, end: Key) -> bool:
         before = {"$or": [_OPEN_BELOW, {"$lt": ["$lo._id", end.literal()]}]}

@@ -9,8 +9,9 @@ from pymongo.errors import DuplicateKeyError
 
 from whimbrel.domain.runs import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.states import ENDED, RunStatus, sources
+from whimbrel.domain.tiling import Tiling
 from whimbrel.errors import CollectionBusy
-from whimbrel.mongo.codec import AT_WORK_FIELDS, at_work_of, run_of, run_row
+from whimbrel.mongo.codec import AT_WORK_FIELDS, at_work_of, run_of, run_row, tiling_row
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ledger.leases import MongoLeases
 
@@ -213,6 +214,12 @@ class MongoRuns:
         with translated():
             folded = self._runs.update_one({"_id": run.id, "foldedThrough": run.folded_through}, changes)
         return folded.modified_count == 1
+
+    def keep_tiling(
+        self, run_id: str, *, tiling: Tiling | None = None, checked: Tiling | None = None
+    ) -> None:
+        known = {"tiling": tiling, "checked": checked}
+        self.describe(run_id, **{name: tiling_row(each) for name, each in known.items() if each is not None})
 
     def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
         names = {"batch_size": "batchSize", "rate": "rate", "priority": "priority"}
