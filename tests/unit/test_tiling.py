@@ -1,5 +1,7 @@
 """Whether ranges tile the key space: by hand, batch by batch."""
 
+from typing import Any
+
 import pytest
 
 from whimbrel.domain.raw import Key
@@ -8,11 +10,11 @@ from whimbrel.domain.tiling import Fault, Tile, Tiling, fault_of, laid
 PHASES = ("pending", "failed", "sweep", "failed")
 
 
-def tile(seq: int, lo: int | None, hi: int | None, **rest: object) -> Tile:
-    known = {"leg": 0, **rest}
+def tile(seq: int, lo: int | None, hi: int | None, **rest: Any) -> Tile:
+    known: dict[str, Any] = {"leg": 0, **rest}
     return Tile(
         seq=seq, lo=None if lo is None else Key.of(lo), hi=None if hi is None else Key.of(hi), **known
-    )  # type: ignore[arg-type]
+    )
 
 
 WHOLE = [
