@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Sequence
 
-from whimbrel.domain.batches import Outline, Range
+from whimbrel.domain.batches import Outline
 from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.tiling import Tiling, fault_of
@@ -184,6 +184,7 @@ class Coordinator:
             run = self._ledger.runs.get(run.id) or run
             faults, message = prove(self._ledger, self._session.documents(run), run)
         else:
+            self._ledger.failures.add_up(run.id)
             unresolved = self._ledger.failures.counts(run.id)
             faults, message = unresolved["dead"] + unresolved["open"] > 0, self._left(run)
         target = RunStatus.COMPLETED_WITH_FAILURES if faults else RunStatus.COMPLETED
@@ -214,16 +215,26 @@ class Coordinator:
             return f"Swept once over the whole collection; counting what came since takes longer than {LOOKING:g} s."
         if found == 0:
             return "Nothing eligible is left."
-        rest = found - self._remembered(run)
+        rest = found - self._remembered(run, found)
         return "Nothing eligible is left but the failures and what was passed over." if rest <= 0 else (
             f"{rest} documents became eligible after the sweep had begun."
         )  # fmt: skip
 
-    def _remembered(self, run: Run) -> int:
-        """How many of the documents with a row of their own are still eligible."""
+    def _remembered(self, run: Run, most: int) -> int:
+        """How many of the documents with a row of their own are still eligible, up to `most`.
+
+        Where that takes too long, those that are left count as eligible.
+        """
         documents, query = self._session.documents(run), eligible(run, "pending")
-        keys = self._ledger.failures.excluded(run.id, Range(None, None))
-        return sum(documents.count(keys[at : at + 1000], query) for at in range(0, len(keys), 1000))
+        end, count = time.monotonic() + LOOKING, 0
+        for keys in self._ledger.failures.excluded_pages(run.id):
+            count += documents.count(keys, query)
+            if count >= most:
+                break
+            if time.monotonic() > end:
+                unresolved = self._ledger.failures.counts(run.id)
+                return max(count, unresolved["open"] + unresolved["dead"])
+        return count
 
     def _pause(self, run: Run) -> None:
         if not self._ledger.batches.count(run.id, [BatchStatus.RUNNING]):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from math import ceil
 
 from whimbrel.domain.batches import Batch
-from whimbrel.domain.failures import Failure, Kind
+from whimbrel.domain.failures import Due, Kind
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run, eligible
 from whimbrel.domain.states import BatchStatus
@@ -129,7 +129,7 @@ def _plan_retries(run: Run, ledger: Ledger, announcer: Announcer, last: Batch | 
     return ledger.failures.counts(run.id)["open"] == 0
 
 
-def _retries(run: Run, due: Sequence[Failure], seq: int) -> Iterator[Batch]:
+def _retries(run: Run, due: Sequence[Due], seq: int) -> Iterator[Batch]:
     deadly = [row for row in due if row.kind in (Kind.DEATH, Kind.HANG)]
     for rows, solo in (([row for row in due if row not in deadly], False), (deadly, True)):
         for at in range(0, len(rows), RETRIED):

@@ -125,7 +125,7 @@ def work_of(ledger: Ledger) -> tuple[Sequence[Work], datetime | None]:
 def _workers(ledger: Ledger) -> tuple[Sequence[Worker], Mapping[str, int]]:
     """The live workers, and batches of each with unresolved failures."""
     found = ledger.leases.workers(ALIVE)
-    return found, ledger.batches.by_worker([each.name for each in found])
+    return found, ledger.failures.by_worker([each.name for each in found])
 
 
 def reset_counters(ledger: Ledger, who: str) -> int:

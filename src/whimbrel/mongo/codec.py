@@ -8,7 +8,7 @@ from typing import Any
 from bson.raw_bson import RawBSONDocument
 
 from whimbrel.domain.batches import Batch, Outline
-from whimbrel.domain.failures import Failure, FailureState, Kind
+from whimbrel.domain.failures import Failure, FailureState, Kind, Unresolved
 from whimbrel.domain.findings import finding_object, finding_of
 from whimbrel.domain.marks import outcome_of, stamp
 from whimbrel.domain.raw import Key
@@ -183,6 +183,13 @@ def failure_of(row: Row) -> Failure:
         outcome=row["outcome"], resolution=row.get("resolution"), due_at=row.get("dueAt"),
         first_at=row["firstAt"], last_at=row["lastAt"],
     )  # fmt: skip
+
+
+UNRESOLVED_FIELDS = {"_id": 0, "run": 1, "key": 1, "batch": 1}
+
+
+def unresolved_of(row: Row) -> Unresolved:
+    return Unresolved(row["run"], Key(row["key"].raw), row["batch"])
 
 
 def worker_of(row: Row) -> Worker:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from whimbrel.domain.batches import Batch, Outline, Range
-from whimbrel.domain.failures import Failure, FailureGroup, Trouble
+from whimbrel.domain.failures import Due, Failure, FailureGroup, Trouble, Unresolved
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.states import BatchStatus, RunStatus
@@ -232,10 +232,6 @@ class Batches(Protocol):
         """Batches of all runs settled within the last seconds."""
         ...
 
-    def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:
-        """Batches that have unresolved failures, by the worker that claimed them last."""
-        ...
-
     def orphaned(self) -> Sequence[str]:
         """Ids of runs that have queued or running batches, and no row of their own."""
         ...
@@ -249,7 +245,10 @@ class Failures(Protocol):
     """The failures of the ledger, and the documents that were passed over."""
 
     def record(self, run: Run, batch: Batch, troubles: Sequence[Trouble]) -> None:
-        """Upsert a row for each: one attempt more, once per batch; open until its tries are spent, then dead."""
+        """Upsert a row for each: one attempt more, once per batch; open until its tries are spent, then dead.
+
+        What earlier runs of the migration and version recorded of these documents is superseded: those rows go.
+        """
         ...
 
     def pass_over(self, run: Run, batch: Batch, outcomes: Mapping[Key, str]) -> None:
@@ -261,14 +260,22 @@ class Failures(Protocol):
         ...
 
     def excluded(self, run_id: str, where: Range | Sequence[Key]) -> Sequence[Key]:
-        """Which of these documents have an unresolved row of this run."""
+        """Which of these documents have an unresolved row of this run, or had one when it ended that a later run took over."""
         ...
 
-    def unresolved(self, run: Run, where: Range | Sequence[Key]) -> Sequence[Failure]:
+    def excluded_pages(self, run_id: str) -> Iterator[Sequence[Key]]:
+        """The same over the whole collection, a thousand at a time."""
+        ...
+
+    def unresolved(self, run: Run, keys: Sequence[Key]) -> Sequence[Unresolved]:
         """Unresolved failures on these documents of any run of the run's migration and version."""
         ...
 
-    def resolve(self, failures: Sequence[Failure], resolution: str) -> None: ...
+    def of_others(self, run: Run, where: Range) -> Iterator[Sequence[Unresolved]]:
+        """Those of other runs on documents of a range, a thousand at a time."""
+        ...
+
+    def resolve(self, failures: Sequence[Unresolved], resolution: str) -> None: ...
 
     def within(self, run_id: str, where: Range) -> Sequence[Failure]:
         """All failures of this run on documents of a range, resolved ones too."""
@@ -278,8 +285,8 @@ class Failures(Protocol):
         """Remove the rows of a type: what they said turned out to be no failure."""
         ...
 
-    def due(self, run_id: str, limit: int) -> Sequence[Failure]:
-        """Open failures whose time has come, by key."""
+    def due(self, run_id: str, limit: int) -> Sequence[Due]:
+        """Open failures whose time has come, those that have waited longest."""
         ...
 
     def of(self, run_id: str, keys: Sequence[Key]) -> Sequence[Failure]:
@@ -287,7 +294,15 @@ class Failures(Protocol):
         ...
 
     def counts(self, run_id: str) -> dict[str, int]:
-        """Unresolved failures: `open`, `dead`, and of both together `failed` and `conflict`."""
+        """Unresolved failures: `open`, `dead`, and of both together `failed` and `conflict`. Kept by batch, not counted."""
+        ...
+
+    def add_up(self, run_id: str) -> None:
+        """Count again, and keep, what crashes have left uncounted."""
+        ...
+
+    def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:
+        """Batches that have unresolved failures, by the worker that claimed them last."""
         ...
 
     def failed_batches(self, run_id: str) -> int:

@@ -19,6 +19,7 @@ from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.proofs import MongoProofs
 from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
+from whimbrel.mongo.ledger.tallies import Tallies
 from whimbrel.ports import Ledger
 
 DURABLE = WriteConcern("majority", j=True)
@@ -39,8 +40,9 @@ def mongo_ledger(client: MongoClient[Any], database: str, times: Times, *, prepa
     found = {name: _collection(client[database], name) for name in names}
     leases = MongoLeases(found["leases"], found["workers"], found["audit"])
     runs = MongoRuns(found["runs"], leases)
-    batches = MongoBatches(client, found["batches"], times)
-    failures = MongoFailures(found["failures"])
+    tallies = Tallies(found["batches"], found["failures"])
+    batches = MongoBatches(client, found["batches"], times, tallies)
+    failures = MongoFailures(found["failures"], found["runs"], tallies)
     schedules = MongoSchedules(found["schedules"], found["runs"], found["leases"], leases)
     answers = MongoAnswers(found["answers"])
     proofs = MongoProofs(found["batches"], found["runs"])
@@ -52,5 +54,6 @@ def mongo_ledger(client: MongoClient[Any], database: str, times: Times, *, prepa
         runs.create_indexes()
         batches.create_indexes()
         failures.create_indexes()
+        tallies.create_indexes()
         found["audit"].create_index([("run", 1), ("at", 1)])
     return ledger

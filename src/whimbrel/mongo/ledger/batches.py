@@ -27,13 +27,16 @@ from whimbrel.mongo.codec import (
 )
 from whimbrel.mongo.errors import DUPLICATE_KEY, translated
 from whimbrel.mongo.ledger.claims import Claims
+from whimbrel.mongo.ledger.tallies import Tallies
 
 
 class MongoBatches:
     """See `whimbrel.ports.Batches`."""
 
-    def __init__(self, client: MongoClient[Any], collection: Collection[Any], times: Times) -> None:
-        self._client, self._batches = client, collection
+    def __init__(
+        self, client: MongoClient[Any], collection: Collection[Any], times: Times, tallies: Tallies
+    ) -> None:
+        self._client, self._batches, self._tallies = client, collection, tallies
         self._lease, self._grace = int(times.lease * 1000), int(times.grace * 1000)
         self._claims = Claims(collection, self._lease)
 
@@ -156,7 +159,16 @@ class MongoBatches:
         fields = {"status": "done", "counts": counts_row(counts), "inferred": inferred, "suspect": None}
         if tally is not None:
             fields["tally"] = tally_row(tally)
-        self._own(batch, {"$set": fields, "$currentDate": {"settledAt": True}})
+        with translated():
+            found = self._batches.find_one_and_update(
+                {"_id": batch.token, "owner": batch.owner},
+                {"$set": fields, "$currentDate": {"settledAt": True}},
+                projection={"failing.n": 1},
+            )
+            if found is None:
+                raise LeaseLost(f"Batch {batch.token} was taken over.")
+            if found.get("failing"):
+                self._tallies.keep([batch.token])
 
     def _own(self, batch: Batch, update: dict[str, Any]) -> None:
         with translated():
@@ -203,6 +215,7 @@ class MongoBatches:
                     "$currentDate": {"settledAt": True},
                 },
             )
+            self._tallies.keep([batch.token])
 
     def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:
         def settled(what: Any) -> dict[str, Any]:
@@ -262,22 +275,6 @@ class MongoBatches:
         recent = {"settledAt": {"$type": "date"}, "$expr": since}
         with translated():
             return self._batches.count_documents(recent)
-
-    def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:
-        unresolved = {"$match": {"state": {"$in": ["open", "dead"]}}}
-        same = {"run": "$run", "batch": "$_id"}
-        equal = {"$and": [{"$eq": ["$run", "$$run"]}, {"$eq": ["$batch", "$$batch"]}]}
-        inner = [{"$match": {"$expr": equal}}, unresolved, {"$limit": 1}, {"$project": {"_id": 1}}]
-        found = {"from": "whimbrel_failures", "let": same, "pipeline": inner, "as": "failures"}
-        pipeline: Sequence[Mapping[str, Any]] = [
-            {"$match": {"worker": {"$in": list(workers)}}},
-            {"$project": {"run": 1, "worker": 1}},
-            {"$lookup": found},
-            {"$match": {"failures": {"$ne": []}}},
-            {"$group": {"_id": "$worker", "n": {"$sum": 1}}},
-        ]
-        with translated():
-            return {row["_id"]: int(row["n"]) for row in self._batches.aggregate(pipeline)}
 
     def orphaned(self) -> Sequence[str]:
         pipeline: Sequence[Mapping[str, Any]] = [
