@@ -15,6 +15,7 @@ from whimbrel.domain.verification import Tally
 from whimbrel.domain.workers import Worker
 from whimbrel.ports.answers import Answers
 from whimbrel.ports.proofs import Proofs
+from whimbrel.ports.retention import Retention
 from whimbrel.ports.schedules import Schedules
 
 CONSUMERS = "consumers"  # the switch by which a person stops all consumers of the cluster
@@ -386,3 +387,4 @@ class Ledger:
     schedules: Schedules
     answers: Answers
     proofs: Proofs
+    retention: Retention

@@ -17,6 +17,7 @@ from whimbrel.mongo.ledger.batches import MongoBatches
 from whimbrel.mongo.ledger.failures import MongoFailures
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.proofs import MongoProofs
+from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
 from whimbrel.mongo.ledger.tallies import Tallies
@@ -36,17 +37,19 @@ def _collection(database: Database[Any], name: str) -> Collection[Any]:
 
 def mongo_ledger(client: MongoClient[Any], database: str, times: Times, *, prepare: bool = True) -> Ledger:
     """The ledger of one database. `prepare`: its indexes are made where they are missing; else nothing is written."""
-    names = ("runs", "batches", "failures", "leases", "workers", "audit", "schedules", "answers")
+    names = ("runs", "batches", "failures", "leases", "workers", "audit", "schedules", "answers", "pruned")
     found = {name: _collection(client[database], name) for name in names}
     leases = MongoLeases(found["leases"], found["workers"], found["audit"])
     runs = MongoRuns(found["runs"], leases)
     tallies = Tallies(found["batches"], found["failures"])
-    batches = MongoBatches(client, found["batches"], times, tallies)
+    remains = Remains(found["pruned"])
+    batches = MongoBatches(client, found["batches"], times, tallies, remains)
     failures = MongoFailures(found["failures"], found["runs"], tallies)
     schedules = MongoSchedules(found["schedules"], found["runs"], found["leases"], leases)
     answers = MongoAnswers(found["answers"])
-    proofs = MongoProofs(found["batches"], found["runs"])
-    ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs)
+    proofs = MongoProofs(found["batches"], found["runs"], remains)
+    retention = MongoRetention(found["pruned"], found)
+    ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs, retention)
     if not prepare:
         return ledger
     with translated():
@@ -55,5 +58,6 @@ def mongo_ledger(client: MongoClient[Any], database: str, times: Times, *, prepa
         batches.create_indexes()
         failures.create_indexes()
         tallies.create_indexes()
+        retention.create_indexes()
         found["audit"].create_index([("run", 1), ("at", 1)])
     return ledger

@@ -27,6 +27,7 @@ from whimbrel.mongo.codec import (
 )
 from whimbrel.mongo.errors import DUPLICATE_KEY, translated
 from whimbrel.mongo.ledger.claims import Claims
+from whimbrel.mongo.ledger.retention import Remains
 from whimbrel.mongo.ledger.tallies import Tallies
 
 
@@ -34,8 +35,14 @@ class MongoBatches:
     """See `whimbrel.ports.Batches`."""
 
     def __init__(
-        self, client: MongoClient[Any], collection: Collection[Any], times: Times, tallies: Tallies
+        self,
+        client: MongoClient[Any],
+        collection: Collection[Any],
+        times: Times,
+        tallies: Tallies,
+        remains: Remains,
     ) -> None:
+        self._remains = remains
         self._client, self._batches, self._tallies = client, collection, tallies
         self._lease, self._grace = int(times.lease * 1000), int(times.grace * 1000)
         self._claims = Claims(collection, self._lease)
@@ -300,4 +307,6 @@ class MongoBatches:
                     [{"$match": {"_id": {"$in": list(tokens)}}}, {"$project": {"alive": alive}}]
                 )
             )
-        return {row["_id"] for row in rows}, {row["_id"] for row in rows if row["alive"]}
+            known = {row["_id"] for row in rows}
+            known |= self._remains.known(token for token in tokens if token not in known)
+        return known, {row["_id"] for row in rows if row["alive"]}

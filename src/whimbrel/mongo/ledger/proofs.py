@@ -12,6 +12,7 @@ from whimbrel.domain.runs import Counts
 from whimbrel.domain.verification import Proof, Unaccounted
 from whimbrel.mongo.codec import proof_row
 from whimbrel.mongo.errors import translated
+from whimbrel.mongo.ledger.retention import Remains
 
 TOKENS = 500  # marks that are asked about at once
 EXAMPLES = 5  # batches that are named
@@ -22,8 +23,8 @@ _OPEN_BELOW = {"$eq": [{"$ifNull": ["$lo", None]}, None]}
 class MongoProofs:
     """See `whimbrel.ports.Proofs`."""
 
-    def __init__(self, batches: Collection[Any], runs: Collection[Any]) -> None:
-        self._batches, self._runs = batches, runs
+    def __init__(self, batches: Collection[Any], runs: Collection[Any], remains: Remains) -> None:
+        self._batches, self._runs, self._remains = batches, runs, remains
 
     def placed(self, extents: Mapping[str, tuple[str, Key, Key]]) -> tuple[set[str], set[str]]:
         known: set[str] = set()
@@ -46,6 +47,8 @@ class MongoProofs:
             ])  # fmt: skip
             known |= {row["_id"] for row in found}
             inside |= {value for row in found for value in row["inside"]}
+        with translated():
+            known |= self._remains.known(token for token, _, _ in extents.values() if token not in known)
         return known, inside
 
     def began(self, run_id: str, leg: int) -> datetime | None:
