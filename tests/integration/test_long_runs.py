@@ -1,5 +1,6 @@
 """Runs of very many batches: the end is looked at a little in each tick, and never twice."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -117,12 +118,49 @@ def test_a_verification_looks_at_the_ranges_of_a_long_run_in_pieces(
         coordinator.tick()
     checking = start_verification(store, run.id, IT.definition, who="test", defaults=DEFAULTS, sample=0)
     known = set()
-    for _ in range(40):
+    while current(store, checking).ended_at is None:
         coordinator.tick()
         known.add(current(store, checking).checked.through)
-        if current(store, checking).ended_at:
-            break
     found = until(store, checking)
     (ranges,) = [each for each in found.run.report if each.check == "ranges tile"]
     assert ranges.proved, ranges.said
     assert {1000, 2000, MANY} <= known
+
+
+def test_a_proof_that_takes_long_holds_up_no_other_run(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, coordinator = worked_off(store, database), coordinator_of(store)
+    while current(store, run).status is RunStatus.RUNNING:
+        coordinator.tick()
+    checking = start_verification(store, run.id, IT.definition, who="test", defaults=DEFAULTS, sample=0)
+    go_on, summed = threading.Event(), store.ledger.proofs.summed
+
+    def slowly(run_id: str) -> Any:
+        assert go_on.wait(60)
+        return summed(run_id)
+
+    monkeypatch.setattr(store.ledger.proofs, "summed", slowly)
+    database.create_collection("others")
+    other = start(store, Migration(name="other", collection="others", update={"$set": {"a": 1}}))
+    while current(store, other).ended_at is None:
+        coordinator.tick()
+    while current(store, checking).checked.through < MANY:
+        coordinator.tick()
+    assert current(store, checking).status is RunStatus.RUNNING
+    go_on.set()
+    while current(store, checking).ended_at is None:
+        coordinator.tick()
+    assert current(store, checking).status is RunStatus.COMPLETED
+
+
+def test_a_proof_of_a_run_that_is_gone_pauses_the_verification(store: MongoStore, database: Data) -> None:
+    run, coordinator = worked_off(store, database), coordinator_of(store)
+    while current(store, run).status is RunStatus.RUNNING:
+        coordinator.tick()
+    checking = start_verification(store, run.id, IT.definition, who="test", defaults=DEFAULTS, sample=0)
+    database["whimbrel_runs"].delete_one({"_id": run.id})
+    while current(store, checking).status in (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING):
+        coordinator.tick()
+    assert current(store, checking).status is RunStatus.PAUSED
+    assert "gone" in (current(store, checking).error or "")

@@ -16,7 +16,7 @@ from whimbrel.engine import control
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.execute import evidence
 from whimbrel.engine.plan import plan
-from whimbrel.engine.proofs import looked_through, prove
+from whimbrel.engine.proving import Prover
 from whimbrel.engine.start import estimate
 from whimbrel.engine.tiling import PAGE, look_on
 from whimbrel.engine.work import Step
@@ -30,8 +30,8 @@ STOPPED = "Waits: somebody has stopped all consumers."
 RESTING = 2.0  # seconds in which others may coordinate, after this process could not reach the broker
 LOOKING = 5.0  # seconds that the last look for what is left may take
 FEW = 50  # batches that a tick looks at first: more where all of them are settled
-FOLDING_SECONDS = 0.5  # that folding one run may take of a tick
-TILING_SECONDS = 0.5  # that looking at ranges may
+FOLDING_SECONDS = 0.2  # that folding one run may take of a tick
+TILING_SECONDS = 0.2  # that looking at ranges, and waiting for proofs, may
 SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
 
 
@@ -48,6 +48,7 @@ class Coordinator:
         self._stopped = ""  # what is said of running runs while somebody has stopped all consumers
         self._ledger = store.ledger
         self._session: Session = store.session()
+        self._prover = Prover(store)
         self._handlers: dict[RunStatus, Callable[[Run], None]] = {
             RunStatus.QUEUED: self._begin,
             RunStatus.RUNNING: self._advance,
@@ -179,10 +180,10 @@ class Coordinator:
             )
             return
         if run.kind == "verification":
-            if not looked_through(self._ledger, run, TILING_SECONDS):
-                return  # the rest in the next tick: other runs wait
-            run = self._ledger.runs.get(run.id) or run
-            faults, message = prove(self._ledger, self._session.documents(run), run)
+            proved = self._prover.found(run, TILING_SECONDS)
+            if proved is None:
+                return  # it goes on in the next tick: other runs wait
+            faults, message = proved
         else:
             self._ledger.failures.add_up(run.id)
             unresolved = self._ledger.failures.counts(run.id)
