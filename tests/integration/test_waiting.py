@@ -11,6 +11,7 @@ from tests.integration.inline import DEFAULTS, nothing, start, system, until
 
 from whimbrel import Migration
 from whimbrel.brokers.ledger import LedgerBroker
+from whimbrel.cli.serving import _worth_a_line
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import RunStatus
@@ -124,6 +125,22 @@ def test_a_run_that_joins_a_long_line_is_no_larger_than_others(store: MongoStore
     assert f"{run.id} of waiting (running)" in said.reason
     assert f"and {MANY - 4:,} more" in said.reason
     assert len(json.dumps(said.detail)) < 1000
+
+
+def test_a_worker_tells_of_the_run_at_work_beside_newer_ones_that_wait(
+    store: MongoStore, database: Data
+) -> None:
+    database["things"].insert_one({"_id": 1})
+    run = start(store, IT)
+    coordinator = coordinator_of(store)
+    coordinator.tick()
+    line_up(store, database, run, MANY)
+    watched = {each.id: each.status for each in _worth_a_line(store.ledger, [])}
+    assert watched[run.id] is RunStatus.RUNNING
+    cancel(store.ledger, run.id, who="test")
+    coordinator.tick()
+    then = {each.id: each.status for each in _worth_a_line(store.ledger, list(watched.items()))}
+    assert then[run.id] is RunStatus.CANCELLED
 
 
 def test_what_hangs_is_told_from_what_waits(store: MongoStore, database: Data) -> None:
