@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from whimbrel import SKIP, Migration
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Run
+from whimbrel.domain.runs import Counts, Run, RunKind
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.control import retry
 from whimbrel.engine.verification import start_verification
@@ -196,6 +197,22 @@ def test_a_run_whose_failures_a_later_one_took_over_is_still_verified(
         assert left["nothing left"] is True, [each.said for each in found.run.report]
 
 
+def test_what_a_verification_or_a_rollback_records_takes_the_place_of_nothing(
+    store: MongoStore, database: Data
+) -> None:
+    seed(database)
+    old = migrate(store, IT).run
+    run, (batch, *_) = working(store, database)
+    kinds: list[RunKind] = ["verification", "rollback", "cleanup"]
+    for number, kind in enumerate(kinds):
+        other = replace(run, id=f"{run.id}{number}", kind=kind)
+        store.ledger.failures.record(other, replace(batch, run=other.id), [trouble(3, Kind.CONFLICT)])
+    assert store.ledger.failures.counts(old.id)["dead"] == BAD
+    store.ledger.failures.record(run, batch, [trouble(3)])
+    assert store.ledger.failures.counts(old.id)["dead"] == BAD - 1
+    assert database["whimbrel_failures"].count_documents({"key._id": 3}) == len(kinds) + 1
+
+
 def test_success_of_a_later_run_resolves_and_the_older_run_says_so(store: MongoStore, database: Data) -> None:
     seed(database)
     first = migrate(store, IT).run
@@ -215,7 +232,8 @@ def test_a_retry_moves_the_numbers_to_the_batch_that_tried_last(store: MongoStor
         found = until(store, run)
     assert found.failures == counted(database, run.id)
     assert found.failures["dead"] == BAD // 2
-    assert found.failed_batches == 1
+    dead = database["whimbrel_failures"].find({"run": run.id, "state": "dead"})
+    assert found.failed_batches == len({row["batch"] for row in dead})
 
 
 def test_the_last_look_of_a_run_with_many_failures_is_paged_and_right(

@@ -55,7 +55,7 @@ def _id(run: Run, trouble: Trouble) -> dict[str, Any]:
 
 def _facts(run: Run, batch: Batch, trouble: Trouble) -> dict[str, Any]:
     return {
-        "run": run.id, "ns": run.ns, "migration": run.migration, "version": run.version, "phase": batch.phase, "kind": str(trouble.kind),
+        "run": run.id, "job": run.kind, "ns": run.ns, "migration": run.migration, "version": run.version, "phase": batch.phase, "kind": str(trouble.kind),
         "type": trouble.type, "message": trouble.message, "code": trouble.code, "traceback": trouble.traceback,
         "signature": signature(trouble), "outcome": "conflict" if trouble.kind is Kind.CONFLICT else "failed",
     }  # fmt: skip

@@ -109,8 +109,16 @@ class MongoFailures:
         self._marked[batch.token] = batch.owner
 
     def _older(self, run: Run, keys: Sequence[Key], states: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-        """What earlier runs of the migration have recorded of these documents."""
-        of_others = {**_same(run), "run": {"$ne": run.id}, "state": {"$in": list(states)}, **_within(keys)}
+        """What earlier runs of the migration have recorded of these documents. Only they: a verification takes over nothing."""
+        if run.kind != "migration":
+            return []
+        of_others = {
+            **_same(run),
+            "run": {"$ne": run.id},
+            "job": "migration",
+            "state": {"$in": list(states)},
+            **_within(keys),
+        }
         return list(self._failures.find(of_others, {"batch": 1, "key": 1, "since": 1}))
 
     def _supersede(self, older: Sequence[Mapping[str, Any]]) -> None:
@@ -134,7 +142,7 @@ class MongoFailures:
                         {"_id": {"r": run.id, "d": key.document}},
                         {
                             "$set": {
-                                "run": run.id, **_same(run), "key": key.document, "batch": batch.token, "state": "passed",
+                                "run": run.id, "job": run.kind, **_same(run), "key": key.document, "batch": batch.token, "state": "passed",
                                 "outcome": outcomes[key],
                             },
                             "$setOnInsert": {"since": since[key]},
@@ -169,7 +177,7 @@ class MongoFailures:
         run = self._runs.find_one({"_id": run_id, "endedAt": {"$ne": None}}, _CHAIN)
         if run is not None:  # a later run may have met its failures again, and have taken them over
             later = {name: run[name] for name in ("ns", "migration", "version")}
-            since = {"run": {"$ne": run_id}, "since": {"$lte": run["createdAt"]}}
+            since = {"run": {"$ne": run_id}, "job": "migration", "since": {"$lte": run["createdAt"]}}
             yield from self._keys({**later, **since, **excluded})
 
     def _keys(self, query: Mapping[str, Any]) -> Iterator[Sequence[Key]]:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pymongo import UpdateOne
 from pymongo.collection import Collection
 
 from whimbrel.domain.failures import FailureState
@@ -77,13 +78,15 @@ class Tallies:
                 row["_id"]: row["failing"]["marks"] for row in self._batches.find(marked, {"failing": 1})
             }
             counted = self._counted({"$in": list(marks)}) if marks else {}
+            changes = []
             for token, seen in marks.items():
                 it = counted.get(token, Tally())
                 numbers = {"failing.n": it.n, "failing.open": it.open, "failing.conflict": it.conflict}
                 change = {"$set": numbers} if it.n else {"$unset": dict.fromkeys(numbers, "")}
-                self._batches.update_one(
-                    {"_id": token, "failing.marks": seen, "status": {"$ne": "running"}}, change
-                )
+                same = {"_id": token, "failing.marks": seen, "status": {"$ne": "running"}}
+                changes.append(UpdateOne(same, change))
+            if changes:
+                self._batches.bulk_write(changes, ordered=False)
 
     def late(self, token: str) -> None:
         """Rows of this batch have changed: if nobody works on it any more, its number may have been kept just before."""
