@@ -13,6 +13,7 @@ from whimbrel.domain.states import RunStatus
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.coordinate import Coordinator
 from whimbrel.engine.start import Defaults, anything, draft_run
+from whimbrel.engine.view import view
 from whimbrel.mongo.store import MongoStore
 from whimbrel.samples.migration import SOME_MODEL
 
@@ -58,5 +59,6 @@ def test_runs_that_are_known_to_wait_cost_no_questions(store: MongoStore, databa
     coordinator.tick()
     waiting = store.ledger.runs.list(statuses=[RunStatus.QUEUED], limit=100)
     assert len(waiting) == 30
-    assert {each.message for each in waiting} == {f"Waits for run {runs[0].id}, which works on {runs[0].ns}."}
+    said = {view(store.ledger, each).run.message for each in waiting}
+    assert said == {f"Waits for run {runs[0].id}, which works on {runs[0].ns}."}
     assert questions(database, coordinator) <= few

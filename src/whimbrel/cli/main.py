@@ -13,6 +13,7 @@ from whimbrel.cli import (
     controlling,
     demo,
     planning,
+    pruning,
     running,
     scaffold,
     scheduling,
@@ -89,6 +90,7 @@ EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
             "verify 20261231-abc234 --json",
         ],
     ),
+    "prune": (pruning.prune, ["prune", "prune --dry-run", "prune --days 30 --seconds 600 --yes"]),
     "serve": (serve.serve, ["serve", "serve --no-workers --migrations split_name.py"]),
     "worker": (
         serving.worker,

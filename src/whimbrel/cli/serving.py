@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,9 +14,10 @@ from whimbrel.cli.options import Json, Slots, Source, Workers, begin
 from whimbrel.cli.running import introduce
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.runs import Run
-from whimbrel.domain.states import ENDED
+from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.engine.view import run_object, view
 from whimbrel.errors import SettingsInvalid, Transient
+from whimbrel.ports import Ledger
 from whimbrel.settings import Settings
 from whimbrel.workers import catalog
 from whimbrel.workers.parent import Parent
@@ -23,6 +25,8 @@ from whimbrel.workers.team import Team, cores
 
 DRAINING = 30.0  # seconds that workers have to finish their chunks
 FRAME = 0.1
+NEWEST = 100  # runs that are watched, beside those that are at work
+AT_REST = ENDED | {RunStatus.QUEUED, RunStatus.PAUSED}
 
 
 def worker(
@@ -74,17 +78,30 @@ def _lanes(queues: str | None, settings: Settings) -> tuple[str, ...]:
 
 
 def _serve(at: Opened, screen: Screen, interrupts: Interrupts, parent: Parent) -> None:
-    ledger = at.store.ledger
-    with Observer(lambda: ledger.runs.list(limit=100), pause=0.5) as seen:
-        known = {run.id: run.status for run in seen.latest if run.status in ENDED}
+    ledger, known = at.store.ledger, dict[str, RunStatus]()
+    with Observer(lambda: _worth_a_line(ledger, list(known.items())), pause=0.5) as seen:
+        known |= {run.id: run.status for run in seen.latest if run.status in ENDED}
         while not interrupts.count:
             if parent.broken is not None:
                 raise parent.broken
-            for run in reversed(seen.latest):
+            latest = seen.latest
+            for run in reversed(latest):
                 before, known[run.id] = known.get(run.id), run.status
                 if before is not run.status:
                     _report(at, screen, run)
+            for gone in known.keys() - {run.id for run in latest}:
+                del known[gone]
             time.sleep(FRAME)
+
+
+def _worth_a_line(ledger: Ledger, known: Sequence[tuple[str, RunStatus]]) -> list[Run]:
+    """The newest runs, and whatever is at work, or was at the last look, however many newer ones wait."""
+    newest = ledger.runs.list(limit=NEWEST)
+    begun = {name for name, status in known if status not in AT_REST}
+    older = (begun | {run.id for run in ledger.runs.at_work()}) - {run.id for run in newest}
+    return newest + [
+        run for name in sorted(older, reverse=True) if (run := ledger.runs.get(name)) is not None
+    ]
 
 
 def _report(at: Opened, screen: Screen, run: Run) -> None:

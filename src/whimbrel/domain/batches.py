@@ -11,6 +11,7 @@ from bson.timestamp import Timestamp
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Phase, Run
 from whimbrel.domain.states import BatchStatus
+from whimbrel.domain.tiling import Tile
 from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.domain.verification import Tally
 
@@ -118,3 +119,17 @@ def planned(run: Run, seq: int, **fields: Any) -> Batch:
     """A batch of the run's present leg. One without documents is done as soon as it is there, and only says where planning is."""
     batch = Batch(run=run.id, seq=seq, leg=run.leg, phase=run.phase, **fields)
     return replace(batch, status=BatchStatus.DONE) if batch.empty else batch
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outline:
+    """A batch without its keys: what adding up and tiling need."""
+
+    tile: Tile
+    status: BatchStatus
+    counts: Counts
+    inferred: bool
+
+    @property
+    def seq(self) -> int:
+        return self.tile.seq

@@ -83,6 +83,23 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Unresolved:
+    """An unresolved failure, without what went wrong."""
+
+    run: str
+    key: Key
+    batch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A document that shall be tried again now, and what went wrong."""
+
+    key: Key
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
 class FailureGroup:
     """Failures of one cause."""
 

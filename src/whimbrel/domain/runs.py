@@ -12,6 +12,7 @@ from whimbrel.domain.marks import Mark, mark_of, marker_field
 from whimbrel.domain.migration import Definition, UndoMode
 from whimbrel.domain.raw import decoded
 from whimbrel.domain.states import RunStatus
+from whimbrel.domain.tiling import Tiling
 from whimbrel.domain.uuids import UNSPECIFIED, stored, writing
 from whimbrel.domain.verification import Proof
 
@@ -86,6 +87,12 @@ class Run:
     report: tuple[Proof, ...] = ()  # of a verification: what it proved
     counts: Counts = field(default_factory=Counts)
     folded_through: int = 0
+    tiling: Tiling = field(
+        default_factory=Tiling
+    )  # of its batches, as far as they were looked at, at its end
+    checked: Tiling = field(
+        default_factory=Tiling
+    )  # of a verification: of the batches of the run it verifies
     inferred: bool = False
     estimated: int = 0
     retried: int = 0  # how often a person reopened its dead failures
@@ -115,12 +122,12 @@ class Run:
 
     @property
     def urgent(self) -> bool:
-        return self.priority > 5  # noqa: PLR2004  where the lane of its own begins
+        return _urgent(self.priority)
 
     @property
     def has_user_code(self) -> bool:
         """Whether its batches need the code of its migration."""
-        return self.kind == "migration" or (self.kind == "verification" and self.sample != 0)
+        return _needs_code(self.kind, self.sample)
 
     @property
     def takes_failed(self) -> bool:
@@ -144,6 +151,38 @@ def for_run(it: Definition, run: Run) -> Definition:
     """A definition as a run carries it out: with the run's undo, and no `uuid.UUID` in the update."""
     update = it.update if it.update is None else stored(it.update, writing(run.uuids))
     return replace(it, undo=run.undo, uuids=run.uuids, update=update)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunAtWork:
+    """What many processes ask of every run that is at work, several times a second: no more than they need."""
+
+    id: str
+    ns: str
+    migration: str
+    kind: RunKind
+    sample: int | None
+    code_hash: str
+    status: RunStatus
+    leg: int
+    priority: int
+
+    @property
+    def urgent(self) -> bool:
+        return _urgent(self.priority)
+
+    @property
+    def has_user_code(self) -> bool:
+        """Whether its batches need the code of its migration."""
+        return _needs_code(self.kind, self.sample)
+
+
+def _urgent(priority: int) -> bool:
+    return priority > 5  # noqa: PLR2004  where the lane of its own begins
+
+
+def _needs_code(kind: RunKind, sample: int | None) -> bool:
+    return kind == "migration" or (kind == "verification" and sample != 0)
 
 
 def first_phases(run: Run) -> list[Phase]:

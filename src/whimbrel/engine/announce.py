@@ -121,8 +121,8 @@ class Announcer:
             self._complain(error)
             return False
         self.trouble = ""
-        running = self._ledger.runs.list(statuses=[RunStatus.RUNNING], limit=1000)
-        return ready < self._ledger.batches.queued([run.id for run in running])
+        running = [run.id for run in self._ledger.runs.at_work() if run.status is RunStatus.RUNNING]
+        return ready < self._ledger.batches.queued(running)
 
     def _queued(self, run: Run) -> Sequence[Batch]:
         return self._ledger.batches.list(run.id, statuses=[BatchStatus.QUEUED], limit=LOOKED_AT)

@@ -6,19 +6,20 @@ point, or be there twice, without harm.
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from whimbrel.domain.batches import Range
+from whimbrel.domain.batches import Outline, Range
 from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.domain.tiling import Tiling, fault_of
 from whimbrel.engine import control
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.execute import evidence
 from whimbrel.engine.loading import loading
 from whimbrel.engine.plan import Planner
-from whimbrel.engine.proofs import prove
+from whimbrel.engine.proving import Prover
 from whimbrel.engine.start import estimate
-from whimbrel.engine.tiling import first_gap
+from whimbrel.engine.tiling import PAGE, look_on
 from whimbrel.engine.work import Step
 from whimbrel.errors import FilterRefused, Refused, RunUnknown, StateForbids, Systemic, TooSlow
 from whimbrel.ports import Session, Store
@@ -30,6 +31,9 @@ STOPPED = "Waits: somebody has stopped all consumers."
 RESTING = 2.0  # seconds in which others may coordinate, after this process could not reach the broker
 PATIENCE = 10  # times that what planning asks may take too long
 NEWER = 1000  # documents behind the last range that the end of a run looks at
+FEW = 50  # batches that a tick looks at first: more where all of them are settled
+FOLDING_SECONDS = 0.2  # that folding one run may take of a tick
+TILING_SECONDS = 0.2  # that looking at ranges, and waiting for proofs, may
 SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
 
 
@@ -50,6 +54,7 @@ class Coordinator:
         self._slow: dict[
             str, int
         ] = {}  # run -> how often in a row MongoDB took too long for what planning asks
+        self._prover = Prover(store)
         self._handlers: dict[RunStatus, Callable[[Run], None]] = {
             RunStatus.QUEUED: self._begin,
             RunStatus.RUNNING: self._advance,
@@ -58,23 +63,23 @@ class Coordinator:
         }
 
     def tick(self) -> None:
-        """Attend to every run that nobody else attends to, oldest first."""
+        """Attend to every run that is at work or may begin, and that nobody else attends to, oldest first.
+
+        Runs that wait behind another cost nothing, however many they are.
+        """
         if time.monotonic() < self._rests_until:
             return
         if self._announcer.stuck(self._role_seconds):
             self._ledger.leases.step_down(self._name, role="coordinator:")
             self._led, self._rests_until = {}, time.monotonic() + min(RESTING, self._role_seconds / 2)
             return
-        attended = self._ledger.runs.list(statuses=ATTENDED, limit=1000)
+        attended = [run.id for run in self._ledger.runs.at_work()] + list(self._ledger.runs.in_line())
         if attended:
             self._stopped = STOPPED if self._ledger.leases.off(CONSUMERS) else ""
-        at_work = {run.ns: run.id for run in attended if run.status is not RunStatus.QUEUED}
-        for run in reversed(attended):
-            if run.status is RunStatus.QUEUED and run.message == _waits(at_work.get(run.ns), run):
-                continue  # it is known to wait, and says so: hundreds of those cost nothing
-            if not self._leads(run.id):
+        for run_id in attended:
+            if not self._leads(run_id):
                 continue
-            self._attend_alone(run.id)
+            self._attend_alone(run_id)
 
     def _attend_alone(self, run_id: str) -> None:
         """This run's trouble is not that of the others: it pauses. What is too slow may be faster next time, a few times."""
@@ -114,13 +119,11 @@ class Coordinator:
             self._handlers[run.status](run)
 
     def _begin(self, run: Run) -> None:
-        holder = self._ledger.runs.holder(run.ns)
-        if holder not in (None, run.id):
-            message = _waits(holder, run)
-            if message != run.message:
-                self._ledger.runs.describe(run.id, message=message)
-            return
+        if self._ledger.runs.holder(run.ns) not in (None, run.id):
+            return  # it waits, and will be in line when that one is over
         fields = {"estimated": run.estimated or estimate(self._store, run), "message": "", "error": None}
+        if run.tiling.fault is not None:  # it failed by that, and was resumed: all is looked at again
+            self._ledger.runs.keep_tiling(run.id, tiling=Tiling())
         if self._ledger.runs.move(
             run.id, RunStatus.RUNNING, seen=RunStatus.QUEUED, who=self._name, fields=fields
         ):
@@ -146,25 +149,37 @@ class Coordinator:
             self._finish(run)
 
     def _fold(self, run: Run) -> Run:
-        """S10: the contiguous prefix of settled batches, in one conditional update."""
-        counts, through, inferred = Counts(), run.folded_through, False
-        for batch in self._ledger.batches.list(run.id, after=run.folded_through):
-            if batch.seq != through + 1 or batch.status not in SETTLED:
+        """S10: the contiguous prefix of settled batches, in one conditional update a page."""
+        end, limit = time.monotonic() + FOLDING_SECONDS, FEW
+        while time.monotonic() < end:
+            page = self._ledger.batches.outlines(run.id, after=run.folded_through, limit=limit)
+            settled = _prefix(page, run.folded_through)
+            if settled:
+                self._step("S10")
+                run = self._add_up(run, settled)
+            if not settled or len(settled) < limit:
                 break
-            counts, through, inferred = counts + batch.counts, batch.seq, inferred or batch.inferred
-        if through == run.folded_through:
-            return run
-        self._step("S10")
-        self._ledger.runs.fold(run, counts, through, inferred=inferred)
+            limit = PAGE
+        return run
+
+    def _add_up(self, run: Run, settled: Sequence[Outline]) -> Run:
+        counts = sum((each.counts for each in settled), Counts())
+        inferred = any(each.inferred for each in settled)
+        self._ledger.runs.fold(run, counts, settled[-1].seq, inferred=inferred)
         return self._ledger.runs.get(run.id) or run
 
     def _folded(self, run: Run) -> bool:
-        last = self._ledger.batches.last(run.id)
-        return last is None or run.folded_through >= last.seq
+        return run.folded_through >= self._ledger.batches.last_seq(run.id)
 
     def _finish(self, run: Run) -> None:
         """S12: what the run claims at its end is checked, not assumed (hole H6)."""
-        gap = first_gap(self._ledger.batches, run)
+        last = self._ledger.batches.last_seq(run.id)
+        tiling = look_on(self._ledger, run.id, run.tiling, through=last, seconds=TILING_SECONDS)
+        if tiling != run.tiling:
+            self._ledger.runs.keep_tiling(run.id, tiling=tiling)
+        if tiling.fault is None and tiling.through < last:
+            return  # the rest in the next tick: other runs wait
+        gap = fault_of(tiling, run.legs)
         if gap is not None:
             error = f"The ranges of batches do not tile the collection at {run.id}.{gap.seq}. Nothing was lost, but the run is not complete."
             self._ledger.runs.move(
@@ -177,8 +192,12 @@ class Coordinator:
             )
             return
         if run.kind == "verification":
-            faults, message = prove(self._ledger, self._session.documents(run), run)
+            proved = self._prover.found(run, TILING_SECONDS)
+            if proved is None:
+                return  # it goes on in the next tick: other runs wait
+            faults, message = proved
         else:
+            self._ledger.failures.add_up(run.id)
             unresolved = self._ledger.failures.counts(run.id)
             faults, message = unresolved["dead"] + unresolved["open"] > 0, self._left(run)
         target = RunStatus.COMPLETED_WITH_FAILURES if faults else RunStatus.COMPLETED
@@ -207,7 +226,8 @@ class Coordinator:
             more = "at least " if newer == NEWER else ""
             return f"{more}{newer} documents became eligible after the sweep had begun.".capitalize()
         unresolved = self._ledger.failures.counts(run.id)
-        if unresolved["dead"] + unresolved["open"] + run.counts.unchanged + run.counts.skipped:
+        passed = run.counts.unchanged + run.counts.skipped if run.marking.path is None else 0
+        if unresolved["dead"] + unresolved["open"] + passed:
             return "Nothing eligible is left but the failures and what was passed over."
         return "Nothing eligible is left."
 
@@ -250,5 +270,11 @@ class Coordinator:
         self._ledger.runs.move(run.id, RunStatus.CANCELLED, who=self._name)
 
 
-def _waits(holder: str | None, run: Run) -> str:
-    return f"Waits for run {holder}, which works on {run.ns}."
+def _prefix(page: Sequence[Outline], through: int) -> Sequence[Outline]:
+    """The settled batches that follow one another from this one on."""
+    found: list[Outline] = []
+    for each in page:
+        if each.seq != through + len(found) + 1 or each.status not in SETTLED:
+            break
+        found.append(each)
+    return found

@@ -9,7 +9,7 @@ import structlog
 
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.migration import Migration
-from whimbrel.domain.runs import Run
+from whimbrel.domain.runs import RunAtWork
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.faults import Faults
 from whimbrel.engine.loop import process_loop
@@ -91,7 +91,7 @@ class Crew:
 
     def refresh(self, store: Store) -> None:
         """Which runs these workers may take batches of, and which of the batches in hand must stop."""
-        running = store.ledger.runs.list(statuses=[RunStatus.RUNNING], limit=1000)
+        running = [run for run in store.ledger.runs.at_work() if run.status is RunStatus.RUNNING]
         phases = {(run.id, run.leg) for run in running}
         if not phases <= self._phases:
             self.news.set()
@@ -107,7 +107,7 @@ class Crew:
         for hold in list(self.holds.values()):
             hold.stop = hold.run.id not in alive or self.stopping.is_set()
 
-    def _can(self, run: Run) -> bool:
+    def _can(self, run: RunAtWork) -> bool:
         if self.only not in (None, run.id):
             return False
         found = self.migrations.get(run.migration)

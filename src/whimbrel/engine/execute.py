@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from whimbrel.domain.batches import Batch, Range
-from whimbrel.domain.failures import Failure, death
+from whimbrel.domain.failures import Unresolved, death
 from whimbrel.domain.filters import all_of
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED
 from whimbrel.domain.raw import Key, keys_under
@@ -271,18 +271,25 @@ def close_failures(work: Work) -> None:
     """Resolve this migration's failures of documents that are done now, whichever run recorded them."""
     if work.batch.empty:
         return
-    rows = [
-        row
-        for row in work.ledger.failures.unresolved(work.run, _extent(work.batch))
-        if row.batch != work.batch.token
-    ]
-    if not rows:
+    for rows in _unresolved(work):
+        for resolution, over in _resolutions(work, rows).items():
+            work.ledger.failures.resolve(over, resolution)
+
+
+def _unresolved(work: Work) -> Iterator[Sequence[Unresolved]]:
+    """Failures that may be over, a thousand at a time. A range takes no document that has failed in its own run."""
+    failures, extent = work.ledger.failures, _extent(work.batch)
+    if isinstance(extent, Range):
+        yield from failures.of_others(work.run, extent)
         return
-    for resolution, over in _resolutions(work, rows).items():
-        work.ledger.failures.resolve(over, resolution)
+    for at in range(0, len(extent), 1000):
+        rows = failures.unresolved(work.run, extent[at : at + 1000])
+        yield [row for row in rows if row.batch != work.batch.token]
 
 
-def _resolutions(work: Work, rows: Sequence[Failure]) -> dict[str, list[Failure]]:
+def _resolutions(work: Work, rows: Sequence[Unresolved]) -> dict[str, list[Unresolved]]:
+    if not rows:
+        return {}
     keys = sorted({row.key for row in rows}, key=lambda key: key.raw)
     path = work.run.marking.path
     tokens = work.documents.tokens(keys, path) if path else {}
@@ -292,7 +299,7 @@ def _resolutions(work: Work, rows: Sequence[Failure]) -> dict[str, list[Failure]
         else set()
     )
     outcomes = {"u": UNCHANGED, "s": SKIPPED}
-    found: dict[str, list[Failure]] = {}
+    found: dict[str, list[Unresolved]] = {}
     for row in rows:
         run, _, rest = str(tokens.get(row.key, "")).partition(".")
         suffix = rest.partition("/")[2]

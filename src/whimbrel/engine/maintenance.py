@@ -19,7 +19,7 @@ from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
 from whimbrel.engine.announce import Announcer
-from whimbrel.engine.coordinate import ATTENDED, WORKERS_SEEN
+from whimbrel.engine.coordinate import WORKERS_SEEN
 from whimbrel.engine.preflight import warned
 from whimbrel.engine.start import COUNTING, Defaults, draft_run, estimate
 from whimbrel.errors import CollectionBusy, CollectionUnsuitable, FilterRefused, StateForbids
@@ -172,10 +172,17 @@ def fix(store: Store, announcer: Announcer, *, who: str) -> tuple[Sequence[Batch
     for run_id, count in Counter(batch.run for batch in taken).items():
         store.ledger.leases.audit(f"{count} lost batches queued again", run=run_id, who=who)
     found = []
-    for run in store.ledger.runs.list(statuses=ATTENDED, limit=1000):
-        reasons = tuple(_reasons(store, run))
-        if reasons:
+    ledger = store.ledger
+    for run_id in [each.id for each in ledger.runs.at_work()] + list(ledger.runs.in_line()):
+        run = ledger.runs.get(run_id)
+        if run is not None and (reasons := tuple(_reasons(store, run))):
             found.append(Stuck(run, reasons))
+    for run_id, more in ledger.runs.waiting():
+        run = ledger.runs.get(run_id)
+        if run is not None and run.status is RunStatus.QUEUED:
+            behind = f" Behind it wait {more:,} more." if more else ""
+            holder = ledger.runs.holder(run.ns)
+            found.append(Stuck(run, (f"It waits for run {holder}, which holds {run.ns}.{behind}",)))
     return taken, found
 
 
@@ -184,10 +191,8 @@ def _reasons(store: Store, run: Run) -> Iterable[str]:
     if ledger.leases.lead(f"coordinator:{run.id}", PROBE, 0):
         yield "Nobody coordinated it; a process that can does so from now on."
     if run.status is RunStatus.QUEUED:
-        holder = ledger.runs.holder(run.ns)
-        if holder not in (None, run.id):
-            yield f"It waits for run {holder}, which holds {run.ns}."
-    elif run.status is RunStatus.RUNNING:
+        return
+    if run.status is RunStatus.RUNNING:
         if not ledger.leases.slots(WORKERS_SEEN, run=run):
             yield "No live worker has its migration's code: start some, or resume it with the code that they have."
     elif held := ledger.batches.count(run.id, [BatchStatus.RUNNING]):
@@ -290,8 +295,8 @@ def recover(store: Store, it: Definition, *, who: str, defaults: Defaults) -> Re
     if survey.exists(query, COUNTING) is False:
         return Recovery(0, None, fresh=False)
     count = survey.count(query, COUNTING)
-    for other in store.ledger.runs.list(statuses=set(RunStatus) - ENDED, migration=it.name, limit=1000):
-        if (other.ns, other.asked, other.adopt) == (run.ns, "processing", "all"):
+    for other in store.ledger.runs.every(set(RunStatus) - ENDED, ns=run.ns):
+        if (other.migration, other.asked, other.adopt) == (it.name, "processing", "all"):
             return Recovery(count, other, fresh=False)
     run = warned(store, it, run, documents=estimate(store, run))
     return Recovery(count, store.ledger.runs.add(run, who), fresh=True)

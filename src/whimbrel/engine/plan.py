@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from math import ceil
 
 from whimbrel.domain.batches import Batch, planned
-from whimbrel.domain.failures import Failure, Kind
+from whimbrel.domain.failures import Due, Kind
 from whimbrel.domain.runs import Run, eligible
 from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import CHUNK_DOCUMENTS
@@ -139,7 +139,7 @@ def ranges(run: Run, documents: Documents, last: Batch | None, room: int) -> lis
     return batches
 
 
-def _retries(run: Run, due: Sequence[Failure], seq: int) -> Iterator[Batch]:
+def _retries(run: Run, due: Sequence[Due], seq: int) -> Iterator[Batch]:
     deadly = [row for row in due if row.kind in (Kind.DEATH, Kind.HANG)]
     for rows, solo in (([row for row in due if row not in deadly], False), (deadly, True)):
         for at in range(0, len(rows), RETRIED):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain, islice
 
 from whimbrel.domain.findings import Check, Finding, error, refuse_all, warning
 from whimbrel.domain.migration import Definition
@@ -11,7 +12,7 @@ from whimbrel.domain.updates import changed_paths, overlaps
 from whimbrel.ports import Ahead, Store
 
 BLINDING = {Check.COLLECTION, Check.FILTER}  # errors after which no document can be looked at
-MOST = 1000  # runs that have not ended
+NAMED = 5  # other runs on the collection, beside their number
 
 
 def preflight(store: Store, it: Definition, run: Run, ahead: Ahead | None) -> list[Finding]:
@@ -52,11 +53,13 @@ def _id(ahead: Ahead | None) -> Iterator[Finding]:
 
 def _others(store: Store, run: Run) -> Iterator[Finding]:
     """One run at a time works on a collection (hole H26)."""
-    alive = store.ledger.runs.list(statuses=set(RunStatus) - ENDED, limit=MOST)
-    rows = [each for each in alive if each.ns == run.ns]
+    runs, alive = store.ledger.runs, set(RunStatus) - ENDED
+    count = sum(runs.counted(alive, ns=run.ns).values())
+    begun = runs.every(alive - {RunStatus.QUEUED}, ns=run.ns)
+    rows = list(islice(chain(begun, runs.every([RunStatus.QUEUED], ns=run.ns)), NAMED))
     if rows:
-        listed = ", ".join(f"{each.id} of {each.migration} ({each.status})" for each in rows[:5])
-        more = f", and {len(rows) - 5} more" if len(rows) > 5 else ""  # noqa: PLR2004
+        listed = ", ".join(f"{each.id} of {each.migration} ({each.status})" for each in rows)
+        more = f", and {count - len(rows):,} more" if count > len(rows) else ""
         yield warning(
             Check.RUNS,
             f"Other runs are on {run.ns}: {listed}{more}. One at a time works on a collection: this one waits for those that have begun.",

@@ -6,14 +6,16 @@ from whimbrel.domain.batches import Batch
 from whimbrel.domain.marks import outcome_of
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
+from whimbrel.domain.tiling import Tiling
 from whimbrel.domain.verification import CHANGES_AGAIN, Proof
 from whimbrel.engine.rollback import as_undone
-from whimbrel.engine.tiling import what_breaks
+from whimbrel.engine.tiling import look_on, what_breaks
 from whimbrel.engine.verification import AGAIN
 from whimbrel.errors import RunUnknown
 from whimbrel.ports import Documents, Ledger
 
 Numbers = Mapping[str, int]
+NAMED = 100  # batches of named documents that are read at once
 
 
 def prove(ledger: Ledger, documents: Documents, run: Run) -> tuple[bool, str]:
@@ -29,7 +31,7 @@ def prove(ledger: Ledger, documents: Documents, run: Run) -> tuple[bool, str]:
     if idempotent(numbers) is False:
         ledger.failures.withdraw(run.id, CHANGES_AGAIN)
     told = tuple(each for each in run.report if each.check == AGAIN)
-    report = (*_of_ledger(ledger, old), *_of_documents(ledger, documents, run, old, numbers))
+    report = (*_of_ledger(ledger, run, old), *_of_documents(ledger, documents, run, old, numbers))
     report += told or _again(numbers)
     found = ledger.failures.counts(run.id)["dead"]
     ledger.proofs.keep(run.id, report, max(0, numbers.get("looked", 0) - found))
@@ -52,7 +54,7 @@ def idempotent(numbers: Numbers) -> bool | None:
     return None if not tried else differing < tried
 
 
-def _of_ledger(ledger: Ledger, old: Run) -> Sequence[Proof]:
+def _of_ledger(ledger: Ledger, run: Run, old: Run) -> Sequence[Proof]:
     counts, batches, settled = ledger.proofs.summed(old.id)
     open_ = batches - settled
     over = Proof(
@@ -73,18 +75,28 @@ def _of_ledger(ledger: Ledger, old: Run) -> Sequence[Proof]:
         {"changed": counts.changed, "unchanged": counts.unchanged, "skipped": counts.skipped,
          "failed": failures["failed"], "conflict": failures["conflict"], "evaluated": evaluated},
     )  # fmt: skip
-    return _ranges(ledger, old), over, sums
+    return _ranges(ledger, old, run.checked), over, sums
 
 
 def _said(changed: int, unchanged: int, skipped: int) -> str:
     return f"{changed:,} changed, {unchanged:,} unchanged, {skipped:,} skipped"
 
 
-def _ranges(ledger: Ledger, old: Run) -> Proof:
+def looked_through(ledger: Ledger, run: Run, seconds: float) -> bool:
+    """Look on, for about so many seconds, at the ranges of the run that a verification is of. True when all were seen."""
+    old = ledger.runs.get(run.of or "")
+    last = ledger.batches.last_seq(old.id) if old is not None and old.scope.kind != "ids" else 0
+    checked = look_on(ledger, run.of or "", run.checked, through=last, seconds=seconds)
+    if checked != run.checked:
+        ledger.runs.keep_tiling(run.id, checked=checked)
+    return checked.fault is not None or checked.through >= last
+
+
+def _ranges(ledger: Ledger, old: Run, checked: Tiling) -> Proof:
     name = "ranges tile"
     if old.scope.kind == "ids":
         return Proof(name, None, "The run was over documents that were named: its batches have no ranges.")
-    fault = what_breaks(ledger, old)
+    fault = what_breaks(ledger, old, checked)
     if not fault:
         return Proof(name, True, "The batches' ranges tile the key space without gap or overlap.")
     ended_early = old.status in (RunStatus.CANCELLED, RunStatus.FAILED)
@@ -185,7 +197,7 @@ def _marks(ledger: Ledger, documents: Documents, run: Run, old: Run, numbers: Nu
 def _strayed(ledger: Ledger, documents: Documents, run: Run, old: Run) -> int:
     """Documents that bear the mark of a batch of ids, and are not among these."""
     strayed, seq = 0, 0
-    while page := ledger.batches.list(old.id, after=seq):
+    while page := ledger.batches.named(old.id, after=seq, limit=NAMED):
         for batch in page:
             if batch.ids:
                 strayed += ledger.proofs.marked(run.id, batch.token) - _bearing(documents, old, batch)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from whimbrel.domain.migration import Definition
-from whimbrel.domain.runs import Run
+from whimbrel.domain.runs import Run, RunAtWork
 from whimbrel.domain.states import BatchStatus, RunStatus, sources
 from whimbrel.domain.workers import ALIVE, Worker
 from whimbrel.engine import control
@@ -20,7 +20,6 @@ from whimbrel.ports.ledger import CONSUMERS
 
 LOOK = 0.1  # seconds between two looks at what is awaited
 SEEN_BY_ALL = 1.0  # seconds after which every live worker has seen a switch
-LISTED = 1000  # runs
 BrokerName = Literal["ledger", "rabbitmq"]
 
 
@@ -57,8 +56,8 @@ def name_of(broker: Broker) -> BrokerName:
     return "ledger" if broker.queues is None else "rabbitmq"
 
 
-def running_runs(ledger: Ledger) -> Sequence[Run]:
-    return ledger.runs.list(statuses=[RunStatus.RUNNING], limit=LISTED)
+def running(ledger: Ledger) -> Sequence[RunAtWork]:
+    return [run for run in ledger.runs.at_work() if run.status is RunStatus.RUNNING]
 
 
 def stats(ledger: Ledger, broker: Broker) -> Stats:
@@ -78,13 +77,13 @@ def stats(ledger: Ledger, broker: Broker) -> Stats:
 
 def _by_lane(ledger: Ledger) -> tuple[dict[str, int], dict[str, int]]:
     """Queued batches of running runs, and batches in hand of all, by queue."""
-    counts = ledger.batches.open_counts()
-    runs = {run_id: ledger.runs.get(run_id) for run_id in {key[0] for key in counts}}
+    runs: dict[str, RunAtWork | Run | None] = {run.id: run for run in ledger.runs.at_work()}
+    at_work = [run.id for run in runs.values() if run is not None and run.status is RunStatus.RUNNING]
     queued: dict[str, int] = {}
     held: dict[str, int] = {}
-    for (run_id, retry, status), count in counts.items():
-        run = runs[run_id]
-        if run is None or (status is BatchStatus.QUEUED and run.status is not RunStatus.RUNNING):
+    for (run_id, retry, status), count in ledger.batches.open_counts(at_work).items():
+        run = runs[run_id] if run_id in runs else runs.setdefault(run_id, ledger.runs.get(run_id))
+        if run is None:
             continue
         into = queued if status is BatchStatus.QUEUED else held
         queue = LANE_QUEUES[lane_name(urgent=run.urgent, retry=retry)]
@@ -94,7 +93,7 @@ def _by_lane(ledger: Ledger) -> tuple[dict[str, int], dict[str, int]]:
 
 def in_hand(ledger: Ledger) -> int:
     """How many batches workers hold."""
-    counts = ledger.batches.open_counts()
+    counts = ledger.batches.open_counts([])
     return sum(count for (_, _, status), count in counts.items() if status is BatchStatus.RUNNING)
 
 
@@ -138,8 +137,10 @@ def purge(ledger: Ledger, announcer: Announcer, queue: str, who: str) -> int:
     purged = queues.purge(queue)
     ledger.leases.audit(f"{purged} messages of {queue} purged", run="", who=who)
     if queue != DEAD_LETTER_QUEUE:
-        for run in running_runs(ledger):
-            announcer.everything(run)
+        for each in running(ledger):
+            run = ledger.runs.get(each.id)
+            if run is not None and run.status is RunStatus.RUNNING:
+                announcer.everything(run)
     return purged
 
 
@@ -153,7 +154,7 @@ def retry_dead(
     opened: dict[str, int] = {}
     skipped = []
     statuses = {*sources(RunStatus.QUEUED), RunStatus.RUNNING, RunStatus.CANCELLED}
-    for run in reversed(ledger.runs.list(statuses=statuses, limit=LISTED)):
+    for run in ledger.runs.every(statuses):
         dead = ledger.failures.counts(run.id)["dead"]
         if not dead:
             continue

@@ -27,6 +27,7 @@ from whimbrel.errors import StateForbids
 from whimbrel.ports import Guarded, Ledger, Store
 
 LEGS: tuple[Phase, ...] = ("pending", "failed")
+_TREATING: tuple[RunKind, ...] = ("rollback", "cleanup")
 TIMEOUT = 30.0  # seconds; nobody's function is called
 
 
@@ -80,8 +81,8 @@ def check_ended(store: Store, old: Run, verb: str) -> None:
             f"Run {old.id} is {old.status}, and cannot be {verb} before it has ended. Cancel it first, or let it finish: whimbrel cancel {old.id}"
         )
     alive = [status for status in RunStatus if status not in ENDED]
-    for each in store.ledger.runs.list(statuses=alive, of=old.id):
-        if each.kind != "verification":
+    for kind in _TREATING:
+        for each in store.ledger.runs.list(statuses=alive, of=old.id, kind=kind, limit=1):
             raise StateForbids(
                 f"Run {each.id} is a {each.kind} of run {old.id} already, and is {each.status}."
             )

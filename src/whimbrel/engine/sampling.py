@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 
 import structlog
 
-from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.workers import ALIVE, Worker
 from whimbrel.engine import queues
 from whimbrel.errors import WhimbrelError
@@ -21,8 +20,7 @@ EVERY = 1.0  # seconds between two samples
 KEPT = 300  # samples
 UNASKED = 300.0  # seconds after which the thread ends
 SPAN = 60.0  # seconds over which the rate is taken
-RUNS = 200  # the newest, whose batches are counted in it
-LOOKED_AT = 1000  # queued batches of a run; its window is smaller
+LOOKED_AT = 1000  # queued batches of a run, the first: among them is what has waited longest
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +75,7 @@ class Sampler:
                     return
 
     def _look(self) -> None:
-        newest = [run.id for run in self._ledger.runs.list(limit=RUNS)]
-        rate = self._ledger.batches.settled(newest, SPAN) / SPAN
+        rate = self._ledger.batches.settled(SPAN) / SPAN
         oldest = self._oldest()
         found = queues.stats(self._ledger, self._broker)
         self._samples.append(Sample(datetime.now(UTC), found, round(rate, 3), oldest))
@@ -86,9 +83,9 @@ class Sampler:
     def _oldest(self) -> float | None:
         now = time.monotonic()
         waiting = [
-            batch.token
-            for run in queues.running_runs(self._ledger)
-            for batch in self._ledger.batches.list(run.id, statuses=[BatchStatus.QUEUED], limit=LOOKED_AT)
+            token
+            for run in queues.running(self._ledger)
+            for token in self._ledger.batches.waiting(run.id, LOOKED_AT)
         ]
         self._seen = {token: self._seen.get(token, now) for token in waiting}
         return round(now - min(self._seen.values()), 3) if self._seen else None
@@ -128,7 +125,7 @@ def work_of(ledger: Ledger) -> tuple[Sequence[Work], datetime | None]:
 def _workers(ledger: Ledger) -> tuple[Sequence[Worker], Mapping[str, int]]:
     """The live workers, and batches of each with unresolved failures."""
     found = ledger.leases.workers(ALIVE)
-    return found, ledger.batches.by_worker([each.name for each in found])
+    return found, ledger.failures.by_worker([each.name for each in found])
 
 
 def reset_counters(ledger: Ledger, who: str) -> int:

@@ -1,66 +1,40 @@
-"""Whether the ranges of a run's batches tile the key space: from the ledger, in pages, so that memory stays bounded."""
+"""Whether the ranges of a run's batches tile the key space: from the ledger, in pages, a little at a time."""
 
-from dataclasses import dataclass
+import time
 
-from whimbrel.domain.batches import Batch
-from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run
-from whimbrel.ports import Batches, Ledger
+from whimbrel.domain.tiling import Tiling, fault_of, laid
+from whimbrel.ports import Ledger
+
+PAGE = 1000  # batches that are read at once
 
 
-@dataclass(frozen=True, slots=True)
-class Break:
-    """A place where they do not. `before`: the end of the range that came before this batch's, None at the beginning."""
-
-    seq: int
-    before: Key | None = None
-
-
-def first_gap(batches: Batches, run: Run) -> Break | None:
-    """Where a batch's range does not begin where the one before it in its leg ended, or a leg's planning did not end."""
-    seq, leg = 0, -1
-    after: Key | None = None
-    unfinished = {leg for leg, phase in enumerate(run.legs) if phase != "failed"}
-    while page := batches.list(run.id, after=seq):
-        for batch in page:
-            if batch.ids is not None or batch.found:
-                if batch.last:
-                    unfinished.discard(batch.leg)
-                continue
-            after = after if batch.leg == leg else None
-            if batch.lo != after:
-                return Break(batch.seq, after)
-            leg, after = batch.leg, after if batch.empty else batch.hi
-            if batch.last:
-                unfinished.discard(leg)
-        seq = page[-1].seq
-    return Break(seq + 1, after) if unfinished else None
+def look_on(ledger: Ledger, run_id: str, tiling: Tiling, *, through: int, seconds: float) -> Tiling:
+    """What is known of a run's batches after some more of them, at most up to `through`, in about so many seconds."""
+    end = time.monotonic() + seconds
+    while tiling.fault is None and tiling.through < through:
+        page = ledger.batches.outlines(
+            run_id, after=tiling.through, limit=min(PAGE, through - tiling.through), bounds=True
+        )
+        tiling = laid(tiling, (each.tile for each in page))
+        if not page or time.monotonic() > end:
+            break
+    return tiling
 
 
-def missing_row(batches: Batches, run: Run) -> int | None:
-    """The `seq` of the first batch that is not in the ledger though a later one is."""
-    wanted = 1
-    while page := batches.list(run.id, after=wanted - 1):
-        for batch in page:
-            if batch.seq != wanted:
-                return wanted
-            wanted += 1
-    return None
-
-
-def what_breaks(ledger: Ledger, run: Run) -> str:
-    """A fault in the ranges of a run, as a sentence; empty where they tile the key space without gap or overlap."""
-    if (seq := missing_row(ledger.batches, run)) is not None:
-        return f"Batch {run.id}.{seq} is not in the ledger, though later ones are: its range is a gap."
-    if (seq := ledger.proofs.disordered(run.id)) is not None:
-        return f"The bounds of batch {run.id}.{seq} do not ascend."
-    found = first_gap(ledger.batches, run)
+def what_breaks(ledger: Ledger, run: Run, tiling: Tiling) -> str:
+    """The fault in the ranges of a run as a sentence; empty where they tile the key space without gap or overlap."""
+    found = fault_of(tiling, run.legs)
     if found is None:
         return ""
-    batch: Batch | None = ledger.batches.get(f"{run.id}.{found.seq}")
-    if batch is None:
+    token = f"{run.id}.{found.seq}"
+    if found.kind == "missing":
+        return f"Batch {token} is not in the ledger, though later ones are: its range is a gap."
+    if found.kind == "disordered":
+        return f"The bounds of batch {token} do not ascend."
+    if ledger.batches.get(token) is None:
         return f"The batches end at {run.id}.{found.seq - 1}, before the key space does."
     if found.before is None:
-        return f"Batch {batch.token}, the first of its phase, is not open to below: there is a gap before it."
-    overlap = ledger.proofs.overlaps(batch.token, found.before)
-    return f"There is {'an overlap' if overlap else 'a gap'} before batch {batch.token}."
+        return f"Batch {token}, the first of its phase, is not open to below: there is a gap before it."
+    overlap = ledger.proofs.overlaps(token, found.before)
+    return f"There is {'an overlap' if overlap else 'a gap'} before batch {token}."

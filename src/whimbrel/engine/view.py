@@ -1,7 +1,7 @@
 """What is known of a run right now, from the ledger alone: no look at the collection (promise 6)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -54,6 +54,8 @@ class RunView:
 
 def view(ledger: Ledger, run: Run, *, now: datetime | None = None) -> RunView:
     """Sums over what was folded into the run and the batches settled since."""
+    if run.status is RunStatus.QUEUED and (holder := ledger.runs.holder(run.ns)) not in (None, run.id):
+        run = replace(run, message=f"Waits for run {holder}, which works on {run.ns}.")
     since, settled, last = ledger.batches.after(run.id, run.folded_through)
     failures = ledger.failures.counts(run.id)
     failed_batches = (

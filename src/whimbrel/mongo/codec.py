@@ -7,15 +7,16 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from whimbrel.domain.batches import Batch
+from whimbrel.domain.batches import Batch, Outline
 from whimbrel.domain.encoding import encoded
 from whimbrel.domain.extended_json import parse_canonical
-from whimbrel.domain.failures import Failure, FailureState, Kind
+from whimbrel.domain.failures import Failure, FailureState, Kind, Unresolved
 from whimbrel.domain.findings import finding_object, finding_of
 from whimbrel.domain.marks import outcome_of, stamp
 from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Run, Scope
+from whimbrel.domain.runs import Counts, Run, RunAtWork, Scope
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.domain.tiling import Fault, Tile, Tiling
 from whimbrel.domain.uuids import UNSPECIFIED
 from whimbrel.domain.verification import Proof, Tally
 from whimbrel.domain.workers import InHand, Refusal, Worker
@@ -74,7 +75,7 @@ def batch_row(batch: Batch) -> dict[str, Any]:
         "_id": batch.token, "run": batch.run, "seq": batch.seq, "leg": batch.leg, "phase": batch.phase,
         "lo": _raw(batch.lo), "cuts": [key.document for key in batch.cuts],
         "ids": None if batch.ids is None else [key.document for key in batch.ids],
-        "last": batch.last, "estimated": batch.estimated, "status": str(batch.status), "claims": batch.claims,
+        "retry": batch.retry, "last": batch.last, "estimated": batch.estimated, "status": str(batch.status), "claims": batch.claims,
         "takeovers": batch.takeovers, "solo": batch.solo, "counts": counts_row(batch.counts),
         "found": batch.found, "through": batch.through, "source": batch.source,
     }  # fmt: skip
@@ -93,6 +94,44 @@ def batch_of(row: Row) -> Batch:
         counts=counts_of(row.get("counts")), inferred=row.get("inferred", False), tally=tally_of(row.get("tally")),
         worker=row.get("worker"), settled_at=row.get("settledAt"),
     )  # fmt: skip
+
+
+_LO = {"$cond": [{"$eq": [{"$ifNull": ["$lo", None]}, None]}, None, "$lo"]}
+_HI = {"$ifNull": [{"$last": "$cuts"}, None]}
+OUTLINE = {
+    "seq": 1, "leg": 1, "status": 1, "counts": 1, "inferred": 1, "last": 1, "lo": 1, "hi": _HI,
+    "named": {"$or": [{"$isArray": "$ids"}, {"$ifNull": ["$found", False]}]},
+}  # fmt: skip
+_FIRST = {"$getField": {"field": "_id", "input": {"$first": "$cuts"}}}
+_ORDERED = {"$eq": ["$cuts", {"$sortArray": {"input": "$cuts", "sortBy": 1}}]}
+_ABOVE = {"$or": [{"$eq": [_LO, None]}, {"$gt": [_FIRST, "$lo._id"]}]}
+ASCENDING = {"$or": [{"$eq": ["$cuts", []]}, {"$and": [_ORDERED, _ABOVE]}]}
+
+
+def outline_of(row: Row) -> Outline:
+    tile = Tile(
+        seq=row["seq"], leg=row["leg"], lo=_key(row.get("lo")), hi=_key(row.get("hi")), ranged=not row["named"],
+        last=row["last"], ascending=row.get("ascending", True),
+    )  # fmt: skip
+    return Outline(
+        tile=tile,
+        status=BatchStatus(row["status"]),
+        counts=counts_of(row.get("counts")),
+        inferred=row.get("inferred", False),
+    )
+
+
+def tiling_row(it: Tiling) -> dict[str, Any]:
+    fault = it.fault and {"seq": it.fault.seq, "kind": it.fault.kind, "before": _raw(it.fault.before)}
+    return {"through": it.through, "leg": it.leg, "after": _raw(it.after), "ended": list(it.ended), "fault": fault}  # fmt: skip
+
+
+def tiling_of(row: Row | None) -> Tiling:
+    if row is None:
+        return Tiling()
+    fault = row["fault"]
+    found = Fault(fault["seq"], fault["kind"], _key(fault["before"])) if fault else None
+    return Tiling(row["through"], row["leg"], _key(row["after"]), tuple(row["ended"]), found)
 
 
 def run_row(run: Run) -> dict[str, Any]:
@@ -127,10 +166,22 @@ def run_of(row: Row) -> Run:
         retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
         kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), uuids=row.get("uuids", UNSPECIFIED), undone_by=row.get("undoneBy"),
         sample=row.get("sample", 0), report=tuple(proof_of(each) for each in row.get("report", ())),
-        counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], inferred=row["inferred"],
+        counts=counts_of(row["counts"]), folded_through=row["foldedThrough"],
+        tiling=tiling_of(row.get("tiling")), checked=tiling_of(row.get("checked")), inferred=row["inferred"],
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
         created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, ended_at=row.get("endedAt"),
+    )  # fmt: skip
+
+
+AT_WORK_FIELDS = ("ns", "migration", "kind", "sample", "codeHash", "status", "leg", "priority")
+
+
+def at_work_of(row: Row) -> RunAtWork:
+    return RunAtWork(
+        id=row["_id"], ns=row["ns"], migration=row["migration"], kind=row.get("kind", "migration"),
+        sample=row.get("sample", 0), code_hash=row["codeHash"], status=RunStatus(row["status"]), leg=row["leg"],
+        priority=row.get("priority", 0),
     )  # fmt: skip
 
 
@@ -142,6 +193,13 @@ def failure_of(row: Row) -> Failure:
         outcome=row["outcome"], resolution=row.get("resolution"), due_at=row.get("dueAt"),
         first_at=row["firstAt"], last_at=row["lastAt"],
     )  # fmt: skip
+
+
+UNRESOLVED_FIELDS = {"_id": 0, "run": 1, "key": 1, "batch": 1}
+
+
+def unresolved_of(row: Row) -> Unresolved:
+    return Unresolved(row["run"], Key(row["key"].raw), row["batch"])
 
 
 def worker_of(row: Row) -> Worker:

@@ -1,19 +1,21 @@
 """The durable truth: runs, batches, failures, leases."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from whimbrel.domain.batches import Batch, Range
-from whimbrel.domain.failures import Failure, FailureGroup, Trouble
+from whimbrel.domain.batches import Batch, Outline, Range
+from whimbrel.domain.failures import Due, Failure, FailureGroup, Trouble, Unresolved
 from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Run, RunKind
+from whimbrel.domain.runs import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.domain.tiling import Tiling
 from whimbrel.domain.verification import Tally
 from whimbrel.domain.workers import Worker
 from whimbrel.ports.answers import Answers
 from whimbrel.ports.proofs import Proofs
+from whimbrel.ports.retention import Retention
 from whimbrel.ports.schedules import Schedules
 
 CONSUMERS = "consumers"  # the switch by which a person stops all consumers of the cluster
@@ -44,6 +46,29 @@ class Runs(Protocol):
         """Newest first. `of`: only those that roll back, clean up or verify this run; `kind`: only those of them that do this. `after`: only those that come after this run in that order; none where it is not there."""
         ...
 
+    def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
+        """All runs in these states, oldest first, read in pages. `ns`: only those on this collection."""
+        ...
+
+    def counted(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Mapping[RunStatus, int]:
+        """How many runs there are in each of these states. `ns`: only those on this collection."""
+        ...
+
+    def at_work(self) -> Sequence[RunAtWork]:
+        """The runs that are running, pausing or cancelling, oldest first. There is about one for each collection at most."""
+        ...
+
+    def in_line(self) -> Sequence[str]:
+        """The queued runs that may begin now: the oldest of each collection that no other run holds.
+
+        Costs the same however many wait behind them.
+        """
+        ...
+
+    def waiting(self) -> Sequence[tuple[str, int]]:
+        """The oldest queued run of each collection that another run holds, and how many wait behind it."""
+        ...
+
     def move(
         self,
         run_id: str,
@@ -68,6 +93,12 @@ class Runs(Protocol):
 
     def fold(self, run: Run, counts: Counts, through: int, *, inferred: bool) -> bool:
         """Add settled batches to the run's counts, once: conditional on what was folded before (hole H7)."""
+        ...
+
+    def keep_tiling(
+        self, run_id: str, *, tiling: Tiling | None = None, checked: Tiling | None = None
+    ) -> None:
+        """Keep what is known of the ranges of the run's batches, or of those of the run that it verifies."""
         ...
 
     def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
@@ -107,6 +138,10 @@ class Batches(Protocol):
 
     def last(self, run_id: str) -> Batch | None: ...
 
+    def last_seq(self, run_id: str) -> int:
+        """The number of the last batch; 0 where there is none."""
+        ...
+
     def list(
         self,
         run_id: str,
@@ -118,6 +153,14 @@ class Batches(Protocol):
         limit: int = 1000,
     ) -> list[Batch]:
         """By `seq`. `left`: only those that left documents of this status to other phases."""
+        ...
+
+    def outlines(self, run_id: str, *, after: int, limit: int, bounds: bool = False) -> Sequence[Outline]:
+        """Batches without their keys, by `seq`. `bounds`: it is looked whether the bounds of each ascend."""
+        ...
+
+    def named(self, run_id: str, *, after: int, limit: int) -> Sequence[Batch]:
+        """Batches of named documents, by `seq`."""
         ...
 
     def count(self, run_id: str, statuses: Iterable[BatchStatus]) -> int: ...
@@ -141,9 +184,9 @@ class Batches(Protocol):
         token: str | None = None,
         aside: Sequence[str] = (),
     ) -> Batch | None:
-        """Take the first queued batch of these runs, or the one of `token`, under a lease in the server's time, by a new owner nonce.
+        """Take a queued batch of the run whose turn it is among these, or the one of `token`.
 
-        `aside`: tokens of batches that are not to be taken; few.
+        Under a lease in the server's time, by a new owner nonce. `aside`: tokens of batches that are not to be taken; few.
         """
         ...
 
@@ -196,16 +239,16 @@ class Batches(Protocol):
         """Documents in batches settled within the last seconds, and the seconds that these span."""
         ...
 
-    def open_counts(self) -> Mapping[tuple[str, bool, BatchStatus], int]:
-        """Queued and running batches of all runs, by run and by whether they are retries."""
+    def waiting(self, run_id: str, limit: int) -> Sequence[str]:
+        """Tokens of the first queued batches of a run."""
         ...
 
-    def settled(self, runs: Sequence[str], seconds: float) -> int:
-        """Batches of these runs settled within the last seconds."""
+    def open_counts(self, runs: Sequence[str]) -> Mapping[tuple[str, bool, BatchStatus], int]:
+        """Queued batches of these runs and running ones of all, by run and by whether they are retries."""
         ...
 
-    def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:
-        """Batches that have unresolved failures, by the worker that claimed them last."""
+    def settled(self, seconds: float) -> int:
+        """Batches of all runs settled within the last seconds."""
         ...
 
     def orphaned(self) -> Sequence[str]:
@@ -221,7 +264,10 @@ class Failures(Protocol):
     """The failures of the ledger, and the documents that were passed over."""
 
     def record(self, run: Run, batch: Batch, troubles: Sequence[Trouble]) -> None:
-        """Upsert a row for each: one attempt more, once per batch; open until its tries are spent, then dead."""
+        """Upsert a row for each: one attempt more, once per batch; open until its tries are spent, then dead.
+
+        What earlier runs of the migration and version recorded of these documents is superseded: those rows go.
+        """
         ...
 
     def pass_over(self, run: Run, batch: Batch, outcomes: Mapping[Key, str]) -> None:
@@ -233,14 +279,22 @@ class Failures(Protocol):
         ...
 
     def excluded(self, run_id: str, where: Range | Sequence[Key]) -> Sequence[Key]:
-        """Which of these documents have an unresolved row of this run."""
+        """Which of these documents have an unresolved row of this run, or had one when it ended that a later run took over."""
         ...
 
-    def unresolved(self, run: Run, where: Range | Sequence[Key]) -> Sequence[Failure]:
+    def excluded_pages(self, run_id: str) -> Iterator[Sequence[Key]]:
+        """The same over the whole collection, a thousand at a time."""
+        ...
+
+    def unresolved(self, run: Run, keys: Sequence[Key]) -> Sequence[Unresolved]:
         """Unresolved failures on these documents of any run of the run's migration and version."""
         ...
 
-    def resolve(self, failures: Sequence[Failure], resolution: str) -> None: ...
+    def of_others(self, run: Run, where: Range) -> Iterator[Sequence[Unresolved]]:
+        """Those of other runs on documents of a range, a thousand at a time."""
+        ...
+
+    def resolve(self, failures: Sequence[Unresolved], resolution: str) -> None: ...
 
     def within(self, run_id: str, where: Range) -> Sequence[Failure]:
         """All failures of this run on documents of a range, resolved ones too."""
@@ -250,8 +304,8 @@ class Failures(Protocol):
         """Remove the rows of a type: what they said turned out to be no failure."""
         ...
 
-    def due(self, run_id: str, limit: int) -> Sequence[Failure]:
-        """Open failures whose time has come, by key."""
+    def due(self, run_id: str, limit: int) -> Sequence[Due]:
+        """Open failures whose time has come, those that have waited longest."""
         ...
 
     def of(self, run_id: str, keys: Sequence[Key]) -> Sequence[Failure]:
@@ -259,7 +313,15 @@ class Failures(Protocol):
         ...
 
     def counts(self, run_id: str) -> dict[str, int]:
-        """Unresolved failures: `open`, `dead`, and of both together `failed` and `conflict`."""
+        """Unresolved failures: `open`, `dead`, and of both together `failed` and `conflict`. Kept by batch, not counted."""
+        ...
+
+    def add_up(self, run_id: str) -> None:
+        """Count again, and keep, what crashes have left uncounted."""
+        ...
+
+    def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:
+        """Batches that have unresolved failures, by the worker that claimed them last."""
         ...
 
     def failed_batches(self, run_id: str) -> int:
@@ -343,3 +405,4 @@ class Ledger:
     schedules: Schedules
     answers: Answers
     proofs: Proofs
+    retention: Retention

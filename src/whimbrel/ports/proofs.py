@@ -26,10 +26,6 @@ class Proofs(Protocol):
         """The counts of all batches of a run, how many batches there are, and how many of those are settled."""
         ...
 
-    def disordered(self, run_id: str) -> int | None:
-        """The `seq` of the first batch whose bounds do not ascend."""
-        ...
-
     def overlaps(self, token: str, end: Key) -> bool:
         """Whether the range of a batch begins before this key."""
         ...

@@ -1,7 +1,7 @@
 """What Prometheus scrapes: read from the ledger at that moment, the same on every instance."""
 
-from collections import Counter
 from collections.abc import Iterable
+from itertools import chain, islice
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
@@ -39,11 +39,10 @@ class _State(Collector):
 
 
 def _of_the_ledger(ledger: Ledger) -> Iterable[Metric]:
-    runs = ledger.runs.list(statuses=OPEN, limit=1000)
     by_status = GaugeMetricFamily("whimbrel_runs", "Runs that have not ended.", labels=["status"])
-    counted = Counter(run.status for run in runs)
+    counted = ledger.runs.counted(OPEN)
     for status in OPEN:
-        by_status.add_metric([str(status)], counted[status])
+        by_status.add_metric([str(status)], counted.get(status, 0))
     yield by_status
     workers = ledger.leases.workers(ALIVE)
     yield GaugeMetricFamily("whimbrel_workers", "Worker processes that are alive.", value=len(workers))
@@ -68,8 +67,9 @@ def _of_the_ledger(ledger: Ledger) -> Iterable[Metric]:
             "whimbrel_run_queued_batches", "Batches that wait for a worker.", labels=labels
         ),
     }
-    at_work_first = sorted(runs, key=lambda each: each.status in (RunStatus.PAUSED, RunStatus.QUEUED))
-    for run in at_work_first[:SERIES]:
+    at_rest = {RunStatus.PAUSED, RunStatus.QUEUED}
+    at_work_first = chain(ledger.runs.every(set(OPEN) - at_rest), ledger.runs.every(at_rest))
+    for run in islice(at_work_first, SERIES):
         it = view(ledger, run)
         values = {
             "processed": it.processed, "total": it.total, "failed": it.failures["failed"], "throughput": it.throughput,

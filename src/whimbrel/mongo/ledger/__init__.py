@@ -17,8 +17,10 @@ from whimbrel.mongo.ledger.batches import MongoBatches
 from whimbrel.mongo.ledger.failures import MongoFailures
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.proofs import MongoProofs
+from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
+from whimbrel.mongo.ledger.tallies import Tallies
 from whimbrel.ports import Ledger
 
 DURABLE = WriteConcern("majority", j=True)
@@ -37,26 +39,27 @@ def mongo_ledger(
     client: MongoClient[Any], database: str, times: Times, *, replica_set: bool, prepare: bool = True
 ) -> Ledger:
     """The ledger of one database, of a replica set or a stand-alone server. `prepare`: its indexes are made where they are missing; else nothing is written."""
-    names = ("runs", "batches", "failures", "leases", "workers", "audit", "schedules", "answers")
+    names = ("runs", "batches", "failures", "leases", "workers", "audit", "schedules", "answers", "pruned")
     found = {name: _collection(client[database], name) for name in names}
     leases = MongoLeases(found["leases"], found["workers"], found["audit"])
     runs = MongoRuns(found["runs"], leases)
-    batches = MongoBatches(client, found["batches"], times, replica_set=replica_set)
-    failures = MongoFailures(found["failures"])
+    tallies = Tallies(found["batches"], found["failures"])
+    remains = Remains(found["pruned"])
+    batches = MongoBatches(client, found["batches"], times, tallies, remains, replica_set=replica_set)
+    failures = MongoFailures(found["failures"], found["runs"], tallies)
     schedules = MongoSchedules(found["schedules"], found["runs"], found["leases"], leases)
     answers = MongoAnswers(found["answers"])
-    proofs = MongoProofs(found["batches"], found["runs"])
-    ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs)
+    proofs = MongoProofs(found["batches"], found["runs"], remains)
+    retention = MongoRetention(found["pruned"], found)
+    ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs, retention)
     if not prepare:
         return ledger
     with translated():
         answers.create_indexes()
-        found["runs"].create_index(
-            [("ns", 1)], unique=True, partialFilterExpression={"active": True}, name="one_run_a_collection"
-        )
-        found["runs"].create_index([("status", 1), ("createdAt", -1)])
-        found["runs"].create_index([("createdAt", -1)])
+        runs.create_indexes()
         batches.create_indexes()
         failures.create_indexes()
+        tallies.create_indexes()
+        retention.create_indexes()
         found["audit"].create_index([("run", 1), ("at", 1)])
     return ledger

@@ -1,27 +1,36 @@
 """Batches. Every later write to a claimed row is conditional on its owner, a random nonce (hole H3)."""
 
-import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from bson.binary import Binary
 from pymongo import MongoClient, ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from whimbrel.domain.batches import SOLO_AFTER, Batch
+from whimbrel.domain.batches import SOLO_AFTER, Batch, Outline
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import Times
 from whimbrel.domain.verification import Tally
 from whimbrel.errors import LeaseLost, Refused, Systemic
-from whimbrel.mongo.codec import batch_of, batch_row, counts_of, counts_row, tally_row
+from whimbrel.mongo.codec import (
+    ASCENDING,
+    OUTLINE,
+    batch_of,
+    batch_row,
+    counts_of,
+    counts_row,
+    outline_of,
+    tally_row,
+)
 from whimbrel.mongo.errors import DUPLICATE_KEY, translated
+from whimbrel.mongo.ledger.claims import Claims
+from whimbrel.mongo.ledger.retention import Remains
+from whimbrel.mongo.ledger.tallies import Tallies
 from whimbrel.mongo.unanswered import end_sessions, still_at_work
 
-UUID_SUBTYPE = 4
 # Seconds that lost batches are waited for whose statements do not end at once: one long document holds them up. After
 # that the batch stays as it is, and is looked at again when its lease and the grace are over, or at the next look.
 BURIAL_PATIENCE, SWEEP_PATIENCE = 2.0, 0.3
@@ -31,17 +40,26 @@ class MongoBatches:
     """See `whimbrel.ports.Batches`."""
 
     def __init__(
-        self, client: MongoClient[Any], collection: Collection[Any], times: Times, *, replica_set: bool
+        self,
+        client: MongoClient[Any],
+        collection: Collection[Any],
+        times: Times,
+        tallies: Tallies,
+        remains: Remains,
+        *,
+        replica_set: bool,
     ) -> None:
-        self._client, self._batches = client, collection
-        self._cluster_time = {"began": {"$ifNull": ["$began", "$$CLUSTER_TIME"]}} if replica_set else {}
+        self._remains = remains
+        self._client, self._batches, self._tallies = client, collection, tallies
         self._lease, self._grace = int(times.lease * 1000), int(times.grace * 1000)
+        self._claims = Claims(collection, self._lease, replica_set=replica_set)
 
     def create_indexes(self) -> None:
         self._batches.create_index([("run", 1), ("seq", 1)], unique=True)
-        self._batches.create_index([("status", 1), ("run", 1), ("seq", 1)])
+        self._batches.create_index([("status", 1), ("run", 1), ("seq", 1), ("retry", 1)])
         self._batches.create_index([("run", 1), ("leg", 1), ("seq", 1)])
         self._batches.create_index([("run", 1), ("settledAt", 1)])
+        self._batches.create_index([("settledAt", 1)])
 
     def add(self, batches: Sequence[Batch]) -> int:
         if not batches:
@@ -63,6 +81,11 @@ class MongoBatches:
             row = self._batches.find_one({"run": run_id}, sort=[("seq", -1)])
         return batch_of(row) if row else None
 
+    def last_seq(self, run_id: str) -> int:
+        with translated():
+            row = self._batches.find_one({"run": run_id}, {"_id": 0, "seq": 1}, sort=[("seq", -1)])
+        return int(row["seq"]) if row else 0
+
     def list(
         self,
         run_id: str,
@@ -80,6 +103,17 @@ class MongoBatches:
             query[f"left.{left}"] = {"$gt": 0}
         if statuses is not None:
             query["status"] = {"$in": [str(status) for status in statuses]}
+        with translated():
+            return [batch_of(row) for row in self._batches.find(query).sort("seq", 1).limit(limit)]
+
+    def outlines(self, run_id: str, *, after: int, limit: int, bounds: bool = False) -> Sequence[Outline]:
+        fields = OUTLINE | ({"ascending": ASCENDING} if bounds else {})
+        with translated():
+            found = self._batches.find({"run": run_id, "seq": {"$gt": after}}, fields)
+            return [outline_of(row) for row in found.sort("seq", 1).limit(limit)]
+
+    def named(self, run_id: str, *, after: int, limit: int) -> Sequence[Batch]:
+        query = {"run": run_id, "seq": {"$gt": after}, "ids": {"$type": "array"}}
         with translated():
             return [batch_of(row) for row in self._batches.find(query).sort("seq", 1).limit(limit)]
 
@@ -113,23 +147,13 @@ class MongoBatches:
         token: str | None = None,
         aside: Sequence[str] = (),
     ) -> Batch | None:
-        claimed = {
-            "status": "running", "owner": secrets.token_hex(8), "worker": {"$literal": worker},
-            "lsid": {"$literal": Binary(lsid, UUID_SUBTYPE)}, "claims": {"$add": ["$claims", 1]},
-            "claimedAt": "$$NOW", "leaseUntil": {"$add": ["$$NOW", self._lease]}, **self._cluster_time,
-        }  # fmt: skip
-        wanted: dict[str, Any] = {"status": "queued", "run": {"$in": list(runs)}}
-        if token is not None:
-            wanted["_id"] = token
-        elif aside:
-            wanted["_id"] = {"$nin": list(aside)}
+        if not runs:
+            return None
         with translated():
-            row = self._batches.find_one_and_update(
-                wanted,
-                [{"$set": claimed}],
-                sort=[("run", 1), ("seq", 1)],
-                return_document=ReturnDocument.AFTER,
-            )
+            if token is None:
+                row = self._claims.any(runs, worker, lsid, aside)
+            else:
+                row = self._claims.one(runs, token, worker, lsid)
         return batch_of(row) if row else None
 
     def renew(self, batch: Batch) -> datetime:
@@ -172,7 +196,16 @@ class MongoBatches:
             fields["left"] = dict(left)
         if tally is not None:
             fields["tally"] = tally_row(tally)
-        self._own(batch, {"$set": fields, "$currentDate": {"settledAt": True}})
+        with translated():
+            found = self._batches.find_one_and_update(
+                {"_id": batch.token, "owner": batch.owner},
+                {"$set": fields, "$currentDate": {"settledAt": True}},
+                projection={"failing.n": 1},
+            )
+            if found is None:
+                raise LeaseLost(f"Batch {batch.token} was taken over.")
+            if found.get("failing"):
+                self._tallies.keep([batch.token])
 
     def _own(self, batch: Batch, update: dict[str, Any]) -> None:
         with translated():
@@ -230,6 +263,7 @@ class MongoBatches:
                     "$currentDate": {"settledAt": True},
                 },
             )
+            self._tallies.keep([batch.token])
 
     def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:
         def settled(what: Any) -> dict[str, Any]:
@@ -266,38 +300,29 @@ class MongoBatches:
             return 0, seconds
         return int(found[0]["documents"]), max(found[0]["span"], 1) / 1000
 
-    def open_counts(self) -> Mapping[tuple[str, bool, BatchStatus], int]:
-        retry = {"$and": [{"$isArray": "$ids"}, {"$eq": ["$phase", "failed"]}]}
-        kind = {"run": "$run", "retry": retry, "status": "$status"}
-        pipeline: Sequence[Mapping[str, Any]] = [
-            {"$match": {"status": {"$in": ["queued", "running"]}}},
-            {"$group": {"_id": kind, "n": {"$sum": 1}}},
-        ]
+    def waiting(self, run_id: str, limit: int) -> Sequence[str]:
+        queued = {"status": "queued", "run": run_id}
         with translated():
-            rows = [(row["_id"], int(row["n"])) for row in self._batches.aggregate(pipeline)]
-        return {(it["run"], it["retry"], BatchStatus(it["status"])): n for it, n in rows}
+            found = self._batches.find(queued, {"_id": 0, "seq": 1}).sort("seq", 1).limit(limit)
+            return [f"{run_id}.{row['seq']}" for row in found]
 
-    def settled(self, runs: Sequence[str], seconds: float) -> int:
+    def open_counts(self, runs: Sequence[str]) -> Mapping[tuple[str, bool, BatchStatus], int]:
+        kind = {"run": "$run", "retry": "$retry", "status": "$status"}
+        counted = {"$group": {"_id": kind, "n": {"$sum": 1}}}
+        found: dict[tuple[str, bool, BatchStatus], int] = {}
+        with translated():
+            for open_ in ({"status": "queued", "run": {"$in": list(runs)}}, {"status": "running"}):
+                for row in self._batches.aggregate([{"$match": open_}, counted]):
+                    of = row["_id"]
+                    key = of["run"], bool(of.get("retry")), BatchStatus(of["status"])
+                    found[key] = found.get(key, 0) + int(row["n"])
+        return found
+
+    def settled(self, seconds: float) -> int:
         since = {"$gte": ["$settledAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}
-        recent = {"run": {"$in": list(runs)}, "settledAt": {"$type": "date"}, "$expr": since}
+        recent = {"settledAt": {"$type": "date"}, "$expr": since}
         with translated():
             return self._batches.count_documents(recent)
-
-    def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:
-        unresolved = {"$match": {"state": {"$in": ["open", "dead"]}}}
-        same = {"run": "$run", "batch": "$_id"}
-        equal = {"$and": [{"$eq": ["$run", "$$run"]}, {"$eq": ["$batch", "$$batch"]}]}
-        inner = [{"$match": {"$expr": equal}}, unresolved, {"$limit": 1}, {"$project": {"_id": 1}}]
-        found = {"from": "whimbrel_failures", "let": same, "pipeline": inner, "as": "failures"}
-        pipeline: Sequence[Mapping[str, Any]] = [
-            {"$match": {"worker": {"$in": list(workers)}}},
-            {"$project": {"run": 1, "worker": 1}},
-            {"$lookup": found},
-            {"$match": {"failures": {"$ne": []}}},
-            {"$group": {"_id": "$worker", "n": {"$sum": 1}}},
-        ]
-        with translated():
-            return {row["_id"]: int(row["n"]) for row in self._batches.aggregate(pipeline)}
 
     def orphaned(self) -> Sequence[str]:
         pipeline: Sequence[Mapping[str, Any]] = [
@@ -323,4 +348,6 @@ class MongoBatches:
                     [{"$match": {"_id": {"$in": list(tokens)}}}, {"$project": {"alive": alive}}]
                 )
             )
-        return {row["_id"] for row in rows}, {row["_id"] for row in rows if row["alive"]}
+            known = {row["_id"] for row in rows}
+            known |= self._remains.known(token for token in tokens if token not in known)
+        return known, {row["_id"] for row in rows if row["alive"]}

@@ -12,10 +12,10 @@ from whimbrel.domain.runs import Counts
 from whimbrel.domain.verification import Proof, Unaccounted
 from whimbrel.mongo.codec import proof_row
 from whimbrel.mongo.errors import translated
+from whimbrel.mongo.ledger.retention import Remains
 
 TOKENS = 500  # marks that are asked about at once
 EXAMPLES = 5  # batches that are named
-_FIRST = {"$getField": {"field": "_id", "input": {"$arrayElemAt": ["$cuts", 0]}}}
 _LAST = {"$getField": {"field": "_id", "input": {"$arrayElemAt": ["$cuts", -1]}}}
 _OPEN_BELOW = {"$eq": [{"$ifNull": ["$lo", None]}, None]}
 
@@ -23,8 +23,8 @@ _OPEN_BELOW = {"$eq": [{"$ifNull": ["$lo", None]}, None]}
 class MongoProofs:
     """See `whimbrel.ports.Proofs`."""
 
-    def __init__(self, batches: Collection[Any], runs: Collection[Any]) -> None:
-        self._batches, self._runs = batches, runs
+    def __init__(self, batches: Collection[Any], runs: Collection[Any], remains: Remains) -> None:
+        self._batches, self._runs, self._remains = batches, runs, remains
 
     def placed(self, extents: Mapping[str, tuple[str, Key, Key]]) -> tuple[set[str], set[str]]:
         known: set[str] = set()
@@ -47,6 +47,8 @@ class MongoProofs:
             ])  # fmt: skip
             known |= {row["_id"] for row in found}
             inside |= {value for row in found for value in row["inside"]}
+        with translated():
+            known |= self._remains.known(token for token, _, _ in extents.values() if token not in known)
         return known, inside
 
     def began(self, run_id: str, leg: int) -> datetime | None:
@@ -69,16 +71,6 @@ class MongoProofs:
             return Counts(), 0, 0
         row = found[0]
         return Counts(*(int(row[name]) for name in DONE)), int(row["batches"]), int(row["settled"])
-
-    def disordered(self, run_id: str) -> int | None:
-        ascending = {"$sortArray": {"input": "$cuts", "sortBy": 1}}
-        below = {"$and": [{"$not": [_OPEN_BELOW]}, {"$lte": [_FIRST, "$lo._id"]}]}
-        wrong = {"$or": [{"$ne": ["$cuts", ascending]}, below]}
-        found = self._ask([
-            {"$match": {"run": run_id, "cuts.0": {"$exists": True}, "$expr": wrong}},
-            {"$group": {"_id": None, "seq": {"$min": "$seq"}}},
-        ])  # fmt: skip
-        return int(found[0]["seq"]) if found else None
 
     def overlaps(self, token: str, end: Key) -> bool:
         before = {"$or": [_OPEN_BELOW, {"$lt": ["$lo._id", end.literal()]}]}

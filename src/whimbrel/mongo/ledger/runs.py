@@ -1,19 +1,21 @@
 """Runs. A run that holds its collection is `active`; a unique partial index lets there be one (hole H26)."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
-from whimbrel.domain.runs import Counts, Run, RunKind
+from whimbrel.domain.runs import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.states import ENDED, RunStatus, sources
+from whimbrel.domain.tiling import Tiling
 from whimbrel.errors import CollectionBusy
-from whimbrel.mongo.codec import run_of, run_row
+from whimbrel.mongo.codec import AT_WORK_FIELDS, at_work_of, run_of, run_row, tiling_row
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ledger.leases import MongoLeases
 
+PAGE = 200  # runs that are read at once
 AT_WORK = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
 
 
@@ -25,12 +27,28 @@ def _stretch(target: RunStatus) -> dict[str, Any]:
     return {"worked": {"$add": [{"$ifNull": ["$worked", 0]}, stretch]}, "workingSince": None}
 
 
+def _among(statuses: Iterable[RunStatus]) -> dict[str, Any]:
+    return {"$in": sorted(str(status) for status in statuses)}
+
+
 class MongoRuns:
     """See `whimbrel.ports.Runs`."""
 
     def __init__(self, collection: Collection[Any], leases: MongoLeases) -> None:
         self._runs = collection
         self._leases = leases
+
+    def create_indexes(self) -> None:
+        self._runs.create_index(
+            [("ns", 1)], unique=True, partialFilterExpression={"active": True}, name="one_run_a_collection"
+        )
+        self._runs.create_index([("status", 1), ("createdAt", -1), ("_id", -1)])
+        self._runs.create_index([("status", 1), ("ns", 1), ("createdAt", 1), ("_id", 1)])
+        self._runs.create_index([("migration", 1), ("createdAt", -1), ("_id", -1)])
+        self._runs.create_index(
+            [("of", 1), ("createdAt", -1)], partialFilterExpression={"of": {"$type": "string"}}
+        )
+        self._runs.create_index([("createdAt", -1), ("_id", -1)])
 
     def add(self, run: Run, who: str, *, holding: bool = False) -> Run:
         times = {"createdAt": "$$NOW", "updatedAt": "$$NOW"}
@@ -76,9 +94,62 @@ class MongoRuns:
                 if last is None:
                     return []
                 born = last["createdAt"]
-                query["$or"] = [{"createdAt": {"$lt": born}}, {"createdAt": born, "_id": {"$lt": after}}]
+                query["createdAt"] = {"$lte": born}  # beside it, for an index
+                query["$or"] = [{"createdAt": {"$lt": born}}, {"_id": {"$lt": after}}]
             found = self._runs.find(query).sort([("createdAt", -1), ("_id", -1)]).limit(limit)
             return [run_of(row) for row in found]
+
+    def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
+        query: dict[str, Any] = {"status": _among(statuses), **({"ns": ns} if ns is not None else {})}
+        while True:
+            with translated():
+                page = list(self._runs.find(query).sort([("createdAt", 1), ("_id", 1)]).limit(PAGE))
+            yield from map(run_of, page)
+            if len(page) < PAGE:
+                return
+            born, last = page[-1]["createdAt"], page[-1]["_id"]
+            query["createdAt"] = {"$gte": born}
+            query["$or"] = [{"createdAt": {"$gt": born}}, {"_id": {"$gt": last}}]
+
+    def counted(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Mapping[RunStatus, int]:
+        wanted = {"status": _among(statuses), **({"ns": ns} if ns is not None else {})}
+        pipeline: Sequence[Any] = [{"$match": wanted}, {"$group": {"_id": "$status", "n": {"$sum": 1}}}]
+        with translated():
+            return {RunStatus(row["_id"]): int(row["n"]) for row in self._runs.aggregate(pipeline)}
+
+    def at_work(self) -> Sequence[RunAtWork]:
+        working = {"status": _among(AT_WORK)}
+        with translated():
+            found = self._runs.find(working, AT_WORK_FIELDS).sort([("createdAt", 1), ("_id", 1)])
+            return [at_work_of(row) for row in found]
+
+    def in_line(self) -> Sequence[str]:
+        with translated():
+            held = self._held()
+            free = {"status": "queued", "ns": {"$nin": [row["ns"] for row in held]}}
+            oldest: Sequence[Any] = [
+                {"$match": free},
+                {"$sort": {"ns": 1, "createdAt": 1, "_id": 1}},
+                {"$group": {"_id": "$ns", "run": {"$first": "$_id"}}},
+            ]
+            first = [row["run"] for row in self._runs.aggregate(oldest)]
+        return [row["_id"] for row in held if row["status"] == "queued"] + sorted(first)
+
+    def waiting(self) -> Sequence[tuple[str, int]]:
+        with translated():
+            behind = {"status": "queued", "ns": {"$in": [row["ns"] for row in self._held()]}}
+            pipeline: Sequence[Any] = [
+                {"$match": {**behind, "active": {"$ne": True}}},
+                {"$sort": {"ns": 1, "createdAt": 1, "_id": 1}},
+                {"$group": {"_id": "$ns", "run": {"$first": "$_id"}, "n": {"$sum": 1}}},
+                {"$sort": {"_id": 1}},
+            ]
+            return [(row["run"], int(row["n"]) - 1) for row in self._runs.aggregate(pipeline)]
+
+    def _held(self) -> Sequence[Any]:
+        # Strings are above "": said so that the index of runs that have their collection serves.
+        holding = {"active": True, "ns": {"$gte": ""}}
+        return list(self._runs.find(holding, {"ns": 1, "status": 1}))
 
     def move(
         self,
@@ -143,6 +214,12 @@ class MongoRuns:
         with translated():
             folded = self._runs.update_one({"_id": run.id, "foldedThrough": run.folded_through}, changes)
         return folded.modified_count == 1
+
+    def keep_tiling(
+        self, run_id: str, *, tiling: Tiling | None = None, checked: Tiling | None = None
+    ) -> None:
+        known = {"tiling": tiling, "checked": checked}
+        self.describe(run_id, **{name: tiling_row(each) for name, each in known.items() if each is not None})
 
     def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
         names = {"batch_size": "batchSize", "rate": "rate", "priority": "priority"}

@@ -1,0 +1,111 @@
+"""Pruning: runs that ended long ago go, with all that the ledger knows of them, unless somebody may still need them."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.ports import Ledger
+
+ROWS = 5000  # of a kind that are removed in one statement
+PAGE = 100  # runs that follow another and are read at once
+
+FAILING = "with failures that are not resolved"
+UNDOABLE = "with before-images in the documents: they can be rolled back"
+TREATED = "rolled back, cleaned up or verified since"
+FOLLOWING = "that belong to a run that is kept"
+
+
+@dataclass(slots=True)
+class Report:
+    """What a call has removed, why older runs were kept, and whether there is more to do."""
+
+    runs: list[str] = field(default_factory=list)
+    batches: int = 0
+    failures: int = 0
+    kept: Counter[str] = field(default_factory=Counter)
+    more: bool = False
+
+
+def prune(ledger: Ledger, days: float, *, seconds: float, who: str, trial: bool = False) -> Report:
+    """Remove what ended more than so many days ago, for about so many seconds. Audited.
+
+    Called again it goes on, also where a call was killed. `trial`: nothing is removed, only told.
+    """
+    report, end = Report(), time.monotonic() + seconds
+    if not trial:
+        for run_id in ledger.retention.begun():
+            _remove(ledger, run_id, report, end)
+    for run in ledger.retention.old(days):
+        if time.monotonic() > end:
+            report.more = True
+            break
+        if run.id in report.runs:  # it went with the one that it follows
+            continue
+        followers = list(_followers(ledger, run))
+        why = _kept_for(ledger, run, followers, days)
+        if why:
+            report.kept[why] += 1
+        elif trial:
+            report.runs += [each.id for each in (*followers, run)]
+        else:
+            _begin(ledger, [*followers, run], report, end, who)
+    if not trial:
+        _remove_audit(ledger, days, report, end)
+    return report
+
+
+def _remove_audit(ledger: Ledger, days: float, report: Report, end: float) -> None:
+    while ledger.retention.audit(days, ROWS).rest:
+        if time.monotonic() > end:
+            report.more = True
+            return
+
+
+def _kept_for(ledger: Ledger, run: Run, followers: Sequence[Run], days: float) -> str:
+    """Why an old run must stay; empty where nobody needs it."""
+    if run.kind == "verification":  # what it found is no work that waits
+        return ""
+    if run.of is not None and ledger.runs.get(run.of) is not None:
+        return FOLLOWING
+    if any(each.status not in ENDED or not ledger.retention.is_old(each, days) for each in followers):
+        return TREATED
+    for each in (run, *followers):
+        unresolved = ledger.failures.counts(each.id)
+        if each.kind != "verification" and unresolved["open"] + unresolved["dead"]:
+            return FAILING
+    cleaned = any(
+        each.kind == "cleanup" and each.status is RunStatus.COMPLETED
+        and (run.ended_at is None or each.created_at >= run.ended_at)
+        for each in followers
+    )  # fmt: skip
+    return UNDOABLE if run.undo and run.undone_by is None and not cleaned else ""
+
+
+def _followers(ledger: Ledger, run: Run) -> Iterator[Run]:
+    after: str | None = None
+    while page := ledger.runs.list(of=run.id, after=after, limit=PAGE):
+        yield from page
+        after = page[-1].id
+
+
+def _begin(ledger: Ledger, runs: Sequence[Run], report: Report, end: float, who: str) -> None:
+    """A run goes after those that follow it: cut off in between, the rest is found again."""
+    for each in runs:
+        if not ledger.retention.begin(each):
+            return  # it has changed: somebody works with it
+        ledger.leases.audit("run pruned", run="", who=who, why=each.id)
+        report.runs.append(each.id)
+        _remove(ledger, each.id, report, end)
+
+
+def _remove(ledger: Ledger, run_id: str, report: Report, end: float) -> None:
+    while time.monotonic() < end:
+        removed = ledger.retention.remove(run_id, ROWS)
+        report.batches += removed.batches
+        report.failures += removed.failures
+        if not removed.rest:
+            return
+    report.more = True

@@ -1,0 +1,90 @@
+"""Claims: which queued batch a claimer takes. Fair to the runs, and by many at once without meeting on one row."""
+
+import random
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bson.binary import Binary
+from pymongo import ReturnDocument
+from pymongo.collection import Collection
+from pymongo.read_concern import ReadConcern
+
+UUID_SUBTYPE = 4
+WIDEST = 256  # batches among which one is picked at random; a window of 64 slots
+TURNS = 64  # sets of runs whose turn is remembered
+NARROWER = 0.98  # by what the width shrinks with each claim
+_ORDER = [("run", 1), ("seq", 1)]
+_COVERED = {"_id": 0, "run": 1, "seq": 1}
+
+
+class Claims:
+    """One process's claims.
+
+    Runs take turns: a claim looks first at the runs whose ids come after that of the run it served last. Within a run the
+    first queued batch is taken while nobody else is about; whoever finds that another was faster picks at random
+    among more and more of the first, and among fewer again as claims succeed.
+    """
+
+    def __init__(self, batches: Collection[Any], lease: int, *, replica_set: bool) -> None:
+        self._batches, self._lease = batches, lease
+        self._cluster_time = {"began": {"$ifNull": ["$began", "$$CLUSTER_TIME"]}} if replica_set else {}
+        # What is read here is only where to try: no need to wait for what the majority has. The claim itself decides.
+        self._glance = batches.with_options(read_concern=ReadConcern("local"))
+        self._turns: dict[tuple[str, ...], str] = {}
+        self._width = 1.0
+
+    def any(
+        self, runs: Sequence[str], worker: str, lsid: bytes, aside: Sequence[str] = ()
+    ) -> Mapping[str, Any] | None:
+        """The row of a batch of the run whose turn it is, claimed; None where none of these runs has a queued one.
+
+        `aside`: tokens of batches that are not to be taken.
+        """
+        served = tuple(runs)
+        turn = self._turns.get(served, "")
+        for part in ([run for run in runs if run > turn], [run for run in runs if run <= turn]):
+            row = self._first(part, worker, lsid, aside) if part else None
+            if row is not None:
+                if len(self._turns) >= TURNS:
+                    self._turns = {}
+                self._turns[served] = row["run"]
+                return row
+        return None
+
+    def one(self, runs: Sequence[str], token: str, worker: str, lsid: bytes) -> Mapping[str, Any] | None:
+        """The row of this batch, claimed; None where it is not queued, or of no such run."""
+        wanted = {"_id": token, "status": "queued", "run": {"$in": list(runs)}}
+        row: Mapping[str, Any] | None = self._batches.find_one_and_update(
+            wanted, [{"$set": self._claimed(worker, lsid)}], return_document=ReturnDocument.AFTER
+        )
+        return row
+
+    def _first(
+        self, runs: Sequence[str], worker: str, lsid: bytes, aside: Sequence[str]
+    ) -> Mapping[str, Any] | None:
+        while (token := self._pick(runs, aside)) is not None:
+            row = self.one(runs, token, worker, lsid)
+            if row is not None:
+                self._width = max(1.0, self._width * NARROWER)
+                return row
+            self._width = min(WIDEST, self._width * 2)
+        return None
+
+    def _pick(self, runs: Sequence[str], aside: Sequence[str]) -> str | None:
+        """A queued batch of the first of these runs that has one; from that place on, any of so many."""
+        queued: dict[str, Any] = {"status": "queued", "run": {"$in": list(runs)}}
+        if aside:
+            queued["_id"] = {"$nin": list(aside)}
+        beyond = random.randrange(int(self._width))  # noqa: S311  spreads claims, protects nothing
+        for skipped in (beyond, 0) if beyond else (0,):
+            for row in self._glance.find(queued, _COVERED).sort(_ORDER).skip(skipped).limit(1):
+                return f"{row['run']}.{row['seq']}"
+        return None
+
+    def _claimed(self, worker: str, lsid: bytes) -> dict[str, Any]:
+        return {
+            "status": "running", "owner": secrets.token_hex(8), "worker": {"$literal": worker},
+            "lsid": {"$literal": Binary(lsid, UUID_SUBTYPE)}, "claims": {"$add": ["$claims", 1]},
+            "claimedAt": "$$NOW", "leaseUntil": {"$add": ["$$NOW", self._lease]}, **self._cluster_time,
+        }  # fmt: skip

@@ -1,0 +1,123 @@
+"""Removal of old rows. What is left of a run whose marks may stand in documents is one small row: its marks stay known."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from pymongo.collection import Collection
+
+from whimbrel.domain.runs import Run
+from whimbrel.mongo.codec import run_of
+from whimbrel.mongo.errors import translated
+from whimbrel.ports.retention import Removed
+
+PAGE = 200  # runs that are read at once
+DAY = 86_400_000  # milliseconds
+
+
+class Remains:
+    """Which marks are of batches that were pruned."""
+
+    def __init__(self, pruned: Collection[Any]) -> None:
+        self._pruned = pruned
+
+    def known(self, tokens: Iterable[str]) -> set[str]:
+        """Those of these tokens that name a batch of a pruned run."""
+        by_run: dict[str, list[tuple[int, str]]] = {}
+        for token in tokens:
+            run, _, seq = token.partition(".")
+            if seq.isdecimal():
+                by_run.setdefault(run, []).append((int(seq), token))
+        if not by_run:
+            return set()
+        found = self._pruned.find({"_id": {"$in": list(by_run)}}, {"batches": 1})
+        return {token for row in found for seq, token in by_run[row["_id"]] if 1 <= seq <= row["batches"]}
+
+
+class MongoRetention:
+    """See `whimbrel.ports.Retention`."""
+
+    def __init__(self, pruned: Collection[Any], found: dict[str, Collection[Any]]) -> None:
+        self._pruned, self._runs, self._batches = pruned, found["runs"], found["batches"]
+        self._failures, self._leases, self._audit = found["failures"], found["leases"], found["audit"]
+
+    def create_indexes(self) -> None:
+        self._runs.create_index(
+            [("endedAt", 1), ("_id", 1)], partialFilterExpression={"endedAt": {"$type": "date"}}
+        )
+        self._audit.create_index([("at", 1), ("_id", 1)])
+        self._pruned.create_index([("left", 1)], partialFilterExpression={"left": True})
+
+    def old(self, days: float) -> Iterator[Run]:
+        query: dict[str, Any] = {"endedAt": {"$type": "date"}, "$expr": _before("$endedAt", days)}
+        while True:
+            with translated():
+                page = list(self._runs.find(query).sort([("endedAt", 1), ("_id", 1)]).limit(PAGE))
+            yield from map(run_of, page)
+            if len(page) < PAGE:
+                return
+            ended, last = page[-1]["endedAt"], page[-1]["_id"]
+            query["endedAt"] = {"$type": "date", "$gte": ended}
+            query["$or"] = [{"endedAt": {"$gt": ended}}, {"_id": {"$gt": last}}]
+
+    def is_old(self, run: Run, days: float) -> bool:
+        with translated():
+            old = {"_id": run.id, "endedAt": {"$type": "date"}, "$expr": _before("$endedAt", days)}
+            return self._runs.find_one(old, {"_id": 1}) is not None
+
+    def begin(self, run: Run) -> bool:
+        with translated():
+            same = {
+                "_id": run.id,
+                "status": str(run.status),
+                "updatedAt": run.updated_at,
+                "undoneBy": run.undone_by,
+            }
+            if self._runs.find_one(same, {"_id": 1}) is None:
+                return False
+            last = self._batches.find_one({"run": run.id}, {"_id": 0, "seq": 1}, sort=[("seq", -1)])
+            marks = run.marking.path is not None and run.counts.total > 0
+            row = {"batches": int(last["seq"]) if last else 0, "left": True, "marks": marks}
+            self._pruned.update_one({"_id": run.id}, {"$setOnInsert": row}, upsert=True)
+            if self._runs.delete_one(same).deleted_count:
+                return True
+            if self._runs.find_one({"_id": run.id}, {"_id": 1}) is not None:
+                self._pruned.delete_one({"_id": run.id})
+            return False
+
+    def begun(self) -> Sequence[str]:
+        with translated():
+            return [row["_id"] for row in self._pruned.find({"left": True}, {"_id": 1})]
+
+    def remove(self, run_id: str, limit: int) -> Removed:
+        with translated():
+            if self._runs.find_one({"_id": run_id}, {"_id": 1}) is not None:  # it was not begun after all
+                self._pruned.delete_one({"_id": run_id})
+                return Removed()
+            failures = _some(self._failures, {"run": run_id}, limit)
+            batches = _some(self._batches, {"run": run_id}, limit) if failures < limit else 0
+            if max(failures, batches) == limit:
+                return Removed(batches, failures, rest=True)
+            self._leases.delete_one({"_id": f"coordinator:{run_id}"})
+            _some(self._audit, {"run": run_id}, limit)
+            self._pruned.delete_one({"_id": run_id, "marks": False})
+            self._pruned.update_one({"_id": run_id}, {"$set": {"left": False}})
+            return Removed(batches, failures)
+
+    def audit(self, days: float, limit: int) -> Removed:
+        with translated():
+            old = self._audit.find({"$expr": _before("$at", days)}, {"run": 1}).sort([("at", 1), ("_id", 1)])
+            rows = list(old.limit(limit))
+            about = {row["run"] for row in rows} - {""}
+            kept = {row["_id"] for row in self._runs.find({"_id": {"$in": list(about)}}, {"_id": 1})}
+            gone = [row["_id"] for row in rows if row["run"] not in kept]
+            self._audit.delete_many({"_id": {"$in": gone}})
+        return Removed(rest=len(rows) == limit and bool(gone))
+
+
+def _before(field: str, days: float) -> dict[str, Any]:
+    return {"$lt": [field, {"$subtract": ["$$NOW", int(days * DAY)]}]}
+
+
+def _some(rows: Collection[Any], query: dict[str, Any], limit: int) -> int:
+    ids = [row["_id"] for row in rows.find(query, {"_id": 1}).limit(limit)]
+    return rows.delete_many({"_id": {"$in": ids}}).deleted_count if ids else 0
