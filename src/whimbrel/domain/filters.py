@@ -39,7 +39,7 @@ def check_filter(filter_: Mapping[str, Any]) -> None:
     """Raise FilterRefused, with the place and the reason, for an operator that is refused at any depth."""
     _check(filter_, "", 0)
     try:
-        kept = lasts(stored(dict(filter_), writing(UNSPECIFIED)))
+        kept = lasts(stored(filter_, writing(UNSPECIFIED)))
     except UNSTORABLE as error:
         place = _unstorable(filter_, "")
         raise FilterRefused(

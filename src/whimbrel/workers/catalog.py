@@ -101,7 +101,7 @@ def describe(source: str | None) -> dict[str, Definition]:
     """The definitions in a file or module, loaded by a child. Raises DefinitionInvalid."""
     answer, printed = _asked(source, read_settings().whimbrel_loading)
     try:
-        told = decoded(base64.b64decode(answer, validate=True))
+        told = decoded(base64.b64decode(answer.strip(), validate=True))
     except (binascii.Error, ValueError, InvalidBSON) as error:
         last = printed.strip().rpartition("\n")[2]
         raise DefinitionInvalid(
