@@ -66,7 +66,12 @@ def test_a_queue_and_a_worker_of_the_modules_own_serve_all_slots(store: MongoSto
         await asked.put((it["n"], answer))
         return {"$set": {"n": await answer}}
 
+    async def end() -> None:
+        workers[0].cancel()
+        await asyncio.wait(workers)
+
     migrate(store, database, change)
+    process_loop().run(end())
 
 
 def test_a_client_that_belongs_to_its_first_loop_serves_all_slots(
