@@ -45,12 +45,12 @@ def uri(request: pytest.FixtureRequest, mongo_uri: str) -> str:
 
 
 @contextmanager
-def sent(uri: str, lasts: float) -> Iterator[Unanswered]:
+def sent(uri: str, lasts: float, name: str = "whimbrel") -> Iterator[Unanswered]:
     """A statement whose answer did not come, by a connection that is there yet, and that nobody else uses."""
     with connecting(uri, 10.0) as client, client.start_session(causal_consistency=False) as session:
         found = Unanswered(session, lasts)
         listeners = client.options.event_listeners
-        with MongoClient[dict[str, Any]](uri, event_listeners=listeners) as other:
+        with MongoClient[dict[str, Any]](uri, event_listeners=listeners, appname=name) as other:
             with pytest.raises(AutoReconnect):
                 _send(found, other)
             yield found
@@ -66,6 +66,11 @@ def test_a_connection_that_is_there_may_bring_a_statement_yet(uri: str) -> None:
     with sent(uri, lasts=3600) as unanswered:
         assert not unanswered.over()
         assert not unanswered.over()  # as often as it is asked
+
+
+def test_the_number_of_a_connection_may_be_anybodys_after_a_failover(uri: str) -> None:
+    with sent(uri, lasts=3600, name="theirs") as unanswered:
+        assert unanswered.over()
 
 
 def test_when_the_fence_has_passed_what_comes_changes_nothing(uri: str) -> None:

@@ -76,9 +76,8 @@ class Unanswered:
         self._session, self._lasts = session, lasts
         listeners = session.client.options.event_listeners
         self._wire = next((each for each in listeners if isinstance(each, Wire)), None)
-        self._sent: dict[
-            int | None, float
-        ] = {}  # connection, where it is known -> when the last was sent by it
+        # By connection, where it is known: when the last was sent.
+        self._sent: dict[int | None, float] = {}
 
     @contextmanager
     def noted(self) -> Iterator[None]:
@@ -101,18 +100,29 @@ class Unanswered:
         try:
             at_work, listed = self._ask()
         except (Refused, Systemic):  # this user may not ask: only time tells
-            at_work, listed = set(), waiting
-        self._sent = {each: self._sent[each] for each in self._sent if each in at_work | (listed & waiting)}
+            at_work, listed = False, waiting
+        if not at_work:
+            self._sent = {each: self._sent[each] for each in listed & waiting}
         return not self._sent
 
-    def _ask(self) -> tuple[set[int | None], set[int | None]]:
-        """Which of the connections are at work, and which may bring a statement yet."""
+    def _ask(self) -> tuple[bool, set[int | None]]:
+        """Whether one is at work, and which connections may bring one yet.
+
+        After a failover the numbers are those of another server: they may be anybody's, so time alone ends such doubts.
+        """
         client, lsid = self._session.client, Binary(self._session.session_id["id"], 4)
         end_sessions(client, [lsid])
         mine = {"lsid.id": lsid, "active": True}
-        rows = _connections(client, {"$or": [{"connectionId": {"$in": [*filter(None, self._sent)]}}, mine]})
-        active = {each["connectionId"] for each in rows if each.get("active")}
-        return active | ({None} if active else set()), {each["connectionId"] for each in rows} | {None}
+        known = {"connectionId": {"$in": [*filter(None, self._sent)]}}
+        ours = {**known, **_of_application(client.options.pool_options.appname)}
+        rows = _connections(client, {"$or": [mine, ours]})
+        at_work = any(each.get("active") and each.get("lsid", {}).get("id") == lsid for each in rows)
+        return at_work, {each["connectionId"] for each in rows} | {None}
+
+
+def _of_application(name: str | None) -> dict[str, Any]:
+    """But for the driver's own questions who the primary is, which wait for news in the server."""
+    return {"appName": name, "command.hello": None, "command.isMaster": None}
 
 
 def end_sessions(client: MongoClient[Any], lsids: Collection[bytes]) -> None:
@@ -131,10 +141,8 @@ def still_at_work(
     """
     end = time.monotonic() + patience
     ours: list[Row] = [{"lsid.id": {"$in": [Binary(each, 4) for each in lsids]}, "active": True}]
-    if (
-        worker is not None
-    ):  # but for the driver's own questions who the primary is, which wait for news in the server
-        ours.append({"appName": app_name(worker), "command.hello": None, "command.isMaster": None})
+    if worker is not None:
+        ours.append(_of_application(app_name(worker)))
     while True:
         rows = _connections(client, {"$or": ours})
         left = {bytes(each["lsid"]["id"]) for each in rows if "lsid" in each} & set(lsids)
