@@ -759,3 +759,15 @@ def test_a_run_is_verified(cli: Cli, database: Docs) -> None:
     assert "give one of them" in cli("verify", run, "--all", "--sample", "5", code=64).stderr
     assert "no work to be tried again" in cli("retry", told["migrationId"], code=68).stderr
     assert "There is no run" in cli("verify", "nothing", code=66).stderr
+
+
+def test_prune_asks_tells_and_removes(cli: Cli, database: Docs) -> None:
+    database["somemodels"].insert_many(list(documents(20, seed=1)))
+    cli("run", "some-model", "--yes")
+    ended = {"$set": {"endedAt": {"$subtract": ["$endedAt", 40 * 86_400_000]}}}
+    database["whimbrel_runs"].update_many({}, [ended])
+    assert "say --yes" in cli("prune", code=64).stderr
+    assert "0 runs would" in cli("prune", "--dry-run").stdout
+    assert "1 run would" in cli("prune", "--dry-run", WHIMBREL_KEEP_DAYS="30").stdout
+    assert json.loads(cli("prune", "--days", "30", "--yes", "--json").stdout)["batches"] > 0
+    assert database["whimbrel_runs"].count_documents({}) == 0

@@ -193,8 +193,8 @@ def begin_the_first_batch(store: MongoStore, database: Data, it: Migration) -> i
     ("where", "error"),
     [
         ("renew", Systemic("not authorized")),
-        ("list", Systemic("not authorized")),
-        ("list", LeaseLost("taken over")),
+        ("at_work", Systemic("not authorized")),
+        ("at_work", LeaseLost("taken over")),
         ("beat", Refused("refused")),
     ],
     ids=lambda each: each if isinstance(each, str) else type(each).__name__,
@@ -214,7 +214,7 @@ def test_the_heartbeat_outlives_whatever_the_ledger_says(
     it = Migration(name="holding", collection="things", transform=holding)
     run = planned(store, coordinator_of(store), it)
     ledger = store.ledger
-    owner = {"renew": ledger.batches, "list": ledger.runs, "beat": ledger.leases}[where]
+    owner = {"renew": ledger.batches, "at_work": ledger.runs, "beat": ledger.leases}[where]
     with Slot(store, it) as slot, Heart(store, slot.crew) as heart:
         try:
             slot.thread.start()
