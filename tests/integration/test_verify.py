@@ -256,7 +256,7 @@ FAULTS: dict[str, tuple[Plant, dict[str, int], str]] = {
         lambda database, run: database["whimbrel_failures"].update_one(
             {"run": run.id}, {"$set": {"state": "resolved", "resolution": "changed"}}
         ),
-        {"Left": 1}, "failures",
+        {"ResolvedUnmarked": 1}, "failures",
     ),
     "a document changed back": (
         _things(lambda things, _: things.update_one({"number": 1001}, {"$set": {"double": 0}})),
@@ -318,14 +318,70 @@ def test_what_came_after_the_last_look_is_told_apart(store: MongoStore, database
     later = ObjectId(b"\x7f" + bytes(11))
     database["things"].insert_many([{"_id": later, "number": 1}, {"_id": "a text", "number": 2}])
     found = verified(store, run, OPERATORS)
-    assert types(store, found) == {"Left": 1}
-    assert [each.key.value for each in store.ledger.failures.list(found.run.id)] == ["a text"]
+    assert found.run.status is RunStatus.COMPLETED
+    assert types(store, found) == {}
     left = proofs(found)["nothing left"]
-    assert (left.proved, left.numbers["left"], left.numbers["newer"]) == (False, 1, 1)
+    assert (left.proved, left.numbers["left"], left.numbers["newer"], left.numbers["untold"]) == (
+        None,
+        0,
+        1,
+        1,
+    )
     database["things"].delete_one({"_id": "a text"})
     found = verified(store, run, OPERATORS)
     assert found.run.status is RunStatus.COMPLETED
     assert "1 came after the run's last look" in proofs(found)["nothing left"].said
+
+
+IDS: dict[str, tuple[Callable[[int], Any], bool]] = {  # ids in the order of their making; whether they ascend
+    "ObjectId": (lambda at: ObjectId((1_700_000_000 + at).to_bytes(4, "big") + bytes(8)), True),
+    "int": (lambda at: at, True),
+    "string": (lambda at: f"{(at * 7919) % 100_003:06}", False),
+}
+MARKS = {
+    "marker": Migration(name="op", collection="things", update={"$set": {"done": True}}),
+    "status": Migration(name="op", collection="things", update={"$set": {"done": True}}, mark="status"),
+    "filter": Migration(
+        name="op", collection="things", update={"$set": {"done": True}}, mark="filter", filter={"done": False}
+    ),
+}
+
+
+@pytest.mark.parametrize("mark", MARKS)
+@pytest.mark.parametrize("ids", IDS)
+def test_inserts_beside_a_run_are_no_fault_and_a_planted_one_is_found(
+    store: MongoStore, database: Data, ids: str, mark: str
+) -> None:
+    key, ascending = IDS[ids]
+    things = database["things"]
+
+    def made(at: int) -> dict[str, Any]:
+        return {"_id": key(at), "done": False, "status": "pending", "number": at}
+
+    things.insert_many([made(at) for at in range(500)])
+    it, inserted = MARKS[mark], iter(range(500, 10_000))
+
+    def step(name: str) -> None:
+        if name in ("S1", "S6", "S8", "S11", "S12"):
+            things.insert_one(made(next(inserted)))
+
+    with system(store, [it], step=step):
+        run = until(store, start(store, it, batch_size=50)).run
+    things.insert_many([made(next(inserted)) for _ in range(20)])
+    found = verified(store, run, it)
+    left = proofs(found)["nothing left"]
+    assert (found.run.status, left.numbers["left"]) == (RunStatus.COMPLETED, 0), left.said
+    assert things.count_documents({"done": False}) == left.numbers["newer"] + left.numbers["untold"]
+    if ascending:
+        assert (left.proved, left.numbers["untold"]) == (True, 0)
+    if mark != "filter":  # it leaves nothing that could tell
+        path = it.definition.marking.path or ""
+        things.update_one(
+            {"_id": key(250)}, {"$set": {"done": False, "status": "pending"}, "$unset": {path: ""}}
+        )
+        found = verified(store, run, it)
+        assert found.run.status is RunStatus.COMPLETED_WITH_FAILURES
+        assert key(250) in [each.key.value for each in store.ledger.failures.list(found.run.id)]
 
 
 def test_many_faults_are_counted_and_some_of_them_listed(store: MongoStore, database: Data) -> None:

@@ -26,6 +26,10 @@ class Range:
     hi: Key | None
 
 
+Piece = Range | Sequence[Key]
+"""What one statement is about: a range, or documents by their keys."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """A row of the ledger.
@@ -91,6 +95,11 @@ class Batch:
         return Range(self.lo, self.hi)
 
     @property
+    def extent(self) -> Range | tuple[Key, ...]:
+        """All that it is about: a range, or the documents it names."""
+        return self.range if self.ids is None else self.ids
+
+    @property
     def retry(self) -> bool:
         """Whether its documents have failed before, and are tried again."""
         return self.ids is not None and self.phase == "failed" and not self.found
@@ -100,7 +109,7 @@ class Batch:
         return not self.ids and not self.cuts
 
     @property
-    def pieces(self) -> Iterator[Range | Sequence[Key]]:
+    def pieces(self) -> Iterator[Piece]:
         """What one statement takes at most: the chunks as they were planned, or so many of the ids."""
         if self.ids is None:
             yield from self.ranges

@@ -40,6 +40,8 @@ class Unaccounted:
 
 # Types of findings about single documents, as they stand in failures.
 LEFT = "Left"
+WITHOUT_REASON = "The document is not migrated, and nothing in the ledger says why."
+UNTOLD = f"{WITHOUT_REASON} Its id does not tell whether it was there when the run looked."
 UNKNOWN_MARK = "UnknownMark"
 MARK_OUTSIDE = "MarkOutside"
 MARK_UNFINISHED = "MarkUnfinished"

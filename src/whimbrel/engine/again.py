@@ -21,7 +21,8 @@ from whimbrel.domain.runs import for_run
 from whimbrel.domain.updates import Update
 from whimbrel.domain.verification import CHANGES_AGAIN, LISTED
 from whimbrel.engine.examine import Found, Looking
-from whimbrel.engine.work import Work, patiently
+from whimbrel.engine.patience import patiently
+from whimbrel.engine.work import Work
 from whimbrel.errors import Refused, Untranslatable
 from whimbrel.ports import Guarded
 

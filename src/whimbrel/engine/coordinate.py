@@ -14,10 +14,10 @@ from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.tiling import Tiling, fault_of
 from whimbrel.engine import control
 from whimbrel.engine.announce import Announcer
-from whimbrel.engine.execute import evidence
 from whimbrel.engine.loading import loading
 from whimbrel.engine.plan import Planner
 from whimbrel.engine.proving import Prover
+from whimbrel.engine.settling import evidence
 from whimbrel.engine.start import estimate
 from whimbrel.engine.tiling import PAGE, look_on
 from whimbrel.engine.work import Step

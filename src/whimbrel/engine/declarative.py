@@ -11,7 +11,8 @@ from whimbrel.domain.batches import Range
 from whimbrel.domain.raw import Key
 from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.domain.updates import Update
-from whimbrel.engine.work import Work, narrowed
+from whimbrel.engine.patience import narrowed
+from whimbrel.engine.work import Work
 from whimbrel.errors import DefinitionInvalid, Refused, TooSlow
 
 GROUP = 32  # documents: about the square root of a chunk, so that few bad ones cost little

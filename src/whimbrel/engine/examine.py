@@ -29,16 +29,20 @@ from whimbrel.domain.verification import (
     NOT_TAKEN_BACK,
     RESOLVED_UNMARKED,
     UNKNOWN_MARK,
+    UNTOLD,
+    WITHOUT_REASON,
     Tally,
 )
 from whimbrel.engine.declarative import parts
+from whimbrel.engine.patience import patiently
 from whimbrel.engine.rollback import as_undone, of_run
-from whimbrel.engine.work import Work, patiently
+from whimbrel.engine.work import Work
 from whimbrel.errors import RunUnknown, TooSlow, Transient
 from whimbrel.ports import Examiner, Marked, Query
 
 TOGETHER = 25  # chunks that are looked at in one statement
 NAMED = 1000  # documents that are asked for by their ids at once
+CLOCKS = 60  # seconds by which clocks of hosts may differ
 TOKEN = re.compile(r"[0-9a-z-]+\.[0-9]+")
 
 
@@ -51,7 +55,7 @@ class Found:
 
     def list(self, keys: Sequence[Key], type_: str, message: str) -> None:
         for key in keys:
-            self.troubles.setdefault(key, Trouble(key=key, kind=Kind.DATA, type=type_, message=message))
+            self._put(Trouble(key=key, kind=Kind.DATA, type=type_, message=message))
 
     def count(self, name: str, number: int) -> None:
         if number:
@@ -60,7 +64,13 @@ class Found:
     def add(self, other: "Found") -> None:
         self.tally.numbers.update(other.tally.numbers)
         self.tally.marks.update(other.tally.marks)
-        self.troubles = {**other.troubles, **self.troubles}
+        for each in other.troubles.values():
+            self._put(each)
+
+    def _put(self, trouble: Trouble) -> None:
+        """One of each document, the first: but for what may be taken back."""
+        if trouble.key not in self.troubles or self.troubles[trouble.key].message == UNTOLD:
+            self.troubles[trouble.key] = trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +80,11 @@ class Looking:
     run: Run
     examiner: Examiner
     work: Work
-    born: ObjectId  # ids from here on were made after the run had looked at everything
+    born: (
+        ObjectId  # ids from here on were made after the run had begun to look at everything for the last time
+    )
+    before: ObjectId  # ids below were made before the run began
+    bound: Key | None  # the run has looked at nothing behind; None where that is not known
     excluded: Query  # not the documents with a row of their own
 
     @property
@@ -96,14 +110,27 @@ def looking_at(work: Work) -> Looking:
     run = as_undone(work.ledger, run)
     kept = work.ledger.failures.excluded(run.undone_by or run.id, work.batch.range)
     excluded: Query = {"_id": keys_under("$nin", kept)} if kept else {}
-    born = ObjectId((floor(_last_look(work, run).timestamp()) + 1).to_bytes(4, "big") + bytes(8))
-    return Looking(run, work.documents.examiner, work, born, excluded)
+    bound = next(
+        (end for leg in _looks(run) if (end := work.ledger.batches.end(run.id, leg)) is not None), None
+    )
+    born, before = _object_id(_last_look(work, run), 1), _object_id(run.started_at or run.created_at, -CLOCKS)
+    return Looking(run, work.documents.examiner, work, born, before, bound, excluded)
+
+
+def _object_id(at: datetime, seconds: int) -> ObjectId:
+    """The least that is made in that second."""
+    return ObjectId((floor(at.timestamp()) + seconds).to_bytes(4, "big") + bytes(8))
+
+
+def _looks(run: Run) -> list[int]:
+    """The legs in which a run looks at everything, the last first."""
+    return [leg for leg, phase in reversed(list(enumerate(run.legs))) if phase != "failed"]
 
 
 def _last_look(work: Work, run: Run) -> datetime:
-    """When the run began to look at everything for the last time."""
-    began = work.ledger.proofs.began(run.id, run.legs.index("sweep")) if "sweep" in run.legs else None
-    return began or run.ended_at or run.updated_at
+    """When the run began to look at everything for the last time, or a little before."""
+    began = (work.ledger.proofs.began(run.id, leg) for leg in _looks(run))
+    return next((at for at in began if at is not None), run.started_at or run.created_at)
 
 
 def look_through(at: Looking) -> Found:
@@ -151,16 +178,27 @@ def _look(at: Looking, where: Range) -> Found:
 
 
 def _look_for_left(at: Looking, where: Range, found: Found) -> None:
-    """Documents that are still not migrated; those born after the run's last look are told apart."""
-    keys = at.examiner.keys(where, at.phase, LISTED)
-    if not keys:
+    """Documents that are still not migrated.
+
+    Those behind what the run has looked at, and those whose id is younger than its last look, came later. Of others that tells only
+    an id from before the run: the rest may have been inserted since, between those that are there.
+    """
+    if not at.examiner.keys(where, at.phase, 1):
         return
-    old = all_of(at.phase, {"_id": {"$not": {"$gte": at.born}}})
-    keys = at.examiner.keys(where, old, LISTED)
-    found.count("newer", at.examiner.count(where, all_of(at.phase, {"_id": {"$gte": at.born}})))
-    found.count("left", at.examiner.count(where, old) if len(keys) == LISTED else len(keys))
+    newer: list[Query] = [{"_id": {"$gte": at.born}}]
+    if at.bound is not None:
+        newer.append({"$expr": {"$gt": ["$_id", at.bound.literal()]}})
+    old: Query = {"_id": {"$lt": at.before}}
+    found.count("newer", at.examiner.count(where, all_of(at.phase, {"$or": newer})))
+    _count_left(at, where, all_of(at.phase, old, {"$nor": newer}), found, ("left", WITHOUT_REASON))
+    _count_left(at, where, all_of(at.phase, {"$nor": [old, *newer]}), found, ("untold", UNTOLD))
+
+
+def _count_left(at: Looking, where: Range, query: Query, found: Found, names: tuple[str, str]) -> None:
+    keys = at.examiner.keys(where, query, LISTED)
+    found.count(names[0], at.examiner.count(where, query) if len(keys) == LISTED else len(keys))
     if at.whole:
-        found.list(keys, LEFT, "The document is not migrated, and nothing in the ledger says why.")
+        found.list(keys, LEFT, names[1])
 
 
 def _judge_marks(at: Looking, where: Range, path: str, marked: Sequence[Marked], found: Found) -> None:

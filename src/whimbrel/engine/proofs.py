@@ -7,7 +7,7 @@ from whimbrel.domain.marks import outcome_of
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.tiling import Tiling
-from whimbrel.domain.verification import CHANGES_AGAIN, Proof
+from whimbrel.domain.verification import CHANGES_AGAIN, LEFT, UNTOLD, Proof
 from whimbrel.engine.rollback import as_undone
 from whimbrel.engine.tiling import look_on, what_breaks
 from whimbrel.engine.verification import AGAIN
@@ -30,8 +30,12 @@ def prove(ledger: Ledger, documents: Documents, run: Run) -> tuple[bool, str]:
     numbers = ledger.proofs.tallied(run.id)
     if idempotent(numbers) is False:
         ledger.failures.withdraw(run.id, CHANGES_AGAIN)
+    if (
+        missing := _missing(ledger, run, old)
+    ) == 0:  # all that the run has counted bear their marks: the rest is newer
+        ledger.failures.withdraw(run.id, LEFT, message=UNTOLD)
     told = tuple(each for each in run.report if each.check == AGAIN)
-    report = (*_of_ledger(ledger, run, old), *_of_documents(ledger, documents, run, old, numbers))
+    report = (*_of_ledger(ledger, run, old), *_of_documents(ledger, documents, run, old, numbers, missing))
     report += told or _again(numbers)
     found = ledger.failures.counts(run.id)["dead"]
     ledger.proofs.keep(run.id, report, max(0, numbers.get("looked", 0) - found))
@@ -106,13 +110,13 @@ def _ranges(ledger: Ledger, old: Run, checked: Tiling) -> Proof:
 
 
 def _of_documents(
-    ledger: Ledger, documents: Documents, run: Run, old: Run, numbers: Numbers
+    ledger: Ledger, documents: Documents, run: Run, old: Run, numbers: Numbers, missing: int
 ) -> Sequence[Proof]:
     looked = numbers.get("looked", 0)
     if old.undone_by is not None:
         return (_remains(ledger, old, looked, numbers.get("left", 0)),)
     return (
-        _left(old, looked, numbers, ledger.failures.counts(old.id)["failed"]),
+        _left(old, looked, numbers, missing, ledger.failures.counts(old.id)["failed"]),
         _marks(ledger, documents, run, old, numbers),
         _failures(numbers),
         *_images(old, numbers),
@@ -128,13 +132,24 @@ def _remains(ledger: Ledger, old: Run, looked: int, left: int) -> Proof:
     return Proof("taken back", not left, said, {"looked": looked, "left": left, "conflicts": conflicts})
 
 
-def _left(old: Run, looked: int, numbers: Numbers, failed: int) -> Proof:
+def _missing(ledger: Ledger, run: Run, old: Run) -> int:
+    """Documents that were counted and bear no mark: those may be left without a reason. None bears one under mark "filter"."""
+    return 0 if old.marking.path is None else ledger.proofs.unaccounted(old.id, run.id).missing
+
+
+def _left(old: Run, looked: int, numbers: Numbers, missing: int, failed: int) -> Proof:
     name, left, newer = "nothing left", numbers.get("left", 0), numbers.get("newer", 0)
-    facts = {"looked": looked, "left": left, "newer": newer}
+    untold = numbers.get("untold", 0)
+    if missing or not old.scope.swept or old.status in (RunStatus.CANCELLED, RunStatus.FAILED):
+        left, untold = left + untold, 0
+    facts = {"looked": looked, "left": left, "newer": newer, "untold": untold}
     since = f" {newer:,} came after the run's last look, and wait for the next run." if newer else ""
     if not old.scope.swept:
         return Proof(
-            name, None, f"The run was over {_scope(old)} only; {left + newer:,} others match still.", facts
+            name,
+            None,
+            f"The run was over {_scope(old)} only; {left + newer:,} others match still.",
+            facts,
         )
     if old.status in (RunStatus.CANCELLED, RunStatus.FAILED):
         return Proof(name, None, f"The run is {old.status}, and {left:,} documents are left.{since}", facts)
@@ -143,6 +158,13 @@ def _left(old: Run, looked: int, numbers: Numbers, failed: int) -> Proof:
             name,
             False,
             f"{left:,} of {looked:,} documents are not migrated, and nothing says why.{since}",
+            facts,
+        )
+    if untold:
+        return Proof(
+            name,
+            None,
+            f"{untold:,} documents are not migrated that may have come since: their ids do not tell when.{since}",
             facts,
         )
     apart = f", but for the {failed:,} that failed" if failed else ""

@@ -2,7 +2,8 @@
 
 from whimbrel.engine.again import transform_again
 from whimbrel.engine.examine import look_at_failures, look_through, looking_at, settled_counts
-from whimbrel.engine.work import Work, patiently
+from whimbrel.engine.patience import patiently
+from whimbrel.engine.work import Work
 
 
 def verify(work: Work) -> None:

@@ -1,6 +1,5 @@
 """A claimed batch in the hands of one slot: its lease, its tally, and what may end it before its time."""
 
-import random
 import threading
 import time
 from collections import Counter
@@ -22,7 +21,7 @@ from whimbrel.domain.runs import Run, eligible
 from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import CHUNK_DOCUMENTS, Times
 from whimbrel.engine.loop import EventLoop
-from whimbrel.errors import LeaseLost, Systemic, TooSlow, Transient, WhimbrelError
+from whimbrel.errors import LeaseLost, Transient, WhimbrelError
 from whimbrel.ports import Documents, Guarded, Ledger, Query, Write
 
 T = TypeVar("T")
@@ -33,7 +32,7 @@ Step = Callable[[str], None]
 
 
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-TRIES = 8  # of a statement that cannot be made smaller and still takes too long
+AGED = 60.0  # seconds after which a batch has been in hand for long
 LOOK = 1.0  # seconds between two looks at the rate of a run
 PAUSE = 1.0  # seconds that a slot rests after a chunk of a run with a rate, about
 
@@ -122,6 +121,8 @@ class Work:
     left: dict[Range | Sequence[Key], Counter[str]] | None = (
         None  # there: its documents by status, where no index tells
     )
+    aging: Callable[[], None] = lambda: None  # called once, when the batch has been in hand for long
+    begun: float | None = field(default_factory=time.monotonic)
     pace: Pace = field(init=False)
 
     def __post_init__(self) -> None:
@@ -181,6 +182,9 @@ class Work:
         if clock() - self.hold.renewed > self.times.lease / 2:
             renew(self.ledger, self.hold)
         self._look()
+        if self.begun is not None and time.monotonic() - self.begun > AGED:
+            self.begun = None
+            self.aging()
         if not self.run.declarative:
             self.limit = min(self.limit, self.pace.chunk)
 
@@ -257,38 +261,6 @@ class Work:
         self.excluded |= {each.key for each in troubles}
 
 
-def patiently(
-    work: Work,
-    act: Callable[[], T],
-    *,
-    but: type[Transient] | tuple[type[Transient], ...] = (),
-    account: Callable[[], str] = str,
-) -> T:
-    """Act until no transient trouble is met, with jitter between; a lost lease, or a stop, ends it. `but`: what is raised at once.
-
-    Raises Systemic where a statement takes too long time after time: it could not be made smaller. `account` tells of it.
-    """
-    slow = 0
-    while True:
-        work.between_chunks()
-        try:
-            # What got no answer may still run: what is made again must not meet it, nor be counted before it ends.
-            if work.documents.quiet():
-                return act()
-            reason = "a statement that got no answer goes on"
-        except Transient as error:
-            if isinstance(error, but):
-                raise
-            slow = slow + 1 if isinstance(error, TooSlow) else 0
-            if slow == TRIES:
-                raise Systemic(
-                    f"A statement ran out of time {TRIES} times in a row, and cannot be made smaller: {error} {account()}"
-                ) from error
-            work.clean, reason = False, str(error)
-        log.info("tried again", batch=work.batch.token, reason=reason)
-        time.sleep(0.2 + random.random() * 0.8)  # noqa: S311  spreads retries, protects nothing
-
-
 def renew(ledger: Ledger, hold: Hold) -> None:
     """Prolong a lease. The time of asking counts, not that of the answer."""
     asked = clock()
@@ -307,34 +279,6 @@ def record(ledger: Ledger, hold: Hold, troubles: Sequence[Trouble]) -> None:
     """
     renew(ledger, hold)
     ledger.failures.record(hold.run, hold.batch, troubles)
-
-
-def narrowed(
-    work: Work, where: Range, act: Callable[[Range], object], account: Callable[[Range], str]
-) -> None:
-    """Act on a range of which one statement took too long: on parts of it, each as large as it takes.
-
-    Raises Systemic, with an account of the statement, where even one document takes too long, time after time.
-    """
-    size, tries = CHUNK_DOCUMENTS // 2, 0
-    while True:
-        work.between_chunks()
-        part = where
-        try:
-            middle = work.documents.nth(where, size)
-            part = Range(where.lo, middle or where.hi)
-            act(part)
-        except TooSlow as error:
-            tries += size == 1
-            if tries == TRIES:
-                raise Systemic(
-                    f"One document takes longer than the time limit of a statement, {TRIES} times in a row: {error} {account(part)}"
-                ) from error
-            size = max(1, size // 2)
-            continue
-        if middle is None:
-            return
-        where, size, tries = Range(middle, where.hi), min(size * 2, CHUNK_DOCUMENTS), 0
 
 
 def remaining(batch: Batch) -> Range:

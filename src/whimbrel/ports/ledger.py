@@ -300,7 +300,7 @@ class Failures(Protocol):
         """All failures of this run on documents of a range, resolved ones too."""
         ...
 
-    def withdraw(self, run_id: str, type_: str) -> None:
+    def withdraw(self, run_id: str, type_: str, *, message: str | None = None) -> None:
         """Remove the rows of a type: what they said turned out to be no failure."""
         ...
 

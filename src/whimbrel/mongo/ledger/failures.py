@@ -218,10 +218,11 @@ class MongoFailures:
         with translated():
             return [failure_of(row) for row in self._failures.find(query)]
 
-    def withdraw(self, run_id: str, type_: str) -> None:
+    def withdraw(self, run_id: str, type_: str, *, message: str | None = None) -> None:
+        query = {"run": run_id, "type": type_} | ({"message": message} if message is not None else {})
         with translated():
             tokens = self._tallies.mark_all(run_id)
-            self._failures.delete_many({"run": run_id, "type": type_})
+            self._failures.delete_many(query)
             self._tallies.keep(tokens)
 
     def due(self, run_id: str, limit: int) -> Sequence[Due]:

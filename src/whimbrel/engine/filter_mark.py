@@ -1,0 +1,84 @@
+"""What mark "filter" needs beside the documents, which show nothing: counts from before the first write, and a filter that becomes false.
+
+MongoDB remembers for five minutes how documents were. A batch is asked for that only when its own counts are not enough: it was
+given back, or its process died. One that takes longer is asked for early, and the number kept in its row.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from whimbrel.domain.batches import Batch, Piece, Range
+from whimbrel.domain.filters import all_of
+from whimbrel.domain.raw import keys_under
+from whimbrel.domain.runs import Counts, Run, eligible
+from whimbrel.domain.states import RunStatus
+from whimbrel.engine.work import Work
+from whimbrel.ports import Documents, Query
+
+LOOKED_AT = 20  # documents of a batch that are looked at whether the filter is false now
+
+
+def count_before(documents: Documents, run: Run, batch: Batch) -> int | None:
+    """How many documents of a batch were eligible when it was claimed first; None where that is too long ago."""
+    query = eligible(run, batch.phase, retry=batch.retry)
+    counts = [documents.count_at(batch.began, piece, query) for piece in batch.pieces]
+    return None if None in counts else sum(count or 0 for count in counts)
+
+
+def keep_before(work: Work) -> None:
+    """Keep that number in the batch's row, while MongoDB knows it. Under the other marks nothing is needed."""
+    if work.run.marking.path is not None or work.batch.before is not None or work.batch.empty:
+        return
+    before = count_before(work.documents, work.run, work.batch)
+    if before is not None:
+        work.ledger.batches.note(work.batch, before=before)
+        work.batch = replace(work.batch, before=before)
+
+
+def check_filter_is_false(work: Work, counts: Counts) -> None:
+    """A document that still is eligible when it was changed would be changed again: the run ends then.
+
+    The beginning of the batch is looked at: a few of it may have become eligible meanwhile; when it is most of those that were, the
+    definition is wrong.
+    """
+    query = eligible(work.run, work.batch.phase, retry=work.retry)
+    for piece in _beginnings(work):
+        before = work.documents.count_at(work.batch.began, piece, _without_rows(work, piece, query))
+        if before is None:  # nothing is remembered: what was changed tells how many were eligible
+            piece, before = work.batch.extent, counts.changed  # noqa: PLW2901
+        if not before:
+            continue
+        still = work.documents.count(piece, _without_rows(work, piece, query))
+        if still > before / 2:
+            _end(work, still)
+        return
+
+
+def _beginnings(work: Work) -> Iterator[Piece]:
+    """Some documents at the beginning; should none of them have been eligible, the first chunk."""
+    batch = work.batch
+    if batch.ids is None:
+        yield Range(batch.lo, work.documents.nth(batch.range, LOOKED_AT) or batch.hi)
+    else:
+        yield batch.ids[:LOOKED_AT]
+    yield next(iter(batch.pieces))
+
+
+def _without_rows(work: Work, piece: Piece, query: Query) -> Query:
+    """Not what failed, or was passed over: that stays eligible."""
+    rows = work.ledger.failures.excluded(work.run.id, piece)
+    return all_of(query, {"_id": keys_under("$nin", rows)}) if rows else query
+
+
+def _end(work: Work, still: int) -> None:
+    error = (
+        f"{still} documents that batch {work.batch.token} has changed still match the filter. "
+        "mark='filter' needs a change that makes the filter false: choose mark='marker', and start a new run."
+    )
+    work.ledger.runs.move(
+        work.run.id,
+        RunStatus.PAUSING,
+        who=work.batch.worker or "",
+        why=error,
+        fields={"error": error, "failing": True},
+    )
