@@ -100,9 +100,12 @@ class MongoSurvey:
             return False
 
     def share(self, query: Query) -> float:
-        """About which part of the documents satisfies a query, from a random sample."""
+        """About which part of the documents satisfies a query: exactly where they are few, else from a random sample."""
+        size = self.size()
+        if size <= SMALL:
+            return (self.count(query, float("inf")) or 0) / max(size, 1)
         stages: list[Mapping[str, Any]] = [
-            {"$sample": {"size": max(1, min(SAMPLED, self._slice, self.size() // SPARSE))}},
+            {"$sample": {"size": max(1, min(SAMPLED, self._slice, size // SPARSE))}},
             {"$facet": {"all": [{"$count": "n"}], "hits": [{"$match": query}, {"$count": "n"}]}},
         ]
         with translated():

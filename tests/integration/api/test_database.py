@@ -12,7 +12,9 @@ from whimbrel.api.routes import database as routes
 from whimbrel.api.system import System
 from whimbrel.bootstrap import Opened
 from whimbrel.domain.migration import Migration
+from whimbrel.errors import TooSlow
 from whimbrel.mongo.store import MongoStore
+from whimbrel.mongo.survey import MongoSurvey
 from whimbrel.settings import Settings
 from whimbrel.workers.team import Team
 
@@ -166,8 +168,11 @@ def test_counting_that_takes_too_long(
     about = still.get("/db/pending-count?exact=false").json()
     assert (about["method"], about["exact"]) == ("sampled", False)
     assert 25_000 < about["count"] < 35_000
-    monkeypatch.setattr(routes, "SAMPLING", 0.0)
-    monkeypatch.setattr(MongoStore, "share", lambda *_: None)
+
+    def too_slow(*_: Any) -> float:
+        raise TooSlow("operation exceeded time limit")
+
+    monkeypatch.setattr(MongoSurvey, "share", too_slow)
     assert still.get("/db/pending-count?exact=false").json()["code"] == "too_slow"
 
 
