@@ -209,9 +209,9 @@ def test_h15_a_sparse_filter_is_cut_by_eligible_documents_only_where_an_index_se
 
 def test_a_walk_finds_the_keys_of_the_whole_filter_slice_by_slice(database: Data) -> None:
     hand = Hand(database)
-    hand.collection.insert_many([{"_id": key, "n": key} for key in range(100)])
+    hand.collection.insert_many([{"_id": key, "n": key} for key in range(1200)])
     even = {"$expr": {"$eq": [{"$mod": ["$n", 2]}, 0]}}
-    pages = list(hand.documents.survey(10).walk(even, Key.of(3)))
+    pages = list(hand.documents.survey(500).walk(even, Key.of(3)))
     assert [each.value for page in pages for each in page] == list(range(4, 100, 2))
     assert {len(page) for page in pages} == {
         5,

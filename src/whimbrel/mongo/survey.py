@@ -20,6 +20,7 @@ from whimbrel.mongo.statements import SIMPLE
 from whimbrel.ports import Query
 
 SLICE = 1000  # documents
+LEAST = 500  # documents that a slice has, however small the batches are
 SMALL = 1000  # documents of a collection that is always counted
 LOOKING = 5  # times as long as a write may such a statement take: no lease depends on it
 SAMPLED = 500  # documents of a random sample
@@ -42,7 +43,7 @@ class MongoSurvey:
         self._collection = collection.with_options(
             codec_options=DOCUMENT_OPTIONS, read_concern=ReadConcern("majority")
         )
-        self._session, self._slice, self._limit = session, max(slice_, 1), milliseconds
+        self._session, self._slice, self._limit = session, max(slice_, LEAST), milliseconds
         self._options: dict[str, Any] = {"collation": SIMPLE, "session": session}
 
     @cached_property

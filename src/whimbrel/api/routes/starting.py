@@ -124,7 +124,7 @@ def _start(
     it = with_undo(it) if body.undo else it
     options = {"batch_size": body.batch_size, **options}
     run = draft_run(store, it, defaults=system.settings.defaults, **options)
-    found = preview(store, run, seconds=COUNTING if body.dry_run else 0)
+    found = preview(store, run, seconds=COUNTING)
     answer = Started(
         migration_id=None, message="Nothing was written.", total_documents=found.total,
         estimated_documents=found.estimated, estimated_batches=found.batches, dry_run=body.dry_run, warnings=[],
