@@ -28,7 +28,7 @@ from whimbrel.errors import Refused, TooSlow
 from whimbrel.mongo import statements
 from whimbrel.mongo.errors import sentence, translated
 from whimbrel.mongo.sending import packed, trouble
-from whimbrel.mongo.survey import SPARSE, MongoSurvey
+from whimbrel.mongo.survey import LEAST, SPARSE, MongoSurvey
 from whimbrel.ports import Choice, Clash, Guarded, Query, UniqueIndex, Validator, Write
 
 ROOM = 8 * 1024 * 1024  # bytes of documents that travel in one command
@@ -50,7 +50,7 @@ class MongoRehearsal:
             collection, codec_options=RAW
         )
         self._engine: Database[RawBSONDocument] = client.get_database(database, codec_options=RAW)
-        self._limit, self._slice = int(seconds * 1000), slice_
+        self._limit, self._slice = int(seconds * 1000), max(slice_, LEAST)
         self._survey = MongoSurvey(self._collection, None, milliseconds=self._limit, slice_=slice_)
         self._asked: Query | None = None
         self._yielded = (

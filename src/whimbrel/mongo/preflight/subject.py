@@ -14,11 +14,10 @@ from whimbrel.domain.raw import DOCUMENT_OPTIONS
 from whimbrel.domain.runs import Run, found_first
 from whimbrel.errors import Refused, Systemic, TooSlow
 from whimbrel.mongo.errors import translated
-from whimbrel.mongo.survey import SPARSE
+from whimbrel.mongo.survey import LEAST, SPARSE
 
 LOOK = 2000  # milliseconds that one look may take
 WHOLE = 10_000  # documents of a collection that is looked at as a whole
-FEWEST = 100  # documents that are looked at as a whole, however small the batches are
 MOST = 500  # documents of a random sample
 BYTES = 64_000_000  # that are read for it
 
@@ -71,7 +70,7 @@ class Subject:
     def drawn(self) -> list[dict[str, Any]]:
         """The stages that draw the documents which are looked at: none where all of them are, for they are few."""
         count, mean = int(self.storage["count"]), float(self.storage.get("avgObjSize") or 1)
-        if count <= min(WHOLE, max(FEWEST, self.run.batch_size)) and count * mean <= BYTES:
+        if count <= min(WHOLE, max(LEAST, self.run.batch_size)) and count * mean <= BYTES:
             return []
         # A sample of more than one in twenty documents makes MongoDB look at all of them.
         return [
