@@ -1,4 +1,4 @@
-"""What a run's statements look at, by MongoDB's own profiler: none needs the whole collection, and all together few passes over it (H45)."""
+"""What a run's statements look at, by MongoDB's own profiler: none needs the whole collection, and all together few passes over it (H61)."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -241,7 +241,7 @@ def test_a_filter_of_which_an_index_yields_most_goes_by_ranges(store: MongoStore
 
 
 @pytest.mark.parametrize("kind", ["first", "last", "both", "mixed"])
-def test_h45_statements_are_bounded_also_where_their_range_is_open(database: Data, kind: str) -> None:
+def test_h61_statements_are_bounded_also_where_their_range_is_open(database: Data, kind: str) -> None:
     hand = Hand(database)
     hand.collection.insert_many([{"_id": at, "n": 0} for at in range(300)])
     where, inside = {
@@ -264,7 +264,7 @@ def test_h45_statements_are_bounded_also_where_their_range_is_open(database: Dat
             assert found["totalKeysExamined"] <= inside + 1
 
 
-def test_h45_the_ends_of_all_types_are_inside_open_ranges(database: Data) -> None:
+def test_h61_the_ends_of_all_types_are_inside_open_ranges(database: Data) -> None:
     hand = Hand(database)
     hand.collection.insert_many([{"_id": each} for each in (MinKey(), 1, "a", MaxKey())])
     for where, wanted in ((Range(None, Key.of(1)), 2), (Range(Key.of(1), None), 2), (Range(None, None), 4)):

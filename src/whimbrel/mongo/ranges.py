@@ -30,7 +30,7 @@ def within(query: Query, where: Range, *conditions: Mapping[str, Any], field: st
     Between two keys of one type lie keys of that type only: there the plain comparison sees them all, and costs less
     than the `$expr`, which MongoDB evaluates for each document once more. Elsewhere each comparison stands in an `$expr` of
     its own: of an `$and` in which one comparison is left, because `$$NOW` was folded away, MongoDB makes no bounds at all
-    (hole H45).
+    (hole H61).
     """
     low, high = where.lo, where.hi
     if low is not None and high is not None and low.kind == high.kind and low.kind in PLAIN:
