@@ -55,13 +55,14 @@ def check_filter_is_false(work: Work, counts: Counts) -> None:
 
 
 def _beginnings(work: Work) -> Iterator[Piece]:
-    """Some documents at the beginning; should none of them have been eligible, the first chunk."""
+    """Some documents at the beginning; should none of them have been eligible, the first chunk; before the run is known to be right, all."""
     batch = work.batch
     if batch.ids is None:
         yield Range(batch.lo, work.documents.nth(batch.range, LOOKED_AT) or batch.hi)
     else:
         yield batch.ids[:LOOKED_AT]
-    yield next(iter(batch.pieces))
+    pieces = list(batch.pieces)
+    yield from pieces if not work.run.counts.changed else pieces[:1]
 
 
 def _without_rows(work: Work, piece: Piece, query: Query) -> Query:
