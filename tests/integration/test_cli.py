@@ -335,7 +335,7 @@ def test_workers_that_cannot_start_end_the_work_and_the_run_waits(
         "m = Migration(name='fragile', collection='things', update={'$inc': {'n': 1}})\n"
     )
 
-    said = cli("run", "fragile", "--migrations", "fragile.py", "--workers", "1", code=64).stderr
+    said = cli("run", "fragile", "--migrations", "fragile.py", "--workers", "1", code=65).stderr
 
     assert "AssertionError: not in a worker" in said
     assert "error: The workers cannot start" in said
