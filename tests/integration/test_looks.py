@@ -291,3 +291,16 @@ def test_a_statement_that_cannot_be_made_smaller_pauses_the_run_and_is_told(
             control.resume(store.ledger, run.id, who="test", code_hash=run.code_hash)
             until(store, run, RunStatus.COMPLETED)
     assert database["things"].count_documents({"n": 1}) == 50
+
+
+@pytest.mark.parametrize("name", [None, "by the key"])
+@pytest.mark.parametrize("life", ["marker, declared", "marker, function", "status, function"])
+def test_a_clustered_collection_is_migrated_whatever_its_index_is_called(
+    store: MongoStore, database: Data, life: str, name: str | None
+) -> None:
+    index: dict[str, Any] = {"key": {"_id": 1}, "unique": True}
+    database.create_collection("things", clusteredIndex=index | ({"name": name} if name else {}))
+    seed(database, 2000)
+    found = migrate(store, LIVES[life], batch_size=BATCH)
+    assert (found.run.status, found.counts.changed) == (RunStatus.COMPLETED, 2000)
+    assert database["things"].count_documents({"n": 1}) == 2000

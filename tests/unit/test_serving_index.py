@@ -45,12 +45,12 @@ def test_the_index_that_serves_most_equalities_is_taken() -> None:
 def test_an_index_that_leaves_documents_out_or_has_another_order_does_not_serve(
     index: dict[str, Any],
 ) -> None:
-    assert serving_index({**ID, "i": index}, PENDING) == ("_id_", {})
+    assert serving_index({**ID, "i": index}, PENDING) == ({"_id": 1}, {})
 
 
 def test_in_a_collection_with_a_collation_none_serves() -> None:
     indexes = {"_id_": {"key": [("_id", 1)], "collation": {"locale": "en"}}, "s": SERVING}
-    assert serving_index(indexes, PENDING) == ("_id_", {})
+    assert serving_index(indexes, PENDING) == ({"_id": 1}, {})
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_in_a_collection_with_a_collation_none_serves() -> None:
 )
 def test_only_plain_equality_with_a_scalar_is_served(query: dict[str, Any]) -> None:
     assert equalities(query) == {}
-    assert serving_index({**ID, "s": SERVING}, query) == ("_id_", {})
+    assert serving_index({**ID, "s": SERVING}, query) == ({"_id": 1}, {})
 
 
 def test_conditions_are_joined_without_loss() -> None:

@@ -8,7 +8,7 @@ The layout of each type is that of https://bsonspec.org/spec.html.
 
 import struct
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import bson
@@ -147,8 +147,26 @@ def literal_keys(keys: Iterable[Key]) -> RawBSONDocument:
 
 
 def keys_under(operator: str, keys: Iterable[Key]) -> RawBSONDocument:
-    """`{operator: [_id, ...]}`, such as `{"$in": [...]}` in a query."""
-    return document([element(ARRAY, operator.encode(), _array((k.kind, k.payload) for k in keys))])
+    """`{operator: [_id, ...]}`, such as `{"$in": [...]}` in a query.
+
+    With `$in` the first and the last of them too, where they are of one type: a clustered collection has no other bounds.
+    """
+    listed = list(keys)
+    found = [element(ARRAY, operator.encode(), _array((k.kind, k.payload) for k in listed))]
+    kinds = {key.kind for key in listed}
+    if operator == "$in" and len(kinds) == 1 and kinds <= _ORDER.keys():
+        order = _ORDER[listed[0].kind]
+        first, last = (end(listed, key=lambda key: order(key.payload)) for end in (min, max))
+        found += [element(first.kind, b"$gte", first.payload), element(last.kind, b"$lte", last.payload)]
+    return document(found)
+
+
+_ORDER: dict[int, Callable[[bytes], Any]] = {
+    INT32: lambda payload: int.from_bytes(payload, "little", signed=True),
+    INT64: lambda payload: int.from_bytes(payload, "little", signed=True),
+    OBJECT_ID: lambda payload: payload,
+    STRING: lambda payload: payload[4:-1],
+}
 
 
 def walk(raw: bytes) -> Iterator[tuple[bytes, int, bytes]]:

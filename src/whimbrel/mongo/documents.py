@@ -30,7 +30,7 @@ from whimbrel.mongo.errors import translated
 from whimbrel.mongo.examiner import MongoExaminer
 from whimbrel.mongo.grouping import grouped
 from whimbrel.mongo.plans import shortened, shown
-from whimbrel.mongo.ranges import ID_INDEX, Hops, serving_index, within
+from whimbrel.mongo.ranges import BY_ID, Hint, Hops, serving_index, within
 from whimbrel.mongo.sending import Errors, Sender, trouble
 from whimbrel.mongo.survey import LOOKING, SLICE, SPARSE, MongoSurvey
 from whimbrel.mongo.unanswered import Unanswered
@@ -77,13 +77,13 @@ class MongoDocuments:
         return MongoSurvey(self._collection, self._session, milliseconds=LOOKING * self._limit, slice_=size)
 
     def cuts(self, after: Key | None, eligible: Query, size: int, most: int) -> Cuts:
-        def hop(index: str, served: Query) -> Cuts:
+        def hop(index: Hint, served: Query) -> Cuts:
             hops = Hops(self._collection, self._session, index, served, milliseconds=LOOKING * self._limit)
             return hops.cuts(after, size, most)
 
         return self._by_index(eligible, hop)
 
-    def _by_index(self, eligible: Query, ask: Callable[[str, Query], T]) -> T:
+    def _by_index(self, eligible: Query, ask: Callable[[Hint, Query], T]) -> T:
         """Ask by the index that serves a query, and what it serves; should it be dropped, by that on `_id`."""
         if self._known_indexes is None:
             with translated():
@@ -94,7 +94,7 @@ class MongoDocuments:
             if "hint provided" not in str(error):
                 raise
             self._known_indexes = {}
-            return ask(ID_INDEX, {})
+            return ask(BY_ID, {})
 
     def read(self, where: Range, eligible: Query, limit: int) -> Page:
         query = within(eligible, where)
@@ -102,9 +102,9 @@ class MongoDocuments:
 
     def read_named(self, keys: Sequence[Key], eligible: Query, after: Key | None = None) -> Page:
         query = all_of({"_id": keys_under("$in", keys)}, within(eligible, Range(after, None)))
-        return self._page(query, hint=ID_INDEX, limit=len(keys) + 1)
+        return self._page(query, hint=BY_ID, limit=len(keys) + 1)
 
-    def _page(self, query: Query, *, hint: str, limit: int) -> Page:
+    def _page(self, query: Query, *, hint: Hint, limit: int) -> Page:
         """As many documents as the server answers with at once: MongoDB ends at 16 MB."""
         with translated():
             found = self._find(query, hint=hint, limit=limit, batch_size=limit)
@@ -115,14 +115,14 @@ class MongoDocuments:
                 found.close()
 
     def read_keys(self, keys: Sequence[Key], eligible: Query) -> tuple[bytes, ...]:
-        return self._all({"$and": [{"_id": keys_under("$in", keys)}, eligible]}, hint=ID_INDEX)
+        return self._all({"$and": [{"_id": keys_under("$in", keys)}, eligible]}, hint=BY_ID)
 
     def present(self, keys: Sequence[Key]) -> tuple[Key, ...]:
         query = {"_id": keys_under("$in", keys)}
-        return tuple(map(Key, self._all(query, projection={"_id": 1}, hint=ID_INDEX)))
+        return tuple(map(Key, self._all(query, projection={"_id": 1}, hint=BY_ID)))
 
     def keys(self, where: Range, eligible: Query, limit: int) -> tuple[Key, ...]:
-        def find(index: str, _: Query) -> tuple[Key, ...]:
+        def find(index: Hint, _: Query) -> tuple[Key, ...]:
             query = within(eligible, where)
             return tuple(map(Key, self._all(query, projection={"_id": 1}, hint=index, limit=limit)))
 
@@ -130,7 +130,7 @@ class MongoDocuments:
 
     def nth(self, where: Range, n: int) -> Key | None:
         query = within({}, where)
-        found = self._all(query, projection={"_id": 1}, hint=ID_INDEX, skip=n - 1, limit=1)
+        found = self._all(query, projection={"_id": 1}, hint=BY_ID, skip=n - 1, limit=1)
         return Key(found[0]) if found else None
 
     def _all(self, query: Query, **options: Any) -> tuple[bytes, ...]:
@@ -151,7 +151,7 @@ class MongoDocuments:
         query = within(write.eligible, where, statements.fence(write.until))
         change = statements.marked(update, write)
 
-        def send(index: str, _: Query) -> int:
+        def send(index: Hint, _: Query) -> int:
             applied, errors = self._send([statements.plain(query, change, multi=True, hint=index)], write)
             if errors:
                 raise Refused(errors[0].get("errmsg", ""))
@@ -223,7 +223,7 @@ class MongoDocuments:
         ]
         with translated():
             found = self._majority.aggregate(
-                pipeline, hint=ID_INDEX, collation=statements.SIMPLE, session=self._session
+                pipeline, hint=BY_ID, collation=statements.SIMPLE, session=self._session
             )
             counted = {values[row["_id"]]: int(row["n"]) for row in found}
         return Counts(**counted)
@@ -232,13 +232,13 @@ class MongoDocuments:
         with translated():
             found: RawBatchCursor[Any] = self._majority.find_raw_batches(
                 {"_id": keys_under("$in", keys), path: {"$exists": True}}, {path: 1},
-                hint=ID_INDEX, collation=statements.SIMPLE, session=self._session,
+                hint=BY_ID, collation=statements.SIMPLE, session=self._session,
             )  # fmt: skip
             documents = [document for batch in found for document in split(bytes(batch))]
         return {Key.of_document(each): text_at(each, path.encode().split(b".")) for each in documents}
 
     def served(self, eligible: Query) -> bool:
-        return self._by_index(eligible, lambda index, _: index != ID_INDEX)
+        return self._by_index(eligible, lambda index, _: index != BY_ID)
 
     def holders(
         self, where: Range | Sequence[Key], query: Query, status: str, path: str
@@ -249,7 +249,7 @@ class MongoDocuments:
             {"$limit": 10_000},
         ]
 
-        def ask(index: str, _: Query) -> Mapping[tuple[str, str | None], int]:
+        def ask(index: Hint, _: Query) -> Mapping[tuple[str, str | None], int]:
             with translated():
                 rows = self._majority.aggregate(
                     pipeline, hint=index, collation=statements.SIMPLE, maxTimeMS=self._limit, session=self._session
@@ -260,12 +260,12 @@ class MongoDocuments:
                     found[row["_id"]["s"], token if isinstance(token, str) else None] += int(row["n"])
                 return found
 
-        return self._by_index(query, ask) if isinstance(where, Range) else ask(ID_INDEX, {})
+        return self._by_index(query, ask) if isinstance(where, Range) else ask(BY_ID, {})
 
     def bearing(self, where: Range, eligible: Query, path: str, limit: int) -> list[tuple[Key, str | None]]:
         query, names = within(eligible, where), path.encode().split(b".")
 
-        def find(index: str, _: Query) -> list[tuple[Key, str | None]]:
+        def find(index: Hint, _: Query) -> list[tuple[Key, str | None]]:
             found = self._all(query, projection={path: 1}, hint=index, limit=limit)
             return [(Key.of_document(each), text_at(each, names)) for each in found]
 
@@ -277,7 +277,7 @@ class MongoDocuments:
         def statement(token: str | None, keys: Sequence[Key]) -> statements.Statement:
             same = {"$not": {"$type": "string"}} if token is None else token
             query = {"$and": [{"_id": keys_under("$in", keys)}, {path: same}, eligible]}
-            return statements.plain(query, update, multi=True, hint=ID_INDEX)
+            return statements.plain(query, update, multi=True, hint=BY_ID)
 
         listed = list(bearers.items())
         applied, errors = self._sender.send([statement(token, keys) for token, keys in listed])
@@ -288,14 +288,14 @@ class MongoDocuments:
     def count(self, where: Range | Sequence[Key], eligible: Query) -> int:
         with translated():
             return self._majority.count_documents(
-                _over(where, eligible), hint=ID_INDEX, collation=statements.SIMPLE, session=self._session
+                _over(where, eligible), hint=BY_ID, collation=statements.SIMPLE, session=self._session
             )
 
     def count_at(self, time: Timestamp | None, where: Range | Sequence[Key], eligible: Query) -> int | None:
         if time is None:
             return None
         command = {
-            "aggregate": self._collection.name, "cursor": {}, "hint": ID_INDEX, "collation": statements.SIMPLE,
+            "aggregate": self._collection.name, "cursor": {}, "hint": BY_ID, "collation": statements.SIMPLE,
             "pipeline": [{"$match": _over(where, eligible)}, {"$count": "n"}],
             "readConcern": {"level": "snapshot", "atClusterTime": time},
         }  # fmt: skip
@@ -311,9 +311,9 @@ class MongoDocuments:
 
     def account(self, where: Range | Sequence[Key], update: Update | None, write: Write) -> str:
         query = _over(where, write.eligible)
-        command: dict[str, Any] = {"find": self._collection.name, "filter": query, "hint": ID_INDEX}
+        command: dict[str, Any] = {"find": self._collection.name, "filter": query, "hint": BY_ID}
         if update is not None:
-            statement = {"q": query, "u": statements.marked(update, write), "multi": True, "hint": ID_INDEX}
+            statement = {"q": query, "u": statements.marked(update, write), "multi": True, "hint": BY_ID}
             command = {"update": self._collection.name, "updates": [statement]}
         with translated():
             explained = self._collection.database.command(
@@ -340,7 +340,7 @@ class MongoDocuments:
                 drawn = max(1, min(SAMPLED, survey.size() // SPARSE))
                 number, size = weighed({"$sample": {"size": drawn}}, {"$match": eligible})
                 return number * survey.size() // drawn, size * survey.size() // drawn, False
-            more, bytes_ = weighed({"$match": within(eligible, where)}, hint=ID_INDEX)
+            more, bytes_ = weighed({"$match": within(eligible, where)}, hint=BY_ID)
             number, size = number + more, size + bytes_
         return number, size, True
 

@@ -11,12 +11,12 @@ from whimbrel.domain.filters import all_of
 from whimbrel.domain.raw import NULL, STRING, Key, elements, keys_under, split
 from whimbrel.mongo import statements
 from whimbrel.mongo.errors import translated
-from whimbrel.mongo.ranges import ID_INDEX, within
+from whimbrel.mongo.ranges import BY_ID, Hint, within
 from whimbrel.ports import Marked, Query
 
 T = TypeVar("T")
 UNDEFINED = 0x06
-ByIndex = Callable[[Query, Callable[[str, Query], tuple[bytes, ...]]], tuple[bytes, ...]]
+ByIndex = Callable[[Query, Callable[[Hint, Query], tuple[bytes, ...]]], tuple[bytes, ...]]
 
 
 class MongoExaminer:
@@ -43,9 +43,7 @@ class MongoExaminer:
 
     def _count(self, query: Query) -> int:
         with translated():
-            return self._collection.count_documents(
-                query, hint=ID_INDEX, maxTimeMS=self._limit, **self._options
-            )
+            return self._collection.count_documents(query, hint=BY_ID, maxTimeMS=self._limit, **self._options)
 
     def keys(self, where: Range | Sequence[Key], query: Query, limit: int) -> Sequence[Key]:
         return [Key(each) for each in self._find(where, query, limit, {"_id": 1})]
@@ -60,7 +58,7 @@ class MongoExaminer:
         if batch.hi is not None:
             beyond.append({"$gt": ["$_id", batch.hi.literal()]})
         matching = within(query, where, *([{"$or": beyond}] if beyond else []))
-        keys = [Key(each) for each in self._matching(matching, ID_INDEX, limit, {"_id": 1})]
+        keys = [Key(each) for each in self._matching(matching, BY_ID, limit, {"_id": 1})]
         return (self._count(matching) if len(keys) == limit else len(keys)), keys
 
     def applied(
@@ -78,12 +76,12 @@ class MongoExaminer:
     ) -> tuple[bytes, ...]:
         if not isinstance(where, Range):
             named = all_of({"_id": keys_under("$in", where)}, query)
-            return self._matching(named, ID_INDEX, limit, fields)
+            return self._matching(named, BY_ID, limit, fields)
         matching = within(query, where)
         return self._by_index(query, lambda index, _: self._matching(matching, index, limit, fields))
 
     def _matching(
-        self, query: Query, index: str, limit: int, fields: Mapping[str, Any] | None
+        self, query: Query, index: Hint, limit: int, fields: Mapping[str, Any] | None
     ) -> tuple[bytes, ...]:
         with translated():
             found = self._collection.find_raw_batches(
@@ -100,7 +98,7 @@ class MongoExaminer:
     def _aggregate(self, pipeline: Sequence[Mapping[str, Any]], **options: Any) -> tuple[bytes, ...]:
         with translated():
             found = self._collection.aggregate_raw_batches(
-                list(pipeline), hint=ID_INDEX, maxTimeMS=self._limit, **self._options, **options
+                list(pipeline), hint=BY_ID, maxTimeMS=self._limit, **self._options, **options
             )
             return tuple(document for batch in found for document in split(bytes(batch)))
 

@@ -20,7 +20,10 @@ from whimbrel.domain.raw import INT32, INT64, OBJECT_ID, STRING, Key, document, 
 from whimbrel.mongo.errors import translated
 from whimbrel.ports import Cuts, Query
 
-ID_INDEX = "_id_"
+ID_NAME = "_id_"
+Hint = str | dict[str, int]
+# By its key and not by its name: of a clustered collection that may be any.
+BY_ID: Hint = {"_id": 1}
 PLAIN = frozenset({STRING, OBJECT_ID, INT32, INT64})  # types of keys whose plain comparison has no exceptions
 
 
@@ -61,16 +64,16 @@ def equalities(query: Mapping[str, Any]) -> dict[str, Any]:
 
 def serving_index(
     indexes: Mapping[str, Mapping[str, Any]], query: Mapping[str, Any]
-) -> tuple[str, dict[str, Any]]:
+) -> tuple[Hint, dict[str, Any]]:
     """The index that yields documents of a query in `_id` order, and the equalities that it serves.
 
     That is one on fields which the query compares by equality, followed by `_id`. Without one: the
     index on `_id` and no equalities.
     """
     equal = equalities(query)
-    if indexes.get(ID_INDEX, {}).get("collation"):  # its order is not that of the simple comparison
-        return ID_INDEX, {}
-    best: tuple[str, dict[str, Any]] = (ID_INDEX, {})
+    if indexes.get(ID_NAME, {}).get("collation"):  # its order is not that of the simple comparison
+        return BY_ID, {}
+    best: tuple[Hint, dict[str, Any]] = (BY_ID, {})
     for name, index in indexes.items():
         fields = [(field, direction) for field, direction in index["key"]]
         plain = not any(
@@ -95,7 +98,7 @@ class Hops:
         self,
         collection: Collection[Any],
         session: ClientSession | None,
-        index: str,
+        index: Hint,
         served: Query,
         *,
         milliseconds: int,

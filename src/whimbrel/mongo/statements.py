@@ -16,7 +16,7 @@ from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, stamp
 from whimbrel.domain.raw import Key, document, element, elements, keys_under, literal_documents, literal_keys
 from whimbrel.domain.updates import Update
 from whimbrel.mongo.images import of_update, recorded
-from whimbrel.mongo.ranges import ID_INDEX
+from whimbrel.mongo.ranges import BY_ID, Hint
 from whimbrel.ports import Guarded, Write
 
 # What `$type` calls the types of BSON.
@@ -36,14 +36,14 @@ def fence(until: datetime) -> dict[str, Any]:
     return {"$lt": ["$$NOW", until]}
 
 
-def plain(query: Mapping[str, Any], update: Update, *, multi: bool, hint: str) -> Statement:
+def plain(query: Mapping[str, Any], update: Update, *, multi: bool, hint: Hint) -> Statement:
     return {"q": query, "u": update, "multi": multi, "hint": hint, "collation": SIMPLE}
 
 
 def of_keys(keys: Sequence[Key], update: Update, write: Write, *, multi: bool) -> Statement:
     """A statement on these documents, as far as they are eligible."""
     query = all_of({"_id": keys_under("$in", keys)}, write.eligible, {"$expr": fence(write.until)})
-    return plain(query, update, multi=multi, hint=ID_INDEX)
+    return plain(query, update, multi=multi, hint=BY_ID)
 
 
 def marked(update: Update, write: Write, outcome: str = CHANGED) -> Update:
@@ -93,7 +93,7 @@ def columnar(group: Sequence[Guarded], write: Write) -> Statement:
     keys = [each.key for each in group]
     position = {"$indexOfArray": [literal_keys(keys), "$_id"]}
     return plain(
-        _query(group, write, position, keys), _pipeline(group, write, position), multi=True, hint=ID_INDEX
+        _query(group, write, position, keys), _pipeline(group, write, position), multi=True, hint=BY_ID
     )
 
 
@@ -104,7 +104,7 @@ def single(guarded: Guarded, write: Write, *, mark: bool = True) -> Statement:
         return columnar([guarded], write)
     update = marked(change.update, write) if mark else change.update
     query = _query([guarded], write, {"$literal": 0}, [guarded.key])
-    return plain(query, update, multi=False, hint=ID_INDEX)
+    return plain(query, update, multi=False, hint=BY_ID)
 
 
 def _query(

@@ -15,7 +15,7 @@ from whimbrel.domain.filters import all_of, conditions, listed_ids
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, split
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.errors import translated
-from whimbrel.mongo.ranges import Hops, serving_index, within
+from whimbrel.mongo.ranges import Hint, Hops, serving_index, within
 from whimbrel.mongo.statements import SIMPLE
 from whimbrel.ports import Query
 
@@ -139,7 +139,7 @@ class MongoSurvey:
                 break
         return found
 
-    def _hint(self, query: Query) -> str:
+    def _hint(self, query: Query) -> Hint:
         return serving_index(self._indexes, query)[0]
 
     def _hops(self, query: Query) -> Hops:

@@ -7,6 +7,7 @@ from whimbrel.domain.raw import Key, split
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.preflight.subject import LOOK, Subject
+from whimbrel.mongo.ranges import BY_ID
 
 
 def glance(it: Subject, query: Mapping[str, Any]) -> Key | None:
@@ -23,5 +24,5 @@ def glance(it: Subject, query: Mapping[str, Any]) -> Key | None:
 def indexed(it: Subject, query: Mapping[str, Any]) -> Key | None:
     """The same by the index on `_id`, which answers the query."""
     with translated():
-        found = it.collection.find_raw_batches(query, {"_id": 1}, hint="_id_", limit=1, max_time_ms=LOOK)
+        found = it.collection.find_raw_batches(query, {"_id": 1}, hint=BY_ID, limit=1, max_time_ms=LOOK)
         return next((Key(each) for batch in found for each in split(bytes(batch))), None)

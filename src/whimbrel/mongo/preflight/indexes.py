@@ -12,7 +12,7 @@ from whimbrel.mongo.plans import outline, shortened
 from whimbrel.mongo.preflight.questions import explained
 from whimbrel.mongo.preflight.sample import Sample
 from whimbrel.mongo.preflight.subject import Subject, size
-from whimbrel.mongo.ranges import ID_INDEX, equalities, serving_index
+from whimbrel.mongo.ranges import BY_ID, ID_NAME, equalities, serving_index
 from whimbrel.ports import Ahead
 
 # A collection below both is walked through in about a second.
@@ -35,7 +35,7 @@ def selection(it: Subject, ahead: Ahead, sample: Sample) -> Iterator[Finding]:
     indexes = _indexes(it)
     for phase in first_phases(it.run):
         query = eligible(it.run, phase)
-        if serving_index(indexes, query)[0] != ID_INDEX:
+        if serving_index(indexes, query)[0] != BY_ID:
             continue
         remedy, build = _advice(it, indexes, query)
         plan = explained(it, {"find": it.run.collection, "filter": query})["queryPlanner"]["winningPlan"]
@@ -51,7 +51,7 @@ def selection(it: Subject, ahead: Ahead, sample: Sample) -> Iterator[Finding]:
 def _advice(it: Subject, indexes: Indexes, query: Mapping[str, Any]) -> tuple[str, str | None]:
     """What to do, and the command that builds the index: fields that are compared with one value, then the sort by _id."""
     fields = list(equalities(query))
-    if indexes.get(ID_INDEX, {}).get("collation"):
+    if indexes.get(ID_NAME, {}).get("collation"):
         return "Its collation is not the simple one, so no index can serve the run. Expect the walk.", None
     if not fields:
         return (
@@ -69,7 +69,7 @@ def touched(it: Subject, paths: Iterable[str] | None) -> Iterator[Finding]:
     for name, index in _indexes(it).items():
         fields = [str(field) for field, _ in index["key"]]
         hit = sorted(path for path in paths or () if any(overlaps(path, field) for field in fields))
-        if name == ID_INDEX or (paths is not None and not hit):
+        if index["key"] == [("_id", 1)] or (paths is not None and not hit):
             continue
         if index.get("unique"):
             yield _unique(it, name, fields, hit)
