@@ -51,7 +51,7 @@ def watch(
             _look(store, crew, times, die)
             if time.monotonic() - seen > 2:  # noqa: PLR2004  seconds between two signs of life
                 seen = time.monotonic()
-                store.ledger.leases.beat(crew.name, **about, **_facts(crew))
+                store.ledger.leases.beat(crew.name, **{**about, **_facts(crew)})
         except Transient as error:
             log.warning("the ledger does not answer", error=str(error))
         except Exception:  # this thread must outlive whatever the ledger says
