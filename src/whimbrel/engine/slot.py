@@ -137,8 +137,8 @@ def _held(store: Store, crew: Crew, session: Session, hold: Hold, *, times: Time
     batch = hold.batch
     try:
         with crew.holding(hold):
-            step("S3")
             try:
+                step("S3")
                 _work_off(store, crew, session, hold, times=times, step=step)
             except LeaseLost:
                 raise
