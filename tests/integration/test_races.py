@@ -365,8 +365,8 @@ def test_a_solo_batch_runs_while_no_other_slot_of_its_process_has_one(
             waited = set[float]()  # rounds of waiting; work makes fewer before it calls the function
 
             def waits() -> bool:
-                hold = crew.holds.get(f"{run.id}.2")
-                waited.update([hold.progress] if hold else [])
+                holds = [each for each in list(crew.holds.values()) if each.batch.seq == 2]
+                waited.update(each.progress for each in holds)
                 return len(waited) > 10
 
             happens(lambda: these.called.is_set() or waits())

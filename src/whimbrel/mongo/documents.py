@@ -257,7 +257,7 @@ class MongoDocuments:
                 found: Counter[tuple[str, str | None]] = Counter()
                 for row in rows:
                     token = row["_id"].get("t")
-                    found[row["_id"]["s"], token if isinstance(token, str) else None] += int(row["n"])
+                    found[row["_id"].get("s"), token if isinstance(token, str) else None] += int(row["n"])
                 return found
 
         return self._by_index(query, ask) if isinstance(where, Range) else ask(BY_ID, {})
