@@ -87,7 +87,7 @@ class Millions:
     def _watch(self, process: subprocess.Popen[bytes], count: int, found: Watched) -> list[float]:
         """When each tenth of the documents was done, the beginning first; and the memory of all processes meanwhile."""
         row: dict[str, Any] | None = None
-        marks: list[float] = []
+        marks, looked = list[float](), 0.0
         while process.poll() is None:
             row = self.database["whimbrel_runs"].find_one({}, {"counts": 1, "status": 1})
             now = time.perf_counter()
@@ -97,7 +97,9 @@ class Millions:
                     marks.append(now)
                 if row["status"].startswith("completed"):
                     return [*marks[: PARTS + 1], now]
-            note_memory(process.pid, found.peaks)
+            if now - looked > 1.0:
+                looked = now
+                note_memory(process.pid, found.peaks)
             time.sleep(0.05)
         raise AssertionError(f"the run ended by itself: {row}")
 
