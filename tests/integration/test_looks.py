@@ -1,7 +1,6 @@
 """What a run's statements look at, by MongoDB's own profiler: none needs the whole collection, and all together few passes over it (H61)."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,6 +8,7 @@ from bson import MaxKey, MinKey, ObjectId
 from pymongo.database import Database
 from tests.integration.hand import Hand
 from tests.integration.inline import DEFAULTS, migrate, start, system, until
+from tests.integration.profiling import profiled
 
 from whimbrel import Migration
 from whimbrel.domain.batches import Range
@@ -60,52 +60,6 @@ def seed(database: Data, count: int = COUNT, *, ids: str = "int") -> None:
     )  # fmt: skip
 
 
-class Looks:
-    """The statements on the collection since the beginning of a `with`."""
-
-    def __init__(self, database: Data) -> None:
-        self._database = database
-
-    def rows(self) -> list[dict[str, Any]]:
-        found = self._database["system.profile"].find({"ns": f"{self._database.name}.things"})
-        return [each for each in found if "explain" not in each["command"]]
-
-    def largest(self) -> dict[str, Any]:
-        return max(self.rows(), key=_looked)
-
-    def passes(self, count: int = COUNT) -> float:
-        """Documents looked at to find some, for each that there is; not those that are written by the keys found."""
-        return sum(int(each.get("docsExamined", 0)) for each in self.rows() if not _by_keys(each)) / count
-
-    def documents(self) -> int:
-        return sum(each.get("docsExamined", 0) for each in self.rows())
-
-    def check(self, batch: int, passes: float, count: int = COUNT) -> None:
-        largest = self.largest()
-        assert _looked(largest) <= 3 * batch, largest
-        assert self.passes(count) <= passes, self.passes(count)
-
-
-def _looked(row: dict[str, Any]) -> int:
-    return max(int(row.get("docsExamined", 0)), int(row.get("keysExamined", 0)))
-
-
-def _by_keys(row: dict[str, Any]) -> bool:
-    return row["op"] == "update" and "'_id': {'$in': [" in str(row["command"]["q"])
-
-
-@contextmanager
-def profiled(database: Data) -> Iterator[Looks]:
-    database.command("profile", 0)
-    database["system.profile"].drop()
-    database.create_collection("system.profile", capped=True, size=64 * 1024 * 1024)
-    database.command("profile", 2)
-    try:
-        yield Looks(database)
-    finally:
-        database.command("profile", 0)
-
-
 @pytest.mark.parametrize("life", LIVES)
 def test_a_run_needs_no_statement_over_the_collection(store: MongoStore, database: Data, life: str) -> None:
     seed(database)
@@ -113,7 +67,7 @@ def test_a_run_needs_no_statement_over_the_collection(store: MongoStore, databas
         found = migrate(store, LIVES[life], batch_size=BATCH)
     assert found.run.status is RunStatus.COMPLETED
     assert database["things"].count_documents({"n": 1}) == COUNT
-    looks.check(BATCH, 2.5)
+    looks.check(BATCH, 2.5, COUNT)
 
 
 @pytest.mark.parametrize("ids", IDS)
@@ -154,7 +108,7 @@ def test_nor_what_follows_a_run(store: MongoStore, database: Data, life: str, fo
         with profiled(database) as looks:
             found = until(store, FOLLOWING[following](store, run))
     assert found.run.status is RunStatus.COMPLETED
-    looks.check(found.run.batch_size, 2.5)
+    looks.check(found.run.batch_size, 2.5, COUNT)
 
 
 def test_nor_looking_ahead(store: MongoStore, database: Data) -> None:
@@ -167,7 +121,7 @@ def test_nor_looking_ahead(store: MongoStore, database: Data) -> None:
         assert anything(store, run) is False
         store.warnings(run, it, _ahead())
         store.errors(run, it)
-    looks.check(BATCH, 2.5)
+    looks.check(BATCH, 2.5, COUNT)
 
 
 def _ahead() -> Any:
@@ -188,7 +142,7 @@ def test_nor_a_retry(store: MongoStore, database: Data) -> None:
             control.retry(store.ledger, found.run.id, who="test")
             until(store, found.run, RunStatus.COMPLETED)
     assert database["things"].count_documents({"n": 1}) == COUNT
-    looks.check(BATCH, 0.1)
+    looks.check(BATCH, 0.1, COUNT)
 
 
 INDEXES: dict[str, tuple[list[tuple[str, Any]], dict[str, Any]]] = {
@@ -237,7 +191,7 @@ def test_a_filter_of_which_an_index_yields_most_goes_by_ranges(store: MongoStore
         )  # fmt: skip
     assert found.counts.changed == COUNT - 20
     assert all(row.ids is None for row in store.ledger.batches.list(found.run.id))
-    looks.check(BATCH, 2.5)
+    looks.check(BATCH, 2.5, COUNT)
 
 
 @pytest.mark.parametrize("kind", ["first", "last", "both", "mixed"])

@@ -13,6 +13,7 @@ import aio_pika
 import pytest
 from pymongo.database import Database
 from tests.integration.inline import start, system, until
+from tests.integration.profiling import profiled
 from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
 
@@ -453,3 +454,19 @@ def round_trip_of(broker: RabbitBroker) -> float | None:
         return broker.round_trip(2)
     except BrokerUnavailable:
         return None
+
+
+def test_no_statement_of_a_run_through_rabbitmq_needs_the_collection(
+    node: RabbitNode, store: MongoStore, database: Docs
+) -> None:
+    database["things"].insert_many([{"n": 0} for _ in range(3000)])
+    it = adding("looking")
+    with (
+        publishing(node) as broker,
+        consuming(node) as feed,
+        profiled(database) as looks,
+        system(store, [it], broker=broker, feed=feed),
+    ):
+        found = until(store, start(store, it, batch_size=100))
+    assert (found.run.status, found.counts.changed) == (RunStatus.COMPLETED, 3000)
+    looks.check(200, 2.5, 3000)
