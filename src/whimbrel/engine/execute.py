@@ -1,5 +1,6 @@
 """Executing a claimed batch from its first chunk to its settlement (S4 to S8)."""
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +16,8 @@ from whimbrel.engine.patience import patiently
 from whimbrel.engine.settling import settle
 from whimbrel.engine.verify import verify
 from whimbrel.engine.work import Stopped, Work, record, remaining
+
+SHORT = 0.1  # seconds that a statement takes after which the next may be twice as large
 
 
 def execute(work: Work) -> None:
@@ -95,10 +98,22 @@ def _pieces(work: Work) -> Iterator[Piece]:
         return
     if batch.ids is None and not work.run.declarative and batch.phase not in ("sweep", "processing"):
         yield remaining(batch)
+    elif batch.ids is None and work.run.declarative and batch.phase == "pending":
+        yield from _together(work, batch.ranges)
     else:
         yield from (
             each for each in batch.pieces if not isinstance(each, Range) or not _is_through(batch, each)
         )
+
+
+def _together(work: Work, chunks: Sequence[Range]) -> Iterator[Range]:
+    """Chunks of an update, several in one statement while such statements are short: each waits for the journal once."""
+    at, most = 0, 2
+    while at < len(chunks):
+        part = chunks[at : at + (1 if work.pace.rate is not None or work.batch.solo else most)]
+        began = time.monotonic()
+        yield Range(part[0].lo, part[-1].hi)
+        at, most = at + len(part), most * 2 if time.monotonic() - began < SHORT else 1
 
 
 def _is_through(batch: Batch, piece: Range) -> bool:
