@@ -74,6 +74,7 @@ class Coordinator:
             self._led, self._rests_until = {}, time.monotonic() + min(RESTING, self._role_seconds / 2)
             return
         attended = [run.id for run in self._ledger.runs.at_work()] + list(self._ledger.runs.in_line())
+        self._planner.keep(set(attended))
         if attended:
             self._stopped = STOPPED if self._ledger.leases.off(CONSUMERS) else ""
         for run_id in attended:

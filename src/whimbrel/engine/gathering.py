@@ -6,7 +6,7 @@ anew. That is no harm: what is done is not eligible any more, and what another b
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import structlog
 
@@ -82,6 +82,10 @@ class Gatherings:
 
     def forget(self, run_id: str) -> None:
         self._kept = {key: each for key, each in self._kept.items() if key[0] != run_id}
+
+    def keep(self, runs: Collection[str]) -> None:
+        """Forget those of other runs."""
+        self._kept = {key: each for key, each in self._kept.items() if key[0] in runs}
 
     def of(self, run: Run, documents: Documents, last: Batch | None) -> Gathering | None:
         """The gathering of the run's leg; None where it goes by ranges."""

@@ -6,7 +6,7 @@ Which documents of a phase are where is found in one of three ways: by hops over
 another index yields (`engine/gathering.py`), and for the sweep from the ranges of the phase pending (`engine/sweeping.py`).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from math import ceil
 
 from whimbrel.domain.batches import Batch, planned
@@ -56,9 +56,9 @@ class Planner:
             return True
         return self._plan_retries(run, last)
 
-    def forget(self, run_id: str) -> None:
-        """A run that has ended, or that somebody else coordinates now."""
-        self._gatherings.forget(run_id)
+    def keep(self, runs: Collection[str]) -> None:
+        """Forget what is not among these runs."""
+        self._gatherings.keep(runs)
 
     def _add(self, run: Run, batches: list[Batch]) -> int:
         if not batches:
