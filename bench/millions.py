@@ -1,6 +1,6 @@
 """Whole runs over millions of documents, as a user starts them: by `whimbrel run`, beside one bare `update_many`.
 
-python -m bench.millions [--millions 1,4,10] [--only declared,function]
+python -m bench.millions [--millions 1,4,10] [--only declared,function] [--killed 4]
 
 For each size and kind: seconds from the run's start to its end, documents a second by tenths of the documents (last / second),
 the peak memory of each process, the most documents and keys that any one statement looked at (MongoDB's slow-query profiler, with
@@ -172,17 +172,19 @@ def note_memory(pid: int, peaks: dict[str, float]) -> None:
         return
 
 
-def report(millions: Millions, name: str, count: int, bare: float) -> None:
+def report(millions: Millions, name: str, count: int, bare: float, *, kill: bool) -> None:
     millions.seed(count)
     found = millions.run(name, count)
-    millions.seed(count)
-    killed = millions.killed(name, count)
+    killed = None
+    if kill:
+        millions.seed(count)
+        killed = round(millions.killed(name, count), 1)
     told = {
         "documents": count, "kind": name, "seconds": round(found.seconds, 1), "per second": round(count / found.seconds),
         "bare": round(bare, 1), "times bare": round(found.seconds / bare, 2),
         "thousands a second by tenths": [round(rate / 1000, 1) for rate in found.rates],
         "last / second tenth": round(found.rates[PARTS - 1] / found.rates[1], 2),
-        "peak MB": {what: round(peak) for what, peak in found.peaks.items()}, "killed and resumed, seconds": round(killed, 1),
+        "peak MB": {what: round(peak) for what, peak in found.peaks.items()}, "killed and resumed, seconds": killed,
     }  # fmt: skip
     print(json.dumps(told), flush=True)
 
@@ -191,6 +193,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.millions")
     parser.add_argument("--millions", default="1,4,10")
     parser.add_argument("--only", default="declared,function")
+    parser.add_argument(
+        "--killed", type=float, default=float("inf"), help="millions up to which runs are killed too"
+    )
     options = parser.parse_args()
     with (
         tempfile.TemporaryDirectory(prefix="whimbrel-bench-") as home,
@@ -209,7 +214,7 @@ def main() -> None:
             millions.seed(count)
             bare = millions.bare()
             for name in options.only.split(","):
-                report(millions, name, count, bare)
+                report(millions, name, count, bare, kill=size <= options.killed)
 
 
 if __name__ == "__main__":
