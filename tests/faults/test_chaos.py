@@ -12,7 +12,7 @@ import pytest
 from tests.faults.rig import Rig
 from whimbrel.mongo.embedded import ensure_running
 
-SEEDS = int(os.environ.get("CHAOS_SEEDS", "12"))
+SEEDS = int(os.environ.get("CHAOS_SEEDS", "8"))
 NAMES = [
     "declarative-marker", "declarative-status", "declarative-filter", "pipeline-marker",
     "function-marker", "function-status", "function-filter", "single", "reading", "slow",
