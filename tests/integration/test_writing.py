@@ -330,5 +330,5 @@ def test_h38_every_statement_is_acknowledged_by_a_majority_bounded_in_time_and_f
             text = str(statement["q"])
             assert "$$NOW" in text
             assert statement["collation"] == {"locale": "simple"}
-            assert statement["hint"] == "_id_"
+            assert statement["hint"] == {"_id": 1}
     assert [len(each["updates"]) for each in commands.sent[:2]] == [3, 50]

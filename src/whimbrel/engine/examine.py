@@ -188,10 +188,12 @@ def _look_for_left(at: Looking, where: Range, found: Found) -> None:
     newer: list[Query] = [{"_id": {"$gte": at.born}}]
     if at.bound is not None:
         newer.append({"$expr": {"$gt": ["$_id", at.bound.literal()]}})
-    old: Query = {"_id": {"$lt": at.before}}
+    known: list[Query] = [{"_id": {"$lt": at.before}}]
+    if at.run.marking.path is not None:
+        known.append({at.run.marking.path: of_run(at.run.id)})  # the run has had it in hand
     found.count("newer", at.examiner.count(where, all_of(at.phase, {"$or": newer})))
-    _count_left(at, where, all_of(at.phase, old, {"$nor": newer}), found, ("left", WITHOUT_REASON))
-    _count_left(at, where, all_of(at.phase, {"$nor": [old, *newer]}), found, ("untold", UNTOLD))
+    _count_left(at, where, all_of(at.phase, {"$or": known}, {"$nor": newer}), found, ("left", WITHOUT_REASON))
+    _count_left(at, where, all_of(at.phase, {"$nor": [*known, *newer]}), found, ("untold", UNTOLD))
 
 
 def _count_left(at: Looking, where: Range, query: Query, found: Found, names: tuple[str, str]) -> None:
