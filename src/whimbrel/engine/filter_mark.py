@@ -43,12 +43,14 @@ def check_filter_is_false(work: Work, counts: Counts) -> None:
     """
     query = eligible(work.run, work.batch.phase, retry=work.retry)
     for piece in _beginnings(work):
-        before = work.documents.count_at(work.batch.began, piece, _without_rows(work, piece, query))
+        rest = _without_rows(work, piece, query)
+        before = work.documents.count_at(work.batch.began, piece, rest)
         if before is None:  # nothing is remembered: what was changed tells how many were eligible
             piece, before = work.batch.extent, counts.changed  # noqa: PLW2901
+            rest = _without_rows(work, piece, query)
         if not before:
             continue
-        still = work.documents.count(piece, _without_rows(work, piece, query))
+        still = work.documents.count(piece, rest)
         if still > before / 2:
             _end(work, still)
         return

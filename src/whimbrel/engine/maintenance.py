@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from whimbrel.domain.batches import Batch, Range
+from whimbrel.domain.batches import Batch
 from whimbrel.domain.filters import all_of
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key
@@ -28,7 +28,6 @@ from whimbrel.ports import Documents, Query, Store
 PAGE = 1000  # documents
 PATIENCE = 20.0  # seconds after which a reset says how far it came
 PROBE = "probe"  # holds no role: it asks whether somebody does
-WHOLE = Range(None, None)
 
 Page = Sequence[tuple[Key, str | None]]
 

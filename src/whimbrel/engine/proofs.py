@@ -7,7 +7,7 @@ from whimbrel.domain.marks import outcome_of
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.tiling import Tiling
-from whimbrel.domain.verification import CHANGES_AGAIN, LEFT, UNTOLD, Proof
+from whimbrel.domain.verification import CHANGES_AGAIN, LEFT, UNTOLD, Proof, Unaccounted
 from whimbrel.engine.rollback import as_undone
 from whimbrel.engine.tiling import look_on, what_breaks
 from whimbrel.engine.verification import AGAIN
@@ -30,12 +30,13 @@ def prove(ledger: Ledger, documents: Documents, run: Run) -> tuple[bool, str]:
     numbers = ledger.proofs.tallied(run.id)
     if idempotent(numbers) is False:
         ledger.failures.withdraw(run.id, CHANGES_AGAIN)
+    marked = None if old.marking.path is None else ledger.proofs.unaccounted(old.id, run.id)
     if (
-        missing := _missing(ledger, run, old)
-    ) == 0:  # all that the run has counted bear their marks: the rest is newer
+        marked is None or not marked.missing
+    ):  # all that the run has counted bear their marks: the rest is newer
         ledger.failures.withdraw(run.id, LEFT, message=UNTOLD)
     told = tuple(each for each in run.report if each.check == AGAIN)
-    report = (*_of_ledger(ledger, run, old), *_of_documents(ledger, documents, run, old, numbers, missing))
+    report = (*_of_ledger(ledger, run, old), *_of_documents(ledger, documents, run, old, numbers, marked))
     report += told or _again(numbers)
     found = ledger.failures.counts(run.id)["dead"]
     ledger.proofs.keep(run.id, report, max(0, numbers.get("looked", 0) - found))
@@ -110,14 +111,16 @@ def _ranges(ledger: Ledger, old: Run, checked: Tiling) -> Proof:
 
 
 def _of_documents(
-    ledger: Ledger, documents: Documents, run: Run, old: Run, numbers: Numbers, missing: int
+    ledger: Ledger, documents: Documents, run: Run, old: Run, numbers: Numbers, marked: Unaccounted | None
 ) -> Sequence[Proof]:
     looked = numbers.get("looked", 0)
     if old.undone_by is not None:
         return (_remains(ledger, old, looked, numbers.get("left", 0)),)
     return (
-        _left(old, looked, numbers, missing, ledger.failures.counts(old.id)["failed"]),
-        _marks(ledger, documents, run, old, numbers),
+        _left(
+            old, looked, numbers, marked.missing if marked else 0, ledger.failures.counts(old.id)["failed"]
+        ),
+        _marks(ledger, documents, run, old, numbers, marked),
         _failures(numbers),
         *_images(old, numbers),
     )
@@ -130,11 +133,6 @@ def _remains(ledger: Ledger, old: Run, looked: int, left: int) -> Proof:
     if not left:
         said = f"The run was rolled back by run {old.undone_by}: no document bears a mark or before-image of it{kept}."
     return Proof("taken back", not left, said, {"looked": looked, "left": left, "conflicts": conflicts})
-
-
-def _missing(ledger: Ledger, run: Run, old: Run) -> int:
-    """Documents that were counted and bear no mark: those may be left without a reason. None bears one under mark "filter"."""
-    return 0 if old.marking.path is None else ledger.proofs.unaccounted(old.id, run.id).missing
 
 
 def _left(old: Run, looked: int, numbers: Numbers, missing: int, failed: int) -> Proof:
@@ -181,15 +179,16 @@ def _scope(old: Run) -> str:
     )
 
 
-def _marks(ledger: Ledger, documents: Documents, run: Run, old: Run, numbers: Numbers) -> Proof:
+def _marks(
+    ledger: Ledger, documents: Documents, run: Run, old: Run, numbers: Numbers, found: Unaccounted | None
+) -> Proof:
     name = "marks"
-    if old.marking.path is None:
+    if found is None:
         return Proof(
             name,
             None,
             "Under mark='filter' documents bear none: the ledger's counts cannot be compared with them.",
         )
-    found = ledger.proofs.unaccounted(old.id, run.id)
     facts = {each: numbers.get(each, 0) for each in ("unknown", "outside", "unfinished")}
     facts |= {
         "missing": found.missing,

@@ -96,23 +96,22 @@ def preview(store: Store, run: Run, *, seconds: float = 0.0) -> Preview:
 
     `seconds`: how long counting them may take. Raises FilterRefused where MongoDB fails on a document.
     """
-    survey, exact, estimated = store.survey(run), 0, 0
-    known = True
+    survey, estimated, known = store.survey(run), 0, True
     try:
         for phase in first_phases(run):
             query = eligible(run, phase)
             about, sure = survey.about(query)
             counted = survey.count(query, seconds) if seconds and not sure else None
             known = known and (sure or counted is not None)
-            exact += about if counted is None else counted
             estimated += about if counted is None else counted
     except Refused as error:
         raise FilterRefused(f"The filter cannot be evaluated on every document: {error}") from error
     except TooSlow:
         known, estimated = False, survey.size()
     estimated = within(run, estimated)
-    total = within(run, exact) if known else None
-    return Preview(total=total, estimated=estimated, batches=ceil(estimated / run.batch_size))
+    return Preview(
+        total=estimated if known else None, estimated=estimated, batches=ceil(estimated / run.batch_size)
+    )
 
 
 def anything(store: Store, run: Run) -> bool:

@@ -32,7 +32,7 @@ from whimbrel.mongo.grouping import grouped
 from whimbrel.mongo.plans import shortened, shown
 from whimbrel.mongo.ranges import BY_ID, Hint, Hops, serving_index, within
 from whimbrel.mongo.sending import Errors, Sender, trouble
-from whimbrel.mongo.survey import LOOKING, SLICE, SPARSE, MongoSurvey
+from whimbrel.mongo.survey import LONGER, SLICE, SPARSE, MongoSurvey
 from whimbrel.mongo.unanswered import Unanswered
 from whimbrel.ports import Cuts, Guarded, Page, Query, Write, Written
 
@@ -74,11 +74,11 @@ class MongoDocuments:
     # planning and reading
 
     def survey(self, size: int) -> MongoSurvey:
-        return MongoSurvey(self._collection, self._session, milliseconds=LOOKING * self._limit, slice_=size)
+        return MongoSurvey(self._collection, self._session, milliseconds=LONGER * self._limit, slice_=size)
 
     def cuts(self, after: Key | None, eligible: Query, size: int, most: int) -> Cuts:
         def hop(index: Hint, served: Query) -> Cuts:
-            hops = Hops(self._collection, self._session, index, served, milliseconds=LOOKING * self._limit)
+            hops = Hops(self._collection, self._session, index, served, milliseconds=LONGER * self._limit)
             return hops.cuts(after, size, most)
 
         return self._by_index(eligible, hop)
@@ -337,9 +337,10 @@ class MongoDocuments:
         survey = self.survey(SLICE)
         for where in survey.slices({}):
             if time.monotonic() > end:
-                drawn = max(1, min(SAMPLED, survey.size() // SPARSE))
+                count = survey.size()
+                drawn = max(1, min(SAMPLED, count // SPARSE))
                 number, size = weighed({"$sample": {"size": drawn}}, {"$match": eligible})
-                return number * survey.size() // drawn, size * survey.size() // drawn, False
+                return number * count // drawn, size * count // drawn, False
             more, bytes_ = weighed({"$match": within(eligible, where)}, hint=BY_ID)
             number, size = number + more, size + bytes_
         return number, size, True

@@ -25,7 +25,7 @@ from whimbrel.mongo.documents import MongoDocuments
 from whimbrel.mongo.errors import masked, sentence, translated
 from whimbrel.mongo.ledger import mongo_ledger
 from whimbrel.mongo.rehearsal import MongoRehearsal
-from whimbrel.mongo.survey import LOOKING, MongoSurvey
+from whimbrel.mongo.survey import LONGER, MongoSurvey
 from whimbrel.ports import Ahead, Ledger
 from whimbrel.ports.store import ClientOptions, Server
 
@@ -126,7 +126,7 @@ class MongoStore:
         return self.survey_of(run.database, run.collection, min(run.batch_size, LARGEST_SLICE))
 
     def survey_of(self, database: str, collection: str, size: int = LARGEST_SLICE) -> MongoSurvey:
-        limit = int(LOOKING * self._times.statement * 1000)
+        limit = int(LONGER * self._times.statement * 1000)
         return MongoSurvey(self.client[database][collection], None, milliseconds=limit, slice_=size)
 
     def estimate(self, database: str, collection: str) -> int:

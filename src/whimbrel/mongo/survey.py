@@ -22,7 +22,7 @@ from whimbrel.ports import Query
 SLICE = 1000  # documents
 LEAST = 500  # documents that a slice has, however small the batches are
 SMALL = 1000  # documents of a collection that is always counted
-LOOKING = 5  # times as long as a write may such a statement take: no lease depends on it
+LONGER = 5  # times as long as a write may such a statement take: no lease depends on it
 SAMPLED = 500  # documents of a random sample
 SPARSE = 25  # a random sample of more than one in twenty documents makes MongoDB look at all of them
 FEW = 0.2  # the part of a collection up to which it pays to go by the keys that an index yields
