@@ -25,11 +25,20 @@ MARK = "_whimbrel.by-hand_v1"
 class Hand:
     """What a slot does, step by step."""
 
-    def __init__(self, database: Database[dict[str, Any]], name: str = "things", **options: Any) -> None:
+    def __init__(
+        self,
+        database: Database[dict[str, Any]],
+        name: str = "things",
+        *,
+        collated: bool = False,
+        **options: Any,
+    ) -> None:
         self.collection: Collection[dict[str, Any]] = database[name]
         self.raw: Collection[Any] = database.get_collection(name, codec_options=RAW)
         self.session = database.client.start_session(causal_consistency=False)
-        self.documents = MongoDocuments(self.session, database.name, name, statement_seconds=30)
+        self.documents = MongoDocuments(
+            self.session, database.name, name, statement_seconds=30, collated=collated
+        )
         self.migration = Migration(name="by-hand", collection=name, transform=_same, **options).definition
 
     def insert(self, *documents: bytes) -> list[bytes]:

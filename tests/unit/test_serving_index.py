@@ -48,9 +48,13 @@ def test_an_index_that_leaves_documents_out_or_has_another_order_does_not_serve(
     assert serving_index({**ID, "i": index}, PENDING) == ({"_id": 1}, {})
 
 
-def test_in_a_collection_with_a_collation_none_serves() -> None:
-    indexes = {"_id_": {"key": [("_id", 1)], "collation": {"locale": "en"}}, "s": SERVING}
-    assert serving_index(indexes, PENDING) == ({"_id": 1}, {})
+def test_in_a_collection_with_a_collation_an_index_of_the_same_serves() -> None:
+    english, swedish = {"locale": "en", "strength": 2}, {"locale": "sv"}
+    indexes = {"_id_": {"key": [("_id", 1)], "collation": english}}
+    same, other = {**SERVING, "collation": english}, {**SERVING, "collation": swedish}
+    assert serving_index({**indexes, "s": same}, PENDING) == ("s", {"status": "pending"})
+    for index in (other, SERVING):
+        assert serving_index({**indexes, "s": index}, PENDING) == ({"_id": 1}, {})
 
 
 @pytest.mark.parametrize(

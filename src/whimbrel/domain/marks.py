@@ -6,9 +6,13 @@ without it; that is what makes the effect happen once. The mark's value is the b
 `/c` for one that is only claimed.
 """
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
+
+from bson.regex import Regex
 
 MARK_ROOT = "_whimbrel"
 
@@ -24,6 +28,18 @@ FROM_STATUS = {
     "failed": ["failed"],
     "sweep": ["pending"],
 }
+
+
+def in_status(field: str, statuses: Sequence[str], *, collated: bool) -> dict[str, Any]:
+    """The query for documents whose status is one of these, to the letter.
+
+    `collated`: the collection has a collation of its own, by which "Pending" may equal "pending": beside the comparison, which an
+    index serves, stands a regular expression then, which no collation touches (hole H31).
+    """
+    query = {field: statuses[0] if len(statuses) == 1 else {"$in": list(statuses)}}
+    if not collated:
+        return query
+    return {"$and": [query, {field: {"$in": [Regex(rf"\A{re.escape(each)}\z") for each in statuses]}}]}
 
 
 def stamp(token: str, outcome: str) -> str:
@@ -111,6 +127,7 @@ class Status:
     """The collection's own status field: pending, processing, then success or failed."""
 
     field: str
+    collated: bool = False  # whether the collection has a collation of its own
 
     @property
     def path(self) -> str | None:
@@ -123,7 +140,7 @@ class Status:
     def unmarked(self, phase: str, *, retry: bool = False) -> dict[str, Any]:
         # A validator may have refused to write `failed` on the document (hole H21).
         wanted = ["failed", "pending", "processing"] if retry else FROM_STATUS[phase]
-        return {self.field: wanted[0] if len(wanted) == 1 else {"$in": wanted}}
+        return in_status(self.field, wanted, collated=self.collated)
 
     def fields(self, value: str) -> dict[str, Any]:
         return {self.field: "success", "processedBy": value}
@@ -161,7 +178,7 @@ class Filter:
 
 
 @lru_cache(maxsize=256)
-def mark_of(strategy: str, field: str, status_field: str) -> Mark:
+def mark_of(strategy: str, field: str, status_field: str, *, collated: bool = False) -> Mark:
     if strategy == "marker":
         return Marker(field)
-    return Status(status_field) if strategy == "status" else Filter()
+    return Status(status_field, collated) if strategy == "status" else Filter()

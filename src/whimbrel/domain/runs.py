@@ -5,6 +5,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Literal
 
+from whimbrel.domain import marks
 from whimbrel.domain.filters import all_of
 from whimbrel.domain.findings import Finding
 from whimbrel.domain.images import Undo, image_field
@@ -81,6 +82,7 @@ class Run:
     kind: RunKind = "migration"
     of: str | None = None  # the run that this one rolls back, cleans up or verifies
     undo: UndoMode = False
+    collated: bool = False  # whether its collection compares text by a collation of its own
     uuids: str = UNSPECIFIED  # how values of `uuid.UUID` are stored: one of `domain.uuids.UUIDS`
     undone_by: str | None = None  # the run that rolled this one back, or does
     sample: int | None = 0  # of a verification: documents that are transformed again; None: all
@@ -144,7 +146,9 @@ class Run:
 
     @property
     def marking(self) -> Mark:
-        return mark_of(self.mark, marker_field(self.migration, self.version), self.status_field)
+        return mark_of(
+            self.mark, marker_field(self.migration, self.version), self.status_field, collated=self.collated
+        )
 
 
 def for_run(it: Definition, run: Run) -> Definition:
@@ -199,6 +203,11 @@ def found_first(run: Run) -> dict[str, Any]:
     """What a run finds by itself, in any of its phases."""
     queries = [eligible(run, phase) for phase in first_phases(run)]
     return queries[0] if len(queries) == 1 else {"$or": queries}
+
+
+def in_status(run: Run, *statuses: str) -> dict[str, Any]:
+    """The documents of a run's collection whose status is one of these."""
+    return marks.in_status(run.status_field, statuses, collated=run.collated)
 
 
 def eligible(run: Run, phase: Phase, *, retry: bool = False) -> dict[str, Any]:

@@ -199,10 +199,10 @@ def _refusals(rehearsal: Rehearsal, changed: Sequence[Rehearsed], unchecked: lis
     if validator is None:
         return None
     try:
-        valid = rehearsal.satisfying(validator.query, [each.after or b"" for each in changed], simple=False)
+        valid = rehearsal.satisfying(validator.query, [each.after or b"" for each in changed])
         broken = [each for each in changed if each.key not in valid]
         if not validator.strict:
-            before = rehearsal.satisfying(validator.query, [each.before for each in broken], simple=False)
+            before = rehearsal.satisfying(validator.query, [each.before for each in broken])
             broken = [each for each in broken if each.key in before]
     except TooSlow:
         unchecked.append("the validator did not answer in time")

@@ -9,7 +9,7 @@ from whimbrel.domain.batches import Batch, Piece, Range
 from whimbrel.domain.failures import death
 from whimbrel.domain.filters import all_of
 from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import eligible
+from whimbrel.domain.runs import eligible, in_status
 from whimbrel.engine import declarative, function
 from whimbrel.engine.filter_mark import check_filter_is_false, keep_before
 from whimbrel.engine.patience import patiently
@@ -71,7 +71,7 @@ def _take(work: Work, piece: Piece) -> bool:
     """Whether the phase processing may take documents of a piece: those of batches that nobody works on (hole H23)."""
     path, field = work.run.marking.path or "", work.run.status_field
     statuses = ["processing"] if work.left is None else ["failed", "pending", "processing"]
-    query = all_of(work.run.query, {field: {"$in": statuses} if len(statuses) > 1 else statuses[0]})
+    query = all_of(work.run.query, in_status(work.run, *statuses))
     holders = work.documents.holders(piece, query, field, path)
     if work.left is not None:
         work.left[piece] = Counter()

@@ -16,7 +16,7 @@ from whimbrel.domain.batches import Batch
 from whimbrel.domain.filters import all_of
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Run, eligible
+from whimbrel.domain.runs import Counts, Run, eligible, in_status
 from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.coordinate import WORKERS_SEEN
@@ -61,7 +61,7 @@ class _Resetting:
 
     @property
     def query(self) -> Query:
-        return all_of(self.run.query, {self.run.status_field: self.status})
+        return all_of(self.run.query, in_status(self.run, self.status))
 
 
 def reset(

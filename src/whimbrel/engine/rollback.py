@@ -102,7 +102,7 @@ def following(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: Defau
     return Run(
         id=new_id(), kind=kind, of=old.id, migration=old.migration, version=old.version, database=old.database,
         collection=old.collection, filter=encoded(query),
-        mark="filter", status_field=old.status_field, declarative=kind == "cleanup", claim=False, adopt="ours", scope=Scope(),
+        mark="filter", status_field=old.status_field, collated=old.collated, declarative=kind == "cleanup", claim=False, adopt="ours", scope=Scope(),
         legs=LEGS, batch_size=defaults.batch_size, max_attempts=1, retry_delay=old.retry_delay, timeout=TIMEOUT,
         uuids=old.uuids, code_hash=old.code_hash, created_at=now, updated_at=now,
     )  # fmt: skip

@@ -1,5 +1,8 @@
 """The user's collection: range planning, reads as raw bytes, guarded writes, evidence.
 
+What a user wrote, a filter or an update, is compared by the collection's own collation, as his shell does it; what
+Whimbrel compares (documents with what was read, tokens) byte by byte, by the simple one (hole H31).
+
 It works through the session of one slot, whose id stands in the batch's row: whoever takes the batch
 over can end what this slot still has running (hole H13).
 """
@@ -52,8 +55,13 @@ class MongoDocuments:
         *,
         statement_seconds: float,
         fence_seconds: float = 20.0,
+        collated: bool = False,
     ) -> None:
-        """`fence_seconds`: after which no statement that was sent can change anything: a lease and its grace."""
+        """`fence_seconds`: after which no statement that was sent can change anything: a lease and its grace.
+
+        `collated`: whether the collection has a collation of its own.
+        """
+        self._collated = collated
         self._session = session
         self._collection: Collection[dict[str, Any]] = session.client[database].get_collection(
             collection, codec_options=DOCUMENT_OPTIONS, read_preference=ReadPreference.PRIMARY
@@ -141,9 +149,8 @@ class MongoDocuments:
 
     def _find(self, query: Query, **options: Any) -> RawBatchCursor[Any]:
         return self._collection.find_raw_batches(
-            query, sort=[("_id", 1)], collation=statements.SIMPLE, max_time_ms=self._limit, session=self._session,
-            **options,
-        )  # fmt: skip
+            query, sort=[("_id", 1)], max_time_ms=self._limit, session=self._session, **options
+        )
 
     # declarative writing
 
@@ -185,7 +192,9 @@ class MongoDocuments:
         )
 
     def _write_columns(self, groups: Sequence[Sequence[Guarded]], write: Write) -> Written:
-        applied, errors = self._send([statements.columnar(group, write) for group in groups], write)
+        applied, errors = self._send(
+            [statements.columnar(group, write, collated=self._collated) for group in groups], write
+        )
         refused = {each["index"] for each in errors}
         sent = [each for index, group in enumerate(groups) if index not in refused for each in group]
         if not refused:
@@ -195,7 +204,8 @@ class MongoDocuments:
         return Written(applied + single.applied, (*sent, *single.doubtful), single.troubles, clean=False)
 
     def _write_singly(self, documents: Sequence[Guarded], write: Write) -> Written:
-        applied, errors = self._send([statements.single(each, write) for each in documents], write)
+        sent_alone = [statements.single(each, write, collated=self._collated) for each in documents]
+        applied, errors = self._send(sent_alone, write)
         refused = {each["index"] for each in errors}
         sent = tuple(each for index, each in enumerate(documents) if index not in refused)
         troubles = tuple(trouble(documents[each["index"]].key, each) for each in errors)
@@ -210,7 +220,8 @@ class MongoDocuments:
         update = {"$set": {name: value for name, value in fields.items() if name not in now}}
         change = Single(update | ({"$currentDate": now} if now else {}), whole=True)
         sent = [Guarded(each.key, each.document, change) for each in documents]
-        _, errors = self._send([statements.single(each, write, mark=False) for each in sent], write)
+        alone = [statements.single(each, write, mark=False, collated=self._collated) for each in sent]
+        _, errors = self._send(alone, write)
         return [trouble(documents[each["index"]].key, each) for each in errors]
 
     # evidence
@@ -252,8 +263,8 @@ class MongoDocuments:
         def ask(index: Hint, _: Query) -> Mapping[tuple[str, str | None], int]:
             with translated():
                 rows = self._majority.aggregate(
-                    pipeline, hint=index, collation=statements.SIMPLE, maxTimeMS=self._limit, session=self._session
-                )  # fmt: skip
+                    pipeline, hint=index, maxTimeMS=self._limit, session=self._session
+                )
                 found: Counter[tuple[str, str | None]] = Counter()
                 for row in rows:
                     token = row["_id"].get("t")
@@ -287,15 +298,13 @@ class MongoDocuments:
 
     def count(self, where: Range | Sequence[Key], eligible: Query) -> int:
         with translated():
-            return self._majority.count_documents(
-                _over(where, eligible), hint=BY_ID, collation=statements.SIMPLE, session=self._session
-            )
+            return self._majority.count_documents(_over(where, eligible), hint=BY_ID, session=self._session)
 
     def count_at(self, time: Timestamp | None, where: Range | Sequence[Key], eligible: Query) -> int | None:
         if time is None:
             return None
         command = {
-            "aggregate": self._collection.name, "cursor": {}, "hint": BY_ID, "collation": statements.SIMPLE,
+            "aggregate": self._collection.name, "cursor": {}, "hint": BY_ID,
             "pipeline": [{"$match": _over(where, eligible)}, {"$count": "n"}],
             "readConcern": {"level": "snapshot", "atClusterTime": time},
         }  # fmt: skip
@@ -329,8 +338,8 @@ class MongoDocuments:
         def weighed(*stages: Mapping[str, Any], **options: Any) -> tuple[int, int]:
             with translated():
                 found = self._collection.aggregate(
-                    [*stages, group], collation=statements.SIMPLE, session=self._session, maxTimeMS=self._limit, **options
-                )  # fmt: skip
+                    [*stages, group], session=self._session, maxTimeMS=self._limit, **options
+                )
                 return next(((int(row["n"]), int(row["bytes"])) for row in found), (0, 0))
 
         end, number, size = time.monotonic() + seconds, 0, 0

@@ -26,7 +26,7 @@ class MongoExaminer:
         self, majority: Collection[Any], session: ClientSession, by_index: ByIndex, *, milliseconds: int
     ) -> None:
         self._collection, self._by_index = majority, by_index
-        self._options: dict[str, Any] = {"collation": statements.SIMPLE, "session": session}
+        self._session = session
         self._limit = milliseconds
 
     def marks(self, where: Range, path: str) -> Sequence[Marked]:
@@ -36,14 +36,16 @@ class MongoExaminer:
             {"$sort": {"_id": 1}},
             {"$group": {"_id": f"${path}", "n": {"$sum": 1}, **extent}},
         ]
-        return [_marked(each) for each in self._aggregate(pipeline)]
+        return [_marked(each) for each in self._aggregate(pipeline, collation=statements.SIMPLE)]
 
     def count(self, where: Range, query: Query) -> int:
         return self._count(within(query, where))
 
     def _count(self, query: Query) -> int:
         with translated():
-            return self._collection.count_documents(query, hint=BY_ID, maxTimeMS=self._limit, **self._options)
+            return self._collection.count_documents(
+                query, hint=BY_ID, maxTimeMS=self._limit, session=self._session
+            )
 
     def keys(self, where: Range | Sequence[Key], query: Query, limit: int) -> Sequence[Key]:
         return [Key(each) for each in self._find(where, query, limit, {"_id": 1})]
@@ -91,14 +93,14 @@ class MongoExaminer:
                 hint=index,
                 limit=limit,
                 max_time_ms=self._limit,
-                **self._options,
+                session=self._session,
             )
             return tuple(document for batch in found for document in split(bytes(batch)))
 
     def _aggregate(self, pipeline: Sequence[Mapping[str, Any]], **options: Any) -> tuple[bytes, ...]:
         with translated():
             found = self._collection.aggregate_raw_batches(
-                list(pipeline), hint=BY_ID, maxTimeMS=self._limit, **self._options, **options
+                list(pipeline), hint=BY_ID, maxTimeMS=self._limit, session=self._session, **options
             )
             return tuple(document for batch in found for document in split(bytes(batch)))
 

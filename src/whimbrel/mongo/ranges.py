@@ -20,7 +20,6 @@ from whimbrel.domain.raw import INT32, INT64, OBJECT_ID, STRING, Key, document, 
 from whimbrel.mongo.errors import translated
 from whimbrel.ports import Cuts, Query
 
-ID_NAME = "_id_"
 Hint = str | dict[str, int]
 # By its key and not by its name: of a clustered collection that may be any.
 BY_ID: Hint = {"_id": 1}
@@ -70,15 +69,12 @@ def serving_index(
     That is one on fields which the query compares by equality, followed by `_id`. Without one: the
     index on `_id` and no equalities.
     """
-    equal = equalities(query)
-    if indexes.get(ID_NAME, {}).get("collation"):  # its order is not that of the simple comparison
-        return BY_ID, {}
+    equal, collation = equalities(query), _collation(indexes)
     best: tuple[Hint, dict[str, Any]] = (BY_ID, {})
     for name, index in indexes.items():
         fields = [(field, direction) for field, direction in index["key"]]
-        plain = not any(
-            index.get(option) for option in ("sparse", "hidden", "partialFilterExpression", "collation")
-        )
+        plain = not any(index.get(option) for option in ("sparse", "hidden", "partialFilterExpression"))
+        plain = plain and index.get("collation") == collation
         sorted_ = all(direction in (1, -1) for _, direction in fields)  # not hashed, not geographic
         if not plain or not sorted_ or fields[-1:] != [("_id", 1)]:
             continue
@@ -86,6 +82,11 @@ def serving_index(
         if len(served) == len(fields) - 1 and len(served) > len(best[1]):
             best = name, served
     return best
+
+
+def _collation(indexes: Mapping[str, Mapping[str, Any]]) -> Any:
+    """The collation of a collection is that of its index on `_id`; None is the simple one."""
+    return next((index.get("collation") for index in indexes.values() if index["key"] == [("_id", 1)]), None)
 
 
 class Hops:

@@ -1,6 +1,7 @@
 """A dry run's look at a collection, and MongoDB's own engine over documents that are sent along (`$documents`). Nothing is written."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -101,16 +102,12 @@ class MongoRehearsal:
 
     def _found(self, query: Query, **options: Any) -> tuple[bytes, ...]:
         with translated():
-            found = self._collection.find(
-                query, collation=statements.SIMPLE, max_time_ms=self._limit, **options
-            )
+            found = self._collection.find(query, max_time_ms=self._limit, **options)
             return tuple(bytes(each.raw) for each in found)
 
     def _gathered(self, pipeline: Sequence[Mapping[str, Any]]) -> tuple[bytes, ...]:
         with translated():
-            found = self._collection.aggregate(
-                pipeline, collation=statements.SIMPLE, maxTimeMS=self._limit, allowDiskUse=False
-            )
+            found = self._collection.aggregate(pipeline, maxTimeMS=self._limit, allowDiskUse=False)
             return tuple(bytes(each.raw) for each in found)
 
     # documents that are not stored
@@ -129,23 +126,24 @@ class MongoRehearsal:
             return guarded.document
         pipeline = as_pipeline(statements.single(guarded, write)["u"])
         try:
-            [found] = self._through([guarded.document], pipeline, let=dict(write.variables))
+            [found] = self._through(
+                [guarded.document], pipeline, let=dict(write.variables), collation=self._collation
+            )
         except Refused as error:
             return _trouble(guarded.key, error)
         return _with_key(guarded.key, found)
 
-    def satisfying(self, query: Query, documents: Sequence[bytes], *, simple: bool = True) -> frozenset[Key]:
+    def satisfying(self, query: Query, documents: Sequence[bytes]) -> frozenset[Key]:
         if not query:
             return frozenset(map(Key.of_document, documents))
-        collation = statements.SIMPLE if simple else self._options().get("collation", statements.SIMPLE)
         stages: list[Mapping[str, Any]] = [{"$match": query}, {"$project": {"_id": 1}}]
-        found = [self._through(part, stages, collation=collation) for part in packed(documents, ROOM)]
+        found = [self._through(part, stages, collation=self._collation) for part in packed(documents, ROOM)]
         return frozenset(Key.of_document(each) for part in found for each in part)
 
     # what the collection is like
 
     def index(self, eligible: Query) -> str | None:
-        command = {"find": self._collection.name, "filter": eligible, "collation": statements.SIMPLE}
+        command = {"find": self._collection.name, "filter": eligible}
         with translated():
             explained = self._engine.command(
                 "explain", command, verbosity="queryPlanner", codec_options=DOCUMENT_OPTIONS
@@ -153,7 +151,7 @@ class MongoRehearsal:
         return next(_indexes(explained["queryPlanner"]["winningPlan"]), None)
 
     def validator(self) -> Validator | None:
-        options = self._options()
+        options = self._options
         if not options.get("validator") or options.get("validationLevel") == "off":
             return None
         return Validator(
@@ -161,6 +159,13 @@ class MongoRehearsal:
             refuses=options.get("validationAction", "error") == "error",
         )  # fmt: skip
 
+    @property
+    def _collation(self) -> Mapping[str, Any]:
+        """By which MongoDB compares what a user wrote, in this collection; documents that are sent along have none by themselves."""
+        found: Mapping[str, Any] = self._options.get("collation", statements.SIMPLE)
+        return found
+
+    @cached_property
     def _options(self) -> Mapping[str, Any]:
         with translated():
             found = self._engine.list_collections(filter={"name": self._collection.name})
@@ -181,7 +186,7 @@ class MongoRehearsal:
     def clashes(self, index: UniqueIndex, documents: Sequence[bytes]) -> tuple[Clash, ...] | None:
         held = documents
         if index.partial:
-            inside = self.satisfying(index.partial, documents, simple=False)
+            inside = self.satisfying(index.partial, documents)
             held = [each for each in documents if Key.of_document(each) in inside]
         keyed: list[tuple[Key, list[tuple[int, bytes] | None]]] = []
         for each in held:

@@ -7,8 +7,11 @@ which is the *last* element (hole H32). Every value stands under `$literal` (hol
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
+
+from bson.raw_bson import RawBSONDocument
 
 from whimbrel.domain.changes import Paths, Row, Single, Skipped, Unchanged, Whole
 from whimbrel.domain.filters import all_of
@@ -37,7 +40,8 @@ def fence(until: datetime) -> dict[str, Any]:
 
 
 def plain(query: Mapping[str, Any], update: Update, *, multi: bool, hint: Hint) -> Statement:
-    return {"q": query, "u": update, "multi": multi, "hint": hint, "collation": SIMPLE}
+    """A statement of a user's conditions and changes, which MongoDB compares by the collection's collation."""
+    return {"q": query, "u": update, "multi": multi, "hint": hint}
 
 
 def of_keys(keys: Sequence[Key], update: Update, write: Write, *, multi: bool) -> Statement:
@@ -85,26 +89,39 @@ def shape(guarded: Guarded, *, named: bool) -> tuple[Any, ...]:
     return (outcome_of(guarded),)
 
 
-def columnar(group: Sequence[Guarded], write: Write) -> Statement:
-    """One statement for documents of one shape; at most some hundred of them.
+def columnar(group: Sequence[Guarded], write: Write, *, collated: bool = False) -> Statement:
+    """One statement for documents of one shape; at most some hundred of them, compared byte by byte.
 
     `$indexOfArray` is linear, so larger statements get slower than more statements.
+
+    `collated`: the collection has a collation of its own. One statement has one collation, so the filter cannot stand beside the
+    guard then: the whole document is the guard, which satisfied the filter when it was read.
     """
     keys = [each.key for each in group]
     position = {"$indexOfArray": [literal_keys(keys), "$_id"]}
-    return plain(
-        _query(group, write, position, keys), _pipeline(group, write, position), multi=True, hint=BY_ID
-    )
+    if collated:
+        write = replace(write, reads=None)
+    query = _query(group, write, position, keys)
+    return plain(query, _pipeline(group, write, position), multi=True, hint=BY_ID) | {"collation": SIMPLE}
 
 
-def single(guarded: Guarded, write: Write, *, mark: bool = True) -> Statement:
-    """One document's statement: for changes that only MongoDB can carry out, and to find out who is refused."""
+def single(guarded: Guarded, write: Write, *, mark: bool = True, collated: bool = False) -> Statement:
+    """One document's statement: for changes that only MongoDB can carry out, and to find out who is refused.
+
+    Such a change may compare (`$pull`, `$max`), and does it by the collection's collation. Should that be its own (`collated`), the
+    guard would not see that "de" became "DE"; the schema beside it does, which compares byte by byte, and only the order of
+    fields not.
+    """
     change = guarded.change
     if not isinstance(change, Single):
-        return columnar([guarded], write)
+        return columnar([guarded], write, collated=collated)
     update = marked(change.update, write) if mark else change.update
-    query = _query([guarded], write, {"$literal": 0}, [guarded.key])
-    return plain(query, update, multi=False, hint=BY_ID)
+    if not collated:
+        query = _query([guarded], write, {"$literal": 0}, [guarded.key])
+        return plain(query, update, multi=False, hint=BY_ID)
+    query = _query([guarded], replace(write, reads=None), {"$literal": 0}, [guarded.key])
+    exact = {"$jsonSchema": {"enum": [RawBSONDocument(guarded.document)]}}
+    return plain(all_of(query, exact), update, multi=False, hint=BY_ID)
 
 
 def _query(

@@ -55,6 +55,7 @@ class MongoSession:
                     run.collection,
                     statement_seconds=self._times.statement,
                     fence_seconds=self._times.lease + self._times.grace,
+                    collated=run.collated,
                 )
             }
         return self._opened[run.id]
@@ -128,6 +129,11 @@ class MongoStore:
     def survey_of(self, database: str, collection: str, size: int = LARGEST_SLICE) -> MongoSurvey:
         limit = int(LONGER * self._times.statement * 1000)
         return MongoSurvey(self.client[database][collection], None, milliseconds=limit, slice_=size)
+
+    def collated(self, database: str, collection: str) -> bool:
+        with translated():
+            found = self.client[database].list_collections(filter={"name": collection})
+            return any("collation" in each.get("options", {}) for each in found)
 
     def estimate(self, database: str, collection: str) -> int:
         with translated():

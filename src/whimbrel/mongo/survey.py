@@ -16,7 +16,6 @@ from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, split
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ranges import Hint, Hops, serving_index, within
-from whimbrel.mongo.statements import SIMPLE
 from whimbrel.ports import Query
 
 SLICE = 1000  # documents
@@ -44,7 +43,6 @@ class MongoSurvey:
             codec_options=DOCUMENT_OPTIONS, read_concern=ReadConcern("majority")
         )
         self._session, self._slice, self._limit = session, max(slice_, LEAST), milliseconds
-        self._options: dict[str, Any] = {"collation": SIMPLE, "session": session}
 
     @cached_property
     def _indexes(self) -> Mapping[str, Mapping[str, Any]]:
@@ -110,13 +108,17 @@ class MongoSurvey:
             {"$facet": {"all": [{"$count": "n"}], "hits": [{"$match": query}, {"$count": "n"}]}},
         ]
         with translated():
-            row = next(self._collection.aggregate(stages, maxTimeMS=self._limit, **self._options))
+            row = next(self._collection.aggregate(stages, maxTimeMS=self._limit, session=self._session))
         return float(row["hits"][0]["n"] / row["all"][0]["n"]) if row["hits"] else 0.0
 
     def gather(self, query: Query) -> Iterator[Sequence[Key]]:
         with translated():
             found: RawBatchCursor[Any] = self._collection.find_raw_batches(
-                query, {"_id": 1}, batch_size=max(2, self._slice), max_time_ms=GATHERING, **self._options
+                query,
+                {"_id": 1},
+                batch_size=max(2, self._slice),
+                max_time_ms=GATHERING,
+                session=self._session,
             )
             try:
                 for batch in found:
@@ -152,7 +154,9 @@ class MongoSurvey:
 
     def _count(self, query: Query, **options: Any) -> int:
         with translated():
-            return self._collection.count_documents(query, maxTimeMS=self._limit, **options, **self._options)
+            return self._collection.count_documents(
+                query, maxTimeMS=self._limit, **options, session=self._session
+            )
 
     def _keys(self, query: Query, **options: Any) -> list[Key]:
         return [Key(each) for each in self._documents(query, projection={"_id": 1}, **options)]
@@ -160,13 +164,13 @@ class MongoSurvey:
     def _documents(self, query: Query, **options: Any) -> list[bytes]:
         with translated():
             found: RawBatchCursor[Any] = self._collection.find_raw_batches(
-                query, max_time_ms=self._limit, **options, **self._options
+                query, max_time_ms=self._limit, **options, session=self._session
             )
             return [each for batch in found for each in split(bytes(batch))]
 
     def _answered(self, query: Query) -> Query | None:
         """The conditions that MongoDB finds the documents by, if it does so without looking through the whole of an index."""
-        command = {"find": self._collection.name, "filter": query, "collation": SIMPLE}
+        command = {"find": self._collection.name, "filter": query}
         with translated():
             explained = self._collection.database.command(
                 "explain", command, verbosity="queryPlanner", session=self._session, codec_options=DOCUMENT_OPTIONS

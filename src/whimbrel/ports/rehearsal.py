@@ -62,8 +62,8 @@ class Rehearsal(Protocol):
         """The document after its change and mark, or why MongoDB would refuse it. Raises Untranslatable."""
         ...
 
-    def satisfying(self, query: Query, documents: Sequence[bytes], *, simple: bool = True) -> frozenset[Key]:
-        """Which of these documents satisfy a query. Not `simple`: by the collation of the collection."""
+    def satisfying(self, query: Query, documents: Sequence[bytes]) -> frozenset[Key]:
+        """Which of these documents satisfy a query, by the collation of the collection."""
         ...
 
     def index(self, eligible: Query) -> str | None:

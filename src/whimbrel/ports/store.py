@@ -98,6 +98,10 @@ class Store(Protocol):
         """For questions about the whole of the run's collection."""
         ...
 
+    def collated(self, database: str, collection: str) -> bool:
+        """Whether a collection compares text by a collation of its own."""
+        ...
+
     def survey_of(self, database: str, collection: str) -> Survey:
         """The same for any collection. One that is not there has no documents."""
         ...

@@ -12,7 +12,7 @@ from whimbrel.mongo.plans import outline, shortened
 from whimbrel.mongo.preflight.questions import explained
 from whimbrel.mongo.preflight.sample import Sample
 from whimbrel.mongo.preflight.subject import Subject, size
-from whimbrel.mongo.ranges import BY_ID, ID_NAME, equalities, serving_index
+from whimbrel.mongo.ranges import BY_ID, equalities, serving_index
 from whimbrel.ports import Ahead
 
 # A collection below both is walked through in about a second.
@@ -37,7 +37,7 @@ def selection(it: Subject, ahead: Ahead, sample: Sample) -> Iterator[Finding]:
         query = eligible(it.run, phase)
         if serving_index(indexes, query)[0] != BY_ID:
             continue
-        remedy, build = _advice(it, indexes, query)
+        remedy, build = _advice(it, query)
         plan = explained(it, {"find": it.run.collection, "filter": query})["queryPlanner"]["winningPlan"]
         yield warning(
             Check.INDEX,
@@ -48,11 +48,9 @@ def selection(it: Subject, ahead: Ahead, sample: Sample) -> Iterator[Finding]:
         return
 
 
-def _advice(it: Subject, indexes: Indexes, query: Mapping[str, Any]) -> tuple[str, str | None]:
+def _advice(it: Subject, query: Mapping[str, Any]) -> tuple[str, str | None]:
     """What to do, and the command that builds the index: fields that are compared with one value, then the sort by _id."""
     fields = list(equalities(query))
-    if indexes.get(ID_NAME, {}).get("collation"):
-        return "Its collation is not the simple one, so no index can serve the run. Expect the walk.", None
     if not fields:
         return (
             "A run uses an index only on fields that the filter compares with one value, and this filter has none. Narrow it by such a field, or expect the walk.",

@@ -65,8 +65,14 @@ def is_shard(state: dict[str, Any]) -> bool:
 
 
 def collation(it: Subject) -> Iterator[Finding]:
-    """Guarded statements compare by the simple collation, which cannot use an index of another one (hole H31)."""
+    """Guarded statements compare by the simple collation, which cannot find text in an index of another one (hole H31)."""
     locale = it.options.get("collation", {}).get("locale", "simple")
+    if locale != "simple" and it.run.undo and it.run.mark == "status":
+        yield error(
+            Check.COLLATION,
+            f"{it.name} has the collation {locale!r}: for a run with undo that marks by status, it would be compared by that whether a document that failed was changed since, and letters that differ in case only would pass.",
+            "Choose mark='marker', or leave undo out.",
+        )
     if locale != "simple" and indexed(it, {"_id": {"$type": ["string", "object", "symbol"]}}):
         yield error(
             Check.COLLATION,

@@ -8,7 +8,6 @@ from whimbrel.domain.findings import Check, Finding, warning
 from whimbrel.domain.updates import parents
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.preflight.subject import LOOK, Subject, size
-from whimbrel.mongo.statements import SIMPLE
 
 LIMIT = 16 * 1024 * 1024  # bytes of a document
 NEAR = int(0.9 * LIMIT)
@@ -59,7 +58,7 @@ def taken(it: Subject, paths: Iterable[str] | None) -> Sample:
         facets[f"above{number}"] = [eligible, {"$match": {"$expr": {"$not": [fine]}}}, {"$count": "n"}]
     pipeline: list[Mapping[str, Any]] = [*it.drawn, {"$facet": facets}]
     with translated():
-        row = next(it.collection.aggregate(pipeline, collation=SIMPLE, maxTimeMS=LOOK))
+        row = next(it.collection.aggregate(pipeline, maxTimeMS=LOOK))
     sizes: Mapping[str, Any] = (
         row["eligible"][0] if row["eligible"] else dict.fromkeys(("n", "mean", "largest", "image", "both"), 0)
     )
