@@ -123,6 +123,13 @@ class Systemic(WhimbrelError):
     exit_code = 71
 
 
+class CollectionReplaced(Systemic):
+    """The collection of that name is not the one that the run began with, or there is none."""
+
+    code = "collection_replaced"
+    exit_code = 67
+
+
 class Transient(WhimbrelError):
     """Will pass by itself: network, failover, write conflict. Tried again, never counted."""
 

@@ -27,6 +27,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.EmbeddedUnavailable: 503,
     errors.Systemic: 503,
     errors.Refused: 422,
+    errors.CollectionReplaced: 409,
     errors.Transient: 503,
     errors.BrokerRefused: 503,
 }

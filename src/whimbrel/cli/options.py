@@ -62,6 +62,13 @@ Rate = Annotated[
         help="documents a second that all its workers together may evaluate",
     ),
 ]
+NewCollection = Annotated[
+    bool,
+    typer.Option(
+        "--new-collection",
+        help="the run's collection was dropped or renamed: take the one that has its name now",
+    ),
+]
 RunId = Annotated[str, typer.Argument(metavar="RUN", help="id of the run, as `whimbrel status` shows it")]
 
 

@@ -11,7 +11,18 @@ from whimbrel.bootstrap import Opened, check_broker, opened
 from whimbrel.cli.findings import consent
 from whimbrel.cli.foreground import Ending, Foreground
 from whimbrel.cli.interrupts import Interrupts
-from whimbrel.cli.options import BatchSize, Json, Rate, RunId, Slots, Source, Workers, begin, caller
+from whimbrel.cli.options import (
+    BatchSize,
+    Json,
+    NewCollection,
+    Rate,
+    RunId,
+    Slots,
+    Source,
+    Workers,
+    begin,
+    caller,
+)
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.tables import groups_table, report_table, run_table
 from whimbrel.domain.filters import parse_filter
@@ -22,6 +33,7 @@ from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control, rollback
 from whimbrel.engine.preflight import warned
 from whimbrel.engine.start import draft_run, estimate
+from whimbrel.engine.starting_over import start_over
 from whimbrel.engine.view import run_object, view
 from whimbrel.errors import SettingsInvalid, StateForbids
 from whimbrel.ports import Ledger
@@ -94,6 +106,7 @@ def resume(
     workers: Workers = None,
     concurrency: Slots = 2,
     detach: Detach = False,
+    new_collection: NewCollection = False,
     json: Json = False,
 ) -> int:
     """Go on with a run that was paused, failed, or lost its processes."""
@@ -103,7 +116,11 @@ def resume(
         old = control.find_run(at.store.ledger, run_id)
         check_broker(settings)
         it = _code(old, team)
-        ready = _resumed(at.store.ledger, run_id, it)
+        if new_collection:
+            ready = start_over(at.store, old.id, it, who=caller())
+            screen.say(f"Run {old.id} is cancelled, and this one goes on in its place:")
+        else:
+            ready = _resumed(at.store.ledger, run_id, it)
         screen.say(f"Run {ready.id} of {it.name} on {ready.ns} is {ready.status}.")
         return _go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
 

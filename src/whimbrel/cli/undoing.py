@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.cli.options import Json, Rate, RunId, Slots, Workers, begin, caller
+from whimbrel.cli.options import Json, NewCollection, Rate, RunId, Slots, Workers, begin, caller
 from whimbrel.cli.running import conclude, desk
 from whimbrel.cli.screen import Screen
 from whimbrel.engine import cleanup as cleaning
@@ -18,6 +18,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 def roll_back(
     run_id: RunId,
     yes: Yes = False,
+    new_collection: NewCollection = False,
     rate: Rate = None,
     workers: Workers = None,
     concurrency: Slots = 2,
@@ -34,7 +35,12 @@ def roll_back(
         ):
             return 1
         started = rollback.start_rollback(
-            at.store, old.id, who=caller(), defaults=settings.defaults, rate=rate
+            at.store,
+            old.id,
+            who=caller(),
+            defaults=settings.defaults,
+            rate=rate,
+            new_collection=new_collection,
         )
         screen.say(f"Run {started.id} rolls back run {old.id} on {started.ns}.")
         return conclude(screen, at, foreground.work(started, rollback.definition(started), team))
@@ -43,6 +49,7 @@ def roll_back(
 def clean_up(
     run_id: RunId,
     yes: Yes = False,
+    new_collection: NewCollection = False,
     workers: Workers = None,
     concurrency: Slots = 2,
     json: Json = False,
@@ -52,7 +59,7 @@ def clean_up(
     team = Team(workers=workers, slots=concurrency, source=None)
     with desk(settings, screen) as (at, foreground):
         old = control.find_run(at.store.ledger, run_id)
-        weight = cleaning.weigh(at.store, old.id)
+        weight = cleaning.weigh(at.store, old.id, new_collection=new_collection)
         about = "" if weight.exact else "about "
         screen.say(
             f"Run {old.id} left {about}{weight.size:,} bytes in {about}{weight.documents:,} documents (before compression)."
@@ -62,7 +69,9 @@ def clean_up(
         )
         if not agreed(screen, question, yes=yes):
             return 1
-        started = cleaning.start_cleanup(at.store, old.id, who=caller(), defaults=settings.defaults)
+        started = cleaning.start_cleanup(
+            at.store, old.id, who=caller(), defaults=settings.defaults, new_collection=new_collection
+        )
         screen.say(f"Run {started.id} cleans up after run {old.id} on {started.ns}.")
         return conclude(screen, at, foreground.work(started, rollback.definition(started), team))
 

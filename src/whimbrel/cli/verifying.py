@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.cli.options import Json, Rate, RunId, Slots, Source, Workers, begin, caller
+from whimbrel.cli.options import Json, NewCollection, Rate, RunId, Slots, Source, Workers, begin, caller
 from whimbrel.cli.running import conclude, desk
 from whimbrel.engine import control
 from whimbrel.engine.rollback import definition
@@ -27,6 +27,7 @@ def verify(
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="transform all changed documents once more")] = False,
     rate: Rate = None,
+    new_collection: NewCollection = False,
     migrations: Source = None,
     workers: Workers = None,
     concurrency: Slots = 2,
@@ -44,6 +45,7 @@ def verify(
         started = start_verification(
             at.store, old.id, it, who=caller(), defaults=settings.defaults, rate=rate,
             sample=None if all_ else SAMPLE if sample is None else sample,
+            new_collection=new_collection,
         )  # fmt: skip
         screen.say(f"Run {started.id} verifies run {old.id} of {old.migration} on {old.ns}.")
         return conclude(screen, at, foreground.work(started, it or definition(old), team))

@@ -82,6 +82,7 @@ class Run:
     kind: RunKind = "migration"
     of: str | None = None  # the run that this one rolls back, cleans up or verifies
     undo: UndoMode = False
+    collection_uuid: bytes | None = None  # of the collection that it is bound to; None: of earlier versions
     collated: bool = False  # whether its collection compares text by a collation of its own
     uuids: str = UNSPECIFIED  # how values of `uuid.UUID` are stored: one of `domain.uuids.UUIDS`
     undone_by: str | None = None  # the run that rolled this one back, or does

@@ -25,22 +25,25 @@ class Weight:
     exact: bool
 
 
-def start_cleanup(store: Store, run_id: str, *, who: str, defaults: Defaults) -> Run:
-    """Add a run that removes what another left, `queued`. Raises RunUnknown, StateForbids."""
-    return store.ledger.runs.add(_draft(store, run_id, defaults), who)
+def start_cleanup(
+    store: Store, run_id: str, *, who: str, defaults: Defaults, new_collection: bool = False
+) -> Run:
+    """Add a run that removes what another left, `queued`. Raises RunUnknown, StateForbids, CollectionReplaced."""
+    return store.ledger.runs.add(_draft(store, run_id, defaults, new_collection=new_collection), who)
 
 
-def weigh(store: Store, run_id: str) -> Weight:
-    """What a cleanup of a run would remove. Raises RunUnknown, StateForbids."""
-    run = _draft(store, run_id, Defaults())
+def weigh(store: Store, run_id: str, *, new_collection: bool = False) -> Weight:
+    """What a cleanup of a run would remove. Raises RunUnknown, StateForbids, CollectionReplaced."""
+    run = _draft(store, run_id, Defaults(), new_collection=new_collection)
     documents = store.session().documents(run)
     found = documents.weigh(eligible(run, "pending"), _paths(run), WEIGHING)
     return Weight(*found)
 
 
-def _draft(store: Store, run_id: str, defaults: Defaults) -> Run:
+def _draft(store: Store, run_id: str, defaults: Defaults, *, new_collection: bool) -> Run:
     old = control.find_run(store.ledger, run_id)
     rollback.check_ended(store, old, "cleaned up")
+    old = rollback.in_its_collection(store, old, new_collection=new_collection)
     image, mark = _paths(old)
     ours = rollback.of_run(old.id)
     return rollback.following(old, "cleanup", {"$or": [{f"{image}.token": ours}, {mark: ours}]}, defaults)

@@ -21,7 +21,15 @@ from whimbrel.engine.settling import evidence
 from whimbrel.engine.start import estimate
 from whimbrel.engine.tiling import PAGE, look_on
 from whimbrel.engine.work import Step
-from whimbrel.errors import FilterRefused, Refused, RunUnknown, StateForbids, Systemic, TooSlow
+from whimbrel.errors import (
+    CollectionReplaced,
+    FilterRefused,
+    Refused,
+    RunUnknown,
+    StateForbids,
+    Systemic,
+    TooSlow,
+)
 from whimbrel.ports import Session, Store
 from whimbrel.ports.ledger import CONSUMERS
 
@@ -122,6 +130,7 @@ class Coordinator:
     def _begin(self, run: Run) -> None:
         if self._ledger.runs.holder(run.ns) not in (None, run.id):
             return  # it waits, and will be in line when that one is over
+        self._session.documents(run).check_identity()
         fields = {"estimated": run.estimated or estimate(self._store, run), "message": "", "error": None}
         if run.tiling.fault is not None:  # it failed by that, and was resumed: all is looked at again
             self._ledger.runs.keep_tiling(run.id, tiling=Tiling())
@@ -138,6 +147,7 @@ class Coordinator:
         if run.message != message:
             self._ledger.runs.describe(run.id, message=message)
         documents = self._session.documents(run)
+        documents.check_identity()
         if not self._planner.plan(run, documents, slots=slots):
             return
         run = self._fold(run)
@@ -201,6 +211,7 @@ class Coordinator:
             self._ledger.failures.add_up(run.id)
             unresolved = self._ledger.failures.counts(run.id)
             faults, message = unresolved["dead"] + unresolved["open"] > 0, self._left(run)
+        self._session.documents(run).check_identity()
         target = RunStatus.COMPLETED_WITH_FAILURES if faults else RunStatus.COMPLETED
         self._step("S12")
         self._ledger.runs.move(run.id, target, who=self._name, fields={"message": message})
@@ -258,10 +269,10 @@ class Coordinator:
             counts, inferred = Counts(), False
             if batch.claims:
                 try:
+                    documents.check_identity()
                     counts, inferred = evidence(documents, self._ledger, run, batch)
-                except (
-                    Refused
-                ):  # the filter cannot be evaluated: what was changed stays unknown, and is flagged
+                # The filter cannot be evaluated, or the documents are gone: what was changed stays unknown, and is flagged.
+                except (Refused, CollectionReplaced):
                     inferred = True
             self._ledger.batches.cancel(batch, counts, inferred=inferred)
         if self._ledger.batches.count(run.id, [BatchStatus.QUEUED, BatchStatus.RUNNING]):

@@ -25,6 +25,7 @@ def execute(work: Work) -> None:
 
     Transient troubles are waited out here for as long as the lease holds. Raises Stopped, LeaseLost or Systemic.
     """
+    patiently(work, work.documents.check_identity)
     if work.run.kind == "verification":
         verify(work)
         return

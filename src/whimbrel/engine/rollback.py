@@ -40,13 +40,16 @@ def start_rollback(
     batch_size: int | None = None,
     rate: int | None = None,
     priority: int = 0,
+    new_collection: bool = False,
 ) -> Run:
     """Add a run that undoes another, `queued`.
 
-    Raises RunUnknown; StateForbids where that run has not ended, kept no before-images, is being undone, or was cleaned up.
+    `new_collection`: in the collection that has its collection's name now, such as one that was restored. Raises RunUnknown;
+    StateForbids where that run has not ended, kept no before-images, is being undone, or was cleaned up; CollectionReplaced.
     """
     old = control.find_run(store.ledger, run_id)
     check(store, old)
+    old = in_its_collection(store, old, new_collection=new_collection)
     run = following(
         old, "rollback", {f"{image_path(old.migration, old.version)}.token": of_run(old.id)}, defaults
     )
@@ -70,6 +73,18 @@ def check(store: Store, old: Run) -> None:
             raise StateForbids(
                 f"Run {old.id} cannot be rolled back: run {each.id} has removed its before-images."
             )
+
+
+def in_its_collection(store: Store, old: Run, *, new_collection: bool) -> Run:
+    """A run as it is bound to the collection that a run on its documents shall have. Raises CollectionReplaced.
+
+    `new_collection`: that may be another one of the same name, where somebody says so.
+    """
+    if not new_collection:
+        store.session().documents(old).check_identity()
+        return old
+    found = store.identity(old.database, old.collection)
+    return replace(old, collection_uuid=found.uuid, collated=found.collated)
 
 
 def check_ended(store: Store, old: Run, verb: str) -> None:
@@ -102,7 +117,7 @@ def following(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: Defau
     return Run(
         id=new_id(), kind=kind, of=old.id, migration=old.migration, version=old.version, database=old.database,
         collection=old.collection, filter=encoded(query),
-        mark="filter", status_field=old.status_field, collated=old.collated, declarative=kind == "cleanup", claim=False, adopt="ours", scope=Scope(),
+        mark="filter", status_field=old.status_field, collection_uuid=old.collection_uuid, collated=old.collated, declarative=kind == "cleanup", claim=False, adopt="ours", scope=Scope(),
         legs=LEGS, batch_size=defaults.batch_size, max_attempts=1, retry_delay=old.retry_delay, timeout=TIMEOUT,
         uuids=old.uuids, code_hash=old.code_hash, created_at=now, updated_at=now,
     )  # fmt: skip

@@ -17,6 +17,7 @@ def settle(work: Work) -> Counts:
     """S8: counts that are true, failures that are over, then the one write that ends the batch."""
     counts, inferred = _counts(work)
     close_failures(work)
+    work.documents.check_identity()  # what was read, and found to be nothing, was of the run's collection
     left = None if work.left is None else sum(work.left.values(), Counter({"failed": 0, "pending": 0}))
     work.ledger.batches.settle(work.batch, counts, inferred=inferred, left=left)
     work.step("S8")

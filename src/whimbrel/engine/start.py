@@ -61,9 +61,10 @@ def compose_run(
     query = stored(query, writing(store.uuids))
     scope = Scope("all") if limit is None else Scope("first", limit)
     database = it.database or store.database
+    found = store.identity(database, it.collection)
     return Run(
         id=new_id(), migration=it.name, version=it.version, database=database, collection=it.collection,
-        filter=encoded(query), mark=it.mark, status_field=it.status_field, collated=store.collated(database, it.collection), declarative=it.declarative, claim=it.claim,
+        filter=encoded(query), mark=it.mark, status_field=it.status_field, collection_uuid=found.uuid, collated=found.collated, declarative=it.declarative, claim=it.claim,
         adopt="all" if adopt == "all" else it.adopt,
         scope=scope, asked=asked, legs=legs_of(mark=it.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
         priority=priority, rate=rate, batch_size=batch_size or it.batch_size or defaults.batch_size,

@@ -13,7 +13,7 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.verification import Proof
 from whimbrel.engine.control import find_run
-from whimbrel.engine.rollback import as_undone, check_ended, following
+from whimbrel.engine.rollback import as_undone, check_ended, following, in_its_collection
 from whimbrel.engine.start import Defaults
 from whimbrel.errors import StateForbids, Untranslatable
 from whimbrel.ports import Store
@@ -33,15 +33,18 @@ def start_verification(
     sample: int | None = SAMPLE,
     batch_size: int | None = None,
     rate: int | None = None,
+    new_collection: bool = False,
 ) -> Run:
     """Add a run that verifies another, `queued`.
 
     `loaded`: the migration as it is loaded here, if it is. `sample`: how many documents are transformed again to see whether that changes
-    nothing; None: all. Raises RunUnknown; StateForbids where that run has not ended, or left nothing that could be verified.
+    nothing; None: all. `new_collection`: the collection that has the name now is looked at, whether it is the run's or not, such as
+    one that was restored. Raises RunUnknown; CollectionReplaced; StateForbids where that run has not ended, or left nothing that could be verified.
     """
     old = find_run(store.ledger, run_id)
     check_ended(store, old, "verified")
     _refuse_cleaned(store, old)
+    old = in_its_collection(store, old, new_collection=new_collection)
     why = _not_again(as_undone(store.ledger, old), loaded)
     run = replace(
         following(old, "verification", {}, defaults),

@@ -139,7 +139,7 @@ def run_row(run: Run) -> dict[str, Any]:
     return {
         "_id": run.id, "migration": run.migration, "version": run.version, "database": run.database,
         "collection": run.collection, "ns": run.ns, "filter": run.filter, "mark": run.mark,
-        "statusField": run.status_field, "collated": run.collated, "declarative": run.declarative, "claim": run.claim, "adopt": run.adopt,
+        "statusField": run.status_field, "collectionUuid": run.collection_uuid, "collated": run.collated, "declarative": run.declarative, "claim": run.claim, "adopt": run.adopt,
         "scope": {"kind": run.scope.kind, "limit": run.scope.limit}, "asked": run.asked, "legs": list(run.legs), "leg": run.leg,
         "status": str(run.status), "batchSize": run.batch_size, "priority": run.priority, "rate": run.rate, "maxAttempts": run.max_attempts,
         "retryDelay": run.retry_delay, "timeout": run.timeout, "codeHash": run.code_hash,
@@ -159,7 +159,7 @@ def filter_of(value: bytes | str) -> bytes:
 def run_of(row: Row) -> Run:
     return Run(
         id=row["_id"], migration=row["migration"], version=row["version"], database=row["database"],
-        collection=row["collection"], filter=filter_of(row["filter"]), mark=row["mark"], status_field=row["statusField"], collated=row.get("collated", False),
+        collection=row["collection"], filter=filter_of(row["filter"]), mark=row["mark"], status_field=row["statusField"], collection_uuid=row.get("collectionUuid"), collated=row.get("collated", False),
         declarative=row["declarative"], claim=row["claim"], adopt=row["adopt"],
         scope=Scope(row["scope"]["kind"], row["scope"]["limit"]), asked=row["asked"], legs=tuple(row["legs"]), leg=row["leg"],
         status=RunStatus(row["status"]), batch_size=row["batchSize"], priority=row.get("priority", 0), rate=row.get("rate"), max_attempts=row["maxAttempts"],

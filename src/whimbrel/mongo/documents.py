@@ -32,6 +32,7 @@ from whimbrel.mongo import statements
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.examiner import MongoExaminer
 from whimbrel.mongo.grouping import grouped
+from whimbrel.mongo.identity import check_identity
 from whimbrel.mongo.plans import shortened, shown
 from whimbrel.mongo.ranges import BY_ID, Hint, Hops, serving_index, within
 from whimbrel.mongo.sending import Errors, Sender, trouble
@@ -55,13 +56,14 @@ class MongoDocuments:
         *,
         statement_seconds: float,
         fence_seconds: float = 20.0,
+        uuid: bytes | None = None,
         collated: bool = False,
     ) -> None:
         """`fence_seconds`: after which no statement that was sent can change anything: a lease and its grace.
 
-        `collated`: whether the collection has a collation of its own.
+        `uuid`: of the collection that all of this is about: no statement changes another of that name. `collated`: whether the collection has a collation of its own.
         """
-        self._collated = collated
+        self._uuid, self._collated = uuid, collated
         self._session = session
         self._collection: Collection[dict[str, Any]] = session.client[database].get_collection(
             collection, codec_options=DOCUMENT_OPTIONS, read_preference=ReadPreference.PRIMARY
@@ -69,12 +71,15 @@ class MongoDocuments:
         self._majority = self._collection.with_options(read_concern=ReadConcern("majority"))
         self._limit = int(statement_seconds * 1000)
         self._unanswered = Unanswered(session, fence_seconds)
-        self._sender = Sender(self._collection, session, self._limit, self._unanswered)
+        self._sender = Sender(self._collection, session, self._limit, self._unanswered, uuid=uuid)
         self._known_indexes: Mapping[str, Any] | None = None
 
     @property
     def examiner(self) -> MongoExaminer:
         return MongoExaminer(self._majority, self._session, self._by_index, milliseconds=self._limit)
+
+    def check_identity(self) -> None:
+        check_identity(self._collection.database, self._collection.name, self._uuid, self._session)
 
     def quiet(self) -> bool:
         return self._unanswered.over()

@@ -13,11 +13,12 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from whimbrel.errors import Refused, Systemic, TooSlow, Transient, WhimbrelError
+from whimbrel.errors import CollectionReplaced, Refused, Systemic, TooSlow, Transient, WhimbrelError
 
 # Codes of https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 TIME_LIMIT = 50  # MaxTimeMSExpired
 DUPLICATE_KEY = 11000
+OTHER_COLLECTION = 361  # CollectionUUIDMismatch
 TRANSIENT = frozenset({
     6, 7, 89,  # HostUnreachable, HostNotFound, NetworkTimeout
     24, 46,  # LockTimeout, LockBusy
@@ -76,6 +77,8 @@ def translated() -> Iterator[None]:
 def of_code(code: int, message: str) -> WhimbrelError:
     if code == TIME_LIMIT:
         return TooSlow(message)
+    if code == OTHER_COLLECTION:
+        return CollectionReplaced(message)
     if code in TRANSIENT:
         return Transient(f"{message} (code {code})")
     if code in SYSTEMIC or "No space left" in message:

@@ -4,14 +4,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import bson
+from bson.binary import Binary
 from bson.raw_bson import RawBSONDocument
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
 from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key
-from whimbrel.errors import Refused
+from whimbrel.errors import CollectionReplaced, Refused, Transient
 from whimbrel.mongo.errors import check_reply, translated
+from whimbrel.mongo.identity import UUID_SUBTYPE, check_identity
 from whimbrel.mongo.unanswered import Unanswered
 
 # Bytes of all statements of a command. The driver takes 16 MB and 16 kB, of which what stands around them needs some.
@@ -32,8 +34,16 @@ class Sender:
     """Sends statements on one collection, all of them unordered, majority-acknowledged and journaled."""
 
     def __init__(
-        self, collection: Collection[Any], session: ClientSession, limit: int, unanswered: Unanswered
+        self,
+        collection: Collection[Any],
+        session: ClientSession,
+        limit: int,
+        unanswered: Unanswered,
+        *,
+        uuid: bytes | None = None,
     ) -> None:
+        """`uuid`: of the collection; the server refuses a statement that would meet another one of that name."""
+        self._uuid = uuid
         self._collection, self._session, self._limit = collection, session, limit
         self._unanswered = unanswered
 
@@ -43,16 +53,23 @@ class Sender:
         """How many documents the server says it matched, and the errors by the index of their statement.
 
         A statement of many documents that is in error may have changed some of them (hole H1).
-        Raises Transient, TooSlow and Systemic.
+        Raises Transient, TooSlow, Systemic and CollectionReplaced.
         """
         applied, errors, at = 0, Errors(), 0
         room = LARGEST - len(bson.encode(variables or {}))
         for part in packed([bson.encode(each, codec_options=DOCUMENT_OPTIONS) for each in sent], room):
-            count, found = self._command(part, variables, room)
+            count, found = self._bound(part, variables, room)
             applied += count
             errors += [{**each, "index": each["index"] + at} for each in found]
             at += len(part)
         return applied, errors
+
+    def _bound(self, part: list[bytes], variables: Mapping[str, Any] | None, room: int) -> tuple[int, Errors]:
+        try:
+            return self._command(part, variables, room)
+        except CollectionReplaced:  # the server's words do not say what has happened
+            check_identity(self._collection.database, self._collection.name, self._uuid, self._session)
+            raise Transient("The collection was renamed, and renamed back.") from None
 
     def _command(
         self, part: list[bytes], variables: Mapping[str, Any] | None, room: int
@@ -64,6 +81,8 @@ class Sender:
             "update": self._collection.name, "updates": [RawBSONDocument(each) for each in part], "ordered": False,
             "writeConcern": {"w": "majority", "j": True}, "maxTimeMS": self._limit,
         }  # fmt: skip
+        if self._uuid is not None:
+            command["collectionUUID"] = Binary(self._uuid, UUID_SUBTYPE)
         try:
             with translated(), self._unanswered.noted():
                 reply = self._collection.database.command(

@@ -23,11 +23,12 @@ from whimbrel.mongo import preflight
 from whimbrel.mongo.address import connecting, reduced, uuids_of
 from whimbrel.mongo.documents import MongoDocuments
 from whimbrel.mongo.errors import masked, sentence, translated
+from whimbrel.mongo.identity import identity_of
 from whimbrel.mongo.ledger import mongo_ledger
 from whimbrel.mongo.rehearsal import MongoRehearsal
 from whimbrel.mongo.survey import LONGER, MongoSurvey
 from whimbrel.ports import Ahead, Ledger
-from whimbrel.ports.store import ClientOptions, Server
+from whimbrel.ports.store import ClientOptions, Identity, Server
 
 OLDEST = (6, 0)
 LARGEST_SLICE = 5000  # documents
@@ -55,6 +56,7 @@ class MongoSession:
                     run.collection,
                     statement_seconds=self._times.statement,
                     fence_seconds=self._times.lease + self._times.grace,
+                    uuid=run.collection_uuid,
                     collated=run.collated,
                 )
             }
@@ -130,10 +132,8 @@ class MongoStore:
         limit = int(LONGER * self._times.statement * 1000)
         return MongoSurvey(self.client[database][collection], None, milliseconds=limit, slice_=size)
 
-    def collated(self, database: str, collection: str) -> bool:
-        with translated():
-            found = self.client[database].list_collections(filter={"name": collection})
-            return any("collation" in each.get("options", {}) for each in found)
+    def identity(self, database: str, collection: str) -> Identity:
+        return identity_of(self.client[database], collection)
 
     def estimate(self, database: str, collection: str) -> int:
         with translated():

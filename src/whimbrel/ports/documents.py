@@ -84,6 +84,10 @@ class Documents(Protocol):
         """For looking at the collection only."""
         ...
 
+    def check_identity(self) -> None:
+        """Raise CollectionReplaced where the collection of the run's name is not the one that the run is bound to."""
+        ...
+
     def quiet(self) -> bool:
         """Whether no statement that was sent can change a document any more.
 

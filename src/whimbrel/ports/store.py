@@ -57,6 +57,14 @@ class Ahead:
     oplog: int | None = None  # bytes of oplog that it will write; None: not known
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A collection. `uuid`: None where there is none, or it has none. `collated`: it compares text by a collation of its own."""
+
+    uuid: bytes | None
+    collated: bool
+
+
 class Store(Protocol):
     """One MongoDB deployment: the ledger and the users' collections in it."""
 
@@ -98,8 +106,8 @@ class Store(Protocol):
         """For questions about the whole of the run's collection."""
         ...
 
-    def collated(self, database: str, collection: str) -> bool:
-        """Whether a collection compares text by a collation of its own."""
+    def identity(self, database: str, collection: str) -> Identity:
+        """Which collection a name means now."""
         ...
 
     def survey_of(self, database: str, collection: str) -> Survey:

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Literal, TypeVar
 
 import anyio.to_thread
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
@@ -18,6 +18,8 @@ from whimbrel.api.system import Deployment, ThisSystem
 from whimbrel.domain.runs import Run as DomainRun
 from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
 from whimbrel.engine import control
+from whimbrel.engine.rollback import definition
+from whimbrel.engine.starting_over import start_over
 from whimbrel.engine.view import view
 from whimbrel.ports import Ledger
 from whimbrel.workers.catalog import choose
@@ -31,6 +33,21 @@ Cursor = Annotated[
 ]
 S = TypeVar("S", RunStatus, BatchStatus)
 RunId = Annotated[str, Path(max_length=200, description="id of the run", examples=[RUN])]
+
+
+NewCollection = Annotated[
+    bool,
+    Field(
+        strict=True,
+        description="the collection that the run began with was dropped or renamed: go by the one that has its name now",
+    ),
+]
+
+
+class Resume(Model):
+    """How to go on."""
+
+    new_collection: NewCollection = False
 
 
 class Runs(Answer):
@@ -140,13 +157,22 @@ def pause(
     return _answer(at.store.ledger, control.pause(at.store.ledger, migration_id, who=caller.who))
 
 
-@router.post("/resume/{migrationId}", responses=failures(404, 409, 422))
+@router.post("/resume/{migrationId}", responses=failures(400, 404, 409, 413, 415, 422))
 def resume(
-    system: ThisSystem, caller: Operator, migration_id: Annotated[RunId, Path(alias="migrationId")]
+    system: ThisSystem,
+    caller: Operator,
+    migration_id: Annotated[RunId, Path(alias="migrationId")],
+    body: Annotated[Resume, Body(default_factory=Resume)],
 ) -> RunAnswer:
-    """Go on where it stopped, by the code that is loaded now."""
+    """Go on where it stopped, by the code that is loaded now.
+
+    With `newCollection` the run is cancelled, and another like it begins in the collection that has the name now: that one is answered.
+    """
     ledger = system.at.store.ledger
     run = control.find_run(ledger, migration_id)
+    if body.new_collection:
+        it = choose(system.loaded, run.migration) if run.has_user_code else definition(run)
+        return _answer(ledger, start_over(system.at.store, run.id, it, who=caller.who))
     code = choose(system.loaded, run.migration).code_hash if run.has_user_code else None
     return _answer(ledger, control.resume(ledger, migration_id, who=caller.who, code_hash=code))
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from whimbrel.api.access import Admin
 from whimbrel.api.answers import Answer, Model, Whole, failures
 from whimbrel.api.errors import Declined
-from whimbrel.api.routes.runs import RunId
+from whimbrel.api.routes.runs import NewCollection, RunId
 from whimbrel.api.routes.starting import Rate, Size, waiting
 from whimbrel.api.runs import RUN
 from whimbrel.api.system import ThisSystem
@@ -23,6 +23,7 @@ class Confirmed(Model):
     confirm: str | None = Field(
         default=None, max_length=100, description="the id of the run, again", examples=[RUN]
     )
+    new_collection: NewCollection = False
 
 
 class Undo(Confirmed):
@@ -72,6 +73,7 @@ def roll_back(
     started = rollback.start_rollback(
         store, migration_id, who=caller.who, defaults=system.settings.defaults,
         batch_size=body.batch_size, rate=body.max_docs_per_second, priority=body.priority,
+        new_collection=body.new_collection,
     )  # fmt: skip
     return Undoing(migration_id=started.id, message=waiting(store.ledger, started))
 
@@ -89,8 +91,14 @@ def clean_up(
     """
     _check(body, migration_id, "It could not be rolled back any more.")
     store = system.at.store
-    weight = cleanup.weigh(store, migration_id)
-    started = cleanup.start_cleanup(store, migration_id, who=caller.who, defaults=system.settings.defaults)
+    weight = cleanup.weigh(store, migration_id, new_collection=body.new_collection)
+    started = cleanup.start_cleanup(
+        store,
+        migration_id,
+        who=caller.who,
+        defaults=system.settings.defaults,
+        new_collection=body.new_collection,
+    )
     return CleaningUp(
         migration_id=started.id, message=waiting(store.ledger, started), documents=weight.documents,
         bytes=weight.size, exact=weight.exact,

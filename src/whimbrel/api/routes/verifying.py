@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field
 from whimbrel.api.access import Operator
 from whimbrel.api.answers import Answer, Model, Whole, failures
 from whimbrel.api.errors import Declined
-from whimbrel.api.routes.runs import RunId
+from whimbrel.api.routes.runs import NewCollection, RunId
 from whimbrel.api.routes.starting import Rate, Size, waiting
 from whimbrel.api.runs import RUN
 from whimbrel.api.system import ThisSystem
@@ -46,6 +46,7 @@ class Verify(Model):
         description="documents a second that it looks at; null: as fast as it can",
         examples=[2000],
     )
+    new_collection: NewCollection = False
     batch_size: Size | None = Field(
         default=None, description="documents in a batch; null: 50,000, or with `all` the server's own"
     )
@@ -73,6 +74,6 @@ def verify(
     sample = None if body.all else SAMPLE if body.sample is None else body.sample
     started = start_verification(
         store, old.id, system.loaded.get(old.migration), who=caller.who, defaults=system.settings.defaults,
-        sample=sample, batch_size=body.batch_size, rate=body.max_docs_per_second,
+        sample=sample, batch_size=body.batch_size, rate=body.max_docs_per_second, new_collection=body.new_collection,
     )  # fmt: skip
     return Verifying(migration_id=started.id, message=waiting(store.ledger, started))
