@@ -3,11 +3,12 @@
 import signal
 import sys
 import threading
+from functools import partial
 
 from whimbrel.bootstrap import database, store_at
 from whimbrel.logs import configure_logs
 from whimbrel.settings import read_settings
-from whimbrel.workers.catalog import load
+from whimbrel.workers.catalog import evaluate
 from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.parent import Parent
 
@@ -22,8 +23,8 @@ def main() -> None:
         fleet = Fleet(
             store.ledger.batches, {"MONGODB_URI": uri}, size=workers, slots=slots, run=None, longest_call=30
         )
-        known = {name: it.definition for name, it in load(settings.whimbrel_migrations).items()}
-        with Parent(store, settings, fleet, scheduling=known if settings.enable_scheduler else None):
+        evaluated = partial(evaluate, settings.whimbrel_migrations)
+        with Parent(store, settings, fleet, scheduling=evaluated if settings.enable_scheduler else None):
             # In pieces: Python may hear a signal only when what the main thread waits for ends.
             while not over.wait(0.2):
                 pass

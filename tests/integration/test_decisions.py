@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -218,7 +219,7 @@ def test_a_retry_with_other_code_is_not_taken_for_one_that_goes_on_with_it(
     with monkeypatch.context() as patch:
         once_after(patch, store.ledger.runs, "get", again)
         with pytest.raises(StateForbids):
-            again(code_hash="newer")
+            again(code=replace(ADDING.definition, code_hash="newer"))
     assert fresh(store, run).code_hash == run.code_hash
     assert database["whimbrel_audit"].count_documents({"what": {"$regex": "replaced"}}) == 0
 

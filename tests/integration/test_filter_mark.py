@@ -89,7 +89,7 @@ def test_a_batch_that_is_given_back_keeps_what_was_eligible(store: MongoStore, d
         until(store, run, RunStatus.PAUSED)
     [batch] = [each for each in store.ledger.batches.list(run.id) if each.phase == "pending" and each.claims]
     assert (batch.status, batch.before) == (BatchStatus.QUEUED, 100)
-    control.resume(store.ledger, run.id, who="test", code_hash=run.code_hash)
+    control.resume(store.ledger, run.id, who="test")
     with system(store, [slow]):
         found = until(store, run)
     assert found.counts.changed == 100

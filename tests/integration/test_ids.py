@@ -29,7 +29,7 @@ def chosen(store: MongoStore, it: Migration, ids: Sequence[Any], *, batch_size: 
 
 
 def begin(store: MongoStore, it: Migration, ids: Sequence[Any], **options: Any) -> Run:
-    return start_bulk(store, chosen(store, it, ids, **options), who="test")
+    return start_bulk(store, it.definition, chosen(store, it, ids, **options), who="test")
 
 
 def migrate(store: MongoStore, it: Migration, ids: Sequence[Any], **options: Any) -> RunView:
@@ -99,7 +99,7 @@ def test_ids_are_looked_up_before_anything_is_written(store: MongoStore, databas
     assert (found.eligible, found.batches) == (10, 1)
     assert store.ledger.runs.list() == []
     with system(store, [ALL[0]]):
-        assert until(store, start_bulk(store, found, who="test")).counts.changed == 10
+        assert until(store, start_bulk(store, ALL[0].definition, found, who="test")).counts.changed == 10
 
 
 @pytest.mark.parametrize("it", [ALL[0], ALL[3]], ids=lambda it: it.name)

@@ -242,7 +242,7 @@ def test_a_statement_that_cannot_be_made_smaller_pauses_the_run_and_is_told(
             assert '"update": "things"' in found.error
             assert "IXSCAN" in found.error
             session.abort_transaction()
-            control.resume(store.ledger, run.id, who="test", code_hash=run.code_hash)
+            control.resume(store.ledger, run.id, who="test")
             until(store, run, RunStatus.COMPLETED)
     assert database["things"].count_documents({"n": 1}) == 50
 

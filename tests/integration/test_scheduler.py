@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +24,7 @@ from whimbrel.engine.schedule import Scheduler
 from whimbrel.engine.start import draft_run
 from whimbrel.errors import SettingsInvalid
 from whimbrel.mongo.store import MongoStore
+from whimbrel.workers.catalog import choose
 
 THINGS = Migration(name="things", collection="things", update={"$inc": {"n": 1}})
 STATUSES = Migration(name="statuses", collection="things", mark="status", adopt="all", update={"$inc": {"n": 1}})  # fmt: skip
@@ -41,7 +43,7 @@ def scheduler(store: MongoStore, name: str = "one", *, die_at: str = "", **optio
             raise Dead
 
     return Scheduler(
-        store, options.pop("definitions", DEFINITIONS), name=name,
+        store, partial(choose, options.pop("definitions", DEFINITIONS)), name=name,
         role_seconds=options.pop("role_seconds", SHORT.lease),
         defaults=DEFAULTS, first=FIRST, step=step if die_at else nothing,
     )  # fmt: skip

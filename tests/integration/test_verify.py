@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -459,17 +460,23 @@ def test_a_verification_is_not_retried_and_keeps_its_code(store: MongoStore, dat
     assert found.run.status is RunStatus.COMPLETED_WITH_FAILURES
     with pytest.raises(StateForbids, match="no work to be tried again"):
         control.retry(store.ledger, found.run.id, who="test")
-    paused = ask(store, run, OPERATORS)
+    database["things"].delete_many({})
+    seed(database, 20)
+    run = ran(store, by_function)
+    paused = ask(store, run, by_function)
     control.pause(store.ledger, paused.id, who="test")
     with pytest.raises(StateForbids, match="has changed since"):
-        control.resume(store.ledger, paused.id, who="test", code_hash="another")
-    assert control.resume(store.ledger, paused.id, who="test", code_hash=run.code_hash).status == "queued"
+        control.resume(
+            store.ledger, paused.id, who="test", code=replace(by_function.definition, code_hash="another")
+        )
+    resumed = control.resume(store.ledger, paused.id, who="test", code=by_function.definition)
+    assert resumed.status == "queued"
 
 
 def test_without_the_runs_own_code_the_transform_is_not_run_again(store: MongoStore, database: Data) -> None:
     seed(database, 20)
-    run = ran(store, OPERATORS)
-    other = Migration(name="operators", collection="things", update={"$set": {"kind": "other"}})
+    run = ran(store, by_function)
+    other = Migration(name="by-function", collection="things", transform=lambda thing: thing)
     for loaded, why in ((None, "is not loaded here"), (other, "the run used")):
         found = verified(store, run, loaded)
         assert found.run.status is RunStatus.COMPLETED

@@ -157,6 +157,10 @@ class Plan(Model):
     migration: str = Field(description="name of the migration", examples=["some-model"])
     collection: str = Field(description="database and collection", examples=["whimbrel.somemodels"])
     mark: str = Field(description="how it knows what is done: status, marker or filter", examples=["status"])
+    update: Any = Field(
+        description="of a declared migration: its update as it is evaluated now, as relaxed Extended JSON; null: a function",
+        examples=[[{"$set": {"status": "success"}}]],
+    )
     filters: dict[str, Any] = Field(
         description="what selects the documents, but for their status and mark, as relaxed Extended JSON",
         examples=[{"country": "NL"}],

@@ -84,6 +84,10 @@ class Run(Model):
     max_docs_per_second: int | None = Field(description="at most so many documents a second", examples=[None])
     priority: int = Field(description="0 to 10; above 5 it goes before others", examples=[0])
     filters: dict[str, Any] = Field(description="the query, as relaxed Extended JSON", examples=[{}])
+    update: Any = Field(
+        description="of a declared migration: its update as it was evaluated at the start, as relaxed Extended JSON; null: a function",
+        examples=[[{"$set": {"status": "success"}}]],
+    )
     dry_run: bool = Field(description="always false: a dry run makes no run", examples=[False])
     collection: str = Field(description="database and collection", examples=["whimbrel.somemodels"])
     kind: str = Field(description="migration, rollback, cleanup or verification", examples=["migration"])

@@ -98,6 +98,11 @@ class System:
             raise Declined(503, "not_ready", self.reason)
         return self.definitions
 
+    def evaluated(self, name: str) -> Definition:
+        """A migration as its code evaluates it now. Raises MigrationUnknown, DefinitionInvalid; Declined (503) before migrations are loaded."""
+        catalog.choose(self.loaded, name)
+        return self._evaluated(name)
+
     @property
     def uptime(self) -> float:
         return time.time() - self.started
@@ -131,7 +136,7 @@ class System:
         self.reason = "MongoDB is there; the broker has not answered yet."
         fleet = self._fleet(at) if self._with_workers else None
         parent = self._patiently(
-            lambda: stack.enter_context(Parent(at.store, self.settings, fleet, scheduling=self.definitions))
+            lambda: stack.enter_context(Parent(at.store, self.settings, fleet, scheduling=self._evaluated))
         )
         if parent is None:
             return
@@ -143,6 +148,9 @@ class System:
         while not self._over.wait(0.2):
             if parent.broken is not None:
                 raise parent.broken
+
+    def _evaluated(self, name: str) -> Definition:
+        return catalog.evaluate(self.team.source, name)
 
     def _patiently(self, reach: Callable[[], T]) -> T | None:
         """What is reached, after however many attempts; None when the process stops before."""

@@ -21,6 +21,7 @@ from whimbrel.engine.verdicts import Verdict
 
 BESIDE = 100  # columns from which on before and after stand side by side
 LONGEST = 400  # characters of a value that are shown
+LONG = 300  # characters of a whole filter or update
 LONGEST_OF_OURS = 80  # of what Whimbrel itself keeps in a document
 SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "order": ("=", "cyan")}
 HOW = {
@@ -46,6 +47,8 @@ def _rows(it: DryRun) -> Iterator[tuple[str, str | Text]]:
     yield "collection", it.run.ns
     if it.run.query:
         yield "selects", _pasted(it.run.query)
+    if it.run.declared is not None:
+        yield "update", shortened(it.run.declared)
     yield "documents", _selected(it.selected)
     yield "batches", f"{it.batches:,} of up to {it.run.batch_size:,} documents"
     chosen = ", ".join(f"{count} {choice}" for choice, count in it.sample.items() if count)
@@ -63,6 +66,12 @@ def _rows(it: DryRun) -> Iterator[tuple[str, str | Text]]:
         yield "oplog", f"about {size(oplog.value)}, from {oplog.basis}"
     for each in it.unchecked:
         yield "not checked", Text(each, style="yellow")
+
+
+def shortened(value: Any) -> str:
+    """A value as Extended JSON, as much of it as one looks at; --json has all of it."""
+    text = json.dumps(relaxed(value), ensure_ascii=True)
+    return text if len(text) <= LONG else f"{text[:LONG]}... ({len(text):,} characters in all)"
 
 
 def _pasted(query: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control, rollback
 from whimbrel.engine.preflight import warned
-from whimbrel.engine.start import draft_run, estimate
+from whimbrel.engine.start import add_run, draft_run, estimate
 from whimbrel.engine.starting_over import start_over
 from whimbrel.engine.view import run_object, view
 from whimbrel.errors import SettingsInvalid, StateForbids
@@ -95,7 +95,7 @@ def run(
         )  # fmt: skip
         ready = warned(at.store, it, draft, documents=estimate(at.store, draft), strict=strict)
         consent(screen, ready.warnings, yes=yes)
-        started = at.store.ledger.runs.add(ready, caller())
+        started = add_run(at.store, it, ready, caller())
         screen.say(f"Run {started.id} of {it.name} on {started.ns}.")
         return conclude(screen, at, Foreground(at, settings, screen, interrupts).work(started, it, team))
 
@@ -145,9 +145,7 @@ def retry(
         old = control.find_run(ledger, run_id)
         it = _code(old, team)
         signature = None if group is None else control.signature_of(ledger, old.id, group)
-        ready, opened_again = control.retry(
-            ledger, old.id, who=caller(), signature=signature, code_hash=it.code_hash
-        )
+        ready, opened_again = control.retry(ledger, old.id, who=caller(), signature=signature, code=it)
         screen.say(f"Run {ready.id} of {it.name}: {opened_again:,} dead failures are open again.")
         return _go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
 
@@ -186,7 +184,7 @@ def _resumed(ledger: Ledger, run_id: str, it: Definition) -> Run:
     """A run that nobody works on although it is queued or running needs workers, not another state."""
     old = control.find_run(ledger, run_id)  # once more: loading the code has taken a while
     if old.status not in (RunStatus.RUNNING, RunStatus.QUEUED):
-        return control.resume(ledger, old.id, who=caller(), code_hash=it.code_hash)
+        return control.resume(ledger, old.id, who=caller(), code=it)
     if old.code_hash != it.code_hash:
         raise StateForbids(
             f"Run {old.id} is {old.status} with another code of {it.name} than the one loaded here. "

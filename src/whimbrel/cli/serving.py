@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -57,7 +58,9 @@ def worker(
         fleet = team.fleet(at, settings, run=None, longest_call=longest, stderr=None)
         interrupts.arm()
         with contextlib.ExitStack() as stack:
-            parent = stack.enter_context(Parent(at.store, settings, fleet, scheduling=found))
+            parent = stack.enter_context(
+                Parent(at.store, settings, fleet, scheduling=partial(catalog.evaluate, team.source))
+            )
             stack.callback(fleet.kill)
             _serve(at, screen, interrupts, parent)
             screen.say("Draining: the workers finish their chunks and give their batches back.")

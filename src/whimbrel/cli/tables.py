@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from whimbrel.cli.plans import shortened
 from whimbrel.cli.progress import clock
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.failures import Failure, FailureGroup, group_id
@@ -119,6 +120,7 @@ def run_table(it: RunView) -> Table:
     inferred = " (inferred from documents after a crash)" if it.run.inferred else ""
     rows: dict[str, str | Text] = {
         "status": _status(it), "kind": kind, "phase": _phase(it), "collection": it.run.ns,
+        "filter": shortened(it.run.query) if it.run.query else "", "update": shortened(it.run.declared) if it.run.declared else "",
         "documents": f"{it.processed:,} of {it.total:,} evaluated",
         "changed": f"{it.counts.changed:,}{inferred}", "unchanged": f"{it.counts.unchanged:,}",
         "skipped": f"{it.counts.skipped:,}", "failed": f"{it.failures['failed']:,}",

@@ -2,8 +2,8 @@
 
 import hashlib
 import inspect
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from types import CodeType
 from typing import Any, Protocol
 
@@ -14,14 +14,35 @@ from whimbrel.domain.uuids import UNSPECIFIED, stored, writing
 from whimbrel.errors import DefinitionInvalid
 
 
+@dataclass(frozen=True, slots=True)
+class Code:
+    """The user's own files that a migration consists of, each with a hash of its content, and the versions of what it stands on.
+
+    A run goes on with the same files only; other versions are told.
+    """
+
+    files: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+    def pin(self, name: str) -> str:
+        """A hash of the files, for the migration of this name."""
+        told = repr((name, sorted(self.files.items())))
+        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+    """The names under which the two do not have the same."""
+    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+
+
 class _Definition(Protocol):
     @property
     def name(self) -> str: ...
 
 
 def code_hash(definition: _Definition, function: Callable[..., Any] | None) -> str:
-    """A hash of a migration's options, its update, and its function's source. The same in every process."""
-    names = [each.name for each in fields(definition) if each.name != "uuids"]  # type: ignore[arg-type]  # that is a run's
+    """A hash of a migration's options, its update, and its function's source: of one that was not loaded from a file."""
+    names = [each.name for each in fields(definition) if each.name not in ("uuids", "code")]  # type: ignore[arg-type]
     try:
         options = stored({name: getattr(definition, name) for name in names}, writing(UNSPECIFIED))
         text = json_util.dumps(options, json_options=json_util.CANONICAL_JSON_OPTIONS)

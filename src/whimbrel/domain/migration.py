@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
-from whimbrel.domain.code import code_hash
+from whimbrel.domain.code import Code, code_hash
 from whimbrel.domain.filters import check_filter
 from whimbrel.domain.marks import MARK_ROOT, Mark, mark_of, marker_field
 from whimbrel.domain.pipelines import as_pipeline
@@ -65,6 +65,7 @@ class Definition:
     undo: UndoMode = False
     update: Update | None = None
     code_hash: str = ""
+    code: Code = field(default_factory=Code)
     summary: str = ""
     uuids: str = UNSPECIFIED  # how a run stores values of `uuid.UUID`, by its address of MongoDB
 
@@ -166,7 +167,7 @@ def migration(**options: Any) -> Callable[[Callable[..., Any]], Migration]:
 
 
 _OPTIONS = frozenset(each.name for each in fields(Definition)) - {
-    "update", "filter", "code_hash", "summary", "uuids",
+    "update", "filter", "code_hash", "code", "summary", "uuids",
 }  # fmt: skip
 
 

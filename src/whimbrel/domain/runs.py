@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from whimbrel.domain import marks
+from whimbrel.domain.encoding import encoded
 from whimbrel.domain.filters import all_of
 from whimbrel.domain.findings import Finding
 from whimbrel.domain.images import Undo, image_field
@@ -14,6 +15,7 @@ from whimbrel.domain.migration import Definition, UndoMode
 from whimbrel.domain.raw import decoded
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.tiling import Tiling
+from whimbrel.domain.updates import Update
 from whimbrel.domain.uuids import UNSPECIFIED, stored, writing
 from whimbrel.domain.verification import Proof
 
@@ -79,6 +81,11 @@ class Run:
     retry_delay: float
     timeout: float
     code_hash: str
+    update: bytes | None = (
+        None  # of a declared migration, as it was evaluated at the start: BSON {"update": ...}
+    )
+    reads: tuple[str, ...] | None = None
+    concurrency: int = 16
     kind: RunKind = "migration"
     of: str | None = None  # the run that this one rolls back, cleans up or verifies
     undo: UndoMode = False
@@ -124,13 +131,19 @@ class Run:
         return _query(self.filter)
 
     @property
+    def declared(self) -> Update | None:
+        """The update of a declared migration, as it was evaluated at the start."""
+        return None if self.update is None else decoded(self.update)["update"]
+
+    @property
     def urgent(self) -> bool:
         return _urgent(self.priority)
 
     @property
     def has_user_code(self) -> bool:
-        """Whether its batches need the code of its migration."""
-        return _needs_code(self.kind, self.sample)
+        """Whether its batches need the code of its migration: what is declared stands in the run."""
+        asked = self.kind == "migration" or (self.kind == "verification" and self.sample != 0)
+        return asked and self.update is None
 
     @property
     def takes_failed(self) -> bool:
@@ -152,10 +165,33 @@ class Run:
         )
 
 
+def given(it: Definition, uuids: str) -> dict[str, Any]:
+    """The fields of a run that a migration's code gives it, as they are evaluated now."""
+    update = None if it.update is None else encoded({"update": stored(it.update, writing(uuids))})
+    return {
+        "code_hash": it.code_hash, "update": update, "reads": it.reads, "concurrency": it.concurrency, "timeout": it.timeout,
+    }  # fmt: skip
+
+
+def definition_of(run: Run) -> Definition:
+    """A run's migration, without its function, as it was evaluated when the run was started."""
+    return Definition(
+        name=run.migration, version=run.version, collection=run.collection, database=run.database, filter=run.query,
+        mark=run.mark, status_field=run.status_field, batch_size=run.batch_size, max_attempts=run.max_attempts,
+        timeout=run.timeout, reads=run.reads, claim=run.claim, adopt=run.adopt, concurrency=run.concurrency, undo=run.undo,
+        update=run.declared, code_hash=run.code_hash, uuids=run.uuids,
+    )  # fmt: skip
+
+
 def for_run(it: Definition, run: Run) -> Definition:
-    """A definition as a run carries it out: with the run's undo, and no `uuid.UUID` in the update."""
-    update = it.update if it.update is None else stored(it.update, writing(run.uuids))
-    return replace(it, undo=run.undo, uuids=run.uuids, update=update)
+    """A definition as a run carries it out: by what was evaluated at the run's start, whatever it would be now."""
+    if run.update is None and it.update is not None:  # a run of an earlier version, which kept it not
+        it = replace(it, update=stored(it.update, writing(run.uuids)))
+    else:
+        it = replace(it, update=run.declared)
+    return replace(
+        it, undo=run.undo, uuids=run.uuids, reads=run.reads, concurrency=run.concurrency, timeout=run.timeout
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,8 +201,7 @@ class RunAtWork:
     id: str
     ns: str
     migration: str
-    kind: RunKind
-    sample: int | None
+    has_user_code: bool
     code_hash: str
     status: RunStatus
     leg: int
@@ -176,18 +211,9 @@ class RunAtWork:
     def urgent(self) -> bool:
         return _urgent(self.priority)
 
-    @property
-    def has_user_code(self) -> bool:
-        """Whether its batches need the code of its migration."""
-        return _needs_code(self.kind, self.sample)
-
 
 def _urgent(priority: int) -> bool:
     return priority > 5  # noqa: PLR2004  where the lane of its own begins
-
-
-def _needs_code(kind: RunKind, sample: int | None) -> bool:
-    return kind == "migration" or (kind == "verification" and sample != 0)
 
 
 def first_phases(run: Run) -> list[Phase]:

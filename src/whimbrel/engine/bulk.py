@@ -23,7 +23,7 @@ from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import DOCUMENT, Key
 from whimbrel.domain.runs import Counts, Run, Scope, eligible, legs_of
 from whimbrel.domain.states import BatchStatus, RunStatus
-from whimbrel.engine.start import Defaults, draft_run
+from whimbrel.engine.start import Defaults, add_run, draft_run
 from whimbrel.errors import StateForbids, WhimbrelError
 from whimbrel.ports import Documents, Store
 
@@ -100,11 +100,11 @@ def _number(key: Key) -> Any:
     return number if number == number else "nan"  # noqa: PLR0124  NaN is the one that is not
 
 
-def start_bulk(store: Store, chosen: Chosen, *, who: str) -> Run:
+def start_bulk(store: Store, it: Definition, chosen: Chosen, *, who: str) -> Run:
     """Store the ids, then queue the run. Raises StateForbids where somebody cancelled it meanwhile."""
     ledger = store.ledger
     message = "Its ids are being stored."
-    run = ledger.runs.add(replace(chosen.run, status=RunStatus.PAUSED, message=message), who)
+    run = add_run(store, it, replace(chosen.run, status=RunStatus.PAUSED, message=message), who)
     try:
         ledger.batches.add(list(_batches(run, chosen.keys)))
         queued = ledger.runs.move(run.id, RunStatus.QUEUED, who=who, fields={"message": ""})

@@ -3,8 +3,10 @@
 from collections.abc import Callable, Mapping
 
 from whimbrel.domain.failures import group_id
-from whimbrel.domain.runs import Run
+from whimbrel.domain.migration import Definition
+from whimbrel.domain.runs import Run, given
 from whimbrel.domain.states import ENDED, RunStatus, check_run_edge
+from whimbrel.engine.code import what_differs
 from whimbrel.errors import GroupUnknown, RunUnknown, StateForbids
 from whimbrel.ports import Ledger
 
@@ -41,8 +43,8 @@ def cancel(ledger: Ledger, run_id: str, *, who: str) -> Run:
     return _move(ledger, find_run(ledger, run_id), target, "be cancelled", who=who)
 
 
-def resume(ledger: Ledger, run_id: str, *, who: str, code_hash: str | None = None) -> Run:
-    """Go on where it stopped, by the code that is loaded now. Raises RunUnknown, StateForbids."""
+def resume(ledger: Ledger, run_id: str, *, who: str, code: Definition | None = None) -> Run:
+    """Go on where it stopped, by the code that is loaded now: `code`. Raises RunUnknown, StateForbids."""
     run = find_run(ledger, run_id)
     if run.status is RunStatus.COMPLETED_WITH_FAILURES:
         raise StateForbids(
@@ -50,9 +52,9 @@ def resume(ledger: Ledger, run_id: str, *, who: str, code_hash: str | None = Non
         )
     _refuse_taken_back(ledger, run, "be resumed")
     if run.kind == "verification":
-        _refuse_other_code(run, code_hash)
-        code_hash = None
-    return _go_on(ledger, run, "be resumed", who=who, code_hash=code_hash)
+        _refuse_other_code(run, code)
+        code = None
+    return _go_on(ledger, run, "be resumed", who=who, code=code)
 
 
 def _refuse_taken_back(ledger: Ledger, run: Run, verb: str) -> None:
@@ -71,15 +73,15 @@ def _refuse_taken_back(ledger: Ledger, run: Run, verb: str) -> None:
             )
 
 
-def _refuse_other_code(run: Run, code_hash: str | None) -> None:
-    if run.has_user_code and code_hash not in (None, run.code_hash):
+def _refuse_other_code(run: Run, code: Definition | None) -> None:
+    if run.has_user_code and code is not None and code.code_hash != run.code_hash:
         raise StateForbids(
             f"Run {run.id} verifies run {run.of} by its code, and that of {run.migration} has changed since. Start another: whimbrel verify {run.of}"
         )
 
 
 def retry(
-    ledger: Ledger, run_id: str, *, who: str, signature: str | None = None, code_hash: str | None = None
+    ledger: Ledger, run_id: str, *, who: str, signature: str | None = None, code: Definition | None = None
 ) -> tuple[Run, int]:
     """Open dead failures again, all or those of one signature, and go on: the run, and how many.
 
@@ -102,10 +104,11 @@ def retry(
     if run.status is RunStatus.COMPLETED_WITH_FAILURES:
         fields["leg"] = len(run.legs) - 1
     try:
-        return _go_on(ledger, run, "be retried", who=who, code_hash=code_hash, **fields), opened
+        return _go_on(ledger, run, "be retried", who=who, code=code, **fields), opened
     except StateForbids:
         now = find_run(ledger, run.id)
-        if now.status not in (RunStatus.QUEUED, RunStatus.RUNNING) or code_hash not in (None, now.code_hash):
+        other = code is not None and code.code_hash != now.code_hash
+        if now.status not in (RunStatus.QUEUED, RunStatus.RUNNING) or other:
             raise
         return now, opened  # another retry has set it going, and these failures go with it
 
@@ -138,19 +141,39 @@ def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: int | None) -> 
     return find_run(ledger, run_id)
 
 
-def _go_on(ledger: Ledger, run: Run, verb: str, *, who: str, code_hash: str | None, **fields: object) -> Run:
-    replaced = code_hash not in (None, run.code_hash)
-    if replaced:
-        fields["codeHash"] = code_hash
+def _go_on(
+    ledger: Ledger, run: Run, verb: str, *, who: str, code: Definition | None, **fields: object
+) -> Run:
+    why = ""
+    if code is not None and code.code_hash != run.code_hash:
+        why = (
+            f"code {run.code_hash} replaced by {code.code_hash}: {what_differs(ledger, run.code_hash, code)}"
+        )
+        fields |= _taken(run, code, verb)
+        ledger.codes.keep(code.code_hash, code.code)
     fields |= {"error": None, "failing": False}
 
     def target(now: Run) -> RunStatus:
         return RunStatus.RUNNING if now.status is RunStatus.PAUSING else RunStatus.QUEUED
 
     moved = _move(ledger, run, target, verb, who=who, fields=fields)
-    if replaced:
-        ledger.leases.audit(f"code {run.code_hash} replaced by {code_hash}", run=run.id, who=who)
+    if why:
+        ledger.leases.audit(why, run=run.id, who=who)
     return moved
+
+
+def _taken(run: Run, code: Definition, verb: str) -> dict[str, object]:
+    """What a run takes of new code. Its filter stays: by that it is decided which documents are the run's."""
+    if code.declarative != run.declarative:
+        now = "an update" if code.declarative else "a function"
+        raise StateForbids(
+            f"Run {run.id} could not {verb}: {run.migration} is {now} now, which it was not when the run began. Start a new run."
+        )
+    new = given(code, run.uuids)
+    return {
+        "codeHash": code.code_hash, "update": new["update"], "concurrency": code.concurrency, "timeout": code.timeout,
+        "reads": None if code.reads is None else list(code.reads), "needsCode": new["update"] is None,
+    }  # fmt: skip
 
 
 def _move(

@@ -8,9 +8,10 @@ from contextvars import ContextVar
 import structlog
 
 from whimbrel.domain.batches import Batch
-from whimbrel.domain.migration import Migration
+from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.runs import RunAtWork
 from whimbrel.domain.states import RunStatus
+from whimbrel.engine.code import other_versions, what_differs
 from whimbrel.engine.faults import Faults
 from whimbrel.engine.loop import process_loop
 from whimbrel.engine.work import Hold
@@ -52,6 +53,7 @@ class Crew:
         self.slots = 0  # that live, without those that are kept free for urgent runs
         self._counting = threading.Lock()
         self._phases: set[tuple[str, int]] = set()
+        self._versions_said: set[str] = set()
 
     def drain(self) -> None:
         """Take no batch any more, and give those in hand back after their chunk."""
@@ -97,24 +99,28 @@ class Crew:
             self.news.set()
         self._phases = phases
         self.stopped = store.ledger.leases.off(CONSUMERS)
-        can = [run for run in running if self._can(run)]
+        can = [run for run in running if self._can(store, run)]
         served = [] if self.stopped else can
         self.urgent = tuple(run.id for run in served if run.urgent)
         self.serving = tuple(run.id for run in served)
         alive = {run.id for run in running}
         self.faults.keep(alive)
+        self._versions_said &= alive
         self.refused = {key: here for key, here in list(self.refused.items()) if key[0] in alive}
         for hold in list(self.holds.values()):
             hold.stop = hold.run.id not in alive or self.stopping.is_set()
 
-    def _can(self, run: RunAtWork) -> bool:
+    def _can(self, store: Store, run: RunAtWork) -> bool:
         if self.only not in (None, run.id):
             return False
         found = self.migrations.get(run.migration)
-        if not run.has_user_code or (found is not None and found.definition.code_hash == run.code_hash):
+        if not run.has_user_code:
+            return True
+        if found is not None and found.definition.code_hash == run.code_hash:
+            self._say_versions(store, run, found.definition)
             return True
         if (run.id, run.code_hash) not in self.refused:
-            here = found.definition.code_hash if found else "not loaded here"
+            here = what_differs(store.ledger, run.code_hash, found.definition if found else None)
             self.refused[run.id, run.code_hash] = here
             log.warning(
                 "batches of a run refused: its migration's code differs",
@@ -124,3 +130,14 @@ class Crew:
                 here=here,
             )
         return False
+
+    def _say_versions(self, store: Store, run: RunAtWork, it: Definition) -> None:
+        """Once for each run: what it stands on here in other versions than where it was started."""
+        if run.id in self._versions_said:
+            return
+        self._versions_said.add(run.id)
+        pinned = store.ledger.codes.get(run.code_hash)
+        for name, then, now in other_versions(pinned, it.code) if pinned else ():
+            log.warning(
+                "another version than where the run was started", run=run.id, of=name, then=then, now=now
+            )

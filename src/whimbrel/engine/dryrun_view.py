@@ -21,7 +21,7 @@ def dry_run_object(it: DryRun) -> dict[str, Any]:
     growth, validator = it.growth, it.validator
     return {
         "migration": it.run.migration, "collection": it.run.ns, "mark": it.run.mark,
-        "filters": relaxed(it.run.query),
+        "filters": relaxed(it.run.query), "update": relaxed(it.run.declared),
         "selected": {
             "documents": it.selected.exact, "estimated": it.selected.estimated, "how": it.selected.how,
             "index": it.selected.index,

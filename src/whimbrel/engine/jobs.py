@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from whimbrel.domain.migration import Definition, Migration
-from whimbrel.domain.runs import Run, for_run
+from whimbrel.domain.runs import Run, definition_of, for_run
 from whimbrel.engine import cleanup, rollback
 from whimbrel.engine.calls import Calling
 from whimbrel.engine.work import Call
@@ -13,6 +13,8 @@ def job_of(run: Run, migrations: Mapping[str, Migration]) -> tuple[Definition, C
     """The definition by which a run's batches are executed, and what is called for their documents."""
     if run.kind == "rollback":
         return rollback.definition(run), rollback.restore
+    if run.update is not None:
+        return definition_of(run), rollback.restore  # an update: nothing is called
     if run.kind == "verification" and not run.has_user_code:
         return rollback.definition(run), rollback.restore  # nothing is called for its documents
     if run.kind == "cleanup":  # an update: nothing is called

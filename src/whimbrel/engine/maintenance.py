@@ -21,7 +21,7 @@ from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.coordinate import WORKERS_SEEN
 from whimbrel.engine.preflight import warned
-from whimbrel.engine.start import COUNTING, Defaults, draft_run, estimate
+from whimbrel.engine.start import COUNTING, Defaults, add_run, draft_run, estimate
 from whimbrel.errors import CollectionBusy, CollectionUnsuitable, FilterRefused, StateForbids
 from whimbrel.ports import Documents, Query, Store
 
@@ -298,4 +298,4 @@ def recover(store: Store, it: Definition, *, who: str, defaults: Defaults) -> Re
         if (other.migration, other.asked, other.adopt) == (it.name, "processing", "all"):
             return Recovery(count, other, fresh=False)
     run = warned(store, it, run, documents=estimate(store, run))
-    return Recovery(count, store.ledger.runs.add(run, who), fresh=True)
+    return Recovery(count, add_run(store, it, run, who), fresh=True)

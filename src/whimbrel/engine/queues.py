@@ -183,7 +183,7 @@ def _retry(ledger: Ledger, loaded: Mapping[str, Definition], run: Run, left: int
                 f"It has {dead} dead failures, and {left} are left of the limit: whimbrel retry {run.id}."
             )
         signature = max(fitting, key=lambda each: each.dead).signature
-    return control.retry(ledger, run.id, who=who, signature=signature, code_hash=it.code_hash)[1]
+    return control.retry(ledger, run.id, who=who, signature=signature, code=it)[1]
 
 
 def wait_for_end(ledger: Ledger, run_id: str, seconds: float) -> Run | None:

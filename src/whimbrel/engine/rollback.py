@@ -119,7 +119,7 @@ def following(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: Defau
         collection=old.collection, filter=encoded(query),
         mark="filter", status_field=old.status_field, collection_uuid=old.collection_uuid, collated=old.collated, declarative=kind == "cleanup", claim=False, adopt="ours", scope=Scope(),
         legs=LEGS, batch_size=defaults.batch_size, max_attempts=1, retry_delay=old.retry_delay, timeout=TIMEOUT,
-        uuids=old.uuids, code_hash=old.code_hash, created_at=now, updated_at=now,
+        uuids=old.uuids, code_hash=old.code_hash, reads=old.reads, concurrency=old.concurrency, created_at=now, updated_at=now,
     )  # fmt: skip
 
 

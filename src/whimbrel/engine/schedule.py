@@ -5,7 +5,7 @@ row holds the run until it is added. It may die at any point, or be there twice,
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -34,7 +34,7 @@ from whimbrel.engine.preflight import warned
 from whimbrel.engine.start import Defaults, anything, draft_run, estimate
 from whimbrel.engine.view import iso_time
 from whimbrel.engine.work import Step
-from whimbrel.errors import SettingsInvalid, Transient, WhimbrelError
+from whimbrel.errors import MigrationUnknown, SettingsInvalid, Transient, WhimbrelError
 from whimbrel.ports import Decision, Ledger, Store
 
 log = structlog.get_logger("whimbrel.scheduler")
@@ -48,13 +48,13 @@ SHOWN = 20  # ticks of all schedules together, in the status
 class Scheduler:
     """One process's candidate for the role.
 
-    `definitions`: the migrations that it can start. `first`: the default schedule, where nobody has made it yet.
+    `evaluated`: a migration as its code evaluates it now, or MigrationUnknown. `first`: the default schedule, where nobody has made it yet.
     """
 
     def __init__(
         self,
         store: Store,
-        definitions: Mapping[str, Definition],
+        evaluated: Callable[[str], Definition],
         *,
         name: str,
         role_seconds: float,
@@ -63,7 +63,7 @@ class Scheduler:
         step: Step,
     ) -> None:
         self._store, self._ledger, self._schedules = store, store.ledger, store.ledger.schedules
-        self._definitions, self._defaults, self._first = definitions, defaults, first
+        self._evaluated, self._defaults, self._first = evaluated, defaults, first
         self._prepared = False
         self._name, self._role_seconds, self._step = name, role_seconds, step
         self._led = self._asked = -role_seconds - ASKING
@@ -127,11 +127,12 @@ class Scheduler:
         if why := self._overlap(schedule):
             return Decision(tick=replace(tick, outcome="skipped", reason=why), following=found.following)
         try:
-            run = self._draft(schedule)
+            it = self._evaluate(schedule.plan.migration)  # at each start anew: its filter may hold the time
+            run = self._draft(schedule, it)
             if not anything(self._store, run):
                 tick = replace(tick, outcome="skipped", reason="Nothing matches.")
                 return Decision(tick=tick, following=found.following)
-            it = self._definitions[schedule.plan.migration]
+            self._ledger.codes.keep(it.code_hash, it.code)
             run = warned(self._store, it, run, documents=estimate(self._store, run))
         except Transient:
             raise
@@ -148,14 +149,17 @@ class Scheduler:
             return ""
         return f"Run {before.id}, which it started before, is {before.status} still."
 
-    def _draft(self, schedule: Schedule) -> Run:
+    def _evaluate(self, name: str) -> Definition:
+        try:
+            return self._evaluated(name)
+        except MigrationUnknown as error:
+            raise SettingsInvalid(
+                f"{self._name} has no migration {name!r}. Start every worker and API with the same --migrations."
+            ) from error
+
+    def _draft(self, schedule: Schedule, it: Definition) -> Run:
         """A run over all phases, unless the filters ask for one. Raises what `draft_run` raises."""
         plan = schedule.plan
-        it = self._definitions.get(plan.migration)
-        if it is None:
-            raise SettingsInvalid(
-                f"{self._name} has no migration {plan.migration!r}. Start every worker and API with the same --migrations."
-            )
         query = decoded(plan.filters) if plan.filters else None
         return draft_run(
             self._store, it, defaults=self._defaults, filter_=query, batch_size=plan.batch_size,

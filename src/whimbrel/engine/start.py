@@ -10,7 +10,7 @@ from whimbrel.domain.encoding import encoded
 from whimbrel.domain.filters import check_filter, split_status
 from whimbrel.domain.findings import refuse
 from whimbrel.domain.migration import Definition
-from whimbrel.domain.runs import Phase, Run, Scope, eligible, first_phases, legs_of
+from whimbrel.domain.runs import Phase, Run, Scope, eligible, first_phases, given, legs_of
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.uuids import stored, writing
 from whimbrel.engine.preflight import warned
@@ -69,7 +69,7 @@ def compose_run(
         scope=scope, asked=asked, legs=legs_of(mark=it.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
         priority=priority, rate=rate, batch_size=batch_size or it.batch_size or defaults.batch_size,
         max_attempts=it.max_attempts or defaults.max_attempts, retry_delay=defaults.retry_delay,
-        timeout=it.timeout, undo=it.undo, uuids=store.uuids, code_hash=it.code_hash, created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
+        undo=it.undo, uuids=store.uuids, **given(it, store.uuids), created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
     )  # fmt: skip
 
 
@@ -90,7 +90,13 @@ def start_run(store: Store, it: Definition, *, who: str, defaults: Defaults, **o
     `options` and errors are those of `draft_run`.
     """
     run = draft_run(store, it, defaults=defaults, **options)
-    return store.ledger.runs.add(warned(store, it, run, documents=estimate(store, run)), who)
+    return add_run(store, it, warned(store, it, run, documents=estimate(store, run)), who)
+
+
+def add_run(store: Store, it: Definition, run: Run, who: str, *, holding: bool = False) -> Run:
+    """Add a run that may begin, and keep which files its code is."""
+    store.ledger.codes.keep(it.code_hash, it.code)
+    return store.ledger.runs.add(run, who, holding=holding)
 
 
 def preview(store: Store, run: Run, *, seconds: float = 0.0) -> Preview:

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 from whimbrel.domain.findings import refuse
 from whimbrel.domain.migration import Definition
-from whimbrel.domain.runs import Counts, Run
+from whimbrel.domain.runs import Counts, Run, given
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.tiling import Tiling
 from whimbrel.engine import control
-from whimbrel.engine.start import new_id
+from whimbrel.engine.start import add_run, new_id
 from whimbrel.errors import StateForbids
 from whimbrel.ports import Store
 
@@ -27,14 +27,16 @@ def start_over(store: Store, run_id: str, it: Definition, *, who: str) -> Run:
     _refuse(old, found.uuid)
     new = replace(
         old,
-        id=new_id(), collection_uuid=found.uuid, collated=found.collated, code_hash=it.code_hash,
+        id=new_id(), collection_uuid=found.uuid, collated=found.collated,
         leg=0, status=RunStatus.QUEUED, counts=Counts(), folded_through=0, tiling=Tiling(), checked=Tiling(), inferred=False,
         estimated=0, retried=0, message="", error=None, failing=False, undone_by=None, started_at=None,
         working_since=None, worked=0.0, ended_at=None,
     )  # fmt: skip
+    if it.code_hash != old.code_hash:
+        new = replace(new, declarative=it.declarative, **given(it, old.uuids))
     refuse(store.errors(new, it))
     control.cancel(store.ledger, old.id, who=who)
-    added = store.ledger.runs.add(new, who)
+    added = add_run(store, it, new, who)
     why = f"its collection was replaced: run {new.id} goes on with the new one"
     store.ledger.leases.audit("run started over", run=old.id, who=who, why=why)
     store.ledger.leases.audit("run begun for another", run=new.id, who=who, why=f"in place of run {old.id}")

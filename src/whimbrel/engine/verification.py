@@ -48,7 +48,7 @@ def start_verification(
     why = _not_again(as_undone(store.ledger, old), loaded)
     run = replace(
         following(old, "verification", {}, defaults),
-        legs=("pending",), timeout=old.timeout, batch_size=batch_size or (defaults.batch_size if sample is None else BATCH), rate=rate, sample=0 if why else sample,
+        legs=("pending",), timeout=old.timeout, update=old.update, batch_size=batch_size or (defaults.batch_size if sample is None else BATCH), rate=rate, sample=0 if why else sample,
         report=(Proof(AGAIN, None, why),) if why else (),
         estimated=store.estimate(old.database, old.collection),
     )  # fmt: skip
@@ -73,13 +73,18 @@ def _not_again(old: Run, loaded: Definition | None) -> str:
         return "Not proved: under mark='filter' nothing in a document tells whether this run has changed it."
     if old.claim:
         return "Not proved: the function has effects outside the database (claim=True), so it is not called again."
+    if old.update is None:
+        return _not_called_again(old, loaded)
+    try:
+        as_pipeline(old.declared or {})
+    except Untranslatable as error:
+        return f"Not proved: MongoDB can try the update only by writing it. {error}"
+    return ""
+
+
+def _not_called_again(old: Run, loaded: Definition | None) -> str:
     if loaded is None:
         return f"Not proved: the migration {old.migration!r} is not loaded here. Name its file with --migrations."
     if loaded.code_hash != old.code_hash:
         return f"Not proved: the code of {old.migration!r} is {loaded.code_hash} now; the run used {old.code_hash}."
-    if loaded.update is not None:
-        try:
-            as_pipeline(loaded.update)
-        except Untranslatable as error:
-            return f"Not proved: MongoDB can try the update only by writing it. {error}"
     return ""

@@ -81,7 +81,7 @@ def run_object(it: RunView) -> dict[str, Any]:
         "skipped": it.counts.skipped, "conflicts": it.failures["conflict"], "progress": it.progress,
         "totalBatches": it.total_batches, "completedBatches": it.completed_batches, "failedBatches": it.failed_batches,
         "throughput": round(whole, 1), "etaSeconds": it.eta, "seconds": round(it.seconds, 3), "inferred": run.inferred,
-        "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate, "filters": relaxed(run.query), "dryRun": False,
+        "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate, "filters": relaxed(run.query), "update": relaxed(run.declared), "dryRun": False,
         "collection": run.ns, "kind": run.kind, "of": run.of, "undo": run.undo, "undoneBy": run.undone_by, "report": [proof_object(each) for each in run.report], "message": run.message, "error": run.error,
         "warnings": [finding_object(each) for each in run.warnings],
         "startTime": iso_time(run.started_at), "endTime": iso_time(run.ended_at),

@@ -143,6 +143,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "scope": {"kind": run.scope.kind, "limit": run.scope.limit}, "asked": run.asked, "legs": list(run.legs), "leg": run.leg,
         "status": str(run.status), "batchSize": run.batch_size, "priority": run.priority, "rate": run.rate, "maxAttempts": run.max_attempts,
         "retryDelay": run.retry_delay, "timeout": run.timeout, "codeHash": run.code_hash,
+        "update": run.update, "reads": None if run.reads is None else list(run.reads), "concurrency": run.concurrency, "needsCode": run.has_user_code,
         "kind": run.kind, "of": run.of, "undo": run.undo, "uuids": run.uuids, "sample": run.sample, "report": [proof_row(each) for each in run.report],
         "counts": counts_row(run.counts), "foldedThrough": run.folded_through, "inferred": run.inferred,
         "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
@@ -164,6 +165,7 @@ def run_of(row: Row) -> Run:
         scope=Scope(row["scope"]["kind"], row["scope"]["limit"]), asked=row["asked"], legs=tuple(row["legs"]), leg=row["leg"],
         status=RunStatus(row["status"]), batch_size=row["batchSize"], priority=row.get("priority", 0), rate=row.get("rate"), max_attempts=row["maxAttempts"],
         retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
+        update=row.get("update"), reads=tuple(row["reads"]) if row.get("reads") is not None else None, concurrency=row.get("concurrency", 16),
         kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), uuids=row.get("uuids", UNSPECIFIED), undone_by=row.get("undoneBy"),
         sample=row.get("sample", 0), report=tuple(proof_of(each) for each in row.get("report", ())),
         counts=counts_of(row["counts"]), folded_through=row["foldedThrough"],
@@ -174,13 +176,19 @@ def run_of(row: Row) -> Run:
     )  # fmt: skip
 
 
-AT_WORK_FIELDS = ("ns", "migration", "kind", "sample", "codeHash", "status", "leg", "priority")
+AT_WORK_FIELDS = ("ns", "migration", "needsCode", "kind", "sample", "codeHash", "status", "leg", "priority")
+
+
+def _needed_code(row: Row) -> bool:
+    """Of a run of an earlier version, which did not say so."""
+    kind = row.get("kind", "migration")
+    return bool(kind == "migration" or (kind == "verification" and row.get("sample", 0) != 0))
 
 
 def at_work_of(row: Row) -> RunAtWork:
     return RunAtWork(
-        id=row["_id"], ns=row["ns"], migration=row["migration"], kind=row.get("kind", "migration"),
-        sample=row.get("sample", 0), code_hash=row["codeHash"], status=RunStatus(row["status"]), leg=row["leg"],
+        id=row["_id"], ns=row["ns"], migration=row["migration"], has_user_code=row.get("needsCode", _needed_code(row)),
+        code_hash=row["codeHash"], status=RunStatus(row["status"]), leg=row["leg"],
         priority=row.get("priority", 0),
     )  # fmt: skip
 

@@ -14,6 +14,7 @@ from whimbrel.domain.tiling import Tiling
 from whimbrel.domain.verification import Tally
 from whimbrel.domain.workers import Worker
 from whimbrel.ports.answers import Answers
+from whimbrel.ports.codes import Codes
 from whimbrel.ports.proofs import Proofs
 from whimbrel.ports.retention import Retention
 from whimbrel.ports.schedules import Schedules
@@ -406,3 +407,4 @@ class Ledger:
     answers: Answers
     proofs: Proofs
     retention: Retention
+    codes: Codes

@@ -17,13 +17,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from bson.errors import InvalidBSON
 
+from whimbrel.domain.code import Code
 from whimbrel.domain.encoding import encoded
 from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.raw import decoded
@@ -32,9 +33,12 @@ from whimbrel.domain.wording import said, type_name
 from whimbrel.errors import DefinitionInvalid, MigrationUnknown
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.settings import read_settings
+from whimbrel.workers.code import code_of
 
 ENDING = 1.0  # seconds that a process which has answered may take to end
 LOOK = 0.2
+# The modules that loading a source has brought, for a process that loads it once more: those are there already then.
+_CAME_WITH: dict[str, set[str]] = {}
 STDERR = 65_536  # bytes at the end of what loading prints that are kept
 
 
@@ -43,12 +47,20 @@ def load(source: str | None) -> dict[str, Migration]:
     found = {SOME_MODEL.name: SOME_MODEL}
     if not source:
         return found
-    for value in vars(_imported(source)).values():
+    before = set(sys.modules)
+    module = _imported(source)
+    came = _CAME_WITH.setdefault(source, set())
+    came |= set(sys.modules) - before
+    code = code_of(module, came)
+    for value in vars(module).values():
         for each in value if isinstance(value, list | tuple) else [value]:
             if isinstance(each, Migration) and found.setdefault(each.name, each) is not each:
                 raise DefinitionInvalid(
                     f"Two migrations are called {each.name!r} in {source}. Rename one: give it name='...'."
                 )
+    for each in found.values():
+        if each is not SOME_MODEL:
+            each.definition = replace(each.definition, code=code, code_hash=code.pin(each.name))
     return found
 
 
@@ -157,7 +169,9 @@ def _asked(source: str | None, seconds: float) -> tuple[str, str]:
 def _definition(row: Mapping[str, Any]) -> Definition:
     reads = row["reads"]
     row = unnamed(row)
-    return Definition(**{**row, "reads": None if reads is None else tuple(reads)})
+    return Definition(
+        **{**row, "reads": None if reads is None else tuple(reads), "code": Code(**row["code"])}
+    )
 
 
 def choose(found: Mapping[str, Definition], name: str) -> Definition:
@@ -171,13 +185,26 @@ def choose(found: Mapping[str, Definition], name: str) -> Definition:
     return found[name]
 
 
+def evaluate(source: str | None, name: str) -> Definition:
+    """A migration as its code evaluates it now: whatever starts a run asks, for its filter may hold the time.
+
+    Raises DefinitionInvalid, MigrationUnknown.
+    """
+    if name == SOME_MODEL.name:  # Whimbrel's own, the same at any time
+        return SOME_MODEL.definition
+    return choose(describe(source), name)
+
+
 def main() -> None:
     """Write the definitions of the source given, or why they cannot be loaded, to the pipe given."""
     answers, source = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None  # noqa: PLR2004
     os.set_inheritable(answers, False)
     try:
         rows = {
-            name: {each.name: named(getattr(it.definition, each.name)) for each in fields(Definition)}
+            name: {
+                **{each.name: named(getattr(it.definition, each.name)) for each in fields(Definition)},
+                "code": asdict(it.definition.code),
+            }
             for name, it in load(source).items()
         }
         told: dict[str, Any] = {"definitions": rows}

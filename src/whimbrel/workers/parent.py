@@ -5,7 +5,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Self
 
 import structlog
@@ -31,7 +31,7 @@ SCHEDULING = 0.5  # seconds between two looks for ticks
 class Parent:
     """One parent process at work. Enter it to start its threads; leaving it stops them.
 
-    `scheduling`: the migrations that it may start by schedules; None: it is no scheduler.
+    `scheduling`: the migration of a name as its code evaluates it now, for schedules; None: it is no scheduler.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Parent:
         settings: Settings,
         fleet: Fleet | None,
         *,
-        scheduling: Mapping[str, Definition] | None = None,
+        scheduling: Callable[[str], Definition] | None = None,
     ) -> None:
         self._store, self._settings, self._fleet = store, settings, fleet
         self._scheduling = scheduling

@@ -18,7 +18,6 @@ from whimbrel.domain.raw import Key
 from whimbrel.engine.bulk import choose_ids, start_bulk
 from whimbrel.engine.preflight import warned
 from whimbrel.samples.migration import SOME_MODEL
-from whimbrel.workers.catalog import choose
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
 
@@ -78,7 +77,7 @@ def bulk(
     system: ThisSystem, caller: Operator, response: Response, body: Annotated[Bulk, Body()]
 ) -> BulkStarted:
     """A run over exactly these documents. What is done already, or not of the migration's filter, is left alone."""
-    it = choose(system.loaded, body.migration)
+    it = system.evaluated(body.migration)
     store = system.at.store
     chosen = choose_ids(
         store, it, _keys(body.ids), defaults=system.settings.defaults, batch_size=body.batch_size
@@ -97,7 +96,7 @@ def bulk(
         response.headers[DRY] = "true"
         return answer
     ahead = store.ledger.runs.ahead(ready.ns)
-    run = start_bulk(store, replace(chosen, run=ready), who=caller.who)
+    run = start_bulk(store, it, replace(chosen, run=ready), who=caller.who)
     response.status_code = 202
     return answer.model_copy(update={"migration_id": run.id, "message": begun(ahead, run.ns)})
 

@@ -7,14 +7,13 @@ from pydantic import Field
 
 from whimbrel.api.access import Operator, Reader
 from whimbrel.api.answers import Answer, Model, failures
-from whimbrel.api.routes.runs import RunId
+from whimbrel.api.routes.runs import RunId, code_of
 from whimbrel.api.runs import RUN, Run, run_model
 from whimbrel.api.system import Deployment, ThisSystem
 from whimbrel.domain.failures import Failure, FailureGroup, FailureState, group_id
 from whimbrel.domain.ids import id_json
 from whimbrel.engine import control
 from whimbrel.engine.view import iso_time, view
-from whimbrel.workers.catalog import choose
 
 router = APIRouter(prefix="/migrate", tags=["failures"])
 
@@ -152,9 +151,9 @@ def retry(
     """Open the dead failures of a run again, all or those of one group, and go on with it, by the code loaded now."""
     ledger = system.at.store.ledger
     old = control.find_run(ledger, migration_id)
-    code = choose(system.loaded, old.migration).code_hash if old.has_user_code else None
+    code = code_of(system, old)
     signature = None if body.group is None else control.signature_of(ledger, migration_id, body.group)
-    run, opened = control.retry(ledger, migration_id, who=caller.who, signature=signature, code_hash=code)
+    run, opened = control.retry(ledger, migration_id, who=caller.who, signature=signature, code=code)
     return FailuresRetried(migration=run_model(view(ledger, run)), reopened=opened)
 
 

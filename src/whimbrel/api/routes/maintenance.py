@@ -205,7 +205,7 @@ def create_missing_migrations(
     `processing` by no batch of the ledger; documents that a live worker holds are left alone.
     """
     store, defaults = system.at.store, system.settings.defaults
-    it = choose(system.loaded, body.migration)
+    it = system.evaluated(body.migration)
     orphans = maintenance.settle_orphans(store, system.loaded.values(), who=caller.who, defaults=defaults)
     found = maintenance.recover(store, it, who=caller.who, defaults=defaults)
     return Adopted(

@@ -14,7 +14,8 @@ from whimbrel.api.answers import Answer, Model, failures
 from whimbrel.api.errors import Declined
 from whimbrel.api.recent import ThisRecent
 from whimbrel.api.runs import RUN, BatchAnswer, BatchOf, Run, RunAnswer, batch_model, run_model
-from whimbrel.api.system import Deployment, ThisSystem
+from whimbrel.api.system import Deployment, System, ThisSystem
+from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run as DomainRun
 from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
 from whimbrel.engine import control
@@ -22,7 +23,6 @@ from whimbrel.engine.rollback import definition
 from whimbrel.engine.starting_over import start_over
 from whimbrel.engine.view import view
 from whimbrel.ports import Ledger
-from whimbrel.workers.catalog import choose
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
 
@@ -157,6 +157,11 @@ def pause(
     return _answer(at.store.ledger, control.pause(at.store.ledger, migration_id, who=caller.who))
 
 
+def code_of(system: System, run: DomainRun) -> Definition | None:
+    """The code with which a run goes on; None where it needs none of its own, such as a rollback."""
+    return system.evaluated(run.migration) if run.kind in ("migration", "verification") else None
+
+
 @router.post("/resume/{migrationId}", responses=failures(400, 404, 409, 413, 415, 422))
 def resume(
     system: ThisSystem,
@@ -171,10 +176,10 @@ def resume(
     ledger = system.at.store.ledger
     run = control.find_run(ledger, migration_id)
     if body.new_collection:
-        it = choose(system.loaded, run.migration) if run.has_user_code else definition(run)
+        it = code_of(system, run) or definition(run)
         return _answer(ledger, start_over(system.at.store, run.id, it, who=caller.who))
-    code = choose(system.loaded, run.migration).code_hash if run.has_user_code else None
-    return _answer(ledger, control.resume(ledger, migration_id, who=caller.who, code_hash=code))
+    code = code_of(system, run)
+    return _answer(ledger, control.resume(ledger, migration_id, who=caller.who, code=code))
 
 
 @router.get("/batch/{batch}", responses=failures(404, 422))

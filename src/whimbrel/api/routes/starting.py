@@ -19,12 +19,11 @@ from whimbrel.domain.runs import Run
 from whimbrel.engine.dryrun import dry_run
 from whimbrel.engine.dryrun_view import dry_run_object
 from whimbrel.engine.preflight import warned
-from whimbrel.engine.start import COUNTING, anything, draft_run, preview
+from whimbrel.engine.start import COUNTING, add_run, anything, draft_run, preview
 from whimbrel.errors import CollectionBusy
 from whimbrel.ports import Ledger
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.workers.calling import callers
-from whimbrel.workers.catalog import choose
 from whimbrel.workers.team import cores
 
 REHEARSING = 20.0  # seconds that a dry run may take: somebody waits for the answer
@@ -143,7 +142,7 @@ def _start(
         raise CollectionBusy(
             f"Run {ahead} works on {run.ns}, or waits for it. Wait for its end, or start without `exclusive`."
         )
-    started = store.ledger.runs.add(run, caller.who, holding=exclusive)
+    started = add_run(store, it, run, caller.who, holding=exclusive)
     response.status_code = 202
     return answer.model_copy(update={"migration_id": started.id, "message": begun(ahead, run.ns)})
 
@@ -188,7 +187,7 @@ def start(
     body: Annotated[Start, Body(default_factory=Start)],
 ) -> Started:
     """Start a run. It is accepted also where another one works on the collection, and waits for that."""
-    it = choose(system.loaded, body.migration)
+    it = system.evaluated(body.migration)
     asked = body.filters
     if asked is None and it.mark == "status":
         asked = {it.status_field: "pending"}
@@ -201,7 +200,7 @@ def start(
 @router.post("/retry-failed", status_code=202, responses=STARTED)
 def retry_failed(system: ThisSystem, caller: Operator, response: Response, body: PhasedBody) -> Started:
     """A run over the documents that are `failed`."""
-    it = choose(system.loaded, body.migration)
+    it = system.evaluated(body.migration)
     return _start(system, caller, response, it, body, filter_=_by_phase(it, "failed"))
 
 
@@ -210,14 +209,14 @@ def complete_processing(
     system: ThisSystem, caller: Operator, response: Response, body: PhasedBody
 ) -> Started:
     """A run over the documents that were left in `processing`; never those that a live worker holds."""
-    it = choose(system.loaded, body.migration)
+    it = system.evaluated(body.migration)
     return _start(system, caller, response, it, body, filter_=_by_phase(it, "processing"))
 
 
 @router.post("/process-all", status_code=202, responses=STARTED)
 def process_all(system: ThisSystem, caller: Operator, response: Response, body: PhasedBody) -> Started:
     """A run over all phases, in order: pending, processing, failed, and the sweep."""
-    return _start(system, caller, response, choose(system.loaded, body.migration), body)
+    return _start(system, caller, response, system.evaluated(body.migration), body)
 
 
 @router.post("/batch/{batch}", status_code=202, responses=STARTED)
@@ -231,7 +230,7 @@ def one_batch(
     body: PhasedBody,
 ) -> Started:
     """One batch of the next eligible documents."""
-    it = choose(system.loaded, body.migration)
+    it = system.evaluated(body.migration)
     pending = _by_phase(it, "pending") if it.mark == "status" else None
     return _start(
         system, caller, response, it, body, batch_size=batch_size, limit=batch_size, filter_=pending

@@ -14,6 +14,7 @@ from whimbrel.domain.times import Times
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ledger.answers import MongoAnswers
 from whimbrel.mongo.ledger.batches import MongoBatches
+from whimbrel.mongo.ledger.codes import MongoCodes
 from whimbrel.mongo.ledger.failures import MongoFailures
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.proofs import MongoProofs
@@ -39,7 +40,18 @@ def mongo_ledger(
     client: MongoClient[Any], database: str, times: Times, *, replica_set: bool, prepare: bool = True
 ) -> Ledger:
     """The ledger of one database, of a replica set or a stand-alone server. `prepare`: its indexes are made where they are missing; else nothing is written."""
-    names = ("runs", "batches", "failures", "leases", "workers", "audit", "schedules", "answers", "pruned")
+    names = (
+        "runs",
+        "batches",
+        "failures",
+        "leases",
+        "workers",
+        "audit",
+        "schedules",
+        "answers",
+        "pruned",
+        "codes",
+    )
     found = {name: _collection(client[database], name) for name in names}
     leases = MongoLeases(found["leases"], found["workers"], found["audit"])
     runs = MongoRuns(found["runs"], leases)
@@ -51,7 +63,9 @@ def mongo_ledger(
     answers = MongoAnswers(found["answers"])
     proofs = MongoProofs(found["batches"], found["runs"], remains)
     retention = MongoRetention(found["pruned"], found)
-    ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs, retention)
+    ledger = Ledger(
+        runs, batches, failures, leases, schedules, answers, proofs, retention, MongoCodes(found["codes"])
+    )
     if not prepare:
         return ledger
     with translated():

@@ -1,0 +1,35 @@
+"""What is said where the code of a run and the code that is loaded here are not the same."""
+
+from collections.abc import Iterator
+
+from whimbrel.domain.code import Code, differing
+from whimbrel.domain.migration import Definition
+from whimbrel.ports import Ledger
+
+NAMED = 5  # files
+
+
+def what_differs(ledger: Ledger, pinned: str, here: Definition | None) -> str:
+    """The files of a migration that are not those of the run's code, in a few words."""
+    if here is None:
+        return "not loaded here"
+    then = ledger.codes.get(pinned)
+    if then is None or not here.code.files:
+        return here.code_hash
+    names = differing(then.files, here.code.files)
+    told = [_said(name, then, here.code) for name in names[:NAMED]]
+    more = [f"and {len(names) - NAMED} more"] if len(names) > NAMED else []
+    return ", ".join([*told, *more]) or here.code_hash
+
+
+def _said(name: str, then: Code, here: Code) -> str:
+    if name not in here.files:
+        return f"{name} is not here"
+    return f"{name} {'differs' if name in then.files else 'is new'}"
+
+
+def other_versions(then: Code, here: Code) -> Iterator[tuple[str, str, str]]:
+    """Python, Whimbrel and packages that both have, in different versions: name, then, now."""
+    for name in differing(then.versions, here.versions):
+        if name in then.versions and name in here.versions:
+            yield name, then.versions[name], here.versions[name]

@@ -1,0 +1,249 @@
+"""One run, one code, one evaluation: what a run was started with holds to its end, whatever the files say by then."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+from tests.integration.inline import DEFAULTS, start, system, until
+
+from whimbrel.domain.migration import Migration
+from whimbrel.domain.states import RunStatus
+from whimbrel.engine import control
+from whimbrel.engine.code import what_differs
+from whimbrel.engine.crew import Crew
+from whimbrel.engine.start import start_run
+from whimbrel.engine.verification import start_verification
+from whimbrel.errors import StateForbids
+from whimbrel.mongo.store import MongoStore
+from whimbrel.workers.catalog import choose, describe, load
+
+Data = Database[dict[str, Any]]
+FILES = {
+    "migs.py": """
+        from whimbrel import Migration, migration
+        import helpers
+        from words import say
+        from package.inner import deep
+        V = "old"
+
+        @migration(collection="things")
+        def stamped(thing):
+            import lazily
+            return {"$set": {"v": V + helpers.W + say() + deep.X + lazily.Y}}
+
+        declared = Migration(name="declared", collection="things", update={"$set": {"v": V}})
+    """,
+    "helpers.py": "W = 'w'\n",
+    "words.py": "def say():\n    return 's'\n",
+    "lazily.py": "from below import Z as Y\n",
+    "below.py": "Z = 'z'\n",
+    "unrelated.py": "Q = 1\n",
+    "package/__init__.py": "",
+    "package/inner/__init__.py": "",
+    "package/inner/deep.py": "from ..sibling import X\n",
+    "package/sibling.py": "X = 'x'\n",
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(textwrap.dedent(text))
+    return tmp_path
+
+
+def pin(folder: Path) -> Any:
+    return describe(str(folder / "migs.py"))["stamped"]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name != "unrelated.py"])
+def test_a_change_of_any_file_of_the_migration_is_another_code_that_names_it(
+    store: MongoStore, folder: Path, name: str
+) -> None:
+    before = pin(folder)
+    store.ledger.codes.keep(before.code_hash, before.code)
+    with (folder / name).open("a") as file:
+        file.write("CHANGED = 1\n")
+    after = pin(folder)
+    assert after.code_hash != before.code_hash
+    assert what_differs(store.ledger, before.code_hash, after) == f"{name} differs"
+
+
+def test_other_files_and_other_folders_are_the_same_code(folder: Path, tmp_path_factory: Any) -> None:
+    before = pin(folder)
+    assert set(before.code.files) == set(FILES) - {"unrelated.py"}
+    (folder / "unrelated.py").write_text("Q = 2\n")
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "another"
+    folder.rename(elsewhere)
+    assert pin(elsewhere).code_hash == before.code_hash
+
+
+def test_a_file_that_is_gone_or_new_is_named(store: MongoStore, folder: Path) -> None:
+    before = pin(folder)
+    store.ledger.codes.keep(before.code_hash, before.code)
+    (folder / "words.py").unlink()
+    (folder / "words").mkdir()
+    (folder / "words/__init__.py").write_text("def say():\n    return 's'\n")
+    told = what_differs(store.ledger, before.code_hash, pin(folder))
+    assert told == "words.py is not here, words/__init__.py is new"
+
+
+def test_versions_of_what_it_imports_are_kept(folder: Path) -> None:
+    (folder / "helpers.py").write_text("import hypothesis\nW = hypothesis.__version__\n")
+    versions = pin(folder).code.versions
+    assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
+    asked = [sys.executable, "-m", "pip", "show", "hypothesis"]
+    shown = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    assert f"Version: {versions['hypothesis']}\n" in shown
+
+
+def test_a_process_that_starts_with_other_files_takes_nothing_and_says_which(
+    store: MongoStore, database: Data, folder: Path
+) -> None:
+    database["things"].insert_many({"_id": at} for at in range(10))
+    run = start_run(store, pin(folder), who="test", defaults=DEFAULTS)
+    store.ledger.runs.move(run.id, RunStatus.RUNNING, who="test")
+    (folder / "helpers.py").write_text("W = 'another'\n")
+    crew = Crew(_as_child(folder), "late", None)
+    crew.refresh(store)
+    assert crew.serving == ()
+    assert list(crew.refused.values()) == ["helpers.py differs"]
+
+
+def _as_child(folder: Path) -> dict[str, Migration]:
+    """The migrations as a process of its own has them: here their modules are loaded already."""
+    found = pin(folder)
+    it = Migration(name="stamped", collection="things", transform=lambda thing: thing)
+    it.definition = found
+    return {"stamped": it}
+
+
+def test_resuming_takes_the_new_code_and_says_which_files_changed(
+    store: MongoStore, database: Data, folder: Path
+) -> None:
+    database["things"].insert_many({"_id": at} for at in range(10))
+    run = start_run(store, pin(folder), who="test", defaults=DEFAULTS)
+    control.pause(store.ledger, run.id, who="test")
+    (folder / "package/sibling.py").write_text("X = 'new'\n")
+    new = pin(folder)
+    assert control.resume(store.ledger, run.id, who="a person", code=new).code_hash == new.code_hash
+    [said] = database["whimbrel_audit"].find({"run": run.id, "what": {"$regex": "replaced"}})
+    assert said["what"].endswith(": package/sibling.py differs")
+
+
+# one evaluation
+
+CHANGING = """
+import datetime, os, uuid
+from whimbrel import Migration, migration
+
+NOW = datetime.datetime.now(datetime.UTC)
+TAG = str(uuid.uuid4())
+WORDS = list({"a", "b", "c", "d", "e", "f", "g"})
+
+by_time = Migration(
+    name="by-time", collection="things", filter={"at": {"$lt": NOW - datetime.timedelta(days=90)}, "word": {"$in": WORDS}},
+    update={"$set": {"tag": TAG, "when": NOW, "words": WORDS}},
+)
+
+@migration(collection="things", filter={"at": {"$lt": NOW}, "word": {"$in": WORDS}})
+def by_function(thing):
+    return {"$set": {"tag": 1}}
+"""
+
+
+@pytest.fixture
+def changing(tmp_path: Path) -> str:
+    path = tmp_path / "changing.py"
+    path.write_text(CHANGING)
+    return str(path)
+
+
+def seed(database: Data) -> None:
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    database["things"].insert_many(
+        {"_id": at, "at": datetime(2020, 1, 1, tzinfo=UTC), "word": "a"} for at in range(30)
+    )
+
+
+@pytest.mark.parametrize("name", ["by-time", "by-function"])
+def test_what_is_evaluated_at_the_start_holds_in_every_process(
+    store: MongoStore, database: Data, changing: str, name: str
+) -> None:
+    """The values in the file are others in each process: without this, no worker would take the run."""
+    seed(database)
+    it = describe(changing)[name]
+    assert it.filter != describe(changing)[name].filter
+    assert it.code_hash == describe(changing)[name].code_hash
+    run = start_run(store, it, who="test", defaults=DEFAULTS)
+    with system(store, [load(changing)[name]]):
+        ended = until(store, run)
+        proved = until(
+            store,
+            start_verification(
+                store, run.id, choose(describe(changing), name), who="test", defaults=DEFAULTS
+            ),
+        )
+    assert (ended.run.status, ended.run.counts.changed) == (RunStatus.COMPLETED, 30)
+    assert proved.run.status is RunStatus.COMPLETED, proved.run.report
+    if name == "by-time":
+        update = it.update["$set"]  # type: ignore[index,call-overload]
+        assert database["things"].distinct("tag") == [update["tag"]]
+        assert database["things"].distinct("words") == sorted(update["words"])
+
+
+def test_a_declared_run_needs_no_code_of_anybody(store: MongoStore, database: Data, changing: str) -> None:
+    seed(database)
+    run = start_run(store, describe(changing)["by-time"], who="test", defaults=DEFAULTS)
+    with system(store, []):
+        ended = until(store, run)
+    assert ended.run.counts.changed == 30
+
+
+def test_resumed_by_the_same_files_it_keeps_what_it_was_started_with(
+    store: MongoStore, database: Data, changing: str
+) -> None:
+    seed(database)
+    first = describe(changing)["by-time"]
+    run = start_run(store, first, who="test", defaults=DEFAULTS)
+    control.pause(store.ledger, run.id, who="test")
+    resumed = control.resume(store.ledger, run.id, who="test", code=describe(changing)["by-time"])
+    assert resumed.declared["$set"]["tag"] == first.update["$set"]["tag"]  # type: ignore[index,call-overload]
+    Path(changing).write_text(CHANGING + "\n# deployed anew\n")
+    control.pause(store.ledger, run.id, who="test")
+    newer = describe(changing)["by-time"]
+    resumed = control.resume(store.ledger, run.id, who="test", code=newer)
+    assert resumed.declared["$set"]["tag"] == newer.update["$set"]["tag"]  # type: ignore[index,call-overload]
+    assert resumed.query == run.query
+    with system(store, []):
+        until(store, run)
+    assert database["things"].distinct("tag") == [newer.update["$set"]["tag"]]  # type: ignore[index,call-overload]
+
+
+def test_an_update_that_became_a_function_is_another_migration(store: MongoStore, database: Data) -> None:
+    seed(database)
+    declared = Migration(name="m", collection="things", update={"$set": {"a": 1}})
+    run = start(store, declared)
+    control.pause(store.ledger, run.id, who="test")
+    function = Migration(name="m", collection="things", transform=lambda thing: thing)
+    with pytest.raises(StateForbids, match="is a function now"):
+        control.resume(store.ledger, run.id, who="test", code=function.definition)
+
+
+def test_the_whole_way_by_the_command_line(mongo_uri: str, database: Data, changing: str) -> None:
+    """Parent and children order the words of a set differently."""
+    seed(database)
+    done = subprocess.run(
+        [sys.executable, "-m", "whimbrel.cli.main", "run", "by-function", "--migrations", changing, "--yes", "--workers", "1"],
+        env={**os.environ, "MONGODB_URI": mongo_uri, "MONGODB_DB_NAME": database.name},
+        capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert database["things"].count_documents({"tag": 1}) == 30
