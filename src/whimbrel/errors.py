@@ -109,6 +109,12 @@ class DatabaseRefused(WhimbrelError):
     exit_code = 71
 
 
+class LedgerFormat(DatabaseRefused):
+    """The ledger is of a format that this program cannot work with now."""
+
+    code = "ledger_format"
+
+
 class EmbeddedUnavailable(WhimbrelError):
     """The embedded MongoDB cannot be started here."""
 

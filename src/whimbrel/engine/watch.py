@@ -17,7 +17,7 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.times import Times
 from whimbrel.engine.crew import Crew
 from whimbrel.engine.work import Hold, clock, record, renew
-from whimbrel.errors import LeaseLost, Transient
+from whimbrel.errors import LeaseLost, LedgerFormat, Transient
 from whimbrel.ports import Store, Write
 
 log = structlog.get_logger("whimbrel.worker")
@@ -54,6 +54,9 @@ def watch(
                 store.ledger.leases.beat(crew.name, **{**about, **_facts(crew)})
         except Transient as error:
             log.warning("the ledger does not answer", error=str(error))
+        except LedgerFormat as error:  # upgraded by a newer program: what is here must end
+            log.error("this process ends", reason=str(error))  # noqa: TRY400  the reason is the whole story
+            crew.drain()
         except Exception:  # this thread must outlive whatever the ledger says
             log.exception("the heartbeat met an error")
         crew.over.wait(min(times.control, times.lease / 8))

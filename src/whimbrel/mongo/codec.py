@@ -21,6 +21,7 @@ from whimbrel.domain.uuids import UNSPECIFIED
 from whimbrel.domain.verification import Proof, Tally
 from whimbrel.domain.workers import InHand, Refusal, Worker
 
+FORMAT = 2  # of the ledger: another number, and a step in `ledger/format.py`, wherever older rows are not read right any more
 Row = Mapping[str, Any]
 
 
@@ -157,10 +158,15 @@ def filter_of(value: bytes | str) -> bytes:
     return encoded(parse_canonical(value)) if isinstance(value, str) else value
 
 
+def _raw_uuid(value: bytes | None) -> bytes | None:
+    """Without the subtype, by which one is not equal to the bytes in it."""
+    return None if value is None else bytes(value)
+
+
 def run_of(row: Row) -> Run:
     return Run(
         id=row["_id"], migration=row["migration"], version=row["version"], database=row["database"],
-        collection=row["collection"], filter=filter_of(row["filter"]), mark=row["mark"], status_field=row["statusField"], collection_uuid=row.get("collectionUuid"), collated=row.get("collated", False),
+        collection=row["collection"], filter=filter_of(row["filter"]), mark=row["mark"], status_field=row["statusField"], collection_uuid=_raw_uuid(row.get("collectionUuid")), collated=row.get("collated", False),
         declarative=row["declarative"], claim=row["claim"], adopt=row["adopt"],
         scope=Scope(row["scope"]["kind"], row["scope"]["limit"]), asked=row["asked"], legs=tuple(row["legs"]), leg=row["leg"],
         status=RunStatus(row["status"]), batch_size=row["batchSize"], priority=row.get("priority", 0), rate=row.get("rate"), max_attempts=row["maxAttempts"],

@@ -56,7 +56,10 @@ class Runs(Protocol):
         ...
 
     def at_work(self) -> Sequence[RunAtWork]:
-        """The runs that are running, pausing or cancelling, oldest first. There is about one for each collection at most."""
+        """The runs that are running, pausing or cancelling, oldest first. There is about one for each collection at most.
+
+        Raises LedgerFormat where a newer program has upgraded the ledger: this process must end.
+        """
         ...
 
     def in_line(self) -> Sequence[str]:

@@ -1,5 +1,6 @@
 """The ledger in MongoDB: one module a collection. All its times are the server's (`$$NOW`, hole H18)."""
 
+import secrets
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -16,6 +17,7 @@ from whimbrel.mongo.ledger.answers import MongoAnswers
 from whimbrel.mongo.ledger.batches import MongoBatches
 from whimbrel.mongo.ledger.codes import MongoCodes
 from whimbrel.mongo.ledger.failures import MongoFailures
+from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.proofs import MongoProofs
 from whimbrel.mongo.ledger.retention import MongoRetention, Remains
@@ -51,10 +53,12 @@ def mongo_ledger(
         "answers",
         "pruned",
         "codes",
+        "format",
     )
     found = {name: _collection(client[database], name) for name in names}
     leases = MongoLeases(found["leases"], found["workers"], found["audit"])
-    runs = MongoRuns(found["runs"], leases)
+    format_ = MongoFormat(client[database], found["format"], found["runs"], leases)
+    runs = MongoRuns(found["runs"], leases, format_)
     tallies = Tallies(found["batches"], found["failures"])
     remains = Remains(found["pruned"])
     batches = MongoBatches(client, found["batches"], times, tallies, remains, replica_set=replica_set)
@@ -68,6 +72,7 @@ def mongo_ledger(
     )
     if not prepare:
         return ledger
+    format_.upgrade(f"upgrade by {secrets.token_hex(4)}")
     with translated():
         answers.create_indexes()
         runs.create_indexes()

@@ -14,7 +14,7 @@ from pymongo.errors import DuplicateKeyError
 from whimbrel.domain.runs import Run
 from whimbrel.domain.workers import Worker
 from whimbrel.errors import Transient
-from whimbrel.mongo.codec import worker_of
+from whimbrel.mongo.codec import FORMAT, worker_of
 from whimbrel.mongo.errors import translated
 
 PROBING = 5.0  # seconds that a row may take to be read back
@@ -43,7 +43,7 @@ class MongoLeases:
             self._leases.delete_many({"holder": holder, "_id": {"$regex": f"^{re.escape(role)}"}})
 
     def beat(self, worker: str, **facts: Any) -> None:
-        stated = {name: {"$literal": value} for name, value in facts.items()}
+        stated = {name: {"$literal": value} for name, value in {**facts, "format": FORMAT}.items()}
         times = {"seenAt": "$$NOW", "startedAt": {"$ifNull": ["$startedAt", "$$NOW"]}}
         with translated():
             self._workers.update_one({"_id": worker}, [{"$set": stated | times}], upsert=True)
@@ -52,6 +52,15 @@ class MongoLeases:
         with translated():
             found = list(self._workers.find(_seen_within(seconds), sort=[("_id", 1)]))
         return [worker_of(row) for row in found]
+
+    def older_than(self, format_: int, seconds: float) -> list[str]:
+        """The live workers that write the ledger in an older format, as host:pid. The first format did not say its number."""
+        older = {"$or": [{"format": {"$exists": False}}, {"format": {"$lt": format_}}]}
+        with translated():
+            found = self._workers.find({"$and": [_seen_within(seconds), older]}, {"host": 1, "pid": 1}).limit(
+                10
+            )
+            return [f"{row.get('host', '?')}:{row.get('pid', '?')}" for row in found]
 
     def leave(self, worker: str) -> None:
         with translated():

@@ -13,6 +13,7 @@ from whimbrel.domain.tiling import Tiling
 from whimbrel.errors import CollectionBusy
 from whimbrel.mongo.codec import AT_WORK_FIELDS, at_work_of, run_of, run_row, tiling_row
 from whimbrel.mongo.errors import translated
+from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
 
 PAGE = 200  # runs that are read at once
@@ -34,9 +35,10 @@ def _among(statuses: Iterable[RunStatus]) -> dict[str, Any]:
 class MongoRuns:
     """See `whimbrel.ports.Runs`."""
 
-    def __init__(self, collection: Collection[Any], leases: MongoLeases) -> None:
+    def __init__(self, collection: Collection[Any], leases: MongoLeases, format_: MongoFormat) -> None:
         self._runs = collection
         self._leases = leases
+        self._format = format_
 
     def create_indexes(self) -> None:
         self._runs.create_index(
@@ -53,6 +55,7 @@ class MongoRuns:
     def add(self, run: Run, who: str, *, holding: bool = False) -> Run:
         times = {"createdAt": "$$NOW", "updatedAt": "$$NOW"}
         literal = run_row(run) | ({"active": True} if holding else {})
+        self._format.note()
         born = [{"$replaceWith": {"$mergeObjects": [{"$literal": literal}, times]}}]
         with translated():
             try:
@@ -118,6 +121,7 @@ class MongoRuns:
             return {RunStatus(row["_id"]): int(row["n"]) for row in self._runs.aggregate(pipeline)}
 
     def at_work(self) -> Sequence[RunAtWork]:
+        self._format.check()
         working = {"status": _among(AT_WORK)}
         with translated():
             found = self._runs.find(working, AT_WORK_FIELDS).sort([("createdAt", 1), ("_id", 1)])
