@@ -1,8 +1,10 @@
 """What a run's statements look at, by MongoDB's own profiler: none needs the whole collection, and all together few passes over it (H61)."""
 
+import random
 from collections.abc import Callable
 from typing import Any
 
+import bson
 import pytest
 from bson import MaxKey, MinKey, ObjectId
 from pymongo.database import Database
@@ -18,7 +20,7 @@ from whimbrel.domain.states import RunStatus
 from whimbrel.engine import control
 from whimbrel.engine.cleanup import start_cleanup, weigh
 from whimbrel.engine.rollback import start_rollback
-from whimbrel.engine.start import anything, preview
+from whimbrel.engine.start import anything, draft_run, preview
 from whimbrel.engine.verification import start_verification
 from whimbrel.mongo.ranges import within
 from whimbrel.mongo.store import MongoStore
@@ -180,6 +182,29 @@ def test_few_documents_of_an_index_are_found_by_it(
     assert found.counts.changed == 20
     if it.mark != "status":  # whose phases processing and failed no index answers here
         assert looks.documents() < 2000  # of it about 1,000 in samples, and each of the twenty some times
+
+
+@pytest.mark.parametrize("life", ["marker, declared", "marker, function", "filter, declared"])
+@pytest.mark.parametrize("listed", [1500, 5000], ids=["some", "most"])
+def test_a_list_of_ids_costs_what_it_lists_and_travels_once(
+    store: MongoStore, database: Data, life: str, listed: int
+) -> None:
+    seed(database)
+    ids = list(range(COUNT))
+    random.Random(3).shuffle(ids)
+    ids = ids[:listed]
+    it = LIVES[life].definition
+    narrower = {"_id": {"$in": ids}, **({"n": 0} if it.mark == "filter" else {})}
+    migration = Migration(name="m", collection="things", mark=it.mark, filter=narrower, update=it.update, transform=LIVES[life].transform)  # fmt: skip
+    assert preview(store, draft_run(store, migration.definition, defaults=DEFAULTS)).estimated == listed
+    with profiled(database) as looks:
+        found = migrate(store, migration, batch_size=BATCH)
+    assert (found.run.status, found.counts.changed) == (RunStatus.COMPLETED, listed)
+    assert sorted(each["_id"] for each in database["things"].find({"n": 1})) == sorted(ids)
+    assert looks.documents() <= 8 * listed
+    if it.declarative:
+        largest = max(len(bson.encode(each["command"])) for each in looks.rows() if each["op"] == "update")
+        assert largest < 3 * len(bson.encode({"ids": ids[:BATCH]}))
 
 
 def test_a_filter_of_which_an_index_yields_most_goes_by_ranges(store: MongoStore, database: Data) -> None:

@@ -11,7 +11,7 @@ from pymongo.cursor import RawBatchCursor
 from pymongo.read_concern import ReadConcern
 
 from whimbrel.domain.batches import Range
-from whimbrel.domain.filters import all_of, conditions, listed_ids
+from whimbrel.domain.filters import all_of, beside_id, conditions, listed_ids
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, split
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.errors import translated
@@ -22,6 +22,7 @@ SLICE = 1000  # documents
 LEAST = 500  # documents that a slice has, however small the batches are
 SMALL = 1000  # documents of a collection that is always counted
 LONGER = 5  # times as long as a write may such a statement take: no lease depends on it
+COUNTED = 100_000  # ids in a list whose documents are counted: by the index on _id, in a fraction of a second
 SAMPLED = 500  # documents of a random sample
 SPARSE = 25  # a random sample of more than one in twenty documents makes MongoDB look at all of them
 FEW = 0.2  # the part of a collection up to which it pays to go by the keys that an index yields
@@ -79,19 +80,25 @@ class MongoSurvey:
         count = self.size()
         if count <= max(self._slice, SMALL):
             return self.count(query, float("inf")) or 0, True
+        listed = listed_ids(query)
+        if listed is not None and len(listed) <= COUNTED:
+            rest, size = beside_id(query), max(self._slice, LEAST)
+            parts = (listed[at : at + size] for at in range(0, len(listed), size))
+            number = sum(self._count(all_of({"_id": {"$in": part}}, rest)) for part in parts)
+            return number, len(listed) <= size  # one that is listed twice may be counted twice
         if self.few(query):
             found = self._count(query, limit=2 * self._slice)
             if found < 2 * self._slice:
                 return found, True
         try:
-            return round(self.share(query) * count), False
+            about = round(self.share(query) * count)
         except TooSlow:
-            return count, False
+            about = count
+        return about if listed is None else min(about, len(listed)), False
 
     def few(self, query: Query) -> bool:
-        listed = listed_ids(query)
-        if listed is not None:  # its plan would list them once more
-            return len(listed) <= max(self._slice, FEW * self.size())
+        if listed_ids(query) is not None:  # by ranges the whole list would travel with each batch
+            return True
         answered = self._answered(query)
         try:
             return answered is not None and self.share(answered) <= FEW
