@@ -42,7 +42,7 @@ def _draft(store: Store, run_id: str, defaults: Defaults) -> Run:
     old = control.find_run(store.ledger, run_id)
     rollback.check_ended(store, old, "cleaned up")
     image, mark = _paths(old)
-    ours = rollback.of_run(old.id)
+    ours = rollback.tokens_of(old.id)
     return rollback.following(old, "cleanup", {"$or": [{f"{image}.token": ours}, {mark: ours}]}, defaults)
 
 

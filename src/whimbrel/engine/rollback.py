@@ -48,7 +48,7 @@ def start_rollback(
     old = control.find_run(store.ledger, run_id)
     check(store, old)
     run = following(
-        old, "rollback", {f"{image_path(old.migration, old.version)}.token": of_run(old.id)}, defaults
+        old, "rollback", {f"{image_path(old.migration, old.version)}.token": tokens_of(old.id)}, defaults
     )
     run = replace(run, batch_size=batch_size or run.batch_size, rate=rate, priority=priority)
     if not store.ledger.runs.undo(old.id, run.id, seen=old.undone_by, who=who):
@@ -108,7 +108,7 @@ def following(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: Defau
     )  # fmt: skip
 
 
-def of_run(run_id: str) -> dict[str, str]:
+def tokens_of(run_id: str) -> dict[str, str]:
     """The condition that a token is one of this run."""
     return {"$regex": f"^{re.escape(run_id)}\\."}
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from whimbrel.domain.batches import Batch, Outline, Range
+from whimbrel.domain.batches import Batch, Outline, Pointer, Range
 from whimbrel.domain.failures import Due, Failure, FailureGroup, Trouble, Unresolved
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, RunAtWork, RunKind
@@ -163,14 +163,16 @@ class Batches(Protocol):
         """Batches of named documents, by `seq`."""
         ...
 
-    def count(self, run_id: str, statuses: Iterable[BatchStatus]) -> int: ...
+    def count(self, run_id: str, statuses: Iterable[BatchStatus], *, most: int | None = None) -> int:
+        """How many there are. `most`: it is not counted further."""
+        ...
 
     def end(self, run_id: str, leg: int) -> Key | None:
         """Where the last range of a leg ends; None where it had none."""
         ...
 
-    def queued(self, runs: Sequence[str]) -> int:
-        """How many batches of these runs are queued."""
+    def queued(self, runs: Sequence[str], *, most: int | None = None) -> int:
+        """How many batches of these runs are queued. `most`: it is not counted further."""
         ...
 
     def get(self, token: str) -> Batch | None: ...
@@ -231,6 +233,10 @@ class Batches(Protocol):
         """Settle a batch that nobody holds as cancelled. Nothing happens if somebody does."""
         ...
 
+    def withdraw(self, run_id: str, limit: int) -> tuple[int, Sequence[str]]:
+        """Cancel those of the first `limit` queued batches of a run that nobody has ever claimed: how many, and the tokens of the others."""
+        ...
+
     def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:
         """Of the batches after this one: the counts of the settled ones, how many these are, and the number of the last of all (0: none)."""
         ...
@@ -239,8 +245,8 @@ class Batches(Protocol):
         """Documents in batches settled within the last seconds, and the seconds that these span."""
         ...
 
-    def waiting(self, run_id: str, limit: int) -> Sequence[str]:
-        """Tokens of the first queued batches of a run."""
+    def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:
+        """The first queued batches of a run, by `seq`."""
         ...
 
     def open_counts(self, runs: Sequence[str]) -> Mapping[tuple[str, bool, BatchStatus], int]:
