@@ -1,10 +1,11 @@
 """H67 and H68: a tick takes as long as it may, however many batches a run has; the few among many are found by themselves."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from pymongo.database import Database
-from tests.integration.inline import start
+from tests.integration.inline import DEFAULTS, migrate, start, system, until
 from tests.integration.test_races import coordinator_of, fresh
 from tests.integration.test_waiting import looked_at
 
@@ -14,7 +15,10 @@ from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.engine import cancelling, coordinate
+from whimbrel.engine.cleanup import start_cleanup
 from whimbrel.engine.control import cancel
+from whimbrel.engine.verification import start_verification
+from whimbrel.errors import StateForbids
 from whimbrel.mongo.store import MongoStore
 
 Data = Database[dict[str, Any]]
@@ -120,6 +124,26 @@ def test_the_end_of_the_ranges_is_found_among_very_many_batches_of_keys(
     ends: list[Key | None] = []
     assert looked_at(database, lambda: ends.append(store.ledger.batches.end(run.id, 0))) < 50
     assert ends == [Key.of(1)]
+
+
+def test_no_number_of_cancelled_cleanups_hides_the_one_that_was_done(
+    store: MongoStore, database: Data
+) -> None:
+    database["things"].insert_one({"_id": 1})
+    run = migrate(store, IT).run
+    cleaned = start_cleanup(store, run.id, who="test", defaults=DEFAULTS)
+    with system(store, [IT]):
+        until(store, cleaned)
+    rows = database["whimbrel_runs"]
+    done = rows.find_one({"_id": cleaned.id})
+    assert done is not None
+    later = done["createdAt"] + timedelta(seconds=1)
+    rows.insert_many(
+        {**done, "_id": f"20990101-{number:06}", "status": "cancelled", "startedAt": None, "createdAt": later}
+        for number in range(250)
+    )
+    with pytest.raises(StateForbids, match=cleaned.id):
+        start_verification(store, run.id, IT.definition, who="test", defaults=DEFAULTS)
 
 
 @pytest.mark.parametrize("status", ["failed", "pending"])

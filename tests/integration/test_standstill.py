@@ -187,7 +187,7 @@ def test_a_proof_that_meets_the_same_trouble_again_and_again_pauses_the_verifica
     checking = start_verification(at, done.id, DECLARED.definition, who="test", defaults=DEFAULTS, sample=0)
     with (
         system(at, [DECLARED], slots=1),
-        failing(data, ["aggregate"], SHUTDOWN, collection="whimbrel_batches"),
+        failing(data, ["delete"], SHUTDOWN, collection="whimbrel_failures"),
     ):
         paused = until(at, checking, RunStatus.PAUSED, *ended()).run
     assert paused.status is RunStatus.PAUSED

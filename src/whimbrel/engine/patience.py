@@ -56,6 +56,7 @@ def patiently(
 
 def _standing_still(work: Work, standstill: Standstill, error: Transient) -> str:
     """Why a person must look. While the ledger does not answer either, nothing is counted: that is nobody's fault but MongoDB's."""
+    work.hold.progress = time.monotonic()  # the answer may take as long as the statement did
     try:
         run = work.ledger.runs.get(work.run.id)
     except Transient:

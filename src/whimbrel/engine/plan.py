@@ -80,7 +80,7 @@ class Planner:
         if due:
             self._add(run, list(_retries(run, due, last.seq if last else 0)))
             return False
-        return self._ledger.failures.counts(run.id)["open"] == 0
+        return not self._ledger.failures.any_open(run.id)
 
 
 def _has_ranges(run: Run) -> bool:

@@ -11,9 +11,9 @@ from whimbrel.domain.times import Times
 from whimbrel.domain.wording import said, type_name
 from whimbrel.engine import control
 from whimbrel.engine.crew import Crew
-from whimbrel.engine.faults import FAULTS
 from whimbrel.engine.job import Job
 from whimbrel.engine.jobs import job_of
+from whimbrel.engine.standstill import FAULTS
 from whimbrel.engine.work import Hold, Step, Stopped, Work, clock
 from whimbrel.errors import LeaseLost, Refused, Systemic, Transient, WhimbrelError
 from whimbrel.ports import Delivery, Documents, Feed, Session, Store
@@ -191,10 +191,11 @@ def _set_aside(store: Store, crew: Crew, batch: Batch, why: str) -> None:
     log.error("batch given back", batch=batch.token, reason=why)
     tries = crew.faults.met(batch.token)
     try:
-        open_ = store.ledger.batches.count(batch.run, [BatchStatus.QUEUED, BatchStatus.RUNNING])
+        faulty, open_states = crew.faults.of_run(batch.run), [BatchStatus.QUEUED, BatchStatus.RUNNING]
+        open_ = store.ledger.batches.count(batch.run, open_states, most=faulty + 1)
     except WhimbrelError:
         return
-    if tries < FAULTS or open_ > crew.faults.of_run(batch.run):
+    if tries < FAULTS or open_ > faulty:
         return
     _pause(
         store,

@@ -22,7 +22,8 @@ TIMES: dict[Remedy, float] = {
 }
 """How often in a row the same trouble is met, until a person must look."""
 
-FAULTS = 5  # the same of an error of Whimbrel's own
+FAULTS = 5
+"""The same of an error of Whimbrel's own: of a batch, while its run has others; of a thread, until that ends the work."""
 
 _VARYING = re.compile(r"\b[0-9a-f]{8,}\b|\d+")
 

@@ -46,6 +46,10 @@ class Runs(Protocol):
         """Newest first. `of`: only those that roll back, clean up or verify this run; `kind`: only those of them that do this. `after`: only those that come after this run in that order; none where it is not there."""
         ...
 
+    def followers(self, run_id: str, *, kind: RunKind | None = None) -> Iterator[Run]:
+        """The runs that roll back, clean up or verify a run, newest first, read in pages. `kind`: only those that do this."""
+        ...
+
     def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
         """All runs in these states, oldest first, read in pages. `ns`: only those on this collection."""
         ...
@@ -136,7 +140,9 @@ class Batches(Protocol):
         """Insert in order, stop at the first id that is there already: the number inserted (hole H25)."""
         ...
 
-    def last(self, run_id: str) -> Batch | None: ...
+    def last(self, run_id: str) -> Batch | None:
+        """The last batch; of its keys only the last."""
+        ...
 
     def last_seq(self, run_id: str) -> int:
         """The number of the last batch; 0 where there is none."""
@@ -225,7 +231,7 @@ class Batches(Protocol):
         """Queue again what lost leases hold, when the statements of their sessions have ended (hole H13).
 
         Of one worker: at once, for its parent saw it die. Else those whose lease ended a grace ago. A batch whose statement
-        cannot be ended now stays as it is.
+        cannot be ended now stays as it is. Of the keys of those that are returned there are only the last.
         """
         ...
 
@@ -308,6 +314,10 @@ class Failures(Protocol):
 
     def withdraw(self, run_id: str, type_: str, *, message: str | None = None) -> None:
         """Remove the rows of a type: what they said turned out to be no failure."""
+        ...
+
+    def any_open(self, run_id: str) -> bool:
+        """Whether a failure of this run waits for its next try."""
         ...
 
     def due(self, run_id: str, limit: int) -> Sequence[Due]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from pymongo import MongoClient, ReturnDocument
@@ -34,6 +35,8 @@ from whimbrel.mongo.unanswered import end_sessions, still_at_work
 # Seconds that lost batches are waited for whose statements do not end at once: one long document holds them up. After
 # that the batch stays as it is, and is looked at again when its lease and the grace are over, or at the next look.
 BURIAL_PATIENCE, SWEEP_PATIENCE = 2.0, 0.3
+TOGETHER = 100  # lost batches whose sessions are ended at once
+LAST_KEYS: Mapping[str, Any] = {"cuts": {"$slice": -1}, "ids": {"$slice": -1}}
 RANGED: Mapping[str, Any] = {"cuts.0": {"$exists": True}}
 LEAVING: Mapping[str, Mapping[str, Any]] = {
     status: {f"left.{status}": {"$gt": 0}} for status in ("failed", "pending")
@@ -89,7 +92,7 @@ class MongoBatches:
 
     def last(self, run_id: str) -> Batch | None:
         with translated():
-            row = self._batches.find_one({"run": run_id}, sort=[("seq", -1)])
+            row = self._batches.find_one({"run": run_id}, LAST_KEYS, sort=[("seq", -1)])
         return batch_of(row) if row else None
 
     def last_seq(self, run_id: str) -> int:
@@ -137,7 +140,7 @@ class MongoBatches:
     def end(self, run_id: str, leg: int) -> Key | None:
         query = {"run": run_id, "leg": leg, **RANGED}
         with translated():
-            row = self._batches.find_one(query, sort=[("seq", -1)])
+            row = self._batches.find_one(query, LAST_KEYS, sort=[("seq", -1)])
         return batch_of(row).hi if row else None
 
     def queued(self, runs: Sequence[str], *, most: int | None = None) -> int:
@@ -240,14 +243,16 @@ class MongoBatches:
         else:
             lost["worker"] = worker
         with translated():
-            rows = list(self._batches.find(lost).limit(1000))
-            busy = self._busy({bytes(row["lsid"]) for row in rows}, worker) if rows else set()
-            return [
-                batch_of(row)
-                for row in rows
-                if bytes(row["lsid"]) not in busy
-                and self._requeue(row["_id"], row["owner"], row["leaseUntil"])
-            ]
+            found, taken = self._batches.find(lost, LAST_KEYS), list[Batch]()
+            while rows := list(islice(found, TOGETHER)):
+                busy = self._busy({bytes(row["lsid"]) for row in rows}, worker)
+                taken += [
+                    batch_of(row)
+                    for row in rows
+                    if bytes(row["lsid"]) not in busy
+                    and self._requeue(row["_id"], row["owner"], row["leaseUntil"])
+                ]
+        return taken
 
     def _busy(self, lsids: set[bytes], worker: str | None) -> set[bytes]:
         """Whose statements may still change documents after they were told to end (hole H13)."""
