@@ -146,7 +146,7 @@ class Coordinator:
             self._stop(run_id, why)
 
     def _say(self, run: Run, message: str) -> None:
-        if run.status is RunStatus.RUNNING and run.message != message:
+        if run.status in (RunStatus.QUEUED, RunStatus.RUNNING) and run.message != message:
             self._ledger.runs.describe(run.id, message=message)
 
     def _stop(self, run_id: str, why: str) -> None:
