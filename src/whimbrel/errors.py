@@ -1,10 +1,25 @@
 """Every error that Whimbrel raises on purpose: one root, and a sentence that says what to do.
 
 Adapters turn the errors of their drivers into these at the border, so that nothing inside needs to
-know a driver. `code` is the machine's word for it (the REST API's `code`), `exit_code` the program's.
+know a driver. `code` is the machine's word for it (the REST API's `code`), `exit_code` the program's,
+`remedy` what a run does that meets it.
 """
 
+from enum import StrEnum
 from typing import ClassVar
+
+
+class Remedy(StrEnum):
+    """What must be done about a trouble that a run meets (docs/protocol.md, "Troubles")."""
+
+    AGAIN = "again"  # it passes by itself: the same, a little later
+    SMALLER = "smaller"  # it took too long: the same of fewer documents
+    STOP = "stop"  # the batch is another's, or was asked back: nothing more is written
+    RECORD = (
+        "record"  # the fault of a document: a failure of that document, or of the statement that has none
+    )
+    WAIT = "wait"  # as long as it takes: the run says so in its message
+    PAUSE = "pause"  # a person must look first
 
 
 class WhimbrelError(Exception):
@@ -12,6 +27,7 @@ class WhimbrelError(Exception):
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
+    remedy: ClassVar[Remedy] = Remedy.PAUSE
 
 
 class SettingsInvalid(WhimbrelError):
@@ -137,28 +153,32 @@ class CollectionReplaced(Systemic):
 
 
 class Transient(WhimbrelError):
-    """Will pass by itself: network, failover, write conflict. Tried again, never counted."""
+    """Will pass by itself: network, failover, write conflict. Tried again; no attempt of a document's."""
 
     code = "transient"
     exit_code = 70
+    remedy = Remedy.AGAIN
 
 
 class LeaseLost(WhimbrelError):
     """The batch is no longer ours; whatever we would still write is a no-op by its fence."""
 
     code = "lease_lost"
+    remedy = Remedy.STOP
 
 
 class Refused(WhimbrelError):
     """A statement was refused for the sake of a document in it."""
 
     code = "refused"
+    remedy = Remedy.RECORD
 
 
 class TooSlow(Transient):
     """The time limit of a statement ended it. Where nothing can be made smaller, waiting is all that is left."""
 
     code = "too_slow"
+    remedy = Remedy.SMALLER
 
 
 class PortBusy(WhimbrelError):
@@ -173,6 +193,7 @@ class BrokerUnavailable(Transient):
 
     code = "broker_unavailable"
     exit_code = 73
+    remedy = Remedy.WAIT
 
 
 class BrokerRefused(WhimbrelError):
@@ -180,3 +201,4 @@ class BrokerRefused(WhimbrelError):
 
     code = "broker_refused"
     exit_code = 74
+    remedy = Remedy.AGAIN  # another process may be let in

@@ -11,11 +11,15 @@ from tests.integration.test_rabbitmq import PROCESSING, adding, consuming, event
 from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
 
+from whimbrel.brokers.rabbitmq.topology import generations
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
+from whimbrel.engine import standstill
 from whimbrel.engine.announce import Announcer
+from whimbrel.engine.control import resume
+from whimbrel.errors import Remedy
 from whimbrel.mongo.store import MongoStore
 
 PAUSE = 0.1
@@ -141,3 +145,28 @@ def test_h28_pointers_that_nobody_needs_hide_nothing_for_ever(
             return ready(node) == 4 * QUEUED
 
         eventually(repaired)
+
+
+def test_h66_a_broker_that_refuses_again_and_again_pauses_the_run(
+    node: RabbitNode, store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody has made one of its queues anew, with other arguments, while it worked."""
+    monkeypatch.setitem(standstill.TIMES, Remedy.AGAIN, 3)
+    store.client[store.database]["things"].insert_many([{"n": 0} for _ in range(500)])
+    it = adding("refused")
+
+    async def other() -> None:
+        async with await aio_pika.connect(node.url) as connection, connection.channel() as channel:
+            await channel.queue_delete(PROCESSING)
+            arguments = {**generations((3, 10))[0], "x-max-length": 5}
+            await channel.declare_queue(PROCESSING, durable=True, arguments=arguments)
+
+    with publishing(node) as broker, consuming(node) as feed:
+        asyncio.run(other())
+        with system(store, [it], broker=broker, feed=feed):
+            paused = until(store, start(store, it), RunStatus.PAUSED).run
+            assert "x-max-length" in str(paused.error)
+            node.delete_queue(PROCESSING)
+            eventually(lambda: PROCESSING in node.queues())  # it is declared again
+            resume(store.ledger, paused.id, who="test")
+            assert until(store, paused).counts.changed == 500

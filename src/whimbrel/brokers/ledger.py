@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from whimbrel.domain.batches import Batch
+from whimbrel.domain.batches import Batch, Pointer
 from whimbrel.domain.runs import Run
 
 
@@ -18,7 +18,7 @@ class LedgerBroker:
     def close(self) -> None:
         """There is nothing to close."""
 
-    def announce(self, run: Run, batches: Sequence[Batch]) -> None:
+    def announce(self, run: Run, batches: Sequence[Batch | Pointer]) -> None:
         """Nothing to tell: a row that is queued is found by whoever looks."""
 
     def waiting(self) -> int:

@@ -130,6 +130,19 @@ def planned(run: Run, seq: int, **fields: Any) -> Batch:
     return replace(batch, status=BatchStatus.DONE) if batch.empty else batch
 
 
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """A batch that waits, as far as a broker needs to know it."""
+
+    run: str
+    seq: int
+    retry: bool
+
+    @property
+    def token(self) -> str:
+        return f"{self.run}.{self.seq}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outline:
     """A batch without its keys: what adding up and tiling need."""

@@ -122,6 +122,11 @@ class Run:
         return self.legs[min(self.leg, len(self.legs) - 1)]
 
     @property
+    def looks(self) -> list[int]:
+        """The legs in which the run looks at everything, the last first."""
+        return [leg for leg, phase in reversed(list(enumerate(self.legs))) if phase != "failed"]
+
+    @property
     def ns(self) -> str:
         return f"{self.database}.{self.collection}"
 

@@ -1,4 +1,4 @@
-"""The state machines of runs and batches: each one table, with the reason beside every odd edge."""
+"""The states of runs and batches, and the state machine of runs: one table, with the reason beside every odd edge."""
 
 from enum import StrEnum
 
@@ -20,7 +20,7 @@ class RunStatus(StrEnum):
 
 
 class BatchStatus(StrEnum):
-    """The state of a batch."""
+    """The state of a batch: queued until it is claimed, and again when it is given back or lost; done and cancelled are for good."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -45,15 +45,6 @@ RUN_EDGES: dict[RunStatus, frozenset[RunStatus]] = {
     _R.COMPLETED: frozenset(),
     # The definition or the preflight broke after the start; once that is mended, resume goes on.
     _R.FAILED: frozenset({_R.QUEUED}),
-}
-
-_B = BatchStatus
-BATCH_EDGES: dict[BatchStatus, frozenset[BatchStatus]] = {
-    _B.QUEUED: frozenset({_B.RUNNING, _B.CANCELLED}),
-    # Back to queued when it is released by a pause or when its lease is lost.
-    _B.RUNNING: frozenset({_B.DONE, _B.QUEUED, _B.CANCELLED}),
-    _B.DONE: frozenset(),
-    _B.CANCELLED: frozenset(),
 }
 
 ENDED = frozenset({_R.COMPLETED, _R.COMPLETED_WITH_FAILURES, _R.CANCELLED, _R.FAILED})

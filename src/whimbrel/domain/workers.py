@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+WORKERS_SEEN = 10.0  # seconds within which a worker must have said so to be planned for
 ALIVE = 5.0  # seconds within which a live worker says that it is alive
 
 

@@ -5,13 +5,14 @@ that dies takes nothing with it: the next one looks a little later.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
-from whimbrel.domain.batches import Batch
+from whimbrel.domain.batches import Batch, Pointer
 from whimbrel.domain.runs import Run
-from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.domain.states import RunStatus
+from whimbrel.engine.standstill import Standstill
 from whimbrel.errors import BrokerRefused, BrokerUnavailable
 from whimbrel.ports import Broker, Ledger
 from whimbrel.ports.ledger import CONSUMERS
@@ -19,7 +20,8 @@ from whimbrel.ports.ledger import CONSUMERS
 log = structlog.get_logger("whimbrel.coordinator")
 
 LONGEST = 60.0  # seconds between two announcements of one batch
-LOOKED_AT = 1000  # queued batches of a run; its window is smaller
+PAGE = 1000  # queued batches of a run that are looked at: those behind them come when these have gone
+SECONDS = 0.5  # that announcing all that is queued may take
 
 
 class Announcer:
@@ -37,7 +39,10 @@ class Announcer:
         ] = {}  # run -> batch -> when, and the pause after it
         self._next: dict[str, float] = {}  # run -> when to look
         self.trouble = ""  # why pointers do not go out
+        self.hopeless = ""  # why a person must see to that
+        self._standstill = Standstill()
         self._since = 0.0  # when that began
+        self._asked, self._lacked = float("-inf"), False  # the last look at what the broker holds
 
     @property
     def broker(self) -> Broker:
@@ -63,7 +68,12 @@ class Announcer:
         self._since = time.monotonic()
         return True
 
-    def announce(self, run: Run, batches: Sequence[Batch]) -> None:
+    def keep(self, runs: Collection[str]) -> None:
+        """Forget what is not among these runs."""
+        self._due = {run: due for run, due in self._due.items() if run in runs}
+        self._next = {run: at for run, at in self._next.items() if run in runs}
+
+    def announce(self, run: Run, batches: Sequence[Batch | Pointer]) -> None:
         """Never fails: what could not go out is announced as soon as the broker takes it."""
         try:
             self._broker.announce(run, batches)
@@ -71,7 +81,7 @@ class Announcer:
             self._complain(error)
             self._due.setdefault(run.id, {}).update({each.token: (0.0, self._pause) for each in batches})
         else:
-            self.trouble = ""
+            self._over()
 
     def released(self, batches: Sequence[Batch]) -> None:
         """Batches that were taken from dead workers: their pointers may be gone with them."""
@@ -81,10 +91,15 @@ class Announcer:
                 self.announce(run, [each for each in batches if each.run == run_id])
 
     def everything(self, run: Run) -> None:
-        """All that is queued: a run begins again, and pointers to its batches were acknowledged while it was not running."""
+        """All that is queued, as far as there is time: a run begins again, and its pointers were acknowledged while it was not running."""
         if self._broker.polled:
             return
-        self.announce(run, self._queued(run))
+        end, after = time.monotonic() + SECONDS, -1
+        while page := self._ledger.batches.waiting(run.id, PAGE, after=after):
+            self.announce(run, page)
+            after = page[-1].seq
+            if self.trouble or time.monotonic() > end:
+                return
 
     def repair(self, run: Run) -> None:
         """Announce again what has waited for longer than its pause, if the broker holds too few pointers.
@@ -97,7 +112,7 @@ class Announcer:
         self._next[run.id] = now + min(1.0, self._pause / 2)
         if self._ledger.leases.off(CONSUMERS):
             return  # nobody takes them now
-        queued = self._queued(run)
+        queued = self._ledger.batches.waiting(run.id, PAGE)
         before = self._due.get(run.id, {})
         due = {each.token: before.get(each.token, (now + self._pause, self._pause)) for each in queued}
         self._due[run.id] = due
@@ -114,21 +129,31 @@ class Announcer:
         self.announce(run, lost)
 
     def _lacking(self) -> bool:
-        """Whether the broker holds fewer pointers than batches of running runs are queued. Also how one learns that it is back."""
+        """Whether the broker holds fewer pointers than batches of running runs are queued. Also how one learns that it is back.
+
+        Asked once for all runs that want to know at about the same time.
+        """
+        now = time.monotonic()
+        if now - self._asked < min(0.5, self._pause / 4):
+            return self._lacked
+        self._asked, self._lacked = now, False
         try:
             ready = self._broker.waiting()
         except (BrokerUnavailable, BrokerRefused) as error:
             self._complain(error)
             return False
-        self.trouble = ""
+        self._over()
         running = [run.id for run in self._ledger.runs.at_work() if run.status is RunStatus.RUNNING]
-        return ready < self._ledger.batches.queued(running)
-
-    def _queued(self, run: Run) -> Sequence[Batch]:
-        return self._ledger.batches.list(run.id, statuses=[BatchStatus.QUEUED], limit=LOOKED_AT)
+        self._lacked = ready < self._ledger.batches.queued(running, most=ready + 1)
+        return self._lacked
 
     def _complain(self, error: Exception) -> None:
         if not self.trouble:
             log.warning("pointers do not go out", reason=str(error))
             self._since = time.monotonic()
         self.trouble = f"Waits for the broker: {error}"
+        self.hopeless = self._standstill.met("", error)
+
+    def _over(self) -> None:
+        self.trouble = self.hopeless = ""
+        self._standstill.over("")

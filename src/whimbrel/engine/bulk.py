@@ -21,7 +21,7 @@ from bson.decimal128 import Decimal128
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import DOCUMENT, Key
-from whimbrel.domain.runs import Counts, Run, Scope, eligible, legs_of
+from whimbrel.domain.runs import Run, Scope, eligible, legs_of
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.engine.start import Defaults, add_run, draft_run
 from whimbrel.errors import StateForbids, WhimbrelError
@@ -114,8 +114,7 @@ def start_bulk(store: Store, it: Definition, chosen: Chosen, *, who: str) -> Run
         raise
     now = ledger.runs.get(run.id)
     if now is None or (not queued and now.status in (RunStatus.CANCELLING, RunStatus.CANCELLED)):
-        for batch in ledger.batches.list(run.id, statuses=[BatchStatus.QUEUED], limit=BATCHES):
-            ledger.batches.cancel(batch, Counts(), inferred=False)
+        ledger.batches.withdraw(run.id, BATCHES)
         raise StateForbids(f"Run {run.id} was cancelled while its ids were being stored.")
     return now
 

@@ -45,7 +45,7 @@ def _draft(store: Store, run_id: str, defaults: Defaults, *, new_collection: boo
     rollback.check_ended(store, old, "cleaned up")
     old = rollback.in_its_collection(store, old, new_collection=new_collection)
     image, mark = _paths(old)
-    ours = rollback.of_run(old.id)
+    ours = rollback.tokens_of(old.id)
     return rollback.following(old, "cleanup", {"$or": [{f"{image}.token": ours}, {mark: ours}]}, defaults)
 
 

@@ -65,7 +65,7 @@ def _refuse_taken_back(ledger: Ledger, run: Run, verb: str) -> None:
         )
     if run.mark != "marker" or run.status is RunStatus.COMPLETED_WITH_FAILURES:  # of that only failures go on
         return
-    for each in ledger.runs.list(of=run.id, kind="cleanup"):
+    for each in ledger.runs.followers(run.id, kind="cleanup"):
         if each.started_at is not None:
             raise StateForbids(
                 f"Run {run.id} could not {verb}: run {each.id} has removed its marks, and it would change again what it has changed."

@@ -1,48 +1,45 @@
 """The coordinator: plans ahead, folds what is settled, opens the next phase, finishes, pauses, cancels.
 
-It keeps nothing in memory and decides from the ledger alone, by conditional updates: it may die at any
-point, or be there twice, without harm.
+It keeps nothing in memory that matters, and decides from the ledger alone, by conditional updates: it may die at any
+point, or be there twice, without harm. A tick attends to each run for a little while, and to as many as there is time for; the others
+come first in the next one.
 """
 
 import contextlib
 import time
 from collections.abc import Callable, Sequence
 
-from whimbrel.domain.batches import Outline, Range
-from whimbrel.domain.runs import Counts, Run, eligible
-from whimbrel.domain.states import BatchStatus, RunStatus
+import structlog
+
+from whimbrel.domain.runs import Run
+from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
 from whimbrel.domain.tiling import Tiling, fault_of
+from whimbrel.domain.workers import WORKERS_SEEN
 from whimbrel.engine import control
 from whimbrel.engine.announce import Announcer
+from whimbrel.engine.cancelling import withdraw
+from whimbrel.engine.folding import fold, folded
+from whimbrel.engine.job import Finishing
+from whimbrel.engine.jobs import job_of
 from whimbrel.engine.loading import loading
 from whimbrel.engine.plan import Planner
 from whimbrel.engine.proving import Prover
-from whimbrel.engine.settling import evidence
+from whimbrel.engine.standstill import Standstill, told
 from whimbrel.engine.start import estimate
-from whimbrel.engine.tiling import PAGE, look_on
+from whimbrel.engine.tiling import look_on
 from whimbrel.engine.work import Step
-from whimbrel.errors import (
-    CollectionReplaced,
-    FilterRefused,
-    Refused,
-    RunUnknown,
-    StateForbids,
-    Systemic,
-    TooSlow,
-)
-from whimbrel.ports import Session, Store
+from whimbrel.errors import RunUnknown, StateForbids, WhimbrelError
+from whimbrel.ports import Documents, Session, Store
 from whimbrel.ports.ledger import CONSUMERS
 
+log = structlog.get_logger("whimbrel.coordinator")
+
 ATTENDED = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING)
-WORKERS_SEEN = 10.0  # seconds within which a worker must have said that it is alive
-STOPPED = "Waits: somebody has stopped all consumers."
+SUSPENDED = "Waits: somebody has stopped all consumers."
 RESTING = 2.0  # seconds in which others may coordinate, after this process could not reach the broker
-PATIENCE = 10  # times that what planning asks may take too long
-NEWER = 1000  # documents behind the last range that the end of a run looks at
-FEW = 50  # batches that a tick looks at first: more where all of them are settled
-FOLDING_SECONDS = 0.2  # that folding one run may take of a tick
-TILING_SECONDS = 0.2  # that looking at ranges, and waiting for proofs, may
-SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
+LATER = 0.5  # seconds until a run that met a trouble is attended to again
+TICK_SECONDS = 2.0  # that attending to all runs may take, about; no more than one run's share above it
+TILING_SECONDS = 0.2  # that looking at ranges, and waiting for proofs, may take of a tick
 
 
 class Coordinator:
@@ -55,14 +52,15 @@ class Coordinator:
         self._role_seconds = role_seconds
         self._led: dict[str, float] = {}  # run -> when its role was last asked for
         self._rests_until = 0.0
-        self._stopped = ""  # what is said of running runs while somebody has stopped all consumers
+        self._suspended = ""  # what is said of running runs while somebody has stopped all consumers
         self._ledger = store.ledger
         self._session: Session = store.session()
         self._planner = Planner(store.ledger, announcer, step)
-        self._slow: dict[
-            str, int
-        ] = {}  # run -> how often in a row MongoDB took too long for what planning asks
         self._prover = Prover(store)
+        self._standstill = Standstill()
+        self._later: dict[str, float] = {}  # run -> when to attend to it again
+        self._untold: dict[str, str] = {}  # cancelled run -> why it is not known what its batches have done
+        self._behind: Sequence[str] = ()  # runs for which there was no time
         self._handlers: dict[RunStatus, Callable[[Run], None]] = {
             RunStatus.QUEUED: self._begin,
             RunStatus.RUNNING: self._advance,
@@ -71,9 +69,9 @@ class Coordinator:
         }
 
     def tick(self) -> None:
-        """Attend to every run that is at work or may begin, and that nobody else attends to, oldest first.
+        """Attend to runs that are at work or may begin, and that nobody else attends to, oldest first.
 
-        Runs that wait behind another cost nothing, however many they are.
+        Runs that wait behind another cost nothing, however many they are. Raises what the ledger itself raises.
         """
         if time.monotonic() < self._rests_until:
             return
@@ -81,30 +79,29 @@ class Coordinator:
             self._ledger.leases.step_down(self._name, role="coordinator:")
             self._led, self._rests_until = {}, time.monotonic() + min(RESTING, self._role_seconds / 2)
             return
-        attended = [run.id for run in self._ledger.runs.at_work()] + list(self._ledger.runs.in_line())
-        self._planner.keep(set(attended))
+        attended = dict.fromkeys([run.id for run in self._ledger.runs.at_work()])
+        attended |= dict.fromkeys(self._ledger.runs.in_line())
+        self._keep(attended)
         if attended:
-            self._stopped = STOPPED if self._ledger.leases.off(CONSUMERS) else ""
-        for run_id in attended:
-            if not self._leads(run_id):
-                continue
-            self._attend_alone(run_id)
+            self._suspended = SUSPENDED if self._ledger.leases.off(CONSUMERS) else ""
+        end = time.monotonic() + TICK_SECONDS
+        turns = list(dict.fromkeys([run for run in self._behind if run in attended]) | attended)
+        for at, run_id in enumerate(turns):
+            if at and time.monotonic() > end:
+                self._behind = turns[at:]
+                return
+            if self._leads(run_id):
+                self._attend_alone(run_id)
+        self._behind = ()
 
-    def _attend_alone(self, run_id: str) -> None:
-        """This run's trouble is not that of the others: it pauses. What is too slow may be faster next time, a few times."""
-        try:
-            self._attend(run_id)
-            self._slow.pop(run_id, None)
-        except TooSlow as error:
-            self._slow[run_id] = self._slow.get(run_id, 0) + 1
-            if self._slow[run_id] >= PATIENCE:
-                self._stop(run_id, f"{PATIENCE} times in a row, and in as small a part as there is: {error}")
-        except (Systemic, Refused, FilterRefused, RunUnknown) as error:
-            self._stop(run_id, str(error))
-
-    def _stop(self, run_id: str, why: str) -> None:
-        with contextlib.suppress(StateForbids, RunUnknown):  # it stops already, or is gone
-            control.pause(self._ledger, run_id, who=self._name, why=why)
+    def _keep(self, runs: dict[str, None]) -> None:
+        """What is remembered of other runs is forgotten."""
+        now = time.monotonic()
+        self._led = {run: at for run, at in self._led.items() if now - at < self._role_seconds}
+        self._later = {run: at for run, at in self._later.items() if run in runs and at > now}
+        self._untold = {run: why for run, why in self._untold.items() if run in runs}
+        for each in (self._planner, self._prover, self._announcer, self._standstill):
+            each.keep(runs)
 
     def _leads(self, run_id: str) -> bool:
         """Hold the role, asking again only when half of it is over."""
@@ -113,10 +110,50 @@ class Coordinator:
             return True
         if not self._ledger.leases.lead(f"coordinator:{run_id}", self._name, self._role_seconds):
             return False
-        self._led = {each: at for each, at in self._led.items() if now - at < self._role_seconds} | {
-            run_id: now
-        }
+        self._led[run_id] = now
         return True
+
+    # one run's trouble
+
+    def _attend_alone(self, run_id: str) -> None:
+        """This run's trouble is not that of the others: it is tried again, and when it goes no further, the run pauses."""
+        if run_id in self._later:
+            return
+        try:
+            self._attend(run_id)
+        except Exception as error:  # whatever it is
+            if not isinstance(error, WhimbrelError):
+                log.exception("attending to a run broke", run=run_id)
+            self._troubled(run_id, error)
+        else:
+            if not self._prover.proves(run_id):
+                self._standstill.over(run_id)
+
+    def _troubled(self, run_id: str, error: Exception) -> None:
+        """A trouble counts only where the ledger answers: else all runs have it, and none of them can be paused."""
+        run = self._ledger.runs.get(run_id)
+        if run is None or run.status in ENDED:
+            return
+        at = (run.status, run.leg, run.folded_through, run.tiling.through, run.checked.through)
+        why = self._standstill.met(run_id, error, (*at, self._ledger.batches.last_seq(run_id)))
+        if not why:
+            self._later[run_id] = time.monotonic() + LATER
+            log.warning("a run is attended to again", run=run_id, reason=told(error))
+            self._say(run, f"Tried again: {told(error)}")
+        elif run.status is RunStatus.CANCELLING:
+            self._untold[run_id] = why
+        else:
+            self._stop(run_id, why)
+
+    def _say(self, run: Run, message: str) -> None:
+        if run.status in (RunStatus.QUEUED, RunStatus.RUNNING) and run.message != message:
+            self._ledger.runs.describe(run.id, message=message)
+
+    def _stop(self, run_id: str, why: str) -> None:
+        with contextlib.suppress(StateForbids, RunUnknown):  # it stops already, or is gone
+            control.pause(self._ledger, run_id, who=self._name, why=why)
+
+    # a run's way
 
     def _attend(self, run_id: str) -> None:
         """Phases without documents follow one another at once, not a tick apart."""
@@ -140,49 +177,28 @@ class Coordinator:
             self._announcer.everything(run)
 
     def _advance(self, run: Run) -> None:
-        run = self._fold(run)
+        run = fold(self._ledger, run, self._step)
         self._announcer.repair(run)
+        if self._announcer.hopeless and not self._ledger.batches.count(run.id, [BatchStatus.RUNNING], most=1):
+            why, self._announcer.hopeless = self._announcer.hopeless, ""
+            self._stop(run.id, why)
+            return
         slots = self._ledger.leases.slots(WORKERS_SEEN)
-        message = self._announcer.trouble or self._stopped or ("" if slots else loading(self._ledger))
-        if run.message != message:
-            self._ledger.runs.describe(run.id, message=message)
+        self._say(run, self._announcer.trouble or self._suspended or ("" if slots else loading(self._ledger)))
         documents = self._session.documents(run)
         documents.check_identity()
         if not self._planner.plan(run, documents, slots=slots):
             return
-        run = self._fold(run)
-        if not self._folded(run):
+        run = fold(self._ledger, run, self._step)
+        if not folded(self._ledger, run):
             return
         if run.leg + 1 < len(run.legs):
             self._step("S11")
             self._ledger.runs.next_leg(run)
         else:
-            self._finish(run)
+            self._finish(run, documents)
 
-    def _fold(self, run: Run) -> Run:
-        """S10: the contiguous prefix of settled batches, in one conditional update a page."""
-        end, limit = time.monotonic() + FOLDING_SECONDS, FEW
-        while time.monotonic() < end:
-            page = self._ledger.batches.outlines(run.id, after=run.folded_through, limit=limit)
-            settled = _prefix(page, run.folded_through)
-            if settled:
-                self._step("S10")
-                run = self._add_up(run, settled)
-            if not settled or len(settled) < limit:
-                break
-            limit = PAGE
-        return run
-
-    def _add_up(self, run: Run, settled: Sequence[Outline]) -> Run:
-        counts = sum((each.counts for each in settled), Counts())
-        inferred = any(each.inferred for each in settled)
-        self._ledger.runs.fold(run, counts, settled[-1].seq, inferred=inferred)
-        return self._ledger.runs.get(run.id) or run
-
-    def _folded(self, run: Run) -> bool:
-        return run.folded_through >= self._ledger.batches.last_seq(run.id)
-
-    def _finish(self, run: Run) -> None:
+    def _finish(self, run: Run, documents: Documents) -> None:
         """S12: what the run claims at its end is checked, not assumed (hole H6)."""
         last = self._ledger.batches.last_seq(run.id)
         tiling = look_on(self._ledger, run.id, run.tiling, through=last, seconds=TILING_SECONDS)
@@ -193,100 +209,42 @@ class Coordinator:
         gap = fault_of(tiling, run.legs)
         if gap is not None:
             error = f"The ranges of batches do not tile the collection at {run.id}.{gap.seq}. Nothing was lost, but the run is not complete."
+            fields = {"error": error}
             self._ledger.runs.move(
-                run.id,
-                RunStatus.FAILED,
-                seen=RunStatus.RUNNING,
-                who=self._name,
-                why=error,
-                fields={"error": error},
+                run.id, RunStatus.FAILED, seen=RunStatus.RUNNING, who=self._name, why=error, fields=fields
             )
             return
-        if run.kind == "verification":
-            proved = self._prover.found(run, TILING_SECONDS)
-            if proved is None:
-                return  # it goes on in the next tick: other runs wait
-            faults, message = proved
-        else:
-            self._ledger.failures.add_up(run.id)
-            unresolved = self._ledger.failures.counts(run.id)
-            faults, message = unresolved["dead"] + unresolved["open"] > 0, self._left(run)
-        self._session.documents(run).check_identity()
-        target = RunStatus.COMPLETED_WITH_FAILURES if faults else RunStatus.COMPLETED
-        self._step("S12")
-        self._ledger.runs.move(run.id, target, who=self._name, fields={"message": message})
-
-    def _left(self, run: Run) -> str:
-        if run.kind == "rollback":
-            conflicts = self._ledger.failures.counts(run.id)["conflict"]
-            kept = (
-                f" Changed since by the application, and left as they are: {conflicts:,}."
-                if conflicts
-                else ""
+        ended = job_of(run).finish(
+            Finishing(
+                run=run, documents=documents, ledger=self._ledger, prover=self._prover, seconds=TILING_SECONDS
             )
-            return f"Documents that are as they were before run {run.of}: {run.counts.changed:,}.{kept}"
-        if run.kind == "cleanup":
-            return f"Nothing of run {run.of} is left in the documents: it cannot be rolled back any more."
-        if run.scope.kind == "ids":
-            return f"The {run.scope.limit} documents named were evaluated."
-        if not run.scope.swept:
-            return f"The first {run.scope.limit} eligible documents were evaluated; others may be left."
-        if "sweep" not in run.legs:
-            return f"All documents of the phase {run.legs[0]} were evaluated."
-        newer = self._newer(run)
-        if newer:
-            more = "at least " if newer == NEWER else ""
-            return f"{more}{newer} documents became eligible after the sweep had begun.".capitalize()
-        unresolved = self._ledger.failures.counts(run.id)
-        passed = run.counts.unchanged + run.counts.skipped if run.marking.path is None else 0
-        if unresolved["dead"] + unresolved["open"] + passed:
-            return "Nothing eligible is left but the failures and what was passed over."
-        return "Nothing eligible is left."
-
-    def _newer(self, run: Run) -> int:
-        """Eligible documents behind the last range of the sweep: those were inserted since. `NEWER` at most."""
-        legs = [leg for leg, phase in enumerate(run.legs) if phase in ("sweep", "processing")]
-        ends = [end for leg in reversed(legs) if (end := self._ledger.batches.end(run.id, leg)) is not None]
-        last = next(iter(ends), None)
-        if last is None:
-            return 0
-        keys = self._session.documents(run).keys(Range(last, None), eligible(run, "pending"), NEWER)
-        return len(keys)
+        )
+        if ended is None:
+            return  # it goes on in the next tick: other runs wait
+        documents.check_identity()
+        target = RunStatus.COMPLETED_WITH_FAILURES if ended.faults else RunStatus.COMPLETED
+        self._step("S12")
+        self._ledger.runs.move(run.id, target, who=self._name, fields={"message": ended.message})
 
     def _pause(self, run: Run) -> None:
-        if not self._ledger.batches.count(run.id, [BatchStatus.RUNNING]):
-            self._fold(run)
+        if not self._ledger.batches.count(run.id, [BatchStatus.RUNNING], most=1):
+            fold(self._ledger, run, self._step)
             target = RunStatus.FAILED if run.failing else RunStatus.PAUSED
             why = (run.error or "") if run.failing else ""
             self._ledger.runs.move(run.id, target, seen=RunStatus.PAUSING, who=self._name, why=why)
 
     def _cancel(self, run: Run) -> None:
-        """Only when nobody holds a batch any more: what was touched is settled by evidence."""
-        if self._ledger.batches.count(run.id, [BatchStatus.RUNNING]):
+        """Only when nobody holds a batch any more: what was touched is settled by evidence, a little in each tick."""
+        if self._ledger.batches.count(run.id, [BatchStatus.RUNNING], most=1):
             return
         documents = self._session.documents(run)
-        for batch in self._ledger.batches.list(run.id, statuses=[BatchStatus.QUEUED]):
-            counts, inferred = Counts(), False
-            if batch.claims:
-                try:
-                    documents.check_identity()
-                    counts, inferred = evidence(documents, self._ledger, run, batch)
-                # The filter cannot be evaluated, or the documents are gone: what was changed stays unknown, and is flagged.
-                except (Refused, CollectionReplaced):
-                    inferred = True
-            self._ledger.batches.cancel(batch, counts, inferred=inferred)
-        if self._ledger.batches.count(run.id, [BatchStatus.QUEUED, BatchStatus.RUNNING]):
-            return  # a worker that did not know yet has claimed one: it gives it back, untouched
-        while (folded := self._fold(run)).folded_through > run.folded_through:
-            run = folded
-        self._ledger.runs.move(run.id, RunStatus.CANCELLED, who=self._name)
-
-
-def _prefix(page: Sequence[Outline], through: int) -> Sequence[Outline]:
-    """The settled batches that follow one another from this one on."""
-    found: list[Outline] = []
-    for each in page:
-        if each.seq != through + len(found) + 1 or each.status not in SETTLED:
-            break
-        found.append(each)
-    return found
+        withdraw(self._ledger, documents, run, untold=run.id in self._untold)
+        if self._ledger.batches.count(run.id, [BatchStatus.QUEUED, BatchStatus.RUNNING], most=1):
+            return  # the rest in the next tick; or a worker that did not know yet has claimed one: it gives it back, untouched
+        before = run.folded_through
+        run = fold(self._ledger, run, self._step)
+        if run.folded_through > before and not folded(self._ledger, run):
+            return
+        why = self._untold.get(run.id)
+        fields = {"error": f"It is not known what its last batches have done: {why}"} if why else {}
+        self._ledger.runs.move(run.id, RunStatus.CANCELLED, who=self._name, fields=fields)

@@ -14,6 +14,7 @@ from whimbrel.domain.states import RunStatus
 from whimbrel.engine.code import other_versions, what_differs
 from whimbrel.engine.faults import Faults
 from whimbrel.engine.loop import process_loop
+from whimbrel.engine.standstill import Standstill
 from whimbrel.engine.work import Hold
 from whimbrel.ports import Store
 from whimbrel.ports.ledger import CONSUMERS
@@ -41,7 +42,7 @@ class Crew:
         # By the owner of the claim: a batch that was lost may come to another slot of this process before the first has noticed.
         self.holds: dict[str | None, Hold] = {}
         self.taken: set[str | None] = set()  # from the claim on, before they are held
-        self.faults = Faults()
+        self.faults, self.standstill = Faults(), Standstill()
         self.loop = process_loop()
         self.on_hand: Callable[[str, bool], object] = lambda _token, _begins: (
             None
@@ -62,6 +63,7 @@ class Crew:
 
     def finished(self, batch: Batch) -> None:
         self.faults.over(batch.token)
+        self.standstill.over(batch.token)
         with self._counting:
             self.done += 1
 

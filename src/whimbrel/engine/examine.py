@@ -4,7 +4,7 @@ Worked through again after a crash it begins anew: what it found first is listed
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import floor
@@ -12,22 +12,19 @@ from math import floor
 from bson import ObjectId
 
 from whimbrel.domain.batches import Range
-from whimbrel.domain.failures import FailureState, Kind, Trouble
+from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.filters import all_of
 from whimbrel.domain.images import image_path
-from whimbrel.domain.marks import CLAIMED, DONE, SUFFIX, outcome_of
+from whimbrel.domain.marks import CLAIMED, SUFFIX, outcome_of
 from whimbrel.domain.raw import Key, keys_under
 from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.verification import (
-    FAILURE_GONE,
-    FAILURE_OVER,
     LEFT,
     LISTED,
     MARK_OUTSIDE,
     MARK_UNFINISHED,
     NOT_TAKEN_BACK,
-    RESOLVED_UNMARKED,
     UNKNOWN_MARK,
     UNTOLD,
     WITHOUT_REASON,
@@ -35,13 +32,13 @@ from whimbrel.domain.verification import (
 )
 from whimbrel.engine.declarative import parts
 from whimbrel.engine.patience import patiently
-from whimbrel.engine.rollback import as_undone, of_run
+from whimbrel.engine.rollback import as_undone, tokens_of
+from whimbrel.engine.tiling import bound
 from whimbrel.engine.work import Work
 from whimbrel.errors import RunUnknown, TooSlow, Transient
 from whimbrel.ports import Examiner, Marked, Query
 
 TOGETHER = 25  # chunks that are looked at in one statement
-NAMED = 1000  # documents that are asked for by their ids at once
 CLOCKS = 60  # seconds by which clocks of hosts may differ
 TOKEN = re.compile(r"[0-9a-z-]+\.[0-9]+")
 
@@ -110,11 +107,8 @@ def looking_at(work: Work) -> Looking:
     run = as_undone(work.ledger, run)
     kept = work.ledger.failures.excluded(run.undone_by or run.id, work.batch.range)
     excluded: Query = {"_id": keys_under("$nin", kept)} if kept else {}
-    bound = next(
-        (end for leg in _looks(run) if (end := work.ledger.batches.end(run.id, leg)) is not None), None
-    )
     born, before = _object_id(_last_look(work, run), 1), _object_id(run.started_at or run.created_at, -CLOCKS)
-    return Looking(run, work.documents.examiner, work, born, before, bound, excluded)
+    return Looking(run, work.documents.examiner, work, born, before, bound(work.ledger, run), excluded)
 
 
 def _object_id(at: datetime, seconds: int) -> ObjectId:
@@ -122,14 +116,9 @@ def _object_id(at: datetime, seconds: int) -> ObjectId:
     return ObjectId((floor(at.timestamp()) + seconds).to_bytes(4, "big") + bytes(8))
 
 
-def _looks(run: Run) -> list[int]:
-    """The legs in which a run looks at everything, the last first."""
-    return [leg for leg, phase in reversed(list(enumerate(run.legs))) if phase != "failed"]
-
-
 def _last_look(work: Work, run: Run) -> datetime:
     """When the run began to look at everything for the last time, or a little before."""
-    began = (work.ledger.proofs.began(run.id, leg) for leg in _looks(run))
+    began = (work.ledger.proofs.began(run.id, leg) for leg in run.looks)
     return next((at for at in began if at is not None), run.started_at or run.created_at)
 
 
@@ -190,7 +179,7 @@ def _look_for_left(at: Looking, where: Range, found: Found) -> None:
         newer.append({"$expr": {"$gt": ["$_id", at.bound.literal()]}})
     known: list[Query] = [{"_id": {"$lt": at.before}}]
     if at.run.marking.path is not None:
-        known.append({at.run.marking.path: of_run(at.run.id)})  # the run has had it in hand
+        known.append({at.run.marking.path: tokens_of(at.run.id)})  # the run has had it in hand
     found.count("newer", at.examiner.count(where, all_of(at.phase, {"$or": newer})))
     _count_left(at, where, all_of(at.phase, {"$or": known}, {"$nor": newer}), found, ("left", WITHOUT_REASON))
     _count_left(at, where, all_of(at.phase, {"$nor": [*known, *newer]}), found, ("untold", UNTOLD))
@@ -252,7 +241,7 @@ def _judge_own(at: Looking, where: Range, path: str, value: str, found: Found) -
 
 def _look_for_remains(at: Looking, where: Range, found: Found) -> None:
     """After a rollback: images and marks of the run, but on the conflicts that the rollback has listed."""
-    ours, path = of_run(at.run.id), at.run.marking.path
+    ours, path = tokens_of(at.run.id), at.run.marking.path
     places: list[Query] = [{f"{image_path(at.run.migration, at.run.version)}.token": ours}]
     places += [{path: ours}] if path else []
     query = all_of({"$or": places}, at.excluded)
@@ -261,52 +250,6 @@ def _look_for_remains(at: Looking, where: Range, found: Found) -> None:
     found.list(
         keys, NOT_TAKEN_BACK, f"The document still bears marks of run {at.run.id}, which was rolled back."
     )
-
-
-def look_at_failures(at: Looking) -> Found:
-    """Every failure record points to a document that is in that state."""
-    found = Found()
-    if at.run.undone_by is not None:
-        return found
-    rows = at.work.ledger.failures.within(at.run.id, at.work.batch.range)
-    unresolved = [row.key for row in rows if row.state is not FailureState.RESOLVED]
-    marked = [row.key for row in rows if row.resolution in DONE]
-    for page in _pages(unresolved):
-        at.work.between_chunks()
-        _judge_unresolved(at, page, found)
-    for page in _pages(marked if at.run.marking.path else []):
-        at.work.between_chunks()
-        _judge_resolved(at, page, found)
-    return found
-
-
-def _pages(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
-    return (keys[at : at + NAMED] for at in range(0, len(keys), NAMED))
-
-
-def _judge_unresolved(at: Looking, keys: Sequence[Key], found: Found) -> None:
-    still = eligible(at.run, at.run.legs[0], retry=True)
-    there = set(at.examiner.keys(keys, {}, len(keys)))
-    failed = set(at.examiner.keys(keys, still, len(keys)))
-    found.count("failures", len(keys))
-    gone, over = [key for key in keys if key not in there], [key for key in keys if key in there - failed]
-    found.count("failures wrong", len(gone) + len(over))
-    found.list(gone, FAILURE_GONE, "A failure is recorded for this document, but there is no such document.")
-    message = "A failure is recorded for this document, but it is not in that state: it is marked, or the filter does not select it."
-    found.list(over, FAILURE_OVER, message)
-
-
-def _judge_resolved(at: Looking, keys: Sequence[Key], found: Found) -> None:
-    path = at.run.marking.path or ""
-    tokens: Mapping[Key, object] = at.work.documents.tokens(keys, path)
-    there = at.examiner.keys(keys, {}, len(keys))
-    found.count("failures", len(there))
-    bare = [key for key in there if outcome_of(str(tokens.get(key) or "/"))[1] not in DONE]
-    found.count("failures wrong", len(bare))
-    message = (
-        "A failure of this document is recorded as resolved, but the document bears no mark that says so."
-    )
-    found.list(bare, RESOLVED_UNMARKED, message)
 
 
 def settled_counts(found: Found) -> Counts:

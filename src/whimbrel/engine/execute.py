@@ -14,7 +14,6 @@ from whimbrel.engine import declarative, function
 from whimbrel.engine.filter_mark import check_filter_is_false, keep_before
 from whimbrel.engine.patience import patiently
 from whimbrel.engine.settling import settle
-from whimbrel.engine.verify import verify
 from whimbrel.engine.work import Stopped, Work, record, remaining
 
 SHORT = 0.1  # seconds that a statement takes after which the next may be twice as large
@@ -26,9 +25,6 @@ def execute(work: Work) -> None:
     Transient troubles are waited out here for as long as the lease holds. Raises Stopped, LeaseLost or Systemic.
     """
     patiently(work, work.documents.check_identity)
-    if work.run.kind == "verification":
-        verify(work)
-        return
     work.clean, work.aging = work.batch.claims == 1, lambda: keep_before(work)
     patiently(work, lambda: _prepare(work))
     try:

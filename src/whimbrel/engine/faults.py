@@ -4,7 +4,6 @@ import threading
 import time
 from dataclasses import dataclass
 
-FAULTS = 5  # tries of a batch, before its run pauses where nothing else of it goes on
 FIRST, LONGEST = 0.1, 30.0  # seconds until the next try; they double
 
 

@@ -21,6 +21,9 @@ log = structlog.get_logger("whimbrel.coordinator")
 
 BYTES = 1024 * 1024  # of the keys in a batch
 SECONDS = 0.5  # that looking for keys may take in one tick
+BROKEN = 3  # times in a row that the keys do not come in time, until the leg goes by ranges
+ROWS = 50  # batches that are read at once: each may hold BYTES of keys
+KNOWN = 200_000  # keys of open batches that are held in memory
 OPEN = (BatchStatus.QUEUED, BatchStatus.RUNNING)
 
 
@@ -79,6 +82,7 @@ class Gatherings:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._kept: dict[tuple[str, int], Gathering | None] = {}  # None: this leg goes by ranges
+        self._broken: dict[tuple[str, int], int] = {}  # how often in a row no batch came of it
 
     def forget(self, run_id: str) -> None:
         self._kept = {key: each for key, each in self._kept.items() if key[0] != run_id}
@@ -86,9 +90,29 @@ class Gatherings:
     def keep(self, runs: Collection[str]) -> None:
         """Forget those of other runs."""
         self._kept = {key: each for key, each in self._kept.items() if key[0] in runs}
+        self._broken = {key: each for key, each in self._broken.items() if key[0] in runs}
 
-    def of(self, run: Run, documents: Documents, last: Batch | None) -> Gathering | None:
-        """The gathering of the run's leg; None where it goes by ranges."""
+    def batches(self, run: Run, documents: Documents, last: Batch | None, room: int) -> list[Batch] | None:
+        """The next batches by keys: none where no key came in time; None where the run's leg goes by ranges.
+
+        Raises what the survey of the documents raises, but TooSlow of the keys where it can do without them.
+        """
+        gathering = self._of(run, documents, last)
+        if gathering is None:
+            return None
+        try:
+            found = gathering.batches(run, last, room)
+        except TooSlow as error:
+            self._broke(run, gathering, error)
+            return []
+        except Exception:  # what yields the keys is over with it
+            self.forget(run.id)
+            raise
+        if found:
+            self._broken.pop((run.id, run.leg), None)
+        return found
+
+    def _of(self, run: Run, documents: Documents, last: Batch | None) -> Gathering | None:
         key = run.id, run.leg
         if key not in self._kept:
             self.forget(run.id)
@@ -103,17 +127,31 @@ class Gatherings:
         if run.scope.limit is not None:
             after = last.ids[-1] if begun and last is not None and last.ids else None
             return Gathering(survey.walk(query, after), frozenset())
-        if run.kind != "migration" or not (begun or survey.few(query)):
+        if not (begun or survey.few(query)):
             return None
         return Gathering(survey.gather(query), self._open_keys(run) if begun else frozenset())
 
     def _open_keys(self, run: Run) -> frozenset[Key]:
-        found = self._ledger.batches.list(run.id, statuses=OPEN)
-        return frozenset(key for batch in found for key in batch.ids or ())
+        """What open batches name, as far as that fits: what two batches name is changed once."""
+        found: set[Key] = set()
+        after = -1
+        while page := self._ledger.batches.list(run.id, after=after, statuses=OPEN, limit=ROWS):
+            found.update(key for batch in page for key in batch.ids or ())
+            after = page[-1].seq
+            if len(found) > KNOWN:
+                break
+        return frozenset(found)
 
-    def broke(self, run: Run, error: TooSlow) -> None:
-        """The index took too long: begin anew, or, where it yielded nothing at all, go by ranges."""
+    def _broke(self, run: Run, gathering: Gathering, error: TooSlow) -> None:
+        """The index took too long: begin anew; or go by ranges, where it yielded nothing, or no batch came of it time after time.
+
+        But ranges know no limit. Raises TooSlow where the run has one.
+        """
         log.warning("keys did not come in time", run=run.id, reason=str(error))
-        gathering = self._kept.pop((run.id, run.leg), None)
-        if gathering is None or not gathering.yielded:
-            self._kept[run.id, run.leg] = None
+        leg = run.id, run.leg
+        del self._kept[leg]
+        if run.scope.limit is not None:
+            raise error
+        self._broken[leg] = self._broken.get(leg, 0) + 1
+        if not gathering.yielded or self._broken[leg] == BROKEN:
+            self._kept[leg] = None

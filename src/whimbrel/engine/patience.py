@@ -9,6 +9,7 @@ import structlog
 
 from whimbrel.domain.batches import Range
 from whimbrel.domain.times import CHUNK_DOCUMENTS
+from whimbrel.engine.standstill import Standstill
 from whimbrel.engine.work import Work
 from whimbrel.errors import Systemic, TooSlow, Transient
 
@@ -27,9 +28,10 @@ def patiently(
 ) -> T:
     """Act until no transient trouble is met, with jitter between; a lost lease, or a stop, ends it. `but`: what is raised at once.
 
-    Raises Systemic where a statement takes too long time after time: it could not be made smaller. `account` tells of it.
+    Raises Systemic where a statement takes too long time after time: it could not be made smaller; `account` tells of it. And where the
+    trouble is the same time after time and nothing goes on, though the ledger answers.
     """
-    slow = 0
+    slow, standstill = 0, Standstill()
     while True:
         work.between_chunks()
         try:
@@ -46,8 +48,22 @@ def patiently(
                     f"A statement ran out of time {TRIES} times in a row, and cannot be made smaller: {error} {account()}"
                 ) from error
             work.clean, reason = False, str(error)
+            if why := _standing_still(work, standstill, error):
+                raise Systemic(why) from error
         log.info("tried again", batch=work.batch.token, reason=reason)
         time.sleep(0.2 + random.random() * 0.8)  # noqa: S311  spreads retries, protects nothing
+
+
+def _standing_still(work: Work, standstill: Standstill, error: Transient) -> str:
+    """Why a person must look. While the ledger does not answer either, nothing is counted: that is nobody's fault but MongoDB's."""
+    work.hold.progress = time.monotonic()  # the answer may take as long as the statement did
+    try:
+        run = work.ledger.runs.get(work.run.id)
+    except Transient:
+        standstill.over(work.batch.token)
+        return ""
+    reached = sum(work.tally.values()), len(work.excluded), run and run.folded_through
+    return standstill.met(work.batch.token, error, reached)
 
 
 def narrowed(

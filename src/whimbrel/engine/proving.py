@@ -1,11 +1,14 @@
 """What a verification proved is summed up beside the coordinator's rounds: over very many batches that takes MongoDB seconds."""
 
 import threading
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from whimbrel.domain.runs import Run
 from whimbrel.engine.proofs import looked_through, prove
 from whimbrel.ports import Store
+
+TOGETHER = 4  # proofs that one process makes at a time
 
 
 @dataclass(slots=True)
@@ -32,7 +35,11 @@ class Prover:
         ledger = self._store.ledger
         if not looked_through(ledger, run, seconds):
             return None
-        proof = self._underway.get(run.id) or self._begin(ledger.runs.get(run.id) or run)
+        proof = self._underway.get(run.id)
+        if proof is None:
+            if len(self._underway) >= TOGETHER:
+                return None  # the turn of others
+            proof = self._begin(ledger.runs.get(run.id) or run)
         proof.thread.join(seconds)
         if proof.thread.is_alive():
             return None
@@ -40,6 +47,14 @@ class Prover:
         if proof.error is not None:
             raise proof.error
         return proof.found
+
+    def proves(self, run_id: str) -> bool:
+        """Whether a proof of this verification is under way."""
+        return run_id in self._underway
+
+    def keep(self, runs: Collection[str]) -> None:
+        """Forget the proofs of other runs; what they still ask comes to nothing."""
+        self._underway = {run: it for run, it in self._underway.items() if run in runs}
 
     def _begin(self, run: Run) -> _Proof:
         def work() -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from whimbrel.domain.runs import Run
@@ -10,7 +10,6 @@ from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.ports import Ledger
 
 ROWS = 5000  # of a kind that are removed in one statement
-PAGE = 100  # runs that follow another and are read at once
 
 FAILING = "with failures that are not resolved"
 UNDOABLE = "with before-images in the documents: they can be rolled back"
@@ -44,7 +43,7 @@ def prune(ledger: Ledger, days: float, *, seconds: float, who: str, trial: bool 
             break
         if run.id in report.runs:  # it went with the one that it follows
             continue
-        followers = list(_followers(ledger, run))
+        followers = list(ledger.runs.followers(run.id))
         why = _kept_for(ledger, run, followers, days)
         if why:
             report.kept[why] += 1
@@ -82,13 +81,6 @@ def _kept_for(ledger: Ledger, run: Run, followers: Sequence[Run], days: float) -
         for each in followers
     )  # fmt: skip
     return UNDOABLE if run.undo and run.undone_by is None and not cleaned else ""
-
-
-def _followers(ledger: Ledger, run: Run) -> Iterator[Run]:
-    after: str | None = None
-    while page := ledger.runs.list(of=run.id, after=after, limit=PAGE):
-        yield from page
-        after = page[-1].id
 
 
 def _begin(ledger: Ledger, runs: Sequence[Run], report: Report, end: float, who: str) -> None:

@@ -51,7 +51,7 @@ def start_rollback(
     check(store, old)
     old = in_its_collection(store, old, new_collection=new_collection)
     run = following(
-        old, "rollback", {f"{image_path(old.migration, old.version)}.token": of_run(old.id)}, defaults
+        old, "rollback", {f"{image_path(old.migration, old.version)}.token": tokens_of(old.id)}, defaults
     )
     run = replace(run, batch_size=batch_size or run.batch_size, rate=rate, priority=priority)
     if not store.ledger.runs.undo(old.id, run.id, seen=old.undone_by, who=who):
@@ -68,8 +68,9 @@ def check(store: Store, old: Run) -> None:
         raise StateForbids(
             f"Run {old.id} cannot be rolled back: it kept no before-images. Start runs with --undo, or undo=True in the migration, to keep them."
         )
-    for each in store.ledger.runs.list(statuses=[RunStatus.COMPLETED], of=old.id, kind="cleanup"):
-        if old.ended_at is None or each.created_at >= old.ended_at:  # else the run went on after it
+    for each in store.ledger.runs.followers(old.id, kind="cleanup"):
+        since = old.ended_at is None or each.created_at >= old.ended_at  # else the run went on after it
+        if since and each.status is RunStatus.COMPLETED:
             raise StateForbids(
                 f"Run {old.id} cannot be rolled back: run {each.id} has removed its before-images."
             )
@@ -107,8 +108,8 @@ def as_undone(ledger: Ledger, old: Run) -> Run:
     """A run with the newest of its rollbacks that has begun: one that was only asked for has taken nothing back yet."""
     if old.undone_by is None:
         return old
-    begun = [each.id for each in ledger.runs.list(of=old.id, kind="rollback") if each.started_at is not None]
-    return replace(old, undone_by=begun[0] if begun else None)
+    rollbacks = ledger.runs.followers(old.id, kind="rollback")
+    return replace(old, undone_by=next((each.id for each in rollbacks if each.started_at is not None), None))
 
 
 def following(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: Defaults) -> Run:
@@ -123,7 +124,7 @@ def following(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: Defau
     )  # fmt: skip
 
 
-def of_run(run_id: str) -> dict[str, str]:
+def tokens_of(run_id: str) -> dict[str, str]:
     """The condition that a token is one of this run."""
     return {"$regex": f"^{re.escape(run_id)}\\."}
 

@@ -83,9 +83,9 @@ class Sampler:
     def _oldest(self) -> float | None:
         now = time.monotonic()
         waiting = [
-            token
+            each.token
             for run in queues.running(self._ledger)
-            for token in self._ledger.batches.waiting(run.id, LOOKED_AT)
+            for each in self._ledger.batches.waiting(run.id, LOOKED_AT)
         ]
         self._seen = {token: self._seen.get(token, now) for token in waiting}
         return round(now - min(self._seen.values()), 3) if self._seen else None

@@ -31,6 +31,7 @@ from whimbrel.domain.schedules import (
 )
 from whimbrel.domain.states import ENDED
 from whimbrel.engine.preflight import warned
+from whimbrel.engine.standstill import Standstill, told
 from whimbrel.engine.start import Defaults, anything, draft_run, estimate
 from whimbrel.engine.view import iso_time
 from whimbrel.engine.work import Step
@@ -67,6 +68,7 @@ class Scheduler:
         self._prepared = False
         self._name, self._role_seconds, self._step = name, role_seconds, step
         self._led = self._asked = -role_seconds - ASKING
+        self._standstill = Standstill()
 
     def tick(self) -> None:
         """Close what another left pending, and decide what is due."""
@@ -76,11 +78,40 @@ class Scheduler:
             prepare(self._ledger, self._first)
             self._prepared = True
         look = self._schedules.look()
+        self._standstill.keep({each.name for each in look.schedules})
+        broken: Exception | None = None
         for each in look.schedules:
-            if each.pending is not None:
-                self._carry_out(each)
-            elif look.on and each.next_at is not None and each.next_at <= look.now:
-                self._attend(each, each.next_at, look.now)
+            try:
+                self._look_at(each, look.now, on=look.on)
+            except Exception as error:  # noqa: BLE001  its trouble is not that of the others
+                if not self._troubled(each, error) and not isinstance(error, WhimbrelError):
+                    broken = error
+        if broken is not None:
+            raise broken
+
+    def _look_at(self, each: Schedule, now: datetime, *, on: bool) -> None:
+        if each.pending is not None:
+            self._carry_out(each)
+        elif on and each.next_at is not None and each.next_at <= now:
+            self._attend(each, each.next_at, now)
+        self._standstill.over(each.name)
+
+    def _troubled(self, schedule: Schedule, error: Exception) -> bool:
+        """The same is tried again; where it comes to the same time after time, though the ledger answers, the tick has failed by it.
+
+        Whether that is so now.
+        """
+        now = self._schedules.now()  # raises where it does not
+        why = self._standstill.met(schedule.name, error, (schedule.next_at, schedule.pending))
+        if not why:
+            log.warning("a schedule is tried again", schedule=schedule.name, reason=told(error))
+        elif schedule.pending is not None or schedule.next_at is None:
+            self._schedules.complain(schedule.name, why)
+        else:
+            found = due(schedule.plan, schedule.next_at, now)
+            tick = Tick(at=found.tick, first=found.first, outcome="failed", reason=why)
+            self._schedules.decide(schedule, Decision(tick=tick, following=found.following))
+        return bool(why)
 
     def _leads(self) -> bool:
         """Hold the role, asking again only when half of it is over."""

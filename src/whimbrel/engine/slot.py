@@ -11,9 +11,9 @@ from whimbrel.domain.times import Times
 from whimbrel.domain.wording import said, type_name
 from whimbrel.engine import control
 from whimbrel.engine.crew import Crew
-from whimbrel.engine.execute import execute
-from whimbrel.engine.faults import FAULTS
+from whimbrel.engine.job import Job
 from whimbrel.engine.jobs import job_of
+from whimbrel.engine.standstill import FAULTS
 from whimbrel.engine.work import Hold, Step, Stopped, Work, clock
 from whimbrel.errors import LeaseLost, Refused, Systemic, Transient, WhimbrelError
 from whimbrel.ports import Delivery, Documents, Feed, Session, Store
@@ -152,6 +152,7 @@ def _held(store: Store, crew: Crew, session: Session, hold: Hold, *, times: Time
         log.info("batch lost", batch=batch.token, reason=str(error))
     except Transient as error:
         log.warning("batch given back: MongoDB does not answer", batch=batch.token, reason=str(error))
+        _wait_or_pause(store, crew, batch, error)
         return False
     except Systemic as error:
         log.error("run paused", run=batch.run, reason=str(error))  # noqa: TRY400  the reason is the whole story
@@ -172,16 +173,17 @@ def _held(store: Store, crew: Crew, session: Session, hold: Hold, *, times: Time
 def _work_off(store: Store, crew: Crew, session: Session, hold: Hold, *, times: Times, step: Step) -> None:
     run, batch = hold.run, hold.batch
     hold.stop = run.status is not RunStatus.RUNNING  # it was paused or cancelled while we claimed
-    definition, call = job_of(run, crew.migrations)
+    job = job_of(run)
+    definition, call = job.code(run, crew.migrations)
     work_ = Work(
         run=run, batch=batch, definition=definition, call=call, documents=session.documents(run),
         ledger=store.ledger, hold=hold, times=times, step=step, loop=crew.loop, turn=crew.turn,
     )  # fmt: skip
     work_.between_chunks()
     if batch.solo:
-        _alone(work_, crew)
+        _alone(work_, job, crew)
     else:
-        execute(work_)
+        job.execute(work_)
 
 
 def _set_aside(store: Store, crew: Crew, batch: Batch, why: str) -> None:
@@ -189,10 +191,11 @@ def _set_aside(store: Store, crew: Crew, batch: Batch, why: str) -> None:
     log.error("batch given back", batch=batch.token, reason=why)
     tries = crew.faults.met(batch.token)
     try:
-        open_ = store.ledger.batches.count(batch.run, [BatchStatus.QUEUED, BatchStatus.RUNNING])
+        faulty, open_states = crew.faults.of_run(batch.run), [BatchStatus.QUEUED, BatchStatus.RUNNING]
+        open_ = store.ledger.batches.count(batch.run, open_states, most=faulty + 1)
     except WhimbrelError:
         return
-    if tries < FAULTS or open_ > crew.faults.of_run(batch.run):
+    if tries < FAULTS or open_ > faulty:
         return
     _pause(
         store,
@@ -203,6 +206,17 @@ def _set_aside(store: Store, crew: Crew, batch: Batch, why: str) -> None:
     crew.faults.over(batch.token)
 
 
+def _wait_or_pause(store: Store, crew: Crew, batch: Batch, error: Transient) -> None:
+    """Not at once again; and not for ever, where the ledger answers and the run goes no further."""
+    crew.stopping.wait(REFUSING)
+    try:
+        run = store.ledger.runs.get(batch.run)
+    except WhimbrelError:
+        return
+    if why := crew.standstill.met(batch.token, error, run and run.folded_through):
+        _pause(store, crew, batch, why)
+
+
 def _pause(store: Store, crew: Crew, batch: Batch, why: str) -> None:
     try:
         control.pause(store.ledger, batch.run, who=crew.name, why=why)
@@ -210,7 +224,7 @@ def _pause(store: Store, crew: Crew, batch: Batch, why: str) -> None:
         log.warning("the run could not be paused", run=batch.run, reason=str(error))
 
 
-def _alone(work_: Work, crew: Crew) -> None:
+def _alone(work_: Work, job: Job, crew: Crew) -> None:
     """Wait until the process's other slots hold nothing; they claim nothing meanwhile."""
     if not crew.solo.acquire(blocking=False):
         raise Stopped(work_.batch.token)
@@ -219,7 +233,7 @@ def _alone(work_: Work, crew: Crew) -> None:
             while len(crew.taken) > 1:
                 work_.between_chunks()
                 time.sleep(0.01)
-            execute(work_)
+            job.execute(work_)
     finally:
         crew.solo.release()
 

@@ -116,7 +116,7 @@ def preview(store: Store, run: Run, *, seconds: float = 0.0) -> Preview:
         raise FilterRefused(f"The filter cannot be evaluated on every document: {error}") from error
     except TooSlow:
         known, estimated = False, survey.size()
-    estimated = within(run, estimated)
+    estimated = capped(run, estimated)
     return Preview(
         total=estimated if known else None, estimated=estimated, batches=ceil(estimated / run.batch_size)
     )
@@ -136,7 +136,7 @@ def estimate(store: Store, run: Run) -> int:
     return preview(store, run).estimated
 
 
-def within(run: Run, count: int) -> int:
+def capped(run: Run, count: int) -> int:
     """A count of documents, as far as the run's scope goes."""
     return min(count, run.scope.limit) if run.scope.limit else count
 

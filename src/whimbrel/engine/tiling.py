@@ -1,12 +1,18 @@
-"""Whether the ranges of a run's batches tile the key space: from the ledger, in pages, a little at a time."""
+"""The ranges of a run's batches: where they end, and whether they tile the key space; in pages, a little at a time."""
 
 import time
 
+from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run
 from whimbrel.domain.tiling import Tiling, fault_of, laid
 from whimbrel.ports import Ledger
 
 PAGE = 1000  # batches that are read at once
+
+
+def bound(ledger: Ledger, run: Run) -> Key | None:
+    """Where what a run has looked at ends: what lies behind came later. None where that is not known."""
+    return next((end for leg in run.looks if (end := ledger.batches.end(run.id, leg)) is not None), None)
 
 
 def look_on(ledger: Ledger, run_id: str, tiling: Tiling, *, through: int, seconds: float) -> Tiling:

@@ -58,7 +58,7 @@ def start_verification(
 def _refuse_cleaned(store: Store, old: Run) -> None:
     if old.mark != "marker":
         return
-    for each in store.ledger.runs.list(of=old.id, kind="cleanup"):
+    for each in store.ledger.runs.followers(old.id, kind="cleanup"):
         if each.status is not RunStatus.CANCELLED:
             raise StateForbids(
                 f"Run {old.id} cannot be verified: run {each.id} has removed its marks from the documents."

@@ -1,7 +1,8 @@
 """Executing a batch of a verification: every document of its range is looked at, and some are transformed again."""
 
 from whimbrel.engine.again import transform_again
-from whimbrel.engine.examine import look_at_failures, look_through, looking_at, settled_counts
+from whimbrel.engine.examine import look_through, looking_at, settled_counts
+from whimbrel.engine.examine_failures import look_at_failures
 from whimbrel.engine.patience import patiently
 from whimbrel.engine.work import Work
 

@@ -21,7 +21,7 @@ from whimbrel.domain.runs import Run, eligible
 from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import CHUNK_DOCUMENTS, Times
 from whimbrel.engine.loop import EventLoop
-from whimbrel.errors import LeaseLost, Transient, WhimbrelError
+from whimbrel.errors import LeaseLost, Remedy, Transient, WhimbrelError
 from whimbrel.ports import Documents, Guarded, Ledger, Query, Write
 
 T = TypeVar("T")
@@ -59,6 +59,8 @@ class Call(Protocol):
 
 class Stopped(WhimbrelError):
     """The run was paused or cancelled, or the process drains: the batch is given back between two chunks."""
+
+    remedy = Remedy.STOP
 
 
 def clock() -> float:

@@ -10,6 +10,7 @@ over can end what this slot still has running (hole H13).
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from math import inf
 from typing import Any, TypeVar
 
 from bson.timestamp import Timestamp
@@ -89,10 +90,10 @@ class MongoDocuments:
     def survey(self, size: int) -> MongoSurvey:
         return MongoSurvey(self._collection, self._session, milliseconds=LONGER * self._limit, slice_=size)
 
-    def cuts(self, after: Key | None, eligible: Query, size: int, most: int) -> Cuts:
+    def cuts(self, after: Key | None, eligible: Query, size: int, most: int, seconds: float = inf) -> Cuts:
         def hop(index: Hint, served: Query) -> Cuts:
             hops = Hops(self._collection, self._session, index, served, milliseconds=LONGER * self._limit)
-            return hops.cuts(after, size, most)
+            return hops.cuts(after, size, most, seconds)
 
         return self._by_index(eligible, hop)
 

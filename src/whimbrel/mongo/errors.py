@@ -21,6 +21,7 @@ DUPLICATE_KEY = 11000
 OTHER_COLLECTION = 361  # CollectionUUIDMismatch
 TRANSIENT = frozenset({
     6, 7, 89,  # HostUnreachable, HostNotFound, NetworkTimeout
+    133,  # FailedToSatisfyReadPreference: no member that may answer
     24, 46,  # LockTimeout, LockBusy
     64, 100, 79,  # WriteConcernFailed (timeout), UnsatisfiableWriteConcern, UnknownReplWriteConcern
     91, 189, 10107, 13435, 13436, 11600, 11602, 10058,  # shutdown and failover

@@ -6,7 +6,9 @@ type and go by `$expr` where the type changes.
 """
 
 import re
+import time
 from collections.abc import Iterator, Mapping
+from math import inf
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -17,6 +19,7 @@ from pymongo.collection import Collection
 from whimbrel.domain.batches import Range
 from whimbrel.domain.filters import all_of
 from whimbrel.domain.raw import INT32, INT64, OBJECT_ID, STRING, Key, document, element
+from whimbrel.errors import TooSlow
 from whimbrel.mongo.errors import translated
 from whimbrel.ports import Cuts, Query
 
@@ -109,13 +112,20 @@ class Hops:
         )
         self._session, self._index, self._served, self._limit = session, index, served, milliseconds
 
-    def cuts(self, after: Key | None, size: int, most: int) -> Cuts:
+    def cuts(self, after: Key | None, size: int, most: int, seconds: float = inf) -> Cuts:
+        """Up to `most` of them, and fewer where that takes longer than so many seconds: one at least, or TooSlow."""
         keys: list[Key] = []
-        while len(keys) < most:
-            key = self._hop(after, size)
-            if key is None:
-                rest, count = self._rest(after, size)
-                return Cuts((*keys, *rest), len(keys) * size + count, end=True)
+        end = time.monotonic() + seconds
+        while len(keys) < most and not (keys and time.monotonic() > end):
+            try:
+                key = self._hop(after, size)
+                if key is None:
+                    rest, count = self._rest(after, size)
+                    return Cuts((*keys, *rest), len(keys) * size + count, end=True)
+            except TooSlow:
+                if not keys:
+                    raise
+                break
             keys.append(key)
             after = key
         return Cuts(tuple(keys), len(keys) * size, end=False)

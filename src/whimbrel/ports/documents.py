@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from math import inf
 from typing import Any, NamedTuple, Protocol
 
 from bson.timestamp import Timestamp
@@ -99,8 +100,8 @@ class Documents(Protocol):
         """For questions about the whole collection, in slices of so many documents."""
         ...
 
-    def cuts(self, after: Key | None, eligible: Query, size: int, most: int) -> Cuts:
-        """The ends of up to `most` chunks of `size` documents each behind `after`.
+    def cuts(self, after: Key | None, eligible: Query, size: int, most: int, seconds: float = inf) -> Cuts:
+        """The ends of up to `most` chunks of `size` documents each behind `after`; fewer, but one, where that takes longer than so many seconds.
 
         Chunks are of eligible documents where an index serves the query in `_id` order, else of documents of any kind
         (hole H15). All types of `_id` are seen, in the order of the index.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from whimbrel.domain.batches import Batch, Outline, Range
+from whimbrel.domain.batches import Batch, Outline, Pointer, Range
 from whimbrel.domain.failures import Due, Failure, FailureGroup, Trouble, Unresolved
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, RunAtWork, RunKind
@@ -45,6 +45,10 @@ class Runs(Protocol):
         limit: int = 100,
     ) -> list[Run]:
         """Newest first. `of`: only those that roll back, clean up or verify this run; `kind`: only those of them that do this. `after`: only those that come after this run in that order; none where it is not there."""
+        ...
+
+    def followers(self, run_id: str, *, kind: RunKind | None = None) -> Iterator[Run]:
+        """The runs that roll back, clean up or verify a run, newest first, read in pages. `kind`: only those that do this."""
         ...
 
     def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
@@ -140,7 +144,9 @@ class Batches(Protocol):
         """Insert in order, stop at the first id that is there already: the number inserted (hole H25)."""
         ...
 
-    def last(self, run_id: str) -> Batch | None: ...
+    def last(self, run_id: str) -> Batch | None:
+        """The last batch; of its keys only the last."""
+        ...
 
     def last_seq(self, run_id: str) -> int:
         """The number of the last batch; 0 where there is none."""
@@ -167,14 +173,16 @@ class Batches(Protocol):
         """Batches of named documents, by `seq`."""
         ...
 
-    def count(self, run_id: str, statuses: Iterable[BatchStatus]) -> int: ...
+    def count(self, run_id: str, statuses: Iterable[BatchStatus], *, most: int | None = None) -> int:
+        """How many there are. `most`: it is not counted further."""
+        ...
 
     def end(self, run_id: str, leg: int) -> Key | None:
         """Where the last range of a leg ends; None where it had none."""
         ...
 
-    def queued(self, runs: Sequence[str]) -> int:
-        """How many batches of these runs are queued."""
+    def queued(self, runs: Sequence[str], *, most: int | None = None) -> int:
+        """How many batches of these runs are queued. `most`: it is not counted further."""
         ...
 
     def get(self, token: str) -> Batch | None: ...
@@ -227,12 +235,16 @@ class Batches(Protocol):
         """Queue again what lost leases hold, when the statements of their sessions have ended (hole H13).
 
         Of one worker: at once, for its parent saw it die. Else those whose lease ended a grace ago. A batch whose statement
-        cannot be ended now stays as it is.
+        cannot be ended now stays as it is. Of the keys of those that are returned there are only the last.
         """
         ...
 
     def cancel(self, batch: Batch, counts: Counts, *, inferred: bool) -> None:
         """Settle a batch that nobody holds as cancelled. Nothing happens if somebody does."""
+        ...
+
+    def withdraw(self, run_id: str, limit: int) -> tuple[int, Sequence[str]]:
+        """Cancel those of the first `limit` queued batches of a run that nobody has ever claimed: how many, and the tokens of the others."""
         ...
 
     def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:
@@ -243,8 +255,8 @@ class Batches(Protocol):
         """Documents in batches settled within the last seconds, and the seconds that these span."""
         ...
 
-    def waiting(self, run_id: str, limit: int) -> Sequence[str]:
-        """Tokens of the first queued batches of a run."""
+    def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:
+        """The first queued batches of a run, by `seq`."""
         ...
 
     def open_counts(self, runs: Sequence[str]) -> Mapping[tuple[str, bool, BatchStatus], int]:
@@ -306,6 +318,10 @@ class Failures(Protocol):
 
     def withdraw(self, run_id: str, type_: str, *, message: str | None = None) -> None:
         """Remove the rows of a type: what they said turned out to be no failure."""
+        ...
+
+    def any_open(self, run_id: str) -> bool:
+        """Whether a failure of this run waits for its next try."""
         ...
 
     def due(self, run_id: str, limit: int) -> Sequence[Due]:

@@ -17,6 +17,7 @@ from whimbrel.domain.wording import said, type_name
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.coordinate import Coordinator
 from whimbrel.engine.schedule import Scheduler
+from whimbrel.engine.standstill import FAULTS
 from whimbrel.errors import EmbeddedUnavailable, Systemic, Transient, WhimbrelError
 from whimbrel.ports import Store
 from whimbrel.settings import Settings
@@ -24,7 +25,6 @@ from whimbrel.workers.fleet import Fleet
 
 log = structlog.get_logger("whimbrel.parent")
 
-FAULTS = 5  # rounds in a row in which Whimbrel itself fails, until that ends the work
 SCHEDULING = 0.5  # seconds between two looks for ticks
 
 

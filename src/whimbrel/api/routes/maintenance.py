@@ -11,13 +11,14 @@ from whimbrel.api.errors import Declined
 from whimbrel.api.runs import RUN
 from whimbrel.api.system import ThisSystem
 from whimbrel.domain.filters import read_filter
-from whimbrel.engine import maintenance
+from whimbrel.engine import maintenance, orphans, resetting
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.workers.catalog import choose
 
 router = APIRouter(prefix="/migrate", tags=["maintenance"])
 
 CONFIRMED = "RESET_SUCCESS"
+MORE = "Time ran out before all batches of missing runs were settled: send the request again for the rest."
 Name = Annotated[str, Field(max_length=200, description="name of the migration", examples=[SOME_MODEL.name])]
 
 
@@ -156,7 +157,7 @@ def reset_pending(
             f'Documents that were changed once would be changed again. If that is what you want, send "confirm": "{CONFIRMED}".',
         )
     filter_ = None if body.filters is None else read_filter(body.filters)
-    found = maintenance.reset(
+    found = resetting.reset(
         system.at.store, it, body.from_, who=caller.who, defaults=system.settings.defaults, filter_=filter_
     )
     by = found.by_status
@@ -206,23 +207,23 @@ def create_missing_migrations(
     """
     store, defaults = system.at.store, system.settings.defaults
     it = system.evaluated(body.migration)
-    orphans = maintenance.settle_orphans(store, system.loaded.values(), who=caller.who, defaults=defaults)
-    found = maintenance.recover(store, it, who=caller.who, defaults=defaults)
+    lost = orphans.settle_orphans(store, system.loaded.values(), who=caller.who, defaults=defaults)
+    found = orphans.recover(store, it, who=caller.who, defaults=defaults)
     return Adopted(
         orphans=[
             OrphanOf(
                 migration_id=each.run, cancelled_batches=each.cancelled, held_batches=each.held, changed=each.counts.changed,
                 unchanged=each.counts.unchanged, skipped=each.counts.skipped, inferred=each.inferred,
             )
-            for each in orphans
+            for each in lost.orphans
         ],
         unowned_documents=found.documents if found else None,
         migration_id=found.run.id if found and found.run else None,
-        message=_said(found),
+        message=_said(found) if lost.complete else f"{_said(found)} {MORE}",
     )  # fmt: skip
 
 
-def _said(found: maintenance.Recovery | None) -> str:
+def _said(found: orphans.Recovery | None) -> str:
     if found is None:
         return "The migration has no statuses: its documents are never in processing."
     if found.run is None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whimbrel.domain.batches import Batch
+from whimbrel.domain.batches import Batch, Pointer
 from whimbrel.domain.runs import Run
 from whimbrel.errors import BrokerRefused
 from whimbrel.ports import broker as port
@@ -86,7 +86,7 @@ def generations(version: tuple[int, int]) -> list[dict[str, Any]]:
     return [{each.name: each.value for each in ARGUMENTS if each.since <= step} for step in steps]
 
 
-def lane_of(run: Run, batch: Batch) -> Lane:
+def lane_of(run: Run, batch: Batch | Pointer) -> Lane:
     """Which lane a batch's pointer takes."""
     name = lane_name(urgent=run.urgent, retry=batch.retry)
     return next(lane for lane in LANES if lane.name == name)

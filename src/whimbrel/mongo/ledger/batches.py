@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from pymongo import MongoClient, ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from whimbrel.domain.batches import SOLO_AFTER, Batch, Outline
+from whimbrel.domain.batches import SOLO_AFTER, Batch, Outline, Pointer
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import BatchStatus
@@ -34,6 +35,12 @@ from whimbrel.mongo.unanswered import end_sessions, still_at_work
 # Seconds that lost batches are waited for whose statements do not end at once: one long document holds them up. After
 # that the batch stays as it is, and is looked at again when its lease and the grace are over, or at the next look.
 BURIAL_PATIENCE, SWEEP_PATIENCE = 2.0, 0.3
+TOGETHER = 100  # lost batches whose sessions are ended at once
+LAST_KEYS: Mapping[str, Any] = {"cuts": {"$slice": -1}, "ids": {"$slice": -1}}
+RANGED: Mapping[str, Any] = {"cuts.0": {"$exists": True}}
+LEAVING: Mapping[str, Mapping[str, Any]] = {
+    status: {f"left.{status}": {"$gt": 0}} for status in ("failed", "pending")
+}
 
 
 class MongoBatches:
@@ -57,7 +64,14 @@ class MongoBatches:
     def create_indexes(self) -> None:
         self._batches.create_index([("run", 1), ("seq", 1)], unique=True)
         self._batches.create_index([("status", 1), ("run", 1), ("seq", 1), ("retry", 1)])
-        self._batches.create_index([("run", 1), ("leg", 1), ("seq", 1)])
+        by_place = [("run", 1), ("leg", 1), ("seq", 1)]
+        self._batches.create_index(by_place)
+        # For the few that are asked for among many: the last range of a leg, and those that left something to a phase.
+        for name, some in (
+            ("ranges", RANGED),
+            *((f"left_{status}", left) for status, left in LEAVING.items()),
+        ):
+            self._batches.create_index(by_place, partialFilterExpression=some, name=name)
         self._batches.create_index([("run", 1), ("settledAt", 1)])
         self._batches.create_index([("settledAt", 1)])
 
@@ -78,7 +92,7 @@ class MongoBatches:
 
     def last(self, run_id: str) -> Batch | None:
         with translated():
-            row = self._batches.find_one({"run": run_id}, sort=[("seq", -1)])
+            row = self._batches.find_one({"run": run_id}, LAST_KEYS, sort=[("seq", -1)])
         return batch_of(row) if row else None
 
     def last_seq(self, run_id: str) -> int:
@@ -100,7 +114,7 @@ class MongoBatches:
         if leg is not None:
             query["leg"] = leg
         if left is not None:
-            query[f"left.{left}"] = {"$gt": 0}
+            query |= LEAVING[left]
         if statuses is not None:
             query["status"] = {"$in": [str(status) for status in statuses]}
         with translated():
@@ -117,21 +131,23 @@ class MongoBatches:
         with translated():
             return [batch_of(row) for row in self._batches.find(query).sort("seq", 1).limit(limit)]
 
-    def count(self, run_id: str, statuses: Iterable[BatchStatus]) -> int:
+    def count(self, run_id: str, statuses: Iterable[BatchStatus], *, most: int | None = None) -> int:
+        query = {"run": run_id, "status": {"$in": [str(status) for status in statuses]}}
+        limit: dict[str, Any] = {} if most is None else {"limit": most}
         with translated():
-            return self._batches.count_documents(
-                {"run": run_id, "status": {"$in": [str(status) for status in statuses]}}
-            )
+            return self._batches.count_documents(query, **limit)
 
     def end(self, run_id: str, leg: int) -> Key | None:
-        query = {"run": run_id, "leg": leg, "cuts.0": {"$exists": True}}
+        query = {"run": run_id, "leg": leg, **RANGED}
         with translated():
-            row = self._batches.find_one(query, sort=[("seq", -1)])
+            row = self._batches.find_one(query, LAST_KEYS, sort=[("seq", -1)])
         return batch_of(row).hi if row else None
 
-    def queued(self, runs: Sequence[str]) -> int:
+    def queued(self, runs: Sequence[str], *, most: int | None = None) -> int:
+        query = {"status": "queued", "run": {"$in": list(runs)}}
+        limit: dict[str, Any] = {} if most is None else {"limit": most}
         with translated():
-            return self._batches.count_documents({"status": "queued", "run": {"$in": list(runs)}})
+            return self._batches.count_documents(query, **limit)
 
     def get(self, token: str) -> Batch | None:
         with translated():
@@ -227,14 +243,16 @@ class MongoBatches:
         else:
             lost["worker"] = worker
         with translated():
-            rows = list(self._batches.find(lost).limit(1000))
-            busy = self._busy({bytes(row["lsid"]) for row in rows}, worker) if rows else set()
-            return [
-                batch_of(row)
-                for row in rows
-                if bytes(row["lsid"]) not in busy
-                and self._requeue(row["_id"], row["owner"], row["leaseUntil"])
-            ]
+            found, taken = self._batches.find(lost, LAST_KEYS), list[Batch]()
+            while rows := list(islice(found, TOGETHER)):
+                busy = self._busy({bytes(row["lsid"]) for row in rows}, worker)
+                taken += [
+                    batch_of(row)
+                    for row in rows
+                    if bytes(row["lsid"]) not in busy
+                    and self._requeue(row["_id"], row["owner"], row["leaseUntil"])
+                ]
+        return taken
 
     def _busy(self, lsids: set[bytes], worker: str | None) -> set[bytes]:
         """Whose statements may still change documents after they were told to end (hole H13)."""
@@ -264,6 +282,17 @@ class MongoBatches:
                 },
             )
             self._tallies.keep([batch.token])
+
+    def withdraw(self, run_id: str, limit: int) -> tuple[int, Sequence[str]]:
+        queued = {"status": "queued", "run": run_id}
+        with translated():
+            found = list(self._batches.find(queued, {"claims": 1}).sort("seq", 1).limit(limit))
+            untouched = [row["_id"] for row in found if not row["claims"]]
+            cancelled = self._batches.update_many(
+                {"_id": {"$in": untouched}, "status": "queued", "claims": 0},
+                {"$set": {"status": "cancelled"}, "$currentDate": {"settledAt": True}},
+            )
+        return cancelled.modified_count, [row["_id"] for row in found if row["claims"]]
 
     def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:
         def settled(what: Any) -> dict[str, Any]:
@@ -300,11 +329,11 @@ class MongoBatches:
             return 0, seconds
         return int(found[0]["documents"]), max(found[0]["span"], 1) / 1000
 
-    def waiting(self, run_id: str, limit: int) -> Sequence[str]:
-        queued = {"status": "queued", "run": run_id}
+    def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:
+        queued = {"status": "queued", "run": run_id, "seq": {"$gt": after}}
         with translated():
-            found = self._batches.find(queued, {"_id": 0, "seq": 1}).sort("seq", 1).limit(limit)
-            return [f"{run_id}.{row['seq']}" for row in found]
+            found = self._batches.find(queued, {"_id": 0, "seq": 1, "retry": 1}).sort("seq", 1).limit(limit)
+            return [Pointer(run_id, row["seq"], bool(row.get("retry"))) for row in found]
 
     def open_counts(self, runs: Sequence[str]) -> Mapping[tuple[str, bool, BatchStatus], int]:
         kind = {"run": "$run", "retry": "$retry", "status": "$status"}

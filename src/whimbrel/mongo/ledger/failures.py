@@ -225,6 +225,13 @@ class MongoFailures:
             self._failures.delete_many(query)
             self._tallies.keep(tokens)
 
+    def any_open(self, run_id: str) -> bool:
+        with translated():
+            return (
+                self._failures.find_one({"run": run_id, "state": str(FailureState.OPEN)}, {"_id": 1})
+                is not None
+            )
+
     def due(self, run_id: str, limit: int) -> Sequence[Due]:
         query = {"run": run_id, "state": "open", "$expr": {"$lte": ["$dueAt", "$$NOW"]}}
         with translated():

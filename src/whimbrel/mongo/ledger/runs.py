@@ -102,6 +102,12 @@ class MongoRuns:
             found = self._runs.find(query).sort([("createdAt", -1), ("_id", -1)]).limit(limit)
             return [run_of(row) for row in found]
 
+    def followers(self, run_id: str, *, kind: RunKind | None = None) -> Iterator[Run]:
+        after: str | None = None
+        while page := self.list(of=run_id, kind=kind, after=after, limit=PAGE):
+            yield from page
+            after = page[-1].id
+
     def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
         query: dict[str, Any] = {"status": _among(statuses), **({"ns": ns} if ns is not None else {})}
         while True:

@@ -1,0 +1,40 @@
+"""Settling the batches that a cancelled run has left, a little in each tick."""
+
+import time
+
+from whimbrel.domain.batches import Batch
+from whimbrel.domain.runs import Counts, Run
+from whimbrel.engine.settling import evidence
+from whimbrel.errors import CollectionReplaced, Refused
+from whimbrel.ports import Documents, Ledger
+
+SECONDS = 0.2  # that it may take of a tick, but for the batch in hand
+PAGE = 1000  # batches that are looked at together
+
+
+def withdraw(ledger: Ledger, documents: Documents, run: Run, *, untold: bool) -> None:
+    """Cancel queued batches: those that nobody has claimed together, the others one by one, by evidence.
+
+    `untold`: what they have done is not asked any more. Raises what asking raises.
+    """
+    end = time.monotonic() + SECONDS
+    while True:
+        cancelled, touched = ledger.batches.withdraw(run.id, PAGE)
+        for token in touched:
+            batch = ledger.batches.get(token)
+            if batch is not None:
+                counts, inferred = (Counts(), True) if untold else _evidence(ledger, documents, run, batch)
+                ledger.batches.cancel(batch, counts, inferred=inferred)
+            if time.monotonic() > end:
+                return
+        if not cancelled or time.monotonic() > end:
+            return
+
+
+def _evidence(ledger: Ledger, documents: Documents, run: Run, batch: Batch) -> tuple[Counts, bool]:
+    try:
+        documents.check_identity()
+        return evidence(documents, ledger, run, batch)
+    # The filter cannot be evaluated, or the documents are gone: what was changed stays unknown, and is flagged.
+    except (Refused, CollectionReplaced):
+        return Counts(), True

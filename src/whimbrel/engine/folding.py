@@ -1,0 +1,52 @@
+"""S10: what settled batches have counted is added to their run, a little in each tick, each batch once (hole H7)."""
+
+import time
+from collections.abc import Sequence
+
+from whimbrel.domain.batches import Outline
+from whimbrel.domain.runs import Counts, Run
+from whimbrel.domain.states import BatchStatus
+from whimbrel.engine.tiling import PAGE
+from whimbrel.engine.work import Step
+from whimbrel.ports import Ledger
+
+SECONDS = 0.2  # that folding one run may take of a tick
+FIRST = 50  # batches that are looked at first: more where all of them are settled
+SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
+
+
+def fold(ledger: Ledger, run: Run, step: Step) -> Run:
+    """The contiguous prefix of settled batches, in one conditional update a page: the run as it is then."""
+    end, limit = time.monotonic() + SECONDS, FIRST
+    while time.monotonic() < end:
+        page = ledger.batches.outlines(run.id, after=run.folded_through, limit=limit)
+        settled = _prefix(page, run.folded_through)
+        if settled:
+            step("S10")
+            run = _add_up(ledger, run, settled)
+        if not settled or len(settled) < limit:
+            break
+        limit = PAGE
+    return run
+
+
+def folded(ledger: Ledger, run: Run) -> bool:
+    """Whether all batches that the run has are in its counts."""
+    return run.folded_through >= ledger.batches.last_seq(run.id)
+
+
+def _add_up(ledger: Ledger, run: Run, settled: Sequence[Outline]) -> Run:
+    counts = sum((each.counts for each in settled), Counts())
+    inferred = any(each.inferred for each in settled)
+    ledger.runs.fold(run, counts, settled[-1].seq, inferred=inferred)
+    return ledger.runs.get(run.id) or run
+
+
+def _prefix(page: Sequence[Outline], through: int) -> Sequence[Outline]:
+    """The settled batches that follow one another from this one on."""
+    found: list[Outline] = []
+    for each in page:
+        if each.seq != through + len(found) + 1 or each.status not in SETTLED:
+            break
+        found.append(each)
+    return found

@@ -1,0 +1,82 @@
+"""The kind of run that all others are about: a migration."""
+
+from collections.abc import Mapping
+
+from whimbrel.domain.batches import Batch, Range
+from whimbrel.domain.migration import Definition, Migration
+from whimbrel.domain.runs import Run, definition_of, eligible, for_run
+from whimbrel.engine import hops, rollback, sweeping
+from whimbrel.engine.calls import Calling
+from whimbrel.engine.job import Finishing, Job, Outcome, Planning, outcome, unresolved_of
+from whimbrel.engine.tiling import bound
+from whimbrel.engine.work import Call
+from whimbrel.errors import Systemic, TooSlow
+
+NEWER = 1000  # documents behind the last range that the end of a run looks at
+
+
+class Migrating(Job):
+    """See `engine.job.Job`."""
+
+    def plan(self, at: Planning, room: int) -> list[Batch]:
+        run, batches = at.run, at.ledger.batches
+        if run.scope.kind == "ids":  # its batches are all there before it starts (engine/bulk.py)
+            raise Systemic(
+                f"Not all ids of run {run.id} were stored: whoever sent them was cut off. Cancel the run, and send them again."
+            )
+        gathered = at.gatherings.batches(run, at.documents, at.last, room)
+        if gathered is not None:
+            return gathered
+        if sweeping.counted(batches, run):
+            return sweeping.leftover(batches, run, at.last, room)
+        if run.phase == "sweep" or (
+            run.phase == "processing" and not at.documents.served(eligible(run, run.phase))
+        ):
+            found = sweeping.merged(batches, run, at.last, room)
+            if found is not None:
+                return found
+        return hops.ranges(run, at.documents, at.last, room)
+
+    def code(self, run: Run, migrations: Mapping[str, Migration]) -> tuple[Definition, Call]:
+        if run.update is not None:
+            return definition_of(run), rollback.restore  # an update: nothing is called
+        migration = migrations[run.migration]
+        return for_run(migration.definition, run), Calling(migration)
+
+    def finish(self, at: Finishing) -> Outcome:
+        unresolved = unresolved_of(at)
+        return outcome(unresolved, _left(at, unresolved))
+
+
+def _left(at: Finishing, unresolved: Mapping[str, int]) -> str:
+    """What a run says of the documents that it may have left."""
+    run = at.run
+    if run.scope.kind == "ids":
+        return f"The {run.scope.limit} documents named were evaluated."
+    if not run.scope.swept:
+        return f"The first {run.scope.limit} eligible documents were evaluated; others may be left."
+    if "sweep" not in run.legs:
+        return f"All documents of the phase {run.legs[0]} were evaluated."
+    newer = _newer(at)
+    if newer is None:
+        return (
+            "The sweep was through. How many documents became eligible behind it could not be told in time."
+        )
+    if newer:
+        more = "at least " if newer == NEWER else ""
+        return f"{more}{newer} documents became eligible after the sweep had begun.".capitalize()
+    passed = run.counts.unchanged + run.counts.skipped if run.marking.path is None else 0
+    if unresolved["dead"] + unresolved["open"] + passed:
+        return "Nothing eligible is left but the failures and what was passed over."
+    return "Nothing eligible is left."
+
+
+def _newer(at: Finishing) -> int | None:
+    """Eligible documents behind what the run has looked at: those were inserted since. `NEWER` at most; None where that takes too long."""
+    end = bound(at.ledger, at.run)
+    if end is None:
+        return 0
+    try:
+        return len(at.documents.keys(Range(end, None), eligible(at.run, "pending"), NEWER))
+    except TooSlow:
+        return None
