@@ -4,12 +4,14 @@ import time
 
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.runs import Counts, Run
+from whimbrel.domain.states import BatchStatus
 from whimbrel.engine.settling import evidence
 from whimbrel.errors import CollectionReplaced, Refused
 from whimbrel.ports import Documents, Ledger
 
 SECONDS = 0.2  # that it may take of a tick, but for the batch in hand
-PAGE = 1000  # batches that are looked at together
+PAGE = 1000  # batches that are cancelled together
+WHOLE = 10  # that are read with all their keys
 
 
 def withdraw(ledger: Ledger, documents: Documents, run: Run, *, untold: bool) -> None:
@@ -19,15 +21,14 @@ def withdraw(ledger: Ledger, documents: Documents, run: Run, *, untold: bool) ->
     """
     end = time.monotonic() + SECONDS
     while True:
-        cancelled, touched = ledger.batches.withdraw(run.id, PAGE)
-        for token in touched:
-            batch = ledger.batches.get(token)
-            if batch is not None:
-                counts, inferred = (Counts(), True) if untold else _evidence(ledger, documents, run, batch)
-                ledger.batches.cancel(batch, counts, inferred=inferred)
+        cancelled = ledger.batches.withdraw(run.id, PAGE)
+        queued = ledger.batches.list(run.id, statuses=[BatchStatus.QUEUED], limit=WHOLE)
+        for batch in (each for each in queued if each.claims):
+            counts, inferred = (Counts(), True) if untold else _evidence(ledger, documents, run, batch)
+            ledger.batches.cancel(batch, counts, inferred=inferred)
             if time.monotonic() > end:
                 return
-        if not cancelled or time.monotonic() > end:
+        if (cancelled < PAGE and len(queued) < WHOLE) or time.monotonic() > end:
             return
 
 

@@ -9,12 +9,12 @@ from whimbrel.domain.marks import outcome_of
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
+from whimbrel.engine.cancelling import PAGE, WHOLE
 from whimbrel.engine.preflight import warned
 from whimbrel.engine.start import COUNTING, Defaults, add_run, draft_run, estimate
 from whimbrel.errors import CollectionUnsuitable
 from whimbrel.ports import Documents, Query, Store
 
-PAGE = 1000  # batches that are looked at together
 SECONDS = 20.0  # after which settling says how far it came
 
 
@@ -70,16 +70,16 @@ def _settle(store: Store, name: str, places: Sequence[tuple[Documents, str]], en
     batches = store.ledger.batches
     counts, cancelled, inferred = Counts(), 0, False
     while time.monotonic() < end:
-        untouched, touched = batches.withdraw(name, PAGE)
-        cancelled += untouched
-        for token in touched:
-            batch = batches.get(token)
-            if batch is None or time.monotonic() > end:
+        untouched = batches.withdraw(name, PAGE)
+        queued = batches.list(name, statuses=[BatchStatus.QUEUED], limit=WHOLE)
+        for batch in (each for each in queued if each.claims):
+            if time.monotonic() > end:
                 break
             one = _evidence(places, batch)
             batches.cancel(batch, one, inferred=not one.total)
             counts, cancelled, inferred = counts + one, cancelled + 1, inferred or not one.total
-        if not untouched and not touched:
+        cancelled += untouched
+        if untouched < PAGE and len(queued) < WHOLE:
             break
     return Orphan(name, cancelled, batches.count(name, [BatchStatus.RUNNING]), counts, inferred)
 

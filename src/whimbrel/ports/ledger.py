@@ -243,8 +243,8 @@ class Batches(Protocol):
         """Settle a batch that nobody holds as cancelled. Nothing happens if somebody does."""
         ...
 
-    def withdraw(self, run_id: str, limit: int) -> tuple[int, Sequence[str]]:
-        """Cancel those of the first `limit` queued batches of a run that nobody has ever claimed: how many, and the tokens of the others."""
+    def withdraw(self, run_id: str, limit: int) -> int:
+        """Cancel those of the first `limit` queued batches of a run that nobody has ever claimed: how many."""
         ...
 
     def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:

@@ -283,16 +283,16 @@ class MongoBatches:
             )
             self._tallies.keep([batch.token])
 
-    def withdraw(self, run_id: str, limit: int) -> tuple[int, Sequence[str]]:
+    def withdraw(self, run_id: str, limit: int) -> int:
         queued = {"status": "queued", "run": run_id}
         with translated():
-            found = list(self._batches.find(queued, {"claims": 1}).sort("seq", 1).limit(limit))
+            found = self._batches.find(queued, {"claims": 1}).sort("seq", 1).limit(limit)
             untouched = [row["_id"] for row in found if not row["claims"]]
             cancelled = self._batches.update_many(
                 {"_id": {"$in": untouched}, "status": "queued", "claims": 0},
                 {"$set": {"status": "cancelled"}, "$currentDate": {"settledAt": True}},
             )
-        return cancelled.modified_count, [row["_id"] for row in found if row["claims"]]
+        return cancelled.modified_count
 
     def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:
         def settled(what: Any) -> dict[str, Any]:
