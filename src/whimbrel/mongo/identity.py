@@ -43,5 +43,5 @@ def _what_happened(
     fate = f"was renamed to {actual!r}" if actual else "was dropped, or renamed into another database"
     begun = f"The collection {ns} that the run began with {fate}, and "
     if now.uuid is None:
-        return f"{begun}none has that name now. Rename or restore it and resume the run, or cancel the run: what was done in it is done."
+        return f"{begun}{'a view' if now.view else 'none'} has that name now. Rename or restore it and resume the run, or cancel the run: what was done in it is done."
     return f"{begun}another one has that name now. Cancel the run, or go on with that one, planned afresh: resume it with --new-collection."

@@ -63,6 +63,7 @@ class Identity:
 
     uuid: bytes | None
     collated: bool
+    view: bool = False
 
 
 class Store(Protocol):
