@@ -18,7 +18,8 @@ def identity_of(database: Database[Any], name: str, session: ClientSession | Non
     with translated():
         for found in database.list_collections(filter={"name": name}, session=session):
             uuid = found.get("info", {}).get("uuid")
-            return Identity(bytes(uuid) if uuid else None, "collation" in found.get("options", {}))
+            collated, view = "collation" in found.get("options", {}), found.get("type") == "view"
+            return Identity(bytes(uuid) if uuid else None, collated, view)
     return Identity(None, collated=False)
 
 
