@@ -41,6 +41,10 @@ class ProofOf(Model):
     proved: bool | None = Field(
         description="true; false where a fault was found; null where nothing can prove it", examples=[True]
     )
+    verdict: str = Field(
+        description="proved, fault, changed since (by others, after the run) or not proved",
+        examples=["proved"],
+    )
     said: str = Field(
         description="the same for people",
         examples=["The batches' ranges tile the key space without gap or overlap."],

@@ -33,6 +33,15 @@ EXIT_CODES = {
 }
 
 
+CHANGED_SINCE = 5  # exit code of a verification that found no fault, but what others have changed since
+
+
+def exit_code_of(run: Run) -> int:
+    """How a command ends that has worked on a run to its end."""
+    code = EXIT_CODES[run.status]
+    return CHANGED_SINCE if not code and any(each.since for each in run.report) else code
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How the work in the foreground ended, and what was seen of the run last."""
@@ -78,7 +87,7 @@ class Foreground:
             at, note = seen.latest
             shown.show(moment(at, seen.silent, note))
             if at.run.status in ENDED:
-                return Ending(at, EXIT_CODES[at.run.status])
+                return Ending(at, exit_code_of(at.run))
             if self._interrupts.count > 1:
                 return _kill(run_id, fleet, seen)
             if leaving is not None and leaving.over:

@@ -32,7 +32,7 @@ USAGE = 64  # exit code of a command line that cannot be understood (EX_USAGE)
 
 EXITS = """[bold]Exit codes:[/bold]
 
-0 completed, or done · 2 completed with failures, a plan with objections, or a verification that found faults · 3 the run failed · 4 the run was cancelled
+0 completed, or done · 2 completed with failures, a plan with objections, or a verification that found faults · 3 the run failed · 4 the run was cancelled · 5 a verification found no fault, but changes by others since
 
 1 another error · 64 usage or settings · 65 migration or filter · 66 unknown name or id · 67 collection · 68, 69 the run's state forbids it · 77 preflight warns
 

@@ -189,10 +189,11 @@ def failures_table(failures: Iterable[Failure]) -> Table:
     return table
 
 
-PROVED = {
-    True: Text("proved", style="green"),
-    False: Text("FAULT", style="bold red"),
-    None: Text("not proved", style="yellow"),
+VERDICTS = {
+    "proved": Text("proved", style="green"),
+    "fault": Text("FAULT", style="bold red"),
+    "changed since": Text("changed since", style="cyan"),
+    "not proved": Text("not proved", style="yellow"),
 }
 
 
@@ -201,7 +202,7 @@ def report_table(report: Iterable[Proof]) -> Table:
     table = _table("check", "", "what was found", title="Report")
     table.columns[0].no_wrap = table.columns[1].no_wrap = True
     for each in report:
-        table.add_row(each.check, PROVED[each.proved], Text(each.said))
+        table.add_row(each.check, VERDICTS[each.verdict], Text(each.said))
     return table
 
 

@@ -9,12 +9,22 @@ LISTED = 100  # documents that are listed of one finding, in one statement's ran
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One sentence about a run. `proved`: True, False where a fault was found, None where nothing can prove it."""
+    """One sentence about a run. `proved`: True, False where a fault was found, None where nothing can prove it.
+
+    `since`: what was found is no fault of the run: by what a majority had acknowledged to it, it came later.
+    """
 
     check: str
     proved: bool | None
     said: str
     numbers: Mapping[str, int] = field(default_factory=dict)
+    since: bool = False
+
+    @property
+    def verdict(self) -> str:
+        if self.since:
+            return "changed since"
+        return {True: "proved", False: "fault", None: "not proved"}[self.proved]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +52,7 @@ class Unaccounted:
 LEFT = "Left"
 WITHOUT_REASON = "The document is not migrated, and nothing in the ledger says why."
 UNTOLD = f"{WITHOUT_REASON} Its id does not tell whether it was there when the run looked."
+SET_BACK = "The document bears the run's mark, and is eligible again: it was set back since."
 UNKNOWN_MARK = "UnknownMark"
 MARK_OUTSIDE = "MarkOutside"
 MARK_UNFINISHED = "MarkUnfinished"

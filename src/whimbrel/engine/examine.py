@@ -25,6 +25,7 @@ from whimbrel.domain.verification import (
     MARK_OUTSIDE,
     MARK_UNFINISHED,
     NOT_TAKEN_BACK,
+    SET_BACK,
     UNKNOWN_MARK,
     UNTOLD,
     WITHOUT_REASON,
@@ -177,12 +178,16 @@ def _look_for_left(at: Looking, where: Range, found: Found) -> None:
     newer: list[Query] = [{"_id": {"$gte": at.born}}]
     if at.bound is not None:
         newer.append({"$expr": {"$gt": ["$_id", at.bound.literal()]}})
-    known: list[Query] = [{"_id": {"$lt": at.before}}]
+    older: Query = {"_id": {"$lt": at.before}}
+    back: list[Query] = []
     if at.run.marking.path is not None:
-        known.append({at.run.marking.path: tokens_of(at.run.id)})  # the run has had it in hand
+        back.append({at.run.marking.path: tokens_of(at.run.id)})  # the run has had it in hand
+        query = all_of(at.phase, *back, {"$nor": newer})
+        _count_left(at, where, query, found, ("set back", SET_BACK))
     found.count("newer", at.examiner.count(where, all_of(at.phase, {"$or": newer})))
-    _count_left(at, where, all_of(at.phase, {"$or": known}, {"$nor": newer}), found, ("left", WITHOUT_REASON))
-    _count_left(at, where, all_of(at.phase, {"$nor": [*known, *newer]}), found, ("untold", UNTOLD))
+    query = all_of(at.phase, older, {"$nor": [*back, *newer]})
+    _count_left(at, where, query, found, ("left", WITHOUT_REASON))
+    _count_left(at, where, all_of(at.phase, {"$nor": [older, *back, *newer]}), found, ("untold", UNTOLD))
 
 
 def _count_left(at: Looking, where: Range, query: Query, found: Found, names: tuple[str, str]) -> None:

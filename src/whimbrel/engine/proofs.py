@@ -15,6 +15,7 @@ from whimbrel.errors import RunUnknown
 from whimbrel.ports import Documents, Ledger
 
 Numbers = Mapping[str, int]
+VERDICTS = ("fault", "changed since", "not proved")
 NAMED = 100  # batches of named documents that are read at once
 
 
@@ -40,14 +41,14 @@ def prove(ledger: Ledger, documents: Documents, run: Run) -> tuple[bool, str]:
     report += told or _again(numbers)
     found = ledger.failures.counts(run.id)["dead"]
     ledger.proofs.keep(run.id, report, max(0, numbers.get("looked", 0) - found))
-    wrong = [each.check for each in report if each.proved is False]
-    open_ = [each.check for each in report if each.proved is None]
+    wrong, since, open_ = ([each.check for each in report if each.verdict == it] for it in VERDICTS)
     said = (
-        f"Run {old.id} is verified."
-        if not wrong
-        else f"Faults of run {old.id} were found by: {', '.join(wrong)}."
+        f"Faults of run {old.id} were found by: {', '.join(wrong)}."
+        if wrong
+        else f"Run {old.id} is verified."
     )
-    return bool(wrong or found), said + (f" Nothing was proved by: {', '.join(open_)}." if open_ else "")
+    said += f" Changed since by others, as was found by: {', '.join(since)}." if since else ""
+    return bool(wrong), said + (f" Nothing was proved by: {', '.join(open_)}." if open_ else "")
 
 
 def idempotent(numbers: Numbers) -> bool | None:
@@ -137,10 +138,19 @@ def _remains(ledger: Ledger, old: Run, looked: int, left: int) -> Proof:
 
 def _left(old: Run, looked: int, numbers: Numbers, missing: int, failed: int) -> Proof:
     name, left, newer = "nothing left", numbers.get("left", 0), numbers.get("newer", 0)
-    untold = numbers.get("untold", 0)
-    if missing or not old.scope.swept or old.status in (RunStatus.CANCELLED, RunStatus.FAILED):
-        left, untold = left + untold, 0
-    facts = {"looked": looked, "left": left, "newer": newer, "untold": untold}
+    untold, again = numbers.get("untold", 0), numbers.get("set back", 0)
+    if not old.scope.swept or old.status in (RunStatus.CANCELLED, RunStatus.FAILED):
+        left, untold = left + untold + again, 0
+    # As many as have lost a mark that was counted: replaced, put in again, or their mark taken away.
+    replaced = min(missing, left + untold)
+    facts = {
+        "looked": looked,
+        "left": left,
+        "newer": newer,
+        "untold": untold,
+        "set back": again,
+        "replaced": replaced,
+    }
     since = f" {newer:,} came after the run's last look, and wait for the next run." if newer else ""
     if not old.scope.swept:
         return Proof(
@@ -151,13 +161,15 @@ def _left(old: Run, looked: int, numbers: Numbers, missing: int, failed: int) ->
         )
     if old.status in (RunStatus.CANCELLED, RunStatus.FAILED):
         return Proof(name, None, f"The run is {old.status}, and {left:,} documents are left.{since}", facts)
-    if left:
-        return Proof(
-            name,
-            False,
-            f"{left:,} of {looked:,} documents are not migrated, and nothing says why.{since}",
-            facts,
+    if left > missing:
+        said = f"{left - missing:,} of {looked:,} documents are not migrated, and nothing says why.{since}"
+        return Proof(name, False, said, facts)
+    if replaced or again:
+        said = (
+            f"{replaced + again:,} of {looked:,} documents are not migrated any more: they were, as a majority had acknowledged, and were replaced, "
+            f"put in again or set back since. A new run would take them.{since}"
         )
+        return Proof(name, None, said, facts, since=True)
     if untold:
         return Proof(
             name,
@@ -199,14 +211,17 @@ def _marks(
         "unknown": "{:,} documents bear a mark that names no batch of the ledger.",
         "outside": "{:,} bear the mark of a batch whose range does not hold them.",
         "unfinished": "{:,} are marked as being in the function's hands.",
-        "missing": "{:,} that were counted bear no such mark: it was removed or overwritten, or the document deleted.",
+        "missing": "{:,} that were counted, as a majority had acknowledged, bear no such mark any more: it was removed or overwritten, or the document deleted, since.",
         "surplus": "{:,} bear a mark that was not counted.",
         "strayed": "{:,} bear the mark of a retry that they were not given to.",
     }
-    wrong = [sentences[each].format(number) for each, number in facts.items() if number]
-    if wrong:
+    odd = [sentences[each].format(number) for each, number in facts.items() if number]
+    if odd:
         where = f" Look at the batches {', '.join(found.examples)}." if found.examples else ""
-        return Proof(name, False, " ".join(wrong) + where, facts)
+        # Each that bears another mark than was counted is missing where it was counted: more are no change since.
+        others = sum(facts[each] for each in ("unknown", "outside", "unfinished", "strayed"))
+        wrong = others > found.missing or found.surplus > facts["outside"] + facts["strayed"]
+        return Proof(name, False if wrong else None, " ".join(odd) + where, facts, since=not wrong)
     return Proof(
         name,
         True,
@@ -243,7 +258,11 @@ def _failures(numbers: Numbers) -> Proof:
             if rows
             else "There are no failure records."
         )
-    return Proof("failures", not wrong, said, {"records": rows, "wrong": wrong})
+    if wrong:
+        said += " What was recorded was so then: the documents were changed or deleted since."
+    return Proof(
+        "failures", None if wrong else True, said, {"records": rows, "wrong": wrong}, since=bool(wrong)
+    )
 
 
 def _images(old: Run, numbers: Numbers) -> Sequence[Proof]:
@@ -254,7 +273,7 @@ def _images(old: Run, numbers: Numbers) -> Sequence[Proof]:
     said = f"{facts['restorable']:,} of {numbers['sampled']:,} documents can be put back as they were."
     said += f" {since:,} were changed since by the application: a rollback would leave them." if since else ""
     said += f" {without:,} have no before-image that can be read." if without else ""
-    return (Proof("before-images", not without, said, facts),)
+    return (Proof("before-images", None if without else True, said, facts, since=bool(without)),)
 
 
 def _again(numbers: Numbers) -> tuple[Proof, ...]:
@@ -290,7 +309,10 @@ def _again(numbers: Numbers) -> tuple[Proof, ...]:
     if differing:
         return (
             Proof(
-                AGAIN, False, f"It would change {differing:,} of {tried:,} documents once more.{apart}", facts
+                AGAIN,
+                None,
+                f"Not proved: it would change {differing:,} of {tried:,} documents once more. They were changed since, or it does not always do the same: nothing tells which.{apart}",
+                facts,
             ),
         )
     unknown = others["unknown change"]

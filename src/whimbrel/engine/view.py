@@ -90,7 +90,13 @@ def run_object(it: RunView) -> dict[str, Any]:
 
 
 def proof_object(it: Proof) -> dict[str, Any]:
-    return {"check": it.check, "proved": it.proved, "said": it.said, "numbers": dict(it.numbers)}
+    return {
+        "check": it.check,
+        "proved": it.proved,
+        "verdict": it.verdict,
+        "said": it.said,
+        "numbers": dict(it.numbers),
+    }
 
 
 def iso_time(at: datetime | None) -> str | None:

@@ -63,11 +63,17 @@ def tally_of(row: Row | None) -> Tally | None:
 
 
 def proof_row(proof: Proof) -> dict[str, Any]:
-    return {"check": proof.check, "proved": proof.proved, "said": proof.said, "numbers": dict(proof.numbers)}
+    return {
+        "check": proof.check,
+        "proved": proof.proved,
+        "said": proof.said,
+        "numbers": dict(proof.numbers),
+        "since": proof.since,
+    }
 
 
 def proof_of(row: Row) -> Proof:
-    return Proof(row["check"], row["proved"], row["said"], dict(row["numbers"]))
+    return Proof(row["check"], row["proved"], row["said"], dict(row["numbers"]), row.get("since", False))
 
 
 def batch_row(batch: Batch) -> dict[str, Any]:
