@@ -152,6 +152,12 @@ class CollectionReplaced(Systemic):
     exit_code = 67
 
 
+class LedgerIncomplete(Systemic):
+    """Rows of the ledger are gone: what was planned and what is there do not add up."""
+
+    code = "ledger_incomplete"
+
+
 class Transient(WhimbrelError):
     """Will pass by itself: network, failover, write conflict. Tried again; no attempt of a document's."""
 

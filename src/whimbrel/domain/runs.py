@@ -97,6 +97,7 @@ class Run:
     report: tuple[Proof, ...] = ()  # of a verification: what it proved
     counts: Counts = field(default_factory=Counts)
     folded_through: int = 0
+    planned: int = 0  # the last batch that was ever stored, as far as that is known
     tiling: Tiling = field(
         default_factory=Tiling
     )  # of its batches, as far as they were looked at, at its end

@@ -106,7 +106,8 @@ def start_bulk(store: Store, it: Definition, chosen: Chosen, *, who: str) -> Run
     message = "Its ids are being stored."
     run = add_run(store, it, replace(chosen.run, status=RunStatus.PAUSED, message=message), who)
     try:
-        ledger.batches.add(list(_batches(run, chosen.keys)))
+        batches = list(_batches(run, chosen.keys))
+        ledger.runs.note_planned(run.id, batches[ledger.batches.add(batches) - 1].seq)
         queued = ledger.runs.move(run.id, RunStatus.QUEUED, who=who, fields={"message": ""})
     except WhimbrelError:
         with contextlib.suppress(WhimbrelError):

@@ -18,7 +18,7 @@ from whimbrel.domain.workers import WORKERS_SEEN
 from whimbrel.engine import control
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.cancelling import withdraw
-from whimbrel.engine.folding import fold, folded
+from whimbrel.engine.folding import check_rows, fold, folded
 from whimbrel.engine.job import Finishing
 from whimbrel.engine.jobs import job_of
 from whimbrel.engine.loading import loading
@@ -28,7 +28,7 @@ from whimbrel.engine.standstill import Standstill, told
 from whimbrel.engine.start import estimate
 from whimbrel.engine.tiling import look_on
 from whimbrel.engine.work import Step
-from whimbrel.errors import RunUnknown, StateForbids, WhimbrelError
+from whimbrel.errors import LedgerIncomplete, RunUnknown, StateForbids, WhimbrelError
 from whimbrel.ports import Documents, Session, Store
 from whimbrel.ports.ledger import CONSUMERS
 
@@ -177,6 +177,7 @@ class Coordinator:
             self._announcer.everything(run)
 
     def _advance(self, run: Run) -> None:
+        check_rows(self._ledger, run)
         run = fold(self._ledger, run, self._step)
         self._announcer.repair(run)
         if self._announcer.hopeless and not self._ledger.batches.count(run.id, [BatchStatus.RUNNING], most=1):
@@ -228,7 +229,8 @@ class Coordinator:
 
     def _pause(self, run: Run) -> None:
         if not self._ledger.batches.count(run.id, [BatchStatus.RUNNING], most=1):
-            fold(self._ledger, run, self._step)
+            with contextlib.suppress(LedgerIncomplete):  # it pauses for that
+                fold(self._ledger, run, self._step)
             target = RunStatus.FAILED if run.failing else RunStatus.PAUSED
             why = (run.error or "") if run.failing else ""
             self._ledger.runs.move(run.id, target, seen=RunStatus.PAUSING, who=self._name, why=why)
@@ -241,10 +243,12 @@ class Coordinator:
         withdraw(self._ledger, documents, run, untold=run.id in self._untold)
         if self._ledger.batches.count(run.id, [BatchStatus.QUEUED, BatchStatus.RUNNING], most=1):
             return  # the rest in the next tick; or a worker that did not know yet has claimed one: it gives it back, untouched
-        before = run.folded_through
-        run = fold(self._ledger, run, self._step)
-        if run.folded_through > before and not folded(self._ledger, run):
+        before, why = run.folded_through, self._untold.get(run.id)
+        try:
+            run = fold(self._ledger, run, self._step)
+        except LedgerIncomplete as error:
+            why = str(error)
+        if not why and run.folded_through > before and not folded(self._ledger, run):
             return
-        why = self._untold.get(run.id)
         fields = {"error": f"It is not known what its last batches have done: {why}"} if why else {}
         self._ledger.runs.move(run.id, RunStatus.CANCELLED, who=self._name, fields=fields)

@@ -8,6 +8,7 @@ from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import BatchStatus
 from whimbrel.engine.tiling import PAGE
 from whimbrel.engine.work import Step
+from whimbrel.errors import LedgerIncomplete
 from whimbrel.ports import Ledger
 
 SECONDS = 0.2  # that folding one run may take of a tick
@@ -16,10 +17,17 @@ SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
 
 
 def fold(ledger: Ledger, run: Run, step: Step) -> Run:
-    """The contiguous prefix of settled batches, in one conditional update a page: the run as it is then."""
+    """The contiguous prefix of settled batches, in one conditional update a page: the run as it is then.
+
+    Raises LedgerIncomplete where a batch is not there that was: they are stored in their order, so there is never a gap.
+    """
     end, limit = time.monotonic() + SECONDS, FIRST
     while time.monotonic() < end:
         page = ledger.batches.outlines(run.id, after=run.folded_through, limit=limit)
+        if page and page[0].seq != run.folded_through + 1:
+            raise LedgerIncomplete(
+                _lost(run, f"batch {run.id}.{run.folded_through + 1} is not there, and later ones are")
+            )
         settled = _prefix(page, run.folded_through)
         if settled:
             step("S10")
@@ -28,6 +36,27 @@ def fold(ledger: Ledger, run: Run, step: Step) -> Run:
             break
         limit = PAGE
     return run
+
+
+def check_rows(ledger: Ledger, run: Run) -> None:
+    """Raise LedgerIncomplete where fewer batches are there than were stored, or settled ones are not settled any more."""
+    check_last(run, ledger.batches.last_seq(run.id))
+    if ledger.batches.open_through(run.id, run.folded_through):
+        raise LedgerIncomplete(_lost(run, "batches that were settled, and added up, are open again"))
+
+
+def check_last(run: Run, last: int) -> None:
+    """Raise LedgerIncomplete where more batches of a run were stored than up to this one."""
+    stored = max(run.planned, run.folded_through)
+    if last < stored:
+        raise LedgerIncomplete(_lost(run, f"{stored} were stored, and they end at {last}"))
+
+
+def _lost(run: Run, what: str) -> str:
+    return (
+        f"The ledger has lost rows of run {run.id}: of its batches {what}. Was whimbrel_batches dropped, or restored from a backup? Restore "
+        "what belongs together and resume, or cancel the run and start a new one: what is done is done, and its documents bear their marks."
+    )
 
 
 def folded(ledger: Ledger, run: Run) -> bool:

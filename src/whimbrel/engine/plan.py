@@ -14,6 +14,7 @@ from whimbrel.domain.failures import Due, Kind
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import BatchStatus
 from whimbrel.engine.announce import Announcer
+from whimbrel.engine.folding import check_last
 from whimbrel.engine.gathering import Gatherings
 from whimbrel.engine.job import Planning
 from whimbrel.engine.jobs import job_of
@@ -42,6 +43,9 @@ class Planner:
         window = max(SMALLEST_WINDOW, 4 * slots)
         open_ = self._ledger.batches.count(run.id, OPEN, most=window)
         last = self._ledger.batches.last(run.id)
+        check_last(
+            run, last.seq if last else 0
+        )  # what is lost must not be planned once more, as if it had never been
         if _has_ranges(run) and not _ranges_planned(run, last):
             room, at = (
                 window - open_,
@@ -70,6 +74,8 @@ class Planner:
         self._step("S1")
         added = self._ledger.batches.add(batches)
         self._step("S2")
+        if added:
+            self._ledger.runs.note_planned(run.id, batches[added - 1].seq)
         self._announcer.announce(run, [each for each in batches[:added] if each.status is BatchStatus.QUEUED])
         if added < len(batches):  # somebody else plans too: what was gathered here is theirs now
             self._gatherings.forget(run.id)

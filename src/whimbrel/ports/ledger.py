@@ -95,6 +95,10 @@ class Runs(Protocol):
         """
         ...
 
+    def note_planned(self, run_id: str, seq: int) -> None:
+        """Keep that batches up to this one were stored."""
+        ...
+
     def next_leg(self, run: Run) -> bool:
         """Open the next phase by one conditional update. False where somebody else has."""
         ...
@@ -146,6 +150,10 @@ class Batches(Protocol):
 
     def last(self, run_id: str) -> Batch | None:
         """The last batch; of its keys only the last."""
+        ...
+
+    def open_through(self, run_id: str, seq: int) -> bool:
+        """Whether a batch up to this one is queued or running."""
         ...
 
     def last_seq(self, run_id: str) -> int:

@@ -137,6 +137,11 @@ class MongoBatches:
         with translated():
             return self._batches.count_documents(query, **limit)
 
+    def open_through(self, run_id: str, seq: int) -> bool:
+        query = {"run": run_id, "status": {"$in": ["queued", "running"]}, "seq": {"$lte": seq}}
+        with translated():
+            return self._batches.find_one(query, {"_id": 1}) is not None
+
     def end(self, run_id: str, leg: int) -> Key | None:
         query = {"run": run_id, "leg": leg, **RANGED}
         with translated():

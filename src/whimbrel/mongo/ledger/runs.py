@@ -203,6 +203,10 @@ class MongoRuns:
             self._leases.audit(f"run {target}", run=run_id, who=who, why=why)
         return moved
 
+    def note_planned(self, run_id: str, seq: int) -> None:
+        with translated():
+            self._runs.update_one({"_id": run_id}, {"$max": {"planned": seq}})
+
     def next_leg(self, run: Run) -> bool:
         with translated():
             moved = self._runs.update_one(
