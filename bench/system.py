@@ -22,9 +22,9 @@ from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore
 from whimbrel.samples.seeder import documents
 from whimbrel.settings import Settings
-from whimbrel.workers.catalog import load
 from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.parent import Parent
+from whimbrel.workers.sources import load
 
 MIGRATIONS = str(Path(__file__).with_name("migrations.py"))
 NAME = "somemodels"

@@ -58,6 +58,7 @@ def database(client: MongoClient[dict[str, Any]]) -> Iterator[Database[dict[str,
 def store(mongo_uri: str, database: Database[dict[str, Any]]) -> Iterator[MongoStore]:
     """The ledger and collections of the test's database, by short times."""
     with connected(mongo_uri, database.name, SHORT) as found:
+        found.prepare()
         yield found
 
 

@@ -38,20 +38,16 @@ def revive(settings: Settings) -> None:
 
 
 @contextlib.contextmanager
-def store_at(
-    uri: str, settings: Settings, *, prepare: bool = True, worker: str | None = None
-) -> Iterator[MongoStore]:
-    """The ledger and the collections of one deployment. Raises DatabaseUnreachable, DatabaseRefused.
+def store_at(uri: str, settings: Settings, *, worker: str | None = None) -> Iterator[MongoStore]:
+    """The ledger and the collections of one deployment. Raises DatabaseUnreachable, DatabaseRefused, SettingsInvalid.
 
-    `prepare`: the ledger's indexes are made where they are missing; else nothing is written. `worker`: the name of the
-    worker process that this is.
+    Nothing is written, the ledger's indexes neither: see `Store.prepare`. `worker`: the name of the worker process that this is.
     """
     with connected(
         uri,
-        settings.mongodb_db_name,
+        settings.database,
         settings.times,
         seconds=settings.whimbrel_connect_seconds,
-        prepare=prepare,
         worker=worker,
     ) as store:
         yield store
@@ -72,9 +68,10 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(settings: Settings, *, prepare: bool = True) -> Iterator[Opened]:
+def opened(settings: Settings) -> Iterator[Opened]:
     """`database` and `store_at` in one."""
-    with database(settings) as uri, store_at(uri, settings, prepare=prepare) as store:
+    check_addresses(settings)  # before an embedded server is started
+    with database(settings) as uri, store_at(uri, settings) as store:
         home = f"the embedded MongoDB in {settings.whimbrel_home}"
         yield Opened(uri, store, masked(uri) if settings.mongodb_uri else home)
 
@@ -96,8 +93,8 @@ def broker(settings: Settings, name: str) -> Broker:
 
 
 def check_addresses(settings: Settings) -> None:
-    """Raise SettingsInvalid for what is wrong whatever answers there, or does not: addresses and times that cannot be read."""
-    _ = settings.times
+    """Raise SettingsInvalid for what is wrong whatever answers there: addresses, times, and a database that cannot be used."""
+    _ = settings.times, settings.database
     if settings.mongodb_uri:
         check_uri(settings.mongodb_uri)
     if settings.rabbitmq_url:

@@ -5,11 +5,15 @@ from pathlib import Path
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from whimbrel.domain.addresses import database_of
+from whimbrel.domain.names import DATABASE, RESERVED_DATABASES
 from whimbrel.domain.schedules import Plan, check_cron
 from whimbrel.domain.times import Times
 from whimbrel.engine.start import Defaults
 from whimbrel.errors import SettingsInvalid
 from whimbrel.samples.migration import SOME_MODEL
+
+UNNAMED = "whimbrel"  # the database where neither the environment nor the address names one
 
 
 class Settings(BaseSettings):
@@ -21,9 +25,9 @@ class Settings(BaseSettings):
     mongodb_uri: str | None = Field(
         default=None, description="address of MongoDB; unset: an embedded one is started"
     )
-    mongodb_db_name: str = Field(
-        default="whimbrel",
-        description="database of migrations that name none, and of the ledger",
+    mongodb_db_name: str | None = Field(
+        default=None,
+        description=f"database of migrations that name none, and of the ledger; unset: the one of MONGODB_URI, else {UNNAMED}",
         min_length=1,
     )
     rabbitmq_url: str | None = Field(
@@ -56,7 +60,9 @@ class Settings(BaseSettings):
     )
     log_format: str = Field(default="auto", pattern="^(auto|json|console)$")
     log_level: str = Field(default="warning", pattern="^(debug|info|warning|error)$")
-    whimbrel_migrations: str | None = Field(default=None, description="file or module with the migrations")
+    whimbrel_migrations: str | None = Field(
+        default=None, description="file, folder or module with the migrations"
+    )
     whimbrel_home: Path = Field(default=Path(".whimbrel"), description="folder of the embedded MongoDB")
     whimbrel_lease: float = Field(
         default=15.0, gt=0, description="seconds that a claim lasts without renewal"
@@ -79,6 +85,10 @@ class Settings(BaseSettings):
     whimbrel_loading: float = Field(
         default=600.0, gt=0, description="seconds that importing the migrations may take"
     )
+    whimbrel_max_memory: str | None = Field(
+        default=None,
+        description="what a worker process may hold, such as 800 (megabytes), 512M, 2G or none; unset: what the machine has room for, 512 MB to 2 GB",
+    )
     whimbrel_keep_days: int = Field(
         default=90, ge=1, le=36_500, description="days after their end that `whimbrel prune` keeps runs"
     )
@@ -93,6 +103,33 @@ class Settings(BaseSettings):
             return check_cron(text)
         except SettingsInvalid as error:
             raise ValueError(str(error)) from error
+
+    @property
+    def database(self) -> str:
+        """The database of migrations that name none, and of the ledger. Raises SettingsInvalid."""
+        addressed = database_of(self.mongodb_uri) if self.mongodb_uri else None
+        name = self.mongodb_db_name or addressed or UNNAMED
+        told = (
+            f"MONGODB_DB_NAME={name!r}" if self.mongodb_db_name else f"The database {name!r} in MONGODB_URI"
+        )
+        if name.lower() in RESERVED_DATABASES:
+            raise SettingsInvalid(
+                f"{told} is MongoDB's own: nothing is migrated there, and no ledger kept. Name yours with MONGODB_DB_NAME; where your "
+                f"users are in {name}, the address says so by /?authSource={name}."
+            )
+        if not DATABASE.fullmatch(name):
+            raise SettingsInvalid(
+                f"{told} cannot be the name of a database: take letters, digits, '-' and '_', at most 63."
+            )
+        return name
+
+    @property
+    def overruled(self) -> str:
+        """What is said where the address names another database than MONGODB_DB_NAME; else nothing."""
+        addressed = database_of(self.mongodb_uri) if self.mongodb_uri else None
+        if not self.mongodb_db_name or addressed in (None, self.mongodb_db_name, "admin"):
+            return ""  # admin: where the users are, in many an address
+        return f"MONGODB_URI names the database {addressed!r}, MONGODB_DB_NAME names {self.mongodb_db_name!r}: {self.mongodb_db_name!r} is used."
 
     @property
     def first_schedule(self) -> Plan:

@@ -19,7 +19,7 @@ from whimbrel.engine.start import Defaults, start_run
 from whimbrel.engine.view import RunView, view
 from whimbrel.mongo.embedded import ensure_running
 from whimbrel.mongo.store import MongoStore
-from whimbrel.workers.catalog import load
+from whimbrel.workers.sources import load
 
 HERE = Path(__file__).parent
 MIGRATIONS = str(HERE / "migrations.py")

@@ -21,9 +21,9 @@ from whimbrel.domain.states import BatchStatus
 from whimbrel.engine.start import Defaults, start_run
 from whimbrel.mongo.store import MongoStore
 from whimbrel.settings import Settings, read_settings
-from whimbrel.workers.catalog import load
 from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.parent import Parent
+from whimbrel.workers.sources import load
 
 SOON = 120.0  # seconds: generous, for what takes a few, and for ever if it goes wrong
 COUNT = 12

@@ -22,7 +22,8 @@ from whimbrel.errors import DatabaseUnreachable
 from whimbrel.mongo.store import MongoStore, connected
 from whimbrel.testing import check_migration
 from whimbrel.workers.calling import callers
-from whimbrel.workers.catalog import describe, load
+from whimbrel.workers.catalog import describe
+from whimbrel.workers.sources import load
 
 Docs = Database[dict[str, Any]]
 HOSTILE = [

@@ -28,7 +28,8 @@ from whimbrel.mongo.rehearsal import MongoRehearsal
 from whimbrel.mongo.store import MongoStore
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.workers.calling import callers
-from whimbrel.workers.catalog import describe, load
+from whimbrel.workers.catalog import describe
+from whimbrel.workers.sources import load
 
 Docs = Database[dict[str, Any]]
 FUNCTIONS = """

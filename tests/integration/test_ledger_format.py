@@ -18,7 +18,7 @@ from whimbrel.engine import control
 from whimbrel.errors import LedgerFormat
 from whimbrel.mongo.ledger.format import STEPS
 from whimbrel.mongo.store import MongoStore, connected
-from whimbrel.workers.catalog import load
+from whimbrel.workers.sources import load
 
 Data = Database[dict[str, Any]]
 DUMPS = Path(__file__).parent.parent / "data"
@@ -132,6 +132,6 @@ def test_a_process_whose_ledger_was_upgraded_meanwhile_ends(store: MongoStore, d
 
 
 def test_what_only_looks_writes_no_number(mongo_uri: str, database: Data) -> None:
-    with connected(mongo_uri, database.name, SHORT, prepare=False) as store:
+    with connected(mongo_uri, database.name, SHORT) as store:
         assert store.ledger.runs.list() == []
     assert database.list_collection_names() == []

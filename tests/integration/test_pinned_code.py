@@ -11,6 +11,7 @@ import pytest
 from pymongo.database import Database
 from tests.integration.inline import DEFAULTS, start, system, until
 
+from whimbrel.domain.catalog import choose
 from whimbrel.domain.migration import Migration
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine import control
@@ -20,7 +21,8 @@ from whimbrel.engine.start import start_run
 from whimbrel.engine.verification import start_verification
 from whimbrel.errors import StateForbids
 from whimbrel.mongo.store import MongoStore
-from whimbrel.workers.catalog import choose, describe, load
+from whimbrel.workers.catalog import describe
+from whimbrel.workers.sources import load
 
 Data = Database[dict[str, Any]]
 FILES = {

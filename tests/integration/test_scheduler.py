@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import SHORT
 from tests.integration.inline import DEFAULTS, nothing, system, until
 
+from whimbrel.domain.catalog import Catalog, choose
 from whimbrel.domain.encoding import encoded
 from whimbrel.domain.migration import Migration
 from whimbrel.domain.runs import Run
@@ -24,7 +25,6 @@ from whimbrel.engine.schedule import Scheduler
 from whimbrel.engine.start import draft_run
 from whimbrel.errors import SettingsInvalid
 from whimbrel.mongo.store import MongoStore
-from whimbrel.workers.catalog import choose
 
 THINGS = Migration(name="things", collection="things", update={"$inc": {"n": 1}})
 STATUSES = Migration(name="statuses", collection="things", mark="status", adopt="all", update={"$inc": {"n": 1}})  # fmt: skip
@@ -43,7 +43,7 @@ def scheduler(store: MongoStore, name: str = "one", *, die_at: str = "", **optio
             raise Dead
 
     return Scheduler(
-        store, partial(choose, options.pop("definitions", DEFINITIONS)), name=name,
+        store, partial(choose, Catalog(options.pop("definitions", DEFINITIONS))), name=name,
         role_seconds=options.pop("role_seconds", SHORT.lease),
         defaults=DEFAULTS, first=FIRST, step=step if die_at else nothing,
     )  # fmt: skip

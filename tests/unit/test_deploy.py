@@ -18,7 +18,7 @@ from whimbrel.brokers.rabbitmq.topology import (
 )
 from whimbrel.cli.main import EXAMPLES
 from whimbrel.cli.serving import DRAINING
-from whimbrel.settings import Settings
+from whimbrel.settings import UNNAMED, Settings
 from whimbrel.workers import catalog
 
 ROOT = Path(__file__).parents[2]
@@ -188,9 +188,8 @@ def test_compose_addresses_name_its_services() -> None:
     assert "@rabbitmq:5672/" in worker["environment"]["RABBITMQ_URL"]
     assert worker["depends_on"].keys() == {"mongodb", "rabbitmq"}
     assert all(each == {"condition": "service_healthy"} for each in worker["depends_on"].values())
-    default = Settings.model_fields["mongodb_db_name"].default
     assert worker["environment"]["MONGODB_DB_NAME"] == mongodb["environment"]["WHIMBREL_DATABASE"]
-    assert worker["environment"]["MONGODB_DB_NAME"] == f"${{MONGODB_DB_NAME:-{default}}}"
+    assert worker["environment"]["MONGODB_DB_NAME"] == f"${{MONGODB_DB_NAME:-{UNNAMED}}}"
 
 
 def test_scaling_looks_at_the_queues_that_there_are() -> None:

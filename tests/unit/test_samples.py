@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from whimbrel.domain.migration import NAME
+from whimbrel.domain.names import NAME
 from whimbrel.domain.states import RunStatus
 from whimbrel.errors import Transient
 from whimbrel.samples.guide import MOST

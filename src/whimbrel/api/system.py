@@ -3,7 +3,7 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, TypeVar
 
@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 
 from whimbrel.api.errors import Declined
 from whimbrel.bootstrap import Opened, opened
+from whimbrel.domain.catalog import Catalog, choose
 from whimbrel.domain.migration import Definition
 from whimbrel.engine.announce import Announcer
 from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, Systemic, Transient, WhimbrelError
@@ -41,7 +42,7 @@ class System:
         self.on_broken: Callable[[], None] = lambda: None
         self.started = time.time()
         self.version = version("whimbrel")
-        self.definitions: Mapping[str, Definition] = {}
+        self.definitions: Catalog[Definition] = Catalog()
         self.parent: Parent | None = None
         self.fleet: Fleet | None = None
         self._opened: Opened | None = None
@@ -92,7 +93,7 @@ class System:
         return self.parent.announcer
 
     @property
-    def loaded(self) -> Mapping[str, Definition]:
+    def loaded(self) -> Catalog[Definition]:
         """The migrations by name. Raises Declined (503) before they are loaded."""
         if not self.definitions:
             raise Declined(503, "not_ready", self.reason)
@@ -100,7 +101,7 @@ class System:
 
     def evaluated(self, name: str) -> Definition:
         """A migration as its code evaluates it now. Raises MigrationUnknown, DefinitionInvalid; Declined (503) before migrations are loaded."""
-        catalog.choose(self.loaded, name)
+        choose(self.loaded, name)
         return self._evaluated(name)
 
     @property
@@ -130,6 +131,9 @@ class System:
     def _serve(self, stack: contextlib.ExitStack) -> None:
         """From the first connection until the process stops."""
         self.definitions = catalog.describe(self.team.source)
+        self.team = self.team.without(self.definitions.unloadable)
+        for each in self.definitions.broken:
+            log.warning("a migration is broken", migration=each.name, source=each.source, reason=each.reason)
         at = self._patiently(lambda: stack.enter_context(opened(self.settings)))
         if at is None:
             return
@@ -150,7 +154,7 @@ class System:
                 raise parent.broken
 
     def _evaluated(self, name: str) -> Definition:
-        return catalog.evaluate(self.team.source, name)
+        return catalog.evaluate(self.team.source, name, self.team.left_out)
 
     def _patiently(self, reach: Callable[[], T]) -> T | None:
         """What is reached, after however many attempts; None when the process stops before."""

@@ -9,6 +9,7 @@ from whimbrel.api.errors import Declined
 from whimbrel.api.queues import BrokerName, Tried
 from whimbrel.api.system import System
 from whimbrel.bootstrap import samples
+from whimbrel.domain.catalog import choose
 from whimbrel.domain.runs import Run
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import queues
@@ -17,7 +18,6 @@ from whimbrel.errors import CollectionBusy
 from whimbrel.ports.ledger import CONSUMERS
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.samples.seeder import documents
-from whimbrel.workers.catalog import choose
 
 LONGEST = 30.0  # seconds until the run must have ended
 CANCELLING = 5.0  # seconds that it has to be cancelled, where it has not

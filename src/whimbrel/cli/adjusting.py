@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from whimbrel.bootstrap import opened
+from whimbrel.cli.choosing import TO_SET, chosen
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import BatchSize, Json, Rate, RunId, begin, caller
 from whimbrel.domain.runs import Run
@@ -14,7 +15,7 @@ from whimbrel.errors import SettingsInvalid
 
 
 def set_(
-    run_id: RunId,
+    run_id: RunId = None,
     rate: Rate = None,
     no_rate: Annotated[bool, typer.Option("--no-rate", help="as fast as its workers can")] = False,
     batch_size: BatchSize = None,
@@ -35,7 +36,8 @@ def set_(
     if not changes:
         raise SettingsInvalid("Nothing to set: give --rate, --no-rate, --batch-size or --priority.")
     with Interrupts(), opened(settings) as at:
-        run = control.adjust(at.store.ledger, run_id, who=caller(), **changes)
+        named = chosen(screen, at.store.ledger, run_id, TO_SET)
+        run = control.adjust(at.store.ledger, named.id, who=caller(), **changes)
         if json:
             screen.answer(run_object(view(at.store.ledger, run)))
         else:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from whimbrel.bootstrap import Opened, opened
+from whimbrel.cli.choosing import TO_CANCEL, TO_PAUSE, Fit, chosen
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import Json, RunId, begin, caller
 from whimbrel.cli.screen import Screen
@@ -25,39 +26,39 @@ DRAINING = (RunStatus.PAUSING, RunStatus.CANCELLING)
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="wait until nobody works on it any more")]
 
 
-def pause(run_id: RunId, wait: Wait = True, json: Json = False) -> int:
+def pause(run_id: RunId = None, wait: Wait = True, json: Json = False) -> int:
     """Stop a run within a chunk. `whimbrel resume` goes on where it stopped."""
-    return _stop(run_id, _paused, f"Go on with: whimbrel resume {run_id}", wait=wait, json=json)
+    return _stop(run_id, TO_PAUSE, _paused, "Go on with: whimbrel resume {}", wait=wait, json=json)
 
 
-def cancel(run_id: RunId, wait: Wait = True, json: Json = False) -> int:
+def cancel(run_id: RunId = None, wait: Wait = True, json: Json = False) -> int:
     """Stop a run for good, within a chunk. What it has changed stays changed."""
-    return _stop(run_id, _cancelled, "What it has changed stays changed.", wait=wait, json=json)
+    return _stop(run_id, TO_CANCEL, _cancelled, "What it has changed stays changed.", wait=wait, json=json)
 
 
-def _stop(run_id: str, ask: Callable[[Ledger, str], Run], then: str, *, wait: bool, json: bool) -> int:
+def _stop(
+    run_id: str | None, fit: Fit, ask: Callable[[Ledger, Run], Run], then: str, *, wait: bool, json: bool
+) -> int:
     settings, screen = begin(json=json)
     with Interrupts(), opened(settings) as at:
-        run = ask(at.store.ledger, run_id)
+        run = ask(at.store.ledger, chosen(screen, at.store.ledger, run_id, fit))
         if wait and run.status in DRAINING:
             run = _drained(at, settings, run, screen)
         if json:
             screen.answer(run_object(view(at.store.ledger, run)))
         else:
-            screen.show(f"Run {run.id} is {run.status}. {then}")
+            screen.show(f"Run {run.id} is {run.status}. {then.format(run.id)}")
         return 0
 
 
-def _paused(ledger: Ledger, run_id: str) -> Run:
-    run = control.find_run(ledger, run_id)
+def _paused(ledger: Ledger, run: Run) -> Run:
     stopped = run.status in (RunStatus.PAUSING, RunStatus.PAUSED)
-    return run if stopped else control.pause(ledger, run_id, who=caller())
+    return run if stopped else control.pause(ledger, run.id, who=caller())
 
 
-def _cancelled(ledger: Ledger, run_id: str) -> Run:
-    run = control.find_run(ledger, run_id)
+def _cancelled(ledger: Ledger, run: Run) -> Run:
     stopped = run.status in (RunStatus.CANCELLING, RunStatus.CANCELLED)
-    return run if stopped else control.cancel(ledger, run_id, who=caller())
+    return run if stopped else control.cancel(ledger, run.id, who=caller())
 
 
 def _drained(at: Opened, settings: Settings, run: Run, screen: Screen) -> Run:

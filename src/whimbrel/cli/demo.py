@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whimbrel.bootstrap import Opened, database, opened, samples
+from whimbrel.bootstrap import Opened, opened, samples
 from whimbrel.cli.checks import Check, check_object, checks_table, verify
 from whimbrel.cli.foreground import Ending, Foreground
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
@@ -43,21 +43,17 @@ def demo(
     json: Json = False,
 ) -> int:
     """Show Whimbrel at work: seed sample documents, migrate them, verify every one, clean up."""
-    settings, screen = begin(json=json)
+    settings, screen = begin(json=json, own_database=True)
     changes = {"mongodb_db_name": DATABASE, "whimbrel_migrations": None, "retry_delay": 100}
     settings = settings.model_copy(update=changes)
-    with Interrupts() as interrupts, database(settings):
-        with opened(settings) as at:
-            introduce(screen, at)
-            samples(at.store).drop_database()  # with the ledger, which is made anew when it is opened again
-        with opened(settings) as at:
-            try:
-                return Demonstration(at, settings, screen, interrupts).run(
-                    documents, invalid, workers, keep=keep
-                )
-            finally:
-                if not keep:
-                    samples(at.store).drop_database()
+    with Interrupts() as interrupts, opened(settings) as at:
+        introduce(screen, at)
+        samples(at.store).drop_database()  # with the ledger, which its run makes anew
+        try:
+            return Demonstration(at, settings, screen, interrupts).run(documents, invalid, workers, keep=keep)
+        finally:
+            if not keep:
+                samples(at.store).drop_database()
 
 
 class Demonstration:

@@ -14,8 +14,9 @@ from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.workers import ALIVE
+from whimbrel.engine.serving import refusals
 from whimbrel.engine.view import RunView, view
-from whimbrel.errors import Systemic, Transient, WhimbrelError
+from whimbrel.errors import DefinitionInvalid, Systemic, Transient, WhimbrelError
 from whimbrel.ports import Ledger
 from whimbrel.settings import Settings
 from whimbrel.workers.fleet import Fleet
@@ -74,6 +75,11 @@ class Foreground:
             except WhimbrelError as error:
                 self._screen.say(Leaving(self._ledger, run.id, fleet, why=str(error)).within(BREAKING))
                 raise
+            if fleet.replaced:
+                self._screen.note(
+                    f"{fleet.replaced} worker processes were replaced, for they held more memory than --max-memory allows. "
+                    "The function, or what it calls, keeps what it no longer needs."
+                )
             if ending.view.run.status in ENDED:
                 fleet.drain(30 if self._settings.rabbitmq_url else 10)  # they may be at work on other runs
             return ending
@@ -85,6 +91,9 @@ class Foreground:
         while True:
             _check(parent, seen)
             at, note = seen.latest
+            if at.run.status is RunStatus.RUNNING and at.run.message and leaving is None:
+                with contextlib.suppress(Transient):  # seen says so, if it lasts
+                    self._refuse_to_idle(at.run, fleet)
             shown.show(moment(at, seen.silent, note))
             if at.run.status in ENDED:
                 return Ending(at, exit_code_of(at.run))
@@ -100,6 +109,17 @@ class Foreground:
             if leaving is None:
                 _refuse_to_wait(at.run)
             time.sleep(FRAME)
+
+    def _refuse_to_idle(self, run: Run, fleet: Fleet) -> None:
+        """Raise DefinitionInvalid where this command's own workers take no batch of its run, and nobody else does."""
+        own = [each for each in self._ledger.leases.workers(ALIVE) if each.name.startswith(fleet.prefix)]
+        refusing = own and all(any(it.run == run.id for it in each.refuses) for each in own)
+        if refusing and not self._ledger.leases.slots(ALIVE, run=run):
+            why = "; ".join(dict.fromkeys(refusals(own, run)))
+            raise DefinitionInvalid(
+                f"The workers that this command has started do not serve run {run.id}: {why}. The code must be the same in every process "
+                "that loads it: once it is, go on."
+            )
 
 
 def _kill(run_id: str, fleet: Fleet, seen: Observer[tuple[RunView, str]]) -> Ending:
@@ -117,7 +137,8 @@ def look(ledger: Ledger, run_id: str) -> tuple[RunView, str]:
     if run is None:
         raise Systemic(f"Run {run_id} is gone: somebody has removed it from the ledger while it was at work.")
     note = _waits_for(ledger, run) if run.status is RunStatus.QUEUED else ""
-    return view(ledger, run), note or (run.message if run.status is RunStatus.RUNNING else "")
+    at = view(ledger, run)
+    return at, note or (at.run.message if run.status is RunStatus.RUNNING else "")
 
 
 def _waits_for(ledger: Ledger, run: Run) -> str:

@@ -26,6 +26,7 @@ from whimbrel.cli import (
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
 from whimbrel.cli.options import Once
 from whimbrel.cli.screen import Screen
+from whimbrel.cli.streams import open_streams
 from whimbrel.errors import WhimbrelError
 
 USAGE = 64  # exit code of a command line that cannot be understood (EX_USAGE)
@@ -60,32 +61,35 @@ EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
         [
             "run some-model",
             "run split-name --migrations split_name.py --limit 100",
-            "run split-name --migrations split_name.py --rate 2000",
+            "run split-name --migrations split_name.py --rate 2000 --max-memory 1G",
             'run split-name --migrations split_name.py --filter \'{"country": "NL"}\' --json > run.json',
         ],
     ),
-    "status": (showing.status, ["status", "status 20261231-abc234 --watch", "status --json --limit 1"]),
-    "pause": (controlling.pause, ["pause 20261231-abc234"]),
-    "resume": (running.resume, ["resume 20261231-abc234", "resume 20261231-abc234 --detach"]),
+    "status": (
+        showing.status,
+        ["status", "status --watch", "status 20261231-abc234", "status --json --limit 1"],
+    ),
+    "pause": (controlling.pause, ["pause", "pause 20261231-abc234"]),
+    "resume": (running.resume, ["resume", "resume 20261231-abc234", "resume 20261231-abc234 --detach"]),
     "set": (
         adjusting.set_,
         ["set 20261231-abc234 --rate 500", "set 20261231-abc234 --no-rate --priority 8"],
     ),
-    "cancel": (controlling.cancel, ["cancel 20261231-abc234"]),
+    "cancel": (controlling.cancel, ["cancel", "cancel 20261231-abc234"]),
     "failures": (
         showing.failures,
-        ["failures 20261231-abc234", "failures 20261231-abc234 --documents --limit 10"],
+        ["failures", "failures 20261231-abc234 --documents --limit 10"],
     ),
-    "retry": (running.retry, ["retry 20261231-abc234", "retry 20261231-abc234 --group 1f3a5c7e"]),
+    "retry": (running.retry, ["retry", "retry 20261231-abc234 --group 1f3a5c7e"]),
     "rollback": (
         undoing.roll_back,
-        ["rollback 20261231-abc234", "rollback 20261231-abc234 --yes --rate 2000"],
+        ["rollback", "rollback 20261231-abc234 --yes --rate 2000"],
     ),
-    "cleanup": (undoing.clean_up, ["cleanup 20261231-abc234", "cleanup 20261231-abc234 --yes"]),
+    "cleanup": (undoing.clean_up, ["cleanup", "cleanup 20261231-abc234", "cleanup 20261231-abc234 --yes"]),
     "verify": (
         verifying.verify,
         [
-            "verify 20261231-abc234",
+            "verify",
             "verify 20261231-abc234 --all --rate 20000",
             "verify 20261231-abc234 --json",
         ],
@@ -133,15 +137,20 @@ def whimbrel(
 
 def main() -> None:
     """Carry out the command line, and end with the exit code that says how it went."""
-    code = _carried_out()
+    open_streams()
+    code = carry_out()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         code = _unread()
+    except OSError as error:
+        Screen().error(f"Standard output: {error.strerror or error}.")
+        code = _unread()
     sys.exit(code)
 
 
-def _carried_out() -> int:
+def carry_out() -> int:
+    """The exit code of the command line, carried out."""
     screen = Screen()
     try:
         with Interrupts():

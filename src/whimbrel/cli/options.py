@@ -12,6 +12,7 @@ from typer.core import TyperCommand, TyperOption
 from whimbrel.cli.screen import Screen
 from whimbrel.logs import configure_logs
 from whimbrel.settings import Settings, read_settings
+from whimbrel.workers.memory import read_size
 
 
 class Once(TyperCommand):
@@ -30,8 +31,8 @@ Source = Annotated[
     str | None,
     typer.Option(
         "--migrations",
-        metavar="FILE|MODULE",
-        help="Python file or module with the migrations (default: WHIMBREL_MIGRATIONS)",
+        metavar="FILE|FOLDER|MODULE",
+        help="Python file, folder of such files, or module with the migrations (default: WHIMBREL_MIGRATIONS)",
     ),
 ]
 Workers = Annotated[
@@ -42,6 +43,14 @@ Slots = Annotated[
     int,
     typer.Option(
         "--concurrency", metavar="N", min=1, max=64, help="batches at a time in each worker process"
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="what a worker process may hold, such as 800 (megabytes), 512M or 2G; one that holds more is replaced",
     ),
 ]
 BatchSize = Annotated[
@@ -69,15 +78,29 @@ NewCollection = Annotated[
         help="the run's collection was dropped or renamed: take the one that has its name now",
     ),
 ]
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="id of the run, as `whimbrel status` shows it")]
+RunId = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[RUN]",
+        help="id of the run, as `whimbrel status` shows it; without one the last that fits is taken, and said",
+    ),
+]
 
 
-def begin(*, json: bool = False) -> tuple[Settings, Screen]:
-    """Read the settings and open the screen. Raises SettingsInvalid."""
+def begin(*, json: bool = False, own_database: bool = False) -> tuple[Settings, Screen]:
+    """Read the settings and open the screen. `own_database`: the command uses none that they name. Raises SettingsInvalid."""
     screen = Screen(json=json)
     settings = read_settings()
     configure_logs(settings.log_format, settings.log_level, screen.log)
+    if settings.overruled and not own_database:
+        screen.note(settings.overruled)
     return settings, screen
+
+
+def memory(given: str | None, settings: Settings) -> int | None:
+    """Bytes that each worker process may hold: by the option, else by the environment. Raises SettingsInvalid."""
+    text = given or settings.whimbrel_max_memory
+    return None if text is None else read_size(text)
 
 
 def caller() -> str:

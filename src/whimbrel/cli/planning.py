@@ -10,6 +10,7 @@ from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import Json, Source, begin
 from whimbrel.cli.plans import differences, failed_table, plan_table
 from whimbrel.cli.screen import Screen
+from whimbrel.domain.catalog import choose
 from whimbrel.domain.filters import parse_filter
 from whimbrel.domain.findings import Finding, finding_object, refusal
 from whimbrel.domain.migration import with_undo
@@ -45,15 +46,22 @@ def plan(
     settings, screen = begin(json=json)
     narrower = None if filter_ is None else parse_filter(filter_)
     source = migrations or settings.whimbrel_migrations
-    it = catalog.choose(catalog.describe(source), name)
+    loaded = catalog.describe(source)
+    it = choose(loaded, name)
     it = with_undo(it) if undo else it
-    with Interrupts(), opened(settings, prepare=False) as at:
+    with Interrupts(), opened(settings) as at:
         screen.say(f"MongoDB: {at.where}.", style="dim")
         draft = compose_run(at.store, it, defaults=settings.defaults, filter_=narrower)
         if at.store.errors(draft, it):
             return _refused(screen, preflight(at.store, it, draft, None))
         found = dry_run(
-            at.store, it, draft, callers(source), workers=cores(), size=sample, documents=documents
+            at.store,
+            it,
+            draft,
+            callers(source, loaded.unloadable),
+            workers=cores(),
+            size=sample,
+            documents=documents,
         )
     if json:
         screen.answer(dry_run_object(found))

@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from whimbrel.bootstrap import Opened, check_broker, opened
+from whimbrel.cli.choosing import TO_RESUME, TO_RETRY, chosen
 from whimbrel.cli.findings import consent
 from whimbrel.cli.foreground import Ending, Foreground
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import (
     BatchSize,
     Json,
+    MaxMemory,
     NewCollection,
     Rate,
     RunId,
@@ -22,15 +24,18 @@ from whimbrel.cli.options import (
     Workers,
     begin,
     caller,
+    memory,
 )
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.tables import groups_table, report_table, run_table
+from whimbrel.domain.catalog import choose
 from whimbrel.domain.filters import parse_filter
 from whimbrel.domain.migration import Definition, with_undo
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control, rollback
+from whimbrel.engine.attempt import attempt
 from whimbrel.engine.preflight import warned
 from whimbrel.engine.start import add_run, draft_run, estimate
 from whimbrel.engine.starting_over import start_over
@@ -39,6 +44,7 @@ from whimbrel.errors import SettingsInvalid, StateForbids
 from whimbrel.ports import Ledger
 from whimbrel.settings import Settings
 from whimbrel.workers import catalog
+from whimbrel.workers.calling import callers
 from whimbrel.workers.team import Team
 
 FRESH_BEAT = 3.5  # seconds within which a worker that lives says so again
@@ -58,6 +64,7 @@ def run(
     ] = None,
     workers: Workers = None,
     concurrency: Slots = 2,
+    max_memory: MaxMemory = None,
     limit: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="only the first N eligible documents, by _id")
     ] = None,
@@ -76,6 +83,12 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="take warnings of preflight for errors: the run is not started")
     ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="start also where no answer of the function can be used; it is not tried before"
+        ),
+    ] = False,
     json: Json = False,
 ) -> int:
     """Run a migration, and show how far it is."""
@@ -83,17 +96,25 @@ def run(
         raise SettingsInvalid("--yes goes on where preflight warns, --strict does not: give one of them.")
     settings, screen = begin(json=json)
     narrower = None if filter_ is None else parse_filter(filter_)
-    team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
-    it = catalog.choose(catalog.describe(team.source), name)
+    team = Team(
+        workers=workers,
+        slots=concurrency,
+        source=migrations or settings.whimbrel_migrations,
+        memory=memory(max_memory, settings),
+    )
+    loaded = catalog.describe(team.source)
+    team, it = team.without(loaded.unloadable), choose(loaded, name)
     it = with_undo(it) if undo else it
     with Interrupts() as interrupts, opened(settings) as at:
         locate(screen, at)
-        check_broker(settings)  # before anything is written
         draft = draft_run(
             at.store, it, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
             priority=priority, rate=rate,
         )  # fmt: skip
         ready = warned(at.store, it, draft, documents=estimate(at.store, draft), strict=strict)
+        if not force:
+            attempt(at.store, it, draft, callers(team.source, team.left_out))
+        check_broker(settings)  # before anything is written, and a person is asked for nothing
         consent(screen, ready.warnings, yes=yes)
         started = add_run(at.store, it, ready, caller())
         screen.say(f"Run {started.id} of {it.name} on {started.ns}.")
@@ -101,32 +122,38 @@ def run(
 
 
 def resume(
-    run_id: RunId,
+    run_id: RunId = None,
     migrations: Source = None,
     workers: Workers = None,
     concurrency: Slots = 2,
+    max_memory: MaxMemory = None,
     detach: Detach = False,
     new_collection: NewCollection = False,
     json: Json = False,
 ) -> int:
     """Go on with a run that was paused, failed, or lost its processes."""
     settings, screen = begin(json=json)
-    team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
+    team = Team(
+        workers=workers,
+        slots=concurrency,
+        source=migrations or settings.whimbrel_migrations,
+        memory=memory(max_memory, settings),
+    )
     with Interrupts() as interrupts, opened(settings) as at:
-        old = control.find_run(at.store.ledger, run_id)
+        old = chosen(screen, at.store.ledger, run_id, TO_RESUME)
         check_broker(settings)
-        it = _code(old, team)
+        it, team = _code(old, team)
         if new_collection:
             ready = start_over(at.store, old.id, it, who=caller())
             screen.say(f"Run {old.id} is cancelled, and this one goes on in its place:")
         else:
-            ready = _resumed(at.store.ledger, run_id, it)
+            ready = _resumed(at.store.ledger, old.id, it)
         screen.say(f"Run {ready.id} of {it.name} on {ready.ns} is {ready.status}.")
         return _go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
 
 
 def retry(
-    run_id: RunId,
+    run_id: RunId = None,
     group: Annotated[
         str | None,
         typer.Option(metavar="GROUP", help="only this group of failures, as `whimbrel failures` shows it"),
@@ -134,27 +161,34 @@ def retry(
     migrations: Source = None,
     workers: Workers = None,
     concurrency: Slots = 2,
+    max_memory: MaxMemory = None,
     detach: Detach = False,
     json: Json = False,
 ) -> int:
     """Try the dead failures of a run again."""
     settings, screen = begin(json=json)
-    team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
+    team = Team(
+        workers=workers,
+        slots=concurrency,
+        source=migrations or settings.whimbrel_migrations,
+        memory=memory(max_memory, settings),
+    )
     with Interrupts() as interrupts, opened(settings) as at:
         ledger = at.store.ledger
-        old = control.find_run(ledger, run_id)
-        it = _code(old, team)
+        old = chosen(screen, ledger, run_id, TO_RETRY)
+        it, team = _code(old, team)
         signature = None if group is None else control.signature_of(ledger, old.id, group)
         ready, opened_again = control.retry(ledger, old.id, who=caller(), signature=signature, code=it)
         screen.say(f"Run {ready.id} of {it.name}: {opened_again:,} dead failures are open again.")
         return _go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
 
 
-def _code(run: Run, team: Team) -> Definition:
-    """The migration that a run goes on with, as it is loaded here."""
+def _code(run: Run, team: Team) -> tuple[Definition, Team]:
+    """The migration that a run goes on with, as it is loaded here, and the team without what cannot be loaded."""
     if not run.has_user_code:
-        return rollback.definition(run)
-    return catalog.choose(catalog.describe(team.source), run.migration)
+        return rollback.definition(run), team
+    loaded = catalog.describe(team.source)
+    return choose(loaded, run.migration), team.without(loaded.unloadable)
 
 
 def locate(screen: Screen, at: Opened) -> None:
@@ -175,7 +209,6 @@ def introduce(screen: Screen, at: Opened) -> None:
 def desk(settings: Settings, screen: Screen) -> Iterator[tuple[Opened, Foreground]]:
     """A deployment and its broker, which answer before anything is written; and the work that is done on a run here."""
     with Interrupts() as interrupts, opened(settings) as at:
-        introduce(screen, at)
         check_broker(settings)
         yield at, Foreground(at, settings, screen, interrupts)
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from whimbrel.cli.options import Json, begin
-from whimbrel.domain.migration import check_name
+from whimbrel.domain.names import check_name
 from whimbrel.errors import DefinitionInvalid
 
 TEMPLATE = '''"""Migration {name}: say here what it changes, and why.
@@ -87,7 +87,7 @@ def new(
     json: Json = False,
 ) -> int:
     """Write a commented migration file to begin with, and a test of it."""
-    _, screen = begin(json=json)
+    _, screen = begin(json=json, own_database=True)
     check_name(name)
     function = _identifier(name)
     file, test = directory / f"{function}.py", directory / f"test_{function}.py"

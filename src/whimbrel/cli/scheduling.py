@@ -16,6 +16,7 @@ from whimbrel.bootstrap import opened
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import Json, Once, Source, begin, caller
 from whimbrel.cli.screen import Screen
+from whimbrel.domain.catalog import choose
 from whimbrel.domain.schedules import Plan, Schedule, Tick
 from whimbrel.engine import schedule as engine
 from whimbrel.errors import SettingsInvalid
@@ -33,14 +34,13 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="name of the schedule"
 def _ledger(*, json: bool) -> Iterator[tuple[Ledger, Screen, Settings]]:
     settings, screen = begin(json=json)
     with Interrupts(), opened(settings) as at:
-        engine.prepare(at.store.ledger, settings.first_schedule)
         yield at.store.ledger, screen, settings
 
 
 def list_(json: Json = False) -> int:
     """Show the schedules."""
-    with _ledger(json=json) as (ledger, screen, _):
-        found = engine.standing(ledger)
+    with _ledger(json=json) as (ledger, screen, settings):
+        found = engine.standing(ledger, settings.first_schedule)
         if json:
             screen.answer([engine.schedule_object(each, on=found.on) for each in found.schedules])
         else:
@@ -77,8 +77,7 @@ def set_(
     with _ledger(json=json) as (ledger, screen, settings):
         # This takes a second or more, in which others may change the schedule: it comes before the look at it.
         loaded = catalog.describe(migrations or settings.whimbrel_migrations)
-        old = ledger.schedules.get(name)
-        plan = _begun(name, migration, cron) if old is None else old.plan
+        plan = engine.plan_of(ledger, name, settings.first_schedule) or _begun(name, migration, cron)
         given = {
             "migration": migration, "cron": cron, "zone": zone, "enabled": enable, "batch_size": batch_size,
             "priority": priority,
@@ -87,7 +86,9 @@ def set_(
         if filter_ is not None:
             changes["filters"] = engine.kept(filter_)
         plan = replace(plan, **changes)
-        catalog.choose(loaded, plan.migration)
+        choose(loaded, plan.migration)
+        engine.check(name, plan)
+        engine.prepare(ledger, settings.first_schedule)
         found = engine.put(ledger, name, plan, who=caller())
         on = ledger.schedules.is_on()
         if json:
@@ -107,7 +108,9 @@ def _begun(name: str, migration: str | None, cron: str | None) -> Plan:
 
 def remove(name: Name, json: Json = False) -> int:
     """Remove a schedule. The runs that it started stay, and go on."""
-    with _ledger(json=json) as (ledger, screen, _):
+    with _ledger(json=json) as (ledger, screen, settings):
+        if engine.plan_of(ledger, name, settings.first_schedule) is not None:
+            engine.prepare(ledger, settings.first_schedule)  # removed before it was made, it shall stay away
         found = engine.remove(ledger, name, who=caller())
         if json:
             screen.answer(engine.schedule_object(found, on=ledger.schedules.is_on()))
@@ -118,14 +121,16 @@ def remove(name: Name, json: Json = False) -> int:
 
 def start(json: Json = False) -> int:
     """Turn the scheduler on, for all processes and for good. Where no schedule is enabled, `default` is."""
-    with _ledger(json=json) as (ledger, screen, _):
+    with _ledger(json=json) as (ledger, screen, settings):
+        engine.prepare(ledger, settings.first_schedule)
         turned = engine.start(ledger, who=caller())
         return _told(ledger, screen, f"The scheduler {'is' if turned else 'was'} on.")
 
 
 def stop(json: Json = False) -> int:
     """Turn the scheduler off, for all processes and for good. Runs go on."""
-    with _ledger(json=json) as (ledger, screen, _):
+    with _ledger(json=json) as (ledger, screen, settings):
+        engine.prepare(ledger, settings.first_schedule)
         turned = engine.stop(ledger, who=caller())
         return _told(ledger, screen, f"The scheduler {'is' if turned else 'was'} off. Runs go on.")
 
@@ -141,8 +146,8 @@ def _told(ledger: Ledger, screen: Screen, text: str) -> int:
 
 def status(json: Json = False) -> int:
     """Show whether the scheduler is on, who it is, its schedules and its last ticks."""
-    with _ledger(json=json) as (ledger, screen, _):
-        found = engine.standing(ledger)
+    with _ledger(json=json) as (ledger, screen, settings):
+        found = engine.standing(ledger, settings.first_schedule)
         if json:
             screen.answer(engine.standing_object(found))
             return 0

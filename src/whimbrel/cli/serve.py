@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.cli.options import Slots, Source, Workers, begin
+from whimbrel.cli.options import MaxMemory, Slots, Source, Workers, begin, memory
 from whimbrel.workers.team import Team
 
 
@@ -12,6 +12,7 @@ def serve(
     migrations: Source = None,
     workers: Workers = None,
     concurrency: Slots = 2,
+    max_memory: MaxMemory = None,
     no_workers: Annotated[
         bool, typer.Option("--no-workers", help="only the API and the coordinator; workers live elsewhere")
     ] = False,
@@ -21,5 +22,10 @@ def serve(
     from whimbrel.cli.server import serve_until_told  # noqa: PLC0415
 
     settings, screen = begin()
-    team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
+    team = Team(
+        workers=workers,
+        slots=concurrency,
+        source=migrations or settings.whimbrel_migrations,
+        memory=memory(max_memory, settings),
+    )
     return serve_until_told(settings, screen, team, workers=not no_workers)

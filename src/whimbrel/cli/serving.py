@@ -11,7 +11,7 @@ import typer
 from whimbrel.bootstrap import LANE_NAMES, Opened, opened
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.observer import Observer
-from whimbrel.cli.options import Json, Slots, Source, Workers, begin
+from whimbrel.cli.options import Json, MaxMemory, Slots, Source, Workers, begin, memory
 from whimbrel.cli.running import introduce
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.runs import Run
@@ -34,6 +34,7 @@ def worker(
     migrations: Source = None,
     workers: Workers = None,
     concurrency: Slots = 2,
+    max_memory: MaxMemory = None,
     queues: Annotated[
         str | None,
         typer.Option(
@@ -46,20 +47,28 @@ def worker(
     settings, screen = begin(json=json)
     team = Team(
         workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations,
-        lanes=_lanes(queues, settings),
+        lanes=_lanes(queues, settings), memory=memory(max_memory, settings),
     )  # fmt: skip
     found = catalog.describe(team.source)
+    team = team.without(found.unloadable)
     longest = max(each.timeout for each in found.values())
     with Interrupts() as interrupts, opened(settings) as at:
         introduce(screen, at)
         screen.say(
             f"Serves {', '.join(found)}. Worker processes: {team.workers or cores()}, slots in each: {team.slots}. Ctrl-C drains and ends."
         )
+        for each in found.broken:
+            screen.note(f"{each.name or each.source} is broken, and not served. {each.reason}")
         fleet = team.fleet(at, settings, run=None, longest_call=longest, stderr=None)
         interrupts.arm()
         with contextlib.ExitStack() as stack:
             parent = stack.enter_context(
-                Parent(at.store, settings, fleet, scheduling=partial(catalog.evaluate, team.source))
+                Parent(
+                    at.store,
+                    settings,
+                    fleet,
+                    scheduling=partial(catalog.evaluate, team.source, left_out=team.left_out),
+                )
             )
             stack.callback(fleet.kill)
             _serve(at, screen, interrupts, parent)

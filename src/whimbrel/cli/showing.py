@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from whimbrel.bootstrap import opened
+from whimbrel.cli.choosing import TO_WATCH, WITH_FAILURES, chosen
 from whimbrel.cli.findings import findings_lines
 from whimbrel.cli.foreground import look
 from whimbrel.cli.interrupts import Interrupts
@@ -22,6 +23,8 @@ from whimbrel.cli.progress import moment, progress
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.tables import (
     batches_table,
+    broken_object,
+    broken_table,
     definition_object,
     failure_object,
     failures_table,
@@ -38,6 +41,7 @@ from whimbrel.domain.states import ENDED
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control
 from whimbrel.engine.view import RunView, run_object, view
+from whimbrel.errors import RunUnknown, SettingsInvalid
 from whimbrel.ports import Ledger
 from whimbrel.workers import catalog
 
@@ -61,6 +65,8 @@ def status(
         ledger = at.store.ledger
         if run_id is not None:
             control.find_run(ledger, run_id)
+        elif watch:
+            run_id = _watched(screen, ledger)
         if watch:
             with contextlib.suppress(KeyboardInterrupt):
                 _watch_all(ledger, screen, limit) if run_id is None else _watch_one(ledger, screen, run_id)
@@ -110,6 +116,18 @@ def _watch_one(ledger: Ledger, screen: Screen, run_id: str) -> None:
             time.sleep(0.1)
 
 
+def _watched(screen: Screen, ledger: Ledger) -> str | None:
+    """The run that is meant; None: all, which a terminal can show where several are at work, or none ever was."""
+    try:
+        return chosen(screen, ledger, None, TO_WATCH).id
+    except SettingsInvalid:
+        if not screen.live:
+            raise
+    except RunUnknown:
+        pass
+    return None
+
+
 def _watch_all(ledger: Ledger, screen: Screen, limit: int) -> None:
     if not screen.live:
         screen.note("--watch shows all runs on a terminal only; this is how they are now.")
@@ -121,7 +139,7 @@ def _watch_all(ledger: Ledger, screen: Screen, limit: int) -> None:
 
 
 def failures(
-    run_id: RunId,
+    run_id: RunId = None,
     documents: Annotated[bool, typer.Option("--documents", help="each document, with its attempts")] = False,
     group: Annotated[str | None, typer.Option(metavar="GROUP", help="only this group of failures")] = None,
     limit: Limit = 100,
@@ -131,7 +149,7 @@ def failures(
     settings, screen = begin(json=json)
     with Interrupts(), opened(settings) as at:
         ledger = at.store.ledger
-        control.find_run(ledger, run_id)
+        run_id = chosen(screen, ledger, run_id, WITH_FAILURES).id
         signature = None if group is None else control.signature_of(ledger, run_id, group)
         if documents:
             rows = ledger.failures.list(run_id, signature=signature, limit=limit)
@@ -153,13 +171,16 @@ def _present(screen: Screen, objects: list[dict[str, object]], table: Renderable
 
 
 def migrations(source: Source = None, json: Json = False) -> int:
-    """Show the migrations that are loaded."""
-    settings, screen = begin(json=json)
+    """Show the migrations that are loaded, and those that are broken."""
+    settings, screen = begin(json=json, own_database=True)
     found = catalog.describe(source or settings.whimbrel_migrations)
     if json:
-        screen.answer([definition_object(each) for each in found.values()])
-    else:
-        screen.show(migrations_table(found))
+        broken = [broken_object(each) for each in found.broken]
+        screen.answer([definition_object(each) for each in found.values()] + broken)
+        return 0
+    screen.show(migrations_table(found))
+    if found.broken:
+        screen.show(broken_table(found.broken))
     return 0
 
 

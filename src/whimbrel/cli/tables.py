@@ -11,6 +11,7 @@ from rich.text import Text
 from whimbrel.cli.plans import shortened
 from whimbrel.cli.progress import clock
 from whimbrel.domain.batches import Batch
+from whimbrel.domain.catalog import Broken
 from whimbrel.domain.failures import Failure, FailureGroup, group_id
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
@@ -221,6 +222,18 @@ def migrations_table(found: Mapping[str, Definition]) -> Table:
     return table
 
 
+def broken_table(found: Iterable[Broken]) -> Table:
+    table = _table("broken", "in", "why", title="Broken: not run, nor served")
+    for it in found:
+        table.add_row(it.name or "(the whole file)", it.source, Text(it.reason, style="red"))
+    return table
+
+
+def broken_object(it: Broken) -> dict[str, Any]:
+    """In the list of those that can be used; of those `broken` is null."""
+    return {"name": it.name or None, "source": it.source, "broken": it.reason}
+
+
 def group_object(it: FailureGroup) -> dict[str, Any]:
     return {
         "group": group_id(it.signature), "signature": it.signature, "kind": it.kind, "type": it.type,
@@ -244,7 +257,7 @@ def definition_object(it: Definition) -> dict[str, Any]:
         "name": it.name, "version": it.version, "database": it.database, "collection": it.collection,
         "mark": it.mark, "kind": "declarative" if it.declarative else "function",
         "filter": stored(it.filter, writing(UNSPECIFIED)),
-        "summary": it.summary, "codeHash": it.code_hash,
+        "summary": it.summary, "codeHash": it.code_hash, "broken": None,
     }  # fmt: skip
 
 

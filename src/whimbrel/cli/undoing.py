@@ -4,11 +4,23 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.cli.options import Json, NewCollection, Rate, RunId, Slots, Workers, begin, caller
-from whimbrel.cli.running import conclude, desk
+from whimbrel.cli.choosing import TO_CLEAN_UP, TO_ROLL_BACK, chosen
+from whimbrel.cli.options import (
+    Json,
+    MaxMemory,
+    NewCollection,
+    Rate,
+    RunId,
+    Slots,
+    Workers,
+    begin,
+    caller,
+    memory,
+)
+from whimbrel.cli.running import conclude, desk, introduce
 from whimbrel.cli.screen import Screen
 from whimbrel.engine import cleanup as cleaning
-from whimbrel.engine import control, rollback
+from whimbrel.engine import rollback
 from whimbrel.errors import SettingsInvalid
 from whimbrel.workers.team import Team
 
@@ -16,19 +28,21 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 
 
 def roll_back(
-    run_id: RunId,
+    run_id: RunId = None,
     yes: Yes = False,
     new_collection: NewCollection = False,
     rate: Rate = None,
     workers: Workers = None,
     concurrency: Slots = 2,
+    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> int:
     """Put the documents that a run changed back as they were, but for those that were changed since."""
     settings, screen = begin(json=json)
-    team = Team(workers=workers, slots=concurrency, source=None)
+    team = Team(workers=workers, slots=concurrency, memory=memory(max_memory, settings))
     with desk(settings, screen) as (at, foreground):
-        old = control.find_run(at.store.ledger, run_id)
+        old = chosen(screen, at.store.ledger, run_id, TO_ROLL_BACK)
+        introduce(screen, at)
         rollback.check(at.store, old)
         if not agreed(
             screen, f"Take back what run {old.id} of {old.migration} changed in {old.ns}?", yes=yes
@@ -47,18 +61,20 @@ def roll_back(
 
 
 def clean_up(
-    run_id: RunId,
+    run_id: RunId = None,
     yes: Yes = False,
     new_collection: NewCollection = False,
     workers: Workers = None,
     concurrency: Slots = 2,
+    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> int:
     """Remove the before-images and marks of a run from the documents. It cannot be rolled back afterwards."""
     settings, screen = begin(json=json)
-    team = Team(workers=workers, slots=concurrency, source=None)
+    team = Team(workers=workers, slots=concurrency, memory=memory(max_memory, settings))
     with desk(settings, screen) as (at, foreground):
-        old = control.find_run(at.store.ledger, run_id)
+        old = chosen(screen, at.store.ledger, run_id, TO_CLEAN_UP)
+        introduce(screen, at)
         weight = cleaning.weigh(at.store, old.id, new_collection=new_collection)
         about = "" if weight.exact else "about "
         screen.say(

@@ -4,9 +4,21 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.cli.options import Json, NewCollection, Rate, RunId, Slots, Source, Workers, begin, caller
-from whimbrel.cli.running import conclude, desk
-from whimbrel.engine import control
+from whimbrel.cli.choosing import TO_VERIFY, chosen
+from whimbrel.cli.options import (
+    Json,
+    MaxMemory,
+    NewCollection,
+    Rate,
+    RunId,
+    Slots,
+    Source,
+    Workers,
+    begin,
+    caller,
+    memory,
+)
+from whimbrel.cli.running import conclude, desk, introduce
 from whimbrel.engine.rollback import definition
 from whimbrel.engine.verification import SAMPLE, start_verification
 from whimbrel.errors import SettingsInvalid
@@ -15,7 +27,7 @@ from whimbrel.workers.team import Team
 
 
 def verify(
-    run_id: RunId,
+    run_id: RunId = None,
     sample: Annotated[
         int | None,
         typer.Option(
@@ -31,16 +43,24 @@ def verify(
     migrations: Source = None,
     workers: Workers = None,
     concurrency: Slots = 2,
+    max_memory: MaxMemory = None,
     json: Json = False,
 ) -> int:
     """Verify a run that has ended: look at every document, write to none."""
     if all_ and sample is not None:
         raise SettingsInvalid("--all transforms all documents once more, --sample some: give one of them.")
     settings, screen = begin(json=json)
-    team = Team(workers=workers, slots=concurrency, source=migrations or settings.whimbrel_migrations)
+    team = Team(
+        workers=workers,
+        slots=concurrency,
+        source=migrations or settings.whimbrel_migrations,
+        memory=memory(max_memory, settings),
+    )
     found = catalog.describe(team.source)
+    team = team.without(found.unloadable)
     with desk(settings, screen) as (at, foreground):
-        old = control.find_run(at.store.ledger, run_id)
+        old = chosen(screen, at.store.ledger, run_id, TO_VERIFY)
+        introduce(screen, at)
         it = found.get(old.migration)
         started = start_verification(
             at.store, old.id, it, who=caller(), defaults=settings.defaults, rate=rate,

@@ -1,6 +1,6 @@
 """What a function returned, reduced to the smallest change of the document it was called for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -125,7 +125,7 @@ def reduce(
     except (BSONError, OverflowError, RecursionError, ValueError) as error:
         raise Rubbish(f"The function returned a value that MongoDB cannot store: {error!s:.500}.") from error
     raise Rubbish(
-        f"The function returned {_name(returned)}: return an update, the changed document, or SKIP."
+        f"The function returned {_name(returned)}: return an update, the changed document, or SKIP.{_hint(returned)}"
     )
 
 
@@ -161,6 +161,17 @@ class _Seen(NamedTuple):
 
 def _name(returned: Any) -> str:
     return "None" if returned is None else f"{type_name(returned)} ({shown(returned, 60)})"
+
+
+def _hint(returned: Any) -> str:
+    """What the author may have meant."""
+    if returned is None:
+        return " A document that the function changes itself is returned too."
+    if isinstance(returned, Iterator | AsyncIterator):
+        return " A function with `yield` in it only makes a generator: write `return`."
+    if isinstance(returned, Awaitable):
+        return " What it returned was never awaited: make the function itself an `async def`."
+    return ""
 
 
 def _of_document(definition: Definition, seen: _Seen, returned: Mapping[str, Any]) -> Change:

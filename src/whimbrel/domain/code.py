@@ -1,15 +1,14 @@
 """What identifies the code of one migration: a run pins it, and works on with no other."""
 
 import hashlib
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from types import CodeType
 from typing import Any, Protocol
 
 from bson import json_util
 from bson.errors import BSONError
 
+from whimbrel.domain.functions import source_of
 from whimbrel.domain.uuids import UNSPECIFIED, stored, writing
 from whimbrel.errors import DefinitionInvalid
 
@@ -52,24 +51,5 @@ def code_hash(definition: _Definition, function: Callable[..., Any] | None) -> s
         ) from error
     digest = hashlib.sha256(text.encode("utf-8", "surrogatepass"))
     if function is not None:
-        digest.update(_source(function).encode("utf-8", "surrogatepass"))
+        digest.update(source_of(function).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()[:16]
-
-
-def _source(function: Callable[..., Any]) -> str:
-    try:
-        return inspect.getsource(function)
-    except (OSError, TypeError):  # made at run time: no source, so the code itself
-        code = getattr(inspect.unwrap(function), "__code__", None)
-        return _told(code) if code else getattr(function, "__qualname__", "")
-
-
-def _told(value: Any) -> str:
-    """Compiled code as text that holds no addresses and no order that changes from process to process."""
-    if isinstance(value, CodeType):
-        return repr(
-            (value.co_code, value.co_names, value.co_varnames, [_told(each) for each in value.co_consts])
-        )
-    if isinstance(value, frozenset):
-        return repr(sorted(_told(each) for each in value))
-    return repr(value)

@@ -33,7 +33,10 @@ TEXTS = (("type", 200), ("message", 2000), ("traceback", 4000))  # characters th
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trouble:
-    """What went wrong with one document, before it is recorded. Its texts can be stored, whatever it was made of."""
+    """What went wrong with one document, before it is recorded. Its texts can be stored, whatever it was made of.
+
+    `final`: the mistake is the author's, and the same code would make it again.
+    """
 
     key: Key
     kind: Kind
@@ -41,6 +44,7 @@ class Trouble:
     message: str
     code: int | None = None
     traceback: str = ""
+    final: bool = False
 
     def __post_init__(self) -> None:
         for name, most in TEXTS:
@@ -140,5 +144,5 @@ def backoff(attempt: int, first: float, jitter: float) -> float:
 
 
 def is_dead(trouble: Trouble, attempt: int, max_attempts: int) -> bool:
-    """Whether a failure is final: its kind cannot pass, or its tries (the first included) are spent."""
-    return trouble.kind is Kind.DATA or attempt >= max_attempts
+    """Whether nobody tries again by himself: no retry mends it, or its tries (the first included) are spent."""
+    return trouble.final or trouble.kind is Kind.DATA or attempt >= max_attempts

@@ -25,6 +25,8 @@ class Check(StrEnum):
     FILTER = "filter"
     UPDATE = "update"
     ID = "id"
+    ANSWER = "answer"
+    TIMES = "times"
     COLLATION = "collation"
     MARK = "mark"
     VALIDATOR = "validator"
@@ -97,6 +99,7 @@ _REFUSALS: dict[str, type[WhimbrelError]] = {
     Check.FILTER: FilterRefused,
     Check.UPDATE: DefinitionInvalid,
     Check.ID: DefinitionInvalid,
+    Check.ANSWER: DefinitionInvalid,
 }
 
 

@@ -11,27 +11,25 @@ def split_name(person):
 
 import copy
 import difflib
-import inspect
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, Literal
 
 from whimbrel.domain.code import Code, code_hash
 from whimbrel.domain.filters import check_filter
-from whimbrel.domain.marks import MARK_ROOT, Mark, mark_of, marker_field
+from whimbrel.domain.functions import is_awaited, is_function, own_name, summary, takes_context
+from whimbrel.domain.marks import Mark, mark_of, marker_field
+from whimbrel.domain.names import check_name, check_names
 from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.updates import Update, check_update
 from whimbrel.domain.uuids import UNSPECIFIED
-from whimbrel.errors import DefinitionInvalid, FilterRefused, Untranslatable
+from whimbrel.domain.wording import said, type_name
+from whimbrel.errors import DefinitionInvalid, FilterRefused, Untranslatable, WhimbrelError
 
 MarkStrategy = Literal["marker", "status", "filter"]
 UndoMode = Literal[False, True, "document"]
-
-NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-COLLECTION = re.compile(r"(?!\.)(?!.*\.\.)[^$\0]{1,200}(?<!\.)", re.DOTALL)
-DATABASE = re.compile(r"[^/\\. \"$*<>:|?\0]{1,63}")
-WRITTEN_BESIDE = frozenset({"_id", MARK_ROOT, "processedBy", "processingStartedAt"})  # no status fields
 
 
 class _Skip:
@@ -78,6 +76,19 @@ class Definition:
         return mark_of(self.mark, marker_field(self.name, self.version), self.status_field)
 
 
+_TOLERANT: ContextVar[bool] = ContextVar("whimbrel_tolerant", default=False)
+
+
+@contextmanager
+def tolerant() -> Iterator[None]:
+    """While entered, a wrong definition raises nothing: its `fault` says why it cannot be used, and the rest of its module is loaded."""
+    before = _TOLERANT.set(True)
+    try:
+        yield
+    finally:
+        _TOLERANT.reset(before)
+
+
 class Migration:
     """A definition and its code: an update that MongoDB carries out, or a function that workers call.
 
@@ -114,6 +125,25 @@ class Migration:
         filter: Mapping[str, Any] | None = None,  # noqa: A002  the word that users know from MongoDB
         **options: Any,
     ) -> None:
+        self.fault = ""  # why it cannot be used, where its module is loaded all the same
+        try:
+            self._define(update, transform, filter, options)
+        except Exception as error:
+            if not _TOLERANT.get():
+                raise
+            self.fault = (
+                str(error) if isinstance(error, WhimbrelError) else f"{type_name(error)}: {said(error)}"
+            )
+            self.transform, self.wants_context, self.is_async = transform, False, False
+            self.definition = Definition(name=str(options.get("name") or "(no name)"), collection="")
+
+    def _define(
+        self,
+        update: Update | None,
+        transform: Callable[..., Any] | None,
+        filter_: Mapping[str, Any] | None,
+        options: dict[str, Any],
+    ) -> None:
         name = options.get("name")
         check_name(name)
         _check_options(str(name), options)
@@ -124,15 +154,15 @@ class Migration:
         self.transform = transform
         reads = options.pop("reads", None)
         unpinned = Definition(
-            filter=_check_filter(str(name), filter),
+            filter=_check_filter(str(name), filter_),
             update=update,
             reads=tuple(reads) if isinstance(reads, list | tuple) else reads,
-            summary=(inspect.getdoc(transform) or "").partition("\n")[0] if transform else "",
+            summary=summary(transform) if transform is not None and is_function(transform) else "",
             **options,
         )
         _check_values(unpinned)
-        self.wants_context = transform is not None and _takes_context(unpinned.name, transform)
-        self.is_async = transform is not None and inspect.iscoroutinefunction(transform)
+        self.wants_context = transform is not None and takes_context(unpinned.name, transform)
+        self.is_async = transform is not None and is_awaited(transform)
         if update is not None:
             check_update(unpinned.name, unpinned.marking, update)
         if unpinned.undo:
@@ -155,13 +185,18 @@ class Migration:
         return self.transform(*arguments)
 
 
-def migration(**options: Any) -> Callable[[Callable[..., Any]], Migration]:
-    """Make a migration of a function. Its name defaults to the function's, with hyphens."""
+def migration(*given: object, **options: Any) -> Callable[[Callable[..., Any]], Migration]:
+    """Make a migration of a function, or of anything else that can be called. Its name defaults to the function's, with hyphens.
+
+    Raises DefinitionInvalid as `Migration` does.
+    """
+    if given:
+        raise DefinitionInvalid(
+            "@migration needs to know where the documents are: write @migration(collection='...')."
+        )
 
     def decorate(function: Callable[..., Any]) -> Migration:
-        return Migration(
-            transform=function, **{"name": function.__name__.strip("_").replace("_", "-"), **options}
-        )
+        return Migration(transform=function, **{"name": own_name(function), **options})
 
     return decorate
 
@@ -169,14 +204,6 @@ def migration(**options: Any) -> Callable[[Callable[..., Any]], Migration]:
 _OPTIONS = frozenset(each.name for each in fields(Definition)) - {
     "update", "filter", "code_hash", "code", "summary", "uuids",
 }  # fmt: skip
-
-
-def check_name(name: object) -> None:
-    """Raise DefinitionInvalid for what cannot be the name of a migration."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
-        raise DefinitionInvalid(
-            f"Migration name {name!r} cannot be used: take lower-case letters, digits and single hyphens, such as 'split-name'."
-        )
 
 
 def _check_options(name: str, options: Mapping[str, Any]) -> None:
@@ -254,47 +281,4 @@ def _check_values(it: Definition) -> None:
         )
     if it.mark == "filter" and not it.filter:
         raise DefinitionInvalid(f"{wrong}mark='filter' needs a filter that the change makes false.")
-    _check_names(it, wrong)
-
-
-def _check_names(it: Definition, wrong: str) -> None:
-    if it.collection.startswith(("system.", "whimbrel_")):
-        raise DefinitionInvalid(
-            f"{wrong}the collection {it.collection!r} is MongoDB's or Whimbrel's own. Name one of yours."
-        )
-    if not COLLECTION.fullmatch(it.collection):
-        raise DefinitionInvalid(
-            f"{wrong}{it.collection!r} cannot be the name of a collection: it must not hold '$', nor '.' at an end or twice in a row."
-        )
-    if it.database is not None and not (isinstance(it.database, str) and DATABASE.fullmatch(it.database)):
-        raise DefinitionInvalid(
-            f"{wrong}{it.database!r} cannot be the name of a database: take letters, digits, '-' and '_', at most 63."
-        )
-    if not _is_field(it.status_field) or it.status_field in WRITTEN_BESIDE:
-        raise DefinitionInvalid(
-            f"{wrong}status_field must be the name of a top-level field of yours, not {it.status_field!r}."
-        )
-    if it.reads is not None and not (isinstance(it.reads, tuple) and all(map(_is_field, it.reads))):
-        raise DefinitionInvalid(
-            f"{wrong}reads must be a list of names of top-level fields, such as ['price'], not {it.reads!r}."
-        )
-
-
-def _is_field(name: object) -> bool:
-    return isinstance(name, str) and bool(name) and "." not in name and "\0" not in name and name[0] != "$"
-
-
-def _takes_context(name: str, function: Callable[..., Any]) -> bool:
-    if not inspect.isroutine(inspect.unwrap(function)):
-        raise DefinitionInvalid(f"Migration {name!r} needs a function made with def, not {function!r}.")
-    required = [
-        each
-        for each in inspect.signature(function).parameters.values()
-        if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
-    ]
-    positional = [each for each in required if each.kind is not each.KEYWORD_ONLY]
-    if len(positional) not in (1, 2) or len(required) > len(positional):
-        raise DefinitionInvalid(
-            f"Migration {name!r}: its function must take the document, and a context if it wants one, not {len(required)} arguments ({', '.join(each.name for each in required)})."
-        )
-    return len(positional) == 2  # noqa: PLR2004
+    check_names(it, wrong)

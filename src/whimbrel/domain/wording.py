@@ -17,7 +17,7 @@ _NAME = type.__dict__["__name__"]
 _TRACEBACK = BaseException.__dict__["__traceback__"]
 _CAUSE, _CONTEXT = BaseException.__dict__["__cause__"], BaseException.__dict__["__context__"]
 _HIDDEN = BaseException.__dict__["__suppress_context__"]
-_OURS = ("whimbrel/engine/", "whimbrel/domain/")
+_OURS = ("whimbrel/engine/", "whimbrel/domain/", "whimbrel/workers/")
 
 
 def storable(text: str, most: int) -> str:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 WORKERS_SEEN = 10.0  # seconds within which a worker must have said so to be planned for
 ALIVE = 5.0  # seconds within which a live worker says that it is alive
+NOT_LOADED = "not loaded here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class Refusal:
 
     run: str
     pinned: str
-    here: str
+    here: str  # which files differ, or the hash of its code, or NOT_LOADED, or why it is broken
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -22,6 +22,8 @@ from whimbrel.engine.loop import process_loop
 from whimbrel.engine.work import Called, Work
 from whimbrel.ports import Guarded
 
+IN_THREADS = "Functions are called in threads: set signals where the module is imported, and limit a call's time by timeout=."
+
 
 @dataclass(frozen=True, slots=True)
 class Calling:
@@ -99,7 +101,7 @@ def call_one(
         returned = migration(*arguments)
         return Guarded(key, document, reduce(definition, document, returned, arguments[0]))
     except Rubbish as error:
-        return Trouble(key=key, kind=error.kind, type=type_name(error), message=said(error))
+        return unusable(key, error)
     except BaseException as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
         return raised(key, error)
 
@@ -117,7 +119,7 @@ async def call_async(
             returned = await migration(*arguments)
         return Guarded(key, document, reduce(definition, document, returned, arguments[0]))
     except Rubbish as error:
-        return Trouble(key=key, kind=error.kind, type=type_name(error), message=said(error))
+        return unusable(key, error)
     except BaseException as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
         return raised(key, error)
 
@@ -142,11 +144,23 @@ def _arguments(key: Key, document: bytes, context: Context | None, uuids: str) -
     return (decoded,) if context is None else (decoded, context)
 
 
+def unusable(key: Key, error: Rubbish) -> Trouble:
+    """The failure that an answer is which is no change."""
+    return Trouble(key=key, kind=error.kind, type=type_name(error), message=said(error), final=True)
+
+
 def raised(key: Key, error: BaseException) -> Trouble:
     """The failure that an exception of the user's function is, with the function's own part of the traceback."""
+    message, threaded = said(error), _wants_main_thread(error)
     return Trouble(
-        key=key, kind=Kind.CODE, type=type_name(error), message=said(error), traceback=traced(error, 4000)
-    )
+        key=key, kind=Kind.CODE, type=type_name(error), message=f"{message}. {IN_THREADS}" if threaded else message,
+        traceback=traced(error, 4000), final=threaded or isinstance(error, NameError),
+    )  # fmt: skip
+
+
+def _wants_main_thread(error: BaseException) -> bool:
+    """What Python says of `signal.signal` and its like in any other thread."""
+    return isinstance(error, ValueError | RuntimeError) and "only works in main thread" in said(error)
 
 
 def jitter(attempt: int) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from whimbrel.domain.code import Code, differing
 from whimbrel.domain.migration import Definition
+from whimbrel.domain.workers import NOT_LOADED
 from whimbrel.ports import Ledger
 
 NAMED = 5  # files
@@ -12,7 +13,7 @@ NAMED = 5  # files
 def what_differs(ledger: Ledger, pinned: str, here: Definition | None) -> str:
     """The files of a migration that are not those of the run's code, in a few words."""
     if here is None:
-        return "not loaded here"
+        return NOT_LOADED
     then = ledger.codes.get(pinned)
     if then is None or not here.code.files:
         return here.code_hash

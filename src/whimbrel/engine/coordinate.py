@@ -21,9 +21,9 @@ from whimbrel.engine.cancelling import withdraw
 from whimbrel.engine.folding import check_rows, fold, folded
 from whimbrel.engine.job import Finishing
 from whimbrel.engine.jobs import job_of
-from whimbrel.engine.loading import loading
 from whimbrel.engine.plan import Planner
 from whimbrel.engine.proving import Prover
+from whimbrel.engine.serving import Serving
 from whimbrel.engine.standstill import Standstill, told
 from whimbrel.engine.start import estimate
 from whimbrel.engine.tiling import look_on
@@ -61,6 +61,7 @@ class Coordinator:
         self._later: dict[str, float] = {}  # run -> when to attend to it again
         self._untold: dict[str, str] = {}  # cancelled run -> why it is not known what its batches have done
         self._behind: Sequence[str] = ()  # runs for which there was no time
+        self._serving = Serving(store.ledger)
         self._handlers: dict[RunStatus, Callable[[Run], None]] = {
             RunStatus.QUEUED: self._begin,
             RunStatus.RUNNING: self._advance,
@@ -82,6 +83,7 @@ class Coordinator:
         attended = dict.fromkeys([run.id for run in self._ledger.runs.at_work()])
         attended |= dict.fromkeys(self._ledger.runs.in_line())
         self._keep(attended)
+        self._serving.keep(set(attended))
         if attended:
             self._suspended = SUSPENDED if self._ledger.leases.off(CONSUMERS) else ""
         end = time.monotonic() + TICK_SECONDS
@@ -185,7 +187,7 @@ class Coordinator:
             self._stop(run.id, why)
             return
         slots = self._ledger.leases.slots(WORKERS_SEEN)
-        self._say(run, self._announcer.trouble or self._suspended or ("" if slots else loading(self._ledger)))
+        self._say(run, self._announcer.trouble or self._suspended or self._serving.trouble(run))
         documents = self._session.documents(run)
         documents.check_identity()
         if not self._planner.plan(run, documents, slots=slots):

@@ -1,6 +1,7 @@
 """What the slots of one worker process share."""
 
 import contextlib
+import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -8,6 +9,7 @@ from contextvars import ContextVar
 import structlog
 
 from whimbrel.domain.batches import Batch
+from whimbrel.domain.catalog import Catalog
 from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.runs import RunAtWork
 from whimbrel.domain.states import RunStatus
@@ -20,6 +22,8 @@ from whimbrel.ports import Store
 from whimbrel.ports.ledger import CONSUMERS
 
 log = structlog.get_logger("whimbrel.worker")
+
+FAULT = 500  # characters that the registry keeps of why a migration is broken
 
 BATCH: ContextVar[str] = ContextVar("whimbrel_batch", default="")
 """The token of the batch that this thread, or the task of an awaited call, works on."""
@@ -122,7 +126,10 @@ class Crew:
             self._say_versions(store, run, found.definition)
             return True
         if (run.id, run.code_hash) not in self.refused:
-            here = what_differs(store.ledger, run.code_hash, found.definition if found else None)
+            fault = self.migrations.fault(run.migration) if isinstance(self.migrations, Catalog) else ""
+            here = fault[:FAULT] or what_differs(
+                store.ledger, run.code_hash, found.definition if found else None
+            )
             self.refused[run.id, run.code_hash] = here
             log.warning(
                 "batches of a run refused: its migration's code differs",
@@ -130,6 +137,7 @@ class Crew:
                 migration=run.migration,
                 pinned=run.code_hash,
                 here=here,
+                host=socket.gethostname(),
             )
         return False
 

@@ -131,6 +131,7 @@ def dry_run(
     ahead = Ahead(
         documents=selected.estimated, touched=touched or None, growth=growth.largest if growth else None,
         mean_growth=growth.mean if growth else None, oplog=round(predicted.oplog.value) if predicted.oplog else None,
+        naive=tuple(dict.fromkeys(name for each in found for name in each.naive)), unusable=_unusable(found),
     )  # fmt: skip
     return DryRun(
         run=run, selected=selected, batches=ceil(selected.estimated / run.batch_size), sample=chosen, rehearsed=found,
@@ -142,6 +143,13 @@ def dry_run(
         reselected=_reselected(rehearsal, run, found),
         predicted=predicted, warnings=preflight(store, it, run, ahead),
     )  # fmt: skip
+
+
+def _unusable(found: Sequence[Rehearsed]) -> str:
+    """What is wrong with the function's answer, where it is for every document by a mistake that no retry mends."""
+    reached = [each.trouble for each in found if each.outcome not in (NOT_SHOWN, NOT_REACHED)]
+    final = [each.message for each in reached if each is not None and each.final]
+    return final[0] if final and len(final) == len(reached) else ""
 
 
 def _outcomes(found: Sequence[Rehearsed]) -> dict[str, int]:

@@ -20,7 +20,7 @@ def preflight(store: Store, it: Definition, run: Run, ahead: Ahead | None) -> li
 
     `ahead`: what a dry run found; None where there was none, because of errors.
     """
-    found = [*store.errors(run, it), *_id(ahead)]
+    found = [*store.errors(run, it), *_id(ahead), *answer(ahead)]
     if BLINDING.intersection(each.check for each in found):
         return found
     return found + _warnings(store, it, run, ahead or Ahead(documents=None, touched=None))
@@ -30,7 +30,7 @@ def _warnings(store: Store, it: Definition, run: Run, ahead: Ahead) -> list[Find
     if it.update is not None:  # a definition tells more than a sample
         paths = changed_paths(it.update)
         ahead = replace(ahead, touched=None if paths is None else frozenset(paths))
-    return [*_others(store, run), *store.warnings(run, it, ahead)]
+    return [*_times(ahead), *_others(store, run), *store.warnings(run, it, ahead)]
 
 
 def warned(store: Store, it: Definition, run: Run, *, documents: int, strict: bool = False) -> Run:
@@ -48,6 +48,26 @@ def _id(ahead: Ahead | None) -> Iterator[Finding]:
     if any(overlaps(path, "_id") for path in (ahead and ahead.touched) or ()):
         yield error(
             Check.ID, "The migration changes _id, which MongoDB does not allow.", "Leave _id as it is."
+        )
+
+
+def answer(ahead: Ahead | None) -> Iterator[Finding]:
+    """An error where the function has no answer that can be used, for any document that it was tried on."""
+    if ahead and ahead.unusable:
+        yield error(
+            Check.ANSWER,
+            f"The function fails for every document that it was tried on, by a mistake that no retry mends: {ahead.unusable}",
+            "Mend the function; or start all the same with --force, and each such document is a failure.",
+        )
+
+
+def _times(ahead: Ahead) -> Iterator[Finding]:
+    if ahead.naive:
+        yield warning(
+            Check.TIMES,
+            f"The function returns times without a zone, in {', '.join(map(repr, ahead.naive))}: they are stored as if they were UTC.",
+            "Give them the zone that they are of, such as datetime.now(UTC).",
+            fields=list(ahead.naive),
         )
 
 

@@ -15,7 +15,7 @@ from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key, repeats
 from whimbrel.domain.runs import Phase, Run, for_run
 from whimbrel.errors import TooSlow, Untranslatable
-from whimbrel.ports import Callers, Guarded, Rehearsal, Write
+from whimbrel.ports import Answered, Callers, Guarded, Rehearsal, Write
 
 NOT_SHOWN, NOT_REACHED = "not shown", "not reached"
 APART = (
@@ -29,7 +29,8 @@ class Rehearsed:
     """One document of the sample, and what became of it.
 
     `changed`: after the change alone. `after`: after change and mark, as it would be stored. `same`: the second time had the same
-    outcome. `stable`: applied to its own output, the transform changes nothing. None where it could not be seen.
+    outcome. `stable`: applied to its own output, the transform changes nothing. None where it could not be seen. `naive`: fields of
+    the function's answer that hold times without a zone.
     """
 
     key: Key
@@ -41,12 +42,13 @@ class Rehearsed:
     trouble: Trouble | None = None
     why: str = ""  # it is not shown
     seconds: float = 0.0  # of the call
+    naive: tuple[str, ...] = ()
     same: bool | None = None
     stable: bool | None = None
 
 
 class _Transform(Protocol):
-    def change(self, document: bytes) -> tuple[Change | Trouble, float]: ...
+    def change(self, document: bytes) -> Answered: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +57,8 @@ class _Update:
 
     single: Single
 
-    def change(self, document: bytes) -> tuple[Change | Trouble, float]:  # noqa: ARG002
-        return self.single, 0.0
+    def change(self, document: bytes) -> Answered:  # noqa: ARG002
+        return Answered(self.single)
 
 
 class Stage:
@@ -99,13 +101,13 @@ class Stage:
         if time.monotonic() > until:
             return new
         try:
-            change, seconds = transform.change(document)
+            answer = transform.change(document)
         except TimeoutError:
             return new
-        new = replace(new, seconds=seconds)
-        if isinstance(change, Trouble):
-            return replace(new, outcome=FAILED, trouble=change)
-        return self._carried_out(new, change)
+        new = replace(new, seconds=answer.seconds, naive=answer.naive)
+        if isinstance(answer.outcome, Trouble):
+            return replace(new, outcome=FAILED, trouble=answer.outcome)
+        return self._carried_out(new, answer.outcome)
 
     def _carried_out(self, new: Rehearsed, change: Change) -> Rehearsed:
         guarded = Guarded(new.key, new.before, change)
@@ -161,14 +163,15 @@ class _Called:
     timeout: float
     until: float
 
-    def change(self, document: bytes) -> tuple[Change | Trouble, float]:
+    def change(self, document: bytes) -> Answered:
         """Raises TimeoutError where the dry run's time is over before the function's own."""
         left = self.until - time.monotonic()
-        found, seconds = self.call(document, min(self.timeout, max(left, 0.0)))
-        if isinstance(found, Trouble) and found.kind is Kind.HANG and left < self.timeout:
+        found = self.call(document, min(self.timeout, max(left, 0.0)))
+        trouble = found.outcome
+        if isinstance(trouble, Trouble) and trouble.kind is Kind.HANG and left < self.timeout:
             raise TimeoutError
-        return found, seconds
+        return found
 
 
 class _Call(Protocol):
-    def __call__(self, document: bytes, seconds: float) -> tuple[Change | Trouble, float]: ...
+    def __call__(self, document: bytes, seconds: float) -> Answered: ...

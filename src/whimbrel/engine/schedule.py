@@ -213,9 +213,22 @@ def prepare(ledger: Ledger, plan: Plan) -> None:
         ledger.schedules.prepare(DEFAULT, plan, _next(ledger, plan))
 
 
-def standing(ledger: Ledger) -> Standing:
+def standing(ledger: Ledger, first: Plan | None = None) -> Standing:
+    """As it is; given the `first` plan, with the default schedule that the next `prepare` will make. Nothing is written."""
     schedules = ledger.schedules
-    return Standing(schedules.is_on(), schedules.leader(), schedules.list())
+    return Standing(schedules.is_on(), schedules.leader(), [*schedules.list(), *_ahead(ledger, first)])
+
+
+def _ahead(ledger: Ledger, first: Plan | None) -> list[Schedule]:
+    if first is None or ledger.schedules.is_prepared():
+        return []
+    return [Schedule(name=DEFAULT, plan=first, revision=0, next_at=_next(ledger, first))]
+
+
+def plan_of(ledger: Ledger, name: str, first: Plan) -> Plan | None:
+    """What a schedule does, or the default one will do as soon as it is made. None where there is none of that name."""
+    found = [ledger.schedules.get(name), *_ahead(ledger, first)]
+    return next((each.plan for each in found if each is not None and each.name == name), None)
 
 
 def find_schedule(ledger: Ledger, name: str) -> Schedule:
@@ -230,8 +243,14 @@ def find_schedule(ledger: Ledger, name: str) -> Schedule:
 
 def put(ledger: Ledger, name: str, plan: Plan, *, who: str) -> Schedule:
     """Make or replace a schedule. Raises SettingsInvalid that names the field."""
-    checked = replace(plan, cron=check_cron(plan.cron), zone=check_zone(plan.zone))
-    return ledger.schedules.put(check_name(name), checked, _next(ledger, checked), who=who)
+    checked = check(name, plan)
+    return ledger.schedules.put(name, checked, _next(ledger, checked), who=who)
+
+
+def check(name: str, plan: Plan) -> Plan:
+    """A plan as it can be kept under this name. Raises SettingsInvalid that names the field."""
+    check_name(name)
+    return replace(plan, cron=check_cron(plan.cron), zone=check_zone(plan.zone))
 
 
 def remove(ledger: Ledger, name: str, *, who: str) -> Schedule:

@@ -95,6 +95,7 @@ def start_run(store: Store, it: Definition, *, who: str, defaults: Defaults, **o
 
 def add_run(store: Store, it: Definition, run: Run, who: str, *, holding: bool = False) -> Run:
     """Add a run that may begin, and keep which files its code is."""
+    store.prepare()  # the code's row may be the first of a ledger
     store.ledger.codes.keep(it.code_hash, it.code)
     return store.ledger.runs.add(run, who, holding=holding)
 

@@ -10,9 +10,12 @@ from whimbrel.domain.ids import relaxed
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.verification import Proof
+from whimbrel.engine.serving import unserved
 from whimbrel.ports import Ledger
 
 MOVING = 10.0  # seconds over which throughput is taken
+QUIET = 3.0  # seconds without a word of a coordinator
+SERVED = (RunStatus.QUEUED, RunStatus.RUNNING)  # states in which workers should be there
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +59,16 @@ def view(ledger: Ledger, run: Run, *, now: datetime | None = None) -> RunView:
     """Sums over what was folded into the run and the batches settled since."""
     if run.status is RunStatus.QUEUED and (holder := ledger.runs.holder(run.ns)) not in (None, run.id):
         run = replace(run, message=f"Waits for run {holder}, which works on {run.ns}.")
+    moment = now or datetime.now(UTC)
+    if run.status in SERVED and not run.message and (moment - run.updated_at).total_seconds() > QUIET:
+        run = replace(run, message=unserved(ledger, run))  # there may be no coordinator either
     since, settled, last = ledger.batches.after(run.id, run.folded_through)
     failures = ledger.failures.counts(run.id)
     failed_batches = (
         ledger.failures.failed_batches(run.id) if failures["failed"] or failures["conflict"] else 0
     )
     documents, span = ledger.batches.recent(run.id, MOVING) if run.status is RunStatus.RUNNING else (0, 1.0)
-    stretch = ((now or datetime.now(UTC)) - run.working_since).total_seconds() if run.working_since else 0.0
+    stretch = (moment - run.working_since).total_seconds() if run.working_since else 0.0
     return RunView(
         run=run, counts=run.counts + since, failures=failures, total_batches=max(last, run.folded_through),
         completed_batches=run.folded_through + settled, failed_batches=failed_batches, throughput=round(documents / span, 1),

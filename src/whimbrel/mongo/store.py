@@ -1,6 +1,8 @@
 """One MongoDB deployment: connecting to it, what it is, and the ledger and collections in it."""
 
 import contextlib
+import re
+import secrets
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +20,7 @@ from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run, for_run
 from whimbrel.domain.times import Times
 from whimbrel.domain.uuids import UNSPECIFIED
-from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, SettingsInvalid, Systemic
+from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, Refused, SettingsInvalid, Systemic
 from whimbrel.mongo import preflight
 from whimbrel.mongo.address import connecting, reduced, uuids_of
 from whimbrel.mongo.documents import MongoDocuments
@@ -33,6 +35,7 @@ from whimbrel.ports.store import ClientOptions, Identity, Server
 OLDEST = (6, 0)
 LARGEST_SLICE = 5000  # documents
 SRV = "mongodb+srv://"
+DIFFERENT_CASE = 13297  # the code of MongoDB's error
 
 
 class MongoSession:
@@ -73,20 +76,34 @@ class MongoStore:
         times: Times,
         *,
         replica_set: bool,
-        prepare: bool = True,
+        where: str,
         uuids: str = UNSPECIFIED,
     ) -> None:
         self.client, self.database, self.replica_set = client, database, replica_set
         self.uuids = uuids
-        self._times = times
+        self._times, self._where = times, where
+        self._prepared = False
         try:
-            self.ledger: Ledger = mongo_ledger(
-                client, database, times, replica_set=replica_set, prepare=prepare
+            ledger, self._format, self._create_indexes = mongo_ledger(
+                client, database, times, replica_set=replica_set, prepare=self.prepare
             )
+            self.ledger: Ledger = ledger
         except InvalidName as error:
             raise SettingsInvalid(
                 f"MONGODB_DB_NAME={database!r} cannot be the name of a database: {error}."
             ) from error
+
+    def upgrade(self) -> None:
+        """Bring a ledger of an earlier format to this one; nothing is written where there is none. Raises LedgerFormat, DatabaseRefused."""
+        with _keeping(self._where, self.database):
+            self._format.upgrade(f"upgrade by {secrets.token_hex(4)}")
+
+    def prepare(self) -> None:
+        if self._prepared:
+            return
+        with _keeping(self._where, self.database):
+            self._create_indexes()
+        self._prepared = True
 
     def session(self) -> MongoSession:
         return MongoSession(self.client, self._times)
@@ -155,10 +172,9 @@ def connected(
     times: Times,
     *,
     seconds: float = 10.0,
-    prepare: bool = True,
     worker: str | None = None,
 ) -> Iterator[MongoStore]:
-    """Connect, check what answers, and, if `prepare`, make the ledger's indexes.
+    """Connect, and check what answers. Nothing is written.
 
     `worker`: the name of the worker process that this is.
 
@@ -178,8 +194,14 @@ def connected(
                     uri, seconds, worker, retryWrites=False
                 )  # a stand-alone server has no transaction numbers
             store = MongoStore(
-                client, database, times, replica_set="setName" in hello, prepare=prepare, uuids=uuids_of(uri)
+                client,
+                database,
+                times,
+                replica_set="setName" in hello,
+                where=masked(uri),
+                uuids=uuids_of(uri),
             )
+            store.upgrade()
         yield store
     finally:
         client.close()
@@ -212,13 +234,29 @@ def _explained(uri: str, seconds: float) -> Iterator[None]:
                 f"MongoDB at {where} does not allow this user to do that: {sentence(error)}. Grant it readWrite on the database."
             ) from error
         raise DatabaseRefused(f"MongoDB at {where} refused: {sentence(error)}") from error
+    except PyMongoError as error:
+        raise DatabaseUnreachable(f"MongoDB at {where} cannot be used: {sentence(error)}") from error
+
+
+@contextlib.contextmanager
+def _keeping(where: str, database: str) -> Iterator[None]:
+    """Around the first writes to a ledger: why it cannot be kept there."""
+    try:
+        yield
     except Systemic as error:
         why = str(error).partition(" to execute command")[0]
         raise DatabaseRefused(
             f"MongoDB at {where} does not let this user keep the ledger: {why}. Grant it readWrite on the database, or name another user in MONGODB_URI."
         ) from error
-    except PyMongoError as error:
-        raise DatabaseUnreachable(f"MongoDB at {where} cannot be used: {sentence(error)}") from error
+    except Refused as error:
+        if str(DIFFERENT_CASE) not in str(error):
+            raise
+        there = re.search(r"already have: \[(.+?)\]", str(error))
+        name = there[1] if there else "one"
+        raise DatabaseRefused(
+            f"MongoDB at {where} has a database {name!r} already, and keeps no other whose name differs from it in small and capital letters only, "
+            f"as {database!r} does. Set MONGODB_DB_NAME={name}."
+        ) from error
 
 
 def _check_server(uri: str, hello: dict[str, Any], version: list[int]) -> None:

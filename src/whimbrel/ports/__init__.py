@@ -9,13 +9,23 @@ from whimbrel.ports.documents import Cuts, Documents, Guarded, Page, Write, Writ
 from whimbrel.ports.examiner import Examiner, Marked
 from whimbrel.ports.ledger import Batches, Failures, Leases, Ledger, Runs
 from whimbrel.ports.proofs import Proofs
-from whimbrel.ports.rehearsal import Caller, Callers, Choice, Clash, Rehearsal, UniqueIndex, Validator
+from whimbrel.ports.rehearsal import (
+    Answered,
+    Caller,
+    Callers,
+    Choice,
+    Clash,
+    Rehearsal,
+    UniqueIndex,
+    Validator,
+)
 from whimbrel.ports.schedules import Decision, Look, Schedules
 from whimbrel.ports.store import Ahead, Session, Store
 from whimbrel.ports.survey import Query, Survey
 
 __all__ = [
     "Ahead",
+    "Answered",
     "Answers",
     "Batches",
     "Broker",

@@ -79,11 +79,20 @@ class Rehearsal(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What a function made of a document. `naive`: fields of its answer that hold times without a zone."""
+
+    outcome: Change | Trouble
+    seconds: float = 0.0
+    naive: tuple[str, ...] = ()
+
+
 class Caller(Protocol):
     """A function in a process of its own."""
 
-    def call(self, document: bytes, seconds: float) -> tuple[Change | Trouble, float]:
-        """What it makes of a raw document, and the seconds that took. What hangs or dies is that document's failure, and the next one finds a new process."""
+    def call(self, document: bytes, seconds: float) -> Answered:
+        """What it makes of a raw document, within so many seconds. What hangs or dies is that document's failure, and the next one finds a new process."""
         ...
 
 

@@ -55,6 +55,8 @@ class Ahead:
     growth: int | None = None  # bytes that a document gains at most, a before-image included; None: not known
     mean_growth: float | None = None  # the same on average
     oplog: int | None = None  # bytes of oplog that it will write; None: not known
+    naive: tuple[str, ...] = ()  # fields to which the function gives times without a zone
+    unusable: str = ""  # what is wrong with its answer to every document that it was tried on
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,13 @@ class Store(Protocol):
     @property
     def uuids(self) -> str:
         """How the address wants values of `uuid.UUID` stored in users' documents: one of `domain.uuids.UUIDS`."""
+        ...
+
+    def prepare(self) -> None:
+        """Make the ledger's indexes where they are missing: the first that is ever written to a database.
+
+        Called before a run is added, and by whoever goes on with one. Raises DatabaseRefused where the ledger cannot be kept there.
+        """
         ...
 
     def session(self) -> Session: ...

@@ -9,7 +9,7 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from whimbrel.domain.changes import Change, Single
+from whimbrel.domain.changes import Single
 from whimbrel.domain.context import Context
 from whimbrel.domain.diffs import difference
 from whimbrel.domain.failures import Trouble
@@ -19,7 +19,7 @@ from whimbrel.domain.runs import Run, eligible, first_phases
 from whimbrel.engine.calls import call
 from whimbrel.engine.rehearse import NOT_SHOWN, Rehearsed, Stage
 from whimbrel.engine.start import draft_run
-from whimbrel.ports import Caller, Guarded
+from whimbrel.ports import Answered, Caller, Guarded
 from whimbrel.testing.trial import DEFAULTS, Trial
 
 PATIENCE = 60.0  # seconds for a rehearsal
@@ -120,9 +120,9 @@ class _Here:
 
     room: Trial
 
-    def call(self, document: bytes, seconds: float) -> tuple[Change | Trouble, float]:  # noqa: ARG002
+    def call(self, document: bytes, seconds: float) -> Answered:  # noqa: ARG002
         found = called(self.room, document)
-        return (found.change if isinstance(found, Guarded) else found), 0.0
+        return Answered(found.change if isinstance(found, Guarded) else found)
 
 
 def called(room: Trial, document: bytes) -> Guarded | Trouble:

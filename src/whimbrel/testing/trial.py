@@ -161,4 +161,4 @@ def trial(
                 try:
                     yield Trial(migration, documents, store, settings, prepare)
                 finally:
-                    store.client.drop_database(settings.mongodb_db_name)
+                    store.client.drop_database(store.database)

@@ -7,17 +7,16 @@ import selectors
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 from bson.raw_bson import RawBSONDocument
 
-from whimbrel.domain.changes import Change
 from whimbrel.domain.failures import Trouble, death, hang
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run
 from whimbrel.errors import DefinitionInvalid
-from whimbrel.ports import Callers
+from whimbrel.ports import Answered, Callers
 from whimbrel.settings import read_settings
 from whimbrel.workers.hearing import Ear, Sink
 from whimbrel.workers.rehearsal import read_document, understood
@@ -29,14 +28,21 @@ AIR = 2.0  # seconds after a call's time in which an async function is cancelled
 class Calls:
     """See `whimbrel.ports.Caller`."""
 
-    def __init__(self, source: str | None, run: Run) -> None:
-        given = {"source": source, "name": run.migration, "run": run.id, "undo": run.undo, "uuids": run.uuids}
+    def __init__(self, source: str | None, left_out: Sequence[str], run: Run) -> None:
+        given = {
+            "source": source,
+            "without": left_out,
+            "name": run.migration,
+            "run": run.id,
+            "undo": run.undo,
+            "uuids": run.uuids,
+        }
         self._command = [sys.executable, "-m", "whimbrel.workers.rehearsal", json.dumps(given)]
         self._process: subprocess.Popen[bytes] | None = None
         self._ear: Ear | None = None
         self._loading = read_settings().whimbrel_loading
 
-    def call(self, document: bytes, seconds: float) -> tuple[Change | Trouble, float]:
+    def call(self, document: bytes, seconds: float) -> Answered:
         process = self._running()
         started = time.monotonic()
         try:
@@ -45,13 +51,14 @@ class Calls:
             answer = _answer(process, seconds + AIR)
         except (BrokenPipeError, EOFError):
             self.close()
-            return death(Key.of_document(document)), time.monotonic() - started
+            return Answered(death(Key.of_document(document)), time.monotonic() - started)
         except TimeoutError:
             self.close()
-            return hang(Key.of_document(document), seconds), time.monotonic() - started
+            return Answered(hang(Key.of_document(document), seconds), time.monotonic() - started)
         said = RawBSONDocument(answer)
         found = understood(document, said)
-        return found if isinstance(found, Trouble) else found.change, float(said["seconds"])
+        outcome = found if isinstance(found, Trouble) else found.change
+        return Answered(outcome, float(said["seconds"]), tuple(said["naive"]))
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
@@ -123,12 +130,12 @@ def _stream(stream: IO[bytes] | None) -> IO[bytes]:
     return stream
 
 
-def callers(source: str | None) -> Callers:
-    """Processes that call the functions of a file's or module's migrations."""
+def callers(source: str | None, left_out: Sequence[str] = ()) -> Callers:
+    """Processes that call the functions of a file's, folder's or module's migrations. `left_out`: see `Catalog.unloadable`."""
 
     @contextlib.contextmanager
     def caller(run: Run) -> Iterator[Calls]:
-        with contextlib.closing(Calls(source, run)) as found:
+        with contextlib.closing(Calls(source, left_out, run)) as found:
             yield found
 
     return caller

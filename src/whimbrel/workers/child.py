@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import contextvars
 import faulthandler
+import json
 import os
 import signal
 import socket
@@ -21,12 +22,12 @@ from whimbrel.engine.crew import BATCH, Crew
 from whimbrel.engine.slot import work
 from whimbrel.engine.watch import watch
 from whimbrel.errors import Transient, WhimbrelError
-from whimbrel.logs import configure_logs
+from whimbrel.logs import configure_logs, heedless
 from whimbrel.ports import Store
 from whimbrel.settings import Settings, read_settings
-from whimbrel.workers.catalog import load
 from whimbrel.workers.hearing import ALIVE, LOADED, REASON
 from whimbrel.workers.printing import end_soon, take_streams
+from whimbrel.workers.sources import LEFT_OUT, load
 
 DIED = 70  # exit code of a child that ended itself because a function hung
 STARVED = 75  # exit code of a child that was connected to the broker and got nothing
@@ -44,13 +45,14 @@ def main() -> None:
     for number in (options.said, options.log):
         os.set_inheritable(number, False)
     settings = read_settings()
-    log = os.fdopen(options.log, "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    log = heedless(options.log)
     configure_logs(settings.log_format, settings.log_level, log)
     parent, flush = take_streams(BATCH.get)
     faulthandler.enable(2)
     voice = Voice(options.said, flush)
+    left_out = json.loads(os.environ.get(LEFT_OUT, "[]"))
     try:
-        crew = Crew(load(settings.whimbrel_migrations), options.name, options.run)
+        crew = Crew(load(settings.whimbrel_migrations, left_out), options.name, options.run)
         voice.say(LOADED)
         crew.on_hand = voice.on_hand
         signal.signal(signal.SIGTERM, lambda *_: crew.drain())

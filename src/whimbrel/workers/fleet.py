@@ -18,6 +18,7 @@ from whimbrel.domain.batches import Batch
 from whimbrel.errors import DefinitionInvalid, SettingsInvalid, Transient, WhimbrelError
 from whimbrel.ports import Batches, Leases
 from whimbrel.workers.hearing import LOADED, REASON, Ear, Sink
+from whimbrel.workers.memory import Limit, held, shown
 
 log = structlog.get_logger("whimbrel.workers")
 
@@ -44,11 +45,14 @@ class Child:
     told: float = field(default_factory=time.monotonic)  # when the ledger was told that it loads
     loaded: bool = False
     reason: str = ""  # why it ends
+    leaving: bool = False  # it has held too much memory
+    base: int = 0  # bytes that it held when it had loaded the migrations
     ear: Ear | None = None
 
     def hear(self, word: str) -> None:
         self.heard = time.monotonic()
-        self.loaded = self.loaded or word == LOADED
+        if word == LOADED:
+            self.loaded, self.base = True, held(self.process.pid)
         if word.startswith(REASON):
             self.reason = word.removeprefix(REASON)
 
@@ -74,6 +78,8 @@ class Fleet:
             leases  # where the dead are signed off; without it they count as alive for some seconds
         )
         self._size, self._slots, self._run, self._lanes = size, slots, run, lanes
+        self.memory: Limit | None = None
+        self.replaced = 0  # children that have held more
         self.on_released: Callable[[Sequence[Batch]], None] = lambda _batches: None
         # Where children write their logs, and what user code prints goes; None is where this process writes its own.
         self._stderr = STANDARD_ERROR if stderr is None else stderr
@@ -115,12 +121,51 @@ class Fleet:
             elif time.monotonic() - child.heard > self._silence:
                 log.error("a worker gives no sign of life and is ended", worker=child.name)
                 child.process.kill()
+            elif self.memory is not None:
+                self._weigh(child, self.memory)
         if self._hopeless and not self._draining.is_set():
             raise self._hopeless
         while (
             len(self._children) < self._size and not self._draining.is_set() and time.monotonic() >= self._due
         ):
             self._children.append(self._start())
+
+    def _weigh(self, child: Child, limit: Limit) -> None:
+        """A child that holds more than it may gives its batches back after their chunks; one that holds much more, at once.
+
+        What it had in hand then goes on in another, at the end document by document (hole H10): one that needs so much alone fails.
+        """
+        size, limit = held(child.process.pid), limit.above(child.base)
+        if size <= limit.ends or self._draining.is_set():
+            return
+        facts = {"worker": child.name, "holds": shown(size), "may_hold": shown(limit.ends)}
+        if child.base > limit.ends:
+            self._hopeless = SettingsInvalid(
+                f"A worker process holds {shown(child.base)} as soon as it has loaded the migrations, and may hold {shown(limit.ends)}: "
+                "raise --max-memory."
+            )
+        elif size > limit.killed:
+            self._replace(child)
+            log.error(
+                "a worker holds far too much memory: it is ended, and another goes on",
+                replaced=self.replaced,
+                **facts,
+            )
+            child.process.kill()
+        elif not child.leaving:
+            self._replace(child)
+            log.warning(
+                "a worker holds too much memory: it ends after its chunk, and another goes on",
+                replaced=self.replaced,
+                **facts,
+            )
+            if child.process.stdin is not None:
+                child.process.stdin.close()
+
+    def _replace(self, child: Child) -> None:
+        """Count it, once."""
+        self.replaced += not child.leaving
+        child.leaving = True
 
     def _wait_for(self, child: Child) -> None:
         """A child that loads the migrations, whose imports may take long, and must end."""

@@ -53,7 +53,8 @@ class Parent:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        """Raises BrokerUnavailable, BrokerRefused where there is a broker that cannot be used."""
+        """Raises BrokerUnavailable, BrokerRefused where there is a broker that cannot be used; DatabaseRefused as `Store.prepare` does."""
+        self._store.prepare()  # a ledger of an earlier version may lack indexes
         try:
             self._broker.connect(self._settings.whimbrel_connect_seconds)
         except WhimbrelError:

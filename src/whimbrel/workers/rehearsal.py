@@ -4,6 +4,8 @@ It reads raw documents from its standard input and answers each with what the fu
 no database. Both streams are taken out of the function's reach: what that prints goes to standard error.
 """
 
+import contextlib
+import contextvars
 import json
 import os
 import queue
@@ -17,16 +19,19 @@ from typing import Any, BinaryIO
 
 import bson
 
+from whimbrel.domain.catalog import choose
 from whimbrel.domain.changes import Change, Paths, Row, Single, Skipped, Unchanged
 from whimbrel.domain.context import Context
 from whimbrel.domain.failures import Kind, Trouble
+from whimbrel.domain.migration import Migration
+from whimbrel.domain.naive import naive_fields
 from whimbrel.domain.raw import Key
 from whimbrel.domain.wording import said
 from whimbrel.engine.calls import call
 from whimbrel.errors import WhimbrelError
 from whimbrel.ports import Guarded
-from whimbrel.workers.catalog import load
 from whimbrel.workers.printing import take_streams
+from whimbrel.workers.sources import load
 
 READY = "ready"
 
@@ -37,7 +42,7 @@ def main() -> None:
     given = json.loads(sys.argv[1])
     run = given["run"]
     try:
-        migration = load(given["source"])[given["name"]]
+        migration = choose(load(given["source"], given["without"]), given["name"])
     except WhimbrelError as error:
         _answer(answers, {"error": said(error)})
         return
@@ -47,11 +52,42 @@ def main() -> None:
     definition = replace(migration.definition, undo=given["undo"], uuids=given["uuids"])
     context = Context(run, f"{run}.0", 1) if migration.wants_context else None
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a KeyboardInterrupt is the function's
-    while True:
-        document = documents.get()
-        started = time.perf_counter()
-        outcome = call(migration, definition, document, context)
-        _answer(answers, {**told(outcome), "seconds": time.perf_counter() - started})
+    migration.transform, naive = noting(migration)
+
+    def serve() -> None:
+        while True:
+            document = documents.get()
+            naive.clear()
+            started = time.perf_counter()
+            outcome = call(migration, definition, document, context)
+            seconds = time.perf_counter() - started
+            _answer(answers, {**told(outcome), "seconds": seconds, "naive": list(naive)})
+
+    # In a thread, as workers call it; with what the module has set for its context.
+    calling = threading.Thread(target=contextvars.copy_context().run, args=(serve,), name="slot-0")
+    calling.start()
+    calling.join()
+
+
+def noting(migration: Migration) -> tuple[Callable[..., Any], list[str]]:
+    """The function, and where the fields of its last answer are noted that hold a time without a zone."""
+    function, naive = migration.transform, list[str]()
+
+    def noted(returned: Any) -> Any:
+        with contextlib.suppress(Exception):  # whatever a user's mapping does: what reads it next says so
+            naive[:] = naive_fields(returned)
+        return returned
+
+    async def awaited(*arguments: Any) -> Any:
+        return noted(await migration_function(*arguments))
+
+    def called(*arguments: Any) -> Any:
+        return noted(migration_function(*arguments))
+
+    if function is None:
+        raise TypeError(f"{migration!r} has no function")
+    migration_function = function
+    return awaited if migration.is_async else called, naive
 
 
 def _streams() -> tuple[BinaryIO, BinaryIO]:
@@ -89,6 +125,7 @@ def told(outcome: Guarded | Trouble) -> dict[str, Any]:
     if isinstance(outcome, Trouble):
         return {
             "kind": str(outcome.kind), "type": outcome.type, "message": outcome.message, "traceback": outcome.traceback,
+            "final": outcome.final,
         }  # fmt: skip
     match outcome.change:
         case Row(values, unset):
@@ -108,7 +145,8 @@ def understood(document: bytes, answer: Any) -> Guarded | Trouble:
     key = Key.of_document(document)
     if "kind" in answer:
         return Trouble(
-            key=key, kind=Kind(answer["kind"]), type=answer["type"], message=answer["message"], traceback=answer["traceback"]
+            key=key, kind=Kind(answer["kind"]), type=answer["type"], message=answer["message"], traceback=answer["traceback"],
+            final=answer["final"],
         )  # fmt: skip
     return Guarded(key, document, _change(answer))
 

@@ -1,11 +1,14 @@
 """The worker processes that a command or a server starts."""
 
+import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from whimbrel.bootstrap import Opened
 from whimbrel.settings import Settings
 from whimbrel.workers.fleet import Fleet
+from whimbrel.workers.memory import limit_of
+from whimbrel.workers.sources import LEFT_OUT
 
 
 def cores() -> int:
@@ -21,23 +24,30 @@ class Team:
     slots: int = 2
     source: str | None = None  # of the migrations
     lanes: tuple[str, ...] = ()  # queues to take from; none named: all
+    memory: int | None = None  # bytes that each process may hold; 0: without a limit; None: what is sensible
+    left_out: tuple[str, ...] = ()  # files of the source that no process shall load: see `Catalog.unloadable`
+
+    def without(self, files: tuple[str, ...]) -> "Team":
+        return replace(self, left_out=files)
 
     def fleet(
         self, opened: Opened, settings: Settings, *, run: str | None, longest_call: float, stderr: int | None
     ) -> Fleet:
         environment = {
             "MONGODB_URI": opened.uri,
-            "MONGODB_DB_NAME": settings.mongodb_db_name,
+            "MONGODB_DB_NAME": opened.store.database,
             "WHIMBREL_MIGRATIONS": self.source or "",
+            LEFT_OUT: json.dumps(self.left_out),
             "RABBITMQ_URL": settings.rabbitmq_url or "",
             "RABBITMQ_EXCHANGE": settings.rabbitmq_exchange,
         }
-        ledger = opened.store.ledger
+        ledger, size = opened.store.ledger, self.workers or cores()
         if settings.rabbitmq_url:
             run = None  # queues are shared: pointers of other runs come too
         fleet = Fleet(
             ledger.batches, environment, leases=ledger.leases, lanes=self.lanes,
-            size=self.workers or cores(), slots=self.slots, run=run, longest_call=longest_call, stderr=stderr,
+            size=size, slots=self.slots, run=run, longest_call=longest_call, stderr=stderr,
         )  # fmt: skip
         fleet.loading = settings.whimbrel_loading
+        fleet.memory = limit_of(self.memory, size)
         return fleet

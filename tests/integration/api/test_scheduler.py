@@ -16,12 +16,12 @@ from tests.conftest import SHORT
 from tests.integration.api.conftest import TOKENS, Docs, seed, serving
 from tests.servers.serve import eventually
 
+from whimbrel.domain.catalog import Catalog, choose
 from whimbrel.engine.schedule import Scheduler
 from whimbrel.engine.start import Defaults
 from whimbrel.mongo.store import MongoStore
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.settings import Settings
-from whimbrel.workers.catalog import choose
 
 BASE = "/migrate/scheduler"
 BODY: dict[str, Any] = {"migration": "some-model", "cron": "0 3 * * *", "zone": "Europe/Berlin"}
@@ -33,7 +33,7 @@ def tick(store: MongoStore, name: str) -> None:
     at = (store.ledger.schedules.now() - timedelta(seconds=1)).replace(microsecond=0)
     store.client[store.database]["whimbrel_schedules"].update_one({"_id": name}, {"$set": {"nextAt": at}})
     scheduler = Scheduler(
-        store, partial(choose, {SOME_MODEL.name: SOME_MODEL.definition}), name="tester", role_seconds=SHORT.lease,
+        store, partial(choose, Catalog({SOME_MODEL.name: SOME_MODEL.definition})), name="tester", role_seconds=SHORT.lease,
         defaults=Defaults(), first=Settings().first_schedule, step=lambda _: None,
     )  # fmt: skip
     scheduler._leads = lambda: True  # type: ignore[method-assign]

@@ -19,11 +19,11 @@ from whimbrel.api.databases import (
 )
 from whimbrel.api.errors import Declined
 from whimbrel.api.system import Deployment, System, ThisSystem
+from whimbrel.domain.catalog import choose
 from whimbrel.domain.migration import Definition
 from whimbrel.errors import TooSlow, WhimbrelError
 from whimbrel.ports.store import Server
 from whimbrel.samples.migration import SOME_MODEL
-from whimbrel.workers.catalog import choose
 
 router = APIRouter(prefix="/db", tags=["database"])
 
@@ -109,7 +109,7 @@ def health(system: ThisSystem, response: Response) -> DatabaseHealth:
 def status(system: ThisSystem, _: Reader) -> DatabaseStatus:
     """What answers. Without an answer of MongoDB, this one says so: `isConnected` is false."""
     found = _server(system)
-    name = system.settings.mongodb_db_name
+    name = system.settings.database
     if isinstance(found, str):
         return DatabaseStatus(
             is_connected=False, host=None, port=None, name=name, replica_set=None, primary=None, version=None, reason=found

@@ -10,10 +10,10 @@ from whimbrel.api.answers import Answer, Model, failures
 from whimbrel.api.errors import Declined
 from whimbrel.api.runs import RUN
 from whimbrel.api.system import ThisSystem
+from whimbrel.domain.catalog import choose
 from whimbrel.domain.filters import read_filter
 from whimbrel.engine import maintenance, orphans, resetting
 from whimbrel.samples.migration import SOME_MODEL
-from whimbrel.workers.catalog import choose
 
 router = APIRouter(prefix="/migrate", tags=["maintenance"])
 

@@ -94,10 +94,24 @@ class DefinitionOf(Model):
     )
 
 
+class BrokenOf(Model):
+    """A migration that cannot be used. The others of its file and folder can."""
+
+    name: str | None = Field(description="null: all that the file defines", examples=["split-name"])
+    source: str = Field(description="file or module", examples=["people.py"])
+    reason: str = Field(
+        description="why, and what to do",
+        examples=[
+            "people.py cannot be loaded: No module named 'shop'. Install what it imports beside Whimbrel."
+        ],
+    )
+
+
 class Definitions(Answer):
     """The migrations that are loaded."""
 
     migrations: list[DefinitionOf] = Field(description="the built-in one first")
+    broken: list[BrokenOf] = Field(description="those that cannot be used")
 
 
 @router.get("", responses=failures(422))
@@ -262,7 +276,8 @@ def definitions(system: ThisSystem, _: Reader) -> Definitions:
                 declarative=it.declarative, summary=it.summary, code_hash=it.code_hash,
             )
             for it in system.loaded.values()
-        ]
+        ],
+        broken=[BrokenOf(name=it.name or None, source=it.source, reason=it.reason) for it in system.loaded.broken],
     )  # fmt: skip
 
 

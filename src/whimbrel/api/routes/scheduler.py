@@ -11,11 +11,11 @@ from whimbrel.api.answers import Answer, Model, Whole, failures
 from whimbrel.api.errors import Declined
 from whimbrel.api.runs import RUN
 from whimbrel.api.system import ThisSystem
+from whimbrel.domain.catalog import choose
 from whimbrel.domain.schedules import NAME, Plan, Schedule, ScheduleUnknown, check_cron, check_zone
 from whimbrel.engine import schedule as engine
 from whimbrel.errors import SettingsInvalid
 from whimbrel.ports import Ledger
-from whimbrel.workers.catalog import choose
 
 router = APIRouter(prefix="/migrate/scheduler", tags=["scheduler"])
 

@@ -16,6 +16,7 @@ from whimbrel.domain.filters import read_filter
 from whimbrel.domain.findings import refuse_all
 from whimbrel.domain.migration import Definition, with_undo
 from whimbrel.domain.runs import Run
+from whimbrel.engine.attempt import attempt
 from whimbrel.engine.dryrun import dry_run
 from whimbrel.engine.dryrun_view import dry_run_object
 from whimbrel.engine.preflight import warned
@@ -62,6 +63,13 @@ class Phased(Model):
         ),
     ] = False
     strict: Strict = False
+    force: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="start also where no answer of the function can be used; else it is called for a few documents first, and that is 422",
+        ),
+    ] = False
 
 
 class Start(Phased):
@@ -142,6 +150,8 @@ def _start(
         raise CollectionBusy(
             f"Run {ahead} works on {run.ns}, or waits for it. Wait for its end, or start without `exclusive`."
         )
+    if not body.force:
+        attempt(store, it, run, callers(system.team.source, system.team.left_out))
     started = add_run(store, it, run, caller.who, holding=exclusive)
     response.status_code = 202
     return answer.model_copy(update={"migration_id": started.id, "message": begun(ahead, run.ns)})
@@ -150,7 +160,12 @@ def _start(
 def _plan(system: System, it: Definition, run: Run, *, strict: bool) -> Plan:
     team = system.team
     found = dry_run(
-        system.at.store, it, run, callers(team.source), workers=team.workers or cores(), seconds=REHEARSING
+        system.at.store,
+        it,
+        run,
+        callers(team.source, team.left_out),
+        workers=team.workers or cores(),
+        seconds=REHEARSING,
     )
     if strict:
         refuse_all(found.warnings)

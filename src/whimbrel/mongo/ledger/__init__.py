@@ -1,6 +1,6 @@
 """The ledger in MongoDB: one module a collection. All its times are the server's (`$$NOW`, hole H18)."""
 
-import secrets
+from collections.abc import Callable
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -39,9 +39,12 @@ def _collection(database: Database[Any], name: str) -> Collection[Any]:
 
 
 def mongo_ledger(
-    client: MongoClient[Any], database: str, times: Times, *, replica_set: bool, prepare: bool = True
-) -> Ledger:
-    """The ledger of one database, of a replica set or a stand-alone server. `prepare`: its indexes are made where they are missing; else nothing is written."""
+    client: MongoClient[Any], database: str, times: Times, *, replica_set: bool, prepare: Callable[[], None]
+) -> tuple[Ledger, MongoFormat, Callable[[], None]]:
+    """The ledger of one database, of a replica set or a stand-alone server, the number of its format, and what makes its indexes.
+
+    Nothing is written. `prepare`: called before a run is added, which makes the first row of a new ledger.
+    """
     names = (
         "runs",
         "batches",
@@ -58,7 +61,7 @@ def mongo_ledger(
     found = {name: _collection(client[database], name) for name in names}
     leases = MongoLeases(found["leases"], found["workers"], found["audit"])
     format_ = MongoFormat(client[database], found["format"], found["runs"], leases)
-    runs = MongoRuns(found["runs"], leases, format_)
+    runs = MongoRuns(found["runs"], leases, format_, prepare)
     tallies = Tallies(found["batches"], found["failures"])
     remains = Remains(found["pruned"])
     batches = MongoBatches(client, found["batches"], times, tallies, remains, replica_set=replica_set)
@@ -67,18 +70,13 @@ def mongo_ledger(
     answers = MongoAnswers(found["answers"])
     proofs = MongoProofs(found["batches"], found["runs"], remains)
     retention = MongoRetention(found["pruned"], found)
-    ledger = Ledger(
-        runs, batches, failures, leases, schedules, answers, proofs, retention, MongoCodes(found["codes"])
-    )
-    if not prepare:
-        return ledger
-    format_.upgrade(f"upgrade by {secrets.token_hex(4)}")
-    with translated():
-        answers.create_indexes()
-        runs.create_indexes()
-        batches.create_indexes()
-        failures.create_indexes()
-        tallies.create_indexes()
-        retention.create_indexes()
-        found["audit"].create_index([("run", 1), ("at", 1)])
-    return ledger
+    codes = MongoCodes(found["codes"])
+    ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs, retention, codes)
+
+    def create_indexes() -> None:
+        with translated():
+            for each in (answers, runs, batches, failures, tallies, retention):
+                each.create_indexes()
+            found["audit"].create_index([("run", 1), ("at", 1)])
+
+    return ledger, format_, create_indexes

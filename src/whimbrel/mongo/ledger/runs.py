@@ -1,6 +1,6 @@
 """Runs. A run that holds its collection is `active`; a unique partial index lets there be one (hole H26)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -35,10 +35,16 @@ def _among(statuses: Iterable[RunStatus]) -> dict[str, Any]:
 class MongoRuns:
     """See `whimbrel.ports.Runs`."""
 
-    def __init__(self, collection: Collection[Any], leases: MongoLeases, format_: MongoFormat) -> None:
+    def __init__(
+        self,
+        collection: Collection[Any],
+        leases: MongoLeases,
+        format_: MongoFormat,
+        prepare: Callable[[], None],
+    ) -> None:
         self._runs = collection
         self._leases = leases
-        self._format = format_
+        self._format, self._prepare = format_, prepare
 
     def create_indexes(self) -> None:
         self._runs.create_index(
@@ -54,6 +60,7 @@ class MongoRuns:
 
     def add(self, run: Run, who: str, *, holding: bool = False) -> Run:
         times = {"createdAt": "$$NOW", "updatedAt": "$$NOW"}
+        self._prepare()  # the first of a ledger is fenced by its indexes too
         literal = run_row(run) | ({"active": True} if holding else {})
         self._format.note()
         born = [{"$replaceWith": {"$mergeObjects": [{"$literal": literal}, times]}}]

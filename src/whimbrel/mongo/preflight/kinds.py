@@ -1,13 +1,20 @@
 """Whether this kind of collection can be migrated at all (holes H31 and H39)."""
 
+import contextlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
+import pymongo
 from pymongo import MongoClient
 
 from whimbrel.domain.findings import Check, Finding, error
+from whimbrel.errors import WhimbrelError
+from whimbrel.mongo.errors import translated
 from whimbrel.mongo.preflight.glances import indexed
-from whimbrel.mongo.preflight.subject import Subject, looked
+from whimbrel.mongo.preflight.subject import LOOK, Subject, looked
+
+SUGGESTED = 3  # names that may be meant
 
 
 def kind(it: Subject) -> Iterator[Finding]:
@@ -17,7 +24,7 @@ def kind(it: Subject) -> Iterator[Finding]:
         yield error(
             Check.COLLECTION,
             f"There is no collection {it.run.collection!r} in the database {it.run.database!r}.",
-            "Check the migration's collection and MONGODB_DB_NAME.",
+            f"Check the migration's collection and MONGODB_DB_NAME.{_alike(it)}",
         )
     elif found["type"] == "view":
         yield error(
@@ -43,6 +50,22 @@ def kind(it: Subject) -> Iterator[Finding]:
             f"{name} has encrypted fields, which only their client can change.",
             "Migrate it by a program that has the keys.",
         )
+
+
+def _alike(it: Subject) -> str:
+    """Which database or collection may be meant: of the same name but for small and capital letters."""
+    found: list[str] = []
+    with contextlib.suppress(WhimbrelError), translated(), pymongo.timeout(LOOK / 1000):
+        wanted = it.run.database
+        near = [each for each in it.client.list_database_names() if each.lower() == wanted.lower()]
+        found += [f" There is a database {each!r}." for each in near if each != wanted]
+        pattern = f"^{re.escape(it.run.collection)}$"
+        named = {"name": {"$regex": pattern, "$options": "i"}}
+        found += [
+            f" There is a collection {each!r}."
+            for each in it.client[wanted].list_collection_names(filter=named)
+        ]
+    return "".join(found[:SUGGESTED])
 
 
 def shard(client: MongoClient[Any]) -> list[Finding]:

@@ -1,0 +1,111 @@
+"""Which run is meant by a command that names none: the last that fits, said in the first line."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from whimbrel.cli.screen import Screen
+from whimbrel.domain.runs import Run, RunKind
+from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.engine import control
+from whimbrel.errors import RunUnknown, SettingsInvalid
+from whimbrel.ports import Ledger
+
+LOOKED_AT = 100  # runs of a kind, the newest
+NAMED = 5  # where several fit
+
+S = RunStatus
+EVERY: tuple[RunKind, ...] = ("migration", "rollback", "cleanup", "verification")
+
+
+@dataclass(frozen=True, slots=True)
+class Among:
+    """Runs of these states and kinds. `several`: the last of them is meant; else only one may be there."""
+
+    statuses: frozenset[RunStatus]
+    kinds: tuple[RunKind, ...] = EVERY
+    several: bool = False
+    fits: Callable[[Run], bool] = lambda _run: True
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What a command can be done to: the first of `among` where there is any. `verb`: what is done, as in "can be ...", for people."""
+
+    verb: str
+    among: tuple[Among, ...]
+
+
+def _begun(run: Run) -> bool:
+    return run.started_at is not None
+
+
+LIVE = frozenset({S.QUEUED, S.RUNNING, S.PAUSING, S.PAUSED})
+TO_PAUSE = Fit("paused", (Among(frozenset({S.RUNNING, S.QUEUED})), Among(frozenset({S.PAUSING, S.PAUSED}))))
+TO_CANCEL = Fit("cancelled", (Among(LIVE), Among(frozenset({S.CANCELLING}))))
+TO_SET = Fit("changed while it goes on", (Among(LIVE),))
+TO_RESUME = Fit(
+    "resumed",
+    (
+        Among(frozenset({S.PAUSED, S.PAUSING})),
+        Among(frozenset({S.RUNNING, S.QUEUED})),
+        Among(frozenset({S.FAILED}), several=True),
+    ),
+)
+TO_WATCH = Fit("watched", (Among(LIVE | {S.CANCELLING}), Among(ENDED, several=True)))
+TO_RETRY = Fit(
+    "retried",
+    (
+        Among(
+            frozenset({S.COMPLETED_WITH_FAILURES}),
+            ("migration", "rollback"),
+            several=True,
+            fits=lambda run: run.undone_by is None,
+        ),
+    ),
+)
+WITH_FAILURES = Fit(
+    "looked at for failures", (Among(frozenset(S), ("migration", "rollback"), several=True, fits=_begun),)
+)
+TO_VERIFY = Fit("verified", (Among(ENDED, ("migration",), several=True, fits=_begun),))
+TO_CLEAN_UP = Fit("cleaned up", (Among(ENDED, ("migration",), several=True, fits=_begun),))
+TO_ROLL_BACK = Fit(
+    "rolled back",
+    (
+        Among(
+            ENDED,
+            ("migration",),
+            several=True,
+            fits=lambda run: _begun(run) and bool(run.undo) and run.undone_by is None,
+        ),
+    ),
+)
+
+
+def chosen(screen: Screen, ledger: Ledger, run_id: str | None, fit: Fit) -> Run:
+    """The run of this id, or without one the run that fits, which is said.
+
+    Raises RunUnknown where there is none; SettingsInvalid where several fit, and one must be named.
+    """
+    if run_id is not None:
+        return control.find_run(ledger, run_id)
+    for among in fit.among:
+        found = _found(ledger, among)
+        if len(found) > 1 and not among.several:
+            listed = "; ".join(f"{run.id} of {run.migration} ({run.status})" for run in found[:NAMED])
+            more = "; and more" if len(found) > NAMED else ""
+            raise SettingsInvalid(f"Several runs could be {fit.verb}: name one. There are {listed}{more}.")
+        if found:
+            screen.say(f"Run {found[0].id} of {found[0].migration} on {found[0].ns}, {found[0].status}.")
+            return found[0]
+    raise RunUnknown(f"There is no run that could be {fit.verb}. whimbrel status shows all.")
+
+
+def _found(ledger: Ledger, among: Among) -> list[Run]:
+    """Those that fit, the newest first."""
+    runs = [
+        run
+        for kind in among.kinds
+        for run in ledger.runs.list(statuses=among.statuses, kind=kind, limit=LOOKED_AT)
+        if among.fits(run)
+    ]
+    return sorted(runs, key=lambda run: (run.created_at, run.id), reverse=True)

@@ -1,0 +1,22 @@
+"""The standard streams of a command, whatever it was started with: closed ones, and pipes that nobody reads any more."""
+
+import os
+import sys
+
+from whimbrel.logs import heedless
+
+STREAMS = 3
+
+
+def open_streams() -> None:
+    """Put nothing in the place of streams that are closed, and write to standard error without caring who reads it.
+
+    A number that is free would be given to the next connection, and what is printed would go there. Notes and progress that
+    are not read end no work; an answer on standard output that is not read is an error still.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) < STREAMS:
+        os.set_inheritable(number, True)
+    os.close(number)
+    sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115  as long as the process lives
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = heedless(2)

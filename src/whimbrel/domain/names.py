@@ -1,0 +1,58 @@
+"""What may be the name of a migration, a collection, a database or a field."""
+
+import re
+from typing import TYPE_CHECKING
+
+from whimbrel.domain.marks import MARK_ROOT
+from whimbrel.errors import DefinitionInvalid
+
+if TYPE_CHECKING:
+    from whimbrel.domain.migration import Definition
+
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+COLLECTION = re.compile(r"(?!\.)(?!.*\.\.)[^$\0]{1,200}(?<!\.)", re.DOTALL)
+DATABASE = re.compile(r"[^/\\. \"$*<>:|?\0]{1,63}")
+RESERVED_DATABASES = frozenset({"admin", "local", "config"})  # MongoDB's own
+WRITTEN_BESIDE = frozenset({"_id", MARK_ROOT, "processedBy", "processingStartedAt"})  # no status fields
+
+
+def check_name(name: object) -> None:
+    """Raise DefinitionInvalid for what cannot be the name of a migration."""
+    if name == "<lambda>":
+        raise DefinitionInvalid(
+            "A lambda has no name of its own that a migration could have: give name='...'."
+        )
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise DefinitionInvalid(
+            f"Migration name {name!r} cannot be used: take lower-case letters, digits and single hyphens, such as 'split-name'."
+        )
+
+
+def check_names(it: "Definition", wrong: str) -> None:
+    """Raise DefinitionInvalid for names of a collection, a database or fields that cannot be used. `wrong`: how the sentence begins."""
+    if it.collection.startswith(("system.", "whimbrel_")):
+        raise DefinitionInvalid(
+            f"{wrong}the collection {it.collection!r} is MongoDB's or Whimbrel's own. Name one of yours."
+        )
+    if not COLLECTION.fullmatch(it.collection):
+        raise DefinitionInvalid(
+            f"{wrong}{it.collection!r} cannot be the name of a collection: it must not hold '$', nor '.' at an end or twice in a row."
+        )
+    if it.database is not None and not (isinstance(it.database, str) and DATABASE.fullmatch(it.database)):
+        raise DefinitionInvalid(
+            f"{wrong}{it.database!r} cannot be the name of a database: take letters, digits, '-' and '_', at most 63."
+        )
+    if it.database is not None and it.database.lower() in RESERVED_DATABASES:
+        raise DefinitionInvalid(f"{wrong}the database {it.database!r} is MongoDB's own. Name one of yours.")
+    if not _is_field(it.status_field) or it.status_field in WRITTEN_BESIDE:
+        raise DefinitionInvalid(
+            f"{wrong}status_field must be the name of a top-level field of yours, not {it.status_field!r}."
+        )
+    if it.reads is not None and not (isinstance(it.reads, tuple) and all(map(_is_field, it.reads))):
+        raise DefinitionInvalid(
+            f"{wrong}reads must be a list of names of top-level fields, such as ['price'], not {it.reads!r}."
+        )
+
+
+def _is_field(name: object) -> bool:
+    return isinstance(name, str) and bool(name) and "." not in name and "\0" not in name and name[0] != "$"

@@ -1,0 +1,50 @@
+"""A migration that cannot be used is shown with its reason, and the others are served."""
+
+from pathlib import Path
+
+from tests.integration.api.conftest import Docs, serving
+
+from whimbrel.settings import Settings
+
+MIXED = """
+from whimbrel import Migration
+good = Migration(name="good", collection="things", update={"$set": {"a": 1}})
+where = Migration(name="where", collection="things", filter={"$where": "1"}, update={"$set": {"a": 1}})
+"""
+
+
+def test_what_is_broken_is_listed_and_refused_with_its_reason(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "mixed.py").write_text(MIXED)
+    (tmp_path / "imports.py").write_text("import nowhere_to_be_found")
+    with serving(settings, workers=0, source=str(tmp_path)) as client:
+        found = client.get("/migrate/definitions").json()
+        assert {each["name"] for each in found["migrations"]} == {"some-model", "good"}
+        broken = {each["name"]: each for each in found["broken"]}
+        assert (broken[None]["source"], broken["where"]["source"]) == ("imports.py", "mixed.py")
+        assert "nowhere_to_be_found" in broken[None]["reason"]
+        assert "$where" in broken["where"]["reason"]
+        refused = client.post("/migrate", json={"migration": "where"})
+        assert (refused.status_code, refused.json()["code"]) == (422, "definition_invalid")
+        assert "$where" in refused.json()["error"]
+
+
+FORGETFUL = """
+from whimbrel import migration
+
+@migration(collection="things")
+def forgetful(thing):
+    thing["n"] = 1
+"""
+
+
+def test_a_function_without_an_answer_that_can_be_used_is_refused_unless_it_is_forced(
+    settings: Settings, tmp_path: Path, database: Docs
+) -> None:
+    (tmp_path / "forgetful.py").write_text(FORGETFUL)
+    database["things"].insert_one({"_id": 1})
+    with serving(settings, workers=0, source=str(tmp_path / "forgetful.py")) as client:
+        refused = client.post("/migrate", json={"migration": "forgetful"})
+        assert (refused.status_code, refused.json()["code"]) == (422, "definition_invalid")
+        assert "returned None" in refused.json()["error"]
+        assert client.get("/migrate").json()["count"] == 0
+        assert client.post("/migrate", json={"migration": "forgetful", "force": True}).status_code == 202
