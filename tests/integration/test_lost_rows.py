@@ -44,7 +44,7 @@ def _dropped(database: Data, _: list[dict[str, Any]]) -> None:
 
 def _restored(database: Data, copy: list[dict[str, Any]]) -> None:
     """An older copy, as mongorestore --drop brings it."""
-    database["whimbrel_batches"].delete_many({})
+    database["whimbrel_batches"].drop()
     # Whose leases are over: the sweep of a parent, which is not here, takes them over.
     database["whimbrel_batches"].insert_many(
         each | {"status": each["status"].replace("running", "queued")} for each in copy

@@ -97,6 +97,7 @@ class Run:
     report: tuple[Proof, ...] = ()  # of a verification: what it proved
     counts: Counts = field(default_factory=Counts)
     folded_through: int = 0
+    rows: bytes | None = None  # the UUID of the collection that holds its batches
     planned: int = 0  # the last batch that was ever stored, as far as that is known
     tiling: Tiling = field(
         default_factory=Tiling

@@ -151,7 +151,11 @@ def _go_on(
         )
         fields |= _taken(run, code, verb)
         ledger.codes.keep(code.code_hash, code.code)
-    fields |= {"error": None, "failing": False}
+    fields |= {
+        "error": None,
+        "failing": False,
+        "rowsUuid": None,
+    }  # whoever resumes it has looked at the ledger
 
     def target(now: Run) -> RunStatus:
         return RunStatus.RUNNING if now.status is RunStatus.PAUSING else RunStatus.QUEUED

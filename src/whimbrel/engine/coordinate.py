@@ -170,7 +170,12 @@ class Coordinator:
         if self._ledger.runs.holder(run.ns) not in (None, run.id):
             return  # it waits, and will be in line when that one is over
         self._session.documents(run).check_identity()
-        fields = {"estimated": run.estimated or estimate(self._store, run), "message": "", "error": None}
+        fields = {
+            "estimated": run.estimated or estimate(self._store, run),
+            "message": "",
+            "error": None,
+            "rowsUuid": run.rows or self._ledger.batches.uuid(),
+        }
         if run.tiling.fault is not None:  # it failed by that, and was resumed: all is looked at again
             self._ledger.runs.keep_tiling(run.id, tiling=Tiling())
         if self._ledger.runs.move(

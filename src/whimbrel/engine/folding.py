@@ -40,6 +40,10 @@ def fold(ledger: Ledger, run: Run, step: Step) -> Run:
 
 def check_rows(ledger: Ledger, run: Run) -> None:
     """Raise LedgerIncomplete where fewer batches are there than were stored, or settled ones are not settled any more."""
+    if run.rows is not None and ledger.batches.uuid() != run.rows:
+        raise LedgerIncomplete(
+            _lost(run, "nobody knows whether they are as they were: their collection is another one")
+        )
     check_last(run, ledger.batches.last_seq(run.id))
     if ledger.batches.open_through(run.id, run.folded_through):
         raise LedgerIncomplete(_lost(run, "batches that were settled, and added up, are open again"))

@@ -152,7 +152,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "retryDelay": run.retry_delay, "timeout": run.timeout, "codeHash": run.code_hash,
         "update": run.update, "reads": None if run.reads is None else list(run.reads), "concurrency": run.concurrency, "needsCode": run.has_user_code,
         "kind": run.kind, "of": run.of, "undo": run.undo, "uuids": run.uuids, "sample": run.sample, "report": [proof_row(each) for each in run.report],
-        "counts": counts_row(run.counts), "foldedThrough": run.folded_through, "planned": run.planned, "inferred": run.inferred,
+        "counts": counts_row(run.counts), "foldedThrough": run.folded_through, "planned": run.planned, "rowsUuid": run.rows, "inferred": run.inferred,
         "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
         # As text: a plan in it has field names with a dollar.
         "warnings": json.dumps([finding_object(each) for each in run.warnings]),
@@ -180,7 +180,7 @@ def run_of(row: Row) -> Run:
         update=row.get("update"), reads=tuple(row["reads"]) if row.get("reads") is not None else None, concurrency=row.get("concurrency", 16),
         kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), uuids=row.get("uuids", UNSPECIFIED), undone_by=row.get("undoneBy"),
         sample=row.get("sample", 0), report=tuple(proof_of(each) for each in row.get("report", ())),
-        counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], planned=row.get("planned", 0),
+        counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], planned=row.get("planned", 0), rows=_raw_uuid(row.get("rowsUuid")),
         tiling=tiling_of(row.get("tiling")), checked=tiling_of(row.get("checked")), inferred=row["inferred"],
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),

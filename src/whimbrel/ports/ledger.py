@@ -152,6 +152,10 @@ class Batches(Protocol):
         """The last batch; of its keys only the last."""
         ...
 
+    def uuid(self) -> bytes | None:
+        """Of the collection that holds them: another one when it was dropped, or restored from a backup."""
+        ...
+
     def open_through(self, run_id: str, seq: int) -> bool:
         """Whether a batch up to this one is queued or running."""
         ...

@@ -27,6 +27,7 @@ from whimbrel.mongo.codec import (
     tally_row,
 )
 from whimbrel.mongo.errors import DUPLICATE_KEY, translated
+from whimbrel.mongo.identity import identity_of
 from whimbrel.mongo.ledger.claims import Claims
 from whimbrel.mongo.ledger.retention import Remains
 from whimbrel.mongo.ledger.tallies import Tallies
@@ -136,6 +137,9 @@ class MongoBatches:
         limit: dict[str, Any] = {} if most is None else {"limit": most}
         with translated():
             return self._batches.count_documents(query, **limit)
+
+    def uuid(self) -> bytes | None:
+        return identity_of(self._batches.database, self._batches.name).uuid
 
     def open_through(self, run_id: str, seq: int) -> bool:
         query = {"run": run_id, "status": {"$in": ["queued", "running"]}, "seq": {"$lte": seq}}
