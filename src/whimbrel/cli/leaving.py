@@ -10,7 +10,7 @@ from whimbrel.cli.options import caller
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control
-from whimbrel.errors import StateForbids, Transient
+from whimbrel.errors import RunUnknown, StateForbids, Transient
 from whimbrel.ports import Ledger
 from whimbrel.workers.fleet import Fleet
 
@@ -41,6 +41,15 @@ class Leaving:
         return self.said or f"Nothing is lost. {self._go_on}"
 
     def _leave(self) -> None:
+        try:
+            self._hand_over()
+        except RunUnknown:
+            self.said = (
+                f"Run {self._run} is gone from the ledger, and with it what is known of it: it cannot be resumed. What it has changed stays "
+                "changed. Restore the ledger, or start a new run: documents that bear a mark are not taken again."
+            )
+
+    def _hand_over(self) -> None:
         others = _answered(self._others)
         if not others:
             _answered(self._pause)
