@@ -1,45 +1,10 @@
 """Logs on standard error: JSON lines in a service, colour on a terminal."""
 
-import io
 import logging
-import os
 import sys
-from typing import Any, TextIO
+from typing import TextIO
 
 import structlog
-
-
-class _Heedless(io.RawIOBase):
-    """A stream that loses what nobody reads any more."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self._number = number
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._number
-
-    def isatty(self) -> bool:
-        return os.isatty(self._number)
-
-    def write(self, data: Any, /) -> int:
-        try:
-            return os.write(self._number, data)
-        except BrokenPipeError:
-            nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, self._number)  # for processes that are started from now on too
-            os.close(nothing)
-            return len(data)
-
-
-def heedless(number: int) -> TextIO:
-    """Text to a file number, line by line. Whoever reads it may go away: that is no error."""
-    return io.TextIOWrapper(
-        io.BufferedWriter(_Heedless(number)), encoding="utf-8", errors="backslashreplace", line_buffering=True
-    )
 
 
 def configure_logs(style: str, level: str, stream: TextIO | None = None) -> None:

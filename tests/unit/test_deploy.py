@@ -16,7 +16,7 @@ from whimbrel.brokers.rabbitmq.topology import (
     DEAD_LETTER_QUEUE,
     LANES,
 )
-from whimbrel.cli.main import EXAMPLES
+from whimbrel.cli.commands import COMMANDS
 from whimbrel.cli.serving import DRAINING
 from whimbrel.settings import UNNAMED, Settings
 from whimbrel.workers import catalog
@@ -144,7 +144,7 @@ def test_workers_are_left_the_time_to_drain() -> None:
 
 
 def test_health_is_asked_of_the_command_line() -> None:
-    assert "workers" in EXAMPLES
+    assert "workers" in COMMANDS
     assert f"CMD {HEALTHY!r}".replace("'", '"') in DOCKERFILE
     assert SERVICES["worker"]["healthcheck"]["test"] == ["CMD", *HEALTHY]
     assert CONTAINER["startupProbe"]["exec"]["command"] == HEALTHY

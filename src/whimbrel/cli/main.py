@@ -1,30 +1,17 @@
 """The program: its commands, and how it ends."""
 
+import importlib
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
 import typer
 
 from whimbrel import __version__
-from whimbrel.cli import (
-    adjusting,
-    controlling,
-    demo,
-    planning,
-    pruning,
-    running,
-    scaffold,
-    scheduling,
-    serve,
-    serving,
-    showing,
-    undoing,
-    verifying,
-)
+from whimbrel.cli.commands import COMMANDS
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
-from whimbrel.cli.options import Once
+from whimbrel.cli.once import Once
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.streams import open_streams
 from whimbrel.errors import WhimbrelError
@@ -44,77 +31,41 @@ EXITS = """[bold]Exit codes:[/bold]
 130 interrupted: nothing is lost, resume goes on
 """
 
-EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
-    "demo": (demo.demo, ["demo", "demo --documents 1000000 --keep"]),
-    "new": (scaffold.new, ["new split-name", "new split-name --directory migrations"]),
-    "migrations": (showing.migrations, ["migrations --migrations split_name.py", "migrations --json"]),
-    "plan": (
-        planning.plan,
-        [
-            "plan some-model",
-            "plan split-name --migrations split_name.py --sample 200 --documents 10",
-            "plan split-name --migrations split_name.py --json > plan.json",
-        ],
-    ),
-    "run": (
-        running.run,
-        [
-            "run some-model",
-            "run split-name --migrations split_name.py --limit 100",
-            "run split-name --migrations split_name.py --rate 2000 --max-memory 1G",
-            'run split-name --migrations split_name.py --filter \'{"country": "NL"}\' --json > run.json',
-        ],
-    ),
-    "status": (
-        showing.status,
-        ["status", "status --watch", "status 20261231-abc234", "status --json --limit 1"],
-    ),
-    "pause": (controlling.pause, ["pause", "pause 20261231-abc234"]),
-    "resume": (running.resume, ["resume", "resume 20261231-abc234", "resume 20261231-abc234 --detach"]),
-    "set": (
-        adjusting.set_,
-        ["set 20261231-abc234 --rate 500", "set 20261231-abc234 --no-rate --priority 8"],
-    ),
-    "cancel": (controlling.cancel, ["cancel", "cancel 20261231-abc234"]),
-    "failures": (
-        showing.failures,
-        ["failures", "failures 20261231-abc234 --documents --limit 10"],
-    ),
-    "retry": (running.retry, ["retry", "retry 20261231-abc234 --group 1f3a5c7e"]),
-    "rollback": (
-        undoing.roll_back,
-        ["rollback", "rollback 20261231-abc234 --yes --rate 2000"],
-    ),
-    "cleanup": (undoing.clean_up, ["cleanup", "cleanup 20261231-abc234", "cleanup 20261231-abc234 --yes"]),
-    "verify": (
-        verifying.verify,
-        [
-            "verify",
-            "verify 20261231-abc234 --all --rate 20000",
-            "verify 20261231-abc234 --json",
-        ],
-    ),
-    "prune": (pruning.prune, ["prune", "prune --dry-run", "prune --days 30 --seconds 600 --yes"]),
-    "serve": (serve.serve, ["serve", "serve --no-workers --migrations split_name.py"]),
-    "worker": (
-        serving.worker,
-        ["worker", "worker --workers 8 --migrations split_name.py", "worker --queues priority"],
-    ),
-    "workers": (showing.workers, ["workers", "workers --json"]),
-}
+SCHEDULE = "schedule"
 
-app = typer.Typer(
-    name="whimbrel",
-    epilog=EXITS,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for _name, (_command, _examples) in EXAMPLES.items():
-    _lines = "\n\n".join(f"whimbrel {each}" for each in _examples)
-    app.command(_name, cls=Once, epilog=f"[bold]Examples:[/bold]\n\n{_lines}")(_command)
-app.add_typer(scheduling.app, name="schedule")
+
+def program(words: Sequence[str]) -> typer.Typer:
+    """The program as these words of a command line need it: no other command is imported than the one that they name."""
+    app = typer.Typer(
+        name="whimbrel", epilog=EXITS, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )  # fmt: skip
+    app.callback(invoke_without_command=True)(whimbrel)
+    for name, it in COMMANDS.items():
+        shown = "\n\n".join(f"whimbrel {each}" for each in it.examples)
+        command = _imported(it.module, it.function) if name in words else _told(it.summary)
+        app.command(name, cls=Once, epilog=f"[bold]Examples:[/bold]\n\n{shown}")(command)
+    if SCHEDULE in words:
+        app.add_typer(_imported("scheduling", "app"), name=SCHEDULE)
+    else:
+        app.command(SCHEDULE)(
+            _told("Start runs by cron. `whimbrel worker` and `whimbrel serve` carry schedules out.")
+        )
+    return app
+
+
+def _imported(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(f"whimbrel.cli.{module}"), name)
+
+
+def _told(summary: str) -> Callable[[], int]:
+    """Stands for a command that is only listed."""
+
+    def command() -> int:
+        raise AssertionError(summary)  # words that carry it out name it
+
+    command.__doc__ = summary
+    return command
 
 
 def _version(wanted: bool) -> None:
@@ -123,7 +74,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def whimbrel(
     context: typer.Context,
     version: Annotated[  # noqa: ARG001  Typer calls _version
@@ -154,7 +104,7 @@ def carry_out() -> int:
     screen = Screen()
     try:
         with Interrupts():
-            return int(app(standalone_mode=False) or 0)
+            return int(program(sys.argv[1:])(standalone_mode=False) or 0)
     except WhimbrelError as error:
         screen.error(str(error))
         return error.exit_code
@@ -171,7 +121,7 @@ def carry_out() -> int:
 
 
 def _help() -> str:
-    named = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in EXAMPLES else ""
+    named = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in COMMANDS else ""
     return f"whimbrel {named} --help".replace("  ", " ")
 
 

@@ -3,28 +3,14 @@
 import getpass
 import os
 import socket
-from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperCommand, TyperOption
 
 from whimbrel.cli.screen import Screen
 from whimbrel.logs import configure_logs
 from whimbrel.settings import Settings, read_settings
 from whimbrel.workers.memory import read_size
-
-
-class Once(TyperCommand):
-    """A command that takes no option with two values: else the last is taken, and the other, a filter perhaps, forgotten."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
-        for option, count in Counter(given).items():
-            if count > 1 and isinstance(option, TyperOption) and not (option.is_flag or option.multiple):
-                ctx.fail(f"Option {option.opts[0]} is given {count} times; give it once")
-        return super().parse_args(ctx, args)
-
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON on standard output, for machines")]
 Source = Annotated[

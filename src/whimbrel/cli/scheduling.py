@@ -14,7 +14,8 @@ from rich.table import Table
 
 from whimbrel.bootstrap import opened
 from whimbrel.cli.interrupts import Interrupts
-from whimbrel.cli.options import Json, Once, Source, begin, caller
+from whimbrel.cli.once import Once
+from whimbrel.cli.options import Json, Source, begin, caller
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.catalog import choose
 from whimbrel.domain.schedules import Plan, Schedule, Tick

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from whimbrel.logs import heedless
+from whimbrel.heedless import heedless
 
 STREAMS = 3
 

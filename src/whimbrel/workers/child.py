@@ -22,7 +22,8 @@ from whimbrel.engine.crew import BATCH, Crew
 from whimbrel.engine.slot import work
 from whimbrel.engine.watch import watch
 from whimbrel.errors import Transient, WhimbrelError
-from whimbrel.logs import configure_logs, heedless
+from whimbrel.heedless import heedless
+from whimbrel.logs import configure_logs
 from whimbrel.ports import Store
 from whimbrel.settings import Settings, read_settings
 from whimbrel.workers.hearing import ALIVE, LOADED, REASON
