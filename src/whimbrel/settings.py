@@ -80,7 +80,7 @@ class Settings(BaseSettings):
         default=600.0, gt=0, description="seconds that importing the migrations may take"
     )
     whimbrel_keep_days: int = Field(
-        default=90, ge=1, le=36_500, description="days after their end that `whimbrel prune` keeps runs"
+        default=90, ge=1, le=36_500, description="days after their end that runs are kept"
     )
     whimbrel_connect_seconds: float = Field(
         default=10.0, gt=0, description="seconds to wait for MongoDB at the start"

@@ -17,7 +17,7 @@ from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.raw import Key
 from whimbrel.domain.uuids import reading
-from whimbrel.domain.wording import said, traced, type_name
+from whimbrel.domain.wording import place, said, traced, type_name
 from whimbrel.engine.loop import process_loop
 from whimbrel.engine.work import Called, Work
 from whimbrel.ports import Guarded
@@ -145,8 +145,8 @@ def _arguments(key: Key, document: bytes, context: Context | None, uuids: str) -
 def raised(key: Key, error: BaseException) -> Trouble:
     """The failure that an exception of the user's function is, with the function's own part of the traceback."""
     return Trouble(
-        key=key, kind=Kind.CODE, type=type_name(error), message=said(error), traceback=traced(error, 4000)
-    )
+        key=key, kind=Kind.CODE, type=type_name(error), message=said(error), traceback=traced(error, 4000), place=place(error)
+    )  # fmt: skip
 
 
 def jitter(attempt: int) -> float:

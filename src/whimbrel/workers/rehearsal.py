@@ -89,6 +89,7 @@ def told(outcome: Guarded | Trouble) -> dict[str, Any]:
     if isinstance(outcome, Trouble):
         return {
             "kind": str(outcome.kind), "type": outcome.type, "message": outcome.message, "traceback": outcome.traceback,
+            "place": outcome.place,
         }  # fmt: skip
     match outcome.change:
         case Row(values, unset):
@@ -108,7 +109,8 @@ def understood(document: bytes, answer: Any) -> Guarded | Trouble:
     key = Key.of_document(document)
     if "kind" in answer:
         return Trouble(
-            key=key, kind=Kind(answer["kind"]), type=answer["type"], message=answer["message"], traceback=answer["traceback"]
+            key=key, kind=Kind(answer["kind"]), type=answer["type"], message=answer["message"], traceback=answer["traceback"],
+            place=answer["place"],
         )  # fmt: skip
     return Guarded(key, document, _change(answer))
 

@@ -15,6 +15,8 @@ from whimbrel.domain.times import Times
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ledger.answers import MongoAnswers
 from whimbrel.mongo.ledger.batches import MongoBatches
+from whimbrel.mongo.ledger.blocks import Blocks
+from whimbrel.mongo.ledger.causes import Causes
 from whimbrel.mongo.ledger.codes import MongoCodes
 from whimbrel.mongo.ledger.failures import MongoFailures
 from whimbrel.mongo.ledger.format import MongoFormat
@@ -26,6 +28,10 @@ from whimbrel.mongo.ledger.schedules import MongoSchedules
 from whimbrel.mongo.ledger.tallies import Tallies
 from whimbrel.ports import Ledger
 
+COLLECTIONS = (
+    "runs", "batches", "failures", "causes", "blocks", "leases", "workers", "audit", "schedules", "answers", "pruned",
+    "codes", "format",
+)  # fmt: skip
 DURABLE = WriteConcern("majority", j=True)
 
 
@@ -42,27 +48,15 @@ def mongo_ledger(
     client: MongoClient[Any], database: str, times: Times, *, replica_set: bool, prepare: bool = True
 ) -> Ledger:
     """The ledger of one database, of a replica set or a stand-alone server. `prepare`: its indexes are made where they are missing; else nothing is written."""
-    names = (
-        "runs",
-        "batches",
-        "failures",
-        "leases",
-        "workers",
-        "audit",
-        "schedules",
-        "answers",
-        "pruned",
-        "codes",
-        "format",
-    )
-    found = {name: _collection(client[database], name) for name in names}
+    found = {name: _collection(client[database], name) for name in COLLECTIONS}
     leases = MongoLeases(found["leases"], found["workers"], found["audit"])
     format_ = MongoFormat(client[database], found["format"], found["runs"], leases)
     runs = MongoRuns(found["runs"], leases, format_)
-    tallies = Tallies(found["batches"], found["failures"])
+    blocks = Blocks(found["blocks"], found["batches"], found["failures"])
+    tallies, causes = Tallies(found["batches"], found["failures"], blocks), Causes(found["causes"])
     remains = Remains(found["pruned"])
     batches = MongoBatches(client, found["batches"], times, tallies, remains, replica_set=replica_set)
-    failures = MongoFailures(found["failures"], found["runs"], tallies)
+    failures = MongoFailures(found["failures"], found["runs"], tallies, blocks, causes)
     schedules = MongoSchedules(found["schedules"], found["runs"], found["leases"], leases)
     answers = MongoAnswers(found["answers"])
     proofs = MongoProofs(found["batches"], found["runs"], remains)
@@ -79,6 +73,8 @@ def mongo_ledger(
         batches.create_indexes()
         failures.create_indexes()
         tallies.create_indexes()
+        blocks.create_indexes()
+        causes.create_indexes()
         retention.create_indexes()
         found["audit"].create_index([("run", 1), ("at", 1)])
     return ledger
