@@ -61,7 +61,7 @@ class FailureLists:
         )  # fmt: skip
 
     def _group(self, run_id: str, row: Mapping[str, Any], count: GroupCount) -> FailureGroup | None:
-        for state in ORDER:
+        for state in sorted(ORDER, key=lambda each: not _number(count, each)):  # those that there are, first
             query = {"run": run_id, "state": str(state), "group": row["group"]}
             example = self._failures.find_one(query, sort=[("key._id", 1)], hint=BY_CAUSE)
             if example is not None:
@@ -110,13 +110,12 @@ def _parts(
             yield {**of, "group": {"$gt": after.group}}, by_group
 
 
+def _number(count: GroupCount, state: FailureState) -> int:
+    return {FailureState.DEAD: count.dead, FailureState.OPEN: count.open}.get(state, count.resolved)
+
+
 def _shown(count: GroupCount, state: FailureState | None) -> bool:
-    by_state = {
-        FailureState.OPEN: count.open,
-        FailureState.DEAD: count.dead,
-        FailureState.RESOLVED: count.resolved,
-    }
-    return any(by_state.values()) if state is None else by_state[state] > 0
+    return any(_number(count, each) for each in (ORDER if state is None else (state,)))
 
 
 def _rank(group: str, count: GroupCount) -> Rank:
