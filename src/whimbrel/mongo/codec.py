@@ -21,7 +21,7 @@ from whimbrel.domain.uuids import UNSPECIFIED
 from whimbrel.domain.verification import Proof, Tally
 from whimbrel.domain.workers import InHand, Refusal, Worker
 
-FORMAT = 2  # of the ledger: another number, and a step in `ledger/format.py`, wherever older rows are not read right any more
+FORMAT = 3  # of the ledger: another number, and a step in `ledger/format.py`, wherever older rows are not read right any more
 Row = Mapping[str, Any]
 
 
@@ -208,7 +208,7 @@ def at_work_of(row: Row) -> RunAtWork:
 def failure_of(row: Row) -> Failure:
     return Failure(
         run=row["run"], key=Key(row["key"].raw), batch=row["batch"], phase=row["phase"], kind=Kind(row["kind"]),
-        type=row["type"], message=row["message"], code=row.get("code"), group=row.get("group", ""),
+        type=row["type"], message=row["message"], code=row.get("code"), group=row["group"],
         traceback=row.get("traceback", ""), attempt=row["attempt"], state=FailureState(row["state"]),
         outcome=row["outcome"], resolution=row.get("resolution"), due_at=row.get("dueAt"),
         first_at=row["firstAt"], last_at=row["lastAt"],

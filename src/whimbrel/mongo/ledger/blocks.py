@@ -15,7 +15,7 @@ from pymongo import UpdateOne
 from pymongo.collection import Collection
 
 from whimbrel.domain.causes import GroupCount
-from whimbrel.mongo.ledger.counting import UNRESOLVED, Tally, added, counted, groups_rows, summed, tally
+from whimbrel.mongo.ledger.counting import Tally, added, counted, groups_rows, summed, tally
 
 SIZE = 1000  # batches of a block
 SOME = 1000  # marked blocks that are looked at in one round
@@ -87,23 +87,13 @@ class Blocks:
 
     def of_run(self, run_id: str) -> Tally:
         total, marked = Tally(), []
-        rows = list(self._blocks.find({"run": run_id}, {"_id": 0, "marked": 1, "block": 1, **_NUMBERS}))
-        if not rows:
-            return self._by_rows(run_id)
-        for row in rows:
+        for row in self._blocks.find({"run": run_id}, {"_id": 0, "marked": 1, "block": 1, **_NUMBERS}):
             if row["marked"]:
                 marked.append(row["block"])
             else:
                 total += Tally(row["n"], row["open"], row["conflict"], row["batches"])
         it, unclear = self._numbers(run_id, marked)
         return sum(map(tally, counted(self._failures, unclear).values()), total + it)
-
-    def _by_rows(self, run_id: str) -> Tally:
-        """Of a run of an earlier version, which kept no sums."""
-        rows = self._failures.aggregate([
-            {"$match": {"run": run_id, "state": {"$in": UNRESOLVED}}}, {"$group": {"_id": "$batch"}},
-        ])  # fmt: skip
-        return sum(map(tally, counted(self._failures, [row["_id"] for row in rows]).values()), Tally())
 
     def groups_of(self, run_id: str) -> dict[str, GroupCount]:
         """How many failures of a run there are of each group."""
