@@ -72,6 +72,7 @@ def seeded(store: MongoStore, batches: int, failures: int) -> Run:
 
 def bytes_of(store: MongoStore, name: str) -> tuple[int, int]:
     """Of a row, and of its entries in indexes."""
+    store.client.admin.command("fsync")  # sizes of indexes are those of the last checkpoint
     found = store.client[DATABASE].command("collStats", f"whimbrel_{name}")
     return round(found["avgObjSize"]), round(found["totalIndexSize"] / found["count"])
 
@@ -116,7 +117,7 @@ def recording(store: MongoStore, run: Run, batches: int) -> None:
 
 
 def finish(store: MongoStore, run: Run) -> None:
-    """From the moment when all batches of a run are done and none is added up, until it ends: its sweep, and the look at all ranges."""
+    """From the moment when all batches of a run are done and none is added up, until it ends: folding, and the look at all ranges."""
     ticks: list[float] = []
     act = Coordinator.tick
 

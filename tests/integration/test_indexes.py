@@ -143,7 +143,7 @@ def test_what_is_asked_most_is_answered_from_the_index_alone(store: MongoStore, 
     run = migrate(store, FAILS, batch_size=20).run
     database.command("profile", 2)
     store.ledger.failures.counts(run.id)
-    store.ledger.failures.failed_batches(run.id)
+    store.ledger.failures.numbers(run.id)
     store.ledger.batches.queued([run.id])
     store.ledger.batches.open_counts([run.id])
     store.ledger.batches.waiting(run.id, 10)

@@ -57,10 +57,7 @@ def view(ledger: Ledger, run: Run, *, now: datetime | None = None) -> RunView:
     if run.status is RunStatus.QUEUED and (holder := ledger.runs.holder(run.ns)) not in (None, run.id):
         run = replace(run, message=f"Waits for run {holder}, which works on {run.ns}.")
     since, settled, last = ledger.batches.after(run.id, run.folded_through)
-    failures = ledger.failures.counts(run.id)
-    failed_batches = (
-        ledger.failures.failed_batches(run.id) if failures["failed"] or failures["conflict"] else 0
-    )
+    failures, failed_batches = ledger.failures.numbers(run.id)
     documents, span = ledger.batches.recent(run.id, MOVING) if run.status is RunStatus.RUNNING else (0, 1.0)
     stretch = ((now or datetime.now(UTC)) - run.working_since).total_seconds() if run.working_since else 0.0
     return RunView(

@@ -84,6 +84,10 @@ class Failures(Protocol):
         """Unresolved failures: `open`, `dead`, and of both together `failed` and `conflict`. Kept, not counted."""
         ...
 
+    def numbers(self, run_id: str) -> tuple[dict[str, int], int]:
+        """The same, and how many batches have unresolved failures."""
+        ...
+
     def add_up(self, run_id: str) -> None:
         """Count again, and keep, what crashes have left uncounted."""
         ...
@@ -94,10 +98,6 @@ class Failures(Protocol):
 
     def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:
         """Batches that have unresolved failures, by the worker that claimed them last."""
-        ...
-
-    def failed_batches(self, run_id: str) -> int:
-        """Batches that have unresolved failures."""
         ...
 
     def groups(

@@ -184,18 +184,18 @@ class MongoFailures(FailureReads):
                 self._tallies.keep(tokens)
 
     def counts(self, run_id: str) -> dict[str, int]:
+        return self.numbers(run_id)[0]
+
+    def numbers(self, run_id: str) -> tuple[dict[str, int], int]:
         with translated():
             it = self._tallies.of_run(run_id)
-        return {
+        counts = {
             "open": it.open,
             "dead": it.n - it.open,
             "failed": it.n - it.conflict,
             "conflict": it.conflict,
         }
-
-    def failed_batches(self, run_id: str) -> int:
-        with translated():
-            return self._tallies.of_run(run_id).batches
+        return counts, it.batches
 
     def add_up(self, run_id: str) -> None:
         with translated():
