@@ -14,11 +14,12 @@ from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
+from whimbrel.domain.causes import cause
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.codec import batch_row, run_row
 from whimbrel.mongo.errors import of_code, translated
 from whimbrel.mongo.ledger.blocks import Blocks
-from whimbrel.mongo.ledger.causes import Causes
+from whimbrel.mongo.ledger.causes import cause_rows
 from whimbrel.mongo.ledger.tallies import Tallies
 from whimbrel.samples.migration import COLLECTION
 from whimbrel.samples.runs import SampleRun
@@ -54,7 +55,7 @@ class MongoSamples:
             self._collection(f"whimbrel_{name}")
             for name in ("runs", "batches", "failures", "causes", "blocks")
         )
-        self._causes = Causes(causes)
+        self._causes = causes
         self._of_runs = (self._failures, self._batches, causes, blocks)
         self._tallies = Tallies(self._batches, self._failures, Blocks(blocks, self._batches, self._failures))
 
@@ -174,25 +175,13 @@ class MongoSamples:
                 # The runs first: `clear_runs` finds by them whatever an interruption leaves.
                 self._runs.insert_many([_run_row(one) for one in each])
                 self._batches.insert_many(_batch_rows(each))
-                if failed := [row for one in each for row in self._failure_rows(one)]:
+                if failed := [row for one in each for row in _failure_rows(one)]:
                     tokens = [row["batch"] for row in failed]
                     self._tallies.mark(tokens)
+                    self._causes.insert_many([row for one in each for row in _cause_rows(one)])
                     self._failures.insert_many(failed)
                     self._tallies.keep(tokens)
         return done
-
-    def _failure_rows(self, each: SampleRun) -> list[dict[str, Any]]:
-        run, groups = each.run, self._causes.groups(each.run.id, [trouble for _, trouble in each.troubles])
-        return [
-            {
-                "_id": {"r": run.id, "d": trouble.key.document}, "run": run.id, "ns": run.ns, "migration": run.migration,
-                "version": run.version, "phase": batch.phase, "kind": str(trouble.kind), "type": trouble.type, "message": trouble.message,
-                "code": trouble.code, "traceback": trouble.traceback, "group": group, "outcome": "failed", "attempt": 1,
-                "key": trouble.key.document, "batch": batch.token, "firstAt": run.updated_at, "lastAt": run.updated_at, "state": "dead",
-                "dueAt": run.updated_at, "resolution": None, **OF_SAMPLES,
-            }
-            for group, (batch, trouble) in zip(groups, each.troubles, strict=True)
-        ]  # fmt: skip
 
     def run_statuses(self) -> dict[str, int]:
         """How many sample runs are in which state."""
@@ -229,4 +218,22 @@ def _batch_rows(runs: Iterable[SampleRun]) -> list[dict[str, Any]]:
         batch_row(batch) | {"worker": batch.worker, "claimedAt": batch.claimed_at, "settledAt": batch.settled_at} | OF_SAMPLES
         for each in runs
         for batch in each.batches
+    ]  # fmt: skip
+
+
+def _cause_rows(each: SampleRun) -> list[dict[str, Any]]:
+    return cause_rows(each.run.id, {cause(trouble): trouble.message for _, trouble in each.troubles})
+
+
+def _failure_rows(each: SampleRun) -> list[dict[str, Any]]:
+    run = each.run
+    return [
+        {
+            "_id": {"r": run.id, "d": trouble.key.document}, "run": run.id, "ns": run.ns, "migration": run.migration,
+            "version": run.version, "phase": batch.phase, "kind": str(trouble.kind), "type": trouble.type, "message": trouble.message,
+            "code": trouble.code, "traceback": trouble.traceback, "group": cause(trouble).id, "outcome": "failed", "attempt": 1,
+            "key": trouble.key.document, "batch": batch.token, "firstAt": run.updated_at, "lastAt": run.updated_at, "state": "dead",
+            "dueAt": run.updated_at, "resolution": None, **OF_SAMPLES,
+        }
+        for batch, trouble in each.troubles
     ]  # fmt: skip

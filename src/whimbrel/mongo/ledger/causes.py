@@ -53,13 +53,7 @@ class Causes:
             known = self._read(run_id)
 
     def _add(self, run_id: str, number: int, fresh: Mapping[Cause, str]) -> None:
-        rows = [
-            {
-                "_id": {"r": run_id, "n": number + at}, "run": run_id, "group": each.id, "signature": each.signature, "kind": str(each.kind),
-                "type": each.type, "place": each.place, "template": each.template, "family": each.family.id, "message": message[:TOLD],
-            }
-            for at, (each, message) in enumerate(fresh.items())
-        ]  # fmt: skip
+        rows = cause_rows(run_id, fresh, number=number)
         try:
             self._causes.insert_many(rows, ordered=True)
         except BulkWriteError as error:
@@ -85,6 +79,17 @@ class Causes:
         either = {"run": run_id, "$or": [{"group": name}, {"signature": name}]}
         row = self._causes.find_one(either, {"group": 1})
         return None if row is None else str(row["group"])
+
+
+def cause_rows(run_id: str, fresh: Mapping[Cause, str], *, number: int = 0) -> list[dict[str, Any]]:
+    """Rows of causes, each with a message of it, behind so many that the run has."""
+    return [
+        {
+            "_id": {"r": run_id, "n": number + at}, "run": run_id, "group": each.id, "signature": each.signature, "kind": str(each.kind),
+            "type": each.type, "place": each.place, "template": each.template, "family": each.family.id, "message": message[:TOLD],
+        }
+        for at, (each, message) in enumerate(fresh.items())
+    ]  # fmt: skip
 
 
 class _Choosing:
