@@ -126,8 +126,9 @@ class MongoRetention:
 
     def processes(self, days: float) -> int:
         with translated():
-            dead = self._workers.delete_many({"$expr": _before("$seenAt", days)}).deleted_count
+            seen = {"seenAt": {"$type": "date"}, "$expr": _before("$seenAt", days)}
             held = {"until": {"$type": "date"}, "$expr": _before("$until", days)}
+            dead = self._workers.delete_many(seen).deleted_count
             return dead + self._leases.delete_many(held).deleted_count
 
 
