@@ -37,6 +37,7 @@ bench: $(READY) rabbitmq  ## the benchmarks at full size, with ratios
 	$(BIN)/python -m bench.verify
 	$(BIN)/python -m bench.api
 	$(BIN)/python -m bench.millions
+	$(BIN)/python -m bench.scale
 
 rabbitmq: $(READY)  ## the RabbitMQ server that the tests start nodes of: installed where it is missing and may be
 	@$(BIN)/python -m tests.servers.install

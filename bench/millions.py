@@ -77,7 +77,7 @@ class Millions:
     def run(self, name: str, count: int) -> Watched:
         """A run from its start to its end."""
         found = Watched()
-        with self._started("run", name, "--yes") as process:
+        with self.started("run", name, "--yes") as process:
             marks = self._watch(process, count, found)
         self.check(count)
         found.seconds = marks[-1] - marks[0]
@@ -103,10 +103,10 @@ class Millions:
             time.sleep(0.05)
         raise AssertionError(f"the run ended by itself: {row}")
 
-    def killed(self, name: str, count: int) -> float:
-        """Seconds from the start to the end of a run that was killed with all its processes when half was done."""
+    def killed(self, name: str, count: int, peaks: dict[str, float]) -> float:
+        """Seconds from the start to the end of a run that was killed with all its processes when half was done. `peaks`: of memory."""
         began = time.perf_counter()
-        with self._started("run", name, "--yes") as process:
+        with self.started("run", name, "--yes") as process:
             while True:
                 row = self.database["whimbrel_runs"].find_one({})
                 if row and row["counts"]["changed"] > count / 2:
@@ -116,10 +116,11 @@ class Millions:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         run = str(row["_id"])
-        done = subprocess.run(
-            [*WHIMBREL, "resume", run], env=self.environment, capture_output=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        with self.started("resume", run) as process:
+            while process.poll() is None:
+                note_memory(process.pid, peaks)
+                time.sleep(1.0)
+        assert process.returncode == 0
         self.check(count)
         return time.perf_counter() - began
 
@@ -134,7 +135,7 @@ class Millions:
         """The largest statement of a run on the collection, and the documents looked at in all."""
         self.database.create_collection("system.profile", capped=True, size=256 * 1024 * 1024)
         self.database.command("profile", 2, slowms=0)
-        with self._started("run", name, "--yes") as process:
+        with self.started("run", name, "--yes") as process:
             process.wait()
         self.database.command("profile", 0)
         looked = {"$group": {
@@ -145,7 +146,7 @@ class Millions:
         return {"documents": row["documents"], "keys": row["keys"], "passes": round(row["all"] / count, 2)}
 
     @contextmanager
-    def _started(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    def started(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(
             [*WHIMBREL, *words], env=self.environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )  # fmt: skip
@@ -178,7 +179,7 @@ def report(millions: Millions, name: str, count: int, bare: float, *, kill: bool
     killed = None
     if kill:
         millions.seed(count)
-        killed = round(millions.killed(name, count), 1)
+        killed = round(millions.killed(name, count, found.peaks), 1)
     told = {
         "documents": count, "kind": name, "seconds": round(found.seconds, 1), "per second": round(count / found.seconds),
         "bare": round(bare, 1), "times bare": round(found.seconds / bare, 2),

@@ -83,6 +83,13 @@ class GroupUnknown(WhimbrelError):
     exit_code = 66
 
 
+class CursorInvalid(WhimbrelError):
+    """Not what a list gave out as the place where its next page begins."""
+
+    code = "invalid"
+    exit_code = 64
+
+
 class CollectionUnsuitable(WhimbrelError):
     """The collection is not there, or is of a kind that cannot be migrated."""
 

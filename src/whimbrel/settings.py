@@ -90,7 +90,7 @@ class Settings(BaseSettings):
         description="what a worker process may hold, such as 800 (megabytes), 512M, 2G or none; unset: what the machine has room for, 512 MB to 2 GB",
     )
     whimbrel_keep_days: int = Field(
-        default=90, ge=1, le=36_500, description="days after their end that `whimbrel prune` keeps runs"
+        default=90, ge=1, le=36_500, description="days after their end that runs are kept"
     )
     whimbrel_connect_seconds: float = Field(
         default=10.0, gt=0, description="seconds to wait for MongoDB at the start"

@@ -10,13 +10,15 @@ from pymongo.collection import Collection
 from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.raw import Key
 from whimbrel.domain.times import Times
+from whimbrel.mongo.ledger.blocks import Blocks
 from whimbrel.mongo.ledger.tallies import Tallies
 from whimbrel.mongo.store import connected
 
 
 def main() -> None:
     uri, database, token, dies = sys.argv[1:]
-    owner: Any = Tallies if dies in ("mark", "keep") else Collection
+    owner: Any = Blocks if dies == "blocks" else Tallies if dies in ("mark", "keep") else Collection
+    dies = "mark" if dies == "blocks" else dies
     act = getattr(owner, dies)
 
     def act_and_die(*args: Any, **options: Any) -> None:

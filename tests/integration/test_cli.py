@@ -172,16 +172,20 @@ def test_a_run_with_failures_says_how_to_look_and_retry(cli: Cli, database: Docs
     again = json.loads(cli("retry", run, "--group", group["group"], "--workers", "1", "--json").stdout)
 
     assert (again["migrationId"], again["status"], again["succeeded"]) == (run, "completed", 200)
-    one, details, table = together(
+    resolved = ["--json", "--state", "resolved", "--cursor", json.loads(rows)[-1]["cursor"]]
+    after, one, details, table = together(
         cli,
+        ["failures", run, "--documents", *resolved],
         ["status", run, "--json"],
         ["status", run, "--watch"],
         ["failures", run, "--documents", "--group", group["group"]],
     )
     assert [each["status"] for each in json.loads(one)] == ["completed"]
+    assert [row["state"] for row in json.loads(after)] == ["resolved"] * 3
     assert "Batches" in details
     assert str(spoiled[2]["_id"]) in table
     assert "no group" in cli("failures", run, "--group", "nix", code=66).stderr
+    assert "no cursor" in cli("failures", run, "--cursor", "nix", code=64).stderr
 
 
 def test_a_new_migration_loads_and_runs_as_it_is(cli: Cli, database: Docs, tmp_path: Path) -> None:

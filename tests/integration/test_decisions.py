@@ -202,11 +202,11 @@ def test_of_two_retries_at_once_both_are_carried_out(
     store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = failed(store, database)
-    one, two = (each.signature for each in store.ledger.failures.groups(run.id))
+    one, two = (each.group for each in store.ledger.failures.groups(run.id).groups)
     again = partial(retry, store.ledger, run.id, who="test")
     with monkeypatch.context() as patch:
-        once_after(patch, store.ledger.runs, "get", lambda: again(signature=one))
-        found, opened = again(signature=two)
+        once_after(patch, store.ledger.runs, "get", lambda: again(group=one))
+        found, opened = again(group=two)
     assert (found.status, opened) == (RunStatus.QUEUED, 2)
     assert store.ledger.failures.counts(run.id)["open"] == 4
 

@@ -12,12 +12,12 @@ from tests.integration.inline import DEFAULTS, migrate, start, system, until
 from whimbrel import SKIP, Migration
 from whimbrel.brokers.ledger import LedgerBroker
 from whimbrel.domain.batches import Batch
-from whimbrel.domain.failures import Kind, Trouble
+from whimbrel.domain.failures import FailureState, Kind, Trouble
 from whimbrel.domain.raw import Key
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.engine import maintenance, queues, sampling
 from whimbrel.engine.announce import Announcer
-from whimbrel.engine.control import cancel, pause, resume, retry, signature_of
+from whimbrel.engine.control import cancel, group_of, pause, resume, retry
 from whimbrel.engine.retention import prune
 from whimbrel.engine.rollback import start_rollback
 from whimbrel.engine.verification import start_verification
@@ -25,7 +25,8 @@ from whimbrel.engine.view import view
 from whimbrel.mongo.store import MongoStore
 
 Data = Database[dict[str, Any]]
-GROWING = ("runs", "batches", "failures", "audit", "pruned")
+GROWING = ("runs", "batches", "failures", "causes", "blocks", "audit", "pruned")
+SHOWN = (FailureState.OPEN, FailureState.DEAD, FailureState.RESOLVED)
 
 
 def bad(document: dict[str, Any]) -> Any:
@@ -49,7 +50,7 @@ def life(store: MongoStore, database: Data) -> None:
     run = ledger.runs.list(migration="fails")[0]
     with system(store, its):
         database["things"].update_many({"n": {"$lt": 3}}, {"$inc": {"n": 100}})
-        retry(ledger, run.id, who="test", signature=signature_of(ledger, run.id, "code:ValueError:bad"))
+        retry(ledger, run.id, who="test", group=cause_of(store, run.id))
         until(store, run)
         until(store, start_verification(store, run.id, FAILS.definition, who="test", defaults=DEFAULTS))
         until(store, start_rollback(store, run.id, who="test", defaults=DEFAULTS))
@@ -57,6 +58,12 @@ def life(store: MongoStore, database: Data) -> None:
     pause(ledger, waits.id, who="test")
     resume(ledger, waits.id, who="test")
     cancel(ledger, waits.id, who="test")
+
+
+def cause_of(store: MongoStore, run: str) -> str:
+    """The group of the only cause."""
+    (group,) = store.ledger.failures.groups(run).groups
+    return group.group
 
 
 def questions(store: MongoStore, _: Data) -> None:
@@ -75,8 +82,14 @@ def questions(store: MongoStore, _: Data) -> None:
     ledger.batches.orphaned()
     ledger.batches.take_over()
     ledger.failures.list(run.id)
-    ledger.failures.list(run.id, signature="code:ValueError:bad")
-    ledger.failures.groups(run.id)
+    group = group_of(ledger, run.id, cause_of(store, run.id))
+    for chosen in (None, group):
+        for state in (None, *SHOWN):
+            page = ledger.failures.list(run.id, state=state, group=chosen, limit=2)
+            if page:
+                ledger.failures.list(run.id, state=state, group=chosen, after=page[-1].place)
+            ledger.failures.groups(run.id, state=state, group=chosen)
+    ledger.failures.keep_some(60)
     queues.stats(ledger, broker)
     queues.retry_dead(ledger, {"fails": FAILS.definition}, 100, "test")
     sampling.Sampler(ledger, broker, lambda: False).history()
@@ -130,7 +143,7 @@ def test_what_is_asked_most_is_answered_from_the_index_alone(store: MongoStore, 
     run = migrate(store, FAILS, batch_size=20).run
     database.command("profile", 2)
     store.ledger.failures.counts(run.id)
-    store.ledger.failures.failed_batches(run.id)
+    store.ledger.failures.numbers(run.id)
     store.ledger.batches.queued([run.id])
     store.ledger.batches.open_counts([run.id])
     store.ledger.batches.waiting(run.id, 10)

@@ -23,7 +23,7 @@ from whimbrel.workers.sources import load
 Data = Database[dict[str, Any]]
 DUMPS = Path(__file__).parent.parent / "data"
 RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
-NOW = 2
+NOW = 3
 
 
 def restore(database: Data, format_: int) -> None:
@@ -45,6 +45,9 @@ def restore(database: Data, format_: int) -> None:
             }
         ],
     )
+    for it in database.list_collections(filter={"name": {"$in": ["numbers", "things", "jobs", "notes"]}}):
+        bound = {"collection": it["name"], "collectionUuid": {"$exists": True}}
+        database["whimbrel_runs"].update_one(bound, {"$set": {"collectionUuid": it["info"]["uuid"]}})
 
 
 def test_there_is_a_dump_of_each_earlier_format() -> None:
@@ -57,13 +60,23 @@ def reopened(mongo_uri: str, database: Data) -> Callable[[], Any]:
     return lambda: connected(mongo_uri, database.name, SHORT)
 
 
-def test_runs_of_the_first_format_are_finished_rightly(database: Data, reopened: Callable[[], Any]) -> None:
-    restore(database, 1)
+@pytest.mark.parametrize("format_", list(STEPS))
+def test_runs_of_an_earlier_format_are_finished_rightly(
+    database: Data, reopened: Callable[[], Any], format_: int
+) -> None:
+    restore(database, format_)
     with reopened() as store:
         assert database["whimbrel_format"].find_one({}) == {"_id": "format", "format": NOW}
         assert database["whimbrel_audit"].count_documents({"what": {"$regex": "ledger upgraded"}}) == NOW - 1
         migrations = load(str(DUMPS / "ledger-format-1/migrations.py"))
         runs = {run.migration: run for run in store.ledger.runs.list()}
+        assert store.ledger.failures.counts(runs["function"].id)["open"] == 20
+        (group,) = store.ledger.failures.groups(runs["function"].id).groups
+        assert (group.type, group.open, len(store.ledger.failures.list(runs["function"].id))) == (
+            "ValueError",
+            20,
+            20,
+        )
         assert sorted(runs) == ["by-filter", "by-status", "declared", "function"]
         for name, run in runs.items():
             assert run.status is RunStatus.PAUSED
@@ -85,6 +98,7 @@ def test_runs_of_the_first_format_are_finished_rightly(database: Data, reopened:
     counts = {name: it.run.counts.changed for name, it in ended.items()}
     assert counts == {"by-filter": 2000, "by-status": 2000, "declared": 2000, "function": 2000 - len(bad)}
     assert ended["function"].failures["dead"] == len(bad)
+    assert database["whimbrel_failures"].count_documents({"group": {"$exists": False}}) == 0
     assert not any(it.run.inferred for name, it in ended.items() if name != "by-filter")
 
 
@@ -97,6 +111,25 @@ def test_an_upgrade_that_was_cut_off_is_done_again(database: Data, reopened: Cal
     assert {bytes(each["collectionUuid"]) for each in before} == {
         bytes(each["info"]["uuid"]) for each in database.list_collections(filter={"name": {"$in": ["numbers", "things", "jobs", "notes"]}})
     }  # fmt: skip
+
+
+def test_failures_are_grouped_once_however_often_that_is_done(
+    database: Data, reopened: Callable[[], Any]
+) -> None:
+    restore(database, 2)
+    with reopened():
+        kept = [
+            list(database[f"whimbrel_{name}"].find({}, {"marks": 0, "failing.marks": 0}))
+            for name in ("failures", "causes", "batches")
+        ]
+    database["whimbrel_failures"].update_many({"key._id": {"$lt": 300}}, {"$unset": {"group": ""}})
+    database["whimbrel_format"].update_one({}, {"$set": {"format": 2}})  # died in the middle
+    with reopened():
+        again = [
+            list(database[f"whimbrel_{name}"].find({}, {"marks": 0, "failing.marks": 0}))
+            for name in ("failures", "causes", "batches")
+        ]
+    assert again == kept
 
 
 def test_workers_of_an_earlier_format_must_end_first(database: Data, reopened: Callable[[], Any]) -> None:

@@ -1,6 +1,9 @@
 """Pruning: what nobody needs goes a little at a time, what somebody may need stays, and marks stay known."""
 
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,20 +11,24 @@ from pymongo.database import Database
 from tests.integration.inline import DEFAULTS, migrate, start, system, until
 
 from whimbrel import Migration
+from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine import retention
 from whimbrel.engine.cleanup import start_cleanup
 from whimbrel.engine.control import cancel
-from whimbrel.engine.retention import FAILING, FOLLOWING, TREATED, UNDOABLE, prune
+from whimbrel.engine.retention import FAILING, FOLLOWING, TREATED, UNDOABLE, Pruner, prune
 from whimbrel.engine.rollback import start_rollback
 from whimbrel.engine.verification import start_verification
+from whimbrel.errors import MigrationUnknown
 from whimbrel.mongo.store import MongoStore
+from whimbrel.settings import Settings
+from whimbrel.workers.parent import Parent
 
 Data = Database[dict[str, Any]]
 IT = Migration(name="old", collection="things", update={"$set": {"a": 1}})
 UNDO = Migration(name="undo", collection="things", update=[{"$set": {"b": 1}}], undo=True)
-LEDGER = ("runs", "batches", "failures")
+LEDGER = ("runs", "batches", "failures", "causes", "blocks")
 
 
 def bad(document: dict[str, Any]) -> dict[str, Any]:
@@ -47,8 +54,10 @@ def age(database: Data, days: int = 100) -> None:
 
 
 def rows(database: Data, run: Run) -> dict[str, int]:
-    field = {"runs": "_id", "batches": "run", "failures": "run"}
-    return {name: database[f"whimbrel_{name}"].count_documents({field[name]: run.id}) for name in LEDGER}
+    return {
+        name: database[f"whimbrel_{name}"].count_documents({"_id" if name == "runs" else "run": run.id})
+        for name in LEDGER
+    }
 
 
 def pruned(store: MongoStore, **options: Any) -> retention.Report:
@@ -67,7 +76,7 @@ def test_an_old_run_goes_with_all_that_the_ledger_knows_of_it(store: MongoStore,
     fresh = migrate(store, FAILS).run
     found = pruned(store)
     assert (found.runs, found.more, dict(found.kept)) == ([old.id], False, {})
-    assert rows(database, old) == {"runs": 0, "batches": 0, "failures": 0}
+    assert rows(database, old) == dict.fromkeys(LEDGER, 0)
     assert rows(database, fresh)["failures"] == 5
     about = {row["run"] for row in database["whimbrel_audit"].find()} - {""}
     assert about == {fresh.id}
@@ -186,7 +195,7 @@ def test_a_call_is_bounded_and_the_next_one_goes_on(
     monkeypatch.setattr(store.ledger.retention, "remove", cut_off)
     with pytest.raises(KeyboardInterrupt):
         pruned(store)
-    assert rows(database, old) == {"runs": 0, "batches": batches - 5, "failures": 0}
+    assert rows(database, old) == dict.fromkeys(LEDGER, 0) | {"batches": batches - 5}
     assert pruned(store).batches == batches - 5
     assert store.ledger.batches.orphaned() == []
     assert rows(database, old)["batches"] == 0
@@ -199,3 +208,78 @@ def test_the_age_is_by_the_servers_clock_and_to_the_day(store: MongoStore, datab
         ended = datetime.now(UTC) - timedelta(days=days)
         database["whimbrel_runs"].update_one({"_id": old.id}, {"$set": {"endedAt": ended}})
         assert (pruned(store).runs == [old.id]) is gone
+
+
+def test_a_process_that_stays_applies_the_retention_by_itself(
+    store: MongoStore, database: Data, mongo_uri: str, tmp_path: Path
+) -> None:
+    seed(database)
+    old = migrate(store, IT).run
+    age(database)
+    fresh = migrate(store, FAILS).run
+    settings = Settings(mongodb_uri=mongo_uri, mongodb_db_name=database.name, whimbrel_home=tmp_path)
+    with Parent(store, settings, None, scheduling=nothing) as parent:
+        wait_until(lambda: rows(database, old) == dict.fromkeys(LEDGER, 0))
+        assert parent.broken is None
+    assert rows(database, fresh)["failures"] == 5
+
+
+def test_one_process_prunes_and_another_takes_its_place(store: MongoStore, database: Data) -> None:
+    seed(database)
+    one, two = (Pruner(store.ledger, 90, name=name) for name in ("one", "two"))
+    one.tick()
+    old = migrate(store, IT).run
+    age(database)
+    two.tick()
+    assert rows(database, old)["runs"] == 1
+    store.ledger.leases.step_down("one")
+    two.tick()
+    assert rows(database, old)["runs"] == 0
+
+
+def test_what_is_kept_does_not_hide_what_may_go(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short a round is, and however much before it is kept."""
+    seed(database)
+    kept = migrate(store, FAILS).run
+    old = migrate(store, IT).run
+    age(database)
+    monkeypatch.setattr(retention, "MOMENT", 0)
+    monkeypatch.setattr(retention, "ROWS", 1)
+    pruner = Pruner(store.ledger, 90, name="one")
+    store.ledger.leases.audit("nobody's", run="", who="test")
+    age(database)
+    for _ in range(40):
+        pruner.tick()
+    assert (rows(database, kept)["runs"], rows(database, old)["runs"]) == (1, 0)
+    about = {row["run"] for row in database["whimbrel_audit"].find({"what": {"$ne": "run pruned"}})}
+    assert about == {kept.id}
+
+
+def test_what_killed_processes_have_left_goes(store: MongoStore, database: Data) -> None:
+    ledger = store.ledger
+    for name in ("dead", "alive"):
+        ledger.leases.beat(
+            name, slots=1, only=None, code=[], inHand=[], refuses=[], done=0, host="h", pid=1, version="0"
+        )
+        ledger.leases.lead(f"coordinator:{name}", name, 60)
+    ledger.leases.switch("consumers", on=False, who="test")
+    earlier = {"$subtract": ["$$NOW", 2 * 86_400_000]}
+    database["whimbrel_workers"].update_one({"_id": "dead"}, [{"$set": {"seenAt": earlier}}])
+    database["whimbrel_leases"].update_one({"_id": "coordinator:dead"}, [{"$set": {"until": earlier}}])
+    Pruner(ledger, 90, name="one").tick()
+    assert [row["_id"] for row in database["whimbrel_workers"].find()] == ["alive"]
+    left = {row["_id"] for row in database["whimbrel_leases"].find()}
+    assert left == {"coordinator:alive", "retention", "switch:consumers"}
+
+
+def nothing(name: str) -> Definition:
+    raise MigrationUnknown(name)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)

@@ -1,12 +1,13 @@
 """Large documents, many of them, and deep ones (hole H34): what fits is written, what does not is a failure of its own."""
 
+import tracemalloc
 from typing import Any
 
 import bson
 import pytest
 from pymongo.database import Database
 from tests.integration.hand import MARK, Hand
-from tests.integration.inline import migrate
+from tests.integration.inline import DEFAULTS, migrate, system, until
 
 from whimbrel import Migration
 from whimbrel.domain.batches import Range
@@ -14,6 +15,8 @@ from whimbrel.domain.changes import reduce
 from whimbrel.domain.failures import Kind
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
+from whimbrel.domain.states import ENDED, RunStatus
+from whimbrel.engine.verification import start_verification
 from whimbrel.mongo.store import MongoStore
 
 Data = Database[dict[str, Any]]
@@ -181,3 +184,40 @@ def test_h34_what_is_nested_too_deep_is_a_failure_of_its_own(database: Data, lev
         (key, Kind.DATA, "NestedTooDeep") for key in (1, 3, 4)
     }
     assert {each["_id"] for each in hand.collection.find({"n": 1, MARK: {"$exists": True}})} == {0, 2, 5}
+
+
+def test_a_verification_reads_by_bytes(store: MongoStore, database: Data) -> None:
+    """24 documents of 4 MB are within its page of a hundred, and far beyond what it may hold."""
+    it = Migration(name="by-hand", collection="things", update=[{"$set": {"n": 1}}])
+    hand = Hand(database)
+    for key in range(24):
+        hand.collection.insert_one({"_id": key, "fat": "x" * 4 * MB, "n": 0})
+    run = migrate(store, it).run
+    checking = start_verification(store, run.id, it.definition, who="test", defaults=DEFAULTS, sample=None)
+    tracemalloc.start()
+    try:
+        with system(store, [it]):
+            found = until(store, checking)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.run.status is RunStatus.COMPLETED
+    assert {each.check: each.numbers for each in found.run.report}["transform again"]["tried"] == 24
+    assert peak < 110 * MB
+
+
+def test_what_takes_a_verification_too_long_is_looked_at_in_smaller_parts(
+    store: MongoStore, database: Data
+) -> None:
+    """Its filter takes tens of milliseconds a document; a statement may take half a second."""
+    many = {"$size": {"$filter": {"input": {"$range": ["$n", 200_000]}, "cond": {"$gte": ["$$this", 0]}}}}
+    it = Migration(
+        name="by-hand", collection="things", filter={"$expr": {"$gt": [many, 0]}}, update=[{"$set": {"n": 1}}]
+    )
+    Hand(database).collection.insert_many([{"_id": key, "n": 0} for key in range(30)])
+    run = migrate(store, it).run
+    checking = start_verification(store, run.id, it.definition, who="test", defaults=DEFAULTS, sample=None)
+    with system(store, [it]):
+        found = until(store, checking, *ENDED, RunStatus.PAUSED)
+    assert found.run.status is RunStatus.COMPLETED, found.run.message
+    assert {each.check: each.numbers for each in found.run.report}["transform again"]["tried"] == 30

@@ -154,7 +154,7 @@ def test_it_is_one_failure_of_each_document_without_a_retry(
     assert ended.run.status is RunStatus.COMPLETED_WITH_FAILURES
     rows = store.ledger.failures.list(ended.run.id, limit=10)
     assert [(row.attempt, str(row.state)) for row in rows] == [(1, "dead")] * 8
-    (group,) = store.ledger.failures.groups(ended.run.id, limit=10)
+    (group,) = store.ledger.failures.groups(ended.run.id, limit=10).groups
     assert re.search(SAID[name], group.message), group.message
     assert things["things"].count_documents({"n": {"$exists": True}}) == 0
 

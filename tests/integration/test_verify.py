@@ -101,7 +101,7 @@ def said(found: RunView) -> dict[str, bool | None]:
 
 def types(store: MongoStore, found: RunView) -> dict[str, int]:
     """Findings about single documents by their type."""
-    return {each.type: each.dead for each in store.ledger.failures.groups(found.run.id)}
+    return {each.type: each.dead for each in store.ledger.failures.groups(found.run.id).groups}
 
 
 @pytest.mark.parametrize("name", list(CLEAN))

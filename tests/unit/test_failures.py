@@ -1,43 +1,92 @@
-"""What follows from a failure."""
+"""What follows from a failure, and what failures of one cause have in common."""
 
 import pytest
 
-from whimbrel.domain.failures import Kind, Trouble, backoff, is_dead, signature
+from whimbrel.domain.causes import VARIANTS, WITHOUT_PLACE, cause
+from whimbrel.domain.failures import FailureState, Kind, Place, Trouble, backoff, is_dead
 from whimbrel.domain.raw import Key
+from whimbrel.domain.wording import place
+from whimbrel.errors import CursorInvalid
 
 
-def trouble(message: str, kind: Kind = Kind.CODE, type_: str = "KeyError") -> Trouble:
-    return Trouble(key=Key.of(1), kind=kind, type=type_, message=message)
+def trouble(message: str, kind: Kind = Kind.CODE, type_: str = "KeyError", place: str = "") -> Trouble:
+    return Trouble(key=Key.of(1), kind=kind, type=type_, message=message, place=place)
 
 
 @pytest.mark.parametrize(
     ("one", "other"),
     [
         ("no price 5", "no price -17.25"),
+        ("took 1e-05 s", "took 3 s"),
         ("no ObjectId('650000000000000000000001')", "no ObjectId('650000000000000000000abc')"),
         ("no 650000000000000000000001", "no 65000000000000000000aaaa"),
         ("no 3b241101-e2bb-4255-8caf-4136c566a962", "no 3b241101-e2bb-4255-8caf-4136c566a963"),
+        ("at 0x7f1a2b <object at 0x7f>", "at 0x11 <object at 0x1>"),
+        ("checksum d41d8cd98f00b204", "checksum 00b204e9800998ec"),
         ("'a' is no number", "'something else' is no number"),
+        ("'O'Brien' can't be split", "'Smith' can't be split"),
         ('key "a"', 'key "b c"'),
+        ('dup key: { email: "a@b.c" }', "dup key: { email: null }"),
+        ("not in [1, 2, [3]]", "not in []"),
+        ("{'a': {'b': 1}} is none", "{} is none"),
         ("broken\nline 1", "broken\nline 2"),
     ],
 )
 def test_failures_of_one_cause_have_one_signature(one: str, other: str) -> None:
-    assert signature(trouble(one)) == signature(trouble(other))
+    assert cause(trouble(one)) == cause(trouble(other))
 
 
 def test_failures_of_other_causes_have_other_signatures() -> None:
     found = {
-        signature(trouble("no price")),
-        signature(trouble("no name")),
-        signature(trouble("no price", type_="ValueError")),
-        signature(trouble("no price", kind=Kind.DATA)),
+        cause(trouble("no price")).id,
+        cause(trouble("no name")).id,
+        cause(trouble("can't split it's name")).id,
+        cause(trouble("can't split that's name")).id,
+        cause(trouble("no price", type_="ValueError")).id,
+        cause(trouble("no price", kind=Kind.DATA)).id,
+        cause(trouble("no price", place="a.py:1 in f")).id,
+        cause(trouble("no price", place="a.py:2 in f")).id,
     }
-    assert len(found) == 4
+    assert len(found) == 8
 
 
 def test_a_signature_is_short() -> None:
-    assert len(signature(trouble("word " * 10_000))) < 400
+    assert len(cause(trouble("word " * 10_000)).signature) < 600
+    assert VARIANTS < WITHOUT_PLACE
+
+
+def raises_deep(levels: int) -> None:
+    if levels:
+        raises_deep(levels - 1)
+    int("no number")
+
+
+def test_the_place_is_the_authors_innermost_frame_however_deep_libraries_go_below_it() -> None:
+    def decode() -> None:
+        import json  # noqa: PLC0415  only its frames are wanted
+
+        json.loads("{")
+
+    for act, named in ((decode, "decode"), (lambda: raises_deep(300), "raises_deep")):
+        with pytest.raises(ValueError, match=r"Expecting|invalid literal") as caught:
+            act()
+        file, _, function = place(caught.value).partition(" in ")
+        assert (file.partition(":")[0], function) == ("test_failures.py", named)
+    assert place(ValueError()) == ""
+
+
+@pytest.mark.parametrize("key", [1, "a", {"b": 2}, None])
+def test_a_place_in_a_list_comes_back_from_its_cursor(key: object) -> None:
+    there = Place(FailureState.OPEN, "0a1b2c3d", Key.of(key))
+    assert Place.of(there.cursor) == there
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "é", "AAAA", "BQAAAAA=", "0-0-0-0a1b2c3d", "/" * 3000])
+def test_what_is_no_cursor_is_refused(cursor: str) -> None:
+    with pytest.raises(CursorInvalid):
+        Place.of(cursor)
+    with pytest.raises(CursorInvalid):
+        Place.of(Place(FailureState.PASSED, "0a1b2c3d", Key.of(1)).cursor)
 
 
 def test_the_pause_doubles_up_to_an_hour() -> None:

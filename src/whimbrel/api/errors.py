@@ -19,6 +19,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.MigrationUnknown: 404,
     errors.RunUnknown: 404,
     errors.GroupUnknown: 404,
+    errors.CursorInvalid: 422,
     errors.CollectionUnsuitable: 409,
     errors.StateForbids: 409,
     errors.WarningsRefused: 409,

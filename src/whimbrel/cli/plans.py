@@ -12,7 +12,6 @@ from rich.text import Text
 
 from whimbrel.cli.progress import clock
 from whimbrel.domain.diffs import Edit, Value, dotted, readable
-from whimbrel.domain.failures import group_id
 from whimbrel.domain.ids import relaxed
 from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.engine.dryrun import Difference, DryRun, FailedGroup, Growth
@@ -150,7 +149,7 @@ def failed_table(groups: Sequence[FailedGroup]) -> Table:
         it = each.example
         tail = it.traceback[max(it.traceback.rfind("  File "), 0) :].rstrip()
         cause = f"{it.kind}, {it.type}: {it.message}\nfor example _id {it.key.value}"
-        table.add_row(group_id(each.signature), str(each.count), Text(cause + (f"\n{tail}" if tail else "")))
+        table.add_row(each.cause.id, str(each.count), Text(cause + (f"\n{tail}" if tail else "")))
     return table
 
 

@@ -177,8 +177,8 @@ def retry(
         ledger = at.store.ledger
         old = chosen(screen, ledger, run_id, TO_RETRY)
         it, team = _code(old, team)
-        signature = None if group is None else control.signature_of(ledger, old.id, group)
-        ready, opened_again = control.retry(ledger, old.id, who=caller(), signature=signature, code=it)
+        only = None if group is None else control.group_of(ledger, old.id, group)
+        ready, opened_again = control.retry(ledger, old.id, who=caller(), group=only, code=it)
         screen.say(f"Run {ready.id} of {it.name}: {opened_again:,} dead failures are open again.")
         return _go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
 
@@ -278,7 +278,7 @@ def show_run(screen: Screen, ledger: Ledger, ending: Ending, *, advise: bool = T
     screen.show(run_table(ending.view))
     if run.report:
         screen.show(report_table(run.report))
-    if not ending.said and (groups := ledger.failures.groups(run.id, limit=10)):
+    if not ending.said and (groups := ledger.failures.groups(run.id, limit=10).groups):
         screen.show(groups_table(groups, "Findings") if run.report else groups_table(groups))
         if advise:
             screen.show(f"Look at the documents:  whimbrel failures {run.id} --documents")

@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -37,6 +38,7 @@ from whimbrel.cli.tables import (
     worker_object,
     workers_table,
 )
+from whimbrel.domain.failures import FailureState, Place
 from whimbrel.domain.states import ENDED
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control
@@ -47,6 +49,8 @@ from whimbrel.workers import catalog
 
 BATCHES = 8  # that are shown of a run: around those that are in work
 EVERY = 1.0  # seconds between two looks at all runs
+
+FailureOf = StrEnum("FailureOf", ["dead", "open", "resolved"])
 
 Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="rows to show")]
 
@@ -101,7 +105,7 @@ def _details(ledger: Ledger, it: RunView) -> Iterator[RenderableType]:
     after = min(it.completed_batches - BATCHES // 2, it.total_batches - BATCHES)
     if batches := ledger.batches.list(it.run.id, after=after, limit=BATCHES):
         yield batches_table(batches)
-    if groups := ledger.failures.groups(it.run.id, limit=10):
+    if groups := ledger.failures.groups(it.run.id, limit=10).groups:
         yield groups_table(groups, "Findings") if it.run.report else groups_table(groups)
 
 
@@ -142,7 +146,14 @@ def failures(
     run_id: RunId = None,
     documents: Annotated[bool, typer.Option("--documents", help="each document, with its attempts")] = False,
     group: Annotated[str | None, typer.Option(metavar="GROUP", help="only this group of failures")] = None,
+    state: Annotated[
+        FailureOf | None,
+        typer.Option(metavar="STATE", help="only failures in this state: dead, open or resolved"),
+    ] = None,
     limit: Limit = 100,
+    cursor: Annotated[
+        str | None, typer.Option(metavar="CURSOR", help="where an earlier page said that the next one begins")
+    ] = None,
     json: Json = False,
 ) -> int:
     """Show the failures of a run by cause, or by document."""
@@ -150,14 +161,22 @@ def failures(
     with Interrupts(), opened(settings) as at:
         ledger = at.store.ledger
         run_id = chosen(screen, ledger, run_id, WITH_FAILURES).id
-        signature = None if group is None else control.signature_of(ledger, run_id, group)
+        named = None if group is None else control.group_of(ledger, run_id, group)
+        only = None if state is None else FailureState(state.value)
         if documents:
-            rows = ledger.failures.list(run_id, signature=signature, limit=limit)
+            after = None if cursor is None else Place.of(cursor)
+            rows = ledger.failures.list(run_id, state=only, group=named, after=after, limit=limit)
             _present(screen, [failure_object(each) for each in rows], failures_table(rows))
-        else:
-            found = ledger.failures.groups(run_id, limit=limit)
-            groups = [each for each in found if signature in (None, each.signature)]
-            _present(screen, [group_object(each) for each in groups], groups_table(groups))
+            if len(rows) == limit:
+                screen.note(f"There may be more: --cursor {rows[-1].place.cursor}")
+            return 0
+        page = ledger.failures.groups(run_id, state=only, group=named, after=cursor, limit=limit)
+        _present(screen, [group_object(each) for each in page.groups], groups_table(page.groups))
+        if page.after is not None:
+            screen.note(
+                f"In {page.rest:,} more groups: {page.dead:,} dead, {page.open:,} open, {page.resolved:,} resolved. "
+                f"Show them: --cursor {page.after}"
+            )
         return 0
 
 

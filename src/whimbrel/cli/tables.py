@@ -12,7 +12,7 @@ from whimbrel.cli.plans import shortened
 from whimbrel.cli.progress import clock
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.catalog import Broken
-from whimbrel.domain.failures import Failure, FailureGroup, group_id
+from whimbrel.domain.failures import Failure, FailureGroup
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
@@ -169,9 +169,10 @@ def groups_table(groups: Iterable[FailureGroup], title: str = "Failures by cause
         title=title,
     )
     for each in groups:
+        at = f" at {each.place}" if each.place else ""
         table.add_row(
-            group_id(each.signature), f"{each.open:,}", f"{each.dead:,}", f"{each.resolved:,}",
-            Text(f"{each.kind}, {each.type}: {each.message}\nfor example _id {each.example.value}"),
+            each.group, f"{each.open:,}", f"{each.dead:,}", f"{each.resolved:,}",
+            Text(f"{each.kind}, {each.type}{at}: {each.message}\nfor example _id {each.example.value}"),
         )  # fmt: skip
     return table
 
@@ -184,7 +185,7 @@ def failures_table(failures: Iterable[Failure]) -> Table:
         # The last frame, whole: each begins with a line of its own.
         tail = each.traceback[max(each.traceback.rfind("  File "), 0) :].rstrip()
         table.add_row(
-            Text(str(each.key.value)), str(each.state), str(each.attempt), due, group_id(each.signature),
+            Text(str(each.key.value)), str(each.state), str(each.attempt), due, each.group,
             Text(f"{what}\n{tail}" if tail else what),
         )  # fmt: skip
     return table
@@ -236,7 +237,7 @@ def broken_object(it: Broken) -> dict[str, Any]:
 
 def group_object(it: FailureGroup) -> dict[str, Any]:
     return {
-        "group": group_id(it.signature), "signature": it.signature, "kind": it.kind, "type": it.type,
+        "group": it.group, "signature": it.signature, "kind": it.kind, "type": it.type, "place": it.place,
         "message": it.message, "open": it.open, "dead": it.dead, "resolved": it.resolved,
         "example": it.example.value,
     }  # fmt: skip
@@ -246,9 +247,9 @@ def failure_object(it: Failure) -> dict[str, Any]:
     return {
         "_id": it.key.value, "batch": it.batch, "phase": it.phase, "state": str(it.state), "outcome": it.outcome,
         "kind": str(it.kind), "type": it.type, "message": it.message, "code": it.code, "attempt": it.attempt,
-        "group": group_id(it.signature), "signature": it.signature, "due": _stamp(it.due_at),
+        "group": it.group, "due": _stamp(it.due_at),
         "first": _stamp(it.first_at), "last": _stamp(it.last_at), "resolution": it.resolution,
-        "traceback": it.traceback,
+        "traceback": it.traceback, "cursor": it.place.cursor,
     }  # fmt: skip
 
 

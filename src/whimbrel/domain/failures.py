@@ -1,14 +1,18 @@
 """A failure: the durable record of one document that could not be migrated, and what follows from it."""
 
-import hashlib
-import re
+import base64
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+import bson
+from bson.errors import InvalidBSON
+from bson.raw_bson import RawBSONDocument
+
 from whimbrel.domain.raw import Key
 from whimbrel.domain.wording import storable
+from whimbrel.errors import CursorInvalid
 
 
 class Kind(StrEnum):
@@ -28,7 +32,8 @@ class FailureState(StrEnum):
     PASSED = "passed"  # not a failure: skipped or unchanged, where the document itself cannot say so
 
 
-TEXTS = (("type", 200), ("message", 2000), ("traceback", 4000))  # characters that are kept
+# Characters that are kept.
+TEXTS = (("type", 200), ("message", 2000), ("traceback", 4000), ("place", 200))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +41,7 @@ class Trouble:
     """What went wrong with one document, before it is recorded. Its texts can be stored, whatever it was made of.
 
     `final`: the mistake is the author's, and the same code would make it again.
+    `place`: where in the author's code; empty where no code of his was at work.
     """
 
     key: Key
@@ -45,6 +51,7 @@ class Trouble:
     code: int | None = None
     traceback: str = ""
     final: bool = False
+    place: str = ""
 
     def __post_init__(self) -> None:
         for name, most in TEXTS:
@@ -75,7 +82,7 @@ class Failure:
     type: str
     message: str
     code: int | None
-    signature: str
+    group: str
     traceback: str
     attempt: int
     state: FailureState
@@ -84,6 +91,11 @@ class Failure:
     due_at: datetime | None
     first_at: datetime
     last_at: datetime
+
+    @property
+    def place(self) -> "Place":
+        """Where it stands in the list of its run."""
+        return Place(self.state, self.group, self.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,38 +116,85 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class FailureGroup:
-    """Failures of one cause."""
+class Tried:
+    """An open failure, without what went wrong: the batch that met it last, and how many tries there were."""
 
+    key: Key
+    batch: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What became of a failure."""
+
+    key: Key
+    state: FailureState
+    resolution: str | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FailureGroup:
+    """Failures of one cause. `group`: its short name; `message` and `example`: of one of them, a dead one where there is one."""
+
+    group: str
     signature: str
     kind: str
     type: str
+    place: str
     message: str
     open: int
     dead: int
     resolved: int
     example: Key
 
-
-_VARYING = [
-    (re.compile(r"ObjectId\('?[0-9a-f]{24}'?\)|\b[0-9a-f]{24}\b"), "<id>"),
-    (re.compile(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<uuid>"),
-    (re.compile(r"'[^']*'|\"[^\"]*\""), "<text>"),
-    (re.compile(r"-?\d+(\.\d+)?"), "<n>"),
-]
+    def of(self, state: FailureState) -> int:
+        """How many are in this state."""
+        return {FailureState.OPEN: self.open, FailureState.DEAD: self.dead}.get(state, self.resolved)
 
 
-def signature(trouble: Trouble) -> str:
-    """What failures of one cause have in common: kind, type, and the message without what varies."""
-    text = trouble.message.partition("\n")[0][:300]
-    for pattern, word in _VARYING:
-        text = pattern.sub(word, text)
-    return f"{trouble.kind}:{trouble.type}:{text}"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroupPage:
+    """Groups of a run, those with most dead failures first, then with most open ones.
+
+    `after`: a page of what comes after the last of these, None where nothing does. `rest`: how many groups that are, and
+    how many failures of each state are in them.
+    """
+
+    groups: tuple[FailureGroup, ...]
+    after: str | None
+    rest: int
+    open: int = 0
+    dead: int = 0
+    resolved: int = 0
 
 
-def group_id(signature: str) -> str:
-    """A short name for a group of failures, to be typed."""
-    return hashlib.sha256(signature.encode()).hexdigest()[:8]
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the list of a run's failures: by state, group and key."""
+
+    state: FailureState
+    group: str
+    key: Key
+
+    @property
+    def cursor(self) -> str:
+        """As text that says nothing to people."""
+        told = {"s": str(self.state), "g": self.group, "k": self.key.document}
+        return base64.urlsafe_b64encode(bson.encode(told)).decode()
+
+    @classmethod
+    def of(cls, cursor: str) -> "Place":
+        """Raises CursorInvalid."""
+        try:
+            told = RawBSONDocument(base64.b64decode(cursor.encode(), b"-_", validate=True))
+            state, key, group = FailureState(told["s"]), Key(told["k"].raw), told["g"]
+            whole = list(told) == ["s", "g", "k"] and list(told["k"]) == ["_id"] and isinstance(group, str)
+        except (ValueError, KeyError, TypeError, AttributeError, InvalidBSON) as error:
+            raise CursorInvalid("That is no cursor of this list.") from error
+        if not whole or state is FailureState.PASSED:
+            raise CursorInvalid("That is no cursor of this list.")
+        return cls(state, group, key)
 
 
 def backoff(attempt: int, first: float, jitter: float) -> float:

@@ -1,10 +1,13 @@
 """What exceptions and values say of themselves, as text that can be stored: nothing here raises, whatever they do."""
 
 import linecache
+import os
 import reprlib
+import sysconfig
 import traceback
 from collections import deque
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 from types import TracebackType
 
@@ -17,6 +20,7 @@ _NAME = type.__dict__["__name__"]
 _TRACEBACK = BaseException.__dict__["__traceback__"]
 _CAUSE, _CONTEXT = BaseException.__dict__["__cause__"], BaseException.__dict__["__context__"]
 _HIDDEN = BaseException.__dict__["__suppress_context__"]
+_LIBRARIES = (sysconfig.get_path("stdlib"), "<frozen ")
 _OURS = ("whimbrel/engine/", "whimbrel/domain/", "whimbrel/workers/")
 
 
@@ -84,6 +88,29 @@ def traced(error: BaseException, most: int) -> str:
     text = "".join(_line(*each) for each in frames[-TAIL:])
     text += "".join(f"because of {_brief(each)}\n" for each in _reasons(error))
     return text[-most:]
+
+
+def place(error: BaseException) -> str:
+    """Where it was raised: file, line and function of the innermost frame that is the author's own, no library's. Empty where there is none."""
+    found, last, any_ = _TRACEBACK.__get__(error), None, None
+    while found is not None:
+        file = found.tb_frame.f_code.co_filename
+        if not any(our in file for our in _OURS):
+            any_ = found
+            last = last if _of_a_library(file) else found
+        found = found.tb_next
+    last = last or any_
+    if last is None:
+        return ""
+    code = last.tb_frame.f_code
+    return (
+        f"{code.co_filename.replace(os.sep, '/').rpartition('/')[2]}:{last.tb_lineno or 0} in {code.co_name}"
+    )
+
+
+@lru_cache(4096)
+def _of_a_library(file: str) -> bool:
+    return file.startswith(_LIBRARIES) or "/site-packages/" in file or "/dist-packages/" in file
 
 
 def _frames(found: TracebackType | None) -> list[tuple[str, int, str]]:

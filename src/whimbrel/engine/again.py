@@ -6,9 +6,11 @@ hands the documents back instead of storing them. Both are compared byte by byte
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from math import ceil
+from typing import TypeVar
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.changes import Single, Skipped, Unchanged
@@ -18,16 +20,19 @@ from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.raw import Key, text_at, walk
 from whimbrel.domain.runs import for_run
+from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.domain.updates import Update
 from whimbrel.domain.verification import CHANGES_AGAIN, LISTED
 from whimbrel.engine.examine import Found, Looking
 from whimbrel.engine.patience import patiently
 from whimbrel.engine.work import Work
-from whimbrel.errors import Refused, Untranslatable
+from whimbrel.errors import Refused, TooSlow, Untranslatable
 from whimbrel.ports import Guarded
 
+T = TypeVar("T")
+
 PLACES = 8  # chunks of a batch from which its part of a sample is taken
-PAGE = 100  # documents that are read at once
+PAGE = 100  # documents that are read at once, at most, and 16 MB
 RACES = 2  # looks at a document that seems to differ: the application may have written between two reads
 
 DIFFERS = "The transform would change the document again."
@@ -65,18 +70,47 @@ def _share(at: Looking) -> int:
 
 
 def _pages(at: Looking, where: Range, most: int | None) -> Iterator[Sequence[bytes]]:
-    """Documents of a range that the run has changed."""
+    """Documents of a range that the run has changed. What takes too long is asked for in smaller pages, and of smaller ranges."""
     query = {at.run.marking.path or "": {"$regex": f"^{at.run.id}\\.[0-9]+$"}}
-    left = most
+    left, limit, span = most, PAGE, 0
     while left is None or left > 0:
-        limit = PAGE if left is None else min(PAGE, left)
-        documents = patiently(at.work, lambda where=where, limit=limit: at.examiner.read(where, query, limit))  # type: ignore[misc]
-        if documents:
-            yield documents
-        if len(documents) < limit:
+        part = Range(where.lo, at.work.documents.nth(where, span) or where.hi) if span else where
+        asked = limit if left is None else min(limit, left)
+        read = partial(at.examiner.read, part, query, asked)
+        try:
+            page = patiently(at.work, read, but=() if span == 1 else TooSlow)
+        except TooSlow:
+            limit, span = max(1, limit // 4), max(1, (span or CHUNK_DOCUMENTS) // 4)
+            continue
+        if page.documents:
+            yield page.documents
+        if page.end and part.hi == where.hi:
             return
-        where = Range(Key.of_document(documents[-1]), where.hi)
-        left = None if left is None else left - limit
+        where = Range(part.hi if page.end else Key.of_document(page.documents[-1]), where.hi)
+        left = None if left is None else left - len(page.documents)
+
+
+def _in_parts(at: Looking, keys: Sequence[Key], ask: Callable[[Sequence[Key]], Sequence[T]]) -> list[T]:
+    """What is answered about documents; asked about fewer at once where that takes too long."""
+    try:
+        return list(patiently(at.work, lambda: ask(keys), but=TooSlow if len(keys) > 1 else ()))
+    except TooSlow:
+        half = len(keys) // 2
+        return [*_in_parts(at, keys[:half], ask), *_in_parts(at, keys[half:], ask)]
+
+
+def _read(at: Looking, keys: Sequence[Key]) -> list[bytes]:
+    """These documents as they are now."""
+
+    def ask(part: Sequence[Key]) -> list[bytes]:
+        page = at.examiner.read(part, {}, len(part) + 1)
+        found = list(page.documents)
+        while not page.end:
+            page = at.examiner.read(part, {}, len(part) + 1, after=Key.of_document(found[-1]))
+            found += page.documents
+        return found
+
+    return _in_parts(at, keys, ask)
 
 
 def _judge(at: Looking, documents: Sequence[bytes], found: Found) -> None:
@@ -87,7 +121,7 @@ def _judge(at: Looking, documents: Sequence[bytes], found: Found) -> None:
     if at.run.undo:
         _judge_images(at, documents, found)
     keys = [Key.of_document(each) for each in documents]
-    selected = set(patiently(at.work, lambda: at.examiner.keys(keys, at.run.query, len(keys))))
+    selected = set(_in_parts(at, keys, lambda part: at.examiner.keys(part, at.run.query, len(part))))
     found.count("not selected", len(documents) - len(selected))
     for batch, part in _by_batch(at, [each for each in documents if Key.of_document(each) in selected]):
         troubles = _differing(at, batch, part, found)
@@ -130,7 +164,7 @@ def _differing(at: Looking, batch: Batch, documents: Sequence[bytes], found: Fou
         if not documents:
             return []
         keys = [Key.of_document(each) for each in documents]
-        documents = patiently(at.work, lambda keys=keys: at.examiner.read(keys, {}, len(keys)))  # type: ignore[misc]
+        documents = _read(at, keys)
     return [_trouble(Key.of_document(each), DIFFERS) for each in documents]
 
 
@@ -143,7 +177,7 @@ def _changed_by(at: Looking, batch: Batch, documents: Sequence[bytes], update: U
     stages, let = as_pipeline(update), batch.variables
     keys = [Key.of_document(each) for each in documents]
     try:
-        made = patiently(at.work, lambda: at.examiner.applied(keys, stages, let))
+        made = _in_parts(at, keys, lambda part: at.examiner.applied(part, stages, let))
     except Refused:
         if len(documents) == 1:
             return list(documents)
@@ -216,12 +250,9 @@ def _deadly(at: Looking) -> dict[Key, Trouble]:
     if work.batch.claims == 1:
         return {}
     suspect = work.batch.suspect
-    rows = patiently(work, lambda: work.ledger.failures.within(work.run.id, work.batch.range))
-    deadly = {
-        row.key: Trouble(key=row.key, kind=row.kind, type=row.type, message=row.message)
-        for row in rows
-        if row.kind in (Kind.DEATH, Kind.HANG)
-    }
+    kinds = (Kind.DEATH, Kind.HANG)
+    rows = patiently(work, lambda: work.ledger.failures.of_kinds(work.run.id, work.batch.range, kinds))
+    deadly = {row.key: row for row in rows}
     if suspect is not None:
         if suspect not in deadly:
             deadly[suspect] = death(suspect)

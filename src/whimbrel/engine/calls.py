@@ -17,7 +17,7 @@ from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.raw import Key
 from whimbrel.domain.uuids import reading
-from whimbrel.domain.wording import said, traced, type_name
+from whimbrel.domain.wording import place, said, traced, type_name
 from whimbrel.engine.loop import process_loop
 from whimbrel.engine.work import Called, Work
 from whimbrel.ports import Guarded
@@ -154,7 +154,7 @@ def raised(key: Key, error: BaseException) -> Trouble:
     message, threaded = said(error), _wants_main_thread(error)
     return Trouble(
         key=key, kind=Kind.CODE, type=type_name(error), message=f"{message}. {IN_THREADS}" if threaded else message,
-        traceback=traced(error, 4000), final=threaded or isinstance(error, NameError),
+        traceback=traced(error, 4000), place=place(error), final=threaded or isinstance(error, NameError),
     )  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 
-from whimbrel.domain.failures import group_id
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run, given
 from whimbrel.domain.states import ENDED, RunStatus, check_run_edge
@@ -10,7 +9,7 @@ from whimbrel.engine.code import what_differs
 from whimbrel.errors import GroupUnknown, RunUnknown, StateForbids
 from whimbrel.ports import Ledger
 
-GROUPS = 1000  # of failures that are looked through for a name
+NAMED = 5  # groups of failures that are named where another was asked for
 
 
 def find_run(ledger: Ledger, run_id: str) -> Run:
@@ -81,9 +80,9 @@ def _refuse_other_code(run: Run, code: Definition | None) -> None:
 
 
 def retry(
-    ledger: Ledger, run_id: str, *, who: str, signature: str | None = None, code: Definition | None = None
+    ledger: Ledger, run_id: str, *, who: str, group: str | None = None, code: Definition | None = None
 ) -> tuple[Run, int]:
-    """Open dead failures again, all or those of one signature, and go on: the run, and how many.
+    """Open dead failures again, all or those of one group, and go on: the run, and how many.
 
     Raises RunUnknown; StateForbids where the run cannot go on, or has no dead failures.
     """
@@ -94,12 +93,12 @@ def retry(
         )
     check_run_edge(run.id, run.status, RunStatus.QUEUED, "be retried")
     _refuse_taken_back(ledger, run, "be retried")
-    opened = ledger.failures.reopen(run.id, signature=signature)
+    opened = ledger.failures.reopen(run.id, group=group)
     if not opened and not _left_open(ledger, run):
         raise StateForbids(
-            f"Run {run.id} has no dead failures{' of that group' if signature else ''} to try again."
+            f"Run {run.id} has no dead failures{' of that group' if group else ''} to try again."
         )
-    ledger.leases.audit(f"{opened} dead failures opened", run=run.id, who=who, why=signature or "")
+    ledger.leases.audit(f"{opened} dead failures opened", run=run.id, who=who, why=group or "")
     fields: dict[str, object] = {"retried": run.retried + 1}
     if run.status is RunStatus.COMPLETED_WITH_FAILURES:
         fields["leg"] = len(run.legs) - 1
@@ -118,15 +117,15 @@ def _left_open(ledger: Ledger, run: Run) -> bool:
     return run.status is RunStatus.COMPLETED_WITH_FAILURES and ledger.failures.counts(run.id)["open"] > 0
 
 
-def signature_of(ledger: Ledger, run_id: str, group: str) -> str:
-    """The signature of a group of failures, given by its short name or itself. Raises GroupUnknown."""
-    found = ledger.failures.groups(run_id, limit=GROUPS)
-    for each in found:
-        if group in (each.signature, group_id(each.signature)):
-            return each.signature
-    names = ", ".join(group_id(each.signature) for each in found[:5])
+def group_of(ledger: Ledger, run_id: str, name: str) -> str:
+    """The group of failures of this short name or signature. Raises GroupUnknown."""
+    group = ledger.failures.group_of(run_id, name)
+    if group is not None:
+        return group
+    found = ledger.failures.groups(run_id, limit=NAMED).groups
+    names = ", ".join(each.group for each in found)
     hint = f"There are: {names}." if names else "It has no failures."
-    raise GroupUnknown(f"Run {run_id} has no group of failures {group!r}. {hint}")
+    raise GroupUnknown(f"Run {run_id} has no group of failures {name!r}. {hint}")
 
 
 def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: int | None) -> Run:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from whimbrel.domain.causes import Cause, cause
 from whimbrel.domain.diffs import Edit, difference
-from whimbrel.domain.failures import Trouble, signature
+from whimbrel.domain.failures import Trouble
 from whimbrel.domain.findings import Finding
 from whimbrel.domain.marks import CHANGED, FAILED, SKIPPED, UNCHANGED
 from whimbrel.domain.migration import Definition
@@ -31,7 +32,7 @@ OUTCOMES = (CHANGED, UNCHANGED, SKIPPED, FAILED, NOT_SHOWN, NOT_REACHED)
 class FailedGroup:
     """Documents of the sample that failed for one cause."""
 
-    signature: str
+    cause: Cause
     count: int
     example: Trouble
 
@@ -158,12 +159,12 @@ def _outcomes(found: Sequence[Rehearsed]) -> dict[str, int]:
 
 
 def _failures(found: Sequence[Rehearsed]) -> list[FailedGroup]:
-    groups: dict[str, list[Trouble]] = {}
+    groups: dict[Cause, list[Trouble]] = {}
     for each in found:
         if each.trouble is not None:
-            groups.setdefault(signature(each.trouble), []).append(each.trouble)
+            groups.setdefault(cause(each.trouble), []).append(each.trouble)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    return [FailedGroup(signature=sign, count=len(group), example=group[0]) for sign, group in ordered]
+    return [FailedGroup(cause=it, count=len(group), example=group[0]) for it, group in ordered]
 
 
 def _differences(changed: Sequence[Rehearsed], most: int) -> list[Difference]:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from whimbrel.domain.diffs import Edit, Value, dotted, readable
-from whimbrel.domain.failures import group_id
 from whimbrel.domain.findings import finding_object
 from whimbrel.domain.ids import canonical, id_json, relaxed
 from whimbrel.engine.dryrun import Difference, DryRun, FailedGroup
@@ -62,7 +61,7 @@ def _camel(name: str) -> str:
 
 def _failed(it: FailedGroup) -> dict[str, Any]:
     return {
-        "group": group_id(it.signature), "kind": str(it.example.kind), "type": it.example.type,
+        "group": it.cause.id, "kind": str(it.example.kind), "type": it.example.type,
         "message": it.example.message, "documents": it.count, "example": id_json(it.example.key),
         "traceback": it.example.traceback,
     }  # fmt: skip

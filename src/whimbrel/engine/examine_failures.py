@@ -1,6 +1,6 @@
 """A batch of a verification looks at the failures on its range: each record must point to a document in that state."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from whimbrel.domain.failures import FailureState
 from whimbrel.domain.marks import DONE, outcome_of
@@ -9,28 +9,21 @@ from whimbrel.domain.runs import eligible
 from whimbrel.domain.verification import FAILURE_GONE, FAILURE_OVER, RESOLVED_UNMARKED
 from whimbrel.engine.examine import Found, Looking
 
-NAMED = 1000  # documents that are asked for by their ids at once
-
 
 def look_at_failures(at: Looking) -> Found:
     """Every failure record points to a document that is in that state."""
     found = Found()
     if at.run.undone_by is not None:
         return found
-    rows = at.work.ledger.failures.within(at.run.id, at.work.batch.range)
-    unresolved = [row.key for row in rows if row.state is not FailureState.RESOLVED]
-    marked = [row.key for row in rows if row.resolution in DONE]
-    for page in _pages(unresolved):
+    for rows in at.work.ledger.failures.standings(at.run.id, at.work.batch.range):
         at.work.between_chunks()
-        _judge_unresolved(at, page, found)
-    for page in _pages(marked if at.run.marking.path else []):
-        at.work.between_chunks()
-        _judge_resolved(at, page, found)
+        unresolved = [row.key for row in rows if row.state is not FailureState.RESOLVED]
+        marked = [row.key for row in rows if row.resolution in DONE]
+        if unresolved:
+            _judge_unresolved(at, unresolved, found)
+        if marked and at.run.marking.path:
+            _judge_resolved(at, marked, found)
     return found
-
-
-def _pages(keys: Sequence[Key]) -> Iterator[Sequence[Key]]:
-    return (keys[at : at + NAMED] for at in range(0, len(keys), NAMED))
 
 
 def _judge_unresolved(at: Looking, keys: Sequence[Key], found: Found) -> None:

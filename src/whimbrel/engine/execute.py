@@ -173,5 +173,5 @@ def _attempts(work: Work, keys: Sequence[Key]) -> dict[Key, int]:
     """Which of these documents this batch has still to try, and the how-manieth try that is."""
     if not work.retry:
         return dict.fromkeys(keys, 1)
-    rows = work.ledger.failures.of(work.run.id, keys)
+    rows = work.ledger.failures.tried(work.run.id, keys)
     return {row.key: row.attempt + 1 for row in rows if row.batch != work.batch.token}

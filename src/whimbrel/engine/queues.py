@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from whimbrel.domain.causes import GROUPS
+from whimbrel.domain.failures import FailureState
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run, RunAtWork
 from whimbrel.domain.states import BatchStatus, RunStatus, sources
@@ -175,15 +177,16 @@ def _retry(ledger: Ledger, loaded: Mapping[str, Definition], run: Run, left: int
         raise StateForbids(f"It is a {run.kind}, and is retried alone: whimbrel retry {run.id}.")
     if it is None:
         raise StateForbids(f"Migration {run.migration!r} is not loaded here.")
-    signature = None
+    group = None
     if dead > left:
-        fitting = [each for each in ledger.failures.groups(run.id) if 0 < each.dead <= left]
+        groups = ledger.failures.groups(run.id, state=FailureState.DEAD, limit=GROUPS).groups
+        fitting = [each for each in groups if each.dead <= left]
         if not fitting:
             raise StateForbids(
                 f"It has {dead} dead failures, and {left} are left of the limit: whimbrel retry {run.id}."
             )
-        signature = max(fitting, key=lambda each: each.dead).signature
-    return control.retry(ledger, run.id, who=who, signature=signature, code=it)[1]
+        group = max(fitting, key=lambda each: each.dead).group
+    return control.retry(ledger, run.id, who=who, group=group, code=it)[1]
 
 
 def wait_for_end(ledger: Ledger, run_id: str, seconds: float) -> Run | None:

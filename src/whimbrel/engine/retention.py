@@ -5,16 +5,32 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import structlog
+
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.ports import Ledger
+from whimbrel.ports.retention import Entry
 
+log = structlog.get_logger("whimbrel.parent")
+
+ROUND = 30.0  # seconds between two rounds of a process that works on
+MOMENT = 1.0  # seconds that a round may take, about
+LEFT = 1.0  # days after which what a killed process has left is removed
 ROWS = 5000  # of a kind that are removed in one statement
 
 FAILING = "with failures that are not resolved"
 UNDOABLE = "with before-images in the documents: they can be rolled back"
 TREATED = "rolled back, cleaned up or verified since"
 FOLLOWING = "that belong to a run that is kept"
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a call has looked: the last run, and the last entry of the audit; None where it has looked at all."""
+
+    run: Run | None = None
+    entry: Entry | None = None
 
 
 @dataclass(slots=True)
@@ -26,21 +42,55 @@ class Report:
     failures: int = 0
     kept: Counter[str] = field(default_factory=Counter)
     more: bool = False
+    reached: Reached = Reached()
 
 
-def prune(ledger: Ledger, days: float, *, seconds: float, who: str, trial: bool = False) -> Report:
+class Pruner:
+    """The retention of a ledger, applied beside the work: by one process of a cluster, for a moment in each round.
+
+    What is kept though it is old is passed over: a round begins where the one before has ended.
+    """
+
+    def __init__(self, ledger: Ledger, days: float, *, name: str) -> None:
+        self._ledger, self._days, self._name = ledger, days, name
+        self._reached = Reached()
+
+    def tick(self) -> None:
+        if not self._ledger.leases.lead("retention", self._name, 3 * ROUND):
+            return
+        found = prune(self._ledger, self._days, seconds=MOMENT, who="retention", after=self._reached)
+        self._reached = found.reached
+        if found.runs or found.batches or found.failures:
+            log.info("pruned", runs=len(found.runs), batches=found.batches, failures=found.failures)
+        if not found.more:
+            self._ledger.retention.processes(LEFT)
+
+
+def prune(
+    ledger: Ledger,
+    days: float,
+    *,
+    seconds: float,
+    who: str,
+    trial: bool = False,
+    after: Reached | None = None,
+) -> Report:
     """Remove what ended more than so many days ago, for about so many seconds. Audited.
 
-    Called again it goes on, also where a call was killed. `trial`: nothing is removed, only told.
+    Called again it goes on, also where a call was killed. `trial`: nothing is removed, only told. `after`: what an earlier call has
+    reached, where what it has kept shall not be looked at again.
     """
+    after = after or Reached()
     report, end = Report(), time.monotonic() + seconds
+    last: Run | None = None
     if not trial:
         for run_id in ledger.retention.begun():
             _remove(ledger, run_id, report, end)
-    for run in ledger.retention.old(days):
-        if time.monotonic() > end:
-            report.more = True
-            break
+    for run in ledger.retention.old(days, after=after.run):
+        if last is not None and time.monotonic() > end:
+            report.more, report.reached = True, Reached(last, after.entry)
+            return report
+        last = run
         if run.id in report.runs:  # it went with the one that it follows
             continue
         followers = list(ledger.runs.followers(run.id))
@@ -52,15 +102,17 @@ def prune(ledger: Ledger, days: float, *, seconds: float, who: str, trial: bool 
         else:
             _begin(ledger, [*followers, run], report, end, who)
     if not trial:
-        _remove_audit(ledger, days, report, end)
+        entry = _remove_audit(ledger, days, after.entry, end)
+        report.more, report.reached = report.more or entry is not None, Reached(None, entry)
     return report
 
 
-def _remove_audit(ledger: Ledger, days: float, report: Report, end: float) -> None:
-    while ledger.retention.audit(days, ROWS).rest:
+def _remove_audit(ledger: Ledger, days: float, after: Entry | None, end: float) -> Entry | None:
+    """Where it has stopped; None where nothing old is left."""
+    while (after := ledger.retention.audit(days, ROWS, after=after).last) is not None:
         if time.monotonic() > end:
-            report.more = True
-            return
+            return after
+    return None
 
 
 def _kept_for(ledger: Ledger, run: Run, followers: Sequence[Run], days: float) -> str:

@@ -63,10 +63,7 @@ def view(ledger: Ledger, run: Run, *, now: datetime | None = None) -> RunView:
     if run.status in SERVED and not run.message and (moment - run.updated_at).total_seconds() > QUIET:
         run = replace(run, message=unserved(ledger, run))  # there may be no coordinator either
     since, settled, last = ledger.batches.after(run.id, run.folded_through)
-    failures = ledger.failures.counts(run.id)
-    failed_batches = (
-        ledger.failures.failed_batches(run.id) if failures["failed"] or failures["conflict"] else 0
-    )
+    failures, failed_batches = ledger.failures.numbers(run.id)
     documents, span = ledger.batches.recent(run.id, MOVING) if run.status is RunStatus.RUNNING else (0, 1.0)
     stretch = (moment - run.working_since).total_seconds() if run.working_since else 0.0
     return RunView(

@@ -10,7 +10,7 @@ from bson.raw_bson import RawBSONDocument
 from whimbrel.domain.batches import Batch, Outline
 from whimbrel.domain.encoding import encoded
 from whimbrel.domain.extended_json import parse_canonical
-from whimbrel.domain.failures import Failure, FailureState, Kind, Unresolved
+from whimbrel.domain.failures import Failure, FailureState, Kind, Standing, Tried, Trouble, Unresolved
 from whimbrel.domain.findings import finding_object, finding_of
 from whimbrel.domain.marks import outcome_of, stamp
 from whimbrel.domain.raw import Key
@@ -21,7 +21,7 @@ from whimbrel.domain.uuids import UNSPECIFIED
 from whimbrel.domain.verification import Proof, Tally
 from whimbrel.domain.workers import InHand, Refusal, Worker
 
-FORMAT = 2  # of the ledger: another number, and a step in `ledger/format.py`, wherever older rows are not read right any more
+FORMAT = 3  # of the ledger: another number, and a step in `ledger/format.py`, wherever older rows are not read right any more
 Row = Mapping[str, Any]
 
 
@@ -208,7 +208,7 @@ def at_work_of(row: Row) -> RunAtWork:
 def failure_of(row: Row) -> Failure:
     return Failure(
         run=row["run"], key=Key(row["key"].raw), batch=row["batch"], phase=row["phase"], kind=Kind(row["kind"]),
-        type=row["type"], message=row["message"], code=row.get("code"), signature=row["signature"],
+        type=row["type"], message=row["message"], code=row.get("code"), group=row["group"],
         traceback=row.get("traceback", ""), attempt=row["attempt"], state=FailureState(row["state"]),
         outcome=row["outcome"], resolution=row.get("resolution"), due_at=row.get("dueAt"),
         first_at=row["firstAt"], last_at=row["lastAt"],
@@ -220,6 +220,23 @@ UNRESOLVED_FIELDS = {"_id": 0, "run": 1, "key": 1, "batch": 1}
 
 def unresolved_of(row: Row) -> Unresolved:
     return Unresolved(row["run"], Key(row["key"].raw), row["batch"])
+
+
+TRIED_FIELDS = {"_id": 0, "key": 1, "batch": 1, "attempt": 1}
+STANDING_FIELDS = {"_id": 0, "key": 1, "state": 1, "resolution": 1}
+TROUBLE_FIELDS = {"_id": 0, "key": 1, "kind": 1, "type": 1, "message": 1}
+
+
+def tried_of(row: Row) -> Tried:
+    return Tried(Key(row["key"].raw), row["batch"], row["attempt"])
+
+
+def standing_of(row: Row) -> Standing:
+    return Standing(Key(row["key"].raw), FailureState(row["state"]), row.get("resolution"))
+
+
+def trouble_of(row: Row) -> Trouble:
+    return Trouble(key=Key(row["key"].raw), kind=Kind(row["kind"]), type=row["type"], message=row["message"])
 
 
 def worker_of(row: Row) -> Worker:

@@ -1,10 +1,11 @@
 """Looking at the user's collection without changing it (see `whimbrel.ports.examiner`)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
+from pymongo.cursor import RawBatchCursor
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.filters import all_of
@@ -12,11 +13,16 @@ from whimbrel.domain.raw import NULL, STRING, Key, elements, keys_under, split
 from whimbrel.mongo import statements
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ranges import BY_ID, Hint, within
-from whimbrel.ports import Marked, Query
+from whimbrel.ports import Marked, Page, Query
 
 T = TypeVar("T")
 UNDEFINED = 0x06
-ByIndex = Callable[[Query, Callable[[Hint, Query], tuple[bytes, ...]]], tuple[bytes, ...]]
+
+
+class ByIndex(Protocol):
+    """Asks by the index that serves a query."""
+
+    def __call__(self, query: Query, ask: Callable[[Hint, Query], T], /) -> T: ...
 
 
 class MongoExaminer:
@@ -50,8 +56,24 @@ class MongoExaminer:
     def keys(self, where: Range | Sequence[Key], query: Query, limit: int) -> Sequence[Key]:
         return [Key(each) for each in self._find(where, query, limit, {"_id": 1})]
 
-    def read(self, where: Range | Sequence[Key], query: Query, limit: int) -> Sequence[bytes]:
-        return self._find(where, query, limit, None)
+    def read(
+        self, where: Range | Sequence[Key], query: Query, limit: int, *, after: Key | None = None
+    ) -> Page:
+        """As many documents as the server answers with at once: MongoDB ends at 16 MB."""
+        if isinstance(where, Range):
+            matching = within(query, where)
+            return self._by_index(query, lambda index, _: self._page(matching, index, limit))
+        named = all_of({"_id": keys_under("$in", where)}, within(query, Range(after, None)))
+        return self._page(named, BY_ID, limit)
+
+    def _page(self, query: Query, index: Hint, limit: int) -> Page:
+        with translated():
+            found = self._raw(query, index, limit, None, batch_size=limit)
+            try:
+                documents = tuple(split(bytes(next(found, b""))))
+                return Page(documents, end=found.cursor_id == 0 and len(documents) < limit)
+            finally:
+                found.close()
 
     def outside(self, where: Range, batch: Batch, query: Query, limit: int) -> tuple[int, Sequence[Key]]:
         beyond: list[Mapping[str, Any]] = []
@@ -86,16 +108,18 @@ class MongoExaminer:
         self, query: Query, index: Hint, limit: int, fields: Mapping[str, Any] | None
     ) -> tuple[bytes, ...]:
         with translated():
-            found = self._collection.find_raw_batches(
-                query,
-                fields,
-                sort=[("_id", 1)],
-                hint=index,
-                limit=limit,
-                max_time_ms=self._limit,
-                session=self._session,
+            return tuple(
+                document
+                for batch in self._raw(query, index, limit, fields)
+                for document in split(bytes(batch))
             )
-            return tuple(document for batch in found for document in split(bytes(batch)))
+
+    def _raw(
+        self, query: Query, index: Hint, limit: int, fields: Mapping[str, Any] | None, **options: Any
+    ) -> RawBatchCursor[Any]:
+        return self._collection.find_raw_batches(
+            query, fields, sort=[("_id", 1)], hint=index, limit=limit, max_time_ms=self._limit, session=self._session, **options
+        )  # fmt: skip
 
     def _aggregate(self, pipeline: Sequence[Mapping[str, Any]], **options: Any) -> tuple[bytes, ...]:
         with translated():

@@ -14,10 +14,13 @@ from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from whimbrel.domain.failures import signature
+from whimbrel.domain.causes import cause
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.codec import batch_row, run_row
 from whimbrel.mongo.errors import of_code, translated
+from whimbrel.mongo.ledger.blocks import Blocks
+from whimbrel.mongo.ledger.causes import cause_rows
+from whimbrel.mongo.ledger.tallies import Tallies
 from whimbrel.samples.migration import COLLECTION
 from whimbrel.samples.runs import SampleRun
 from whimbrel.samples.seeder import STATUSES
@@ -48,9 +51,13 @@ class MongoSamples:
     def __init__(self, client: MongoClient[Any], database: str) -> None:
         self._client, self._database = client, client[database]
         self._samples = self._collection(COLLECTION)
-        self._runs, self._batches, self._failures = (
-            self._collection(f"whimbrel_{name}") for name in ("runs", "batches", "failures")
+        self._runs, self._batches, self._failures, causes, blocks = (
+            self._collection(f"whimbrel_{name}")
+            for name in ("runs", "batches", "failures", "causes", "blocks")
         )
+        self._causes = causes
+        self._of_runs = (self._failures, self._batches, causes, blocks)
+        self._tallies = Tallies(self._batches, self._failures, Blocks(blocks, self._batches, self._failures))
 
     def _collection(self, name: str) -> Collection[Any]:
         return self._database.get_collection(
@@ -168,8 +175,12 @@ class MongoSamples:
                 # The runs first: `clear_runs` finds by them whatever an interruption leaves.
                 self._runs.insert_many([_run_row(one) for one in each])
                 self._batches.insert_many(_batch_rows(each))
-                if failed := _failure_rows(each):
+                if failed := [row for one in each for row in _failure_rows(one)]:
+                    tokens = [row["batch"] for row in failed]
+                    self._tallies.mark(tokens)
+                    self._causes.insert_many([row for one in each for row in _cause_rows(one)])
                     self._failures.insert_many(failed)
+                    self._tallies.keep(tokens)
         return done
 
     def run_statuses(self) -> dict[str, int]:
@@ -185,7 +196,7 @@ class MongoSamples:
         done = 0
         with translated():
             while ids := [row["_id"] for row in self._runs.find(OF_SAMPLES, {"_id": 1}).limit(1000)]:
-                for collection in (self._failures, self._batches):
+                for collection in self._of_runs:
                     collection.delete_many({"run": {"$in": ids}})
                 done += self._runs.delete_many({"_id": {"$in": ids}}).deleted_count
         return done
@@ -210,16 +221,19 @@ def _batch_rows(runs: Iterable[SampleRun]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _failure_rows(runs: Iterable[SampleRun]) -> list[dict[str, Any]]:
+def _cause_rows(each: SampleRun) -> list[dict[str, Any]]:
+    return cause_rows(each.run.id, {cause(trouble): trouble.message for _, trouble in each.troubles})
+
+
+def _failure_rows(each: SampleRun) -> list[dict[str, Any]]:
+    run = each.run
     return [
         {
-            "_id": {"r": each.run.id, "d": trouble.key.document}, "run": each.run.id, "ns": each.run.ns,
-            "migration": each.run.migration, "version": each.run.version, "phase": batch.phase, "kind": str(trouble.kind),
-            "type": trouble.type, "message": trouble.message, "code": trouble.code, "traceback": trouble.traceback,
-            "signature": signature(trouble), "outcome": "failed", "attempt": 1, "key": trouble.key.document,
-            "batch": batch.token, "firstAt": each.run.updated_at, "lastAt": each.run.updated_at, "state": "dead",
-            "dueAt": each.run.updated_at, "resolution": None, **OF_SAMPLES,
+            "_id": {"r": run.id, "d": trouble.key.document}, "run": run.id, "ns": run.ns, "migration": run.migration,
+            "version": run.version, "phase": batch.phase, "kind": str(trouble.kind), "type": trouble.type, "message": trouble.message,
+            "code": trouble.code, "traceback": trouble.traceback, "group": cause(trouble).id, "outcome": "failed", "attempt": 1,
+            "key": trouble.key.document, "batch": batch.token, "firstAt": run.updated_at, "lastAt": run.updated_at, "state": "dead",
+            "dueAt": run.updated_at, "resolution": None, **OF_SAMPLES,
         }
-        for each in runs
         for batch, trouble in each.troubles
     ]  # fmt: skip

@@ -4,10 +4,14 @@ Every method may raise Transient (will pass by itself) and Systemic (a person mu
 """
 
 from whimbrel.ports.answers import Answers, Given
+from whimbrel.ports.batches import Batches
 from whimbrel.ports.broker import Broker, Delivery, Feed
-from whimbrel.ports.documents import Cuts, Documents, Guarded, Page, Write, Written
+from whimbrel.ports.documents import Cuts, Documents, Guarded, Write, Written
 from whimbrel.ports.examiner import Examiner, Marked
-from whimbrel.ports.ledger import Batches, Failures, Leases, Ledger, Runs
+from whimbrel.ports.failures import Failures
+from whimbrel.ports.leases import Leases
+from whimbrel.ports.ledger import Ledger
+from whimbrel.ports.page import Page
 from whimbrel.ports.proofs import Proofs
 from whimbrel.ports.rehearsal import (
     Answered,
@@ -19,6 +23,7 @@ from whimbrel.ports.rehearsal import (
     UniqueIndex,
     Validator,
 )
+from whimbrel.ports.runs import Runs
 from whimbrel.ports.schedules import Decision, Look, Schedules
 from whimbrel.ports.store import Ahead, Session, Store
 from whimbrel.ports.survey import Query, Survey

@@ -17,6 +17,7 @@ from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.updates import Update
 from whimbrel.ports.examiner import Examiner
+from whimbrel.ports.page import Page
 from whimbrel.ports.survey import Query, Survey
 
 
@@ -26,14 +27,6 @@ class Cuts:
 
     keys: tuple[Key, ...]
     estimated: int
-    end: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Raw documents in `_id` order. `end`: nothing else of the range was eligible."""
-
-    documents: tuple[bytes, ...]
     end: bool
 
 

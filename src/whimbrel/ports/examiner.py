@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.raw import Key
+from whimbrel.ports.page import Page
 from whimbrel.ports.survey import Query
 
 
@@ -38,8 +39,10 @@ class Examiner(Protocol):
         """The first documents of these that match, by `_id`."""
         ...
 
-    def read(self, where: Range | Sequence[Key], query: Query, limit: int) -> Sequence[bytes]:
-        """The same, as raw documents."""
+    def read(
+        self, where: Range | Sequence[Key], query: Query, limit: int, *, after: Key | None = None
+    ) -> Page:
+        """The same, as raw documents, at most 16 MB of them. `after`: of named documents only those that lie behind this one."""
         ...
 
     def outside(self, where: Range, batch: Batch, query: Query, limit: int) -> tuple[int, Sequence[Key]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from whimbrel.domain.runs import Run
@@ -16,11 +17,27 @@ class Removed:
     rest: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A place in the audit, in the order of its times."""
+
+    at: datetime
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Audited:
+    """Entries of the audit that were looked at. `last`: the last of them; None where no older one is left."""
+
+    removed: int
+    last: Entry | None
+
+
 class Retention(Protocol):
     """Removal of old rows. A run's own row goes first, so that nobody can go on with what is half gone."""
 
-    def old(self, days: float) -> Iterator[Run]:
-        """Runs that ended more than so many days ago by the server's clock, the oldest first, read in pages."""
+    def old(self, days: float, *, after: Run | None = None) -> Iterator[Run]:
+        """Runs that ended more than so many days ago by the server's clock, the oldest first, read in pages. `after`: only those behind this one."""
         ...
 
     def is_old(self, run: Run, days: float) -> bool:
@@ -39,6 +56,10 @@ class Retention(Protocol):
         """Remove rows of a run whose removal has begun, at most so many of a kind; without a rest, it is finished."""
         ...
 
-    def audit(self, days: float, limit: int) -> Removed:
-        """Remove entries of the audit that are so old, but those about runs that are kept; at most so many are looked at."""
+    def audit(self, days: float, limit: int, *, after: Entry | None = None) -> Audited:
+        """Remove entries of the audit that are so old, but those about runs that are kept; at most so many behind `after` are looked at."""
+        ...
+
+    def processes(self, days: float) -> int:
+        """Remove what processes have left that were killed: rows of workers and roles so old. How many."""
         ...

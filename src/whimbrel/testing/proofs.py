@@ -8,7 +8,7 @@ from bson import json_util
 
 from whimbrel.domain.changes import Change, Paths, Row, Single
 from whimbrel.domain.diffs import difference, dotted, readable
-from whimbrel.domain.failures import Trouble
+from whimbrel.domain.failures import FailureState, Trouble
 from whimbrel.domain.migration import with_undo
 from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, document, element, walk
 from whimbrel.domain.states import RunStatus
@@ -159,8 +159,7 @@ def _check_documents(room: Trial, it: Expected, when: str = "After a run") -> No
 def _check_failures(room: Trial, it: Expected, found: RunView) -> None:
     failures = {
         each.key: each
-        for each in room.store.ledger.failures.list(found.run.id, limit=1000)
-        if each.state == "dead"
+        for each in room.store.ledger.failures.list(found.run.id, state=FailureState.DEAD, limit=1000)
     }
     strange = [
         f"{_name(key)}: {each.type}: {each.message}"

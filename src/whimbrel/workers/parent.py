@@ -16,6 +16,7 @@ from whimbrel.domain.times import Times
 from whimbrel.domain.wording import said, type_name
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.coordinate import Coordinator
+from whimbrel.engine.retention import ROUND, Pruner
 from whimbrel.engine.schedule import Scheduler
 from whimbrel.engine.standstill import FAULTS
 from whimbrel.errors import EmbeddedUnavailable, Systemic, Transient, WhimbrelError
@@ -25,13 +26,15 @@ from whimbrel.workers.fleet import Fleet
 
 log = structlog.get_logger("whimbrel.parent")
 
+ADDING = 1.0  # seconds that adding up failures may take of a sweep
 SCHEDULING = 0.5  # seconds between two looks for ticks
 
 
 class Parent:
     """One parent process at work. Enter it to start its threads; leaving it stops them.
 
-    `scheduling`: the migration of a name as its code evaluates it now, for schedules; None: it is no scheduler.
+    `scheduling`: the migration of a name as its code evaluates it now, for schedules. With it this is one of those that stay, and
+    apply the retention too; None: it is no scheduler.
     """
 
     def __init__(
@@ -73,7 +76,8 @@ class Parent:
                 self._store, self._scheduling, name=self.name, role_seconds=self._times.lease,
                 defaults=self._settings.defaults, first=self._settings.first_schedule, step=step_hook(),
             )  # fmt: skip
-            rounds.append((scheduler.tick, SCHEDULING))
+            pruner = Pruner(self._store.ledger, self._settings.whimbrel_keep_days, name=self.name)
+            rounds += [(scheduler.tick, SCHEDULING), (pruner.tick, ROUND)]
         for round_, pause in rounds:
             thread = threading.Thread(
                 target=self._repeat, args=(round_, pause), name=round_.__qualname__, daemon=True
@@ -121,12 +125,13 @@ class Parent:
             self._over.wait(max(least, pause - (time.monotonic() - started)))
 
     def _sweep(self) -> None:
-        """What expired leases hold is queued again; one process in the cluster does it."""
+        """What expired leases hold is queued again, and numbers of failures are kept; one process in the cluster does it."""
         if self._store.ledger.leases.lead("sweep", self.name, self._times.sweep * 3):
             taken = self._store.ledger.batches.take_over()
             for batch in taken:
                 log.warning("a lost lease was taken over", batch=batch.token, worker=batch.worker)
             self.announcer.released(taken)
+            self._store.ledger.failures.keep_some(ADDING)
 
     def _revive(self) -> None:
         try:

@@ -126,6 +126,7 @@ def told(outcome: Guarded | Trouble) -> dict[str, Any]:
         return {
             "kind": str(outcome.kind), "type": outcome.type, "message": outcome.message, "traceback": outcome.traceback,
             "final": outcome.final,
+            "place": outcome.place,
         }  # fmt: skip
     match outcome.change:
         case Row(values, unset):
@@ -147,6 +148,7 @@ def understood(document: bytes, answer: Any) -> Guarded | Trouble:
         return Trouble(
             key=key, kind=Kind(answer["kind"]), type=answer["type"], message=answer["message"], traceback=answer["traceback"],
             final=answer["final"],
+            place=answer["place"],
         )  # fmt: skip
     return Guarded(key, document, _change(answer))
 

@@ -46,9 +46,12 @@ def test_failures_by_cause_by_document_and_again(picky: TestClient, database: Do
     assert len(picky.get(path, params={"limit": 1}).json()["groups"]) == 1
 
     rows = picky.get(path, params={"documents": True}).json()["documents"]
-    assert [each["id"] for each in rows] == ["text 0", "text 1", "text 2", {"k": 0}, {"k": 1}]
+    by_group = sorted(rows, key=lambda each: each["group"])  # stable: within a group they stand by `_id`
+    assert rows == by_group
+    assert [each["id"] for each in rows if each["group"] == texts["group"]] == ["text 0", "text 1", "text 2"]
+    assert [each["id"] for each in rows if each["group"] == missing["group"]] == [{"k": 0}, {"k": 1}]
     assert all((each["state"], each["attempt"], each["dueAt"]) == ("dead", 1, None) for each in rows)
-    assert 'return {"$set"' in rows[0]["traceback"]
+    assert all('return {"$set"' in each["traceback"] for each in rows)
     one = picky.get(path, params={"documents": True, "group": texts["signature"], "limit": 2}).json()
     assert [each["id"] for each in one["documents"]] == ["text 0", "text 1"]
 
@@ -59,6 +62,28 @@ def test_failures_by_cause_by_document_and_again(picky: TestClient, database: Do
     assert (after["status"], after["changed"], after["failed"]) == ("completed_with_failures", 22, 3)
     resolved = picky.get(path, params={"documents": True, "group": missing["group"]}).json()["documents"]
     assert {(each["state"], each["resolution"]) for each in resolved} == {("resolved", "changed")}
+    dead = picky.get(path, params={"state": "dead"}).json()
+    assert ([each["group"] for each in dead["groups"]], dead["rest"]["resolved"]) == ([texts["group"]], 0)
+    over = picky.get(path, params={"documents": True, "state": "resolved"}).json()["documents"]
+    assert [each["id"] for each in over] == [{"k": 0}, {"k": 1}]
+
+
+def test_pages_of_failures(picky: TestClient) -> None:
+    run = ended(picky, picky.post("/migrate", json={"migration": "picky"}).json()["migrationId"])
+    path = f"/migrate/failures/{run['migrationId']}"
+    rows = picky.get(path, params={"documents": True}).json()["documents"]
+    _, missing = picky.get(path).json()["groups"]
+    first = picky.get(path, params={"documents": True, "limit": 3}).json()
+    after = picky.get(path, params={"documents": True, "limit": 3, "cursor": first["nextCursor"]}).json()
+    assert (first["documents"] + after["documents"], after["nextCursor"]) == (rows, None)
+    begun = picky.get(path, params={"limit": 1}).json()
+    assert begun["rest"] == {"groups": 1, "open": 0, "dead": 2, "resolved": 0}
+    assert picky.get(path, params={"cursor": begun["nextCursor"]}).json()["groups"] == [missing]
+    assert missing["place"] == "picky.py:8 in picky"
+    for cursor in ("x", first["nextCursor"]):
+        assert picky.get(path, params={"cursor": cursor}).status_code == 422
+    for cursor in ("x", begun["nextCursor"], "DAAAABBzAAEAAAAA"):
+        assert picky.get(path, params={"documents": True, "cursor": cursor}).status_code == 422
 
 
 def test_what_cannot_be_tried_again(still: TestClient, database: Docs) -> None:

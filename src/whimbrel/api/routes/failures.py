@@ -1,6 +1,6 @@
 """Failures of a run: by cause, by document, and tried again."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Query
 from pydantic import Field
@@ -10,7 +10,7 @@ from whimbrel.api.answers import Answer, Model, failures
 from whimbrel.api.routes.runs import RunId, code_of
 from whimbrel.api.runs import RUN, Run, run_model
 from whimbrel.api.system import Deployment, ThisSystem
-from whimbrel.domain.failures import Failure, FailureGroup, FailureState, group_id
+from whimbrel.domain.failures import Failure, FailureGroup, FailureState, Place
 from whimbrel.domain.ids import id_json
 from whimbrel.engine import control
 from whimbrel.engine.view import iso_time, view
@@ -26,11 +26,16 @@ class Group(Model):
 
     group: str = Field(description="short name of the group", examples=[GROUP])
     signature: str = Field(
-        description="what they have in common", examples=["code:KeyError:KeyError: <text>"]
+        description="what they have in common: kind, type, place, and the message without what varies",
+        examples=["code:KeyError:prices.py:7 in cents:<text>"],
     )
     kind: str = Field(description="data, code, hang, death or conflict", examples=["code"])
     type: str = Field(
         description="the error's type, or what MongoDB calls its refusal", examples=["KeyError"]
+    )
+    place: str = Field(
+        description="file, line and function of the migration's code that raised it; empty where none did",
+        examples=["prices.py:7 in cents"],
     )
     message: str = Field(description="of one of them", examples=["KeyError: 'price'"])
     open: int = Field(description="that are tried again by themselves", examples=[0])
@@ -74,6 +79,15 @@ class FailureOf(Model):
     )
 
 
+class Rest(Model):
+    """What comes after the last group of a page."""
+
+    groups: int = Field(description="groups", examples=[0])
+    open: int = Field(description="documents in them that are tried again by themselves", examples=[0])
+    dead: int = Field(description="documents in them that wait for a person", examples=[0])
+    resolved: int = Field(description="documents in them that are over", examples=[0])
+
+
 class Failures(Answer):
     """What failed in a run, by cause or by document."""
 
@@ -81,10 +95,15 @@ class Failures(Answer):
     open: int = Field(description="documents that are tried again by themselves", examples=[0])
     dead: int = Field(description="documents that wait for a person", examples=[2])
     groups: list[Group] | None = Field(
-        default=None, description="by cause, most first; null with `documents=true`"
+        default=None, description="by cause, most dead ones first; null with `documents=true`"
     )
     documents: list[FailureOf] | None = Field(
-        default=None, description="by `_id`; null without `documents=true`"
+        default=None,
+        description="dead ones first, then open ones, by cause and `_id`; null without `documents=true`",
+    )
+    rest: Rest | None = Field(default=None, description="what other pages show; null with `documents=true`")
+    next_cursor: str | None = Field(
+        default=None, description="for the next page; null on the last", examples=[None]
     )
 
 
@@ -120,22 +139,32 @@ def failures_of(
             examples=[GROUP],
         ),
     ] = None,
+    state: Annotated[
+        Literal["open", "dead", "resolved"] | None,
+        Query(description="only failures in this state, and groups that have such"),
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="rows to answer with")] = 100,
+    cursor: Annotated[
+        str | None, Query(max_length=3000, description="`nextCursor` of the page before", examples=[None])
+    ] = None,
 ) -> Failures:
     """The failures of a run: grouped by cause, or with `documents=true` by document."""
     ledger = at.store.ledger
     run = control.find_run(ledger, migration_id)
-    signature = None if group is None else control.signature_of(ledger, run.id, group)
+    chosen = None if group is None else control.group_of(ledger, run.id, group)
+    only = None if state is None else FailureState(state)
     counts = ledger.failures.counts(run.id)
     answer = Failures(migration_id=run.id, open=counts["open"], dead=counts["dead"])
     if documents:
-        answer.documents = [
-            _failure(each) for each in ledger.failures.list(run.id, signature=signature, limit=limit)
-        ]
+        after = None if cursor is None else Place.of(cursor)
+        rows = ledger.failures.list(run.id, state=only, group=chosen, after=after, limit=limit)
+        answer.documents = [_failure(each) for each in rows]
+        answer.next_cursor = rows[-1].place.cursor if len(rows) == limit else None
         return answer
-    most = control.GROUPS if signature else limit
-    found = ledger.failures.groups(run.id, limit=most)
-    answer.groups = [_group(each) for each in found if signature in (None, each.signature)]
+    page = ledger.failures.groups(run.id, state=only, group=chosen, after=cursor, limit=limit)
+    answer.groups = [_group(each) for each in page.groups]
+    answer.rest = Rest(groups=page.rest, open=page.open, dead=page.dead, resolved=page.resolved)
+    answer.next_cursor = page.after
     return answer
 
 
@@ -152,14 +181,14 @@ def retry(
     ledger = system.at.store.ledger
     old = control.find_run(ledger, migration_id)
     code = code_of(system, old)
-    signature = None if body.group is None else control.signature_of(ledger, migration_id, body.group)
-    run, opened = control.retry(ledger, migration_id, who=caller.who, signature=signature, code=code)
+    group = None if body.group is None else control.group_of(ledger, migration_id, body.group)
+    run, opened = control.retry(ledger, migration_id, who=caller.who, group=group, code=code)
     return FailuresRetried(migration=run_model(view(ledger, run)), reopened=opened)
 
 
 def _group(it: FailureGroup) -> Group:
     return Group(
-        group=group_id(it.signature), signature=it.signature, kind=it.kind, type=it.type, message=it.message,
+        group=it.group, signature=it.signature, kind=it.kind, type=it.type, place=it.place, message=it.message,
         open=it.open, dead=it.dead, resolved=it.resolved, example=id_json(it.example),
     )  # fmt: skip
 
@@ -167,7 +196,7 @@ def _group(it: FailureGroup) -> Group:
 def _failure(it: Failure) -> FailureOf:
     tail = it.traceback[max(it.traceback.rfind("  File "), 0) :].rstrip()[-TAIL:]
     return FailureOf(
-        id=id_json(it.key), group=group_id(it.signature), kind=str(it.kind), type=it.type, message=it.message, traceback=tail,
+        id=id_json(it.key), group=it.group, kind=str(it.kind), type=it.type, message=it.message, traceback=tail,
         attempt=it.attempt, state=str(it.state), resolution=it.resolution, batch_id=it.batch,
         due_at=iso_time(it.due_at) if it.state is FailureState.OPEN else None,
         first_at=iso_time(it.first_at), last_at=iso_time(it.last_at),

@@ -15,6 +15,8 @@ from whimbrel.domain.times import Times
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ledger.answers import MongoAnswers
 from whimbrel.mongo.ledger.batches import MongoBatches
+from whimbrel.mongo.ledger.blocks import Blocks
+from whimbrel.mongo.ledger.causes import Causes
 from whimbrel.mongo.ledger.codes import MongoCodes
 from whimbrel.mongo.ledger.failures import MongoFailures
 from whimbrel.mongo.ledger.format import MongoFormat
@@ -26,6 +28,10 @@ from whimbrel.mongo.ledger.schedules import MongoSchedules
 from whimbrel.mongo.ledger.tallies import Tallies
 from whimbrel.ports import Ledger
 
+COLLECTIONS = (
+    "runs", "batches", "failures", "causes", "blocks", "leases", "workers", "audit", "schedules", "answers", "pruned",
+    "codes", "format",
+)  # fmt: skip
 DURABLE = WriteConcern("majority", j=True)
 
 
@@ -45,27 +51,15 @@ def mongo_ledger(
 
     Nothing is written. `prepare`: called before a run is added, which makes the first row of a new ledger.
     """
-    names = (
-        "runs",
-        "batches",
-        "failures",
-        "leases",
-        "workers",
-        "audit",
-        "schedules",
-        "answers",
-        "pruned",
-        "codes",
-        "format",
-    )
-    found = {name: _collection(client[database], name) for name in names}
+    found = {name: _collection(client[database], name) for name in COLLECTIONS}
     leases = MongoLeases(found["leases"], found["workers"], found["audit"])
     format_ = MongoFormat(client[database], found["format"], found["runs"], leases)
     runs = MongoRuns(found["runs"], leases, format_, prepare)
-    tallies = Tallies(found["batches"], found["failures"])
+    blocks = Blocks(found["blocks"], found["batches"], found["failures"])
+    tallies, causes = Tallies(found["batches"], found["failures"], blocks), Causes(found["causes"])
     remains = Remains(found["pruned"])
     batches = MongoBatches(client, found["batches"], times, tallies, remains, replica_set=replica_set)
-    failures = MongoFailures(found["failures"], found["runs"], tallies)
+    failures = MongoFailures(found["failures"], found["runs"], tallies, blocks, causes)
     schedules = MongoSchedules(found["schedules"], found["runs"], found["leases"], leases)
     answers = MongoAnswers(found["answers"])
     proofs = MongoProofs(found["batches"], found["runs"], remains)
@@ -75,7 +69,7 @@ def mongo_ledger(
 
     def create_indexes() -> None:
         with translated():
-            for each in (answers, runs, batches, failures, tallies, retention):
+            for each in (answers, runs, batches, failures, tallies, blocks, causes, retention):
                 each.create_indexes()
             found["audit"].create_index([("run", 1), ("at", 1)])
 

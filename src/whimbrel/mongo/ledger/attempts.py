@@ -7,21 +7,23 @@ from typing import Any
 from pymongo import UpdateOne
 
 from whimbrel.domain.batches import Batch
-from whimbrel.domain.failures import Kind, Trouble, backoff, is_dead, signature
+from whimbrel.domain.failures import Kind, Trouble, backoff, is_dead
 from whimbrel.domain.runs import Run
 
 
-def first_row(run: Run, batch: Batch, trouble: Trouble, now: datetime, since: datetime) -> dict[str, Any]:
-    """`now`: by the server's clock. `since`: when the first of the runs began that have met it, one after the other."""
+def first_row(
+    run: Run, batch: Batch, trouble: Trouble, group: str, *, now: datetime, since: datetime
+) -> dict[str, Any]:
+    """`group`: of its cause. `now`: by the server's clock. `since`: when the first of the runs began that have met it, one after the other."""
     dead = is_dead(trouble, 1, run.max_attempts)
     return {
         "_id": _id(run, trouble), "attempt": 1, "key": trouble.key.document, "batch": batch.token, "since": since,
         "firstAt": now, "lastAt": now, "state": "dead" if dead else "open", "resolution": None,
-        "dueAt": now + timedelta(seconds=backoff(1, run.retry_delay, _jitter())), **_facts(run, batch, trouble),
+        "dueAt": now + timedelta(seconds=backoff(1, run.retry_delay, _jitter())), **_facts(run, batch, trouble, group),
     }  # fmt: skip
 
 
-def one_more(run: Run, batch: Batch, trouble: Trouble) -> UpdateOne:
+def one_more(run: Run, batch: Batch, trouble: Trouble, group: str) -> UpdateOne:
     """One attempt more, unless this batch has recorded it already: a batch may be worked through again."""
     attempt = {
         "$cond": [{"$eq": ["$batch", batch.token]}, "$attempt", {"$add": [{"$ifNull": ["$attempt", 0]}, 1]}]
@@ -41,7 +43,7 @@ def one_more(run: Run, batch: Batch, trouble: Trouble) -> UpdateOne:
                     "key": {"$literal": trouble.key.document}, "batch": batch.token,
                     "since": {"$ifNull": ["$since", run.created_at]}, "firstAt": {"$ifNull": ["$firstAt", "$$NOW"]}, "lastAt": "$$NOW",
                     "state": state, "dueAt": {"$add": ["$$NOW", delay]}, "resolution": None,
-                    **{name: {"$literal": value} for name, value in _facts(run, batch, trouble).items()},
+                    **{name: {"$literal": value} for name, value in _facts(run, batch, trouble, group).items()},
                 }
             },
         ],
@@ -53,11 +55,11 @@ def _id(run: Run, trouble: Trouble) -> dict[str, Any]:
     return {"r": run.id, "d": trouble.key.document}
 
 
-def _facts(run: Run, batch: Batch, trouble: Trouble) -> dict[str, Any]:
+def _facts(run: Run, batch: Batch, trouble: Trouble, group: str) -> dict[str, Any]:
     return {
         "run": run.id, "job": run.kind, "ns": run.ns, "migration": run.migration, "version": run.version, "phase": batch.phase, "kind": str(trouble.kind),
         "type": trouble.type, "message": trouble.message, "code": trouble.code, "traceback": trouble.traceback,
-        "signature": signature(trouble), "outcome": "conflict" if trouble.kind is Kind.CONFLICT else "failed",
+        "group": group, "outcome": "conflict" if trouble.kind is Kind.CONFLICT else "failed",
     }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
 """Batches. Every later write to a claimed row is conditional on its owner, a random nonce (hole H3)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Any
@@ -9,25 +9,20 @@ from pymongo import MongoClient, ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from whimbrel.domain.batches import SOLO_AFTER, Batch, Outline, Pointer
+from whimbrel.domain.batches import SOLO_AFTER, Batch
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
-from whimbrel.domain.states import BatchStatus
 from whimbrel.domain.times import Times
 from whimbrel.domain.verification import Tally
 from whimbrel.errors import LeaseLost, Refused, Systemic
 from whimbrel.mongo.codec import (
-    ASCENDING,
-    OUTLINE,
     batch_of,
     batch_row,
-    counts_of,
     counts_row,
-    outline_of,
     tally_row,
 )
 from whimbrel.mongo.errors import DUPLICATE_KEY, translated
-from whimbrel.mongo.identity import identity_of
+from whimbrel.mongo.ledger.batch_reads import LAST_KEYS, LEAVING, RANGED, BatchReads
 from whimbrel.mongo.ledger.claims import Claims
 from whimbrel.mongo.ledger.retention import Remains
 from whimbrel.mongo.ledger.tallies import Tallies
@@ -37,14 +32,9 @@ from whimbrel.mongo.unanswered import end_sessions, still_at_work
 # that the batch stays as it is, and is looked at again when its lease and the grace are over, or at the next look.
 BURIAL_PATIENCE, SWEEP_PATIENCE = 2.0, 0.3
 TOGETHER = 100  # lost batches whose sessions are ended at once
-LAST_KEYS: Mapping[str, Any] = {"cuts": {"$slice": -1}, "ids": {"$slice": -1}}
-RANGED: Mapping[str, Any] = {"cuts.0": {"$exists": True}}
-LEAVING: Mapping[str, Mapping[str, Any]] = {
-    status: {f"left.{status}": {"$gt": 0}} for status in ("failed", "pending")
-}
 
 
-class MongoBatches:
+class MongoBatches(BatchReads):
     """See `whimbrel.ports.Batches`."""
 
     def __init__(
@@ -57,9 +47,9 @@ class MongoBatches:
         *,
         replica_set: bool,
     ) -> None:
-        self._remains = remains
-        self._client, self._batches, self._tallies = client, collection, tallies
-        self._lease, self._grace = int(times.lease * 1000), int(times.grace * 1000)
+        super().__init__(collection, remains, int(times.grace * 1000))
+        self._client, self._tallies = client, tallies
+        self._lease = int(times.lease * 1000)
         self._claims = Claims(collection, self._lease, replica_set=replica_set)
 
     def create_indexes(self) -> None:
@@ -90,78 +80,6 @@ class MongoBatches:
                 if any(each["code"] != DUPLICATE_KEY for each in error.details["writeErrors"]):
                     raise
                 return int(error.details["nInserted"])
-
-    def last(self, run_id: str) -> Batch | None:
-        with translated():
-            row = self._batches.find_one({"run": run_id}, LAST_KEYS, sort=[("seq", -1)])
-        return batch_of(row) if row else None
-
-    def last_seq(self, run_id: str) -> int:
-        with translated():
-            row = self._batches.find_one({"run": run_id}, {"_id": 0, "seq": 1}, sort=[("seq", -1)])
-        return int(row["seq"]) if row else 0
-
-    def list(
-        self,
-        run_id: str,
-        *,
-        after: int = -1,
-        statuses: Iterable[BatchStatus] | None = None,
-        leg: int | None = None,
-        left: str | None = None,
-        limit: int = 1000,
-    ) -> list[Batch]:
-        query: dict[str, Any] = {"run": run_id, "seq": {"$gt": after}}
-        if leg is not None:
-            query["leg"] = leg
-        if left is not None:
-            query |= LEAVING[left]
-        if statuses is not None:
-            query["status"] = {"$in": [str(status) for status in statuses]}
-        with translated():
-            return [batch_of(row) for row in self._batches.find(query).sort("seq", 1).limit(limit)]
-
-    def outlines(self, run_id: str, *, after: int, limit: int, bounds: bool = False) -> Sequence[Outline]:
-        fields = OUTLINE | ({"ascending": ASCENDING} if bounds else {})
-        with translated():
-            found = self._batches.find({"run": run_id, "seq": {"$gt": after}}, fields)
-            return [outline_of(row) for row in found.sort("seq", 1).limit(limit)]
-
-    def named(self, run_id: str, *, after: int, limit: int) -> Sequence[Batch]:
-        query = {"run": run_id, "seq": {"$gt": after}, "ids": {"$type": "array"}}
-        with translated():
-            return [batch_of(row) for row in self._batches.find(query).sort("seq", 1).limit(limit)]
-
-    def count(self, run_id: str, statuses: Iterable[BatchStatus], *, most: int | None = None) -> int:
-        query = {"run": run_id, "status": {"$in": [str(status) for status in statuses]}}
-        limit: dict[str, Any] = {} if most is None else {"limit": most}
-        with translated():
-            return self._batches.count_documents(query, **limit)
-
-    def uuid(self) -> bytes | None:
-        return identity_of(self._batches.database, self._batches.name).uuid
-
-    def open_through(self, run_id: str, seq: int) -> bool:
-        query = {"run": run_id, "status": {"$in": ["queued", "running"]}, "seq": {"$lte": seq}}
-        with translated():
-            return self._batches.find_one(query, {"_id": 1}) is not None
-
-    def end(self, run_id: str, leg: int) -> Key | None:
-        query = {"run": run_id, "leg": leg, **RANGED}
-        with translated():
-            row = self._batches.find_one(query, LAST_KEYS, sort=[("seq", -1)])
-        return batch_of(row).hi if row else None
-
-    def queued(self, runs: Sequence[str], *, most: int | None = None) -> int:
-        query = {"status": "queued", "run": {"$in": list(runs)}}
-        limit: dict[str, Any] = {} if most is None else {"limit": most}
-        with translated():
-            return self._batches.count_documents(query, **limit)
-
-    def get(self, token: str) -> Batch | None:
-        with translated():
-            row = self._batches.find_one({"_id": token})
-        return batch_of(row) if row else None
 
     def claim(
         self,
@@ -302,90 +220,3 @@ class MongoBatches:
                 {"$set": {"status": "cancelled"}, "$currentDate": {"settledAt": True}},
             )
         return cancelled.modified_count
-
-    def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:
-        def settled(what: Any) -> dict[str, Any]:
-            return {"$sum": {"$cond": [{"$in": ["$status", ["done", "cancelled"]]}, what, 0]}}
-
-        counts = {name: settled(f"$counts.{name}") for name in counts_row(Counts())}
-        pipeline: Sequence[Mapping[str, Any]] = [
-            {"$match": {"run": run_id, "seq": {"$gt": seq}}},
-            {"$group": {"_id": None, "settled": settled(1), "last": {"$max": "$seq"}, **counts}},
-        ]
-        with translated():
-            found = list(self._batches.aggregate(pipeline))
-        return (
-            (counts_of(found[0]), int(found[0]["settled"]), int(found[0]["last"]))
-            if found
-            else (Counts(), 0, 0)
-        )
-
-    def recent(self, run_id: str, seconds: float) -> tuple[int, float]:
-        since = {"$expr": {"$gte": ["$settledAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}}
-        total = {"$sum": {"$add": ["$counts.changed", "$counts.unchanged", "$counts.skipped"]}}
-        span = {"$dateDiff": {"startDate": "$first", "endDate": "$$NOW", "unit": "millisecond"}}
-        with translated():
-            found = list(
-                self._batches.aggregate(
-                    [
-                        {"$match": {"run": run_id, "settledAt": {"$type": "date"}, **since}},
-                        {"$group": {"_id": None, "documents": total, "first": {"$min": "$claimedAt"}}},
-                        {"$project": {"documents": 1, "span": span}},
-                    ]
-                )
-            )
-        if not found:
-            return 0, seconds
-        return int(found[0]["documents"]), max(found[0]["span"], 1) / 1000
-
-    def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:
-        queued = {"status": "queued", "run": run_id, "seq": {"$gt": after}}
-        with translated():
-            found = self._batches.find(queued, {"_id": 0, "seq": 1, "retry": 1}).sort("seq", 1).limit(limit)
-            return [Pointer(run_id, row["seq"], bool(row.get("retry"))) for row in found]
-
-    def open_counts(self, runs: Sequence[str]) -> Mapping[tuple[str, bool, BatchStatus], int]:
-        kind = {"run": "$run", "retry": "$retry", "status": "$status"}
-        counted = {"$group": {"_id": kind, "n": {"$sum": 1}}}
-        found: dict[tuple[str, bool, BatchStatus], int] = {}
-        with translated():
-            for open_ in ({"status": "queued", "run": {"$in": list(runs)}}, {"status": "running"}):
-                for row in self._batches.aggregate([{"$match": open_}, counted]):
-                    of = row["_id"]
-                    key = of["run"], bool(of.get("retry")), BatchStatus(of["status"])
-                    found[key] = found.get(key, 0) + int(row["n"])
-        return found
-
-    def settled(self, seconds: float) -> int:
-        since = {"$gte": ["$settledAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}
-        recent = {"settledAt": {"$type": "date"}, "$expr": since}
-        with translated():
-            return self._batches.count_documents(recent)
-
-    def orphaned(self) -> Sequence[str]:
-        pipeline: Sequence[Mapping[str, Any]] = [
-            {"$match": {"status": {"$in": ["queued", "running"]}}},
-            {"$group": {"_id": "$run"}},
-            {"$lookup": {"from": "whimbrel_runs", "localField": "_id", "foreignField": "_id", "as": "rows"}},
-            {"$match": {"rows": []}},
-            {"$sort": {"_id": 1}},
-        ]
-        with translated():
-            return [row["_id"] for row in self._batches.aggregate(pipeline)]
-
-    def live(self, tokens: Sequence[str]) -> tuple[set[str], set[str]]:
-        alive = {
-            "$and": [
-                {"$eq": ["$status", "running"]},
-                {"$gt": ["$leaseUntil", {"$subtract": ["$$NOW", self._grace]}]},
-            ]
-        }
-        with translated():
-            rows = list(
-                self._batches.aggregate(
-                    [{"$match": {"_id": {"$in": list(tokens)}}}, {"$project": {"alive": alive}}]
-                )
-            )
-            known = {row["_id"] for row in rows}
-            known |= self._remains.known(token for token in tokens if token not in known)
-        return known, {row["_id"] for row in rows if row["alive"]}

@@ -16,6 +16,7 @@ from whimbrel.errors import LedgerFormat
 from whimbrel.mongo.codec import FORMAT
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.identity import identity_of
+from whimbrel.mongo.ledger import grouping
 from whimbrel.mongo.ledger.leases import MongoLeases
 
 ROW = "format"
@@ -113,5 +114,5 @@ def _to_2(database: Database[Any], runs: Collection[Any]) -> None:
                 runs.update_one({"_id": row["_id"]}, {"$set": bound})
 
 
-STEPS: Mapping[int, Callable[[Database[Any], Collection[Any]], None]] = {1: _to_2}
+STEPS: Mapping[int, Callable[[Database[Any], Collection[Any]], None]] = {1: _to_2, 2: grouping.group}
 """What brings a ledger of a format to the next one."""

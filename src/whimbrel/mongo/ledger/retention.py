@@ -1,14 +1,16 @@
 """Removal of old rows. What is left of a run whose marks may stand in documents is one small row: its marks stay known."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
+from bson import ObjectId
 from pymongo.collection import Collection
 
 from whimbrel.domain.runs import Run
 from whimbrel.mongo.codec import run_of
 from whimbrel.mongo.errors import translated
-from whimbrel.ports.retention import Removed
+from whimbrel.ports.retention import Audited, Entry, Removed
 
 PAGE = 200  # runs that are read at once
 DAY = 86_400_000  # milliseconds
@@ -38,7 +40,8 @@ class MongoRetention:
 
     def __init__(self, pruned: Collection[Any], found: dict[str, Collection[Any]]) -> None:
         self._pruned, self._runs, self._batches = pruned, found["runs"], found["batches"]
-        self._failures, self._leases, self._audit = found["failures"], found["leases"], found["audit"]
+        self._failures, self._causes, self._blocks = found["failures"], found["causes"], found["blocks"]
+        self._leases, self._workers, self._audit = found["leases"], found["workers"], found["audit"]
 
     def create_indexes(self) -> None:
         self._runs.create_index(
@@ -47,17 +50,17 @@ class MongoRetention:
         self._audit.create_index([("at", 1), ("_id", 1)])
         self._pruned.create_index([("left", 1)], partialFilterExpression={"left": True})
 
-    def old(self, days: float) -> Iterator[Run]:
+    def old(self, days: float, *, after: Run | None = None) -> Iterator[Run]:
         query: dict[str, Any] = {"endedAt": {"$type": "date"}, "$expr": _before("$endedAt", days)}
+        if after is not None:
+            query |= _behind("endedAt", after.ended_at, after.id)
         while True:
             with translated():
                 page = list(self._runs.find(query).sort([("endedAt", 1), ("_id", 1)]).limit(PAGE))
             yield from map(run_of, page)
             if len(page) < PAGE:
                 return
-            ended, last = page[-1]["endedAt"], page[-1]["_id"]
-            query["endedAt"] = {"$type": "date", "$gte": ended}
-            query["$or"] = [{"endedAt": {"$gt": ended}}, {"_id": {"$gt": last}}]
+            query |= _behind("endedAt", page[-1]["endedAt"], page[-1]["_id"])
 
     def is_old(self, run: Run, days: float) -> bool:
         with translated():
@@ -97,21 +100,41 @@ class MongoRetention:
             batches = _some(self._batches, {"run": run_id}, limit) if failures < limit else 0
             if max(failures, batches) == limit:
                 return Removed(batches, failures, rest=True)
+            for rows in (self._causes, self._blocks):
+                rows.delete_many(
+                    {"run": run_id}
+                )  # few: `domain.causes.GROUPS`, and a thousandth of the batches
             self._leases.delete_one({"_id": f"coordinator:{run_id}"})
             _some(self._audit, {"run": run_id}, limit)
             self._pruned.delete_one({"_id": run_id, "marks": False})
             self._pruned.update_one({"_id": run_id}, {"$set": {"left": False}})
             return Removed(batches, failures)
 
-    def audit(self, days: float, limit: int) -> Removed:
+    def audit(self, days: float, limit: int, *, after: Entry | None = None) -> Audited:
+        query: dict[str, Any] = {"at": {"$type": "date"}, "$expr": _before("$at", days)}
+        if after is not None:
+            query |= _behind("at", after.at, ObjectId(after.id))
         with translated():
-            old = self._audit.find({"$expr": _before("$at", days)}, {"run": 1}).sort([("at", 1), ("_id", 1)])
+            old = self._audit.find(query, {"run": 1, "at": 1}).sort([("at", 1), ("_id", 1)])
             rows = list(old.limit(limit))
             about = {row["run"] for row in rows} - {""}
             kept = {row["_id"] for row in self._runs.find({"_id": {"$in": list(about)}}, {"_id": 1})}
             gone = [row["_id"] for row in rows if row["run"] not in kept]
-            self._audit.delete_many({"_id": {"$in": gone}})
-        return Removed(rest=len(rows) == limit and bool(gone))
+            removed = self._audit.delete_many({"_id": {"$in": gone}}).deleted_count
+        last = Entry(rows[-1]["at"], str(rows[-1]["_id"])) if len(rows) == limit else None
+        return Audited(removed, last)
+
+    def processes(self, days: float) -> int:
+        with translated():
+            seen = {"seenAt": {"$type": "date"}, "$expr": _before("$seenAt", days)}
+            held = {"until": {"$type": "date"}, "$expr": _before("$until", days)}
+            dead = self._workers.delete_many(seen).deleted_count
+            return dead + self._leases.delete_many(held).deleted_count
+
+
+def _behind(field: str, at: datetime | None, last: Any) -> dict[str, Any]:
+    """What comes after a row in the order of a time; said so that its index serves."""
+    return {field: {"$type": "date", "$gte": at}, "$or": [{field: {"$gt": at}}, {"_id": {"$gt": last}}]}
 
 
 def _before(field: str, days: float) -> dict[str, Any]:

@@ -2,54 +2,33 @@
 
 A number is never changed by what somebody did, which a crash would do twice or not at all. Whoever is about to change rows of
 failures first marks their batches (`n` is -1); what such a batch has is counted from its rows whenever it is asked for. Afterwards
-the rows are counted and the number is kept, unless somebody else has marked the batch meanwhile.
+the rows are counted and the number is kept, unless somebody else has marked the batch meanwhile. Sums of many batches are kept by
+block, in the same way (`blocks.py`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from pymongo import UpdateOne
 from pymongo.collection import Collection
 
-from whimbrel.domain.failures import FailureState
+from whimbrel.domain.batches import Batch
+from whimbrel.mongo.ledger.blocks import KEPT, MARKED, Blocks
+from whimbrel.mongo.ledger.counting import AT_ONCE, Tally, counted, groups_rows, tally
 
-UNRESOLVED = [str(FailureState.OPEN), str(FailureState.DEAD)]
-MARKED = -1
-AT_ONCE = 1000  # batches in one statement
-KEPT = {"failing.n": {"$gte": MARKED}}  # as it stands in the index
-_OPEN = {"$sum": {"$cond": [{"$eq": ["$state", "open"]}, 1, 0]}}
-_CONFLICT = {"$sum": {"$cond": [{"$eq": ["$outcome", "conflict"]}, 1, 0]}}
-_COUNTED = {"n": {"$sum": 1}, "open": _OPEN, "conflict": _CONFLICT}
-
-
-@dataclass(frozen=True, slots=True)
-class Tally:
-    """Documents with an unresolved failure, those of them that are tried again and that are conflicts, and their batches."""
-
-    n: int = 0
-    open: int = 0
-    conflict: int = 0
-    batches: int = 0
-
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(
-            self.n + other.n,
-            self.open + other.open,
-            self.conflict + other.conflict,
-            self.batches + other.batches,
-        )
+ROWS = 20_000  # of failures that one statement changes, about
+UNKNOWN = 1000  # of them that a batch is taken to have whose number is not known
 
 
 class Tallies:
-    """The numbers of unresolved failures in the rows of batches."""
+    """The numbers of failures in the rows of batches."""
 
-    def __init__(self, batches: Collection[Any], failures: Collection[Any]) -> None:
-        self._batches, self._failures = batches, failures
+    def __init__(self, batches: Collection[Any], failures: Collection[Any], blocks: Blocks) -> None:
+        self._batches, self._failures, self._blocks = batches, failures, blocks
 
     def create_indexes(self) -> None:
-        kept = [("run", 1), ("failing.n", 1), ("failing.open", 1), ("failing.conflict", 1), ("seq", 1)]
-        self._batches.create_index(kept, partialFilterExpression=KEPT, name="failing_of_a_run")
+        kept = [("run", 1), ("seq", 1), ("failing.n", 1), ("failing.open", 1), ("failing.conflict", 1)]
+        self._batches.create_index(kept, partialFilterExpression=KEPT, name="failing_in_order")
         self._batches.create_index(
             [("worker", 1), ("failing.n", 1)], partialFilterExpression=KEPT, name="failing_of_a_worker"
         )
@@ -62,61 +41,60 @@ class Tallies:
         }
         for page in _pages(sorted(set(tokens))):
             self._batches.update_many({"_id": {"$in": page}}, marked)
+            self._blocks.mark(page)  # after the batches: see there
 
-    def mark_all(self, run_id: str) -> Sequence[str]:
-        """The same for all batches of a run that have failures: which these are."""
-        failing = self._batches.find({"run": run_id, **KEPT}, {"_id": 0, "seq": 1})
-        tokens = [f"{run_id}.{row['seq']}" for row in failing]
-        self.mark(tokens)
-        return tokens
+    def failing(self, run_id: str) -> Iterator[list[str]]:
+        """The batches of a run that have unresolved failures, as many at a time as one statement may change rows of."""
+        page, rows = list[str](), 0
+        failing = {"run": run_id, **KEPT}
+        for row in self._batches.find(failing, {"_id": 0, "seq": 1, "failing.n": 1}).sort("seq", 1):
+            number = row["failing"]["n"]
+            if number:
+                page.append(f"{run_id}.{row['seq']}")
+                rows += UNKNOWN if number == MARKED else number
+            if rows >= ROWS or len(page) == AT_ONCE:
+                yield page
+                page, rows = [], 0
+        if page:
+            yield page
 
     def keep(self, tokens: Iterable[str]) -> None:
         """Count again what was marked, and keep the numbers; but not of batches that somebody works on, and may mark once only."""
         for page in _pages(sorted(set(tokens))):
             marked = {"_id": {"$in": page}, "failing.n": MARKED, "status": {"$ne": "running"}}
             marks = {
-                row["_id"]: row["failing"]["marks"] for row in self._batches.find(marked, {"failing": 1})
+                row["_id"]: row["failing"]["marks"]
+                for row in self._batches.find(marked, {"failing.marks": 1})
             }
-            counted = self._counted({"$in": list(marks)}) if marks else {}
+            found = counted(self._failures, list(marks))
             changes = []
             for token, seen in marks.items():
-                it = counted.get(token, Tally())
+                groups = found.get(token, {})
+                it = tally(groups)
                 numbers = {"failing.n": it.n, "failing.open": it.open, "failing.conflict": it.conflict}
-                change = {"$set": numbers} if it.n else {"$unset": dict.fromkeys(numbers, "")}
+                fields = {**numbers, "failing.groups": groups_rows(groups)}
+                change = {"$set": fields} if groups else {"$unset": dict.fromkeys(fields, "")}
                 same = {"_id": token, "failing.marks": seen, "status": {"$ne": "running"}}
                 changes.append(UpdateOne(same, change))
             if changes:
                 self._batches.bulk_write(changes, ordered=False)
 
-    def late(self, token: str) -> None:
-        """Rows of this batch have changed: if nobody works on it any more, its number may have been kept just before."""
-        if self._batches.find_one({"_id": token, "status": {"$ne": "running"}}, {"_id": 1}) is not None:
-            self.mark([token])
-            self.keep([token])
+    def late(self, batch: Batch) -> None:
+        """Rows of this batch have changed: if it is in other hands by now, its number may have been kept just before."""
+        held = {"_id": batch.token, "owner": batch.owner, "status": "running"}
+        if self._batches.find_one(held, {"_id": 1}) is None:
+            self.mark([batch.token])
+            self.keep([batch.token])
 
     def keep_all(self, run_id: str) -> None:
-        """The same for all batches of a run that a crash has left marked."""
-        left = self._batches.find({"run": run_id, "failing.n": MARKED}, {"_id": 0, "seq": 1})
-        self.keep(f"{run_id}.{row['seq']}" for row in left)
+        """Keep what a crash has left marked of a run, its blocks too."""
+        left = {"run": run_id, "failing.n": MARKED}
+        self.keep([f"{run_id}.{row['seq']}" for row in self._batches.find(left, {"_id": 0, "seq": 1})])
+        self._blocks.keep_all(run_id)
 
-    def of_run(self, run_id: str) -> Tally:
-        """The sum over the batches of a run."""
-        marked: list[str] = []
-        total = Tally()
-        numbers = {"n": "$failing.n", "open": "$failing.open", "conflict": "$failing.conflict"}
-        is_marked = {"$eq": ["$failing.n", MARKED]}
-        seqs = {"$push": {"$cond": [is_marked, "$seq", "$$REMOVE"]}}
-        known = {"$cond": [is_marked, 0, 1]}
-        sums = {name: {"$sum": {"$cond": [is_marked, 0, field]}} for name, field in numbers.items()}
-        for row in self._batches.aggregate([
-            {"$match": {"run": run_id, **KEPT}},
-            {"$group": {"_id": None, **sums, "batches": {"$sum": known}, "marked": seqs}},
-        ]):  # fmt: skip
-            total = Tally(*(int(row[name]) for name in ("n", "open", "conflict", "batches")))
-            marked = [f"{run_id}.{seq}" for seq in row["marked"]]
-        for page in _pages(marked):
-            total = sum(self._counted({"$in": page}).values(), total)
-        return total if total.n or marked else self._by_rows(run_id)
+    def keep_some(self, seconds: float) -> None:
+        """The same for blocks of any runs, for about so many seconds."""
+        self._blocks.keep_some(seconds, self.keep)
 
     def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:
         """How many batches that have unresolved failures each of these workers claimed last."""
@@ -128,27 +106,13 @@ class Tallies:
             found[row["_id"]] = int(row["n"])
         marked = {"worker": {"$in": list(workers)}, "failing.n": MARKED}
         unclear = {row["_id"]: row["worker"] for row in self._batches.find(marked, {"worker": 1})}
-        for page in _pages(list(unclear)):
-            for token in self._counted({"$in": page}):
-                found[unclear[token]] = found.get(unclear[token], 0) + 1
+        for token, groups in counted(self._failures, list(unclear)).items():
+            found[unclear[token]] = found.get(unclear[token], 0) + tally(groups).batches
         return found
 
-    def _counted(self, tokens: Mapping[str, Any]) -> dict[str, Tally]:
-        rows = self._failures.aggregate([
-            {"$match": {"batch": tokens, "state": {"$in": UNRESOLVED}}},
-            {"$group": {"_id": "$batch", **_COUNTED}},
-        ])  # fmt: skip
-        return {row["_id"]: Tally(row["n"], row["open"], row["conflict"], 1) for row in rows}
-
-    def _by_rows(self, run_id: str) -> Tally:
-        """Of a run whose batches keep no numbers: its rows were not recorded by a worker."""
-        unresolved = {"run": run_id, "state": {"$in": UNRESOLVED}}
-        if self._failures.find_one(unresolved, {"_id": 0, "run": 1}) is None:
-            return Tally()
-        rows = self._failures.aggregate([
-            {"$match": unresolved}, {"$group": {"_id": "$batch", **_COUNTED}},
-        ])  # fmt: skip
-        return sum((Tally(row["n"], row["open"], row["conflict"], 1) for row in rows), Tally())
+    def of_run(self, run_id: str) -> Tally:
+        """The sum over the batches of a run."""
+        return self._blocks.of_run(run_id)
 
 
 def _pages(tokens: Sequence[str]) -> Iterable[list[str]]:

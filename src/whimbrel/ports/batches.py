@@ -1,0 +1,158 @@
+"""The batches of the ledger."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from whimbrel.domain.batches import Batch, Outline, Pointer
+from whimbrel.domain.raw import Key
+from whimbrel.domain.runs import Counts
+from whimbrel.domain.states import BatchStatus
+from whimbrel.domain.verification import Tally
+
+
+class Batches(Protocol):
+    """The batches of the ledger."""
+
+    def add(self, batches: Sequence[Batch]) -> int:
+        """Insert in order, stop at the first id that is there already: the number inserted (hole H25)."""
+        ...
+
+    def last(self, run_id: str) -> Batch | None:
+        """The last batch; of its keys only the last."""
+        ...
+
+    def uuid(self) -> bytes | None:
+        """Of the collection that holds them: another one when it was dropped, or restored from a backup."""
+        ...
+
+    def open_through(self, run_id: str, seq: int) -> bool:
+        """Whether a batch up to this one is queued or running."""
+        ...
+
+    def last_seq(self, run_id: str) -> int:
+        """The number of the last batch; 0 where there is none."""
+        ...
+
+    def list(
+        self,
+        run_id: str,
+        *,
+        after: int = -1,
+        statuses: Iterable[BatchStatus] | None = None,
+        leg: int | None = None,
+        left: str | None = None,
+        limit: int = 1000,
+    ) -> list[Batch]:
+        """By `seq`. `left`: only those that left documents of this status to other phases."""
+        ...
+
+    def outlines(self, run_id: str, *, after: int, limit: int, bounds: bool = False) -> Sequence[Outline]:
+        """Batches without their keys, by `seq`. `bounds`: it is looked whether the bounds of each ascend."""
+        ...
+
+    def named(self, run_id: str, *, after: int, limit: int) -> Sequence[Batch]:
+        """Batches of named documents, by `seq`."""
+        ...
+
+    def count(self, run_id: str, statuses: Iterable[BatchStatus], *, most: int | None = None) -> int:
+        """How many there are. `most`: it is not counted further."""
+        ...
+
+    def end(self, run_id: str, leg: int) -> Key | None:
+        """Where the last range of a leg ends; None where it had none."""
+        ...
+
+    def queued(self, runs: Sequence[str], *, most: int | None = None) -> int:
+        """How many batches of these runs are queued. `most`: it is not counted further."""
+        ...
+
+    def get(self, token: str) -> Batch | None: ...
+
+    def claim(
+        self,
+        runs: Sequence[str],
+        *,
+        worker: str,
+        lsid: bytes,
+        token: str | None = None,
+        aside: Sequence[str] = (),
+    ) -> Batch | None:
+        """Take a queued batch of the run whose turn it is among these, or the one of `token`.
+
+        Under a lease in the server's time, by a new owner nonce. `aside`: tokens of batches that are not to be taken; few.
+        """
+        ...
+
+    def renew(self, batch: Batch) -> datetime:
+        """Prolong the lease: its new end. Raises LeaseLost where the batch is another's by now."""
+        ...
+
+    def note(
+        self, batch: Batch, *, at: Key | None = None, suspect: Key | None = None, before: int | None = None
+    ) -> None:
+        """Set these on a claimed batch: `at` and `suspect` together, or `before`. Raises LeaseLost."""
+        ...
+
+    def settle(
+        self,
+        batch: Batch,
+        counts: Counts,
+        *,
+        inferred: bool = False,
+        tally: Tally | None = None,
+        left: Mapping[str, int] | None = None,
+    ) -> None:
+        """The end of a batch. Done twice it is the same. `tally`: of a verification; `left`: of the phase processing. Raises LeaseLost."""
+        ...
+
+    def release(self, batch: Batch) -> None:
+        """Give a batch back before its end; it is not counted as a takeover. Nothing happens if it is another's.
+
+        Only when no statement of it can change a document any more (`Documents.quiet`).
+        """
+        ...
+
+    def take_over(self, *, worker: str | None = None) -> Sequence[Batch]:
+        """Queue again what lost leases hold, when the statements of their sessions have ended (hole H13).
+
+        Of one worker: at once, for its parent saw it die. Else those whose lease ended a grace ago. A batch whose statement
+        cannot be ended now stays as it is. Of the keys of those that are returned there are only the last.
+        """
+        ...
+
+    def cancel(self, batch: Batch, counts: Counts, *, inferred: bool) -> None:
+        """Settle a batch that nobody holds as cancelled. Nothing happens if somebody does."""
+        ...
+
+    def withdraw(self, run_id: str, limit: int) -> int:
+        """Cancel those of the first `limit` queued batches of a run that nobody has ever claimed: how many."""
+        ...
+
+    def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:
+        """Of the batches after this one: the counts of the settled ones, how many these are, and the number of the last of all (0: none)."""
+        ...
+
+    def recent(self, run_id: str, seconds: float) -> tuple[int, float]:
+        """Documents in batches settled within the last seconds, and the seconds that these span."""
+        ...
+
+    def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:
+        """The first queued batches of a run, by `seq`."""
+        ...
+
+    def open_counts(self, runs: Sequence[str]) -> Mapping[tuple[str, bool, BatchStatus], int]:
+        """Queued batches of these runs and running ones of all, by run and by whether they are retries."""
+        ...
+
+    def settled(self, seconds: float) -> int:
+        """Batches of all runs settled within the last seconds."""
+        ...
+
+    def orphaned(self) -> Sequence[str]:
+        """Ids of runs that have queued or running batches, and no row of their own."""
+        ...
+
+    def live(self, tokens: Sequence[str]) -> tuple[set[str], set[str]]:
+        """Which of these tokens name a batch at all, and which of those a running one under a live lease."""
+        ...

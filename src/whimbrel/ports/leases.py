@@ -1,0 +1,65 @@
+"""Roles, workers, switches and the audit of the ledger."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from whimbrel.domain.runs import Run
+from whimbrel.domain.workers import Worker
+
+
+class Leases(Protocol):
+    """Roles that one process has at a time, workers that are alive, and the audit."""
+
+    def lead(self, role: str, holder: str, seconds: float) -> bool:
+        """Hold a role (coordinator of a run, sweep) for the next seconds. False while another holds it."""
+        ...
+
+    def step_down(self, holder: str, *, role: str = "") -> None:
+        """Give up all roles of a holder, or those whose names begin with `role`."""
+        ...
+
+    def beat(self, worker: str, **facts: Any) -> None:
+        """Say that a worker process is alive, with the facts of its row (`domain/workers.py`)."""
+        ...
+
+    def workers(self, seconds: float) -> Sequence[Worker]:
+        """The worker processes that said so within the last seconds, by name."""
+        ...
+
+    def leave(self, worker: str) -> None:
+        """Forget a worker that ends."""
+        ...
+
+    def slots(self, seconds: float, *, run: Run | None = None, without: str = "") -> int:
+        """Slots of all workers that said so within the last seconds.
+
+        `run`: only of those that may work on this run, and have its migration's code. `without`: not of those whose name
+        begins with it.
+        """
+        ...
+
+    def audit(self, what: str, *, run: str, who: str, why: str = "") -> None: ...
+
+    def off(self, name: str) -> bool:
+        """Whether a switch of the whole cluster is off. One that nobody has touched is on."""
+        ...
+
+    def switch(self, name: str, *, on: bool, who: str, ticket: str = "") -> bool:
+        """Set a switch. Audited. False where it was so already.
+
+        `ticket`: turns on only what was turned off with the same one, and by nobody since.
+        """
+        ...
+
+    def remember(self, name: str, value: Mapping[str, Any], *, who: str) -> None:
+        """Keep a value under a name, with the time. Audited."""
+        ...
+
+    def recall(self, name: str) -> tuple[Mapping[str, Any], datetime] | None:
+        """What is kept under a name, and since when."""
+        ...
+
+    def probe(self) -> float:
+        """Write a row, read it back as the majority has it, remove it: the seconds until it was read."""
+        ...

@@ -1,0 +1,11 @@
+"""What a read of documents answers with."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Raw documents in `_id` order. `end`: nothing else of the range was eligible."""
+
+    documents: tuple[bytes, ...]
+    end: bool
