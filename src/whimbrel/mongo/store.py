@@ -96,7 +96,7 @@ class MongoStore:
     def upgrade(self) -> None:
         """Bring a ledger of an earlier format to this one; nothing is written where there is none. Raises LedgerFormat, DatabaseRefused."""
         with _keeping(self._where, self.database):
-            self._format.upgrade(f"upgrade by {secrets.token_hex(4)}")
+            self._format.upgrade(f"upgrade by {secrets.token_hex(4)}", self.prepare)
 
     def prepare(self) -> None:
         if self._prepared:

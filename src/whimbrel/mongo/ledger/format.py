@@ -64,8 +64,11 @@ class MongoFormat:
             )
         self._looked = time.monotonic()
 
-    def upgrade(self, name: str) -> None:
-        """Bring an older ledger to this format. Raises LedgerFormat where it is newer, or workers of an older one are alive."""
+    def upgrade(self, name: str, prepare: Callable[[], None]) -> None:
+        """Bring an older ledger to this format. Raises LedgerFormat where it is newer, or workers of an older one are alive.
+
+        `prepare` makes the indexes that rows of this format are asked by.
+        """
         self.check()
         found = self.found()
         if found is None or found == FORMAT:
@@ -78,11 +81,11 @@ class MongoFormat:
                 )
             time.sleep(0.2)
         try:
-            self._carry_out(name)
+            self._carry_out(name, prepare)
         finally:
             self._leases.step_down(name, role="upgrade")
 
-    def _carry_out(self, name: str) -> None:
+    def _carry_out(self, name: str, prepare: Callable[[], None]) -> None:
         while (found := self.found()) is not None and found < FORMAT:
             older = self._leases.older_than(found + 1, ALIVE)
             if older:
@@ -90,6 +93,7 @@ class MongoFormat:
                     f"Workers of an earlier Whimbrel are at work ({', '.join(older[:5])}): the ledger cannot be upgraded to format {found + 1} "
                     "meanwhile. Stop them first; their batches are given back, and nothing is lost."
                 )
+            prepare()
             STEPS[found](self._database, self._runs)
             with translated():
                 self._rows.update_one({"_id": ROW}, {"$set": {"format": found + 1}}, upsert=True)
