@@ -36,6 +36,7 @@ bench: $(READY) rabbitmq  ## the benchmarks at full size, with ratios
 	$(BIN)/python -m bench.undo
 	$(BIN)/python -m bench.verify
 	$(BIN)/python -m bench.api
+	$(BIN)/python -m bench.small
 	$(BIN)/python -m bench.millions
 	$(BIN)/python -m bench.scale
 
