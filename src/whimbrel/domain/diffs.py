@@ -13,14 +13,14 @@ from whimbrel.domain.raw import ARRAY, DOCUMENT, decoded, document, element, wal
 
 Value = tuple[int, bytes]  # a type and the bytes of a value
 Path = tuple[str | int, ...]  # names of fields, and positions in arrays
-Kind = Literal["added", "removed", "changed", "order"]
+EditKind = Literal["added", "removed", "changed", "order"]
 
 
 @dataclass(frozen=True, slots=True)
 class Edit:
     """One difference. `order`: the fields under `path` stand in another order, that of `names`."""
 
-    kind: Kind
+    kind: EditKind
     path: Path
     old: Value | None = None
     new: Value | None = None

@@ -19,8 +19,8 @@ from whimbrel.engine.plan import Planner
 from whimbrel.engine.proving import Prover
 from whimbrel.engine.settling import evidence
 from whimbrel.engine.start import estimate
+from whimbrel.engine.steps import Step
 from whimbrel.engine.tiling import PAGE, look_on
-from whimbrel.engine.work import Step
 from whimbrel.errors import FilterRefused, Refused, RunUnknown, StateForbids, Systemic, TooSlow
 from whimbrel.ports import Session, Store
 from whimbrel.ports.ledger import CONSUMERS

@@ -12,8 +12,8 @@ from whimbrel.domain.migration import Migration
 from whimbrel.domain.runs import RunAtWork
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.faults import Faults
+from whimbrel.engine.lease import Lease
 from whimbrel.engine.loop import process_loop
-from whimbrel.engine.work import Hold
 from whimbrel.ports import Store
 from whimbrel.ports.ledger import CONSUMERS
 
@@ -38,7 +38,7 @@ class Crew:
         self.stopping = threading.Event()
         self.over = threading.Event()  # every slot has ended
         # By the owner of the claim: a batch that was lost may come to another slot of this process before the first has noticed.
-        self.holds: dict[str | None, Hold] = {}
+        self.holds: dict[str | None, Lease] = {}
         self.taken: set[str | None] = set()  # from the claim on, before they are held
         self.faults = Faults()
         self.loop = process_loop()
@@ -64,10 +64,10 @@ class Crew:
             self.done += 1
 
     @contextlib.contextmanager
-    def holding(self, hold: Hold) -> Iterator[None]:
+    def holding(self, lease: Lease) -> Iterator[None]:
         """While a slot has a batch in hand."""
-        batch = hold.batch
-        self.holds[batch.owner] = hold
+        batch = lease.batch
+        self.holds[batch.owner] = lease
         named = BATCH.set(batch.token)
         self.on_hand(batch.token, True)
         try:
@@ -104,8 +104,8 @@ class Crew:
         alive = {run.id for run in running}
         self.faults.keep(alive)
         self.refused = {key: here for key, here in list(self.refused.items()) if key[0] in alive}
-        for hold in list(self.holds.values()):
-            hold.stop = hold.run.id not in alive or self.stopping.is_set()
+        for lease in list(self.holds.values()):
+            lease.stop = lease.run.id not in alive or self.stopping.is_set()
 
     def _can(self, run: RunAtWork) -> bool:
         if self.only not in (None, run.id):

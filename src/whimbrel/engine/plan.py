@@ -17,7 +17,7 @@ from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.engine import sweeping
 from whimbrel.engine.announce import Announcer
 from whimbrel.engine.gathering import Gathering, Gatherings
-from whimbrel.engine.work import Step
+from whimbrel.engine.steps import Step
 from whimbrel.errors import Systemic, TooSlow, WhimbrelError
 from whimbrel.ports import Documents, Ledger
 

@@ -44,7 +44,7 @@ class Stats:
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class LeftDead:
     """A run whose dead failures stay, and why."""
 
     run: str
@@ -146,7 +146,7 @@ def purge(ledger: Ledger, announcer: Announcer, queue: str, who: str) -> int:
 
 def retry_dead(
     ledger: Ledger, loaded: Mapping[str, Definition], limit: int, who: str
-) -> tuple[dict[str, int], list[Skipped]]:
+) -> tuple[dict[str, int], list[LeftDead]]:
     """Open dead failures again, at most so many: how many by run, oldest run first, and the runs that were passed over.
 
     A run goes on by the code that is loaded. Of one with more than what is left of the limit, the largest group that fits is taken.
@@ -161,7 +161,7 @@ def retry_dead(
         try:
             opened[run.id] = _retry(ledger, loaded, run, limit - sum(opened.values()), dead, who)
         except StateForbids as error:
-            skipped.append(Skipped(run.id, dead, str(error)))
+            skipped.append(LeftDead(run.id, dead, str(error)))
     return opened, skipped
 
 

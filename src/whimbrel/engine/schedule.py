@@ -32,8 +32,8 @@ from whimbrel.domain.schedules import (
 from whimbrel.domain.states import ENDED
 from whimbrel.engine.preflight import warned
 from whimbrel.engine.start import Defaults, anything, draft_run, estimate
+from whimbrel.engine.steps import Step
 from whimbrel.engine.view import iso_time
-from whimbrel.engine.work import Step
 from whimbrel.errors import SettingsInvalid, Transient, WhimbrelError
 from whimbrel.ports import Decision, Ledger, Store
 

@@ -8,28 +8,25 @@ from whimbrel.domain.failures import Unresolved
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, eligible
+from whimbrel.engine.eligibility import Selection
 from whimbrel.engine.filter_mark import count_before
-from whimbrel.engine.work import Work, renew
+from whimbrel.engine.steps import Step
 from whimbrel.ports import Documents, Ledger
 
 
-def settle(work: Work) -> Counts:
+def settle(documents: Documents, ledger: Ledger, selection: Selection, step: Step) -> Counts:
     """S8: counts that are true, failures that are over, then the one write that ends the batch."""
-    counts, inferred = _counts(work)
-    close_failures(work)
-    left = None if work.left is None else sum(work.left.values(), Counter({"failed": 0, "pending": 0}))
-    work.ledger.batches.settle(work.batch, counts, inferred=inferred, left=left)
-    work.step("S8")
+    lease, tally = selection.lease, selection.tally
+    counts, inferred = tally.counts, False
+    if not tally.clean:
+        # When a majority has this write, it has all earlier ones of the batch too, also those that got no answer.
+        lease.renew(ledger.batches)
+        counts, inferred = evidence(documents, ledger, lease.run, lease.batch)
+    close_failures(documents, ledger, selection)
+    left = None if tally.left is None else sum(tally.left.values(), Counter({"failed": 0, "pending": 0}))
+    ledger.batches.settle(lease.batch, counts, inferred=inferred, left=left)
+    step("S8")
     return counts
-
-
-def _counts(work: Work) -> tuple[Counts, bool]:
-    if work.clean:
-        passed = Counts(work.tally[CHANGED], work.tally[UNCHANGED], work.tally[SKIPPED])
-        return passed, False
-    # When a majority has this write, it has all earlier ones of the batch too, also those that got no answer.
-    renew(work.ledger, work.hold)
-    return evidence(work.documents, work.ledger, work.run, work.batch)
 
 
 def evidence(documents: Documents, ledger: Ledger, run: Run, batch: Batch) -> tuple[Counts, bool]:
@@ -48,45 +45,47 @@ def evidence(documents: Documents, ledger: Ledger, run: Run, batch: Batch) -> tu
     return Counts(max(before - left, 0), passed.unchanged, passed.skipped), True
 
 
-def close_failures(work: Work) -> None:
+def close_failures(documents: Documents, ledger: Ledger, selection: Selection) -> None:
     """Resolve this migration's failures of documents that are done now, whichever run recorded them."""
-    if work.batch.empty:
+    run, batch = selection.lease.run, selection.lease.batch
+    if batch.empty:
         return
-    for rows in _unresolved(work):
-        for resolution, over in _resolutions(work, rows).items():
-            work.ledger.failures.resolve(over, resolution)
+    for rows in _unresolved(ledger, run, batch):
+        for resolution, over in _resolutions(documents, selection, rows).items():
+            ledger.failures.resolve(over, resolution)
 
 
-def _unresolved(work: Work) -> Iterator[Sequence[Unresolved]]:
+def _unresolved(ledger: Ledger, run: Run, batch: Batch) -> Iterator[Sequence[Unresolved]]:
     """Failures that may be over, a thousand at a time. A range takes no document that has failed in its own run."""
-    failures, where = work.ledger.failures, work.batch.extent
+    where = batch.extent
     if isinstance(where, Range):
-        yield from failures.of_others(work.run, where)
+        yield from ledger.failures.of_others(run, where)
         return
     for at in range(0, len(where), 1000):
-        rows = failures.unresolved(work.run, where[at : at + 1000])
-        yield [row for row in rows if row.batch != work.batch.token]
+        rows = ledger.failures.unresolved(run, where[at : at + 1000])
+        yield [row for row in rows if row.batch != batch.token]
 
 
-def _resolutions(work: Work, rows: Sequence[Unresolved]) -> dict[str, list[Unresolved]]:
+def _resolutions(
+    documents: Documents, selection: Selection, rows: Sequence[Unresolved]
+) -> dict[str, list[Unresolved]]:
     if not rows:
         return {}
+    run, retry = selection.lease.run, selection.lease.batch.retry
     keys = sorted({row.key for row in rows}, key=lambda key: key.raw)
-    path = work.run.marking.path
-    tokens = work.documents.tokens(keys, path) if path else {}
+    path = run.marking.path
+    tokens = documents.tokens(keys, path) if path else {}
     left = (
-        {Key.of_document(each) for each in work.documents.read_keys(keys, work.eligible)}
-        if work.retry
-        else set()
+        {Key.of_document(each) for each in documents.read_keys(keys, selection.eligible)} if retry else set()
     )
     outcomes = {"u": UNCHANGED, "s": SKIPPED}
     found: dict[str, list[Unresolved]] = {}
     for row in rows:
-        run, _, rest = str(tokens.get(row.key, "")).partition(".")
+        of, _, rest = str(tokens.get(row.key, "")).partition(".")
         suffix = rest.partition("/")[2]
-        ours = run == work.run.id and suffix in ("", *outcomes)
+        ours = of == run.id and suffix in ("", *outcomes)
         if ours:
             found.setdefault(outcomes.get(suffix, CHANGED), []).append(row)
-        elif row.run == work.run.id and work.retry and row.key not in left:
+        elif row.run == run.id and retry and row.key not in left:
             found.setdefault("gone" if path else CHANGED, []).append(row)
     return found

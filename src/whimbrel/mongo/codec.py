@@ -12,7 +12,7 @@ from whimbrel.domain.encoding import encoded
 from whimbrel.domain.extended_json import parse_canonical
 from whimbrel.domain.failures import Failure, FailureState, Kind, Unresolved
 from whimbrel.domain.findings import finding_object, finding_of
-from whimbrel.domain.marks import outcome_of, stamp
+from whimbrel.domain.marks import read_stamp, stamp
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, RunAtWork, Scope
 from whimbrel.domain.states import BatchStatus, RunStatus
@@ -49,7 +49,7 @@ def tally_row(tally: Tally) -> dict[str, Any]:
     """Marks are kept by batch and outcome, so that they can be added up beside the batches' own counts."""
     marks = []
     for value, count in tally.marks.items():
-        batch, outcome = outcome_of(value)
+        batch, outcome = read_stamp(value)
         marks.append({"batch": batch, "outcome": outcome, "n": count})
     return {"numbers": dict(tally.numbers), "marks": marks}
 
