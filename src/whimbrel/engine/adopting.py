@@ -16,9 +16,9 @@ def adopt(documents: Documents, batches: Batches, selection: Selection, piece: P
     query = all_of(run.query, {field: {"$in": statuses} if len(statuses) > 1 else statuses[0]})
     holders = documents.holders(piece, query, field, path)
     if tally.left is not None:
-        tally.left[piece] = Counter()
+        tally.left = Counter()
         for (status, _), number in holders.items():
-            tally.left[piece][status] += number
+            tally.left[status] += number
     tokens = [token for status, token in holders if status == "processing" and token is not None]
     known, live = batches.live([token.partition("/")[0] for token in tokens]) if tokens else (set(), set())
     live -= {batch.token}

@@ -207,7 +207,7 @@ def _hold_suspect(at: Looking, documents: Sequence[bytes]) -> None:
     batch = at.lease.batch
     if batch.solo:
         suspect = Key.of_document(documents[0])
-        at.patience.until_done(lambda: at.ledger.batches.note(batch, suspect=suspect))
+        at.patience.until_done(lambda: at.ledger.batches.suspect(batch, suspect, at.lease.known))
 
 
 def _deadly(at: Looking) -> dict[Key, Trouble]:
@@ -226,5 +226,5 @@ def _deadly(at: Looking) -> dict[Key, Trouble]:
         if suspect not in deadly:
             deadly[suspect] = death(suspect)
             until_done(lambda: at.ledger.failures.record(run, batch, [deadly[suspect]]))
-        until_done(lambda: at.ledger.batches.note(batch))
+        until_done(lambda: at.ledger.batches.suspect(batch, None, at.lease.known))
     return deadly

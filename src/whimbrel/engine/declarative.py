@@ -15,6 +15,7 @@ from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.domain.updates import Update
 from whimbrel.engine.eligibility import Selection
 from whimbrel.engine.lease import Lease
+from whimbrel.engine.noting import Notes
 from whimbrel.engine.pace import Pace
 from whimbrel.engine.patience import Patience
 from whimbrel.engine.recording import Recorder
@@ -48,6 +49,7 @@ class ByUpdate:
     pace: Pace
     patience: Patience
     recorder: Recorder
+    notes: Notes
     turn: threading.Lock
     step: Step
 
@@ -56,6 +58,8 @@ class ByUpdate:
         for part in parts(self.documents, self.selection, self.pace, where):
             self._chunk(part)
             self.step("S6")
+            if part.hi is not None and part.hi != where.hi:
+                self.notes.reached(part.hi)
 
     def change_keys(self, keys: Iterable[Key]) -> None:
         """The documents of these keys, as far as they are eligible still."""
@@ -66,6 +70,7 @@ class ByUpdate:
             self.step("S6")
             left = left[len(part) :]
             if left:
+                self.notes.reached(part[-1])
                 self.pace.between_chunks()
 
     def account(self, where: Range | Sequence[Key]) -> str:
@@ -80,10 +85,10 @@ class ByUpdate:
                 changed = self.documents.update_range(where, self.update, self.selection.write())
             tally.count(changed)
         except Refused:
-            tally.clean = False
+            tally.broken = True
             self._isolate(where)
         except TooSlow:
-            tally.clean = False
+            tally.broken = True
             self.patience.in_parts(where, self._part, self.account)
 
     def _part(self, where: Range) -> None:
@@ -114,7 +119,7 @@ class ByUpdate:
                         keys, self.update, self.selection.write(), group=group
                     )
             except TooSlow:
-                tally.clean = False
+                tally.broken = True
                 if len(keys) == 1:
                     raise
                 for half in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):
@@ -126,4 +131,4 @@ class ByUpdate:
             keys = [each.key for each in written.doubtful]
             if not keys:
                 return
-            tally.clean = False
+            tally.broken = True

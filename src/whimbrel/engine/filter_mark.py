@@ -1,11 +1,13 @@
 """What mark "filter" needs beside the documents, which show nothing: counts from before the first write, and a filter that becomes false.
 
-MongoDB remembers for five minutes how documents were. A batch is asked for that only when its own counts are not enough: it was
-given back, or its process died. One that takes longer is asked for early, and the number kept in its row.
+MongoDB remembers for five minutes how documents were. It is asked for that only where the replies are not enough: a process died, or
+a statement met an error. What was eligible then is counted as of the last note how far the batch is, and kept in its row.
 """
 
 from collections.abc import Iterator
 from dataclasses import replace
+
+from bson.timestamp import Timestamp
 
 from whimbrel.domain.batches import Batch, Piece, Range
 from whimbrel.domain.filters import all_of
@@ -18,21 +20,23 @@ from whimbrel.ports import Documents, Ledger, Query
 LOOKED_AT = 20  # documents of a batch that are looked at whether the filter is false now
 
 
-def count_before(documents: Documents, run: Run, batch: Batch) -> int | None:
-    """How many documents of a batch were eligible when it was claimed first; None where that is too long ago."""
-    query = eligible(run, batch.phase, retry=batch.retry)
-    counts = [documents.count_at(batch.began, piece, query) for piece in batch.pieces]
-    return None if None in counts else sum(count or 0 for count in counts)
+def keep_before(documents: Documents, ledger: Ledger, lease: Lease, since: Timestamp | None) -> None:
+    """Keep in the batch's row how many documents were eligible then, chunk by chunk of what is not known to be done.
 
-
-def keep_before(documents: Documents, ledger: Ledger, lease: Lease) -> None:
-    """Keep that number in the batch's row, while MongoDB knows it. Under the other marks nothing is needed."""
-    batch = lease.batch
-    if lease.run.marking.path is not None or batch.before is not None or batch.empty:
+    `since`: a time of the cluster before anything was sent for that. Nothing is kept where MongoDB does not know it any
+    more; under the other marks nothing is needed.
+    """
+    run, batch = lease.run, lease.batch
+    if run.marking.path is not None or batch.before is not None:
         return
-    before = count_before(documents, lease.run, batch)
-    if before is not None:
-        ledger.batches.note(batch, before=before)
+    query, before = eligible(run, batch.phase, retry=batch.retry), {}
+    for end, piece in batch.rest(lease.known):
+        count = documents.count_at(since, piece, query)
+        if count is None:
+            return
+        before[end] = count
+    if before:
+        ledger.batches.keep_before(batch, before)
         lease.batch = replace(batch, before=before)
 
 
@@ -44,7 +48,7 @@ def check_filter_is_false(documents: Documents, ledger: Ledger, lease: Lease, co
     """
     run, batch = lease.run, lease.batch
     query = eligible(run, batch.phase, retry=batch.retry)
-    for piece in _beginnings(documents, run, batch):
+    for piece in _beginnings(documents, run, batch):  # of what this claim has done
         rest = _without_rows(ledger, run, piece, query)
         before = documents.count_at(batch.began, piece, rest)
         if before is None:  # nothing is remembered: what was changed tells how many were eligible
@@ -60,11 +64,14 @@ def check_filter_is_false(documents: Documents, ledger: Ledger, lease: Lease, co
 
 def _beginnings(documents: Documents, run: Run, batch: Batch) -> Iterator[Piece]:
     """Some documents at the beginning; should none of them have been eligible, the first chunk; before the run is known to be right, all."""
-    if batch.ids is None:
-        yield Range(batch.lo, documents.nth(batch.range, LOOKED_AT) or batch.hi)
+    pieces = [piece for _, piece in batch.rest(batch.progress)]
+    if not pieces:
+        return
+    if isinstance(pieces[0], Range):
+        lo = pieces[0].lo
+        yield Range(lo, documents.nth(Range(lo, batch.hi), LOOKED_AT) or batch.hi)
     else:
-        yield batch.ids[:LOOKED_AT]
-    pieces = list(batch.pieces)
+        yield pieces[0][:LOOKED_AT]
     yield from pieces if not run.counts.changed else pieces[:1]
 
 

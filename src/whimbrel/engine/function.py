@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from whimbrel.domain.batches import Range
 from whimbrel.domain.changes import Skipped, Unchanged
@@ -13,6 +13,7 @@ from whimbrel.domain.raw import Key
 from whimbrel.engine.calls import jitter
 from whimbrel.engine.eligibility import Selection
 from whimbrel.engine.lease import Lease
+from whimbrel.engine.noting import Notes
 from whimbrel.engine.pace import Pace
 from whimbrel.engine.pages import Pages
 from whimbrel.engine.recording import Recorder
@@ -36,42 +37,47 @@ class ByFunction:
     selection: Selection
     pace: Pace
     recorder: Recorder
+    notes: Notes
     step: Step
 
     def change_range(self, where: Range) -> None:
         """All eligible documents of a range."""
-        self.pages.begin()
-        self._work_off(self.pages.of_range(where), {})
+        self._work_off(self.pages.of_range(where), {}, told=True)
 
     def change_keys(self, attempts: Mapping[Key, int]) -> None:
         """The documents of these keys, as far as they are eligible still. `attempts`: the how-manieth try that is of each."""
-        self.pages.begin()
         keys = list(attempts)
         while keys:
             part = keys[: self.pages.limit]
-            self._work_off(self.pages.of_keys(part), attempts)
+            self._work_off(self.pages.of_keys(part), attempts, told=False)
             keys = keys[len(part) :]
+            if keys:
+                self.notes.reached(part[-1])
 
     def account(self, where: Range | Sequence[Key]) -> str:
         """The statement that reads these documents, and its plan."""
         return self.documents.account(where, None, self.selection.write())
 
-    def _work_off(self, pages: Iterator[Sequence[bytes]], attempts: Mapping[Key, int]) -> None:
-        """Ask for every document of the pages: what one chunk does not reach of a page, the next begins with. Its guard protects it."""
+    def _work_off(self, pages: Iterator[Sequence[bytes]], attempts: Mapping[Key, int], *, told: bool) -> None:
+        """Ask for every document of the pages: what one chunk does not reach of a page, the next begins with. Its guard protects it.
+
+        `told`: after each chunk it is told how far that is.
+        """
+        solo = self.lease.batch.solo
         for page in pages:
             self.step("S4")
             done = 0
             while rest := page[done:]:
                 self.pace.between_chunks()
                 started = time.monotonic()
-                reached = self._chunk(rest, attempts)
+                reached = self._alone(rest[0], attempts, told=told) if solo else self._chunk(rest, attempts)
                 self.pages.seen(rest, reached, time.monotonic() - started)
                 done += reached
+                if told and not solo:
+                    self.notes.reached(Key.of_document(rest[reached - 1]))
 
     def _chunk(self, documents: Sequence[bytes], attempts: Mapping[Key, int]) -> int:
         """Ask what becomes of documents, and write it: how many of them were reached in the chunk's time."""
-        if self.lease.batch.solo:
-            return self._alone(documents[0], attempts)
         if self.lease.run.claim:
             claimed = self._claim(documents)
             if claimed:
@@ -79,15 +85,14 @@ class ByFunction:
             return len(documents)
         return self._change(documents, attempts, until=time.monotonic() + self.pace.times.chunk)
 
-    def _alone(self, document: bytes, attempts: Mapping[Key, int]) -> int:
+    def _alone(self, document: bytes, attempts: Mapping[Key, int], *, told: bool) -> int:
         """One document at a time, its key in the ledger while it is in hand: should it kill this process, it is named."""
         key = Key.of_document(document)
-        self.ledger.batches.note(self.lease.batch, at=self.lease.batch.at, suspect=key)
+        self.notes.suspect(key)
         found = self._claim([document]) if self.lease.run.claim else [document]
         if found:
             self._change(found, attempts, until=float("inf"))
-        self.lease.batch = replace(self.lease.batch, at=key)
-        self.ledger.batches.note(self.lease.batch, at=key)
+        self.notes.cleared(key if told else None)
         return 1
 
     def _claim(self, documents: Sequence[bytes]) -> Sequence[bytes]:
@@ -158,9 +163,8 @@ class ByFunction:
             return [], []
         written = self.documents.write(sent, self.selection.write(reads=self.definition.reads))
         self.step("S6")
-        tally.clean = tally.clean and (
-            written.clean or marked is not None
-        )  # else counted by their tokens below
+        if not written.clean and marked is None:  # else they are counted by their tokens below
+            tally.broken = True
         doubtful = {each.key for each in written.doubtful}
         refused = {each.key for each in written.troubles}
         for each in sent:

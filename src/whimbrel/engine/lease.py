@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from whimbrel.domain.batches import Batch
+from whimbrel.domain.progress import Progress
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run
 from whimbrel.errors import LeaseLost, Transient, WhimbrelError
@@ -33,15 +34,20 @@ class Lease:
     until: datetime  # the fence: the end of the last renewal that was acknowledged, by the server's clock
     renewed: float  # by `clock`: when the last renewal, or the claim, was asked for
     seconds: float
-    moved: float = field(default_factory=time.monotonic)  # when the slot made its last step
+    progress: float = field(default_factory=time.monotonic)  # when the slot made its last step
     lost: bool = False
     stop: bool = False  # the batch shall be given back
+    known: Progress = field(init=False)  # what of the batch is done
+    untouched: bool = field(init=False)  # whether nothing was sent but for that
     calling: tuple[Key, float] | None = None  # the document in the function's hands, and since when
     awaited: dict[Key, float] = field(default_factory=dict)  # the same of an `async def`, which has several
 
+    def __post_init__(self) -> None:
+        self.known, self.untouched = self.batch.progress, self.batch.fresh
+
     def step(self) -> None:
         """The slot moves on: neither its batch nor its process is stuck."""
-        self.moved = time.monotonic()
+        self.progress = time.monotonic()
 
     @property
     def over(self) -> bool:

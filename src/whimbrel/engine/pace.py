@@ -11,7 +11,6 @@ from whimbrel.engine.tally import Tally
 from whimbrel.errors import Transient
 from whimbrel.ports import Ledger
 
-AGED = 60.0  # seconds after which a batch has been in hand for long
 RATE_SEEN = 1.0  # seconds between two looks at the rate of a run
 REST = 1.0  # seconds that a slot rests after a chunk of a run with a rate, about
 
@@ -24,11 +23,9 @@ class Pace:
     tally: Tally
     ledger: Ledger
     times: Times
-    aging: Callable[[], None] = lambda: None  # called once, when the batch has been in hand for long
     rate: int | None = field(init=False)  # documents a second
     slots: int = 1  # that work on the run
     _seen: float = field(init=False)  # when the rate was
-    _begun: float | None = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.rate = self.lease.run.rate
@@ -50,9 +47,6 @@ class Pace:
         if self.lease.due:
             self.lease.renew(self.ledger.batches)
         self._look()
-        if self._begun is not None and time.monotonic() - self._begun > AGED:
-            self._begun = None
-            self.aging()
 
     def _rest(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
         """A delay between two chunks: it ends early where the batch must stop, and is no hanging."""

@@ -22,11 +22,10 @@ class Pages:
     selection: Selection
     pace: Pace
     concurrency: int
-    _limit: int = field(default=CHUNK_DOCUMENTS)
+    _limit: int = field(init=False)
 
-    def begin(self) -> None:
-        """With small pages: the documents that come may be larger than those before."""
-        self._limit = min(self._limit, self.concurrency if self.pace.lease.run.claim else FIRST_PAGE)
+    def __post_init__(self) -> None:
+        self._limit = self.concurrency if self.pace.lease.run.claim else FIRST_PAGE
 
     @property
     def limit(self) -> int:
@@ -42,7 +41,10 @@ class Pages:
             try:
                 if span is not None:
                     part = Range(where.lo, self.documents.nth(where, span) or where.hi)
-                page = self.documents.read(part, self.selection.eligible, self.limit)
+                most = self.limit
+                if most == CHUNK_DOCUMENTS:  # one that is not there tells that a planned chunk is at its end
+                    most += 1
+                page = self.documents.read(part, self.selection.eligible, most)
             except TooSlow:
                 if span == 1:
                     raise

@@ -54,7 +54,7 @@ class Patience:
                     raise Systemic(
                         f"A statement ran out of time {SLOW_TRIES} times in a row, and cannot be made smaller: {error} {account()}"
                     ) from error
-                self.pace.tally.clean, reason = False, str(error)
+                self.pace.tally.broken, reason = True, str(error)
             log.info("tried again", batch=self.pace.lease.batch.token, reason=reason)
             time.sleep(0.2 + random.random() * 0.8)  # noqa: S311  spreads retries, protects nothing
 

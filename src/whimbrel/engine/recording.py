@@ -37,7 +37,7 @@ class Recorder:
         if not troubles:
             return
         run, batch = self.lease.run, self.lease.batch
-        self.tally.owed += len(troubles)
+        self.tally.fail(len(troubles))
         record(self.ledger, self.lease, troubles)
         self.step("S7")
         fields = run.marking.failed(stamp(batch.token, FAILED))

@@ -1,48 +1,74 @@
 """Settling a batch (S8): counts that are true, failures that are over, then the one write that ends it."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from whimbrel.domain.batches import Batch, Range
+from bson.timestamp import Timestamp
+
+from whimbrel.domain.batches import Batch, Piece, Range
 from whimbrel.domain.failures import Unresolved
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED
+from whimbrel.domain.progress import Progress
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.engine.eligibility import Selection
-from whimbrel.engine.filter_mark import count_before
 from whimbrel.engine.steps import Step
 from whimbrel.ports import Documents, Ledger
 
 
 def settle(documents: Documents, ledger: Ledger, selection: Selection, step: Step) -> Counts:
-    """S8: counts that are true, failures that are over, then the one write that ends the batch."""
-    lease, tally = selection.lease, selection.tally
-    counts, inferred = tally.counts, False
-    if not tally.clean:
-        # When a majority has this write, it has all earlier ones of the batch too, also those that got no answer.
-        lease.renew(ledger.batches)
-        counts, inferred = evidence(documents, ledger, lease.run, lease.batch)
+    """S8: failures that are over, then the one write that ends the batch, with what its progress tells."""
+    batch, progress = selection.lease.batch, selection.lease.known
     close_failures(documents, ledger, selection)
-    left = None if tally.left is None else sum(tally.left.values(), Counter({"failed": 0, "pending": 0}))
-    ledger.batches.settle(lease.batch, counts, inferred=inferred, left=left)
+    counts = progress.counts
+    ledger.batches.settle(batch, counts, inferred=progress.inferred, progress=progress, left=progress.left)
     step("S8")
     return counts
 
 
 def evidence(documents: Documents, ledger: Ledger, run: Run, batch: Batch) -> tuple[Counts, bool]:
-    """Counts from the documents themselves; True where they had to be inferred (mark "filter", hole H4)."""
-    if batch.empty:
-        return Counts(), False
+    """Counts of a batch that nobody works on; True where some had to be inferred (mark "filter", hole H4)."""
+    known, inferred = batch.progress.counts, batch.progress.inferred
+    if batch.fresh or batch.empty:
+        return known, inferred
+    rest = list(batch.rest(batch.progress))
+    counts, inferred_too = counted(documents, ledger, run, batch, batch.progress, rest, batch.began)
+    return known + counts, inferred or inferred_too
+
+
+def counted(
+    documents: Documents,
+    ledger: Ledger,
+    run: Run,
+    batch: Batch,
+    progress: Progress,
+    pieces: Sequence[tuple[int, Piece]],
+    since: Timestamp | None,
+) -> tuple[Counts, bool]:
+    """Counts of pieces of a batch that its progress does not tell, from the documents themselves; True where they are inferred.
+
+    `since`: a time of the cluster before anything was sent for these pieces.
+    """
     path = run.marking.path
     if path is not None:
-        return sum((documents.evidence(piece, path, batch.token) for piece in batch.pieces), Counts()), False
-    passed = ledger.failures.passed(run.id, batch.token)
-    before = count_before(documents, run, batch) if batch.before is None else batch.before
-    if before is None:  # what was changed is not known any more; nothing is made up
-        return passed, True
+        return sum((documents.evidence(piece, path, batch.token) for _, piece in pieces), Counts()), False
+    passed, told = ledger.failures.passed(run.id, batch.token), progress.counts
+    unchanged, skipped = max(0, passed.unchanged - told.unchanged), max(0, passed.skipped - told.skipped)
+    changed = 0
     query = eligible(run, batch.phase, retry=batch.retry)
-    left = sum(documents.count(piece, query) for piece in batch.pieces)
-    return Counts(max(before - left, 0), passed.unchanged, passed.skipped), True
+    for end, piece in pieces:
+        before = (batch.before or {}).get(end)
+        if before is None:
+            before = documents.count_at(since, piece, query)
+        if before is not None:  # else what was changed is not known any more; nothing is made up
+            changed += max(0, before - documents.count(piece, query))
+    return Counts(changed, unchanged, skipped), True
+
+
+def failed(ledger: Ledger, run: Run, batch: Batch, piece: Piece) -> int:
+    """Documents of a piece that have failed in this batch."""
+    keys = ledger.failures.excluded(run.id, piece) if isinstance(piece, Range) else piece
+    rows = ledger.failures.unresolved(run, keys) if keys else ()
+    return sum(row.run == run.id and row.batch == batch.token for row in rows)
 
 
 def close_failures(documents: Documents, ledger: Ledger, selection: Selection) -> None:

@@ -243,7 +243,7 @@ def _release(store: Store, session: Session, lease: Lease) -> None:
         if not _quiet(session.documents(lease.run), lease):
             log.warning("a statement goes on: its batch is not given back", batch=batch.token)
             return
-        store.ledger.batches.release(batch)
+        store.ledger.batches.release(batch, progress=lease.known, untouched=lease.untouched)
     except WhimbrelError as error:
         log.warning(
             "a batch could not be given back; its lease will end", batch=batch.token, reason=str(error)

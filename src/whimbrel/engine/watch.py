@@ -88,7 +88,7 @@ def _look(store: Store, crew: Crew, times: Times, die: Callable[[], None]) -> No
 
 
 def _stuck(lease: Lease, times: Times) -> bool:
-    return time.monotonic() - lease.moved > stuck_after(lease.run, times)
+    return time.monotonic() - lease.progress > stuck_after(lease.run, times)
 
 
 def _renew_all(store: Store, leases: list[Lease], times: Times) -> None:

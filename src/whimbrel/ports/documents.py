@@ -97,6 +97,11 @@ class Documents(Protocol):
         """
         ...
 
+    @property
+    def time(self) -> Timestamp | None:
+        """The cluster's time of the last answer; None of a stand-alone server, and before the first."""
+        ...
+
     def survey(self, size: int) -> Survey:
         """For questions about the whole collection, in slices of so many documents."""
         ...
