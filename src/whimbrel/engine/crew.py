@@ -11,6 +11,7 @@ from whimbrel.domain.batches import Batch
 from whimbrel.domain.migration import Migration
 from whimbrel.domain.runs import RunAtWork
 from whimbrel.domain.states import RunStatus
+from whimbrel.engine.experience import Experience
 from whimbrel.engine.faults import Faults
 from whimbrel.engine.lease import Lease
 from whimbrel.engine.loop import process_loop
@@ -41,6 +42,7 @@ class Crew:
         self.holds: dict[str | None, Lease] = {}
         self.taken: set[str | None] = set()  # from the claim on, before they are held
         self.faults = Faults()
+        self.experience = Experience()
         self.loop = process_loop()
         self.on_hand: Callable[[str, bool], object] = lambda _token, _begins: (
             None

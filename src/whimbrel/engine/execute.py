@@ -14,6 +14,7 @@ from whimbrel.domain.runs import eligible
 from whimbrel.engine.adopting import adopt
 from whimbrel.engine.declarative import ByUpdate
 from whimbrel.engine.eligibility import Selection
+from whimbrel.engine.experience import Experience
 from whimbrel.engine.filter_mark import check_filter_is_false, keep_before
 from whimbrel.engine.function import ByFunction
 from whimbrel.engine.lease import Lease, Stopped
@@ -28,8 +29,6 @@ from whimbrel.engine.transform import Transform
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.ports import Documents, Ledger
 
-SHORT = 0.1  # seconds that a statement takes after which the next may be twice as large
-
 
 @dataclass(frozen=True, slots=True)
 class Execution:
@@ -41,6 +40,7 @@ class Execution:
     pace: Pace
     patience: Patience
     notes: Notes
+    experience: Experience
     way: ByUpdate | ByFunction
 
     @property
@@ -82,12 +82,15 @@ class Execution:
         batch, progress = self.lease.batch, self.lease.known
         if progress.part is not None:
             yield progress.part.end
-        done, most = progress.part.end if progress.part is not None else progress.chunks, 2
+        done = progress.part.end if progress.part is not None else progress.chunks
         while done < batch.chunks:
-            began = time.monotonic()
-            done = min(batch.chunks, done + (most if self._together else 1))
+            began, chunks = time.monotonic(), 1
+            if self._together:
+                chunks = min(self.experience.chunks(batch.run), batch.chunks - done)
+            done += chunks
             yield done
-            most = most * 2 if time.monotonic() - began < SHORT else 1
+            if self._together:
+                self.experience.took(batch.run, chunks, time.monotonic() - began)
 
     @property
     def _together(self) -> bool:
@@ -133,6 +136,7 @@ def execute(
     transform: Transform,
     *,
     turn: threading.Lock,
+    experience: Experience,
     step: Step,
 ) -> None:
     """Work a batch off and settle it.
@@ -143,7 +147,7 @@ def execute(
     tally.fresh = lease.batch.fresh
     selection, patience = Selection(lease, tally), Patience(documents, pace)
     recorder = Recorder(documents, ledger, lease, selection, tally, step)
-    notes = Notes(documents, ledger, lease, tally, pace.times.notes, step)
+    notes = Notes(documents, ledger, lease, tally, experience, pace.times.notes, step)
     way: ByUpdate | ByFunction
     if lease.run.declarative:
         if definition.update is None:
@@ -156,7 +160,7 @@ def execute(
         way = ByFunction(
             definition, transform, pages, documents, ledger, lease, selection, pace, recorder, notes, step
         )
-    it = Execution(documents, ledger, selection, pace, patience, notes, way)
+    it = Execution(documents, ledger, selection, pace, patience, notes, experience, way)
     try:
         patience.until_done(it.prepare)
         it.work_off()

@@ -12,6 +12,7 @@ from bson.timestamp import Timestamp
 from whimbrel.domain.batches import Piece, Range
 from whimbrel.domain.progress import Stretch
 from whimbrel.domain.raw import Key
+from whimbrel.engine.experience import Experience
 from whimbrel.engine.filter_mark import keep_before
 from whimbrel.engine.lease import Lease
 from whimbrel.engine.settling import counted, failed
@@ -19,8 +20,6 @@ from whimbrel.engine.steps import Step
 from whimbrel.engine.tally import Tally
 from whimbrel.errors import LeaseLost, Transient
 from whimbrel.ports import Documents, Ledger
-
-FIRST_COST = 0.0005  # seconds that a note takes, before one was written
 
 
 @dataclass(slots=True)
@@ -31,13 +30,13 @@ class Notes:
     ledger: Ledger
     lease: Lease
     tally: Tally
+    experience: Experience
     share: float
     step: Step
     _end: int = 0  # of the stretch in hand
     _since: Timestamp | None = field(init=False)  # before anything of what is not known was sent
     _reached: Key | None = None
-    _noted: float = field(default_factory=time.monotonic)
-    _cost: float = FIRST_COST
+    _worked: float = field(default_factory=time.monotonic)  # since when this time is not yet accounted for
 
     def __post_init__(self) -> None:
         self._since = self.lease.batch.began
@@ -100,7 +99,10 @@ class Notes:
 
     @property
     def _due(self) -> bool:
-        return time.monotonic() - self._noted >= self._cost / self.share
+        now = time.monotonic()
+        self.experience.earn((now - self._worked + 1e-9) * self.share)
+        self._worked = now
+        return self.experience.affords_note
 
     @property
     def _now(self) -> Timestamp | None:
@@ -144,8 +146,8 @@ class Notes:
         except Transient:
             return  # less is known than was done
         finally:
-            self._noted = time.monotonic()
-            self._cost = self._noted - began
+            self._worked = time.monotonic()
+            self.experience.spend(self._worked - began)
         self.step("S6b")
 
 

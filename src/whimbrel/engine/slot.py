@@ -187,7 +187,10 @@ def _work_off(store: Store, crew: Crew, session: Session, lease: Lease, *, times
         if lease.run.kind == "verification":
             verify(pace, documents, store.ledger, definition, transform, step=step)
         else:
-            execute(pace, documents, store.ledger, definition, transform, turn=crew.turn, step=step)
+            execute(
+                pace, documents, store.ledger, definition, transform,
+                turn=crew.turn, experience=crew.experience, step=step,
+            )  # fmt: skip
 
     pace.between_chunks()
     if lease.batch.solo:
