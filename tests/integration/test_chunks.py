@@ -383,6 +383,26 @@ def test_a_batch_that_is_cancelled_counts_what_is_noted_and_what_is_not(
     assert found.counts == Counts(changed=3300)
 
 
+@pytest.mark.parametrize("mark", MARKS)
+def test_a_row_of_an_earlier_version_is_finished_rightly(
+    store: MongoStore, database: Data, mark: str
+) -> None:
+    """It knew of the whole batch how many documents were eligible, and in a solo batch the last one that was done."""
+    seed(database)
+    it = updating(mark)
+    run, batch = claimed(store, it)
+    changed(database, batch, mark, 3300)
+    store.ledger.batches.release(batch)
+    began = database.client.admin.command("ping")["operationTime"].__class__(1, 1)
+    earlier = {"before": COUNT, "began": began, "at": {"_id": 3299}, "inferred": False}
+    database["whimbrel_batches"].update_one(
+        {"_id": batch.token}, {"$set": earlier, "$unset": {"progress": ""}}
+    )
+    with system(store, [it], slots=1):
+        found = until(store, run)
+    assert (found.run.status, found.counts) == (RunStatus.COMPLETED, Counts(changed=COUNT))
+
+
 def test_retries_that_were_made_are_not_made_again(store: MongoStore, database: Data) -> None:
     seed(database, 30)
     calls: Calls = Counter()

@@ -143,13 +143,18 @@ class Batch:
         return named if after is None else named[named.index(after) + 1 :]
 
     def rest(self, progress: Progress) -> Iterator[tuple[int, Piece]]:
-        """What is not known to be done: the rest of a stretch, then chunk by chunk, each with the number of the last chunk."""
+        """What is not known to be done: the rest of a stretch, then chunk by chunk, each with the number of the last chunk.
+
+        Where it is known how many documents of them were eligible `before`, these pieces.
+        """
         done = progress.chunks
         if progress.part is not None:
             yield progress.part.end, self.piece(done, progress.part.end, progress.at)
             done = progress.part.end
-        for end in range(done + 1, self.chunks + 1):
-            yield end, self.piece(end - 1, end)
+        for end in sorted(self.before) if self.before else range(done + 1, self.chunks + 1):
+            if end > done:
+                yield end, self.piece(done, end)
+                done = end
 
     @property
     def ranges(self) -> list[Range]:

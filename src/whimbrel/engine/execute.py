@@ -78,11 +78,18 @@ class Execution:
             self.patience.until_done(self._stretch, account=lambda: self.way.account(self.notes.rest))
 
     def _ends(self) -> Iterator[int]:
-        """Where the stretches of the batch end: several chunks in one while such are short, for each is read, or waits for the journal, once."""
+        """Where the stretches of the batch end: several chunks in one while such are short, for each is read, or waits for the journal, once.
+
+        After a crash each chunk is counted alone.
+        """
         batch, progress = self.lease.batch, self.lease.known
+        if not batch.fresh:
+            yield from [end for end, _ in batch.rest(progress)]
+            return
+        done = progress.chunks
         if progress.part is not None:
-            yield progress.part.end
-        done = progress.part.end if progress.part is not None else progress.chunks
+            done = progress.part.end
+            yield done
         while done < batch.chunks:
             began, chunks = time.monotonic(), 1
             if self._together:
@@ -94,9 +101,9 @@ class Execution:
 
     @property
     def _together(self) -> bool:
-        """A function finds documents of several chunks by one read, but in a sweep, which has few; after a crash each chunk is counted alone."""
+        """A function finds documents of several chunks by one read, but in a sweep, which has few."""
         batch = self.lease.batch
-        if batch.ids is not None or not batch.fresh or batch.solo or self.pace.rate is not None:
+        if batch.ids is not None or batch.solo or self.pace.rate is not None:
             return False
         return batch.phase == "pending" or (batch.phase == "failed" and not self.lease.run.declarative)
 

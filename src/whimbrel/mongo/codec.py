@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -18,6 +19,7 @@ from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, RunAtWork, Scope
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.tiling import Fault, Tile, Tiling
+from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.domain.uuids import UNSPECIFIED
 from whimbrel.domain.verification import Proof, Tally
 from whimbrel.domain.workers import InHand, Refusal, Worker
@@ -95,8 +97,14 @@ def before_row(before: Mapping[int, int]) -> dict[str, int]:
     return {str(end): number for end, number in before.items()}
 
 
-def before_of(row: Row | None) -> dict[int, int] | None:
-    return None if row is None else {int(end): number for end, number in row.items()}
+def before_of(row: Row) -> dict[int, int] | None:
+    before = row.get("before")
+    if before is None:
+        return None
+    if isinstance(before, int):  # a row of an earlier version: of the whole batch
+        chunks = len(row.get("cuts") or ()) or ceil(len(row.get("ids") or ()) / CHUNK_DOCUMENTS)
+        return {chunks: before}
+    return {int(end): number for end, number in before.items()}
 
 
 def batch_row(batch: Batch) -> dict[str, Any]:
@@ -120,7 +128,7 @@ def batch_of(row: Row) -> Batch:
         last=row["last"], estimated=row["estimated"], status=BatchStatus(row["status"]),
         owner=row.get("owner"), lease_until=row.get("leaseUntil"), claimed_at=row.get("claimedAt"),
         claims=row["claims"], takeovers=row["takeovers"], solo=row["solo"],
-        untouched=row.get("untouched", 0), progress=progress_of(row), suspect=_key(row.get("suspect")), before=before_of(row.get("before")),
+        untouched=row.get("untouched", 0), progress=progress_of(row), suspect=_key(row.get("suspect")), before=before_of(row),
         counts=counts_of(row.get("counts")), inferred=row.get("inferred", False), tally=tally_of(row.get("tally")),
         worker=row.get("worker"), settled_at=row.get("settledAt"),
     )  # fmt: skip
