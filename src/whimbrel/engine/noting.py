@@ -137,10 +137,10 @@ class Notes:
 
     def _note(self, began: float) -> None:
         progress = self.lease.known
-        known = self.tally.fresh and (progress.at is None or self.tally.clean)
+        since = self._now if self.tally.fresh and (progress.at is None or self.tally.clean) else None
         try:
             self.documents.check_identity()  # what was read, and found to be nothing, was of the run's collection
-            self.ledger.batches.note(self.lease.batch, progress, since=self._now if known else None)
+            self.ledger.batches.note(self.lease.batch, progress, since=since)
         except LeaseLost:
             self.lease.lost = True
             raise
