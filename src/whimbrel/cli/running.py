@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -37,7 +38,7 @@ from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control, rollback
 from whimbrel.engine.attempt import attempt
 from whimbrel.engine.preflight import warned
-from whimbrel.engine.start import add_run, draft_run, estimate
+from whimbrel.engine.start import add_run, draft_run, preview
 from whimbrel.engine.starting_over import start_over
 from whimbrel.engine.view import run_object, view
 from whimbrel.errors import SettingsInvalid, StateForbids
@@ -111,7 +112,10 @@ def run(
             at.store, it, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
             priority=priority, rate=rate,
         )  # fmt: skip
-        ready = warned(at.store, it, draft, documents=estimate(at.store, draft), strict=strict)
+        seen = preview(at.store, draft)
+        if workers is None and seen.total is not None and seen.batches <= 1:
+            team = replace(team, workers=1)  # one batch at a time is all that there will be
+        ready = warned(at.store, it, draft, documents=seen.estimated, strict=strict)
         if not force:
             attempt(at.store, it, draft, callers(team.source, team.left_out))
         check_broker(settings)  # before anything is written, and a person is asked for nothing

@@ -1,4 +1,4 @@
-"""Asking a child for the definitions of migrations (`python -m whimbrel.workers.catalog`).
+"""Asking a child for the definitions of migrations (`python -m whimbrel.workers.definitions`).
 
 What a migration's module does when it is imported happens to that child alone.
 """
@@ -14,28 +14,23 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, astuple, fields
 from typing import Any
 
 from bson.errors import InvalidBSON
 
 from whimbrel.domain.catalog import Broken, Catalog, choose
 from whimbrel.domain.code import Code
-from whimbrel.domain.encoding import encoded
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import decoded
-from whimbrel.domain.uuids import named, unnamed
+from whimbrel.domain.uuids import unnamed
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.settings import read_settings
-from whimbrel.workers.sources import load
+from whimbrel.workers.definitions import BEGINS
 
 ENDING = 1.0  # seconds that a process which has answered may take to end
 LOOK = 0.2
-# The modules that loading a source has brought, for a process that loads it once more: those are there already then.
-_CAME_WITH: dict[str, set[str]] = {}
 STDERR = 65_536  # bytes at the end of what loading prints that are kept
-BEGINS = ">"  # before the name of a file that is loaded next
 
 
 def describe(source: str | None, left_out: Sequence[str] = ()) -> Catalog[Definition]:
@@ -71,7 +66,7 @@ def _asked(
     command = [
         sys.executable,
         "-m",
-        "whimbrel.workers.catalog",
+        "whimbrel.workers.definitions",
         str(answering),
         json.dumps([source, without]),
     ]
@@ -135,36 +130,3 @@ def evaluate(source: str | None, name: str, left_out: Sequence[str] = ()) -> Def
     if name == SOME_MODEL.name:  # Whimbrel's own, the same at any time
         return SOME_MODEL.definition
     return choose(describe(source, left_out), name)
-
-
-def main() -> None:
-    """Write the definitions of the source given, or why they cannot be loaded, to the pipe given."""
-    answers, (source, without) = int(sys.argv[1]), json.loads(sys.argv[2])
-    os.set_inheritable(answers, False)
-    try:
-        found = load(source, without, lambda file: _say(answers, BEGINS + json.dumps(file)))
-        rows = {
-            name: {
-                **{each.name: named(getattr(it.definition, each.name)) for each in fields(Definition)},
-                "code": asdict(it.definition.code),
-            }
-            for name, it in found.items()
-        }
-        broken = [[_text(each) for each in astuple(it)] for it in found.broken]
-        told: dict[str, Any] = {"definitions": rows, "broken": broken}
-    except DefinitionInvalid as error:
-        told = {"error": _text(str(error))}
-    _say(answers, base64.b64encode(encoded(told)).decode())
-
-
-def _text(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _say(answers: int, line: str) -> None:
-    with os.fdopen(answers, "w", closefd=False) as stream:
-        stream.write(line + "\n")
-
-
-if __name__ == "__main__":
-    main()

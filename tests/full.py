@@ -1,0 +1,54 @@
+"""Variants that `make test` leaves to `make chaos`, by the beginnings of their names: others of the same kind are in both.
+
+Most of them start processes, kill them, and wait for leases; that is what makes a suite slow.
+"""
+
+import os
+
+EVERYTHING = bool(os.environ.get("FULL"))
+
+LEFT_OUT = (
+    # the process dies at a step: each step by one of the two ways
+    *(f"tests/faults/test_steps.py::test_a_process_that_dies_at_a_step_loses_nothing[{each}" for each in (
+        "declarative-S3-", "declarative-S8-", "function-S1-", "function-S2-", "function-S6-", "function-S10-", "function-S11-", "function-S12-",
+    )),
+    "tests/faults/test_steps.py::test_a_worker_that_dies_around_the_call_of_the_function_loses_nothing[marker-S5]",
+    "tests/faults/test_steps.py::test_a_worker_that_dies_around_the_call_of_the_function_loses_nothing[filter-S4]",
+    "tests/faults/test_steps.py::test_h4_after_a_crash_the_mark_filter_counts_a_difference_and_says_so[declarative]",
+    "tests/faults/test_undo.py::test_a_rollback_whose_processes_die_at_a_step_loses_nothing[S3]",
+    "tests/faults/test_undo.py::test_a_rollback_whose_processes_die_at_a_step_loses_nothing[S10]",
+    "tests/faults/test_verification.py::test_a_process_that_dies_in_a_verification_changes_nothing_of_it[S8-",
+    "tests/faults/test_schedules.py::test_parents_that_are_killed_in_a_loop[2]",
+    "tests/faults/test_schedules.py::test_a_scheduler_that_is_killed_at_each_step[T2]",
+    # random kills: four seeds of eight
+    *(f"tests/faults/test_chaos.py::test_random_kills_lose_nothing[{seed}]" for seed in range(4, 8)),
+    # the second broker, the second way to be cut off
+    "tests/faults/test_storm.py::test_restarts_lose_nothing_and_never_two_runs_at_once[rabbitmq]",
+    "tests/faults/test_stalls.py::test_no_slot_is_lost_and_no_run_pauses[rabbitmq-awaited]",
+    "tests/faults/test_ends.py::test_a_parent_ends_with_its_children_while_mongodb_is_away[freeze]",
+    "tests/faults/test_ends.py::test_children_are_told_at_once_though_the_parent_waits_for_the_ledger[kill]",
+    "tests/faults/test_unanswered.py::test_a_run_is_not_over_while_a_statement_whose_connection_broke_goes_on[paused]",
+    "tests/faults/test_unanswered.py::test_a_run_is_not_over_while_a_statement_whose_connection_broke_goes_on[function]",
+    "tests/faults/test_unanswered.py::test_the_statement_of_a_killed_worker_has_ended_before_a_run_is_over[paused]",
+    "tests/faults/test_unanswered.py::test_a_document_that_takes_longer_than_lease_and_grace_is_waited_for[killed]",
+    "tests/faults/test_troubles.py::test_an_awaited_function_that_cannot_be_cancelled_is_ended_with_its_process_and_alone_recorded[cling]",
+    # RabbitMQ: nodes that are started for one test, and what others meet too
+    "tests/faults/test_clusters.py::test_one_of_three_rabbitmq_nodes_is_killed",
+    "tests/faults/test_clusters.py::test_a_run_outlives_the_session_limit",
+    "tests/faults/test_rabbitmq.py::test_two_coordinators",
+    "tests/faults/test_rabbitmq.py::test_connections_churn",
+    "tests/faults/test_rabbitmq.py::test_a_redelivery_storm",
+    "tests/faults/test_rabbitmq.py::test_a_wire_is_cut_frozen_and_slowed[database]",
+    "tests/faults/test_rabbitmq.py::test_an_unconfirmed_broker_slows_the_coordinator",
+    "tests/faults/test_rabbitmq.py::test_a_queue_is_deleted",
+    # the second way to write, marks and kinds of a matrix of which the others stand for them
+    *(f"tests/integration/test_collation.py::test_a_filter_means_what_it_means_to_the_collection[{each}" for each in (
+        "letters-function", "numbers-function", "shifted-function", "case-update",
+    )),
+    "tests/integration/test_collation.py::test_an_update_compares_as_the_collection_does[update-undo]",
+    *(f"tests/integration/test_replaced.py::test_it_pauses_and_says_what_happened[{each}" for each in (
+        "function-dropped", "function-made_anew", "function-renamed_over", "function-renamed_away",
+    )),
+    *(f"tests/integration/test_replaced.py::test_at_whatever_moment[{each}]" for each in ("S1", "S5", "S10")),
+    *(f"tests/integration/test_replaced.py::test_with_the_new_one_it_begins_afresh[{each}]" for each in ("function", "filter", "claimed")),
+)  # fmt: skip
