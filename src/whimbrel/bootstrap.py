@@ -10,7 +10,7 @@ from pathlib import Path
 from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
 from whimbrel.brokers.rabbitmq.topology import LANES
 from whimbrel.brokers.rabbitmq.topology import lanes as lanes_of
-from whimbrel.engine.work import Step
+from whimbrel.engine.steps import Step
 from whimbrel.mongo.embedded import embedded, ensure_running
 from whimbrel.mongo.errors import masked
 from whimbrel.mongo.seeding import MongoSamples

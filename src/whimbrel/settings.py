@@ -74,6 +74,9 @@ class Settings(BaseSettings):
         default=4.0, gt=0, description="seconds that one statement may take; less than the grace"
     )
     whimbrel_sweep: float = Field(default=5.0, gt=0, description="seconds between two looks for lost leases")
+    whimbrel_notes: float = Field(
+        default=0.01, gt=0, description="the share of a batch's time that noting how far it is may take"
+    )
     whimbrel_broker_look: float = Field(
         default=5.0,
         gt=0,
@@ -141,7 +144,7 @@ class Settings(BaseSettings):
             return Times(
                 lease=self.whimbrel_lease, grace=self.whimbrel_grace, statement=self.whimbrel_statement,
                 sweep=self.whimbrel_sweep, delay=self.processing_delay / 1000, idle_poll=self.whimbrel_idle_poll,
-                broker=self.whimbrel_broker_look,
+                broker=self.whimbrel_broker_look, notes=self.whimbrel_notes,
             )  # fmt: skip
         except ValueError as error:
             raise SettingsInvalid(

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from whimbrel import SKIP, Migration, migration
@@ -138,6 +139,28 @@ def slow(thing: dict[str, Any]) -> dict[str, Any]:
     while str(thing["number"]) == os.environ.get("HELD_NUMBER") and os.path.exists(os.environ["HELD"]):  # noqa: PTH110
         time.sleep(0.02)
     return {"$set": {"n": thing["n"] + 1}}
+
+
+def _hold(thing: dict[str, Any]) -> dict[str, Any]:
+    """Waits with one document until it may go on; it is fast with all others."""
+    if str(thing["number"]) == os.environ.get("HELD_NUMBER"):
+        Path(os.environ["HELD"] + "-reached").touch()
+        while os.path.exists(os.environ["HELD"]):  # noqa: PTH110
+            time.sleep(0.02)
+    return {"$set": {"n": thing["n"] + 1}}
+
+
+HOLDING = [
+    Migration(
+        name=f"holding-{mark}",
+        collection="things",
+        filter=_filter(mark),
+        mark=mark,
+        transform=_hold,
+        timeout=120,
+    )
+    for mark in ("marker", "filter")
+]
 
 
 @migration(collection="things", timeout=120)

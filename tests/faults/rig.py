@@ -26,6 +26,7 @@ MIGRATIONS = str(HERE / "migrations.py")
 SHORT_TIMES = {
     "WHIMBREL_LEASE": "1.5", "WHIMBREL_GRACE": "0.6", "WHIMBREL_STATEMENT": "0.5", "WHIMBREL_SWEEP": "0.2",
     "WHIMBREL_IDLE_POLL": "0.05", "WHIMBREL_BROKER_LOOK": "0.5", "RETRY_DELAY": "50", "LOG_LEVEL": "error",
+    "WHIMBREL_NOTES": "inf",
 }  # fmt: skip
 # For what counts claims and deaths exactly: a machine that stands still for a while must take no batch from the living.
 # The dead need no lease to end: their parents bury them.
@@ -92,6 +93,11 @@ class Rig:
         """Let no run of `slow` end before `let_go`: whoever has this document in hand keeps it."""
         self._held.touch()
         self.environment |= {"HELD": str(self._held), "HELD_NUMBER": str(number)}
+
+    @property
+    def holds(self) -> bool:
+        """Whether somebody has it in hand (of `holding`)."""
+        return Path(f"{self._held}-reached").exists()
 
     def let_go(self) -> None:
         self._held.unlink(missing_ok=True)

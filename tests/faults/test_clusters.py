@@ -17,6 +17,8 @@ from tests.servers.cluster import RabbitCluster
 from tests.servers.rabbit import RabbitNode
 from tests.servers.replicas import ReplicaSet
 from whimbrel.domain.batches import Batch
+from whimbrel.domain.progress import Progress, Stretch
+from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import ENDED
 from whimbrel.errors import LeaseLost, Transient
@@ -145,6 +147,31 @@ def test_h3_a_claim_that_only_the_old_primary_knew_is_none(many: ClusterRig, rep
     row = batches.get(f"{run.id}.1")
     assert row is not None
     assert (row.status, row.counts, row.claims) == ("done", Counts(), 1)
+
+
+def test_h62_a_note_that_only_the_old_primary_had_is_gone_and_nobody_has_relied_on_it(
+    many: ClusterRig, replicas: ReplicaSet
+) -> None:
+    many.seed(10)
+    run = many.start("slow")
+    batches = many.store.ledger.batches
+    batches.add([Batch(run=run.id, seq=1, leg=0, phase="pending", cuts=(Key.of(1), Key.of(2)))])
+    first = batches.claim([run.id], worker="A", lsid=secrets.token_bytes(16))
+    assert first is not None
+    old = replicas.stop_secondaries()
+    batches.note(first, Progress((Stretch(1, Counts(1)),)))  # it waits for no other member
+    old.kill()
+    replicas.continue_secondaries()
+    replicas.wait_primary()
+    assert batches.take_over(worker="A")
+    second = batches.claim([run.id], worker="B", lsid=secrets.token_bytes(16))
+    assert second is not None
+    assert (second.progress, second.fresh) == (Progress(), False)
+    replicas.restart(old)
+    replicas.wait_secondaries()
+    row = batches.get(first.token)
+    assert row is not None
+    assert row.progress == Progress()
 
 
 def test_a_run_outlives_the_session_limit(long_run: LongRun) -> None:

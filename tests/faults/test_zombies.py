@@ -14,6 +14,8 @@ from bson.binary import Binary
 from pymongo.errors import PyMongoError
 
 from tests.faults.rig import Rig
+from whimbrel.domain.progress import Progress, Stretch
+from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.control import cancel
@@ -228,10 +230,13 @@ def test_h3_a_claim_that_was_lost_can_write_nothing_to_the_batch_any_more(rig: R
     for act in (
         lambda: batches.settle(first, Counts(1), inferred=False),
         lambda: batches.renew(first),
-        lambda: batches.note(first, before=1),
+        lambda: batches.note(first, Progress((Stretch(1, Counts(100)),))),
+        lambda: batches.suspect(first, Key.of(1), Progress()),
+        lambda: batches.keep_before(first, {1: 100}),
     ):
         with pytest.raises(LeaseLost):
             act()
     batches.release(first)
     row = batches.list(run.id)[0]
     assert (row.owner, str(row.status)) == (second.owner, "running")
+    assert (row.progress, row.suspect, row.before) == (Progress(), None, None)

@@ -70,8 +70,8 @@ def test_what_nobody_remembers_is_not_made_up(store: MongoStore, database: Data)
     assert database["things"].count_documents({"n": 1}) == 100
 
 
-def test_a_batch_that_is_given_back_keeps_what_was_eligible(store: MongoStore, database: Data) -> None:
-    """Its run may rest for longer than MongoDB remembers."""
+def test_a_batch_that_is_given_back_needs_nobodys_memory(store: MongoStore, database: Data) -> None:
+    """Its run may rest for longer than MongoDB remembers: what it has done stands in its row, and the rest is untouched."""
     seed(database)
 
     @migration(name="m", collection="things", mark="filter", filter={"n": 0}, batch_size=100)
@@ -88,7 +88,8 @@ def test_a_batch_that_is_given_back_keeps_what_was_eligible(store: MongoStore, d
         control.pause(store.ledger, run.id, who="test")
         until(store, run, RunStatus.PAUSED)
     [batch] = [each for each in store.ledger.batches.list(run.id) if each.phase == "pending" and each.claims]
-    assert (batch.status, batch.before) == (BatchStatus.QUEUED, 100)
+    assert (batch.status, batch.fresh) == (BatchStatus.QUEUED, True)
+    assert batch.progress.counts.changed == database["things"].count_documents({"n": 1})
     control.resume(store.ledger, run.id, who="test")
     with system(store, [slow]):
         found = until(store, run)

@@ -142,6 +142,31 @@ def test_renamed_back_it_goes_on(store: MongoStore, database: Data) -> None:
     assert database["things"].count_documents({"n": 1}) == COUNT
 
 
+@pytest.mark.parametrize("kind", ["declared", "function", "claimed"])
+def test_h76_nothing_is_told_of_reads_that_found_nothing_because_it_was_away(
+    store: MongoStore, database: Data, kind: str
+) -> None:
+    """Else the batch would go on behind documents that it has never seen, and leave them to the sweep."""
+    seed(database, count=3000)
+    it = migration_of(kind, batch_size=3000)
+    acts = iter([lambda: renamed_away(database)])
+
+    def step(name: str) -> None:
+        if name == "S6":
+            next(acts, lambda: None)()
+
+    run = start(store, it)
+    with system(store, [it], slots=1, step=step):
+        until(store, run, RunStatus.PAUSED, RunStatus.COMPLETED)
+    database["elsewhere"].rename("things")
+    control.resume(store.ledger, run.id, who="test")
+    with system(store, [it], slots=1):
+        ended = until(store, run)
+    assert (ended.run.status, ended.run.counts.changed) == (RunStatus.COMPLETED, 3000)
+    pending = [each for each in store.ledger.batches.list(run.id) if each.phase == "pending"]
+    assert sum(each.counts.changed for each in pending) == 3000
+
+
 def test_resumed_all_the_same_it_pauses_again(store: MongoStore, database: Data) -> None:
     seed(database)
     it = migration_of("function")

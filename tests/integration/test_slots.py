@@ -101,7 +101,7 @@ def test_a_batch_that_cannot_be_worked_off_lets_the_others_go_on_and_then_the_ru
         run = start(store, PLUS, batch_size=10)
         eventually(lambda: rows.count_documents({"run": run.id}) > 10)
     if refused:  # nobody can read on from there
-        rows.update_one({"_id": f"{run.id}.3"}, {"$set": {"at": {"x": 1}}})
+        rows.update_one({"_id": f"{run.id}.3"}, {"$set": {"progress": [[1, 0, 0, 0, 0]], "at": {"x": 1}}})
     with system(store, [PLUS], slots=1, step=nothing if refused else step) as crew:
         crews.append(crew)
         found = until(store, run, RunStatus.PAUSED)

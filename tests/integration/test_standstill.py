@@ -186,6 +186,7 @@ def test_a_proof_that_meets_the_same_trouble_again_and_again_pauses_the_verifica
     at: MongoStore, data: Data
 ) -> None:
     done = migrate(at, DECLARED).run
+    data["things"].insert_one({"_id": 1.5, "n": 0})  # a finding that the proof takes back: it came since
     checking = start_verification(at, done.id, DECLARED.definition, who="test", defaults=DEFAULTS, sample=0)
     with (
         system(at, [DECLARED], slots=1),

@@ -130,8 +130,12 @@ class BatchOf(Model):
     status: str = Field(description="queued, running, done or cancelled", examples=["done"])
     phase: str = Field(description="pending, processing, failed or sweep", examples=["pending"])
     total_items: int = Field(description="documents planned, an estimate", examples=[500])
-    processed_items: int = Field(description="documents settled", examples=[499])
-    outcomes: Outcomes = Field(description="what became of its documents")
+    processed_items: int = Field(
+        description="documents evaluated, as far as it is known while it is worked on", examples=[499]
+    )
+    outcomes: Outcomes = Field(description="what became of them")
+    total_chunks: int = Field(description="parts in which it is worked off", examples=[5])
+    completed_chunks: int = Field(description="those that are known to be done", examples=[3])
     attempts: int = Field(description="how often it was claimed", examples=[1])
     duration_ms: int | None = Field(description="from its claim to its end", examples=[120])
     worker: str | None = Field(description="who claimed it last", examples=["host:4711:1f3a"])
@@ -169,8 +173,8 @@ def batch_model(it: Batch) -> BatchOf:
     lost = f"Lost by {it.takeovers} workers." if it.takeovers and it.status is not BatchStatus.DONE else None
     return BatchOf(
         batch_id=it.token, correlation_id=it.token, parent_job_id=it.run, status=str(it.status), phase=it.phase,
-        total_items=it.estimated, processed_items=it.counts.total,
-        outcomes=Outcomes(changed=it.counts.changed, unchanged=it.counts.unchanged, skipped=it.counts.skipped),
+        total_items=it.estimated, processed_items=it.known.total, total_chunks=it.chunks, completed_chunks=it.chunks_done,
+        outcomes=Outcomes(changed=it.known.changed, unchanged=it.known.unchanged, skipped=it.known.skipped),
         attempts=it.claims, duration_ms=span, worker=it.worker, start_time=iso_time(it.claimed_at),
         end_time=iso_time(it.settled_at), error=lost,
     )  # fmt: skip

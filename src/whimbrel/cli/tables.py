@@ -142,8 +142,8 @@ def run_table(it: RunView) -> Table:
 
 def batches_table(batches: Iterable[Batch]) -> Table:
     table = _table(
-        "batch", "phase", "status", "documents", "changed", "claims", "seconds", "worker",
-        right=("documents", "changed", "claims", "seconds"), title="Batches",
+        "batch", "phase", "status", "documents", "chunks done", "changed", "claims", "seconds", "worker",
+        right=("documents", "chunks done", "changed", "claims", "seconds"), title="Batches",
     )  # fmt: skip
     for each in batches:
         span = (
@@ -152,8 +152,8 @@ def batches_table(batches: Iterable[Batch]) -> Table:
             else ""
         )
         table.add_row(
-            str(each.seq), each.phase, str(each.status), f"{each.estimated:,}", f"{each.counts.changed:,}",
-            str(each.claims), span, each.worker or "",
+            str(each.seq), each.phase, str(each.status), f"{each.estimated:,}", f"{each.chunks_done} of {each.chunks}",
+            f"{each.known.changed:,}", str(each.claims), span, each.worker or "",
         )  # fmt: skip
     return table
 

@@ -4,10 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
+from math import ceil
 from typing import Any
 
 from bson.timestamp import Timestamp
 
+from whimbrel.domain.progress import Progress
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Phase, Run
 from whimbrel.domain.states import BatchStatus
@@ -60,12 +62,15 @@ class Batch:
     claims: int = 0
     takeovers: int = 0
     solo: bool = False
-    at: Key | None = None  # in a solo batch: done through this key
+    untouched: int = 0  # the last of its claims behind which nothing was sent but for what `progress` tells
+    progress: Progress = field(default_factory=Progress)
     suspect: Key | None = None  # in a solo batch: the document in hand
     began: Timestamp | None = (
-        None  # the cluster's time at the first claim; None: a stand-alone server has none
+        None  # a time of the cluster before anything was sent for what is behind `progress`; None: a stand-alone server has none
     )
-    before: int | None = None  # mark "filter", after a crash: eligible documents before the first write
+    before: Mapping[int, int] | None = (
+        None  # mark "filter", after a crash: eligible documents at that time, by the end of each piece of the rest
+    )
     counts: Counts = field(default_factory=Counts)
     inferred: bool = False
     left: Mapping[str, int] | None = (
@@ -109,14 +114,47 @@ class Batch:
         return not self.ids and not self.cuts
 
     @property
-    def pieces(self) -> Iterator[Piece]:
-        """What one statement takes at most: the chunks as they were planned, or so many of the ids."""
+    def fresh(self) -> bool:
+        """Whether nothing was sent before this claim, or the next one, but for what `progress` tells."""
+        return self.untouched == self.claims - (self.status is BatchStatus.RUNNING)
+
+    @property
+    def chunks(self) -> int:
+        """How many there are: ranges as they were planned, or so many of the ids."""
+        return len(self.cuts) if self.ids is None else ceil(len(self.ids) / CHUNK_DOCUMENTS)
+
+    @property
+    def chunks_done(self) -> int:
+        """As far as it is known, while it is worked on."""
+        return self.chunks if self.status is BatchStatus.DONE else self.progress.chunks
+
+    @property
+    def known(self) -> Counts:
+        """What came of its documents, as far as it is known, while it is worked on."""
+        return (
+            self.counts if self.status in (BatchStatus.DONE, BatchStatus.CANCELLED) else self.progress.counts
+        )
+
+    def piece(self, first: int, end: int, after: Key | None = None) -> Piece:
+        """The chunks from `first` on, before `end`, as one. `after`: only what comes behind this document of them."""
         if self.ids is None:
-            yield from self.ranges
-        else:
-            yield from (
-                self.ids[at : at + CHUNK_DOCUMENTS] for at in range(0, len(self.ids), CHUNK_DOCUMENTS)
-            )
+            return Range(after or (self.cuts[first - 1] if first else self.lo), self.cuts[end - 1])
+        named = self.ids[first * CHUNK_DOCUMENTS : end * CHUNK_DOCUMENTS]
+        return named if after is None else named[named.index(after) + 1 :]
+
+    def rest(self, progress: Progress) -> Iterator[tuple[int, Piece]]:
+        """What is not known to be done: the rest of a stretch, then chunk by chunk, each with the number of the last chunk.
+
+        Where it is known how many documents of them were eligible `before`, these pieces.
+        """
+        done = progress.chunks
+        if progress.part is not None:
+            yield progress.part.end, self.piece(done, progress.part.end, progress.at)
+            done = progress.part.end
+        for end in sorted(self.before) if self.before else range(done + 1, self.chunks + 1):
+            if end > done:
+                yield end, self.piece(done, end)
+                done = end
 
     @property
     def ranges(self) -> list[Range]:

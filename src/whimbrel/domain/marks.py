@@ -47,7 +47,7 @@ def stamp(token: str, outcome: str) -> str:
     return token + SUFFIX[outcome]
 
 
-def outcome_of(value: str) -> tuple[str, str]:
+def read_stamp(value: str) -> tuple[str, str]:
     """The batch's token and the outcome that a mark's value tells; what is no outcome of ours, as it stands there."""
     token, slash, rest = value.partition("/")
     return token, next((name for name, suffix in SUFFIX.items() if suffix == slash + rest), slash + rest)

@@ -8,7 +8,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Times:
-    """Seconds.
+    """Seconds, but for `notes`.
 
     A statement must end before the grace after its lease does (`statement < grace`): then nothing of a
     lost claim can still run when the batch is taken over (hole H12).
@@ -21,6 +21,7 @@ class Times:
     tick: float = 0.2  # the coordinator's
     sweep: float = 5.0
     idle_poll: float = 1.0  # the longest pause between two looks for work
+    notes: float = 0.01  # the share of a batch's time that noting how far it is may take
     delay: float = 0.0  # between two chunks, to go easy on the database
     broker: float = 5.0  # between two looks whether the broker still holds and delivers pointers
     control: float = 0.2  # how often a worker looks whether a run was paused or cancelled

@@ -7,7 +7,6 @@ hands the documents back instead of storing them. Both are compared byte by byte
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import TypeVar
@@ -24,8 +23,6 @@ from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.domain.updates import Update
 from whimbrel.domain.verification import CHANGES_AGAIN, LISTED
 from whimbrel.engine.examine import Found, Looking
-from whimbrel.engine.patience import patiently
-from whimbrel.engine.work import Work
 from whimbrel.errors import Refused, TooSlow, Untranslatable
 from whimbrel.ports import Guarded
 
@@ -47,26 +44,26 @@ def transform_again(at: Looking) -> Found:
     deadly = _deadly(at)
     found.troubles.update(deadly)
     found.count("deadly", len(deadly))
-    places = at.work.batch.ranges
-    if at.work.run.sample is not None:
-        places = random.Random(at.work.batch.token).sample(places, min(PLACES, share, len(places)))  # noqa: S311
+    places = at.lease.batch.ranges
+    if at.lease.run.sample is not None:
+        places = random.Random(at.lease.batch.token).sample(places, min(PLACES, share, len(places)))  # noqa: S311
     left = share
     for number, where in enumerate(places):
-        most = None if at.work.run.sample is None else ceil(left / (len(places) - number))
+        most = None if at.lease.run.sample is None else ceil(left / (len(places) - number))
         for documents in _pages(at, where, most):
-            at.work.between_chunks()
+            at.pace.between_chunks()
             _judge(at, [each for each in documents if Key.of_document(each) not in deadly], found)
-            at.work.pace.owed += len(documents)
+            at.pace.tally.owed += len(documents)
             left -= len(documents)
     return found
 
 
 def _share(at: Looking) -> int:
     """How many documents of this batch are due."""
-    sample, looked = at.work.run.sample, at.work.batch.estimated
+    sample, looked = at.lease.run.sample, at.lease.batch.estimated
     if sample is None or not sample:
         return looked if sample is None else 0
-    return min(looked, ceil(sample * looked / max(at.work.run.estimated, looked, 1)))
+    return min(looked, ceil(sample * looked / max(at.lease.run.estimated, looked, 1)))
 
 
 def _pages(at: Looking, where: Range, most: int | None) -> Iterator[Sequence[bytes]]:
@@ -74,11 +71,11 @@ def _pages(at: Looking, where: Range, most: int | None) -> Iterator[Sequence[byt
     query = {at.run.marking.path or "": {"$regex": f"^{at.run.id}\\.[0-9]+$"}}
     left, limit, span = most, PAGE, 0
     while left is None or left > 0:
-        part = Range(where.lo, at.work.documents.nth(where, span) or where.hi) if span else where
+        part = Range(where.lo, at.documents.nth(where, span) or where.hi) if span else where
         asked = limit if left is None else min(limit, left)
         read = partial(at.examiner.read, part, query, asked)
         try:
-            page = patiently(at.work, read, but=() if span == 1 else TooSlow)
+            page = at.patience.until_done(read, but=() if span == 1 else TooSlow)
         except TooSlow:
             limit, span = max(1, limit // 4), max(1, (span or CHUNK_DOCUMENTS) // 4)
             continue
@@ -93,7 +90,7 @@ def _pages(at: Looking, where: Range, most: int | None) -> Iterator[Sequence[byt
 def _in_parts(at: Looking, keys: Sequence[Key], ask: Callable[[Sequence[Key]], Sequence[T]]) -> list[T]:
     """What is answered about documents; asked about fewer at once where that takes too long."""
     try:
-        return list(patiently(at.work, lambda: ask(keys), but=TooSlow if len(keys) > 1 else ()))
+        return list(at.patience.until_done(lambda: ask(keys), but=TooSlow if len(keys) > 1 else ()))
     except TooSlow:
         half = len(keys) // 2
         return [*_in_parts(at, keys[:half], ask), *_in_parts(at, keys[half:], ask)]
@@ -150,13 +147,13 @@ def _by_batch(at: Looking, documents: Sequence[bytes]) -> Iterator[tuple[Batch, 
     for document in documents:
         parts.setdefault(text_at(document, path) or "", []).append(document)
     for token, part in parts.items():
-        batch = patiently(at.work, lambda token=token: at.work.ledger.batches.get(token))  # type: ignore[misc]
+        batch = at.patience.until_done(lambda token=token: at.ledger.batches.get(token))  # type: ignore[misc]
         if batch is not None:  # a mark of no batch is a finding already
             yield batch, part
 
 
 def _differing(at: Looking, batch: Batch, documents: Sequence[bytes], found: Found) -> list[Trouble]:
-    update = at.work.definition.update
+    update = at.definition.update
     if update is None:
         return _called(at, batch, documents, found)
     for _ in range(RACES):
@@ -204,19 +201,20 @@ def _fields(at: Looking, document: bytes) -> list[tuple[bytes, int, bytes]]:
 
 def _called(at: Looking, batch: Batch, documents: Sequence[bytes], found: Found) -> list[Trouble]:
     """Those documents for which the function returns a change, or fails."""
-    shadow = replace(at.work, run=at.run, batch=batch, definition=for_run(at.work.definition, at.run))
+    definition = for_run(at.definition, at.run)
     troubles: list[Trouble] = []
     while documents:
-        at.work.between_chunks()
-        one = documents[:1] if at.work.batch.solo else documents
-        _hold_suspect(at.work, one)
-        called = at.work.call(shadow, one, {}, until=time.monotonic() + at.work.times.chunk)
-        documents = documents[called.done :]
+        at.pace.between_chunks()
+        one = documents[:1] if at.lease.batch.solo else documents
+        _hold_suspect(at, one)
+        until = time.monotonic() + at.pace.times.chunk
+        asked = at.transform(definition, batch, one, {}, until=until)
+        documents = documents[asked.done :]
         troubles += [
             _trouble(each.key, f"The function fails now: {each.type}: {each.message}")
-            for each in called.troubles
+            for each in asked.troubles
         ]
-        for each in called.guarded:
+        for each in asked.guarded:
             changes = _is_change(at, batch, each)
             if changes is None:
                 found.count("unknown change", 1)
@@ -237,25 +235,25 @@ def _is_change(at: Looking, batch: Batch, each: Guarded) -> bool | None:
         return None
 
 
-def _hold_suspect(work: Work, documents: Sequence[bytes]) -> None:
+def _hold_suspect(at: Looking, documents: Sequence[bytes]) -> None:
     """Should the call kill this process, which has died of this batch twice, the document is named (hole H10)."""
-    if work.batch.solo:
+    batch = at.lease.batch
+    if batch.solo:
         suspect = Key.of_document(documents[0])
-        patiently(work, lambda: work.ledger.batches.note(work.batch, suspect=suspect))
+        at.patience.until_done(lambda: at.ledger.batches.suspect(batch, suspect, at.lease.known))
 
 
 def _deadly(at: Looking) -> dict[Key, Trouble]:
     """Documents whose call has hung or killed a process of this batch before: they are not given to the function again."""
-    work = at.work
-    if work.batch.claims == 1:
+    run, batch, until_done = at.lease.run, at.lease.batch, at.patience.until_done
+    if batch.claims == 1:
         return {}
-    suspect = work.batch.suspect
-    kinds = (Kind.DEATH, Kind.HANG)
-    rows = patiently(work, lambda: work.ledger.failures.of_kinds(work.run.id, work.batch.range, kinds))
+    suspect = batch.suspect
+    rows = until_done(lambda: at.ledger.failures.of_kinds(run.id, batch.range, (Kind.DEATH, Kind.HANG)))
     deadly = {row.key: row for row in rows}
     if suspect is not None:
         if suspect not in deadly:
             deadly[suspect] = death(suspect)
-            patiently(work, lambda: work.ledger.failures.record(work.run, work.batch, [deadly[suspect]]))
-        patiently(work, lambda: work.ledger.batches.note(work.batch))
+            until_done(lambda: at.ledger.failures.record(run, batch, [deadly[suspect]]))
+        until_done(lambda: at.ledger.batches.suspect(batch, None, at.lease.known))
     return deadly

@@ -10,6 +10,7 @@ from typing import Any
 import bson
 from bson.errors import BSONError
 
+from whimbrel.domain.batches import Batch
 from whimbrel.domain.changes import Rubbish, reduce
 from whimbrel.domain.context import Context
 from whimbrel.domain.failures import Kind, Trouble
@@ -18,71 +19,83 @@ from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.raw import Key
 from whimbrel.domain.uuids import reading
 from whimbrel.domain.wording import place, said, traced, type_name
-from whimbrel.engine.loop import process_loop
-from whimbrel.engine.work import Called, Work
+from whimbrel.engine.lease import Lease
+from whimbrel.engine.loop import EventLoop, process_loop
+from whimbrel.engine.transform import Transformed
 from whimbrel.ports import Guarded
 
 IN_THREADS = "Functions are called in threads: set signals where the module is imported, and limit a call's time by timeout=."
 
 
 @dataclass(frozen=True, slots=True)
-class Calling:
-    """A `Call` of a migration's function."""
+class UserFunction:
+    """The `Transform` that a migration's function is, in the hands of one slot: its lease tells what is being called."""
 
     migration: Migration
+    lease: Lease
+    loop: EventLoop
 
     def __call__(
-        self, work: Work, documents: Sequence[bytes], attempts: Mapping[Key, int], *, until: float
-    ) -> Called:
-        slice_ = work.definition.concurrency if self.migration.is_async else 1
+        self,
+        definition: Definition,
+        batch: Batch,
+        documents: Sequence[bytes],
+        attempts: Mapping[Key, int],
+        *,
+        until: float,
+    ) -> Transformed:
+        slice_ = definition.concurrency if self.migration.is_async else 1
         guarded: list[Guarded] = []
         troubles: list[Trouble] = []
         done = 0
         while done < len(documents) and (done == 0 or time.monotonic() < until):
             part = documents[done : done + slice_]
-            for outcome in self._outcomes(work, part, attempts):
+            contexts = [self._context(batch, document, attempts) for document in part]
+            for outcome in self._outcomes(definition, part, contexts):
                 (guarded if isinstance(outcome, Guarded) else troubles).append(outcome)  # type: ignore[arg-type]
             done += len(part)
-            work.hold.progress = time.monotonic()
-        work.hold.calling = None
-        return Called(guarded, troubles, done)
+            self.lease.step()
+        self.lease.calling = None
+        return Transformed(guarded, troubles, done)
 
     def _outcomes(
-        self, work: Work, part: Sequence[bytes], attempts: Mapping[Key, int]
+        self, definition: Definition, part: Sequence[bytes], contexts: Sequence[Context | None]
     ) -> list[Guarded | Trouble]:
+        called = list(zip(part, contexts, strict=True))
         if not self.migration.is_async:
-            return [self._one(work, document, attempts) for document in part]
+            return [self._one(definition, document, context) for document, context in called]
 
-        def progress() -> None:  # calls that do not end are found one by one
-            work.hold.progress = time.monotonic()
+        async def together() -> list[Guarded | Trouble]:
+            return list(
+                await asyncio.gather(
+                    *(self._awaited(definition, document, context) for document, context in called)
+                )
+            )
 
-        return work.loop.run(self._together(work, part, attempts), progress)
+        return self.loop.run(together(), self.lease.step)  # calls that do not end are found one by one
 
-    async def _together(
-        self, work: Work, part: Sequence[bytes], attempts: Mapping[Key, int]
-    ) -> list[Guarded | Trouble]:
-        return list(await asyncio.gather(*(self._awaited(work, document, attempts) for document in part)))
-
-    async def _awaited(self, work: Work, document: bytes, attempts: Mapping[Key, int]) -> Guarded | Trouble:
-        key, context = Key.of_document(document), self._context(work, document, attempts)
-        async with work.loop.room(self.migration.name, work.definition.concurrency):
-            with work.loop.call((work.hold, key)):
-                work.hold.awaited[key] = time.monotonic()
+    async def _awaited(
+        self, definition: Definition, document: bytes, context: Context | None
+    ) -> Guarded | Trouble:
+        key = Key.of_document(document)
+        async with self.loop.room(self.migration.name, definition.concurrency):
+            with self.loop.call((self.lease, key)):
+                self.lease.awaited[key] = time.monotonic()
                 try:
-                    return await call_async(self.migration, work.definition, document, context)
+                    return await call_async(self.migration, definition, document, context)
                 except BaseException as error:  # noqa: BLE001  a GeneratorExit closes what is inside, and comes out here
                     return raised(key, error)
                 finally:
-                    work.hold.awaited.pop(key, None)
+                    self.lease.awaited.pop(key, None)
 
-    def _one(self, work: Work, document: bytes, attempts: Mapping[Key, int]) -> Guarded | Trouble:
-        work.hold.calling = (Key.of_document(document), time.monotonic())
-        return call_one(self.migration, work.definition, document, self._context(work, document, attempts))
+    def _one(self, definition: Definition, document: bytes, context: Context | None) -> Guarded | Trouble:
+        self.lease.calling = (Key.of_document(document), time.monotonic())
+        return call_one(self.migration, definition, document, context)
 
-    def _context(self, work: Work, document: bytes, attempts: Mapping[Key, int]) -> Context | None:
+    def _context(self, batch: Batch, document: bytes, attempts: Mapping[Key, int]) -> Context | None:
         if not self.migration.wants_context:
             return None
-        return Context(work.run.id, work.batch.token, attempts.get(Key.of_document(document), 1))
+        return Context(batch.run, batch.token, attempts.get(Key.of_document(document), 1))
 
 
 def call_one(

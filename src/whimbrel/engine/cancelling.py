@@ -17,14 +17,14 @@ WHOLE = 10  # that are read with all their keys
 def withdraw(ledger: Ledger, documents: Documents, run: Run, *, untold: bool) -> None:
     """Cancel queued batches: those that nobody has claimed together, the others one by one, by evidence.
 
-    `untold`: what they have done is not asked any more. Raises what asking raises.
+    `untold`: what they have done is not asked any more, but for what their rows tell. Raises what asking raises.
     """
     end = time.monotonic() + SECONDS
     while True:
         cancelled = ledger.batches.withdraw(run.id, PAGE)
         queued = ledger.batches.list(run.id, statuses=[BatchStatus.QUEUED], limit=WHOLE)
         for batch in (each for each in queued if each.claims):
-            counts, inferred = (Counts(), True) if untold else _evidence(ledger, documents, run, batch)
+            counts, inferred = _told(batch) if untold else _evidence(ledger, documents, run, batch)
             ledger.batches.cancel(batch, counts, inferred=inferred)
             if time.monotonic() > end:
                 return
@@ -36,6 +36,11 @@ def _evidence(ledger: Ledger, documents: Documents, run: Run, batch: Batch) -> t
     try:
         documents.check_identity()
         return evidence(documents, ledger, run, batch)
-    # The filter cannot be evaluated, or the documents are gone: what was changed stays unknown, and is flagged.
+    # The filter cannot be evaluated, or the documents are gone: what else was changed stays unknown, and is flagged.
     except (Refused, CollectionReplaced):
-        return Counts(), True
+        return _told(batch)
+
+
+def _told(batch: Batch) -> tuple[Counts, bool]:
+    """What its row tells of a batch."""
+    return batch.progress.counts, True

@@ -26,8 +26,8 @@ from whimbrel.engine.proving import Prover
 from whimbrel.engine.serving import Serving
 from whimbrel.engine.standstill import Standstill, told
 from whimbrel.engine.start import estimate
+from whimbrel.engine.steps import Step
 from whimbrel.engine.tiling import look_on
-from whimbrel.engine.work import Step
 from whimbrel.errors import LedgerIncomplete, RunUnknown, StateForbids, WhimbrelError
 from whimbrel.ports import Documents, Session, Store
 from whimbrel.ports.ledger import CONSUMERS

@@ -14,10 +14,11 @@ from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.runs import RunAtWork
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.code import other_versions, what_differs
+from whimbrel.engine.experience import Experience
 from whimbrel.engine.faults import Faults
+from whimbrel.engine.lease import Lease
 from whimbrel.engine.loop import process_loop
 from whimbrel.engine.standstill import Standstill
-from whimbrel.engine.work import Hold
 from whimbrel.ports import Store
 from whimbrel.ports.ledger import CONSUMERS
 
@@ -44,9 +45,10 @@ class Crew:
         self.stopping = threading.Event()
         self.over = threading.Event()  # every slot has ended
         # By the owner of the claim: a batch that was lost may come to another slot of this process before the first has noticed.
-        self.holds: dict[str | None, Hold] = {}
+        self.holds: dict[str | None, Lease] = {}
         self.taken: set[str | None] = set()  # from the claim on, before they are held
         self.faults, self.standstill = Faults(), Standstill()
+        self.experience = Experience()
         self.loop = process_loop()
         self.on_hand: Callable[[str, bool], object] = lambda _token, _begins: (
             None
@@ -72,10 +74,10 @@ class Crew:
             self.done += 1
 
     @contextlib.contextmanager
-    def holding(self, hold: Hold) -> Iterator[None]:
+    def holding(self, lease: Lease) -> Iterator[None]:
         """While a slot has a batch in hand."""
-        batch = hold.batch
-        self.holds[batch.owner] = hold
+        batch = lease.batch
+        self.holds[batch.owner] = lease
         named = BATCH.set(batch.token)
         self.on_hand(batch.token, True)
         try:
@@ -113,8 +115,8 @@ class Crew:
         self.faults.keep(alive)
         self._versions_said &= alive
         self.refused = {key: here for key, here in list(self.refused.items()) if key[0] in alive}
-        for hold in list(self.holds.values()):
-            hold.stop = hold.run.id not in alive or self.stopping.is_set()
+        for lease in list(self.holds.values()):
+            lease.stop = lease.run.id not in alive or self.stopping.is_set()
 
     def _can(self, store: Store, run: RunAtWork) -> bool:
         if self.only not in (None, run.id):

@@ -5,95 +5,130 @@ nothing of them (hole H1). What is still eligible is then written in small group
 are refused document by document: the bad ones stand alone, the rest is done.
 """
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from whimbrel.domain.batches import Range
 from whimbrel.domain.raw import Key
 from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.domain.updates import Update
-from whimbrel.engine.patience import narrowed
-from whimbrel.engine.work import Work
-from whimbrel.errors import DefinitionInvalid, Refused, TooSlow
+from whimbrel.engine.eligibility import Selection
+from whimbrel.engine.lease import Lease
+from whimbrel.engine.noting import Notes
+from whimbrel.engine.pace import Pace
+from whimbrel.engine.patience import Patience
+from whimbrel.engine.recording import Recorder
+from whimbrel.engine.steps import Step
+from whimbrel.errors import Refused, TooSlow
+from whimbrel.ports import Documents
 
 GROUP = 32  # documents: about the square root of a chunk, so that few bad ones cost little
 
 
-def change_range(work: Work, where: Range) -> None:
-    """One chunk of a range."""
-    try:
-        # Two statements of one process at a time only make both dearer; waiting for the journal overlaps anyway.
-        with work.turn, work.fenced():
-            changed = work.documents.update_range(where, _update(work), work.write())
-        work.count(changed)
-    except Refused:
-        work.clean = False
-        _isolate(work, where)
-    except TooSlow:
-        work.clean = False
-        narrowed(work, where, lambda part: _change_part(work, part), lambda part: account(work, part))
-
-
-def change_keys(work: Work, keys: Sequence[Key]) -> None:
-    """Documents by their keys: together, and where MongoDB refuses one of them, in groups, and then one by one.
-
-    Those of a retry one by one at once: they have been refused before.
-    """
-    for group in (1,) if work.retry else (len(keys), GROUP, 1):
-        try:
-            with work.fenced():
-                written = work.documents.update_keys(keys, _update(work), work.write(), group=group)
-        except TooSlow:
-            work.clean = False
-            if len(keys) == 1:
-                raise
-            for half in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):
-                work.between_chunks()
-                change_keys(work, half)
-            return
-        work.count(written.applied)
-        work.fail(list(written.troubles))
-        keys = [each.key for each in written.doubtful]
-        if not keys:
-            return
-        work.clean = False
-
-
-def parts(work: Work, where: Range) -> Iterator[Range]:
+def parts(documents: Documents, selection: Selection, pace: Pace, where: Range) -> Iterator[Range]:
     """A planned chunk, in parts as small as the run's rate wants them."""
-    while (most := work.pace.chunk) < CHUNK_DOCUMENTS:
-        keys = work.documents.keys(where, work.eligible, most)
+    while (most := pace.chunk) < CHUNK_DOCUMENTS:
+        keys = documents.keys(where, selection.eligible, most)
         if len(keys) < most:
             break
         yield Range(where.lo, keys[-1])
         where = Range(keys[-1], where.hi)
-        work.between_chunks()
+        pace.between_chunks()
     yield where
 
 
-def _update(work: Work) -> Update:
-    update = work.definition.update
-    if update is None:
-        raise DefinitionInvalid(f"Migration {work.definition.name!r} has no update.")
-    return update
+@dataclass(frozen=True, slots=True)
+class ByUpdate:
+    """Changes the documents of a claimed batch by an update. `turn`: one such statement of a process at a time."""
 
+    update: Update
+    documents: Documents
+    lease: Lease
+    selection: Selection
+    pace: Pace
+    patience: Patience
+    recorder: Recorder
+    notes: Notes
+    turn: threading.Lock
+    step: Step
 
-def account(work: Work, where: Range | Sequence[Key]) -> str:
-    """The statement over these documents, and its plan."""
-    return work.documents.account(where, _update(work), work.write())
+    def change_range(self, where: Range) -> None:
+        """All eligible documents of a range."""
+        for part in parts(self.documents, self.selection, self.pace, where):
+            self._chunk(part)
+            self.step("S6")
+            if part.hi is not None and part.hi != where.hi:
+                self.notes.reached(part.hi)
 
+    def change_keys(self, keys: Iterable[Key]) -> None:
+        """The documents of these keys, as far as they are eligible still."""
+        left = list(keys)
+        while left:
+            part = left[: self.pace.chunk]
+            self._named(part)
+            self.step("S6")
+            left = left[len(part) :]
+            if left:
+                self.notes.reached(part[-1])
+                self.pace.between_chunks()
 
-def _change_part(work: Work, where: Range) -> None:
-    try:
-        with work.fenced():
-            work.documents.update_range(where, _update(work), work.write())
-    except Refused:
-        _isolate(work, where)
+    def account(self, where: Range | Sequence[Key]) -> str:
+        """The statement over these documents, and its plan."""
+        return self.documents.account(where, self.update, self.selection.write())
 
+    def _chunk(self, where: Range) -> None:
+        tally = self.pace.tally
+        try:
+            # Two statements of one process at a time only make both dearer; waiting for the journal overlaps anyway.
+            with self.turn, self.lease.fenced():
+                changed = self.documents.update_range(where, self.update, self.selection.write())
+            tally.count(changed)
+        except Refused:
+            tally.broken = True
+            self._isolate(where)
+        except TooSlow:
+            tally.broken = True
+            self.patience.in_parts(where, self._part, self.account)
 
-def _isolate(work: Work, where: Range) -> None:
-    while keys := work.documents.keys(where, work.eligible, 1000):
-        work.between_chunks()
-        change_keys(work, keys)
-        if len(keys) < 1000:  # noqa: PLR2004  the page was the last
-            return
-        where = Range(keys[-1], where.hi)
+    def _part(self, where: Range) -> None:
+        try:
+            with self.lease.fenced():
+                self.documents.update_range(where, self.update, self.selection.write())
+        except Refused:
+            self._isolate(where)
+
+    def _isolate(self, where: Range) -> None:
+        while keys := self.documents.keys(where, self.selection.eligible, 1000):
+            self.pace.between_chunks()
+            self._named(keys)
+            if len(keys) < 1000:  # noqa: PLR2004  the page was the last
+                return
+            where = Range(keys[-1], where.hi)
+
+    def _named(self, keys: Sequence[Key]) -> None:
+        """Documents by their keys: together, and where MongoDB refuses one of them, in groups, and then one by one.
+
+        Those of a retry one by one at once: they have been refused before.
+        """
+        tally = self.pace.tally
+        for group in (1,) if self.lease.batch.retry else (len(keys), GROUP, 1):
+            try:
+                with self.lease.fenced():
+                    written = self.documents.update_keys(
+                        keys, self.update, self.selection.write(), group=group
+                    )
+            except TooSlow:
+                tally.broken = True
+                if len(keys) == 1:
+                    raise
+                for half in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):
+                    self.pace.between_chunks()
+                    self._named(half)
+                return
+            tally.count(written.applied)
+            self.recorder.fail(written.troubles)
+            keys = [each.key for each in written.doubtful]
+            if not keys:
+                return
+            tally.broken = True

@@ -15,7 +15,8 @@ from whimbrel.domain.batches import Range
 from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.filters import all_of
 from whimbrel.domain.images import image_path
-from whimbrel.domain.marks import CLAIMED, SUFFIX, outcome_of
+from whimbrel.domain.marks import CLAIMED, SUFFIX, read_stamp
+from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key, keys_under
 from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import RunStatus
@@ -32,12 +33,16 @@ from whimbrel.domain.verification import (
     Tally,
 )
 from whimbrel.engine.declarative import parts
-from whimbrel.engine.patience import patiently
+from whimbrel.engine.eligibility import Selection
+from whimbrel.engine.lease import Lease
+from whimbrel.engine.pace import Pace
+from whimbrel.engine.patience import Patience
 from whimbrel.engine.rollback import as_undone, tokens_of
+from whimbrel.engine.steps import Step
 from whimbrel.engine.tiling import bound
-from whimbrel.engine.work import Work
+from whimbrel.engine.transform import Transform
 from whimbrel.errors import RunUnknown, TooSlow, Transient
-from whimbrel.ports import Examiner, Marked, Query
+from whimbrel.ports import Documents, Examiner, Ledger, Marked, Query
 
 TOGETHER = 25  # chunks that are looked at in one statement
 CLOCKS = 60  # seconds by which clocks of hosts may differ
@@ -76,14 +81,34 @@ class Looking:
     """A run that is verified, and what all looks of one batch at it need."""
 
     run: Run
-    examiner: Examiner
-    work: Work
+    patience: Patience
+    ledger: Ledger
+    definition: Definition
+    transform: Transform
+    step: Step
     born: (
         ObjectId  # ids from here on were made after the run had begun to look at everything for the last time
     )
     before: ObjectId  # ids below were made before the run began
     bound: Key | None  # the run has looked at nothing behind; None where that is not known
     excluded: Query  # not the documents with a row of their own
+
+    @property
+    def pace(self) -> Pace:
+        return self.patience.pace
+
+    @property
+    def lease(self) -> Lease:
+        """On the batch of the verification."""
+        return self.pace.lease
+
+    @property
+    def documents(self) -> Documents:
+        return self.patience.documents
+
+    @property
+    def examiner(self) -> Examiner:
+        return self.documents.examiner
 
     @property
     def phase(self) -> Query:
@@ -100,16 +125,22 @@ class Looking:
         )
 
 
-def looking_at(work: Work) -> Looking:
+def looking_at(
+    patience: Patience, ledger: Ledger, definition: Definition, transform: Transform, step: Step
+) -> Looking:
     """Raises RunUnknown where somebody has removed the run that is verified."""
-    run = work.ledger.runs.get(work.run.of or "")
+    lease = patience.pace.lease
+    run = ledger.runs.get(lease.run.of or "")
     if run is None:
-        raise RunUnknown(f"Run {work.run.of} is gone from the ledger: it cannot be verified any more.")
-    run = as_undone(work.ledger, run)
-    kept = work.ledger.failures.excluded(run.undone_by or run.id, work.batch.range)
+        raise RunUnknown(f"Run {lease.run.of} is gone from the ledger: it cannot be verified any more.")
+    run = as_undone(ledger, run)
+    kept = ledger.failures.excluded(run.undone_by or run.id, lease.batch.range)
     excluded: Query = {"_id": keys_under("$nin", kept)} if kept else {}
-    born, before = _object_id(_last_look(work, run), 1), _object_id(run.started_at or run.created_at, -CLOCKS)
-    return Looking(run, work.documents.examiner, work, born, before, bound(work.ledger, run), excluded)
+    born = _object_id(_last_look(ledger, run), 1)
+    before = _object_id(run.started_at or run.created_at, -CLOCKS)
+    return Looking(
+        run, patience, ledger, definition, transform, step, born, before, bound(ledger, run), excluded
+    )
 
 
 def _object_id(at: datetime, seconds: int) -> ObjectId:
@@ -117,19 +148,19 @@ def _object_id(at: datetime, seconds: int) -> ObjectId:
     return ObjectId((floor(at.timestamp()) + seconds).to_bytes(4, "big") + bytes(8))
 
 
-def _last_look(work: Work, run: Run) -> datetime:
+def _last_look(ledger: Ledger, run: Run) -> datetime:
     """When the run began to look at everything for the last time, or a little before."""
-    began = (work.ledger.proofs.began(run.id, leg) for leg in run.looks)
+    began = (ledger.proofs.began(run.id, leg) for leg in run.looks)
     return next((at for at in began if at is not None), run.started_at or run.created_at)
 
 
 def look_through(at: Looking) -> Found:
     """Every document of the batch's range: several chunks in one statement, or less where a rate or the time limit wants it."""
-    found, todo, together = Found(), at.work.batch.ranges, TOGETHER
+    found, todo, together = Found(), at.lease.batch.ranges, TOGETHER
     while todo:
-        taken = 1 if at.work.pace.rate is not None else min(together, len(todo))
+        taken = 1 if at.pace.rate is not None else min(together, len(todo))
         if taken == 1:
-            for part in parts(at.work, todo[0]):
+            for part in parts(at.documents, Selection(at.lease, at.pace.tally), at.pace, todo[0]):
                 found.add(_seen(at, part))
         else:
             try:
@@ -142,9 +173,9 @@ def look_through(at: Looking) -> Found:
 
 
 def _seen(at: Looking, where: Range, *, but: tuple[type[Transient], ...] | type[Transient] = ()) -> Found:
-    seen = patiently(at.work, lambda: _look(at, where), but=but)
-    at.work.pace.owed += seen.tally.numbers["looked"]
-    at.work.step("V1")
+    seen = at.patience.until_done(lambda: _look(at, where), but=but)
+    at.pace.tally.owed += seen.tally.numbers["looked"]
+    at.step("V1")
     return seen
 
 
@@ -201,13 +232,13 @@ def _judge_marks(at: Looking, where: Range, path: str, marked: Sequence[Marked],
     """Marks must name a batch of the ledger; those of this run must lie inside it."""
     extents = {}
     for each in marked:
-        if each.value is not None and TOKEN.fullmatch(token := outcome_of(each.value)[0]):
+        if each.value is not None and TOKEN.fullmatch(token := read_stamp(each.value)[0]):
             extents[each.value] = token, each.low, each.high
-    known, inside = at.work.ledger.proofs.placed(extents)
+    known, inside = at.ledger.proofs.placed(extents)
     for each in marked:
         if each.value is None:
             continue
-        token, outcome = outcome_of(each.value)
+        token, outcome = read_stamp(each.value)
         if token not in known or outcome not in SUFFIX:
             found.count("unknown", each.count)
             message = f"The mark {each.value!r:.80} names no batch of the ledger."
@@ -227,7 +258,7 @@ def _judge_marks(at: Looking, where: Range, path: str, marked: Sequence[Marked],
 
 def _judge_own(at: Looking, where: Range, path: str, value: str, found: Found) -> None:
     """Documents with a mark of this run that does not say that they are done, or is not theirs."""
-    token, outcome = outcome_of(value)
+    token, outcome = read_stamp(value)
     if outcome == CLAIMED:
         keys = at.examiner.keys(where, {path: value}, LISTED)
         found.count("unfinished", at.examiner.count(where, {path: value}))
@@ -235,7 +266,7 @@ def _judge_own(at: Looking, where: Range, path: str, value: str, found: Found) -
             f"The mark {value!r} says that the function has the document in hand, but the run has ended."
         )
         found.list(keys, MARK_UNFINISHED, message)
-    batch = at.work.ledger.batches.get(token)
+    batch = at.ledger.batches.get(token)
     if batch is not None and batch.ids is None:
         number, keys = at.examiner.outside(where, batch, {path: value}, LISTED)
         found.count("outside", number)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from whimbrel.domain.failures import FailureState
-from whimbrel.domain.marks import DONE, outcome_of
+from whimbrel.domain.marks import DONE, read_stamp
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import eligible
 from whimbrel.domain.verification import FAILURE_GONE, FAILURE_OVER, RESOLVED_UNMARKED
@@ -15,8 +15,8 @@ def look_at_failures(at: Looking) -> Found:
     found = Found()
     if at.run.undone_by is not None:
         return found
-    for rows in at.work.ledger.failures.standings(at.run.id, at.work.batch.range):
-        at.work.between_chunks()
+    for rows in at.ledger.failures.standings(at.run.id, at.lease.batch.range):
+        at.pace.between_chunks()
         unresolved = [row.key for row in rows if row.state is not FailureState.RESOLVED]
         marked = [row.key for row in rows if row.resolution in DONE]
         if unresolved:
@@ -40,10 +40,10 @@ def _judge_unresolved(at: Looking, keys: Sequence[Key], found: Found) -> None:
 
 def _judge_resolved(at: Looking, keys: Sequence[Key], found: Found) -> None:
     path = at.run.marking.path or ""
-    tokens: Mapping[Key, object] = at.work.documents.tokens(keys, path)
+    tokens: Mapping[Key, object] = at.documents.tokens(keys, path)
     there = at.examiner.keys(keys, {}, len(keys))
     found.count("failures", len(there))
-    bare = [key for key in there if outcome_of(str(tokens.get(key) or "/"))[1] not in DONE]
+    bare = [key for key in there if read_stamp(str(tokens.get(key) or "/"))[1] not in DONE]
     found.count("failures wrong", len(bare))
     message = (
         "A failure of this document is recorded as resolved, but the document bears no mark that says so."

@@ -1,177 +1,180 @@
 """Executing a claimed batch from its first chunk to its settlement (S4 to S8)."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from whimbrel.domain.batches import Batch, Piece, Range
+from whimbrel.domain.batches import Piece, Range
 from whimbrel.domain.failures import death
-from whimbrel.domain.filters import all_of
+from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import eligible, in_status
-from whimbrel.engine import declarative, function
+from whimbrel.domain.runs import eligible
+from whimbrel.engine.adopting import adopt
+from whimbrel.engine.declarative import ByUpdate
+from whimbrel.engine.eligibility import Selection
+from whimbrel.engine.experience import Experience
 from whimbrel.engine.filter_mark import check_filter_is_false, keep_before
-from whimbrel.engine.patience import patiently
+from whimbrel.engine.function import ByFunction
+from whimbrel.engine.lease import Lease, Stopped
+from whimbrel.engine.noting import Notes
+from whimbrel.engine.pace import Pace
+from whimbrel.engine.pages import Pages
+from whimbrel.engine.patience import Patience
+from whimbrel.engine.recording import Recorder, record
 from whimbrel.engine.settling import settle
-from whimbrel.engine.work import Stopped, Work, record, remaining
+from whimbrel.engine.steps import Step
+from whimbrel.engine.transform import Transform
+from whimbrel.errors import DefinitionInvalid
+from whimbrel.ports import Documents, Ledger
 
-SHORT = 0.1  # seconds that a statement takes after which the next may be twice as large
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A claimed batch, worked off stretch by stretch in one of the two ways to write."""
+
+    documents: Documents
+    ledger: Ledger
+    selection: Selection
+    pace: Pace
+    patience: Patience
+    notes: Notes
+    experience: Experience
+    way: ByUpdate | ByFunction
+
+    @property
+    def lease(self) -> Lease:
+        return self.pace.lease
+
+    def prepare(self) -> None:
+        """What a claim that was lost, or a process that died, has left to do."""
+        batch, progress = self.lease.batch, self.lease.known
+        if batch.suspect is not None:
+            self._charge(batch.suspect)
+        if batch.phase == "processing" and batch.ids is None:
+            untold = progress.left is not None or not self.documents.served(self.selection.eligible)
+            self.pace.tally.left = Counter() if untold else None
+        if not batch.fresh:
+            keep_before(self.documents, self.ledger, self.lease, batch.began)
+
+    def _charge(self, suspect: Key) -> None:
+        """A process died alone with this document in hand: that is an attempt of the document's.
+
+        Unless it was done by then, or its failure was recorded.
+        """
+        run, batch = self.lease.run, self.lease.batch
+        rows = self.ledger.failures.unresolved(run, [suspect])
+        recorded = any(row.run == run.id and row.batch == batch.token for row in rows)
+        still = not recorded and self.documents.read_keys([suspect], eligible(run, batch.phase, retry=True))
+        if still:
+            record(self.ledger, self.lease, [death(suspect)])
+        self.lease.batch = replace(batch, suspect=None)
+        self.ledger.batches.suspect(self.lease.batch, None, self.lease.known)
+
+    def work_off(self) -> None:
+        for end in self._ends():
+            self.notes.begin(end)
+            self.patience.until_done(self._stretch, account=lambda: self.way.account(self.notes.rest))
+
+    def _ends(self) -> Iterator[int]:
+        """Where the stretches of the batch end: several chunks in one while such are short, for each is read, or waits for the journal, once.
+
+        After a crash each chunk is counted alone.
+        """
+        batch, progress = self.lease.batch, self.lease.known
+        if not batch.fresh:
+            yield from [end for end, _ in batch.rest(progress)]
+            return
+        done = progress.chunks
+        if progress.part is not None:
+            done = progress.part.end
+            yield done
+        while done < batch.chunks:
+            began, chunks = time.monotonic(), 1
+            if self._together:
+                chunks = min(self.experience.chunks(batch.run), batch.chunks - done)
+            done += chunks
+            yield done
+            if self._together:
+                self.experience.took(batch.run, chunks, time.monotonic() - began)
+
+    @property
+    def _together(self) -> bool:
+        """A function finds documents of several chunks by one read, but in a sweep, which has few."""
+        batch = self.lease.batch
+        if batch.ids is not None or batch.solo or self.pace.rate is not None:
+            return False
+        return batch.phase == "pending" or (batch.phase == "failed" and not self.lease.run.declarative)
+
+    def _stretch(self) -> None:
+        piece = self.notes.rest
+        adopting = self.lease.batch.phase == "processing"
+        if not adopting or adopt(self.documents, self.ledger.batches, self.selection, piece):
+            self._exclude(piece)
+            if isinstance(piece, Range):
+                self.way.change_range(piece)
+            else:
+                self.way.change_keys(self._attempts(piece))
+        self.notes.finish()
+
+    def _exclude(self, piece: Piece) -> None:
+        """Documents with a failure of this run wait for their retry; only a batch that is new, of the first phase, cannot have met one."""
+        batch = self.lease.batch
+        met = batch.found or not self.pace.tally.clean or batch.phase != "pending"
+        self.selection.exclude_only(
+            self.ledger.failures.excluded(self.lease.run.id, piece) if met and not batch.retry else ()
+        )
+
+    def _attempts(self, keys: Sequence[Key]) -> dict[Key, int]:
+        """Which of these documents this batch has still to try, and the how-manieth try that is."""
+        batch = self.lease.batch
+        if not batch.retry:
+            return dict.fromkeys(keys, 1)
+        rows = {row.key: row for row in self.ledger.failures.tried(batch.run, keys)}
+        return {key: rows[key].attempt + 1 for key in keys if key in rows and rows[key].batch != batch.token}
 
 
-def execute(work: Work) -> None:
+def execute(
+    pace: Pace,
+    documents: Documents,
+    ledger: Ledger,
+    definition: Definition,
+    transform: Transform,
+    *,
+    turn: threading.Lock,
+    experience: Experience,
+    step: Step,
+) -> None:
     """Work a batch off and settle it.
 
     Transient troubles are waited out here for as long as the lease holds. Raises Stopped, LeaseLost or Systemic.
     """
-    patiently(work, work.documents.check_identity)
-    work.clean, work.aging = work.batch.claims == 1, lambda: keep_before(work)
-    patiently(work, lambda: _prepare(work))
-    try:
-        for piece in _pieces(work):
-            _work_off(work, piece)
-    except Stopped:
-        keep_before(work)  # it may be long until it goes on
-        raise
-    counts = patiently(work, lambda: settle(work))
-    if work.run.marking.path is None and counts.changed:
-        check_filter_is_false(work, counts)
-
-
-def _prepare(work: Work) -> None:
-    batch = work.batch
-    if batch.suspect is not None:
-        _charge(work, batch.suspect)
-    if batch.phase == "processing" and batch.ids is None and not work.documents.served(work.eligible):
-        work.left = {}
-    if batch.claims > 1:
-        keep_before(work)
-
-
-def _charge(work: Work, suspect: Key) -> None:
-    """A process died alone with this document in hand: that is an attempt of the document's.
-
-    Unless it was done by then, or its failure was recorded.
-    """
-    rows = work.ledger.failures.unresolved(work.run, [suspect])
-    recorded = any(row.run == work.run.id and row.batch == work.batch.token for row in rows)
-    still = not recorded and work.documents.read_keys(
-        [suspect], eligible(work.run, work.batch.phase, retry=True)
-    )
-    if still:
-        record(work.ledger, work.hold, [death(suspect)])
-    work.batch = replace(work.batch, at=suspect if work.batch.ids is None else work.batch.at, suspect=None)
-    work.ledger.batches.note(work.batch, at=work.batch.at)
-
-
-def _take(work: Work, piece: Piece) -> bool:
-    """Whether the phase processing may take documents of a piece: those of batches that nobody works on (hole H23)."""
-    path, field = work.run.marking.path or "", work.run.status_field
-    statuses = ["processing"] if work.left is None else ["failed", "pending", "processing"]
-    query = all_of(work.run.query, in_status(work.run, *statuses))
-    holders = work.documents.holders(piece, query, field, path)
-    if work.left is not None:
-        work.left[piece] = Counter()
-        for (status, _), number in holders.items():
-            work.left[piece][status] += number
-    tokens = [token for status, token in holders if status == "processing" and token is not None]
-    known, live = (
-        work.ledger.batches.live([token.partition("/")[0] for token in tokens]) if tokens else (set(), set())
-    )
-    live -= {work.batch.token}
-    if work.run.adopt == "all":
-        held = [token for token in tokens if token.partition("/")[0] in live]
-        work.tokens = {path: {"$nin": held}} if held else {}
-        return any(status == "processing" for status, _ in holders)
-    taken = [token for token in tokens if token.partition("/")[0] in known - live]
-    work.tokens = {path: {"$in": taken}}
-    return bool(taken)
-
-
-def _pieces(work: Work) -> Iterator[Piece]:
-    """What is worked off one after another: a function asks for the documents of a batch by itself, but in a sweep, which has few."""
-    batch = work.batch
-    if batch.empty:
-        return
-    if batch.ids is None and not work.run.declarative and batch.phase not in ("sweep", "processing"):
-        yield remaining(batch)
-    elif batch.ids is None and work.run.declarative and batch.phase == "pending":
-        yield from _together(work, batch.ranges)
-    else:
-        yield from (
-            each for each in batch.pieces if not isinstance(each, Range) or not _is_through(batch, each)
+    lease, tally = pace.lease, pace.tally
+    tally.fresh = lease.batch.fresh
+    selection, patience = Selection(lease, tally), Patience(documents, pace)
+    recorder = Recorder(documents, ledger, lease, selection, tally, step)
+    notes = Notes(documents, ledger, lease, tally, experience, pace.times.notes, step)
+    way: ByUpdate | ByFunction
+    if lease.run.declarative:
+        if definition.update is None:
+            raise DefinitionInvalid(f"Migration {definition.name!r} has no update.")
+        way = ByUpdate(
+            definition.update, documents, lease, selection, pace, patience, recorder, notes, turn, step
         )
-
-
-def _together(work: Work, chunks: Sequence[Range]) -> Iterator[Range]:
-    """Chunks of an update, several in one statement while such statements are short: each waits for the journal once."""
-    at, most = 0, 2
-    while at < len(chunks):
-        part = chunks[at : at + (1 if work.pace.rate is not None or work.batch.solo else most)]
-        began = time.monotonic()
-        yield Range(part[0].lo, part[-1].hi)
-        at, most = at + len(part), most * 2 if time.monotonic() - began < SHORT else 1
-
-
-def _is_through(batch: Batch, piece: Range) -> bool:
-    """A solo batch knows how far it is; keys are compared by their places among the cuts."""
-    return batch.at is not None and piece.hi is not None and batch.at in batch.cuts and (
-        batch.cuts.index(piece.hi) <= batch.cuts.index(batch.at)
-    )  # fmt: skip
-
-
-def _work_off(work: Work, piece: Piece) -> None:
-    def act() -> None:
-        if work.batch.phase == "processing" and not _take(work, piece):
-            return
-        _exclude(work, piece)
-        if not isinstance(piece, Range):
-            _keys(work, piece)
-        elif not work.run.declarative:
-            function.work_through(work, piece)
-        else:
-            for part in declarative.parts(work, piece):
-                declarative.change_range(work, part)
-                work.step("S6")
-
-    patiently(work, act, account=lambda: _account(work, piece))
-
-
-def _account(work: Work, piece: Piece) -> str:
-    return (
-        declarative.account(work, piece)
-        if work.run.declarative
-        else work.documents.account(piece, None, work.write())
-    )
-
-
-def _exclude(work: Work, piece: Piece) -> None:
-    """Documents with a failure of this run wait for their retry; only a batch that is new, of the first phase, cannot have met one."""
-    batch = work.batch
-    if not batch.retry and (batch.claims > 1 or batch.found or not work.clean or batch.phase != "pending"):
-        work.excluded = set(work.ledger.failures.excluded(work.run.id, piece))
     else:
-        work.excluded = set()
-
-
-def _keys(work: Work, keys: Sequence[Key]) -> None:
-    attempts = _attempts(work, keys)
-    if not work.run.declarative:
-        function.work_off_keys(work, attempts)
-        return
-    left = list(attempts)
-    while left:
-        part = left[: work.pace.chunk]
-        declarative.change_keys(work, part)
-        work.step("S6")
-        left = left[len(part) :]
-        if left:
-            work.between_chunks()
-
-
-def _attempts(work: Work, keys: Sequence[Key]) -> dict[Key, int]:
-    """Which of these documents this batch has still to try, and the how-manieth try that is."""
-    if not work.retry:
-        return dict.fromkeys(keys, 1)
-    rows = work.ledger.failures.tried(work.run.id, keys)
-    return {row.key: row.attempt + 1 for row in rows if row.batch != work.batch.token}
+        pages = Pages(documents, selection, pace, definition.concurrency)
+        way = ByFunction(
+            definition, transform, pages, documents, ledger, lease, selection, pace, recorder, notes, step
+        )
+    it = Execution(documents, ledger, selection, pace, patience, notes, experience, way)
+    patience.until_done(documents.check_identity)
+    try:
+        patience.until_done(it.prepare)
+        it.work_off()
+        counts = patience.until_done(lambda: settle(documents, ledger, selection, step))
+    except Stopped:
+        notes.give_back()
+        raise
+    if lease.run.marking.path is None and counts.changed:
+        check_filter_is_false(documents, ledger, lease, counts)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from whimbrel.domain.batches import Outline
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import BatchStatus
+from whimbrel.engine.steps import Step
 from whimbrel.engine.tiling import PAGE
-from whimbrel.engine.work import Step
 from whimbrel.errors import LedgerIncomplete
 from whimbrel.ports import Ledger
 

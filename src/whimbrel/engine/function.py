@@ -2,172 +2,196 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 
 from whimbrel.domain.batches import Range
 from whimbrel.domain.changes import Skipped, Unchanged
 from whimbrel.domain.failures import Kind, Trouble
-from whimbrel.domain.marks import CHANGED, CLAIMED, DONE, SKIPPED, SUFFIX, UNCHANGED, stamp
+from whimbrel.domain.marks import CLAIMED, DONE, SUFFIX, stamp
+from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key
-from whimbrel.domain.times import CHUNK_BYTES, CHUNK_DOCUMENTS
 from whimbrel.engine.calls import jitter
-from whimbrel.engine.work import Work, renew
-from whimbrel.errors import TooSlow
-from whimbrel.ports import Guarded
+from whimbrel.engine.eligibility import Selection
+from whimbrel.engine.lease import Lease
+from whimbrel.engine.noting import Notes
+from whimbrel.engine.pace import Pace
+from whimbrel.engine.pages import Pages
+from whimbrel.engine.recording import Recorder
+from whimbrel.engine.steps import Step
+from whimbrel.engine.transform import Transform
+from whimbrel.ports import Documents, Guarded, Ledger
 
 TRIES = 4  # of one document that the application keeps changing, within one batch
-FIRST = 100  # documents of the first chunk, until their size is known
 
 
-def work_through(work: Work, where: Range) -> None:
-    """All eligible documents of a range."""
-    work.limit = min(work.limit, work.definition.concurrency if work.run.claim else FIRST)
-    _work_off(work, _pages(work, where), {})
+@dataclass(frozen=True, slots=True)
+class ByFunction:
+    """Changes the documents of a claimed batch by what a function returns for them."""
 
+    definition: Definition
+    transform: Transform
+    pages: Pages
+    documents: Documents
+    ledger: Ledger
+    lease: Lease
+    selection: Selection
+    pace: Pace
+    recorder: Recorder
+    notes: Notes
+    step: Step
 
-def work_off_keys(work: Work, attempts: Mapping[Key, int]) -> None:
-    """The documents of these keys, as far as they are eligible still. `attempts`: the how-manieth try that is of each."""
-    work.limit = min(work.limit, work.definition.concurrency if work.run.claim else FIRST)
-    keys = list(attempts)
-    while keys:
-        part = keys[: 1 if work.batch.solo else work.limit]
-        _work_off(work, _pages_of_keys(work, part), attempts)
-        keys = keys[len(part) :]
+    def change_range(self, where: Range) -> None:
+        """All eligible documents of a range."""
+        self._work_off(self.pages.of_range(where), {}, told=True)
 
+    def change_keys(self, attempts: Mapping[Key, int]) -> None:
+        """The documents of these keys, as far as they are eligible still. `attempts`: the how-manieth try that is of each."""
+        keys = list(attempts)
+        while keys:
+            part = keys[: self.pages.limit]
+            self._work_off(self.pages.of_keys(part), attempts, told=False)
+            keys = keys[len(part) :]
+            if keys:
+                self.notes.reached(part[-1])
 
-def _work_off(work: Work, pages: Iterator[Sequence[bytes]], attempts: Mapping[Key, int]) -> None:
-    """Call for every document of the pages: what one chunk does not reach of a page, the next begins with. Its guard protects it."""
-    for page in pages:
-        work.step("S4")
-        done = 0
-        while rest := page[done:]:
-            work.between_chunks()
-            started = time.monotonic()
-            reached = change(work, rest, attempts)
-            work.limit = _next_limit(work, rest, reached, time.monotonic() - started)
-            done += reached
+    def account(self, where: Range | Sequence[Key]) -> str:
+        """The statement that reads these documents, and its plan."""
+        return self.documents.account(where, None, self.selection.write())
 
+    def _work_off(self, pages: Iterator[Sequence[bytes]], attempts: Mapping[Key, int], *, told: bool) -> None:
+        """Ask for every document of the pages: what one chunk does not reach of a page, the next begins with. Its guard protects it.
 
-def _pages(work: Work, where: Range) -> Iterator[Sequence[bytes]]:
-    """The eligible documents of a range. What takes too long is asked for in smaller pages, and then in smaller ranges."""
-    span: int | None = None
-    while True:
-        work.between_chunks()
-        part = where
-        try:
-            if span is not None:
-                part = Range(where.lo, work.documents.nth(where, span) or where.hi)
-            page = work.documents.read(part, work.eligible, 1 if work.batch.solo else work.limit)
-        except TooSlow:
-            if span == 1:
-                raise
-            work.limit, span = max(1, work.limit // 4), max(1, (span or CHUNK_DOCUMENTS) // 4)
-            continue
-        if page.documents:
-            yield page.documents
-        if page.end and part.hi == where.hi:
-            return
-        where = Range(part.hi if page.end else Key.of_document(page.documents[-1]), where.hi)
+        `told`: after each chunk it is told how far that is.
+        """
+        solo = self.lease.batch.solo
+        for page in pages:
+            self.step("S4")
+            done = 0
+            while rest := page[done:]:
+                self.pace.between_chunks()
+                started = time.monotonic()
+                reached = self._alone(rest[0], attempts, told=told) if solo else self._chunk(rest, attempts)
+                self.pages.seen(rest, reached, time.monotonic() - started)
+                done += reached
+                if told and not solo:
+                    self.notes.reached(Key.of_document(rest[reached - 1]))
 
+    def _chunk(self, documents: Sequence[bytes], attempts: Mapping[Key, int]) -> int:
+        """Ask what becomes of documents, and write it: how many of them were reached in the chunk's time."""
+        if self.lease.run.claim:
+            claimed = self._claim(documents)
+            if claimed:
+                self._change(claimed, attempts, until=float("inf"))
+            return len(documents)
+        return self._change(documents, attempts, until=time.monotonic() + self.pace.times.chunk)
 
-def _pages_of_keys(work: Work, keys: Sequence[Key]) -> Iterator[Sequence[bytes]]:
-    after: Key | None = None
-    while True:
-        work.between_chunks()
-        try:
-            page = work.documents.read_named(keys, work.eligible, after)
-        except TooSlow:
-            if len(keys) == 1:
-                raise
-            half = len(keys) // 2
-            yield from _pages_of_keys(work, keys[:half])
-            yield from _pages_of_keys(work, keys[half:])
-            return
-        if page.documents:
-            yield page.documents
-        if page.end:
-            return
-        after = Key.of_document(page.documents[-1])
+    def _alone(self, document: bytes, attempts: Mapping[Key, int], *, told: bool) -> int:
+        """One document at a time, its key in the ledger while it is in hand: should it kill this process, it is named."""
+        key = Key.of_document(document)
+        self.notes.suspect(key)
+        found = self._claim([document]) if self.lease.run.claim else [document]
+        if found:
+            self._change(found, attempts, until=float("inf"))
+        self.notes.cleared(key if told else None)
+        return 1
 
+    def _claim(self, documents: Sequence[bytes]) -> Sequence[bytes]:
+        """Show in the documents that they are being worked on, before the function is called: those that were claimed."""
+        fields = {
+            self.lease.run.status_field: "processing",
+            "processingStartedAt": "$$NOW",
+            "processedBy": stamp(self.lease.batch.token, CLAIMED),
+        }
+        keys = [Key.of_document(document) for document in documents]
+        claimed: Sequence[bytes] = ()
+        left = documents
+        for attempt in range(TRIES):
+            guarded = [Guarded(Key.of_document(document), document, Unchanged()) for document in left]
+            self.recorder.fail(self.documents.claim(guarded, fields, self.selection.write()))
+            claimed = self.documents.read_keys(keys, self.selection.writable)
+            found = {Key.of_document(document) for document in claimed}
+            missing = [key for key in keys if key not in found]
+            left = self.documents.read_keys(missing, self.selection.eligible) if missing else ()
+            if not left:
+                return claimed
+            self._wait(attempt)
+        self.recorder.fail([_conflict(Key.of_document(document)) for document in left])
+        return claimed
 
-def _next_limit(work: Work, documents: Sequence[bytes], done: int, seconds: float) -> int:
-    """How many documents make the next page: by their size, and by the time that calls take, about what two chunks reach."""
-    mean = sum(map(len, documents)) / len(documents)
-    fitting = max(1, min(CHUNK_DOCUMENTS, int(CHUNK_BYTES / mean)))
-    if not work.run.claim:
-        return min(fitting, max(1, int(2 * work.times.chunk * done / max(seconds, 0.001))))
-    return min(fitting, work.limit * 2 if seconds < work.times.chunk / 2 else max(1, work.limit // 2))
+    def _change(self, documents: Sequence[bytes], attempts: Mapping[Key, int], *, until: float) -> int:
+        asked = self.transform(self.definition, self.lease.batch, documents, attempts, until=until)
+        self.step("S5")
+        troubles = asked.troubles
+        todo = asked.guarded
+        for attempt in range(TRIES):
+            doubtful, refused = self._write(todo)
+            troubles += refused
+            if not doubtful:
+                break
+            again = self.documents.read_keys(doubtful, self.selection.writable)
+            if attempt == TRIES - 1:
+                troubles += [_conflict(Key.of_document(document)) for document in again]
+                break
+            self._wait(attempt)
+            once_more = self.transform(self.definition, self.lease.batch, again, attempts, until=float("inf"))
+            todo, troubles = once_more.guarded, troubles + once_more.troubles
+        self.recorder.fail(troubles)
+        return asked.done
 
-
-def change(work: Work, documents: Sequence[bytes], attempts: Mapping[Key, int]) -> int:
-    """Call the function and write what it returned: how many of the documents were reached in the chunk's time."""
-    if work.batch.solo:
-        return _change_solo(work, documents[0], attempts)
-    if work.run.claim:
-        claimed = _claim(work, documents)
-        if claimed:
-            _change(work, claimed, attempts, until=float("inf"))
-        return len(documents)
-    return _change(work, documents, attempts, until=time.monotonic() + work.times.chunk)
-
-
-def _change_solo(work: Work, document: bytes, attempts: Mapping[Key, int]) -> int:
-    """One document at a time, its key in the ledger while it is in hand: should it kill this process, it is named."""
-    key = Key.of_document(document)
-    work.ledger.batches.note(work.batch, at=work.batch.at, suspect=key)
-    found = _claim(work, [document]) if work.run.claim else [document]
-    if found:
-        _change(work, found, attempts, until=float("inf"))
-    work.batch = replace(work.batch, at=key)
-    work.ledger.batches.note(work.batch, at=key)
-    return 1
-
-
-def _claim(work: Work, documents: Sequence[bytes]) -> Sequence[bytes]:
-    """Show in the documents that they are being worked on, before the function is called: those that were claimed."""
-    fields = {
-        work.run.status_field: "processing",
-        "processingStartedAt": "$$NOW",
-        "processedBy": stamp(work.batch.token, CLAIMED),
-    }
-    keys = [Key.of_document(document) for document in documents]
-    claimed: Sequence[bytes] = ()
-    left = documents
-    for attempt in range(TRIES):
-        guarded = [Guarded(Key.of_document(document), document, Unchanged()) for document in left]
-        work.fail(list(work.documents.claim(guarded, fields, work.write())))
-        claimed = work.documents.read_keys(keys, work.writable)
-        found = {Key.of_document(document) for document in claimed}
-        missing = [key for key in keys if key not in found]
-        left = work.documents.read_keys(missing, work.eligible) if missing else ()
-        if not left:
-            return claimed
+    def _wait(self, attempt: int) -> None:
+        """The application has changed documents between our read and our write: a moment, before they are read again."""
         time.sleep(jitter(attempt))
-        renew(work.ledger, work.hold)
-    work.fail([_conflict(Key.of_document(document)) for document in left])
-    return claimed
+        self.lease.renew(self.ledger.batches)
 
+    def _write(self, documents: Sequence[Guarded]) -> tuple[list[Key], list[Trouble]]:
+        """S6. Returns the documents that were not written though nothing refused them, and those that were refused."""
+        tally, marked = self.pace.tally, self.lease.run.marking.path
+        passed = [
+            each for each in documents if marked is None and isinstance(each.change, Skipped | Unchanged)
+        ]
+        if passed:
+            outcomes = {each.key: each.outcome for each in passed}
+            self.ledger.failures.pass_over(self.lease.run, self.lease.batch, outcomes)
+            for each in passed:
+                tally.count(1, each.outcome)
+        sent = [
+            each
+            for each in documents
+            if marked is not None or not isinstance(each.change, Skipped | Unchanged)
+        ]
+        if not sent:
+            return [], []
+        written = self.documents.write(sent, self.selection.write(reads=self.definition.reads))
+        self.step("S6")
+        if not written.clean and marked is None:  # else they are counted by their tokens below
+            tally.broken = True
+        doubtful = {each.key for each in written.doubtful}
+        refused = {each.key for each in written.troubles}
+        for each in sent:
+            if each.key not in doubtful and each.key not in refused:
+                tally.count(1, each.outcome)
+        applied = written.applied - (len(sent) - len(doubtful) - len(refused))
+        return self._undone(doubtful, applied), list(written.troubles)
 
-def _change(work: Work, documents: Sequence[bytes], attempts: Mapping[Key, int], *, until: float) -> int:
-    called = work.call(work, documents, attempts, until=until)
-    work.step("S5")
-    troubles = called.troubles
-    todo = called.guarded
-    for attempt in range(TRIES):
-        doubtful, refused = _write(work, todo)
-        troubles += refused
+    def _undone(self, doubtful: set[Key], applied: int) -> list[Key]:
+        """Which doubtful documents do not bear our token: they were not written."""
         if not doubtful:
-            break
-        again = work.documents.read_keys(doubtful, work.writable)
-        if attempt == TRIES - 1:
-            troubles += [_conflict(Key.of_document(document)) for document in again]
-            break
-        time.sleep(jitter(attempt))
-        renew(work.ledger, work.hold)
-        retried = work.call(work, again, attempts, until=float("inf"))
-        todo, troubles = retried.guarded, troubles + retried.troubles
-    work.fail(troubles)
-    return called.done
+            return []
+        keys = sorted(doubtful, key=lambda key: key.raw)
+        path = self.lease.run.marking.path
+        if path is None:
+            self.pace.tally.count(max(applied, 0))
+            return keys
+        outcomes = {self.lease.batch.token + SUFFIX[outcome]: outcome for outcome in DONE}
+        undone = []
+        tokens = self.documents.tokens(keys, path)
+        for key in keys:
+            outcome = outcomes.get(tokens.get(key, ""))
+            if outcome is None:
+                undone.append(key)
+            else:
+                self.pace.tally.count(1, outcome)
+        return undone
 
 
 def _conflict(key: Key) -> Trouble:
@@ -175,55 +199,3 @@ def _conflict(key: Key) -> Trouble:
         key=key, kind=Kind.CONFLICT, type="Conflict",
         message=f"The application changed the document between our read and our write, {TRIES} times in a row.",
     )  # fmt: skip
-
-
-def _write(work: Work, documents: Sequence[Guarded]) -> tuple[list[Key], list[Trouble]]:
-    """S6. Returns the documents that were not written though nothing refused them, and those that were refused."""
-    marked = work.run.marking.path
-    passed = [each for each in documents if marked is None and isinstance(each.change, Skipped | Unchanged)]
-    if passed:
-        work.ledger.failures.pass_over(work.run, work.batch, {each.key: _outcome(each) for each in passed})
-        for each in passed:
-            work.count([each], _outcome(each))
-    sent = [
-        each for each in documents if marked is not None or not isinstance(each.change, Skipped | Unchanged)
-    ]
-    if not sent:
-        return [], []
-    written = work.documents.write(sent, work.write(reads=work.definition.reads))
-    work.step("S6")
-    work.clean = work.clean and (written.clean or marked is not None)  # else counted by their tokens below
-    doubtful = {each.key for each in written.doubtful}
-    refused = {each.key for each in written.troubles}
-    for each in sent:
-        if each.key not in doubtful and each.key not in refused:
-            work.count([each], _outcome(each))
-    return _undone(work, doubtful, written.applied - (len(sent) - len(doubtful) - len(refused))), list(
-        written.troubles
-    )
-
-
-def _undone(work: Work, doubtful: set[Key], applied: int) -> list[Key]:
-    """Which doubtful documents do not bear our token: they were not written."""
-    if not doubtful:
-        return []
-    path = work.run.marking.path
-    if path is None:
-        work.count(max(applied, 0))
-        return sorted(doubtful, key=lambda key: key.raw)
-    outcomes = {work.batch.token + SUFFIX[outcome]: outcome for outcome in DONE}
-    undone = []
-    tokens = work.documents.tokens(sorted(doubtful, key=lambda key: key.raw), path)
-    for key in doubtful:
-        outcome = outcomes.get(tokens.get(key, ""))
-        if outcome is None:
-            undone.append(key)
-        else:
-            work.count(1, outcome)
-    return undone
-
-
-def _outcome(each: Guarded) -> str:
-    if isinstance(each.change, Skipped):
-        return SKIPPED
-    return UNCHANGED if isinstance(each.change, Unchanged) else CHANGED

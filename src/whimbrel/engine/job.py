@@ -3,6 +3,7 @@
 All else is the same for every kind: claiming, leases, settling, folding, pausing, cancelling, failures.
 """
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,9 +13,14 @@ from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.runs import Run
 from whimbrel.engine import hops
 from whimbrel.engine.execute import execute
+from whimbrel.engine.experience import Experience
 from whimbrel.engine.gathering import Gatherings
+from whimbrel.engine.lease import Lease
+from whimbrel.engine.loop import EventLoop
+from whimbrel.engine.pace import Pace
 from whimbrel.engine.proving import Prover
-from whimbrel.engine.work import Call, Work
+from whimbrel.engine.steps import Step
+from whimbrel.engine.transform import Transform
 from whimbrel.ports import Documents, Ledger
 
 
@@ -56,12 +62,25 @@ class Job(ABC):
         return hops.ranges(at.run, at.documents, at.last, room)
 
     @abstractmethod
-    def code(self, run: Run, migrations: Mapping[str, Migration]) -> tuple[Definition, Call]:
-        """The definition by which a run's batches are executed, and what is called for their documents."""
+    def code(
+        self, lease: Lease, migrations: Mapping[str, Migration], loop: EventLoop
+    ) -> tuple[Definition, Transform]:
+        """The definition by which a run's batches are executed, and what is asked for the documents of the one that is leased."""
 
-    def execute(self, work: Work) -> None:
+    def execute(
+        self,
+        pace: Pace,
+        documents: Documents,
+        ledger: Ledger,
+        definition: Definition,
+        transform: Transform,
+        *,
+        turn: threading.Lock,
+        experience: Experience,
+        step: Step,
+    ) -> None:
         """Work a claimed batch off and settle it. Raises Stopped, LeaseLost or Systemic."""
-        execute(work)
+        execute(pace, documents, ledger, definition, transform, turn=turn, experience=experience, step=step)
 
     @abstractmethod
     def finish(self, at: Finishing) -> Outcome | None:

@@ -1,23 +1,34 @@
 """The kinds of runs: one object for each, which plans, executes and finishes."""
 
+import threading
 from collections.abc import Mapping
 
 from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.runs import Run, RunKind, definition_of, for_run
 from whimbrel.engine import cleanup, rollback
-from whimbrel.engine.calls import Calling
+from whimbrel.engine.calls import UserFunction
+from whimbrel.engine.experience import Experience
 from whimbrel.engine.job import Finishing, Job, Outcome, outcome, unresolved_of
+from whimbrel.engine.lease import Lease
+from whimbrel.engine.loop import EventLoop
 from whimbrel.engine.migrating import Migrating
-from whimbrel.engine.patience import patiently
+from whimbrel.engine.pace import Pace
+from whimbrel.engine.steps import Step
+from whimbrel.engine.transform import Transform
 from whimbrel.engine.verify import verify
-from whimbrel.engine.work import Call, Work
+from whimbrel.ports import Documents, Ledger
 
 
 class RollingBack(Job):
     """See `engine.job.Job`."""
 
-    def code(self, run: Run, migrations: Mapping[str, Migration]) -> tuple[Definition, Call]:  # noqa: ARG002
-        return rollback.definition(run), rollback.restore
+    def code(
+        self,
+        lease: Lease,
+        migrations: Mapping[str, Migration],  # noqa: ARG002
+        loop: EventLoop,  # noqa: ARG002
+    ) -> tuple[Definition, Transform]:
+        return rollback.definition(lease.run), rollback.Restore(lease)
 
     def finish(self, at: Finishing) -> Outcome:
         run, unresolved = at.run, unresolved_of(at)
@@ -31,8 +42,13 @@ class RollingBack(Job):
 class CleaningUp(Job):
     """See `engine.job.Job`."""
 
-    def code(self, run: Run, migrations: Mapping[str, Migration]) -> tuple[Definition, Call]:  # noqa: ARG002
-        return cleanup.definition(run), rollback.restore  # an update: nothing is called
+    def code(
+        self,
+        lease: Lease,
+        migrations: Mapping[str, Migration],  # noqa: ARG002
+        loop: EventLoop,  # noqa: ARG002
+    ) -> tuple[Definition, Transform]:
+        return cleanup.definition(lease.run), rollback.Restore(lease)  # an update: nothing is asked
 
     def finish(self, at: Finishing) -> Outcome:
         said = f"Nothing of run {at.run.of} is left in the documents: it cannot be rolled back any more."
@@ -42,17 +58,30 @@ class CleaningUp(Job):
 class Verifying(Job):
     """See `engine.job.Job`."""
 
-    def code(self, run: Run, migrations: Mapping[str, Migration]) -> tuple[Definition, Call]:
+    def code(
+        self, lease: Lease, migrations: Mapping[str, Migration], loop: EventLoop
+    ) -> tuple[Definition, Transform]:
+        run = lease.run
         if run.update is not None:
-            return definition_of(run), rollback.restore  # an update: nothing is called
+            return definition_of(run), rollback.Restore(lease)  # an update: nothing is asked
         if not run.has_user_code:
-            return rollback.definition(run), rollback.restore  # nothing is called for its documents
+            return rollback.definition(run), rollback.Restore(lease)  # nothing is asked for its documents
         migration = migrations[run.migration]
-        return for_run(migration.definition, run), Calling(migration)
+        return for_run(migration.definition, run), UserFunction(migration, lease, loop)
 
-    def execute(self, work: Work) -> None:
-        patiently(work, work.documents.check_identity)
-        verify(work)
+    def execute(
+        self,
+        pace: Pace,
+        documents: Documents,
+        ledger: Ledger,
+        definition: Definition,
+        transform: Transform,
+        *,
+        turn: threading.Lock,  # noqa: ARG002
+        experience: Experience,  # noqa: ARG002
+        step: Step,
+    ) -> None:
+        verify(pace, documents, ledger, definition, transform, step=step)
 
     def finish(self, at: Finishing) -> Outcome | None:
         proved = at.prover.found(at.run, at.seconds)

@@ -4,12 +4,14 @@ from collections.abc import Mapping
 
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.migration import Definition, Migration
-from whimbrel.domain.runs import Run, definition_of, eligible, for_run
+from whimbrel.domain.runs import definition_of, eligible, for_run
 from whimbrel.engine import hops, rollback, sweeping
-from whimbrel.engine.calls import Calling
+from whimbrel.engine.calls import UserFunction
 from whimbrel.engine.job import Finishing, Job, Outcome, Planning, outcome, unresolved_of
+from whimbrel.engine.lease import Lease
+from whimbrel.engine.loop import EventLoop
 from whimbrel.engine.tiling import bound
-from whimbrel.engine.work import Call
+from whimbrel.engine.transform import Transform
 from whimbrel.errors import Systemic, TooSlow
 
 NEWER = 1000  # documents behind the last range that the end of a run looks at
@@ -37,11 +39,14 @@ class Migrating(Job):
                 return found
         return hops.ranges(run, at.documents, at.last, room)
 
-    def code(self, run: Run, migrations: Mapping[str, Migration]) -> tuple[Definition, Call]:
+    def code(
+        self, lease: Lease, migrations: Mapping[str, Migration], loop: EventLoop
+    ) -> tuple[Definition, Transform]:
+        run = lease.run
         if run.update is not None:
-            return definition_of(run), rollback.restore  # an update: nothing is called
+            return definition_of(run), rollback.Restore(lease)  # an update: nothing is asked
         migration = migrations[run.migration]
-        return for_run(migration.definition, run), Calling(migration)
+        return for_run(migration.definition, run), UserFunction(migration, lease, loop)
 
     def finish(self, at: Finishing) -> Outcome:
         unresolved = unresolved_of(at)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from whimbrel.domain.batches import Batch
-from whimbrel.domain.marks import outcome_of
+from whimbrel.domain.marks import read_stamp
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
@@ -124,8 +124,8 @@ def recover(store: Store, it: Definition, *, who: str, defaults: Defaults) -> Re
         for _, token in documents.holders(where, processing, it.status_field, path)
         if token is not None
     }
-    known, _ = store.ledger.batches.live([outcome_of(token)[0] for token in tokens])
-    theirs = [token for token in tokens if outcome_of(token)[0] in known]
+    known, _ = store.ledger.batches.live([read_stamp(token)[0] for token in tokens])
+    theirs = [token for token in tokens if read_stamp(token)[0] in known]
     query: Query = {"$and": [processing, {path: {"$nin": theirs}}]}
     survey = documents.survey(run.batch_size)
     if survey.exists(query, COUNTING) is False:

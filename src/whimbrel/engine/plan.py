@@ -18,7 +18,7 @@ from whimbrel.engine.folding import check_last
 from whimbrel.engine.gathering import Gatherings
 from whimbrel.engine.job import Planning
 from whimbrel.engine.jobs import job_of
-from whimbrel.engine.work import Step
+from whimbrel.engine.steps import Step
 from whimbrel.ports import Documents, Ledger
 
 OPEN = (BatchStatus.QUEUED, BatchStatus.RUNNING)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from whimbrel.domain.batches import Batch
-from whimbrel.domain.marks import outcome_of
+from whimbrel.domain.marks import read_stamp
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.tiling import Tiling
@@ -245,7 +245,7 @@ def _bearing(documents: Documents, old: Run, batch: Batch) -> int:
     ids, bearing = batch.ids or (), 0
     for at in range(0, len(ids), 1000):
         tokens = documents.tokens(ids[at : at + 1000], old.marking.path or "")
-        bearing += sum(outcome_of(str(each))[0] == batch.token for each in tokens.values())
+        bearing += sum(read_stamp(str(each))[0] == batch.token for each in tokens.values())
     return bearing
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from whimbrel.domain.filters import all_of
-from whimbrel.domain.marks import outcome_of
+from whimbrel.domain.marks import read_stamp
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run, in_status
@@ -117,11 +117,11 @@ def _bearing(it: _Resetting) -> Iterator[Page]:
 
 def _takeable(it: _Resetting, page: Page) -> Mapping[str | None, Sequence[Key]]:
     """The documents by their tokens, without those that somebody may be working on (hole H23)."""
-    known, live = it.store.ledger.batches.live(sorted({outcome_of(token)[0] for _, token in page if token}))
+    known, live = it.store.ledger.batches.live(sorted({read_stamp(token)[0] for _, token in page if token}))
     guarded = it.status == "processing" and it.run.adopt == "ours"
     found: dict[str | None, list[Key]] = {}
     for key, token in page:
-        batch = outcome_of(token)[0] if token else None
+        batch = read_stamp(token)[0] if token else None
         if batch not in live and (batch in known or not guarded):
             found.setdefault(token, []).append(key)
     return found

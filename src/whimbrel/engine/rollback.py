@@ -6,12 +6,12 @@ changed since is a conflict, and stays as it is.
 """
 
 import re
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from whimbrel.domain.batches import Batch
 from whimbrel.domain.changes import Whole
 from whimbrel.domain.encoding import encoded
 from whimbrel.domain.failures import Kind, Trouble
@@ -21,8 +21,9 @@ from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Phase, Run, RunKind, Scope
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.engine import control
+from whimbrel.engine.lease import Lease
 from whimbrel.engine.start import Defaults, new_id
-from whimbrel.engine.work import Called, Work
+from whimbrel.engine.transform import Transformed
 from whimbrel.errors import StateForbids
 from whimbrel.ports import Guarded, Ledger, Store
 
@@ -137,26 +138,33 @@ def definition(run: Run) -> Definition:
     )  # fmt: skip
 
 
-def restore(
-    work: Work,
-    documents: Sequence[bytes],
-    attempts: Mapping[Key, int],  # noqa: ARG001
-    *,
-    until: float,  # noqa: ARG001
-) -> Called:
-    """A `Call` that puts documents back as they were."""
-    guarded: list[Guarded] = []
-    troubles: list[Trouble] = []
-    for document in documents:
-        key = Key.of_document(document)
-        try:
-            before = restored(document, work.run.migration, work.run.version)
-        except Changed as error:
-            message = f"The application has changed the document since: {', '.join(error.fields)}."
-            troubles.append(Trouble(key=key, kind=Kind.CONFLICT, type="ChangedSince", message=message))
-        except Unreadable as error:
-            troubles.append(Trouble(key=key, kind=Kind.DATA, type="NoImage", message=str(error)))
-        else:
-            guarded.append(Guarded(key, document, Whole(before)))
-    work.hold.progress = time.monotonic()
-    return Called(guarded, troubles, len(documents))
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """The `Transform` that puts documents back as they were."""
+
+    lease: Lease
+
+    def __call__(
+        self,
+        definition: Definition,
+        batch: Batch,  # noqa: ARG002
+        documents: Sequence[bytes],
+        attempts: Mapping[Key, int],  # noqa: ARG002
+        *,
+        until: float,  # noqa: ARG002
+    ) -> Transformed:
+        guarded: list[Guarded] = []
+        troubles: list[Trouble] = []
+        for document in documents:
+            key = Key.of_document(document)
+            try:
+                before = restored(document, definition.name, definition.version)
+            except Changed as error:
+                message = f"The application has changed the document since: {', '.join(error.fields)}."
+                troubles.append(Trouble(key=key, kind=Kind.CONFLICT, type="ChangedSince", message=message))
+            except Unreadable as error:
+                troubles.append(Trouble(key=key, kind=Kind.DATA, type="NoImage", message=str(error)))
+            else:
+                guarded.append(Guarded(key, document, Whole(before)))
+        self.lease.step()
+        return Transformed(guarded, troubles, len(documents))

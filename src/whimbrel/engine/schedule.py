@@ -33,8 +33,8 @@ from whimbrel.domain.states import ENDED
 from whimbrel.engine.preflight import warned
 from whimbrel.engine.standstill import Standstill, told
 from whimbrel.engine.start import Defaults, anything, draft_run, estimate
+from whimbrel.engine.steps import Step
 from whimbrel.engine.view import iso_time
-from whimbrel.engine.work import Step
 from whimbrel.errors import MigrationUnknown, SettingsInvalid, Transient, WhimbrelError
 from whimbrel.ports import Decision, Ledger, Store
 

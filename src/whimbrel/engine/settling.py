@@ -1,93 +1,118 @@
 """Settling a batch (S8): counts that are true, failures that are over, then the one write that ends it."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from whimbrel.domain.batches import Batch, Range
+from bson.timestamp import Timestamp
+
+from whimbrel.domain.batches import Batch, Piece, Range
 from whimbrel.domain.failures import Unresolved
 from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED
+from whimbrel.domain.progress import Progress
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, eligible
-from whimbrel.engine.filter_mark import count_before
-from whimbrel.engine.work import Work, renew
+from whimbrel.engine.eligibility import Selection
+from whimbrel.engine.steps import Step
 from whimbrel.ports import Documents, Ledger
 
 
-def settle(work: Work) -> Counts:
-    """S8: counts that are true, failures that are over, then the one write that ends the batch."""
-    counts, inferred = _counts(work)
-    close_failures(work)
-    work.documents.check_identity()  # what was read, and found to be nothing, was of the run's collection
-    left = None if work.left is None else sum(work.left.values(), Counter({"failed": 0, "pending": 0}))
-    work.ledger.batches.settle(work.batch, counts, inferred=inferred, left=left)
-    work.step("S8")
+def settle(documents: Documents, ledger: Ledger, selection: Selection, step: Step) -> Counts:
+    """S8: failures that are over, then the one write that ends the batch, with what its progress tells."""
+    batch, progress = selection.lease.batch, selection.lease.known
+    close_failures(documents, ledger, selection)
+    counts = progress.counts
+    documents.check_identity()  # what was read, and found to be nothing, was of the run's collection
+    ledger.batches.settle(batch, counts, inferred=progress.inferred, progress=progress, left=progress.left)
+    step("S8")
     return counts
 
 
-def _counts(work: Work) -> tuple[Counts, bool]:
-    if work.clean:
-        passed = Counts(work.tally[CHANGED], work.tally[UNCHANGED], work.tally[SKIPPED])
-        return passed, False
-    # When a majority has this write, it has all earlier ones of the batch too, also those that got no answer.
-    renew(work.ledger, work.hold)
-    return evidence(work.documents, work.ledger, work.run, work.batch)
-
-
 def evidence(documents: Documents, ledger: Ledger, run: Run, batch: Batch) -> tuple[Counts, bool]:
-    """Counts from the documents themselves; True where they had to be inferred (mark "filter", hole H4)."""
-    if batch.empty:
-        return Counts(), False
+    """Counts of a batch that nobody works on; True where some had to be inferred (mark "filter", hole H4)."""
+    known, inferred = batch.progress.counts, batch.progress.inferred
+    if batch.fresh or batch.empty:
+        return known, inferred
+    rest = list(batch.rest(batch.progress))
+    counts, inferred_too = counted(documents, ledger, run, batch, batch.progress, rest, batch.began)
+    return known + counts, inferred or inferred_too
+
+
+def counted(
+    documents: Documents,
+    ledger: Ledger,
+    run: Run,
+    batch: Batch,
+    progress: Progress,
+    pieces: Sequence[tuple[int, Piece]],
+    since: Timestamp | None,
+) -> tuple[Counts, bool]:
+    """Counts of pieces of a batch that its progress does not tell, from the documents themselves; True where they are inferred.
+
+    `since`: a time of the cluster before anything was sent for these pieces.
+    """
     path = run.marking.path
     if path is not None:
-        return sum((documents.evidence(piece, path, batch.token) for piece in batch.pieces), Counts()), False
-    passed = ledger.failures.passed(run.id, batch.token)
-    before = count_before(documents, run, batch) if batch.before is None else batch.before
-    if before is None:  # what was changed is not known any more; nothing is made up
-        return passed, True
+        return sum((documents.evidence(piece, path, batch.token) for _, piece in pieces), Counts()), False
+    passed, told = ledger.failures.passed(run.id, batch.token), progress.counts
+    unchanged, skipped = max(0, passed.unchanged - told.unchanged), max(0, passed.skipped - told.skipped)
+    changed = 0
     query = eligible(run, batch.phase, retry=batch.retry)
-    left = sum(documents.count(piece, query) for piece in batch.pieces)
-    return Counts(max(before - left, 0), passed.unchanged, passed.skipped), True
+    for end, piece in pieces:
+        before = (batch.before or {}).get(end)
+        if before is None:
+            before = documents.count_at(since, piece, query)
+        if before is not None:  # else what was changed is not known any more; nothing is made up
+            changed += max(0, before - documents.count(piece, query))
+    return Counts(changed, unchanged, skipped), True
 
 
-def close_failures(work: Work) -> None:
+def failed(ledger: Ledger, run: Run, batch: Batch, piece: Piece) -> int:
+    """Documents of a piece that have failed in this batch."""
+    keys = ledger.failures.excluded(run.id, piece) if isinstance(piece, Range) else piece
+    rows = ledger.failures.unresolved(run, keys) if keys else ()
+    return sum(row.run == run.id and row.batch == batch.token for row in rows)
+
+
+def close_failures(documents: Documents, ledger: Ledger, selection: Selection) -> None:
     """Resolve this migration's failures of documents that are done now, whichever run recorded them."""
-    if work.batch.empty:
+    run, batch = selection.lease.run, selection.lease.batch
+    if batch.empty:
         return
-    for rows in _unresolved(work):
-        for resolution, over in _resolutions(work, rows).items():
-            work.ledger.failures.resolve(over, resolution)
+    for rows in _unresolved(ledger, run, batch):
+        for resolution, over in _resolutions(documents, selection, rows).items():
+            ledger.failures.resolve(over, resolution)
 
 
-def _unresolved(work: Work) -> Iterator[Sequence[Unresolved]]:
+def _unresolved(ledger: Ledger, run: Run, batch: Batch) -> Iterator[Sequence[Unresolved]]:
     """Failures that may be over, a thousand at a time. A range takes no document that has failed in its own run."""
-    failures, where = work.ledger.failures, work.batch.extent
+    where = batch.extent
     if isinstance(where, Range):
-        yield from failures.of_others(work.run, where)
+        yield from ledger.failures.of_others(run, where)
         return
     for at in range(0, len(where), 1000):
-        rows = failures.unresolved(work.run, where[at : at + 1000])
-        yield [row for row in rows if row.batch != work.batch.token]
+        rows = ledger.failures.unresolved(run, where[at : at + 1000])
+        yield [row for row in rows if row.batch != batch.token]
 
 
-def _resolutions(work: Work, rows: Sequence[Unresolved]) -> dict[str, list[Unresolved]]:
+def _resolutions(
+    documents: Documents, selection: Selection, rows: Sequence[Unresolved]
+) -> dict[str, list[Unresolved]]:
     if not rows:
         return {}
+    run, retry = selection.lease.run, selection.lease.batch.retry
     keys = sorted({row.key for row in rows}, key=lambda key: key.raw)
-    path = work.run.marking.path
-    tokens = work.documents.tokens(keys, path) if path else {}
+    path = run.marking.path
+    tokens = documents.tokens(keys, path) if path else {}
     left = (
-        {Key.of_document(each) for each in work.documents.read_keys(keys, work.eligible)}
-        if work.retry
-        else set()
+        {Key.of_document(each) for each in documents.read_keys(keys, selection.eligible)} if retry else set()
     )
     outcomes = {"u": UNCHANGED, "s": SKIPPED}
     found: dict[str, list[Unresolved]] = {}
     for row in rows:
-        run, _, rest = str(tokens.get(row.key, "")).partition(".")
+        of, _, rest = str(tokens.get(row.key, "")).partition(".")
         suffix = rest.partition("/")[2]
-        ours = run == work.run.id and suffix in ("", *outcomes)
+        ours = of == run.id and suffix in ("", *outcomes)
         if ours:
             found.setdefault(outcomes.get(suffix, CHANGED), []).append(row)
-        elif row.run == work.run.id and work.retry and row.key not in left:
+        elif row.run == run.id and retry and row.key not in left:
             found.setdefault("gone" if path else CHANGED, []).append(row)
     return found

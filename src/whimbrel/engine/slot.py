@@ -2,6 +2,7 @@
 
 import random
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -11,17 +12,19 @@ from whimbrel.domain.times import Times
 from whimbrel.domain.wording import said, type_name
 from whimbrel.engine import control
 from whimbrel.engine.crew import Crew
-from whimbrel.engine.job import Job
 from whimbrel.engine.jobs import job_of
+from whimbrel.engine.lease import Lease, Stopped, clock
+from whimbrel.engine.pace import Pace
 from whimbrel.engine.standstill import FAULTS
-from whimbrel.engine.work import Hold, Step, Stopped, Work, clock
+from whimbrel.engine.steps import Step
+from whimbrel.engine.tally import Tally
 from whimbrel.errors import LeaseLost, Refused, Systemic, Transient, WhimbrelError
 from whimbrel.ports import Delivery, Documents, Feed, Session, Store
 
 log = structlog.get_logger("whimbrel.worker")
 
 REFUSING = 0.5  # seconds that a pointer is kept before it is given to somebody else
-STOPPED = 0.1  # seconds between two looks whether consumers were started again
+CONSUMERS_LOOK = 0.1  # seconds between two looks whether consumers were started again
 ENDING = 0.05  # seconds between two looks whether statements have ended
 FIRST_POLL = 0.02  # seconds; doubles while there is nothing to claim
 
@@ -47,13 +50,13 @@ def _turn(
     """Claim a batch and work it off: how long to wait before the next look, where there was none."""
     over = False
     try:
-        hold = _claim(store, crew, session, delivery, pause)
-        if hold is None:
+        lease = _claim(store, crew, session, delivery, times=times, pause=pause)
+        if lease is None:
             over = True  # its delivery was answered
             pause = FIRST_POLL if crew.news.is_set() else min(pause * 2, times.idle_poll)
             crew.news.clear()
             return pause
-        over = _held(store, crew, session, hold, times=times, step=step)
+        over = _held(store, crew, session, lease, times=times, step=step)
     except Transient as error:
         log.warning("the ledger does not answer", error=str(error))
         crew.stopping.wait(min(1.0, times.idle_poll))
@@ -66,10 +69,14 @@ def _turn(
     return FIRST_POLL
 
 
-def _claim(store: Store, crew: Crew, session: Session, delivery: Delivery, pause: float) -> Hold | None:
+def _claim(
+    store: Store, crew: Crew, session: Session, delivery: Delivery, *, times: Times, pause: float
+) -> Lease | None:
     """S3. Only one slot of a process looks for work at a time; it waits before it lets the next one look."""
     while crew.stopped and not crew.stopping.is_set():
-        crew.stopping.wait(STOPPED)  # the pointer is kept: the broker counts how often it is handed back
+        crew.stopping.wait(
+            CONSUMERS_LOOK
+        )  # the pointer is kept: the broker counts how often it is handed back
     with crew.idle:
         if crew.stopping.is_set():
             delivery.again()
@@ -97,7 +104,7 @@ def _claim(store: Store, crew: Crew, session: Session, delivery: Delivery, pause
         crew.taken.discard(batch.owner)
         delivery.over()
         return None
-    return Hold(batch, run, batch.lease_until, asked)
+    return Lease(batch, run, batch.lease_until, asked, times.lease)
 
 
 def _take(store: Store, crew: Crew, session: Session, token: str | None) -> Batch | None:
@@ -132,18 +139,18 @@ def _turn_away(store: Store, crew: Crew, delivery: Delivery) -> None:
     delivery.pass_on()
 
 
-def _held(store: Store, crew: Crew, session: Session, hold: Hold, *, times: Times, step: Step) -> bool:
+def _held(store: Store, crew: Crew, session: Session, lease: Lease, *, times: Times, step: Step) -> bool:
     """Work off a batch that is held; whatever ends it, it is settled, released, or another's. False: released."""
-    batch = hold.batch
+    batch = lease.batch
     try:
-        with crew.holding(hold):
+        with crew.holding(lease):
             try:
                 step("S3")
-                _work_off(store, crew, session, hold, times=times, step=step)
+                _work_off(store, crew, session, lease, times=times, step=step)
             except LeaseLost:
                 raise
             except BaseException:
-                _release(store, session, hold, times)  # while its lease is renewed
+                _release(store, session, lease)  # while its lease is renewed
                 raise
         crew.finished(batch)
     except Stopped:
@@ -152,7 +159,7 @@ def _held(store: Store, crew: Crew, session: Session, hold: Hold, *, times: Time
         log.info("batch lost", batch=batch.token, reason=str(error))
     except Transient as error:
         log.warning("batch given back: MongoDB does not answer", batch=batch.token, reason=str(error))
-        _wait_or_pause(store, crew, batch, error)
+        _wait_or_pause(store, crew, lease, error)
         return False
     except Systemic as error:
         log.error("run paused", run=batch.run, reason=str(error))  # noqa: TRY400  the reason is the whole story
@@ -170,20 +177,23 @@ def _held(store: Store, crew: Crew, session: Session, hold: Hold, *, times: Time
     return True
 
 
-def _work_off(store: Store, crew: Crew, session: Session, hold: Hold, *, times: Times, step: Step) -> None:
-    run, batch = hold.run, hold.batch
-    hold.stop = run.status is not RunStatus.RUNNING  # it was paused or cancelled while we claimed
-    job = job_of(run)
-    definition, call = job.code(run, crew.migrations)
-    work_ = Work(
-        run=run, batch=batch, definition=definition, call=call, documents=session.documents(run),
-        ledger=store.ledger, hold=hold, times=times, step=step, loop=crew.loop, turn=crew.turn,
-    )  # fmt: skip
-    work_.between_chunks()
-    if batch.solo:
-        _alone(work_, job, crew)
+def _work_off(store: Store, crew: Crew, session: Session, lease: Lease, *, times: Times, step: Step) -> None:
+    lease.stop = lease.run.status is not RunStatus.RUNNING  # it was paused or cancelled while we claimed
+    job = job_of(lease.run)
+    definition, transform = job.code(lease, crew.migrations, crew.loop)
+    documents, pace = session.documents(lease.run), Pace(lease, Tally(), store.ledger, times)
+
+    def act() -> None:
+        job.execute(
+            pace, documents, store.ledger, definition, transform,
+            turn=crew.turn, experience=crew.experience, step=step,
+        )  # fmt: skip
+
+    pace.between_chunks()
+    if lease.batch.solo:
+        _alone(pace, crew, act)
     else:
-        job.execute(work_)
+        act()
 
 
 def _set_aside(store: Store, crew: Crew, batch: Batch, why: str) -> None:
@@ -206,14 +216,16 @@ def _set_aside(store: Store, crew: Crew, batch: Batch, why: str) -> None:
     crew.faults.over(batch.token)
 
 
-def _wait_or_pause(store: Store, crew: Crew, batch: Batch, error: Transient) -> None:
-    """Not at once again; and not for ever, where the ledger answers and the run goes no further."""
+def _wait_or_pause(store: Store, crew: Crew, lease: Lease, error: Transient) -> None:
+    """Not at once again; and not for ever, where the ledger answers and neither the batch nor the run goes further."""
     crew.stopping.wait(REFUSING)
+    batch, known = lease.batch, lease.known
     try:
         run = store.ledger.runs.get(batch.run)
     except WhimbrelError:
         return
-    if why := crew.standstill.met(batch.token, error, run and run.folded_through):
+    reached = known.chunks, known.at, run and run.folded_through
+    if why := crew.standstill.met(batch.token, error, reached):
         _pause(store, crew, batch, why)
 
 
@@ -224,43 +236,55 @@ def _pause(store: Store, crew: Crew, batch: Batch, why: str) -> None:
         log.warning("the run could not be paused", run=batch.run, reason=str(error))
 
 
-def _alone(work_: Work, job: Job, crew: Crew) -> None:
+def _alone(pace: Pace, crew: Crew, act: Callable[[], None]) -> None:
     """Wait until the process's other slots hold nothing; they claim nothing meanwhile."""
     if not crew.solo.acquire(blocking=False):
-        raise Stopped(work_.batch.token)
+        raise Stopped(pace.lease.batch.token)
     try:
         with crew.idle:
             while len(crew.taken) > 1:
-                work_.between_chunks()
+                pace.between_chunks()
                 time.sleep(0.01)
-            job.execute(work_)
+            act()
     finally:
         crew.solo.release()
 
 
-def _release(store: Store, session: Session, hold: Hold, times: Times) -> None:
+def _release(store: Store, session: Session, lease: Lease) -> None:
     """Give the batch back, when nothing that was sent for it can change a document any more; else its lease must end first."""
-    batch = hold.batch
+    batch, documents = lease.batch, session.documents(lease.run)
     try:
-        if not _quiet(session.documents(hold.run), hold, times):
+        if not _quiet(documents, lease):
             log.warning("a statement goes on: its batch is not given back", batch=batch.token)
             return
-        store.ledger.batches.release(batch)
+        if _own(documents):
+            store.ledger.batches.release(batch, progress=lease.known, untouched=lease.untouched)
+        else:
+            store.ledger.batches.release(batch)
     except WhimbrelError as error:
         log.warning(
             "a batch could not be given back; its lease will end", batch=batch.token, reason=str(error)
         )
 
 
-def _quiet(documents: Documents, hold: Hold, times: Times) -> bool:
+def _own(documents: Documents) -> bool:
+    """Whether the documents that were read are known to have been of the run's collection (hole H76)."""
+    try:
+        documents.check_identity()
+    except WhimbrelError:
+        return False
+    return True
+
+
+def _quiet(documents: Documents, lease: Lease) -> bool:
     """Wait until the statements that got no answer have ended. False where that is not known before the lease ends."""
     while True:
-        hold.progress = time.monotonic()  # so that the lease is renewed meanwhile
+        lease.step()  # so that the lease is renewed meanwhile
         try:
             if documents.quiet():
                 return True
         except Transient as error:
-            log.info("asked again whether statements have ended", batch=hold.batch.token, reason=str(error))
-        if hold.lost or clock() - hold.renewed > times.lease:
+            log.info("asked again whether statements have ended", batch=lease.batch.token, reason=str(error))
+        if lease.lost or lease.over:
             return False
         time.sleep(ENDING)

@@ -28,7 +28,7 @@ def start_over(store: Store, run_id: str, it: Definition, *, who: str) -> Run:
     new = replace(
         old,
         id=new_id(), collection_uuid=found.uuid, collated=found.collated,
-        leg=0, status=RunStatus.QUEUED, counts=Counts(), folded_through=0, tiling=Tiling(), checked=Tiling(), inferred=False,
+        leg=0, status=RunStatus.QUEUED, counts=Counts(), folded_through=0, planned=0, rows=None, tiling=Tiling(), checked=Tiling(), inferred=False,
         estimated=0, retried=0, message="", error=None, failing=False, undone_by=None, started_at=None,
         working_since=None, worked=0.0, ended_at=None,
     )  # fmt: skip

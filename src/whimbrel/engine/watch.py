@@ -16,7 +16,8 @@ from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run
 from whimbrel.domain.times import Times
 from whimbrel.engine.crew import Crew
-from whimbrel.engine.work import Hold, clock, record, renew
+from whimbrel.engine.lease import Lease
+from whimbrel.engine.recording import record
 from whimbrel.errors import LeaseLost, LedgerFormat, Transient
 from whimbrel.ports import Store, Write
 
@@ -78,31 +79,31 @@ def _facts(crew: Crew) -> dict[str, Any]:
 
 
 def _look(store: Store, crew: Crew, times: Times, die: Callable[[], None]) -> None:
-    holds = list(crew.holds.values())
-    _renew_all(store, holds, times)
-    if hanging := _hanging(crew, holds):
+    leases = list(crew.holds.values())
+    _renew_all(store, leases, times)
+    if hanging := _hanging(crew, leases):
         _end_hanging(store, hanging)
         die()
-    if any(_stuck(hold, times) for hold in holds):
+    if any(_stuck(lease, times) for lease in leases):
         log.error("a batch is stuck; the process ends")
         die()
     crew.refresh(store)
 
 
-def _stuck(hold: Hold, times: Times) -> bool:
-    return time.monotonic() - hold.progress > stuck_after(hold.run, times)
+def _stuck(lease: Lease, times: Times) -> bool:
+    return time.monotonic() - lease.progress > stuck_after(lease.run, times)
 
 
-def _renew_all(store: Store, holds: list[Hold], times: Times) -> None:
-    for hold in holds:
-        if clock() - hold.renewed > times.lease / 2 and not _stuck(hold, times) and not hold.lost:
+def _renew_all(store: Store, leases: list[Lease], times: Times) -> None:
+    for lease in leases:
+        if lease.due and not _stuck(lease, times) and not lease.lost:
             try:
-                renew(store.ledger, hold)
+                lease.renew(store.ledger.batches)
             except LeaseLost:
-                log.info("lease lost", batch=hold.batch.token)
+                log.info("lease lost", batch=lease.batch.token)
 
 
-def _hanging(crew: Crew, holds: list[Hold]) -> list[tuple[Hold, Key]]:
+def _hanging(crew: Crew, leases: list[Lease]) -> list[tuple[Lease, Key]]:
     """Calls that take longer than they may.
 
     An awaited one is cancelled at its time, and found here when it goes on all the same. One that does not give the loop
@@ -114,32 +115,34 @@ def _hanging(crew: Crew, holds: list[Hold]) -> list[tuple[Hold, Key]]:
         late = call is not None and blocked > call[0].run.timeout
         return [call] if late else []
     found = [
-        (hold, hold.calling[0])
-        for hold in holds
-        if hold.calling is not None and now - hold.calling[1] > hold.run.timeout
+        (lease, lease.calling[0])
+        for lease in leases
+        if lease.calling is not None and now - lease.calling[1] > lease.run.timeout
     ]
-    for hold in holds:
+    for lease in leases:
         found += [
-            (hold, key) for key, since in list(hold.awaited.items()) if now - since > hold.run.timeout + AIR
+            (lease, key)
+            for key, since in list(lease.awaited.items())
+            if now - since > lease.run.timeout + AIR
         ]
     return found
 
 
-def _end_hanging(store: Store, hanging: list[tuple[Hold, Key]]) -> None:
-    """Record what hangs. What the process holds is given back by its parent, which sees it die."""
-    for hold, key in hanging:
+def _end_hanging(store: Store, hanging: list[tuple[Lease, Key]]) -> None:
+    """Record what hangs. What the process leases is given back by its parent, which sees it die."""
+    for lease, key in hanging:
         try:
-            record(store.ledger, hold, [hang(key, hold.run.timeout)])
+            record(store.ledger, lease, [hang(key, lease.run.timeout)])
         except LeaseLost:
             continue
-        fields = hold.run.marking.failed(stamp(hold.batch.token, FAILED))
+        fields = lease.run.marking.failed(stamp(lease.batch.token, FAILED))
         if fields:
-            anyhow = hold.run.marking.unmarked(hold.batch.phase, retry=True)
+            anyhow = lease.run.marking.unmarked(lease.batch.phase, retry=True)
             write = Write(
                 eligible=anyhow,
-                until=hold.until,
-                mark=hold.run.marking,
-                token=hold.batch.token,
-                undo=hold.run.undoing,
+                until=lease.until,
+                mark=lease.run.marking,
+                token=lease.batch.token,
+                undo=lease.run.undoing,
             )
-            store.session().documents(hold.run).mark_failed([key], fields, write)
+            store.session().documents(lease.run).mark_failed([key], fields, write)

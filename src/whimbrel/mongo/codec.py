@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 from bson.raw_bson import RawBSONDocument
@@ -12,11 +13,13 @@ from whimbrel.domain.encoding import encoded
 from whimbrel.domain.extended_json import parse_canonical
 from whimbrel.domain.failures import Failure, FailureState, Kind, Standing, Tried, Trouble, Unresolved
 from whimbrel.domain.findings import finding_object, finding_of
-from whimbrel.domain.marks import outcome_of, stamp
+from whimbrel.domain.marks import read_stamp, stamp
+from whimbrel.domain.progress import LEFT, Progress, Stretch
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, RunAtWork, Scope
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.tiling import Fault, Tile, Tiling
+from whimbrel.domain.times import CHUNK_DOCUMENTS
 from whimbrel.domain.uuids import UNSPECIFIED
 from whimbrel.domain.verification import Proof, Tally
 from whimbrel.domain.workers import InHand, Refusal, Worker
@@ -50,7 +53,7 @@ def tally_row(tally: Tally) -> dict[str, Any]:
     """Marks are kept by batch and outcome, so that they can be added up beside the batches' own counts."""
     marks = []
     for value, count in tally.marks.items():
-        batch, outcome = outcome_of(value)
+        batch, outcome = read_stamp(value)
         marks.append({"batch": batch, "outcome": outcome, "n": count})
     return {"numbers": dict(tally.numbers), "marks": marks}
 
@@ -76,6 +79,41 @@ def proof_of(row: Row) -> Proof:
     return Proof(row["check"], row["proved"], row["said"], dict(row["numbers"]), row.get("since", False))
 
 
+def progress_row(progress: Progress) -> dict[str, Any]:
+    """A stretch is a list of numbers: rows are many, and are written while a batch is worked on."""
+    rows = [
+        [each.end, each.counts.changed, each.counts.unchanged, each.counts.skipped, each.failed, *_left_row(each.left)]
+        for each in progress.stretches
+    ]  # fmt: skip
+    return {"progress": rows, "at": _raw(progress.at), "inferred": progress.inferred}
+
+
+def _left_row(left: Mapping[str, int] | None) -> list[int]:
+    return [] if left is None else [left.get(status, 0) for status in LEFT]
+
+
+def progress_of(row: Row) -> Progress:
+    stretches = tuple(
+        Stretch(end, Counts(changed, unchanged, skipped), failed, dict(zip(LEFT, left, strict=True)) if left else None)
+        for end, changed, unchanged, skipped, failed, *left in row.get("progress", ())
+    )  # fmt: skip
+    return Progress(stretches, _key(row.get("at")) if stretches else None, row.get("inferred", False))
+
+
+def before_row(before: Mapping[int, int]) -> dict[str, int]:
+    return {str(end): number for end, number in before.items()}
+
+
+def before_of(row: Row) -> dict[int, int] | None:
+    before = row.get("before")
+    if before is None:
+        return None
+    if isinstance(before, int):  # a row of an earlier version: of the whole batch
+        chunks = len(row.get("cuts") or ()) or ceil(len(row.get("ids") or ()) / CHUNK_DOCUMENTS)
+        return {chunks: before}
+    return {int(end): number for end, number in before.items()}
+
+
 def batch_row(batch: Batch) -> dict[str, Any]:
     """A batch as it is planned."""
     return {
@@ -97,7 +135,7 @@ def batch_of(row: Row) -> Batch:
         last=row["last"], estimated=row["estimated"], status=BatchStatus(row["status"]),
         owner=row.get("owner"), lease_until=row.get("leaseUntil"), claimed_at=row.get("claimedAt"),
         claims=row["claims"], takeovers=row["takeovers"], solo=row["solo"],
-        at=_key(row.get("at")), suspect=_key(row.get("suspect")), before=row.get("before"),
+        untouched=row.get("untouched", 0), progress=progress_of(row), suspect=_key(row.get("suspect")), before=before_of(row),
         counts=counts_of(row.get("counts")), inferred=row.get("inferred", False), tally=tally_of(row.get("tally")),
         worker=row.get("worker"), settled_at=row.get("settledAt"),
     )  # fmt: skip

@@ -85,6 +85,10 @@ class MongoDocuments:
     def quiet(self) -> bool:
         return self._unanswered.over()
 
+    @property
+    def time(self) -> Timestamp | None:
+        return self._session.operation_time
+
     # planning and reading
 
     def survey(self, size: int) -> MongoSurvey:

@@ -4,7 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from bson.timestamp import Timestamp
+
 from whimbrel.domain.batches import Batch, Outline, Pointer
+from whimbrel.domain.progress import Progress
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import BatchStatus
@@ -88,10 +91,23 @@ class Batches(Protocol):
         """Prolong the lease: its new end. Raises LeaseLost where the batch is another's by now."""
         ...
 
-    def note(
-        self, batch: Batch, *, at: Key | None = None, suspect: Key | None = None, before: int | None = None
-    ) -> None:
-        """Set these on a claimed batch: `at` and `suspect` together, or `before`. Raises LeaseLost."""
+    def note(self, batch: Batch, progress: Progress, *, since: Timestamp | None = None) -> None:
+        """Say how far a claimed batch is, when all of that is acknowledged by the majority. Raises LeaseLost.
+
+        This waits for no other member and no journal: it may be lost, and then less is known than was done.
+        `since`: a time of the cluster behind all that was done, and before anything was sent for the rest.
+        """
+        ...
+
+    def suspect(self, batch: Batch, key: Key | None, progress: Progress) -> None:
+        """Say which document of a solo batch is in hand, and how far it is. Raises LeaseLost."""
+        ...
+
+    def keep_before(self, batch: Batch, before: Mapping[int, int]) -> None:
+        """Mark "filter": keep how many documents were eligible before anything was sent, by the end of each piece of the rest.
+
+        Raises LeaseLost.
+        """
         ...
 
     def settle(
@@ -100,16 +116,18 @@ class Batches(Protocol):
         counts: Counts,
         *,
         inferred: bool = False,
+        progress: Progress | None = None,
         tally: Tally | None = None,
         left: Mapping[str, int] | None = None,
     ) -> None:
         """The end of a batch. Done twice it is the same. `tally`: of a verification; `left`: of the phase processing. Raises LeaseLost."""
         ...
 
-    def release(self, batch: Batch) -> None:
+    def release(self, batch: Batch, *, progress: Progress | None = None, untouched: bool = False) -> None:
         """Give a batch back before its end; it is not counted as a takeover. Nothing happens if it is another's.
 
-        Only when no statement of it can change a document any more (`Documents.quiet`).
+        Only when no statement of it can change a document any more (`Documents.quiet`). `untouched`: nothing was sent but for
+        what `progress` tells.
         """
         ...
 

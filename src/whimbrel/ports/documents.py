@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, Protocol
 from bson.timestamp import Timestamp
 
 from whimbrel.domain.batches import Range
-from whimbrel.domain.changes import Change
+from whimbrel.domain.changes import Change, Skipped, Unchanged
 from whimbrel.domain.failures import Trouble
 from whimbrel.domain.images import Undo
-from whimbrel.domain.marks import Mark
+from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, Mark
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.updates import Update
@@ -55,6 +55,12 @@ class Guarded(NamedTuple):
     document: bytes
     change: Change
 
+    @property
+    def outcome(self) -> str:
+        if isinstance(self.change, Skipped):
+            return SKIPPED
+        return UNCHANGED if isinstance(self.change, Unchanged) else CHANGED
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -87,6 +93,11 @@ class Documents(Protocol):
 
         What got no answer is told to end, each time this is asked. Raises Transient.
         """
+        ...
+
+    @property
+    def time(self) -> Timestamp | None:
+        """The cluster's time of the last answer; None of a stand-alone server, and before the first."""
         ...
 
     def survey(self, size: int) -> Survey:

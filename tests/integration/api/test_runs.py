@@ -28,6 +28,7 @@ def test_a_client_of_the_old_api_migrates_its_samples(both: TestClient, database
         "done",
         300,
     )
+    assert (batch["completedChunks"], batch["totalChunks"]) == (1, 1)
     assert both.get("/migrate").json()["migrations"][0] == run
 
 

@@ -141,7 +141,7 @@ def failures_of(
     ] = None,
     state: Annotated[
         Literal["open", "dead", "resolved"] | None,
-        Query(description="only failures in this state, and groups that have such"),
+        Query(description="only failures in this state, and groups that have such", examples=["dead"]),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="rows to answer with")] = 100,
     cursor: Annotated[

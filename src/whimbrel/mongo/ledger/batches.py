@@ -5,11 +5,14 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from bson.timestamp import Timestamp
 from pymongo import MongoClient, ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
+from pymongo.write_concern import WriteConcern
 
 from whimbrel.domain.batches import SOLO_AFTER, Batch
+from whimbrel.domain.progress import Progress
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.times import Times
@@ -18,7 +21,9 @@ from whimbrel.errors import LeaseLost, Refused, Systemic
 from whimbrel.mongo.codec import (
     batch_of,
     batch_row,
+    before_row,
     counts_row,
+    progress_row,
     tally_row,
 )
 from whimbrel.mongo.errors import DUPLICATE_KEY, translated
@@ -32,6 +37,10 @@ from whimbrel.mongo.unanswered import end_sessions, still_at_work
 # that the batch stays as it is, and is looked at again when its lease and the grace are over, or at the next look.
 BURIAL_PATIENCE, SWEEP_PATIENCE = 2.0, 0.3
 TOGETHER = 100  # lost batches whose sessions are ended at once
+
+
+# Of a note how far a batch is. A failover or a crash may take it back: then less is known than was done.
+LIGHT = WriteConcern(1, j=False)
 
 
 class MongoBatches(BatchReads):
@@ -49,6 +58,7 @@ class MongoBatches(BatchReads):
     ) -> None:
         super().__init__(collection, remains, int(times.grace * 1000))
         self._client, self._tallies = client, tallies
+        self._light = collection.with_options(write_concern=LIGHT)
         self._lease = int(times.lease * 1000)
         self._claims = Claims(collection, self._lease, replica_set=replica_set)
 
@@ -111,14 +121,20 @@ class MongoBatches(BatchReads):
         until: datetime = row["leaseUntil"]
         return until
 
-    def note(
-        self, batch: Batch, *, at: Key | None = None, suspect: Key | None = None, before: int | None = None
-    ) -> None:
-        fields: dict[str, Any] = {
-            "at": at.document if at else None,
-            "suspect": suspect.document if suspect else None,
-        }
-        self._own(batch, {"$set": fields if before is None else {"before": before}})
+    def note(self, batch: Batch, progress: Progress, *, since: Timestamp | None = None) -> None:
+        fields = progress_row(progress) | ({} if since is None else {"began": since})
+        with translated():
+            found = self._light.update_one(
+                {"_id": batch.token, "owner": batch.owner, "status": "running"}, {"$set": fields}
+            )
+        if not found.matched_count:
+            raise LeaseLost(f"Batch {batch.token} was taken over.")
+
+    def suspect(self, batch: Batch, key: Key | None, progress: Progress) -> None:
+        self._own(batch, {"suspect": key.document if key else None, **progress_row(progress)})
+
+    def keep_before(self, batch: Batch, before: Mapping[int, int]) -> None:
+        self._own(batch, {"before": before_row(before)})
 
     def settle(
         self,
@@ -126,10 +142,12 @@ class MongoBatches(BatchReads):
         counts: Counts,
         *,
         inferred: bool = False,
+        progress: Progress | None = None,
         tally: Tally | None = None,
         left: Mapping[str, int] | None = None,
     ) -> None:
         fields: dict[str, Any] = {
+            **({} if progress is None else progress_row(progress)),
             "status": "done",
             "counts": counts_row(counts),
             "inferred": inferred,
@@ -150,17 +168,21 @@ class MongoBatches(BatchReads):
             if found.get("failing"):
                 self._tallies.keep([batch.token])
 
-    def _own(self, batch: Batch, update: dict[str, Any]) -> None:
+    def _own(self, batch: Batch, fields: dict[str, Any]) -> None:
         with translated():
-            found = self._batches.update_one({"_id": batch.token, "owner": batch.owner}, update)
+            found = self._batches.update_one({"_id": batch.token, "owner": batch.owner}, {"$set": fields})
         if not found.matched_count:
             raise LeaseLost(f"Batch {batch.token} was taken over.")
 
-    def release(self, batch: Batch) -> None:
+    def release(self, batch: Batch, *, progress: Progress | None = None, untouched: bool = False) -> None:
+        fields: dict[str, Any] = {"status": "queued", "owner": None, "leaseUntil": None, "suspect": None}
+        if progress is not None:
+            fields |= progress_row(progress)
+        if untouched:
+            fields["untouched"] = batch.claims
         with translated():
             self._batches.update_one(
-                {"_id": batch.token, "owner": batch.owner, "status": "running"},
-                {"$set": {"status": "queued", "owner": None, "leaseUntil": None, "suspect": None}},
+                {"_id": batch.token, "owner": batch.owner, "status": "running"}, {"$set": fields}
             )
 
     def take_over(self, *, worker: str | None = None) -> Sequence[Batch]:

@@ -28,7 +28,9 @@ class Claims:
 
     def __init__(self, batches: Collection[Any], lease: int, *, replica_set: bool) -> None:
         self._batches, self._lease = batches, lease
-        self._cluster_time = {"began": {"$ifNull": ["$began", "$$CLUSTER_TIME"]}} if replica_set else {}
+        untouched = {"$eq": [{"$ifNull": ["$untouched", 0]}, "$claims"]}
+        began = {"$cond": [untouched, "$$CLUSTER_TIME", {"$ifNull": ["$began", None]}]}
+        self._began = {"began": began} if replica_set else {}
         # What is read here is only where to try: no need to wait for what the majority has. The claim itself decides.
         self._glance = batches.with_options(read_concern=ReadConcern("local"))
         self._turns: dict[tuple[str, ...], str] = {}
@@ -86,5 +88,5 @@ class Claims:
         return {
             "status": "running", "owner": secrets.token_hex(8), "worker": {"$literal": worker},
             "lsid": {"$literal": Binary(lsid, UUID_SUBTYPE)}, "claims": {"$add": ["$claims", 1]},
-            "claimedAt": "$$NOW", "leaseUntil": {"$add": ["$$NOW", self._lease]}, **self._cluster_time,
+            "claimedAt": "$$NOW", "leaseUntil": {"$add": ["$$NOW", self._lease]}, **self._began,
         }  # fmt: skip

@@ -1,0 +1,6 @@
+"""The numbered steps of the protocol (docs/protocol.md)."""
+
+from collections.abc import Callable
+
+Step = Callable[[str], None]
+"""Called at each step; fault tests die in it."""
