@@ -177,14 +177,15 @@ def test_verified_undone_and_verified_again(
             store, start_verification(store, run.id, it.definition, who="test", defaults=DEFAULTS)
         ).run
         assert proved.status is RunStatus.COMPLETED, proved.report
-        # One that is eligible again, by the collation only.
+        # A planted fault: one that is eligible by the collation only.
         kept = things.find_one_and_update({"_id": 1}, {"$unset": {"_whimbrel": 1}})
         assert kept is not None
         assert kept["country"] == "DE"
-        looked = until(
+        faulty = until(
             store, start_verification(store, run.id, it.definition, who="test", defaults=DEFAULTS)
         ).run
-        assert "found by: nothing left, marks" in looked.message  # since: its mark was there
+        left = next(each for each in faulty.report if each.check == "nothing left")
+        assert (left.verdict, left.numbers["replaced"]) == ("changed since", 1)
         things.replace_one({"_id": 1}, kept)
         things.update_one({"_id": 1}, {"$set": {"country": "dE"}})  # the application, since: in letters only
         back = until(store, start_rollback(store, run.id, who="test", defaults=DEFAULTS))

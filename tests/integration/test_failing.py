@@ -25,6 +25,7 @@ from whimbrel.domain.states import RunStatus
 from whimbrel.engine.control import retry
 from whimbrel.engine.verification import start_verification
 from whimbrel.engine.view import view
+from whimbrel.mongo.ledger import tallies as ledger_tallies
 from whimbrel.mongo.store import MongoStore
 
 Data = Database[dict[str, Any]]
@@ -100,6 +101,37 @@ def test_counters_say_what_the_rows_say_after_any_changes(store: MongoStore, dat
         rows = database["whimbrel_failures"].find({"run": run.id, "state": {"$in": ["open", "dead"]}})
         assert failures.numbers(run.id)[1] == len({row["batch"] for row in rows})
     assert settled
+
+
+def test_a_count_that_was_overtaken_by_a_change_is_not_kept(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sweep counts a batch that is marked, just before its rows change; it keeps what it counted just after they are counted again."""
+    run, batches = working(store, database)
+    failures, rows = store.ledger.failures, database["whimbrel_failures"]
+    failures.record(run, batches[0], [trouble(1), trouble(2)])
+    store.ledger.batches.settle(batches[0], Counts())
+    tokens = [batches[0].token]
+    tallies = failures._tallies  # type: ignore[attr-defined]
+    real, overtaken = ledger_tallies.counted, list[bool]()
+
+    def counted_late(*arguments: Any) -> Any:
+        found = real(*arguments)
+        if not overtaken:
+            overtaken.append(True)
+            rows.update_many(
+                {"run": run.id}, {"$set": {"state": "resolved"}}
+            )  # whoever has marked them goes on
+            tallies.keep(tokens)
+        return found
+
+    tallies.mark(tokens)
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger_tallies, "counted", counted_late)
+        failures.keep_some(5)
+    assert overtaken
+    assert failures.counts(run.id) == {"open": 0, "dead": 0, "failed": 0, "conflict": 0}
+    assert failures.counts(run.id) == counted(database, run.id)
 
 
 @pytest.mark.parametrize("dies", ["insert_many", "mark", "blocks", "keep", "delete_many"])

@@ -131,7 +131,7 @@ def test_failures_of_what_is_reset_are_over(at_work: TestClient, database: Docs)
     after = at_work.get(f"/migrate/status/{run['migrationId']}").json()["migration"]
     assert after["failed"] == 2
     rows = at_work.get(f"/migrate/failures/{run['migrationId']}", params={"documents": True}).json()
-    assert [each["resolution"] for each in rows["documents"]] == ["reset"] * 3 + [None] * 2
+    assert [each["resolution"] for each in rows["documents"]] == [None] * 2 + ["reset"] * 3
     things.update_many({"n": "text"}, {"$set": {"n": 0}})
     again = ended(at_work, at_work.post("/migrate", json={"migration": "ours"}).json()["migrationId"])
     assert (again["status"], again["changed"]) == ("completed", 3)

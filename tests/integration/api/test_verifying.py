@@ -43,14 +43,14 @@ def test_a_run_is_verified(both: TestClient, database: Docs) -> None:
     assert content(database) == before
 
 
-def test_a_fault_is_told(api: TestClient, database: Docs) -> None:
+def test_what_was_set_back_since_is_told(api: TestClient, database: Docs) -> None:
     seed(database, 50)
     run = migrated(api)
     database["somemodels"].update_one({}, {"$set": {"status": "pending"}})
     found = ended(api, api.post(f"/migrate/verify/{run}", json={"sample": 0}).json()["migrationId"])
-    assert (found["status"], found["failed"]) == ("completed_with_failures", 1)
+    assert (found["status"], found["failed"]) == ("completed", 1)
     left = next(each for each in found["report"] if each["check"] == "nothing left")
-    assert (left["proved"], left["numbers"]["left"]) == (False, 1)
+    assert (left["proved"], left["verdict"], left["numbers"]["set back"]) == (None, "changed since", 1)
     groups = api.get(f"/migrate/failures/{found['migrationId']}").json()["groups"]
     assert [each["type"] for each in groups] == ["Left"]
     assert api.post(f"/migrate/failures/{found['migrationId']}/retry").status_code == 409

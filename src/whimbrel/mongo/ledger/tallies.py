@@ -2,8 +2,8 @@
 
 A number is never changed by what somebody did, which a crash would do twice or not at all. Whoever is about to change rows of
 failures first marks their batches (`n` is -1); what such a batch has is counted from its rows whenever it is asked for. Afterwards
-the rows are counted and the number is kept, unless somebody else has marked the batch meanwhile. Sums of many batches are kept by
-block, in the same way (`blocks.py`).
+it marks them once more, so that a count which others made before the change is not kept after it; then the rows are counted and the
+number is kept, unless somebody else has marked the batch meanwhile. Sums of many batches are kept by block, in the same way (`blocks.py`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -59,7 +59,14 @@ class Tallies:
             yield page
 
     def keep(self, tokens: Iterable[str]) -> None:
-        """Count again what was marked, and keep the numbers; but not of batches that somebody works on, and may mark once only."""
+        """The rows of these batches, which were marked, have changed."""
+        for page in _pages(sorted(set(tokens))):
+            again = {"_id": {"$in": page}, "failing.n": MARKED}
+            self._batches.update_many(again, {"$inc": {"failing.marks": 1}})
+            self._count(page)
+
+    def _count(self, tokens: Iterable[str]) -> None:
+        """Count again what is marked, and keep the numbers; but not of batches that somebody works on, and may mark once only."""
         for page in _pages(sorted(set(tokens))):
             marked = {"_id": {"$in": page}, "failing.n": MARKED, "status": {"$ne": "running"}}
             marks = {
@@ -89,12 +96,12 @@ class Tallies:
     def keep_all(self, run_id: str) -> None:
         """Keep what a crash has left marked of a run, its blocks too."""
         left = {"run": run_id, "failing.n": MARKED}
-        self.keep([f"{run_id}.{row['seq']}" for row in self._batches.find(left, {"_id": 0, "seq": 1})])
+        self._count([f"{run_id}.{row['seq']}" for row in self._batches.find(left, {"_id": 0, "seq": 1})])
         self._blocks.keep_all(run_id)
 
     def keep_some(self, seconds: float) -> None:
         """The same for blocks of any runs, for about so many seconds."""
-        self._blocks.keep_some(seconds, self.keep)
+        self._blocks.keep_some(seconds, self._count)
 
     def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:
         """How many batches that have unresolved failures each of these workers claimed last."""
