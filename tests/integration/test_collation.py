@@ -184,8 +184,8 @@ def test_verified_undone_and_verified_again(
         faulty = until(
             store, start_verification(store, run.id, it.definition, who="test", defaults=DEFAULTS)
         ).run
-        left = next(each for each in faulty.report if each.check == "nothing left")
-        assert (left.verdict, left.numbers["replaced"]) == ("changed since", 1)
+        proof = next(each for each in faulty.report if each.check == "nothing left")
+        assert (proof.verdict, proof.numbers["replaced"]) == ("changed since", 1)
         things.replace_one({"_id": 1}, kept)
         things.update_one({"_id": 1}, {"$set": {"country": "dE"}})  # the application, since: in letters only
         back = until(store, start_rollback(store, run.id, who="test", defaults=DEFAULTS))

@@ -25,6 +25,7 @@ from whimbrel.domain.states import RunStatus
 from whimbrel.engine.control import retry
 from whimbrel.engine.verification import start_verification
 from whimbrel.engine.view import view
+from whimbrel.mongo.ledger import counting
 from whimbrel.mongo.ledger import tallies as ledger_tallies
 from whimbrel.mongo.store import MongoStore
 
@@ -113,7 +114,7 @@ def test_a_count_that_was_overtaken_by_a_change_is_not_kept(
     store.ledger.batches.settle(batches[0], Counts())
     tokens = [batches[0].token]
     tallies = failures._tallies  # type: ignore[attr-defined]
-    real, overtaken = ledger_tallies.counted, list[bool]()
+    real, overtaken = counting.counted, list[bool]()
 
     def counted_late(*arguments: Any) -> Any:
         found = real(*arguments)
