@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.full import EVERYTHING
 from tests.integration.api.conftest import Docs
 from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
@@ -248,9 +249,10 @@ BAD: list[tuple[dict[str, str], int, list[str]]] = [
 
 def test_settings_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     call: Callable[[Any], Any] = lambda bad: ends({"MONGODB_URI": NOBODY, **bad[0]}, tmp_path)  # noqa: E731
+    tried = BAD if EVERYTHING else BAD[::2]
     with ThreadPoolExecutor(3) as pool:
-        answers = list(pool.map(call, BAD))
-    for (changes, code, said), done in zip(BAD, answers, strict=True):
+        answers = list(pool.map(call, tried))
+    for (changes, code, said), done in zip(tried, answers, strict=True):
         assert done.returncode == code, (changes, done.stderr)
         line = done.stderr.splitlines()[-1]
         assert line.startswith("error: "), (changes, done.stderr)
