@@ -50,6 +50,8 @@ LEFT_OUT = (
     "tests/faults/test_schedules.py::test_a_scheduler_that_is_killed_at_each_step[T2]",
     # random kills: three seeds of eight
     *(f"tests/faults/test_chaos.py::test_random_kills_lose_nothing[{seed}]" for seed in range(4, 8)),
+    # races with the declaration of the product itself
+    "tests/integration/test_announcing.py::test_h66_a_broker_that_refuses_again_and_again_pauses_the_run",
     # the second broker, the second way to be cut off
     "tests/faults/test_storm.py::test_restarts_lose_nothing_and_never_two_runs_at_once[rabbitmq]",
     "tests/faults/test_stalls.py::test_no_slot_is_lost_and_no_run_pauses[rabbitmq-awaited]",
