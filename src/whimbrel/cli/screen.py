@@ -65,19 +65,37 @@ class Screen:
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     @contextlib.contextmanager
-    def pipe(self) -> Iterator[int | None]:
-        """What children write their logs to: a pipe into `log` while a bar may move, else nothing special."""
-        if not self.live:
-            yield None
-            return
-        source, sink = os.pipe()
-        reader = threading.Thread(target=_forward, args=(source, self.log), daemon=True)
-        reader.start()
+    def pipe(self) -> Iterator["Pipe"]:
+        """What children write their logs to."""
+        found = Pipe(self.log if self.live else None)
         try:
-            yield sink
+            yield found
         finally:
-            os.close(sink)
-            reader.join(2)
+            found.close()
+
+
+class Pipe:
+    """What children write their logs to: a pipe into a log while a bar may move, else nothing special."""
+
+    def __init__(self, log: TextIO | None) -> None:
+        self._log = log
+        self.number: int | None = None
+        if log is not None:
+            self._source, self.number = os.pipe()
+        self._reader: threading.Thread | None = None
+
+    def forward(self) -> None:
+        """From now on: it takes a thread, and whoever copies this process wants it to have none."""
+        if self._log is not None and self._reader is None:
+            self._reader = threading.Thread(target=_forward, args=(self._source, self._log), daemon=True)
+            self._reader.start()
+
+    def close(self) -> None:
+        self.forward()  # what was written before
+        if self.number is not None:
+            os.close(self.number)
+        if self._reader is not None:
+            self._reader.join(2)
 
 
 def _forward(source: int, log: TextIO) -> None:

@@ -5,7 +5,7 @@ that dies takes nothing with it: the next one looks a little later.
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
@@ -38,6 +38,7 @@ class Announcer:
             str, dict[str, tuple[float, float]]
         ] = {}  # run -> batch -> when, and the pause after it
         self._next: dict[str, float] = {}  # run -> when to look
+        self.on_announced: Callable[[], None] = lambda: None  # workers of this process may look at once
         self.trouble = ""  # why pointers do not go out
         self.hopeless = ""  # why a person must see to that
         self._standstill = Standstill()
@@ -82,6 +83,7 @@ class Announcer:
             self._due.setdefault(run.id, {}).update({each.token: (0.0, self._pause) for each in batches})
         else:
             self._over()
+        self.on_announced()
 
     def released(self, batches: Sequence[Batch]) -> None:
         """Batches that were taken from dead workers: their pointers may be gone with them."""

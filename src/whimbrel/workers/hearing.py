@@ -8,11 +8,12 @@ from collections.abc import Callable
 
 from whimbrel.workers.printing import BEGIN, LINE, TEXT
 
-LOADED, ALIVE, REASON = (
-    "loaded",
-    ".",
+LOADED, ALIVE = "loaded", "."  # words of a child
+REASON, BEGINS, ENDS = (
     "!",
-)  # words of a child; + and - go before the token of a batch that it begins or ends
+    "+",
+    "-",
+)  # go before why it ends, and before the token of a batch that it begins or ends
 READ = 65_536  # bytes
 LONGEST = 4096  # bytes of a line that is written: so many a pipe takes whole, or not at all
 BURST, RATE = (
@@ -104,9 +105,9 @@ class Ear:
         *lines, self._rest[self._said or 0] = (self._rest[self._said or 0] + data).split(b"\n")
         for line in lines:
             word = line.decode()
-            if word[:1] == "+":
+            if word[:1] == BEGINS:
                 self._in_hand[word[1:]] = None
-            elif word[:1] == "-":
+            elif word[:1] == ENDS:
                 self._in_hand.pop(word[1:], None)
             self._latest = ", ".join(self._in_hand) or self._latest
             self._words(word)
