@@ -8,6 +8,8 @@ know a driver. `code` is the machine's word for it (the REST API's `code`), `exi
 from enum import StrEnum
 from typing import ClassVar
 
+from whimbrel.masking import masked
+
 
 class Remedy(StrEnum):
     """What must be done about a trouble that a run meets (docs/protocol.md, "Troubles")."""
@@ -23,11 +25,14 @@ class Remedy(StrEnum):
 
 
 class WhimbrelError(Exception):
-    """The root. Its text is one sentence for the person who must act on it."""
+    """The root. Its text is one sentence for the person who must act on it, without the passwords of addresses in it."""
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
     remedy: ClassVar[Remedy] = Remedy.PAUSE
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(masked(each) if isinstance(each, str) else each for each in args))
 
 
 class SettingsInvalid(WhimbrelError):

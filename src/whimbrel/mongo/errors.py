@@ -1,6 +1,5 @@
 """The border: what the driver raises becomes what the core knows."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +13,7 @@ from pymongo.errors import (
 )
 
 from whimbrel.errors import CollectionReplaced, Refused, Systemic, TooSlow, Transient, WhimbrelError
+from whimbrel.masking import masked
 
 # Codes of https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 TIME_LIMIT = 50  # MaxTimeMSExpired
@@ -37,16 +37,6 @@ SYSTEMIC = frozenset({
     26,  # NamespaceNotFound
     166,  # CommandNotSupportedOnView
 })  # fmt: skip
-
-
-# Of any scheme, or none: an address that is written wrongly has a password too.
-_SECRET = re.compile(r"((?:://|^(?![\w+.-]+://))[^:/@\s]+:)\S+@")
-_SECRET_OPTION = re.compile(r"(?i)((?:password|passphrase|authmechanismproperties)=)[^&\s]*")
-
-
-def masked(text: str) -> str:
-    """A text without the passwords of addresses in it, nor those among their options."""
-    return _SECRET_OPTION.sub(r"\1***", _SECRET.sub(r"\1***@", text))
 
 
 def sentence(error: BaseException) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from whimbrel.bootstrap import feed, step_hook, store_at
+from whimbrel.domain.printable import visible
 from whimbrel.engine.crew import BATCH, Crew
 from whimbrel.engine.slot import work
 from whimbrel.engine.watch import watch
@@ -63,7 +64,7 @@ def main() -> None:
             starved = _serve(store, crew, settings, options, parent, voice)
         crew.loop.close()
     except WhimbrelError as error:
-        log.write(f"{error}\n")
+        log.write(f"{visible(str(error))}\n")
         voice.say(f"{REASON}{' '.join(str(error).split())}")
         end_soon(error.exit_code)
     flush("")

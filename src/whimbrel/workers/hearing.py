@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from whimbrel.domain.printable import visible
+from whimbrel.masking import masked
 from whimbrel.workers.printing import BEGIN, LINE, TEXT
 
 LOADED, ALIVE = "loaded", "."  # words of a child
@@ -132,7 +134,8 @@ class Ear:
         if line[:1] == BEGIN and TEXT in line:
             named, _, text = line[1:].partition(TEXT)
             who = named.decode("utf-8", "replace")
-        return f"[{visible(who) or self._name}] {visible(text.decode('utf-8', 'backslashreplace').rstrip(chr(13)))}"
+        told = masked(text.decode("utf-8", "backslashreplace").rstrip("\r"))
+        return f"[{visible(who) or self._name}] {visible(told)}"
 
     def _tell_lost(self) -> None:
         if self._lost and self._sink.say(
@@ -140,13 +143,3 @@ class Ear:
         ):
             self._lost = 0
         self._told = time.monotonic()
-
-
-def visible(text: str) -> str:
-    """A text in which what would act on a terminal can be read instead."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() or each == "\t" else each.encode("unicode_escape").decode()
-        for each in text
-    )
