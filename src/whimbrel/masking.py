@@ -16,7 +16,9 @@ _OTHERS = r"appname|authsource|proxyusername|tlscafile|tlscertificatekeyfile|tls
 _TAIL = re.compile(rf"[?&;](?:{_SECRETS}|{_OTHERS})=", re.IGNORECASE)
 _SECRET_OPTION = re.compile(rf"([?&;](?:{_SECRETS})=)(?:(?![&;]\w+=).)*", re.IGNORECASE | re.DOTALL)
 _MARKED_OPTION = re.compile(r"([?&;][\w.]+=)[^&;]*@[^&;]*")
-_LOOSE_OPTION = re.compile(r"((?:password|passphrase|authmechanismproperties)=)(?!\*\*\*)[^&\s]*", re.IGNORECASE)
+_LOOSE_OPTION = re.compile(
+    r"((?:password|passphrase|authmechanismproperties)=)(?!\*\*\*)[^&\s]*", re.IGNORECASE
+)
 
 _BEGINNING = re.compile(r"[a-z][\w+.\-]*://", re.IGNORECASE | re.ASCII)
 _SCHEME = re.compile(r"(?<![\w+.\-])[a-z][\w+.\-]*://", re.IGNORECASE | re.ASCII)

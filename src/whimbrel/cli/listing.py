@@ -96,12 +96,17 @@ class Listing:
         yield Segment("\n" if self.title else "")
         for row in self.rows:
             facts = [(name, cell) for name, cell in zip(self.columns, row, strict=True) if cell.plain]
-            brief = [_named(*each) for each in facts if _is_brief(*each)]
-            for number, line in enumerate(_flowing(brief, width)):
-                yield from unbroken(console, line, INDENT * bool(number))
+            indent = 0
+            if facts and not _is_brief(*facts[0], width):  # what the row is about stands first
+                yield from _fact(console, *facts.pop(0), width, indent, self.fold)
+                indent = INDENT
+            brief = [_named(*each) for each in facts if _is_brief(*each, width)]
+            for line in _flowing(brief, width):
+                yield from unbroken(console, line, indent)
                 yield Segment("\n")
+                indent = INDENT
             for name, cell in facts:
-                if not _is_brief(name, cell):
+                if not _is_brief(name, cell, width):
                     yield from _fact(console, name, cell, width, INDENT, self.fold)
             yield Segment("\n")
 
@@ -145,8 +150,8 @@ def _fact(
         yield Segment("\n")
 
 
-def _is_brief(name: str, text: RichText) -> bool:
-    return "\n" not in text.plain and cell_len(name) + 1 + text.cell_len <= BRIEF
+def _is_brief(name: str, text: RichText, width: int) -> bool:
+    return "\n" not in text.plain and cell_len(name) + 1 + text.cell_len <= min(BRIEF, width - INDENT)
 
 
 def _named(name: str, text: RichText) -> RichText:
@@ -155,7 +160,7 @@ def _named(name: str, text: RichText) -> RichText:
 
 def _flowing(facts: Sequence[RichText], width: int) -> Iterator[RichText]:
     """Facts on as few lines as there is room for, none of them broken."""
-    line = Text()
+    line: RichText = Text()
     for each in facts:
         if line.plain and INDENT + line.cell_len + APART + each.cell_len > width:
             yield line
