@@ -29,7 +29,7 @@ HOSTILE = {HOSTILE!r}
 @migration(collection="things", filter={{"n": {{"$exists": True}}}}, batch_size=5)
 def twice(document):
     "Summary with \\x1b[2J \\u202e in it."
-    print("printed", HOSTILE)
+    print("printed", HOSTILE, "mongodb://john@corp.com:S3cret@host/")
     if document["n"] == 3:
         raise ValueError(f"raised {{document['text']}} mongodb://john@corp.com:S3cret@host/ \\udc80")
     return {{"$set": {{"m": document["text"]}}, "$unset": {{"n": ""}}}}
