@@ -26,7 +26,13 @@ def open_streams() -> None:
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = heedless(2)
     sys.excepthook = _broken
-    threading.excepthook = lambda it: _broken(it.exc_type, it.exc_value, it.exc_traceback)
+    threading.excepthook = _broken_thread
+
+
+def _broken_thread(it: threading.ExceptHookArgs) -> None:
+    if it.thread is not None and it.exc_type is not SystemExit:
+        sys.stderr.write(f"Exception in thread {visible(it.thread.name)}:\n")
+    _broken(it.exc_type, it.exc_value, it.exc_traceback)
 
 
 def _broken(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:

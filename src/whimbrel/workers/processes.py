@@ -179,6 +179,7 @@ def _start_afresh(streams: tuple[int, int, int], keep: Collection[int]) -> None:
         open(number, mode, buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
         for number, mode in enumerate("rww")
     )
+    sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
     random.seed()
     logging.getLogger().handlers.clear()
     structlog.reset_defaults()
