@@ -96,7 +96,7 @@ def run(**changes: object) -> Run:
 def seen(**changes: object) -> RunView:
     return RunView(
         run=run(**changes), counts=Counts(changed=123_456_789), failures={"failed": 25_126, "conflict": 12}, total_batches=123_456,
-        completed_batches=123_455, failed_batches=1, throughput=12_345.6, seconds=98_765.4,
+        completed_batches=123_455, cancelled_batches=0, failed_batches=1, throughput=12_345.6, seconds=98_765.4,
     )  # fmt: skip
 
 

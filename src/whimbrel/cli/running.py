@@ -38,7 +38,7 @@ from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control, rollback
 from whimbrel.engine.attempt import attempt, needs_trial
 from whimbrel.engine.preflight import warned
-from whimbrel.engine.start import add_run, draft_run, preview
+from whimbrel.engine.start import add_run, asked_through, draft_run, preview
 from whimbrel.engine.starting_over import start_over
 from whimbrel.engine.view import run_object, view
 from whimbrel.errors import SettingsInvalid, StateForbids
@@ -120,6 +120,7 @@ def run(
             at.store, it, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
             priority=priority, rate=rate,
         )  # fmt: skip
+        draft = asked_through(draft, "whimbrel run")
         seen = preview(at.store, draft)
         if workers is None and seen.total is not None and seen.batches <= 1:
             team = replace(team, workers=1)  # one batch at a time is all that there will be

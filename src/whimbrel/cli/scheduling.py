@@ -152,6 +152,8 @@ def status(json: Json = False) -> int:
             screen.answer(engine.standing_object(found))
             return 0
         screen.show(*_overview(found))
+        if found.note:
+            screen.note(found.note)
         if ticks := engine.ticks_of(found)[:SHOWN]:
             screen.show(_ticks_table(ticks))
         screen.show(

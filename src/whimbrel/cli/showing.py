@@ -42,7 +42,7 @@ from whimbrel.domain.failures import FailureState, Place
 from whimbrel.domain.states import ENDED
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control
-from whimbrel.engine.view import RunView, run_object, view
+from whimbrel.engine.view import RunView, run_object, view, views
 from whimbrel.errors import RunUnknown, SettingsInvalid
 from whimbrel.ports import Ledger
 from whimbrel.workers import catalog
@@ -85,7 +85,7 @@ def status(
 
 def _views(ledger: Ledger, run_id: str | None, limit: int) -> list[RunView]:
     runs = ledger.runs.list(limit=limit) if run_id is None else [control.find_run(ledger, run_id)]
-    return [view(ledger, run) for run in runs]
+    return views(ledger, runs)
 
 
 def _show_runs(screen: Screen, views: list[RunView]) -> None:

@@ -1,5 +1,6 @@
 """Tables for people's eyes."""
 
+import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -7,20 +8,23 @@ from typing import Any
 from rich.text import Text as RichText
 
 from whimbrel.cli.listing import Facts, Listing
-from whimbrel.cli.plans import shortened
+from whimbrel.cli.plans import LONG, shortened
 from whimbrel.cli.progress import clock
 from whimbrel.cli.text import Text
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.catalog import Broken
 from whimbrel.domain.failures import Failure, FailureGroup
+from whimbrel.domain.ids import relaxed
 from whimbrel.domain.migration import Definition
-from whimbrel.domain.runs import Run
+from whimbrel.domain.requests import Request
+from whimbrel.domain.runs import Run, work_of
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.uuids import UNSPECIFIED, stored, writing
 from whimbrel.domain.verification import Proof
 from whimbrel.domain.workers import Worker
 from whimbrel.engine.view import RunView, iso_time, run_object
 
+BRIEF = 40  # characters of what was asked for, in a list
 OUTCOMES = ("changed", "unchanged", "skipped", "conflict")
 COLOURS = {
     RunStatus.COMPLETED: "green",
@@ -50,7 +54,18 @@ def _what(it: RunView) -> str:
     if it.run.undone_by is not None:
         return f"{it.run.migration}\nrolled back"
     kind = "verify" if it.run.kind == "verification" else it.run.kind  # the longer word folds at 80 columns
-    return it.run.migration if it.run.of is None else f"{it.run.migration}\n{kind}"
+    asked = kind if it.run.of is not None else asked_for(it.run)[:BRIEF]
+    return f"{it.run.migration}\n{asked}" if asked else it.run.migration
+
+
+def asked_for(run: Run) -> str:
+    """What of the documents a run is about, where that is not all of them."""
+    request, phase = run.request or Request(), work_of(run)
+    parts = [phase] if run.mark == "status" and phase != "all" else []
+    parts += [f"first {run.scope.limit:,}"] if run.scope.kind == "first" else []
+    parts += [f"{request.named:,} ids"] if request.named is not None else []
+    parts += [json.dumps(relaxed(request.query), ensure_ascii=True)] if request.query else []
+    return ", ".join(parts)
 
 
 def _images(it: RunView) -> str:
@@ -83,6 +98,19 @@ def runs_table(views: Iterable[RunView], *, fold: bool = False) -> Listing:
     return table
 
 
+def _request(run: Run) -> str:
+    """Through which door a run was asked for, and what of the documents it is about."""
+    request = run.request or Request()
+    named = ", ".join(str(key.value) for key in request.ids)
+    more = ", ..." if request.named is not None and request.named > len(request.ids) else ""
+    parts = [
+        asked_for(run)[:LONG],
+        f"by {request.route}" if request.route else "",
+        f"ids {named}{more}" if named else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
 def _limit(run: Run) -> str:
     return f"at most {run.rate:,} documents a second" if run.rate else ""
 
@@ -92,14 +120,15 @@ def run_table(it: RunView) -> Facts:
     table = Facts(f"Run {it.run.id} of {it.run.migration}")
     kind = f"{it.run.kind} of run {it.run.of}" if it.run.of else ""
     inferred = " (inferred from documents after a crash)" if it.run.inferred else ""
+    cancelled = f", {it.cancelled_batches:,} cancelled" if it.cancelled_batches else ""
     rows: dict[str, str | RichText] = {
         "status": _status(it), "kind": kind, "phase": _phase(it), "collection": it.run.ns,
-        "filter": shortened(it.run.query) if it.run.query else "", "update": shortened(it.run.declared) if it.run.declared else "",
+        "asked for": _request(it.run), "filter": shortened(it.run.selecting) if it.run.selecting else "", "update": shortened(it.run.declared) if it.run.declared else "",
         "documents": f"{it.processed:,} of {it.total:,} evaluated",
         "changed": f"{it.counts.changed:,}{inferred}", "unchanged": f"{it.counts.unchanged:,}",
         "skipped": f"{it.counts.skipped:,}", "failed": f"{it.failures['failed']:,}",
         "conflict": f"{it.failures['conflict']:,}",
-        "batches": f"{it.completed_batches:,} of {it.total_batches:,} done, of up to {it.run.batch_size:,} documents",
+        "batches": f"{it.completed_batches:,} of {it.total_batches:,} done{cancelled}, of up to {it.run.batch_size:,} documents",
         "seconds": f"{it.seconds:,.1f}", "docs/s": rate(it), "rate": _limit(it.run), "before-images": _images(it),
         "message": it.run.message, "error": it.run.error or "",
     }  # fmt: skip

@@ -54,13 +54,9 @@ class Announcer:
         """Whether workers look for themselves, and nothing is announced."""
         return self._broker.polled
 
-    def check(self) -> str:
-        """Ask the broker whether it answers: why not, or nothing."""
-        try:
-            self._broker.waiting()
-        except (BrokerUnavailable, BrokerRefused) as error:
-            return str(error)
-        return ""
+    def check(self) -> None:
+        """Ask the broker whether it answers. Raises BrokerUnavailable, BrokerRefused."""
+        self._broker.waiting()
 
     def stuck(self, seconds: float) -> bool:
         """Whether pointers have not gone out for so long: another process may reach the broker. Asked again, it starts anew."""

@@ -25,7 +25,7 @@ from whimbrel.masking import masked_address
 from whimbrel.mongo import preflight
 from whimbrel.mongo.address import connecting, reduced, uuids_of
 from whimbrel.mongo.documents import MongoDocuments
-from whimbrel.mongo.errors import sentence, translated
+from whimbrel.mongo.errors import NOT_ALLOWED, sentence, translated
 from whimbrel.mongo.identity import identity_of
 from whimbrel.mongo.ledger import mongo_ledger
 from whimbrel.mongo.rehearsal import MongoRehearsal
@@ -224,6 +224,8 @@ def _explained(uri: str, seconds: float) -> Iterator[None]:
         why = sentence(error).partition(" (configured timeouts")[0].partition(", Timeout:")[0]
         raise DatabaseUnreachable(
             f"MongoDB at {where} did not answer within {seconds:g} seconds ({why[:200]}). Is it running, and is MONGODB_URI right?"
+        ).in_short(
+            f"MongoDB at {where} did not answer within {seconds:g} seconds: is it running, and is MONGODB_URI right?"
         ) from error
     except OperationFailure as error:
         if error.code in (18, 8000):
@@ -233,10 +235,12 @@ def _explained(uri: str, seconds: float) -> Iterator[None]:
         if error.code == 13:  # noqa: PLR2004  Unauthorized
             raise DatabaseRefused(
                 f"MongoDB at {where} does not allow this user to do that: {sentence(error)}. Grant it readWrite on the database."
-            ) from error
+            ).in_short(NOT_ALLOWED) from error
         raise DatabaseRefused(f"MongoDB at {where} refused: {sentence(error)}") from error
     except PyMongoError as error:
-        raise DatabaseUnreachable(f"MongoDB at {where} cannot be used: {sentence(error)}") from error
+        why = f"MongoDB at {where} cannot be used: {sentence(error)}"
+        short = f"MongoDB at {where} cannot be used: is it running, and is MONGODB_URI right?"
+        raise DatabaseUnreachable(why).in_short(short) from error
 
 
 @contextlib.contextmanager
@@ -248,7 +252,7 @@ def _keeping(where: str, database: str) -> Iterator[None]:
         why = str(error).partition(" to execute command")[0]
         raise DatabaseRefused(
             f"MongoDB at {where} does not let this user keep the ledger: {why}. Grant it readWrite on the database, or name another user in MONGODB_URI."
-        ) from error
+        ).in_short(error.plain) from error
     except Refused as error:
         if str(DIFFERENT_CASE) not in str(error):
             raise

@@ -51,6 +51,7 @@ class Parent:
         self._times: Times = settings.times
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.broken: WhimbrelError | None = None  # what ended a thread that cannot go on
+        self.lost = ""  # why the embedded MongoDB cannot be started again
         self._over = threading.Event()
         self._look = threading.Event()  # the coordinator has something to do before its pause is over
         self._broker = broker(settings, self.name)
@@ -147,5 +148,7 @@ class Parent:
     def _revive(self) -> None:
         try:
             revive(self._settings)
+            self.lost = ""
         except EmbeddedUnavailable as error:
+            self.lost = error.short
             log.warning("the embedded MongoDB cannot be started again", error=str(error))
