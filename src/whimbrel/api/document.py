@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 
+from whimbrel.api.admission import LIVE
 from whimbrel.api.answers import MEANINGS, Failure
 from whimbrel.api.bodies import WITH_BODY
 from whimbrel.api.errors import METHODS
@@ -36,6 +37,7 @@ EXAMPLES: Final[Mapping[int, tuple[str, str]]] = {
     401: ("unauthenticated", "Send a token: Authorization: Bearer TOKEN."),
     403: ("forbidden", "This needs a token of the scope operate; yours is of read."),
     404: ("run_unknown", "There is no run '20261124-abc234'. GET /migrate lists them."),
+    408: ("timed_out", "The request did not come in time. Send it at once."),
     409: ("state_forbids", "Run 20261124-k3f9x2 is completed: it cannot be cancelled."),
     413: ("too_large", "The body is larger than 1,048,576 bytes."),
     415: ("unsupported_type", "The body is text/plain. Send JSON as application/json."),
@@ -67,9 +69,9 @@ def install(app: FastAPI) -> None:
 
 def complete(document: Document) -> None:
     """Add to a document, in place, what the routes do not say one by one."""
-    for _, method, operation in operations(document):
+    for path, method, operation in operations(document):
         _parameters(method, operation)
-        _statuses(method, operation)
+        _statuses(path, method, operation)
         for code, response in operation["responses"].items():
             _answer(document, int(code), response)
     for schema in document["components"]["schemas"].values():
@@ -90,10 +92,11 @@ def _parameters(method: str, operation: Document) -> None:
         operation.setdefault("parameters", []).append(IDEMPOTENCY)
 
 
-def _statuses(method: str, operation: Document) -> None:
-    """Those of the middleware: bodies are looked at before a route is, keys by every POST."""
-    codes = {422}
-    codes |= {400, 413, 415} if method in WITH_BODY else set()
+def _statuses(path: str, method: str, operation: Document) -> None:
+    """Those of the middleware: who asks and the body are looked at before a route is, keys by every POST."""
+    codes = {401, 403, 422, 429}
+    codes |= set() if path == LIVE else {503}
+    codes |= {400, 408, 413, 415} if method in WITH_BODY else set()
     codes |= {409} if method == "POST" else set()
     reference = {"$ref": f"#/components/schemas/{Failure.__name__}"}
     for code in codes:
