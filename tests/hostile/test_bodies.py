@@ -154,7 +154,11 @@ class Client:
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 60))  # type: ignore[arg-type]
+    async def within() -> None:
+        async with asyncio.timeout(60):
+            await scenario()
+
+    asyncio.run(within())
 
 
 async def until(what: Callable[[], bool]) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from whimbrel.api.errors import answer
@@ -109,7 +110,7 @@ class Admission:
             await self._app(scope, receive, watched)
 
 
-def overloaded(sentence: str) -> ASGIApp:
+def overloaded(sentence: str) -> Response:
     return answer(503, "overloaded", sentence, headers={"Retry-After": str(PAUSE)})
 
 

@@ -4,10 +4,13 @@ Every answer has a description and an example, every status that the middleware 
 those of the route, and links say which answer has the id that another request needs.
 """
 
+import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Final
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from starlette.routing import Route
 
 from whimbrel.api.admission import LIVE
 from whimbrel.api.answers import MEANINGS, Failure
@@ -65,6 +68,23 @@ def install(app: FastAPI) -> None:
         return plain()
 
     app.openapi = openapi  # type: ignore[method-assign]
+    _rendered_once(app)
+
+
+def _rendered_once(app: FastAPI) -> None:
+    """To write the document takes 25 ms of the event loop, and whoever reaches the port may ask for it: once will do."""
+
+    @cache
+    def body() -> bytes:
+        return json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    async def answer(_: Request) -> Response:
+        return Response(body(), media_type="application/json")
+
+    url = app.openapi_url or ""
+    (route,) = [each for each in app.router.routes if getattr(each, "path", None) == url]
+    at = app.router.routes.index(route)
+    app.router.routes[at] = Route(url, answer, include_in_schema=False)
 
 
 def complete(document: Document) -> None:

@@ -114,11 +114,10 @@ class Origins:
     def _foreign(self, scope: Scope, headers: Headers) -> tuple[str, str] | None:
         given = headers.getlist("host")
         host = authority(given[0]) if len(given) == 1 else None
-        if not self._addressed(scope["path"], host):
-            said = given[0][:100] if given else ""
+        if given and not self._addressed(scope["path"], host):  # no browser leaves it out
             return (
                 "foreign_host",
-                f"This server is not known as {said!r}. Name it in API_HOSTS, or ask for localhost.",
+                f"This server is not known as {given[0][:100]!r}. Name it in API_HOSTS, or ask for localhost.",
             )
         if not self._own(scope["method"], headers, host):
             return (
