@@ -93,7 +93,7 @@ def test_one_client_has_a_whole_network_of_version_6() -> None:
     assert counted_as("::ffff:10.0.0.1") == counted_as("10.0.0.1") != counted_as("10.0.0.2")
 
 
-OPEN = ["/health", "/health/live", "/health/ready", "/metrics", "/db/health", "/docs", "/openapi.json"]
+OPEN = ["/", "/health", "/health/live", "/health/ready", "/metrics", "/db/health", "/docs", "/openapi.json"]
 
 
 @pytest.mark.parametrize(

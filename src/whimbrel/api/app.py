@@ -17,6 +17,7 @@ from whimbrel.api.audit import audited, changing
 from whimbrel.api.authentication import Authentication
 from whimbrel.api.bodies import Bodies
 from whimbrel.api.concerned import Concerned
+from whimbrel.api.heads import Heads
 from whimbrel.api.once import once
 from whimbrel.api.origins import Origins, hosts_of
 from whimbrel.api.pace import Pace, expensive, refusals
@@ -27,9 +28,11 @@ from whimbrel.api.routes import (
     database,
     failures,
     health,
+    jobs,
     maintenance,
     metrics,
     queue,
+    root,
     runs,
     scheduler,
     seed,
@@ -92,7 +95,9 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
     )
     recent, settings_ = Recent(), system.settings
     app.state.system, app.state.recent = system, recent
-    app.state.streams = Streams(settings_.api_streams, settings_.api_stream_seconds, lambda: system.leaving)
+    app.state.streams = Streams(
+        settings_.api_streams, settings_.api_stream_seconds, lambda: system.leaving, system.why
+    )
     errors.install(app)
     app.add_middleware(Concerned, dispatch=recent.forgetting, concerns=changing)
     app.add_middleware(Concerned, dispatch=once, concerns=changing)
@@ -108,13 +113,16 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         refusals=refusals(),
     )
     app.add_middleware(Origins, hosts=hosts_of(settings_.api_hosts, settings_.host, tokens))
-    app.add_middleware(Secure)  # the last that is added is the first that a request meets
+    app.add_middleware(Secure)
+    app.add_middleware(Heads)  # the last that is added is the first that a request meets
     for module in (
+        root,
         health,
         metrics,
         starting,
         verifying,
         runs,
+        jobs,
         failures,
         settings,
         undoing,

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
 from whimbrel import errors
+from whimbrel.api import hints
 from whimbrel.api.answers import Failure, Fault
 
 log = structlog.get_logger("whimbrel.api")
@@ -37,6 +38,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 NAMED = 20  # fields at fault that an answer names: a request may have a hundred thousand
 LONGEST = 200  # characters of a name, and of what is wrong with it
+DOWN = 503
 WORDS = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -76,35 +78,37 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _ours(_: Request, error: Exception) -> JSONResponse:
+async def _ours(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, Declined):
         headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
         return answer(error.status, error.word, str(error), details=error.details, headers=headers)
     found = next((status for kind, status in STATUSES.items() if type(error) is kind), None)
     status = found or next((each for kind, each in STATUSES.items() if isinstance(error, kind)), 500)
-    return answer(status, getattr(error, "code", "error"), str(error))
+    down = status == DOWN and isinstance(error, errors.WhimbrelError)
+    sentence = request.app.state.system.why(error) if down else str(error)
+    return answer(status, getattr(error, "code", "error"), sentence)
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     found = error.errors()
-    return unusable(
-        [Fault(field=_where(each["loc"]), message=str(each["msg"])) for each in found[:NAMED]], len(found)
-    )
+    first = [Fault(field=_where(each["loc"]), message=hints.said(request, each)) for each in found[:NAMED]]
+    return unusable(first, len(found))
 
 
 def unusable(first: Sequence[Fault], count: int) -> JSONResponse:
     """The answer to a request with so many fields at fault, of which these are the first."""
     sentence, details = named(first, count)
-    return answer(422, "invalid", f"These fields cannot be used: {sentence}.", details=details)
+    return answer(422, "invalid", f"These fields cannot be used: {sentence}", details=details)
 
 
 def named(first: Sequence[Fault], count: int) -> tuple[str, list[Fault]]:
-    """What is said of so many faults, and those that are named."""
+    """The end of a sentence about so many faults, and those that are named."""
     details = [Fault(field=each.field[:LONGEST], message=each.message[:LONGEST]) for each in first[:NAMED]]
     sentence = "; ".join(f"{each.field}: {each.message}" for each in details)
-    return sentence + (f"; and {count - len(details):,} more" if count > len(details) else ""), details
+    sentence += f"; and {count - len(details):,} more" if count > len(details) else ""
+    return sentence + ("" if sentence.endswith("?") else "."), details
 
 
 def _where(parts: tuple[int | str, ...]) -> str:
@@ -128,11 +132,12 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 def _allowed(request: Request) -> list[str]:
     """The methods of all routes of this path: the framework knows only those of the first one."""
     routes: list[BaseRoute] = request.app.routes
-    return [
+    found = [
         method
         for method in METHODS
         if any(each.matches({**request.scope, "method": method})[0] is Match.FULL for each in routes)
     ]
+    return [each for method in found for each in ((method, "HEAD") if method == "GET" else (method,))]
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -144,7 +144,7 @@ async def monitoring(
         try:
             return Event("sample", _sample(sampler.history()[-1]).model_dump_json(by_alias=True))
         except WhimbrelError as error:
-            return Event("error", _failed(str(error), error.code))
+            return Event("error", _failed(system.why(error), error.code))
 
     return streams.response(("queue", id(sampler)), EVERY, look)
 
