@@ -8,6 +8,8 @@ from tests.hostile.conftest import ALL, LET_IN, Doors, by
 from whimbrel.api import bodies, pace
 from whimbrel.api.access import counted_as
 from whimbrel.api.shape import Shape
+from whimbrel.cli.server import read_proxies
+from whimbrel.errors import SettingsInvalid
 
 BOMB = b"[" + b"[]," * 2_700_000 + b"[]]"  # 8.1 MB
 JSON = {"Content-Type": "application/json"}
@@ -93,7 +95,7 @@ def test_one_client_has_a_whole_network_of_version_6() -> None:
     assert counted_as("::ffff:10.0.0.1") == counted_as("10.0.0.1") != counted_as("10.0.0.2")
 
 
-OPEN = ["/health", "/health/live", "/health/ready", "/metrics", "/db/health", "/docs", "/openapi.json"]
+OPEN = ["/", "/health", "/health/live", "/health/ready", "/metrics", "/db/health", "/docs", "/openapi.json"]
 
 
 @pytest.mark.parametrize(
@@ -108,3 +110,10 @@ def test_open_routes_can_be_closed(doors: Doors, public: str, left: set[str]) ->
     assert client.get("/static-offline-docs/redoc.standalone.js").status_code == (
         200 if public == "all" else 401
     )
+
+
+@pytest.mark.parametrize("given", ["*", "proxy.internal", "10.0.0.1/8", "10.0.0.1;10.0.0.2"])
+def test_only_addresses_and_networks_are_proxies(given: str) -> None:
+    with pytest.raises(SettingsInvalid, match="API_PROXIES"):
+        read_proxies(given)
+    assert read_proxies(" 10.0.0.7, 10.0.0.0/8 ,::1") == ["10.0.0.7", "10.0.0.0/8", "::1"]

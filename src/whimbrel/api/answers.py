@@ -71,7 +71,7 @@ class Failure(Model):
 MEANINGS = {
     400: "the body is no JSON, or a confirmation is missing",
     401: "no token, or an unknown one",
-    403: "the token's scope does not allow this, or a page of another site sent it",
+    403: "a page of another site sent this, or the token's scope does not allow it",
     404: "there is nothing of that id or name",
     409: "the state forbids it",
     408: "the body did not come in time",

@@ -95,7 +95,9 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
     )
     recent, settings_ = Recent(), system.settings
     app.state.system, app.state.recent = system, recent
-    app.state.streams = Streams(settings_.api_streams, settings_.api_stream_seconds, lambda: system.leaving)
+    app.state.streams = Streams(
+        settings_.api_streams, settings_.api_stream_seconds, lambda: system.leaving, system.why
+    )
     errors.install(app)
     app.add_middleware(Concerned, dispatch=recent.forgetting, concerns=changing)
     app.add_middleware(Concerned, dispatch=once, concerns=changing)

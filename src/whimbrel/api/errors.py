@@ -36,9 +36,9 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.BrokerRefused: 503,
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-DOWN = 503
 NAMED = 20  # fields at fault that an answer names: a request may have a hundred thousand
 LONGEST = 200  # characters of a name, and of what is wrong with it
+DOWN = 503
 WORDS = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -93,10 +93,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     found = error.errors()
-    return unusable(
-        [Fault(field=_where(each["loc"]), message=hints.said(request, each)) for each in found[:NAMED]],
-        len(found),
-    )
+    first = [Fault(field=_where(each["loc"]), message=hints.said(request, each)) for each in found[:NAMED]]
+    return unusable(first, len(found))
 
 
 def unusable(first: Sequence[Fault], count: int) -> JSONResponse:
@@ -106,7 +104,7 @@ def unusable(first: Sequence[Fault], count: int) -> JSONResponse:
 
 
 def named(first: Sequence[Fault], count: int) -> tuple[str, list[Fault]]:
-    """What is said of so many faults, and those that are named."""
+    """The end of a sentence about so many faults, and those that are named."""
     details = [Fault(field=each.field[:LONGEST], message=each.message[:LONGEST]) for each in first[:NAMED]]
     sentence = "; ".join(f"{each.field}: {each.message}" for each in details)
     sentence += f"; and {count - len(details):,} more" if count > len(details) else ""

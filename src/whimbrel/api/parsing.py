@@ -87,7 +87,7 @@ def _unknown(told: object, fields: frozenset[str] | None) -> Response | None:
     if len(unknown) <= NAMED:
         return None
     names = [name.encode(errors="replace").decode() for name in unknown[:NAMED]]
-    faults = [Fault(field=f"body.{name}", message="Extra inputs are not permitted") for name in names]
+    faults = [Fault(field=f"body.{name}", message="Unknown here") for name in names]
     return unusable(faults, len(unknown))
 
 

@@ -74,8 +74,15 @@ class _Feed:
 class Streams:
     """Those of one process. All of it happens in the event loop's thread, but for the looks."""
 
-    def __init__(self, most: int, seconds: float, leaving: Callable[[], bool]) -> None:
-        self._most, self._seconds, self._leaving = most, seconds, leaving
+    def __init__(
+        self,
+        most: int,
+        seconds: float,
+        leaving: Callable[[], bool],
+        why: Callable[[WhimbrelError], str] = str,
+    ) -> None:
+        """`leaving`: whether all end now. `why`: what is said of an error."""
+        self._most, self._seconds, self._leaving, self._why = most, seconds, leaving, why
         self._open = 0
         self._feeds: dict[Hashable, _Feed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,7 +138,7 @@ class Streams:
             except WhimbrelError as error:
                 if feed.latest is None:
                     raise
-                told = Failure(error=str(error), code=getattr(error, "code", "error"))
+                told = Failure(error=self._why(error), code=getattr(error, "code", "error"))
                 text = told.model_dump_json(by_alias=True, exclude_none=True)
                 event = Event("error", text, last=not isinstance(error, Transient))
             feed.publish(event)

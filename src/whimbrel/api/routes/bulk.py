@@ -114,5 +114,5 @@ def _keys(ids: list[Any]) -> list[Key]:
             faults.append(Fault(field=f"body.ids.{at}", message=str(error)))
     if faults:
         said, details = named(faults, len(faults))
-        raise Declined(422, "invalid", f"These ids cannot be used: {said}.", details)
+        raise Declined(422, "invalid", f"These ids cannot be used: {said}", details)
     return found

@@ -10,7 +10,13 @@ from pydantic import Field
 from whimbrel.api.access import Operator, Reader
 from whimbrel.api.answers import Answer, Model, failures
 from whimbrel.api.recent import ThisRecent
-from whimbrel.api.runs import RUN, RunAnswer, RunRow, row_model, run_model
+from whimbrel.api.runs import (
+    RUN,
+    RunAnswer,
+    RunRow,
+    row_model,
+    run_model,
+)
 from whimbrel.api.streams import Event, ThisStreams
 from whimbrel.api.system import Deployment, System, ThisSystem
 from whimbrel.domain.listing import RunPlace
