@@ -1,5 +1,11 @@
 """The program: its commands, and how it ends."""
 
+if __name__ == "__main__":
+    from whimbrel.cli import start
+
+    start.main()  # which imports this module by its name, and ends the process
+
+import gc
 import importlib
 import os
 import sys
@@ -102,9 +108,17 @@ def main() -> None:
 def carry_out() -> int:
     """The exit code of the command line, carried out."""
     screen = Screen()
+    Interrupts.unwound = False
     try:
+        told = program(
+            sys.argv[1:]
+        )  # imports the command: there is nothing yet that Ctrl-C would have to put in order
+        gc.enable()
         with Interrupts():
-            return int(program(sys.argv[1:])(standalone_mode=False) or 0)
+            code = int(told(standalone_mode=False) or 0)
+        if code == INTERRUPTED and Interrupts.unwound:
+            screen.say("Interrupted.")
+        return code  # noqa: TRY300
     except WhimbrelError as error:
         screen.error(str(error))
         return error.exit_code
@@ -112,6 +126,7 @@ def carry_out() -> int:
         screen.error(f"{error.format_message().rstrip('.')}. See: {_help()}")
         return USAGE
     except KeyboardInterrupt:
+        screen.say("Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
         return _unread()
@@ -129,7 +144,3 @@ def _unread() -> int:
     """Whoever read our standard output has stopped; Python shall not complain of that at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
-
-
-if __name__ == "__main__":
-    main()

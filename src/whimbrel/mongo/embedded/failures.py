@@ -19,6 +19,10 @@ _CAUSES: Final = (
         r"Read-only file system|[Pp]ermission denied|not writable",
         "{data} cannot be written: see to its owner and permissions",
     ),
+    (
+        r"permissions on .* are too open",
+        "the file system of {data} does not keep permissions: choose a home on another one (WHIMBREL_HOME)",
+    ),
     (r"Too many open files", "too few files may be open: raise the limit (`ulimit -n 64000`)"),
 )
 _SIGNALS: Final = {
