@@ -83,6 +83,6 @@ def _problems(log: Path, start: int) -> Iterator[str]:
 
 def _words(message: str, details: dict[str, Any]) -> str:
     reason = details.get("message") or details.get("error") or details.get("reason")
-    if isinstance(reason, dict):  # WiredTiger's
-        reason = reason.get("msg") or reason.get("error_str")
+    if isinstance(reason, dict):  # WiredTiger's, or the network's
+        reason = reason.get("msg") or reason.get("error_str") or reason.get("errmsg")
     return f"{message}: {reason}" if reason else message

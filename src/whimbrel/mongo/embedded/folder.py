@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from whimbrel.errors import EmbeddedMissing, EmbeddedUnavailable
-from whimbrel.mongo.embedded.private import FOLDER, guard, opened, refuse_link, secret_of
+from whimbrel.mongo.embedded.private import FOLDER, KEYFILE, guard, opened, refuse_link, secret_of
 
 if sys.platform != "win32":
     import fcntl
@@ -20,7 +20,7 @@ if sys.platform != "win32":
 LOG_LIMIT: Final = 50_000_000
 SPACE_NEEDED: Final = 200_000_000
 OWN: Final = frozenset({
-    "keyfile", "keyfile.new", "mongo", "mongod.json", "mongod.json.new", "mongod.log", "mongod.log.1", "start", "users",
+    KEYFILE, "keyfile.new", "mongo", "mongod.json", "mongod.json.new", "mongod.log", "mongod.log.1", "start", "users",
 })  # fmt: skip
 _POLL: Final = 0.01
 
@@ -67,7 +67,7 @@ class Folder:
 
     @property
     def keyfile(self) -> Path:
-        return self.root / "keyfile"
+        return self.root / KEYFILE
 
     @property
     def filled(self) -> bool:

@@ -11,6 +11,7 @@ from whimbrel.errors import EmbeddedUnavailable
 
 FOLDER: Final = 0o700
 FILE: Final = 0o600
+KEYFILE: Final = "keyfile"
 _OTHERS: Final = 0o077
 _WRITE: Final = 0o022
 # Hexadecimal digits: a keyfile takes them, and an address does too, without escapes.
@@ -44,7 +45,7 @@ def guard(root: Path, own: frozenset[str]) -> None:
     found = {each.name for each in root.iterdir()}
     if found <= own:  # not a folder that is there for other things too
         _close(root, FOLDER)
-    for name in found & own:
+    for name in found & own - {KEYFILE}:  # a secret that was open is none any more: see `secret_of`
         path = root / name
         if not path.is_symlink():
             _close(path, FOLDER if path.is_dir() else FILE)
