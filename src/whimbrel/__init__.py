@@ -1,8 +1,8 @@
 """Whimbrel migrates millions of MongoDB documents in batches, without a stop, through crashes."""
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
     from whimbrel.domain.context import Context
     from whimbrel.domain.migration import SKIP, Migration, migration
@@ -17,7 +17,7 @@ _PLACES = {
 }  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Imported when it is asked for: the program's first milliseconds, in which Ctrl-C shall be heard, need none of it."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,11 +4,14 @@ import _thread
 import os
 import signal
 import sys
+import threading
+import time
 from types import FrameType
 from typing import ClassVar, Self
 
 HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130  # exit code
+AGAIN = 0.01  # seconds after which a Ctrl-C that was lost comes once more
 PATIENCE = 3  # signals after which the process ends without another word
 
 
@@ -53,6 +56,11 @@ class Interrupts:
         """A Ctrl-C that came within a destructor or a callback, where Python tells of it and goes on, comes once more."""
         if lost.exc_type is KeyboardInterrupt and not self._armed:
             self.count = 0
-            _thread.interrupt_main()
+            _thread.start_new_thread(_press, ())  # not from here: it would come within this call
         else:
             self._unraisable(lost)
+
+
+def _press() -> None:
+    time.sleep(AGAIN)
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it where it waits, too

@@ -4,9 +4,9 @@ import logging
 import os
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, repeat
@@ -69,9 +69,30 @@ class Server:
 
 
 def uninterrupted(act: Callable[[], T]) -> T:
-    """In a thread of its own: a signal's exception, which the main thread meets anywhere, comes when it is done."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(act).result()
+    """In a thread of its own: a signal's exception, which the main thread meets anywhere, comes before it or when it is done."""
+    begun, ended = threading.Lock(), threading.Event()
+    found: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        if begun.acquire(blocking=False):
+            try:
+                found.append(act())
+            except BaseException as error:  # noqa: BLE001  raised below
+                raised.append(error)
+            finally:
+                ended.set()
+
+    try:
+        threading.Thread(target=run, name="whole").start()
+        ended.wait()
+    except BaseException:
+        if not begun.acquire(blocking=False):
+            ended.wait()
+        raise
+    if raised:
+        raise raised[0]
+    return found[0]
 
 
 def obtain(folder: Folder, cache_gb: float, seconds: float, alone: Callable[[], bool]) -> Server:
