@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo import MongoClient
@@ -83,7 +84,7 @@ def test_data_is_loaded_into_the_embedded_database_and_found_there(at_home: Comm
     assert place in made.err
     assert "It is new and empty. It runs until the next command that uses it has ended." in made.err
     (address,) = made.out.split()
-    with MongoClient(address) as client:
+    with MongoClient[dict[str, Any]](address) as client:
         assert client.get_default_database().name == "whimbrel"
         client.get_default_database()["people"].insert_one({"_id": 1})
     assert json.loads(at_home("uri", "--json").out) == {

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo.database import Database
@@ -19,7 +20,7 @@ UNUSED = {
 
 @pytest.mark.parametrize("words", [["status"], ["status", "--json"], ["workers"]], ids=" ".join)
 def test_a_look_imports_nothing_that_only_work_needs(
-    mongo_uri: str, database: Database[object], tmp_path: Path, words: list[str]
+    mongo_uri: str, database: Database[Any], tmp_path: Path, words: list[str]
 ) -> None:
     code = (
         f"import sys; sys.argv[1:] = {words!r}\nfrom whimbrel.cli.start import main\n"
