@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from whimbrel.mongo.errors import masked
 from whimbrel.mongo.store import MongoStore, check_uri, connected
-from whimbrel.ports import Broker, Feed
 from whimbrel.settings import Settings
 
 if TYPE_CHECKING:
     from whimbrel.engine.steps import Step
     from whimbrel.mongo.seeding import MongoSamples
+    from whimbrel.ports import Broker, Feed
 
 
 @contextlib.contextmanager
@@ -118,7 +118,7 @@ def samples(store: MongoStore) -> "MongoSamples":
     return MongoSamples(store.client, store.database)
 
 
-def broker(settings: Settings, name: str) -> Broker:
+def broker(settings: Settings, name: str) -> "Broker":
     """What coordinators announce batches through. Raises SettingsInvalid for addresses that cannot be read."""
     if not settings.rabbitmq_url:
         from whimbrel.brokers.ledger import LedgerBroker
@@ -158,7 +158,7 @@ def check_broker(settings: Settings) -> None:
 @contextlib.contextmanager
 def feed(
     settings: Settings, *, name: str, lanes: tuple[str, ...], slots: int, give_up: Callable[[], None]
-) -> Iterator[Feed]:
+) -> "Iterator[Feed]":
     """Where a worker process hears of batches: all lanes, or those named."""
     if not settings.rabbitmq_url:
         from whimbrel.brokers.ledger import LedgerFeed

@@ -8,7 +8,6 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from whimbrel.cli.plans import shortened
 from whimbrel.cli.progress import clock
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.catalog import Broken
@@ -111,6 +110,8 @@ def _limit(run: Run) -> str:
 
 def run_table(it: RunView) -> Table:
     """What happened in one run."""
+    from whimbrel.cli.plans import shortened  # noqa: PLC0415  lists of runs need none of it
+
     table = Table(
         box=box.SIMPLE, show_header=False, pad_edge=False,
         title=f"Run {it.run.id} of {it.run.migration}", title_justify="left", title_style="bold",

@@ -25,13 +25,13 @@ from whimbrel.mongo.address import connecting, reduced, uuids_of
 from whimbrel.mongo.errors import masked, sentence, translated
 from whimbrel.mongo.identity import identity_of
 from whimbrel.mongo.ledger import mongo_ledger
-from whimbrel.mongo.survey import LONGER, MongoSurvey
-from whimbrel.ports import Ahead, Ledger
 from whimbrel.ports.store import ClientOptions, Identity, Server
 
 if TYPE_CHECKING:  # each is imported where it is needed: commands that only look need none of them
     from whimbrel.mongo.documents import MongoDocuments
     from whimbrel.mongo.rehearsal import MongoRehearsal
+    from whimbrel.mongo.survey import MongoSurvey
+    from whimbrel.ports import Ahead, Ledger
 
 OLDEST = (6, 0)
 LARGEST_SLICE = 5000  # documents
@@ -147,10 +147,12 @@ class MongoStore:
             )
         return sorted(names)
 
-    def survey(self, run: Run) -> MongoSurvey:
+    def survey(self, run: Run) -> "MongoSurvey":
         return self.survey_of(run.database, run.collection, min(run.batch_size, LARGEST_SLICE))
 
-    def survey_of(self, database: str, collection: str, size: int = LARGEST_SLICE) -> MongoSurvey:
+    def survey_of(self, database: str, collection: str, size: int = LARGEST_SLICE) -> "MongoSurvey":
+        from whimbrel.mongo.survey import LONGER, MongoSurvey  # noqa: PLC0415
+
         limit = int(LONGER * self._times.statement * 1000)
         return MongoSurvey(self.client[database][collection], None, milliseconds=limit, slice_=size)
 
@@ -166,7 +168,7 @@ class MongoStore:
 
         return preflight.errors(self.client, run, for_run(definition, run))
 
-    def warnings(self, run: Run, definition: Definition, ahead: Ahead) -> list[Finding]:
+    def warnings(self, run: Run, definition: Definition, ahead: "Ahead") -> list[Finding]:
         from whimbrel.mongo import preflight  # noqa: PLC0415
 
         return preflight.warnings(
