@@ -7,12 +7,13 @@ What only some commands need is imported where it is needed: a command's start c
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whimbrel.mongo.errors import masked
+from whimbrel.masking import masked_address
 from whimbrel.mongo.store import MongoStore, check_uri, connected
 from whimbrel.settings import Settings
 
@@ -46,6 +47,21 @@ def left_running(settings: Settings, *, create: bool) -> str:
     return left(settings.whimbrel_home, create=create)
 
 
+def load() -> None:
+    """Import what work on documents needs: copies of this process that are made now need not."""
+    import whimbrel.brokers.ledger
+    import whimbrel.mongo.documents
+    import whimbrel.mongo.rehearsal  # noqa: F401
+
+
+def let_go() -> None:
+    """Leave an embedded MongoDB that an exception kept `database` from leaving: the last of a process that does not end as Python does."""
+    if "whimbrel.mongo.embedded" in sys.modules:
+        from whimbrel.mongo.embedded import leave_all
+
+        leave_all()
+
+
 def exists(settings: Settings) -> bool:
     """Whether there is a MongoDB to ask, or an address of one, and none has to be made."""
     if settings.mongodb_uri:
@@ -58,7 +74,7 @@ def exists(settings: Settings) -> bool:
 def place(settings: Settings) -> str:
     """Which MongoDB is meant, for people's eyes: without passwords."""
     if settings.mongodb_uri:
-        return masked(settings.mongodb_uri)
+        return masked_address(settings.mongodb_uri)
     return f"the embedded MongoDB in {settings.whimbrel_home.absolute()}"
 
 
@@ -99,7 +115,7 @@ class Opened:
     @property
     def address(self) -> str:
         """The address without secrets."""
-        return masked(self.uri)
+        return masked_address(self.uri)
 
 
 @contextlib.contextmanager

@@ -73,8 +73,10 @@ def test_while_it_is_imported(tmp_path: Path, module: str) -> None:
 
 def test_at_the_end_of_the_interpreter(tmp_path: Path) -> None:
     """When the work is done: its exit code stays."""
-    code = "import atexit, signal, sys; atexit.register(signal.raise_signal, signal.SIGINT); sys.argv[1:] = ['--version']\n"
-    code += "from whimbrel.cli.start import main; main()"
+    code = (
+        "import signal, sys; from whimbrel.cli import start; sys.argv[1:] = ['--version']\n"
+        "import whimbrel.bootstrap; whimbrel.bootstrap.let_go = lambda: signal.raise_signal(signal.SIGINT); start.main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path
     )

@@ -23,8 +23,8 @@ def test_a_look_imports_nothing_that_only_work_needs(
     mongo_uri: str, database: Database[Any], tmp_path: Path, words: list[str]
 ) -> None:
     code = (
-        f"import atexit, sys; sys.argv[1:] = {words!r}; atexit.register(lambda: print(*sys.modules, file=sys.stderr))\n"
-        "from whimbrel.cli.start import main; main()"
+        f"import sys; sys.argv[1:] = {words!r}\n"
+        "from whimbrel.cli.main import ended; code = ended(); print(*sys.modules, file=sys.stderr); sys.exit(code)"
     )
     environment = {**os.environ, "MONGODB_URI": mongo_uri, "MONGODB_DB_NAME": database.name}
     done = subprocess.run(

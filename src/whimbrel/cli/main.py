@@ -92,7 +92,14 @@ def whimbrel(
 
 
 def main() -> None:
-    """Carry out the command line, and end with the exit code that says how it went."""
+    """As `whimbrel.cli.start.main`, where this module is imported already."""
+    from whimbrel.cli import start  # noqa: PLC0415  it imports this one
+
+    start.main()
+
+
+def ended() -> int:
+    """The exit code of the command line, carried out, when its answer is written."""
     open_streams()
     code = carry_out()
     try:
@@ -102,7 +109,7 @@ def main() -> None:
     except OSError as error:
         Screen().error(f"Standard output: {error.strerror or error}.")
         code = _unread()
-    sys.exit(code)
+    return code
 
 
 def carry_out() -> int:
@@ -112,7 +119,7 @@ def carry_out() -> int:
     try:
         told = program(
             sys.argv[1:]
-        )  # imports the command: there is nothing yet that Ctrl-C would have to put in order
+        )  # imports the command: nothing is there yet that Ctrl-C had to put in order
         gc.enable()
         with Interrupts():
             code = int(told(standalone_mode=False) or 0)

@@ -1,18 +1,18 @@
 """`run`, `resume`, `retry`: work on a run in the foreground."""
 
+import contextlib
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated
 
 import typer
 
-from whimbrel.bootstrap import Opened, check_broker
+from whimbrel.bootstrap import Opened, check_broker, load
 from whimbrel.cli.asking import asked
 from whimbrel.cli.choosing import TO_RESUME, TO_RETRY, chosen
 from whimbrel.cli.findings import consent
-from whimbrel.cli.foreground import Ending, Foreground
+from whimbrel.cli.foreground import Ending, Foreground, ahead
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import (
     BatchSize,
@@ -37,16 +37,16 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control, rollback
-from whimbrel.engine.attempt import attempt
+from whimbrel.engine.attempt import attempt, needs_trial
 from whimbrel.engine.preflight import warned
-from whimbrel.engine.start import add_run, draft_run, preview
+from whimbrel.engine.start import add_run, asked_through, draft_run, preview
 from whimbrel.engine.starting_over import start_over
 from whimbrel.engine.view import run_object, view
 from whimbrel.errors import SettingsInvalid, StateForbids
 from whimbrel.ports import Ledger
 from whimbrel.settings import Settings
 from whimbrel.workers import catalog
-from whimbrel.workers.calling import callers
+from whimbrel.workers.calling import Calls
 from whimbrel.workers.team import Team
 
 FRESH_BEAT = 3.5  # seconds within which a worker that lives says so again
@@ -107,23 +107,34 @@ def run(
     loaded = catalog.describe(team.source)
     team, it = team.without(loaded.unloadable), choose(loaded, name)
     it = with_undo(it) if undo else it
-    with Interrupts() as interrupts, asked(settings, screen) as at:
+    load()
+    calls = Calls(team.source, team.left_out)
+    if needs_trial(it) and not force:
+        calls.load_ahead()
+    with (
+        Interrupts() as interrupts,
+        contextlib.closing(calls),
+        ahead(screen, settings, team) as begun,
+        asked(settings, screen) as at,
+    ):
         draft = draft_run(
             at.store, it, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
             priority=priority, rate=rate,
         )  # fmt: skip
+        draft = asked_through(draft, "whimbrel run")
         seen = preview(at.store, draft)
         if workers is None and seen.total is not None and seen.batches <= 1:
             team = replace(team, workers=1)  # one batch at a time is all that there will be
         ready = warned(at.store, it, draft, documents=seen.estimated, strict=strict)
         if not force:
-            attempt(at.store, it, draft, callers(team.source, team.left_out))
+            attempt(at.store, it, draft, calls.of)
         check_broker(settings)  # before anything is written, and a person is asked for nothing
         consent(screen, ready.warnings, yes=yes)
         interrupts.arm()  # what comes now is a run, and is told how to go on
         started = add_run(at.store, it, ready, caller())
         screen.say(f"Run {started.id} of {it.name} on {started.ns}.")
-        return conclude(screen, at, Foreground(at, settings, screen, interrupts).work(started, it, team))
+        foreground = Foreground(at, settings, screen, interrupts)
+        return conclude(screen, at, foreground.work(started, it, team, begun))
 
 
 def resume(
@@ -207,7 +218,7 @@ def introduce(screen: Screen, at: Opened) -> None:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def desk(settings: Settings, screen: Screen) -> Iterator[tuple[Opened, Foreground]]:
     """A deployment and its broker, which answer before anything is written; and the work that is done on a run here."""
     with Interrupts() as interrupts, asked(settings, screen) as at:

@@ -9,9 +9,8 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.text import Text
 
 from whimbrel.cli.asking import asked
 from whimbrel.cli.choosing import TO_WATCH, WITH_FAILURES, chosen
@@ -37,11 +36,12 @@ from whimbrel.cli.tables import (
     worker_object,
     workers_table,
 )
+from whimbrel.cli.text import Text
 from whimbrel.domain.failures import FailureState, Place
 from whimbrel.domain.states import ENDED
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control
-from whimbrel.engine.view import RunView, run_object, view
+from whimbrel.engine.view import RunView, run_object, view, views
 from whimbrel.errors import RunUnknown, SettingsInvalid
 from whimbrel.ports import Ledger
 
@@ -83,12 +83,12 @@ def status(
 
 def _views(ledger: Ledger, run_id: str | None, limit: int) -> list[RunView]:
     runs = ledger.runs.list(limit=limit) if run_id is None else [control.find_run(ledger, run_id)]
-    return [view(ledger, run) for run in runs]
+    return views(ledger, runs)
 
 
 def _show_runs(screen: Screen, views: list[RunView]) -> None:
     if views:
-        screen.show(runs_table(views, screen.out.width))
+        screen.show(runs_table(views))
     else:
         screen.show("There are no runs yet. Start one with: whimbrel run NAME")
 
@@ -138,8 +138,19 @@ def _watch_all(ledger: Ledger, screen: Screen, limit: int) -> None:
         return
     with Live(console=screen.out, auto_refresh=False) as live:
         while True:
-            live.update(Group(runs_table(_views(ledger, None, limit), screen.out.width)), refresh=True)
+            live.update(_fitting(screen.out, _views(ledger, None, limit)), refresh=True)
             time.sleep(EVERY)
+
+
+def _fitting(console: Console, views: list[RunView]) -> Group:
+    """As many runs as a terminal has room for, and how many are left out."""
+    for count in range(len(views), -1, -1):
+        left = len(views) - count
+        more = [Text(f"{left} more runs that were found have no room here: whimbrel status")] if left else []
+        shown = Group(runs_table(views[:count], fold=True), *more)
+        if len(console.render_lines(shown)) < console.height:
+            break
+    return shown
 
 
 def failures(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson.timestamp import Timestamp
 
@@ -179,6 +179,14 @@ class Pointer:
     @property
     def token(self) -> str:
         return f"{self.run}.{self.seq}"
+
+
+class After(NamedTuple):
+    """What there is of a run behind one of its batches: counts of the settled ones, how many these are, and the number of the last of all (0: none)."""
+
+    counts: Counts = Counts()
+    settled: int = 0
+    last: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,6 +9,6 @@ modes of the home's files and by a secret that only they hold: the URI has it in
 """
 
 from whimbrel.mongo.embedded.binary import find_mongod
-from whimbrel.mongo.embedded.users import embedded, ensure_running, exists, left_running
+from whimbrel.mongo.embedded.users import embedded, ensure_running, exists, leave_all, left_running
 
-__all__ = ["embedded", "ensure_running", "exists", "find_mongod", "left_running"]
+__all__ = ["embedded", "ensure_running", "exists", "find_mongod", "leave_all", "left_running"]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from whimbrel.errors import EmbeddedMissing, EmbeddedUnavailable
+from whimbrel.errors import EMBEDDED_FULL, EmbeddedMissing, EmbeddedUnavailable
 from whimbrel.mongo.embedded.private import FOLDER, KEYFILE, guard, opened, refuse_link, secret_of
 
 if sys.platform != "win32":
@@ -103,7 +103,7 @@ class Folder:
         if free < SPACE_NEEDED:
             raise EmbeddedUnavailable(
                 f"Only {free // 1_000_000} MB are free on the disk of {self.root}: free at least {SPACE_NEEDED // 1_000_000} MB for the embedded MongoDB."
-            )
+            ).in_short(EMBEDDED_FULL)
 
     @contextmanager
     def starting(self, seconds: float) -> Iterator[None]:

@@ -1,6 +1,7 @@
 """Who uses the embedded MongoDB, and so whether it runs."""
 
 import atexit
+import errno
 import logging
 import os
 import sys
@@ -10,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from whimbrel.errors import EmbeddedUnavailable
+from whimbrel.errors import EMBEDDED_FULL, EmbeddedUnavailable
 from whimbrel.mongo.embedded.binary import find_mongod
 from whimbrel.mongo.embedded.folder import Folder, Lock
 from whimbrel.mongo.embedded.replica_set import address
@@ -18,6 +19,8 @@ from whimbrel.mongo.embedded.server import STOP_SECONDS, find, obtain, stop, uni
 
 _CACHE_GB: Final = 0.5
 _START_SECONDS: Final = 60.0
+
+_leaving: set[Callable[[], None]] = set()
 
 _log = logging.getLogger(__name__)
 
@@ -37,12 +40,19 @@ def embedded(
         yield uri
     finally:
         uninterrupted(leave)
-        atexit.unregister(leave)
+        _leaving.discard(leave)
 
 
 def exists(home: Path) -> bool:
     """Whether there is a MongoDB in `home`, so that none has to be made."""
     return Folder(home).filled
+
+
+@atexit.register
+def leave_all() -> None:
+    """What an exception has kept from leaving by itself."""
+    for leave in list(_leaving):
+        leave()
 
 
 def left_running(
@@ -87,7 +97,7 @@ def _join(folder: Folder, cache_gb: float, seconds: float) -> tuple[Callable[[],
             users.shared(STOP_SECONDS)
             uri = _obtained(folder, cache_gb, seconds, partial(_alone, users))
             leave = partial(_leave, folder, users, os.getpid())
-            atexit.register(leave)
+            _leaving.add(leave)
         except BaseException:
             _give_up(folder, users)
             raise
@@ -143,4 +153,4 @@ def _explained(home: Path) -> Iterator[None]:
     except OSError as error:
         raise EmbeddedUnavailable(
             f"The embedded MongoDB cannot use {error.filename or home} ({error.strerror or error}): make it writable, or choose another home."
-        ) from error
+        ).in_short(EMBEDDED_FULL if error.errno == errno.ENOSPC else "") from error

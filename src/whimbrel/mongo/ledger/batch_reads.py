@@ -5,7 +5,7 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from whimbrel.domain.batches import Batch, Outline, Pointer
+from whimbrel.domain.batches import After, Batch, Outline, Pointer
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import BatchStatus
@@ -26,6 +26,7 @@ class BatchReads:
 
     def __init__(self, collection: Collection[Any], remains: Remains, grace: int) -> None:
         self._batches, self._remains, self._grace = collection, remains, grace
+        self._majority = collection.database.with_options(read_concern=collection.read_concern)
 
     def last(self, run_id: str) -> Batch | None:
         with translated():
@@ -99,40 +100,63 @@ class BatchReads:
             row = self._batches.find_one({"_id": token})
         return batch_of(row) if row else None
 
-    def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:
+    def after(self, run_id: str, seq: int) -> After:
+        return self.after_each({run_id: seq}).get(run_id, After())
+
+    def after_each(self, folded: Mapping[str, int]) -> Mapping[str, After]:
         def settled(what: Any) -> dict[str, Any]:
             return {"$sum": {"$cond": [{"$in": ["$status", ["done", "cancelled"]]}, what, 0]}}
 
         counts = {name: settled(f"$counts.{name}") for name in counts_row(Counts())}
-        pipeline: Sequence[Mapping[str, Any]] = [
-            {"$match": {"run": run_id, "seq": {"$gt": seq}}},
+        sums: Sequence[Mapping[str, Any]] = [
+            {"$match": {"$expr": {"$gt": ["$seq", "$$through"]}}},
             {"$group": {"_id": None, "settled": settled(1), "last": {"$max": "$seq"}, **counts}},
         ]
+        of_each = {
+            "from": self._batches.name, "localField": "run", "foreignField": "run", "let": {"through": "$through"},
+            "pipeline": sums, "as": "found",
+        }  # fmt: skip
+        asked = [{"run": run, "through": seq} for run, seq in folded.items()]
+        if not asked:
+            return {}
+        stages: Sequence[Mapping[str, Any]] = [
+            {"$documents": asked}, {"$lookup": of_each}, {"$unwind": "$found"},
+        ]  # fmt: skip
         with translated():
-            found = list(self._batches.aggregate(pipeline))
-        return (
-            (counts_of(found[0]), int(found[0]["settled"]), int(found[0]["last"]))
-            if found
-            else (Counts(), 0, 0)
-        )
+            rows = self._majority.aggregate(stages, batchSize=len(asked) + 1)
+            found = {row["run"]: row["found"] for row in rows}
+        return {
+            run: After(counts_of(row), int(row["settled"]), int(row["last"])) for run, row in found.items()
+        }
+
+    def cancelled(self, runs: Sequence[str]) -> Mapping[str, int]:
+        if not runs:
+            return {}
+        pipeline: Sequence[Mapping[str, Any]] = [
+            {"$match": {"status": "cancelled", "run": {"$in": list(runs)}}},
+            {"$group": {"_id": "$run", "n": {"$sum": 1}}},
+        ]
+        with translated():
+            rows = self._batches.aggregate(pipeline, batchSize=len(runs) + 1)
+            return {row["_id"]: int(row["n"]) for row in rows}
 
     def recent(self, run_id: str, seconds: float) -> tuple[int, float]:
+        return self.recent_each([run_id], seconds).get(run_id, (0, seconds))
+
+    def recent_each(self, runs: Sequence[str], seconds: float) -> Mapping[str, tuple[int, float]]:
         since = {"$expr": {"$gte": ["$settledAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}}
         total = {"$sum": {"$add": ["$counts.changed", "$counts.unchanged", "$counts.skipped"]}}
         span = {"$dateDiff": {"startDate": "$first", "endDate": "$$NOW", "unit": "millisecond"}}
+        if not runs:
+            return {}
+        pipeline: Sequence[Mapping[str, Any]] = [
+            {"$match": {"run": {"$in": list(runs)}, "settledAt": {"$type": "date"}, **since}},
+            {"$group": {"_id": "$run", "documents": total, "first": {"$min": "$claimedAt"}}},
+            {"$project": {"documents": 1, "span": span}},
+        ]
         with translated():
-            found = list(
-                self._batches.aggregate(
-                    [
-                        {"$match": {"run": run_id, "settledAt": {"$type": "date"}, **since}},
-                        {"$group": {"_id": None, "documents": total, "first": {"$min": "$claimedAt"}}},
-                        {"$project": {"documents": 1, "span": span}},
-                    ]
-                )
-            )
-        if not found:
-            return 0, seconds
-        return int(found[0]["documents"]), max(found[0]["span"], 1) / 1000
+            rows = self._batches.aggregate(pipeline, batchSize=len(runs) + 1)
+            return {row["_id"]: (int(row["documents"]), max(row["span"], 1) / 1000) for row in rows}
 
     def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:
         queued = {"status": "queued", "run": run_id, "seq": {"$gt": after}}
