@@ -1,8 +1,25 @@
 """Whimbrel migrates millions of MongoDB documents in batches, without a stop, through crashes."""
 
-from whimbrel.domain.context import Context
-from whimbrel.domain.migration import SKIP, Migration, migration
-from whimbrel.errors import DefinitionInvalid, WhimbrelError
+import importlib
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from whimbrel.domain.context import Context
+    from whimbrel.domain.migration import SKIP, Migration, migration
+    from whimbrel.errors import DefinitionInvalid, WhimbrelError
 
 __all__ = ["SKIP", "Context", "DefinitionInvalid", "Migration", "WhimbrelError", "migration"]
 __version__ = "0.1.0"
+
+_PLACES = {
+    "SKIP": "domain.migration", "Context": "domain.context", "DefinitionInvalid": "errors", "Migration": "domain.migration",
+    "WhimbrelError": "errors", "migration": "domain.migration",
+}  # fmt: skip
+
+
+def __getattr__(name: str) -> object:
+    """Imported when it is asked for: the program's first milliseconds, in which Ctrl-C shall be heard, need none of it."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return found

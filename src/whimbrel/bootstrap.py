@@ -1,40 +1,90 @@
-"""The composition root: every front door builds the system here, from settings."""
+"""The composition root: every front door builds the system here, from settings.
+
+What only some commands need is imported where it is needed: a command's start consists of imports.
+"""
+# ruff: noqa: PLC0415
 
 import contextlib
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
-from whimbrel.brokers.rabbitmq.topology import LANES
-from whimbrel.brokers.rabbitmq.topology import lanes as lanes_of
-from whimbrel.engine.steps import Step
 from whimbrel.masking import masked_address
-from whimbrel.mongo.embedded import embedded, ensure_running
-from whimbrel.mongo.seeding import MongoSamples
 from whimbrel.mongo.store import MongoStore, check_uri, connected
-from whimbrel.ports import Broker, Feed
 from whimbrel.settings import Settings
 
-LANE_NAMES = tuple(lane.name for lane in LANES)
+if TYPE_CHECKING:
+    from whimbrel.engine.steps import Step
+    from whimbrel.mongo.seeding import MongoSamples
+    from whimbrel.ports import Broker, Feed
 
 
 @contextlib.contextmanager
-def database(settings: Settings) -> Iterator[str]:
-    """The address of MongoDB: the configured one, or an embedded one that runs while this is entered."""
+def database(settings: Settings, *, create: bool = True) -> Iterator[str]:
+    """The address of MongoDB, with its secrets: the configured one, or an embedded one that runs while this is entered.
+
+    Raises EmbeddedMissing where there is none yet and `create` does not say that one shall be made.
+    """
     if settings.mongodb_uri:
         yield settings.mongodb_uri
         return
-    with embedded(settings.whimbrel_home) as uri:
+    from whimbrel.mongo.embedded import embedded
+
+    with embedded(settings.whimbrel_home, create=create) as uri:
         yield uri
+
+
+def left_running(settings: Settings, *, create: bool) -> str:
+    """The address as `database` has it; an embedded MongoDB runs on until the next command that uses it has ended."""
+    if settings.mongodb_uri:
+        return settings.mongodb_uri
+    from whimbrel.mongo.embedded import left_running as left
+
+    return left(settings.whimbrel_home, create=create)
+
+
+def load() -> None:
+    """Import what work on documents needs: copies of this process that are made now need not."""
+    import whimbrel.brokers.ledger
+    import whimbrel.mongo.documents
+    import whimbrel.mongo.rehearsal  # noqa: F401
+
+
+def let_go() -> None:
+    """Leave an embedded MongoDB that an exception kept `database` from leaving: the last of a process that does not end as Python does."""
+    if "whimbrel.mongo.embedded" in sys.modules:
+        from whimbrel.mongo.embedded import leave_all
+
+        leave_all()
+
+
+def exists(settings: Settings) -> bool:
+    """Whether there is a MongoDB to ask, or an address of one, and none has to be made."""
+    if settings.mongodb_uri:
+        return True
+    from whimbrel.mongo.embedded import exists as is_there
+
+    return is_there(settings.whimbrel_home)
+
+
+def place(settings: Settings) -> str:
+    """Which MongoDB is meant, for people's eyes: without passwords."""
+    if settings.mongodb_uri:
+        return masked_address(settings.mongodb_uri)
+    return f"the embedded MongoDB in {settings.whimbrel_home.absolute()}"
 
 
 def revive(settings: Settings) -> None:
     """Start the embedded MongoDB again, should it have died. Nothing happens with a configured one."""
-    if not settings.mongodb_uri:
-        ensure_running(settings.whimbrel_home)
+    if settings.mongodb_uri:
+        return
+    from whimbrel.mongo.embedded import ensure_running
+
+    ensure_running(settings.whimbrel_home)
 
 
 @contextlib.contextmanager
@@ -60,6 +110,7 @@ class Opened:
     uri: str
     store: MongoStore
     where: str  # for people's eyes: without passwords
+    made: bool = False  # whether it is an embedded one that was not there before
 
     @property
     def address(self) -> str:
@@ -68,25 +119,29 @@ class Opened:
 
 
 @contextlib.contextmanager
-def opened(settings: Settings) -> Iterator[Opened]:
+def opened(settings: Settings, *, create: bool = True) -> Iterator[Opened]:
     """`database` and `store_at` in one."""
     check_addresses(settings)  # before an embedded server is started
-    with database(settings) as uri, store_at(uri, settings) as store:
-        home = f"the embedded MongoDB in {settings.whimbrel_home}"
-        yield Opened(uri, store, masked_address(uri) if settings.mongodb_uri else home)
+    made = create and not exists(settings)
+    with database(settings, create=create) as uri, store_at(uri, settings) as store:
+        yield Opened(uri, store, place(settings), made)
 
 
-def samples(store: MongoStore) -> MongoSamples:
+def samples(store: MongoStore) -> "MongoSamples":
     """The sample documents of a store's database."""
+    from whimbrel.mongo.seeding import MongoSamples
+
     return MongoSamples(store.client, store.database)
 
 
-def broker(settings: Settings, name: str) -> Broker:
+def broker(settings: Settings, name: str) -> "Broker":
     """What coordinators announce batches through. Raises SettingsInvalid for addresses that cannot be read."""
     if not settings.rabbitmq_url:
+        from whimbrel.brokers.ledger import LedgerBroker
+
         return LedgerBroker()
-    from whimbrel.brokers.rabbitmq.addresses import urls_of  # noqa: PLC0415  see the package
-    from whimbrel.brokers.rabbitmq.publisher import RabbitBroker  # noqa: PLC0415
+    from whimbrel.brokers.rabbitmq.addresses import urls_of
+    from whimbrel.brokers.rabbitmq.publisher import RabbitBroker
 
     urls = urls_of(settings.rabbitmq_url)
     return RabbitBroker(urls, settings.rabbitmq_exchange, name=f"whimbrel coordinator {name}")
@@ -98,9 +153,16 @@ def check_addresses(settings: Settings) -> None:
     if settings.mongodb_uri:
         check_uri(settings.mongodb_uri)
     if settings.rabbitmq_url:
-        from whimbrel.brokers.rabbitmq.addresses import urls_of  # noqa: PLC0415  see the package
+        from whimbrel.brokers.rabbitmq.addresses import urls_of
 
         urls_of(settings.rabbitmq_url)
+
+
+def lane_names() -> tuple[str, ...]:
+    """The queues that workers may take from."""
+    from whimbrel.brokers.rabbitmq.topology import LANES
+
+    return tuple(lane.name for lane in LANES)
 
 
 def check_broker(settings: Settings) -> None:
@@ -112,13 +174,17 @@ def check_broker(settings: Settings) -> None:
 @contextlib.contextmanager
 def feed(
     settings: Settings, *, name: str, lanes: tuple[str, ...], slots: int, give_up: Callable[[], None]
-) -> Iterator[Feed]:
+) -> "Iterator[Feed]":
     """Where a worker process hears of batches: all lanes, or those named."""
     if not settings.rabbitmq_url:
+        from whimbrel.brokers.ledger import LedgerFeed
+
         yield LedgerFeed()
         return
-    from whimbrel.brokers.rabbitmq.addresses import urls_of  # noqa: PLC0415  see the package
-    from whimbrel.brokers.rabbitmq.consumer import RabbitFeed  # noqa: PLC0415
+    from whimbrel.brokers.rabbitmq.addresses import urls_of
+    from whimbrel.brokers.rabbitmq.consumer import RabbitFeed
+    from whimbrel.brokers.rabbitmq.topology import LANES
+    from whimbrel.brokers.rabbitmq.topology import lanes as lanes_of
 
     found = RabbitFeed(
         urls_of(settings.rabbitmq_url), settings.rabbitmq_exchange, name=f"whimbrel worker {name}",
@@ -130,7 +196,7 @@ def feed(
         found.close()
 
 
-def step_hook() -> Step:
+def step_hook() -> "Step":
     """What is called at each step of the protocol: nothing, or in fault tests what kills this process there.
 
     `WHIMBREL_DIE_AT="S6:3:/folder"` dies at the third S6 that this process reaches, as often as there are

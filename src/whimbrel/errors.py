@@ -175,6 +175,12 @@ class EmbeddedUnavailable(WhimbrelError):
     exit_code = 72
 
 
+class EmbeddedMissing(EmbeddedUnavailable):
+    """There is no embedded MongoDB in this home, and what was asked makes none."""
+
+    code = "embedded_missing"
+
+
 class Systemic(WhimbrelError):
     """Not one document's fault: the run must pause until a person has looked (permissions, disk)."""
 

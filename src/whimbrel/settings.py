@@ -1,18 +1,19 @@
 """The environment, read once at the door. Inner code takes plain values."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from whimbrel.domain.addresses import database_of
 from whimbrel.domain.names import DATABASE, RESERVED_DATABASES
-from whimbrel.domain.schedules import Plan, check_cron
 from whimbrel.domain.times import Times
-from whimbrel.engine.start import Defaults
 from whimbrel.errors import SettingsInvalid
-from whimbrel.samples.migration import SOME_MODEL
+
+if TYPE_CHECKING:  # each is imported where it is needed: most commands need neither
+    from whimbrel.domain.schedules import Plan
+    from whimbrel.engine.start import Defaults
 
 UNNAMED = "whimbrel"  # the database where neither the environment nor the address names one
 
@@ -129,6 +130,8 @@ class Settings(BaseSettings):
     @field_validator("cron_schedule")
     @classmethod
     def _cron(cls, text: str) -> str:
+        from whimbrel.domain.schedules import check_cron  # noqa: PLC0415
+
         try:
             return check_cron(text)
         except SettingsInvalid as error:
@@ -162,7 +165,10 @@ class Settings(BaseSettings):
         return f"MONGODB_URI names the database {addressed!r}, MONGODB_DB_NAME names {self.mongodb_db_name!r}: {self.mongodb_db_name!r} is used."
 
     @property
-    def first_schedule(self) -> Plan:
+    def first_schedule(self) -> "Plan":
+        from whimbrel.domain.schedules import Plan  # noqa: PLC0415
+        from whimbrel.samples.migration import SOME_MODEL  # noqa: PLC0415
+
         return Plan(migration=SOME_MODEL.name, cron=self.cron_schedule, enabled=self.enable_scheduler)
 
     @property
@@ -179,7 +185,9 @@ class Settings(BaseSettings):
             ) from error
 
     @property
-    def defaults(self) -> Defaults:
+    def defaults(self) -> "Defaults":
+        from whimbrel.engine.start import Defaults  # noqa: PLC0415
+
         return Defaults(
             batch_size=self.batch_size, max_attempts=self.max_retries + 1, retry_delay=self.retry_delay / 1000
         )

@@ -33,3 +33,14 @@ def imported(*words: str) -> set[str]:
 def test_what_only_tells_loads_no_driver(words: tuple[str, ...]) -> None:
     heavy = {"pymongo", "fastapi", "pydantic", "aio_pika", "structlog", "whimbrel.bootstrap"}
     assert not imported(*words) & heavy
+
+
+def test_the_package_itself_loads_nothing() -> None:
+    """Ctrl-C is heard from the first lines of the program on; what comes before them is short."""
+    code = (
+        "import sys; before = set(sys.modules); import whimbrel.cli.start; print(*set(sys.modules) - before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    ours = {each for each in done.stdout.split() if each.startswith("whimbrel")}
+    assert ours == {"whimbrel", "whimbrel.cli", "whimbrel.cli.start"}
+    assert "typing" not in done.stdout.split()

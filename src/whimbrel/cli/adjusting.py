@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.bootstrap import opened
+from whimbrel.cli.asking import asked
 from whimbrel.cli.choosing import TO_SET, chosen
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import BatchSize, Json, Rate, RunId, begin, caller
@@ -35,7 +35,7 @@ def set_(
         changes["rate"] = None
     if not changes:
         raise SettingsInvalid("Nothing to set: give --rate, --no-rate, --batch-size or --priority.")
-    with Interrupts(), opened(settings) as at:
+    with Interrupts(), asked(settings, screen) as at:
         named = chosen(screen, at.store.ledger, run_id, TO_SET)
         run = control.adjust(at.store.ledger, named.id, who=caller(), **changes)
         if json:

@@ -118,6 +118,22 @@ COMMANDS: dict[str, Command] = {
         "Remove runs that ended long ago from the ledger, with their failures and their audit. No document is touched.",
         ("prune", "prune --dry-run", "prune --days 30 --seconds 600 --yes"),
     ),
+    "uri": Command(
+        "shell",
+        "uri",
+        "Print the address of the MongoDB that Whimbrel works with, password included.",
+        ("uri", "uri --create", "uri --json"),
+    ),
+    "mongo": Command(
+        "shell",
+        "mongo",
+        "Open the MongoDB that Whimbrel works with in mongosh, or start another program with its address in MONGODB_URI.",
+        (
+            "mongo",
+            "mongo --create -- python load.py",
+            """mongo -- sh -c 'echo "uri: $MONGODB_URI" | mongoimport --config /dev/stdin --collection people people.json'""",
+        ),
+    ),
     "serve": Command(
         "serve",
         "serve",

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.bootstrap import Opened, opened
+from whimbrel.bootstrap import Opened
+from whimbrel.cli.asking import asked
 from whimbrel.cli.choosing import TO_CANCEL, TO_PAUSE, Fit, chosen
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import Json, RunId, begin, caller
@@ -40,7 +41,7 @@ def _stop(
     run_id: str | None, fit: Fit, ask: Callable[[Ledger, Run], Run], then: str, *, wait: bool, json: bool
 ) -> int:
     settings, screen = begin(json=json)
-    with Interrupts(), opened(settings) as at:
+    with Interrupts(), asked(settings, screen) as at:
         run = ask(at.store.ledger, chosen(screen, at.store.ledger, run_id, fit))
         if wait and run.status in DRAINING:
             run = _drained(at, settings, run, screen)

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from whimbrel.bootstrap import Opened, opened, samples
+from whimbrel.bootstrap import Opened, samples
+from whimbrel.cli.asking import asked
 from whimbrel.cli.checks import Check, check_object, checks_table, verify
 from whimbrel.cli.foreground import Ending, Foreground
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
@@ -46,7 +47,7 @@ def demo(
     settings, screen = begin(json=json, own_database=True)
     changes = {"mongodb_db_name": DATABASE, "whimbrel_migrations": None, "retry_delay": 100}
     settings = settings.model_copy(update=changes)
-    with Interrupts() as interrupts, opened(settings) as at:
+    with Interrupts() as interrupts, asked(settings, screen, create=True) as at:
         introduce(screen, at)
         samples(at.store).drop_database()  # with the ledger, which its run makes anew
         try:

@@ -77,6 +77,10 @@ class Foreground:
         self._screen, self._interrupts = screen, interrupts
         self._ledger: Ledger = opened.store.ledger
 
+    def arm(self) -> None:
+        """From now on `work` answers Ctrl-C: called before a run is made, so that none is left without a word."""
+        self._interrupts.arm()
+
     def work(self, run: Run, it: Definition, team: Team, begun: Ahead | None = None) -> Ending:
         """Until the run has ended, or a person ends the work. Raises what broke the work."""
         with contextlib.ExitStack() as stack:

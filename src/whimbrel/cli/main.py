@@ -1,10 +1,16 @@
 """The program: its commands, and how it ends."""
 
+if __name__ == "__main__":
+    from whimbrel.cli import start
+
+    start.main()  # which imports this module by its name, and ends the process
+
+import gc
 import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
@@ -85,11 +91,11 @@ def whimbrel(
         sys.stdout.write(context.get_help() + "\n")
 
 
-def main() -> NoReturn:
-    """Carry out the command line, and end with the exit code that says how it went."""
-    code = ended()
-    # Everything is closed and written. The driver's own exit handler would wait for its threads, up to half a second.
-    os._exit(code)
+def main() -> None:
+    """As `whimbrel.cli.start.main`, where this module is imported already."""
+    from whimbrel.cli import start  # noqa: PLC0415  it imports this one
+
+    start.main()
 
 
 def ended() -> int:
@@ -109,9 +115,17 @@ def ended() -> int:
 def carry_out() -> int:
     """The exit code of the command line, carried out."""
     screen = Screen()
+    Interrupts.unwound = False
     try:
+        told = program(
+            sys.argv[1:]
+        )  # imports the command: nothing is there yet that Ctrl-C had to put in order
+        gc.enable()
         with Interrupts():
-            return int(program(sys.argv[1:])(standalone_mode=False) or 0)
+            code = int(told(standalone_mode=False) or 0)
+        if code == INTERRUPTED and Interrupts.unwound:
+            screen.say("Interrupted.")
+        return code  # noqa: TRY300
     except WhimbrelError as error:
         screen.error(str(error))
         return error.exit_code
@@ -119,6 +133,7 @@ def carry_out() -> int:
         screen.error(f"{error.format_message().rstrip('.')}. See: {_help()}")
         return USAGE
     except KeyboardInterrupt:
+        screen.say("Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
         return _unread()
@@ -136,7 +151,3 @@ def _unread() -> int:
     """Whoever read our standard output has stopped; Python shall not complain of that at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 1
-
-
-if __name__ == "__main__":
-    main()

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.bootstrap import opened
+from whimbrel.cli.asking import asked
 from whimbrel.cli.findings import findings_lines
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import Json, Source, begin
@@ -49,8 +49,7 @@ def plan(
     loaded = catalog.describe(source)
     it = choose(loaded, name)
     it = with_undo(it) if undo else it
-    with Interrupts(), opened(settings) as at:
-        screen.say(f"MongoDB: {at.where}.", style="dim")
+    with Interrupts(), asked(settings, screen) as at:
         draft = compose_run(at.store, it, defaults=settings.defaults, filter_=narrower)
         if at.store.errors(draft, it):
             return _refused(screen, preflight(at.store, it, draft, None))

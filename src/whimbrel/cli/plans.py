@@ -1,8 +1,10 @@
 """How a dry run looks: the figures, the failures, and documents before and after."""
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bson import json_util
 from rich.console import RenderableType
@@ -15,9 +17,11 @@ from whimbrel.domain.diffs import Edit, Value, dotted, readable
 from whimbrel.domain.ids import relaxed
 from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.printable import visible
-from whimbrel.engine.dryrun import Difference, DryRun, FailedGroup, Growth
-from whimbrel.engine.selection import Selected
-from whimbrel.engine.verdicts import Verdict
+
+if TYPE_CHECKING:  # other tables take a little from here, and shall not pay for dry runs
+    from whimbrel.engine.dryrun import Difference, DryRun, FailedGroup, Growth
+    from whimbrel.engine.selection import Selected
+    from whimbrel.engine.verdicts import Verdict
 
 BESIDE = 100  # columns from which on before and after stand side by side
 LONGEST = 400  # characters of a value that are shown

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whimbrel.bootstrap import opened
+from whimbrel.cli.asking import asked
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import Json, begin, caller
 from whimbrel.cli.undoing import Yes, agreed
@@ -41,7 +41,7 @@ def prune(
     question = f"Remove runs that ended more than {kept} days ago, their failures and their audit?"
     if not trial and not agreed(screen, question, yes=yes):
         return 1
-    with Interrupts(), opened(settings) as at:
+    with Interrupts(), asked(settings, screen) as at:
         report = remove(at.store.ledger, kept, seconds=seconds, who=caller(), trial=trial)
     if json:
         screen.answer(_object(report))

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.bootstrap import Opened, check_broker, opened
+from whimbrel.bootstrap import Opened, check_broker, load
+from whimbrel.cli.asking import asked
 from whimbrel.cli.choosing import TO_RESUME, TO_RETRY, chosen
 from whimbrel.cli.findings import consent
 from whimbrel.cli.foreground import Ending, Foreground, ahead
@@ -106,6 +107,7 @@ def run(
     loaded = catalog.describe(team.source)
     team, it = team.without(loaded.unloadable), choose(loaded, name)
     it = with_undo(it) if undo else it
+    load()
     calls = Calls(team.source, team.left_out)
     if needs_trial(it) and not force:
         calls.load_ahead()
@@ -113,9 +115,8 @@ def run(
         Interrupts() as interrupts,
         contextlib.closing(calls),
         ahead(screen, settings, team) as begun,
-        opened(settings) as at,
+        asked(settings, screen) as at,
     ):
-        locate(screen, at)
         draft = draft_run(
             at.store, it, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
             priority=priority, rate=rate,
@@ -129,6 +130,7 @@ def run(
             attempt(at.store, it, draft, calls.of)
         check_broker(settings)  # before anything is written, and a person is asked for nothing
         consent(screen, ready.warnings, yes=yes)
+        interrupts.arm()  # what comes now is a run, and is told how to go on
         started = add_run(at.store, it, ready, caller())
         screen.say(f"Run {started.id} of {it.name} on {started.ns}.")
         foreground = Foreground(at, settings, screen, interrupts)
@@ -153,10 +155,11 @@ def resume(
         source=migrations or settings.whimbrel_migrations,
         memory=memory(max_memory, settings),
     )
-    with Interrupts() as interrupts, opened(settings) as at:
+    with Interrupts() as interrupts, asked(settings, screen) as at:
         old = chosen(screen, at.store.ledger, run_id, TO_RESUME)
         check_broker(settings)
         it, team = _code(old, team)
+        interrupts.arm()
         if new_collection:
             ready = start_over(at.store, old.id, it, who=caller())
             screen.say(f"Run {old.id} is cancelled, and this one goes on in its place:")
@@ -187,11 +190,12 @@ def retry(
         source=migrations or settings.whimbrel_migrations,
         memory=memory(max_memory, settings),
     )
-    with Interrupts() as interrupts, opened(settings) as at:
+    with Interrupts() as interrupts, asked(settings, screen) as at:
         ledger = at.store.ledger
         old = chosen(screen, ledger, run_id, TO_RETRY)
         it, team = _code(old, team)
         only = None if group is None else control.group_of(ledger, old.id, group)
+        interrupts.arm()
         ready, opened_again = control.retry(ledger, old.id, who=caller(), group=only, code=it)
         screen.say(f"Run {ready.id} of {it.name}: {opened_again:,} dead failures are open again.")
         return _go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
@@ -205,13 +209,8 @@ def _code(run: Run, team: Team) -> tuple[Definition, Team]:
     return choose(loaded, run.migration), team.without(loaded.unloadable)
 
 
-def locate(screen: Screen, at: Opened) -> None:
-    screen.say(f"MongoDB: {at.where}.", style="dim")
-
-
 def introduce(screen: Screen, at: Opened) -> None:
-    """Say where the documents are, and what a server of its kind cannot do."""
-    locate(screen, at)
+    """Say what a server of its kind cannot do."""
     if not at.store.replica_set:
         screen.note(
             "this server is stand-alone. The run works, but a write that it acknowledged is on one machine only, and a write "
@@ -222,7 +221,7 @@ def introduce(screen: Screen, at: Opened) -> None:
 @contextlib.contextmanager
 def desk(settings: Settings, screen: Screen) -> Iterator[tuple[Opened, Foreground]]:
     """A deployment and its broker, which answer before anything is written; and the work that is done on a run here."""
-    with Interrupts() as interrupts, opened(settings) as at:
+    with Interrupts() as interrupts, asked(settings, screen) as at:
         check_broker(settings)
         yield at, Foreground(at, settings, screen, interrupts)
 

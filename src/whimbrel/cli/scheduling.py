@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import RenderableType
 
-from whimbrel.bootstrap import opened
+from whimbrel.cli.asking import asked
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.listing import Listing
 from whimbrel.cli.once import Once
@@ -31,9 +31,9 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="name of the schedule"
 
 
 @contextmanager
-def _ledger(*, json: bool) -> Iterator[tuple[Ledger, Screen, Settings]]:
+def _ledger(*, json: bool, create: bool = False) -> Iterator[tuple[Ledger, Screen, Settings]]:
     settings, screen = begin(json=json)
-    with Interrupts(), opened(settings) as at:
+    with Interrupts(), asked(settings, screen, create=create) as at:
         yield at.store.ledger, screen, settings
 
 
@@ -74,7 +74,7 @@ def set_(
     json: Json = False,
 ) -> int:
     """Make a schedule, or change what is given of one."""
-    with _ledger(json=json) as (ledger, screen, settings):
+    with _ledger(json=json, create=True) as (ledger, screen, settings):
         # This takes a second or more, in which others may change the schedule: it comes before the look at it.
         loaded = catalog.describe(migrations or settings.whimbrel_migrations)
         plan = engine.plan_of(ledger, name, settings.first_schedule) or _begun(name, migration, cron)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.bootstrap import LANE_NAMES, Opened, opened
+from whimbrel.bootstrap import Opened, lane_names
+from whimbrel.cli.asking import asked
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.observer import Observer
 from whimbrel.cli.options import Json, MaxMemory, Slots, Source, Workers, begin, memory
@@ -52,7 +53,7 @@ def worker(
     found = catalog.describe(team.source)
     team = team.without(found.unloadable)
     longest = max(each.timeout for each in found.values())
-    with Interrupts() as interrupts, opened(settings) as at:
+    with Interrupts() as interrupts, asked(settings, screen, create=True) as at:
         introduce(screen, at)
         screen.say(
             f"Serves {', '.join(found)}. Worker processes: {team.workers or cores()}, slots in each: {team.slots}. Ctrl-C drains and ends."
@@ -79,10 +80,10 @@ def worker(
 
 def _lanes(queues: str | None, settings: Settings) -> tuple[str, ...]:
     names = tuple(name.strip() for name in (queues or "").split(",") if name.strip())
-    unknown = [name for name in names if name not in LANE_NAMES]
+    unknown = [name for name in names if name not in lane_names()]
     if unknown or (queues is not None and not names):
         raise SettingsInvalid(
-            f"--queues {queues}: there is no queue {', '.join(unknown) or 'in it'}. Name some of {', '.join(LANE_NAMES)}."
+            f"--queues {queues}: there is no queue {', '.join(unknown) or 'in it'}. Name some of {', '.join(lane_names())}."
         )
     if names and not settings.rabbitmq_url:
         raise SettingsInvalid("--queues needs RabbitMQ: set RABBITMQ_URL, or leave --queues out.")

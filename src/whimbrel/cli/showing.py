@@ -12,10 +12,9 @@ import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
-from whimbrel.bootstrap import opened
+from whimbrel.cli.asking import asked
 from whimbrel.cli.choosing import TO_WATCH, WITH_FAILURES, chosen
 from whimbrel.cli.findings import findings_lines
-from whimbrel.cli.foreground import look
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.observer import Observer
 from whimbrel.cli.options import Json, RunId, Source, begin
@@ -45,7 +44,6 @@ from whimbrel.engine import control
 from whimbrel.engine.view import RunView, run_object, view, views
 from whimbrel.errors import RunUnknown, SettingsInvalid
 from whimbrel.ports import Ledger
-from whimbrel.workers import catalog
 
 BATCHES = 8  # that are shown of a run: around those that are in work
 EVERY = 1.0  # seconds between two looks at all runs
@@ -65,7 +63,7 @@ def status(
 ) -> int:
     """Show the runs, newest first, or one run in detail."""
     settings, screen = begin(json=json)
-    with Interrupts(), opened(settings) as at:
+    with Interrupts(), asked(settings, screen) as at:
         ledger = at.store.ledger
         if run_id is not None:
             control.find_run(ledger, run_id)
@@ -110,6 +108,8 @@ def _details(ledger: Ledger, it: RunView) -> Iterator[RenderableType]:
 
 
 def _watch_one(ledger: Ledger, screen: Screen, run_id: str) -> None:
+    from whimbrel.cli.foreground import look  # noqa: PLC0415  it brings all that works on runs
+
     with progress(screen) as shown, Observer(lambda: look(ledger, run_id)) as seen:
         while True:
             seen.check()
@@ -169,7 +169,7 @@ def failures(
 ) -> int:
     """Show the failures of a run by cause, or by document."""
     settings, screen = begin(json=json)
-    with Interrupts(), opened(settings) as at:
+    with Interrupts(), asked(settings, screen) as at:
         ledger = at.store.ledger
         run_id = chosen(screen, ledger, run_id, WITH_FAILURES).id
         named = None if group is None else control.group_of(ledger, run_id, group)
@@ -202,6 +202,8 @@ def _present(screen: Screen, objects: list[dict[str, object]], table: Renderable
 
 def migrations(source: Source = None, json: Json = False) -> int:
     """Show the migrations that are loaded, and those that are broken."""
+    from whimbrel.workers import catalog  # noqa: PLC0415  the other commands here load none
+
     settings, screen = begin(json=json, own_database=True)
     found = catalog.describe(source or settings.whimbrel_migrations)
     if json:
@@ -223,7 +225,7 @@ def workers(
 ) -> int:
     """Show the worker processes that are alive, on all hosts, and what they work on."""
     settings, screen = begin(json=json)
-    with Interrupts(), opened(settings) as at:
+    with Interrupts(), asked(settings, screen) as at:
         found = at.store.ledger.leases.workers(ALIVE)
         if here:
             found = [each for each in found if each.host == socket.gethostname()]

@@ -8,7 +8,6 @@ from typing import Any
 from rich.text import Text as RichText
 
 from whimbrel.cli.listing import Facts, Listing
-from whimbrel.cli.plans import LONG, shortened
 from whimbrel.cli.progress import clock
 from whimbrel.cli.text import Text
 from whimbrel.domain.batches import Batch
@@ -100,6 +99,8 @@ def runs_table(views: Iterable[RunView], *, fold: bool = False) -> Listing:
 
 def _request(run: Run) -> str:
     """Through which door a run was asked for, and what of the documents it is about."""
+    from whimbrel.cli.plans import LONG  # noqa: PLC0415  as in `run_table`
+
     request = run.request or Request()
     named = ", ".join(str(key.value) for key in request.ids)
     more = ", ..." if request.named is not None and request.named > len(request.ids) else ""
@@ -117,6 +118,8 @@ def _limit(run: Run) -> str:
 
 def run_table(it: RunView) -> Facts:
     """What happened in one run."""
+    from whimbrel.cli.plans import shortened  # noqa: PLC0415  lists of runs need none of it
+
     table = Facts(f"Run {it.run.id} of {it.run.migration}")
     kind = f"{it.run.kind} of run {it.run.of}" if it.run.of else ""
     inferred = " (inferred from documents after a crash)" if it.run.inferred else ""

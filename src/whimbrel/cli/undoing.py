@@ -48,6 +48,7 @@ def roll_back(
             screen, f"Take back what run {old.id} of {old.migration} changed in {old.ns}?", yes=yes
         ):
             return 1
+        foreground.arm()
         started = rollback.start_rollback(
             at.store,
             old.id,
@@ -85,6 +86,7 @@ def clean_up(
         )
         if not agreed(screen, question, yes=yes):
             return 1
+        foreground.arm()
         started = cleaning.start_cleanup(
             at.store, old.id, who=caller(), defaults=settings.defaults, new_collection=new_collection
         )

@@ -62,6 +62,7 @@ def verify(
         old = chosen(screen, at.store.ledger, run_id, TO_VERIFY)
         introduce(screen, at)
         it = found.get(old.migration)
+        foreground.arm()
         started = start_verification(
             at.store, old.id, it, who=caller(), defaults=settings.defaults, rate=rate,
             sample=None if all_ else SAMPLE if sample is None else sample,

@@ -5,11 +5,13 @@ on the index (hole H35). A covered plain hop is two to three times cheaper, so h
 type and go by `$expr` where the type changes.
 """
 
+from __future__ import annotations
+
 import re
 import time
 from collections.abc import Iterator, Mapping
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bson.raw_bson import RawBSONDocument
 from bson.regex import Regex
@@ -21,7 +23,9 @@ from whimbrel.domain.filters import all_of
 from whimbrel.domain.raw import INT32, INT64, OBJECT_ID, STRING, Key, document, element
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.errors import translated
-from whimbrel.ports import Cuts, Query
+
+if TYPE_CHECKING:
+    from whimbrel.ports import Cuts, Query
 
 Hint = str | dict[str, int]
 # By its key and not by its name: of a clustered collection that may be any.
@@ -114,6 +118,8 @@ class Hops:
 
     def cuts(self, after: Key | None, size: int, most: int, seconds: float = inf) -> Cuts:
         """Up to `most` of them, and fewer where that takes longer than so many seconds: one at least, or TooSlow."""
+        from whimbrel.ports import Cuts  # noqa: PLC0415  commands that only look need none
+
         keys: list[Key] = []
         end = time.monotonic() + seconds
         while len(keys) < most and not (keys and time.monotonic() > end):

@@ -4,7 +4,7 @@ import contextlib
 import re
 import secrets
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pymongo
 from pymongo import MongoClient
@@ -22,16 +22,17 @@ from whimbrel.domain.times import Times
 from whimbrel.domain.uuids import UNSPECIFIED
 from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, Refused, SettingsInvalid, Systemic
 from whimbrel.masking import masked_address
-from whimbrel.mongo import preflight
 from whimbrel.mongo.address import connecting, reduced, uuids_of
-from whimbrel.mongo.documents import MongoDocuments
 from whimbrel.mongo.errors import NOT_ALLOWED, sentence, translated
 from whimbrel.mongo.identity import identity_of
 from whimbrel.mongo.ledger import mongo_ledger
-from whimbrel.mongo.rehearsal import MongoRehearsal
-from whimbrel.mongo.survey import LONGER, MongoSurvey
-from whimbrel.ports import Ahead, Ledger
 from whimbrel.ports.store import ClientOptions, Identity, Server
+
+if TYPE_CHECKING:  # each is imported where it is needed: commands that only look need none of them
+    from whimbrel.mongo.documents import MongoDocuments
+    from whimbrel.mongo.rehearsal import MongoRehearsal
+    from whimbrel.mongo.survey import MongoSurvey
+    from whimbrel.ports import Ahead, Ledger
 
 OLDEST = (6, 0)
 LARGEST_SLICE = 5000  # documents
@@ -51,7 +52,9 @@ class MongoSession:
     def lsid(self) -> bytes:
         return bytes(self._session.session_id["id"])
 
-    def documents(self, run: Run) -> MongoDocuments:
+    def documents(self, run: Run) -> "MongoDocuments":
+        from whimbrel.mongo.documents import MongoDocuments  # noqa: PLC0415
+
         if run.id not in self._opened:
             self._opened = {
                 run.id: MongoDocuments(
@@ -109,7 +112,9 @@ class MongoStore:
     def session(self) -> MongoSession:
         return MongoSession(self.client, self._times)
 
-    def rehearsal(self, run: Run) -> MongoRehearsal:
+    def rehearsal(self, run: Run) -> "MongoRehearsal":
+        from whimbrel.mongo.rehearsal import MongoRehearsal  # noqa: PLC0415
+
         return MongoRehearsal(
             self.client, run.database, run.collection, seconds=self._times.statement, slice_=min(run.batch_size, LARGEST_SLICE)
         )  # fmt: skip
@@ -143,10 +148,12 @@ class MongoStore:
             )
         return sorted(names)
 
-    def survey(self, run: Run) -> MongoSurvey:
+    def survey(self, run: Run) -> "MongoSurvey":
         return self.survey_of(run.database, run.collection, min(run.batch_size, LARGEST_SLICE))
 
-    def survey_of(self, database: str, collection: str, size: int = LARGEST_SLICE) -> MongoSurvey:
+    def survey_of(self, database: str, collection: str, size: int = LARGEST_SLICE) -> "MongoSurvey":
+        from whimbrel.mongo.survey import LONGER, MongoSurvey  # noqa: PLC0415
+
         limit = int(LONGER * self._times.statement * 1000)
         return MongoSurvey(self.client[database][collection], None, milliseconds=limit, slice_=size)
 
@@ -158,9 +165,13 @@ class MongoStore:
             return self.client[database][collection].estimated_document_count()
 
     def errors(self, run: Run, definition: Definition) -> list[Finding]:
+        from whimbrel.mongo import preflight  # noqa: PLC0415
+
         return preflight.errors(self.client, run, for_run(definition, run))
 
-    def warnings(self, run: Run, definition: Definition, ahead: Ahead) -> list[Finding]:
+    def warnings(self, run: Run, definition: Definition, ahead: "Ahead") -> list[Finding]:
+        from whimbrel.mongo import preflight  # noqa: PLC0415
+
         return preflight.warnings(
             self.client, run, for_run(definition, run), ahead, replica_set=self.replica_set
         )
@@ -275,6 +286,8 @@ def _check_server(uri: str, hello: dict[str, Any], version: list[int]) -> None:
             "Name all members in MONGODB_URI, without directConnection, so that the primary is found."
         )
     if hello.get("msg") == "isdbgrid":
+        from whimbrel.mongo.preflight import NOT_SHARDED  # noqa: PLC0415
+
         raise DatabaseRefused(
-            f"{masked_address(uri)} is a router of a sharded cluster. {preflight.NOT_SHARDED} Give the address of a replica set."
+            f"{masked_address(uri)} is a router of a sharded cluster. {NOT_SHARDED} Give the address of a replica set."
         )

@@ -3,30 +3,34 @@
 Every method may raise Transient (will pass by itself) and Systemic (a person must look).
 """
 
-from whimbrel.ports.answers import Answers, Given
-from whimbrel.ports.batches import Batches
-from whimbrel.ports.broker import Broker, Delivery, Feed
-from whimbrel.ports.documents import Cuts, Documents, Guarded, Write, Written
-from whimbrel.ports.examiner import Examiner, Marked
-from whimbrel.ports.failures import Failures
-from whimbrel.ports.leases import Leases
-from whimbrel.ports.ledger import Ledger
-from whimbrel.ports.page import Page
-from whimbrel.ports.proofs import Proofs
-from whimbrel.ports.rehearsal import (
-    Answered,
-    Caller,
-    Callers,
-    Choice,
-    Clash,
-    Rehearsal,
-    UniqueIndex,
-    Validator,
-)
-from whimbrel.ports.runs import Runs
-from whimbrel.ports.schedules import Decision, Look, Schedules
-from whimbrel.ports.store import Ahead, Session, Store
-from whimbrel.ports.survey import Query, Survey
+import importlib
+
+TYPE_CHECKING = False  # typing's own costs its import
+if TYPE_CHECKING:
+    from whimbrel.ports.answers import Answers, Given
+    from whimbrel.ports.batches import Batches
+    from whimbrel.ports.broker import Broker, Delivery, Feed
+    from whimbrel.ports.documents import Cuts, Documents, Guarded, Write, Written
+    from whimbrel.ports.examiner import Examiner, Marked
+    from whimbrel.ports.failures import Failures
+    from whimbrel.ports.leases import Leases
+    from whimbrel.ports.ledger import Ledger
+    from whimbrel.ports.page import Page
+    from whimbrel.ports.proofs import Proofs
+    from whimbrel.ports.rehearsal import (
+        Answered,
+        Caller,
+        Callers,
+        Choice,
+        Clash,
+        Rehearsal,
+        UniqueIndex,
+        Validator,
+    )
+    from whimbrel.ports.runs import Runs
+    from whimbrel.ports.schedules import Decision, Look, Schedules
+    from whimbrel.ports.store import Ahead, Session, Store
+    from whimbrel.ports.survey import Query, Survey
 
 __all__ = [
     "Ahead",
@@ -65,3 +69,33 @@ __all__ = [
     "Write",
     "Written",
 ]
+
+_PLACES = {
+    name: place
+    for place, names in {
+        "answers": "Answers Given",
+        "batches": "Batches",
+        "broker": "Broker Delivery Feed",
+        "documents": "Cuts Documents Guarded Write Written",
+        "examiner": "Examiner Marked",
+        "failures": "Failures",
+        "leases": "Leases",
+        "ledger": "Ledger",
+        "page": "Page",
+        "proofs": "Proofs",
+        "rehearsal": "Answered Caller Callers Choice Clash Rehearsal UniqueIndex Validator",
+        "runs": "Runs",
+        "schedules": "Decision Look Schedules",
+        "store": "Ahead Session Store",
+        "survey": "Query Survey",
+    }.items()
+    for name in names.split()
+}
+
+
+def __getattr__(name: str) -> object:
+    """Imported when it is asked for: a command that only looks needs the ledger's alone."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return found

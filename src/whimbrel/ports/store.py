@@ -1,15 +1,18 @@
 """One MongoDB deployment."""
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+from __future__ import annotations
 
-from whimbrel.domain.findings import Finding
-from whimbrel.domain.migration import Definition
-from whimbrel.domain.runs import Run
-from whimbrel.ports.documents import Documents
-from whimbrel.ports.ledger import Ledger
-from whimbrel.ports.rehearsal import Rehearsal
-from whimbrel.ports.survey import Survey
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:  # it holds few things, and describes many
+    from whimbrel.domain.findings import Finding
+    from whimbrel.domain.migration import Definition
+    from whimbrel.domain.runs import Run
+    from whimbrel.ports.documents import Documents
+    from whimbrel.ports.ledger import Ledger
+    from whimbrel.ports.rehearsal import Rehearsal
+    from whimbrel.ports.survey import Survey
 
 
 class Session(Protocol):

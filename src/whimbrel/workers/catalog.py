@@ -27,7 +27,7 @@ from whimbrel.errors import DefinitionInvalid
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.settings import read_settings
 from whimbrel.workers.definitions import BEGINS
-from whimbrel.workers.processes import start
+from whimbrel.workers.processes import Process, start
 
 ENDING = 1.0  # seconds that a process which has answered may take to end
 LOOK = 0.2
@@ -83,14 +83,7 @@ def _asked(
 
         reader = threading.Thread(target=read, name="catalog", daemon=True)
         reader.start()
-        end = time.monotonic() + seconds
-        while reader.is_alive() and process.poll() is None and time.monotonic() < end:
-            reader.join(LOOK)
-        late = reader.is_alive() and process.poll() is None
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0 if late else ENDING)
-        process.kill()  # its threads and exit handlers may wait for ever
-        process.wait()
+        late = _awaited(process, reader, seconds)
         reader.join(ENDING)
         if late:
             why = (
@@ -106,6 +99,21 @@ def _asked(
             last = printed.read().decode("utf-8", "replace").strip().rpartition("\n")[2]
             why = f"cannot be loaded: {last or 'the process that loaded it ended without a word'}"
             return None, begun[0] if begun else None, why
+
+
+def _awaited(process: Process, reader: threading.Thread, seconds: float) -> bool:
+    """Wait for the answer, and end the process; says whether it came too late."""
+    end = time.monotonic() + seconds
+    try:
+        while reader.is_alive() and process.poll() is None and time.monotonic() < end:
+            reader.join(LOOK)
+        late = reader.is_alive() and process.poll() is None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0 if late else ENDING)
+    finally:  # also where Ctrl-C ends the wait
+        process.kill()  # its threads and exit handlers may wait for ever
+        process.wait()
+    return late
 
 
 def _definition(row: Mapping[str, Any]) -> Definition:

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from pymongo.uri_parser import parse_uri
 from tests.integration.api.conftest import TOKENS, Docs, seed
 from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
@@ -20,7 +21,7 @@ STREAMS = {"/migrate/events/{migrationId}"}
 @pytest.fixture
 def wires(mongo_uri: str, node: RabbitNode) -> Iterator[dict[str, Proxy]]:
     """Networks to both servers, cut."""
-    port = int(re.findall(r":(\d+)", mongo_uri)[0])
+    ((_, port),) = parse_uri(mongo_uri)["nodelist"]
     with Proxy("127.0.0.1", port) as mongodb, Proxy("127.0.0.1", node.port) as rabbitmq:
         mongodb.cut()
         rabbitmq.cut()

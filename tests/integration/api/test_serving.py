@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 import pytest
+from pymongo.uri_parser import parse_uri
 from tests.full import EVERYTHING
 from tests.integration.api.conftest import Docs
 from tests.servers.proxy import Proxy
@@ -56,10 +57,17 @@ def environment(mongo_uri: str, database: Docs, tmp_path: Path) -> dict[str, str
 @pytest.fixture
 def wire(mongo_uri: str) -> Iterator[Proxy]:
     """A network to MongoDB."""
-    _, _, address = mongo_uri.rpartition("//")
-    host, _, port = address.partition("/")[0].rpartition(":")
-    with Proxy(host, int(port)) as found:
+    ((host, port),) = parse_uri(mongo_uri)["nodelist"]
+    with Proxy(host, port) as found:
         yield found
+
+
+def through(wire: Proxy, mongo_uri: str) -> str:
+    """The address of the other end of a network."""
+    ((host, port),) = parse_uri(mongo_uri)["nodelist"]
+    return mongo_uri.replace(f"{host}:{port}", f"127.0.0.1:{wire.port}").replace(
+        "replicaSet=whimbrel", "directConnection=true"
+    )
 
 
 def refusals(it: Serve) -> list[dict[str, Any]]:
@@ -92,12 +100,12 @@ def works(it: Serve, database: Docs) -> None:
 
 
 def test_mongodb_that_is_missing_at_the_start_is_waited_for(
-    environment: dict[str, str], wire: Proxy, database: Docs, tmp_path: Path
+    environment: dict[str, str], wire: Proxy, mongo_uri: str, database: Docs, tmp_path: Path
 ) -> None:
     wire.cut()
-    uri = f"mongodb://127.0.0.1:{wire.port}/?directConnection=true"
+    uri = through(wire, mongo_uri)
     with Serve(environment | {"MONGODB_URI": uri}, tmp_path, "--workers", "1") as it:
-        waits_for(it, f"MongoDB at mongodb://127.0.0.1:{wire.port}/")
+        waits_for(it, f"@127.0.0.1:{wire.port}/")
         wire.heal()
         works(it, database)
 
@@ -114,9 +122,11 @@ def test_rabbitmq_that_is_missing_at_the_start_is_waited_for(
             works(it, database)
 
 
-def test_it_ends_at_once_while_it_waits(environment: dict[str, str], wire: Proxy, tmp_path: Path) -> None:
+def test_it_ends_at_once_while_it_waits(
+    environment: dict[str, str], wire: Proxy, mongo_uri: str, tmp_path: Path
+) -> None:
     wire.cut()
-    uri = f"mongodb://127.0.0.1:{wire.port}/?directConnection=true"
+    uri = through(wire, mongo_uri)
     changes = {"MONGODB_URI": uri, "WHIMBREL_CONNECT_SECONDS": "600"}
     with Serve(environment | changes, tmp_path) as it:
         it.process.tell(signal.SIGTERM)

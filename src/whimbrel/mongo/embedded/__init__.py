@@ -4,10 +4,11 @@
 
 The first user starts it, the last one stops it. Who is a user is said by the kernel, not by a counter:
 each holds a shared `flock` on `<home>/users`, which a `kill -9` frees as well. Starting, joining,
-leaving and stopping all happen under the exclusive lock `<home>/start`.
+leaving and stopping all happen under the exclusive lock `<home>/start`. Other users of the machine are kept out by the
+modes of the home's files and by a secret that only they hold: the URI has it in it.
 """
 
 from whimbrel.mongo.embedded.binary import find_mongod
-from whimbrel.mongo.embedded.users import embedded, ensure_running
+from whimbrel.mongo.embedded.users import embedded, ensure_running, exists, leave_all, left_running
 
-__all__ = ["embedded", "ensure_running", "find_mongod"]
+__all__ = ["embedded", "ensure_running", "exists", "find_mongod", "leave_all", "left_running"]

@@ -30,6 +30,11 @@ _CAUSES: Final = (
         "too few files may be open: raise the limit (`ulimit -n 64000`)",
         "The embedded MongoDB may open too few files: raise the limit (`ulimit -n 64000`).",
     ),
+    (
+        r"permissions on .* are too open",
+        "the file system of {data} does not keep permissions: choose a home on another one (WHIMBREL_HOME)",
+        "The file system of the embedded MongoDB does not keep permissions: choose a home on another one (WHIMBREL_HOME).",
+    ),
 )
 _SIGNALS: Final = {
     -9: "it was killed, perhaps for lack of memory: free some memory",
@@ -91,6 +96,6 @@ def _problems(log: Path, start: int) -> Iterator[str]:
 
 def _words(message: str, details: dict[str, Any]) -> str:
     reason = details.get("message") or details.get("error") or details.get("reason")
-    if isinstance(reason, dict):  # WiredTiger's
-        reason = reason.get("msg") or reason.get("error_str")
+    if isinstance(reason, dict):  # WiredTiger's, or the network's
+        reason = reason.get("msg") or reason.get("error_str") or reason.get("errmsg")
     return f"{message}: {reason}" if reason else message

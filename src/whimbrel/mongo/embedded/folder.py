@@ -11,13 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from whimbrel.errors import EMBEDDED_FULL, EmbeddedUnavailable
+from whimbrel.errors import EMBEDDED_FULL, EmbeddedMissing, EmbeddedUnavailable
+from whimbrel.mongo.embedded.private import FOLDER, KEYFILE, guard, opened, refuse_link, secret_of
 
 if sys.platform != "win32":
     import fcntl
 
 LOG_LIMIT: Final = 50_000_000
 SPACE_NEEDED: Final = 200_000_000
+OWN: Final = frozenset({
+    KEYFILE, "keyfile.new", "mongo", "mongod.json", "mongod.json.new", "mongod.log", "mongod.log.1", "start", "users",
+})  # fmt: skip
 _POLL: Final = 0.01
 
 
@@ -34,11 +38,18 @@ class Folder:
     root: Path
 
     @classmethod
-    def at(cls, home: Path) -> Self:
+    def at(cls, home: Path, *, create: bool = True) -> Self:
+        """Raises EmbeddedMissing where there is none and none shall be made, EmbeddedUnavailable where others may be in it."""
+        refuse_link(home)
         folder = cls(Path(os.path.realpath(home)))
+        if not create and not folder.root.is_dir():
+            raise _missing(folder.root)
         try:
-            folder.root.mkdir(parents=True, exist_ok=True)
-            folder.data.mkdir(mode=0o700, exist_ok=True)
+            folder.root.mkdir(FOLDER, parents=True, exist_ok=True)
+            guard(folder.root, OWN)
+            if not create and not folder.filled:
+                raise _missing(folder.root)
+            folder.data.mkdir(FOLDER, exist_ok=True)
         except (FileExistsError, NotADirectoryError) as error:
             obstacle = next(path for path in (folder.data, *folder.data.parents) if path.exists())
             raise EmbeddedUnavailable(
@@ -54,6 +65,19 @@ class Folder:
     def log(self) -> Path:
         return self.root / "mongod.log"
 
+    @property
+    def keyfile(self) -> Path:
+        return self.root / KEYFILE
+
+    @property
+    def filled(self) -> bool:
+        """Whether there is a database: files of its storage engine."""
+        return os.access(self.data / "WiredTiger", os.F_OK)  # False also where it may not be looked at
+
+    def secret(self) -> str:
+        """What opens its MongoDB; a new one is made where there is none. For the holder of `starting` only."""
+        return secret_of(self.keyfile)
+
     def state(self) -> State:
         try:
             found = json.loads((self.root / "mongod.json").read_text("utf-8"))
@@ -66,7 +90,8 @@ class Folder:
         if state == self.state():
             return
         fresh = self.root / "mongod.json.new"
-        fresh.write_text(json.dumps(state._asdict()), "utf-8")
+        with opened(fresh, "w") as file:
+            json.dump(state._asdict(), file)
         fresh.replace(self.root / "mongod.json")
 
     def make_room(self) -> None:
@@ -96,7 +121,7 @@ class Lock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open("ab")
+        self._file = opened(path, "ab")
 
     def shared(self, seconds: float) -> None:
         self._wait(fcntl.LOCK_SH, seconds)
@@ -115,6 +140,10 @@ class Lock:
         except BlockingIOError:
             return False
         return True
+
+    @property
+    def closed(self) -> bool:
+        return self._file.closed
 
     def close(self) -> None:
         if not self._file.closed:
@@ -135,3 +164,14 @@ class Lock:
                 time.sleep(_POLL)
             else:
                 return
+
+
+def _missing(root: Path) -> EmbeddedMissing:
+    above = (each / root.name for each in root.parent.parents)
+    near = next((each for each in above if Folder(each).filled), None)
+    hint = f" There is one in {near}: change to that folder, or set WHIMBREL_HOME to it." if near else ""
+    return EmbeddedMissing(
+        f"There is no database: {root} holds no embedded MongoDB, and MONGODB_URI is not set.{hint} Set MONGODB_URI to a MongoDB that runs, "
+        "or change to the folder where you work with Whimbrel; a new, empty one is made here by `whimbrel uri --create`, to load your "
+        "data into."
+    )

@@ -1,29 +1,39 @@
 """The mongod process of a folder: found, started, waited for, stopped."""
 
 import logging
+import os
 import socket
 import subprocess
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, repeat
-from typing import Final
+from typing import Final, TypeVar
 
 import psutil
+from bson.errors import BSONError
 from pymongo.errors import PyMongoError
 
 from whimbrel.errors import EmbeddedUnavailable
 from whimbrel.mongo.embedded.binary import usable_mongod
 from whimbrel.mongo.embedded.failures import Contended, failure
 from whimbrel.mongo.embedded.folder import Folder, State
-from whimbrel.mongo.embedded.replica_set import NAME, connect, settle
+from whimbrel.mongo.embedded.private import opened
+from whimbrel.mongo.embedded.replica_set import NAME, Unproven, connect, settle
+
+T = TypeVar("T")
 
 STOP_SECONDS: Final = 30.0
 _KILL_SECONDS: Final = 10.0
 _ATTEMPTS: Final = 5
 _OPLOG_MB: Final = 1024
 _POLL: Final = 0.01
+_ITERATIONS: Final = 5000  # the least there may be: they make guessing slow, and nobody guesses 256 bits
+
+# Whatever listens on the port may be of any kind, and answer anything.
+_WRONG_ANSWERS: Final = (PyMongoError, BSONError, ValueError, LookupError, TypeError)
 
 _log = logging.getLogger(__name__)
 
@@ -43,11 +53,6 @@ class Server:
     process: psutil.Process
     port: int
 
-    @property
-    def uri(self) -> str:
-        # Not a direct connection: so a client waits for a primary when the server comes back.
-        return f"mongodb://127.0.0.1:{self.port}/?replicaSet={NAME}"
-
     def alive(self) -> bool:
         if _running(self.process):
             return True
@@ -63,16 +68,57 @@ class Server:
         return True
 
 
-def obtain(folder: Folder, cache_gb: float, seconds: float) -> Server:
-    """The folder's server, ready: the running one, else a new one. For the holder of `starting` only."""
+def uninterrupted(act: Callable[[], T]) -> T:
+    """In a thread of its own: a signal's exception, which the main thread meets anywhere, comes before it or when it is done."""
+    begun, ended = threading.Lock(), threading.Event()
+    found: list[T] = []
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        if begun.acquire(blocking=False):
+            try:
+                found.append(act())
+            except BaseException as error:  # noqa: BLE001  raised below
+                raised.append(error)
+            finally:
+                ended.set()
+
+    try:
+        threading.Thread(target=run, name="whole").start()
+        ended.wait()
+    except BaseException:
+        if not begun.acquire(blocking=False):
+            ended.wait()
+        raise
+    if raised:
+        raise raised[0]
+    return found[0]
+
+
+def obtain(folder: Folder, cache_gb: float, seconds: float, alone: Callable[[], bool]) -> Server:
+    """The folder's server, ready: the running one, else a new one. For the holder of `starting` only.
+
+    `alone`: whether nobody else uses it; then one that does not know the secret of the home, as those of earlier versions, is
+    started anew.
+    """
     deadline = time.monotonic() + seconds
     for attempt in range(1, _ATTEMPTS + 1):
         server = find(folder)
-        if server and _doomed(folder, server):
-            stop(folder, server)
-        elif server and _ready(folder, server, deadline):
-            folder.remember(State(server.process.pid, server.port))
-            return server
+        try:
+            if server and _doomed(folder, server):
+                stop(folder, server)
+            elif server and _ready(folder, server, deadline):
+                folder.remember(State(server.process.pid, server.port))
+                return server
+        except Unproven as error:
+            if not alone():
+                raise EmbeddedUnavailable(
+                    f"The embedded MongoDB in {folder.root} (process {server.process.pid if server else 0}) does not know the secret in "
+                    f"{folder.keyfile}: an earlier version of Whimbrel started it, or that file was changed. End the commands that use it, "
+                    "then try again."
+                ) from error
+            if server:
+                stop(folder, server)
         try:
             return _start(folder, cache_gb, deadline, anew=attempt > 1)
         except Contended:
@@ -82,10 +128,12 @@ def obtain(folder: Folder, cache_gb: float, seconds: float) -> Server:
 
 
 def find(folder: Folder) -> Server | None:
-    """The mongod on the folder's data. Never by process id alone: its command line must name the data."""
+    """The process of this user that has the folder's data in its command line. What it is worth, its login shows."""
     _reap()
     for process in chain(_process(folder.state().pid), psutil.process_iter()):
         with suppress(psutil.Error, OSError):
+            if not _ours(process):
+                continue
             arguments = process.cmdline()
             if _option(arguments, "--dbpath") != str(folder.data) or not _running(process):
                 continue
@@ -121,14 +169,28 @@ def _start(folder: Folder, cache_gb: float, deadline: float, *, anew: bool) -> S
     port = folder.state().port
     if anew or not _free(port):  # else the same as last time, where older clients look for it
         port = _free_port()
+    folder.secret()  # for the keyfile
     arguments = [
         *(str(binary), "--dbpath", str(folder.data), "--replSet", NAME),
         *("--bind_ip", "127.0.0.1", "--port", str(port), "--nounixsocket"),
+        *("--keyFile", str(folder.keyfile), "--setParameter", "enableLocalhostAuthBypass=false"),
+        *("--setParameter", f"scramSHA256IterationCount={_ITERATIONS}"),
         *("--logpath", str(folder.log), "--logappend", "--quiet", "--slowms", "2000"),
         *("--wiredTigerCacheSizeGB", f"{cache_gb:g}", "--oplogSize", str(_OPLOG_MB)),
         *("--setParameter", "diagnosticDataCollectionEnabled=false"),
     ]
-    with folder.log.open("ab") as log:
+    child, written = uninterrupted(lambda: _spawn(folder, arguments))
+    with suppress(psutil.NoSuchProcess):
+        server = Server(psutil.Process(child.pid), port)
+        folder.remember(State(child.pid, port))
+        if _ready(folder, server, deadline, own=True):
+            return server
+    raise failure(folder.log, written, folder.data, child.wait())
+
+
+def _spawn(folder: Folder, arguments: Sequence[str]) -> tuple[_Child, int]:
+    """The process, and where in the log it begins."""
+    with opened(folder.log, "ab") as log:
         written = log.tell()
         child = _Child(
             arguments,
@@ -139,12 +201,7 @@ def _start(folder: Folder, cache_gb: float, deadline: float, *, anew: bool) -> S
             start_new_session=True,  # a Ctrl-C in the starter's terminal is not meant for it
         )
     _children.append(child)
-    with suppress(psutil.NoSuchProcess):
-        server = Server(psutil.Process(child.pid), port)
-        folder.remember(State(child.pid, port))
-        if _ready(folder, server, deadline):
-            return server
-    raise failure(folder.log, written, folder.data, child.wait())
+    return child, written
 
 
 def _doomed(folder: Folder, server: Server) -> bool:
@@ -158,26 +215,33 @@ def _outlast(folder: Folder) -> None:
     for process in _process(folder.state().pid):
         with suppress(psutil.AccessDenied):
             try:
-                dying = not process.cmdline()
+                dying = _ours(process) and not process.cmdline()
             except psutil.NoSuchProcess:  # a zombie too
                 dying = True
             if dying:
                 Server(process, 0).gone_within(_KILL_SECONDS)
 
 
-def _ready(folder: Folder, server: Server, deadline: float) -> bool:
-    """Waits until the server takes writes, or is gone (False)."""
-    pauses = _pauses()
+def _ready(folder: Folder, server: Server, deadline: float, *, own: bool = False) -> bool:
+    """Waits until the server takes writes, or is gone (False). `own`: it has the secret from us, whatever answers on its port.
+
+    Raises Unproven.
+    """
+    pauses, secret = _pauses(), folder.secret()
     obstacle = "it does not listen"
     while server.alive():
         if _listening(server.port):
             obstacle = "it does not become primary"
-            with connect(server.port) as client:
+            with connect(server.port, secret) as client:
                 try:
-                    while not settle(client, server.port, folder.data):
+                    while not settle(client, server.port, folder.data, secret):
                         _insist(deadline, folder, server, obstacle)
                         time.sleep(next(pauses))
-                except PyMongoError as error:
+                except Unproven:
+                    if not own:
+                        raise
+                    obstacle = f"another process answers on port {server.port}"
+                except _WRONG_ANSWERS as error:
                     obstacle = str(error)
                 else:
                     return True
@@ -196,6 +260,11 @@ def _insist(deadline: float, folder: Folder, server: Server, obstacle: str) -> N
 def _pauses() -> Iterator[float]:
     """Short ones first, as a start takes half a second; longer ones when something is slow."""
     return chain(repeat(_POLL, 200), repeat(0.25))
+
+
+def _ours(process: psutil.Process) -> bool:
+    """Of this user in every respect: another one's program may say in its command line what it likes."""
+    return set(process.uids()) == {os.geteuid()}
 
 
 def _running(process: psutil.Process) -> bool:

@@ -1,38 +1,79 @@
 """Who uses the embedded MongoDB, and so whether it runs."""
 
+import atexit
 import errno
 import logging
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from whimbrel.errors import EMBEDDED_FULL, EmbeddedUnavailable
+from whimbrel.mongo.embedded.binary import find_mongod
 from whimbrel.mongo.embedded.folder import Folder, Lock
-from whimbrel.mongo.embedded.server import STOP_SECONDS, find, obtain, stop
+from whimbrel.mongo.embedded.replica_set import address
+from whimbrel.mongo.embedded.server import STOP_SECONDS, find, obtain, stop, uninterrupted
 
 _CACHE_GB: Final = 0.5
 _START_SECONDS: Final = 60.0
+
+_leaving: set[Callable[[], None]] = set()
 
 _log = logging.getLogger(__name__)
 
 
 @contextmanager
 def embedded(
-    home: Path, *, cache_gb: float = _CACHE_GB, start_seconds: float = _START_SECONDS
+    home: Path, *, create: bool = True, cache_gb: float = _CACHE_GB, start_seconds: float = _START_SECONDS
 ) -> Iterator[str]:
-    """The URI of the MongoDB of `home`, which runs at least as long as this context."""
-    owner = os.getpid()
+    """The URI of the MongoDB of `home`, which runs at least as long as this context. It holds the secret.
+
+    Raises EmbeddedMissing where there is none yet and `create` does not say that one shall be made.
+    """
     with _explained(home):
-        folder = Folder.at(home)
-        users, uri = _join(folder, cache_gb, start_seconds)
+        folder = Folder.at(home, create=create)
+        leave, uri = _join(folder, cache_gb, start_seconds)
     try:
         yield uri
     finally:
-        if os.getpid() == owner:  # not a forked child, whose copy of the lock is its parent's
-            _leave(folder, users)
+        uninterrupted(leave)
+        _leaving.discard(leave)
+
+
+def exists(home: Path) -> bool:
+    """Whether there is a MongoDB in `home`, so that none has to be made."""
+    return Folder(home).filled
+
+
+@atexit.register
+def leave_all() -> None:
+    """What an exception has kept from leaving by itself."""
+    for leave in list(_leaving):
+        leave()
+
+
+def left_running(
+    home: Path, *, create: bool, cache_gb: float = _CACHE_GB, start_seconds: float = _START_SECONDS
+) -> str:
+    """The URI of the MongoDB of `home`, which runs on without a user: until the next one that uses it has left.
+
+    Raises EmbeddedMissing as `embedded` does.
+    """
+    with _explained(home):
+        folder = Folder.at(home, create=create)
+        with folder.starting(_patience(start_seconds)):
+            users = Lock(folder.root / "users")
+            try:
+                users.shared(STOP_SECONDS)
+                return _obtained(folder, cache_gb, start_seconds, partial(_alone, users))
+            except BaseException:
+                _give_up(folder, users)
+                raise
+            finally:
+                users.close()
 
 
 def ensure_running(home: Path, *, cache_gb: float = _CACHE_GB, start_seconds: float = _START_SECONDS) -> str:
@@ -40,22 +81,40 @@ def ensure_running(home: Path, *, cache_gb: float = _CACHE_GB, start_seconds: fl
     with _explained(home):
         folder = Folder.at(home)
         with folder.starting(_patience(start_seconds)):
-            return obtain(folder, cache_gb, start_seconds).uri
+            return _obtained(folder, cache_gb, start_seconds, lambda: False)
 
 
-def _join(folder: Folder, cache_gb: float, seconds: float) -> tuple[Lock, str]:
+def _obtained(folder: Folder, cache_gb: float, seconds: float, alone: Callable[[], bool]) -> str:
+    server = obtain(folder, cache_gb, seconds, alone)
+    return address(server.port, folder.secret())
+
+
+def _join(folder: Folder, cache_gb: float, seconds: float) -> tuple[Callable[[], None], str]:
+    """What leaves again, and the URI. An interpreter that ends leaves too, wherever an exception came between."""
     with folder.starting(_patience(seconds)):
         users = Lock(folder.root / "users")
         try:
             users.shared(STOP_SECONDS)
-            return users, obtain(folder, cache_gb, seconds).uri
+            uri = _obtained(folder, cache_gb, seconds, partial(_alone, users))
+            leave = partial(_leave, folder, users, os.getpid())
+            _leaving.add(leave)
         except BaseException:
             _give_up(folder, users)
             raise
+        return leave, uri
 
 
-def _leave(folder: Folder, users: Lock) -> None:
+def _alone(users: Lock) -> bool:
+    """The caller holds `starting`: so nobody joins while the own share is given up and taken again."""
+    found = users.is_last()
+    users.shared(STOP_SECONDS)
+    return found
+
+
+def _leave(folder: Folder, users: Lock, owner: int) -> None:
     """Never raises for a server that goes on running: the next user will adopt it."""
+    if users.closed or os.getpid() != owner:  # a forked child, whose copy of the lock is its parent's
+        return
     try:
         with folder.starting(_patience(_START_SECONDS)):
             _give_up(folder, users)
@@ -87,6 +146,8 @@ def _explained(home: Path) -> Iterator[None]:
         raise EmbeddedUnavailable(
             "The embedded MongoDB works on Linux and macOS: set MONGODB_URI to a running replica set."
         )
+    if os.environ.get("WHIMBREL_MONGOD"):
+        find_mongod()  # a setting that is wrong is told whatever else there is to say
     try:
         yield
     except OSError as error:
