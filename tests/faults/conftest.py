@@ -29,7 +29,7 @@ def rig(home: Path, tmp_path: Path) -> Iterator[Rig]:
     tokens = tmp_path / "tokens"
     tokens.mkdir()
     with embedded(home) as uri, connected(uri, name, SHORT) as store:
-        found = Rig(store, home, tokens)
+        found = Rig(store, home, tokens, uri)
         yield found
         found.stop()
         store.client.drop_database(name)
@@ -57,7 +57,7 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongRun]:
     folder = tmp_path_factory.mktemp("long")
     limits = {"localLogicalSessionTimeoutMinutes": int(SESSION / 60), "logicalSessionRefreshMillis": 5000}
     with ReplicaSet(1, **limits) as server, connected(server.uri, "long", SHORT) as store:
-        rig = Rig(store, folder, folder)
+        rig = Rig(store, folder, folder, server.uri)
         rig.environment["MONGODB_URI"] = server.uri
         rig.seed(LONG_DOCUMENTS)
         run = rig.start("napping", batch_size=1)

@@ -37,8 +37,8 @@ PATIENCE = 90.0 + int(os.environ.get("CHAOS_DOCUMENTS", "0")) / 250  # seconds
 class Rig:
     """One database of things, and the processes that migrate them."""
 
-    def __init__(self, store: MongoStore, home: Path, tokens: Path) -> None:
-        self.store, self.home, self.tokens = store, home, tokens
+    def __init__(self, store: MongoStore, home: Path, tokens: Path, uri: str) -> None:
+        self.store, self.home, self.tokens, self.uri = store, home, tokens, uri
         self.client: MongoClient[Any] = store.client
         self.things = store.client[store.database]["things"]
         self.migrations = load(MIGRATIONS)

@@ -44,7 +44,7 @@ def many(replicas: ReplicaSet, tmp_path: Path) -> Iterator[ClusterRig]:
     tokens.mkdir()
     replicas.wait_secondaries()
     with connected(replicas.uri, f"faults_{secrets.token_hex(4)}", SHORT) as store:
-        found = ClusterRig(store, tmp_path, tokens)
+        found = ClusterRig(store, tmp_path, tokens, replicas.uri)
         found.environment["MONGODB_URI"] = replicas.uri
         yield found
         found.stop()

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.faults.rig import SHORT_TIMES, Rig
-from tests.servers.proxy import Proxy
+from tests.servers.proxy import Proxy, through
 from whimbrel.bootstrap import store_at
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.runs import Run
@@ -58,13 +58,12 @@ class Stage:
 
     def address(self, **options: int) -> str:
         """Of MongoDB, through the wire."""
-        pairs = "".join(f"&{name}={value}" for name, value in options.items())
-        return f"mongodb://127.0.0.1:{self.wire.port}/?directConnection=true{pairs}"
+        return through(self.rig.uri, self.wire.port, **options)
 
     @property
     def direct(self) -> str:
-        host, port = self.rig.client.address or ("", 0)
-        return f"mongodb://{host}:{port}/?directConnection=true"
+        _, port = self.rig.client.address or ("", 0)
+        return through(self.rig.uri, port)
 
     def fleet(self, store: MongoStore, *, uri: str, size: int = 2) -> Fleet:
         return Fleet(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.rig import PATIENT, Rig
 from tests.faults.test_troubles import plant, recorded
-from tests.servers.proxy import Proxy
+from tests.servers.proxy import Proxy, through
 from tests.servers.rabbit import RabbitNode
 from tests.servers.serve import eventually
 from whimbrel.bootstrap import broker
@@ -173,7 +173,7 @@ def test_a_wire_is_cut_frozen_and_slowed(rabbit: Rig, node: RabbitNode, wire: st
         if wire == "broker":
             rabbit.environment["RABBITMQ_URL"] = f"amqp://guest:guest@127.0.0.1:{proxy.port}/"
         else:
-            rabbit.environment["MONGODB_URI"] = f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true"
+            rabbit.environment["MONGODB_URI"] = through(rabbit.uri, proxy.port)
 
         def cut() -> None:
             proxy.cut()

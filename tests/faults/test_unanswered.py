@@ -15,7 +15,7 @@ from tests.faults.rig import Rig
 from tests.faults.test_zombies import until
 from tests.integration import inline
 from tests.integration.inline import DEFAULTS
-from tests.servers.proxy import Proxy
+from tests.servers.proxy import Proxy, through
 from tests.servers.replicas import Member, ReplicaSet
 from whimbrel import Migration
 from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
@@ -49,13 +49,9 @@ def wire(rig: Rig) -> Iterator[Proxy]:
         rig.stop()  # while they can reach MongoDB
 
 
-def address_of(wire: Proxy) -> str:
-    return f"mongodb://127.0.0.1:{wire.port}/?directConnection=true"
-
-
 @contextmanager
 def behind(wire: Proxy, rig: Rig, times: Times = LONG) -> Iterator[MongoStore]:
-    with connected(address_of(wire), rig.store.database, times) as found:
+    with connected(through(rig.uri, wire.port), rig.store.database, times) as found:
         yield found
 
 
@@ -168,7 +164,7 @@ def test_a_document_that_takes_longer_than_lease_and_grace_is_waited_for(
     """No time limit ends the change of one document, nor is it ended when it is told to end."""
     rig.seed(1)
     run = rig.start("burning-long")
-    rig.environment["MONGODB_URI"] = address_of(wire)
+    rig.environment["MONGODB_URI"] = through(rig.uri, wire.port)
     rig.parent(workers=1, slots=1)
     until(lambda: writing(rig))
     if loss == "killed":
@@ -187,7 +183,7 @@ def test_a_worker_that_shall_end_gives_its_batch_back_when_the_statement_has_end
     rig: Rig, wire: Proxy
 ) -> None:
     rig.seed(COUNT)
-    rig.environment |= LONG_TIMES | {"MONGODB_URI": address_of(wire)}
+    rig.environment |= LONG_TIMES | {"MONGODB_URI": through(rig.uri, wire.port)}
     run = rig.start("burning")
     parent = rig.parent(workers=1, slots=1)
     until(lambda: changed(rig.things) > 0)
@@ -212,7 +208,7 @@ def test_what_a_majority_has_not_yet_is_counted_too() -> None:
 
         with (
             Proxy(*client.address) as wire,  # type: ignore[misc]
-            connected(address_of(wire), "lagging", LONG) as store,
+            connected(through(replicas.uri, wire.port), "lagging", LONG) as store,
             at_work(store, it, step),
         ):
             run = start_run(store, it.definition, who="test", defaults=DEFAULTS)

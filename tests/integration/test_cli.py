@@ -525,7 +525,8 @@ def test_a_reader_that_stops_reading_is_no_error(
         )  # fmt: skip
     finally:
         os.close(writer)
-    assert (done.returncode, done.stderr) == (1, "")
+    assert done.returncode == 1
+    assert [line for line in done.stderr.splitlines() if not line.startswith("MongoDB: ")] == []
 
 
 def test_the_version_and_the_commands(cli: Cli) -> None:
@@ -703,7 +704,7 @@ def test_a_plan_shows_documents_side_by_side_where_there_is_room(cli: Cli, plann
     assert any("before" in line and "after" in line for line in wide.splitlines())
     narrow = cli(*options, code=2, COLUMNS="80").stdout
     assert not any("before" in line and "after" in line for line in narrow.splitlines())
-    assert all(len(line.rstrip()) <= 80 for line in narrow.splitlines())
+    assert [line for line in narrow.splitlines() if len(line.rstrip()) > 80] == []
     for text in (wide, narrow):
         assert "ValueError: three" in text
         assert "selects no changed document any more" in text

@@ -3,6 +3,7 @@
 import os
 import threading
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,14 +30,17 @@ it = Migration(name="it", collection="things", update={"$set": {"n": 1}})
 
 
 def test_a_coordinator_that_looks_once_an_hour_ends_a_run_as_soon_as_its_workers_have(
-    store: MongoStore, database: Database[dict[str, Any]], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    mongo_uri: str,
+    store: MongoStore,
+    database: Database[dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     database["things"].insert_many({"_id": at} for at in range(30))
     (tmp_path / "file.py").write_text(FILE)
     monkeypatch.setattr(Settings, "times", property(lambda _self: replace(Times(), tick=RARELY)))
-    host, port = store.client.address or ("", 0)
     environment = {
-        "MONGODB_URI": f"mongodb://{host}:{port}/?directConnection=true",
+        "MONGODB_URI": mongo_uri,
         "MONGODB_DB_NAME": store.database,
         "WHIMBREL_MIGRATIONS": str(tmp_path / "file.py"),
     }

@@ -23,7 +23,7 @@ from tests.servers import install
 from tests.servers.cluster import RabbitCluster
 from tests.servers.echo import echoing
 from tests.servers.processes import free_ports
-from tests.servers.proxy import Proxy
+from tests.servers.proxy import Proxy, through
 from tests.servers.rabbit import RabbitNode
 from tests.servers.replicas import ReplicaSet
 from tests.servers.serve import eventually
@@ -290,14 +290,16 @@ def test_proxy_to_nobody_closes() -> None:
         connection.recv(1)
 
 
-def test_proxy_carries_amqp_and_mongodb(node: RabbitNode, client: MongoClient[dict[str, Any]]) -> None:
+def test_proxy_carries_amqp_and_mongodb(
+    node: RabbitNode, mongo_uri: str, client: MongoClient[dict[str, Any]]
+) -> None:
     with Proxy("127.0.0.1", node.port) as proxy:
         send(f"amqp://guest:guest@127.0.0.1:{proxy.port}/", "through", 1)
         assert node.queues()["through"].ready == 1
     address = client.address
     assert address is not None
     with Proxy(*address) as proxy:
-        uri = f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true&serverSelectionTimeoutMS=5000"
+        uri = through(mongo_uri, proxy.port, serverSelectionTimeoutMS=5000)
         with MongoClient[dict[str, Any]](uri) as through:
             assert through.admin.command("ping")["ok"]
             proxy.cut()

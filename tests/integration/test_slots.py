@@ -12,7 +12,7 @@ from pymongo.database import Database
 from tests.conftest import SHORT
 from tests.integration.inline import nothing, start, system, until
 from tests.integration.test_rate import eventually
-from tests.servers.proxy import Proxy
+from tests.servers.proxy import Proxy, through
 
 from whimbrel import Migration
 from whimbrel.domain.states import BatchStatus, RunStatus
@@ -148,7 +148,7 @@ def test_a_batch_that_comes_back_to_the_process_that_has_lost_it_costs_no_slot(
 
 
 def test_what_the_ledger_answers_to_a_statement_that_was_sent_twice_is_understood(
-    store: MongoStore, database: Data, client: MongoClient[dict[str, Any]]
+    mongo_uri: str, store: MongoStore, database: Data, client: MongoClient[dict[str, Any]]
 ) -> None:
     """The answer to a reservation is lost, and the driver asks again."""
     seed(database, 1)
@@ -156,7 +156,7 @@ def test_what_the_ledger_answers_to_a_statement_that_was_sent_twice_is_understoo
     host, port = client.address or ("", 0)
     rows = database["whimbrel_runs"]
     with Proxy(host, port) as wire:
-        uri = f"mongodb://127.0.0.1:{wire.port}/?directConnection=true"
+        uri = through(mongo_uri, wire.port)
         with connected(uri, database.name, SHORT) as far:
             waits: list[float] = []
             for _ in range(3):

@@ -14,11 +14,23 @@ from itertools import cycle
 from types import TracebackType
 from typing import Any, Final, Self
 
+from pymongo.uri_parser import parse_uri
+
 from tests.servers.processes import free_ports
 
 _PIECE: Final = 65_536  # bytes
 _CALL_SECONDS: Final = 10.0
 _RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset, as a broken network does
+
+
+def through(uri: str, port: int, **options: object) -> str:
+    """The address of a MongoDB by way of a proxy's port: the same account, no other member."""
+    known = parse_uri(uri)
+    account = f"{known['username']}:{known['password']}@" if known["username"] else ""
+    pairs = {"directConnection": "true", **({"authSource": "admin"} if account else {}), **options}
+    return f"mongodb://{account}127.0.0.1:{port}/?" + "&".join(
+        f"{name}={value}" for name, value in pairs.items()
+    )
 
 
 class Proxy:
