@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from whimbrel.domain.addresses import hosts_of
 from whimbrel.masking import masked_address
 from whimbrel.mongo.store import MongoStore, check_uri, connected
 from whimbrel.settings import Settings
@@ -72,9 +73,9 @@ def exists(settings: Settings) -> bool:
 
 
 def place(settings: Settings) -> str:
-    """Which MongoDB is meant, for people's eyes: without passwords."""
+    """Which MongoDB is meant, for people's eyes: its hosts, or the folder of the embedded one."""
     if settings.mongodb_uri:
-        return masked_address(settings.mongodb_uri)
+        return hosts_of(settings.mongodb_uri)
     return f"the embedded MongoDB in {settings.whimbrel_home.absolute()}"
 
 
@@ -124,7 +125,7 @@ def opened(settings: Settings, *, create: bool = True) -> Iterator[Opened]:
     check_addresses(settings)  # before an embedded server is started
     made = create and not exists(settings)
     with database(settings, create=create) as uri, store_at(uri, settings) as store:
-        yield Opened(uri, store, place(settings), made)
+        yield Opened(uri, store, masked_address(uri) if settings.mongodb_uri else place(settings), made)
 
 
 def samples(store: MongoStore) -> "MongoSamples":

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
+from pymongo.uri_parser import parse_uri
 from tests.integration.commands import Commands, commands  # noqa: F401
 
 from whimbrel.mongo.embedded.folder import Folder
@@ -103,9 +104,22 @@ def test_data_is_loaded_into_the_embedded_database_and_found_there(at_home: Comm
     )
     assert at_home("mongo", "--", sys.executable, "-c", code, code=7).err.count(place) == 1
     for words in (["status"], ["workers"], ["schedule", "list"]):
-        said = at_home(*words)
-        assert said.err.splitlines()[0] == place
+        assert at_home(*words).out.splitlines()[0] == place
         assert find(Folder.at(tmp_path / ".whimbrel")) is None  # it has stopped with its last user
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["failures"], ["plan", "some-model"], ["verify"], ["resume"], ["prune", "--dry-run"], ["status"]],
+)
+def test_which_database_is_asked_is_said_once(commands: Commands, mongo_uri: str, words: list[str]) -> None:
+    """Where nothing is found too, and by its hosts alone, which fit on a line."""
+    ((host, port),) = parse_uri(mongo_uri)["nodelist"]
+    commands.set(MONGODB_DB_NAME="elsewhere")
+    said = commands(*words, code=None)
+    assert (said.out + said.err).count(f"MongoDB: {host}:{port}, database elsewhere.\n") == 1
+    asked = commands(*words, "--json", code=None)
+    assert "MongoDB: " not in asked.out
 
 
 def test_mongosh_gets_the_address_where_nobody_sees_it(at_home: Commands, tmp_path: Path) -> None:
@@ -132,7 +146,7 @@ def test_a_database_that_is_named_is_printed_as_it_is_and_told_without_its_passw
     said = commands("uri")
     assert said.out == f"{given}\n"
     assert "hush" not in said.err
-    assert "database shop." in said.err
+    assert said.err == "MongoDB: 127.0.0.1:1, database shop.\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -35,7 +35,7 @@ def set_(
         changes["rate"] = None
     if not changes:
         raise SettingsInvalid("Nothing to set: give --rate, --no-rate, --batch-size or --priority.")
-    with Interrupts(), asked(settings, screen) as at:
+    with Interrupts(), asked(settings, screen, chooses=True) as at:
         named = chosen(screen, at.store.ledger, run_id, TO_SET)
         run = control.adjust(at.store.ledger, named.id, who=caller(), **changes)
         if json:

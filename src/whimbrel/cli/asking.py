@@ -1,21 +1,29 @@
-"""Which MongoDB a command asks: one that is there, and said in the first line."""
+"""Which MongoDB a command asks: one that is there, and said."""
 
+import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-from whimbrel.bootstrap import Opened, opened
+from whimbrel.bootstrap import Opened, opened, place
 from whimbrel.cli.screen import Screen
 from whimbrel.settings import Settings
 
 
-@contextmanager
-def asked(settings: Settings, screen: Screen, *, create: bool = False) -> Iterator[Opened]:
-    """The deployment that is there: in a wrong folder no other one is made, unless `create` says so. Raises EmbeddedMissing."""
+@contextlib.contextmanager
+def asked(
+    settings: Settings, screen: Screen, *, create: bool = False, answers: bool = False, chooses: bool = False
+) -> Iterator[Opened]:
+    """The deployment that is there: in a wrong folder no other one is made, unless `create` says so. Raises EmbeddedMissing.
+
+    `answers`: which one it is begins the answer, but for `--json`. `chooses`: it is said behind the run that is meant.
+    """
     with opened(settings, create=create) as at:
-        locate(screen, at)
-        yield at
-
-
-def locate(screen: Screen, at: Opened) -> None:
-    made = ", which is new and empty" if at.made else ""
-    screen.say(f"MongoDB: {at.where}{made}, database {at.store.database}.", style="dim")
+        made = ", which is new and empty" if at.made else ""
+        if not (answers and screen.json):
+            screen.place = f"MongoDB: {place(settings)}{made}, database {at.store.database}."
+        screen.heads = answers
+        if not (answers or chooses):
+            screen.locate()
+        try:
+            yield at
+        finally:  # also where no run was meant, and no answer came
+            screen.locate()

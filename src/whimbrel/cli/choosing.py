@@ -87,6 +87,7 @@ def chosen(screen: Screen, ledger: Ledger, run_id: str | None, fit: Fit) -> Run:
     Raises RunUnknown where there is none; SettingsInvalid where several fit, and one must be named.
     """
     if run_id is not None:
+        screen.locate()
         return control.find_run(ledger, run_id)
     for among in fit.among:
         found = _found(ledger, among)
@@ -96,6 +97,7 @@ def chosen(screen: Screen, ledger: Ledger, run_id: str | None, fit: Fit) -> Run:
             raise SettingsInvalid(f"Several runs could be {fit.verb}: name one. There are {listed}{more}.")
         if found:
             screen.say(f"Run {found[0].id} of {found[0].migration} on {found[0].ns}, {found[0].status}.")
+            screen.locate()
             return found[0]
     raise RunUnknown(f"There is no run that could be {fit.verb}. whimbrel status shows all.")
 

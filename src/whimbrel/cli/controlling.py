@@ -41,7 +41,7 @@ def _stop(
     run_id: str | None, fit: Fit, ask: Callable[[Ledger, Run], Run], then: str, *, wait: bool, json: bool
 ) -> int:
     settings, screen = begin(json=json)
-    with Interrupts(), asked(settings, screen) as at:
+    with Interrupts(), asked(settings, screen, chooses=True) as at:
         run = ask(at.store.ledger, chosen(screen, at.store.ledger, run_id, fit))
         if wait and run.status in DRAINING:
             run = _drained(at, settings, run, screen)

@@ -155,7 +155,7 @@ def resume(
         source=migrations or settings.whimbrel_migrations,
         memory=memory(max_memory, settings),
     )
-    with Interrupts() as interrupts, asked(settings, screen) as at:
+    with Interrupts() as interrupts, asked(settings, screen, chooses=True) as at:
         old = chosen(screen, at.store.ledger, run_id, TO_RESUME)
         check_broker(settings)
         it, team = _code(old, team)
@@ -190,7 +190,7 @@ def retry(
         source=migrations or settings.whimbrel_migrations,
         memory=memory(max_memory, settings),
     )
-    with Interrupts() as interrupts, asked(settings, screen) as at:
+    with Interrupts() as interrupts, asked(settings, screen, chooses=True) as at:
         ledger = at.store.ledger
         old = chosen(screen, ledger, run_id, TO_RETRY)
         it, team = _code(old, team)
@@ -221,7 +221,7 @@ def introduce(screen: Screen, at: Opened) -> None:
 @contextlib.contextmanager
 def desk(settings: Settings, screen: Screen) -> Iterator[tuple[Opened, Foreground]]:
     """A deployment and its broker, which answer before anything is written; and the work that is done on a run here."""
-    with Interrupts() as interrupts, asked(settings, screen) as at:
+    with Interrupts() as interrupts, asked(settings, screen, chooses=True) as at:
         check_broker(settings)
         yield at, Foreground(at, settings, screen, interrupts)
 

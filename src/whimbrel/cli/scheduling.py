@@ -33,7 +33,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="name of the schedule"
 @contextmanager
 def _ledger(*, json: bool, create: bool = False) -> Iterator[tuple[Ledger, Screen, Settings]]:
     settings, screen = begin(json=json)
-    with Interrupts(), asked(settings, screen, create=create) as at:
+    with Interrupts(), asked(settings, screen, create=create, answers=True) as at:
         yield at.store.ledger, screen, settings
 
 

@@ -24,6 +24,8 @@ class Screen:
 
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
+        self.place = ""  # which MongoDB is asked, where that is still to be said
+        self.heads = False  # whether the answer begins with it
         self.live = sys.stdout.isatty() and sys.stderr.isatty()  # whether a bar may move
         self.out = _console(sys.stdout)
         self.err = _console(sys.stderr, stderr=True)
@@ -38,6 +40,9 @@ class Screen:
 
     def show(self, *parts: RenderableType) -> None:
         """For people, on standard output."""
+        if self.heads and self.place:
+            said, self.place = self.place, ""
+            _print(self.out, Text(said, style="dim"))
         for part in parts:
             _print(self.out, part)
 
@@ -45,6 +50,12 @@ class Screen:
         """For people, on standard error."""
         for part in parts:
             _print(self.err, part)
+
+    def locate(self) -> None:
+        """Say once which MongoDB is asked, on standard error."""
+        said, self.place = self.place, ""
+        if said:
+            self.say(said, style="dim")
 
     def say(self, text: str, style: str = "") -> None:
         """A sentence for people, on standard error."""

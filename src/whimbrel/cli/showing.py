@@ -63,13 +63,14 @@ def status(
 ) -> int:
     """Show the runs, newest first, or one run in detail."""
     settings, screen = begin(json=json)
-    with Interrupts(), asked(settings, screen) as at:
+    with Interrupts(), asked(settings, screen, answers=True) as at:
         ledger = at.store.ledger
         if run_id is not None:
             control.find_run(ledger, run_id)
         elif watch:
             run_id = _watched(screen, ledger)
         if watch:
+            screen.locate()
             with contextlib.suppress(KeyboardInterrupt):
                 _watch_all(ledger, screen, limit) if run_id is None else _watch_one(ledger, screen, run_id)
         if json:
@@ -169,7 +170,7 @@ def failures(
 ) -> int:
     """Show the failures of a run by cause, or by document."""
     settings, screen = begin(json=json)
-    with Interrupts(), asked(settings, screen) as at:
+    with Interrupts(), asked(settings, screen, answers=True) as at:
         ledger = at.store.ledger
         run_id = chosen(screen, ledger, run_id, WITH_FAILURES).id
         named = None if group is None else control.group_of(ledger, run_id, group)
@@ -225,7 +226,7 @@ def workers(
 ) -> int:
     """Show the worker processes that are alive, on all hosts, and what they work on."""
     settings, screen = begin(json=json)
-    with Interrupts(), asked(settings, screen) as at:
+    with Interrupts(), asked(settings, screen, answers=True) as at:
         found = at.store.ledger.leases.workers(ALIVE)
         if here:
             found = [each for each in found if each.host == socket.gethostname()]

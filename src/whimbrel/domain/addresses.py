@@ -11,3 +11,8 @@ def database_of(uri: str) -> str | None:
     None where it names none. A collection behind a dot, as in `/shop.orders`, belongs to no database's name.
     """
     return unquote_plus(parsed(uri).path).partition(".")[0] or None
+
+
+def hosts_of(uri: str) -> str:
+    """The hosts and ports that an address names, which are no secret."""
+    return parsed(uri).hosts
