@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from whimbrel.cli.plans import shortened
-from whimbrel.cli.progress import clock
+from whimbrel.cli.progress import clock, retrying
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.catalog import Broken
 from whimbrel.domain.failures import Failure, FailureGroup
@@ -95,14 +95,32 @@ def runs_table(views: Iterable[RunView], width: int) -> Table:
     shown = names if roomy else [name for name in names if name not in ("phase", "eta", "started")]
     table = _table(*shown, right=("done", "docs/s", "eta", "failures"))
     for it in views:
-        eta = clock(it.eta) if it.eta is not None else ""
         cells: dict[str, str | Text] = {
             "run": it.run.id, "migration": _what(it), "status": _status(it), "phase": _phase(it),
-            "done": f"{it.progress:g}%", "docs/s": rate(it), "eta": eta, "failures": f"{_failures(it):,}",
+            "done": f"{it.progress:g}%", "docs/s": rate(it), "eta": _eta(it), "failures": f"{_failures(it):,}",
             "started": _time(it.run.started_at)[: len("2026-12-31 23:59")],
         }  # fmt: skip
         table.add_row(*(cells[name] for name in shown))
     return table
+
+
+def _eta(it: RunView) -> str:
+    if it.next_retry is not None:
+        return f"retry {clock(max(0.0, it.next_retry))}"
+    return clock(it.eta) if it.eta is not None else ""
+
+
+def _batches(it: RunView) -> str:
+    """Of a run that goes on, only what is planned can be counted."""
+    so_far = "" if it.run.status in ENDED else " planned so far"
+    return f"{it.completed_batches:,} of {it.total_batches:,}{so_far} done, of up to {it.run.batch_size:,} documents"
+
+
+def _inferred(run: Run) -> str:
+    """Where counts are differences: a crash is no other interruption."""
+    if not run.inferred:
+        return ""
+    return f" (inferred from documents after {'a crash' if run.taken_over else 'an interruption'})"
 
 
 def _limit(run: Run) -> str:
@@ -118,16 +136,15 @@ def run_table(it: RunView) -> Table:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     kind = f"{it.run.kind} of run {it.run.of}" if it.run.of else ""
-    inferred = " (inferred from documents after a crash)" if it.run.inferred else ""
     rows: dict[str, str | Text] = {
         "status": _status(it), "kind": kind, "phase": _phase(it), "collection": it.run.ns,
         "filter": shortened(it.run.query) if it.run.query else "", "update": shortened(it.run.declared) if it.run.declared else "",
         "documents": f"{it.processed:,} of {it.total:,} evaluated",
-        "changed": f"{it.counts.changed:,}{inferred}", "unchanged": f"{it.counts.unchanged:,}",
+        "changed": f"{it.counts.changed:,}{_inferred(it.run)}", "unchanged": f"{it.counts.unchanged:,}",
         "skipped": f"{it.counts.skipped:,}", "failed": f"{it.failures['failed']:,}",
         "conflict": f"{it.failures['conflict']:,}",
-        "batches": f"{it.completed_batches:,} of {it.total_batches:,} done, of up to {it.run.batch_size:,} documents",
-        "seconds": f"{it.seconds:,.1f}", "docs/s": rate(it), "rate": _limit(it.run), "before-images": _images(it),
+        "batches": _batches(it), "retries": retrying(it),
+        "seconds": f"{it.seconds:,.1f}", "docs/s": rate(it), "eta": clock(it.eta) if it.eta is not None else "", "rate": _limit(it.run), "before-images": _images(it),
         "message": it.run.message, "error": it.run.error or "",
     }  # fmt: skip
     if (

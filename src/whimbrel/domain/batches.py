@@ -168,6 +168,17 @@ def planned(run: Run, seq: int, **fields: Any) -> Batch:
     return replace(batch, status=BatchStatus.DONE) if batch.empty else batch
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unfolded:
+    """The batches whose counts are not in their run's yet."""
+
+    counts: Counts = field(default_factory=Counts)  # of the settled ones
+    begun: Counts = field(default_factory=Counts)  # what is known to be done of the others, but for retries
+    settled: int = 0  # how many are
+    last: int = 0  # the number of the last of all; 0: there is none
+    now: datetime | None = None  # by the server's clock; None where there is none
+
+
 @dataclass(frozen=True, slots=True)
 class Pointer:
     """A batch that waits, as far as a broker needs to know it."""
@@ -189,6 +200,7 @@ class Outline:
     status: BatchStatus
     counts: Counts
     inferred: bool
+    taken_over: bool = False  # from a worker that was lost
 
     @property
     def seq(self) -> int:

@@ -13,6 +13,7 @@ from whimbrel.domain.encoding import encoded
 from whimbrel.domain.extended_json import parse_canonical
 from whimbrel.domain.failures import Failure, FailureState, Kind, Standing, Tried, Trouble, Unresolved
 from whimbrel.domain.findings import finding_object, finding_of
+from whimbrel.domain.forecast import Sample
 from whimbrel.domain.marks import read_stamp, stamp
 from whimbrel.domain.progress import LEFT, Progress, Stretch
 from whimbrel.domain.raw import Key
@@ -144,7 +145,7 @@ def batch_of(row: Row) -> Batch:
 _LO = {"$cond": [{"$eq": [{"$ifNull": ["$lo", None]}, None]}, None, "$lo"]}
 _HI = {"$ifNull": [{"$last": "$cuts"}, None]}
 OUTLINE = {
-    "seq": 1, "leg": 1, "status": 1, "counts": 1, "inferred": 1, "last": 1, "lo": 1, "hi": _HI,
+    "takeovers": 1, "seq": 1, "leg": 1, "status": 1, "counts": 1, "inferred": 1, "last": 1, "lo": 1, "hi": _HI,
     "named": {"$or": [{"$isArray": "$ids"}, {"$ifNull": ["$found", False]}]},
 }  # fmt: skip
 _FIRST = {"$getField": {"field": "_id", "input": {"$first": "$cuts"}}}
@@ -163,6 +164,7 @@ def outline_of(row: Row) -> Outline:
         status=BatchStatus(row["status"]),
         counts=counts_of(row.get("counts")),
         inferred=row.get("inferred", False),
+        taken_over=bool(row.get("takeovers")),
     )
 
 
@@ -177,6 +179,14 @@ def tiling_of(row: Row | None) -> Tiling:
     fault = row["fault"]
     found = Fault(fault["seq"], fault["kind"], _key(fault["before"])) if fault else None
     return Tiling(row["through"], row["leg"], _key(row["after"]), tuple(row["ended"]), found)
+
+
+def sample_row(sample: Sample) -> list[int]:
+    return [int(sample.at * 1000 + 0.5), sample.done, sample.total]
+
+
+def sample_of(row: Sequence[int]) -> Sample:
+    return Sample(row[0] / 1000, row[1], row[2])
 
 
 def run_row(run: Run) -> dict[str, Any]:
@@ -222,7 +232,7 @@ def run_of(row: Row) -> Run:
         tiling=tiling_of(row.get("tiling")), checked=tiling_of(row.get("checked")), inferred=row["inferred"],
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
-        created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, ended_at=row.get("endedAt"),
+        created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, samples=tuple(sample_of(each) for each in row.get("samples", ())), taken_over=row.get("takenOver", False), ended_at=row.get("endedAt"),
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from bson.timestamp import Timestamp
 
-from whimbrel.domain.batches import Batch, Outline, Pointer
+from whimbrel.domain.batches import Batch, Outline, Pointer, Unfolded
 from whimbrel.domain.progress import Progress
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
@@ -147,12 +147,8 @@ class Batches(Protocol):
         """Cancel those of the first `limit` queued batches of a run that nobody has ever claimed: how many."""
         ...
 
-    def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:
-        """Of the batches after this one: the counts of the settled ones, how many these are, and the number of the last of all (0: none)."""
-        ...
-
-    def recent(self, run_id: str, seconds: float) -> tuple[int, float]:
-        """Documents in batches settled within the last seconds, and the seconds that these span."""
+    def after(self, run_id: str, seq: int) -> Unfolded:
+        """What is known of the batches after this one."""
         ...
 
     def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:

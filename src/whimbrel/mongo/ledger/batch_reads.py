@@ -5,7 +5,7 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from whimbrel.domain.batches import Batch, Outline, Pointer
+from whimbrel.domain.batches import Batch, Outline, Pointer, Unfolded
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import BatchStatus
@@ -99,40 +99,34 @@ class BatchReads:
             row = self._batches.find_one({"_id": token})
         return batch_of(row) if row else None
 
-    def after(self, run_id: str, seq: int) -> tuple[Counts, int, int]:
+    def after(self, run_id: str, seq: int) -> Unfolded:
         def settled(what: Any) -> dict[str, Any]:
             return {"$sum": {"$cond": [{"$in": ["$status", ["done", "cancelled"]]}, what, 0]}}
 
-        counts = {name: settled(f"$counts.{name}") for name in counts_row(Counts())}
+        open_ = {"$and": [{"$in": ["$status", ["queued", "running"]]}, {"$ne": ["$retry", True]}]}
+        names = list(counts_row(Counts()))
+        counts = {name: settled(f"$counts.{name}") for name in names}
+        begun = {
+            f"begun_{name}": {"$sum": {"$cond": [open_, _of_stretches(at), 0]}}
+            for at, name in enumerate(names, 1)
+        }
         pipeline: Sequence[Mapping[str, Any]] = [
             {"$match": {"run": run_id, "seq": {"$gt": seq}}},
-            {"$group": {"_id": None, "settled": settled(1), "last": {"$max": "$seq"}, **counts}},
-        ]
+            {
+                "$group": {
+                    "_id": None, "settled": settled(1), "last": {"$max": "$seq"}, "now": {"$max": "$$NOW"}, **counts, **begun
+                }
+            },
+        ]  # fmt: skip
         with translated():
             found = list(self._batches.aggregate(pipeline))
-        return (
-            (counts_of(found[0]), int(found[0]["settled"]), int(found[0]["last"]))
-            if found
-            else (Counts(), 0, 0)
-        )
-
-    def recent(self, run_id: str, seconds: float) -> tuple[int, float]:
-        since = {"$expr": {"$gte": ["$settledAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}}
-        total = {"$sum": {"$add": ["$counts.changed", "$counts.unchanged", "$counts.skipped"]}}
-        span = {"$dateDiff": {"startDate": "$first", "endDate": "$$NOW", "unit": "millisecond"}}
-        with translated():
-            found = list(
-                self._batches.aggregate(
-                    [
-                        {"$match": {"run": run_id, "settledAt": {"$type": "date"}, **since}},
-                        {"$group": {"_id": None, "documents": total, "first": {"$min": "$claimedAt"}}},
-                        {"$project": {"documents": 1, "span": span}},
-                    ]
-                )
-            )
         if not found:
-            return 0, seconds
-        return int(found[0]["documents"]), max(found[0]["span"], 1) / 1000
+            return Unfolded()
+        row = found[0]
+        return Unfolded(
+            counts=counts_of(row), begun=counts_of({name: row[f"begun_{name}"] for name in names}),
+            settled=int(row["settled"]), last=int(row["last"]), now=row["now"],
+        )  # fmt: skip
 
     def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:
         queued = {"status": "queued", "run": run_id, "seq": {"$gt": after}}
@@ -185,3 +179,9 @@ class BatchReads:
             known = {row["_id"] for row in rows}
             known |= self._remains.known(token for token in tokens if token not in known)
         return known, {row["_id"] for row in rows if row["alive"]}
+
+
+def _of_stretches(at: int) -> dict[str, Any]:
+    """The sum of the numbers at this place of the stretches of a batch's progress."""
+    numbers = {"$map": {"input": {"$ifNull": ["$progress", []]}, "in": {"$arrayElemAt": ["$$this", at]}}}
+    return {"$sum": numbers}

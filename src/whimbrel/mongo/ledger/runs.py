@@ -1,17 +1,19 @@
 """Runs. A run that holds its collection is `active`; a unique partial index lets there be one (hole H26)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
+from whimbrel.domain.forecast import Sample
 from whimbrel.domain.runs import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.states import ENDED, RunStatus, sources
 from whimbrel.domain.tiling import Tiling
 from whimbrel.errors import CollectionBusy
-from whimbrel.mongo.codec import AT_WORK_FIELDS, at_work_of, run_of, run_row, tiling_row
+from whimbrel.mongo.codec import AT_WORK_FIELDS, at_work_of, run_of, run_row, sample_row, tiling_row
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
@@ -20,12 +22,16 @@ PAGE = 200  # runs that are read at once
 AT_WORK = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
 
 
+# How long a run has worked: milliseconds, without the times when it was paused, waited, or had ended.
+_SINCE = {"$subtract": ["$$NOW", {"$ifNull": ["$workingSince", "$$NOW"]}]}
+_WORKED = {"$add": [{"$ifNull": ["$worked", 0]}, _SINCE]}
+
+
 def _stretch(target: RunStatus) -> dict[str, Any]:
-    """How long a run has worked: milliseconds, without the times when it was paused, waited, or had ended."""
     if target in AT_WORK:
         return {"workingSince": {"$ifNull": ["$workingSince", "$$NOW"]}}
-    stretch = {"$subtract": ["$$NOW", {"$ifNull": ["$workingSince", "$$NOW"]}]}
-    return {"worked": {"$add": [{"$ifNull": ["$worked", 0]}, stretch]}, "workingSince": None}
+    over: dict[str, Any] = {"samples": []} if target in ENDED else {}
+    return {"worked": _WORKED, "workingSince": None, **over}
 
 
 def _among(statuses: Iterable[RunStatus]) -> dict[str, Any]:
@@ -86,10 +92,13 @@ class MongoRuns:
         migration: str | None = None,
         of: str | None = None,
         kind: RunKind | None = None,
+        since: datetime | None = None,
         after: str | None = None,
         limit: int = 100,
     ) -> list[Run]:
         query: dict[str, Any] = {}
+        if since is not None:
+            query["createdAt"] = {"$gte": since}
         if statuses is not None:
             query["status"] = {"$in": [str(status) for status in statuses]}
         if migration is not None:
@@ -104,7 +113,7 @@ class MongoRuns:
                 if last is None:
                     return []
                 born = last["createdAt"]
-                query["createdAt"] = {"$lte": born}  # beside it, for an index
+                query["createdAt"] = query.get("createdAt", {}) | {"$lte": born}  # beside it, for an index
                 query["$or"] = [{"createdAt": {"$lt": born}}, {"_id": {"$lt": after}}]
             found = self._runs.find(query).sort([("createdAt", -1), ("_id", -1)]).limit(limit)
             return [run_of(row) for row in found]
@@ -222,19 +231,30 @@ class MongoRuns:
             )
         return moved.modified_count == 1
 
-    def fold(self, run: Run, counts: Counts, through: int, *, inferred: bool) -> bool:
+    def fold(
+        self, run: Run, counts: Counts, through: int, *, inferred: bool, taken_over: bool = False
+    ) -> bool:
+        seen = {"inferred": inferred, "takenOver": taken_over}
         changes: dict[str, Any] = {
             "$inc": {
                 "counts.changed": counts.changed,
                 "counts.unchanged": counts.unchanged,
                 "counts.skipped": counts.skipped,
             },
-            "$set": {"foldedThrough": through, **({"inferred": True} if inferred else {})},
+            "$set": {"foldedThrough": through, **{name: True for name, each in seen.items() if each}},
             "$currentDate": {"updatedAt": True},
         }
         with translated():
             folded = self._runs.update_one({"_id": run.id, "foldedThrough": run.folded_through}, changes)
         return folded.modified_count == 1
+
+    def sample(self, run_id: str, kept: Sequence[Sample], *, done: int, total: int) -> None:
+        now = [[_WORKED, {"$literal": done}, {"$literal": total}]]
+        samples = {"$concatArrays": [{"$literal": [sample_row(each) for each in kept]}, now]}
+        with translated():
+            self._runs.update_one(
+                {"_id": run_id, "status": str(RunStatus.RUNNING)}, [{"$set": {"samples": samples}}]
+            )
 
     def keep_tiling(
         self, run_id: str, *, tiling: Tiling | None = None, checked: Tiling | None = None
