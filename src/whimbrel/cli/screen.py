@@ -14,6 +14,8 @@ from rich.file_proxy import FileProxy
 from rich.padding import Padding
 from rich.text import Text
 
+from whimbrel.logs import json_asked, json_line
+
 PAGE = 200  # columns of a table that is not printed on a terminal
 
 
@@ -42,16 +44,36 @@ class Screen:
     def tell(self, *parts: RenderableType, end: str = "\n") -> None:
         """For people, on standard error."""
         for part in parts:
-            _print(self.err, part, end=end)
+            if not self.logged(_plain(part)):
+                _print(self.err, part, end=end)
+
+    def logged(self, text: str, level: str = "info", **facts: Any) -> bool:
+        """Write it as a line of the log, where every line shall be JSON and nobody sits at a terminal. False where not."""
+        if not json_asked() or self.err.is_terminal:
+            return False
+        if text.strip():
+            self.err.file.write(json_line(text.strip(), level=level, **facts) + "\n")
+            self.err.file.flush()
+        return True
+
+    def report(self, text: str, event: str, **facts: Any) -> None:
+        """What happened: a sentence for people, or an event with its facts for logs."""
+        if not self.logged(event, **facts):
+            self.say(text)
 
     def say(self, text: str, style: str = "") -> None:
         """A sentence for people, on standard error."""
-        self.err.print(Text(text, style=style), soft_wrap=not self.err.is_terminal)
+        if not self.logged(text):
+            self.err.print(Text(text, style=style), soft_wrap=not self.err.is_terminal)
 
     def note(self, text: str) -> None:
+        if self.logged(text, "warning"):
+            return
         self.err.print(Text.assemble(("note: ", "bold yellow"), text), soft_wrap=not self.err.is_terminal)
 
     def error(self, text: str) -> None:
+        if self.logged(text, "error"):
+            return
         self.err.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=not self.err.is_terminal)
 
     @property
@@ -83,6 +105,11 @@ class Screen:
 def _forward(source: int, log: TextIO) -> None:
     with os.fdopen(source, encoding="utf-8", errors="replace") as lines:
         log.writelines(lines)
+
+
+def _plain(part: RenderableType) -> str:
+    part = part.renderable if isinstance(part, Padding) else part
+    return part.plain if isinstance(part, Text) else str(part)
 
 
 def _print(console: Console, part: RenderableType, *, end: str = "\n") -> None:

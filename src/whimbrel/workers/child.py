@@ -23,7 +23,7 @@ from whimbrel.engine.slot import work
 from whimbrel.engine.watch import watch
 from whimbrel.errors import Transient, WhimbrelError
 from whimbrel.heedless import heedless
-from whimbrel.logs import configure_logs
+from whimbrel.logs import configure_logs, json_asked, json_line, own_process
 from whimbrel.ports import Store
 from whimbrel.settings import Settings, read_settings
 from whimbrel.workers.hearing import ALIVE, LOADED, REASON
@@ -48,6 +48,7 @@ def main() -> None:
     settings = read_settings()
     log = heedless(options.log)
     configure_logs(settings.log_format, settings.log_level, log)
+    own_process()
     parent, flush = take_streams(BATCH.get)
     faulthandler.enable(2)
     voice = Voice(options.said, flush)
@@ -62,7 +63,7 @@ def main() -> None:
             starved = _serve(store, crew, settings, options, parent, voice)
         crew.loop.close()
     except WhimbrelError as error:
-        log.write(f"{error}\n")
+        log.write(f"{json_line(str(error), level='error') if json_asked() else error}\n")
         voice.say(f"{REASON}{' '.join(str(error).split())}")
         end_soon(error.exit_code)
     flush("")

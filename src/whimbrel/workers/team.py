@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass, replace
 
 from whimbrel.bootstrap import Opened
+from whimbrel.logs import on_console
 from whimbrel.settings import Settings
 from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.memory import limit_of
@@ -27,6 +28,10 @@ class Team:
     memory: int | None = None  # bytes that each process may hold; 0: without a limit; None: what is sensible
     left_out: tuple[str, ...] = ()  # files of the source that no process shall load: see `Catalog.unloadable`
 
+    @property
+    def processes(self) -> int:
+        return cores() if self.workers is None else self.workers
+
     def without(self, files: tuple[str, ...]) -> "Team":
         return replace(self, left_out=files)
 
@@ -41,7 +46,9 @@ class Team:
             "RABBITMQ_URL": settings.rabbitmq_url or "",
             "RABBITMQ_EXCHANGE": settings.rabbitmq_exchange,
         }
-        ledger, size = opened.store.ledger, self.workers or cores()
+        if on_console():  # they write to a pipe, and would take it for a service's
+            environment["LOG_FORMAT"] = "console"
+        ledger, size = opened.store.ledger, self.processes
         if settings.rabbitmq_url:
             run = None  # queues are shared: pointers of other runs come too
         fleet = Fleet(
@@ -49,5 +56,5 @@ class Team:
             size=size, slots=self.slots, run=run, longest_call=longest_call, stderr=stderr,
         )  # fmt: skip
         fleet.loading = settings.whimbrel_loading
-        fleet.memory = limit_of(self.memory, size)
+        fleet.memory = limit_of(self.memory, max(1, size))
         return fleet
