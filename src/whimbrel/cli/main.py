@@ -15,6 +15,7 @@ from whimbrel.cli.once import Once
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.streams import open_streams
 from whimbrel.errors import WhimbrelError
+from whimbrel.logs import own_process
 
 USAGE = 64  # exit code of a command line that cannot be understood (EX_USAGE)
 
@@ -37,7 +38,7 @@ SCHEDULE = "schedule"
 def program(words: Sequence[str]) -> typer.Typer:
     """The program as these words of a command line need it: no other command is imported than the one that they name."""
     app = typer.Typer(
-        name="whimbrel", epilog=EXITS, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False,
+        name="whimbrel", epilog=EXITS, rich_markup_mode="rich", pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )  # fmt: skip
     app.callback(invoke_without_command=True)(whimbrel)
@@ -52,6 +53,13 @@ def program(words: Sequence[str]) -> typer.Typer:
             _told("Start runs by cron. `whimbrel worker` and `whimbrel serve` carry schedules out.")
         )
     return app
+
+
+def completed_words() -> list[str]:
+    """The words of a command line that a shell asks to complete; of commands that they name it must know the options."""
+    if "_WHIMBREL_COMPLETE" not in os.environ:
+        return []
+    return f"{os.environ.get('COMP_WORDS', '')} {os.environ.get('_TYPER_COMPLETE_ARGS', '')}".split()
 
 
 def _imported(module: str, name: str) -> Any:
@@ -88,6 +96,7 @@ def whimbrel(
 def main() -> None:
     """Carry out the command line, and end with the exit code that says how it went."""
     open_streams()
+    own_process()
     code = carry_out()
     try:
         sys.stdout.flush()
@@ -104,7 +113,8 @@ def carry_out() -> int:
     screen = Screen()
     try:
         with Interrupts():
-            return int(program(sys.argv[1:])(standalone_mode=False) or 0)
+            words = [*sys.argv[1:], *completed_words()]
+            return int(program(words)(prog_name="whimbrel", standalone_mode=False) or 0)
     except WhimbrelError as error:
         screen.error(str(error))
         return error.exit_code
