@@ -4,7 +4,11 @@ DOCUMENTS ?= 50000
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: serve reference demo test check format lock chaos fuzz bench rabbitmq clean
+.PHONY: help serve reference demo test check format lock chaos fuzz bench rabbitmq clean
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1|/' | \
+	  while IFS='|' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
 
 demo: $(READY)  ## set up, seed DOCUMENTS sample documents, migrate them, verify, clean up
 	$(BIN)/whimbrel demo --documents $(DOCUMENTS)

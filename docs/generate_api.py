@@ -9,8 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from whimbrel.api.answers import MEANINGS
 from whimbrel.api.app import create_app
-from whimbrel.api.document import Document, operations, resolved
+from whimbrel.api.document import IDEMPOTENCY, SCOPE, Document, operations, resolved
 from whimbrel.api.system import System
 from whimbrel.settings import Settings
 from whimbrel.workers.team import Team
@@ -43,37 +44,61 @@ def kind(openapi: Document, schema: Document) -> str:
 
 def rows(openapi: Document, operation: Document) -> Iterator[str]:
     for each in operation.get("parameters", []):
+        if each == IDEMPOTENCY:
+            continue  # of every POST
         told = each.get("description", each["schema"].get("description", ""))
         yield f"| `{each['name']}` | {each['in']} | {kind(openapi, each['schema'])} | {told} |"
     for name, schema in body_of(openapi, operation).get("properties", {}).items():
         yield f"| `{name}` | body | {kind(openapi, schema)} | {schema.get('description', '')} |"
 
 
-def reference(openapi: Document) -> str:
-    """The whole surface, for reading."""
-    lines = [
-        "# The REST API",
-        "",
-        "Written from the OpenAPI document by `make reference`. A server shows the same, with every field of every answer, at `/docs`.",
-        "",
+def fields(openapi: Document, name: str) -> Iterator[str]:
+    """The fields of an object that many answers hold."""
+    yield from ["| field | | |", "| --- | --- | --- |"]
+    for field, schema in openapi["components"]["schemas"][name]["properties"].items():
+        yield f"| `{field}` | {kind(openapi, schema)} | {schema['description']} |"
+
+
+def answers(operation: Document) -> str:
+    """What a route answers with: what it alone says in words, what all say by its number."""
+    responses: dict[str, Document] = dict(sorted(operation["responses"].items()))
+    plain = {str(code): text for code, text in MEANINGS.items()}
+    own = [
+        f"{code} {each['description'].rstrip('.')}"
+        for code, each in responses.items()
+        if plain.get(code) != each["description"] and code != "403"
     ]
-    tag = ""
+    common = [
+        code for code in responses if plain.get(code) == responses[code]["description"] or code == "403"
+    ]
+    return f"Answers: {'; '.join(own)}." + (f" Also {', '.join(common)}." if common else "")
+
+
+def route(openapi: Document, path: str, method: str, operation: Document) -> Iterator[str]:
+    scope = operation.get(SCOPE)
+    yield from [f"### {method} {path}", "", operation.get("description", operation["summary"]), ""]
+    yield from [f"Scope: `{scope}`." if scope else "Needs no token.", ""]
+    found = list(rows(openapi, operation))
+    if found:
+        yield from ["| field | in | | |", "| --- | --- | --- | --- |", *found, ""]
+    yield from [answers(operation), ""]
+
+
+def reference(openapi: Document) -> str:
+    """The whole surface, for reading: what holds for all routes once, then each group."""
+    groups: dict[str, list[str]] = {}
     for path, method, operation in operations(openapi):
-        if operation["tags"][0] != tag:
-            tag = operation["tags"][0]
-            lines += [f"## {tag.capitalize()}", ""]
-        lines += [f"### {method} {path}", "", operation.get("description", operation["summary"]), ""]
-        found = list(rows(openapi, operation))
-        if found:
-            lines += ["| field | in | | |", "| --- | --- | --- | --- |", *found, ""]
-        lines += [
-            "Answers: "
-            + "; ".join(
-                f"{code} {each['description']}" for code, each in sorted(operation["responses"].items())
-            )
-            + ".",
-            "",
-        ]
+        groups.setdefault(operation["tags"][0], []).extend(route(openapi, path, method, operation))
+    statuses = [f"| {code} | {text} |" for code, text in MEANINGS.items()]
+    lines = [
+        *(HERE / "api_intro.md").read_text("utf-8").replace("STATUSES\n", "\n".join(statuses) + "\n").splitlines(), "",
+        "## Objects", "",
+        "### Run", "", "A row of a list is without `update`, `report` and `warnings`.", "", *fields(openapi, "Run"), "",
+        "### Request", "", "A run's `request`.", "", *fields(openapi, "RequestOf"), "",
+        "### Batch", "", *fields(openapi, "BatchOf"), "",
+    ]  # fmt: skip
+    for tag, found in groups.items():
+        lines += [f"## {tag.capitalize()}", "", *found]
     return "\n".join(lines)
 
 

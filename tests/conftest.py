@@ -1,6 +1,7 @@
 """What all tests share: a real MongoDB, started by the run itself, and a database of its own for each test."""
 
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from tests.servers.rabbit import RabbitNode
 from whimbrel.domain.times import Times
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore, connected
+
+# A shell makes its children in the background ignore Ctrl-C, and they theirs: the programs that are tested shall hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("shared machine", deadline=None)  # it may stand still for a second at any time
 settings.load_profile("shared machine")

@@ -11,8 +11,8 @@ from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
 from whimbrel.brokers.rabbitmq.topology import LANES
 from whimbrel.brokers.rabbitmq.topology import lanes as lanes_of
 from whimbrel.engine.steps import Step
+from whimbrel.masking import masked_address
 from whimbrel.mongo.embedded import embedded, ensure_running
-from whimbrel.mongo.errors import masked
 from whimbrel.mongo.seeding import MongoSamples
 from whimbrel.mongo.store import MongoStore, check_uri, connected
 from whimbrel.ports import Broker, Feed
@@ -64,7 +64,7 @@ class Opened:
     @property
     def address(self) -> str:
         """The address without secrets."""
-        return masked(self.uri)
+        return masked_address(self.uri)
 
 
 @contextlib.contextmanager
@@ -73,7 +73,7 @@ def opened(settings: Settings) -> Iterator[Opened]:
     check_addresses(settings)  # before an embedded server is started
     with database(settings) as uri, store_at(uri, settings) as store:
         home = f"the embedded MongoDB in {settings.whimbrel_home}"
-        yield Opened(uri, store, masked(uri) if settings.mongodb_uri else home)
+        yield Opened(uri, store, masked_address(uri) if settings.mongodb_uri else home)
 
 
 def samples(store: MongoStore) -> MongoSamples:

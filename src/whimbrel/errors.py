@@ -6,7 +6,15 @@ know a driver. `code` is the machine's word for it (the REST API's `code`), `exi
 """
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Self
+
+from whimbrel.masking import masked
+
+SHORT = 300  # characters of a sentence
+AWAY = "MongoDB does not answer: check that it runs, and that MONGODB_URI is right."
+FULL = "The disk of MongoDB is full: free some space there."
+EMBEDDED_AWAY = "The embedded MongoDB does not answer: it is being started again."
+EMBEDDED_FULL = "The disk of the embedded MongoDB is full: free some space."
 
 
 class Remedy(StrEnum):
@@ -23,11 +31,33 @@ class Remedy(StrEnum):
 
 
 class WhimbrelError(Exception):
-    """The root. Its text is one sentence for the person who must act on it."""
+    """The root. Its text is one sentence for the person who must act on it, without the passwords of addresses in it."""
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
     remedy: ClassVar[Remedy] = Remedy.PAUSE
+    plain: str = (
+        ""  # the same in one short sentence, without what drivers and servers say; empty: nobody gave one
+    )
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*(masked(each) if isinstance(each, str) else each for each in args))
+
+    def in_short(self, plain: str) -> Self:
+        """With the sentence for those who only want to know what is the matter: the whole text is for the log."""
+        self.plain = plain
+        return self
+
+    @property
+    def short(self) -> str:
+        """One plain sentence."""
+        return self.plain or _first_sentence(str(self))
+
+
+def _first_sentence(text: str) -> str:
+    first, full_stop, _ = text.partition(". ")
+    found = first + full_stop.strip()
+    return found if len(found) <= SHORT else f"{found[:SHORT]}..."
 
 
 class SettingsInvalid(WhimbrelError):

@@ -10,10 +10,14 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
+from whimbrel.domain.printable import visible
+from whimbrel.masking import masked
+
+OF_LINES = ("exception", "stack")  # what has lines of its own
 CHATTY = ("aio_pika", "aiormq")  # what they meet is logged once, by the adapter, as what it means
 
 
@@ -38,11 +42,14 @@ def configure_logs(style: str, level: str, stream: TextIO | None = None) -> None
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    rendered: list[Any] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+    renderer: Any = (
+        structlog.dev.ConsoleRenderer(
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
         if _State.console
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
+    rendered: list[Any] = [structlog.processors.format_exc_info, presentable, renderer]
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *named, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
@@ -80,7 +87,22 @@ def json_line(event: str, *, level: str = "info", **facts: Any) -> str:
     """A line as the logs have them, whatever their level."""
     at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
     row = {**facts, "level": level, "timestamp": at, "event": event}
-    return json.dumps(row, ensure_ascii=False, default=repr)
+    return json.dumps(_presentable(row), ensure_ascii=False)
+
+
+def presentable(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Processor: no password of an address in any value, and nothing that acts on a terminal."""
+    return {name: _presentable(value, "\n\t" if name in OF_LINES else "") for name, value in event.items()}
+
+
+def _presentable(value: Any, kept: str = "") -> Any:
+    if isinstance(value, str):
+        return visible(masked(value), kept)
+    if isinstance(value, dict):
+        return {_presentable(name): _presentable(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_presentable(each) for each in value]
+    return value if value is None or isinstance(value, int | float) else _presentable(str(value))
 
 
 def own_process() -> None:

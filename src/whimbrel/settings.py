@@ -56,7 +56,8 @@ class Settings(BaseSettings):
         default="*/1 * * * *", description="cron of the schedule `default`, when it is first made"
     )
     enable_scheduler: bool = Field(
-        default=False, description="whether the schedule `default` is enabled when it is first made"
+        default=False,
+        description="true enables the schedule `default`, unless a person has changed it or stopped the scheduler",
     )
     log_format: str = Field(default="auto", pattern="^(auto|json|console)$")
     log_level: str = Field(default="warning", pattern="^(debug|info|warning|error)$")

@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +22,7 @@ from whimbrel.mongo.store import MongoStore
 from whimbrel.settings import Settings, read_settings
 from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.parent import Parent
+from whimbrel.workers.processes import Process
 from whimbrel.workers.sources import load
 
 SOON = 120.0  # seconds: generous, for what takes a few, and for ever if it goes wrong
@@ -145,7 +145,7 @@ def test_a_parent_ends_with_its_children_while_mongodb_is_away(
     """They hold batches, and their function does not return: they must be killed, and cannot be signed off."""
     quick = stage.address(heartbeatFrequencyMS=500)
     asked: list[str | None] = []
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[Process] = []
 
     def leave() -> None:
         with store_at(quick, stage.settings) as store:

@@ -139,6 +139,7 @@ def test_a_run_answers_with_the_run_object(cli: Cli, database: Docs) -> None:
     run = json.loads(done.stdout)
     assert run["status"] == "completed"
     assert (run["totalItems"], run["succeeded"], run["failed"], run["progress"]) == (2500, 2500, 0, 100.0)
+    assert (run["request"]["route"], run["request"]["phase"], run["phase"]) == ("whimbrel run", "all", "all")
     mine = {"status": "success", "processedBy": {"$regex": f"^{run['migrationId']}\\."}}
     assert database["somemodels"].count_documents(mine) == 2500
     assert "some-model: 100%" in done.stderr

@@ -112,9 +112,7 @@ def by_filter() -> Migration:
 
 def changed(store: MongoStore, run: Run) -> str:
     it = view(store.ledger, store.ledger.runs.get(run.id) or run)
-    table = run_table(it)
-    names, values = (list(column.cells) for column in table.columns)
-    return str(values[names.index("changed")])
+    return dict(run_table(it).rows)["changed"].plain
 
 
 @pytest.mark.parametrize("crashed", [True, False], ids=["a crash", "an interruption"])

@@ -96,13 +96,16 @@ def test_a_file_that_is_gone_or_new_is_named(store: MongoStore, folder: Path) ->
     assert told == "words.py is not here, words/__init__.py is new"
 
 
-def test_versions_of_what_it_imports_are_kept(folder: Path) -> None:
-    (folder / "helpers.py").write_text("import hypothesis\nW = hypothesis.__version__\n")
+@pytest.mark.parametrize(
+    "package", ["hypothesis", "pymongo"], ids=["new here", "imported by Whimbrel itself before"]
+)
+def test_versions_of_what_it_imports_are_kept(folder: Path, package: str) -> None:
+    (folder / "helpers.py").write_text(f"import {package}\nW = {package}.__name__\n")
     versions = pin(folder).code.versions
     assert versions["python"] == ".".join(map(str, sys.version_info[:3]))
-    asked = [sys.executable, "-m", "pip", "show", "hypothesis"]
+    asked = [sys.executable, "-m", "pip", "show", package]
     shown = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
-    assert f"Version: {versions['hypothesis']}\n" in shown
+    assert f"Version: {versions[package]}\n" in shown
 
 
 def test_a_process_that_starts_with_other_files_takes_nothing_and_says_which(

@@ -85,6 +85,8 @@ def test_a_tick_starts_a_run_over_all_phases(store: MongoStore) -> None:
     assert (run.status, run.batch_size, run.priority, run.asked) == (RunStatus.QUEUED, 3, 7, None)
     [tick] = ticks(store)
     assert (tick.at, tick.outcome, tick.run) == (before.next_at, "started", run.id)
+    assert run.request is not None
+    assert run.request.route.startswith("schedule ")
     now = row(store)
     assert (now.last_at, now.last_run, now.pending) == (before.next_at, run.id, None)
     assert now.next_at is not None

@@ -26,7 +26,7 @@ def imported(*words: str) -> set[str]:
     """The modules that a command line imports."""
     code = (
         "import sys; from whimbrel.cli import main; sys.argv[1:] = "
-        f"{list(words)!r}\ntry:\n    main.main()\nexcept SystemExit:\n    pass\nprint(*sys.modules, file=sys.stderr)"
+        f"{list(words)!r}\nmain.ended()\nprint(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stderr.split())

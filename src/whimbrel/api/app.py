@@ -15,6 +15,7 @@ from whimbrel.api.access import Token
 from whimbrel.api.audit import audited, changing
 from whimbrel.api.bodies import Bodies
 from whimbrel.api.concerned import Concerned
+from whimbrel.api.heads import Heads
 from whimbrel.api.once import once
 from whimbrel.api.pace import Pace
 from whimbrel.api.queries import known
@@ -24,9 +25,11 @@ from whimbrel.api.routes import (
     database,
     failures,
     health,
+    jobs,
     maintenance,
     metrics,
     queue,
+    root,
     runs,
     scheduler,
     seed,
@@ -94,13 +97,16 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
     app.add_middleware(Concerned, dispatch=audited, concerns=changing)
     app.add_middleware(Concerned, dispatch=pace, concerns=pace.concerns)
     app.add_middleware(Bodies)
-    app.add_middleware(Secure)  # the last that is added is the first that a request meets
+    app.add_middleware(Secure)
+    app.add_middleware(Heads)  # the last that is added is the first that a request meets
     for module in (
+        root,
         health,
         metrics,
         starting,
         verifying,
         runs,
+        jobs,
         failures,
         settings,
         undoing,

@@ -34,6 +34,10 @@ class DatabaseStatus(Answer):
     )
     version: str | None = Field(description="of MongoDB", examples=["6.0.5"])
     reason: str | None = Field(description="why it is not connected", examples=[None])
+    note: str | None = Field(
+        description="what such a server cannot do: of a stand-alone one; null of a replica set",
+        examples=[None],
+    )
 
 
 class DriverOptions(Model):

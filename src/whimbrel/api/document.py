@@ -5,16 +5,19 @@ those of the route, and links say which answer has the id that another request n
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute, iter_route_contexts
 
+from whimbrel.api.access import Admin, Operator, Reader
 from whimbrel.api.answers import MEANINGS, Failure
 from whimbrel.api.bodies import WITH_BODY
 from whimbrel.api.errors import METHODS
 from whimbrel.api.once import KEY
 
 Document = dict[str, Any]
+SCOPE: Final = "x-scope"  # of an operation: what a token must allow
 
 IDEMPOTENCY: Final[Document] = {
     "name": "Idempotency-Key",
@@ -59,22 +62,36 @@ def install(app: FastAPI) -> None:
 
     def openapi() -> Document:
         if app.openapi_schema is None:
-            complete(plain())
+            complete(plain(), scopes(app))
         return plain()
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def complete(document: Document) -> None:
-    """Add to a document, in place, what the routes do not say one by one."""
+def scopes(app: FastAPI) -> dict[str, str]:
+    """The scope that a token needs, by the operation's id; routes that need no token are not in it."""
+    needed = {"read": Reader, "operate": Operator, "admin": Admin}
+    found: dict[str, str] = {}
+    for route in iter_route_contexts(app.routes):
+        if route.endpoint is not None and isinstance(route.original_route, APIRoute):
+            asked = list(get_type_hints(route.endpoint, include_extras=True).values())
+            operation = str(route.operation_id or route.unique_id)
+            found.update((operation, name) for name, each in needed.items() if each in asked)
+    return found
+
+
+def complete(document: Document, scopes: Mapping[str, str]) -> None:
+    """Add to a document, in place, what the routes do not say one by one. `scopes`: what tokens must allow, by the operation's id."""
     for _, method, operation in operations(document):
         _parameters(method, operation)
         _statuses(method, operation)
+        _scope(operation, scopes)
         for code, response in operation["responses"].items():
             _answer(document, int(code), response)
     for schema in document["components"]["schemas"].values():
         _whole(schema)
     _links(document)
+    _heads(document)
 
 
 def operations(document: Document) -> Iterator[tuple[str, str, Document]]:
@@ -102,6 +119,13 @@ def _statuses(method: str, operation: Document) -> None:
             {"description": MEANINGS[code], "content": {"application/json": {"schema": reference}}},
         )
     operation["responses"] = dict(sorted(operation["responses"].items()))
+
+
+def _scope(operation: Document, scopes: Mapping[str, str]) -> None:
+    scope = scopes.get(operation["operationId"])
+    if scope is not None:
+        operation[SCOPE] = scope
+        operation["responses"]["403"]["description"] = f"{MEANINGS[403]}: it takes `{scope}`"
 
 
 def _answer(document: Document, code: int, response: Document) -> None:
@@ -165,6 +189,29 @@ def _links(document: Document) -> None:
                 place = next((each for each in places if _holds(given, each)), None)
                 if place is not None:
                     response.setdefault("links", {}).update(_to_takers(document, giver, name, place))
+
+
+def _heads(document: Document) -> None:
+    """HEAD of each route that answers to GET: the same without a body."""
+    for item in document["paths"].values():
+        if "get" not in item:
+            continue
+        get: Document = item["get"]
+        kept: Document = {
+            name: get[name] for name in ("tags", "parameters", "security", SCOPE) if name in get
+        }
+        responses: Document = {
+            code: {name: each[name] for name in ("description", "headers") if name in each}
+            for code, each in get["responses"].items()
+        }
+        head: Document = {
+            **kept,
+            "operationId": f"{get['operationId']}_head",
+            "summary": get["summary"],
+            "description": "The headers of GET, without its body.",
+            "responses": responses,
+        }
+        item["head"] = head
 
 
 def _holds(value: Any, place: str) -> bool:

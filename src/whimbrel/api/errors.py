@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 
 from whimbrel import errors
+from whimbrel.api import hints
 from whimbrel.api.answers import Failure, Fault
 
 log = structlog.get_logger("whimbrel.api")
@@ -33,6 +34,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.BrokerRefused: 503,
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+DOWN = 503
 WORDS = {404: "not_found", 405: "method_not_allowed"}
 
 
@@ -64,21 +66,24 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _unexpected)
 
 
-async def _ours(_: Request, error: Exception) -> JSONResponse:
+async def _ours(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, Declined):
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None  # noqa: PLR2004
         return answer(error.status, error.word, str(error), details=error.details, headers=headers)
     found = next((status for kind, status in STATUSES.items() if type(error) is kind), None)
     status = found or next((each for kind, each in STATUSES.items() if isinstance(error, kind)), 500)
-    return answer(status, getattr(error, "code", "error"), str(error))
+    down = status == DOWN and isinstance(error, errors.WhimbrelError)
+    sentence = request.app.state.system.why(error) if down else str(error)
+    return answer(status, getattr(error, "code", "error"), sentence)
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    details = [Fault(field=_where(each["loc"]), message=str(each["msg"])) for each in error.errors()]
+    details = [Fault(field=_where(each["loc"]), message=hints.said(request, each)) for each in error.errors()]
     sentence = "; ".join(f"{each.field}: {each.message}" for each in details)
-    return answer(422, "invalid", f"These fields cannot be used: {sentence}.", details=details)
+    end = "" if sentence.endswith("?") else "."
+    return answer(422, "invalid", f"These fields cannot be used: {sentence}{end}", details=details)
 
 
 def _where(parts: tuple[int | str, ...]) -> str:
@@ -102,11 +107,12 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 def _allowed(request: Request) -> list[str]:
     """The methods of all routes of this path: the framework knows only those of the first one."""
     routes: list[BaseRoute] = request.app.routes
-    return [
+    found = [
         method
         for method in METHODS
         if any(each.matches({**request.scope, "method": method})[0] is Match.FULL for each in routes)
     ]
+    return [each for method in found for each in ((method, "HEAD") if method == "GET" else (method,))]
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -17,6 +17,8 @@ LARGEST_ANSWER = 256 * 1024  # bytes; those of requests that start work are smal
 # Refusals by which nothing is changed: they come before anything is written, or after it was removed.
 UNCHANGED = ("not_ready", BrokerUnavailable.code, "trial_timed_out", "trial_failed")
 UNDECIDED = 500  # from here on nobody knows whether anything was done
+# Not about the request, but about who sends it, and how often: with a better token, or later, it is carried out.
+NOT_HEARD = (401, 403, 429)
 
 
 async def once(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -39,7 +41,7 @@ async def once(request: Request, go_on: Callable[[Request], Awaitable[Response]]
     try:
         before = await anyio.to_thread.run_sync(answers.begin, key, fingerprint)
     except WhimbrelError as error:
-        return answer(503, error.code, str(error))
+        return answer(503, error.code, system.why(error))
     if before is None:
         return await _carry_out(request, go_on, system, key)
     if before.fingerprint != fingerprint:
@@ -68,7 +70,9 @@ async def _carry_out(
     response = await go_on(request)
     body = b"".join([part async for part in response.body_iterator])  # type: ignore[attr-defined]
     try:
-        if response.status_code < UNDECIDED and len(body) <= LARGEST_ANSWER:
+        if response.status_code in NOT_HEARD:
+            await anyio.to_thread.run_sync(answers.forget, key)
+        elif response.status_code < UNDECIDED and len(body) <= LARGEST_ANSWER:
             await anyio.to_thread.run_sync(answers.finish, key, response.status_code, body)
         elif _nothing_done(body):
             await anyio.to_thread.run_sync(answers.forget, key)

@@ -7,6 +7,7 @@ from fastapi.routing import APIRoute
 
 from whimbrel.api.answers import Fault
 from whimbrel.api.errors import Declined
+from whimbrel.api.hints import unknown
 
 
 async def known(request: Request) -> None:
@@ -15,11 +16,14 @@ async def known(request: Request) -> None:
     names = sorted(str(each.alias) for each in route.dependant.query_params)
     given = Counter(name for name, _ in request.query_params.multi_items())
     faults = [
-        Fault(field=f"query.{name[:100]}", message="Unknown here" if name not in names else "Given twice")
+        Fault(
+            field=f"query.{name[:100]}", message=unknown(name, names) if name not in names else "Given twice"
+        )
         for name, times in given.items()
         if name not in names or times > 1
     ]
     if faults:
         said = "; ".join(f"{each.field}: {each.message}" for each in faults[:10])
+        said += "" if said.endswith("?") else "."
         hint = f"This route knows: {', '.join(names)}." if names else "This route knows none."
-        raise Declined(422, "invalid", f"These query parameters cannot be used: {said}. {hint}", faults[:10])
+        raise Declined(422, "invalid", f"These query parameters cannot be used: {said} {hint}", faults[:10])

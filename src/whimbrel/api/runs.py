@@ -9,7 +9,7 @@ from whimbrel.api.answers import Answer, Model
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.findings import Finding, finding_object
 from whimbrel.domain.states import BatchStatus
-from whimbrel.engine.view import RunView, iso_time, run_object
+from whimbrel.engine.view import RunView, iso_time, row_object, run_object
 
 RUN = "20261124-k3f9x2"
 
@@ -52,8 +52,27 @@ class ProofOf(Model):
     numbers: dict[str, int] = Field(description="what it rests on", examples=[{"looked": 1000}])
 
 
-class Run(Model):
-    """One execution of a migration; the old API's migration job."""
+class RequestOf(Model):
+    """What somebody asked for when the run was started."""
+
+    route: str | None = Field(
+        description="through which door: a route of this API, `whimbrel run`, `whimbrel demo`, or `schedule` and its name; null: not kept, as of rollbacks, cleanups and verifications, which `kind` and `of` tell",
+        examples=["POST /migrate/retry-failed"],
+    )
+    phase: str = Field(description="pending, processing or failed, or all of them", examples=["failed"])
+    filters: dict[str, Any] | None = Field(
+        description="the query as it was given, as relaxed Extended JSON; null: none was", examples=[None]
+    )
+    limit: int | None = Field(description="only so many documents; null: all that match", examples=[None])
+    ids: list[Any] = Field(
+        description="up to ten of the `_id`s that were named, as relaxed Extended JSON", examples=[[]]
+    )
+    id_count: int | None = Field(description="how many were named; null: a run of no ids", examples=[None])
+    abridged: bool = Field(description="whether `filters` is null because it is too long", examples=[False])
+
+
+class RunRow(Model):
+    """A run as lists show it: without its warnings, report and update, which GET /migrate/status/{id} has."""
 
     migration_id: str = Field(description="id of the run", examples=[RUN])
     migration: str = Field(description="name of the migration", examples=["some-model"])
@@ -61,7 +80,10 @@ class Run(Model):
         description="queued, running, pausing, paused, cancelling, cancelled, failed, completed, completed_with_failures",
         examples=["running"],
     )
-    phase: str = Field(description="pending, processing, failed or sweep", examples=["pending"])
+    phase: str = Field(
+        description="in which it is: pending, processing, failed or sweep; of a run that has ended the one that it was about, or `all`",
+        examples=["pending"],
+    )
     total_items: int = Field(
         description="documents to evaluate: an estimate until planning has ended", examples=[1000]
     )
@@ -76,7 +98,11 @@ class Run(Model):
         description="percent of documents evaluated, never of queued ones", examples=[50.0]
     )
     total_batches: int = Field(description="batches planned so far", examples=[4])
-    completed_batches: int = Field(description="batches settled", examples=[2])
+    completed_batches: int = Field(description="batches that are done", examples=[2])
+    cancelled_batches: int = Field(
+        description="batches that were cancelled with the run: nobody began them, or finished them",
+        examples=[0],
+    )
     failed_batches: int = Field(description="batches with unresolved failures", examples=[1])
     throughput: float = Field(
         description="documents a second, of the last half minute at most; of the whole run at its end",
@@ -101,11 +127,11 @@ class Run(Model):
     batch_size: int = Field(description="documents in a batch", examples=[5000])
     max_docs_per_second: int | None = Field(description="at most so many documents a second", examples=[None])
     priority: int = Field(description="0 to 10; above 5 it goes before others", examples=[0])
-    filters: dict[str, Any] = Field(description="the query, as relaxed Extended JSON", examples=[{}])
-    update: Any = Field(
-        description="of a declared migration: its update as it was evaluated at the start, as relaxed Extended JSON; null: a function",
-        examples=[[{"$set": {"status": "success"}}]],
+    filters: dict[str, Any] | None = Field(
+        description="the migration's query, that of the request and the status that was asked for, together, as relaxed Extended JSON; null in a list where it takes more than 2,000 bytes",
+        examples=[{"status": "failed"}],
     )
+    request: RequestOf = Field(description="what was asked for")
     dry_run: bool = Field(description="always false: a dry run makes no run", examples=[False])
     collection: str = Field(description="database and collection", examples=["whimbrel.somemodels"])
     kind: str = Field(description="migration, rollback, cleanup or verification", examples=["migration"])
@@ -117,14 +143,29 @@ class Run(Model):
         examples=[False],
     )
     undone_by: str | None = Field(description="the run that rolled this one back, or does", examples=[None])
-    report: list[ProofOf] = Field(description="of a verification at its end: what it proved", examples=[[]])
     message: str = Field(description="what a person may want to know", examples=[""])
     error: str | None = Field(description="why it stopped", examples=[None])
-    warnings: list[Warned] = Field(description="what preflight found before it started", examples=[[]])
     start_time: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
     end_time: str | None = Field(description="RFC 3339", examples=[None])
+    completed_at: str | None = Field(
+        description="the same as `endTime`, by its earlier name", examples=[None]
+    )
+    duration: int | None = Field(
+        description="milliseconds from `startTime` to `endTime`; null before its end", examples=[None]
+    )
     created_at: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
     updated_at: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
+
+
+class Run(RunRow):
+    """One execution of a migration; the old API's migration job."""
+
+    update: Any = Field(
+        description="of a declared migration: its update as it was evaluated at the start, as relaxed Extended JSON; null: a function",
+        examples=[[{"$set": {"status": "success"}}]],
+    )
+    report: list[ProofOf] = Field(description="of a verification at its end: what it proved", examples=[[]])
+    warnings: list[Warned] = Field(description="what preflight found before it started", examples=[[]])
 
 
 class Outcomes(Model):
@@ -141,7 +182,10 @@ class BatchOf(Model):
     batch_id: str = Field(description="unique, and safe in a URL", examples=[f"{RUN}.1"])
     correlation_id: str = Field(description="the same", examples=[f"{RUN}.1"])
     parent_job_id: str = Field(description="id of the run", examples=[RUN])
-    status: str = Field(description="queued, running, done or cancelled", examples=["done"])
+    status: str = Field(
+        description="queued, running, done (`completed` to clients of the old system) or cancelled",
+        examples=["done"],
+    )
     phase: str = Field(description="pending, processing, failed or sweep", examples=["pending"])
     total_items: int = Field(description="documents planned, an estimate", examples=[500])
     processed_items: int = Field(
@@ -151,13 +195,17 @@ class BatchOf(Model):
     total_chunks: int = Field(description="parts in which it is worked off", examples=[5])
     completed_chunks: int = Field(description="those that are known to be done", examples=[3])
     attempts: int = Field(description="how often it was claimed", examples=[1])
-    duration_ms: int | None = Field(description="from its claim to its end", examples=[120])
+    duration_ms: int | None = Field(description="milliseconds from its claim to its end", examples=[120])
+    duration: int | None = Field(description="the same as `durationMs`, by its earlier name", examples=[120])
     worker: str | None = Field(description="who claimed it last", examples=["host:4711:1f3a"])
     start_time: str | None = Field(
         description="when it was claimed last: RFC 3339", examples=["2026-11-24T12:00:00.000Z"]
     )
     end_time: str | None = Field(
         description="when it was settled: RFC 3339", examples=["2026-11-24T12:00:00.120Z"]
+    )
+    completed_at: str | None = Field(
+        description="the same as `endTime`, by its earlier name", examples=["2026-11-24T12:00:00.120Z"]
     )
     error: str | None = Field(description="why it was lost, if it was", examples=[None])
 
@@ -178,6 +226,10 @@ def run_model(it: RunView) -> Run:
     return Run(**run_object(it))
 
 
+def row_model(it: RunView) -> RunRow:
+    return RunRow(**row_object(it))
+
+
 def batch_model(it: Batch) -> BatchOf:
     span = (
         int((it.settled_at - it.claimed_at).total_seconds() * 1000)
@@ -189,6 +241,6 @@ def batch_model(it: Batch) -> BatchOf:
         batch_id=it.token, correlation_id=it.token, parent_job_id=it.run, status=str(it.status), phase=it.phase,
         total_items=it.estimated, processed_items=it.known.total, total_chunks=it.chunks, completed_chunks=it.chunks_done,
         outcomes=Outcomes(changed=it.known.changed, unchanged=it.known.unchanged, skipped=it.known.skipped),
-        attempts=it.claims, duration_ms=span, worker=it.worker, start_time=iso_time(it.claimed_at),
-        end_time=iso_time(it.settled_at), error=lost,
+        attempts=it.claims, duration_ms=span, duration=span, worker=it.worker, start_time=iso_time(it.claimed_at),
+        end_time=iso_time(it.settled_at), completed_at=iso_time(it.settled_at), error=lost,
     )  # fmt: skip

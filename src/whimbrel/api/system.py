@@ -11,6 +11,7 @@ import structlog
 from fastapi import Depends, Request
 
 from whimbrel.api.errors import Declined
+from whimbrel.api.outages import Outages
 from whimbrel.bootstrap import Opened, opened
 from whimbrel.domain.catalog import Catalog, choose
 from whimbrel.domain.migration import Definition
@@ -46,6 +47,7 @@ class System:
         self.parent: Parent | None = None
         self.fleet: Fleet | None = None
         self._opened: Opened | None = None
+        self._outages = Outages(embedded=not settings.mongodb_uri)
         self._over = threading.Event()
         self._leaving = threading.Event()
         self._hurried = threading.Event()
@@ -104,6 +106,10 @@ class System:
         choose(self.loaded, name)
         return self._evaluated(name)
 
+    def why(self, error: WhimbrelError) -> str:
+        """What is said of a dependency that is down, in one sentence; the log has the whole."""
+        return self._outages.told(error, "" if self.parent is None else self.parent.lost)
+
     @property
     def uptime(self) -> float:
         return time.time() - self.started
@@ -125,7 +131,7 @@ class System:
         ):  # Ctrl-C reaches the processes that we start too: what they leave half done is no error
             log.warning("ended before it was ready", reason=str(error))
             return
-        self.reason, self.broken = str(error), error
+        self.reason, self.broken = error.short, error
         self.on_broken()
 
     def _serve(self, stack: contextlib.ExitStack) -> None:
@@ -165,8 +171,8 @@ class System:
             try:
                 return reach()
             except WAITED_FOR as error:
-                self.reason = str(error)
-                log.warning("not ready", reason=self.reason, seconds_to_next_attempt=pause)
+                self.reason = error.short
+                log.warning("not ready", reason=str(error), seconds_to_next_attempt=pause)
             self._over.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
         return None

@@ -13,7 +13,7 @@ from whimbrel.domain.catalog import choose
 from whimbrel.domain.runs import Run
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import queues
-from whimbrel.engine.start import draft_run
+from whimbrel.engine.start import asked_through, draft_run
 from whimbrel.errors import CollectionBusy
 from whimbrel.ports.ledger import CONSUMERS
 from whimbrel.samples.migration import SOME_MODEL
@@ -39,6 +39,7 @@ def try_batch(system: System, who: str, count: int, broker: BrokerName) -> Tried
             store, it, defaults=system.settings.defaults, filter_={"testBatch": trial, "status": "pending"},
             batch_size=count, limit=count,
         )  # fmt: skip
+        run = asked_through(run, "POST /queue/test-batch")
         started = time.perf_counter()
         store.ledger.runs.add(run, who)
         _ended(system, run.id, who)

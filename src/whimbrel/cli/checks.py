@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
-
+from whimbrel.cli.listing import Listing
+from whimbrel.cli.text import Text
 from whimbrel.engine.view import RunView
 
 
@@ -56,18 +54,10 @@ def verify(census: Census, it: RunView, *, seeded: int, planted: int) -> list[Ch
     ]  # fmt: skip
 
 
-def checks_table(checks: Sequence[Check]) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        title="Verified from the documents",
-        title_justify="left",
-        title_style="bold",
-    )
-    for column in ("check", "found", ""):
-        table.add_column(column)
+def checks_table(checks: Sequence[Check]) -> Listing:
+    table = Listing(("check", "found", ""), title="Verified from the documents")
     for each in checks:
-        table.add_row(each.claim, each.found, Text("ok", "green") if each.ok else Text("FAILED", "bold red"))
+        table.add(each.claim, each.found, Text("ok", "green") if each.ok else Text("FAILED", "bold red"))
     return table
 
 

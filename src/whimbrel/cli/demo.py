@@ -103,7 +103,9 @@ class Demonstration:
 
     def _migrate(self, workers: int | None) -> Ending:
         it = SOME_MODEL.definition
-        run = start_run(self._at.store, it, who=caller(), defaults=self._settings.defaults)
+        run = start_run(
+            self._at.store, it, who=caller(), defaults=self._settings.defaults, route="whimbrel demo"
+        )
         self._screen.say(f"Run {run.id} of {it.name} on {run.ns}.")
         work = Foreground(self._at, self._settings, self._screen, self._interrupts)
         return work.work(run, it, Team(workers=workers))

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from rich.console import RenderableType
-from rich.padding import Padding
-from rich.text import Text
 
 from whimbrel.cli.screen import Screen
+from whimbrel.cli.text import Paragraph, Text
 from whimbrel.domain.findings import Finding
 from whimbrel.errors import WarningsRefused
 
@@ -18,7 +17,7 @@ def findings_lines(found: Iterable[Finding]) -> Iterator[RenderableType]:
     for each in found:
         yield Text.assemble((f"{each.level}: ", STYLES[each.level]), (f"{each.check}. ", "bold"), each.reason)
         build = str((each.detail or {}).get("build") or "")
-        yield Padding(Text(each.remedy.removesuffix(build).rstrip(), style="dim"), (0, 0, 0, 2))
+        yield Paragraph(Text(each.remedy.removesuffix(build).rstrip(), style="dim"), indent=2)
         if build:
             yield Text(f"  {build}", no_wrap=True)
 

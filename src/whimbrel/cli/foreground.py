@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from whimbrel.bootstrap import Opened
@@ -9,7 +10,7 @@ from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
 from whimbrel.cli.leaving import Leaving
 from whimbrel.cli.observer import Observer
 from whimbrel.cli.progress import Progress, moment, progress
-from whimbrel.cli.screen import Screen
+from whimbrel.cli.screen import Pipe, Screen
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
@@ -19,6 +20,7 @@ from whimbrel.engine.view import RunView, view
 from whimbrel.errors import DefinitionInvalid, Systemic, Transient, WhimbrelError
 from whimbrel.ports import Ledger
 from whimbrel.settings import Settings
+from whimbrel.workers.children import Child
 from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.parent import Parent
 from whimbrel.workers.team import Team
@@ -52,6 +54,21 @@ class Ending:
     said: str = ""  # what a person must know who interrupted it
 
 
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What was begun before there was a run."""
+
+    pipe: Pipe  # for what children write
+    child: Child | None
+
+
+@contextlib.contextmanager
+def ahead(screen: Screen, settings: Settings, team: Team) -> Iterator[Ahead]:
+    """Begin what work needs in any case, before anything else of this process is: see `whimbrel.workers.processes`."""
+    with screen.pipe() as pipe, team.ahead(settings, pipe.number) as child:
+        yield Ahead(pipe, child)
+
+
 class Foreground:
     """One command's work on one run."""
 
@@ -60,11 +77,16 @@ class Foreground:
         self._screen, self._interrupts = screen, interrupts
         self._ledger: Ledger = opened.store.ledger
 
-    def work(self, run: Run, it: Definition, team: Team) -> Ending:
+    def work(self, run: Run, it: Definition, team: Team, begun: Ahead | None = None) -> Ending:
         """Until the run has ended, or a person ends the work. Raises what broke the work."""
         with contextlib.ExitStack() as stack:
-            pipe = stack.enter_context(self._screen.pipe())
-            fleet = team.fleet(self._opened, self._settings, run=run.id, longest_call=it.timeout, stderr=pipe)
+            begun = begun or Ahead(stack.enter_context(self._screen.pipe()), None)
+            begun.pipe.forward()
+            fleet = team.fleet(
+                self._opened, self._settings, run=run.id, longest_call=it.timeout, stderr=begun.pipe.number
+            )
+            if begun.child is not None:
+                fleet.adopt(begun.child)
             shown = stack.enter_context(progress(self._screen))
             self._interrupts.arm()
             parent = stack.enter_context(Parent(self._opened.store, self._settings, fleet))
@@ -108,7 +130,7 @@ class Foreground:
                 leaving = Leaving(self._ledger, run_id, fleet)
             if leaving is None:
                 _refuse_to_wait(at.run)
-            time.sleep(FRAME)
+            seen.wait(FRAME)
 
     def _refuse_to_idle(self, run: Run, fleet: Fleet) -> None:
         """Raise DefinitionInvalid where this command's own workers take no batch of its run, and nobody else does."""

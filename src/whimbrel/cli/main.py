@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -93,8 +93,15 @@ def whimbrel(
         sys.stdout.write(context.get_help() + "\n")
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Carry out the command line, and end with the exit code that says how it went."""
+    code = ended()
+    # Everything is closed and written. The driver's own exit handler would wait for its threads, up to half a second.
+    os._exit(code)
+
+
+def ended() -> int:
+    """The exit code of the command line, carried out, when its answer is written."""
     open_streams()
     own_process()
     code = carry_out()
@@ -105,7 +112,7 @@ def main() -> None:
     except OSError as error:
         Screen().error(f"Standard output: {error.strerror or error}.")
         code = _unread()
-    sys.exit(code)
+    return code
 
 
 def carry_out() -> int:

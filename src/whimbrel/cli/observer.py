@@ -9,6 +9,7 @@ from whimbrel.errors import Transient, WhimbrelError
 
 T = TypeVar("T")
 
+FIRST = 0.02  # seconds, the first pause
 NOTICED = 2.0  # seconds without an answer from MongoDB that are worth a word
 PATIENCE = 600.0  # seconds without an answer from MongoDB after which a command gives up
 
@@ -21,7 +22,7 @@ class Observer(Generic[T]):
         self.latest = look()
         self._trouble: WhimbrelError | None = None
         self._answered = time.monotonic()
-        self._over = threading.Event()
+        self._over, self._new = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="observer", daemon=True)
 
     def __enter__(self) -> Self:
@@ -45,11 +46,19 @@ class Observer(Generic[T]):
         if self.silent > PATIENCE:
             raise self._trouble or Transient(f"MongoDB has not answered for {PATIENCE:.0f} seconds.")
 
+    def wait(self, seconds: float) -> None:
+        """Until something newer is seen than at the last call, or so many seconds."""
+        self._new.wait(seconds)
+        self._new.clear()
+
     def _repeat(self) -> None:
+        began = time.monotonic()
         while not self._over.is_set():
             try:
                 self.latest = self._look()
                 self._trouble, self._answered = None, time.monotonic()
             except WhimbrelError as error:
                 self._trouble = error
-            self._over.wait(self._pause)
+            self._new.set()
+            # What has just begun may be over soon.
+            self._over.wait(min(self._pause, FIRST + (time.monotonic() - began) / 10))

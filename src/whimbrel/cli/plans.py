@@ -5,15 +5,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bson import json_util
-from rich import box
 from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.text import Text as RichText
 
+from whimbrel.cli.listing import Facts, Listing
 from whimbrel.cli.progress import clock
+from whimbrel.cli.text import Paragraph, Text
 from whimbrel.domain.diffs import Edit, Value, dotted, readable
 from whimbrel.domain.ids import relaxed
 from whimbrel.domain.marks import MARK_ROOT
+from whimbrel.domain.printable import visible
 from whimbrel.engine.dryrun import Difference, DryRun, FailedGroup, Growth
 from whimbrel.engine.selection import Selected
 from whimbrel.engine.verdicts import Verdict
@@ -29,20 +30,15 @@ HOW = {
 }
 
 
-def plan_table(it: DryRun) -> Table:
+def plan_table(it: DryRun) -> Facts:
     """Everything but the documents."""
-    table = Table(
-        box=box.SIMPLE, show_header=False, pad_edge=False,
-        title=f"Plan of {it.run.migration}", title_justify="left", title_style="bold",
-    )  # fmt: skip
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column(overflow="fold")
+    table = Facts(f"Plan of {it.run.migration}")
     for name, value in _rows(it):
-        table.add_row(name, value)
+        table.add(name, value)
     return table
 
 
-def _rows(it: DryRun) -> Iterator[tuple[str, str | Text]]:
+def _rows(it: DryRun) -> Iterator[tuple[str, str | RichText]]:
     yield "collection", it.run.ns
     if it.run.query:
         yield "selects", _pasted(it.run.query)
@@ -76,7 +72,7 @@ def shortened(value: Any) -> str:
 def _pasted(query: Mapping[str, Any]) -> str:
     """A filter as it can be given to --filter."""
     text = json.dumps(relaxed(query), ensure_ascii=False)
-    return text if text.isprintable() else json.dumps(relaxed(query))
+    return text if visible(text) == text else json.dumps(relaxed(query))
 
 
 def _selected(it: Selected) -> str:
@@ -84,7 +80,7 @@ def _selected(it: Selected) -> str:
     return f"{it.estimated:,} ({HOW[it.how]}), {by}"
 
 
-def _outcomes(it: DryRun) -> Text:
+def _outcomes(it: DryRun) -> RichText:
     styles = {"changed": "green", "failed": "red", "not shown": "yellow", "not reached": "yellow"}
     parts = [
         Text(f"{count} {outcome}", style=styles.get(outcome, ""))
@@ -94,7 +90,7 @@ def _outcomes(it: DryRun) -> Text:
     return Text(", ").join(parts)
 
 
-def _fits(it: DryRun) -> Iterator[tuple[str, str | Text]]:
+def _fits(it: DryRun) -> Iterator[tuple[str, str | RichText]]:
     """What becomes of size, validator, unique indexes and filter."""
     if it.growth:
         yield "growth", _grown(it.growth)
@@ -123,7 +119,7 @@ def _grown(it: Growth) -> str:
     return f"{it.mean:+,.1f} bytes a document, {size(it.projected)} in all; {most}"
 
 
-def _verdict(it: Verdict) -> Text:
+def _verdict(it: Verdict) -> RichText:
     word = {True: ("yes", "green"), False: ("no", "yellow"), None: ("not known", "yellow")}[it.holds]
     return Text.assemble(word, f". {it.why}")
 
@@ -137,19 +133,13 @@ def size(count: float) -> str:
     return f"{'-' if count < 0 else ''}{text} {units[0]}"
 
 
-def failed_table(groups: Sequence[FailedGroup]) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
-        title="Failures on the sample", title_justify="left", title_style="bold",
-    )  # fmt: skip
-    table.add_column("group", no_wrap=True)
-    table.add_column("documents", justify="right", no_wrap=True)
-    table.add_column("cause", overflow="fold")
+def failed_table(groups: Sequence[FailedGroup]) -> Listing:
+    table = Listing(("group", "documents", "cause"), right=("documents",), title="Failures on the sample")
     for each in groups:
         it = each.example
         tail = it.traceback[max(it.traceback.rfind("  File "), 0) :].rstrip()
         cause = f"{it.kind}, {it.type}: {it.message}\nfor example _id {it.key.value}"
-        table.add_row(each.cause.id, str(each.count), Text(cause + (f"\n{tail}" if tail else "")))
+        table.add(each.cause.id, str(each.count), Text(cause + (f"\n{tail}" if tail else "")))
     return table
 
 
@@ -157,44 +147,41 @@ def differences(it: DryRun, width: int) -> Iterator[RenderableType]:
     """Documents before and after: beside one another where there is room."""
     for each in it.differences:
         yield Text(f"_id {each.key.value}", style="bold")
-        if width >= BESIDE:
-            yield _beside(each, width)
+        beside = _beside(each)
+        if width >= BESIDE and beside.fits(width):
+            yield beside
         else:
             yield from _stacked(each)
 
 
-def _beside(it: Difference, width: int) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, width=width)
-    table.add_column("", no_wrap=True)
-    table.add_column("path", overflow="fold", ratio=2)
-    table.add_column("before", overflow="fold", ratio=3)
-    table.add_column("after", overflow="fold", ratio=3)
+def _beside(it: Difference) -> Listing:
+    table = Listing(("", "path", "before", "after"))
     for edit in it.edits:
         sign, style = SIGNS[edit.kind]
         old, new = _values(edit)
-        table.add_row(Text(sign, style), Text(_path(edit), style), Text(old, "red"), Text(new, "green"))
+        table.add(Text(sign, style), Text(_path(edit), style), Text(old, "red"), Text(new, "green"))
     return table
 
 
-def _stacked(it: Difference) -> Iterator[Text]:
+def _stacked(it: Difference) -> Iterator[RenderableType]:
     for edit in it.edits:
         sign, style = SIGNS[edit.kind]
         old, new = _values(edit)
         yield Text(f"{sign} {_path(edit)}", style)
         if old:
-            yield Text(f"    before  {old}", "red")
+            yield Paragraph(Text(f"    before  {old}", "red"), hanging=12)
         if new:
-            yield Text(f"    after   {new}", "green")
+            yield Paragraph(Text(f"    after   {new}", "green"), hanging=12)
     yield Text("")
 
 
 def _path(edit: Edit) -> str:
-    return _printable(dotted(edit.path)) or "(document)"
+    return visible(dotted(edit.path), "") or "(document)"
 
 
 def _values(edit: Edit) -> tuple[str, str]:
     if edit.kind == "order":
-        return "", f"order: {', '.join(map(_printable, edit.names))}"
+        return "", f"order: {', '.join(visible(each, '') for each in edit.names)}"
     old, new = _told(edit.old, exact=False), _told(edit.new, exact=False)
     if old == new:  # they differ in type only
         old, new = _told(edit.old, exact=True), _told(edit.new, exact=True)
@@ -206,11 +193,7 @@ def _told(value: Value | None, *, exact: bool) -> str:
     if value is None:
         return ""
     options = json_util.CANONICAL_JSON_OPTIONS if exact else json_util.RELAXED_JSON_OPTIONS
-    return _printable(json_util.dumps(readable(value), json_options=options, ensure_ascii=False))
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    return visible(json_util.dumps(readable(value), json_options=options, ensure_ascii=False), "")
 
 
 def _short(text: str, longest: int) -> str:

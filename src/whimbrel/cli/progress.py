@@ -6,16 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
+from rich.cells import cell_len
 from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
 from whimbrel.cli.screen import Screen
+from whimbrel.cli.text import Text
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.engine.view import RunView
 
+SHORTEST = 20  # columns for a bar and what stands behind it
 EVERY = 3.0  # seconds between two plain lines
 
 
@@ -92,13 +94,17 @@ class _Bar:
         self._live = live
 
     def show(self, at: Moment) -> None:
+        title = Text(at.title, style="bold")
+        beside = cell_len(title.plain) + SHORTEST <= self._live.console.width
         top = Table.grid(padding=(0, 1), expand=True)
         top.add_column(no_wrap=True)
         top.add_column(ratio=1)
         top.add_column(no_wrap=True, justify="right", width=6)
         bar = ProgressBar(total=100, completed=at.percent)
-        top.add_row(Text(at.title, style="bold"), bar, at.share)
+        top.add_row(title if beside else "", bar, at.share)
         lines: list[Table | Text] = [top, Text(at.line, style="dim")]
+        if not beside:
+            lines.insert(0, title)
         if at.note:
             lines.append(Text(at.note, style="yellow"))
         self._live.update(Group(*lines), refresh=True)

@@ -1,7 +1,7 @@
 """`run`, `resume`, `retry`: work on a run in the foreground."""
 
+import contextlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated
 
@@ -10,7 +10,7 @@ import typer
 from whimbrel.bootstrap import Opened, check_broker, opened
 from whimbrel.cli.choosing import TO_RESUME, TO_RETRY, chosen
 from whimbrel.cli.findings import consent
-from whimbrel.cli.foreground import Ending, Foreground
+from whimbrel.cli.foreground import Ending, Foreground, ahead
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import (
     BatchSize,
@@ -38,16 +38,16 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.engine import control, rollback
 from whimbrel.engine.already import nothing_left
-from whimbrel.engine.attempt import attempt
+from whimbrel.engine.attempt import attempt, needs_trial
 from whimbrel.engine.preflight import warned
-from whimbrel.engine.start import add_run, anything, draft_run, preview
+from whimbrel.engine.start import add_run, anything, asked_through, draft_run, preview
 from whimbrel.engine.starting_over import start_over
 from whimbrel.engine.view import run_object
 from whimbrel.errors import SettingsInvalid, StateForbids
 from whimbrel.ports import Ledger
 from whimbrel.settings import Settings
 from whimbrel.workers import catalog
-from whimbrel.workers.calling import callers
+from whimbrel.workers.calling import Calls
 from whimbrel.workers.team import Team
 
 Detach = Annotated[
@@ -116,12 +116,22 @@ def run(
     loaded = catalog.describe(team.source)
     team, it = team.without(loaded.unloadable), choose(loaded, name)
     it = with_undo(it) if undo else it
-    with Interrupts() as interrupts, opened(settings) as at:
+    team = replace(team, workers=0) if detach else team
+    calls = Calls(team.source, team.left_out)
+    if needs_trial(it) and not force:
+        calls.load_ahead()
+    with (
+        Interrupts() as interrupts,
+        contextlib.closing(calls),
+        ahead(screen, settings, team) as begun,
+        opened(settings) as at,
+    ):
         locate(screen, at)
         draft = draft_run(
             at.store, it, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
             priority=priority, rate=rate,
         )  # fmt: skip
+        draft = asked_through(draft, "whimbrel run")
         seen = preview(at.store, draft)
         if workers is None and seen.total is not None and seen.batches <= 1:
             team = replace(team, workers=1)  # one batch at a time is all that there will be
@@ -131,14 +141,15 @@ def run(
         else:
             ready = warned(at.store, it, draft, documents=seen.estimated, strict=strict)
             if not force:
-                attempt(at.store, it, draft, callers(team.source, team.left_out))
+                attempt(at.store, it, draft, calls.of)
         check_broker(settings)  # before anything is written, and a person is asked for nothing
         consent(screen, ready.warnings, yes=yes)
         started = add_run(at.store, it, ready, caller())
         screen.say(f"Run {started.id} of {it.name} on {started.ns}.")
         if detach:
             return left(screen, at, started, tell=True)
-        return conclude(screen, at, Foreground(at, settings, screen, interrupts).work(started, it, team))
+        foreground = Foreground(at, settings, screen, interrupts)
+        return conclude(screen, at, foreground.work(started, it, team, begun))
 
 
 def resume(
@@ -225,7 +236,7 @@ def introduce(screen: Screen, at: Opened) -> None:
         )
 
 
-@contextmanager
+@contextlib.contextmanager
 def desk(settings: Settings, screen: Screen) -> Iterator[tuple[Opened, Foreground]]:
     """A deployment and its broker, which answer before anything is written; and the work that is done on a run here."""
     with Interrupts() as interrupts, opened(settings) as at:

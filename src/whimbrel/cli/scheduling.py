@@ -8,13 +8,12 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
-from rich import box
 from rich.console import RenderableType
-from rich.table import Table
 
 from whimbrel.bootstrap import opened
 from whimbrel.cli.completing import migration_names
 from whimbrel.cli.interrupts import Interrupts
+from whimbrel.cli.listing import Listing
 from whimbrel.cli.once import Once
 from whimbrel.cli.options import Json, Source, begin, caller, source
 from whimbrel.cli.screen import Screen
@@ -157,6 +156,8 @@ def status(json: Json = False) -> int:
             screen.answer(engine.standing_object(found))
             return 0
         screen.show(*_overview(found))
+        if found.note:
+            screen.note(found.note)
         if ticks := engine.ticks_of(found)[:SHOWN]:
             screen.show(_ticks_table(ticks))
         screen.show(
@@ -183,33 +184,23 @@ def _hints(*, on: bool) -> Iterator[str]:
         yield "The scheduler is off. Turn it on: whimbrel schedule start"
 
 
-def _table(*columns: str, title: str | None = None) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
-        title=title, title_justify="left", title_style="bold",
-    )  # fmt: skip
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column in ("run", "outcome"))
-    return table
-
-
-def _schedules_table(found: list[Schedule], *, on: bool) -> Table:
-    table = _table(*FACTS)
+def _schedules_table(found: list[Schedule], *, on: bool) -> Listing:
+    table = Listing(FACTS, whole=("cron",))
     for each in found:
         plan = each.plan
         state = "enabled" if plan.enabled else "disabled"
         next_at = _time(each.next_at) if on else ""
-        table.add_row(
+        table.add(
             each.name, plan.migration, plan.cron, plan.zone, state, next_at, _time(each.last_at),
             each.last_run or "",
         )  # fmt: skip
     return table
 
 
-def _ticks_table(found: list[tuple[str, Tick]]) -> Table:
-    table = _table("tick", "schedule", "outcome", "run", "reason", title="Last ticks")
+def _ticks_table(found: list[tuple[str, Tick]]) -> Listing:
+    table = Listing(("tick", "schedule", "outcome", "run", "reason"), title="Last ticks")
     for name, tick in found:
-        table.add_row(_time(tick.at), name, tick.outcome, tick.run or "", tick.reason)
+        table.add(_time(tick.at), name, tick.outcome, tick.run or "", tick.reason)
     return table
 
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import Any, TextIO, cast
 
 from bson import json_util
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 from rich.file_proxy import FileProxy
-from rich.padding import Padding
-from rich.text import Text
+from rich.text import Text as RichText
 
+from whimbrel.cli.text import Paragraph, Text, VisibleConsole
+from whimbrel.domain.printable import visible
 from whimbrel.logs import json_asked, json_line
 
 PAGE = 200  # columns of a table that is not printed on a terminal
@@ -33,7 +34,7 @@ class Screen:
     def answer(self, value: Any, *, indent: int | None = 2) -> None:
         """JSON on standard output; None as `indent`: on one line."""
         text = json_util.dumps(value, json_options=json_util.RELAXED_JSON_OPTIONS, indent=indent)
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")  # it escapes all other controls itself
         sys.stdout.flush()
 
     def show(self, *parts: RenderableType) -> None:
@@ -41,11 +42,11 @@ class Screen:
         for part in parts:
             _print(self.out, part)
 
-    def tell(self, *parts: RenderableType, end: str = "\n") -> None:
+    def tell(self, *parts: RenderableType) -> None:
         """For people, on standard error."""
         for part in parts:
             if not self.logged(_plain(part)):
-                _print(self.err, part, end=end)
+                _print(self.err, part)
 
     def logged(self, text: str, level: str = "info", **facts: Any) -> bool:
         """Write it as a line of the log, where every line shall be JSON and nobody sits at a terminal. False where not."""
@@ -63,18 +64,15 @@ class Screen:
 
     def say(self, text: str, style: str = "") -> None:
         """A sentence for people, on standard error."""
-        if not self.logged(text):
-            self.err.print(Text(text, style=style), soft_wrap=not self.err.is_terminal)
+        self.tell(Text(text, style=style))
 
     def note(self, text: str) -> None:
-        if self.logged(text, "warning"):
-            return
-        self.err.print(Text.assemble(("note: ", "bold yellow"), text), soft_wrap=not self.err.is_terminal)
+        if not self.logged(text, "warning"):
+            self.tell(Text.assemble(("note: ", "bold yellow"), text))
 
     def error(self, text: str) -> None:
-        if self.logged(text, "error"):
-            return
-        self.err.print(Text.assemble(("error: ", "bold red"), text), soft_wrap=not self.err.is_terminal)
+        if not self.logged(text, "error"):
+            self.tell(Text.assemble(("error: ", "bold red"), text))
 
     @property
     def answerable(self) -> bool:
@@ -83,49 +81,66 @@ class Screen:
 
     def ask(self, question: str) -> bool:
         """Ask a question; whatever is not a yes is a no."""
-        self.tell(f"{question} [y/N] ", end="")
+        self.tell(Paragraph(Text(f"{question} [y/N] "), end=""))
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     @contextlib.contextmanager
-    def pipe(self) -> Iterator[int | None]:
-        """What children write their logs to: a pipe into `log` while a bar may move, else nothing special."""
-        if not self.live:
-            yield None
-            return
-        source, sink = os.pipe()
-        reader = threading.Thread(target=_forward, args=(source, self.log), daemon=True)
-        reader.start()
+    def pipe(self) -> Iterator["Pipe"]:
+        """What children write their logs to."""
+        found = Pipe(self.log if self.live else None)
         try:
-            yield sink
+            yield found
         finally:
-            os.close(sink)
-            reader.join(2)
+            found.close()
+
+
+class Pipe:
+    """What children write their logs to: a pipe into a log while a bar may move, else nothing special."""
+
+    def __init__(self, log: TextIO | None) -> None:
+        self._log = log
+        self.number: int | None = None
+        if log is not None:
+            self._source, self.number = os.pipe()
+        self._reader: threading.Thread | None = None
+
+    def forward(self) -> None:
+        """From now on: it takes a thread, and whoever copies this process wants it to have none."""
+        if self._log is not None and self._reader is None:
+            self._reader = threading.Thread(target=_forward, args=(self._source, self._log), daemon=True)
+            self._reader.start()
+
+    def close(self) -> None:
+        self.forward()  # what was written before
+        if self.number is not None:
+            os.close(self.number)
+        if self._reader is not None:
+            self._reader.join(2)
 
 
 def _forward(source: int, log: TextIO) -> None:
     with os.fdopen(source, encoding="utf-8", errors="replace") as lines:
-        log.writelines(lines)
+        log.writelines(map(visible, lines))
 
 
 def _plain(part: RenderableType) -> str:
-    part = part.renderable if isinstance(part, Padding) else part
-    return part.plain if isinstance(part, Text) else str(part)
+    return part.plain if isinstance(part, Paragraph | RichText) else str(part)
 
 
-def _print(console: Console, part: RenderableType, *, end: str = "\n") -> None:
-    """A line goes whole into a file or pipe; on a terminal it is wrapped, unless it is one to be copied."""
-    whole = part.no_wrap if isinstance(part, Text) and part.no_wrap else not console.is_terminal
-    lines = isinstance(part, str | Text | Padding)
-    if lines or console.is_terminal:
-        console.print(part, soft_wrap=whole and lines, end=end)
+def _print(console: VisibleConsole, part: RenderableType) -> None:
+    """Nothing is cut: a line goes whole into a file or pipe, and on a terminal is wrapped between words."""
+    if isinstance(part, str | RichText):
+        part = Paragraph(part if isinstance(part, RichText) else Text(part))
+    if console.is_terminal:
+        console.print(part, crop=False)
         return
     with console.capture() as captured:  # tables are filled up with blanks, which nobody wants in a file
-        console.print(part, end=end)
+        console.print(part, crop=False)
     console.file.write(re.sub(" +$", "", captured.get(), flags=re.MULTILINE))
     console.file.flush()
 
 
-def _console(stream: TextIO, *, stderr: bool = False) -> Console:
+def _console(stream: TextIO, *, stderr: bool = False) -> VisibleConsole:
     """A table that goes into a file or pipe is not cut to the width of a terminal that is not there."""
     wide = None if stream.isatty() or os.environ.get("COLUMNS") else PAGE
-    return Console(stderr=stderr, width=wide, highlight=False, markup=False)
+    return VisibleConsole(stderr=stderr, width=wide, highlight=False, markup=False, emoji=False)

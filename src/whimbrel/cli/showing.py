@@ -10,9 +10,8 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.text import Text
 
 from whimbrel.bootstrap import opened
 from whimbrel.cli.choosing import TO_WATCH, WITH_FAILURES, chosen
@@ -41,11 +40,12 @@ from whimbrel.cli.tables import (
     worker_object,
     workers_table,
 )
+from whimbrel.cli.text import Text
 from whimbrel.domain.failures import FailureState, Place
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control
-from whimbrel.engine.view import RunView, run_object, view
+from whimbrel.engine.view import RunView, run_object, view, views
 from whimbrel.errors import RunUnknown, SettingsInvalid
 from whimbrel.ports import Ledger
 from whimbrel.workers import catalog
@@ -128,12 +128,12 @@ def _views(ledger: Ledger, wanted: Wanted) -> list[RunView]:
     runs = ledger.runs.list(
         statuses=wanted.statuses or None, migration=wanted.migration, since=wanted.since, limit=wanted.limit
     )
-    return [view(ledger, run) for run in runs]
+    return views(ledger, runs)
 
 
 def _show_runs(screen: Screen, views: list[RunView], *, narrow: bool) -> None:
     if views:
-        screen.show(runs_table(views, screen.out.width))
+        screen.show(runs_table(views))
     elif narrow:
         screen.show("There are no such runs. All of them: whimbrel status")
     else:
@@ -183,8 +183,19 @@ def _watch_all(ledger: Ledger, screen: Screen, wanted: Wanted) -> None:
         return
     with Live(console=screen.out, auto_refresh=False) as live:
         while True:
-            live.update(Group(runs_table(_views(ledger, wanted), screen.out.width)), refresh=True)
+            live.update(_fitting(screen.out, _views(ledger, wanted)), refresh=True)
             time.sleep(EVERY)
+
+
+def _fitting(console: Console, views: list[RunView]) -> Group:
+    """As many runs as a terminal has room for, and how many are left out."""
+    for count in range(len(views), -1, -1):
+        left = len(views) - count
+        more = [Text(f"{left} more runs that were found have no room here: whimbrel status")] if left else []
+        shown = Group(runs_table(views[:count], fold=True), *more)
+        if len(console.render_lines(shown)) < console.height:
+            break
+    return shown
 
 
 def failures(

@@ -2,8 +2,13 @@
 
 import os
 import sys
+import threading
+import traceback
+from types import TracebackType
 
+from whimbrel.domain.printable import visible
 from whimbrel.heedless import heedless
+from whimbrel.masking import masked
 
 STREAMS = 3
 
@@ -20,3 +25,18 @@ def open_streams() -> None:
     sys.stdin = sys.stdin or open(0, encoding="utf-8")  # noqa: SIM115  as long as the process lives
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8")  # noqa: SIM115
     sys.stderr = heedless(2)
+    sys.excepthook = _broken
+    threading.excepthook = _broken_thread
+
+
+def _broken_thread(it: threading.ExceptHookArgs) -> None:
+    if it.thread is not None and it.exc_type is not SystemExit:
+        sys.stderr.write(f"Exception in thread {visible(it.thread.name)}:\n")
+    _broken(it.exc_type, it.exc_value, it.exc_traceback)
+
+
+def _broken(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+    """The traceback of what nobody expected: its exceptions may tell what documents and servers said."""
+    if error is not None and not issubclass(kind, SystemExit):
+        text = "".join(traceback.format_exception(kind, error, trace))
+        sys.stderr.write(visible(masked(text)))

@@ -1,28 +1,31 @@
 """Tables for people's eyes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from rich import box
-from rich.table import Table
-from rich.text import Text
+from rich.text import Text as RichText
 
-from whimbrel.cli.plans import shortened
+from whimbrel.cli.listing import Facts, Listing
+from whimbrel.cli.plans import LONG, shortened
 from whimbrel.cli.progress import clock, retrying
+from whimbrel.cli.text import Text
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.catalog import Broken
 from whimbrel.domain.failures import Failure, FailureGroup
+from whimbrel.domain.ids import relaxed
 from whimbrel.domain.migration import Definition
-from whimbrel.domain.runs import Run
+from whimbrel.domain.requests import Request
+from whimbrel.domain.runs import Run, work_of
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.uuids import UNSPECIFIED, stored, writing
 from whimbrel.domain.verification import Proof
 from whimbrel.domain.workers import Worker
 from whimbrel.engine.view import RunView, iso_time, run_object
 
+BRIEF = 40  # characters of what was asked for, in a list
 OUTCOMES = ("changed", "unchanged", "skipped", "conflict")
-ROOMY = 110  # columns of a terminal from which on every fact of a run has its place
 COLOURS = {
     RunStatus.COMPLETED: "green",
     RunStatus.COMPLETED_WITH_FAILURES: "yellow",
@@ -30,23 +33,6 @@ COLOURS = {
     RunStatus.CANCELLED: "red",
     RunStatus.RUNNING: "cyan",
 }
-
-
-def _table(*columns: str, right: Sequence[str] = (), title: str | None = None) -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False,
-        title=title, title_justify="left", title_style="bold",
-    )  # fmt: skip
-    for column in columns:
-        whole = column in ("run", "status", "started", *right)
-        table.add_column(
-            column,
-            justify="right" if column in right else "left",
-            overflow="fold",
-            no_wrap=whole,
-            min_width=24 if column == "_id" else None,  # an ObjectId in one piece
-        )
-    return table
 
 
 def _status(it: RunView) -> Text:
@@ -68,7 +54,18 @@ def _what(it: RunView) -> str:
     if it.run.undone_by is not None:
         return f"{it.run.migration}\nrolled back"
     kind = "verify" if it.run.kind == "verification" else it.run.kind  # the longer word folds at 80 columns
-    return it.run.migration if it.run.of is None else f"{it.run.migration}\n{kind}"
+    asked = kind if it.run.of is not None else asked_for(it.run)[:BRIEF]
+    return f"{it.run.migration}\n{asked}" if asked else it.run.migration
+
+
+def asked_for(run: Run) -> str:
+    """What of the documents a run is about, where that is not all of them."""
+    request, phase = run.request or Request(), work_of(run)
+    parts = [phase] if run.mark == "status" and phase != "all" else []
+    parts += [f"first {run.scope.limit:,}"] if run.scope.kind == "first" else []
+    parts += [f"{request.named:,} ids"] if request.named is not None else []
+    parts += [json.dumps(relaxed(request.query), ensure_ascii=True)] if request.query else []
+    return ", ".join(parts)
 
 
 def _images(it: RunView) -> str:
@@ -88,19 +85,15 @@ def _failures(it: RunView) -> int:
     return it.failures["failed"] + it.failures["conflict"]
 
 
-def runs_table(views: Iterable[RunView], width: int) -> Table:
-    """Newest first. A narrow terminal shows less of each run."""
-    roomy = width >= ROOMY
-    names = ["run", "migration", "status", "phase", "done", "docs/s", "eta", "failures", "started"]
-    shown = names if roomy else [name for name in names if name not in ("phase", "eta", "started")]
-    table = _table(*shown, right=("done", "docs/s", "eta", "failures"))
+def runs_table(views: Iterable[RunView], *, fold: bool = False) -> Listing:
+    """Newest first."""
+    names = ("run", "migration", "status", "phase", "done", "docs/s", "eta", "failures", "started")
+    table = Listing(names, right=("done", "docs/s", "eta", "failures"), fold=fold)
     for it in views:
-        cells: dict[str, str | Text] = {
-            "run": it.run.id, "migration": _what(it), "status": _status(it), "phase": _phase(it),
-            "done": f"{it.progress:g}%", "docs/s": rate(it), "eta": _eta(it), "failures": f"{_failures(it):,}",
-            "started": _time(it.run.started_at)[: len("2026-12-31 23:59")],
-        }  # fmt: skip
-        table.add_row(*(cells[name] for name in shown))
+        table.add(
+            it.run.id, _what(it), _status(it), _phase(it), f"{it.progress:g}%", rate(it), _eta(it), f"{_failures(it):,}",
+            _time(it.run.started_at)[: len("2026-12-31 23:59")],
+        )  # fmt: skip
     return table
 
 
@@ -113,7 +106,11 @@ def _eta(it: RunView) -> str:
 def _batches(it: RunView) -> str:
     """Of a run that goes on, only what is planned can be counted."""
     so_far = "" if it.run.status in ENDED else " planned so far"
-    return f"{it.completed_batches:,} of {it.total_batches:,}{so_far} done, of up to {it.run.batch_size:,} documents"
+    cancelled = f", {it.cancelled_batches:,} cancelled" if it.cancelled_batches else ""
+    return (
+        f"{it.completed_batches:,} of {it.total_batches:,}{so_far} done{cancelled}, "
+        f"of up to {it.run.batch_size:,} documents"
+    )
 
 
 def _inferred(run: Run) -> str:
@@ -123,22 +120,30 @@ def _inferred(run: Run) -> str:
     return f" (inferred from documents after {'a crash' if run.taken_over else 'an interruption'})"
 
 
+def _request(run: Run) -> str:
+    """Through which door a run was asked for, and what of the documents it is about."""
+    request = run.request or Request()
+    named = ", ".join(str(key.value) for key in request.ids)
+    more = ", ..." if request.named is not None and request.named > len(request.ids) else ""
+    parts = [
+        asked_for(run)[:LONG],
+        f"by {request.route}" if request.route else "",
+        f"ids {named}{more}" if named else "",
+    ]
+    return "; ".join(part for part in parts if part)
+
+
 def _limit(run: Run) -> str:
     return f"at most {run.rate:,} documents a second" if run.rate else ""
 
 
-def run_table(it: RunView) -> Table:
+def run_table(it: RunView) -> Facts:
     """What happened in one run."""
-    table = Table(
-        box=box.SIMPLE, show_header=False, pad_edge=False,
-        title=f"Run {it.run.id} of {it.run.migration}", title_justify="left", title_style="bold",
-    )  # fmt: skip
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
+    table = Facts(f"Run {it.run.id} of {it.run.migration}")
     kind = f"{it.run.kind} of run {it.run.of}" if it.run.of else ""
-    rows: dict[str, str | Text] = {
+    rows: dict[str, str | RichText] = {
         "status": _status(it), "kind": kind, "phase": _phase(it), "collection": it.run.ns,
-        "filter": shortened(it.run.query) if it.run.query else "", "update": shortened(it.run.declared) if it.run.declared else "",
+        "asked for": _request(it.run), "filter": shortened(it.run.selecting) if it.run.selecting else "", "update": shortened(it.run.declared) if it.run.declared else "",
         "documents": f"{it.processed:,} of {it.total:,} evaluated",
         "changed": f"{it.counts.changed:,}{_inferred(it.run)}", "unchanged": f"{it.counts.unchanged:,}",
         "skipped": f"{it.counts.skipped:,}", "failed": f"{it.failures['failed']:,}",
@@ -153,13 +158,13 @@ def run_table(it: RunView) -> Table:
         rows = {"findings" if name == "failed" else name: rows[name] for name in rows if name not in OUTCOMES}
     for name, value in rows.items():
         if str(value):
-            table.add_row(name, value)
+            table.add(name, value)
     return table
 
 
-def batches_table(batches: Iterable[Batch]) -> Table:
-    table = _table(
-        "batch", "phase", "status", "documents", "chunks done", "changed", "claims", "seconds", "worker",
+def batches_table(batches: Iterable[Batch]) -> Listing:
+    table = Listing(
+        ("batch", "phase", "status", "documents", "chunks done", "changed", "claims", "seconds", "worker"),
         right=("documents", "chunks done", "changed", "claims", "seconds"), title="Batches",
     )  # fmt: skip
     for each in batches:
@@ -168,40 +173,32 @@ def batches_table(batches: Iterable[Batch]) -> Table:
             if each.settled_at and each.claimed_at
             else ""
         )
-        table.add_row(
+        table.add(
             str(each.seq), each.phase, str(each.status), f"{each.estimated:,}", f"{each.chunks_done} of {each.chunks}",
             f"{each.known.changed:,}", str(each.claims), span, each.worker or "",
         )  # fmt: skip
     return table
 
 
-def groups_table(groups: Iterable[FailureGroup], title: str = "Failures by cause") -> Table:
-    table = _table(
-        "group",
-        "open",
-        "dead",
-        "resolved",
-        "cause",
-        right=("open", "dead", "resolved"),
-        title=title,
-    )
+def groups_table(groups: Iterable[FailureGroup], title: str = "Failures by cause") -> Listing:
+    table = Listing(("group", "open", "dead", "resolved", "cause"), title, right=("open", "dead", "resolved"))
     for each in groups:
         at = f" at {each.place}" if each.place else ""
-        table.add_row(
+        table.add(
             each.group, f"{each.open:,}", f"{each.dead:,}", f"{each.resolved:,}",
             Text(f"{each.kind}, {each.type}{at}: {each.message}\nfor example _id {each.example.value}"),
         )  # fmt: skip
     return table
 
 
-def failures_table(failures: Iterable[Failure]) -> Table:
-    table = _table("_id", "state", "attempt", "due", "group", "what", title="Failures by document")
+def failures_table(failures: Iterable[Failure]) -> Listing:
+    table = Listing(("_id", "state", "attempt", "due", "group", "what"), "Failures by document")
     for each in failures:
         due = _time(each.due_at) if each.state == "open" else ""
         what = f"{each.type}: {each.message}"
         # The last frame, whole: each begins with a line of its own.
         tail = each.traceback[max(each.traceback.rfind("  File "), 0) :].rstrip()
-        table.add_row(
+        table.add(
             Text(str(each.key.value)), str(each.state), str(each.attempt), due, each.group,
             Text(f"{what}\n{tail}" if tail else what),
         )  # fmt: skip
@@ -216,20 +213,19 @@ VERDICTS = {
 }
 
 
-def report_table(report: Iterable[Proof]) -> Table:
+def report_table(report: Iterable[Proof]) -> Listing:
     """What a verification proved, and what not."""
-    table = _table("check", "", "what was found", title="Report")
-    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    table = Listing(("check", "", "what was found"), "Report", whole=("check", ""))
     for each in report:
-        table.add_row(each.check, VERDICTS[each.verdict], Text(each.said))
+        table.add(each.check, VERDICTS[each.verdict], Text(each.said))
     return table
 
 
-def migrations_table(found: Mapping[str, Definition]) -> Table:
-    table = _table("name", "version", "collection", "mark", "kind", "summary", right=("version",))
+def migrations_table(found: Mapping[str, Definition]) -> Listing:
+    table = Listing(("name", "version", "collection", "mark", "kind", "summary"), right=("version",))
     for it in found.values():
         where = f"{it.database}.{it.collection}" if it.database else it.collection
-        table.add_row(
+        table.add(
             it.name,
             str(it.version),
             where,
@@ -240,10 +236,10 @@ def migrations_table(found: Mapping[str, Definition]) -> Table:
     return table
 
 
-def broken_table(found: Iterable[Broken]) -> Table:
-    table = _table("broken", "in", "why", title="Broken: not run, nor served")
+def broken_table(found: Iterable[Broken]) -> Listing:
+    table = Listing(("broken", "in", "why"), "Broken: not run, nor served")
     for it in found:
-        table.add_row(it.name or "(the whole file)", it.source, Text(it.reason, style="red"))
+        table.add(it.name or "(the whole file)", it.source, Text(it.reason, style="red"))
     return table
 
 
@@ -283,16 +279,16 @@ def _stamp(at: datetime | None) -> str | None:
     return at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
 
 
-def workers_table(found: Iterable[Worker], now: datetime) -> Table:
-    table = _table(
-        "host", "pid", "slots", "batches done", "at work on", "up since", "refuses",
+def workers_table(found: Iterable[Worker], now: datetime) -> Listing:
+    table = Listing(
+        ("host", "pid", "slots", "batches done", "at work on", "up since", "refuses"),
         right=("pid", "slots", "batches done"), title="Workers",
     )  # fmt: skip
     for each in found:
         at_work = ["loads the migrations"] * each.loading
         at_work += [f"{it.batch} for {clock(_seconds(it.since, now))}" for it in each.in_hand]
         refuses = [f"run {it.run}: its code is {it.pinned}, here {it.here}" for it in each.refuses]
-        table.add_row(
+        table.add(
             each.host, str(each.pid), str(each.slots), f"{each.done:,}", "\n".join(at_work),
             _time(each.started_at), Text("\n".join(refuses), style="yellow"),
         )  # fmt: skip

@@ -2,12 +2,12 @@
 
 from urllib.parse import unquote_plus
 
+from whimbrel.masking import parsed
+
 
 def database_of(uri: str) -> str | None:
     """The database that an address names, as drivers read it: what stands between the hosts and the options.
 
     None where it names none. A collection behind a dot, as in `/shop.orders`, belongs to no database's name.
     """
-    hosts = uri.partition("://")[2]
-    path = hosts.partition("/")[2].partition("?")[0]
-    return unquote_plus(path).partition(".")[0] or None
+    return unquote_plus(parsed(uri).path).partition(".")[0] or None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from math import ceil
-from typing import Any
+from typing import Any, NamedTuple
 
 from bson.timestamp import Timestamp
 
@@ -168,17 +168,6 @@ def planned(run: Run, seq: int, **fields: Any) -> Batch:
     return replace(batch, status=BatchStatus.DONE) if batch.empty else batch
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Unfolded:
-    """The batches whose counts are not in their run's yet."""
-
-    counts: Counts = field(default_factory=Counts)  # of the settled ones
-    begun: Counts = field(default_factory=Counts)  # what is known to be done of the others, but for retries
-    settled: int = 0  # how many are
-    last: int = 0  # the number of the last of all; 0: there is none
-    now: datetime | None = None  # by the server's clock; None where there is none
-
-
 @dataclass(frozen=True, slots=True)
 class Pointer:
     """A batch that waits, as far as a broker needs to know it."""
@@ -190,6 +179,16 @@ class Pointer:
     @property
     def token(self) -> str:
         return f"{self.run}.{self.seq}"
+
+
+class After(NamedTuple):
+    """What there is of a run behind one of its batches."""
+
+    counts: Counts = Counts()  # of the settled ones
+    settled: int = 0  # how many these are
+    last: int = 0  # the number of the last of all; 0: there is none
+    begun: Counts = Counts()  # what is known to be done of those that are not settled, but for retries
+    now: datetime | None = None  # by the server's clock; None where there is none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

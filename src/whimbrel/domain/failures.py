@@ -190,7 +190,7 @@ class Place:
             told = RawBSONDocument(base64.b64decode(cursor.encode(), b"-_", validate=True))
             state, key, group = FailureState(told["s"]), Key(told["k"].raw), told["g"]
             whole = list(told) == ["s", "g", "k"] and list(told["k"]) == ["_id"] and isinstance(group, str)
-        except (ValueError, KeyError, TypeError, AttributeError, InvalidBSON) as error:
+        except (ValueError, LookupError, TypeError, AttributeError, InvalidBSON) as error:
             raise CursorInvalid("That is no cursor of this list.") from error
         if not whole or state is FailureState.PASSED:
             raise CursorInvalid("That is no cursor of this list.")

@@ -18,6 +18,7 @@ from whimbrel.errors import FilterRefused
 
 DEEPEST = 20  # levels; deeper filters are not written by people
 
+UNLIKE = "it selects other documents each time it is asked"
 REFUSED = {
     "$where": "it runs JavaScript on the server",
     "$function": "it runs JavaScript on the server",
@@ -25,9 +26,27 @@ REFUSED = {
     "$text": "a text search cannot be combined with the ranges of _id that batches are",
     "$near": "it sorts by distance, and batches are ranges of _id",
     "$nearSphere": "it sorts by distance, and batches are ranges of _id",
-    "$rand": "it selects other documents each time it is asked",
-    "$sampleRate": "it selects other documents each time it is asked",
+    "$rand": UNLIKE,
+    "$sampleRate": UNLIKE,
 }
+
+# Of expressions, which stand in $expr: variables and operators whose value does not follow from the document.
+EXPRESSION = "$expr"
+LITERALS = ("$literal", "$const")  # what stands in them is a value
+STEADY = (
+    "CURRENT",
+    "ROOT",
+    "REMOVE",
+    "DESCEND",
+    "PRUNE",
+    "KEEP",
+)  # variables of MongoDB's own that are always the same
+VARYING = {
+    "NOW": "it is the time of each statement. Write the date itself; in a migration's Python, datetime.now(UTC) is evaluated once, when a run starts",
+    "CLUSTER_TIME": "it is the time of each statement. Write the timestamp itself",
+    "USER_ROLES": "it depends on who asks",
+}
+REFUSED_THERE = {"$meta": "it tells how a document was found, not what is in it"}
 
 UNSTORABLE = (BSONError, OverflowError, TypeError, ValueError)
 
@@ -38,6 +57,7 @@ PHASE_STATUS = {"pending": "pending", "processing": "processing", "failed": "fai
 def check_filter(filter_: Mapping[str, Any]) -> None:
     """Raise FilterRefused, with the place and the reason, for an operator that is refused at any depth."""
     _check(filter_, "", 0)
+    _check_varying(filter_, "")
     try:
         kept = lasts(stored(filter_, writing(UNSPECIFIED)))
     except UNSTORABLE as error:
@@ -71,6 +91,31 @@ def _check(value: Any, where: str, level: int) -> None:
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
             _check(inner, below(where, index), level + 1)
+
+
+def _check_varying(value: Any, where: str, *, expression: bool = False) -> None:
+    """Raise FilterRefused for what an expression says differently each time. Texts outside of expressions are only texts."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            path = below(where, key)
+            if expression and key in REFUSED_THERE:
+                raise FilterRefused(
+                    f"The filter uses {key} at {path!r}, which is refused: {REFUSED_THERE[key]}."
+                )
+            if not (expression and key in LITERALS):
+                _check_varying(inner, path, expression=expression or key == EXPRESSION)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _check_varying(inner, below(where, index), expression=expression)
+    elif expression and isinstance(value, str) and (name := _varying(value)):
+        why = VARYING.get(name, "it is not known to be the same each time it is asked")
+        raise FilterRefused(f"The filter uses $${name[:40]} at {where!r}, which is refused: {why}.")
+
+
+def _varying(text: str) -> str:
+    """The variable of MongoDB's own that a text of an expression names, unless that is always the same; those of a filter begin small."""
+    name = text[2:].partition(".")[0] if text.startswith("$$") else ""
+    return name if name[:1].isascii() and name[:1].isupper() and name not in STEADY else ""
 
 
 def _unstorable(value: Any, where: str) -> str:

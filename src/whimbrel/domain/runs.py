@@ -11,9 +11,11 @@ from whimbrel.domain.filters import all_of
 from whimbrel.domain.findings import Finding
 from whimbrel.domain.forecast import Sample
 from whimbrel.domain.images import Undo, image_field
+from whimbrel.domain.listing import RunPlace
 from whimbrel.domain.marks import Mark, mark_of, marker_field
 from whimbrel.domain.migration import Definition, UndoMode
 from whimbrel.domain.raw import decoded
+from whimbrel.domain.requests import Request
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.tiling import Tiling
 from whimbrel.domain.updates import Update
@@ -72,6 +74,10 @@ class Run:
     adopt: Literal["ours", "all"]
     scope: Scope
     asked: Phase | None = None  # the phase that a filter on the status field asked for
+    request: Request | None = (
+        None  # what somebody asked for; None: of earlier versions, which did not keep it
+    )
+    abridged: bool = False  # of a list: the filter was too long for that, and is not in it
     legs: tuple[Phase, ...]
     leg: int = 0
     status: RunStatus = RunStatus.QUEUED
@@ -139,6 +145,16 @@ class Run:
     def query(self) -> dict[str, Any]:
         """The run's filter as a query."""
         return _query(self.filter)
+
+    @property
+    def selecting(self) -> dict[str, Any]:
+        """The same with the status that was asked for: given again, it selects the same."""
+        return self.query if self.asked is None else {self.status_field: self.asked, **self.query}
+
+    @property
+    def place(self) -> RunPlace:
+        """Where it stands in the list of all."""
+        return RunPlace(self.created_at, self.id)
 
     @property
     def declared(self) -> Update | None:
@@ -234,6 +250,12 @@ def first_phases(run: Run) -> list[Phase]:
         ["failed"] if run.asked == "failed" or (run.asked is None and run.scope.swept) else []
     )
     return [phase for phase in run.legs if phase in ("pending", "processing")] + failed
+
+
+def work_of(run: Run) -> str:
+    """The phase that a run is about, or `all`: that does not change while it goes on."""
+    phases = first_phases(run)
+    return phases[0] if len(phases) == 1 else "all"
 
 
 def found_first(run: Run) -> dict[str, Any]:

@@ -11,10 +11,15 @@ from functools import lru_cache
 from itertools import islice
 from types import TracebackType
 
+from whimbrel.masking import masked
+
 LINKS = 5  # exceptions of a chain, or of a group, that are told
 FRAMES = 12  # of the end of a traceback that are looked at
 TAIL = 6  # of those, the ones that are kept
 BRIEF = 200  # characters of an exception that is not the first
+WHOLE = (
+    1000  # characters behind those that are kept: an address that is cut could hide its password no longer
+)
 
 _NAME = type.__dict__["__name__"]
 _TRACEBACK = BaseException.__dict__["__traceback__"]
@@ -25,9 +30,10 @@ _OURS = ("whimbrel/engine/", "whimbrel/domain/", "whimbrel/workers/")
 
 
 def storable(text: str, most: int) -> str:
-    """The first `most` characters of a text; what is no Unicode in it (lone surrogates) by its number."""
+    """The first `most` characters of a text without passwords; what is no Unicode in it (lone surrogates) by its number."""
     # By the class: a subclass of str may do anything.
-    return str.__getitem__(text, slice(most)).encode("utf-8", "backslashreplace").decode()
+    begun = str.__getitem__(text, slice(most + WHOLE)).encode("utf-8", "backslashreplace").decode()
+    return masked(begun)[:most]
 
 
 def type_name(value: object) -> str:
@@ -87,7 +93,7 @@ def traced(error: BaseException, most: int) -> str:
     frames = [each for each in _frames(_TRACEBACK.__get__(error)) if not any(our in each[0] for our in _OURS)]
     text = "".join(_line(*each) for each in frames[-TAIL:])
     text += "".join(f"because of {_brief(each)}\n" for each in _reasons(error))
-    return text[-most:]
+    return masked(text)[-most:]
 
 
 def place(error: BaseException) -> str:

@@ -5,7 +5,7 @@ that dies takes nothing with it: the next one looks a little later.
 """
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import structlog
 
@@ -38,6 +38,7 @@ class Announcer:
             str, dict[str, tuple[float, float]]
         ] = {}  # run -> batch -> when, and the pause after it
         self._next: dict[str, float] = {}  # run -> when to look
+        self.on_announced: Callable[[], None] = lambda: None  # workers of this process may look at once
         self.trouble = ""  # why pointers do not go out
         self.hopeless = ""  # why a person must see to that
         self._standstill = Standstill()
@@ -53,13 +54,9 @@ class Announcer:
         """Whether workers look for themselves, and nothing is announced."""
         return self._broker.polled
 
-    def check(self) -> str:
-        """Ask the broker whether it answers: why not, or nothing."""
-        try:
-            self._broker.waiting()
-        except (BrokerUnavailable, BrokerRefused) as error:
-            return str(error)
-        return ""
+    def check(self) -> None:
+        """Ask the broker whether it answers. Raises BrokerUnavailable, BrokerRefused."""
+        self._broker.waiting()
 
     def stuck(self, seconds: float) -> bool:
         """Whether pointers have not gone out for so long: another process may reach the broker. Asked again, it starts anew."""
@@ -82,6 +79,7 @@ class Announcer:
             self._due.setdefault(run.id, {}).update({each.token: (0.0, self._pause) for each in batches})
         else:
             self._over()
+        self.on_announced()
 
     def released(self, batches: Sequence[Batch]) -> None:
         """Batches that were taken from dead workers: their pointers may be gone with them."""

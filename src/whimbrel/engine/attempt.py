@@ -23,7 +23,7 @@ def attempt(store: Store, it: Definition, run: Run, callers: Callers) -> None:
     A function with effects outside the database (`claim`) is not called. Raises DefinitionInvalid where no answer can be used, or the
     migrations cannot be loaded.
     """
-    if it.declarative or it.claim:
+    if not needs_trial(it):
         return
     first, end = None, time.monotonic() + SECONDS
     with callers(run) as caller:
@@ -40,6 +40,11 @@ def attempt(store: Store, it: Definition, run: Run, callers: Callers) -> None:
             return
     if first is not None:
         refuse(answer(Ahead(documents=None, touched=None, unusable=first.message)))
+
+
+def needs_trial(it: Definition) -> bool:
+    """Whether there is a function that may be called."""
+    return not (it.declarative or it.claim)
 
 
 def _documents(rehearsal: Rehearsal, run: Run) -> Iterator[bytes]:

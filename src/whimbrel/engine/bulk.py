@@ -16,11 +16,13 @@ from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any
 
+from bson import ObjectId
 from bson.decimal128 import Decimal128
 
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.migration import Definition
-from whimbrel.domain.raw import DOCUMENT, Key
+from whimbrel.domain.raw import DOCUMENT, STRING, Key
+from whimbrel.domain.requests import requested
 from whimbrel.domain.runs import Run, Scope, eligible, legs_of
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.engine.start import Defaults, add_run, draft_run
@@ -39,7 +41,7 @@ class Chosen:
     """A run that is not in the ledger yet, and what the ids that it was given name."""
 
     run: Run
-    keys: tuple[Key, ...]  # as they are stored, in the order given
+    keys: tuple[Key, ...]  # as they are stored, a thousand of those given after the other
     unknown: tuple[Key, ...]  # no documents have these ids
     eligible: int  # of `keys`: what is not done yet, and matches the migration's filter
 
@@ -58,12 +60,16 @@ def choose_ids(
     unknown: list[Key] = []
     wanted = list(dict.fromkeys(given))
     for at in range(0, len(wanted), PAGE):
-        stored, missing = _look_up(documents, wanted[at : at + PAGE])
-        found.update(dict.fromkeys(stored))
-        unknown += missing
+        page = wanted[at : at + PAGE]
+        stored, missing = _look_up(documents, page)
+        meant = _as_object_ids(documents, missing)
+        found.update(dict.fromkeys([*stored, *meant.values()]))
+        unknown += [key for key in missing if key not in meant]
     keys = tuple(found)
     scope = Scope("ids", len(keys))
-    run = replace(run, scope=scope, legs=legs_of(mark=run.mark, scope=scope, first=None))
+    run = replace(
+        run, scope=scope, legs=legs_of(mark=run.mark, scope=scope, first=None), request=requested(ids=wanted)
+    )
     query = eligible(run, run.phase)
     count = sum(documents.count(keys[at : at + PAGE], query) for at in range(0, len(keys), PAGE))
     return Chosen(run=replace(run, estimated=count), keys=keys, unknown=tuple(unknown), eligible=count)
@@ -92,6 +98,17 @@ def _look_up(documents: Documents, given: Sequence[Key]) -> tuple[list[Key], lis
         found += one
         missing += [] if one else [key]
     return found, missing
+
+
+def _as_object_ids(documents: Documents, texts: Sequence[Key]) -> dict[Key, Key]:
+    """The ObjectIds that are meant by texts of 24 hexadecimal digits which are the id of no document themselves."""
+    meant = {
+        each: Key.of(ObjectId(each.value))
+        for each in texts
+        if each.kind == STRING and ObjectId.is_valid(each.value)
+    }
+    there = set(documents.present(list(meant.values()))) if meant else set()
+    return {text: key for text, key in meant.items() if key in there}
 
 
 def _number(key: Key) -> Any:

@@ -33,12 +33,17 @@ BATCH: ContextVar[str] = ContextVar("whimbrel_batch", default="")
 class Crew:
     """What the slots of one process share: which runs they serve, what they hold, whether they shall stop."""
 
-    def __init__(self, migrations: Mapping[str, Migration], name: str, only: str | None) -> None:
-        self.migrations, self.name, self.only = migrations, name, only
+    def __init__(self, migrations: Mapping[str, Migration], name: str, only: str | None = None) -> None:
+        self.migrations, self.name, self.only = (
+            migrations,
+            name,
+            only,
+        )  # the one run that is served, if not all are
         self.serving: tuple[str, ...] = ()
         self.urgent: tuple[str, ...] = ()  # of those, the runs whose priority is above 5
         self.stopped = False  # whether a person has stopped all consumers of the cluster
         self.news = threading.Event()  # a run or a phase has begun, or the process drains: look for work now
+        self.look = threading.Event()  # the parent knows of news: do not wait for the next look
         self.turn = (
             threading.Lock()
         )  # one declarative statement at a time, while other slots claim and settle
@@ -61,6 +66,11 @@ class Crew:
         self._counting = threading.Lock()
         self._phases: set[tuple[str, int]] = set()
         self._versions_said: set[str] = set()
+
+    def end(self) -> None:
+        """Every slot has ended."""
+        self.over.set()
+        self.look.set()
 
     def drain(self) -> None:
         """Take no batch any more, and give those in hand back after their chunk."""

@@ -11,7 +11,7 @@ from whimbrel.domain.runs import Counts, Run, eligible
 from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
 from whimbrel.engine.cancelling import PAGE, WHOLE
 from whimbrel.engine.preflight import warned
-from whimbrel.engine.start import COUNTING, Defaults, add_run, draft_run, estimate
+from whimbrel.engine.start import COUNTING, Defaults, add_run, asked_through, draft_run, estimate
 from whimbrel.errors import CollectionUnsuitable
 from whimbrel.ports import Documents, Query, Store
 
@@ -107,14 +107,17 @@ def _evidence(places: Sequence[tuple[Documents, str]], batch: Batch) -> Counts:
     return counts
 
 
-def recover(store: Store, it: Definition, *, who: str, defaults: Defaults) -> Recovery | None:
+def recover(
+    store: Store, it: Definition, *, who: str, defaults: Defaults, route: str = ""
+) -> Recovery | None:
     """A run over what is in `processing` by no batch of the ledger. None where the migration has no statuses.
 
-    It takes up all of that phase but what live batches hold. Raises what `draft_run` raises.
+    It takes up all of that phase but what live batches hold. `route`: the door through which it was asked for. Raises what `draft_run` raises.
     """
     if it.mark != "status":
         return None
     run = draft_run(store, it, defaults=defaults, filter_={it.status_field: "processing"}, adopt="all")
+    run = asked_through(run, route)
     documents = store.session().documents(run)
     processing, path = eligible(run, "processing"), run.marking.path or ""
     slices = documents.survey(run.batch_size).slices(processing)

@@ -27,12 +27,12 @@ from whimbrel.domain.schedules import (
     check_name,
     check_zone,
     due,
-    next_after,
 )
 from whimbrel.domain.states import ENDED
+from whimbrel.engine.first_schedule import DEFAULT, held_back, next_at, take_up
 from whimbrel.engine.preflight import warned
 from whimbrel.engine.standstill import Standstill, told
-from whimbrel.engine.start import Defaults, anything, draft_run, estimate
+from whimbrel.engine.start import Defaults, anything, asked_through, draft_run, estimate
 from whimbrel.engine.steps import Step
 from whimbrel.engine.view import iso_time
 from whimbrel.errors import MigrationUnknown, SettingsInvalid, Transient, WhimbrelError
@@ -41,7 +41,6 @@ from whimbrel.ports import Decision, Ledger, Store
 log = structlog.get_logger("whimbrel.scheduler")
 
 ROLE = "scheduler"
-DEFAULT = "default"
 ASKING = 2.0  # seconds between two attempts to take the role from another
 SHOWN = 20  # ticks of all schedules together, in the status
 
@@ -72,11 +71,12 @@ class Scheduler:
 
     def tick(self) -> None:
         """Close what another left pending, and decide what is due."""
+        if (
+            not self._prepared
+        ):  # also where another holds the role: whoever started this process wants to know
+            self._prepare()
         if not self._leads():
             return
-        if not self._prepared:
-            prepare(self._ledger, self._first)
-            self._prepared = True
         look = self._schedules.look()
         self._standstill.keep({each.name for each in look.schedules})
         broken: Exception | None = None
@@ -88,6 +88,12 @@ class Scheduler:
                     broken = error
         if broken is not None:
             raise broken
+
+    def _prepare(self) -> None:
+        prepare(self._ledger, self._first)
+        if why := held_back(self._ledger, self._first):
+            log.warning("the scheduler stays as it is", reason=why)
+        self._prepared = True
 
     def _look_at(self, each: Schedule, now: datetime, *, on: bool) -> None:
         if each.pending is not None:
@@ -192,10 +198,11 @@ class Scheduler:
         """A run over all phases, unless the filters ask for one. Raises what `draft_run` raises."""
         plan = schedule.plan
         query = decoded(plan.filters) if plan.filters else None
-        return draft_run(
+        run = draft_run(
             self._store, it, defaults=self._defaults, filter_=query, batch_size=plan.batch_size,
             priority=plan.priority,
         )  # fmt: skip
+        return asked_through(run, f"schedule {schedule.name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,24 +212,28 @@ class Standing:
     on: bool
     holder: str | None
     schedules: list[Schedule]
+    note: str = ""  # why the settings have not enabled it
 
 
 def prepare(ledger: Ledger, plan: Plan) -> None:
-    """Make the default schedule, if nobody ever has: one that was removed stays away. Raises SettingsInvalid."""
-    if not ledger.schedules.is_prepared():
-        ledger.schedules.prepare(DEFAULT, plan, _next(ledger, plan))
+    """Make the default schedule, if nobody ever has: one that was removed stays away; or let `plan` enable it. Raises SettingsInvalid."""
+    if ledger.schedules.is_prepared():
+        take_up(ledger, plan)
+    else:
+        ledger.schedules.prepare(DEFAULT, plan, next_at(ledger, plan))
 
 
 def standing(ledger: Ledger, first: Plan | None = None) -> Standing:
     """As it is; given the `first` plan, with the default schedule that the next `prepare` will make. Nothing is written."""
     schedules = ledger.schedules
-    return Standing(schedules.is_on(), schedules.leader(), [*schedules.list(), *_ahead(ledger, first)])
+    note = "" if first is None else held_back(ledger, first)
+    return Standing(schedules.is_on(), schedules.leader(), [*schedules.list(), *_ahead(ledger, first)], note)
 
 
 def _ahead(ledger: Ledger, first: Plan | None) -> list[Schedule]:
     if first is None or ledger.schedules.is_prepared():
         return []
-    return [Schedule(name=DEFAULT, plan=first, revision=0, next_at=_next(ledger, first))]
+    return [Schedule(name=DEFAULT, plan=first, revision=0, next_at=next_at(ledger, first))]
 
 
 def plan_of(ledger: Ledger, name: str, first: Plan) -> Plan | None:
@@ -244,7 +255,7 @@ def find_schedule(ledger: Ledger, name: str) -> Schedule:
 def put(ledger: Ledger, name: str, plan: Plan, *, who: str) -> Schedule:
     """Make or replace a schedule. Raises SettingsInvalid that names the field."""
     checked = check(name, plan)
-    return ledger.schedules.put(name, checked, _next(ledger, checked), who=who)
+    return ledger.schedules.put(name, checked, next_at(ledger, checked), who=who)
 
 
 def check(name: str, plan: Plan) -> Plan:
@@ -269,7 +280,7 @@ def start(ledger: Ledger, *, who: str) -> bool:
     rows = schedules.list()
     turned = not schedules.is_on()
     if turned:
-        anew = [(each, _next(ledger, each.plan)) for each in rows if each.plan.enabled]
+        anew = [(each, next_at(ledger, each.plan)) for each in rows if each.plan.enabled]
         schedules.switch(on=True, who=who, anew=anew)
     default = next((each for each in rows if each.name == DEFAULT), None)
     if default is not None and not any(each.plan.enabled for each in rows):
@@ -281,10 +292,6 @@ def start(ledger: Ledger, *, who: str) -> bool:
 def stop(ledger: Ledger, *, who: str) -> bool:
     """Turn the switch off. False where it was off. Runs go on; a tick that was decided before gets its run."""
     return ledger.schedules.switch(on=False, who=who)
-
-
-def _next(ledger: Ledger, plan: Plan) -> datetime | None:
-    return next_after(plan.cron, plan.zone, ledger.schedules.now()) if plan.enabled else None
 
 
 def kept(filters: Mapping[str, Any] | str | None) -> bytes | None:
@@ -330,7 +337,7 @@ def standing_object(it: Standing) -> dict[str, Any]:
     return {
         "enabled": enabled, "switchedOn": it.on, "cron": default.cron if default else None,
         "zone": default.zone if default else None, "nextRun": iso_time(nearest) if it.on else None,
-        "lastRun": tick_object(*last) if last else None, "holder": it.holder,
+        "lastRun": tick_object(*last) if last else None, "holder": it.holder, "note": it.note,
         "schedules": [schedule_object(each, on=it.on) for each in it.schedules],
         "history": [tick_object(*each) for each in ticks[:SHOWN]],
     }  # fmt: skip

@@ -46,9 +46,19 @@ class Serving:
 
 def unserved(ledger: Ledger, run: Run) -> str:
     """Why no live worker takes batches of a run; nothing where one does."""
-    if ledger.leases.slots(ALIVE, run=run):
+    return "" if ledger.leases.slots(ALIVE, run=run) else why_unserved(ledger.leases.workers(ALIVE), run)
+
+
+def serves(worker: Worker, run: Run) -> bool:
+    """Whether a worker takes batches of a run."""
+    code = not run.has_user_code or worker.code.get(run.migration) == run.code_hash
+    return bool(worker.slots) and worker.only in (None, run.id) and code
+
+
+def why_unserved(alive: Sequence[Worker], run: Run) -> str:
+    """The same for those that are known to be alive already."""
+    if any(serves(each, run) for each in alive):
         return ""
-    alive = ledger.leases.workers(ALIVE)
     loading = [each for each in alive if each.loading and each.only in (None, run.id)]
     if loading:
         since = min(each.started_at for each in loading)

@@ -1,7 +1,7 @@
 """Starting a run: everything that can be refused is refused here, before anything is written."""
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from math import ceil
 from typing import Any
@@ -10,6 +10,7 @@ from whimbrel.domain.encoding import encoded
 from whimbrel.domain.filters import check_filter, split_status
 from whimbrel.domain.findings import refuse
 from whimbrel.domain.migration import Definition
+from whimbrel.domain.requests import requested, through
 from whimbrel.domain.runs import Phase, Run, Scope, eligible, first_phases, given, legs_of
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.uuids import stored, writing
@@ -58,6 +59,7 @@ def compose_run(
     `filter_` narrows the migration's own.
     """
     query, asked = _query(it, filter_)
+    request = requested(None if filter_ is None else stored(filter_, writing(store.uuids)), limit=limit)
     query = stored(query, writing(store.uuids))
     scope = Scope("all") if limit is None else Scope("first", limit)
     database = it.database or store.database
@@ -66,7 +68,7 @@ def compose_run(
         id=new_id(), migration=it.name, version=it.version, database=database, collection=it.collection,
         filter=encoded(query), mark=it.mark, status_field=it.status_field, collection_uuid=found.uuid, collated=found.collated, declarative=it.declarative, claim=it.claim,
         adopt="all" if adopt == "all" else it.adopt,
-        scope=scope, asked=asked, legs=legs_of(mark=it.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
+        scope=scope, asked=asked, request=request, legs=legs_of(mark=it.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
         priority=priority, rate=rate, batch_size=batch_size or it.batch_size or defaults.batch_size,
         max_attempts=it.max_attempts or defaults.max_attempts, retry_delay=defaults.retry_delay,
         undo=it.undo, uuids=store.uuids, **given(it, store.uuids), created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
@@ -84,12 +86,19 @@ def draft_run(store: Store, it: Definition, *, defaults: Defaults, **options: An
     return run
 
 
-def start_run(store: Store, it: Definition, *, who: str, defaults: Defaults, **options: Any) -> Run:
+def asked_through(run: Run, route: str) -> Run:
+    """A run that was asked for through this door, such as `POST /migrate` or `whimbrel run`."""
+    return replace(run, request=through(run.request, route))
+
+
+def start_run(
+    store: Store, it: Definition, *, who: str, defaults: Defaults, route: str = "", **options: Any
+) -> Run:
     """Add a run of a migration, `queued`, with its warnings. A coordinator starts it as soon as its collection is free.
 
-    `options` and errors are those of `draft_run`.
+    `route`: the door through which it was asked for. `options` and errors are those of `draft_run`.
     """
-    run = draft_run(store, it, defaults=defaults, **options)
+    run = asked_through(draft_run(store, it, defaults=defaults, **options), route)
     return add_run(store, it, warned(store, it, run, documents=estimate(store, run)), who)
 
 

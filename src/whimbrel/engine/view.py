@@ -1,21 +1,25 @@
 """What is known of a run right now, from the ledger alone: no look at the collection (promise 6)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from whimbrel.domain.batches import After
 from whimbrel.domain.findings import finding_object
 from whimbrel.domain.forecast import Forecast, Sample, forecast
-from whimbrel.domain.ids import relaxed
-from whimbrel.domain.runs import Counts, Run
+from whimbrel.domain.ids import id_json, relaxed
+from whimbrel.domain.requests import Request
+from whimbrel.domain.runs import Counts, Run, work_of
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.verification import Proof
-from whimbrel.domain.workers import ALIVE
-from whimbrel.engine.serving import unserved
+from whimbrel.domain.workers import ALIVE, Worker
+from whimbrel.engine.serving import why_unserved
 from whimbrel.ports import Ledger
 
 QUIET = 3.0  # seconds without a word of a coordinator
+FOLDED = (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)  # nothing is left to be added up
+CANCELLED = (RunStatus.CANCELLING, RunStatus.CANCELLED)  # states in which batches are cancelled
 SERVED = (RunStatus.QUEUED, RunStatus.RUNNING)  # states in which workers should be there
 STOPPING = {RunStatus.PAUSING: "pause", RunStatus.CANCELLING: "cancel"}  # and the command that does it
 UNKNOWN = Forecast(0.0, None)
@@ -29,7 +33,8 @@ class RunView:
     counts: Counts
     failures: Mapping[str, int]
     total_batches: int
-    completed_batches: int
+    completed_batches: int  # settled, and not cancelled
+    cancelled_batches: int
     failed_batches: int
     seconds: float
     next_retry: float | None = None  # seconds until one is due, while nothing else than retries is left
@@ -78,55 +83,118 @@ class RunView:
 
 def view(ledger: Ledger, run: Run, *, now: datetime | None = None) -> RunView:
     """Sums over what was folded into the run and the batches since."""
-    since = ledger.batches.after(run.id, run.folded_through)
-    moment = now or since.now or datetime.now(UTC)
-    failures, failed_batches = ledger.failures.numbers(run.id)
-    stretch = (moment - run.working_since).total_seconds() if run.working_since else 0.0
-    it = RunView(
-        run=_told(ledger, run, moment), counts=run.counts + since.counts + since.begun, failures=failures,
-        total_batches=max(since.last, run.folded_through), completed_batches=run.folded_through + since.settled,
-        failed_batches=failed_batches, seconds=run.worked + max(0.0, stretch),
-    )  # fmt: skip
-    if it.only_retries and failures["open"]:
-        return replace(it, next_retry=ledger.failures.next_due(run.id))
-    if run.status is not RunStatus.RUNNING:
+    return views(ledger, [run], now=now)[0]
+
+
+def views(ledger: Ledger, runs: Iterable[Run], *, now: datetime | None = None) -> list[RunView]:
+    """The same of several runs: as many questions to the ledger, however many they are, but for those that only retry."""
+    listed = list(runs)
+    after = ledger.batches.after_each(
+        {run.id: run.folded_through for run in listed if run.status not in FOLDED}
+    )
+    times = [each.now for each in after.values() if each.now is not None]
+    moment = now or max(times, default=None) or datetime.now(UTC)
+    told = _told(ledger, listed, moment)
+    failures = ledger.failures.numbers_each([run.id for run in told])
+    cancelled = ledger.batches.cancelled([run.id for run in told if run.status in CANCELLED])
+    found = []
+    for run in told:
+        since, gone = after.get(run.id, After()), cancelled.get(run.id, 0)
+        counts, failing = failures[run.id]
+        stretch = (moment - run.working_since).total_seconds() if run.working_since else 0.0
+        it = RunView(
+            run=run, counts=run.counts + since.counts + since.begun, failures=counts, total_batches=max(since.last, run.folded_through),
+            completed_batches=run.folded_through + since.settled - gone, cancelled_batches=gone, failed_batches=failing,
+            seconds=run.worked + max(0.0, stretch),
+        )  # fmt: skip
+        found.append(_ahead(ledger, it))
+    return found
+
+
+def _ahead(ledger: Ledger, it: RunView) -> RunView:
+    """With what is known of its speed, and of what is still to come."""
+    if it.only_retries and it.failures["open"]:
+        return replace(it, next_retry=ledger.failures.next_due(it.run.id))
+    if it.run.status is not RunStatus.RUNNING:
         return it
-    return replace(it, speed=forecast(run.samples, Sample(it.seconds, it.processed, it.total)))
+    return replace(it, speed=forecast(it.run.samples, Sample(it.seconds, it.processed, it.total)))
 
 
-def _told(ledger: Ledger, run: Run, moment: datetime) -> Run:
-    """With a message that says why it does not go on, also where no coordinator is there to say so."""
-    if run.status is RunStatus.QUEUED and (holder := ledger.runs.holder(run.ns)) not in (None, run.id):
-        return replace(run, message=f"Waits for run {holder}, which works on {run.ns}.")
-    if (moment - run.updated_at).total_seconds() <= QUIET:
+def _told(ledger: Ledger, runs: Sequence[Run], moment: datetime) -> list[Run]:
+    """The runs, those that nobody works on with the reason in their message, also where no coordinator is there to say so."""
+    holders = ledger.runs.holders(run.ns for run in runs if run.status is RunStatus.QUEUED)
+    found = [_waiting(run, holders.get(run.ns)) for run in runs]
+    quiet = [
+        (run.status in STOPPING or (run.status in SERVED and run is same))
+        and (moment - run.updated_at).total_seconds() > QUIET
+        for run, same in zip(found, runs, strict=True)
+    ]
+    if not any(quiet):
+        return found
+    alive = ledger.leases.workers(ALIVE)
+    return [
+        replace(run, message=_silence(alive, run) or run.message) if is_quiet else run
+        for run, is_quiet in zip(found, quiet, strict=True)
+    ]
+
+
+def _silence(alive: Sequence[Worker], run: Run) -> str:
+    if run.status not in STOPPING:
+        return why_unserved(alive, run)
+    if alive:
+        return ""
+    return f"No worker process is alive. Where it does not end by itself: whimbrel {STOPPING[run.status]} {run.id}"
+
+
+def _waiting(run: Run, holder: str | None) -> Run:
+    if run.status is not RunStatus.QUEUED or holder in (None, run.id):
         return run
-    if run.status in SERVED and (why := unserved(ledger, run)):
-        return replace(run, message=why)
-    if run.status in STOPPING and not ledger.leases.workers(ALIVE):
-        how = STOPPING[run.status]
-        return replace(
-            run,
-            message=f"No worker process is alive. Where it does not end by itself: whimbrel {how} {run.id}",
-        )
-    return run
+    return replace(run, message=f"Waits for run {holder}, which works on {run.ns}.")
 
 
 def run_object(it: RunView) -> dict[str, Any]:
     """The Run object of the REST API and of `--json`."""
     run = it.run
-    whole = it.counts.total / it.seconds if it.seconds and run.status in ENDED else it.throughput
     return {
-        "migrationId": run.id, "migration": run.migration, "status": str(run.status), "phase": run.phase,
+        **row_object(it),
+        "update": relaxed(run.declared),
+        "report": [proof_object(each) for each in run.report],
+        "warnings": [finding_object(each) for each in run.warnings],
+    }
+
+
+def row_object(it: RunView) -> dict[str, Any]:
+    """The same as a row of a list: without what is long."""
+    run = it.run
+    whole = it.counts.total / it.seconds if it.seconds and run.status in ENDED else it.throughput
+    ended = iso_time(run.ended_at)
+    span = run.ended_at - run.started_at if run.ended_at and run.started_at else None
+    return {
+        "migrationId": run.id, "migration": run.migration, "status": str(run.status),
+        "phase": work_of(run) if run.status in ENDED else run.phase,
         "totalItems": it.total, "processedItems": it.processed, "succeeded": it.counts.changed + it.counts.unchanged,
         "changed": it.counts.changed, "unchanged": it.counts.unchanged, "failed": it.failures["failed"],
         "skipped": it.counts.skipped, "conflicts": it.failures["conflict"], "progress": it.progress,
-        "totalBatches": it.total_batches, "completedBatches": it.completed_batches, "failedBatches": it.failed_batches,
-        "throughput": round(whole, 1), "etaSeconds": it.eta, "retrying": it.retrying, "nextRetrySeconds": None if it.next_retry is None else max(0.0, round(it.next_retry, 1)), "seconds": round(it.seconds, 3), "inferred": run.inferred,
-        "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate, "filters": relaxed(run.query), "update": relaxed(run.declared), "dryRun": False,
-        "collection": run.ns, "kind": run.kind, "of": run.of, "undo": run.undo, "undoneBy": run.undone_by, "report": [proof_object(each) for each in run.report], "message": run.message, "error": run.error,
-        "warnings": [finding_object(each) for each in run.warnings],
-        "startTime": iso_time(run.started_at), "endTime": iso_time(run.ended_at),
+        "totalBatches": it.total_batches, "completedBatches": it.completed_batches, "cancelledBatches": it.cancelled_batches,
+        "failedBatches": it.failed_batches,
+        "throughput": round(whole, 1), "etaSeconds": it.eta, "retrying": it.retrying,
+        "nextRetrySeconds": None if it.next_retry is None else max(0.0, round(it.next_retry, 1)),
+        "seconds": round(it.seconds, 3), "inferred": run.inferred,
+        "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate,
+        "filters": None if run.abridged else relaxed(run.selecting), "request": request_object(run), "dryRun": False,
+        "collection": run.ns, "kind": run.kind, "of": run.of, "undo": run.undo, "undoneBy": run.undone_by,
+        "message": run.message, "error": run.error, "startTime": iso_time(run.started_at), "endTime": ended,
+        "completedAt": ended, "duration": None if span is None else int(span.total_seconds() * 1000),
         "createdAt": iso_time(run.created_at), "updatedAt": iso_time(run.updated_at),
+    }  # fmt: skip
+
+
+def request_object(run: Run) -> dict[str, Any]:
+    """What was asked for. Of runs of earlier versions as much as their rows tell."""
+    it = run.request or Request(limit=run.scope.limit if run.scope.kind == "first" else None)
+    return {
+        "route": it.route or None, "phase": work_of(run), "filters": None if it.query is None else relaxed(it.query),
+        "limit": it.limit, "ids": [id_json(key) for key in it.ids], "idCount": it.named, "abridged": it.abridged,
     }  # fmt: skip
 
 

@@ -47,9 +47,13 @@ def watch(
     """
     seen = 0.0
     while not crew.over.is_set():
+        told = crew.look.is_set()
+        crew.look.clear()
         beat()
         try:
             _look(store, crew, times, die)
+            if told:
+                crew.news.set()
             if time.monotonic() - seen > 2:  # noqa: PLR2004  seconds between two signs of life
                 seen = time.monotonic()
                 store.ledger.leases.beat(crew.name, **{**about, **_facts(crew)})
@@ -60,7 +64,7 @@ def watch(
             crew.drain()
         except Exception:  # this thread must outlive whatever the ledger says
             log.exception("the heartbeat met an error")
-        crew.over.wait(min(times.control, times.lease / 8))
+        crew.look.wait(min(times.control, times.lease / 8))
 
 
 def _facts(crew: Crew) -> dict[str, Any]:

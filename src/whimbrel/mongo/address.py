@@ -5,17 +5,24 @@ show a ledger that was true a moment ago, and `w=1` would lose what it says was 
 server, and what is about the user's documents, is taken from it.
 """
 
+import re
 from typing import Any
+from urllib.parse import quote, unquote_plus
 
 from pymongo import MongoClient
 from pymongo.errors import ConfigurationError, InvalidURI
 
 from whimbrel.domain.uuids import UNSPECIFIED, UUIDS
 from whimbrel.errors import SettingsInvalid
-from whimbrel.mongo.errors import masked, sentence
+from whimbrel.masking import masked_address, parsed
+from whimbrel.mongo.errors import sentence
 from whimbrel.mongo.unanswered import Wire, app_name
 
 SCHEMES = ("mongodb://", "mongodb+srv://")
+UNESCAPED = set(
+    "@:/?%"
+)  # in user or password: the driver would take pieces of them for hosts, and name these
+PROPERTIES = re.compile(r"[A-Z_]+:[^,]+(,[A-Z_]+:[^,]+)*")
 
 # By their names in small letters, as all options of addresses are compared.
 TAKEN = frozenset({
@@ -49,12 +56,21 @@ def reduced(uri: str) -> str:
     """
     if not uri.startswith(SCHEMES):
         raise unreadable(uri, f"it begins with none of {' and '.join(SCHEMES)}")
+    if found := parsed(uri).unescaped & UNESCAPED:
+        raise unreadable(
+            uri,
+            f"in its user name or password {' and '.join(sorted(found))} must be percent-encoded: {_encoded(found)}",
+        )
     before, options, sign = _parted(uri)
     taken = []
     for option in options:
         name, _, value = option.partition("=")
         if name.lower() in REFUSED and value.lower() != "false":
             raise unreadable(uri, REFUSED[name.lower()])
+        if name.lower() == "authmechanismproperties" and not PROPERTIES.fullmatch(unquote_plus(value)):
+            raise unreadable(  # in the driver's words pieces of a token would be names of properties
+                uri, "authMechanismProperties is to be NAME:VALUE, several with commas between"
+            )
         if name.lower() not in OWN | REFUSED.keys():
             taken.append(option)
     return f"{before}?{sign.join(taken)}" if taken else before
@@ -97,12 +113,17 @@ def connecting(uri: str, seconds: float, worker: str | None = None, **options: A
 def unreadable(uri: str, why: str) -> SettingsInvalid:
     """What is said of an address that cannot be used."""
     return SettingsInvalid(
-        f"MONGODB_URI={masked(uri)} cannot be read: {why.rstrip('.')}. Write it as mongodb://user:password@host:port/."
+        f"MONGODB_URI={masked_address(uri)} cannot be read: {why.rstrip('.')}. Write it as mongodb://<user>:<password>@<host>:<port>/."
     )
+
+
+def _encoded(characters: set[str]) -> str:
+    return ", ".join(f"{each} as {quote(each, safe='')}" for each in sorted(characters))
 
 
 def _parted(uri: str) -> tuple[str, list[str], str]:
     """What stands before the options, the options, and the sign between them."""
-    before, _, options = uri.partition("?")
+    found = parsed(uri)
+    before, options = found.before_options, found.options
     sign = ";" if ";" in options and "&" not in options else "&"
     return before, options.split(sign) if options else [], sign

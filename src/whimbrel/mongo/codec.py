@@ -17,6 +17,7 @@ from whimbrel.domain.forecast import Sample
 from whimbrel.domain.marks import read_stamp, stamp
 from whimbrel.domain.progress import LEFT, Progress, Stretch
 from whimbrel.domain.raw import Key
+from whimbrel.domain.requests import Request
 from whimbrel.domain.runs import Counts, Run, RunAtWork, Scope
 from whimbrel.domain.states import BatchStatus, RunStatus
 from whimbrel.domain.tiling import Fault, Tile, Tiling
@@ -181,6 +182,25 @@ def tiling_of(row: Row | None) -> Tiling:
     return Tiling(row["through"], row["leg"], _key(row["after"]), tuple(row["ended"]), found)
 
 
+def request_row(it: Request | None) -> dict[str, Any] | None:
+    """Ids as bytes: whatever stands in them is not looked at."""
+    if it is None:
+        return None
+    return {
+        "route": it.route, "filter": it.filter, "limit": it.limit, "ids": [each.raw for each in it.ids], "named": it.named,
+        "abridged": it.abridged,
+    }  # fmt: skip
+
+
+def request_of(row: Row | None) -> Request | None:
+    if row is None:
+        return None
+    return Request(
+        route=row["route"], filter=row["filter"], limit=row["limit"], ids=tuple(Key(bytes(each)) for each in row["ids"]),
+        named=row["named"], abridged=row["abridged"],
+    )  # fmt: skip
+
+
 def sample_row(sample: Sample) -> list[int]:
     return [int(sample.at * 1000 + 0.5), sample.done, sample.total]
 
@@ -195,7 +215,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "_id": run.id, "migration": run.migration, "version": run.version, "database": run.database,
         "collection": run.collection, "ns": run.ns, "filter": run.filter, "mark": run.mark,
         "statusField": run.status_field, "collectionUuid": run.collection_uuid, "collated": run.collated, "declarative": run.declarative, "claim": run.claim, "adopt": run.adopt,
-        "scope": {"kind": run.scope.kind, "limit": run.scope.limit}, "asked": run.asked, "legs": list(run.legs), "leg": run.leg,
+        "scope": {"kind": run.scope.kind, "limit": run.scope.limit}, "asked": run.asked, "request": request_row(run.request), "legs": list(run.legs), "leg": run.leg,
         "status": str(run.status), "batchSize": run.batch_size, "priority": run.priority, "rate": run.rate, "maxAttempts": run.max_attempts,
         "retryDelay": run.retry_delay, "timeout": run.timeout, "codeHash": run.code_hash,
         "update": run.update, "reads": None if run.reads is None else list(run.reads), "concurrency": run.concurrency, "needsCode": run.has_user_code,
@@ -222,7 +242,7 @@ def run_of(row: Row) -> Run:
         id=row["_id"], migration=row["migration"], version=row["version"], database=row["database"],
         collection=row["collection"], filter=filter_of(row["filter"]), mark=row["mark"], status_field=row["statusField"], collection_uuid=_raw_uuid(row.get("collectionUuid")), collated=row.get("collated", False),
         declarative=row["declarative"], claim=row["claim"], adopt=row["adopt"],
-        scope=Scope(row["scope"]["kind"], row["scope"]["limit"]), asked=row["asked"], legs=tuple(row["legs"]), leg=row["leg"],
+        scope=Scope(row["scope"]["kind"], row["scope"]["limit"]), asked=row["asked"], request=request_of(row.get("request")), abridged=row.get("abridged", False), legs=tuple(row["legs"]), leg=row["leg"],
         status=RunStatus(row["status"]), batch_size=row["batchSize"], priority=row.get("priority", 0), rate=row.get("rate"), max_attempts=row["maxAttempts"],
         retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
         update=row.get("update"), reads=tuple(row["reads"]) if row.get("reads") is not None else None, concurrency=row.get("concurrency", 16),

@@ -1,6 +1,5 @@
 """The border: what the driver raises becomes what the core knows."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +12,17 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from whimbrel.errors import CollectionReplaced, Refused, Systemic, TooSlow, Transient, WhimbrelError
+from whimbrel.errors import (
+    AWAY,
+    FULL,
+    CollectionReplaced,
+    Refused,
+    Systemic,
+    TooSlow,
+    Transient,
+    WhimbrelError,
+)
+from whimbrel.masking import masked
 
 # Codes of https://github.com/mongodb/mongo/blob/master/src/mongo/base/error_codes.yml
 TIME_LIMIT = 50  # MaxTimeMSExpired
@@ -30,23 +39,21 @@ TRANSIENT = frozenset({
     11601, 314,  # Interrupted, ended by killSessions
     9001, 317,  # SocketException, ConnectionPoolExpired
 })  # fmt: skip
-SYSTEMIC = frozenset({
-    13, 18, 8000, 33,  # Unauthorized, AuthenticationFailed, AtlasError, wrong authentication
-    14031,  # OutOfDiskSpace
+NO_SPACE = 14031  # OutOfDiskSpace
+NO_RIGHT = frozenset(
+    {13, 18, 8000, 33}
+)  # Unauthorized, AuthenticationFailed, AtlasError, wrong authentication
+SYSTEMIC = NO_RIGHT | frozenset({
+    NO_SPACE,
     20,  # IllegalOperation, such as a write concern of a stand-alone server
     26,  # NamespaceNotFound
     166,  # CommandNotSupportedOnView
 })  # fmt: skip
 
 
-# Of any scheme, or none: an address that is written wrongly has a password too.
-_SECRET = re.compile(r"((?:://|^(?![\w+.-]+://))[^:/@\s]+:)\S+@")
-_SECRET_OPTION = re.compile(r"(?i)((?:password|passphrase|authmechanismproperties)=)[^&\s]*")
-
-
-def masked(text: str) -> str:
-    """A text without the passwords of addresses in it, nor those among their options."""
-    return _SECRET_OPTION.sub(r"\1***", _SECRET.sub(r"\1***@", text))
+CHANGING = "MongoDB could not carry that out at this moment: try again."
+SLOW = "MongoDB took too long for that: try again, or ask for less."
+NOT_ALLOWED = "MongoDB does not allow this user to do that: grant it readWrite on the database."
 
 
 def sentence(error: BaseException) -> str:
@@ -65,25 +72,27 @@ def translated() -> Iterator[None]:
         yield
     except OperationFailure as error:
         if error.has_error_label("RetryableWriteError"):
-            raise Transient(sentence(error)) from error
+            raise Transient(sentence(error)).in_short(CHANGING) from error
         raise of_code(error.code or 0, sentence(error)) from error
     except (ServerSelectionTimeoutError, ConnectionFailure) as error:
-        raise Transient(f"MongoDB does not answer: {sentence(error)}") from error
+        raise Transient(f"MongoDB does not answer: {sentence(error)}").in_short(AWAY) from error
     except ConfigurationError as error:
         raise Systemic(f"MongoDB cannot be used like this: {sentence(error)}") from error
     except PyMongoError as error:
-        raise Transient(sentence(error)) from error
+        raise Transient(sentence(error)).in_short(CHANGING) from error
 
 
 def of_code(code: int, message: str) -> WhimbrelError:
     if code == TIME_LIMIT:
-        return TooSlow(message)
+        return TooSlow(message).in_short(SLOW)
     if code == OTHER_COLLECTION:
         return CollectionReplaced(message)
     if code in TRANSIENT:
-        return Transient(f"{message} (code {code})")
-    if code in SYSTEMIC or "No space left" in message:
-        return Systemic(f"{message} (code {code})")
+        return Transient(f"{message} (code {code})").in_short(CHANGING)
+    if code == NO_SPACE or "No space left" in message:
+        return Systemic(f"{message} (code {code})").in_short(FULL)
+    if code in SYSTEMIC:
+        return Systemic(f"{message} (code {code})").in_short(NOT_ALLOWED if code in NO_RIGHT else "")
     return Refused(f"{message} (code {code})")
 
 

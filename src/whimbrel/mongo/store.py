@@ -21,10 +21,11 @@ from whimbrel.domain.runs import Run, for_run
 from whimbrel.domain.times import Times
 from whimbrel.domain.uuids import UNSPECIFIED
 from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, Refused, SettingsInvalid, Systemic
+from whimbrel.masking import masked_address
 from whimbrel.mongo import preflight
 from whimbrel.mongo.address import connecting, reduced, uuids_of
 from whimbrel.mongo.documents import MongoDocuments
-from whimbrel.mongo.errors import masked, sentence, translated
+from whimbrel.mongo.errors import NOT_ALLOWED, sentence, translated
 from whimbrel.mongo.identity import identity_of
 from whimbrel.mongo.ledger import mongo_ledger
 from whimbrel.mongo.rehearsal import MongoRehearsal
@@ -198,7 +199,7 @@ def connected(
                 database,
                 times,
                 replica_set="setName" in hello,
-                where=masked(uri),
+                where=masked_address(uri),
                 uuids=uuids_of(uri),
             )
             store.upgrade()
@@ -216,13 +217,15 @@ def check_uri(uri: str) -> None:
 
 @contextlib.contextmanager
 def _explained(uri: str, seconds: float) -> Iterator[None]:
-    where = masked(uri)
+    where = masked_address(uri)
     try:
         yield
     except ServerSelectionTimeoutError as error:
         why = sentence(error).partition(" (configured timeouts")[0].partition(", Timeout:")[0]
         raise DatabaseUnreachable(
             f"MongoDB at {where} did not answer within {seconds:g} seconds ({why[:200]}). Is it running, and is MONGODB_URI right?"
+        ).in_short(
+            f"MongoDB at {where} did not answer within {seconds:g} seconds: is it running, and is MONGODB_URI right?"
         ) from error
     except OperationFailure as error:
         if error.code in (18, 8000):
@@ -232,10 +235,12 @@ def _explained(uri: str, seconds: float) -> Iterator[None]:
         if error.code == 13:  # noqa: PLR2004  Unauthorized
             raise DatabaseRefused(
                 f"MongoDB at {where} does not allow this user to do that: {sentence(error)}. Grant it readWrite on the database."
-            ) from error
+            ).in_short(NOT_ALLOWED) from error
         raise DatabaseRefused(f"MongoDB at {where} refused: {sentence(error)}") from error
     except PyMongoError as error:
-        raise DatabaseUnreachable(f"MongoDB at {where} cannot be used: {sentence(error)}") from error
+        why = f"MongoDB at {where} cannot be used: {sentence(error)}"
+        short = f"MongoDB at {where} cannot be used: is it running, and is MONGODB_URI right?"
+        raise DatabaseUnreachable(why).in_short(short) from error
 
 
 @contextlib.contextmanager
@@ -247,7 +252,7 @@ def _keeping(where: str, database: str) -> Iterator[None]:
         why = str(error).partition(" to execute command")[0]
         raise DatabaseRefused(
             f"MongoDB at {where} does not let this user keep the ledger: {why}. Grant it readWrite on the database, or name another user in MONGODB_URI."
-        ) from error
+        ).in_short(error.plain) from error
     except Refused as error:
         if str(DIFFERENT_CASE) not in str(error):
             raise
@@ -262,15 +267,15 @@ def _keeping(where: str, database: str) -> Iterator[None]:
 def _check_server(uri: str, hello: dict[str, Any], version: list[int]) -> None:
     if tuple(version[:2]) < OLDEST:
         raise DatabaseRefused(
-            f"MongoDB at {masked(uri)} is version {'.'.join(map(str, version[:3]))}. Whimbrel needs 6.0 or newer: upgrade the server."
+            f"MongoDB at {masked_address(uri)} is version {'.'.join(map(str, version[:3]))}. Whimbrel needs 6.0 or newer: upgrade the server."
         )
     if "setName" in hello and not hello["isWritablePrimary"]:
         raise DatabaseUnreachable(  # it may become the primary yet
-            f"{masked(uri)} is a member of the replica set {hello['setName']} that takes no writes; the primary is {hello.get('primary') or 'not known'}. "
+            f"{masked_address(uri)} is a member of the replica set {hello['setName']} that takes no writes; the primary is {hello.get('primary') or 'not known'}. "
             "Name all members in MONGODB_URI, without directConnection, so that the primary is found."
         )
     if hello.get("msg") == "isdbgrid":
         raise DatabaseRefused(
-            f"{masked(uri)} is a router of a sharded cluster. Whimbrel does not migrate sharded clusters: updates of many documents may miss "
+            f"{masked_address(uri)} is a router of a sharded cluster. Whimbrel does not migrate sharded clusters: updates of many documents may miss "
             "some while chunks move. Give the address of a replica set."
         )

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from bson.timestamp import Timestamp
 
-from whimbrel.domain.batches import Batch, Outline, Pointer, Unfolded
+from whimbrel.domain.batches import After, Batch, Outline, Pointer
 from whimbrel.domain.progress import Progress
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
@@ -147,8 +147,16 @@ class Batches(Protocol):
         """Cancel those of the first `limit` queued batches of a run that nobody has ever claimed: how many."""
         ...
 
-    def after(self, run_id: str, seq: int) -> Unfolded:
-        """What is known of the batches after this one."""
+    def after(self, run_id: str, seq: int) -> After:
+        """What there is of a run behind this batch."""
+        ...
+
+    def after_each(self, folded: Mapping[str, int]) -> Mapping[str, After]:
+        """The same of each of these runs, by one question; runs that have nothing there are not in it."""
+        ...
+
+    def cancelled(self, runs: Sequence[str]) -> Mapping[str, int]:
+        """How many batches of each of these runs were cancelled, if any."""
         ...
 
     def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:

@@ -92,6 +92,10 @@ class Failures(Protocol):
         """The same, and how many batches have unresolved failures."""
         ...
 
+    def numbers_each(self, runs: Sequence[str]) -> Mapping[str, tuple[dict[str, int], int]]:
+        """The same of each of these runs: as many questions, however many they are."""
+        ...
+
     def add_up(self, run_id: str) -> None:
         """Count again, and keep, what crashes have left uncounted."""
         ...

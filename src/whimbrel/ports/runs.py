@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from whimbrel.domain.forecast import Sample
+from whimbrel.domain.listing import RunPlace
 from whimbrel.domain.runs import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.tiling import Tiling
@@ -30,10 +31,14 @@ class Runs(Protocol):
         of: str | None = None,
         kind: RunKind | None = None,
         since: datetime | None = None,
-        after: str | None = None,
+        after: RunPlace | str | None = None,
         limit: int = 100,
+        brief: bool = False,
     ) -> list[Run]:
-        """Newest first. `since`: only those that were added then or later. `of`: only those that roll back, clean up or verify this run; `kind`: only those of them that do this. `after`: only those that come after this run in that order; none where it is not there."""
+        """Newest first. `of`: only those that roll back, clean up or verify this run; `kind`: only those of them that do this. `since`: only those that were added then or later. `after`: only those that come after this place, or this run, in that order. Raises RunUnknown.
+
+        `brief`: to be listed, not to be worked on: without warnings, report, update, and filters that are long (`abridged`).
+        """
         ...
 
     def followers(self, run_id: str, *, kind: RunKind | None = None) -> Iterator[Run]:
@@ -132,6 +137,10 @@ class Runs(Protocol):
 
     def ahead(self, ns: str) -> str | None:
         """The run that a new one on a collection waits for: the one that holds it, else the oldest that is queued."""
+        ...
+
+    def holders(self, collections: Iterable[str]) -> Mapping[str, str]:
+        """The runs that hold these collections, by collection; those that nobody holds are not in it."""
         ...
 
     def holder(self, ns: str) -> str | None:

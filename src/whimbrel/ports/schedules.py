@@ -56,12 +56,20 @@ class Schedules(Protocol):
         """Make or change a schedule. Its next tick stays as it is where neither cron, zone nor `enabled` changes. Audited."""
         ...
 
+    def take_up(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> bool:
+        """Change a schedule that is disabled, and that nobody but `who` has made or changed. Audited. False where it is not so."""
+        ...
+
     def remove(self, name: str, *, who: str) -> bool:
         """Audited. False where there is none. A tick that is claimed and has no run yet is lost with it."""
         ...
 
     def is_on(self) -> bool:
         """The switch; on where nobody has touched it."""
+        ...
+
+    def stopped(self) -> tuple[str, datetime | None] | None:
+        """Who turned the switch off, and when; None where it is on."""
         ...
 
     def switch(self, *, on: bool, who: str, anew: Sequence[tuple[Schedule, datetime | None]] = ()) -> bool:

@@ -4,12 +4,10 @@ import contextlib
 import json
 import os
 import selectors
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
-from typing import IO
 
+import bson
 from bson.raw_bson import RawBSONDocument
 
 from whimbrel.domain.failures import Trouble, death, hang
@@ -19,6 +17,7 @@ from whimbrel.errors import DefinitionInvalid
 from whimbrel.ports import Answered, Callers
 from whimbrel.settings import read_settings
 from whimbrel.workers.hearing import Ear, Sink
+from whimbrel.workers.processes import start
 from whimbrel.workers.rehearsal import read_document, understood
 
 STANDARD_ERROR = 2
@@ -28,27 +27,32 @@ AIR = 2.0  # seconds after a call's time in which an async function is cancelled
 class Calls:
     """See `whimbrel.ports.Caller`."""
 
-    def __init__(self, source: str | None, left_out: Sequence[str], run: Run) -> None:
-        given = {
-            "source": source,
-            "without": left_out,
-            "name": run.migration,
-            "run": run.id,
-            "undo": run.undo,
-            "uuids": run.uuids,
-        }
-        self._command = [sys.executable, "-m", "whimbrel.workers.rehearsal", json.dumps(given)]
-        self._process: subprocess.Popen[bytes] | None = None
-        self._ear: Ear | None = None
+    def __init__(self, source: str | None, left_out: Sequence[str] = ()) -> None:
+        """`left_out`: see `Catalog.unloadable`."""
+        self._source = json.dumps([source, left_out])
+        self._about = b""  # the run whose function is called
+        self._ahead: _Process | None = None
+        self._process: _Process | None = None
         self._loading = read_settings().whimbrel_loading
+
+    def load_ahead(self) -> None:
+        """Start the process before it is known for which run: it loads the migrations meanwhile."""
+        self._ahead = _Process(self._source)
+
+    @contextlib.contextmanager
+    def of(self, run: Run) -> Iterator["Calls"]:
+        """Call the function of this run. See `whimbrel.ports.Callers`."""
+        about = {"name": run.migration, "run": run.id, "undo": run.undo, "uuids": run.uuids}
+        self._about = bson.encode(about)
+        with contextlib.closing(self):
+            yield self
 
     def call(self, document: bytes, seconds: float) -> Answered:
         process = self._running()
         started = time.monotonic()
         try:
-            _stream(process.stdin).write(document)
-            _stream(process.stdin).flush()
-            answer = _answer(process, seconds + AIR)
+            process.send(document)
+            answer = process.answer(seconds + AIR)
         except (BrokenPipeError, EOFError):
             self.close()
             return Answered(death(Key.of_document(document)), time.monotonic() - started)
@@ -60,25 +64,18 @@ class Calls:
         outcome = found if isinstance(found, Trouble) else found.change
         return Answered(outcome, float(said["seconds"]), tuple(said["naive"]))
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _running(self) -> "_Process":
         if self._process is None:
-            # In a group of its own: Ctrl-C is the parent's affair, which then closes it.
-            self._process = subprocess.Popen(  # noqa: S603  our own program
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,
-            )
-            printed = _stream(self._process.stderr).fileno()
-            self._ear = Ear("dry run", printed, None, Sink(STANDARD_ERROR), lambda _word: None)
+            self._process, self._ahead = self._ahead or _Process(self._source), None
+            self._process.listen()
             self._load(self._process)
         return self._process
 
-    def _load(self, process: subprocess.Popen[bytes]) -> None:
+    def _load(self, process: "_Process") -> None:
         try:
-            said = RawBSONDocument(_answer(process, self._loading))
-        except (EOFError, TimeoutError) as error:
+            process.send(self._about)
+            said = RawBSONDocument(process.answer(self._loading))
+        except (BrokenPipeError, EOFError, TimeoutError) as error:
             self.close()
             raise DefinitionInvalid(
                 "The process that shall call the function ended, or did not get ready, while it loaded the migrations."
@@ -88,54 +85,70 @@ class Calls:
             raise DefinitionInvalid(str(said["error"]))
 
     def close(self) -> None:
-        process, self._process = self._process, None
-        ear, self._ear = self._ear, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            if ear is not None:
-                ear.close()
-            for stream in (process.stdin, process.stdout, process.stderr):
-                with contextlib.suppress(BrokenPipeError):  # what was not sent yet
-                    _stream(stream).close()
+        for process in filter(None, (self._process, self._ahead)):
+            process.close()
+        self._process = self._ahead = None
 
 
-def _answer(process: subprocess.Popen[bytes], seconds: float) -> bytes:
-    """The next document that the process writes. Raises EOFError, TimeoutError."""
-    end = time.monotonic() + seconds
-    out = _stream(process.stdout).fileno()
-    with selectors.DefaultSelector() as selector:
-        selector.register(out, selectors.EVENT_READ)
+class _Process:
+    """The process, with a pipe for each of its standard streams."""
 
-        def read(size: int) -> bytes:
-            found = b""
-            while len(found) < size:
-                if not selector.select(max(0.0, end - time.monotonic())):
-                    raise TimeoutError
-                part = os.read(out, size - len(found))
-                if not part:
-                    raise EOFError
-                found += part
-            return found
+    def __init__(self, source: str) -> None:
+        taken, given = os.pipe()
+        self._out, answering = os.pipe()
+        self._printed, printing = os.pipe()
+        try:
+            self._process = start(
+                "whimbrel.workers.rehearsal", [source], streams=(taken, answering, printing)
+            )
+        finally:
+            for number in (taken, answering, printing):
+                os.close(number)
+        self._given = os.fdopen(given, "wb")
+        self._ear: Ear | None = None
 
-        document = read_document(read)
-    if document is None:
-        raise EOFError
-    return document
+    def listen(self) -> None:
+        """From now on to what it prints."""
+        self._ear = Ear("dry run", self._printed, None, Sink(STANDARD_ERROR), lambda _word: None)
 
+    def send(self, document: bytes) -> None:
+        """Raises BrokenPipeError."""
+        self._given.write(document)
+        self._given.flush()
 
-def _stream(stream: IO[bytes] | None) -> IO[bytes]:
-    if stream is None:
-        raise RuntimeError("a process is started with pipes")
-    return stream
+    def answer(self, seconds: float) -> bytes:
+        """The next document that the process writes. Raises EOFError, TimeoutError."""
+        end = time.monotonic() + seconds
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._out, selectors.EVENT_READ)
+
+            def read(size: int) -> bytes:
+                found = b""
+                while len(found) < size:
+                    if not selector.select(max(0.0, end - time.monotonic())):
+                        raise TimeoutError
+                    part = os.read(self._out, size - len(found))
+                    if not part:
+                        raise EOFError
+                    found += part
+                return found
+
+            document = read_document(read)
+        if document is None:
+            raise EOFError
+        return document
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        if self._ear is not None:
+            self._ear.close()
+        with contextlib.suppress(BrokenPipeError):  # what was not sent yet
+            self._given.close()
+        os.close(self._out)
+        os.close(self._printed)
 
 
 def callers(source: str | None, left_out: Sequence[str] = ()) -> Callers:
     """Processes that call the functions of a file's, folder's or module's migrations. `left_out`: see `Catalog.unloadable`."""
-
-    @contextlib.contextmanager
-    def caller(run: Run) -> Iterator[Calls]:
-        with contextlib.closing(Calls(source, left_out, run)) as found:
-            yield found
-
-    return caller
+    return lambda run: Calls(source, left_out).of(run)

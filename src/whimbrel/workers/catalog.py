@@ -9,11 +9,11 @@ import contextlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from bson.errors import InvalidBSON
@@ -27,6 +27,7 @@ from whimbrel.errors import DefinitionInvalid
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.settings import read_settings
 from whimbrel.workers.definitions import BEGINS
+from whimbrel.workers.processes import start
 
 ENDING = 1.0  # seconds that a process which has answered may take to end
 LOOK = 0.2
@@ -65,17 +66,10 @@ def _asked(
     Whatever else holds its streams open is not waited for.
     """
     answers, answering = os.pipe()
-    command = [
-        sys.executable,
-        "-m",
-        "whimbrel.workers.definitions",
-        str(answering),
-        json.dumps([source, without]),
-    ]
-    with tempfile.TemporaryFile() as printed:
-        process = subprocess.Popen(  # noqa: S603  our own program
-            command, stdin=subprocess.DEVNULL, stdout=printed, stderr=printed, pass_fds=(answering,)
-        )
+    asked = [str(answering), json.dumps([source, without])]
+    with tempfile.TemporaryFile() as printed, Path(os.devnull).open("rb") as nothing:
+        streams = nothing.fileno(), printed.fileno(), printed.fileno()
+        process = start("whimbrel.workers.definitions", asked, streams=streams, keep=(answering,))
         os.close(answering)
         begun: list[str] = []
         found: list[str] = []

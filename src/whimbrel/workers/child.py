@@ -18,6 +18,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from whimbrel.bootstrap import feed, step_hook, store_at
+from whimbrel.domain.printable import visible
 from whimbrel.engine.crew import BATCH, Crew
 from whimbrel.engine.slot import work
 from whimbrel.engine.watch import watch
@@ -26,8 +27,8 @@ from whimbrel.heedless import heedless
 from whimbrel.logs import configure_logs, json_asked, json_line, own_process
 from whimbrel.ports import Store
 from whimbrel.settings import Settings, read_settings
-from whimbrel.workers.hearing import ALIVE, LOADED, REASON
-from whimbrel.workers.printing import end_soon, take_streams
+from whimbrel.workers.hearing import ALIVE, BEGINS, ENDS, LOADED, REASON
+from whimbrel.workers.printing import end_before_the_driver, end_soon, take_streams
 from whimbrel.workers.sources import LEFT_OUT, load
 
 DIED = 70  # exit code of a child that ended itself because a function hung
@@ -38,7 +39,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="whimbrel-child")
     parser.add_argument("--name", required=True)
     parser.add_argument("--slots", type=int, required=True)
-    parser.add_argument("--run")
     parser.add_argument("--lanes", default="")
     parser.add_argument("--said", type=int, required=True, help="number of the pipe to the parent")
     parser.add_argument("--log", type=int, required=True, help="number of what logs are written to")
@@ -51,23 +51,37 @@ def main() -> None:
     own_process()
     parent, flush = take_streams(BATCH.get)
     faulthandler.enable(2)
+    end_before_the_driver()
     voice = Voice(options.said, flush)
     left_out = json.loads(os.environ.get(LEFT_OUT, "[]"))
     try:
-        crew = Crew(load(settings.whimbrel_migrations, left_out), options.name, options.run)
+        crew = Crew(load(settings.whimbrel_migrations, left_out), options.name)
         voice.say(LOADED)
         crew.on_hand = voice.on_hand
         signal.signal(signal.SIGTERM, lambda *_: crew.drain())
+        crew.only = _told(parent)
         with store_at(settings.mongodb_uri or "", settings, worker=options.name) as store:
             crew.refresh(store)
             starved = _serve(store, crew, settings, options, parent, voice)
         crew.loop.close()
     except WhimbrelError as error:
-        log.write(f"{json_line(str(error), level='error') if json_asked() else error}\n")
+        text = visible(str(error))
+        log.write(f"{json_line(text, level='error') if json_asked() else text}\n")
         voice.say(f"{REASON}{' '.join(str(error).split())}")
         end_soon(error.exit_code)
     flush("")
     end_soon(STARVED if starved else 0)
+
+
+def _told(parent: int) -> str | None:
+    """The one run to serve, as the parent says it when there is work; None: all runs. A parent that ends says nothing."""
+    said = b""
+    while not said.endswith(b"\n"):
+        part = os.read(parent, 1)
+        if not part:
+            end_soon(0)
+        said += part
+    return said.decode().strip() or None
 
 
 class Voice:
@@ -83,7 +97,7 @@ class Voice:
     def on_hand(self, token: str, begins: bool) -> None:
         if not begins:
             self._flush(token)
-        self.say(f"{'+' if begins else '-'}{token}")
+        self.say(f"{BEGINS if begins else ENDS}{token}")
 
 
 def _serve(
@@ -126,7 +140,7 @@ def _serve(
             # In pieces: Python may hear a signal only when what the main thread waits for ends.
             while slot.is_alive():
                 slot.join(1)
-        crew.over.set()
+        crew.end()
         watching.join(5)
         with contextlib.suppress(Transient):
             store.ledger.leases.leave(options.name)
@@ -134,9 +148,9 @@ def _serve(
 
 
 def _until_closed(crew: Crew, parent: int) -> None:
-    """Drain when the parent closes what was our standard input, which the kernel does for a parent that was killed."""
+    """Look when the parent has news; drain when it closes what was our standard input, which the kernel does for one that was killed."""
     while os.read(parent, 1024):
-        pass
+        crew.look.set()
     crew.drain()
 
 

@@ -38,7 +38,7 @@ def code_of(module: ModuleType, loaded: Collection[str]) -> Code:
             _add(found, _called(name, path), path)
         else:
             others.add(name.partition(".")[0])
-    _follow(found)
+    _follow(found, others)
     files = {name: digest for name, path in sorted(found.items())[:MOST] if (digest := _digest(path))}
     return Code(files, _versions(others))
 
@@ -72,35 +72,46 @@ def _add(found: dict[str, Path], name: str, path: Path) -> None:
         found.setdefault(name, path)
 
 
-def _follow(found: dict[str, Path]) -> None:
-    """Add the files that the import statements in these files mean, and those that theirs do."""
+def _follow(found: dict[str, Path], others: set[str]) -> None:
+    """Add the files that the import statements in these files mean, and those that theirs do; what else they name goes to `others`.
+
+    A module that Whimbrel itself has imported before does not come with the migration's, but its version counts.
+    """
     queue = list(found.items())
     while queue and len(found) <= MOST:
         name, path = queue.pop()
         if path.suffix != SOURCE:
             continue
-        for new, where in _imports(name, path):
+        package = tuple(name.removesuffix(SOURCE).split("/"))[:-1]
+        meant = list(_meant(path, package))
+        others |= {parts[0] for parts in meant if parts}
+        for new, where in _imports(path, package, meant):
             if where not in found.values() and _is_own(where):
                 found[new] = where
                 queue.append((new, where))
 
 
-def _imports(name: str, path: Path) -> Iterator[tuple[str, Path]]:
-    package = tuple(name.removesuffix(SOURCE).split("/"))[:-1]
+def _imports(
+    path: Path, package: tuple[str, ...], meant: Iterable[tuple[str, ...]]
+) -> Iterator[tuple[str, Path]]:
     root = path.parents[len(package)] if len(package) < len(path.parents) else path.parent
+    for parts in meant:
+        yield from _existing(root, parts)
+        if not package and root != Path.cwd():
+            yield from _existing(Path.cwd(), parts)
+
+
+def _meant(path: Path, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The modules that a file's statements may import, as the parts of their names."""
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError, RecursionError):
         return
     for node in ast.walk(tree):
-        for parts in _meant(node, package):
-            yield from _existing(root, parts)
-            if not package and root != Path.cwd():
-                yield from _existing(Path.cwd(), parts)
+        yield from _named(node, package)
 
 
-def _meant(node: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """The modules that a statement may import, as the parts of their names."""
+def _named(node: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     if isinstance(node, ast.Import):
         yield from (tuple(each.name.split(".")) for each in node.names)
     elif isinstance(node, ast.ImportFrom):

@@ -1,15 +1,11 @@
 """The parent's side: starts children, restarts those that die, releases what they held, drains them at the end."""
 
 import os
-import secrets
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.metadata import version
 
 import structlog
@@ -17,7 +13,8 @@ import structlog
 from whimbrel.domain.batches import Batch
 from whimbrel.errors import DefinitionInvalid, SettingsInvalid, Transient, WhimbrelError
 from whimbrel.ports import Batches, Leases
-from whimbrel.workers.hearing import LOADED, REASON, Ear, Sink
+from whimbrel.workers.children import Child, prefix, start_child
+from whimbrel.workers.hearing import Sink
 from whimbrel.workers.memory import Limit, held, shown
 
 log = structlog.get_logger("whimbrel.workers")
@@ -31,30 +28,6 @@ LOADING = 600.0  # seconds that importing the migrations may take
 LOADS = 3  # processes in a row that end while they load, until that is taken for hopeless
 SLOW = 2.0  # seconds of loading after which it is told, as often
 STANDARD_ERROR = 2
-
-
-@dataclass(slots=True)
-class Child:
-    """One worker process."""
-
-    name: str
-    process: subprocess.Popen[bytes]
-    pipes: tuple[int, ...]  # that this process reads
-    started: float = field(default_factory=time.monotonic)
-    heard: float = field(default_factory=time.monotonic)
-    told: float = field(default_factory=time.monotonic)  # when the ledger was told that it loads
-    loaded: bool = False
-    reason: str = ""  # why it ends
-    leaving: bool = False  # it has held too much memory
-    base: int = 0  # bytes that it held when it had loaded the migrations
-    ear: Ear | None = None
-
-    def hear(self, word: str) -> None:
-        self.heard = time.monotonic()
-        if word == LOADED:
-            self.loaded, self.base = True, held(self.process.pid)
-        if word.startswith(REASON):
-            self.reason = word.removeprefix(REASON)
 
 
 class Fleet:
@@ -81,6 +54,9 @@ class Fleet:
         self.memory: Limit | None = None
         self.replaced = 0  # children that have held more
         self.on_released: Callable[[Sequence[Batch]], None] = lambda _batches: None
+        self.on_idle: Callable[[], None] = lambda: (
+            None
+        )  # a child has ended the last batch that it had in hand
         # Where children write their logs, and what user code prints goes; None is where this process writes its own.
         self._stderr = STANDARD_ERROR if stderr is None else stderr
         self._sink = Sink(self._stderr)
@@ -95,6 +71,21 @@ class Fleet:
         self._due = 0.0  # when the next child may be started
         self._pause = 0.1
 
+    def adopt(self, child: Child) -> None:
+        """Take a child that was started before: it has loaded the migrations by now, or is about to."""
+        child.on_idle = self._idle
+        with self._lock:
+            self._children.append(child)
+            child.serve(self._run)
+
+    def look(self) -> None:
+        """Batches wait: children that have nothing in hand look for them at once, and not when their pause is over."""
+        for child in list(self._children):
+            child.look()
+
+    def _idle(self) -> None:
+        self.on_idle()
+
     @property
     def alive(self) -> int:
         return len(self._children)
@@ -102,7 +93,7 @@ class Fleet:
     @property
     def prefix(self) -> str:
         """What the names of this parent's workers begin with."""
-        return f"{socket.gethostname()}:{os.getpid()}:"
+        return prefix()
 
     def tend(self) -> None:
         """One round: bury the dead, end the silent, start what is missing.
@@ -128,7 +119,9 @@ class Fleet:
         while (
             len(self._children) < self._size and not self._draining.is_set() and time.monotonic() >= self._due
         ):
-            self._children.append(self._start())
+            child = self._start()
+            child.serve(self._run)
+            self._children.append(child)
 
     def _weigh(self, child: Child, limit: Limit) -> None:
         """A child that holds more than it may gives its batches back after their chunks; one that holds much more, at once.
@@ -159,8 +152,7 @@ class Fleet:
                 replaced=self.replaced,
                 **facts,
             )
-            if child.process.stdin is not None:
-                child.process.stdin.close()
+            child.hang_up()
 
     def _replace(self, child: Child) -> None:
         """Count it, once."""
@@ -184,43 +176,15 @@ class Fleet:
             )  # fmt: skip
 
     def _start(self) -> Child:
-        name = f"{self.prefix}{secrets.token_hex(4)}"
-        command = [
-            sys.executable,
-            "-m",
-            "whimbrel.workers.child",
-            "--name",
-            name,
-            "--slots",
-            str(self._slots),
-        ]
-        if self._run:
-            command += ["--run", self._run]
-        if self._lanes:
-            command += ["--lanes", ",".join(self._lanes)]
-        said, saying = os.pipe()
-        printed, printing = os.pipe()
-        log_ = os.dup(self._stderr)
-        try:
-            process = subprocess.Popen(  # noqa: S603
-                [*command, "--said", str(saying), "--log", str(log_)],
-                stdin=subprocess.PIPE,
-                stdout=printing,
-                stderr=printing,
-                pass_fds=(saying, log_),
-                start_new_session=True,
-                env=self._environment,
-            )
-        finally:
-            for number in (saying, printing, log_):
-                os.close(number)
-        child = Child(name, process, (said, printed))
-        child.ear = Ear(f"worker {process.pid}", printed, said, self._sink, child.hear)
+        child = start_child(
+            self._environment, slots=self._slots, lanes=self._lanes, stderr=self._stderr, sink=self._sink
+        )
+        child.on_idle = self._idle
         return child
 
     def _bury(self, child: Child) -> None:
         """The kernel says that it is dead: no need to wait for its leases to end."""
-        code = child.process.returncode
+        code = child.process.returncode or 0
         try:
             if not self._unreachable:
                 self.on_released(self._batches.take_over(worker=child.name))
@@ -234,12 +198,7 @@ class Fleet:
                 True  # no time left: the leases of what our children held will end by themselves
             )
         self._children.remove(child)
-        if child.process.stdin is not None:
-            child.process.stdin.close()
-        if child.ear is not None:
-            child.ear.close()
-        for pipe in child.pipes:
-            os.close(pipe)
+        child.close()
         self._judge(child, code)
         if code and not self._draining.is_set():
             log.warning("a worker died", worker=child.name, code=code)
@@ -271,8 +230,7 @@ class Fleet:
         """Let every child finish its chunks and give its batches back. False where some had to be killed."""
         self._draining.set()
         for child in list(self._children):  # at once, whatever the thread that tends is waiting for
-            if child.process.stdin is not None:
-                child.process.stdin.close()
+            child.hang_up()
         end = time.monotonic() + seconds
         while self._children and time.monotonic() < end:
             self.tend()

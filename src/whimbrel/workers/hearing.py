@@ -6,14 +6,17 @@ import threading
 import time
 from collections.abc import Callable
 
+from whimbrel.domain.printable import visible
 from whimbrel.logs import json_asked, json_line
+from whimbrel.masking import masked
 from whimbrel.workers.printing import BEGIN, LINE, TEXT
 
-LOADED, ALIVE, REASON = (
-    "loaded",
-    ".",
+LOADED, ALIVE = "loaded", "."  # words of a child
+REASON, BEGINS, ENDS = (
     "!",
-)  # words of a child; + and - go before the token of a batch that it begins or ends
+    "+",
+    "-",
+)  # go before why it ends, and before the token of a batch that it begins or ends
 READ = 65_536  # bytes
 LONGEST = 4096  # bytes of a line that is written: so many a pipe takes whole, or not at all
 BURST, RATE = (
@@ -107,9 +110,9 @@ class Ear:
         *lines, self._rest[self._said or 0] = (self._rest[self._said or 0] + data).split(b"\n")
         for line in lines:
             word = line.decode()
-            if word[:1] == "+":
+            if word[:1] == BEGINS:
                 self._in_hand[word[1:]] = None
-            elif word[:1] == "-":
+            elif word[:1] == ENDS:
                 self._in_hand.pop(word[1:], None)
             self._latest = ", ".join(self._in_hand) or self._latest
             self._words(word)
@@ -134,9 +137,8 @@ class Ear:
         if line[:1] == BEGIN and TEXT in line:
             named, _, text = line[1:].partition(TEXT)
             who = named.decode("utf-8", "replace")
-        return self._line(
-            visible(text.decode("utf-8", "backslashreplace").rstrip("\r")), batches=visible(who)
-        )
+        told = masked(text.decode("utf-8", "backslashreplace").rstrip("\r"))
+        return self._line(visible(told), batches=visible(who))
 
     def _line(self, text: str, *, batches: str = "", level: str = "info") -> str:
         """As it is written: for people with who said it before it, else as JSON, which must not be cut."""
@@ -154,13 +156,3 @@ class Ear:
         if self._lost and self._sink.say(self._line(said, level="warning")):
             self._lost = 0
         self._told = time.monotonic()
-
-
-def visible(text: str) -> str:
-    """A text in which what would act on a terminal can be read instead."""
-    if text.isprintable():
-        return text
-    return "".join(
-        each if each.isprintable() or each == "\t" else each.encode("unicode_escape").decode()
-        for each in text
-    )

@@ -27,6 +27,7 @@ from whimbrel.workers.fleet import Fleet
 log = structlog.get_logger("whimbrel.parent")
 
 ADDING = 1.0  # seconds that adding up failures may take of a sweep
+LEAST = 0.02  # seconds between two rounds, however much there is to do
 SCHEDULING = 0.5  # seconds between two looks for ticks
 
 
@@ -50,7 +51,9 @@ class Parent:
         self._times: Times = settings.times
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self.broken: WhimbrelError | None = None  # what ended a thread that cannot go on
+        self.lost = ""  # why the embedded MongoDB cannot be started again
         self._over = threading.Event()
+        self._look = threading.Event()  # the coordinator has something to do before its pause is over
         self._broker = broker(settings, self.name)
         self.announcer = Announcer(store.ledger, self._broker, pause=self._times.broker)
         self._threads: list[threading.Thread] = []
@@ -68,6 +71,7 @@ class Parent:
         )
         if self._fleet is not None:
             self._fleet.on_released = self.announcer.released
+            self._fleet.on_idle, self.announcer.on_announced = self._look.set, self._fleet.look
         rounds = [(coordinator.tick, self._times.tick), (self._sweep, self._times.sweep), (self._revive, 1.0)]
         if self._fleet is not None:
             rounds.append((self._fleet.tend, 0.05))
@@ -80,7 +84,10 @@ class Parent:
             rounds += [(scheduler.tick, SCHEDULING), (pruner.tick, ROUND)]
         for round_, pause in rounds:
             thread = threading.Thread(
-                target=self._repeat, args=(round_, pause), name=round_.__qualname__, daemon=True
+                target=self._repeat,
+                args=(round_, pause, self._look if round_ == coordinator.tick else self._over),
+                name=round_.__qualname__,
+                daemon=True,
             )
             thread.start()
             self._threads.append(thread)
@@ -88,6 +95,7 @@ class Parent:
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        self._look.set()
         end = time.monotonic() + 5
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -100,10 +108,13 @@ class Parent:
         except Transient:
             log.warning("the ledger does not answer; this process's roles will end by themselves")
 
-    def _repeat(self, round_: Callable[[], None], pause: float) -> None:
+    def _repeat(self, round_: Callable[[], None], pause: float, wake: threading.Event) -> None:
+        """`wake` ends a pause before its time."""
         faults = 0
         while not self._over.is_set():
-            started, least = time.monotonic(), 0.0
+            started, least = time.monotonic(), LEAST
+            if wake is self._look:
+                wake.clear()
             try:
                 round_()
                 faults = 0
@@ -122,7 +133,8 @@ class Parent:
                         f"Whimbrel itself failed, {FAULTS} times in a row: {type_name(error)}: {said(error, 500)}"
                     )
                     return
-            self._over.wait(max(least, pause - (time.monotonic() - started)))
+            self._over.wait(least)
+            wake.wait(pause - (time.monotonic() - started))
 
     def _sweep(self) -> None:
         """What expired leases hold is queued again, and numbers of failures are kept; one process in the cluster does it."""
@@ -136,5 +148,7 @@ class Parent:
     def _revive(self) -> None:
         try:
             revive(self._settings)
+            self.lost = ""
         except EmbeddedUnavailable as error:
+            self.lost = error.short
             log.warning("the embedded MongoDB cannot be started again", error=str(error))

@@ -3,6 +3,7 @@
 Nothing of Whimbrel's own goes through these: user code may close, replace and flood them.
 """
 
+import atexit
 import contextlib
 import io
 import os
@@ -104,8 +105,23 @@ def _until_unread(pipe: int) -> None:
         os.dup2(nothing, number)
 
 
+_CODE: list[int] = []  # with which this process ends, once it does
+
+
+def end_before_the_driver() -> None:
+    """Call it when the driver was imported, and user code was not: the driver's exit handler waits for its threads, up to half a second.
+
+    Handlers are called in the reverse order, so those of user code have their turn before the process ends here.
+    """
+    atexit.register(lambda: os._exit(_CODE[0]) if _CODE else None)
+
+
 def end_soon(code: int, seconds: float = 2.0) -> NoReturn:
-    """End this process, at the latest after so many seconds: threads and exit handlers of user code may wait for ever."""
+    """End this process, at the latest after so many seconds: threads and exit handlers of user code may wait for ever.
+
+    See `end_before_the_driver`: where that was called first, exit handlers that were there before it are left out.
+    """
+    _CODE[:] = [code]
 
     def cut() -> None:
         threading.Event().wait(seconds)

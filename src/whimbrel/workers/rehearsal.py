@@ -37,16 +37,24 @@ READY = "ready"
 
 
 def main() -> None:
-    """Serve until standard input ends. Its argument is JSON: name and source of the migration, id of the run, its undo."""
+    """Serve until standard input ends, which begins with a document: the migration's name, the run's id, its undo.
+
+    Its argument is JSON: the source of the migrations, and what of it is left out.
+    """
     asked, answers = _streams()
-    given = json.loads(sys.argv[1])
-    run = given["run"]
+    source, without = json.loads(sys.argv[1])
     try:
-        migration = choose(load(given["source"], given["without"]), given["name"])
+        loaded = load(source, without)
+        head = read_document(asked.read)
+        if head is None:
+            return
+        given = bson.decode(head)
+        migration = choose(loaded, given["name"])
     except WhimbrelError as error:
         _answer(answers, {"error": said(error)})
         return
     _answer(answers, {READY: True})
+    run = given["run"]
     documents: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(asked, documents), daemon=True).start()
     definition = replace(migration.definition, undo=given["undo"], uuids=given["uuids"])

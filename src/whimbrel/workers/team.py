@@ -1,13 +1,17 @@
 """The worker processes that a command or a server starts."""
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from whimbrel.bootstrap import Opened
 from whimbrel.logs import on_console
 from whimbrel.settings import Settings
-from whimbrel.workers.fleet import Fleet
+from whimbrel.workers.children import Child, start_child
+from whimbrel.workers.fleet import STANDARD_ERROR, Fleet
+from whimbrel.workers.hearing import Sink
 from whimbrel.workers.memory import limit_of
 from whimbrel.workers.sources import LEFT_OUT
 
@@ -38,23 +42,46 @@ class Team:
     def fleet(
         self, opened: Opened, settings: Settings, *, run: str | None, longest_call: float, stderr: int | None
     ) -> Fleet:
-        environment = {
-            "MONGODB_URI": opened.uri,
-            "MONGODB_DB_NAME": opened.store.database,
-            "WHIMBREL_MIGRATIONS": self.source or "",
-            LEFT_OUT: json.dumps(self.left_out),
-            "RABBITMQ_URL": settings.rabbitmq_url or "",
-            "RABBITMQ_EXCHANGE": settings.rabbitmq_exchange,
-        }
-        if on_console():  # they write to a pipe, and would take it for a service's
-            environment["LOG_FORMAT"] = "console"
         ledger, size = opened.store.ledger, self.processes
         if settings.rabbitmq_url:
             run = None  # queues are shared: pointers of other runs come too
         fleet = Fleet(
-            ledger.batches, environment, leases=ledger.leases, lanes=self.lanes,
+            ledger.batches, self._environment(opened.uri, settings), leases=ledger.leases, lanes=self.lanes,
             size=size, slots=self.slots, run=run, longest_call=longest_call, stderr=stderr,
         )  # fmt: skip
         fleet.loading = settings.whimbrel_loading
         fleet.memory = limit_of(self.memory, max(1, size))
         return fleet
+
+    @contextlib.contextmanager
+    def ahead(self, settings: Settings, stderr: int | None) -> Iterator[Child | None]:
+        """One of its processes, before there is work: it loads the migrations meanwhile. A fleet may adopt it; else it is ended.
+
+        None where it is not known yet which database it will serve, or the team has no processes.
+        """
+        if not settings.mongodb_uri or not self.processes:
+            yield None
+            return
+        number = STANDARD_ERROR if stderr is None else stderr
+        environment = {**os.environ, **self._environment(settings.mongodb_uri, settings)}
+        child = start_child(environment, slots=self.slots, lanes=self.lanes, stderr=number, sink=Sink(number))
+        try:
+            yield child
+        finally:
+            if not child.serving:
+                child.process.kill()
+                child.process.wait()
+                child.close()
+
+    def _environment(self, uri: str, settings: Settings) -> dict[str, str]:
+        # They write to a pipe, and would take it for a service's.
+        style = {"LOG_FORMAT": "console"} if on_console() else {}
+        return {
+            **style,
+            "MONGODB_URI": uri,
+            "MONGODB_DB_NAME": settings.database,
+            "WHIMBREL_MIGRATIONS": self.source or "",
+            LEFT_OUT: json.dumps(self.left_out),
+            "RABBITMQ_URL": settings.rabbitmq_url or "",
+            "RABBITMQ_EXCHANGE": settings.rabbitmq_exchange,
+        }

@@ -27,6 +27,23 @@ def test_the_documents_named_are_migrated(both: TestClient, database: Docs) -> N
     assert sorted(after) == sorted(wanted)
 
 
+def test_plain_hexadecimal_ids_are_object_ids_where_no_document_has_that_text(
+    still: TestClient, database: Docs
+) -> None:
+    things, plain, both = database["somemodels"], ObjectId(), ObjectId()
+    text, nobody = str(ObjectId()), str(ObjectId())
+    things.insert_many({"_id": each, "status": "pending"} for each in (plain, text, both, str(both)))
+    ids = [str(plain).upper(), {"$oid": str(plain)}, text, str(both), nobody, "no hex", "a" * 12]
+    told = still.post("/migrate/bulk", json={"ids": ids}).json()
+    assert (told["totalDocuments"], told["unknownIds"], told["unknown"]) == (
+        3,
+        3,
+        [nobody, "no hex", "a" * 12],
+    )
+    (row,) = database["whimbrel_batches"].find({"run": told["migrationId"], "ids": {"$type": "array"}})
+    assert {each["_id"] for each in row["ids"]} == {plain, text, str(both)}, "the text, where both are there"
+
+
 def test_a_dry_run_and_nothing_left(still: TestClient, database: Docs) -> None:
     database["somemodels"].insert_many([{"_id": i, "status": "pending"} for i in range(5)])
     database["somemodels"].insert_one({"_id": "done", "status": "success"})

@@ -52,6 +52,37 @@ def test_a_refused_request_is_answered_alike_again(still: TestClient, database: 
     assert still.get("/migrate").json()["count"] == 0
 
 
+def test_a_refusal_by_the_state_is_the_first_answer_too(still: TestClient, database: Docs) -> None:
+    """What was refused once stays refused under its key, though by now it would be carried out."""
+    seed(database, 5)
+    run = still.post("/migrate").json()["migrationId"]
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("/migrate", {"exclusive": True}),
+        (f"/migrate/rollback/{run}", {"confirm": run}),
+        (f"/migrate/failures/{run}/retry", {}),
+        ("/migrate/reset-pending", {}),
+        ("/migrate/resume/20990101-aaaaaa", {}),
+    ]
+    keys = [{"Idempotency-Key": secrets.token_hex(8)} for _ in asked]
+    first = [still.post(path, json=body, headers=key) for (path, body), key in zip(asked, keys, strict=True)]
+    assert [each.status_code for each in first] == [409, 409, 409, 409, 404]
+    still.delete(f"/migrate/cancel/{run}")
+    ended(still, run)
+    again = [still.post(path, json=body, headers=key) for (path, body), key in zip(asked, keys, strict=True)]
+    assert [each.json() for each in again] == [each.json() for each in first]
+    assert {each.headers["idempotency-replayed"] for each in again} == {"true"}
+    assert still.post("/migrate", json={"exclusive": True}).status_code == 202, "by another key, or none"
+
+
+def test_a_refusal_of_the_caller_is_not_kept(settings: Settings, database: Docs) -> None:
+    seed(database, 5)
+    secret, key = "s" * 20, {"Authorization": f"Bearer {'s' * 20}", "Idempotency-Key": "one"}
+    with serving(settings, workers=0, tokens=f"read:{secret}") as client:
+        assert client.post("/migrate", headers=key).status_code == 403
+    with serving(settings, workers=0, tokens=f"operate:{secret}") as client:
+        assert client.post("/migrate", headers=key).status_code == 202
+
+
 def test_a_request_that_the_ledger_left_unanswered_is_not_carried_out_again(
     still: TestClient, database: Docs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,10 +174,11 @@ def test_expensive_requests_are_limited(settings: Settings, database: Docs) -> N
 
 def test_a_method_that_is_not_possible_is_told_all_that_are(still: TestClient) -> None:
     for path, methods in (
-        ("/migrate", "GET, POST"),
-        ("/migrate/batch/20261124-k3f9x2.1", "GET, POST"),
-        ("/migrate/scheduler/schedules/nightly", "GET, PUT, DELETE"),
-        ("/health", "GET"),
+        ("/migrate", "GET, HEAD, POST"),
+        ("/migrate/batch/20261124-k3f9x2.1", "GET, HEAD, POST"),
+        ("/migrate/scheduler/schedules/nightly", "GET, HEAD, PUT, DELETE"),
+        ("/migrate/retry-failed", "POST"),
+        ("/health", "GET, HEAD"),
     ):
         answer = still.request("OPTIONS", path)
         assert (answer.status_code, answer.headers["allow"]) == (405, methods), path

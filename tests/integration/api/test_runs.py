@@ -29,7 +29,8 @@ def test_a_client_of_the_old_api_migrates_its_samples(both: TestClient, database
         300,
     )
     assert (batch["completedChunks"], batch["totalChunks"]) == (1, 1)
-    assert both.get("/migrate").json()["migrations"][0] == run
+    row = both.get("/migrate").json()["migrations"][0]
+    assert row == {name: value for name, value in run.items() if name not in ("update", "report", "warnings")}
 
 
 def test_nothing_that_matches_is_no_run(still: TestClient, database: Docs) -> None:

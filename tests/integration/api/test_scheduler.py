@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from tests.conftest import SHORT
 from tests.integration.api.conftest import TOKENS, Docs, seed, serving
 from tests.servers.serve import eventually
 
+from whimbrel.api.system import System
 from whimbrel.domain.catalog import Catalog, choose
 from whimbrel.engine.schedule import Scheduler
 from whimbrel.engine.start import Defaults
@@ -64,6 +66,37 @@ def test_the_environment_enables_and_sets_the_default_schedule(settings: Setting
     assert told["nextRun"] == told["schedules"][0]["nextRun"] is not None
     with serving(settings, workers=0) as client:  # what is kept wins over the environment of a later start
         assert client.get(f"{BASE}/status").json()["enabled"] is True
+
+
+def test_the_environment_of_a_later_start_enables_it_or_says_why_not(settings: Settings) -> None:
+    later = settings.model_copy(update={"enable_scheduler": True, "cron_schedule": "0 3 * * *"})
+    with serving(settings, workers=0) as client:
+        told = client.get(f"{BASE}/status").json()
+        assert (told["enabled"], told["note"]) == (False, "")
+    with serving(later, workers=0) as client:
+        system: System = client.app.state.system  # type: ignore[attr-defined]
+
+        def told_by(of: Settings, *calls: tuple[str, str]) -> dict[str, Any]:
+            system.settings = settings
+            for method, path in calls:
+                body = {**BODY, "enabled": False} if method == "PUT" else None
+                assert client.request(method, f"{BASE}/{path}", json=body).status_code == 200
+            system.settings = of
+            found: dict[str, Any] = client.get(f"{BASE}/status").json()
+            return found
+
+        eventually(lambda: client.get(f"{BASE}/status").json()["enabled"])
+        told = told_by(later)
+        assert (told["cron"], told["note"]) == ("0 3 * * *", "")
+        assert told["schedules"][0]["changedBy"] == "settings"
+        told = told_by(later, ("POST", "stop"))
+        assert (told["enabled"], told["switchedOn"]) == (False, False)
+        assert re.search("api:anybody@.* stopped the scheduler at 20", told["note"])
+        assert told_by(settings)["note"] == "", "where nobody wants it, there is nothing to say"
+        assert told_by(later, ("POST", "start"))["note"] == ""
+        told = told_by(later, ("PUT", "schedules/default"))
+        assert (told["enabled"], "disabled the schedule 'default'" in told["note"]) == (False, True)
+        assert "was removed" in told_by(later, ("DELETE", "schedules/default"))["note"]
 
 
 def test_start_and_stop_outlive_the_process(settings: Settings) -> None:

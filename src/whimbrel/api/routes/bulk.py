@@ -17,6 +17,7 @@ from whimbrel.domain.ids import id_json, parse_id
 from whimbrel.domain.raw import Key
 from whimbrel.engine.bulk import choose_ids, start_bulk
 from whimbrel.engine.preflight import warned
+from whimbrel.engine.start import asked_through
 from whimbrel.samples.migration import SOME_MODEL
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
@@ -28,8 +29,8 @@ class Bulk(Model):
     ids: list[Any] = Field(
         min_length=1,
         max_length=100_000,
-        description="the documents' `_id`s, as Extended JSON",
-        examples=[[{"$oid": "65a1b2c3d4e5f60718293a4b"}, 42, "some-key"]],
+        description="the documents' `_id`s, as Extended JSON; a text of 24 hexadecimal digits that is the `_id` of no document stands for the ObjectId",
+        examples=[["65a1b2c3d4e5f60718293a4b", {"$oid": "65a1b2c3d4e5f60718293a4c"}, 42, "some-key"]],
     )
     migration: str = Field(default=SOME_MODEL.name, max_length=200, description="name of the migration")
     batch_size: Size | None = Field(
@@ -90,7 +91,8 @@ def bulk(
     response.status_code = 200
     if not body.dry_run and not chosen.eligible:
         return answer.model_copy(update={"message": "Nothing is left to do: no run was started."})
-    ready = warned(store, it, chosen.run, documents=chosen.eligible, strict=body.strict)
+    run = asked_through(chosen.run, "POST /migrate/bulk")
+    ready = warned(store, it, run, documents=chosen.eligible, strict=body.strict)
     answer.warnings = warned_models(ready.warnings)
     if body.dry_run:
         response.headers[DRY] = "true"

@@ -29,6 +29,7 @@ router = APIRouter(prefix="/db", tags=["database"])
 
 ANSWERING = 3.0  # seconds that MongoDB has to say that it is there
 LONGEST = 30.0  # seconds that an exact count may take
+STAND_ALONE = "This server is stand-alone: what it acknowledged is on one machine only, and a write that the network broke off is not sent again by the driver. A replica set, even of one member, does both."
 QUICKLY = 1.0  # seconds after which an estimate is no longer counted, but sampled
 
 Migration = Annotated[
@@ -92,7 +93,7 @@ def _server(system: System) -> Server | str:
     try:
         return system.at.store.server(ANSWERING)
     except WhimbrelError as error:
-        return str(error)
+        return system.why(error)
 
 
 @router.get("/health", responses={503: {"model": DatabaseHealth, "description": "MongoDB does not answer"}})
@@ -112,11 +113,12 @@ def status(system: ThisSystem, _: Reader) -> DatabaseStatus:
     name = system.settings.database
     if isinstance(found, str):
         return DatabaseStatus(
-            is_connected=False, host=None, port=None, name=name, replica_set=None, primary=None, version=None, reason=found
+            is_connected=False, host=None, port=None, name=name, replica_set=None, primary=None, version=None, reason=found, note=None
         )  # fmt: skip
     return DatabaseStatus(
         is_connected=True, host=found.host, port=found.port, name=name, replica_set=found.replica_set,
         primary=found.primary, version=found.version, reason=None,
+        note=None if found.replica_set else STAND_ALONE,
     )  # fmt: skip
 
 
@@ -207,7 +209,9 @@ def _about(system: System, database: str, collection: str, what: Meaning) -> Fou
         share = store.survey_of(database, collection).share(what.query)
     except TooSlow as error:
         raise Declined(
-            503, "too_slow", f"Not even a random sample of {database}.{collection} was read in time: {error}"
+            503,
+            "too_slow",
+            f"Not even a random sample of {database}.{collection} was read in time: try again later.",
         ) from error
     return round(store.estimate(database, collection) * (1 - share if what.others else share)), "sampled"
 

@@ -63,7 +63,7 @@ def database_part(system: System) -> Part:
     try:
         system.at.store.ping()
     except WhimbrelError as error:
-        return Part(status="ERROR", detail=str(error))
+        return Part(status="ERROR", detail=system.why(error))
     return Part(status="OK", detail=system.at.where)
 
 
@@ -74,8 +74,11 @@ def broker_part(system: System) -> Part:
     announcer = system.announcer
     if announcer.polled:
         return Part(status="OK", detail="the ledger broker: workers look into the ledger")
-    trouble = announcer.check()
-    return Part(status="ERROR" if trouble else "OK", detail=trouble or "RabbitMQ")
+    try:
+        announcer.check()
+    except WhimbrelError as error:
+        return Part(status="ERROR", detail=system.why(error))
+    return Part(status="OK", detail="RabbitMQ")
 
 
 @router.get(
@@ -94,7 +97,7 @@ def _health(system: System) -> tuple[int, Health]:
             found = system.at.store.ledger.leases.workers(ALIVE)
             alive, slots = len(found), sum(each.slots for each in found)
         except Transient as error:
-            database = Part(status="ERROR", detail=str(error))
+            database = Part(status="ERROR", detail=system.why(error))
     good = database.status == broker.status == "OK"
     return 200 if good else 503, Health(
         status="OK" if good else "ERROR", database=database, broker=broker, workers=Workers(alive=alive, slots=slots),

@@ -208,7 +208,8 @@ def create_missing_migrations(
     store, defaults = system.at.store, system.settings.defaults
     it = system.evaluated(body.migration)
     lost = orphans.settle_orphans(store, system.loaded.values(), who=caller.who, defaults=defaults)
-    found = orphans.recover(store, it, who=caller.who, defaults=defaults)
+    route = "POST /migrate/create-missing-migrations"
+    found = orphans.recover(store, it, who=caller.who, defaults=defaults, route=route)
     return Adopted(
         orphans=[
             OrphanOf(

@@ -142,7 +142,7 @@ async def monitoring(
         try:
             return f"event: sample\ndata: {_sample(sampler.history()[-1]).model_dump_json(by_alias=True)}\n\n"
         except WhimbrelError as error:
-            told = Failure(error=str(error), code=error.code)
+            told = Failure(error=system.why(error), code=error.code)
             return f"event: error\ndata: {told.model_dump_json(by_alias=True, exclude_none=True)}\n\n"
 
     async def events() -> AsyncIterator[str]:

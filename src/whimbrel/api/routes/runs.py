@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated
 
 import anyio.to_thread
 from fastapi import APIRouter, Body, Path, Query, Request, Response
@@ -11,17 +11,23 @@ from pydantic import Field
 
 from whimbrel.api.access import Operator, Reader
 from whimbrel.api.answers import Answer, Model, failures
-from whimbrel.api.errors import Declined
 from whimbrel.api.recent import ThisRecent
-from whimbrel.api.runs import RUN, BatchAnswer, BatchOf, Run, RunAnswer, batch_model, run_model
+from whimbrel.api.runs import (
+    RUN,
+    RunAnswer,
+    RunRow,
+    row_model,
+    run_model,
+)
 from whimbrel.api.system import Deployment, System, ThisSystem
+from whimbrel.domain.listing import RunPlace
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run as DomainRun
-from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
+from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.engine import control
 from whimbrel.engine.rollback import definition
 from whimbrel.engine.starting_over import start_over
-from whimbrel.engine.view import view
+from whimbrel.engine.view import view, views
 from whimbrel.ports import Ledger
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
@@ -31,7 +37,6 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="rows to answer with")]
 Cursor = Annotated[
     str | None, Query(max_length=200, description="`nextCursor` of the page before", examples=[None])
 ]
-S = TypeVar("S", RunStatus, BatchStatus)
 RunId = Annotated[str, Path(max_length=200, description="id of the run", examples=[RUN])]
 
 
@@ -54,25 +59,7 @@ class Runs(Answer):
     """A page of runs."""
 
     count: int = Field(description="of this page", examples=[1])
-    migrations: list[Run] = Field(description="newest first")
-    next_cursor: str | None = Field(description="for the next page; null on the last", examples=[None])
-
-
-class Job(Model):
-    """A run or a batch."""
-
-    job_type: Literal["migration", "batch"] = Field(
-        description="which of the two it is", examples=["migration"]
-    )
-    migration: Run | None = Field(default=None, description="the run, where it is one")
-    batch: BatchOf | None = Field(default=None, description="the batch, where it is one")
-
-
-class Jobs(Answer):
-    """A page of runs, or of one run's batches."""
-
-    count: int = Field(description="of this page", examples=[1])
-    jobs: list[Job] = Field(description="runs newest first, or batches in the order of their planning")
+    migrations: list[RunRow] = Field(description="newest first")
     next_cursor: str | None = Field(description="for the next page; null on the last", examples=[None])
 
 
@@ -127,20 +114,25 @@ def runs(
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Runs:
-    """The runs, newest first."""
-    found = at.store.ledger.runs.list(
-        statuses=[status] if status else None, migration=migration, after=cursor, limit=limit
+    """The runs, newest first. What is long of a run is left out: GET /migrate/status/{migrationId} has it."""
+    ledger, statuses = at.store.ledger, [status] if status else None
+    found = ledger.runs.list(
+        statuses=statuses, migration=migration, after=place_of(cursor), limit=limit, brief=True
     )
-    rows = [run_model(view(at.store.ledger, each)) for each in found]
-    return Runs(count=len(rows), migrations=rows, next_cursor=_next(found, limit))
+    rows = [row_model(each) for each in views(ledger, found)]
+    return Runs(count=len(rows), migrations=rows, next_cursor=next_of(found, limit))
 
 
 def _answer(ledger: Ledger, run: DomainRun) -> RunAnswer:
     return RunAnswer(migration=run_model(view(ledger, run)))
 
 
-def _next(found: list[DomainRun], limit: int) -> str | None:
-    return found[-1].id if len(found) == limit else None
+def place_of(cursor: str | None) -> RunPlace | None:
+    return None if cursor is None else RunPlace.of(cursor)
+
+
+def next_of(found: list[DomainRun], limit: int) -> str | None:
+    return found[-1].place.cursor if len(found) == limit else None
 
 
 @router.get("/status/{migrationId}", response_model=RunAnswer, responses=failures(404, 422))
@@ -194,76 +186,6 @@ def resume(
         return _answer(ledger, start_over(system.at.store, run.id, it, who=caller.who))
     code = code_of(system, run)
     return _answer(ledger, control.resume(ledger, migration_id, who=caller.who, code=code))
-
-
-@router.get("/batch/{batch}", responses=failures(404, 422))
-def batch(
-    at: Deployment,
-    _: Reader,
-    batch_id: Annotated[
-        str, Path(alias="batch", max_length=200, description="id of the batch", examples=[f"{RUN}.1"])
-    ],
-) -> BatchAnswer:
-    """One batch."""
-    found = at.store.ledger.batches.get(batch_id)
-    if found is None:
-        raise Declined(
-            404, "batch_unknown", f"There is no batch {batch_id[:100]!r}. GET /migrate/jobs lists them."
-        )
-    return BatchAnswer(batch=batch_model(found))
-
-
-@router.get("/jobs", responses=failures(404, 422))
-def jobs(
-    at: Deployment,
-    _: Reader,
-    job_type: Annotated[
-        Literal["migration", "batch"] | None,
-        Query(alias="jobType", description="batches need `parentJobId`", examples=["migration"]),
-    ] = None,
-    parent_job_id: Annotated[
-        str | None,
-        Query(
-            alias="parentJobId", max_length=200, description="the run whose batches to list", examples=[RUN]
-        ),
-    ] = None,
-    status: Annotated[
-        RunStatus | BatchStatus | None,
-        Query(description="only jobs in this state", examples=["running"]),
-    ] = None,
-    limit: Limit = 100,
-    cursor: Cursor = None,
-) -> Jobs:
-    """Runs, or the batches of one run."""
-    ledger = at.store.ledger
-    if job_type == "batch" or parent_job_id is not None:
-        if parent_job_id is None:
-            raise Declined(422, "invalid", "Batches are listed by run: say which with parentJobId.")
-        run = control.find_run(ledger, parent_job_id)
-        wanted = _states(BatchStatus, status)
-        after = _number(cursor)
-        found = ledger.batches.list(run.id, after=after, statuses=wanted, limit=limit)
-        rows = [Job(job_type="batch", batch=batch_model(each)) for each in found]
-        return Jobs(
-            count=len(rows), jobs=rows, next_cursor=str(found[-1].seq) if len(found) == limit else None
-        )
-    chosen = _states(RunStatus, status)
-    listed = ledger.runs.list(statuses=chosen, after=cursor, limit=limit)
-    rows = [Job(job_type="migration", migration=run_model(view(ledger, each))) for each in listed]
-    return Jobs(count=len(rows), jobs=rows, next_cursor=_next(listed, limit))
-
-
-def _states(kind: type[S], status: RunStatus | BatchStatus | None) -> list[S] | None:
-    """What to list: all, or one state, or, where that is a state of the other kind of job, none."""
-    return None if status is None else [each for each in kind if each.value == status.value]
-
-
-def _number(cursor: str | None) -> int:
-    if cursor is None:
-        return -1
-    if not cursor.isascii() or not cursor.isdigit():
-        raise Declined(422, "invalid", "query.cursor: not a cursor of this list.")
-    return int(cursor[:18])
 
 
 @router.get("/definitions", responses=failures())

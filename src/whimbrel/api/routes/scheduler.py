@@ -131,6 +131,10 @@ class Status(Answer):
         description="the process that decides the ticks now; null while there is none",
         examples=["host:4711:1f3a5c7e"],
     )
+    note: str = Field(
+        description="why ENABLE_SCHEDULER=true, if it is set, has not enabled it; empty where it has",
+        examples=[""],
+    )
     schedules: list[ScheduleOf] = Field(description="all of them, by name")
     history: list[TickOf] = Field(description="the last 20 ticks of all schedules, newest first")
 
@@ -156,9 +160,10 @@ class ScheduleList(Answer):
 
 
 @router.get("/status", responses=failures())
-def status(ledger: Schedules, _: Reader) -> Status:
+def status(system: ThisSystem, ledger: Schedules, _: Reader) -> Status:
     """Whether it is on, what it did, and what comes next."""
-    return Status(**engine.standing_object(engine.standing(ledger)))
+    found = engine.standing(ledger, system.settings.first_schedule)
+    return Status(**engine.standing_object(found))
 
 
 @router.post("/start", responses=failures())

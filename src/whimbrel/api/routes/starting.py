@@ -21,7 +21,7 @@ from whimbrel.engine.attempt import attempt
 from whimbrel.engine.dryrun import dry_run
 from whimbrel.engine.dryrun_view import dry_run_object
 from whimbrel.engine.preflight import warned
-from whimbrel.engine.start import COUNTING, add_run, anything, draft_run, preview
+from whimbrel.engine.start import COUNTING, add_run, anything, asked_through, draft_run, preview
 from whimbrel.errors import CollectionBusy
 from whimbrel.ports import Ledger
 from whimbrel.samples.migration import SOME_MODEL
@@ -125,13 +125,14 @@ def _start(
     it: Definition,
     body: Phased,
     *,
+    route: str,
     exclusive: bool = False,
     **options: Any,
 ) -> Started:
     store = system.at.store
     it = with_undo(it) if body.undo else it
     options = {"batch_size": body.batch_size, **options}
-    run = draft_run(store, it, defaults=system.settings.defaults, **options)
+    run = asked_through(draft_run(store, it, defaults=system.settings.defaults, **options), route)
     found = preview(store, run, seconds=COUNTING)
     answer = Started(
         migration_id=None, message="Nothing was written.", total_documents=found.total,
@@ -210,8 +211,8 @@ def start(
     if asked is None and it.mark == "status":
         asked = {it.status_field: "pending"}
     return _start(
-        system, caller, response, it, body, exclusive=body.exclusive, filter_=read_filter(asked or {}),
-        priority=body.priority, rate=body.max_docs_per_second,
+        system, caller, response, it, body, route="POST /migrate", exclusive=body.exclusive,
+        filter_=read_filter(asked or {}), priority=body.priority, rate=body.max_docs_per_second,
     )  # fmt: skip
 
 
@@ -219,7 +220,8 @@ def start(
 def retry_failed(system: ThisSystem, caller: Operator, response: Response, body: PhasedBody) -> Started:
     """A run over the documents that are `failed`."""
     it = system.evaluated(body.migration)
-    return _start(system, caller, response, it, body, filter_=_by_phase(it, "failed"))
+    asked = _by_phase(it, "failed")
+    return _start(system, caller, response, it, body, route="POST /migrate/retry-failed", filter_=asked)
 
 
 @router.post("/complete-processing", status_code=202, responses=STARTED)
@@ -228,13 +230,17 @@ def complete_processing(
 ) -> Started:
     """A run over the documents that were left in `processing`; never those that a live worker holds."""
     it = system.evaluated(body.migration)
-    return _start(system, caller, response, it, body, filter_=_by_phase(it, "processing"))
+    asked = _by_phase(it, "processing")
+    return _start(
+        system, caller, response, it, body, route="POST /migrate/complete-processing", filter_=asked
+    )
 
 
 @router.post("/process-all", status_code=202, responses=STARTED)
 def process_all(system: ThisSystem, caller: Operator, response: Response, body: PhasedBody) -> Started:
     """A run over all phases, in order: pending, processing, failed, and the sweep."""
-    return _start(system, caller, response, system.evaluated(body.migration), body)
+    it = system.evaluated(body.migration)
+    return _start(system, caller, response, it, body, route="POST /migrate/process-all")
 
 
 @router.post("/batch/{batch}", status_code=202, responses=STARTED)
@@ -251,5 +257,6 @@ def one_batch(
     it = system.evaluated(body.migration)
     pending = _by_phase(it, "pending") if it.mark == "status" else None
     return _start(
-        system, caller, response, it, body, batch_size=batch_size, limit=batch_size, filter_=pending
-    )
+        system, caller, response, it, body, route="POST /migrate/batch/{batchSize}", batch_size=batch_size,
+        limit=batch_size, filter_=pending,
+    )  # fmt: skip

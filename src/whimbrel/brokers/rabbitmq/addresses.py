@@ -1,10 +1,11 @@
-"""RABBITMQ_URL: one address or several, and what of it may be shown."""
+"""RABBITMQ_URL: one address or several."""
 
 import re
 
 from yarl import URL
 
 from whimbrel.errors import SettingsInvalid
+from whimbrel.masking import masked_address, parsed
 
 
 def urls_of(text: str) -> tuple[str, ...]:
@@ -13,23 +14,16 @@ def urls_of(text: str) -> tuple[str, ...]:
     for each in found:
         try:
             url = URL(each)
-            wrong = url.scheme not in ("amqp", "amqps") or not url.host
+            # One that the driver reads otherwise than it was meant sends it to another host.
+            misread = bool(parsed(each).unescaped & set("/?#"))
+            wrong = misread or url.scheme not in ("amqp", "amqps") or not url.host
         except ValueError:
             wrong = True
         if wrong:
             raise SettingsInvalid(
-                f"RABBITMQ_URL={masked(each)} cannot be read. Write it as amqp://user:password@host:5672/ (amqps for TLS), "
-                "and the addresses of a cluster's nodes with commas between."
+                f"RABBITMQ_URL={masked_address(each)} cannot be read. Write it as amqp://<user>:<password>@<host>:5672/ (amqps for TLS), "
+                "the characters @ : / ? # % in user and password as %40 %3A %2F %3F %23 %25, and the addresses of a cluster's nodes with commas between."
             )
     if not found:
         raise SettingsInvalid("RABBITMQ_URL is empty. Leave it unset to work without RabbitMQ.")
     return found
-
-
-def masked(url: str) -> str:
-    """An address without user and password; of one that cannot be read, nothing that could be a password."""
-    _, at, rest = url.rpartition("@")
-    scheme, slashes, _ = url.partition("://")
-    if not slashes:
-        return "***"
-    return f"{scheme}://***@{rest}" if at else url

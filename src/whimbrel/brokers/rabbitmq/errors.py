@@ -70,8 +70,17 @@ def translated(where: str) -> Iterator[None]:
             raise  # somebody ends this task
         for kinds, meaning, sentence in MEANINGS:
             if isinstance(error, kinds):
-                raise meaning(sentence.format(where=where, error=_text(error))) from error
+                found = meaning(sentence.format(where=where, error=_text(error)))
+                raise found.in_short(_short(found, where)) from error
         raise
+
+
+def _short(error: WhimbrelError, where: str) -> str:
+    if isinstance(error, Rejected):
+        return f"RabbitMQ at {where} rejects pointers: a queue is full, or has just lost its leader."
+    if isinstance(error, BrokerUnavailable):
+        return f"RabbitMQ at {where} does not answer: check that it runs, and that RABBITMQ_URL is right."
+    return f"RabbitMQ at {where} does not let us in: check RABBITMQ_URL, and what its user may do."
 
 
 def _text(error: BaseException) -> str:

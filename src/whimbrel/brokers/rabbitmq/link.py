@@ -16,9 +16,9 @@ import structlog
 from aio_pika.abc import AbstractConnection
 from yarl import URL
 
-from whimbrel.brokers.rabbitmq.addresses import masked
 from whimbrel.brokers.rabbitmq.errors import translated
 from whimbrel.errors import BrokerUnavailable, WhimbrelError
+from whimbrel.masking import masked_address
 
 log = structlog.get_logger("whimbrel.rabbitmq")
 
@@ -38,7 +38,7 @@ class Link:
         self._lost = asyncio.Event()
         self._failing = False
         self.up = asyncio.Event()
-        self.where = ", ".join(map(masked, urls))
+        self.where = ", ".join(map(masked_address, urls))
         self.trouble: WhimbrelError = BrokerUnavailable(f"RabbitMQ at {self.where} has not answered yet.")
 
     @property
@@ -82,7 +82,7 @@ class Link:
 
     async def _connect(self) -> bool:
         for url in random.sample(self._urls, len(self._urls)):
-            where = masked(url)
+            where = masked_address(url)
             try:
                 with translated(where):
                     async with asyncio.timeout(3 * ANSWER):

@@ -6,20 +6,30 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from whimbrel.errors import EmbeddedUnavailable
+from whimbrel.errors import EMBEDDED_FULL, EmbeddedUnavailable
 
 _TAIL: Final = 1_000_000
 _CAUSES: Final = (
-    (r"No space left on device", "the disk of {data} is full: free some space"),
+    (
+        r"No space left on device",
+        "the disk of {data} is full: free some space",
+        EMBEDDED_FULL,
+    ),
     (
         r"featureCompatibilityVersion|unsupported WiredTiger file version|Wrong mongod version|WT_TRY_SALVAGE.*version",
         "the files in {data} belong to another version of MongoDB: set WHIMBREL_MONGOD to a mongod of that version, or move {data} away",
+        "The files of the embedded MongoDB belong to another version of it: set WHIMBREL_MONGOD, or choose another home.",
     ),
     (
         r"Read-only file system|[Pp]ermission denied|not writable",
         "{data} cannot be written: see to its owner and permissions",
+        "The embedded MongoDB cannot write to its folder: see to its owner and permissions.",
     ),
-    (r"Too many open files", "too few files may be open: raise the limit (`ulimit -n 64000`)"),
+    (
+        r"Too many open files",
+        "too few files may be open: raise the limit (`ulimit -n 64000`)",
+        "The embedded MongoDB may open too few files: raise the limit (`ulimit -n 64000`).",
+    ),
 )
 _SIGNALS: Final = {
     -9: "it was killed, perhaps for lack of memory: free some memory",
@@ -48,14 +58,16 @@ def failure(log: Path, start: int, data: Path, code: int | None) -> EmbeddedUnav
         )
     if code == _NEEDS_OTHER_VERSION:
         text += "Wrong mongod version"
-    for pattern, sentence in _CAUSES:
+    for pattern, sentence, short in _CAUSES:
         if re.search(pattern, text):
-            return EmbeddedUnavailable(
-                f"The embedded MongoDB did not start, as {sentence.format(data=data)} ({log} has the details)."
-            )
+            why = f"The embedded MongoDB did not start, as {sentence.format(data=data)} ({log} has the details)."
+            return EmbeddedUnavailable(why).in_short(short)
     # The first error is the cause, the others follow from it.
     reason = _SIGNALS.get(code or 0) or (problems[0] if problems else f"it ended with exit code {code}")
-    return EmbeddedUnavailable(f"The embedded MongoDB did not start ({reason}): {log} says why.")
+    why = f"The embedded MongoDB did not start ({reason}): {log} says why."
+    return EmbeddedUnavailable(why).in_short(
+        "The embedded MongoDB does not start: the log of this process says more."
+    )
 
 
 def _problems(log: Path, start: int) -> Iterator[str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Self
 
-from whimbrel.errors import EmbeddedUnavailable
+from whimbrel.errors import EMBEDDED_FULL, EmbeddedUnavailable
 
 if sys.platform != "win32":
     import fcntl
@@ -78,7 +78,7 @@ class Folder:
         if free < SPACE_NEEDED:
             raise EmbeddedUnavailable(
                 f"Only {free // 1_000_000} MB are free on the disk of {self.root}: free at least {SPACE_NEEDED // 1_000_000} MB for the embedded MongoDB."
-            )
+            ).in_short(EMBEDDED_FULL)
 
     @contextmanager
     def starting(self, seconds: float) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """Who uses the embedded MongoDB, and so whether it runs."""
 
+import errno
 import logging
 import os
 import sys
@@ -8,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from whimbrel.errors import EmbeddedUnavailable
+from whimbrel.errors import EMBEDDED_FULL, EmbeddedUnavailable
 from whimbrel.mongo.embedded.folder import Folder, Lock
 from whimbrel.mongo.embedded.server import STOP_SECONDS, find, obtain, stop
 
@@ -91,4 +92,4 @@ def _explained(home: Path) -> Iterator[None]:
     except OSError as error:
         raise EmbeddedUnavailable(
             f"The embedded MongoDB cannot use {error.filename or home} ({error.strerror or error}): make it writable, or choose another home."
-        ) from error
+        ).in_short(EMBEDDED_FULL if error.errno == errno.ENOSPC else "") from error

@@ -5,7 +5,7 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from whimbrel.domain.batches import Batch, Outline, Pointer, Unfolded
+from whimbrel.domain.batches import After, Batch, Outline, Pointer
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts
 from whimbrel.domain.states import BatchStatus
@@ -26,6 +26,7 @@ class BatchReads:
 
     def __init__(self, collection: Collection[Any], remains: Remains, grace: int) -> None:
         self._batches, self._remains, self._grace = collection, remains, grace
+        self._majority = collection.database.with_options(read_concern=collection.read_concern)
 
     def last(self, run_id: str) -> Batch | None:
         with translated():
@@ -99,34 +100,44 @@ class BatchReads:
             row = self._batches.find_one({"_id": token})
         return batch_of(row) if row else None
 
-    def after(self, run_id: str, seq: int) -> Unfolded:
+    def after(self, run_id: str, seq: int) -> After:
+        return self.after_each({run_id: seq}).get(run_id, After())
+
+    def after_each(self, folded: Mapping[str, int]) -> Mapping[str, After]:
         def settled(what: Any) -> dict[str, Any]:
             return {"$sum": {"$cond": [{"$in": ["$status", ["done", "cancelled"]]}, what, 0]}}
 
         open_ = {"$and": [{"$in": ["$status", ["queued", "running"]]}, {"$ne": ["$retry", True]}]}
         names = list(counts_row(Counts()))
-        counts = {name: settled(f"$counts.{name}") for name in names}
-        begun = {
-            f"begun_{name}": {"$sum": {"$cond": [open_, _of_stretches(at), 0]}}
-            for at, name in enumerate(names, 1)
-        }
-        pipeline: Sequence[Mapping[str, Any]] = [
-            {"$match": {"run": run_id, "seq": {"$gt": seq}}},
-            {
-                "$group": {
-                    "_id": None, "settled": settled(1), "last": {"$max": "$seq"}, "now": {"$max": "$$NOW"}, **counts, **begun
-                }
-            },
+        sums: dict[str, Any] = {name: settled(f"$counts.{name}") for name in names}
+        for at, name in enumerate(names, 1):
+            sums[f"begun_{name}"] = {"$sum": {"$cond": [open_, _of_stretches(at), 0]}}
+        sums |= {"settled": settled(1), "last": {"$max": "$seq"}, "now": {"$max": "$$NOW"}}
+        of_each = {
+            "from": self._batches.name, "localField": "run", "foreignField": "run", "let": {"through": "$through"},
+            "pipeline": [{"$match": {"$expr": {"$gt": ["$seq", "$$through"]}}}, {"$group": {"_id": None, **sums}}],
+            "as": "found",
+        }  # fmt: skip
+        asked = [{"run": run, "through": seq} for run, seq in folded.items()]
+        if not asked:
+            return {}
+        stages: Sequence[Mapping[str, Any]] = [
+            {"$documents": asked}, {"$lookup": of_each}, {"$unwind": "$found"},
         ]  # fmt: skip
         with translated():
-            found = list(self._batches.aggregate(pipeline))
-        if not found:
-            return Unfolded()
-        row = found[0]
-        return Unfolded(
-            counts=counts_of(row), begun=counts_of({name: row[f"begun_{name}"] for name in names}),
-            settled=int(row["settled"]), last=int(row["last"]), now=row["now"],
-        )  # fmt: skip
+            rows = self._majority.aggregate(stages, batchSize=len(asked) + 1)
+            return {row["run"]: _after_of(row["found"], names) for row in rows}
+
+    def cancelled(self, runs: Sequence[str]) -> Mapping[str, int]:
+        if not runs:
+            return {}
+        pipeline: Sequence[Mapping[str, Any]] = [
+            {"$match": {"status": "cancelled", "run": {"$in": list(runs)}}},
+            {"$group": {"_id": "$run", "n": {"$sum": 1}}},
+        ]
+        with translated():
+            rows = self._batches.aggregate(pipeline, batchSize=len(runs) + 1)
+            return {row["_id"]: int(row["n"]) for row in rows}
 
     def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:
         queued = {"status": "queued", "run": run_id, "seq": {"$gt": after}}
@@ -185,3 +196,8 @@ def _of_stretches(at: int) -> dict[str, Any]:
     """The sum of the numbers at this place of the stretches of a batch's progress."""
     numbers = {"$map": {"input": {"$ifNull": ["$progress", []]}, "in": {"$arrayElemAt": ["$$this", at]}}}
     return {"$sum": numbers}
+
+
+def _after_of(row: Mapping[str, Any], names: Sequence[str]) -> After:
+    begun = counts_of({name: row[f"begun_{name}"] for name in names})
+    return After(counts_of(row), int(row["settled"]), int(row["last"]), begun, row["now"])

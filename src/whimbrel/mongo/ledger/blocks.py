@@ -9,7 +9,7 @@ marked, the mark is still to come.
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo import UpdateOne
 from pymongo.collection import Collection
@@ -21,6 +21,10 @@ SIZE = 1000  # batches of a block
 SOME = 1000  # marked blocks that are looked at in one round
 MARKED = -1  # a batch's number, while its rows may change
 KEPT = {"failing.n": {"$gte": MARKED}}  # as it stands in the index
+ROWS = 100_000  # that are read in one answer, as far as 16 MB go
+Place = tuple[str, int]
+"""A run, and the number of one of its blocks."""
+T = TypeVar("T")
 _NUMBERS = {"n": 1, "open": 1, "conflict": 1, "batches": 1}
 
 
@@ -85,15 +89,22 @@ class Blocks:
 
     # asked
 
-    def of_run(self, run_id: str) -> Tally:
-        total, marked = Tally(), []
-        for row in self._blocks.find({"run": run_id}, {"_id": 0, "marked": 1, "block": 1, **_NUMBERS}):
+    def of_runs(self, run_ids: Sequence[str]) -> dict[str, Tally]:
+        """The sums of some runs: as many questions, however many they are, but for what is marked."""
+        found, marked = dict.fromkeys(run_ids, Tally()), list[Place]()
+        query = {"run": {"$in": list(run_ids)}}
+        fields = {"_id": 0, "run": 1, "marked": 1, "block": 1, **_NUMBERS}
+        for row in self._blocks.find(query, fields, batch_size=ROWS):
             if row["marked"]:
-                marked.append(row["block"])
+                marked.append((row["run"], row["block"]))
             else:
-                total += Tally(row["n"], row["open"], row["conflict"], row["batches"])
-        it, unclear = self._numbers(run_id, marked)
-        return sum(map(tally, counted(self._failures, unclear).values()), total + it)
+                found[row["run"]] += Tally(row["n"], row["open"], row["conflict"], row["batches"])
+        sums, unclear = self._sums(marked)
+        for run_id, it in sums.items():
+            found[run_id] += it
+        for token, groups in counted(self._failures, unclear).items():
+            found[token.rpartition(".")[0]] += tally(groups)
+        return found
 
     def groups_of(self, run_id: str) -> dict[str, GroupCount]:
         """How many failures of a run there are of each group."""
@@ -111,19 +122,30 @@ class Blocks:
 
     def _numbers(self, run_id: str, blocks: Sequence[int]) -> tuple[Tally, list[str]]:
         """The sum over the batches of blocks, and those whose number is not known: they are in hand, or a crash has left them."""
-        total, unclear = Tally(), list[str]()
+        sums, unclear = self._sums([(run_id, block) for block in blocks])
+        return sums.get(run_id, Tally()), unclear
+
+    def _sums(self, places: Sequence[Place]) -> tuple[dict[str, Tally], list[str]]:
+        """The same for blocks of some runs, by run."""
+        total, unclear = dict[str, Tally](), list[str]()
         is_marked = {"$eq": ["$failing.n", MARKED]}
         sums = {name: {"$sum": f"$failing.{name}"} for name in ("open", "conflict")}
         counts = {
             "n": {"$sum": {"$max": ["$failing.n", 0]}}, "batches": {"$sum": {"$cond": [{"$gt": ["$failing.n", 0]}, 1, 0]}},
             "marked": {"$push": {"$cond": [is_marked, "$seq", "$$REMOVE"]}},
         }  # fmt: skip
-        for page in _pages(blocks):
+        for page in _pages(places):
+            by_run: dict[str, list[int]] = {}
+            for run_id, block in page:
+                by_run.setdefault(run_id, []).append(block)
+            among = [_among(run_id, blocks) for run_id, blocks in by_run.items()]
             for row in self._batches.aggregate([
-                {"$match": _among(run_id, page)}, {"$group": {"_id": None, **sums, **counts}},
+                {"$match": among[0] if len(among) == 1 else {"$or": among}},
+                {"$group": {"_id": "$run", **sums, **counts}},
             ]):  # fmt: skip
-                total += Tally(*(int(row[name]) for name in _NUMBERS))
-                unclear += [f"{run_id}.{seq}" for seq in row["marked"]]
+                it = Tally(*(int(row[name]) for name in _NUMBERS))
+                total[row["_id"]] = total.get(row["_id"], Tally()) + it
+                unclear += [f"{row['_id']}.{seq}" for seq in row["marked"]]
         return total, unclear
 
 
@@ -133,5 +155,5 @@ def _among(run_id: str, blocks: Sequence[int]) -> dict[str, Any]:
     return {"run": run_id, "$or": places, **KEPT}
 
 
-def _pages(blocks: Sequence[int]) -> Iterator[Sequence[int]]:
+def _pages(blocks: Sequence[T]) -> Iterator[Sequence[T]]:
     return (blocks[at : at + 100] for at in range(0, len(blocks), 100))

@@ -14,10 +14,7 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
 from whimbrel.domain.batches import Batch
-from whimbrel.domain.failures import (
-    Trouble,
-    Unresolved,
-)
+from whimbrel.domain.failures import Trouble, Unresolved
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Run
 from whimbrel.mongo.errors import DUPLICATE_KEY, translated
@@ -187,15 +184,25 @@ class MongoFailures(FailureReads):
         return self.numbers(run_id)[0]
 
     def numbers(self, run_id: str) -> tuple[dict[str, int], int]:
+        return self.numbers_each([run_id])[run_id]
+
+    def numbers_each(self, runs: Sequence[str]) -> Mapping[str, tuple[dict[str, int], int]]:
+        if not runs:
+            return {}
         with translated():
-            it = self._tallies.of_run(run_id)
-        counts = {
-            "open": it.open,
-            "dead": it.n - it.open,
-            "failed": it.n - it.conflict,
-            "conflict": it.conflict,
+            found = self._tallies.of_runs(runs)
+        return {
+            run: (
+                {
+                    "open": it.open,
+                    "dead": it.n - it.open,
+                    "failed": it.n - it.conflict,
+                    "conflict": it.conflict,
+                },
+                it.batches,
+            )
+            for run, it in found.items()
         }
-        return counts, it.batches
 
     def add_up(self, run_id: str) -> None:
         with translated():

@@ -14,6 +14,7 @@ from pymongo.errors import DuplicateKeyError
 from whimbrel.domain.runs import Run
 from whimbrel.domain.workers import Worker
 from whimbrel.errors import Transient
+from whimbrel.masking import masked
 from whimbrel.mongo.codec import FORMAT, worker_of
 from whimbrel.mongo.errors import translated
 
@@ -89,7 +90,7 @@ class MongoLeases:
                     "at": "$$NOW",
                     **{
                         k: {"$literal": v}
-                        for k, v in {"what": what, "run": run, "who": who, "why": why}.items()
+                        for k, v in {"what": masked(what), "run": run, "who": who, "why": masked(why)}.items()
                     },
                 }
             }

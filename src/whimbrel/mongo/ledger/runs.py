@@ -1,7 +1,6 @@
 """Runs. A run that holds its collection is `active`; a unique partial index lets there be one (hole H26)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -9,7 +8,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from whimbrel.domain.forecast import Sample
-from whimbrel.domain.runs import Counts, Run, RunAtWork, RunKind
+from whimbrel.domain.runs import Counts, Run, RunAtWork
 from whimbrel.domain.states import ENDED, RunStatus, sources
 from whimbrel.domain.tiling import Tiling
 from whimbrel.errors import CollectionBusy
@@ -17,8 +16,8 @@ from whimbrel.mongo.codec import AT_WORK_FIELDS, at_work_of, run_of, run_row, sa
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
+from whimbrel.mongo.ledger.run_lists import PAGE, RunLists
 
-PAGE = 200  # runs that are read at once
 AT_WORK = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
 
 
@@ -38,7 +37,7 @@ def _among(statuses: Iterable[RunStatus]) -> dict[str, Any]:
     return {"$in": sorted(str(status) for status in statuses)}
 
 
-class MongoRuns:
+class MongoRuns(RunLists):
     """See `whimbrel.ports.Runs`."""
 
     def __init__(
@@ -48,7 +47,7 @@ class MongoRuns:
         format_: MongoFormat,
         prepare: Callable[[], None],
     ) -> None:
-        self._runs = collection
+        super().__init__(collection)
         self._leases = leases
         self._format, self._prepare = format_, prepare
 
@@ -84,45 +83,6 @@ class MongoRuns:
         with translated():
             row = self._runs.find_one({"_id": run_id})
         return run_of(row) if row else None
-
-    def list(
-        self,
-        *,
-        statuses: Iterable[RunStatus] | None = None,
-        migration: str | None = None,
-        of: str | None = None,
-        kind: RunKind | None = None,
-        since: datetime | None = None,
-        after: str | None = None,
-        limit: int = 100,
-    ) -> list[Run]:
-        query: dict[str, Any] = {}
-        if since is not None:
-            query["createdAt"] = {"$gte": since}
-        if statuses is not None:
-            query["status"] = {"$in": [str(status) for status in statuses]}
-        if migration is not None:
-            query["migration"] = migration
-        if of is not None:
-            query["of"] = of
-        if kind is not None:
-            query["kind"] = kind
-        with translated():
-            if after is not None:
-                last = self._runs.find_one({"_id": after}, {"createdAt": 1})
-                if last is None:
-                    return []
-                born = last["createdAt"]
-                query["createdAt"] = query.get("createdAt", {}) | {"$lte": born}  # beside it, for an index
-                query["$or"] = [{"createdAt": {"$lt": born}}, {"_id": {"$lt": after}}]
-            found = self._runs.find(query).sort([("createdAt", -1), ("_id", -1)]).limit(limit)
-            return [run_of(row) for row in found]
-
-    def followers(self, run_id: str, *, kind: RunKind | None = None) -> Iterator[Run]:
-        after: str | None = None
-        while page := self.list(of=run_id, kind=kind, after=after, limit=PAGE):
-            yield from page
-            after = page[-1].id
 
     def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
         query: dict[str, Any] = {"status": _among(statuses), **({"ns": ns} if ns is not None else {})}
@@ -311,6 +271,4 @@ class MongoRuns:
         return str(row["_id"]) if row else None
 
     def holder(self, ns: str) -> str | None:
-        with translated():
-            row = self._runs.find_one({"ns": ns, "active": True}, {"_id": 1})
-        return str(row["_id"]) if row else None
+        return self.holders([ns]).get(ns)

@@ -84,6 +84,14 @@ class MongoSchedules:
         self._leases.audit(f"schedule {name} set", run="", who=who)
         return _schedule_of(row)
 
+    def take_up(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> bool:
+        as_made = {"_id": name, "enabled": False, "madeBy": who, "changedBy": who}
+        with translated():
+            taken = self._schedules.update_one(as_made, [_put(plan, next_at, who)]).matched_count == 1
+        if taken:
+            self._leases.audit(f"schedule {name} enabled", run="", who=who)
+        return taken
+
     def remove(self, name: str, *, who: str) -> bool:
         with translated():
             gone = self._schedules.delete_one({"_id": name, "revision": {"$exists": True}}).deleted_count == 1
@@ -95,6 +103,11 @@ class MongoSchedules:
         with translated():
             row = self._schedules.find_one({"_id": SWITCH}, {"on": 1})
         return row is None or bool(row.get("on", True))
+
+    def stopped(self) -> tuple[str, datetime | None] | None:
+        with translated():
+            row = self._schedules.find_one({"_id": SWITCH, "on": False}, {"changedBy": 1, "changedAt": 1})
+        return None if row is None else (str(row.get("changedBy", "somebody")), row.get("changedAt"))
 
     def switch(self, *, on: bool, who: str, anew: Sequence[tuple[Schedule, datetime | None]] = ()) -> bool:
         turned: list[dict[str, Any]] = [

@@ -117,9 +117,9 @@ class Tallies:
             found[unclear[token]] = found.get(unclear[token], 0) + tally(groups).batches
         return found
 
-    def of_run(self, run_id: str) -> Tally:
-        """The sum over the batches of a run."""
-        return self._blocks.of_run(run_id)
+    def of_runs(self, run_ids: Sequence[str]) -> Mapping[str, Tally]:
+        """The sums over the batches of some runs."""
+        return self._blocks.of_runs(run_ids)
 
 
 def _pages(tokens: Sequence[str]) -> Iterable[list[str]]:

@@ -1,0 +1,133 @@
+"""Runs and batches as the jobs of the old system: listed together, and batches one by one."""
+
+import re
+from typing import Annotated, Literal, TypeVar
+
+from fastapi import APIRouter, Path, Query
+from pydantic import Field
+
+from whimbrel.api.access import Reader
+from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.errors import Declined
+from whimbrel.api.routes.runs import Cursor, Limit, next_of, place_of
+from whimbrel.api.runs import RUN, BatchAnswer, BatchOf, RunRow, batch_model, row_model
+from whimbrel.api.system import Deployment
+from whimbrel.domain.listing import WRONG
+from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.engine import control
+from whimbrel.engine.view import views
+from whimbrel.errors import CursorInvalid
+
+router = APIRouter(prefix="/migrate", tags=["migration"])
+
+S = TypeVar("S", RunStatus, BatchStatus)
+
+
+class Job(Model):
+    """A run or a batch."""
+
+    job_type: Literal["migration", "batch"] = Field(
+        description="which of the two it is", examples=["migration"]
+    )
+    job_id: str = Field(description="`migrationId` or `batchId`", examples=[RUN])
+    parent_job_id: str | None = Field(description="of a batch: its run", examples=[None])
+    status: str = Field(description="its state", examples=["running"])
+    total_items: int = Field(description="documents to evaluate, or planned", examples=[1000])
+    processed_items: int = Field(description="documents evaluated", examples=[500])
+    start_time: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
+    end_time: str | None = Field(description="RFC 3339", examples=[None])
+    migration: RunRow | None = Field(default=None, description="the run, where it is one")
+    batch: BatchOf | None = Field(default=None, description="the batch, where it is one")
+
+
+class Jobs(Answer):
+    """A page of runs, or of one run's batches."""
+
+    count: int = Field(description="of this page", examples=[1])
+    jobs: list[Job] = Field(description="runs newest first, or batches in the order of their planning")
+    next_cursor: str | None = Field(description="for the next page; null on the last", examples=[None])
+
+
+@router.get("/batch/{batch}", responses=failures(404, 422))
+def batch(
+    at: Deployment,
+    _: Reader,
+    batch_id: Annotated[
+        str, Path(alias="batch", max_length=200, description="id of the batch", examples=[f"{RUN}.1"])
+    ],
+) -> BatchAnswer:
+    """One batch."""
+    found = at.store.ledger.batches.get(batch_id)
+    if found is None:
+        raise Declined(
+            404, "batch_unknown", f"There is no batch {batch_id[:100]!r}. GET /migrate/jobs lists them."
+        )
+    return BatchAnswer(batch=batch_model(found))
+
+
+@router.get("/jobs", responses=failures(404, 422))
+def jobs(
+    at: Deployment,
+    _: Reader,
+    job_type: Annotated[
+        Literal["migration", "batch"] | None,
+        Query(alias="jobType", description="batches need `parentJobId`", examples=["migration"]),
+    ] = None,
+    parent_job_id: Annotated[
+        str | None,
+        Query(
+            alias="parentJobId", max_length=200, description="the run whose batches to list", examples=[RUN]
+        ),
+    ] = None,
+    status: Annotated[
+        RunStatus | BatchStatus | None,
+        Query(description="only jobs in this state", examples=["running"]),
+    ] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Jobs:
+    """Runs, or the batches of one run."""
+    ledger = at.store.ledger
+    if job_type == "batch" or parent_job_id is not None:
+        if parent_job_id is None:
+            raise Declined(422, "invalid", "Batches are listed by run: say which with parentJobId.")
+        run = control.find_run(ledger, parent_job_id)
+        # A batch that is done was `completed` in the old system.
+        wanted = [BatchStatus.DONE] if status is RunStatus.COMPLETED else _states(BatchStatus, status)
+        after = _number(run.id, cursor)
+        found = ledger.batches.list(run.id, after=after, statuses=wanted, limit=limit)
+        rows = [_batch_job(batch_model(each)) for each in found]
+        return Jobs(count=len(rows), jobs=rows, next_cursor=found[-1].token if len(found) == limit else None)
+    chosen = _states(RunStatus, status)
+    listed = ledger.runs.list(statuses=chosen, after=place_of(cursor), limit=limit, brief=True)
+    rows = [_run_job(row_model(each)) for each in views(ledger, listed)]
+    return Jobs(count=len(rows), jobs=rows, next_cursor=next_of(listed, limit))
+
+
+def _states(kind: type[S], status: RunStatus | BatchStatus | None) -> list[S] | None:
+    """What to list: all, or one state, or, where that is a state of the other kind of job, none."""
+    return None if status is None else [each for each in kind if each.value == status.value]
+
+
+def _number(run_id: str, cursor: str | None) -> int:
+    """The number of the batch that a cursor names. Raises CursorInvalid."""
+    if cursor is None:
+        return -1
+    of, _, number = cursor.rpartition(".")
+    if of != run_id or not re.fullmatch("[0-9]{1,18}", number):
+        raise CursorInvalid(WRONG)
+    return int(number)
+
+
+def _run_job(it: RunRow) -> Job:
+    return Job(
+        job_type="migration", job_id=it.migration_id, parent_job_id=None, status=it.status, total_items=it.total_items,
+        processed_items=it.processed_items, start_time=it.start_time, end_time=it.end_time, migration=it,
+    )  # fmt: skip
+
+
+def _batch_job(it: BatchOf) -> Job:
+    return Job(
+        job_type="batch", job_id=it.batch_id, parent_job_id=it.parent_job_id, status=it.status, total_items=it.total_items,
+        processed_items=it.processed_items, start_time=it.start_time, end_time=it.end_time, batch=it,
+    )  # fmt: skip

@@ -1,0 +1,106 @@
+"""The runs as people look at them: in pages, newest first."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from pymongo.collection import Collection
+
+from whimbrel.domain.listing import RunPlace
+from whimbrel.domain.runs import Run, RunKind
+from whimbrel.domain.states import RunStatus
+from whimbrel.errors import RunUnknown
+from whimbrel.mongo.codec import run_of
+from whimbrel.mongo.errors import translated
+
+PAGE = 200  # runs that are read at once
+NEWEST = {"createdAt": -1, "_id": -1}
+LONGEST = 2000  # bytes of a filter in a brief row
+LEFT_OUT = (
+    "warnings",
+    "report",
+    "update",
+    "tiling",
+    "checked",
+)  # of a brief row: what is long, and is not listed
+
+
+def _too_long(path: str) -> dict[str, Any]:
+    return {"$gt": [{"$binarySize": {"$ifNull": [path, ""]}}, LONGEST]}
+
+
+BRIEF: Sequence[Mapping[str, Any]] = (
+    {"$unset": list(LEFT_OUT)},
+    {
+        "$set": {
+            "abridged": _too_long("$filter"),
+            "filter": {"$cond": [_too_long("$filter"), "{}", "$filter"]},
+            "request": {
+                "$cond": [
+                    _too_long("$request.filter"),
+                    {"$mergeObjects": ["$request", {"filter": None, "abridged": True}]},
+                    "$request",
+                ]
+            },
+        }
+    },
+)
+
+
+class RunLists:
+    """What of `whimbrel.ports.Runs` lists them."""
+
+    def __init__(self, collection: Collection[Any]) -> None:
+        self._runs = collection
+
+    def list(
+        self,
+        *,
+        statuses: Iterable[RunStatus] | None = None,
+        migration: str | None = None,
+        of: str | None = None,
+        kind: RunKind | None = None,
+        since: datetime | None = None,
+        after: RunPlace | str | None = None,
+        limit: int = 100,
+        brief: bool = False,
+    ) -> list[Run]:
+        query: dict[str, Any] = {} if since is None else {"createdAt": {"$gte": since}}
+        if statuses is not None:
+            query["status"] = {"$in": [str(status) for status in statuses]}
+        equal = {"migration": migration, "of": of, "kind": kind}
+        query |= {name: value for name, value in equal.items() if value is not None}
+        if isinstance(after, str):
+            after = self._place(after)
+        if after is not None:
+            query["createdAt"] = query.get("createdAt", {}) | {
+                "$lte": after.created_at
+            }  # beside it, for an index
+            query["$or"] = [{"createdAt": {"$lt": after.created_at}}, {"_id": {"$lt": after.id}}]
+        stages: list[Mapping[str, Any]] = [{"$match": query}, {"$sort": NEWEST}, {"$limit": limit}]
+        with translated():
+            # All in one answer, as far as 16 MB go.
+            found = self._runs.aggregate([*stages, *(BRIEF if brief else ())], batchSize=limit + 1)
+            return [run_of(row) for row in found]
+
+    def _place(self, run_id: str) -> RunPlace:
+        with translated():
+            row = self._runs.find_one({"_id": run_id}, {"createdAt": 1})
+        if row is None:
+            raise RunUnknown(f"There is no run {run_id!r}.")
+        return RunPlace(row["createdAt"], run_id)
+
+    def followers(self, run_id: str, *, kind: RunKind | None = None) -> Iterator[Run]:
+        after: RunPlace | None = None
+        while page := self.list(of=run_id, kind=kind, after=after, limit=PAGE):
+            yield from page
+            after = page[-1].place
+
+    def holders(self, collections: Iterable[str]) -> Mapping[str, str]:
+        wanted = sorted(set(collections))
+        if not wanted:
+            return {}
+        holding = {"active": True, "ns": {"$in": wanted}}
+        with translated():
+            found = self._runs.find(holding, {"ns": 1}, batch_size=len(wanted) + 1)
+            return {row["ns"]: str(row["_id"]) for row in found}

@@ -1,0 +1,79 @@
+"""Nobody waits for the next look where there is news: a process that has nothing in hand wakes its coordinator, which wakes it."""
+
+import os
+import threading
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+from tests.conftest import SHORT
+from tests.integration.inline import DEFAULTS, until
+
+from whimbrel.domain.states import RunStatus
+from whimbrel.domain.times import Times
+from whimbrel.engine.crew import Crew
+from whimbrel.engine.start import start_run
+from whimbrel.engine.watch import watch
+from whimbrel.mongo.store import MongoStore
+from whimbrel.settings import Settings, read_settings
+from whimbrel.workers.catalog import describe
+from whimbrel.workers.fleet import Fleet
+from whimbrel.workers.parent import Parent
+
+RARELY = 3600.0  # seconds
+FILE = """
+from whimbrel import Migration
+it = Migration(name="it", collection="things", update={"$set": {"n": 1}})
+"""
+
+
+def test_a_coordinator_that_looks_once_an_hour_ends_a_run_as_soon_as_its_workers_have(
+    store: MongoStore, database: Database[dict[str, Any]], tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database["things"].insert_many({"_id": at} for at in range(30))
+    (tmp_path / "file.py").write_text(FILE)
+    monkeypatch.setattr(Settings, "times", property(lambda _self: replace(Times(), tick=RARELY)))
+    host, port = store.client.address or ("", 0)
+    environment = {
+        "MONGODB_URI": f"mongodb://{host}:{port}/?directConnection=true",
+        "MONGODB_DB_NAME": store.database,
+        "WHIMBREL_MIGRATIONS": str(tmp_path / "file.py"),
+    }
+    it = describe(str(tmp_path / "file.py"))["it"]
+    run = start_run(store, it, who="test", defaults=DEFAULTS, batch_size=10)
+    ledger = store.ledger
+    fleet = Fleet(
+        ledger.batches, environment, size=1, slots=2, run=run.id, longest_call=30, leases=ledger.leases
+    )
+    monkeypatch.setitem(os.environ, "MONGODB_URI", "")
+    with Parent(store, read_settings(), fleet):
+        assert until(store, run).run.status is RunStatus.COMPLETED
+        assert fleet.drain(30)
+    assert database["things"].count_documents({"n": 1}) == 30
+
+
+def test_a_worker_that_looks_once_an_hour_looks_at_once_when_it_is_told(
+    store: MongoStore, database: Database[dict[str, Any]]
+) -> None:
+    crew = Crew({}, "told")
+    looked = threading.Semaphore(0)
+    refresh = crew.refresh
+
+    def noted(store: Any) -> None:
+        refresh(store)
+        looked.release()
+
+    crew.refresh = noted  # type: ignore[method-assign]
+    rarely = replace(SHORT, control=RARELY, lease=8 * RARELY)
+    facts = {"times": rarely, "die": lambda: None, "beat": lambda: None, "about": {"host": "h", "pid": 1}}
+    watching = threading.Thread(target=watch, args=(store, crew), kwargs=facts, daemon=True)
+    watching.start()
+    assert looked.acquire(timeout=60), "the first look"
+    assert not crew.news.is_set()
+    crew.look.set()
+    assert looked.acquire(timeout=60)
+    assert crew.news.wait(60), "slots look for work"
+    crew.end()
+    watching.join(60)
+    assert not watching.is_alive()
