@@ -89,7 +89,7 @@ class Settings(BaseSettings):
     log_format: str = Field(default="auto", pattern="^(auto|json|console)$")
     log_level: str = Field(default="warning", pattern="^(debug|info|warning|error)$")
     whimbrel_migrations: str | None = Field(
-        default=None, description="file, folder or module with the migrations"
+        default=None, description="file, folder or module with the migrations; several with commas between"
     )
     whimbrel_home: Path = Field(default=Path(".whimbrel"), description="folder of the embedded MongoDB")
     whimbrel_lease: float = Field(

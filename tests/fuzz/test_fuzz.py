@@ -36,7 +36,7 @@ class Server:
             cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             env={
                 **os.environ, "MONGODB_URI": mongo_uri, "MONGODB_DB_NAME": database, "RABBITMQ_URL": "", "HOST": "127.0.0.1",
-                "PORT": "0", "API_TOKENS": f"admin:{TOKEN}", "API_RATE": "1000000/second", "LOG_FORMAT": "json",
+                "PORT": "0", "API_TOKENS": f"admin:{TOKEN}", "API_RATE": "1000000/second",
             },
         )  # fmt: skip
         assert self._process.stdout is not None

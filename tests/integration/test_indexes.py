@@ -77,7 +77,7 @@ def questions(store: MongoStore, _: Data) -> None:
     ledger.runs.ahead(run.ns)
     ledger.runs.counted(list(RunStatus))
     ledger.batches.list(run.id, statuses=[BatchStatus.DONE])
-    ledger.batches.recent(run.id, 60)
+    ledger.batches.after(run.id, 5)
     ledger.batches.after(run.id, 0)
     ledger.batches.orphaned()
     ledger.batches.take_over()

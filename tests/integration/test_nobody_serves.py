@@ -65,7 +65,7 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
 
 def test_each_reason_is_told_with_its_host(store: MongoStore, things: Docs) -> None:
     run = start(store, TOUCHED)
-    assert "no worker process is alive" in unserved(store.ledger, run)
+    assert "No worker serves it: whimbrel resume" in unserved(store.ledger, run)
     worker(store, "red", here=NOT_LOADED, run=run)
     assert "the workers on red have not loaded touched" in unserved(store.ledger, run)
     worker(store, "green", hash_="0123456789abcdef", here="people.py differs", run=run)
@@ -97,7 +97,7 @@ def test_a_look_says_it_where_there_is_no_coordinator_either(store: MongoStore, 
     run = start(store, TOUCHED)
     assert view(store.ledger, run, now=run.updated_at).run.message == ""
     later = view(store.ledger, run, now=run.updated_at + timedelta(seconds=5))
-    assert "no worker process is alive" in later.run.message
+    assert "No worker serves it: whimbrel resume" in later.run.message
 
 
 def test_the_coordinator_says_it_in_the_run_and_takes_it_back(

@@ -304,7 +304,7 @@ def test_proxy_carries_amqp_and_mongodb(
             assert far.admin.command("ping")["ok"]
             proxy.cut()
             with pytest.raises(PyMongoError):
-                through.admin.command("ping")
+                far.admin.command("ping")
             proxy.heal()
             assert far.admin.command("ping")["ok"]
 

@@ -11,7 +11,7 @@ from tests.integration.inline import DEFAULTS, nothing, start, system, until
 
 from whimbrel import Migration
 from whimbrel.brokers.ledger import LedgerBroker
-from whimbrel.cli.serving import _worth_a_line
+from whimbrel.cli.telling import worth_a_line
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.runs import Counts, Run
 from whimbrel.domain.states import RunStatus
@@ -135,11 +135,11 @@ def test_a_worker_tells_of_the_run_at_work_beside_newer_ones_that_wait(
     coordinator = coordinator_of(store)
     coordinator.tick()
     line_up(store, database, run, MANY)
-    watched = {each.id: each.status for each in _worth_a_line(store.ledger, [])}
+    watched = {each.id: each.status for each in worth_a_line(store.ledger, [])}
     assert watched[run.id] is RunStatus.RUNNING
     cancel(store.ledger, run.id, who="test")
     coordinator.tick()
-    then = {each.id: each.status for each in _worth_a_line(store.ledger, list(watched.items()))}
+    then = {each.id: each.status for each in worth_a_line(store.ledger, list(watched.items()))}
     assert then[run.id] is RunStatus.CANCELLED
 
 

@@ -4,9 +4,12 @@ import importlib
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
+from whimbrel.cli import main
 from whimbrel.cli.commands import COMMANDS
 
 
@@ -44,3 +47,68 @@ def test_the_package_itself_loads_nothing() -> None:
     ours = {each for each in done.stdout.split() if each.startswith("whimbrel")}
     assert ours == {"whimbrel", "whimbrel.cli", "whimbrel.cli.start"}
     assert "typing" not in done.stdout.split()
+
+
+def functions() -> Iterator[tuple[str, Callable[..., object]]]:
+    """Every command, those of `schedule` too."""
+    for name, it in COMMANDS.items():
+        yield name, getattr(importlib.import_module(f"whimbrel.cli.{it.module}"), it.function)
+    for each in importlib.import_module("whimbrel.cli.scheduling").app.registered_commands:
+        yield f"schedule {each.name}", each.callback
+
+
+@pytest.mark.parametrize(
+    ("name", "function"), list(functions()), ids=lambda it: it if isinstance(it, str) else ""
+)
+def test_every_command_takes_json(name: str, function: Callable[..., object]) -> None:
+    assert "json" in inspect.signature(function).parameters
+
+
+def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
+    """What bash is offered for the last of these words."""
+    monkeypatch.setenv("_WHIMBREL_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", " ".join(("whimbrel", *words)))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    monkeypatch.setattr(sys, "argv", ["whimbrel"])
+    with pytest.raises(SystemExit) as ended:
+        main.carry_out()
+    assert not ended.value.code
+    return capsys.readouterr().out.split()
+
+
+def test_a_shell_completes_commands_options_and_names(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("WHIMBREL_MIGRATIONS", "MONGODB_URI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/some.py").write_text(
+        "raise SystemExit('nobody runs it')\none = Migration(name='one-more', update=1)\n@migration(collection='c')\ndef split_name(it): ...\n"
+    )
+    (tmp_path / "broken.py").write_text("def (")
+    assert set(completed(monkeypatch, capsys, "")) >= {*COMMANDS, "schedule"}
+    assert completed(monkeypatch, capsys, "res") == ["resume"]
+    assert {"--detach", "--workers", "--migrations"} <= set(completed(monkeypatch, capsys, "run", "--"))
+    assert completed(monkeypatch, capsys, "status", "--state", "comp") == [
+        "completed",
+        "completed_with_failures",
+    ]
+    assert completed(monkeypatch, capsys, "run", "") == ["some-model"]
+    given = ("--migrations", "folder", "--migrations", "broken.py")
+    assert completed(monkeypatch, capsys, "run", *given, "") == ["one-more", "some-model", "split-name"]
+    monkeypatch.setenv("WHIMBREL_MIGRATIONS", "folder,broken.py")
+    assert completed(monkeypatch, capsys, "plan", "split") == ["split-name"]
+    assert completed(monkeypatch, capsys, "pause", "") == []
+    assert set(completed(monkeypatch, capsys, "schedule", "")) >= {"list", "set"}
+    assert not (tmp_path / ".whimbrel").exists()
+
+
+def test_a_shell_is_told_how_to_complete(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    monkeypatch.setattr(sys, "argv", ["whimbrel", "--show-completion", "bash"])
+    with pytest.raises(SystemExit):
+        main.carry_out()
+    assert "_WHIMBREL_COMPLETE=complete_bash" in capsys.readouterr().out

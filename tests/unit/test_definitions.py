@@ -289,3 +289,42 @@ def test_a_filter_that_bson_does_not_keep_is_refused() -> None:
     for filter_ in (twice, {"$or": [twice]}):
         with pytest.raises(DefinitionInvalid, match="holds a field twice"):
             Migration(name="m", collection="c", filter=filter_, update={"$set": {"b": 1}})
+
+
+OPTIONS = (
+    "adopt", "batch_size", "claim", "collection", "concurrency", "database", "filter", "mark", "max_attempts", "name", "reads",
+    "status_field", "timeout", "undo", "update", "version",
+)  # fmt: skip
+
+
+def unknown(option: str) -> dict[str, Any]:
+    return {option: 1}
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_near_miss_of_any_option_hints_at_it(option: str) -> None:
+    head, *tail = option.split("_")
+    slips = {
+        f"{option}s", option.replace("_", "") + "_", option[:-2] + option[-1] + option[-2], option[0] + option[2:],
+        option.title(), head + "".join(each.title() for each in tail) + ("x" if not tail else ""),
+    } - {option}  # fmt: skip
+    for slip in slips:
+        with pytest.raises(DefinitionInvalid, match=f"unknown option '{slip}'.* Did you mean '{option}'"):
+            Migration(**unknown(slip))
+        with pytest.raises(DefinitionInvalid, match=f"Did you mean '{option}'"):
+            migration(collection="c", **unknown(slip))(lambda it: it)
+
+
+@pytest.mark.parametrize(
+    ("option", "meant"),
+    [("updates", "update"), ("query", "filter"), ("db", "database"), ("table", "collection"), ("retries", "max_attempts"),
+     ("pipeline", "update"), ("function", "transform")],
+)  # fmt: skip
+def test_what_an_option_is_called_elsewhere_hints_at_it(option: str, meant: str) -> None:
+    with pytest.raises(DefinitionInvalid, match=f"Did you mean '{meant}'"):
+        Migration(name="m", collection="c", **unknown(option))
+
+
+def test_what_is_like_no_option_is_told_them_all() -> None:
+    with pytest.raises(DefinitionInvalid, match=r"The options are adopt, .*filter, .*update, version\."):
+        Migration(name="m", collection="c", zzzzzz=1)

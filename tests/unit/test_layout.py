@@ -40,6 +40,7 @@ from whimbrel.domain.catalog import Broken
 from whimbrel.domain.causes import Cause
 from whimbrel.domain.failures import Failure, FailureGroup, FailureState, Kind, Trouble
 from whimbrel.domain.findings import Finding
+from whimbrel.domain.forecast import Forecast
 from whimbrel.domain.raw import Key
 from whimbrel.domain.runs import Counts, Run, Scope
 from whimbrel.domain.schedules import Plan, Schedule, Tick
@@ -96,7 +97,7 @@ def run(**changes: object) -> Run:
 def seen(**changes: object) -> RunView:
     return RunView(
         run=run(**changes), counts=Counts(changed=123_456_789), failures={"failed": 25_126, "conflict": 12}, total_batches=123_456,
-        completed_batches=123_455, cancelled_batches=0, failed_batches=1, throughput=12_345.6, seconds=98_765.4,
+        completed_batches=123_455, cancelled_batches=0, failed_batches=1, seconds=98_765.4, speed=Forecast(12_345.6, 61.0),
     )  # fmt: skip
 
 

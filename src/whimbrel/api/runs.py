@@ -105,11 +105,25 @@ class RunRow(Model):
     )
     failed_batches: int = Field(description="batches with unresolved failures", examples=[1])
     throughput: float = Field(
-        description="documents a second, of the last seconds; of the whole run at its end", examples=[12000.0]
+        description="documents a second, of the last half minute at most; of the whole run at its end",
+        examples=[12000.0],
     )
-    eta_seconds: float | None = Field(description="seconds until the end, about", examples=[3.5])
+    eta_seconds: float | None = Field(
+        description="seconds until every document was evaluated, about; null where that cannot be known: at the start, while the "
+        "speed changes, and while only failures are tried again",
+        examples=[3.5],
+    )
+    retrying: int = Field(
+        description="failures that are tried again, while nothing else is left to do", examples=[0]
+    )
+    next_retry_seconds: float | None = Field(
+        description="seconds until the first of them is due; null where none is", examples=[None]
+    )
     seconds: float = Field(description="seconds that it has worked", examples=[4.25])
-    inferred: bool = Field(description="whether counts were inferred after a crash", examples=[False])
+    inferred: bool = Field(
+        description="whether counts are differences that were seen in the documents: after a crash or another interruption",
+        examples=[False],
+    )
     batch_size: int = Field(description="documents in a batch", examples=[5000])
     max_docs_per_second: int | None = Field(description="at most so many documents a second", examples=[None])
     priority: int = Field(description="0 to 10; above 5 it goes before others", examples=[0])

@@ -138,6 +138,8 @@ class System:
         """From the first connection until the process stops."""
         self.definitions = catalog.describe(self.team.source)
         self.team = self.team.without(self.definitions.unloadable)
+        for said in self.definitions.empty:
+            log.warning("no migration", reason=said)
         for each in self.definitions.broken:
             log.warning("a migration is broken", migration=each.name, source=each.source, reason=each.reason)
         at = self._patiently(lambda: stack.enter_context(opened(self.settings)))

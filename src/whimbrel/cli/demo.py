@@ -11,7 +11,7 @@ from whimbrel.cli.asking import asked
 from whimbrel.cli.checks import Check, check_object, checks_table, verify
 from whimbrel.cli.foreground import Ending, Foreground
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
-from whimbrel.cli.options import Json, Workers, begin, caller
+from whimbrel.cli.options import Json, begin, caller
 from whimbrel.cli.progress import Moment, progress
 from whimbrel.cli.running import introduce, show_run
 from whimbrel.cli.screen import Screen
@@ -37,7 +37,10 @@ def demo(
             metavar="SHARE", min=0, max=1, help="share of documents that cannot be migrated, on purpose"
         ),
     ] = 0.0005,
-    workers: Workers = None,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", min=1, max=512, help="worker processes (default: one a core)"),
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help=f"leave the database {DATABASE} for a closer look")
     ] = False,

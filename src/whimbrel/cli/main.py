@@ -21,6 +21,7 @@ from whimbrel.cli.once import Once
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.streams import open_streams
 from whimbrel.errors import WhimbrelError
+from whimbrel.logs import own_process
 
 USAGE = 64  # exit code of a command line that cannot be understood (EX_USAGE)
 
@@ -43,7 +44,7 @@ SCHEDULE = "schedule"
 def program(words: Sequence[str]) -> typer.Typer:
     """The program as these words of a command line need it: no other command is imported than the one that they name."""
     app = typer.Typer(
-        name="whimbrel", epilog=EXITS, rich_markup_mode="rich", pretty_exceptions_enable=False, add_completion=False,
+        name="whimbrel", epilog=EXITS, rich_markup_mode="rich", pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )  # fmt: skip
     app.callback(invoke_without_command=True)(whimbrel)
@@ -58,6 +59,13 @@ def program(words: Sequence[str]) -> typer.Typer:
             _told("Start runs by cron. `whimbrel worker` and `whimbrel serve` carry schedules out.")
         )
     return app
+
+
+def completed_words() -> list[str]:
+    """The words of a command line that a shell asks to complete; of commands that they name it must know the options."""
+    if "_WHIMBREL_COMPLETE" not in os.environ:
+        return []
+    return f"{os.environ.get('COMP_WORDS', '')} {os.environ.get('_TYPER_COMPLETE_ARGS', '')}".split()
 
 
 def _imported(module: str, name: str) -> Any:
@@ -101,6 +109,7 @@ def main() -> None:
 def ended() -> int:
     """The exit code of the command line, carried out, when its answer is written."""
     open_streams()
+    own_process()
     code = carry_out()
     try:
         sys.stdout.flush()
@@ -117,12 +126,11 @@ def carry_out() -> int:
     screen = Screen()
     Interrupts.unwound = False
     try:
-        told = program(
-            sys.argv[1:]
-        )  # imports the command: nothing is there yet that Ctrl-C had to put in order
+        # Imports the command: nothing is there yet that Ctrl-C had to put in order.
+        told = program([*sys.argv[1:], *completed_words()])
         gc.enable()
         with Interrupts():
-            code = int(told(standalone_mode=False) or 0)
+            code = int(told(prog_name="whimbrel", standalone_mode=False) or 0)
         if code == INTERRUPTED and Interrupts.unwound:
             screen.say("Interrupted.")
         return code  # noqa: TRY300

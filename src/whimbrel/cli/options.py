@@ -7,23 +7,33 @@ from typing import Annotated
 
 import typer
 
+from whimbrel.cli.completing import migration_names, run_ids
 from whimbrel.cli.screen import Screen
+from whimbrel.errors import SettingsInvalid
 from whimbrel.logs import configure_logs
 from whimbrel.settings import Settings, read_settings
 from whimbrel.workers.memory import read_size
+from whimbrel.workers.places import BETWEEN
 
 Json = Annotated[bool, typer.Option("--json", help="print JSON on standard output, for machines")]
 Source = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         "--migrations",
         metavar="FILE|FOLDER|MODULE",
-        help="Python file, folder of such files, or module with the migrations (default: WHIMBREL_MIGRATIONS)",
+        help="Python file, folder of such files, or module with the migrations; give it once for each, or with commas between "
+        "(default: WHIMBREL_MIGRATIONS)",
     ),
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", metavar="N", min=1, max=512, help="worker processes (default: one a core)"),
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=0,
+        max=512,
+        help="worker processes (default: one a core); 0: none here, those that live elsewhere do the work",
+    ),
 ]
 Slots = Annotated[
     int,
@@ -38,6 +48,9 @@ MaxMemory = Annotated[
         metavar="SIZE",
         help="what a worker process may hold, such as 800 (megabytes), 512M or 2G; one that holds more is replaced",
     ),
+]
+MigrationName = Annotated[
+    str, typer.Argument(metavar="NAME", autocompletion=migration_names, help="name of the migration")
 ]
 BatchSize = Annotated[
     int | None,
@@ -68,19 +81,35 @@ RunId = Annotated[
     str | None,
     typer.Argument(
         metavar="[RUN]",
+        autocompletion=run_ids,
         help="id of the run, as `whimbrel status` shows it; without one the last that fits is taken, and said",
     ),
 ]
 
 
-def begin(*, json: bool = False, own_database: bool = False) -> tuple[Settings, Screen]:
-    """Read the settings and open the screen. `own_database`: the command uses none that they name. Raises SettingsInvalid."""
+def begin(
+    *, json: bool = False, own_database: bool = False, service: bool = False
+) -> tuple[Settings, Screen]:
+    """Read the settings and open the screen. Raises SettingsInvalid.
+
+    `own_database`: the command uses none that they name. `service`: it shows no progress; where a bar moves, there is no JSON beside it.
+    """
     screen = Screen(json=json)
     settings = read_settings()
-    configure_logs(settings.log_format, settings.log_level, screen.log)
+    bar = screen.live and not service
+    configure_logs("console" if bar else settings.log_format, settings.log_level, screen.log)
     if settings.overruled and not own_database:
         screen.note(settings.overruled)
     return settings, screen
+
+
+def source(given: list[str] | None, settings: Settings) -> str | None:
+    """Where the migrations are, with commas between several: by the option, else by the environment. Raises SettingsInvalid."""
+    if not given:
+        return settings.whimbrel_migrations
+    if not all(each.strip(" ,") for each in given):
+        raise SettingsInvalid("--migrations names nothing: give a file, a folder or a module.")
+    return BETWEEN.join(given)
 
 
 def memory(given: str | None, settings: Settings) -> int | None:

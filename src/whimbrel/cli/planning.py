@@ -1,5 +1,6 @@
 """`plan`: what a run would do, without one."""
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -7,17 +8,18 @@ import typer
 from whimbrel.cli.asking import asked
 from whimbrel.cli.findings import findings_lines
 from whimbrel.cli.interrupts import Interrupts
-from whimbrel.cli.options import Json, Source, begin
+from whimbrel.cli.options import Json, MigrationName, Source, begin, source
 from whimbrel.cli.plans import differences, failed_table, plan_table
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.catalog import choose
 from whimbrel.domain.filters import parse_filter
 from whimbrel.domain.findings import Finding, finding_object, refusal
 from whimbrel.domain.migration import with_undo
+from whimbrel.engine.already import nothing_left
 from whimbrel.engine.dryrun import DOCUMENTS, LARGEST_SAMPLE, SAMPLE, DryRun, dry_run
 from whimbrel.engine.dryrun_view import dry_run_object
 from whimbrel.engine.preflight import preflight
-from whimbrel.engine.start import compose_run
+from whimbrel.engine.start import anything, compose_run
 from whimbrel.workers import catalog
 from whimbrel.workers.calling import callers
 from whimbrel.workers.team import cores
@@ -26,7 +28,7 @@ OBJECTIONS = 2  # exit code where documents of the sample would fail, or break a
 
 
 def plan(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="name of the migration")],
+    name: MigrationName,
     migrations: Source = None,
     sample: Annotated[
         int, typer.Option(metavar="N", min=1, max=LARGEST_SAMPLE, help="documents to try it on")
@@ -45,8 +47,8 @@ def plan(
     """Show what a run would do, on a sample of its documents. Nothing is written."""
     settings, screen = begin(json=json)
     narrower = None if filter_ is None else parse_filter(filter_)
-    source = migrations or settings.whimbrel_migrations
-    loaded = catalog.describe(source)
+    where = source(migrations, settings)
+    loaded = catalog.describe(where)
     it = choose(loaded, name)
     it = with_undo(it) if undo else it
     with Interrupts(), asked(settings, screen) as at:
@@ -57,11 +59,14 @@ def plan(
             at.store,
             it,
             draft,
-            callers(source, loaded.unloadable),
+            callers(where, loaded.unloadable),
             workers=cores(),
             size=sample,
             documents=documents,
         )
+        if not found.selected.estimated and not anything(at.store, draft):
+            screen.say(nothing_left(at.store, draft))
+            found = replace(found, warnings=())  # they are about what a run would do
     if json:
         screen.answer(dry_run_object(found))
     else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rich.cells import cell_len
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -32,16 +32,26 @@ class Moment:
     rate: float = 0.0
     eta: float | None = None
     status: str = ""
+    retry: str = ""  # while nothing is left but to try again what failed
     facts: str = ""  # what else there is to say of it in a few words
     note: str = ""  # why it does not move
 
     @property
     def line(self) -> str:
+        if self.retry:
+            return " · ".join(part for part in (self.retry, self.facts, self.status) if part)
         parts = [
             f"{self.done:,} of {self.total:,}", f"{self.rate:,.0f} docs/s" if self.rate else "",
             f"ETA {clock(self.eta)}" if self.eta is not None else "", self.facts, self.status,
         ]  # fmt: skip
         return " · ".join(part for part in parts if part)
+
+    @property
+    def share(self) -> str:
+        """Percent in a few characters; nothing where they would say nothing."""
+        if self.retry:
+            return ""
+        return f"{self.percent:.1f}%" if self.percent < 100 else "100%"  # noqa: PLR2004
 
 
 def moment(it: RunView, silent: float, note: str = "") -> Moment:
@@ -55,8 +65,16 @@ def moment(it: RunView, silent: float, note: str = "") -> Moment:
         title=run.migration, done=it.processed, total=it.total, percent=it.progress,
         rate=0.0 if silent else it.throughput, eta=None if silent else it.eta,
         status=str(run.status) if over else f"{run.status} ({run.phase})",
-        facts=", ".join(known), note=note or run.error or run.message,
+        retry=retrying(it), facts=", ".join(known), note=note or run.error or run.message,
     )  # fmt: skip
+
+
+def retrying(it: RunView) -> str:
+    """What is tried again, and when; nothing while anything else is left to do."""
+    if it.next_retry is None:
+        return ""
+    when = f", next in {clock(it.next_retry)}" if it.next_retry > 0 else " now"
+    return f"retrying {it.retrying:,}{when}"
 
 
 def clock(seconds: float) -> str:
@@ -83,8 +101,7 @@ class _Bar:
         top.add_column(ratio=1)
         top.add_column(no_wrap=True, justify="right", width=6)
         bar = ProgressBar(total=100, completed=at.percent)
-        share = f"{at.percent:.1f}%" if at.percent < 100 else "100%"  # noqa: PLR2004
-        top.add_row(title if beside else "", bar, share)
+        top.add_row(title if beside else "", bar, at.share)
         lines: list[Table | Text] = [top, Text(at.line, style="dim")]
         if not beside:
             lines.insert(0, title)
@@ -94,8 +111,8 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self, console: Console) -> None:
-        self._console = console
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
         self._due, self._said = 0.0, ("", "")
 
     def show(self, at: Moment) -> None:
@@ -104,13 +121,14 @@ class _Lines:
             return
         self._due, self._said = time.monotonic() + EVERY, said
         note = f" · {at.note}" if at.note else ""
-        self._console.print(f"{at.title}: {at.percent:g}% · {at.line}{note}", soft_wrap=True)
+        share = "" if at.retry else f"{at.percent:g}% · "
+        self._screen.say(f"{at.title}: {share}{at.line}{note}")
 
 
 @contextlib.contextmanager
 def progress(screen: Screen) -> Iterator[Progress]:
     if not screen.live:
-        yield _Lines(screen.err)
+        yield _Lines(screen)
         return
     with Live(console=screen.err, auto_refresh=False) as live:
         yield _Bar(live)

@@ -1,7 +1,6 @@
 """`run`, `resume`, `retry`: work on a run in the foreground."""
 
 import contextlib
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated
@@ -18,6 +17,7 @@ from whimbrel.cli.options import (
     BatchSize,
     Json,
     MaxMemory,
+    MigrationName,
     NewCollection,
     Rate,
     RunId,
@@ -27,7 +27,9 @@ from whimbrel.cli.options import (
     begin,
     caller,
     memory,
+    source,
 )
+from whimbrel.cli.others import left, serving
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.tables import groups_table, report_table, run_table
 from whimbrel.domain.catalog import choose
@@ -35,21 +37,19 @@ from whimbrel.domain.filters import parse_filter
 from whimbrel.domain.migration import Definition, with_undo
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
-from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control, rollback
+from whimbrel.engine.already import nothing_left
 from whimbrel.engine.attempt import attempt, needs_trial
 from whimbrel.engine.preflight import warned
-from whimbrel.engine.start import add_run, asked_through, draft_run, preview
+from whimbrel.engine.start import add_run, anything, asked_through, draft_run, preview
 from whimbrel.engine.starting_over import start_over
-from whimbrel.engine.view import run_object, view
+from whimbrel.engine.view import run_object
 from whimbrel.errors import SettingsInvalid, StateForbids
 from whimbrel.ports import Ledger
 from whimbrel.settings import Settings
 from whimbrel.workers import catalog
 from whimbrel.workers.calling import Calls
 from whimbrel.workers.team import Team
-
-FRESH_BEAT = 3.5  # seconds within which a worker that lives says so again
 
 Detach = Annotated[
     bool,
@@ -58,7 +58,7 @@ Detach = Annotated[
 
 
 def run(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="name of the migration")],
+    name: MigrationName,
     migrations: Source = None,
     batch_size: BatchSize = None,
     filter_: Annotated[
@@ -85,6 +85,12 @@ def run(
     strict: Annotated[
         bool, typer.Option("--strict", help="take warnings of preflight for errors: the run is not started")
     ] = False,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach", help="only start the run, and say its id; workers that live elsewhere carry it out"
+        ),
+    ] = False,
     force: Annotated[
         bool,
         typer.Option(
@@ -96,12 +102,16 @@ def run(
     """Run a migration, and show how far it is."""
     if yes and strict:
         raise SettingsInvalid("--yes goes on where preflight warns, --strict does not: give one of them.")
+    if detach and (workers or max_memory is not None):
+        raise SettingsInvalid(
+            "--detach starts no workers here: leave --workers and --max-memory out, or --detach."
+        )
     settings, screen = begin(json=json)
     narrower = None if filter_ is None else parse_filter(filter_)
     team = Team(
-        workers=workers,
+        workers=0 if detach else workers,
         slots=concurrency,
-        source=migrations or settings.whimbrel_migrations,
+        source=source(migrations, settings),
         memory=memory(max_memory, settings),
     )
     loaded = catalog.describe(team.source)
@@ -125,14 +135,20 @@ def run(
         seen = preview(at.store, draft)
         if workers is None and seen.total is not None and seen.batches <= 1:
             team = replace(team, workers=1)  # one batch at a time is all that there will be
-        ready = warned(at.store, it, draft, documents=seen.estimated, strict=strict)
-        if not force:
-            attempt(at.store, it, draft, calls.of)
+        ready = draft
+        if not seen.total and not anything(at.store, draft):
+            screen.say(nothing_left(at.store, draft))
+        else:
+            ready = warned(at.store, it, draft, documents=seen.estimated, strict=strict)
+            if not force:
+                attempt(at.store, it, draft, calls.of)
         check_broker(settings)  # before anything is written, and a person is asked for nothing
         consent(screen, ready.warnings, yes=yes)
         interrupts.arm()  # what comes now is a run, and is told how to go on
         started = add_run(at.store, it, ready, caller())
         screen.say(f"Run {started.id} of {it.name} on {started.ns}.")
+        if detach:
+            return left(screen, at, started, tell=True)
         foreground = Foreground(at, settings, screen, interrupts)
         return conclude(screen, at, foreground.work(started, it, team, begun))
 
@@ -152,7 +168,7 @@ def resume(
     team = Team(
         workers=workers,
         slots=concurrency,
-        source=migrations or settings.whimbrel_migrations,
+        source=source(migrations, settings),
         memory=memory(max_memory, settings),
     )
     with Interrupts() as interrupts, asked(settings, screen, chooses=True) as at:
@@ -187,7 +203,7 @@ def retry(
     team = Team(
         workers=workers,
         slots=concurrency,
-        source=migrations or settings.whimbrel_migrations,
+        source=source(migrations, settings),
         memory=memory(max_memory, settings),
     )
     with Interrupts() as interrupts, asked(settings, screen, chooses=True) as at:
@@ -249,30 +265,10 @@ def _go_on(
     team: Team | None,
 ) -> int:
     """In the foreground, unless live workers serve the run or nobody here shall work."""
-    serving = 0 if team is None else _serving(at.store.ledger, ready)
-    if team is not None and not serving:
+    if team is not None and not serving(at.store.ledger, ready):
         introduce(screen, at)
         return conclude(screen, at, Foreground(at, settings, screen, interrupts).work(ready, it, team))
-    if serving:
-        screen.say(
-            f"{serving} slots of live workers serve it. Watch it with: whimbrel status {ready.id} --watch"
-        )
-    if screen.json:
-        screen.answer(run_object(view(at.store.ledger, control.find_run(at.store.ledger, ready.id))))
-    return 0
-
-
-def _serving(ledger: Ledger, run: Run) -> int:
-    """Slots of workers that are alive, not of those that were a moment ago: they must say so once more."""
-    began = time.monotonic()
-    while ledger.leases.slots(ALIVE, run=run):
-        waited = time.monotonic() - began
-        if ledger.leases.slots(waited, run=run):
-            return ledger.leases.slots(ALIVE, run=run)
-        if waited > FRESH_BEAT:
-            return 0
-        time.sleep(0.1)
-    return 0
+    return left(screen, at, ready)
 
 
 def conclude(screen: Screen, at: Opened, ending: Ending) -> int:

@@ -11,10 +11,11 @@ import typer
 from rich.console import RenderableType
 
 from whimbrel.cli.asking import asked
+from whimbrel.cli.completing import migration_names
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.listing import Listing
 from whimbrel.cli.once import Once
-from whimbrel.cli.options import Json, Source, begin, caller
+from whimbrel.cli.options import Json, Source, begin, caller, source
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.catalog import choose
 from whimbrel.domain.schedules import Plan, Schedule, Tick
@@ -50,7 +51,10 @@ def list_(json: Json = False) -> int:
 
 def set_(
     name: Name,
-    migration: Annotated[str | None, typer.Option(metavar="NAME", help="the migration that it runs")] = None,
+    migration: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", autocompletion=migration_names, help="the migration that it runs"),
+    ] = None,
     cron: Annotated[
         str | None,
         typer.Option(metavar="CRON", help="minute hour day month weekday; or six, with the second first"),
@@ -76,7 +80,7 @@ def set_(
     """Make a schedule, or change what is given of one."""
     with _ledger(json=json, create=True) as (ledger, screen, settings):
         # This takes a second or more, in which others may change the schedule: it comes before the look at it.
-        loaded = catalog.describe(migrations or settings.whimbrel_migrations)
+        loaded = catalog.describe(source(migrations, settings))
         plan = engine.plan_of(ledger, name, settings.first_schedule) or _begun(name, migration, cron)
         given = {
             "migration": migration, "cron": cron, "zone": zone, "enabled": enable, "batch_size": batch_size,

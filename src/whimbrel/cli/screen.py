@@ -15,6 +15,7 @@ from rich.text import Text as RichText
 
 from whimbrel.cli.text import Paragraph, Text, VisibleConsole
 from whimbrel.domain.printable import visible
+from whimbrel.logs import json_asked, json_line
 
 PAGE = 200  # columns of a table that is not printed on a terminal
 
@@ -49,7 +50,22 @@ class Screen:
     def tell(self, *parts: RenderableType) -> None:
         """For people, on standard error."""
         for part in parts:
-            _print(self.err, part)
+            if not self.logged(_plain(part)):
+                _print(self.err, part)
+
+    def logged(self, text: str, level: str = "info", **facts: Any) -> bool:
+        """Write it as a line of the log, where every line shall be JSON and nobody sits at a terminal. False where not."""
+        if not json_asked() or self.err.is_terminal:
+            return False
+        if text.strip():
+            self.err.file.write(json_line(text.strip(), level=level, **facts) + "\n")
+            self.err.file.flush()
+        return True
+
+    def report(self, text: str, event: str, **facts: Any) -> None:
+        """What happened: a sentence for people, or an event with its facts for logs."""
+        if not self.logged(event, **facts):
+            self.say(text)
 
     def locate(self) -> None:
         """Say once which MongoDB is asked, on standard error."""
@@ -62,10 +78,12 @@ class Screen:
         self.tell(Text(text, style=style))
 
     def note(self, text: str) -> None:
-        self.tell(Text.assemble(("note: ", "bold yellow"), text))
+        if not self.logged(text, "warning"):
+            self.tell(Text.assemble(("note: ", "bold yellow"), text))
 
     def error(self, text: str) -> None:
-        self.tell(Text.assemble(("error: ", "bold red"), text))
+        if not self.logged(text, "error"):
+            self.tell(Text.assemble(("error: ", "bold red"), text))
 
     @property
     def answerable(self) -> bool:
@@ -114,6 +132,10 @@ class Pipe:
 def _forward(source: int, log: TextIO) -> None:
     with os.fdopen(source, encoding="utf-8", errors="replace") as lines:
         log.writelines(map(visible, lines))
+
+
+def _plain(part: RenderableType) -> str:
+    return part.plain if isinstance(part, Paragraph | RichText) else str(part)
 
 
 def _print(console: VisibleConsole, part: RenderableType) -> None:

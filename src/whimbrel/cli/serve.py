@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.cli.options import MaxMemory, Slots, Source, Workers, begin, memory
+from whimbrel.cli.options import Json, MaxMemory, Slots, Source, Workers, begin, memory, source
 from whimbrel.workers.team import Team
 
 
@@ -14,18 +14,22 @@ def serve(
     concurrency: Slots = 2,
     max_memory: MaxMemory = None,
     no_workers: Annotated[
-        bool, typer.Option("--no-workers", help="only the API and the coordinator; workers live elsewhere")
+        bool,
+        typer.Option(
+            "--no-workers", help="only the API and the coordinator; workers live elsewhere: as --workers 0"
+        ),
     ] = False,
+    json: Json = False,
 ) -> int:
     """Serve the REST API, until Ctrl-C or SIGTERM."""
     # The web framework takes a third of a command's start, and no other command needs it.
     from whimbrel.cli.server import serve_until_told  # noqa: PLC0415
 
-    settings, screen = begin()
+    settings, screen = begin(json=json, service=True)
     team = Team(
         workers=workers,
         slots=concurrency,
-        source=migrations or settings.whimbrel_migrations,
+        source=source(migrations, settings),
         memory=memory(max_memory, settings),
     )
-    return serve_until_told(settings, screen, team, workers=not no_workers)
+    return serve_until_told(settings, screen, team, workers=not no_workers and workers != 0)

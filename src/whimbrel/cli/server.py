@@ -19,6 +19,7 @@ from whimbrel.api.wire import Wire
 from whimbrel.bootstrap import check_addresses
 from whimbrel.cli.interrupts import HEARD, INTERRUPTED, PATIENCE
 from whimbrel.cli.screen import Screen
+from whimbrel.cli.telling import Teller
 from whimbrel.errors import PortBusy, SettingsInvalid
 from whimbrel.settings import Settings
 from whimbrel.workers.team import Team
@@ -54,7 +55,8 @@ def serve_until_told(settings: Settings, screen: Screen, team: Team, *, workers:
     system.on_broken = lambda: setattr(server, "should_exit", True)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     screen.say(f"Serves http://{host}:{listening.getsockname()[1]}/docs. Ctrl-C drains and ends.")
-    server.run([listening])
+    with Teller(screen, lambda: system.at.store.ledger if system.ready else None):
+        server.run([listening])
     system.stop()  # also where a second signal made the server leave without a word
     if system.broken is not None:
         raise system.broken

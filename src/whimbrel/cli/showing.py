@@ -4,6 +4,7 @@ import contextlib
 import socket
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated
@@ -14,12 +15,14 @@ from rich.live import Live
 
 from whimbrel.cli.asking import asked
 from whimbrel.cli.choosing import TO_WATCH, WITH_FAILURES, chosen
+from whimbrel.cli.completing import migration_names, run_ids
 from whimbrel.cli.findings import findings_lines
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.observer import Observer
-from whimbrel.cli.options import Json, RunId, Source, begin
+from whimbrel.cli.options import Json, RunId, Source, begin, source
 from whimbrel.cli.progress import moment, progress
 from whimbrel.cli.screen import Screen
+from whimbrel.cli.since import moment_of
 from whimbrel.cli.tables import (
     batches_table,
     broken_object,
@@ -38,7 +41,7 @@ from whimbrel.cli.tables import (
 )
 from whimbrel.cli.text import Text
 from whimbrel.domain.failures import FailureState, Place
-from whimbrel.domain.states import ENDED
+from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control
 from whimbrel.engine.view import RunView, run_object, view, views
@@ -54,42 +57,84 @@ Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="rows to 
 
 
 def status(
-    run_id: Annotated[str | None, typer.Argument(metavar="[RUN]", help="only this run, in detail")] = None,
+    run_id: Annotated[
+        str | None,
+        typer.Argument(metavar="[RUN]", autocompletion=run_ids, help="only this run, in detail"),
+    ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="go on showing; ends with the run, or by Ctrl-C")
     ] = False,
+    state: Annotated[
+        list[RunStatus] | None,
+        typer.Option(
+            metavar="STATE", help="only runs in this state, such as running or failed; give it once for each"
+        ),
+    ] = None,
+    migration: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", autocompletion=migration_names, help="only runs of this migration"),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="only runs that were started since then: 90m, 24h, 7d, 2026-12-31 or 2026-12-31T18:00",
+        ),
+    ] = None,
     limit: Limit = 20,
     json: Json = False,
 ) -> int:
     """Show the runs, newest first, or one run in detail."""
     settings, screen = begin(json=json)
+    wanted = Wanted(frozenset(state or ()), migration, moment_of(since) if since is not None else None, limit)
+    if run_id is not None and wanted.narrow:
+        raise SettingsInvalid("RUN is one run: leave it out, or --state, --migration and --since.")
     with Interrupts(), asked(settings, screen, answers=True) as at:
         ledger = at.store.ledger
         if run_id is not None:
             control.find_run(ledger, run_id)
-        elif watch:
+        elif watch and not wanted.narrow:
             run_id = _watched(screen, ledger)
         if watch:
             screen.locate()
             with contextlib.suppress(KeyboardInterrupt):
-                _watch_all(ledger, screen, limit) if run_id is None else _watch_one(ledger, screen, run_id)
-        if json:
-            screen.answer([run_object(each) for each in _views(ledger, run_id, limit)])
-        elif run_id is not None:
-            screen.show(*_details(ledger, view(ledger, control.find_run(ledger, run_id))))
+                _watch_all(ledger, screen, wanted) if run_id is None else _watch_one(ledger, screen, run_id)
+        if run_id is not None:
+            it = view(ledger, control.find_run(ledger, run_id))
+            screen.answer([run_object(it)]) if json else screen.show(*_details(ledger, it))
+        elif json:
+            screen.answer([run_object(each) for each in _views(ledger, wanted)])
         elif not watch or not screen.live:
-            _show_runs(screen, _views(ledger, None, limit))
+            _show_runs(screen, _views(ledger, wanted), narrow=wanted.narrow)
         return 0
 
 
-def _views(ledger: Ledger, run_id: str | None, limit: int) -> list[RunView]:
-    runs = ledger.runs.list(limit=limit) if run_id is None else [control.find_run(ledger, run_id)]
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which runs are to be shown."""
+
+    statuses: frozenset[RunStatus]
+    migration: str | None
+    since: datetime | None
+    limit: int
+
+    @property
+    def narrow(self) -> bool:
+        return bool(self.statuses or self.migration is not None or self.since is not None)
+
+
+def _views(ledger: Ledger, wanted: Wanted) -> list[RunView]:
+    runs = ledger.runs.list(
+        statuses=wanted.statuses or None, migration=wanted.migration, since=wanted.since, limit=wanted.limit
+    )
     return views(ledger, runs)
 
 
-def _show_runs(screen: Screen, views: list[RunView]) -> None:
+def _show_runs(screen: Screen, views: list[RunView], *, narrow: bool) -> None:
     if views:
         screen.show(runs_table(views))
+    elif narrow:
+        screen.show("There are no such runs. All of them: whimbrel status")
     else:
         screen.show("There are no runs yet. Start one with: whimbrel run NAME")
 
@@ -133,13 +178,13 @@ def _watched(screen: Screen, ledger: Ledger) -> str | None:
     return None
 
 
-def _watch_all(ledger: Ledger, screen: Screen, limit: int) -> None:
+def _watch_all(ledger: Ledger, screen: Screen, wanted: Wanted) -> None:
     if not screen.live:
         screen.note("--watch shows all runs on a terminal only; this is how they are now.")
         return
     with Live(console=screen.out, auto_refresh=False) as live:
         while True:
-            live.update(_fitting(screen.out, _views(ledger, None, limit)), refresh=True)
+            live.update(_fitting(screen.out, _views(ledger, wanted)), refresh=True)
             time.sleep(EVERY)
 
 
@@ -201,12 +246,14 @@ def _present(screen: Screen, objects: list[dict[str, object]], table: Renderable
         screen.show("There are no failures.")
 
 
-def migrations(source: Source = None, json: Json = False) -> int:
+def migrations(migrations: Source = None, json: Json = False) -> int:
     """Show the migrations that are loaded, and those that are broken."""
     from whimbrel.workers import catalog  # noqa: PLC0415  the other commands here load none
 
     settings, screen = begin(json=json, own_database=True)
-    found = catalog.describe(source or settings.whimbrel_migrations)
+    found = catalog.describe(source(migrations, settings))
+    for each in found.empty:
+        screen.note(each)
     if json:
         broken = [broken_object(each) for each in found.broken]
         screen.answer([definition_object(each) for each in found.values()] + broken)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.text import Text as RichText
 
 from whimbrel.cli.listing import Facts, Listing
-from whimbrel.cli.progress import clock
+from whimbrel.cli.progress import clock, retrying
 from whimbrel.cli.text import Text
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.catalog import Broken
@@ -89,12 +89,34 @@ def runs_table(views: Iterable[RunView], *, fold: bool = False) -> Listing:
     names = ("run", "migration", "status", "phase", "done", "docs/s", "eta", "failures", "started")
     table = Listing(names, right=("done", "docs/s", "eta", "failures"), fold=fold)
     for it in views:
-        eta = clock(it.eta) if it.eta is not None else ""
         table.add(
-            it.run.id, _what(it), _status(it), _phase(it), f"{it.progress:g}%", rate(it), eta, f"{_failures(it):,}",
+            it.run.id, _what(it), _status(it), _phase(it), f"{it.progress:g}%", rate(it), _eta(it), f"{_failures(it):,}",
             _time(it.run.started_at)[: len("2026-12-31 23:59")],
         )  # fmt: skip
     return table
+
+
+def _eta(it: RunView) -> str:
+    if it.next_retry is not None:
+        return f"retry {clock(max(0.0, it.next_retry))}"
+    return clock(it.eta) if it.eta is not None else ""
+
+
+def _batches(it: RunView) -> str:
+    """Of a run that goes on, only what is planned can be counted."""
+    so_far = "" if it.run.status in ENDED else " planned so far"
+    cancelled = f", {it.cancelled_batches:,} cancelled" if it.cancelled_batches else ""
+    return (
+        f"{it.completed_batches:,} of {it.total_batches:,}{so_far} done{cancelled}, "
+        f"of up to {it.run.batch_size:,} documents"
+    )
+
+
+def _inferred(run: Run) -> str:
+    """Where counts are differences: a crash is no other interruption."""
+    if not run.inferred:
+        return ""
+    return f" (inferred from documents after {'a crash' if run.taken_over else 'an interruption'})"
 
 
 def _request(run: Run) -> str:
@@ -122,17 +144,15 @@ def run_table(it: RunView) -> Facts:
 
     table = Facts(f"Run {it.run.id} of {it.run.migration}")
     kind = f"{it.run.kind} of run {it.run.of}" if it.run.of else ""
-    inferred = " (inferred from documents after a crash)" if it.run.inferred else ""
-    cancelled = f", {it.cancelled_batches:,} cancelled" if it.cancelled_batches else ""
     rows: dict[str, str | RichText] = {
         "status": _status(it), "kind": kind, "phase": _phase(it), "collection": it.run.ns,
         "asked for": _request(it.run), "filter": shortened(it.run.selecting) if it.run.selecting else "", "update": shortened(it.run.declared) if it.run.declared else "",
         "documents": f"{it.processed:,} of {it.total:,} evaluated",
-        "changed": f"{it.counts.changed:,}{inferred}", "unchanged": f"{it.counts.unchanged:,}",
+        "changed": f"{it.counts.changed:,}{_inferred(it.run)}", "unchanged": f"{it.counts.unchanged:,}",
         "skipped": f"{it.counts.skipped:,}", "failed": f"{it.failures['failed']:,}",
         "conflict": f"{it.failures['conflict']:,}",
-        "batches": f"{it.completed_batches:,} of {it.total_batches:,} done{cancelled}, of up to {it.run.batch_size:,} documents",
-        "seconds": f"{it.seconds:,.1f}", "docs/s": rate(it), "rate": _limit(it.run), "before-images": _images(it),
+        "batches": _batches(it), "retries": retrying(it),
+        "seconds": f"{it.seconds:,.1f}", "docs/s": rate(it), "eta": clock(it.eta) if it.eta is not None else "", "rate": _limit(it.run), "before-images": _images(it),
         "message": it.run.message, "error": it.run.error or "",
     }  # fmt: skip
     if (

@@ -41,6 +41,10 @@ class Paragraph:
         """`indent`: of all lines; `hanging`: of those after the first, on top."""
         self._text, self._indent, self._hanging, self._end = text, indent, hanging, end
 
+    @property
+    def plain(self) -> str:
+        return self._text.plain
+
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         whole = self._text.no_wrap or not console.is_terminal
         lines = list(self._text.split(allow_blank=True)) if whole else wrapped(

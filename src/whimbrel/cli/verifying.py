@@ -17,6 +17,7 @@ from whimbrel.cli.options import (
     begin,
     caller,
     memory,
+    source,
 )
 from whimbrel.cli.running import conclude, desk, introduce
 from whimbrel.engine.rollback import definition
@@ -53,7 +54,7 @@ def verify(
     team = Team(
         workers=workers,
         slots=concurrency,
-        source=migrations or settings.whimbrel_migrations,
+        source=source(migrations, settings),
         memory=memory(max_memory, settings),
     )
     found = catalog.describe(team.source)

@@ -182,11 +182,13 @@ class Pointer:
 
 
 class After(NamedTuple):
-    """What there is of a run behind one of its batches: counts of the settled ones, how many these are, and the number of the last of all (0: none)."""
+    """What there is of a run behind one of its batches."""
 
-    counts: Counts = Counts()
-    settled: int = 0
-    last: int = 0
+    counts: Counts = Counts()  # of the settled ones
+    settled: int = 0  # how many these are
+    last: int = 0  # the number of the last of all; 0: there is none
+    begun: Counts = Counts()  # what is known to be done of those that are not settled, but for retries
+    now: datetime | None = None  # by the server's clock; None where there is none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,6 +199,7 @@ class Outline:
     status: BatchStatus
     counts: Counts
     inferred: bool
+    taken_over: bool = False  # from a worker that was lost
 
     @property
     def seq(self) -> int:

@@ -20,11 +20,16 @@ class Broken:
 
 
 class Catalog(dict[str, T]):
-    """What can be used, by name. `broken`: what cannot."""
+    """What can be used, by name. `broken`: what cannot; `empty`: for each place that defines nothing, a sentence that says so."""
 
-    def __init__(self, found: Mapping[str, T] | None = None, broken: tuple[Broken, ...] = ()) -> None:
+    def __init__(
+        self,
+        found: Mapping[str, T] | None = None,
+        broken: tuple[Broken, ...] = (),
+        empty: tuple[str, ...] = (),
+    ) -> None:
         super().__init__(found or {})
-        self.broken = broken
+        self.broken, self.empty = broken, empty
 
     @property
     def unloadable(self) -> tuple[str, ...]:
@@ -53,6 +58,7 @@ def choose(found: Catalog[T], name: str) -> T:
         )
     close = difflib.get_close_matches(name, found, n=1)
     hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(found))}."
+    hint = " ".join([*found.empty, hint])
     raise MigrationUnknown(
         f"There is no migration {name!r}. {hint} More are loaded by --migrations or WHIMBREL_MIGRATIONS."
     )

@@ -11,7 +11,7 @@ def split_name(person):
 
 import copy
 import difflib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
@@ -145,8 +145,9 @@ class Migration:
         options: dict[str, Any],
     ) -> None:
         name = options.get("name")
+        _check_known(name, options)
         check_name(name)
-        _check_options(str(name), options)
+        _check_collection(str(name), options)
         if (update is None) == (transform is None):
             raise DefinitionInvalid(
                 f"Migration {name!r} needs either an update or a function: give update=..., or decorate a function with @migration."
@@ -206,14 +207,35 @@ _OPTIONS = frozenset(each.name for each in fields(Definition)) - {
 }  # fmt: skip
 
 
-def _check_options(name: str, options: Mapping[str, Any]) -> None:
+# What it is called elsewhere, where that is not similar.
+_ELSEWHERE = {
+    "db": "database", "table": "collection", "query": "filter", "where": "filter", "match": "filter", "selector": "filter",
+    "pipeline": "update", "change": "update", "set": "update", "function": "transform", "callback": "transform",
+    "retries": "max_attempts", "tries": "max_attempts", "parallel": "concurrency", "fields": "reads",
+    "projection": "reads", "rollback": "undo", "images": "undo",
+}  # fmt: skip
+
+
+def _check_known(name: object, options: Mapping[str, Any]) -> None:
+    every = {*_OPTIONS, "filter", "update"}
     for option in options:
         if option not in _OPTIONS:
-            close = difflib.get_close_matches(option, _OPTIONS, n=1)
-            hint = (
-                f"Did you mean {close[0]!r}?" if close else f"The options are {', '.join(sorted(_OPTIONS))}."
-            )
+            meant = _meant(option, {*every, "transform"})
+            hint = f"Did you mean {meant!r}?" if meant else f"The options are {', '.join(sorted(every))}."
             raise DefinitionInvalid(f"Migration {name!r} has an unknown option {option!r}. {hint}")
+
+
+def _meant(option: str, known: Collection[str]) -> str | None:
+    """The option that is meant, as it is written in another style, or with a slip."""
+    plain = {each.replace("_", ""): each for each in sorted(known)}
+    given = option.lower().replace("_", "").replace("-", "")
+    if given in _ELSEWHERE:
+        return _ELSEWHERE[given]
+    close = difflib.get_close_matches(given, plain, n=1)
+    return plain[close[0]] if close else None
+
+
+def _check_collection(name: str, options: Mapping[str, Any]) -> None:
     if not isinstance(options.get("collection"), str) or not options["collection"]:
         raise DefinitionInvalid(f"Migration {name!r} names no collection: give collection='...'.")
 

@@ -9,6 +9,7 @@ from whimbrel.domain import marks
 from whimbrel.domain.encoding import encoded
 from whimbrel.domain.filters import all_of
 from whimbrel.domain.findings import Finding
+from whimbrel.domain.forecast import Sample
 from whimbrel.domain.images import Undo, image_field
 from whimbrel.domain.listing import RunPlace
 from whimbrel.domain.marks import Mark, mark_of, marker_field
@@ -112,6 +113,7 @@ class Run:
         default_factory=Tiling
     )  # of a verification: of the batches of the run it verifies
     inferred: bool = False
+    taken_over: bool = False  # whether a worker was lost that had a batch of it in hand
     estimated: int = 0
     retried: int = 0  # how often a person reopened its dead failures
     message: str = ""
@@ -123,6 +125,7 @@ class Run:
     started_at: datetime | None = None
     working_since: datetime | None = None  # None while it is paused, waits, or has ended
     worked: float = 0.0  # seconds, in stretches before the present one
+    samples: tuple[Sample, ...] = ()  # how far it was, while it is at work
     ended_at: datetime | None = None
 
     @property

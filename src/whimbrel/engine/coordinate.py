@@ -21,6 +21,7 @@ from whimbrel.engine.cancelling import withdraw
 from whimbrel.engine.folding import check_rows, fold, folded
 from whimbrel.engine.job import Finishing
 from whimbrel.engine.jobs import job_of
+from whimbrel.engine.measuring import Measuring
 from whimbrel.engine.plan import Planner
 from whimbrel.engine.proving import Prover
 from whimbrel.engine.serving import Serving
@@ -57,6 +58,7 @@ class Coordinator:
         self._session: Session = store.session()
         self._planner = Planner(store.ledger, announcer, step)
         self._prover = Prover(store)
+        self._measuring = Measuring(store.ledger)
         self._standstill = Standstill()
         self._later: dict[str, float] = {}  # run -> when to attend to it again
         self._untold: dict[str, str] = {}  # cancelled run -> why it is not known what its batches have done
@@ -102,7 +104,7 @@ class Coordinator:
         self._led = {run: at for run, at in self._led.items() if now - at < self._role_seconds}
         self._later = {run: at for run, at in self._later.items() if run in runs and at > now}
         self._untold = {run: why for run, why in self._untold.items() if run in runs}
-        for each in (self._planner, self._prover, self._announcer, self._standstill):
+        for each in (self._planner, self._prover, self._announcer, self._standstill, self._measuring):
             each.keep(runs)
 
     def _leads(self, run_id: str) -> bool:
@@ -186,6 +188,7 @@ class Coordinator:
     def _advance(self, run: Run) -> None:
         check_rows(self._ledger, run)
         run = fold(self._ledger, run, self._step)
+        self._measuring.look(run)
         self._announcer.repair(run)
         if self._announcer.hopeless and not self._ledger.batches.count(run.id, [BatchStatus.RUNNING], most=1):
             why, self._announcer.hopeless = self._announcer.hopeless, ""

@@ -71,7 +71,8 @@ def folded(ledger: Ledger, run: Run) -> bool:
 def _add_up(ledger: Ledger, run: Run, settled: Sequence[Outline]) -> Run:
     counts = sum((each.counts for each in settled), Counts())
     inferred = any(each.inferred for each in settled)
-    ledger.runs.fold(run, counts, settled[-1].seq, inferred=inferred)
+    taken_over = any(each.taken_over for each in settled)
+    ledger.runs.fold(run, counts, settled[-1].seq, inferred=inferred, taken_over=taken_over)
     return ledger.runs.get(run.id) or run
 
 

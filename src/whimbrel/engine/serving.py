@@ -64,10 +64,10 @@ def why_unserved(alive: Sequence[Worker], run: Run) -> str:
         since = min(each.started_at for each in loading)
         return f"Waits: worker processes still load the migrations, since {since:%H:%M:%S} UTC."
     if not alive:
-        return f"Nobody serves it: no worker process is alive. Start some: whimbrel worker, or whimbrel resume {run.id}"
+        return f"No worker serves it: whimbrel resume {run.id}, or start some for all runs: whimbrel worker (no worker process is alive)"
     reasons = list(dict.fromkeys(refusals(alive, run)))
     more = f"; and {len(reasons) - NAMED} more" if len(reasons) > NAMED else ""
-    return f"Nobody serves it: {'; '.join(reasons[:NAMED])}{more}. Start workers that can, or pause it and resume it with the code that is there: whimbrel pause {run.id}"
+    return f"No worker serves it: {'; '.join(reasons[:NAMED])}{more}. Start workers that can, or pause it and resume it with the code that is there: whimbrel pause {run.id}"
 
 
 def refusals(workers: Sequence[Worker], run: Run) -> Iterator[str]:

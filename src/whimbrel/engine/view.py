@@ -7,20 +7,22 @@ from typing import Any
 
 from whimbrel.domain.batches import After
 from whimbrel.domain.findings import finding_object
+from whimbrel.domain.forecast import Forecast, Sample, forecast
 from whimbrel.domain.ids import id_json, relaxed
 from whimbrel.domain.requests import Request
 from whimbrel.domain.runs import Counts, Run, work_of
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.verification import Proof
-from whimbrel.domain.workers import ALIVE
+from whimbrel.domain.workers import ALIVE, Worker
 from whimbrel.engine.serving import why_unserved
 from whimbrel.ports import Ledger
 
-MOVING = 10.0  # seconds over which throughput is taken
 QUIET = 3.0  # seconds without a word of a coordinator
 FOLDED = (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)  # nothing is left to be added up
 CANCELLED = (RunStatus.CANCELLING, RunStatus.CANCELLED)  # states in which batches are cancelled
 SERVED = (RunStatus.QUEUED, RunStatus.RUNNING)  # states in which workers should be there
+STOPPING = {RunStatus.PAUSING: "pause", RunStatus.CANCELLING: "cancel"}  # and the command that does it
+UNKNOWN = Forecast(0.0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,9 @@ class RunView:
     completed_batches: int  # settled, and not cancelled
     cancelled_batches: int
     failed_batches: int
-    throughput: float
     seconds: float
+    next_retry: float | None = None  # seconds until one is due, while nothing else than retries is left
+    speed: Forecast = UNKNOWN
 
     @property
     def processed(self) -> int:
@@ -49,6 +52,16 @@ class RunView:
         return self.processed if over else max(self.run.estimated, self.processed)
 
     @property
+    def retrying(self) -> int:
+        """Failures that are tried again, while nothing else is left to do."""
+        return self.failures["open"] if self.next_retry is not None else 0
+
+    @property
+    def throughput(self) -> float:
+        """Documents a second, of late."""
+        return round(self.speed.rate, 1)
+
+    @property
     def progress(self) -> float:
         """Percent of documents processed; 100 only at the end."""
         if self.run.status in (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES):
@@ -57,54 +70,80 @@ class RunView:
 
     @property
     def eta(self) -> float | None:
-        left = self.total - self.processed
-        return round(left / self.throughput, 1) if self.throughput and self.run.status not in ENDED else None
+        """Seconds until every document was evaluated; what fails is tried again after that. None where it is not known."""
+        found = self.speed.eta
+        return None if found is None or self.next_retry is not None else round(found, 1)
+
+    @property
+    def only_retries(self) -> bool:
+        """Whether all documents were evaluated, and those that failed are tried again."""
+        phase = self.run.status is RunStatus.RUNNING and self.run.phase == "failed"
+        return phase and (not self.run.takes_failed or self.processed >= self.total)
 
 
 def view(ledger: Ledger, run: Run, *, now: datetime | None = None) -> RunView:
-    """Sums over what was folded into the run and the batches settled since."""
+    """Sums over what was folded into the run and the batches since."""
     return views(ledger, [run], now=now)[0]
 
 
 def views(ledger: Ledger, runs: Iterable[Run], *, now: datetime | None = None) -> list[RunView]:
-    """The same of several runs: as many questions to the ledger, however many they are."""
-    moment = now or datetime.now(UTC)
-    told = _told(ledger, list(runs), moment)
+    """The same of several runs: as many questions to the ledger, however many they are, but for those that only retry."""
+    listed = list(runs)
     after = ledger.batches.after_each(
-        {run.id: run.folded_through for run in told if run.status not in FOLDED}
+        {run.id: run.folded_through for run in listed if run.status not in FOLDED}
     )
+    times = [each.now for each in after.values() if each.now is not None]
+    moment = now or max(times, default=None) or datetime.now(UTC)
+    told = _told(ledger, listed, moment)
     failures = ledger.failures.numbers_each([run.id for run in told])
     cancelled = ledger.batches.cancelled([run.id for run in told if run.status in CANCELLED])
-    recent = ledger.batches.recent_each([run.id for run in told if run.status is RunStatus.RUNNING], MOVING)
     found = []
     for run in told:
         since, gone = after.get(run.id, After()), cancelled.get(run.id, 0)
         counts, failing = failures[run.id]
-        documents, span = recent.get(run.id, (0, 1.0))
         stretch = (moment - run.working_since).total_seconds() if run.working_since else 0.0
-        found.append(RunView(
-            run=run, counts=run.counts + since.counts, failures=counts, total_batches=max(since.last, run.folded_through),
+        it = RunView(
+            run=run, counts=run.counts + since.counts + since.begun, failures=counts, total_batches=max(since.last, run.folded_through),
             completed_batches=run.folded_through + since.settled - gone, cancelled_batches=gone, failed_batches=failing,
-            throughput=round(documents / span, 1), seconds=run.worked + max(0.0, stretch),
-        ))  # fmt: skip
+            seconds=run.worked + max(0.0, stretch),
+        )  # fmt: skip
+        found.append(_ahead(ledger, it))
     return found
 
 
+def _ahead(ledger: Ledger, it: RunView) -> RunView:
+    """With what is known of its speed, and of what is still to come."""
+    if it.only_retries and it.failures["open"]:
+        return replace(it, next_retry=ledger.failures.next_due(it.run.id))
+    if it.run.status is not RunStatus.RUNNING:
+        return it
+    return replace(it, speed=forecast(it.run.samples, Sample(it.seconds, it.processed, it.total)))
+
+
 def _told(ledger: Ledger, runs: Sequence[Run], moment: datetime) -> list[Run]:
-    """The runs, those that nobody works on with the reason in their message."""
+    """The runs, those that nobody works on with the reason in their message, also where no coordinator is there to say so."""
     holders = ledger.runs.holders(run.ns for run in runs if run.status is RunStatus.QUEUED)
     found = [_waiting(run, holders.get(run.ns)) for run in runs]
     quiet = [
-        run.status in SERVED and not run.message and (moment - run.updated_at).total_seconds() > QUIET
-        for run in found
+        (run.status in STOPPING or (run.status in SERVED and run is same))
+        and (moment - run.updated_at).total_seconds() > QUIET
+        for run, same in zip(found, runs, strict=True)
     ]
     if not any(quiet):
         return found
-    alive = ledger.leases.workers(ALIVE)  # there may be no coordinator either
+    alive = ledger.leases.workers(ALIVE)
     return [
-        replace(run, message=why_unserved(alive, run)) if is_quiet else run
+        replace(run, message=_silence(alive, run) or run.message) if is_quiet else run
         for run, is_quiet in zip(found, quiet, strict=True)
     ]
+
+
+def _silence(alive: Sequence[Worker], run: Run) -> str:
+    if run.status not in STOPPING:
+        return why_unserved(alive, run)
+    if alive:
+        return ""
+    return f"No worker process is alive. Where it does not end by itself: whimbrel {STOPPING[run.status]} {run.id}"
 
 
 def _waiting(run: Run, holder: str | None) -> Run:
@@ -138,7 +177,9 @@ def row_object(it: RunView) -> dict[str, Any]:
         "skipped": it.counts.skipped, "conflicts": it.failures["conflict"], "progress": it.progress,
         "totalBatches": it.total_batches, "completedBatches": it.completed_batches, "cancelledBatches": it.cancelled_batches,
         "failedBatches": it.failed_batches,
-        "throughput": round(whole, 1), "etaSeconds": it.eta, "seconds": round(it.seconds, 3), "inferred": run.inferred,
+        "throughput": round(whole, 1), "etaSeconds": it.eta, "retrying": it.retrying,
+        "nextRetrySeconds": None if it.next_retry is None else max(0.0, round(it.next_retry, 1)),
+        "seconds": round(it.seconds, 3), "inferred": run.inferred,
         "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate,
         "filters": None if run.abridged else relaxed(run.selecting), "request": request_object(run), "dryRun": False,
         "collection": run.ns, "kind": run.kind, "of": run.of, "undo": run.undo, "undoneBy": run.undone_by,

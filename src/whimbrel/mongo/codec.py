@@ -13,6 +13,7 @@ from whimbrel.domain.encoding import encoded
 from whimbrel.domain.extended_json import parse_canonical
 from whimbrel.domain.failures import Failure, FailureState, Kind, Standing, Tried, Trouble, Unresolved
 from whimbrel.domain.findings import finding_object, finding_of
+from whimbrel.domain.forecast import Sample
 from whimbrel.domain.marks import read_stamp, stamp
 from whimbrel.domain.progress import LEFT, Progress, Stretch
 from whimbrel.domain.raw import Key
@@ -145,7 +146,7 @@ def batch_of(row: Row) -> Batch:
 _LO = {"$cond": [{"$eq": [{"$ifNull": ["$lo", None]}, None]}, None, "$lo"]}
 _HI = {"$ifNull": [{"$last": "$cuts"}, None]}
 OUTLINE = {
-    "seq": 1, "leg": 1, "status": 1, "counts": 1, "inferred": 1, "last": 1, "lo": 1, "hi": _HI,
+    "takeovers": 1, "seq": 1, "leg": 1, "status": 1, "counts": 1, "inferred": 1, "last": 1, "lo": 1, "hi": _HI,
     "named": {"$or": [{"$isArray": "$ids"}, {"$ifNull": ["$found", False]}]},
 }  # fmt: skip
 _FIRST = {"$getField": {"field": "_id", "input": {"$first": "$cuts"}}}
@@ -164,6 +165,7 @@ def outline_of(row: Row) -> Outline:
         status=BatchStatus(row["status"]),
         counts=counts_of(row.get("counts")),
         inferred=row.get("inferred", False),
+        taken_over=bool(row.get("takeovers")),
     )
 
 
@@ -197,6 +199,14 @@ def request_of(row: Row | None) -> Request | None:
         route=row["route"], filter=row["filter"], limit=row["limit"], ids=tuple(Key(bytes(each)) for each in row["ids"]),
         named=row["named"], abridged=row["abridged"],
     )  # fmt: skip
+
+
+def sample_row(sample: Sample) -> list[int]:
+    return [int(sample.at * 1000 + 0.5), sample.done, sample.total]
+
+
+def sample_of(row: Sequence[int]) -> Sample:
+    return Sample(row[0] / 1000, row[1], row[2])
 
 
 def run_row(run: Run) -> dict[str, Any]:
@@ -242,7 +252,7 @@ def run_of(row: Row) -> Run:
         tiling=tiling_of(row.get("tiling")), checked=tiling_of(row.get("checked")), inferred=row["inferred"],
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
-        created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, ended_at=row.get("endedAt"),
+        created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, samples=tuple(sample_of(each) for each in row.get("samples", ())), taken_over=row.get("takenOver", False), ended_at=row.get("endedAt"),
     )  # fmt: skip
 
 

@@ -159,14 +159,6 @@ class Batches(Protocol):
         """How many batches of each of these runs were cancelled, if any."""
         ...
 
-    def recent(self, run_id: str, seconds: float) -> tuple[int, float]:
-        """Documents in batches settled within the last seconds, and the seconds that these span."""
-        ...
-
-    def recent_each(self, runs: Sequence[str], seconds: float) -> Mapping[str, tuple[int, float]]:
-        """The same of each of these runs, by one question; runs that have no such batches are not in it."""
-        ...
-
     def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:
         """The first queued batches of a run, by `seq`."""
         ...

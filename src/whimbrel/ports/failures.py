@@ -72,6 +72,10 @@ class Failures(Protocol):
         """Whether a failure of this run waits for its next try."""
         ...
 
+    def next_due(self, run_id: str) -> float | None:
+        """Seconds until the first open failure's time comes, none or less where it has; None where there is none."""
+        ...
+
     def due(self, run_id: str, limit: int) -> Sequence[Due]:
         """Open failures whose time has come, those that have waited longest."""
         ...

@@ -1,8 +1,10 @@
 """The runs of the ledger."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol
 
+from whimbrel.domain.forecast import Sample
 from whimbrel.domain.listing import RunPlace
 from whimbrel.domain.runs import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.states import RunStatus
@@ -28,11 +30,12 @@ class Runs(Protocol):
         migration: str | None = None,
         of: str | None = None,
         kind: RunKind | None = None,
+        since: datetime | None = None,
         after: RunPlace | str | None = None,
         limit: int = 100,
         brief: bool = False,
     ) -> list[Run]:
-        """Newest first. `of`: only those that roll back, clean up or verify this run; `kind`: only those of them that do this. `after`: only those that come after this place, or this run, in that order. Raises RunUnknown.
+        """Newest first. `of`: only those that roll back, clean up or verify this run; `kind`: only those of them that do this. `since`: only those that were added then or later. `after`: only those that come after this place, or this run, in that order. Raises RunUnknown.
 
         `brief`: to be listed, not to be worked on: without warnings, report, update, and filters that are long (`abridged`).
         """
@@ -94,8 +97,17 @@ class Runs(Protocol):
         """Open the next phase by one conditional update. False where somebody else has."""
         ...
 
-    def fold(self, run: Run, counts: Counts, through: int, *, inferred: bool) -> bool:
-        """Add settled batches to the run's counts, once: conditional on what was folded before (hole H7)."""
+    def fold(
+        self, run: Run, counts: Counts, through: int, *, inferred: bool, taken_over: bool = False
+    ) -> bool:
+        """Add settled batches to the run's counts, once: conditional on what was folded before (hole H7).
+
+        `inferred`: some of these counts are; `taken_over`: some of these batches were, from workers that were lost.
+        """
+        ...
+
+    def sample(self, run_id: str, kept: Sequence[Sample], *, done: int, total: int) -> None:
+        """Add to the samples of a running run, of which these are kept, how far it is now, by the server's clock."""
         ...
 
     def keep_tiling(

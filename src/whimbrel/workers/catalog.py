@@ -35,9 +35,9 @@ STDERR = 65_536  # bytes at the end of what loading prints that are kept
 
 
 def describe(source: str | None, left_out: Sequence[str] = ()) -> Catalog[Definition]:
-    """The definitions in a file, folder or module, loaded by a child. Raises DefinitionInvalid.
+    """The definitions in files, folders and modules, loaded by a child. Raises DefinitionInvalid.
 
-    A file of a folder at which the child hangs or ends is left out, and another child loads the rest. `left_out`: files for which that
+    A file of several at which the child hangs or ends is left out, and another child loads the rest. `left_out`: files for which that
     is known.
     """
     lost = [Broken("", each, f"{each} could not be loaded when this process began.") for each in left_out]
@@ -52,7 +52,9 @@ def describe(source: str | None, left_out: Sequence[str] = ()) -> Catalog[Defini
             raise DefinitionInvalid(told["error"])
         broken = [Broken(*each) for each in told["broken"]]
         return Catalog(
-            {name: _definition(row) for name, row in told["definitions"].items()}, (*lost, *broken)
+            {name: _definition(row) for name, row in told["definitions"].items()},
+            (*lost, *broken),
+            tuple(told["empty"]),
         )
 
 

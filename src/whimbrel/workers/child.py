@@ -24,7 +24,7 @@ from whimbrel.engine.slot import work
 from whimbrel.engine.watch import watch
 from whimbrel.errors import Transient, WhimbrelError
 from whimbrel.heedless import heedless
-from whimbrel.logs import configure_logs
+from whimbrel.logs import configure_logs, json_asked, json_line, own_process
 from whimbrel.ports import Store
 from whimbrel.settings import Settings, read_settings
 from whimbrel.workers.hearing import ALIVE, BEGINS, ENDS, LOADED, REASON
@@ -48,6 +48,7 @@ def main() -> None:
     settings = read_settings()
     log = heedless(options.log)
     configure_logs(settings.log_format, settings.log_level, log)
+    own_process()
     parent, flush = take_streams(BATCH.get)
     faulthandler.enable(2)
     end_before_the_driver()
@@ -64,7 +65,8 @@ def main() -> None:
             starved = _serve(store, crew, settings, options, parent, voice)
         crew.loop.close()
     except WhimbrelError as error:
-        log.write(f"{visible(str(error))}\n")
+        text = visible(str(error))
+        log.write(f"{json_line(text, level='error') if json_asked() else text}\n")
         voice.say(f"{REASON}{' '.join(str(error).split())}")
         end_soon(error.exit_code)
     flush("")

@@ -33,7 +33,8 @@ def main() -> None:
             for name, it in found.items()
         }
         broken = [[_text(each) for each in astuple(it)] for it in found.broken]
-        told: dict[str, Any] = {"definitions": rows, "broken": broken}
+        empty = [_text(each) for each in found.empty]
+        told: dict[str, Any] = {"definitions": rows, "broken": broken, "empty": empty}
     except DefinitionInvalid as error:
         told = {"error": _text(str(error))}
     _say(answers, base64.b64encode(encoded(told)).decode())

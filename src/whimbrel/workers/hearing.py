@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from whimbrel.domain.printable import visible
+from whimbrel.logs import json_asked, json_line
 from whimbrel.masking import masked
 from whimbrel.workers.printing import BEGIN, LINE, TEXT
 
@@ -22,6 +23,8 @@ BURST, RATE = (
     1_000_000,
     100_000.0,
 )  # bytes that a process may print at once, and in a second; what is more is counted
+PRINTED = "printed"  # the name under which logs have what user code prints
+LONGEST_NAME = 200  # characters of the batches' names where a line would be too long
 STUCK = 0.5  # seconds that standard error may take to take a line
 DEAF = 5.0  # seconds in which nothing is written there, after that
 LOOK = 0.1
@@ -135,11 +138,21 @@ class Ear:
             named, _, text = line[1:].partition(TEXT)
             who = named.decode("utf-8", "replace")
         told = masked(text.decode("utf-8", "backslashreplace").rstrip("\r"))
-        return f"[{visible(who) or self._name}] {visible(told)}"
+        return self._line(visible(told), batches=visible(who))
+
+    def _line(self, text: str, *, batches: str = "", level: str = "info") -> str:
+        """As it is written: for people with who said it before it, else as JSON, which must not be cut."""
+        if not json_asked():
+            return f"[{batches or self._name}] {text}"
+        while True:
+            facts = {"logger": PRINTED, "process": self._name, "batches": batches}
+            line = json_line(text, level=level, **facts)
+            if len(line.encode("utf-8", "backslashreplace")) < LONGEST:
+                return line
+            text, batches = text[: len(text) * 3 // 4], batches[:LONGEST_NAME]
 
     def _tell_lost(self) -> None:
-        if self._lost and self._sink.say(
-            f"[{self._name}] {self._lost:,} more lines were printed and are left out."
-        ):
+        said = f"{self._lost:,} more lines were printed and are left out."
+        if self._lost and self._sink.say(self._line(said, level="warning")):
             self._lost = 0
         self._told = time.monotonic()

@@ -7,7 +7,7 @@ loaded the others of its folder.
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,14 @@ from whimbrel.domain.wording import said, type_name
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.workers.code import code_of
+from whimbrel.workers.places import NotThere, is_path, no_file, no_module, places
 
 LEFT_OUT = "WHIMBREL_LEFT_OUT"  # variable by which a parent names files that are not to be loaded, as JSON
 # The modules that loading a source has brought, for a process that loads it once more: those are there already then.
 _CAME_WITH: dict[str, set[str]] = {}
+_HOMES: dict[str, Path] = {}  # names of modules, and the file that had each first
+_LOADED: dict[Path, ModuleType] = {}  # files that were loaded by themselves
+NOTHING = "defines no migration. One is a Migration(...), or a function under @migration(...), that stands in the module under a name."
 SHIPPED = "Whimbrel"  # where the built-in sample is from
 NO_MIGRATIONS = ("_", "test_", "conftest.")  # beginnings of names of files in a folder that are not looked at
 
@@ -30,29 +34,46 @@ NO_MIGRATIONS = ("_", "test_", "conftest.")  # beginnings of names of files in a
 def load(
     source: str | None, without: Collection[str] = (), begin: Callable[[str], None] = lambda _file: None
 ) -> Catalog[Migration]:
-    """The built-in sample and the migrations of a file, a folder or a module.
+    """The built-in sample and the migrations of files, folders and modules (see `places`).
 
-    `without`: files of the folder that are left out. `begin`: called with each file before it is loaded. Raises DefinitionInvalid
+    `without`: files that are left out, by the names that `begin` is called with before each is loaded. Raises DefinitionInvalid
     where there is no such source, or it is a single file or module and cannot be loaded.
     """
     if not source:
         return Catalog({SOME_MODEL.name: SOME_MODEL})
     found: list[tuple[str, Migration]] = [(SHIPPED, SOME_MODEL)]
     broken: list[Broken] = []
-    folder = _folder(source)
+    empty: list[str] = []
+    named = places(source)
     with tolerant():
-        if folder is None:
-            begin(source)
-            found += [(source, each) for each in _defined(source, lambda: _imported(source))]
-        for file in [] if folder is None else _files(folder):
-            if file.name in without:
-                continue
-            begin(file.name)
-            try:
-                found += [(file.name, each) for each in _defined(str(file), partial(_of_folder, file))]
-            except DefinitionInvalid as error:
-                broken.append(Broken("", file.name, str(error)))
-    return _sorted_out(found, broken)
+        for place in named:
+            before, alone = len(found) + len(broken), len(named) == 1
+            for file, load_it in _units(place, alone=alone):
+                if file in without:
+                    before = -1  # nobody knows what it defines
+                    continue
+                begin(file)
+                try:
+                    found += [(file, each) for each in _defined(file, load_it)]
+                except NotThere:
+                    raise
+                except DefinitionInvalid as error:
+                    if alone and file == place:
+                        raise
+                    broken.append(Broken("", file, str(error)))
+            if len(found) + len(broken) == before:
+                empty.append(f"{place} {NOTHING}")
+    return _sorted_out(found, broken, empty)
+
+
+def _units(place: str, *, alone: bool) -> Iterator[tuple[str, Callable[[], ModuleType]]]:
+    """What is loaded of a place one after the other, each by its name: a file's is short where no other place can have the same."""
+    folder = _folder(place)
+    if folder is None:
+        yield place, partial(_imported, place)
+        return
+    for file in _files(folder):
+        yield file.name if alone else str(file), partial(_of_folder, file)
 
 
 def _folder(source: str) -> Path | None:
@@ -86,7 +107,9 @@ def _defined(source: str, load_it: Callable[[], ModuleType]) -> list[Migration]:
     return found
 
 
-def _sorted_out(found: Sequence[tuple[str, Migration]], broken: list[Broken]) -> Catalog[Migration]:
+def _sorted_out(
+    found: Sequence[tuple[str, Migration]], broken: list[Broken], empty: Sequence[str]
+) -> Catalog[Migration]:
     """Each by its name; those that share one, and those that were refused, are broken."""
     once: dict[int, tuple[str, Migration]] = {}
     for source, each in found:
@@ -105,11 +128,11 @@ def _sorted_out(found: Sequence[tuple[str, Migration]], broken: list[Broken]) ->
             where = " and ".join(dict.fromkeys(others))
             twice = f"Two migrations are called {each.name!r} in {where}. Rename one: give it name='...'."
             broken.append(Broken(each.name, source, twice))
-    return Catalog(usable, tuple(dict.fromkeys(broken)))
+    return Catalog(usable, tuple(dict.fromkeys(broken)), tuple(empty))
 
 
 def _imported(source: str) -> ModuleType:
-    if source.endswith(".py") or "/" in source:
+    if is_path(source):
         path = Path(source)
         return _loaded(source, lambda: _from_file(path))
     if "" not in sys.path:
@@ -135,10 +158,8 @@ def _loaded(source: str, load_it: Callable[[], ModuleType]) -> ModuleType:
     except DefinitionInvalid:
         raise
     except ModuleNotFoundError as error:
-        if error.name == source:
-            raise DefinitionInvalid(
-                f"There is no module {source!r} to load migrations from. Give a file that ends with .py, a folder, or a module on the path."
-            ) from error
+        if not is_path(source) and f"{source}.".startswith(f"{error.name}."):
+            raise no_module(source) from error
         raise DefinitionInvalid(
             f"{source} cannot be loaded: {error}. Install what it imports beside Whimbrel."
         ) from error
@@ -159,15 +180,19 @@ def _last_place(error: BaseException) -> str:
 
 def _from_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise DefinitionInvalid(f"There is no file {path} to load migrations from.")
+        raise no_file(path)
     home = str(path.parent.resolve())
     if home not in sys.path:
         sys.path.insert(0, home)
-    known = sys.modules.get(path.stem)
-    if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
-        return known  # another file has imported it
+    for known in (sys.modules.get(path.stem), _LOADED.get(path.resolve())):
+        if known is not None and getattr(known, "__file__", None) == str(path.resolve()):
+            return known  # it is named twice, or another file has imported it
     # `copy.py` is not the library's. The same name in each process, whatever else that has loaded: it is told with the code.
     name = f"{path.stem}_of_migrations" if path.stem in sys.stdlib_module_names else path.stem
+    if (
+        _HOMES.setdefault(name, path.resolve()) != path.resolve()
+    ):  # another folder has one that is called the same
+        name = f"{name}_of_{path.resolve().parent.name}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise DefinitionInvalid(f"{path} is no Python file.")
@@ -178,4 +203,5 @@ def _from_file(path: Path) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
+    _LOADED[path.resolve()] = module
     return module

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from whimbrel.bootstrap import Opened
+from whimbrel.logs import on_console
 from whimbrel.settings import Settings
 from whimbrel.workers.children import Child, start_child
 from whimbrel.workers.fleet import STANDARD_ERROR, Fleet
@@ -31,13 +32,17 @@ class Team:
     memory: int | None = None  # bytes that each process may hold; 0: without a limit; None: what is sensible
     left_out: tuple[str, ...] = ()  # files of the source that no process shall load: see `Catalog.unloadable`
 
+    @property
+    def processes(self) -> int:
+        return cores() if self.workers is None else self.workers
+
     def without(self, files: tuple[str, ...]) -> "Team":
         return replace(self, left_out=files)
 
     def fleet(
         self, opened: Opened, settings: Settings, *, run: str | None, longest_call: float, stderr: int | None
     ) -> Fleet:
-        ledger, size = opened.store.ledger, self.workers or cores()
+        ledger, size = opened.store.ledger, self.processes
         if settings.rabbitmq_url:
             run = None  # queues are shared: pointers of other runs come too
         fleet = Fleet(
@@ -45,16 +50,16 @@ class Team:
             size=size, slots=self.slots, run=run, longest_call=longest_call, stderr=stderr,
         )  # fmt: skip
         fleet.loading = settings.whimbrel_loading
-        fleet.memory = limit_of(self.memory, size)
+        fleet.memory = limit_of(self.memory, max(1, size))
         return fleet
 
     @contextlib.contextmanager
     def ahead(self, settings: Settings, stderr: int | None) -> Iterator[Child | None]:
         """One of its processes, before there is work: it loads the migrations meanwhile. A fleet may adopt it; else it is ended.
 
-        None where it is not known yet which database it will serve.
+        None where it is not known yet which database it will serve, or the team has no processes.
         """
-        if not settings.mongodb_uri:
+        if not settings.mongodb_uri or not self.processes:
             yield None
             return
         number = STANDARD_ERROR if stderr is None else stderr
@@ -69,7 +74,10 @@ class Team:
                 child.close()
 
     def _environment(self, uri: str, settings: Settings) -> dict[str, str]:
+        # They write to a pipe, and would take it for a service's.
+        style = {"LOG_FORMAT": "console"} if on_console() else {}
         return {
+            **style,
             "MONGODB_URI": uri,
             "MONGODB_DB_NAME": settings.database,
             "WHIMBREL_MIGRATIONS": self.source or "",

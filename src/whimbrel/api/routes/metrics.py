@@ -63,6 +63,16 @@ def _of_the_ledger(ledger: Ledger) -> Iterable[Metric]:
         "throughput": GaugeMetricFamily(
             "whimbrel_run_throughput", "Documents a second, of late.", labels=labels
         ),
+        "eta": GaugeMetricFamily(
+            "whimbrel_run_eta_seconds",
+            "Seconds until every document was evaluated, where that is known.",
+            labels=labels,
+        ),
+        "retrying": GaugeMetricFamily(
+            "whimbrel_run_retrying",
+            "Failures that are tried again, while nothing else is left.",
+            labels=labels,
+        ),
         "queued": GaugeMetricFamily(
             "whimbrel_run_queued_batches", "Batches that wait for a worker.", labels=labels
         ),
@@ -73,10 +83,12 @@ def _of_the_ledger(ledger: Ledger) -> Iterable[Metric]:
         it = view(ledger, run)
         values = {
             "processed": it.processed, "total": it.total, "failed": it.failures["failed"], "throughput": it.throughput,
+            "eta": it.eta, "retrying": it.retrying,
             "queued": ledger.batches.count(run.id, [BatchStatus.QUEUED]),
         }  # fmt: skip
         for name, value in values.items():
-            found[name].add_metric([run.id, run.migration], value)
+            if value is not None:
+                found[name].add_metric([run.id, run.migration], value)
     yield from found.values()
 
 

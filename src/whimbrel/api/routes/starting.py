@@ -17,6 +17,7 @@ from whimbrel.domain.filters import read_filter
 from whimbrel.domain.findings import refuse_all
 from whimbrel.domain.migration import Definition, with_undo
 from whimbrel.domain.runs import Run
+from whimbrel.engine.already import done_by
 from whimbrel.engine.attempt import attempt
 from whimbrel.engine.dryrun import dry_run
 from whimbrel.engine.dryrun_view import dry_run_object
@@ -144,7 +145,9 @@ def _start(
         plan = _plan(system, it, run, strict=body.strict)
         return answer.model_copy(update={"plan": plan, "warnings": plan.warnings})
     if not found.total and not anything(store, run):
-        return answer.model_copy(update={"message": "Nothing matches: no run was started."})
+        before = done_by(store.ledger, run)
+        why = f"Already done by {before.id}, 0 left" if before else "Nothing matches"
+        return answer.model_copy(update={"message": f"{why}: no run was started."})
     run = warned(store, it, run, documents=found.estimated, strict=body.strict)
     answer.warnings = warned_models(run.warnings)
     ahead = store.ledger.runs.ahead(run.ns)

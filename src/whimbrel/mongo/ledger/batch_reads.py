@@ -107,14 +107,16 @@ class BatchReads:
         def settled(what: Any) -> dict[str, Any]:
             return {"$sum": {"$cond": [{"$in": ["$status", ["done", "cancelled"]]}, what, 0]}}
 
-        counts = {name: settled(f"$counts.{name}") for name in counts_row(Counts())}
-        sums: Sequence[Mapping[str, Any]] = [
-            {"$match": {"$expr": {"$gt": ["$seq", "$$through"]}}},
-            {"$group": {"_id": None, "settled": settled(1), "last": {"$max": "$seq"}, **counts}},
-        ]
+        open_ = {"$and": [{"$in": ["$status", ["queued", "running"]]}, {"$ne": ["$retry", True]}]}
+        names = list(counts_row(Counts()))
+        sums: dict[str, Any] = {name: settled(f"$counts.{name}") for name in names}
+        for at, name in enumerate(names, 1):
+            sums[f"begun_{name}"] = {"$sum": {"$cond": [open_, _of_stretches(at), 0]}}
+        sums |= {"settled": settled(1), "last": {"$max": "$seq"}, "now": {"$max": "$$NOW"}}
         of_each = {
             "from": self._batches.name, "localField": "run", "foreignField": "run", "let": {"through": "$through"},
-            "pipeline": sums, "as": "found",
+            "pipeline": [{"$match": {"$expr": {"$gt": ["$seq", "$$through"]}}}, {"$group": {"_id": None, **sums}}],
+            "as": "found",
         }  # fmt: skip
         asked = [{"run": run, "through": seq} for run, seq in folded.items()]
         if not asked:
@@ -124,10 +126,7 @@ class BatchReads:
         ]  # fmt: skip
         with translated():
             rows = self._majority.aggregate(stages, batchSize=len(asked) + 1)
-            found = {row["run"]: row["found"] for row in rows}
-        return {
-            run: After(counts_of(row), int(row["settled"]), int(row["last"])) for run, row in found.items()
-        }
+            return {row["run"]: _after_of(row["found"], names) for row in rows}
 
     def cancelled(self, runs: Sequence[str]) -> Mapping[str, int]:
         if not runs:
@@ -139,24 +138,6 @@ class BatchReads:
         with translated():
             rows = self._batches.aggregate(pipeline, batchSize=len(runs) + 1)
             return {row["_id"]: int(row["n"]) for row in rows}
-
-    def recent(self, run_id: str, seconds: float) -> tuple[int, float]:
-        return self.recent_each([run_id], seconds).get(run_id, (0, seconds))
-
-    def recent_each(self, runs: Sequence[str], seconds: float) -> Mapping[str, tuple[int, float]]:
-        since = {"$expr": {"$gte": ["$settledAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}}
-        total = {"$sum": {"$add": ["$counts.changed", "$counts.unchanged", "$counts.skipped"]}}
-        span = {"$dateDiff": {"startDate": "$first", "endDate": "$$NOW", "unit": "millisecond"}}
-        if not runs:
-            return {}
-        pipeline: Sequence[Mapping[str, Any]] = [
-            {"$match": {"run": {"$in": list(runs)}, "settledAt": {"$type": "date"}, **since}},
-            {"$group": {"_id": "$run", "documents": total, "first": {"$min": "$claimedAt"}}},
-            {"$project": {"documents": 1, "span": span}},
-        ]
-        with translated():
-            rows = self._batches.aggregate(pipeline, batchSize=len(runs) + 1)
-            return {row["_id"]: (int(row["documents"]), max(row["span"], 1) / 1000) for row in rows}
 
     def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:
         queued = {"status": "queued", "run": run_id, "seq": {"$gt": after}}
@@ -209,3 +190,14 @@ class BatchReads:
             known = {row["_id"] for row in rows}
             known |= self._remains.known(token for token in tokens if token not in known)
         return known, {row["_id"] for row in rows if row["alive"]}
+
+
+def _of_stretches(at: int) -> dict[str, Any]:
+    """The sum of the numbers at this place of the stretches of a batch's progress."""
+    numbers = {"$map": {"input": {"$ifNull": ["$progress", []]}, "in": {"$arrayElemAt": ["$$this", at]}}}
+    return {"$sum": numbers}
+
+
+def _after_of(row: Mapping[str, Any], names: Sequence[str]) -> After:
+    begun = counts_of({name: row[f"begun_{name}"] for name in names})
+    return After(counts_of(row), int(row["settled"]), int(row["last"]), begun, row["now"])

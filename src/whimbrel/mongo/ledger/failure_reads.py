@@ -102,6 +102,17 @@ class FailureReads(FailureLists):
         with translated():
             return self._failures.find_one(query, {"_id": 1}) is not None
 
+    def next_due(self, run_id: str) -> float | None:
+        first: Sequence[Mapping[str, Any]] = [
+            {"$match": {"run": run_id, "state": str(FailureState.OPEN)}},
+            {"$sort": {"dueAt": 1}},
+            {"$limit": 1},
+            {"$project": {"_id": 0, "left": {"$subtract": ["$dueAt", "$$NOW"]}}},
+        ]
+        with translated():
+            found = list(self._failures.aggregate(first))
+        return int(found[0]["left"]) / 1000 if found else None
+
     def due(self, run_id: str, limit: int) -> Sequence[Due]:
         query = {"run": run_id, "state": "open", "$expr": {"$lte": ["$dueAt", "$$NOW"]}}
         with translated():

@@ -1,6 +1,7 @@
 """The runs as people look at them: in pages, newest first."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from pymongo.collection import Collection
@@ -59,11 +60,12 @@ class RunLists:
         migration: str | None = None,
         of: str | None = None,
         kind: RunKind | None = None,
+        since: datetime | None = None,
         after: RunPlace | str | None = None,
         limit: int = 100,
         brief: bool = False,
     ) -> list[Run]:
-        query: dict[str, Any] = {}
+        query: dict[str, Any] = {} if since is None else {"createdAt": {"$gte": since}}
         if statuses is not None:
             query["status"] = {"$in": [str(status) for status in statuses]}
         equal = {"migration": migration, "of": of, "kind": kind}
@@ -71,7 +73,9 @@ class RunLists:
         if isinstance(after, str):
             after = self._place(after)
         if after is not None:
-            query["createdAt"] = {"$lte": after.created_at}  # beside it, for an index
+            query["createdAt"] = query.get("createdAt", {}) | {
+                "$lte": after.created_at
+            }  # beside it, for an index
             query["$or"] = [{"createdAt": {"$lt": after.created_at}}, {"_id": {"$lt": after.id}}]
         stages: list[Mapping[str, Any]] = [{"$match": query}, {"$sort": NEWEST}, {"$limit": limit}]
         with translated():

@@ -7,11 +7,12 @@ from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
+from whimbrel.domain.forecast import Sample
 from whimbrel.domain.runs import Counts, Run, RunAtWork
 from whimbrel.domain.states import ENDED, RunStatus, sources
 from whimbrel.domain.tiling import Tiling
 from whimbrel.errors import CollectionBusy
-from whimbrel.mongo.codec import AT_WORK_FIELDS, at_work_of, run_of, run_row, tiling_row
+from whimbrel.mongo.codec import AT_WORK_FIELDS, at_work_of, run_of, run_row, sample_row, tiling_row
 from whimbrel.mongo.errors import translated
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
@@ -20,12 +21,16 @@ from whimbrel.mongo.ledger.run_lists import PAGE, RunLists
 AT_WORK = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
 
 
+# How long a run has worked: milliseconds, without the times when it was paused, waited, or had ended.
+_SINCE = {"$subtract": ["$$NOW", {"$ifNull": ["$workingSince", "$$NOW"]}]}
+_WORKED = {"$add": [{"$ifNull": ["$worked", 0]}, _SINCE]}
+
+
 def _stretch(target: RunStatus) -> dict[str, Any]:
-    """How long a run has worked: milliseconds, without the times when it was paused, waited, or had ended."""
     if target in AT_WORK:
         return {"workingSince": {"$ifNull": ["$workingSince", "$$NOW"]}}
-    stretch = {"$subtract": ["$$NOW", {"$ifNull": ["$workingSince", "$$NOW"]}]}
-    return {"worked": {"$add": [{"$ifNull": ["$worked", 0]}, stretch]}, "workingSince": None}
+    over: dict[str, Any] = {"samples": []} if target in ENDED else {}
+    return {"worked": _WORKED, "workingSince": None, **over}
 
 
 def _among(statuses: Iterable[RunStatus]) -> dict[str, Any]:
@@ -186,19 +191,30 @@ class MongoRuns(RunLists):
             )
         return moved.modified_count == 1
 
-    def fold(self, run: Run, counts: Counts, through: int, *, inferred: bool) -> bool:
+    def fold(
+        self, run: Run, counts: Counts, through: int, *, inferred: bool, taken_over: bool = False
+    ) -> bool:
+        seen = {"inferred": inferred, "takenOver": taken_over}
         changes: dict[str, Any] = {
             "$inc": {
                 "counts.changed": counts.changed,
                 "counts.unchanged": counts.unchanged,
                 "counts.skipped": counts.skipped,
             },
-            "$set": {"foldedThrough": through, **({"inferred": True} if inferred else {})},
+            "$set": {"foldedThrough": through, **{name: True for name, each in seen.items() if each}},
             "$currentDate": {"updatedAt": True},
         }
         with translated():
             folded = self._runs.update_one({"_id": run.id, "foldedThrough": run.folded_through}, changes)
         return folded.modified_count == 1
+
+    def sample(self, run_id: str, kept: Sequence[Sample], *, done: int, total: int) -> None:
+        now = [[_WORKED, {"$literal": done}, {"$literal": total}]]
+        samples = {"$concatArrays": [{"$literal": [sample_row(each) for each in kept]}, now]}
+        with translated():
+            self._runs.update_one(
+                {"_id": run_id, "status": str(RunStatus.RUNNING)}, [{"$set": {"samples": samples}}]
+            )
 
     def keep_tiling(
         self, run_id: str, *, tiling: Tiling | None = None, checked: Tiling | None = None

@@ -1,0 +1,43 @@
+"""Runs that workers of other processes carry out."""
+
+import time
+
+from whimbrel.bootstrap import Opened
+from whimbrel.cli.screen import Screen
+from whimbrel.domain.runs import Run
+from whimbrel.domain.workers import ALIVE
+from whimbrel.engine import control
+from whimbrel.engine.serving import unserved
+from whimbrel.engine.view import run_object, view
+from whimbrel.ports import Ledger
+
+FRESH_BEAT = 3.5  # seconds within which a worker that lives says so again
+
+
+def left(screen: Screen, at: Opened, run: Run, *, tell: bool = False) -> int:
+    """A run that others carry out: who does, and that nobody does. `tell`: its id, on standard output."""
+    ledger = at.store.ledger
+    slots = ledger.leases.slots(ALIVE, run=run)
+    screen.say(
+        f"{slots} slots of live workers serve it. Watch it with: whimbrel status {run.id} --watch"
+        if slots
+        else unserved(ledger, run)
+    )
+    if screen.json:
+        screen.answer(run_object(view(ledger, control.find_run(ledger, run.id))))
+    elif tell:
+        screen.show(run.id)
+    return 0
+
+
+def serving(ledger: Ledger, run: Run) -> int:
+    """Slots of workers that are alive, not of those that were a moment ago: they must say so once more."""
+    began = time.monotonic()
+    while ledger.leases.slots(ALIVE, run=run):
+        waited = time.monotonic() - began
+        if ledger.leases.slots(waited, run=run):
+            return ledger.leases.slots(ALIVE, run=run)
+        if waited > FRESH_BEAT:
+            return 0
+        time.sleep(0.1)
+    return 0

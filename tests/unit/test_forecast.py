@@ -1,0 +1,132 @@
+"""Speed and end of a run: real runs, replayed second by second, against what came of them."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whimbrel.domain.forecast import KEPT, Forecast, Sample, forecast, kept
+
+RECORDS = Path(__file__).parents[1] / "data/progress"  # by `python -m bench.progress`
+Record = list[tuple[float, int, int]]  # seconds at work, documents evaluated, documents in all
+WRONG = 0.2
+ABOUT = 3.0  # seconds by which a time may be wrong: it was looked at twice a second
+AROUND = 5.0  # seconds before and after a moment, in which its true speed is seen
+
+
+def read(name: str) -> Record:
+    found: Record = [tuple(each) for each in json.loads((RECORDS / f"{name}.json").read_text())]
+    return found
+
+
+def replayed(record: Record) -> list[tuple[float, Forecast]]:
+    """What is said at each moment after the first tenth of the documents, and before all are evaluated."""
+    samples: tuple[Sample, ...] = ()
+    said, end = [], end_of(record)
+    for at, done, total in record:
+        now = Sample(at, done, total)
+        if record[0][2] / 10 <= done and at < end:
+            said.append((at, forecast(samples, now)))
+        if not samples or at - samples[-1].at >= 1:
+            samples = (*kept(samples), now)
+        assert len(samples) <= KEPT
+    return said
+
+
+def end_of(record: Record) -> float:
+    """When all documents were evaluated for the first time."""
+    for at, done, _ in record:
+        if done >= record[0][2]:
+            return at
+    raise AssertionError
+
+
+def speed_at(record: Record, moment: float) -> float:
+    first = last = record[0]
+    for each in record:
+        if each[0] <= moment - AROUND:
+            first = each
+        if each[0] <= min(moment + AROUND, end_of(record)):
+            last = each
+    return (last[1] - first[1]) / (last[0] - first[0])
+
+
+def wrong_times(record: Record) -> list[tuple[float, float, float]]:
+    end, found = end_of(record), []
+    for at, said in replayed(record):
+        if said.eta is not None and abs(said.eta - (end - at)) > max(ABOUT, WRONG * (end - at)):
+            found.append((at, said.eta, end - at))
+    return found
+
+
+@pytest.mark.parametrize("name", ["steady", "slow-start", "rate", "paused", "retrying"])
+def test_the_end_of_an_even_run_is_known_after_its_first_tenth(name: str) -> None:
+    record = read(name)
+    said = replayed(record)
+    known = sum(it.eta is not None for _, it in said)
+    assert known >= 0.6 * len(said)
+    assert len(wrong_times(record)) <= 0.03 * len(said), "but for a moment here and there"
+
+
+def test_what_slows_down_is_told_no_wrong_end() -> None:
+    record = read("slowing")
+    assert not wrong_times(record)
+    assert any(it.eta is not None for _, it in replayed(record))
+
+
+def test_after_workers_have_joined_the_end_is_right_again() -> None:
+    record = read("joined")
+    end = end_of(record)
+    later = [(at, it) for at, it in replayed(record) if at > end * 0.8]
+    assert any(it.eta is not None for _, it in later)
+    assert sum(at > end * 0.8 for at, _, _ in wrong_times(record)) <= 1
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda path: path.stem)
+def test_the_speed_is_what_it_is_around_that_time(path: Path) -> None:
+    record = read(path.stem)
+    said = replayed(record)
+    close = sum(abs(it.rate - speed_at(record, at)) <= WRONG * speed_at(record, at) for at, it in said)
+    assert close >= (0.75 if path.stem in ("joined", "slowing") else 0.9) * len(said)
+
+
+def test_while_only_failures_are_tried_again_no_end_is_said() -> None:
+    record = read("retrying")
+    end = end_of(record)
+    assert record[-1][0] > end + 5, "it tried again for a while"
+    samples: tuple[Sample, ...] = ()
+    for at, done, total in record:
+        if at > end and done >= total:
+            assert forecast(samples, Sample(at, done, total)).eta is None
+        if not samples or at - samples[-1].at >= 1:
+            samples = (*kept(samples), Sample(at, done, total))
+
+
+def test_nothing_is_said_of_what_is_not_known() -> None:
+    assert forecast((), Sample(0, 0, 10)) == Forecast(0.0, None)
+    assert forecast((), Sample(2, 100, 1000)).eta is None  # too little of it was seen
+    even = tuple(Sample(at, 10 * at, 1000) for at in range(1, 30))
+    assert forecast(even, Sample(30, 300, 300)).eta is None  # the estimate is overtaken
+    assert forecast(even, Sample(30, 300, 1000)).eta == pytest.approx(70)
+    stuck = (*even, *(Sample(at, 300, 1000) for at in range(30, 60)))
+    assert forecast(stuck, Sample(60, 300, 1000)) == Forecast(0.0, None)
+
+
+def test_samples_that_are_kept_reach_from_the_first_to_the_last_without_a_hole() -> None:
+    samples: tuple[Sample, ...] = ()
+    for second in range(1, 20_000):
+        samples = (*kept(samples), Sample(second, second, 100_000))
+    ages = [20_000 - each.at for each in samples]
+    assert len(samples) == KEPT
+    assert ages[0] > 19_000
+    assert all(before - after <= max(1, before / 2) for before, after in pairwise(ages))
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 10**9), st.integers(0, 10**9)), max_size=KEPT))
+def test_whatever_the_samples_are_something_is_said(rows: Record) -> None:
+    samples = [Sample(*each) for each in rows]
+    found = forecast(samples[:-1], samples[-1] if samples else Sample(0, 0, 0))
+    assert found.eta is None or found.eta >= 0
