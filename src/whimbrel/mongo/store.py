@@ -286,6 +286,8 @@ def _check_server(uri: str, hello: dict[str, Any], version: list[int]) -> None:
             "Name all members in MONGODB_URI, without directConnection, so that the primary is found."
         )
     if hello.get("msg") == "isdbgrid":
+        from whimbrel.mongo import preflight  # noqa: PLC0415
+
         raise DatabaseRefused(
             f"{masked_address(uri)} is a router of a sharded cluster. {preflight.NOT_SHARDED} Give the address of a replica set."
         )
