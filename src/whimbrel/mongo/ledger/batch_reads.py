@@ -26,7 +26,9 @@ class BatchReads:
 
     def __init__(self, collection: Collection[Any], remains: Remains, grace: int) -> None:
         self._batches, self._remains, self._grace = collection, remains, grace
-        self._majority = collection.database.with_options(read_concern=collection.read_concern)
+        self._majority = collection.database.with_options(
+            codec_options=collection.codec_options, read_concern=collection.read_concern
+        )
 
     def last(self, run_id: str) -> Batch | None:
         with translated():
