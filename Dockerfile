@@ -5,7 +5,10 @@
 #   COPY migrations.py /migrations/
 #   ENV WHIMBREL_MIGRATIONS=/migrations/migrations.py
 
-FROM python:3.13-slim AS build
+# By its digest where a build shall be the same tomorrow: --build-arg PYTHON_IMAGE=python:3.13-slim@sha256:...
+ARG PYTHON_IMAGE=python:3.13-slim
+
+FROM ${PYTHON_IMAGE} AS build
 WORKDIR /build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 COPY requirements-build.lock requirements-runtime.lock ./
@@ -18,7 +21,7 @@ COPY src src
 RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir wheels . \
  && python -m pip --python /opt/whimbrel/bin/python install --no-deps --no-index wheels/*.whl
 
-FROM python:3.13-slim
+FROM ${PYTHON_IMAGE}
 RUN groupadd --gid 10001 whimbrel \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /migrations --shell /usr/sbin/nologin whimbrel \
  && mkdir /migrations

@@ -1,10 +1,11 @@
 # Everything a person needs: `make demo` shows Whimbrel at work, `make test` proves it.
+# Variables given to make reach all programs: RABBITMQ and WHIMBREL_MONGOD choose the servers of the tests.
 PYTHON ?= python3
 DOCUMENTS ?= 50000
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help serve reference demo test check format lock chaos fuzz bench rabbitmq clean
+.PHONY: help serve reference demo test check format lock chaos fuzz bench rabbitmq clean wheel picture
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1|/' | \
@@ -13,7 +14,7 @@ help:  ## what there is
 demo: $(READY)  ## set up, seed DOCUMENTS sample documents, migrate them, verify, clean up
 	$(BIN)/whimbrel demo --documents $(DOCUMENTS)
 
-test: $(READY) rabbitmq  ## set up and pass all tests
+test: $(READY) rabbitmq  ## set up and pass all tests; with RABBITMQ=/path and WHIMBREL_MONGOD=/path/mongod against these servers
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## lint, format, types, direction of imports, schemas of the deploy files
@@ -53,6 +54,12 @@ serve: $(READY)  ## the REST API on port 3000, with workers
 
 reference: $(READY)  ## docs/api.md and the Postman collection, from the routes
 	$(BIN)/python docs/generate_api.py
+
+wheel: $(READY)  ## dist/whimbrel-VERSION-py3-none-any.whl
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
+picture: $(READY)  ## docs/terminal.svg, from a real run; needs tmux
+	$(BIN)/python docs/picture.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -48,6 +48,9 @@ LEFT_OUT = (
     "tests/faults/test_verification.py::test_a_process_that_dies_in_a_verification_changes_nothing_of_it[S8-",
     "tests/faults/test_schedules.py::test_parents_that_are_killed_in_a_loop[2]",
     "tests/faults/test_schedules.py::test_a_scheduler_that_is_killed_at_each_step[T2]",
+    # the kit proves other migrations in its own tests
+    "tests/integration/test_authoring.py::test_the_pages_own_test_passes",
+    "tests/integration/test_rabbitmq.py::test_a_pointer_that_is_always_turned_away_is_laid_aside_in_the_end[sent to the end]",
     # random kills: three seeds of eight
     *(f"tests/faults/test_chaos.py::test_random_kills_lose_nothing[{seed}]" for seed in range(4, 8)),
     # races with the declaration of the product itself

@@ -1,6 +1,7 @@
 """The environment, read once at the door. Inner code takes plain values."""
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,6 +46,31 @@ class Settings(BaseSettings):
     )
     api_rate: str = Field(
         default="120/minute", description="expensive requests of one caller, such as 10/second or 120/minute"
+    )
+    api_hosts: str = Field(
+        default="",
+        description="names of this server, with commas between: another `Host` is refused; unset: with API_TOKENS any will do, else localhost alone",
+    )
+    api_proxies: str = Field(
+        default="",
+        description="addresses or networks of proxies whose X-Forwarded-For is believed, with commas between; unset: nobody's",
+    )
+    api_public: Literal["all", "probes", "none"] = Field(
+        default="all",
+        description="what of health, metrics and /docs needs no token: all, /health/live and /health/ready, or none",
+    )
+    api_streams: int = Field(
+        default=100, ge=1, le=10_000, description="event streams that are open at a time"
+    )
+    api_stream_seconds: float = Field(
+        default=3600.0,
+        gt=0,
+        description="seconds after which an event stream ends, for its reader to connect again",
+    )
+    api_timeout: float = Field(
+        default=10.0,
+        gt=0,
+        description="seconds that the head of a request, or the next piece of its body, may take",
     )
     batch_size: int = Field(default=5000, ge=1, le=100_000, description="documents in a batch")
     processing_delay: int = Field(default=0, ge=0, le=60_000, description="milliseconds between two chunks")

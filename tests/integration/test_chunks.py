@@ -278,7 +278,8 @@ def test_a_batch_of_named_documents_goes_on_behind_those_that_are_done(
         rows = looks.rows()
     assert (found.run.status, found.counts) == (RunStatus.COMPLETED, Counts(changed=2000))
     mine = [each for each in rows if batch.token in str(each["command"])]
-    assert sum(each.get("keysExamined", 0) for each in mine) <= 3 * 700
+    # Two keys a document where a list of them is looked up: by updates, and in later versions of 6.0 by aggregations too.
+    assert sum(each.get("keysExamined", 0) for each in mine) <= 4 * 700
     if path == "function":
         assert calls == Counter(keys[1500:])
 

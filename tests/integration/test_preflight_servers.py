@@ -1,8 +1,10 @@
 """Preflight on servers of other kinds: a shard, a router, a stand-alone one with users, one with a dead member."""
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -62,6 +64,14 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     return found
 
 
+def assert_pointed(said: str) -> None:
+    """The refusal has its reason, and names a page that is there."""
+    assert "documents may be missed" in said
+    page = re.search(r"docs/decisions/[\w-]+\.md", said)
+    assert page is not None
+    assert (Path(__file__).parents[2] / page[0]).is_file()
+
+
 def test_h39_a_replica_set_that_is_a_shard_is_refused() -> None:
     with mongod("--replSet", "shard", "--shardsvr") as port:
         uri = f"mongodb://127.0.0.1:{port}/?directConnection=true"
@@ -78,16 +88,18 @@ def test_h39_a_replica_set_that_is_a_shard_is_refused() -> None:
                     "configsvrConnectionString": "configuration/127.0.0.1:1",
                 }  # fmt: skip
                 client.admin["system.version"].insert_one(identity)
-                with pytest.raises(CollectionUnsuitable, match="is a shard of a cluster"):
+                with pytest.raises(CollectionUnsuitable, match="is a shard of a cluster") as caught:
                     draft_run(store, THINGS, defaults=Defaults())
+                assert_pointed(str(caught.value))
                 assert findings(store)["shard"].level == "error"
 
 
 def test_h39_a_router_is_refused() -> None:
     """By the answer that the manual gives for one: no router comes with the embedded server."""
     hello = {"isWritablePrimary": True, "msg": "isdbgrid", "ok": 1.0}
-    with pytest.raises(DatabaseRefused, match="is a router of a sharded cluster"):
+    with pytest.raises(DatabaseRefused, match="is a router of a sharded cluster") as caught:
         _check_server("mongodb://host/", hello, [6, 0, 5, 0])
+    assert_pointed(str(caught.value))
     _check_server("mongodb://host/", {"isWritablePrimary": True, "setName": "rs", "ok": 1.0}, [6, 0, 5, 0])
 
 

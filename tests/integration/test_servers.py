@@ -67,9 +67,26 @@ def send(url: str, queue: str, count: int, arguments: dict[str, FieldValue] | No
 def test_find_server_is_quick_and_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert min(_seconds(install.find_server) for _ in range(20)) < 0.05
     monkeypatch.setattr(install, "_PACKAGED", tmp_path)
+    monkeypatch.delenv(install.CHOICE, raising=False)
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(install.ServerMissing, match="apt-get install rabbitmq-server"):
         install.find_server()
+
+
+@pytest.mark.parametrize(
+    ("named", "sbin"), [(".", "sbin"), ("sbin", "sbin"), (".", "lib/rabbitmq_server-4.0.5/sbin")]
+)
+def test_an_installation_is_named(
+    named: str, sbin: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(install.CHOICE, str(tmp_path / named))
+    assert install.main() == 1  # and nothing is installed in its place
+    assert "where there is no rabbitmq-server" in capsys.readouterr().err
+    (tmp_path / sbin).mkdir(parents=True)
+    (tmp_path / sbin / "rabbitmq-server").touch()
+    (tmp_path / sbin).parent.joinpath("plugins").mkdir()
+    assert install.find_server() == (tmp_path / sbin).resolve()
+    assert install.main() == 0
 
 
 def test_killed_node_keeps_durable_messages(node: RabbitNode) -> None:

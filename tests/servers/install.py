@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 COMMAND: Final = "apt-get install rabbitmq-server"
+CHOICE: Final = "RABBITMQ"  # the environment variable that names another installation than the system's
 _PACKAGED: Final = Path("/usr/lib/rabbitmq")
 _POLICY: Final = Path("/usr/sbin/policy-rc.d")
 
@@ -27,6 +28,8 @@ def find_server() -> Path:
     Debian's programs of these names in /usr/sbin change to the user `rabbitmq` and its data: not what we want.
     Raises ServerMissing.
     """
+    if named := os.environ.get(CHOICE):
+        return _within(Path(named))
     packaged = sorted(_PACKAGED.glob("lib/rabbitmq_server-*/sbin")) or [_PACKAGED / "bin"]
     if (packaged[-1] / "rabbitmq-server").is_file():
         return packaged[-1]
@@ -35,6 +38,18 @@ def find_server() -> Path:
         return Path(found).resolve().parent
     raise ServerMissing(
         f"RabbitMQ is not installed: run `{COMMAND}` as root on Debian or Ubuntu, else put rabbitmq-server on the PATH."
+    )
+
+
+def _within(root: Path) -> Path:
+    """Of an installation: where an archive was unpacked, or a package's folder, such as /usr/lib/rabbitmq."""
+    folders = [root, root / "sbin", *sorted(root.glob("lib/rabbitmq_server-*/sbin"), reverse=True)]
+    for found in folders:
+        if (found / "rabbitmq-server").is_file() and (found.parent / "plugins").is_dir():
+            return found.resolve()
+    raise ServerMissing(
+        f"{CHOICE} is {root}, where there is no rabbitmq-server: name the folder of an installation, such as "
+        "/opt/rabbitmq_server-4.0.5, and put the bin folder of an Erlang that it can run with first on the PATH."
     )
 
 
@@ -83,7 +98,10 @@ def _no_services() -> Iterator[None]:
 def main() -> int:
     try:
         find_server()
-    except ServerMissing:
+    except ServerMissing as missing:
+        if os.environ.get(CHOICE):
+            sys.stderr.write(f"{missing}\n")
+            return 1
         try:
             install()
         except ServerMissing as error:

@@ -3,6 +3,8 @@
 import base64
 import json
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.error import URLError
@@ -11,15 +13,21 @@ from urllib.parse import quote
 from tests.servers.processes import ServerFailed
 
 _HTTP_SECONDS: Final = 20.0
+_VERSION: Final = (
+    '[list_to_integer(Part) || Part <- lists:sublist(string:tokens(rabbit_misc:version(), "."), 2)]'
+)
 # Asked of the queues themselves: the management plugin's own counts are up to five seconds old. A quorum queue counts
-# an unacknowledged basic.get as a consumer, one without a user.
-_QUEUES: Final = """
+# an unacknowledged basic.get as a consumer, one without a user. From 4.3 on it is asked by module, function and arguments.
+_QUEUES: Final = (
+    f"Overview = case {_VERSION} >= [4, 3] of"
+    " true -> {rabbit_fifo, overview, []}; false -> fun rabbit_fifo:overview/1 end,"
+    """
     [try
         I = maps:from_list(rabbit_amqqueue:info(Q, [messages_ready, messages_unacknowledged, arguments])),
         Type = amqqueue:get_type(Q),
         O = case Type of
             rabbit_quorum_queue ->
-                {ok, {_, Now}, _} = ra:leader_query(amqqueue:get_pid(Q), fun rabbit_fifo:overview/1),
+                {ok, {_, Now}, _} = ra:leader_query(amqqueue:get_pid(Q), Overview),
                 Now;
             _ -> #{}
         end,
@@ -32,19 +40,29 @@ _QUEUES: Final = """
         }
     catch _:_ -> null end || Q <- rabbit_amqqueue:list()]
 """
-_CONNECTIONS: Final = """
+)
+# Its name until 4.0, and since.
+_LOCAL: Final = (
+    "(case erlang:function_exported(rabbit_networking, local_connections, 0) of"
+    " true -> rabbit_networking:local_connections(); false -> rabbit_networking:connections_local() end)"
+)
+_CONNECTIONS: Final = (
+    """
     [#{name => proplists:get_value(name, C), state => proplists:get_value(state, C),
        channels => proplists:get_value(channels, C), peer_port => proplists:get_value(peer_port, C),
        client_properties => rabbit_mgmt_format:amqp_table(proplists:get_value(client_properties, C))}
-     || P <- rabbit_networking:connections_local(),
+     || P <- """
+    + _LOCAL
+    + """,
         C <- [try rabbit_networking:connection_info(P,
                 [name, state, channels, peer_port, client_properties]) catch _:_ -> [] end], C =/= []]
 """
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A queue as it is now: messages ready and unacknowledged, consumers, "classic" or "quorum", x-arguments."""
+    """A queue as it is now: messages ready and unacknowledged, consumers, "classic" or "quorum", x-arguments as they were declared."""
 
     ready: int
     unacked: int
@@ -82,7 +100,8 @@ class Management:
                 row["unacked"],
                 row["consumers"],
                 row["type"].removeprefix("rabbit_").removesuffix("_queue"),
-                dict(row["arguments"]),
+                # Since 4.0 the server adds its type to a classic queue.
+                {name: value for name, value in dict(row["arguments"]).items() if value != "classic"},
             )
             for row in found
         }
@@ -114,6 +133,33 @@ class Management:
         allowed = {"configure": ".*", "write": ".*", "read": ".*"}
         self._call("PUT", f"permissions/%2F/{quote(name)}", allowed)
 
+    @property
+    def version(self) -> tuple[int, int]:
+        """Major and minor of the server's version."""
+        major, minor = self.ask(_VERSION)
+        return major, minor
+
+    @contextmanager
+    def consumer_timeout(self, milliseconds: int) -> Iterator[None]:
+        """While entered, whoever takes a message has so long to acknowledge it.
+
+        From 3.12 on a queue's own argument is stronger than the node's setting; of it and a policy the smaller holds.
+        """
+        by_policy = self.version >= (3, 12)
+        limits = "application:set_env(rabbit, consumer_timeout, {}), application:set_env(rabbit, channel_tick_interval, {}), true"
+        self.ask(limits.format(milliseconds, 300))
+        if by_policy:
+            self.ask(
+                'ok = rabbit_policy:set(<<"/">>, <<"impatient">>, <<"^app">>,'
+                f' [{{<<"consumer-timeout">>, {milliseconds}}}], 0, <<"queues">>, <<"test">>), true'
+            )
+        try:
+            yield
+        finally:
+            self.ask(limits.format(1_800_000, 60_000))
+            if by_policy:
+                self.ask('ok = rabbit_policy:delete(<<"/">>, <<"impatient">>, <<"test">>), true')
+
     def connections(self) -> list[dict[str, Any]]:
         """Of this node: name, state, channels, peer_port, client_properties."""
         return list(self.ask(_CONNECTIONS))
@@ -122,9 +168,7 @@ class Management:
         """Tells all clients of this node to go (320, CONNECTION_FORCED); how many there were."""
         text = json.dumps(reason, ensure_ascii=True)
         return int(
-            self.ask(
-                f"L = rabbit_networking:connections_local(), [rabbit_networking:close_connection(P, {text}) || P <- L], length(L)"
-            )
+            self.ask(f"L = {_LOCAL}, [rabbit_networking:close_connection(P, {text}) || P <- L], length(L)")
         )
 
     def _call(self, method: str, path: str, body: Any = None) -> Any:

@@ -106,10 +106,9 @@ def test_no_lock_names_an_address() -> None:
 
 
 def test_the_image_runs_a_python_that_the_project_supports() -> None:
-    bases = set(re.findall(r"^FROM python:(\d+\.\d+)-slim( AS build)?$", DOCKERFILE, re.MULTILINE))
-    (version,) = {each for each, _ in bases}
+    (version,) = re.findall(r"^ARG PYTHON_IMAGE=python:(\d+\.\d+)-slim$", DOCKERFILE, re.MULTILINE)
     assert f"Programming Language :: Python :: {version}" in PROJECT["classifiers"]
-    assert len(said("FROM")) == len(bases)
+    assert said("FROM") == ["${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"]
 
 
 def test_one_user_everywhere_and_it_is_not_root() -> None:
@@ -220,6 +219,46 @@ def test_secrets_and_maps_that_are_referred_to_are_there() -> None:
 def test_kustomize_takes_every_manifest_but_the_template() -> None:
     files = {each.name for each in KUBERNETES.glob("*.yaml")} - {"kustomization.yaml", "secret.template.yaml"}
     assert set(KUSTOMIZATION["resources"]) == files | {"../migrations"}
+
+
+@pytest.mark.parametrize("name", list(SERVICES))
+def test_no_container_has_a_capability_or_is_root(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service.get("user") == {"mongodb": "mongodb", "rabbitmq": "rabbitmq"}.get(name)  # else the image's
+
+
+def test_every_image_can_be_pinned() -> None:
+    readme = (ROOT / "deploy" / "README.md").read_text()
+    for name in ("mongodb", "rabbitmq"):
+        variable, tag = re.findall(r"^\$\{(\w+):-(.+)\}$", SERVICES[name]["image"])[0]
+        assert f"`{variable}={tag}@sha256:...`" in readme
+        assert f"{variable}=" in (ROOT / "deploy" / ".env.example").read_text()
+    assert "--build-arg PYTHON_IMAGE=" in readme
+    assert "`digest: sha256:...` instead of `newTag`" in readme
+
+
+def test_the_network_lets_in_and_out_what_is_needed() -> None:
+    policies = {
+        each["metadata"]["name"]: each["spec"]
+        for each in yaml.safe_load_all((KUBERNETES / "network.yaml").read_text())
+    }
+    pods = {
+        "whimbrel-api": API["spec"]["template"],
+        "whimbrel-worker": manifest("worker.yaml")["spec"]["template"],
+    }
+    assert policies.keys() == pods.keys()
+    for name, pod in pods.items():
+        assert policies[name]["podSelector"]["matchLabels"] == pod["metadata"]["labels"]
+        assert policies[name]["policyTypes"] == ["Ingress", "Egress"]
+        outwards = {port["port"] for rule in policies[name]["egress"] for port in rule["ports"]}
+        assert outwards == {53, 27017, 5672, 5671}
+    assert policies["whimbrel-worker"]["ingress"] == []
+    (let_in,) = policies["whimbrel-api"]["ingress"]
+    assert [port["port"] for port in let_in["ports"]] == [API_CONTAINER["ports"][0]["containerPort"]]
+    assert all("podSelector" in each for each in let_in["from"])
 
 
 def test_the_budget_and_the_spread_are_about_the_workers() -> None:

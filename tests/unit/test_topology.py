@@ -12,6 +12,7 @@ from whimbrel.brokers.rabbitmq.topology import (
     mismatch,
     version_of,
 )
+from whimbrel.brokers.rabbitmq.turns import HEADER, once_more, turned_away
 from whimbrel.domain.batches import Batch
 from whimbrel.errors import BrokerRefused, SettingsInvalid
 
@@ -134,3 +135,25 @@ def test_an_address_that_cannot_be_read_is_refused_without_its_password(text: st
     with pytest.raises(SettingsInvalid, match="RABBITMQ_URL") as caught:
         urls_of(text)
     assert "S3CRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("headers", "times"),
+    [
+        ({}, 0),
+        ({"x-delivery-count": 7}, 7),  # up to 4.2, whatever brought it back
+        (
+            {"x-acquired-count": 7, "x-delivery-count": 3},
+            7,
+        ),  # from 4.3 on: what was only given back is in the first
+        (
+            {HEADER: 40, "x-delivery-count": 2},
+            42,
+        ),  # sent to the end of its lane, where the server counts anew
+        ({HEADER: "40", "x-delivery-count": None}, 0),  # written by a stranger
+        ({HEADER: -5, "x-delivery-count": True}, 0),
+    ],
+)
+def test_how_often_a_pointer_was_turned_away(headers: dict[str, object], times: int) -> None:
+    assert turned_away(headers) == times
+    assert once_more({**headers, "x-other": "kept"}) == {"x-other": "kept", HEADER: times + 1}

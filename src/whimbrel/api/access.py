@@ -2,14 +2,15 @@
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Mapping
+import ipaddress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import Scope
 
-from whimbrel.api.errors import Declined
 from whimbrel.errors import SettingsInvalid
 
 ScopeName = Literal["read", "operate", "admin"]
@@ -30,15 +31,19 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever sent a request."""
+    """Whoever sent a request. `token`: the digest of the token, by which one holder is told from another."""
 
     scope: ScopeName
     name: str
     source: str
+    token: str = ""
 
     @property
     def who(self) -> str:
         return f"api:{self.name}@{self.source}"
+
+    def may(self, wanted: ScopeName) -> bool:
+        return RANKS[self.scope] >= RANKS[wanted]
 
 
 def read_tokens(text: str) -> tuple[Token, ...]:
@@ -57,44 +62,57 @@ def read_tokens(text: str) -> tuple[Token, ...]:
     return tuple(found)
 
 
-async def _caller(
-    request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
-) -> Caller:
-    found = _who(request, given)
-    request.state.caller = found  # for the audit
-    return found
+def source_of(scope: Scope) -> str:
+    """The address that a request came from."""
+    client = scope.get("client")
+    return str(client[0]) if client else "?"
 
 
-def _who(request: Request, given: HTTPAuthorizationCredentials | None) -> Caller:
-    source = request.client.host if request.client else "?"
-    tokens: tuple[Token, ...] = request.app.state.tokens
+def counted_as(source: str) -> str:
+    """What a limit counts for an address: it itself, or of IPv6 the network, of which one client has all addresses."""
+    try:
+        address = ipaddress.ip_address(source)
+    except ValueError:
+        return source
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, 64), strict=False))
+
+
+def identified(tokens: Sequence[Token], authorization: Sequence[str], source: str) -> Caller | None:
+    """Who sends these `Authorization` headers, of which there may be one. None: it is no token of ours."""
     if not tokens:
         return Caller("admin", "anybody", source)
-    if given is None:
-        raise Declined(401, "unauthenticated", "Send a token: Authorization: Bearer TOKEN.")
-    digest = hashlib.sha256(given.credentials.encode()).digest()
+    if len(authorization) != 1:
+        return None
+    kind, _, secret = authorization[0].partition(" ")
+    if kind.lower() != "bearer":
+        return None
+    digest = hashlib.sha256(secret.strip().encode()).digest()
     matching = [
         token for token in tokens if hmac.compare_digest(token.digest, digest)
     ]  # all of them, whatever matches
     if not matching:
-        raise Declined(401, "unauthenticated", "The token is unknown. Send one of API_TOKENS.")
+        return None
     best = max(matching, key=lambda token: RANKS[token.scope])
-    return Caller(best.scope, best.name, source)
+    return Caller(best.scope, best.name, source, digest.hex())
 
 
-def needs(scope: ScopeName) -> Callable[[Caller], Awaitable[Caller]]:
-    """A dependency: the caller, if the token allows it."""
+class Needs:
+    """A dependency: the caller. That the token allows it was looked at before the request's body was read (`authentication`)."""
 
-    async def allowed(caller: Annotated[Caller, Depends(_caller)]) -> Caller:
-        if RANKS[caller.scope] < RANKS[scope]:
-            raise Declined(
-                403, "forbidden", f"This needs a token of the scope {scope}; yours is of {caller.scope}."
-            )
-        return caller
+    def __init__(self, scope: ScopeName) -> None:
+        self.scope = scope
 
-    return allowed
+    async def __call__(
+        self, request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+    ) -> Caller:
+        found: Caller = request.state.caller
+        return found
 
 
-Reader = Annotated[Caller, Depends(needs("read"))]
-Operator = Annotated[Caller, Depends(needs("operate"))]
-Admin = Annotated[Caller, Depends(needs("admin"))]
+Reader = Annotated[Caller, Depends(Needs("read"))]
+Operator = Annotated[Caller, Depends(Needs("operate"))]
+Admin = Annotated[Caller, Depends(Needs("admin"))]

@@ -58,7 +58,7 @@ class Failure(Model):
     code: str = Field(description="the same for machines", examples=["run_unknown"])
     details: list[Fault] | None = Field(
         default=None,
-        description="every field at fault; left out where there is none",
+        description="the fields at fault, up to 20 of them; left out where there is none",
         examples=[
             [{"field": "body.batchSize", "message": "Input should be greater than or equal to 1"}],
         ],
@@ -71,14 +71,15 @@ class Failure(Model):
 MEANINGS = {
     400: "the body is no JSON, or a confirmation is missing",
     401: "no token, or an unknown one",
-    403: "the token's scope does not allow this",
+    403: "a page of another site sent this, or the token's scope does not allow it",
     404: "there is nothing of that id or name",
     409: "the state forbids it",
-    413: "the body is larger than 1 MiB",
+    408: "the body did not come in time",
+    413: "the body is larger than 1 MiB (`/migrate/bulk`: 8 MiB; where none is taken: 64 KiB)",
     415: "the body is not `application/json`",
-    422: "fields are out of range; each is named in `details`",
+    422: "fields are out of range; the first 20 are named in `details`",
     429: "too many such requests; `Retry-After` says when to come back",
-    503: "a dependency is down; the sentence says which",
+    503: "a dependency is down, or too much is asked at once; the sentence says which",
 }
 
 

@@ -12,12 +12,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from whimbrel.api import document, errors
 from whimbrel.api.access import Token
+from whimbrel.api.admission import Admission
 from whimbrel.api.audit import audited, changing
+from whimbrel.api.authentication import Authentication
 from whimbrel.api.bodies import Bodies
 from whimbrel.api.concerned import Concerned
 from whimbrel.api.heads import Heads
 from whimbrel.api.once import once
-from whimbrel.api.pace import Pace
+from whimbrel.api.origins import Origins, hosts_of
+from whimbrel.api.pace import Pace, expensive, refusals
 from whimbrel.api.queries import known
 from whimbrel.api.recent import Recent
 from whimbrel.api.routes import (
@@ -38,6 +41,8 @@ from whimbrel.api.routes import (
     undoing,
     verifying,
 )
+from whimbrel.api.streams import Streams
+from whimbrel.api.surface import Surface
 from whimbrel.api.system import System
 
 SECURITY = {
@@ -88,15 +93,26 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         redirect_slashes=False,
         dependencies=[Depends(known)],
     )
-    recent = Recent()
-    app.state.system, app.state.tokens, app.state.recent = system, tokens, recent
+    recent, settings_ = Recent(), system.settings
+    app.state.system, app.state.recent = system, recent
+    app.state.streams = Streams(
+        settings_.api_streams, settings_.api_stream_seconds, lambda: system.leaving, system.why
+    )
     errors.install(app)
-    pace = Pace(system.settings.api_rate)
     app.add_middleware(Concerned, dispatch=recent.forgetting, concerns=changing)
     app.add_middleware(Concerned, dispatch=once, concerns=changing)
     app.add_middleware(Concerned, dispatch=audited, concerns=changing)
-    app.add_middleware(Concerned, dispatch=pace, concerns=pace.concerns)
-    app.add_middleware(Bodies)
+    app.add_middleware(Admission)
+    app.add_middleware(Bodies, patience=settings_.api_timeout)
+    app.add_middleware(Pace, limit=expensive(settings_.api_rate))
+    app.add_middleware(
+        Authentication,
+        tokens=tokens,
+        surface=Surface(app.routes),
+        public=settings_.api_public,
+        refusals=refusals(),
+    )
+    app.add_middleware(Origins, hosts=hosts_of(settings_.api_hosts, settings_.host, tokens))
     app.add_middleware(Secure)
     app.add_middleware(Heads)  # the last that is added is the first that a request meets
     for module in (

@@ -7,6 +7,7 @@ import structlog
 from fastapi import Request, Response
 from starlette.types import Scope
 
+from whimbrel.api.access import Caller
 from whimbrel.api.bodies import WITH_BODY
 from whimbrel.api.system import System
 from whimbrel.errors import WhimbrelError
@@ -21,21 +22,23 @@ def changing(scope: Scope) -> bool:
 
 
 async def audited(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Middleware of all that `changing` is true of. That the ledger cannot be reached does not undo what was done: the log has it then."""
+    """Middleware of all that `changing` is true of, by callers that are known."""
     response = await go_on(request)
-    if DRY in response.headers:
-        return response
-    caller = getattr(request.state, "caller", None)
-    source = request.client.host if request.client else "?"
-    who = caller.who if caller else f"api:nobody@{source}"
-    what = f"{request.method} {request.url.path[:200]}"
-    run = str(request.path_params.get("migrationId", ""))[:100]
-    why = f"answered {response.status_code}"
-    system: System = request.app.state.system
+    if DRY not in response.headers:
+        await note(request.scope, response.status_code)
+    return response
+
+
+async def note(scope: Scope, status: int) -> None:
+    """Leave the row. That the ledger cannot be reached does not undo what was done: the log has it then."""
+    caller: Caller = scope["state"]["caller"]
+    what = f"{scope['method']} {scope['path'][:200]}"
+    run = str(scope.get("path_params", {}).get("migrationId", ""))[:100]
+    why = f"answered {status}"
+    system: System = scope["app"].state.system
     try:
         if system.ready:
             write = system.at.store.ledger.leases.audit
-            await anyio.to_thread.run_sync(lambda: write(what, run=run, who=who, why=why))
+            await anyio.to_thread.run_sync(lambda: write(what, run=run, who=caller.who, why=why))
     except WhimbrelError as error:
-        log.warning("not audited", what=what, who=who, result=why, reason=str(error))
-    return response
+        log.warning("not audited", what=what, who=caller.who, result=why, reason=str(error))

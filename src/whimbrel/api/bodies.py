@@ -1,145 +1,180 @@
-"""What a body may be, before any route sees it: at most 1 MiB of JSON in UTF-8, not too deep, no key twice in one object."""
+"""What a body may be, before any route sees it: JSON in UTF-8 of a bounded size, depth and number of values, no key twice in one object."""
 
-import json
-from collections import Counter
-from collections.abc import Iterable
+import asyncio
 from typing import Final
 
+import anyio
+import anyio.to_thread
+from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from whimbrel.api.admission import Room, overloaded
 from whimbrel.api.errors import answer
+from whimbrel.api.parsing import Parsed, parse
+from whimbrel.api.refusing import refuse
+from whimbrel.api.shape import Shape
+from whimbrel.api.surface import Entry
 
 LARGEST: Final = 1024 * 1024
-LARGER: Final = {"/migrate/bulk": 8 * LARGEST}  # 100,000 ids
-DISCARDED: Final = (
-    64 * LARGEST
-)  # bytes that are read and forgotten, so that the client hears why instead of a reset
+VALUES: Final = (
+    100_000  # in a body: each takes a hundred bytes of memory or more, however short it is written
+)
+LARGER: Final = {"/migrate/bulk": (8 * LARGEST, 5 * VALUES)}  # 100,000 ids
 DEEPEST: Final = 100
+SMALL: Final = 64 * 1024  # bytes; more is held by few requests at a time, and parsed beside the event loop
+TOTAL: Final = 6  # times the patience with one piece, for all of them
 WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+CROWDED: Final = "Other large bodies are being worked on. Nothing was done. Try again in a second."
 
 
-class Repeating(dict[str, object]):
-    """An object with a key twice. A dict takes the last value of it, and forgets the other."""
+class _Refused(Exception):
+    def __init__(self, response: Response) -> None:
+        super().__init__()
+        self.response = response
 
-    def __init__(self, pairs: list[tuple[str, object]]) -> None:
-        super().__init__(pairs)
-        self.pairs = pairs
-        self.name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+
+class _Gone(Exception):
+    """The client."""
 
 
 class Bodies:
-    """Middleware: reads the whole body, refuses it or hands it on."""
+    """Middleware: reads the whole body, refuses it or hands it on. `patience`: seconds that the next piece may take."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, patience: float) -> None:
+        self._app, self._patience = app, patience
+        # A large body is some hundred bytes of memory for each value, until it is answered.
+        self._rooms = {LARGEST: Room(4, 16, 5.0), 8 * LARGEST: Room(2, 16, 5.0)}
+        self._parsers = anyio.CapacityLimiter(1)  # Python does one at a time anyway
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in WITH_BODY:
             await self._app(scope, receive, send)
             return
-        limit = LARGER.get(scope["path"], LARGEST)
-        body = await _read(receive, limit)
-        if body is None:
-            return  # the client is gone
-        refusal = _refusal(body, dict(scope["headers"]), limit)
-        if refusal is not None:
-            await answer(*refusal)(scope, receive, send)
+        entry: Entry | None = scope["state"].get("entry")
+        fields = entry.fields if entry else None
+        # Who takes no body is sent none, or by some client an empty object.
+        limit, values = LARGER.get(scope["path"], (LARGEST if fields is not None else SMALL, VALUES))
+        body = _Body(receive, limit, values, self._patience, self._rooms.get(limit))
+        try:
+            await self._take(scope, body, fields)
+            await self._app(scope, body.again, send)
+        except _Refused as refused:
+            await refuse(refused.response, scope, body.rest, send)
+        except _Gone:
             return
-        sent = False
+        finally:
+            body.close()
 
-        async def again() -> Message:
-            nonlocal sent
-            if sent:
-                return await receive()
-            sent = True
-            return {"type": "http.request", "body": body, "more_body": False}
-
-        await self._app(scope, again, send)
-
-
-async def _read(receive: Receive, limit: int) -> bytes | None:
-    """All of it; or as much as shows that it is too much, the rest being read and forgotten."""
-    body, forgotten, more = b"", 0, True
-    while more and forgotten < DISCARDED:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        piece, more = message.get("body", b""), message.get("more_body", False)
-        if len(body) <= limit:
-            body += piece
+    async def _take(self, scope: Scope, body: "_Body", fields: frozenset[str] | None) -> None:
+        headers = Headers(scope=scope)
+        _check_type(headers)
+        body.announced(headers.get("content-length", ""))
+        content = await body.read()
+        if not content:
+            return
+        if "content-type" not in headers:
+            raise _Refused(_unsupported("without a type"))
+        if len(content) > SMALL:
+            found = await anyio.to_thread.run_sync(parse, content, fields, limiter=self._parsers)
         else:
-            forgotten += len(piece)
-    return body
+            found = parse(content, fields)
+        if not isinstance(found, Parsed):
+            raise _Refused(found)
+        scope["state"]["parsed"] = found
 
 
-def _refusal(body: bytes, headers: dict[bytes, bytes], limit: int) -> tuple[int, str, str] | None:
-    if len(body) > limit:
-        return 413, "too_large", f"The body is larger than {limit:,} bytes."
-    if not body.strip():
-        return None
-    kind = headers.get(b"content-type", b"").split(b";")[0].strip().lower()
-    if kind != b"application/json":
-        said = kind.decode("latin-1") or "without a type"
-        return 415, "unsupported_type", f"The body is {said[:100]}. Send JSON as application/json."
-    try:
-        return _unusable(body.decode())
-    except UnicodeDecodeError:
-        return 400, "malformed", "The body is not UTF-8."
+def _check_type(headers: Headers) -> None:
+    """Also where nothing comes: a form without fields is a form. Who names no type may send no body."""
+    for given in headers.getlist("content-type"):
+        kind = given.partition(";")[0].strip().lower()
+        if kind != "application/json":
+            raise _Refused(_unsupported(kind or "without a type"))
 
 
-def _unusable(text: str) -> tuple[int, str, str] | None:
-    repeating: list[Repeating] = []
-
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            found = Repeating(pairs)
-            repeating.append(found)
-        return found
-
-    try:
-        told = json.loads(text, object_pairs_hook=once)
-        deep = _depth(told)
-    except RecursionError:
-        deep = DEEPEST + 1
-    except ValueError as error:
-        return 400, "malformed", f"The body is no JSON: {error}."
-    if deep > DEEPEST:
-        return 400, "malformed", f"The body is nested deeper than {DEEPEST} levels."
-    if repeating:
-        name, where = repeating[0].name[:80], _place(told, repeating[0]) or "the top"
-        return (
-            400,
-            "malformed",
-            f"The body has the key {name!r} twice in one object, at {where[:200]!r}. Give it once.",
-        )
-    return None
+def late() -> Response:
+    sentence = "The request did not come in time. Send it at once."
+    return answer(408, "timed_out", sentence, headers={"Connection": "close"})
 
 
-def _depth(value: object) -> int:
-    """Of objects and arrays in one another; stops counting when it is too deep."""
-    level, here = 0, [value]
-    while here and level <= DEEPEST:
-        here = [inner for each in here for _, inner in _inner(each)]
-        level += 1
-    return level
+def _unsupported(said: str) -> Response:
+    return answer(415, "unsupported_type", f"The body is {said[:100]}. Send JSON as application/json.")
 
 
-def _place(value: object, wanted: Repeating) -> str | None:
-    """The path to an object; empty for the whole, None where it is not in there."""
-    if value is wanted:
-        return ""
-    for name, inner in _inner(value):
-        found = _place(inner, wanted)
-        if found is not None:
-            return name + (f".{found}" if found and found[0] != "[" else found)
-    return None
+class _Body:
+    """One body, as it comes."""
 
+    def __init__(self, receive: Receive, limit: int, values: int, patience: float, room: Room | None) -> None:
+        self._receive, self._limit, self._patience, self._room = receive, limit, patience, room
+        self._shape = Shape(DEEPEST, values)
+        self._entered = self._more = self._read = self._sent = False
+        self._pieces: list[bytes] = []
+        self._size = 0
 
-def _inner(value: object) -> Iterable[tuple[str, object]]:
-    """What an object or array holds, by its name there."""
-    if isinstance(value, Repeating):
-        return value.pairs
-    if isinstance(value, dict):
-        return value.items()
-    return [(f"[{at}]", each) for at, each in enumerate(value)] if isinstance(value, list) else ()
+    def announced(self, length: str) -> None:
+        """What its head says. Raises _Refused before anything is read."""
+        if length.isdigit() and int(length) > self._limit:
+            raise _Refused(self._too_large())
+
+    async def read(self) -> bytes:
+        """All of it. Raises _Refused at the first piece that is too much, _Gone."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + TOTAL * self._patience
+        self._more = True
+        while self._more:
+            piece = await self._piece(end - clock())
+            self._add(piece)
+            if self._size > SMALL and self._room is not None and not self._entered:
+                began = clock()
+                await self._enter(self._room)
+                end += clock() - began  # that it waited is not the client's doing
+        self._pieces = [b"".join(self._pieces)]
+        self._read = True
+        return self._pieces[0]
+
+    def _add(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._limit:
+            raise _Refused(self._too_large())
+        self._shape.feed(piece)
+        if self._shape.fault:
+            raise _Refused(answer(400, "malformed", f"The body {self._shape.fault}."))
+        self._pieces.append(piece)
+
+    async def _enter(self, room: Room) -> None:
+        self._entered = await room.enter()
+        if not self._entered:
+            raise _Refused(overloaded(CROWDED))
+
+    async def _piece(self, left: float) -> bytes:
+        try:
+            async with asyncio.timeout(min(self._patience, max(0.0, left))):
+                message = await self._receive()
+        except TimeoutError:
+            raise _Refused(late()) from None
+        if message["type"] == "http.disconnect":
+            raise _Gone
+        self._more = message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        return piece
+
+    def _too_large(self) -> Response:
+        return answer(413, "too_large", f"The body is larger than {self._limit:,} bytes.")
+
+    async def again(self) -> Message:
+        """What the application reads."""
+        if self._sent:
+            return await self._receive()
+        self._sent = True
+        return {"type": "http.request", "body": self._pieces[0], "more_body": False}
+
+    async def rest(self) -> Message:
+        """What a refusal forgets."""
+        if self._read or (self._size and not self._more):
+            return {"type": "http.request", "body": b"", "more_body": False}
+        return await self._receive()
+
+    def close(self) -> None:
+        if self._entered and self._room is not None:
+            self._room.leave()
+        self._entered = False

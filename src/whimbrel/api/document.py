@@ -4,13 +4,17 @@ Every answer has a description and an example, every status that the middleware 
 those of the route, and links say which answer has the id that another request needs.
 """
 
+import json
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any, Final, get_type_hints
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute, iter_route_contexts
+from starlette.routing import Route
 
 from whimbrel.api.access import Admin, Operator, Reader
+from whimbrel.api.admission import LIVE
 from whimbrel.api.answers import MEANINGS, Failure
 from whimbrel.api.bodies import WITH_BODY
 from whimbrel.api.errors import METHODS
@@ -39,6 +43,7 @@ EXAMPLES: Final[Mapping[int, tuple[str, str]]] = {
     401: ("unauthenticated", "Send a token: Authorization: Bearer TOKEN."),
     403: ("forbidden", "This needs a token of the scope operate; yours is of read."),
     404: ("run_unknown", "There is no run '20261124-abc234'. GET /migrate lists them."),
+    408: ("timed_out", "The request did not come in time. Send it at once."),
     409: ("state_forbids", "Run 20261124-k3f9x2 is completed: it cannot be cancelled."),
     413: ("too_large", "The body is larger than 1,048,576 bytes."),
     415: ("unsupported_type", "The body is text/plain. Send JSON as application/json."),
@@ -66,6 +71,23 @@ def install(app: FastAPI) -> None:
         return plain()
 
     app.openapi = openapi  # type: ignore[method-assign]
+    _rendered_once(app)
+
+
+def _rendered_once(app: FastAPI) -> None:
+    """To write the document takes 25 ms of the event loop, and whoever reaches the port may ask for it: once will do."""
+
+    @cache
+    def body() -> bytes:
+        return json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    async def answer(_: Request) -> Response:
+        return Response(body(), media_type="application/json")
+
+    url = app.openapi_url or ""
+    (route,) = [each for each in app.router.routes if getattr(each, "path", None) == url]
+    at = app.router.routes.index(route)
+    app.router.routes[at] = Route(url, answer, include_in_schema=False)
 
 
 def scopes(app: FastAPI) -> dict[str, str]:
@@ -82,9 +104,9 @@ def scopes(app: FastAPI) -> dict[str, str]:
 
 def complete(document: Document, scopes: Mapping[str, str]) -> None:
     """Add to a document, in place, what the routes do not say one by one. `scopes`: what tokens must allow, by the operation's id."""
-    for _, method, operation in operations(document):
+    for path, method, operation in operations(document):
         _parameters(method, operation)
-        _statuses(method, operation)
+        _statuses(path, method, operation)
         _scope(operation, scopes)
         for code, response in operation["responses"].items():
             _answer(document, int(code), response)
@@ -107,10 +129,11 @@ def _parameters(method: str, operation: Document) -> None:
         operation.setdefault("parameters", []).append(IDEMPOTENCY)
 
 
-def _statuses(method: str, operation: Document) -> None:
-    """Those of the middleware: bodies are looked at before a route is, keys by every POST."""
-    codes = {422}
-    codes |= {400, 413, 415} if method in WITH_BODY else set()
+def _statuses(path: str, method: str, operation: Document) -> None:
+    """Those of the middleware: who asks and the body are looked at before a route is, keys by every POST."""
+    codes = {401, 403, 422, 429}
+    codes |= set() if path == LIVE else {503}
+    codes |= {400, 408, 413, 415} if method in WITH_BODY else set()
     codes |= {409} if method == "POST" else set()
     reference = {"$ref": f"#/components/schemas/{Failure.__name__}"}
     for code in codes:

@@ -1,5 +1,7 @@
 """Errors become answers: ours by their class, those of the framework by their status."""
 
+from collections.abc import Sequence
+
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -34,6 +36,8 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.BrokerRefused: 503,
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+NAMED = 20  # fields at fault that an answer names: a request may have a hundred thousand
+LONGEST = 200  # characters of a name, and of what is wrong with it
 DOWN = 503
 WORDS = {404: "not_found", 405: "method_not_allowed"}
 
@@ -41,9 +45,17 @@ WORDS = {404: "not_found", 405: "method_not_allowed"}
 class Declined(errors.WhimbrelError):
     """A route's own refusal, with the status and the word for it."""
 
-    def __init__(self, status: int, word: str, sentence: str, details: list[Fault] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        word: str,
+        sentence: str,
+        details: list[Fault] | None = None,
+        *,
+        retry_after: int | None = None,
+    ) -> None:
         super().__init__(sentence)
-        self.status, self.word, self.details = status, word, details
+        self.status, self.word, self.details, self.retry_after = status, word, details, retry_after
 
 
 def answer(
@@ -68,7 +80,7 @@ def install(app: FastAPI) -> None:
 
 async def _ours(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, Declined):
-        headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None  # noqa: PLR2004
+        headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
         return answer(error.status, error.word, str(error), details=error.details, headers=headers)
     found = next((status for kind, status in STATUSES.items() if type(error) is kind), None)
     status = found or next((each for kind, each in STATUSES.items() if isinstance(error, kind)), 500)
@@ -80,14 +92,27 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    details = [Fault(field=_where(each["loc"]), message=hints.said(request, each)) for each in error.errors()]
+    found = error.errors()
+    first = [Fault(field=_where(each["loc"]), message=hints.said(request, each)) for each in found[:NAMED]]
+    return unusable(first, len(found))
+
+
+def unusable(first: Sequence[Fault], count: int) -> JSONResponse:
+    """The answer to a request with so many fields at fault, of which these are the first."""
+    sentence, details = named(first, count)
+    return answer(422, "invalid", f"These fields cannot be used: {sentence}", details=details)
+
+
+def named(first: Sequence[Fault], count: int) -> tuple[str, list[Fault]]:
+    """The end of a sentence about so many faults, and those that are named."""
+    details = [Fault(field=each.field[:LONGEST], message=each.message[:LONGEST]) for each in first[:NAMED]]
     sentence = "; ".join(f"{each.field}: {each.message}" for each in details)
-    end = "" if sentence.endswith("?") else "."
-    return answer(422, "invalid", f"These fields cannot be used: {sentence}{end}", details=details)
+    sentence += f"; and {count - len(details):,} more" if count > len(details) else ""
+    return sentence + ("" if sentence.endswith("?") else "."), details
 
 
 def _where(parts: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in parts) or "body"
+    return ".".join(str(part)[:LONGEST] for part in parts) or "body"
 
 
 async def _http(request: Request, error: Exception) -> JSONResponse:

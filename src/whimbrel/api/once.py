@@ -8,7 +8,9 @@ from collections.abc import Awaitable, Callable
 import anyio.to_thread
 from fastapi import Request, Response
 
+from whimbrel.api.access import Caller
 from whimbrel.api.errors import answer
+from whimbrel.api.parsing import Parsed
 from whimbrel.api.system import System
 from whimbrel.errors import BrokerUnavailable, WhimbrelError
 
@@ -22,7 +24,7 @@ NOT_HEARD = (401, 403, 429)
 
 
 async def once(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Middleware of all POSTs."""
+    """Middleware of all POSTs, by callers that are known."""
     given = request.headers.get("idempotency-key")
     system: System = request.app.state.system
     if request.method != "POST" or given is None or not system.ready:
@@ -31,11 +33,11 @@ async def once(request: Request, go_on: Callable[[Request], Awaitable[Response]]
         return answer(
             422, "invalid", "Idempotency-Key: send 1 to 200 printable ASCII characters, without blanks."
         )
-    body = await request.body()
-    if _dry(body):  # nothing is written, not even that it was asked
+    if _dry(getattr(request.state, "parsed", None)):  # nothing is written, not even that it was asked
         return await go_on(request)
-    who = request.headers.get("authorization", "")
-    key = hashlib.sha256(f"{who}\0{request.url.path}\0{given}".encode()).hexdigest()
+    body = await request.body()
+    caller: Caller = request.state.caller
+    key = hashlib.sha256(f"{caller.token}\0{request.url.path}\0{given}".encode()).hexdigest()
     fingerprint = hashlib.sha256(request.url.query.encode() + b"\0" + body).hexdigest()
     answers = system.at.store.ledger.answers
     try:
@@ -55,12 +57,8 @@ async def once(request: Request, go_on: Callable[[Request], Awaitable[Response]]
     return Response(before.body, before.status, {"Idempotency-Replayed": "true"}, "application/json")
 
 
-def _dry(body: bytes) -> bool:
-    try:
-        found = json.loads(body or b"null")
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(found, dict) and found.get("dryRun") is True
+def _dry(said: Parsed | None) -> bool:
+    return said is not None and isinstance(said.value, dict) and said.value.get("dryRun") is True
 
 
 async def _carry_out(

@@ -6,7 +6,7 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 
 from whimbrel.api.answers import Fault
-from whimbrel.api.errors import Declined
+from whimbrel.api.errors import Declined, named
 from whimbrel.api.hints import unknown
 
 
@@ -23,7 +23,6 @@ async def known(request: Request) -> None:
         if name not in names or times > 1
     ]
     if faults:
-        said = "; ".join(f"{each.field}: {each.message}" for each in faults[:10])
-        said += "" if said.endswith("?") else "."
+        said, details = named(faults, len(faults))
         hint = f"This route knows: {', '.join(names)}." if names else "This route knows none."
-        raise Declined(422, "invalid", f"These query parameters cannot be used: {said} {hint}", faults[:10])
+        raise Declined(422, "invalid", f"These query parameters cannot be used: {said} {hint}", details)

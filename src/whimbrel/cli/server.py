@@ -4,9 +4,10 @@ import contextlib
 import errno
 import ipaddress
 import os
+import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 import uvicorn
@@ -24,6 +25,8 @@ from whimbrel.settings import Settings
 from whimbrel.workers.team import Team
 
 BACKLOG = 2048  # connections that wait to be accepted
+FILES = 8192  # that this process may have open, where the system lets it: a connection is one
+OTHERS = 256  # of those, for what are no connections to the API
 
 
 def serve_until_told(settings: Settings, screen: Screen, team: Team, *, workers: bool) -> int:
@@ -33,14 +36,19 @@ def serve_until_told(settings: Settings, screen: Screen, team: Team, *, workers:
         raise SettingsInvalid(
             f"HOST={settings.host} can be reached from other machines, and API_TOKENS is not set. Set API_TOKENS, or HOST=127.0.0.1."
         )
+    if not tokens and settings.api_public != "all":
+        raise SettingsInvalid(
+            f"API_PUBLIC={settings.api_public} needs tokens, and API_TOKENS is not set: then all is open to whoever reaches {settings.host}."
+        )
+    proxies = read_proxies(settings.api_proxies)
     check_addresses(settings)
     system = System(settings, team, workers=workers)
     app = create_app(system, tokens)
     listening = listen(settings.host, settings.port)
     server = _Server(
         uvicorn.Config(
-            app, http=Wire, log_config=None, access_log=False, server_header=False, lifespan="on",
-            timeout_graceful_shutdown=5,
+            app, http=_wire(settings), log_config=None, access_log=False, server_header=False, lifespan="on",
+            timeout_graceful_shutdown=5, proxy_headers=bool(proxies), forwarded_allow_ips=list(proxies),
         ),
         system,
     )  # fmt: skip
@@ -53,6 +61,39 @@ def serve_until_told(settings: Settings, screen: Screen, team: Team, *, workers:
     if system.broken is not None:
         raise system.broken
     return 0
+
+
+def read_proxies(text: str) -> Sequence[str]:
+    """`API_PROXIES`. Whoever is named there can say that a request comes from any address. Raises SettingsInvalid."""
+    found = [each for each in (part.strip() for part in text.split(",")) if each]
+    for each in found:
+        try:
+            ipaddress.ip_network(each)
+        except ValueError as error:
+            raise SettingsInvalid(
+                f"API_PROXIES: {each!r} is no address and no network. Write them as 10.0.0.7 or 10.0.0.0/8, with commas between."
+            ) from error
+    return found
+
+
+def _wire(settings: Settings) -> type[Wire]:
+    """The protocol of a connection, of which there are as many as files may be open."""
+
+    class Bounded(Wire):
+        patience = settings.api_timeout
+        most = max(OTHERS, _files() - OTHERS)
+
+    return Bounded
+
+
+def _files() -> int:
+    """How many files this process may have open: more than most shells say, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return wanted if soft == resource.RLIM_INFINITY else min(soft, FILES)
 
 
 class _Server(uvicorn.Server):

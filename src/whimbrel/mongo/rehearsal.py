@@ -156,7 +156,7 @@ class MongoRehearsal:
             return None
         return Validator(
             options["validator"], strict=options.get("validationLevel", "strict") == "strict",
-            refuses=options.get("validationAction", "error") == "error",
+            refuses=options.get("validationAction") != "warn",  # "error", and from 8.1 on "errorAndLog"
         )  # fmt: skip
 
     @property

@@ -276,6 +276,5 @@ def _check_server(uri: str, hello: dict[str, Any], version: list[int]) -> None:
         )
     if hello.get("msg") == "isdbgrid":
         raise DatabaseRefused(
-            f"{masked_address(uri)} is a router of a sharded cluster. Whimbrel does not migrate sharded clusters: updates of many documents may miss "
-            "some while chunks move. Give the address of a replica set."
+            f"{masked_address(uri)} is a router of a sharded cluster. {preflight.NOT_SHARDED} Give the address of a replica set."
         )

@@ -80,7 +80,7 @@ class Broker(Protocol):
 
 
 class Delivery(Protocol):
-    """Word that a batch may be ready."""
+    """Word that a batch may be ready. A broker may lose it where it is turned away again and again: the ledger knows of the batch."""
 
     @property
     def token(self) -> str | None:

@@ -27,7 +27,8 @@ def serving(
 ) -> Iterator[TestClient]:
     """The application, ready; its workers, if any, are real processes."""
     system = System(settings, Team(workers=workers or 1, slots=2, source=source), workers=workers > 0)
-    with TestClient(create_app(system, read_tokens(tokens)), raise_server_exceptions=False) as client:
+    app = create_app(system, read_tokens(tokens))
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         eventually(lambda: client.get("/health/ready").status_code == 200)
         yield client
 

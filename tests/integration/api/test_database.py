@@ -78,7 +78,9 @@ def test_without_mongodb(settings: Settings) -> None:
         update={"mongodb_uri": "mongodb://127.0.0.1:1/", "whimbrel_connect_seconds": 0.3}
     )
     system = System(away, Team(workers=1, slots=1, source=None), workers=False)
-    with TestClient(create_app(system, ()), raise_server_exceptions=False) as client:
+    with TestClient(
+        create_app(system, ()), base_url="http://localhost", raise_server_exceptions=False
+    ) as client:
         health = client.get("/db/health")
         assert (health.status_code, health.json()["connection"]) == (503, "disconnected")
         assert health.json()["success"] is True

@@ -31,6 +31,12 @@ def warned(answer: dict[str, Any]) -> list[str]:
     return [each["check"] for each in answer["warnings"]]
 
 
+def whole(client: TestClient, row: dict[str, Any]) -> dict[str, Any]:
+    """A run of a list, with what lists leave out."""
+    found: dict[str, Any] = client.get(f"/migrate/status/{row['migrationId']}").json()["migration"]
+    return found
+
+
 @pytest.mark.parametrize("path", STARTING)
 def test_warnings_are_in_the_answer_and_in_the_run(still: TestClient, watched: None, path: str) -> None:
     dry = still.post(f"/migrate{path}", json={"dryRun": True})
@@ -85,7 +91,7 @@ def test_a_recovery_keeps_its_warnings(still: TestClient, watched: None, databas
     rows = list(database["whimbrel_runs"].find())
     runs = still.get("/migrate").json()["migrations"]
     assert len(runs) == len(rows) == 1
-    assert warned(runs[0]) == ["change-streams"]
+    assert warned(whole(still, runs[0])) == ["change-streams"]
 
 
 def test_no_index_for_the_filter(settings: Settings, database: Docs, tmp_path: Path) -> None:
@@ -111,4 +117,4 @@ def test_the_scheduler_records_warnings(settings: Settings, database: Docs, watc
         assert client.put("/migrate/scheduler/schedules/often", json=body).status_code in (200, 201)
         client.post("/migrate/scheduler/start")
         eventually(lambda: client.get("/migrate").json()["count"] > 0)
-        assert warned(client.get("/migrate").json()["migrations"][0]) == ["change-streams"]
+        assert warned(whole(client, client.get("/migrate").json()["migrations"][0])) == ["change-streams"]

@@ -46,7 +46,8 @@ def depth(client: TestClient, queue: str = PROCESSING) -> int:
 
 
 def alive(client: TestClient) -> None:
-    eventually(lambda: client.get("/queue/consumers/health").status_code == 200)
+    """A worker is there, and has loaded what it serves."""
+    eventually(lambda: client.get("/queue/consumers/health").json().get("slots"))
 
 
 def stopped(client: TestClient) -> None:

@@ -238,7 +238,7 @@ BAD: list[tuple[dict[str, str], int, list[str]]] = [
     ({"MONGODB_URI": "nonsense"}, 64, ["MONGODB_URI=nonsense"]),
     ({"MONGODB_URI": "mongodb://me:s3cret@h:port/"}, 64, ["MONGODB_URI=mongodb://me:***@h:port/"]),
     ({"RABBITMQ_URL": "nonsense"}, 64, ["RABBITMQ_URL=***"]),
-    ({"RABBITMQ_URL": "http://me:s3cret@h/"}, 64, ["RABBITMQ_URL=http://***@h/"]),
+    ({"RABBITMQ_URL": "http://me:s3cret@h/"}, 64, ["RABBITMQ_URL=http://me:***@h/"]),
     ({"HOST": "0.0.0.0"}, 64, ["HOST=0.0.0.0 can be reached from other machines"]),  # noqa: S104
     ({"HOST": "203.0.113.7", "API_TOKENS": "read:" + "r" * 20}, 64, ["HOST=203.0.113.7 is no address of this"]),
     ({"WHIMBREL_LEASE": "0.5"}, 64, ["WHIMBREL_LEASE"]),

@@ -9,7 +9,8 @@ from pydantic import Field
 from whimbrel.api.access import Operator
 from whimbrel.api.answers import Answer, Fault, Model, failures
 from whimbrel.api.audit import DRY
-from whimbrel.api.errors import Declined
+from whimbrel.api.errors import Declined, named
+from whimbrel.api.parsing import ParsedRoute
 from whimbrel.api.routes.starting import Size, Strict, begun
 from whimbrel.api.runs import RUN, Warned, warned_models
 from whimbrel.api.system import ThisSystem
@@ -20,7 +21,7 @@ from whimbrel.engine.preflight import warned
 from whimbrel.engine.start import asked_through
 from whimbrel.samples.migration import SOME_MODEL
 
-router = APIRouter(prefix="/migrate", tags=["migration"])
+router = APIRouter(prefix="/migrate", tags=["migration"], route_class=ParsedRoute)
 
 
 class Bulk(Model):
@@ -104,7 +105,7 @@ def bulk(
 
 
 def _keys(ids: list[Any]) -> list[Key]:
-    """Raises Declined that names up to ten ids which cannot be one."""
+    """Raises Declined that names the first of the ids which cannot be one."""
     found, faults = [], []
     for at, each in enumerate(ids):
         try:
@@ -112,6 +113,6 @@ def _keys(ids: list[Any]) -> list[Key]:
         except ValueError as error:
             faults.append(Fault(field=f"body.ids.{at}", message=str(error)))
     if faults:
-        said = "; ".join(f"{each.field}: {each.message}" for each in faults[:10])
-        raise Declined(422, "invalid", f"These ids cannot be used: {said}.", faults[:10])
+        said, details = named(faults, len(faults))
+        raise Declined(422, "invalid", f"These ids cannot be used: {said}", details)
     return found

@@ -1,7 +1,5 @@
 """The queue over the last minutes, and what each worker process has done."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 import anyio.to_thread
@@ -12,6 +10,7 @@ from pydantic import Field
 from whimbrel.api.access import Operator, Reader
 from whimbrel.api.answers import Answer, Failure, Model, failures
 from whimbrel.api.queues import BROKER, PROCESSING, BrokerName
+from whimbrel.api.streams import Event, ThisStreams
 from whimbrel.api.system import Deployment, ThisSystem
 from whimbrel.engine.sampling import EVERY, Sample, Sampler, reset_counters, work_of
 from whimbrel.engine.view import iso_time
@@ -130,6 +129,7 @@ async def monitoring(
     system: ThisSystem,
     at: Deployment,
     _: Reader,
+    streams: ThisStreams,
     *,
     stream: Annotated[bool, Query(description="server-sent events instead of one answer")] = False,
 ) -> Monitoring | StreamingResponse:
@@ -138,19 +138,19 @@ async def monitoring(
     if not stream:
         return await anyio.to_thread.run_sync(_monitoring, sampler)
 
-    def event() -> str:
+    def look() -> Event:
+        if not system.ready:
+            return Event("error", _failed(system.reason, "not_ready"), last=True)
         try:
-            return f"event: sample\ndata: {_sample(sampler.history()[-1]).model_dump_json(by_alias=True)}\n\n"
+            return Event("sample", _sample(sampler.history()[-1]).model_dump_json(by_alias=True))
         except WhimbrelError as error:
-            told = Failure(error=system.why(error), code=error.code)
-            return f"event: error\ndata: {told.model_dump_json(by_alias=True, exclude_none=True)}\n\n"
+            return Event("error", _failed(system.why(error), error.code))
 
-    async def events() -> AsyncIterator[str]:
-        while system.ready and not system.leaving and not await request.is_disconnected():
-            yield await anyio.to_thread.run_sync(event)
-            await asyncio.sleep(EVERY)
+    return streams.response(("queue", id(sampler)), EVERY, look)
 
-    return StreamingResponse(events(), media_type="text/event-stream")
+
+def _failed(sentence: str, code: str) -> str:
+    return Failure(error=sentence, code=code).model_dump_json(by_alias=True, exclude_none=True)
 
 
 @router.get("/workers/stats", responses=failures())

@@ -1,11 +1,9 @@
 """Runs and their batches: listed, watched, paused, resumed, cancelled."""
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
@@ -19,6 +17,7 @@ from whimbrel.api.runs import (
     row_model,
     run_model,
 )
+from whimbrel.api.streams import Event, ThisStreams
 from whimbrel.api.system import Deployment, System, ThisSystem
 from whimbrel.domain.listing import RunPlace
 from whimbrel.domain.migration import Definition
@@ -215,28 +214,17 @@ def definitions(system: ThisSystem, _: Reader) -> Definitions:
     },
 )
 async def events(
-    request: Request,
-    system: ThisSystem,
     at: Deployment,
     _: Reader,
+    streams: ThisStreams,
     migration_id: Annotated[RunId, Path(alias="migrationId")],
 ) -> StreamingResponse:
-    """The run as it changes, as server-sent events, until it has ended."""
-    await anyio.to_thread.run_sync(control.find_run, at.store.ledger, migration_id)
+    """The run as it changes, as server-sent events, until it has ended. 503 where too many streams are open already."""
 
-    def look() -> tuple[str, bool]:
+    def look() -> Event:
         run = control.find_run(at.store.ledger, migration_id)
-        return run_model(view(at.store.ledger, run)).model_dump_json(by_alias=True), run.status in ENDED
+        over = run.status in ENDED
+        text = run_model(view(at.store.ledger, run)).model_dump_json(by_alias=True)
+        return Event("end" if over else "progress", text, last=over)
 
-    async def stream() -> AsyncIterator[str]:
-        told = ""
-        while not system.leaving and not await request.is_disconnected():
-            text, over = await anyio.to_thread.run_sync(look)
-            if text != told or over:
-                told = text
-                yield f"event: {'end' if over else 'progress'}\ndata: {text}\n\n"
-            if over:
-                return
-            await asyncio.sleep(EVERY)
-
-    return StreamingResponse(stream(), media_type="text/event-stream")
+    return streams.response(("run", migration_id), EVERY, look)

@@ -9,6 +9,7 @@ from whimbrel.api.access import Caller, Operator
 from whimbrel.api.answers import Answer, Model, Whole, failures
 from whimbrel.api.audit import DRY
 from whimbrel.api.errors import Declined
+from whimbrel.api.parsing import ParsedRoute
 from whimbrel.api.plans import Plan
 from whimbrel.api.runs import RUN, Warned, warned_models
 from whimbrel.api.system import System, ThisSystem
@@ -30,7 +31,7 @@ from whimbrel.workers.team import cores
 
 REHEARSING = 20.0  # seconds that a dry run may take: somebody waits for the answer
 
-router = APIRouter(prefix="/migrate", tags=["migration"])
+router = APIRouter(prefix="/migrate", tags=["migration"], route_class=ParsedRoute)
 
 Size = Annotated[int, Field(strict=True, ge=1, le=100_000), Whole]
 Rate = Annotated[int, Field(strict=True, ge=1, le=10_000_000), Whole]

@@ -21,7 +21,8 @@ from whimbrel.brokers.rabbitmq.errors import translated
 from whimbrel.brokers.rabbitmq.link import ANSWER, Link
 from whimbrel.brokers.rabbitmq.loop import Loop
 from whimbrel.brokers.rabbitmq.pointers import NotOursError, decode
-from whimbrel.brokers.rabbitmq.topology import DEAD_LETTER_EXCHANGE, LANES, Lane
+from whimbrel.brokers.rabbitmq.topology import DEAD_LETTER_EXCHANGE, DELIVERIES, LANES, Lane
+from whimbrel.brokers.rabbitmq.turns import HEADER, once_more, turned_away
 from whimbrel.errors import WhimbrelError
 
 log = structlog.get_logger("whimbrel.rabbitmq")
@@ -41,7 +42,7 @@ class RabbitDelivery:
         self._feed.answer(self._lane, self._message, self._message.ack)
 
     def again(self) -> None:
-        self._feed.answer(self._lane, self._message, partial(self._message.nack, requeue=True))
+        self._feed.answer(self._lane, self._message, partial(self._feed.hand_back, self._message))
 
     def pass_on(self) -> None:
         self._feed.answer(self._lane, self._message, partial(self._feed.pass_on, self._message))
@@ -172,35 +173,47 @@ class RabbitFeed:
             self._held[lane.name].append(RabbitDelivery(self, lane, message, token))
             self._arrived.notify_all()
 
-    async def lay_aside(self, message: AbstractIncomingMessage, why: str) -> None:
+    async def lay_aside(self, message: AbstractIncomingMessage, why: str, **headers: Any) -> None:
         """Into the dead-letter queue with the reason, confirmed, and only then off the lane."""
         self._laid_aside += 1
         if self._laid_aside.bit_count() == 1:  # 1, 2, 4, 8: a flood of them is no flood of lines
             log.warning(
-                "messages that are not ours are laid aside",
+                "messages are laid aside",
                 reason=why,
                 key=message.routing_key,
                 so_far=self._laid_aside,
             )
-        await self._copy(
-            message,
-            DEAD_LETTER_EXCHANGE,
-            {"x-whimbrel-reason": why, "x-whimbrel-key": message.routing_key or ""},
-        )
+        told = {"x-whimbrel-reason": why, "x-whimbrel-key": message.routing_key or ""}
+        await self._copy(message, DEAD_LETTER_EXCHANGE, {**message.headers, **headers, **told})
         await message.ack()
+
+    async def hand_back(self, message: AbstractIncomingMessage) -> None:
+        """Somebody else shall have it. Rejected, for that counts in every version of the server."""
+        if not await self._had_enough(message):
+            await message.reject(requeue=True)
 
     async def pass_on(self, message: AbstractIncomingMessage) -> None:
         """To the end of its lane, behind what others wait for: given back, it would be the first to come again."""
-        await self._copy(message, self._exchange_name, {})
-        await message.ack()
+        if not await self._had_enough(message):
+            await self._copy(message, self._exchange_name, once_more(message.headers))
+            await message.ack()
 
-    async def _copy(self, message: AbstractIncomingMessage, exchange: str, headers: dict[str, str]) -> None:
+    async def _had_enough(self, message: AbstractIncomingMessage) -> bool:
+        """Whether this is the last time that it is turned away: then it is laid aside, and its batch is announced again."""
+        headers = once_more(message.headers)
+        times = turned_away(headers)
+        if times < DELIVERIES:
+            return False
+        await self.lay_aside(message, f"turned away {times} times", **{HEADER: times})
+        return True
+
+    async def _copy(self, message: AbstractIncomingMessage, exchange: str, headers: dict[str, Any]) -> None:
         if not self._aside_kept:
             self._aside_kept = True
             self._loop.spawn(self._aside.keep())
         await self._aside.up.wait()
         copy = Message(
-            message.body, headers={**message.headers, **headers}, content_type=message.content_type,
+            message.body, headers=headers, content_type=message.content_type,
             message_id=message.message_id, delivery_mode=DeliveryMode.PERSISTENT,
         )  # fmt: skip
         async with self._aside.connection.channel(on_return_raises=True) as channel:

@@ -18,7 +18,9 @@ from whimbrel.ports.broker import LANE_QUEUES, LaneName, lane_name
 DEAD_LETTER_EXCHANGE = "app.deadletter.exchange"
 OLDEST = (3, 10)  # quorum queues that dead-letter and reject as they should
 LONGEST = 10_000  # pointers in a queue; coordinators keep a few for each slot, so that it is never reached
-DELIVERIES = 100  # of one pointer, until the server lays it aside: a net, attempts are counted in the ledger
+# How often a pointer is turned away until it is laid aside: a net, attempts are counted in the ledger. The consumer counts; the server's
+# limit is behind that, for pointers whose consumers die.
+DELIVERIES = 100
 CONSUMER_TIMEOUT = 60 * 60 * 1000  # milliseconds from delivery to acknowledgement
 DEAD_LETTERS = 100_000  # kept; the oldest go first
 

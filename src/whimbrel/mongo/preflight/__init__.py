@@ -10,11 +10,12 @@ from whimbrel.domain.findings import Check, Finding
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.mongo.preflight import indexes, kinds, marks, questions, sample, servers, volume, watchers
+from whimbrel.mongo.preflight.kinds import NOT_SHARDED
 from whimbrel.mongo.preflight.sample import Sample
 from whimbrel.mongo.preflight.subject import Subject, looked
 from whimbrel.ports import Ahead
 
-__all__ = ["errors", "warnings"]
+__all__ = ["NOT_SHARDED", "errors", "warnings"]
 
 
 def errors(client: MongoClient[Any], run: Run, definition: Definition) -> list[Finding]:

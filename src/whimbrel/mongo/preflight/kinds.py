@@ -15,6 +15,11 @@ from whimbrel.mongo.preflight.glances import indexed
 from whimbrel.mongo.preflight.subject import LOOK, Subject, looked
 
 SUGGESTED = 3  # names that may be meant
+NOT_SHARDED = (
+    "Whimbrel does not migrate sharded clusters: updates of many documents are not held together with chunks that move, so that documents may be missed, "
+    "or changed on a copy that is thrown away, and an _id may be that of several documents. "
+    "What support needs is said in docs/decisions/0023-what-a-sharded-cluster-needs.md."
+)
 
 
 def kind(it: Subject) -> Iterator[Finding]:
@@ -76,7 +81,7 @@ def shard(client: MongoClient[Any]) -> list[Finding]:
             yield error(
                 Check.SHARD,
                 "This replica set is a shard of a cluster: written past its router, documents may be missed or changed twice while chunks move.",
-                "Whimbrel does not migrate sharded clusters.",
+                NOT_SHARDED,
             )
 
     return looked(Check.SHARD, "Whether this replica set is a shard of a cluster", look)

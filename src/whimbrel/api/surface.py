@@ -1,0 +1,72 @@
+"""What the routes need, known before any of them is asked: the scope of a token, and the fields of a body."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel
+from starlette.routing import BaseRoute
+from starlette.types import Scope
+
+from whimbrel.api.access import RANKS, Needs, ScopeName
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One route. `needs` None: open to all. `fields`: those of its body; None where it takes none."""
+
+    path: re.Pattern[str]
+    methods: frozenset[str]
+    needs: ScopeName | None
+    fields: frozenset[str] | None
+
+
+class Surface:
+    """All routes, as they are when the first request comes."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._routes = routes
+        self._entries: Sequence[Entry] | None = None
+
+    def at(self, scope: Scope) -> Entry | None:
+        """The route that a request will reach; None where none is of this path and method."""
+        if self._entries is None:
+            self._entries = tuple(_entries(self._routes))
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        path = scope["path"]
+        return next(
+            (each for each in self._entries if method in each.methods and each.path.match(path)), None
+        )
+
+
+def _entries(routes: Sequence[BaseRoute]) -> Iterator[Entry]:
+    for route in iter_route_contexts(routes):
+        dependant = getattr(route.original_route, "dependant", None)
+        if isinstance(dependant, Dependant):
+            scopes = sorted(_scopes(dependant), key=lambda each: RANKS[each])
+            yield Entry(
+                route.path_regex,
+                frozenset(route.methods or ()),
+                scopes[-1] if scopes else None,
+                _fields(dependant),
+            )
+
+
+def _scopes(dependant: Dependant) -> Iterator[ScopeName]:
+    if isinstance(dependant.call, Needs):
+        yield dependant.call.scope
+    for each in dependant.dependencies:
+        yield from _scopes(each)
+
+
+def _fields(dependant: Dependant) -> frozenset[str] | None:
+    """The names that its body may have."""
+    if len(dependant.body_params) != 1:
+        return None
+    kind = dependant.body_params[0].field_info.annotation
+    if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+        return None
+    fields = kind.model_fields
+    return frozenset(fields) | {each.alias for each in fields.values() if each.alias}
