@@ -86,6 +86,19 @@ def test_other_files_and_other_folders_are_the_same_code(folder: Path, tmp_path_
     assert pin(elsewhere).code_hash == before.code_hash
 
 
+def test_a_file_is_the_same_code_whatever_else_the_process_has_loaded(
+    folder: Path, tmp_path_factory: Any
+) -> None:
+    alone = pin(folder)
+    other = tmp_path_factory.mktemp("other") / "migs.py"
+    other.write_text(
+        "from whimbrel import Migration\nm = Migration(name='m', collection='c', update={'$set': {'a': 1}})\n"
+    )
+    both = describe(f"{other},{folder / 'migs.py'}")
+    assert both["stamped"].code_hash == alone.code_hash
+    assert set(both["m"].code.files) == {"migs.py"}
+
+
 def test_a_file_that_is_gone_or_new_is_named(store: MongoStore, folder: Path) -> None:
     before = pin(folder)
     store.ledger.codes.keep(before.code_hash, before.code)

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from whimbrel.api.access import Caller, ScopeName, Token, counted_as, identified, source_of
 from whimbrel.api.audit import note
 from whimbrel.api.bodies import WITH_BODY
-from whimbrel.api.errors import answer
+from whimbrel.api.errors import answer, impossible
 from whimbrel.api.pace import Limit
 from whimbrel.api.refusing import refuse
 from whimbrel.api.surface import Surface
@@ -38,6 +38,8 @@ class Authentication:
         state["caller"] = caller = identified(self._tokens, given, source_of(scope))
         wanted = self._opened_by(scope, entry.needs if entry else None)
         refusal = self._refusal(scope, caller, wanted, given)
+        if refusal is not None and entry is None and (possible := self._surface.methods(scope)):
+            refusal = impossible(scope, possible)  # whoever asks: nothing is behind it
         if refusal is None:
             await self._app(scope, receive, send)
             return

@@ -1,6 +1,7 @@
 """Errors become answers: ours by their class, those of the framework by their status."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from itertools import chain
 
 import structlog
 from fastapi import FastAPI, Request
@@ -8,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from whimbrel import errors
 from whimbrel.api import hints
@@ -121,23 +123,27 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     sentence = str(error.detail)
     if error.status_code == 404:  # noqa: PLR2004
         sentence = f"There is no {request.url.path}. All routes: /docs."
-    headers = dict(error.headers or {})
     if error.status_code == 405:  # noqa: PLR2004
-        sentence = f"{request.method} is not possible on {request.url.path}."
-        headers["Allow"] = ", ".join(_allowed(request))
+        return impossible(request.scope, _allowed(request))
     word = WORDS.get(error.status_code, "error")
-    return answer(error.status_code, word, sentence, headers=headers)
+    return answer(error.status_code, word, sentence, headers=dict(error.headers or {}))
 
 
-def _allowed(request: Request) -> list[str]:
+def impossible(scope: Scope, methods: Collection[str]) -> JSONResponse:
+    """The answer to a method that no route of the path has; `methods`: those that they have."""
+    allowed = ((each, "HEAD") if each == "GET" else (each,) for each in METHODS if each in methods)
+    sentence = f"{scope['method']} is not possible on {scope['path']}."
+    return answer(405, WORDS[405], sentence, headers={"Allow": ", ".join(chain.from_iterable(allowed))})
+
+
+def _allowed(request: Request) -> set[str]:
     """The methods of all routes of this path: the framework knows only those of the first one."""
     routes: list[BaseRoute] = request.app.routes
-    found = [
+    return {
         method
         for method in METHODS
         if any(each.matches({**request.scope, "method": method})[0] is Match.FULL for each in routes)
-    ]
-    return [each for method in found for each in ((method, "HEAD") if method == "GET" else (method,))]
+    }
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

@@ -32,13 +32,17 @@ class Surface:
 
     def at(self, scope: Scope) -> Entry | None:
         """The route that a request will reach; None where none is of this path and method."""
+        method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        return next((each for each in self._of(scope) if method in each.methods), None)
+
+    def methods(self, scope: Scope) -> frozenset[str]:
+        """Those of all routes of the path that a request has; none where there is no such path."""
+        return frozenset().union(*(each.methods for each in self._of(scope)))
+
+    def _of(self, scope: Scope) -> Iterator[Entry]:
         if self._entries is None:
             self._entries = tuple(_entries(self._routes))
-        method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        path = scope["path"]
-        return next(
-            (each for each in self._entries if method in each.methods and each.path.match(path)), None
-        )
+        return (each for each in self._entries if each.path.match(scope["path"]))
 
 
 def _entries(routes: Sequence[BaseRoute]) -> Iterator[Entry]:

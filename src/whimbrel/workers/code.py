@@ -22,6 +22,7 @@ import whimbrel
 from whimbrel.domain.code import Code
 
 MOST = 5000  # files
+ELSEWHERE = "_elsewhere_in_"  # in a module's name, before its folder's: another folder has a file that is called the same
 SOURCE = ".py"
 
 
@@ -62,7 +63,8 @@ def _is_own(path: Path) -> bool:
 
 
 def _called(name: str, path: Path) -> str:
-    """The name of a module's file from where imports begin."""
+    """The name of a module's file from where imports begin, whatever else the process has loaded."""
+    name = name.partition(ELSEWHERE)[0]
     package = "/__init__" if path.stem == "__init__" else ""
     return f"{name.replace('.', '/')}{package}{path.suffix}"
 

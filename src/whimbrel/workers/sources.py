@@ -18,7 +18,7 @@ from whimbrel.domain.migration import Migration, tolerant
 from whimbrel.domain.wording import said, type_name
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.samples.migration import SOME_MODEL
-from whimbrel.workers.code import code_of
+from whimbrel.workers.code import ELSEWHERE, code_of
 from whimbrel.workers.places import NotThere, is_path, no_file, no_module, places
 
 LEFT_OUT = "WHIMBREL_LEFT_OUT"  # variable by which a parent names files that are not to be loaded, as JSON
@@ -192,7 +192,7 @@ def _from_file(path: Path) -> ModuleType:
     if (
         _HOMES.setdefault(name, path.resolve()) != path.resolve()
     ):  # another folder has one that is called the same
-        name = f"{name}_of_{path.resolve().parent.name}"
+        name = f"{name}{ELSEWHERE}{path.resolve().parent.name}"
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise DefinitionInvalid(f"{path} is no Python file.")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 from tests.integration.api.conftest import Docs, ended, seed, serving
+from tests.servers.serve import eventually
 
 from whimbrel.errors import Transient
 from whimbrel.settings import Settings
@@ -56,6 +57,8 @@ def test_a_refusal_by_the_state_is_the_first_answer_too(still: TestClient, datab
     """What was refused once stays refused under its key, though by now it would be carried out."""
     seed(database, 5)
     run = still.post("/migrate").json()["migrationId"]
+    status = f"/migrate/status/{run}"
+    eventually(lambda: still.get(status).json()["migration"]["status"] == "running")
     asked: list[tuple[str, dict[str, Any]]] = [
         ("/migrate", {"exclusive": True}),
         (f"/migrate/rollback/{run}", {"confirm": run}),
