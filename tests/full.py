@@ -123,4 +123,23 @@ LEFT_OUT = (
     ) for each in ("update-status", "function-status")),
     "tests/faults/test_chunks.py::test_h62_an_update_killed_in_its_last_chunk_does_only_that_again[filter]",
     "tests/faults/test_chunks.py::test_h62_a_function_killed_in_its_last_chunk_is_asked_for_nothing_else_again[marker]",
+    # the tests' own servers
+    "tests/integration/test_servers.py::",
+    # clusters of three: the primary is killed in both
+    "tests/faults/test_clusters.py::test_one_of_three_rabbitmq_nodes_is_killed",
+    "tests/faults/test_clusters.py::test_h38_",
+    "tests/faults/test_clusters.py::test_h62_",
+    "tests/integration/test_connections.py::test_a_secondary_that_lags_is_not_asked",
+    "tests/integration/test_connections.py::test_the_dry_run_and_the_kit_see_uuids_as_a_run_does",
+    "tests/faults/test_rabbitmq.py::test_a_wire_is_cut_frozen_and_slowed[broker]",
+    "tests/faults/test_ends.py::test_a_parent_ends_with_its_children_while_mongodb_is_away[cut]",
+    "tests/faults/test_schedules.py::test_a_scheduler_that_is_killed_at_each_step[T3]",
+    "tests/faults/test_verification.py::test_a_process_that_dies_in_a_verification_changes_nothing_of_it[S12",
+    "tests/integration/test_user_code.py::test_migrations_that_cannot_be_loaded_in_workers_end_the_work_with_the_reason[hangs]",
+    "tests/integration/test_looks.py::test_nor_what_follows_a_run[marker, declared-rollback]",
+    "tests/integration/test_kit.py::test_the_test_that_new_writes_passes_as_it_is",
+    "tests/integration/test_kit.py::test_without_an_address_an_embedded_mongodb_is_started",
+    "tests/integration/api/test_outages.py::test_the_disk_of_the_embedded_mongodb_is_full",
+    "tests/integration/test_ctrl_c.py::test_while_migrations_are_loaded[worker]",
+    "tests/integration/test_ctrl_c.py::test_while_migrations_are_loaded[migrations]",
 )  # fmt: skip
