@@ -1,6 +1,5 @@
 """Nobody waits for the next look where there is news: a process that has nothing in hand wakes its coordinator, which wakes it."""
 
-import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +49,7 @@ def test_a_coordinator_that_looks_once_an_hour_ends_a_run_as_soon_as_its_workers
     fleet = Fleet(
         ledger.batches, environment, size=1, slots=2, run=run.id, longest_call=30, leases=ledger.leases
     )
-    monkeypatch.setitem(os.environ, "MONGODB_URI", "")
+    monkeypatch.setenv("MONGODB_URI", mongo_uri)
     with Parent(store, read_settings(), fleet):
         assert until(store, run).run.status is RunStatus.COMPLETED
         assert fleet.drain(30)
