@@ -99,7 +99,8 @@ class Tmux:
     def __init__(self, folder: Path) -> None:
         kept = {name: value for name, value in os.environ.items() if name in ("HOME", "LANG", "TMPDIR")}
         self._environment = {
-            **kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "TERM": "xterm-256color",
+            **kept, "RETRY_DELAY": "100",  # the picture is of the work, not of waiting
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "LC_ALL": "C.UTF-8", "TERM": "xterm-256color",
             "WHIMBREL_MIGRATIONS": "people.py",
         }  # fmt: skip
         self._folder, self._socket = folder, f"picture-{secrets.token_hex(4)}"
