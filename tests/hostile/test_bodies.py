@@ -142,7 +142,7 @@ class Client:
             self.answered.set()
 
     def scope(self) -> Scope:
-        entry = Entry(None, frozenset({"POST"}), "operate", frozenset({"ids"}))  # type: ignore[arg-type]
+        entry = Entry("", None, frozenset({"POST"}), "operate", frozenset({"ids"}))  # type: ignore[arg-type]
         headers = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
         return {
             "type": "http",

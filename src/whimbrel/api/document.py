@@ -7,18 +7,17 @@ those of the route, and links say which answer has the id that another request n
 import json
 from collections.abc import Iterator, Mapping
 from functools import cache
-from typing import Any, Final, get_type_hints
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
-from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.routing import Route
 
-from whimbrel.api.access import Admin, Operator, Reader
 from whimbrel.api.admission import LIVE
 from whimbrel.api.answers import MEANINGS, Failure
 from whimbrel.api.bodies import WITH_BODY
 from whimbrel.api.errors import METHODS
 from whimbrel.api.once import KEY
+from whimbrel.api.surface import Surface
 
 Document = dict[str, Any]
 SCOPE: Final = "x-scope"  # of an operation: what a token must allow
@@ -92,14 +91,7 @@ def _rendered_once(app: FastAPI) -> None:
 
 def scopes(app: FastAPI) -> dict[str, str]:
     """The scope that a token needs, by the operation's id; routes that need no token are not in it."""
-    needed = {"read": Reader, "operate": Operator, "admin": Admin}
-    found: dict[str, str] = {}
-    for route in iter_route_contexts(app.routes):
-        if route.endpoint is not None and isinstance(route.original_route, APIRoute):
-            asked = list(get_type_hints(route.endpoint, include_extras=True).values())
-            operation = str(route.operation_id or route.unique_id)
-            found.update((operation, name) for name, each in needed.items() if each in asked)
-    return found
+    return {each.operation: each.needs for each in Surface(app.routes).entries if each.needs is not None}
 
 
 def complete(document: Document, scopes: Mapping[str, str]) -> None:

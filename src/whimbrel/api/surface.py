@@ -15,7 +15,9 @@ from whimbrel.api.access import RANKS, Needs, ScopeName
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One route. `needs` None: open to all. `fields`: those of its body; None where it takes none."""
+    """One route. `operation`: its id. `needs` None: open to all. `fields`: those of its body; None where it takes none."""
+
+    operation: str
 
     path: re.Pattern[str]
     methods: frozenset[str]
@@ -30,6 +32,12 @@ class Surface:
         self._routes = routes
         self._entries: Sequence[Entry] | None = None
 
+    @property
+    def entries(self) -> Sequence[Entry]:
+        if self._entries is None:
+            self._entries = tuple(_entries(self._routes))
+        return self._entries
+
     def at(self, scope: Scope) -> Entry | None:
         """The route that a request will reach; None where none is of this path and method."""
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
@@ -40,9 +48,7 @@ class Surface:
         return frozenset().union(*(each.methods for each in self._of(scope)))
 
     def _of(self, scope: Scope) -> Iterator[Entry]:
-        if self._entries is None:
-            self._entries = tuple(_entries(self._routes))
-        return (each for each in self._entries if each.path.match(scope["path"]))
+        return (each for each in self.entries if each.path.match(scope["path"]))
 
 
 def _entries(routes: Sequence[BaseRoute]) -> Iterator[Entry]:
@@ -51,6 +57,7 @@ def _entries(routes: Sequence[BaseRoute]) -> Iterator[Entry]:
         if isinstance(dependant, Dependant):
             scopes = sorted(_scopes(dependant), key=lambda each: RANKS[each])
             yield Entry(
+                str(route.operation_id or route.unique_id),
                 route.path_regex,
                 frozenset(route.methods or ()),
                 scopes[-1] if scopes else None,
