@@ -11,8 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from tests.waiting import until
 from whimbrel.errors import EmbeddedUnavailable
 from whimbrel.mongo.embedded import embedded, find_mongod
 from whimbrel.mongo.embedded.folder import Folder, Lock
@@ -68,14 +68,6 @@ def secret_in(home: Path) -> str:
 
 def modes(home: Path) -> dict[str, int]:
     return {str(each): stat.S_IMODE(each.lstat().st_mode) for each in (home, *home.rglob("*"))}
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "in vain"
-        time.sleep(0.02)
-    return found
 
 
 # What he can read and do

@@ -6,12 +6,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
+from tests.waiting import until
 
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.mongo.embedded.server import uninterrupted
@@ -35,14 +34,6 @@ SLEEPER = """#!/bin/sh
 test "$1" = --version && exec echo "db version v6.0.5"
 exec {python} -c "import sys, time; time.sleep(600)" "$@"
 """
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "in vain"
-        time.sleep(0.02)
-    return found
 
 
 def named(words: str) -> list[psutil.Process]:

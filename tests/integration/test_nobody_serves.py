@@ -4,8 +4,6 @@
 
 import json
 import socket
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 from pymongo.database import Database
 from tests.integration.commands import Commands, commands  # noqa: F401
 from tests.integration.inline import start
+from tests.waiting import until
 
 from whimbrel import Migration
 from whimbrel.domain.runs import Run
@@ -53,14 +52,6 @@ def worker(
         f"{host}:1:x", host=host, pid=1, version="1", slots=slots, only=only, code=code, done=0, inHand=[],
         refuses=refuses, loading=loading,
     )  # fmt: skip
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "in vain"
-        time.sleep(0.02)
-    return found
 
 
 def test_each_reason_is_told_with_its_host(store: MongoStore, things: Docs) -> None:

@@ -1,9 +1,6 @@
 """Preflight on servers of other kinds: a shard, a router, a stand-alone one with users, one with a dead member."""
 
 import re
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +9,15 @@ from bson import ObjectId
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 from tests.conftest import SHORT
-from tests.servers.processes import Child, free_ports, listening, make_folder, pause, remove_folder
+from tests.servers.alone import stand_alone
 from tests.servers.replicas import ReplicaSet
+from tests.waiting import until
 
 from whimbrel import Migration
 from whimbrel.domain.findings import Finding
 from whimbrel.engine.preflight import preflight
 from whimbrel.engine.start import Defaults, compose_run, draft_run
 from whimbrel.errors import CollectionUnsuitable, DatabaseRefused
-from whimbrel.mongo.embedded import find_mongod
 from whimbrel.mongo.store import MongoStore, _check_server, connected
 from whimbrel.ports import Ahead
 
@@ -37,33 +34,6 @@ def findings(store: MongoStore, documents: int = 1000) -> dict[str, Finding]:
     return {each.check: each for each in found}
 
 
-@contextmanager
-def mongod(*options: str) -> Iterator[int]:
-    """A server of its own; its port."""
-    folder, (port,) = make_folder(), free_ports(1)
-    child = Child(
-        [str(find_mongod()), "--dbpath", str(folder), "--port", str(port), "--bind_ip", "127.0.0.1", "--nounixsocket",
-         "--wiredTigerCacheSizeGB", "0.25", *options],
-        log=folder / "log",
-    )  # fmt: skip
-    try:
-        deadline = time.monotonic() + 60
-        while not listening(port):
-            pause(deadline, f"mongod does not listen: {child.tail()}")
-        yield port
-    finally:
-        child.kill()
-        remove_folder(folder)
-
-
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "in vain"
-        time.sleep(0.05)
-    return found
-
-
 def assert_pointed(said: str) -> None:
     """The refusal has its reason, and names a page that is there."""
     assert "documents may be missed" in said
@@ -73,7 +43,7 @@ def assert_pointed(said: str) -> None:
 
 
 def test_h39_a_replica_set_that_is_a_shard_is_refused() -> None:
-    with mongod("--replSet", "shard", "--shardsvr") as port:
+    with stand_alone("--replSet", "shard", "--shardsvr") as port:
         uri = f"mongodb://127.0.0.1:{port}/?directConnection=true"
         with MongoClient[dict[str, Any]](uri) as client:
             members = [{"_id": 0, "host": f"127.0.0.1:{port}"}]
@@ -104,7 +74,7 @@ def test_h39_a_router_is_refused() -> None:
 
 
 def test_a_stand_alone_server_and_a_user_who_may_not_look() -> None:
-    with mongod("--auth") as port:
+    with stand_alone("--auth") as port:
         with MongoClient[dict[str, Any]](f"mongodb://127.0.0.1:{port}/") as client:
             client.admin.command("createUser", "root", pwd="root", roles=["root"])  # noqa: S106
         with MongoClient[dict[str, Any]](f"mongodb://root:root@127.0.0.1:{port}/") as client:

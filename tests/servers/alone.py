@@ -1,4 +1,4 @@
-"""A mongod of no replica set, as many have one on their own machine: `with stand_alone() as port: ...`."""
+"""A mongod by itself, as many have one on their own machine: `with stand_alone() as port: ...`."""
 
 import time
 from collections.abc import Iterator
