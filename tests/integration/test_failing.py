@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -131,6 +132,86 @@ def test_a_count_that_was_overtaken_by_a_change_is_not_kept(
         failures.keep_some(5)
     assert overtaken
     assert failures.counts(run.id) == {"open": 0, "dead": 0, "failed": 0, "conflict": 0}
+    assert failures.counts(run.id) == counted(database, run.id)
+
+
+def test_retries_of_one_batch_s_documents_by_two_workers_leave_its_number_exact(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has marked the batch and not yet written; the other does all of it, and keeps a number that the first one's rows are still in."""
+    run, (first, one, other) = working(store, database)
+    failures = store.ledger.failures
+    failures.record(run, first, [trouble(key) for key in range(20)])
+    store.ledger.batches.settle(first, Counts())
+    failures.add_up(run.id)
+    real, between = failures._write, list[bool]()  # type: ignore[attr-defined]
+
+    def late(*arguments: Any) -> None:
+        if not between:
+            between.append(True)
+            failures.record(run, other, [trouble(key) for key in range(10, 20)])
+            failures.add_up(run.id)
+        real(*arguments)
+
+    monkeypatch.setattr(failures, "_write", late)
+    failures.record(run, one, [trouble(key) for key in range(10)])
+    assert between
+    for batch in (one, other):
+        store.ledger.batches.settle(batch, Counts())
+    failures.add_up(run.id)
+    assert counted(database, run.id)["failed"] == 20
+    assert failures.counts(run.id) == counted(database, run.id)
+    assert failures.numbers(run.id)[1] == 2
+
+
+@pytest.mark.parametrize("ask", ["counts", "causes", "workers"])
+def test_a_row_that_moves_while_numbers_are_read_is_counted_once(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch, ask: str
+) -> None:
+    run, (first, second, _) = working(store, database)
+    failures = store.ledger.failures
+    failures.record(run, first, [trouble(key) for key in range(20)])
+    store.ledger.batches.settle(first, Counts())
+    failures.record(run, second, [trouble(100)])  # it is worked on: its rows are counted
+    real, moved = counting.counted, list[bool]()
+
+    def counted_late(*arguments: Any) -> Any:
+        if not moved:
+            moved.append(True)
+            failures.record(run, second, [trouble(key) for key in range(20)])
+        return real(*arguments)
+
+    monkeypatch.setattr(counting, "counted", counted_late)
+    if ask == "counts":
+        assert failures.counts(run.id)["failed"] == 21
+    elif ask == "causes":
+        assert sum(each.unresolved for each in failures._blocks.groups_of(run.id).values()) == 21  # type: ignore[attr-defined]
+    else:
+        assert failures.by_worker(["A"]) == {"A": 1}
+    assert moved
+
+
+def test_counters_are_exact_after_many_workers_have_recorded_the_same_documents(
+    store: MongoStore, database: Data
+) -> None:
+    run, batches = working(store, database, 13)
+    failures = store.ledger.failures
+    failures.record(run, batches[0], [trouble(key) for key in range(60)])
+    store.ledger.batches.settle(batches[0], Counts())
+
+    def retrying(own: int) -> None:
+        dice = random.Random(own)
+        for batch in batches[1 + own :: 4]:
+            for _ in range(10):
+                failures.record(run, batch, [trouble(key) for key in dice.sample(range(60), 5)])
+                if dice.random() < 0.2:
+                    key = Key.of(dice.randrange(60))
+                    failures.resolve(failures.unresolved(run, [key]), "changed")
+            store.ledger.batches.settle(batch, Counts())
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(retrying, range(4)))
+    failures.add_up(run.id)
     assert failures.counts(run.id) == counted(database, run.id)
 
 

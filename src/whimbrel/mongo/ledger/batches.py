@@ -166,7 +166,7 @@ class MongoBatches(BatchReads):
             if found is None:
                 raise LeaseLost(f"Batch {batch.token} was taken over.")
             if found.get("failing"):
-                self._tallies.keep([batch.token])
+                self._tallies.count([batch.token])
 
     def _own(self, batch: Batch, fields: dict[str, Any]) -> None:
         with translated():
@@ -230,7 +230,7 @@ class MongoBatches(BatchReads):
                     "$currentDate": {"settledAt": True},
                 },
             )
-            self._tallies.keep([batch.token])
+            self._tallies.count([batch.token])
 
     def withdraw(self, run_id: str, limit: int) -> int:
         queued = {"status": "queued", "run": run_id}

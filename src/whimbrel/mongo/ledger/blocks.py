@@ -15,7 +15,7 @@ from pymongo import UpdateOne
 from pymongo.collection import Collection
 
 from whimbrel.domain.causes import GroupCount
-from whimbrel.mongo.ledger.counting import Tally, added, counted, groups_rows, summed, tally
+from whimbrel.mongo.ledger.counting import Tally, added, beside, groups_rows, summed, tally
 
 SIZE = 1000  # batches of a block
 SOME = 1000  # marked blocks that are looked at in one round
@@ -91,34 +91,44 @@ class Blocks:
 
     def of_runs(self, run_ids: Sequence[str]) -> dict[str, Tally]:
         """The sums of some runs: as many questions, however many they are, but for what is marked."""
-        found, marked = dict.fromkeys(run_ids, Tally()), list[Place]()
+        sums, rows = beside(self._failures, lambda: self._kept_of(run_ids))
+        found = {run_id: sums.get(run_id, Tally()) for run_id in run_ids}
+        for token, groups in rows.items():
+            found[token.rpartition(".")[0]] += tally(groups)
+        return found
+
+    def _kept_of(self, run_ids: Sequence[str]) -> tuple[dict[str, Tally], list[str]]:
+        """The sums of what is kept, by run, and the batches beside whose number is not known."""
+        found, marked = dict[str, Tally](), list[Place]()
         query = {"run": {"$in": list(run_ids)}}
         fields = {"_id": 0, "run": 1, "marked": 1, "block": 1, **_NUMBERS}
         for row in self._blocks.find(query, fields, batch_size=ROWS):
             if row["marked"]:
                 marked.append((row["run"], row["block"]))
             else:
-                found[row["run"]] += Tally(row["n"], row["open"], row["conflict"], row["batches"])
+                it = Tally(row["n"], row["open"], row["conflict"], row["batches"])
+                found[row["run"]] = found.get(row["run"], Tally()) + it
         sums, unclear = self._sums(marked)
         for run_id, it in sums.items():
-            found[run_id] += it
-        for token, groups in counted(self._failures, unclear).items():
-            found[token.rpartition(".")[0]] += tally(groups)
-        return found
+            found[run_id] = found.get(run_id, Tally()) + it
+        return found, unclear
 
     def groups_of(self, run_id: str) -> dict[str, GroupCount]:
         """How many failures of a run there are of each group."""
-        rows = self._blocks.find({"run": run_id, "marked": True}, {"_id": 0, "block": 1})
-        marked = [row["block"] for row in rows]
+        kept, rows = beside(self._failures, lambda: self._kept_groups(run_id))
+        return added([kept, *rows.values()])
+
+    def _kept_groups(self, run_id: str) -> tuple[dict[str, GroupCount], list[str]]:
+        """The same as far as they are kept, and the batches beside whose number is not known."""
+        marked = self._blocks.find({"run": run_id, "marked": True}, {"_id": 0, "block": 1})
         parts = [summed(self._blocks, {"run": run_id, "marked": False}, "groups")]
-        for page in _pages(marked):
+        open_ = list[str]()
+        for page in _pages([row["block"] for row in marked]):
             _, unclear = self._numbers(run_id, page)
             kept = {**_among(run_id, page), "_id": {"$nin": unclear}}
-            parts += [
-                summed(self._batches, kept, "failing.groups"),
-                *counted(self._failures, unclear).values(),
-            ]
-        return added(parts)
+            parts.append(summed(self._batches, kept, "failing.groups"))
+            open_ += unclear
+        return added(parts), open_
 
     def _numbers(self, run_id: str, blocks: Sequence[int]) -> tuple[Tally, list[str]]:
         """The sum over the batches of blocks, and those whose number is not known: they are in hand, or a crash has left them."""

@@ -1,8 +1,8 @@
 """Numbers of failures by batch and cause: counted from the failures' own rows, and as they are kept."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo.collection import Collection
 
@@ -13,7 +13,9 @@ UNRESOLVED = [str(FailureState.OPEN), str(FailureState.DEAD)]
 RECORDED = [*UNRESOLVED, str(FailureState.RESOLVED)]
 AT_ONCE = 1000  # batches in one statement
 STATES = ("open", "dead", "resolved", "conflict")
+LOOKS = 3  # at kept numbers that change while rows are counted beside them
 Groups = Mapping[str, GroupCount]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,23 @@ def counted(failures: Collection[Any], tokens: Sequence[str]) -> dict[str, dict[
             groups = found.setdefault(of["b"], {})
             groups[of["g"]] = groups.get(of["g"], GroupCount()) + count
     return found
+
+
+def beside(
+    failures: Collection[Any], look: Callable[[], tuple[T, list[str]]]
+) -> tuple[T, dict[str, dict[str, GroupCount]]]:
+    """What a look finds: the numbers that are kept, and by their rows those of the batches that it names.
+
+    A row that moves from a batch whose number is kept to one whose rows are counted would be there twice. That batch is marked
+    before the row moves, so a second look that finds the same shows that none has; in the third, what changes all the time is taken as it is.
+    """
+    found = look()
+    for _ in range(LOOKS):
+        rows = counted(failures, found[1])
+        before, found = found, look() if found[1] else found
+        if found == before:
+            break
+    return before[0], rows
 
 
 def added(parts: Sequence[Groups]) -> dict[str, GroupCount]:

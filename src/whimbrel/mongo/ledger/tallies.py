@@ -14,7 +14,7 @@ from pymongo.collection import Collection
 
 from whimbrel.domain.batches import Batch
 from whimbrel.mongo.ledger.blocks import KEPT, MARKED, Blocks
-from whimbrel.mongo.ledger.counting import AT_ONCE, Tally, counted, groups_rows, tally
+from whimbrel.mongo.ledger.counting import AT_ONCE, Tally, beside, counted, groups_rows, tally
 
 ROWS = 20_000  # of failures that one statement changes, about
 UNKNOWN = 1000  # of them that a batch is taken to have whose number is not known
@@ -61,11 +61,13 @@ class Tallies:
     def keep(self, tokens: Iterable[str]) -> None:
         """The rows of these batches, which were marked, have changed."""
         for page in _pages(sorted(set(tokens))):
-            again = {"_id": {"$in": page}, "failing.n": MARKED}
-            self._batches.update_many(again, {"$inc": {"failing.marks": 1}})
-            self._count(page)
+            marked = {"_id": {"$in": page}, "failing.n": MARKED}
+            again = self._batches.update_many(marked, {"$inc": {"failing.marks": 1}})
+            if again.matched_count < len(page):  # somebody else has kept a number: from rows before this change, perhaps
+                self.mark(page)
+            self.count(page)
 
-    def _count(self, tokens: Iterable[str]) -> None:
+    def count(self, tokens: Iterable[str]) -> None:
         """Count again what is marked, and keep the numbers; but not of batches that somebody works on, and may mark once only."""
         for page in _pages(sorted(set(tokens))):
             marked = {"_id": {"$in": page}, "failing.n": MARKED, "status": {"$ne": "running"}}
@@ -96,25 +98,31 @@ class Tallies:
     def keep_all(self, run_id: str) -> None:
         """Keep what a crash has left marked of a run, its blocks too."""
         left = {"run": run_id, "failing.n": MARKED}
-        self._count([f"{run_id}.{row['seq']}" for row in self._batches.find(left, {"_id": 0, "seq": 1})])
+        self.count([f"{run_id}.{row['seq']}" for row in self._batches.find(left, {"_id": 0, "seq": 1})])
         self._blocks.keep_all(run_id)
 
     def keep_some(self, seconds: float) -> None:
         """The same for blocks of any runs, for about so many seconds."""
-        self._blocks.keep_some(seconds, self._count)
+        self._blocks.keep_some(seconds, self.count)
 
     def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:
         """How many batches that have unresolved failures each of these workers claimed last."""
-        found: dict[str, int] = {}
-        failing = {"worker": {"$in": list(workers)}, "failing.n": {"$gte": 1}}
-        for row in self._batches.aggregate([
-            {"$match": failing}, {"$group": {"_id": "$worker", "n": {"$sum": 1}}},
-        ]):  # fmt: skip
-            found[row["_id"]] = int(row["n"])
-        marked = {"worker": {"$in": list(workers)}, "failing.n": MARKED}
-        unclear = {row["_id"]: row["worker"] for row in self._batches.find(marked, {"worker": 1})}
-        for token, groups in counted(self._failures, list(unclear)).items():
-            found[unclear[token]] = found.get(unclear[token], 0) + tally(groups).batches
+        holders = dict[str, str]()
+
+        def look() -> tuple[dict[str, int], list[str]]:
+            of_workers = {"worker": {"$in": list(workers)}}
+            kept = self._batches.aggregate([
+                {"$match": {**of_workers, "failing.n": {"$gte": 1}}}, {"$group": {"_id": "$worker", "n": {"$sum": 1}}},
+            ])  # fmt: skip
+            numbers = {row["_id"]: int(row["n"]) for row in kept}
+            marked = self._batches.find({**of_workers, "failing.n": MARKED}, {"worker": 1})
+            unclear = {row["_id"]: row["worker"] for row in marked}
+            holders.update(unclear)
+            return numbers, sorted(unclear)
+
+        found, rows = beside(self._failures, look)
+        for token, groups in rows.items():
+            found[holders[token]] = found.get(holders[token], 0) + tally(groups).batches
         return found
 
     def of_runs(self, run_ids: Sequence[str]) -> Mapping[str, Tally]:
