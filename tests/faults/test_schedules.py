@@ -11,7 +11,7 @@ import pytest
 from tests.faults.rig import Rig
 from whimbrel.domain.runs import Run
 from whimbrel.domain.schedules import Plan, Schedule
-from whimbrel.engine import schedule
+from whimbrel.engine import first_schedule, schedules
 
 NAME = "every-second"
 PATIENCE = 60.0
@@ -20,8 +20,8 @@ PATIENCE = 60.0
 def begin(rig: Rig, *, parents: int) -> None:
     """A schedule of every second, and parents that carry it out."""
     ledger = rig.store.ledger
-    schedule.prepare(ledger, Plan(migration="some-model", cron="0 0 1 1 *", enabled=False))
-    schedule.put(ledger, NAME, Plan(migration="declarative-status", cron="* * * * * *"), who="test")
+    first_schedule.prepare(ledger, Plan(migration="some-model", cron="0 0 1 1 *", enabled=False))
+    schedules.put(ledger, NAME, Plan(migration="declarative-status", cron="* * * * * *"), who="test")
     rig.environment["ENABLE_SCHEDULER"] = "true"
     for _ in range(parents):
         rig.parent(workers=1)
@@ -32,7 +32,7 @@ def born(rig: Rig) -> list[Run]:
 
 
 def row(rig: Rig) -> Schedule:
-    return schedule.find_schedule(rig.store.ledger, NAME)
+    return schedules.find_schedule(rig.store.ledger, NAME)
 
 
 def feed(rig: Rig, count: int) -> None:

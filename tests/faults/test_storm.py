@@ -24,7 +24,7 @@ from tests.servers.serve import Serve, eventually
 from whimbrel.domain.runs import Run
 from whimbrel.domain.schedules import Tick
 from whimbrel.domain.states import ENDED
-from whimbrel.engine.schedule import find_schedule
+from whimbrel.engine.schedules import find_schedule
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore, connected
 

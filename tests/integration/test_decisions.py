@@ -28,7 +28,7 @@ from tests.integration.test_scheduler import hourly, row, runs, scheduler
 from whimbrel import Migration
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import BatchStatus, RunStatus
-from whimbrel.engine import queues, schedule
+from whimbrel.engine import queues, schedules
 from whimbrel.engine.control import cancel, pause, resume, retry
 from whimbrel.engine.coordinate import Coordinator
 from whimbrel.engine.rollback import start_rollback
@@ -301,7 +301,7 @@ def test_a_tick_that_is_being_decided_while_the_scheduler_is_stopped_starts_noth
 ) -> None:
     hourly(store)
     with monkeypatch.context() as patch:
-        once_after(patch, store.ledger.schedules, "look", lambda: schedule.stop(store.ledger, who="test"))
+        once_after(patch, store.ledger.schedules, "look", lambda: schedules.stop(store.ledger, who="test"))
         scheduler(store).tick()
     assert not runs(store)
     assert row(store).pending is None

@@ -20,7 +20,7 @@ from whimbrel.domain.migration import Migration
 from whimbrel.domain.runs import Run
 from whimbrel.domain.schedules import Plan, Schedule, ScheduleUnknown, Tick
 from whimbrel.domain.states import RunStatus
-from whimbrel.engine import control, schedule
+from whimbrel.engine import control, first_schedule, schedules
 from whimbrel.engine.schedule import Scheduler
 from whimbrel.engine.start import draft_run
 from whimbrel.errors import SettingsInvalid
@@ -60,13 +60,13 @@ def hourly(store: MongoStore, name: str = "s", **fields: Any) -> Schedule:
     """A schedule whose tick has just come, and whose next one is far away."""
     store.client[store.database]["things"].insert_many({"n": 0, "status": "pending"} for _ in range(10))
     plan = replace(EACH_SECOND, cron="0 0 1 1 *", **fields)
-    schedule.put(store.ledger, name, plan, who="test")
+    schedules.put(store.ledger, name, plan, who="test")
     rewind(store, name, 1)
     return row(store, name)
 
 
 def row(store: MongoStore, name: str = "s") -> Schedule:
-    return schedule.find_schedule(store.ledger, name)
+    return schedules.find_schedule(store.ledger, name)
 
 
 def ticks(store: MongoStore, name: str = "s") -> list[Tick]:
@@ -102,7 +102,7 @@ def test_a_tick_starts_a_run_over_what_its_filters_select(store: MongoStore, giv
     filters = {"mail": {"$regex": "^a", "$nin": ["ab"]}, "of": {"$id": 1, "$ref": "c"}}
     things = store.client[store.database]["things"]
     things.insert_many({"mail": mail, "of": {"$id": 1, "$ref": "c"}} for mail in ("ab", "ac", "b"))
-    kept = schedule.kept(filters if given_as == "json" else json.dumps(filters))
+    kept = schedules.kept(filters if given_as == "json" else json.dumps(filters))
     hourly(store, filters=kept)
     if given_as not in ("text", "json"):
         rows = store.client[store.database]["whimbrel_schedules"]
@@ -113,7 +113,7 @@ def test_a_tick_starts_a_run_over_what_its_filters_select(store: MongoStore, giv
     scheduler(store).tick()
     [run] = runs(store)
     assert [each["mail"] for each in things.find(run.query)] == ["ac"]
-    shown = schedule.schedule_object(row(store), on=True)["filters"]
+    shown = schedules.schedule_object(row(store), on=True)["filters"]
     assert shown == {**filters, "of": {"$id": {"$numberInt": "1"}, "$ref": "c"}}
     assert list(shown["of"]) == ["$id", "$ref"]
 
@@ -184,13 +184,13 @@ def test_one_bad_schedule_does_not_hold_up_the_others(store: MongoStore) -> None
     assert [each.outcome for each in ticks(store, "well")] == ["started"]
     assert "Mars/Olympus" in row(store, "zoned").trouble
     assert ticks(store, "zoned") == []
-    schedule.put(store.ledger, "zoned", replace(row(store, "zoned").plan, zone="UTC"), who="test")
+    schedules.put(store.ledger, "zoned", replace(row(store, "zoned").plan, zone="UTC"), who="test")
     assert row(store, "zoned").trouble == ""
 
 
 def test_late_ticks_are_one_run_and_missed_ones_none(store: MongoStore) -> None:
     hourly(store)
-    schedule.put(store.ledger, "s", EACH_SECOND, who="test")
+    schedules.put(store.ledger, "s", EACH_SECOND, who="test")
     first = rewind(store, "s", 120)
     scheduler(store).tick()
     [tick] = ticks(store)
@@ -319,7 +319,7 @@ def test_a_schedule_that_is_changed_under_its_tick(store: MongoStore) -> None:
     seen = hourly(store)
     assert seen.next_at is not None
     changed = replace(seen.plan, migration="statuses")  # neither cron nor zone: the tick stays due
-    schedule.put(store.ledger, "s", changed, who="a person")
+    schedules.put(store.ledger, "s", changed, who="a person")
     assert row(store).next_at == seen.next_at
     it = scheduler(store)
     it._attend(seen, seen.next_at, store.ledger.schedules.now())
@@ -330,25 +330,25 @@ def test_a_schedule_that_is_changed_under_its_tick(store: MongoStore) -> None:
 
 def test_disabled_and_removed_schedules_do_nothing(store: MongoStore) -> None:
     hourly(store)
-    schedule.put(store.ledger, "s", replace(row(store).plan, enabled=False), who="test")
+    schedules.put(store.ledger, "s", replace(row(store).plan, enabled=False), who="test")
     assert row(store).next_at is None
     scheduler(store).tick()
-    assert schedule.remove(store.ledger, "s", who="test").name == "s"
+    assert schedules.remove(store.ledger, "s", who="test").name == "s"
     scheduler(store).tick()
     with pytest.raises(ScheduleUnknown, match="There are: default"):
-        schedule.remove(store.ledger, "s", who="test")
+        schedules.remove(store.ledger, "s", who="test")
     assert runs(store) == []
 
 
 def test_the_switch_outlives_processes_and_passed_ticks_are_not_made_up_for(store: MongoStore) -> None:
     hourly(store)
-    schedule.prepare(store.ledger, FIRST)
-    assert schedule.stop(store.ledger, who="test")
-    assert not schedule.stop(store.ledger, who="test")
+    first_schedule.prepare(store.ledger, FIRST)
+    assert schedules.stop(store.ledger, who="test")
+    assert not schedules.stop(store.ledger, who="test")
     scheduler(store).tick()
     assert (ticks(store), store.ledger.schedules.is_on()) == ([], False)
-    assert schedule.start(store.ledger, who="test")
-    assert not schedule.start(store.ledger, who="test")
+    assert schedules.start(store.ledger, who="test")
+    assert not schedules.start(store.ledger, who="test")
     scheduler(store).tick()
     assert (ticks(store), runs(store)) == ([], [])
     rewind(store, "s", 1)
@@ -362,7 +362,7 @@ def test_a_tick_that_was_decided_before_the_stop_gets_its_run(store: MongoStore)
     hourly(store)
     with pytest.raises(Dead):
         scheduler(store, die_at="T2").tick()
-    schedule.stop(store.ledger, who="test")
+    schedules.stop(store.ledger, who="test")
     scheduler(store, "one").tick()
     assert [each.outcome for each in ticks(store)] == ["started"]
     assert len(runs(store)) == 1
@@ -372,20 +372,20 @@ def test_the_default_schedule_is_made_once(store: MongoStore) -> None:
     scheduler(store).tick()
     assert row(store, "default").plan == FIRST
     assert row(store, "default").made_by == "settings"
-    schedule.remove(store.ledger, "default", who="test")
+    schedules.remove(store.ledger, "default", who="test")
     scheduler(store).tick()
-    schedule.prepare(store.ledger, FIRST)
+    first_schedule.prepare(store.ledger, FIRST)
     assert store.ledger.schedules.list() == []
 
 
 def test_start_gives_a_scheduler_without_schedules_its_default_one(store: MongoStore) -> None:
-    schedule.prepare(store.ledger, FIRST)
-    assert schedule.start(store.ledger, who="test")
+    first_schedule.prepare(store.ledger, FIRST)
+    assert schedules.start(store.ledger, who="test")
     assert row(store, "default").plan.enabled
     assert row(store, "default").next_at is not None
-    schedule.put(store.ledger, "mine", EACH_SECOND, who="test")
-    schedule.put(store.ledger, "default", FIRST, who="test")
-    assert not schedule.start(store.ledger, who="test")
+    schedules.put(store.ledger, "mine", EACH_SECOND, who="test")
+    schedules.put(store.ledger, "default", FIRST, who="test")
+    assert not schedules.start(store.ledger, who="test")
     assert not row(store, "default").plan.enabled
 
 
@@ -394,7 +394,7 @@ def test_start_gives_a_scheduler_without_schedules_its_default_one(store: MongoS
 )
 def test_what_cannot_be_used_is_not_kept(store: MongoStore, fields: dict[str, str], name: str) -> None:
     with pytest.raises(SettingsInvalid, match=f"^{name} "):
-        schedule.put(store.ledger, "s", replace(EACH_SECOND, **fields), who="test")  # type: ignore[arg-type]
+        schedules.put(store.ledger, "s", replace(EACH_SECOND, **fields), who="test")  # type: ignore[arg-type]
     with pytest.raises(ScheduleUnknown):
         row(store)
 
@@ -413,7 +413,7 @@ def test_history_is_bounded_and_looking_does_not_read_it(store: MongoStore) -> N
 def test_a_schedule_of_every_second_keeps_up(store: MongoStore) -> None:
     """With workers: as long as documents come, runs follow one another, never two at once."""
     hourly(store)
-    schedule.put(store.ledger, "s", EACH_SECOND, who="test")
+    schedules.put(store.ledger, "s", EACH_SECOND, who="test")
     it = scheduler(store)
     things = store.client[store.database]["things"]
     with system(store, [THINGS]):

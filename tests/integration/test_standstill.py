@@ -21,7 +21,7 @@ from tests.servers.processes import Child, free_ports, listening, make_folder, p
 from whimbrel import Migration
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
-from whimbrel.engine import coordinate, schedule, standstill
+from whimbrel.engine import coordinate, schedules, standstill
 from whimbrel.engine.control import cancel, resume
 from whimbrel.engine.verification import start_verification
 from whimbrel.errors import Remedy, Transient
@@ -333,7 +333,7 @@ def test_a_schedule_that_cannot_be_decided_holds_up_no_other_and_its_tick_fails(
     its = {each.name: each.definition for each in (DECLARED, OTHER)}
     for name in ("declared", "other"):
         plan = replace(EACH_SECOND, migration=name, cron="0 0 1 1 *")
-        schedule.put(at.ledger, name, plan, who="test")
+        schedules.put(at.ledger, name, plan, who="test")
         rewind(at, name, 1)
     one = scheduler(at, definitions=its)
     with failing(data, READS, LOCK_TIMEOUT):

@@ -37,7 +37,7 @@ from whimbrel.domain.filters import parse_filter
 from whimbrel.domain.migration import Definition, with_undo
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
-from whimbrel.engine import control, rollback
+from whimbrel.engine import control, restore
 from whimbrel.engine.already import nothing_left
 from whimbrel.engine.attempt import attempt, needs_trial
 from whimbrel.engine.preflight import warned
@@ -220,7 +220,7 @@ def retry(
 def _code(run: Run, team: Team) -> tuple[Definition, Team]:
     """The migration that a run goes on with, as it is loaded here, and the team without what cannot be loaded."""
     if not run.has_user_code:
-        return rollback.definition(run), team
+        return restore.definition(run), team
     loaded = catalog.describe(team.source)
     return choose(loaded, run.migration), team.without(loaded.unloadable)
 

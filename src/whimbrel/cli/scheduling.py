@@ -19,7 +19,8 @@ from whimbrel.cli.options import Json, Source, begin, caller, source
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.catalog import choose
 from whimbrel.domain.schedules import Plan, Schedule, Tick
-from whimbrel.engine import schedule as engine
+from whimbrel.engine import schedules as engine
+from whimbrel.engine.first_schedule import prepare
 from whimbrel.errors import SettingsInvalid
 from whimbrel.ports import Ledger
 from whimbrel.settings import Settings
@@ -92,7 +93,7 @@ def set_(
         plan = replace(plan, **changes)
         choose(loaded, plan.migration)
         engine.check(name, plan)
-        engine.prepare(ledger, settings.first_schedule)
+        prepare(ledger, settings.first_schedule)
         found = engine.put(ledger, name, plan, who=caller())
         on = ledger.schedules.is_on()
         if json:
@@ -114,7 +115,7 @@ def remove(name: Name, json: Json = False) -> int:
     """Remove a schedule. The runs that it started stay, and go on."""
     with _ledger(json=json) as (ledger, screen, settings):
         if engine.plan_of(ledger, name, settings.first_schedule) is not None:
-            engine.prepare(ledger, settings.first_schedule)  # removed before it was made, it shall stay away
+            prepare(ledger, settings.first_schedule)  # removed before it was made, it shall stay away
         found = engine.remove(ledger, name, who=caller())
         if json:
             screen.answer(engine.schedule_object(found, on=ledger.schedules.is_on()))
@@ -126,7 +127,7 @@ def remove(name: Name, json: Json = False) -> int:
 def start(json: Json = False) -> int:
     """Turn the scheduler on, for all processes and for good. Where no schedule is enabled, `default` is."""
     with _ledger(json=json) as (ledger, screen, settings):
-        engine.prepare(ledger, settings.first_schedule)
+        prepare(ledger, settings.first_schedule)
         turned = engine.start(ledger, who=caller())
         return _told(ledger, screen, f"The scheduler {'is' if turned else 'was'} on.")
 
@@ -134,7 +135,7 @@ def start(json: Json = False) -> int:
 def stop(json: Json = False) -> int:
     """Turn the scheduler off, for all processes and for good. Runs go on."""
     with _ledger(json=json) as (ledger, screen, settings):
-        engine.prepare(ledger, settings.first_schedule)
+        prepare(ledger, settings.first_schedule)
         turned = engine.stop(ledger, who=caller())
         return _told(ledger, screen, f"The scheduler {'is' if turned else 'was'} off. Runs go on.")
 

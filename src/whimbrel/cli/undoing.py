@@ -21,6 +21,7 @@ from whimbrel.cli.running import conclude, desk, introduce
 from whimbrel.cli.screen import Screen
 from whimbrel.engine import cleanup as cleaning
 from whimbrel.engine import rollback
+from whimbrel.engine.restore import definition
 from whimbrel.errors import SettingsInvalid
 from whimbrel.workers.team import Team
 
@@ -58,7 +59,7 @@ def roll_back(
             new_collection=new_collection,
         )
         screen.say(f"Run {started.id} rolls back run {old.id} on {started.ns}.")
-        return conclude(screen, at, foreground.work(started, rollback.definition(started), team))
+        return conclude(screen, at, foreground.work(started, definition(started), team))
 
 
 def clean_up(
@@ -91,7 +92,7 @@ def clean_up(
             at.store, old.id, who=caller(), defaults=settings.defaults, new_collection=new_collection
         )
         screen.say(f"Run {started.id} cleans up after run {old.id} on {started.ns}.")
-        return conclude(screen, at, foreground.work(started, rollback.definition(started), team))
+        return conclude(screen, at, foreground.work(started, definition(started), team))
 
 
 def agreed(screen: Screen, question: str, *, yes: bool) -> bool:

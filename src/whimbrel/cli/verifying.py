@@ -20,7 +20,7 @@ from whimbrel.cli.options import (
     source,
 )
 from whimbrel.cli.running import conclude, desk, introduce
-from whimbrel.engine.rollback import definition
+from whimbrel.engine.restore import definition
 from whimbrel.engine.verification import SAMPLE, start_verification
 from whimbrel.errors import SettingsInvalid
 from whimbrel.workers import catalog

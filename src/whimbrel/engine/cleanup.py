@@ -3,13 +3,13 @@
 A run of its own, by one statement a chunk. Afterwards the run cannot be rolled back, and its migration would change the documents again.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from whimbrel.domain.images import image_path, of_run
+from whimbrel.domain.images import image_path
 from whimbrel.domain.marks import MARK_ROOT, marker_field
-from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run, eligible
-from whimbrel.engine import control, rollback
+from whimbrel.engine.control import find_run
+from whimbrel.engine.follow_up import check_ended, following, in_its_collection, tokens_of
 from whimbrel.engine.start import Defaults
 from whimbrel.ports import Store
 
@@ -36,30 +36,19 @@ def weigh(store: Store, run_id: str, *, new_collection: bool = False) -> Weight:
     """What a cleanup of a run would remove. Raises RunUnknown, StateForbids, CollectionReplaced."""
     run = _draft(store, run_id, Defaults(), new_collection=new_collection)
     documents = store.session().documents(run)
-    found = documents.weigh(eligible(run, "pending"), _paths(run), WEIGHING)
+    found = documents.weigh(eligible(run, "pending"), paths_of(run), WEIGHING)
     return Weight(*found)
 
 
 def _draft(store: Store, run_id: str, defaults: Defaults, *, new_collection: bool) -> Run:
-    old = control.find_run(store.ledger, run_id)
-    rollback.check_ended(store, old, "cleaned up")
-    old = rollback.in_its_collection(store, old, new_collection=new_collection)
-    image, mark = _paths(old)
-    ours = rollback.tokens_of(old.id)
-    return rollback.following(old, "cleanup", {"$or": [{f"{image}.token": ours}, {mark: ours}]}, defaults)
+    old = find_run(store.ledger, run_id)
+    check_ended(store, old, "cleaned up")
+    old = in_its_collection(store, old, new_collection=new_collection)
+    image, mark = paths_of(old)
+    ours = tokens_of(old.id)
+    return following(old, "cleanup", {"$or": [{f"{image}.token": ours}, {mark: ours}]}, defaults)
 
 
-def _paths(run: Run) -> tuple[str, str]:
+def paths_of(run: Run) -> tuple[str, str]:
     """Where images and marks of a run's migration stand."""
     return image_path(run.migration, run.version), f"{MARK_ROOT}.{marker_field(run.migration, run.version)}"
-
-
-def definition(run: Run) -> Definition:
-    """What executing a batch of a cleanup needs: the update that takes out what is the run's, and what is empty then."""
-    image, mark = _paths(run)
-    taken = {
-        path: {"$cond": [of_run(token, run.of or ""), "$$REMOVE", f"${path}"]}
-        for path, token in ((image, f"${image}.token"), (mark, f"${mark}"))
-    }
-    empty = {"$cond": [{"$eq": [f"${MARK_ROOT}", {"$literal": {}}]}, "$$REMOVE", f"${MARK_ROOT}"]}
-    return replace(rollback.definition(run), update=[{"$set": taken}, {"$set": {MARK_ROOT: empty}}])

@@ -34,10 +34,10 @@ from whimbrel.domain.verification import (
 )
 from whimbrel.engine.declarative import parts
 from whimbrel.engine.eligibility import Selection
+from whimbrel.engine.follow_up import as_undone, tokens_of
 from whimbrel.engine.lease import Lease
 from whimbrel.engine.pace import Pace
 from whimbrel.engine.patience import Patience
-from whimbrel.engine.rollback import as_undone, tokens_of
 from whimbrel.engine.steps import Step
 from whimbrel.engine.tiling import bound
 from whimbrel.engine.transform import Transform

@@ -11,6 +11,14 @@ SETTINGS = "settings"  # who changed a schedule: the environment, and no person
 NOTHING = "ENABLE_SCHEDULER=true enables nothing"
 
 
+def prepare(ledger: Ledger, plan: Plan) -> None:
+    """Make the default schedule, if nobody ever has: one that was removed stays away; or let `plan` enable it. Raises SettingsInvalid."""
+    if ledger.schedules.is_prepared():
+        take_up(ledger, plan)
+    else:
+        ledger.schedules.prepare(DEFAULT, plan, next_at(ledger, plan))
+
+
 def take_up(ledger: Ledger, plan: Plan) -> None:
     """Enable the default schedule, where `plan` says so, no person has changed it, and the scheduler is not stopped. Raises SettingsInvalid."""
     schedules = ledger.schedules

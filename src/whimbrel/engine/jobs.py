@@ -2,11 +2,15 @@
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 
+from whimbrel.domain.images import of_run
+from whimbrel.domain.marks import MARK_ROOT
 from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.runs import Run, RunKind, definition_of, for_run
-from whimbrel.engine import cleanup, rollback
+from whimbrel.engine import restore
 from whimbrel.engine.calls import UserFunction
+from whimbrel.engine.cleanup import paths_of
 from whimbrel.engine.experience import Experience
 from whimbrel.engine.job import Finishing, Job, Outcome, outcome, unresolved_of
 from whimbrel.engine.lease import Lease
@@ -28,7 +32,7 @@ class RollingBack(Job):
         migrations: Mapping[str, Migration],  # noqa: ARG002
         loop: EventLoop,  # noqa: ARG002
     ) -> tuple[Definition, Transform]:
-        return rollback.definition(lease.run), rollback.Restore(lease)
+        return restore.definition(lease.run), restore.Restore(lease)
 
     def finish(self, at: Finishing) -> Outcome:
         run, unresolved = at.run, unresolved_of(at)
@@ -48,11 +52,22 @@ class CleaningUp(Job):
         migrations: Mapping[str, Migration],  # noqa: ARG002
         loop: EventLoop,  # noqa: ARG002
     ) -> tuple[Definition, Transform]:
-        return cleanup.definition(lease.run), rollback.Restore(lease)  # an update: nothing is asked
+        return _cleanup_definition(lease.run), restore.Restore(lease)  # an update: nothing is asked
 
     def finish(self, at: Finishing) -> Outcome:
         said = f"Nothing of run {at.run.of} is left in the documents: it cannot be rolled back any more."
         return outcome(unresolved_of(at), said)
+
+
+def _cleanup_definition(run: Run) -> Definition:
+    """What executing a batch of a cleanup needs: the update that takes out what is the run's, and what is empty then."""
+    image, mark = paths_of(run)
+    taken = {
+        path: {"$cond": [of_run(token, run.of or ""), "$$REMOVE", f"${path}"]}
+        for path, token in ((image, f"${image}.token"), (mark, f"${mark}"))
+    }
+    empty = {"$cond": [{"$eq": [f"${MARK_ROOT}", {"$literal": {}}]}, "$$REMOVE", f"${MARK_ROOT}"]}
+    return replace(restore.definition(run), update=[{"$set": taken}, {"$set": {MARK_ROOT: empty}}])
 
 
 class Verifying(Job):
@@ -63,9 +78,9 @@ class Verifying(Job):
     ) -> tuple[Definition, Transform]:
         run = lease.run
         if run.update is not None:
-            return definition_of(run), rollback.Restore(lease)  # an update: nothing is asked
+            return definition_of(run), restore.Restore(lease)  # an update: nothing is asked
         if not run.has_user_code:
-            return rollback.definition(run), rollback.Restore(lease)  # nothing is asked for its documents
+            return restore.definition(run), restore.Restore(lease)  # nothing is asked for its documents
         migration = migrations[run.migration]
         return for_run(migration.definition, run), UserFunction(migration, lease, loop)
 

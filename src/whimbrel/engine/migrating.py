@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from whimbrel.domain.batches import Batch, Range
 from whimbrel.domain.migration import Definition, Migration
 from whimbrel.domain.runs import definition_of, eligible, for_run
-from whimbrel.engine import hops, rollback, sweeping
+from whimbrel.engine import hops, restore, sweeping
 from whimbrel.engine.calls import UserFunction
 from whimbrel.engine.job import Finishing, Job, Outcome, Planning, outcome, unresolved_of
 from whimbrel.engine.lease import Lease
@@ -44,7 +44,7 @@ class Migrating(Job):
     ) -> tuple[Definition, Transform]:
         run = lease.run
         if run.update is not None:
-            return definition_of(run), rollback.Restore(lease)  # an update: nothing is asked
+            return definition_of(run), restore.Restore(lease)  # an update: nothing is asked
         migration = migrations[run.migration]
         return for_run(migration.definition, run), UserFunction(migration, lease, loop)
 

@@ -8,7 +8,7 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.tiling import Tiling
 from whimbrel.domain.verification import CHANGES_AGAIN, LEFT, UNTOLD, Proof, Unaccounted
-from whimbrel.engine.rollback import as_undone
+from whimbrel.engine.follow_up import as_undone
 from whimbrel.engine.tiling import look_on, what_breaks
 from whimbrel.engine.verification import AGAIN
 from whimbrel.errors import RunUnknown

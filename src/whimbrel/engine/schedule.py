@@ -1,48 +1,39 @@
-"""The scheduler: ticks of schedules start runs, each tick once. And what a person does to schedules.
+"""The scheduler: ticks of schedules start runs, each tick once.
 
 It keeps nothing in memory that matters: a tick is decided by one conditional update of its schedule's row, and that
 row holds the run until it is added. It may die at any point, or be there twice, without harm.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import structlog
 
-from whimbrel.domain.encoding import encoded
-from whimbrel.domain.filters import parse_filter, read_filter
-from whimbrel.domain.ids import canonical
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import decoded
 from whimbrel.domain.runs import Run
 from whimbrel.domain.schedules import (
     Plan,
     Schedule,
-    ScheduleUnknown,
     Tick,
-    check_cron,
-    check_name,
-    check_zone,
     due,
 )
 from whimbrel.domain.states import ENDED
-from whimbrel.engine.first_schedule import DEFAULT, held_back, next_at, take_up
+from whimbrel.engine.first_schedule import held_back, prepare
 from whimbrel.engine.preflight import warned
 from whimbrel.engine.standstill import Standstill, told
 from whimbrel.engine.start import Defaults, anything, asked_through, draft_run, estimate
 from whimbrel.engine.steps import Step
 from whimbrel.engine.view import iso_time
 from whimbrel.errors import MigrationUnknown, SettingsInvalid, Transient, WhimbrelError
-from whimbrel.ports import Decision, Ledger, Store
+from whimbrel.ports import Decision, Store
 
 log = structlog.get_logger("whimbrel.scheduler")
 
 ROLE = "scheduler"
 ASKING = 2.0  # seconds between two attempts to take the role from another
-SHOWN = 20  # ticks of all schedules together, in the status
 
 
 class Scheduler:
@@ -203,141 +194,3 @@ class Scheduler:
             priority=plan.priority,
         )  # fmt: skip
         return asked_through(run, f"schedule {schedule.name}")
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """The scheduler as a whole."""
-
-    on: bool
-    holder: str | None
-    schedules: list[Schedule]
-    note: str = ""  # why the settings have not enabled it
-
-
-def prepare(ledger: Ledger, plan: Plan) -> None:
-    """Make the default schedule, if nobody ever has: one that was removed stays away; or let `plan` enable it. Raises SettingsInvalid."""
-    if ledger.schedules.is_prepared():
-        take_up(ledger, plan)
-    else:
-        ledger.schedules.prepare(DEFAULT, plan, next_at(ledger, plan))
-
-
-def standing(ledger: Ledger, first: Plan | None = None) -> Standing:
-    """As it is; given the `first` plan, with the default schedule that the next `prepare` will make. Nothing is written."""
-    schedules = ledger.schedules
-    note = "" if first is None else held_back(ledger, first)
-    return Standing(schedules.is_on(), schedules.leader(), [*schedules.list(), *_ahead(ledger, first)], note)
-
-
-def _ahead(ledger: Ledger, first: Plan | None) -> list[Schedule]:
-    if first is None or ledger.schedules.is_prepared():
-        return []
-    return [Schedule(name=DEFAULT, plan=first, revision=0, next_at=next_at(ledger, first))]
-
-
-def plan_of(ledger: Ledger, name: str, first: Plan) -> Plan | None:
-    """What a schedule does, or the default one will do as soon as it is made. None where there is none of that name."""
-    found = [ledger.schedules.get(name), *_ahead(ledger, first)]
-    return next((each.plan for each in found if each is not None and each.name == name), None)
-
-
-def find_schedule(ledger: Ledger, name: str) -> Schedule:
-    """Raises ScheduleUnknown."""
-    found = ledger.schedules.get(name)
-    if found is None:
-        names = ", ".join(each.name for each in ledger.schedules.list()[:10])
-        hint = f"There are: {names}." if names else "There are none."
-        raise ScheduleUnknown(f"There is no schedule {name[:80]!r}. {hint}")
-    return found
-
-
-def put(ledger: Ledger, name: str, plan: Plan, *, who: str) -> Schedule:
-    """Make or replace a schedule. Raises SettingsInvalid that names the field."""
-    checked = check(name, plan)
-    return ledger.schedules.put(name, checked, next_at(ledger, checked), who=who)
-
-
-def check(name: str, plan: Plan) -> Plan:
-    """A plan as it can be kept under this name. Raises SettingsInvalid that names the field."""
-    check_name(name)
-    return replace(plan, cron=check_cron(plan.cron), zone=check_zone(plan.zone))
-
-
-def remove(ledger: Ledger, name: str, *, who: str) -> Schedule:
-    """The schedule that was there. Its runs stay. Raises ScheduleUnknown."""
-    found = find_schedule(ledger, name)
-    ledger.schedules.remove(name, who=who)
-    return found
-
-
-def start(ledger: Ledger, *, who: str) -> bool:
-    """Turn the switch on. False where it was on. Ticks that passed while it was off are not made up for.
-
-    Where no schedule is enabled, the default one is: a scheduler that is started shall have something to do.
-    """
-    schedules = ledger.schedules
-    rows = schedules.list()
-    turned = not schedules.is_on()
-    if turned:
-        anew = [(each, next_at(ledger, each.plan)) for each in rows if each.plan.enabled]
-        schedules.switch(on=True, who=who, anew=anew)
-    default = next((each for each in rows if each.name == DEFAULT), None)
-    if default is not None and not any(each.plan.enabled for each in rows):
-        put(ledger, DEFAULT, replace(default.plan, enabled=True), who=who)
-        turned = True
-    return turned
-
-
-def stop(ledger: Ledger, *, who: str) -> bool:
-    """Turn the switch off. False where it was off. Runs go on; a tick that was decided before gets its run."""
-    return ledger.schedules.switch(on=False, who=who)
-
-
-def kept(filters: Mapping[str, Any] | str | None) -> bytes | None:
-    """Filters, as Extended JSON or its text, as a plan keeps them; None where there are none. Raises FilterRefused."""
-    if filters is None:
-        return None
-    found = parse_filter(filters) if isinstance(filters, str) else read_filter(filters)
-    return encoded(found) if found else None
-
-
-def schedule_object(it: Schedule, *, on: bool) -> dict[str, Any]:
-    """The Schedule object of the REST API and of `--json`."""
-    plan = it.plan
-    return {
-        "name": it.name, "migration": plan.migration, "cron": plan.cron, "zone": plan.zone, "enabled": plan.enabled,
-        "batchSize": plan.batch_size, "filters": canonical(decoded(plan.filters)) if plan.filters else None,
-        "priority": plan.priority, "nextRun": iso_time(it.next_at) if on else None, "lastTick": iso_time(it.last_at),
-        "lastMigrationId": it.last_run, "trouble": it.trouble, "madeBy": it.made_by, "madeAt": iso_time(it.made_at),
-        "changedBy": it.changed_by, "changedAt": iso_time(it.changed_at),
-    }  # fmt: skip
-
-
-def ticks_of(it: Standing) -> list[tuple[str, Tick]]:
-    """The last ticks of all schedules, newest first, each with its schedule's name."""
-    found = [(each.name, tick) for each in it.schedules for tick in each.history]
-    return sorted(found, key=lambda each: (each[1].decided_at or each[1].at, each[1].at), reverse=True)
-
-
-def tick_object(name: str, it: Tick) -> dict[str, Any]:
-    return {
-        "schedule": name, "at": iso_time(it.at), "since": iso_time(it.first), "outcome": it.outcome,
-        "migrationId": it.run, "reason": it.reason, "decidedAt": iso_time(it.decided_at),
-    }  # fmt: skip
-
-
-def standing_object(it: Standing) -> dict[str, Any]:
-    """The status of the REST API and of `--json`. `cron` and `zone` are those of the default schedule."""
-    default = next((each.plan for each in it.schedules if each.name == DEFAULT), None)
-    enabled = it.on and any(each.plan.enabled for each in it.schedules)
-    ticks = ticks_of(it)
-    nearest = min((each.next_at for each in it.schedules if each.next_at is not None), default=None)
-    last = next((each for each in ticks if each[1].outcome == "started"), None)
-    return {
-        "enabled": enabled, "switchedOn": it.on, "cron": default.cron if default else None,
-        "zone": default.zone if default else None, "nextRun": iso_time(nearest) if it.on else None,
-        "lastRun": tick_object(*last) if last else None, "holder": it.holder, "note": it.note,
-        "schedules": [schedule_object(each, on=it.on) for each in it.schedules],
-        "history": [tick_object(*each) for each in ticks[:SHOWN]],
-    }  # fmt: skip

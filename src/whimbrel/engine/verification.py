@@ -13,7 +13,7 @@ from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.verification import Proof
 from whimbrel.engine.control import find_run
-from whimbrel.engine.rollback import as_undone, check_ended, following, in_its_collection
+from whimbrel.engine.follow_up import as_undone, check_ended, following, in_its_collection
 from whimbrel.engine.start import Defaults
 from whimbrel.errors import StateForbids, Untranslatable
 from whimbrel.ports import Store

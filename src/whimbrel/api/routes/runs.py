@@ -24,7 +24,7 @@ from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run as DomainRun
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.engine import control
-from whimbrel.engine.rollback import definition
+from whimbrel.engine.restore import definition
 from whimbrel.engine.starting_over import start_over
 from whimbrel.engine.view import view, views
 from whimbrel.ports import Ledger

@@ -13,7 +13,8 @@ from whimbrel.api.runs import RUN
 from whimbrel.api.system import ThisSystem
 from whimbrel.domain.catalog import choose
 from whimbrel.domain.schedules import NAME, Plan, Schedule, ScheduleUnknown, check_cron, check_zone
-from whimbrel.engine import schedule as engine
+from whimbrel.engine import schedules as engine
+from whimbrel.engine.first_schedule import prepare
 from whimbrel.errors import SettingsInvalid
 from whimbrel.ports import Ledger
 
@@ -28,7 +29,7 @@ Name = Annotated[
 
 def _prepared(system: ThisSystem) -> Ledger:
     ledger = system.at.store.ledger
-    engine.prepare(ledger, system.settings.first_schedule)
+    prepare(ledger, system.settings.first_schedule)
     return ledger
 
 
