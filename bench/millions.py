@@ -5,7 +5,7 @@ python -m bench.millions [--millions 1,4,10] [--only declared,function] [--kille
 For each size and kind: seconds from the run's start to its end, documents a second by tenths of the documents (last / second),
 the peak memory of each process, the most documents and keys that any one statement looked at (MongoDB's slow-query profiler, with
 every statement), documents looked at in all for each of the collection, and a run whose process group is killed by SIGKILL in the
-middle and resumed. The documents are small: `_id` 0, 1, 2 and on, and `n`.
+middle and resumed. Beside bare `update_many` stands the least that leaves evidence: the same with a mark, and one look at all marks. The documents are small: `_id` 0, 1, 2 and on, and `n`.
 """
 
 import argparse
@@ -74,6 +74,17 @@ class Millions:
         self.numbers.update_many({"n": 0}, {"$inc": {"n": 1}})
         return time.perf_counter() - began
 
+    def least(self, count: int) -> float:
+        """Seconds of the least that leaves evidence and looks at it: the change with a mark in one statement, then all marks by ranges of `_id`."""
+        began = time.perf_counter()
+        self.numbers.update_many(
+            {"n": 0}, {"$inc": {"n": 1}, "$set": {"_whimbrel": {"declared": "20261129-abc234.1000"}}}
+        )
+        for at in range(0, count, BLOCK):
+            block = {"_id": {"$gte": at, "$lt": at + BLOCK}, "_whimbrel.declared": {"$exists": False}}
+            assert self.numbers.count_documents(block, hint="_id_") == 0
+        return time.perf_counter() - began
+
     def run(self, name: str, count: int) -> Watched:
         """A run from its start to its end."""
         found = Watched()
@@ -81,7 +92,7 @@ class Millions:
             marks = self._watch(process, count, found)
         self.check(count)
         found.seconds = marks[-1] - marks[0]
-        found.rates = [count / PARTS / (later - one) for one, later in itertools.pairwise(marks)]
+        found.rates = [count / PARTS / max(later - one, 0.001) for one, later in itertools.pairwise(marks)]
         return found
 
     def _watch(self, process: subprocess.Popen[bytes], count: int, found: Watched) -> list[float]:
@@ -173,7 +184,7 @@ def note_memory(pid: int, peaks: dict[str, float]) -> None:
         return
 
 
-def report(millions: Millions, name: str, count: int, bare: float, *, kill: bool) -> None:
+def report(millions: Millions, name: str, count: int, bare: float, least: float, *, kill: bool) -> None:
     millions.seed(count)
     found = millions.run(name, count)
     killed = None
@@ -182,7 +193,7 @@ def report(millions: Millions, name: str, count: int, bare: float, *, kill: bool
         killed = round(millions.killed(name, count, found.peaks), 1)
     told = {
         "documents": count, "kind": name, "seconds": round(found.seconds, 1), "per second": round(count / found.seconds),
-        "bare": round(bare, 1), "times bare": round(found.seconds / bare, 2),
+        "bare": round(bare, 1), "times bare": round(found.seconds / bare, 2), "least": round(least, 1), "times least": round(found.seconds / least, 2),
         "thousands a second by tenths": [round(rate / 1000, 1) for rate in found.rates],
         "last / second tenth": round(found.rates[PARTS - 1] / found.rates[1], 2),
         "peak MB": {what: round(peak) for what, peak in found.peaks.items()}, "killed and resumed, seconds": killed,
@@ -214,8 +225,10 @@ def main() -> None:
             count = int(size * 1_000_000)
             millions.seed(count)
             bare = millions.bare()
+            millions.seed(count)
+            least = millions.least(count)
             for name in options.only.split(","):
-                report(millions, name, count, bare, kill=size <= options.killed)
+                report(millions, name, count, bare, least, kill=size <= options.killed)
 
 
 if __name__ == "__main__":
