@@ -189,6 +189,7 @@ class After(NamedTuple):
     last: int = 0  # the number of the last of all; 0: there is none
     begun: Counts = Counts()  # what is known to be done of those that are not settled, but for retries
     now: datetime | None = None  # by the server's clock; None where there is none
+    in_hand: int = 0  # documents of the batches that are worked on, but for retries
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,9 +23,14 @@ LATELY = 10.0  # seconds in which it must not be another altogether
 ANOTHER = 0.5  # the difference that makes it another
 WRONG = 0.2  # the change of speed that is too much for a forecast
 MAYBE = 0.35  # where it may be no change at all
+MAYBE_FALLS = 0.5  # how much of a fall is believed that may be none
 FALLING = 2.5  # standard errors by which a speed falls that may well go on to
 VAGUE = 0.1  # the standard error of a speed that says too little
 RECENT = 8  # steps
+COARSE = 0.5  # the part of a stretch that a step may take at most: what lies between two is not seen
+AROUND = 2.0  # in so many stretches back from now: batches that end at about the same time come in waves
+TAIL = 0.5  # of the time of a batch: by so much the slots do not end together
+ABOUT = 1.0  # seconds that make no difference
 STILL = 5.0  # seconds without a step in which it need not stand still
 SURE = 2.5  # standard errors by which a change of speed is no accident
 
@@ -61,8 +66,11 @@ def kept(samples: Sequence[Sample]) -> tuple[Sample, ...]:
     return (*samples[:least], *samples[least + 1 :])
 
 
-def forecast(samples: Sequence[Sample], now: Sample) -> Forecast:
-    """From at most KEPT samples, in the order of their times, and how far it is now."""
+def forecast(samples: Sequence[Sample], now: Sample, in_hand: int = 0) -> Forecast:
+    """From at most KEPT samples, in the order of their times, and how far it is now.
+
+    `in_hand`: documents of the batches that are in work. Near the end some slots have no other batch to take, and which do is not known.
+    """
     points = _steps([Sample(0.0, 0, 0), *samples, now])
     end = points[-1].at
     lately, falling = _rate(points, LATELY), _falling(points)
@@ -75,10 +83,17 @@ def forecast(samples: Sequence[Sample], now: Sample) -> Forecast:
         if even and (length < LATELY or abs(lately - mean) <= ANOTHER * mean):
             rate = _rate(points, min(length, SHOWN)) if rate is None else rate
             eta = _eta(rates, length, now.total - now.done, now.at - end, falls=bool(falling))
-            if eta is not None and (eta < length or falling * eta / 2 <= WRONG):
+            fine = _longest(points, end - AROUND * length) <= COARSE * length
+            lasts = eta is not None and (eta < length or falling * eta / 2 <= WRONG)
+            if eta is not None and lasts and fine and in_hand * TAIL <= rate * (WRONG * eta + ABOUT):
                 return Forecast(rate, eta)
         length *= SHORTER
     return Forecast(lately if rate is None else rate, None)
+
+
+def _longest(points: Sequence[Sample], start: float) -> float:
+    """Seconds of the longest step that ended since then."""
+    return max((after.at - before.at for before, after in pairwise(points) if after.at > start), default=0.0)
 
 
 def _falling(points: Sequence[Sample]) -> float:
@@ -97,8 +112,8 @@ def _eta(rates: Sequence[float], length: float, left: int, since: float, *, fall
     """
     it = _trend(rates)
     steep = abs(it.slope) > SURE * it.error
-    seen = steep or (falls and it.slope < 0)
-    last = it.mean + it.slope * BINS / 2 if seen else it.mean  # as fast as it is at the end of the stretch
+    # As fast as it is at the end of the stretch; where a fall may be an accident, half of it is believed.
+    last = it.mean + it.slope * BINS / 2 * (1 if steep else MAYBE_FALLS if falls and it.slope < 0 else 0)
     if left <= 0 or last <= 0 or it.spread > VAGUE * it.mean:
         return None
     eta = left / last

@@ -107,17 +107,18 @@ def views(ledger: Ledger, runs: Iterable[Run], *, now: datetime | None = None) -
             completed_batches=run.folded_through + since.settled - gone, cancelled_batches=gone, failed_batches=failing,
             seconds=run.worked + max(0.0, stretch),
         )  # fmt: skip
-        found.append(_ahead(ledger, it))
+        found.append(_ahead(ledger, it, since.in_hand))
     return found
 
 
-def _ahead(ledger: Ledger, it: RunView) -> RunView:
+def _ahead(ledger: Ledger, it: RunView, in_hand: int) -> RunView:
     """With what is known of its speed, and of what is still to come."""
     if it.only_retries and it.failures["open"]:
         return replace(it, next_retry=ledger.failures.next_due(it.run.id))
     if it.run.status is not RunStatus.RUNNING:
         return it
-    return replace(it, speed=forecast(it.run.samples, Sample(it.seconds, it.processed, it.total)))
+    speed = forecast(it.run.samples, Sample(it.seconds, it.processed, it.total), in_hand)
+    return replace(it, speed=speed)
 
 
 def _told(ledger: Ledger, runs: Sequence[Run], moment: datetime) -> list[Run]:

@@ -114,6 +114,8 @@ class BatchReads:
         sums: dict[str, Any] = {name: settled(f"$counts.{name}") for name in names}
         for at, name in enumerate(names, 1):
             sums[f"begun_{name}"] = {"$sum": {"$cond": [open_, _of_stretches(at), 0]}}
+        worked_on = {"$and": [{"$eq": ["$status", "running"]}, {"$ne": ["$retry", True]}]}
+        sums["in_hand"] = {"$sum": {"$cond": [worked_on, "$estimated", 0]}}
         sums |= {"settled": settled(1), "last": {"$max": "$seq"}, "now": {"$max": "$$NOW"}}
         of_each = {
             "from": self._batches.name, "localField": "run", "foreignField": "run", "let": {"through": "$through"},
@@ -202,4 +204,6 @@ def _of_stretches(at: int) -> dict[str, Any]:
 
 def _after_of(row: Mapping[str, Any], names: Sequence[str]) -> After:
     begun = counts_of({name: row[f"begun_{name}"] for name in names})
-    return After(counts_of(row), int(row["settled"]), int(row["last"]), begun, row["now"])
+    return After(
+        counts_of(row), int(row["settled"]), int(row["last"]), begun, row["now"], int(row["in_hand"])
+    )
