@@ -83,6 +83,9 @@ def on_console() -> bool:
     return _State.console
 
 
+DRIVER = f"{os.sep}pymongo{os.sep}"
+
+
 def json_line(event: str, *, level: str = "info", **facts: Any) -> str:
     """A line as the logs have them, whatever their level."""
     at = datetime.now(UTC).isoformat().replace("+00:00", "Z")
@@ -110,7 +113,7 @@ def own_process() -> None:
     sys.excepthook = _either(_ended, sys.excepthook)
     threading.excepthook = _either(_ended_thread, threading.excepthook)
     sys.unraisablehook = _either(_ignored, sys.unraisablehook)
-    warnings.showwarning = _either(_warned, warnings.showwarning)
+    warnings.showwarning = _either(_warned, _noted(warnings.showwarning))
 
 
 def _either(as_json: Callable[..., object], as_ever: Callable[..., object]) -> Callable[..., None]:
@@ -143,6 +146,21 @@ def _ended_thread(it: threading.ExceptHookArgs) -> None:
 def _ignored(it: Any) -> None:
     event = it.err_msg or "an error was ignored"
     _log("error", event, of=repr(it.object), exc_info=(it.exc_type, it.exc_value, it.exc_traceback))
+
+
+def _noted(as_ever: Callable[..., object]) -> Callable[..., object]:
+    """What MongoDB's driver warns of, such as options of an address, is for the user; all else for whoever wrote the code."""
+
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, *rest: Any, **named: Any
+    ) -> None:
+        if DRIVER not in filename:
+            as_ever(message, category, filename, *rest, **named)
+            return
+        said = str(message).removesuffix(" Refer to docstring.")
+        sys.stderr.write(f"note: MongoDB's driver says: {visible(masked(said), '')}\n")
+
+    return show
 
 
 def _warned(

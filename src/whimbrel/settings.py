@@ -10,6 +10,7 @@ from whimbrel.domain.addresses import database_of
 from whimbrel.domain.names import DATABASE, RESERVED_DATABASES
 from whimbrel.domain.times import Times
 from whimbrel.errors import SettingsInvalid
+from whimbrel.wording import plain
 
 if TYPE_CHECKING:  # each is imported where it is needed: most commands need neither
     from whimbrel.domain.schedules import Plan
@@ -199,6 +200,7 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         faults = "; ".join(
-            f"{str(each['loc'][0]).upper()}={each['input']!r}: {each['msg']}" for each in error.errors()
+            f"{str(each['loc'][0]).upper()}={each['input']!r}: {plain(each['msg'])}"
+            for each in error.errors()
         )
         raise SettingsInvalid(f"These settings cannot be used: {faults}.") from error

@@ -4,6 +4,8 @@ import importlib
 import inspect
 import subprocess
 import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from whimbrel.cli import main
 from whimbrel.cli.commands import COMMANDS
+from whimbrel.logs import own_process
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
@@ -112,3 +115,97 @@ def test_a_shell_is_told_how_to_complete(
     with pytest.raises(SystemExit):
         main.carry_out()
     assert "_WHIMBREL_COMPLETE=complete_bash" in capsys.readouterr().out
+
+
+NAMES = [
+    *COMMANDS,
+    "schedule",
+    *(f"schedule {name}" for name in importlib.import_module("whimbrel.cli.scheduling").EXAMPLES),
+]
+
+
+def said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
+) -> tuple[str, str, int]:
+    monkeypatch.setattr(sys, "argv", ["whimbrel", *words])
+    code = main.carry_out()
+    captured = capsys.readouterr()
+    return captured.out, captured.err, code
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_fits_80_columns_and_its_examples_can_be_copied(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    text, _, code = said(monkeypatch, capsys, *name.split(), "--help")
+    lines = [line.strip() for line in text.splitlines()]
+    assert not code
+    assert all(len(line) <= 80 for line in text.splitlines())
+    assert "<bool>" not in text, "a flag takes no value"
+    assert "[[" not in text
+    group, _, within = name.partition(" ")
+    if group in COMMANDS:
+        examples = [f"whimbrel {each}" for each in COMMANDS[group].examples]
+    else:
+        examples = (
+            [
+                f"whimbrel schedule {each}"
+                for each in importlib.import_module("whimbrel.cli.scheduling").EXAMPLES[within][1]
+            ]
+            if within
+            else []
+        )
+    assert {line for each in examples for line in each.split("\n\n")} <= set(lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("runn",), "No such command 'runn'. Did you mean 'run', 'prune'? See: whimbrel --help"),
+        (("run", "x", "--limit", "0"), "Invalid value for '--limit': give 1 or more. See: whimbrel run --help"),
+        (("run", "x", "--limit", "many"), "Invalid value for '--limit': give a whole number. See: whimbrel run --help"),
+        (("demo", "--invalid", "1.5"), "Invalid value for '--invalid': give 1 or less. See: whimbrel demo --help"),
+        (("run", "x", "--undo", "yes"), "Nothing can be done with yes here: leave it out. See: whimbrel run --help"),
+        (("failures", "--state", "bad"), "Invalid value for '--state': 'bad' is not one of 'dead', 'open', 'resolved'. See: whimbrel failures --help"),
+        (("schedule", "listing"), "No such command 'listing'. Did you mean 'list'? See: whimbrel schedule --help"),
+        (("schedule", "set"), "Missing argument 'NAME'. See: whimbrel schedule set --help"),
+        (("status", "--since"), "Option '--since' requires an argument. See: whimbrel status --help"),
+    ],
+)  # fmt: skip
+def test_a_command_line_that_cannot_be_understood_is_told_in_a_sentence(
+    words: tuple[str, ...], sentence: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, told, code = said(monkeypatch, capsys, *words)
+    assert (out, told, code) == ("", f"error: {sentence}\n", main.USAGE)
+
+
+def test_settings_that_cannot_be_used_are_told_in_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {
+        "BATCH_SIZE": "many",
+        "LOG_LEVEL": "loud",
+        "API_TIMEOUT": "0",
+        "ENABLE_SCHEDULER": "perhaps",
+    }.items():
+        monkeypatch.setenv(name, value)
+    _, told, code = said(monkeypatch, capsys, "status")
+    assert code == main.USAGE
+    assert told == (
+        "error: These settings cannot be used: API_TIMEOUT='0': give more than 0; BATCH_SIZE='many': give a whole number; "
+        "ENABLE_SCHEDULER='perhaps': give true or false; LOG_LEVEL='loud': give one of debug, info, warning, error.\n"
+    )
+
+
+def test_what_the_driver_warns_of_is_a_note(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warnings, "showwarning", lambda *_: None)
+    for module, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
+        monkeypatch.setattr(module, name, getattr(module, name))
+    own_process()
+    warnings.showwarning(
+        "Unknown option: foo. Refer to docstring.", UserWarning, "/x/pymongo/uri_parser.py", 385
+    )
+    assert capsys.readouterr().err == "note: MongoDB's driver says: Unknown option: foo.\n"

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 
 class Command(NamedTuple):
-    """`summary`: the beginning of its help, as it stands there."""
+    """`summary`: the beginning of its help, as it stands there. `examples`: lines that 80 columns hold, for they are copied."""
 
     module: str
     function: str
@@ -37,7 +37,7 @@ COMMANDS: dict[str, Command] = {
         "Show what a run would do, on a sample of its documents. Nothing is written.",
         (
             "plan some-model",
-            "plan split-name --migrations split_name.py --sample 200 --documents 10",
+            "plan split-name --migrations split_name.py --sample 200",
             "plan split-name --migrations split_name.py --json > plan.json",
         ),
     ),
@@ -49,7 +49,7 @@ COMMANDS: dict[str, Command] = {
             "run some-model",
             "run split-name --migrations split_name.py --limit 100",
             "run split-name --migrations split_name.py --rate 2000 --max-memory 1G",
-            'run split-name --migrations split_name.py --filter \'{"country": "NL"}\' --json > run.json',
+            'run split-name --filter \'{"country": "NL"}\' --json > run.json',
         ),
     ),
     "status": Command(
@@ -131,7 +131,7 @@ COMMANDS: dict[str, Command] = {
         (
             "mongo",
             "mongo --create -- python load.py",
-            """mongo -- sh -c 'echo "uri: $MONGODB_URI" | mongoimport --config /dev/stdin --collection people people.json'""",
+            """mongo -- sh -c 'echo "uri: $MONGODB_URI" |\n\nmongoimport --config /dev/stdin --collection people people.json'""",
         ),
     ),
     "serve": Command(

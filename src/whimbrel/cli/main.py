@@ -17,11 +17,12 @@ import typer
 from whimbrel import __version__
 from whimbrel.cli.commands import COMMANDS
 from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
-from whimbrel.cli.once import Once
+from whimbrel.cli.once import Group, Once
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.streams import open_streams
 from whimbrel.errors import WhimbrelError
 from whimbrel.logs import own_process
+from whimbrel.wording import plain
 
 USAGE = 64  # exit code of a command line that cannot be understood (EX_USAGE)
 
@@ -31,11 +32,11 @@ EXITS = """[bold]Exit codes:[/bold]
 
 1 another error · 64 usage or settings · 65 migration or filter · 66 unknown name or id · 67 collection · 68, 69 the run's state forbids it · 77 preflight warns
 
-70 MongoDB does not answer · 71 MongoDB refuses, or the run paused itself · 72 no embedded MongoDB
+70 MongoDB does not answer · 71 MongoDB refuses, or the run paused itself
 
-73 RabbitMQ does not answer · 74 RabbitMQ refuses · 76 the port is busy
+72 no embedded MongoDB · 73 RabbitMQ does not answer · 74 RabbitMQ refuses
 
-130 interrupted: nothing is lost, resume goes on
+76 the port is busy · 130 interrupted: nothing is lost, resume goes on
 """
 
 SCHEDULE = "schedule"
@@ -44,7 +45,7 @@ SCHEDULE = "schedule"
 def program(words: Sequence[str]) -> typer.Typer:
     """The program as these words of a command line need it: no other command is imported than the one that they name."""
     app = typer.Typer(
-        name="whimbrel", epilog=EXITS, rich_markup_mode="rich", pretty_exceptions_enable=False,
+        name="whimbrel", cls=Group, epilog=EXITS, rich_markup_mode="rich", pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )  # fmt: skip
     app.callback(invoke_without_command=True)(whimbrel)
@@ -138,7 +139,8 @@ def carry_out() -> int:
         screen.error(str(error))
         return error.exit_code
     except typer.TyperException as error:
-        screen.error(f"{error.format_message().rstrip('.')}. See: {_help()}")
+        said = plain(error.format_message())
+        screen.error(f"{said}{'' if said.endswith('?') else '.'} See: {_help(error)}")
         return USAGE
     except KeyboardInterrupt:
         screen.say("Interrupted.")
@@ -150,9 +152,14 @@ def carry_out() -> int:
         return 1
 
 
-def _help() -> str:
-    named = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in COMMANDS else ""
-    return f"whimbrel {named} --help".replace("  ", " ")
+def _help(error: typer.TyperException) -> str:
+    """Of the command that could not be understood."""
+    if context := getattr(error, "ctx", None):
+        return f"{context.command_path} --help"
+    named = [
+        each for each in sys.argv[1:2] if each in COMMANDS
+    ]  # a value that is missing comes without its context
+    return " ".join(["whimbrel", *named, "--help"])
 
 
 def _unread() -> int:

@@ -80,7 +80,7 @@ NewCollection = Annotated[
 RunId = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RUN]",
+        metavar="RUN",
         autocompletion=run_ids,
         help="id of the run, as `whimbrel status` shows it; without one the last that fits is taken, and said",
     ),

@@ -14,7 +14,7 @@ from whimbrel.cli.asking import asked
 from whimbrel.cli.completing import migration_names
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.listing import Listing
-from whimbrel.cli.once import Once
+from whimbrel.cli.once import Group, Once
 from whimbrel.cli.options import Json, Source, begin, caller, source
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.catalog import choose
@@ -73,7 +73,8 @@ def set_(
         str | None, typer.Option("--filter", metavar="EJSON", help="only documents that match too; {}: all")
     ] = None,
     priority: Annotated[
-        int | None, typer.Option(min=0, max=10, help="above 5 its runs go before others")
+        int | None,
+        typer.Option(metavar="0-10", min=0, max=10, help="above 5 its runs go before others"),
     ] = None,
     migrations: Source = None,
     json: Json = False,
@@ -214,9 +215,11 @@ EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
     "set": (
         set_,
         [
-            "set nightly --migration some-model --cron '0 3 * * *' --zone Europe/Berlin",
+            "set nightly --migration some-model --cron '0 3 * * *'",
+            "set nightly --zone Europe/Berlin",
             "set nightly --disable",
-            """set nl --migration split-name --cron '*/30 * * * * *' --filter '{"country": "NL"}' --migrations split_name.py""",
+            """set nightly --filter '{"country": "NL"}' --batch-size 500""",
+            "set often --migration some-model --cron '*/30 * * * * *'",
         ],
     ),
     "remove": (remove, ["remove nightly"]),
@@ -225,6 +228,7 @@ EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
     "status": (status, ["status", "status --json"]),
 }
 app = typer.Typer(
+    cls=Group,
     help="Start runs by cron. `whimbrel worker` and `whimbrel serve` carry schedules out.",
     invoke_without_command=True,
     rich_markup_mode="rich",

@@ -46,7 +46,7 @@ def uri(create: Create = False, json: Json = False) -> int:
 def mongo(
     command: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[-- PROGRAM ...]", help=f"program to start in place of {SHELL}"),
+        typer.Argument(metavar="-- PROGRAM", help=f"program to start in place of {SHELL}"),
     ] = None,
     create: Create = False,
     json: Json = False,

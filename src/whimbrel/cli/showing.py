@@ -59,7 +59,7 @@ Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="rows to 
 def status(
     run_id: Annotated[
         str | None,
-        typer.Argument(metavar="[RUN]", autocompletion=run_ids, help="only this run, in detail"),
+        typer.Argument(metavar="RUN", autocompletion=run_ids, help="only this run, in detail"),
     ] = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="go on showing; ends with the run, or by Ctrl-C")

@@ -25,8 +25,9 @@ def is_path(place: str) -> bool:
 
 
 def no_file(path: Path) -> NotThere:
+    kind = "file" if path.suffix == ".py" else "file or folder"
     return NotThere(
-        f"There is no file {path} to load migrations from: looked for {path.absolute()}.{_similar(path)}"
+        f"There is no {kind} {path} to load migrations from: looked for {path.absolute()}.{_similar(path)}"
     )
 
 
