@@ -18,7 +18,7 @@ from whimbrel.cli.tables import run_table
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine import control
-from whimbrel.engine.view import view
+from whimbrel.engine.view import run_object, view
 from whimbrel.mongo.store import MongoStore
 
 Docs = Database[dict[str, Any]]
@@ -139,3 +139,40 @@ def test_what_was_counted_is_not_called_inferred(store: MongoStore, things: Docs
     run = migrate(store, DONE).run
     assert changed(store, run) == "20"
     assert control.find_run(store.ledger, run.id).taken_over is False
+
+
+def test_no_list_leaves_something_out_without_a_word(
+    store: MongoStore, things: Docs, commands: Commands
+) -> None:
+    def fails(thing: dict[str, Any]) -> Any:
+        if thing["_id"] >= 13:
+            return {"$set": {"m": 1}}
+        raise type(f"E{thing['_id']}", (Exception,), {})("bad")
+
+    it = Migration(name="failing", collection="things", transform=fails, max_attempts=1, batch_size=2)
+    run = migrate(store, it).run
+    one = commands("status", run.id).out
+    assert "Batches, 8 of 1" in one
+    assert f"In 3 more groups: 3 dead, 0 open, 0 resolved. All of them: whimbrel failures {run.id}" in one
+    assert "more groups" not in commands("failures", run.id).err
+    assert "In 1 more group: 1 dead, 0 open" in commands("failures", run.id, "--limit", "12").err
+    first = commands("failures", run.id, "--documents", "--limit", "5").err
+    assert "8 more failures. Show them: --cursor " in first
+    later = commands("failures", run.id, "--documents", "--limit", "8", "--cursor", first.split()[-1])
+    assert len(later.out.split("E")) > 8
+    assert "There may be more" in later.err
+    assert "more" not in commands("failures", run.id, "--documents", "--limit", "13").err.partition("note")[2]
+    assert "2 more" in commands("failures", run.id, "--documents", "--state", "dead", "--limit", "11").err
+    migrate(store, DONE)
+    assert "There are older runs than these 1:" in commands("status", "--limit", "1").err
+    assert "older runs" not in commands("status", "--limit", "2").err
+    assert "There are older runs than these 1:" in commands("status", "--json", "--limit", "1").err
+
+
+def test_the_speed_of_a_run_that_ended_is_of_all_that_it_evaluated(store: MongoStore, things: Docs) -> None:
+    def fails(thing: dict[str, Any]) -> Any:
+        raise ValueError(thing["_id"])
+
+    run = migrate(store, Migration(name="f", collection="things", transform=fails, max_attempts=1)).run
+    it = replace(view(store.ledger, run), seconds=10.0)
+    assert run_object(it)["throughput"] == 2.0

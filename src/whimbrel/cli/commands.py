@@ -83,7 +83,7 @@ COMMANDS: dict[str, Command] = {
         ("cancel", "cancel 20261231-abc234"),
     ),
     "failures": Command(
-        "showing",
+        "failing",
         "failures",
         "Show the failures of a run by cause, or by document.",
         ("failures", "failures 20261231-abc234 --documents --limit 10"),

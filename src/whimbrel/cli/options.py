@@ -70,6 +70,7 @@ Rate = Annotated[
         help="documents a second that all its workers together may evaluate",
     ),
 ]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1000, help="rows to show")]
 NewCollection = Annotated[
     bool,
     typer.Option(

@@ -10,6 +10,7 @@ import typer
 from whimbrel.bootstrap import Opened, check_broker, load
 from whimbrel.cli.asking import asked
 from whimbrel.cli.choosing import TO_RESUME, TO_RETRY, chosen
+from whimbrel.cli.failing import first_groups
 from whimbrel.cli.findings import consent
 from whimbrel.cli.foreground import Ending, Foreground, ahead
 from whimbrel.cli.interrupts import Interrupts
@@ -31,7 +32,7 @@ from whimbrel.cli.options import (
 )
 from whimbrel.cli.others import left, serving
 from whimbrel.cli.screen import Screen
-from whimbrel.cli.tables import groups_table, report_table, run_table
+from whimbrel.cli.tables import report_table, run_table
 from whimbrel.domain.catalog import choose
 from whimbrel.domain.filters import parse_filter
 from whimbrel.domain.migration import Definition, with_undo
@@ -287,8 +288,8 @@ def show_run(screen: Screen, ledger: Ledger, ending: Ending, *, advise: bool = T
     screen.show(run_table(ending.view))
     if run.report:
         screen.show(report_table(run.report))
-    if not ending.said and (groups := ledger.failures.groups(run.id, limit=10).groups):
-        screen.show(groups_table(groups, "Findings") if run.report else groups_table(groups))
+    if not ending.said and (groups := list(first_groups(ledger, run))):
+        screen.show(*groups)
         if advise:
             screen.show(f"Look at the documents:  whimbrel failures {run.id} --documents")
             if run.status is RunStatus.COMPLETED_WITH_FAILURES and run.kind != "verification":

@@ -1,4 +1,4 @@
-"""`status`, `failures`, `migrations`, `workers`: look, and change nothing."""
+"""`status`, `migrations`, `workers`: look, and change nothing."""
 
 import contextlib
 import socket
@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated
 
 import typer
@@ -14,12 +13,13 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 
 from whimbrel.cli.asking import asked
-from whimbrel.cli.choosing import TO_WATCH, WITH_FAILURES, chosen
+from whimbrel.cli.choosing import TO_WATCH, chosen
 from whimbrel.cli.completing import migration_names, run_ids
+from whimbrel.cli.failing import first_groups
 from whimbrel.cli.findings import findings_lines
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.observer import Observer
-from whimbrel.cli.options import Json, RunId, Source, begin, source
+from whimbrel.cli.options import Json, Limit, Source, begin, source
 from whimbrel.cli.progress import moment, progress
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.since import moment_of
@@ -28,10 +28,6 @@ from whimbrel.cli.tables import (
     broken_object,
     broken_table,
     definition_object,
-    failure_object,
-    failures_table,
-    group_object,
-    groups_table,
     migrations_table,
     report_table,
     run_table,
@@ -40,7 +36,6 @@ from whimbrel.cli.tables import (
     workers_table,
 )
 from whimbrel.cli.text import Text
-from whimbrel.domain.failures import FailureState, Place
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control
@@ -50,10 +45,6 @@ from whimbrel.ports import Ledger
 
 BATCHES = 8  # that are shown of a run: around those that are in work
 EVERY = 1.0  # seconds between two looks at all runs
-
-FailureOf = StrEnum("FailureOf", ["dead", "open", "resolved"])
-
-Limit = Annotated[int, typer.Option(metavar="N", min=1, max=1000, help="rows to show")]
 
 
 def status(
@@ -106,6 +97,10 @@ def status(
             screen.answer([run_object(each) for each in _views(ledger, wanted)])
         elif not watch or not screen.live:
             _show_runs(screen, _views(ledger, wanted), narrow=wanted.narrow)
+        if run_id is None and not watch and _more(ledger, wanted):
+            screen.note(
+                f"There are older runs than these {wanted.limit:,}: --limit takes up to 1,000, --since a time."
+            )
         return 0
 
 
@@ -130,6 +125,16 @@ def _views(ledger: Ledger, wanted: Wanted) -> list[RunView]:
     return views(ledger, runs)
 
 
+def _more(ledger: Ledger, wanted: Wanted) -> bool:
+    found = ledger.runs.list(
+        statuses=wanted.statuses or None,
+        migration=wanted.migration,
+        since=wanted.since,
+        limit=wanted.limit + 1,
+    )
+    return len(found) > wanted.limit
+
+
 def _show_runs(screen: Screen, views: list[RunView], *, narrow: bool) -> None:
     if views:
         screen.show(runs_table(views))
@@ -148,9 +153,8 @@ def _details(ledger: Ledger, it: RunView) -> Iterator[RenderableType]:
         yield report_table(it.run.report)
     after = min(it.completed_batches - BATCHES // 2, it.total_batches - BATCHES)
     if batches := ledger.batches.list(it.run.id, after=after, limit=BATCHES):
-        yield batches_table(batches)
-    if groups := ledger.failures.groups(it.run.id, limit=10).groups:
-        yield groups_table(groups, "Findings") if it.run.report else groups_table(groups)
+        yield batches_table(batches, it.total_batches)
+    yield from first_groups(ledger, it.run)
 
 
 def _watch_one(ledger: Ledger, screen: Screen, run_id: str) -> None:
@@ -197,53 +201,6 @@ def _fitting(console: Console, views: list[RunView]) -> Group:
         if len(console.render_lines(shown)) < console.height:
             break
     return shown
-
-
-def failures(
-    run_id: RunId = None,
-    documents: Annotated[bool, typer.Option("--documents", help="each document, with its attempts")] = False,
-    group: Annotated[str | None, typer.Option(metavar="GROUP", help="only this group of failures")] = None,
-    state: Annotated[
-        FailureOf | None,
-        typer.Option(metavar="STATE", help="only failures in this state: dead, open or resolved"),
-    ] = None,
-    limit: Limit = 100,
-    cursor: Annotated[
-        str | None, typer.Option(metavar="CURSOR", help="where an earlier page said that the next one begins")
-    ] = None,
-    json: Json = False,
-) -> int:
-    """Show the failures of a run by cause, or by document."""
-    settings, screen = begin(json=json)
-    with Interrupts(), asked(settings, screen, answers=True) as at:
-        ledger = at.store.ledger
-        run_id = chosen(screen, ledger, run_id, WITH_FAILURES).id
-        named = None if group is None else control.group_of(ledger, run_id, group)
-        only = None if state is None else FailureState(state.value)
-        if documents:
-            after = None if cursor is None else Place.of(cursor)
-            rows = ledger.failures.list(run_id, state=only, group=named, after=after, limit=limit)
-            _present(screen, [failure_object(each) for each in rows], failures_table(rows))
-            if len(rows) == limit:
-                screen.note(f"There may be more: --cursor {rows[-1].place.cursor}")
-            return 0
-        page = ledger.failures.groups(run_id, state=only, group=named, after=cursor, limit=limit)
-        _present(screen, [group_object(each) for each in page.groups], groups_table(page.groups))
-        if page.after is not None:
-            screen.note(
-                f"In {page.rest:,} more groups: {page.dead:,} dead, {page.open:,} open, {page.resolved:,} resolved. "
-                f"Show them: --cursor {page.after}"
-            )
-        return 0
-
-
-def _present(screen: Screen, objects: list[dict[str, object]], table: RenderableType) -> None:
-    if screen.json:
-        screen.answer(objects)
-    elif objects:
-        screen.show(table)
-    else:
-        screen.show("There are no failures.")
 
 
 def migrations(migrations: Source = None, json: Json = False) -> int:

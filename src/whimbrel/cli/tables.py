@@ -1,7 +1,7 @@
 """Tables for people's eyes."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -165,10 +165,12 @@ def run_table(it: RunView) -> Facts:
     return table
 
 
-def batches_table(batches: Iterable[Batch]) -> Listing:
+def batches_table(batches: Sequence[Batch], total: int = 0) -> Listing:
+    """`total`: how many there are, where that is more."""
+    some = f", {len(batches):,} of {total:,}" if total > len(batches) else ""
     table = Listing(
         ("batch", "phase", "status", "documents", "chunks done", "changed", "claims", "seconds", "worker"),
-        right=("documents", "chunks done", "changed", "claims", "seconds"), title="Batches",
+        right=("documents", "chunks done", "changed", "claims", "seconds"), title=f"Batches{some}",
     )  # fmt: skip
     for each in batches:
         span = (

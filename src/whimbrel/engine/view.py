@@ -167,7 +167,7 @@ def run_object(it: RunView) -> dict[str, Any]:
 def row_object(it: RunView) -> dict[str, Any]:
     """The same as a row of a list: without what is long."""
     run = it.run
-    whole = it.counts.total / it.seconds if it.seconds and run.status in ENDED else it.throughput
+    whole = it.processed / it.seconds if it.seconds and run.status in ENDED else it.throughput
     ended = iso_time(run.ended_at)
     span = run.ended_at - run.started_at if run.ended_at and run.started_at else None
     return {
