@@ -49,6 +49,8 @@ RUN_EDGES: dict[RunStatus, frozenset[RunStatus]] = {
 
 ENDED = frozenset({_R.COMPLETED, _R.COMPLETED_WITH_FAILURES, _R.CANCELLED, _R.FAILED})
 
+STOPPED = frozenset({_R.PAUSING, _R.PAUSED, _R.CANCELLING, _R.CANCELLED})
+
 
 def sources(target: RunStatus) -> list[RunStatus]:
     """The statuses from which a run may become `target`."""
@@ -58,16 +60,18 @@ def sources(target: RunStatus) -> list[RunStatus]:
 def check_run_edge(run_id: str, status: RunStatus, target: RunStatus, verb: str) -> None:
     """Raise StateForbids where a run that is `status` cannot become `target`."""
     if target not in RUN_EDGES[status]:
-        raise StateForbids(f"Run {run_id} is {status} and cannot {verb}. {_advice(status)}")
+        raise StateForbids(f"Run {run_id} is {status} and cannot {verb}. {_advice(run_id, status, target)}")
 
 
-def _advice(status: RunStatus) -> str:
+def _advice(run_id: str, status: RunStatus, target: RunStatus) -> str:
+    if status in ENDED - {_R.CANCELLED} and target in STOPPED:
+        return "It has ended: nothing of it is at work."
     return {
         _R.RUNNING: "It is at work already.",
-        _R.PAUSED: "Continue it with: whimbrel resume.",
+        _R.PAUSED: f"Continue it with: whimbrel resume {run_id}",
         _R.PAUSING: "It drains; wait a moment.",
         _R.CANCELLING: "It drains; wait a moment.",
-        _R.COMPLETED_WITH_FAILURES: "Open its dead failures again with: whimbrel retry.",
+        _R.COMPLETED_WITH_FAILURES: f"Open its dead failures again with: whimbrel retry {run_id}",
         _R.QUEUED: "It waits for its collection.",
-        _R.FAILED: "Mend what its error says, then: whimbrel resume.",
+        _R.FAILED: f"Mend what its error says, then: whimbrel resume {run_id}",
     }.get(status, "It has ended; start a new run.")

@@ -122,9 +122,10 @@ def group_of(ledger: Ledger, run_id: str, name: str) -> str:
     group = ledger.failures.group_of(run_id, name)
     if group is not None:
         return group
-    found = ledger.failures.groups(run_id, limit=NAMED).groups
-    names = ", ".join(each.group for each in found)
-    hint = f"There are: {names}." if names else "It has no failures."
+    page = ledger.failures.groups(run_id, limit=NAMED)
+    names = ", ".join(each.group for each in page.groups)
+    more = f", and {page.rest:,} more: whimbrel failures {run_id}" if page.rest else "."
+    hint = f"There are: {names}{more}" if names else "It has no failures."
     raise GroupUnknown(f"Run {run_id} has no group of failures {name!r}. {hint}")
 
 
