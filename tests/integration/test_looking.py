@@ -176,3 +176,14 @@ def test_the_speed_of_a_run_that_ended_is_of_all_that_it_evaluated(store: MongoS
     run = migrate(store, Migration(name="f", collection="things", transform=fails, max_attempts=1)).run
     it = replace(view(store.ledger, run), seconds=10.0)
     assert run_object(it)["throughput"] == 2.0
+
+
+def test_a_limit_that_was_not_reached_leaves_nothing(things: Docs, commands: Commands) -> None:
+    options = ("--workers", "1", "-y", "--json")
+    some = json.loads(commands("run", "done", "--limit", "8", *options).out)
+    assert some["message"] == "The first 8 eligible documents were evaluated; others may be left."
+    rest = json.loads(commands("run", "done", "--limit", "1000", *options).out)
+    assert (
+        rest["message"]
+        == "12 documents were evaluated, fewer than the limit of 1,000: no other was eligible."
+    )

@@ -222,3 +222,24 @@ def test_a_traceback_that_nobody_expected(monkeypatch: pytest.MonkeyPatch) -> No
     assert written.getvalue().count("ValueError") == 2
     assert not acts(written.getvalue())
     assert "S3cret" not in written.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "moves"), [("xterm", True), ("dumb", False)])
+def test_a_bar_moves_only_where_a_terminal_can_go_back(
+    monkeypatch: pytest.MonkeyPatch, kind: str, moves: bool
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    told = Terminal()
+    monkeypatch.setenv("TERM", kind)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setattr(sys, "stderr", told)
+    screen = Screen()
+    assert screen.live is moves
+    with progress(screen) as shown:
+        shown.show(Moment(title="one", done=1, total=2, percent=50))
+        said = told.getvalue()
+    assert ("\x1b[" in said) is moves
+    assert "1 of 2" in said

@@ -27,9 +27,10 @@ class Screen:
         self.json = json
         self.place = ""  # which MongoDB is asked, where that is still to be said
         self.heads = False  # whether the answer begins with it
-        self.live = sys.stdout.isatty() and sys.stderr.isatty()  # whether a bar may move
         self.out = _console(sys.stdout)
         self.err = _console(sys.stderr, stderr=True)
+        # Whether a bar may move.
+        self.live = sys.stdout.isatty() and sys.stderr.isatty() and not self.err.is_dumb_terminal
         # What is written here while a bar moves stands above the bar.
         self.log: TextIO = cast("TextIO", FileProxy(self.err, sys.stderr)) if self.live else sys.stderr
 

@@ -12,6 +12,7 @@ from whimbrel.cli.progress import clock, retrying
 from whimbrel.cli.text import Text
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.catalog import Broken
+from whimbrel.domain.causes import VARIOUS
 from whimbrel.domain.failures import Failure, FailureGroup
 from whimbrel.domain.ids import relaxed
 from whimbrel.domain.migration import Definition
@@ -189,9 +190,10 @@ def groups_table(groups: Iterable[FailureGroup], title: str = "Failures by cause
     table = Listing(("group", "open", "dead", "resolved", "cause"), title, right=("open", "dead", "resolved"))
     for each in groups:
         at = f" at {each.place}" if each.place else ""
+        various = "various messages, such as: " if each.signature.endswith(VARIOUS) else ""
         table.add(
             each.group, f"{each.open:,}", f"{each.dead:,}", f"{each.resolved:,}",
-            Text(f"{each.kind}, {each.type}{at}: {each.message}\nfor example _id {each.example.value}"),
+            Text(f"{each.kind}, {each.type}{at}: {various}{each.message}\nfor example _id {each.example.value}"),
         )  # fmt: skip
     return table
 

@@ -59,7 +59,10 @@ def _left(at: Finishing, unresolved: Mapping[str, int]) -> str:
     if run.scope.kind == "ids":
         return f"The {run.scope.limit} documents named were evaluated."
     if not run.scope.swept:
-        return f"The first {run.scope.limit} eligible documents were evaluated; others may be left."
+        evaluated = run.counts.total + unresolved["dead"] + unresolved["open"]
+        if evaluated < (run.scope.limit or 0):
+            return f"{evaluated:,} documents were evaluated, fewer than the limit of {run.scope.limit:,}: no other was eligible."
+        return f"The first {run.scope.limit:,} eligible documents were evaluated; others may be left."
     if "sweep" not in run.legs:
         return f"All documents of the phase {run.legs[0]} were evaluated."
     newer = _newer(at)
