@@ -89,6 +89,7 @@ def test_serve_logs_json_and_each_start_throttling_and_end_once(
     assert any(each["event"].startswith("warned") and each["level"] == "warning" for each in found)
     assert any("ZeroDivisionError" in each.get("exception", "") for each in found)
     assert any(each.get("logger") == "uvicorn.error" for each in found)
+    assert any(each["event"].startswith("MongoDB: ") and database.name in each["event"] for each in found)
 
 
 def test_commands_log_json_where_nobody_sits_at_a_terminal(

@@ -20,7 +20,7 @@ from whimbrel.cli.progress import Moment, progress
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.streams import open_streams
 from whimbrel.cli.text import Paragraph, Text, VisibleConsole
-from whimbrel.domain.printable import visible
+from whimbrel.domain.printable import counted, visible
 from whimbrel.logs import configure_logs
 
 CLEAR, LINK = "\x1b[2J", "\x1b]8;;http://evil\x1b\\here\x07"
@@ -243,3 +243,12 @@ def test_a_bar_moves_only_where_a_terminal_can_go_back(
         said = told.getvalue()
     assert ("\x1b[" in said) is moves
     assert "1 of 2" in said
+
+
+def test_one_of_something_is_said_as_one() -> None:
+    assert [counted(number, "dead failure") for number in (0, 1, 2000)] == [
+        "0 dead failures",
+        "1 dead failure",
+        "2,000 dead failures",
+    ]
+    assert (counted(1, "batch"), counted(2, "batch")) == ("1 batch", "2 batches")

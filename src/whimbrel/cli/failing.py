@@ -15,6 +15,7 @@ from whimbrel.cli.options import Json, Limit, RunId, begin
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.tables import failure_object, failures_table, group_object, groups_table
 from whimbrel.domain.failures import Failure, FailureState, GroupPage, Place
+from whimbrel.domain.printable import counted
 from whimbrel.domain.runs import Run
 from whimbrel.engine import control
 from whimbrel.ports import Ledger
@@ -76,7 +77,7 @@ def _behind(
     page = ledger.failures.groups(run_id, state=state, group=group, limit=1)
     kinds = [state] if state else [FailureState.DEAD, FailureState.OPEN, FailureState.RESOLVED]
     left = sum(getattr(each, kind) for each in (*page.groups, page) for kind in kinds) - len(rows)
-    return f"{left:,} more {'failure' if left == 1 else 'failures'}." if left > 0 else ""
+    return f"{counted(left, 'more failure')}." if left > 0 else ""
 
 
 def _present(screen: Screen, objects: list[dict[str, object]], table: RenderableType) -> None:
@@ -99,5 +100,4 @@ def first_groups(ledger: Ledger, run: Run) -> Iterator[Listing | str]:
 
 def rest_of(page: GroupPage) -> str:
     """What is in the groups behind a page."""
-    more = "1 more group" if page.rest == 1 else f"{page.rest:,} more groups"
-    return f"In {more}: {page.dead:,} dead, {page.open:,} open, {page.resolved:,} resolved."
+    return f"In {counted(page.rest, 'more group')}: {page.dead:,} dead, {page.open:,} open, {page.resolved:,} resolved."

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from whimbrel.cli.options import caller
+from whimbrel.domain.printable import counted
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control
@@ -55,7 +56,7 @@ class Leaving:
             _answered(self._pause)
         self._fleet.drain(DRAINING)
         if others:
-            self.said = f"Left. {others} slots of other workers go on with run {self._run}."
+            self.said = f"Left. {counted(others, 'slot')} of other workers {'goes' if others == 1 else 'go'} on with run {self._run}."
         elif _answered(self._settled):
             self.said = f"Paused; nothing is lost. {self._go_on}"
         else:

@@ -4,6 +4,7 @@ import time
 
 from whimbrel.bootstrap import Opened
 from whimbrel.cli.screen import Screen
+from whimbrel.domain.printable import counted
 from whimbrel.domain.runs import Run
 from whimbrel.domain.workers import ALIVE
 from whimbrel.engine import control
@@ -19,7 +20,7 @@ def left(screen: Screen, at: Opened, run: Run, *, tell: bool = False) -> int:
     ledger = at.store.ledger
     slots = ledger.leases.slots(ALIVE, run=run)
     screen.say(
-        f"{slots} slots of live workers serve it. Watch it with: whimbrel status {run.id} --watch"
+        f"{counted(slots, 'slot')} of live workers {'serves' if slots == 1 else 'serve'} it. Watch it with: whimbrel status {run.id} --watch"
         if slots
         else unserved(ledger, run)
     )

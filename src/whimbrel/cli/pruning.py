@@ -8,6 +8,7 @@ from whimbrel.cli.asking import asked
 from whimbrel.cli.interrupts import Interrupts
 from whimbrel.cli.options import Json, begin, caller
 from whimbrel.cli.undoing import Yes, agreed
+from whimbrel.domain.printable import counted
 from whimbrel.engine.retention import Report
 from whimbrel.engine.retention import prune as remove
 
@@ -58,11 +59,11 @@ def _object(report: Report) -> dict[str, Any]:
 
 
 def _said(report: Report, *, trial: bool) -> str:
-    runs = f"{len(report.runs):,} run{'' if len(report.runs) == 1 else 's'}"
+    runs = counted(len(report.runs), "run")
     said = [
         f"{runs} would be removed."
         if trial
-        else f"Removed {runs}, {report.batches:,} batches and {report.failures:,} failures."
+        else f"Removed {runs}, {counted(report.batches, 'batch')} and {counted(report.failures, 'failure')}."
     ]
     said += [f"Kept though old: {count:,} {why}." for why, count in sorted(report.kept.items())]
     if report.more:

@@ -36,6 +36,7 @@ from whimbrel.cli.tables import report_table, run_table
 from whimbrel.domain.catalog import choose
 from whimbrel.domain.filters import parse_filter
 from whimbrel.domain.migration import Definition, with_undo
+from whimbrel.domain.printable import counted
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.engine import control, restore
@@ -214,7 +215,9 @@ def retry(
         only = None if group is None else control.group_of(ledger, old.id, group)
         interrupts.arm()
         ready, opened_again = control.retry(ledger, old.id, who=caller(), group=only, code=it)
-        screen.say(f"Run {ready.id} of {it.name}: {opened_again:,} dead failures are open again.")
+        screen.say(
+            f"Run {ready.id} of {it.name}: {counted(opened_again, 'dead failure')} {'is' if opened_again == 1 else 'are'} open again."
+        )
         return _go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
 
 

@@ -16,7 +16,7 @@ from whimbrel.api.access import read_tokens
 from whimbrel.api.app import create_app
 from whimbrel.api.system import System
 from whimbrel.api.wire import Wire
-from whimbrel.bootstrap import check_addresses
+from whimbrel.bootstrap import check_addresses, exists, place
 from whimbrel.cli.interrupts import HEARD, INTERRUPTED, PATIENCE
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.telling import Teller
@@ -53,8 +53,10 @@ def serve_until_told(settings: Settings, screen: Screen, team: Team, *, workers:
         system,
     )  # fmt: skip
     system.on_broken = lambda: setattr(server, "should_exit", True)
+    made = "" if exists(settings) else ", which is new and empty"
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     screen.say(f"Serves http://{host}:{listening.getsockname()[1]}/docs. Ctrl-C drains and ends.")
+    screen.say(f"MongoDB: {place(settings)}{made}, database {settings.database}.", style="dim")
     with Teller(screen, lambda: system.at.store.ledger if system.ready else None):
         server.run([listening])
     system.stop()  # also where a second signal made the server leave without a word

@@ -19,6 +19,7 @@ from whimbrel.cli.options import (
 )
 from whimbrel.cli.running import conclude, desk, introduce
 from whimbrel.cli.screen import Screen
+from whimbrel.domain.printable import counted
 from whimbrel.engine import cleanup as cleaning
 from whimbrel.engine import rollback
 from whimbrel.engine.restore import definition
@@ -80,7 +81,7 @@ def clean_up(
         weight = cleaning.weigh(at.store, old.id, new_collection=new_collection)
         about = "" if weight.exact else "about "
         screen.say(
-            f"Run {old.id} left {about}{weight.size:,} bytes in {about}{weight.documents:,} documents (before compression)."
+            f"Run {old.id} left {about}{counted(weight.size, 'byte')} in {about}{counted(weight.documents, 'document')} (before compression)."
         )
         question = "Remove them? The run cannot be rolled back then" + (
             ", and its migration would change the documents again." if old.mark == "marker" else "."

@@ -16,6 +16,12 @@ _UNSEEN = frozenset(
 )
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 batch`, `2 batches`, `1,234 failures`."""
+    plural = f"{noun}es" if noun.endswith(("ch", "s", "x")) else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def visible(text: str, kept: str = "\n\t") -> str:
     """A text with an escape, as Python writes it, for each character that acts on a terminal or cannot be seen.
 

@@ -254,7 +254,9 @@ def _failures(numbers: Numbers) -> Proof:
     said = f"{wrong:,} of {rows:,} failure records point to a document that is not in that state."
     if not wrong:
         said = (
-            f"All {rows:,} failure records point to a document in that state."
+            "The one failure record points to a document in that state."
+            if rows == 1
+            else f"All {rows:,} failure records point to a document in that state."
             if rows
             else "There are no failure records."
         )
