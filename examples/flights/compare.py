@@ -22,7 +22,7 @@ def main() -> None:
         database(settings) as uri,
         MongoClient[RawBSONDocument](uri, document_class=RawBSONDocument) as client,
     ):
-        for flight in client[settings.mongodb_db_name]["flights"].find():
+        for flight in client[settings.database]["flights"].find():
             body = flight.raw[BODY:]
             if loaded[body]:
                 loaded[body] -= 1

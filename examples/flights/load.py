@@ -28,7 +28,7 @@ def main() -> None:
         sys.exit("The data are not there. Fetch them first, as README.md says.")
     settings = read_settings()
     with database(settings) as uri, MongoClient[dict[str, Any]](uri) as client:
-        target = client[settings.mongodb_db_name]
+        target = client[settings.database]
         with (FOLDER / "airports.csv").open(encoding="utf-8", newline="") as file:
             fill(target["airports"], csv.DictReader(file))
         fill(target["flights"], flights())

@@ -33,7 +33,7 @@ GROUND = range(5, 240)  # minutes
 def main() -> None:
     settings = read_settings()
     with database(settings) as uri, MongoClient[dict[str, Any]](uri, tz_aware=True) as client:
-        flights = client[settings.mongodb_db_name]["flights"]
+        flights = client[settings.database]["flights"]
         for title, query in SHOWN.items():
             flight = flights.find_one(query) or {}
             print(title)

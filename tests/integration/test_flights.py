@@ -1,6 +1,8 @@
-"""The function of examples/flights, on flights made by hand: no download."""
+"""The example of flights, on flights made by hand: no download."""
 
+import importlib
 import importlib.util
+import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from pymongo.database import Database
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "flights" / "migrations.py"
 AIRPORTS = """faa,name,tzone
@@ -156,3 +159,26 @@ def test_an_airport_without_a_zone_is_named(migrate: Migrate, example: ModuleTyp
 def test_what_is_no_time_of_day_is_refused(migrate: Migrate, hhmm: int) -> None:
     with pytest.raises(ValueError, match="no time of day"):
         migrate(arr_time=hhmm)
+
+
+def test_its_programs_take_the_database_that_the_commands_take(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    mongo_uri: str,
+    database: Database[dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "airports.csv").write_text(AIRPORTS)
+    row = {**FLIGHT, "carrier": "UA", "flight": 1545, "time_hour": "2013-01-15T15:00:00Z"}
+    with zipfile.ZipFile(tmp_path / "flights.csv.zip", "w") as archive:
+        archive.writestr("flights.csv", f"{','.join(row)}\n{','.join(map(str, row.values()))}\n")
+    monkeypatch.syspath_prepend(str(EXAMPLE.parent))
+    monkeypatch.delenv("MONGODB_DB_NAME", raising=False)
+    monkeypatch.setenv("MONGODB_URI", mongo_uri.replace("/?", f"/{database.name}?", 1))
+    monkeypatch.setattr(importlib.import_module("load"), "FOLDER", tmp_path)
+    for name in ("load", "verify", "compare"):
+        importlib.import_module(name).main()
+    told = capsys.readouterr().out
+    assert f"{database.name}.flights: 1 documents" in told
+    assert "1  times as loaded" in told
+    assert "1  as loaded, byte for byte" in told
