@@ -488,7 +488,7 @@ def test_a_stand_alone_server_with_users(cli: Cli, tmp_path: Path) -> None:
             mongod.terminate()
 
     assert "refused the user name or password" in wrong
-    assert "does not let this user keep the ledger" in nobody
+    assert "asks for a user name and password, and MONGODB_URI has none" in nobody
     assert json.loads(works.stdout)["verified"]
     assert "note: this server is stand-alone" in works.stderr
     assert "right" not in works.stderr

@@ -161,6 +161,7 @@ def test_an_address_where_nothing_answers() -> None:
     with contextlib.closing(broker), pytest.raises(BrokerUnavailable, match=r"cannot be reached") as caught:
         broker.connect(2)
     assert "127.0.0.1:1/" in str(caught.value)
+    assert str(caught.value).endswith("is RABBITMQ_URL right?")
     assert "secret" not in str(caught.value)
 
 

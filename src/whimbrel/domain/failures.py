@@ -32,6 +32,8 @@ class FailureState(StrEnum):
     PASSED = "passed"  # not a failure: skipped or unchanged, where the document itself cannot say so
 
 
+NO_CURSOR = "That is no cursor of this list. Take the one that the page before named, or none."
+
 # Characters that are kept.
 TEXTS = (("type", 200), ("message", 2000), ("traceback", 4000), ("place", 200))
 
@@ -191,9 +193,9 @@ class Place:
             state, key, group = FailureState(told["s"]), Key(told["k"].raw), told["g"]
             whole = list(told) == ["s", "g", "k"] and list(told["k"]) == ["_id"] and isinstance(group, str)
         except (ValueError, LookupError, TypeError, AttributeError, InvalidBSON) as error:
-            raise CursorInvalid("That is no cursor of this list.") from error
+            raise CursorInvalid(NO_CURSOR) from error
         if not whole or state is FailureState.PASSED:
-            raise CursorInvalid("That is no cursor of this list.")
+            raise CursorInvalid(NO_CURSOR)
         return cls(state, group, key)
 
 

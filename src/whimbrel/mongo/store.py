@@ -38,6 +38,7 @@ OLDEST = (6, 0)
 LARGEST_SLICE = 5000  # documents
 SRV = "mongodb+srv://"
 DIFFERENT_CASE = 13297  # the code of MongoDB's error
+NAMELESS = "requires authentication"  # in MongoDB's words, to who gave no name
 
 
 class MongoSession:
@@ -261,6 +262,11 @@ def _keeping(where: str, database: str) -> Iterator[None]:
         yield
     except Systemic as error:
         why = str(error).partition(" to execute command")[0]
+        if NAMELESS in why:
+            raise DatabaseRefused(
+                f"MongoDB at {where} asks for a user name and password, and MONGODB_URI has none. "
+                "Write it as mongodb://<user>:<password>@<host>:<port>/."
+            ) from error
         raise DatabaseRefused(
             f"MongoDB at {where} does not let this user keep the ledger: {why}. Grant it readWrite on the database, or name another user in MONGODB_URI."
         ).in_short(error.plain) from error

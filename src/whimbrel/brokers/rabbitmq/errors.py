@@ -46,11 +46,15 @@ MEANINGS: tuple[tuple[tuple[type[BaseException], ...], type[WhimbrelError], str]
         Rejected,
         "RabbitMQ at {where} rejects pointers: a queue is full, or has just lost its leader ({error}).",
     ),
-    ((TimeoutError,), BrokerUnavailable, "RabbitMQ at {where} did not answer in time."),
+    (
+        (TimeoutError,),
+        BrokerUnavailable,
+        "RabbitMQ at {where} did not answer in time. Is it running, and is RABBITMQ_URL right?",
+    ),
     (
         (AMQPError, OSError, EOFError, RuntimeError),  # a closed connection is a RuntimeError to the driver
         BrokerUnavailable,
-        "RabbitMQ at {where} cannot be reached: {error}.",
+        "RabbitMQ at {where} cannot be reached: {error}. Is it running, and is RABBITMQ_URL right?",
     ),
     # The driver cancels what waits on a connection that it loses.
     ((asyncio.CancelledError,), BrokerUnavailable, "The connection to RabbitMQ at {where} was lost."),

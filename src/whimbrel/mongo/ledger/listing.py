@@ -8,7 +8,7 @@ from pymongo.collection import Collection
 
 from whimbrel.domain.batches import Range
 from whimbrel.domain.causes import GroupCount
-from whimbrel.domain.failures import Failure, FailureGroup, FailureState, GroupPage, Place
+from whimbrel.domain.failures import NO_CURSOR, Failure, FailureGroup, FailureState, GroupPage, Place
 from whimbrel.errors import CursorInvalid
 from whimbrel.mongo.codec import failure_of
 from whimbrel.mongo.errors import translated
@@ -132,6 +132,6 @@ def _rank_of(cursor: str | None) -> Rank | tuple[()]:
         return ()
     found = _CURSOR.fullmatch(cursor)
     if found is None:
-        raise CursorInvalid("That is no cursor of this list.")
+        raise CursorInvalid(NO_CURSOR)
     dead, open_, resolved, group = found.groups()
     return -int(dead), -int(open_), -int(resolved), group
