@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, Self, TypeVar
 
-from whimbrel.errors import Transient, WhimbrelError
+from whimbrel.errors import Transient
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ class Observer(Generic[T]):
     def __init__(self, look: Callable[[], T], pause: float = 0.2) -> None:
         self._look, self._pause = look, pause
         self.latest = look()
-        self._trouble: WhimbrelError | None = None
+        self._trouble: Exception | None = None
         self._answered = time.monotonic()
         self._over, self._new = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="observer", daemon=True)
@@ -57,7 +57,7 @@ class Observer(Generic[T]):
             try:
                 self.latest = self._look()
                 self._trouble, self._answered = None, time.monotonic()
-            except WhimbrelError as error:
+            except Exception as error:  # noqa: BLE001  also what nobody expected is told by whoever waits, and not as silence
                 self._trouble = error
             self._new.set()
             # What has just begun may be over soon.
