@@ -306,14 +306,14 @@ def _again(numbers: Numbers) -> tuple[Proof, ...]:
             ),
         )
     if idempotent(numbers) is False:
-        said = f"Not proved: it would change each of {tried:,} documents once more, so it is not idempotent. Their marks keep it from that.{apart}"
+        said = f"It would change each of {tried:,} documents once more, so it is not idempotent. Their marks keep it from that.{apart}"
         return (Proof(AGAIN, None, said, facts),)
     if differing:
         return (
             Proof(
                 AGAIN,
                 None,
-                f"Not proved: it would change {differing:,} of {tried:,} documents once more. They were changed since, or it does not always do the same: nothing tells which.{apart}",
+                f"It would change {differing:,} of {tried:,} documents once more. They were changed since, or it does not always do the same: nothing tells which.{apart}",
                 facts,
             ),
         )
