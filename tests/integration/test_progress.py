@@ -11,6 +11,7 @@ import pytest
 from pymongo.database import Database
 from tests.integration.commands import Commands, commands  # noqa: F401
 from tests.integration.inline import start, system, until
+from tests.integration.test_failing import working
 from tests.integration.test_waiting import coordinator_of
 
 from whimbrel import Migration
@@ -160,3 +161,11 @@ def test_what_waits_for_another_run_is_not_told_to_be_resumed(store: MongoStore,
     held, waits = sorted([first, second], key=lambda run: again(store, run).status is RunStatus.QUEUED)
     it = view(store.ledger, again(store, waits), now=waits.updated_at + timedelta(seconds=60))
     assert it.run.message == f"Waits for run {held.id}, which works on {held.ns}."
+
+
+def test_what_is_worked_on_is_known_to_the_forecast(store: MongoStore, things: Docs) -> None:
+    run, batches = working(store, things)
+    things["whimbrel_batches"].update_many({"run": run.id}, {"$set": {"estimated": 500}})
+    assert store.ledger.batches.after(run.id, 0).in_hand == 500 * len(batches)
+    things["whimbrel_batches"].update_one({"_id": batches[0].token}, {"$set": {"retry": True}})
+    assert store.ledger.batches.after(run.id, 0).in_hand == 500 * (len(batches) - 1)
