@@ -18,6 +18,7 @@ from whimbrel.engine.start import draft_run
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.mongo.store import MongoStore
 from whimbrel.workers.calling import callers
+from whimbrel.workers.catalog import describe
 from whimbrel.workers.sources import load
 
 Docs = Database[dict[str, Any]]
@@ -203,6 +204,32 @@ def test_a_plan_names_fields_that_get_times_without_a_zone(
     assert found.level == "warning"
     assert (found.detail or {})["fields"] == ["at", "deep.times"]
     assert "'at', 'deep.times'" in found.reason
+
+
+def test_a_plan_names_times_without_a_zone_that_the_definition_holds(
+    store: MongoStore, things: Docs, tmp_path: Path
+) -> None:
+    """Told by the process that evaluates them: in all others they are in UTC already."""
+    (tmp_path / "declared.py").write_text(NAIVE)
+    it = describe(str(tmp_path / "declared.py"))["declared"]
+    found = dry_run(store, it, draft_run(store, it, defaults=DEFAULTS), callers(None), workers=1)
+    (times,) = (each for each in found.warnings if each.check == "times")
+    assert (times.level, (times.detail or {})["fields"]) == (
+        "warning",
+        ["filter: at", "filter: any.at", "update: when"],
+    )
+
+
+NAIVE = """
+from datetime import UTC, datetime
+from whimbrel import Migration
+
+declared = Migration(
+    name="declared", collection="things",
+    filter={"at": {"$gte": datetime(2026, 1, 1)}, "$or": [{"any.at": {"$in": [datetime(2026, 1, 1)]}}, {"zoned": datetime.now(UTC)}]},
+    update=[{"$set": {"when": datetime(2026, 1, 1)}}],
+)
+"""
 
 
 def test_a_plan_says_that_a_run_would_be_refused(store: MongoStore, things: Docs, source: str) -> None:

@@ -72,6 +72,22 @@ def test_whatever_can_be_called_is_a_function(function: Callable[..., Any], name
     assert it({"n": 2}) == {"$set": {"n": 6}}
 
 
+def loose(*arguments: Any, **named: Any) -> Doc:
+    return scaled(3, *arguments, **named)
+
+
+def optional(document: Doc | None = None) -> Doc:
+    return scaled(3, document or {})
+
+
+@pytest.mark.parametrize("function", [loose, optional, functools.partial(loose)])
+def test_what_takes_anything_is_given_the_document(function: Callable[..., Any]) -> None:
+    """As what a decorator without `functools.wraps` has made."""
+    it = migration(collection="c", name="m")(function)
+    assert not it.wants_context
+    assert it({"n": 2}) == {"$set": {"n": 6}}
+
+
 def test_what_is_awaited_and_what_wants_a_context_is_seen_through_them() -> None:
     assert made(functools.partial(scaled_slowly, factor=3)).is_async
     it = made(ByFactor(3).awaited)

@@ -41,7 +41,7 @@ class _Definition(Protocol):
 
 def code_hash(definition: _Definition, function: Callable[..., Any] | None) -> str:
     """A hash of a migration's options, its update, and its function's source: of one that was not loaded from a file."""
-    names = [each.name for each in fields(definition) if each.name not in ("uuids", "code")]  # type: ignore[arg-type]
+    names = [each.name for each in fields(definition) if each.name not in ("uuids", "code", "naive")]  # type: ignore[arg-type]
     try:
         options = stored({name: getattr(definition, name) for name in names}, writing(UNSPECIFIED))
         text = json_util.dumps(options, json_options=json_util.CANONICAL_JSON_OPTIONS)

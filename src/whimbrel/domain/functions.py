@@ -102,7 +102,7 @@ def takes_context(name: str, function: Callable[..., Any]) -> bool:
             f"Migration {name!r} needs a function made with def, not {shown(function, 60)}."
         )
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:  # some that are written in C do not say what they take
         raise DefinitionInvalid(
             f"Migration {name!r} needs a function whose arguments can be told, not {shown(function, 60)}: put it in one made with def."
@@ -113,6 +113,8 @@ def takes_context(name: str, function: Callable[..., Any]) -> bool:
         if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
     ]
     positional = [each for each in required if each.kind is not each.KEYWORD_ONLY]
+    if not required and any(each.kind not in (each.KEYWORD_ONLY, each.VAR_KEYWORD) for each in parameters):
+        return False  # such as what a decorator has made: it takes what it is given
     if len(positional) not in (1, 2) or len(required) > len(positional):
         raise DefinitionInvalid(
             f"Migration {name!r}: its function must take the document, and a context if it wants one, not {len(required)} arguments ({', '.join(each.name for each in required)})."

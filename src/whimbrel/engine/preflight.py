@@ -12,6 +12,7 @@ from whimbrel.domain.updates import changed_paths, overlaps
 from whimbrel.ports import Ahead, Store
 
 BLINDING = {Check.COLLECTION, Check.FILTER}  # errors after which no document can be looked at
+ZONES = "Give them the zone that they are of, such as datetime.now(UTC)."
 NAMED = 5  # other runs on the collection, beside their number
 
 
@@ -30,7 +31,7 @@ def _warnings(store: Store, it: Definition, run: Run, ahead: Ahead) -> list[Find
     if it.update is not None:  # a definition tells more than a sample
         paths = changed_paths(it.update)
         ahead = replace(ahead, touched=None if paths is None else frozenset(paths))
-    return [*_times(ahead), *_others(store, run), *store.warnings(run, it, ahead)]
+    return [*_times(it, ahead), *_others(store, run), *store.warnings(run, it, ahead)]
 
 
 def warned(store: Store, it: Definition, run: Run, *, documents: int, strict: bool = False) -> Run:
@@ -61,12 +62,19 @@ def answer(ahead: Ahead | None) -> Iterator[Finding]:
         )
 
 
-def _times(ahead: Ahead) -> Iterator[Finding]:
+def _times(it: Definition, ahead: Ahead) -> Iterator[Finding]:
+    if it.naive:
+        yield warning(
+            Check.TIMES,
+            f"The migration holds times without a zone, in {', '.join(map(repr, it.naive))}: they are taken as if they were UTC.",
+            ZONES,
+            fields=list(it.naive),
+        )
     if ahead.naive:
         yield warning(
             Check.TIMES,
             f"The function returns times without a zone, in {', '.join(map(repr, ahead.naive))}: they are stored as if they were UTC.",
-            "Give them the zone that they are of, such as datetime.now(UTC).",
+            ZONES,
             fields=list(ahead.naive),
         )
 

@@ -19,6 +19,7 @@ from whimbrel.domain.wording import said, type_name
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.workers.code import ELSEWHERE, code_of
+from whimbrel.workers.loaded import loading
 from whimbrel.workers.places import NotThere, is_path, no_file, no_module, places
 
 LEFT_OUT = "WHIMBREL_LEFT_OUT"  # variable by which a parent names files that are not to be loaded, as JSON
@@ -93,7 +94,8 @@ def _files(folder: Path) -> list[Path]:
 def _defined(source: str, load_it: Callable[[], ModuleType]) -> list[Migration]:
     """The migrations that a module holds, those that it defines with the code that they are."""
     before = set(sys.modules)
-    module = load_it()
+    with loading():
+        module = load_it()
     came = _CAME_WITH.setdefault(source, set())
     came |= set(sys.modules) - before
     code = code_of(module, came)
