@@ -17,6 +17,8 @@ from tests.integration.commands import Commands, commands  # noqa: F401
 from tests.integration.inline import migrate, start
 
 from whimbrel import Migration
+from whimbrel.cli import choosing
+from whimbrel.cli.screen import Screen
 from whimbrel.domain.runs import Run
 from whimbrel.engine import control
 from whimbrel.mongo.store import MongoStore
@@ -65,6 +67,16 @@ def test_what_has_ended_is_the_last_that_fits(commands: Commands, store: MongoSt
     assert f"Run {failed} of failing" in commands("retry", "--detach", code=None).err.splitlines()[0]
     rolled = commands("rollback", "--yes", "--workers", "1", "--json", code=None)
     assert f"Run {undoable} of two" in rolled.err.splitlines()[0]
+
+
+def test_what_fits_is_found_behind_pages_of_what_does_not(
+    store: MongoStore, things: Docs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undoable = migrate(store, TWO).run.id
+    for _ in range(5):
+        control.cancel(store.ledger, start(store, ONE).id, who="test")
+    monkeypatch.setattr(choosing, "PAGE", 2)
+    assert choosing.chosen(Screen(), store.ledger, None, choosing.TO_ROLL_BACK).id == undoable
 
 
 LIVE: list[tuple[list[str], Callable[[Run], bool]]] = [

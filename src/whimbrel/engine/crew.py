@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 
 import structlog
@@ -18,7 +18,7 @@ from whimbrel.engine.experience import Experience
 from whimbrel.engine.faults import Faults
 from whimbrel.engine.lease import Lease
 from whimbrel.engine.loop import process_loop
-from whimbrel.engine.same_code import SameCode, strange
+from whimbrel.engine.same_code import SameCode, compare
 from whimbrel.engine.standstill import Standstill
 from whimbrel.engine.transform import Transform
 from whimbrel.ports import Store
@@ -175,7 +175,15 @@ class Crew:
             self.serving = tuple(each for each in self.serving if each != run.id)
             self.urgent = tuple(each for each in self.urgent if each != run.id)
 
-        return SameCode(transform, store.ledger, self.loaded, whose, refuse)
+        def replace(files: Sequence[str]) -> None:
+            named = ", ".join(files)
+            log.warning(
+                "files have changed since calls loaded them: this process ends, and another goes on",
+                files=named,
+            )
+            self.drain()
+
+        return SameCode(transform, store.ledger, self.loaded, whose, refuse, replace, fresh=self.done == 0)
 
     def _loaded_the_same(self, store: Store, run: RunAtWork, it: Definition) -> bool:
         """Whether a run that was refused for what calls have loaded is refused still: who resumes it may have taken the new code."""
@@ -183,9 +191,9 @@ class Crew:
         whose = self._late.get(key)
         if whose is None:
             return True
-        here = strange(store.ledger, self.loaded, whose, it.code)
-        if here:
-            self.refused[key] = here
+        found = compare(store.ledger, self.loaded, whose, it.code, tell="nothing")
+        if found.differing:
+            self.refused[key] = found.said
             return False
         self.refused.pop(key, None)
         self._late.pop(key, None)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 from whimbrel.domain.code import Code
@@ -151,14 +151,14 @@ def homes() -> list[Path]:
 
 def _note(path: Path) -> bool:
     """Whether a module of the user's own is being loaded, which brings this file: the innermost that is."""
-    frame = sys._getframe()  # noqa: SLF001
+    frame: FrameType | None = sys._getframe()  # noqa: SLF001
     while frame is not None:
         if frame.f_code.co_name == MODULE:
             by = _own(frame.f_code.co_filename)
             if by is not None and by != path:
                 _brought[by].add(path)
                 return True
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return False
 
 
