@@ -171,7 +171,8 @@ class Crew:
 
         def refuse(here: str) -> None:
             self._late[run.id, run.code_hash] = whose
-            self._refuse(run, here)
+            if self.refused.get((run.id, run.code_hash)) != here:  # another slot may have met it too
+                self._refuse(run, here)
             self.serving = tuple(each for each in self.serving if each != run.id)
             self.urgent = tuple(each for each in self.urgent if each != run.id)
 
