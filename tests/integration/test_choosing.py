@@ -14,13 +14,14 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 from tests.integration.commands import Commands, commands  # noqa: F401
-from tests.integration.inline import migrate, start
+from tests.integration.inline import DEFAULTS, migrate, start
 
 from whimbrel import Migration
 from whimbrel.cli import choosing
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.runs import Run
 from whimbrel.engine import control
+from whimbrel.engine.verification import start_verification
 from whimbrel.mongo.store import MongoStore
 
 Docs = Database[dict[str, Any]]
@@ -119,6 +120,9 @@ def test_the_one_that_is_watched_is_at_work_or_the_last(
     said = commands("status", "--watch")
     assert f"Run {last} of two" in said.err.splitlines()[0]
     assert last in said.out
+    checking = start_verification(store, last, TWO.definition, who="test", defaults=DEFAULTS)
+    control.cancel(store.ledger, checking.id, who="test")  # the newest, and of another kind
+    assert f"Run {checking.id} of two" in commands("status", "--watch").err.splitlines()[0]
 
 
 PROGRAM = f"{sys.executable} -m whimbrel.cli.main"

@@ -72,20 +72,27 @@ def test_whatever_can_be_called_is_a_function(function: Callable[..., Any], name
     assert it({"n": 2}) == {"$set": {"n": 6}}
 
 
-def loose(*arguments: Any, **named: Any) -> Doc:
-    return scaled(3, *arguments, **named)
-
-
 def optional(document: Doc | None = None) -> Doc:
     return scaled(3, document or {})
 
 
-@pytest.mark.parametrize("function", [loose, optional, functools.partial(loose)])
-def test_what_takes_anything_is_given_the_document(function: Callable[..., Any]) -> None:
-    """As what a decorator without `functools.wraps` has made."""
-    it = migration(collection="c", name="m")(function)
+def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **named)
+
+    return called
+
+
+def test_what_needs_no_argument_and_takes_one_is_given_the_document() -> None:
+    it = migration(collection="c")(optional)
     assert not it.wants_context
     assert it({"n": 2}) == {"$set": {"n": 6}}
+
+
+def test_what_a_decorator_has_hidden_is_asked_for() -> None:
+    with pytest.raises(DefinitionInvalid, match=r"needs functools\.wraps"):
+        made(decorated(optional))
+    assert made(functools.wraps(optional)(decorated(optional)))({"n": 2}) == {"$set": {"n": 6}}
 
 
 def test_what_is_awaited_and_what_wants_a_context_is_seen_through_them() -> None:

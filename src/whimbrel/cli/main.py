@@ -23,6 +23,7 @@ from whimbrel.cli.streams import open_streams
 from whimbrel.errors import WhimbrelError
 from whimbrel.logs import own_process
 
+UNREAD = 1  # exit code where nobody reads the answer
 USAGE = 64  # exit code of a command line that cannot be understood (EX_USAGE)
 
 EXITS = """[bold]Exit codes:[/bold]
@@ -114,10 +115,10 @@ def ended() -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        code = _unread()
+        code = UNREAD
     except OSError as error:
         Screen().error(f"Standard output: {error.strerror or error}.")
-        code = _unread()
+        code = UNREAD
     return code
 
 
@@ -144,7 +145,7 @@ def carry_out() -> int:
         screen.say("Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
-        return _unread()
+        return UNREAD
     except OSError as error:
         screen.error(f"{error.filename or 'The system'}: {error.strerror or error}.")
         return 1
@@ -153,9 +154,3 @@ def carry_out() -> int:
 def _help() -> str:
     named = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1] in COMMANDS else ""
     return f"whimbrel {named} --help".replace("  ", " ")
-
-
-def _unread() -> int:
-    """Whoever read our standard output has stopped; Python shall not complain of that at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1

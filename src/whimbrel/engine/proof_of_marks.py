@@ -58,14 +58,15 @@ def of_marks(
 def _judged(facts: Mapping[str, int]) -> tuple[bool, bool]:
     """Whether marks are a fault of the run, and else whether others have changed them since. Neither: nothing tells.
 
-    Each that bears another mark than was counted is missing where it was counted. A mark outside its batch's range was written inside
+    Each that bears another mark than was counted is missing where it was counted. One that names no batch is nothing that Whimbrel has
+    written here. A mark outside its batch's range was written inside
     it. One that was not counted else is a copy, where the document's id is younger than the run's last look, or may be one, where its id
     does not tell.
     """
     moved = facts["outside"] + facts["strayed"]
     excess = max(0, facts["surplus"] - max(facts["marked since"], moved))
     wrong = facts["unfinished"] > facts["missing"] or excess > facts["marked untold"]
-    explained = facts["missing"] or moved or facts["surplus"] > excess
+    explained = facts["missing"] or moved or facts["unknown"] or facts["surplus"] > excess
     return wrong, not wrong and bool(explained)
 
 
