@@ -12,9 +12,10 @@ import pytest
 from pymongo import MongoClient
 from tests.conftest import SHORT
 from tests.integration.commands import Commands, commands  # noqa: F401
-from tests.integration.inline import start
+from tests.integration.inline import DEFAULTS
 
 from whimbrel import Migration
+from whimbrel.engine.start import draft_run
 from whimbrel.errors import DatabaseRefused
 from whimbrel.mongo.store import connected
 
@@ -109,7 +110,7 @@ def test_the_first_run_of_a_ledger_is_added_behind_its_fences(
     client[name]["things"].insert_one({})
     it = Migration(name="m", collection="things", update={"$set": {"a": 1}})
     with connected(mongo_uri, name, SHORT) as store:
-        start(store, it)
+        store.ledger.runs.add(draft_run(store, it.definition, defaults=DEFAULTS), "test")
         assert client[name]["whimbrel_runs"].index_information()["one_run_a_collection"]["unique"]
 
 

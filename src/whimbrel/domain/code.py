@@ -17,11 +17,13 @@ from whimbrel.errors import DefinitionInvalid
 class Code:
     """The user's own files that a migration consists of, each with a hash of its content, and the versions of what it stands on.
 
-    A run goes on with the same files only; other versions are told.
+    `values`: hashes of what its function uses and its module has made when it was loaded, by name; they are kept nowhere, for it may
+    be a secret. A run goes on with the same files only; other versions and values are told.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, str] = field(default_factory=dict)
 
     def pin(self, name: str) -> str:
         """A hash of the files, for the migration of this name."""

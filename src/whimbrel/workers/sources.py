@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from whimbrel.domain.catalog import Broken, Catalog
+from whimbrel.domain.made import values_of
 from whimbrel.domain.migration import Migration, tolerant
 from whimbrel.domain.wording import said, type_name
 from whimbrel.errors import DefinitionInvalid
@@ -105,7 +106,11 @@ def _defined(source: str, load_it: Callable[[], ModuleType]) -> list[Migration]:
             if isinstance(each, Migration):
                 found.append(each)
                 if each is not SOME_MODEL and not each.definition.code.files:
-                    each.definition = replace(each.definition, code=code, code_hash=code.pin(each.name))
+                    values = (
+                        values_of(each.transform) if each.transform is not None and not each.fault else {}
+                    )
+                    its = replace(code, values=values)
+                    each.definition = replace(each.definition, code=its, code_hash=code.pin(each.name))
     return found
 
 
