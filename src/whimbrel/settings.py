@@ -7,7 +7,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from whimbrel.domain.addresses import database_of
-from whimbrel.domain.names import DATABASE, RESERVED_DATABASES
+from whimbrel.domain.names import RESERVED_DATABASES, is_database
 from whimbrel.domain.times import Times
 from whimbrel.errors import SettingsInvalid
 from whimbrel.wording import plain
@@ -151,9 +151,9 @@ class Settings(BaseSettings):
                 f"{told} is MongoDB's own: nothing is migrated there, and no ledger kept. Name yours with MONGODB_DB_NAME; where your "
                 f"users are in {name}, the address says so by /?authSource={name}."
             )
-        if not DATABASE.fullmatch(name):
+        if not is_database(name):
             raise SettingsInvalid(
-                f"{told} cannot be the name of a database: take letters, digits, '-' and '_', at most 63."
+                f"{told} cannot be the name of a database: take letters, digits, '-' and '_', at most 63 bytes."
             )
         return name
 

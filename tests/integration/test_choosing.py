@@ -14,11 +14,14 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 from tests.integration.commands import Commands, commands  # noqa: F401
-from tests.integration.inline import migrate, start
+from tests.integration.inline import DEFAULTS, migrate, start
 
 from whimbrel import Migration
+from whimbrel.cli import choosing
+from whimbrel.cli.screen import Screen
 from whimbrel.domain.runs import Run
 from whimbrel.engine import control
+from whimbrel.engine.verification import start_verification
 from whimbrel.mongo.store import MongoStore
 
 Docs = Database[dict[str, Any]]
@@ -67,6 +70,16 @@ def test_what_has_ended_is_the_last_that_fits(commands: Commands, store: MongoSt
     assert f"Run {undoable} of two" in rolled.err.splitlines()[0]
 
 
+def test_what_fits_is_found_behind_pages_of_what_does_not(
+    store: MongoStore, things: Docs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undoable = migrate(store, TWO).run.id
+    for _ in range(5):
+        control.cancel(store.ledger, start(store, ONE).id, who="test")
+    monkeypatch.setattr(choosing, "PAGE", 2)
+    assert choosing.chosen(Screen(), store.ledger, None, choosing.TO_ROLL_BACK).id == undoable
+
+
 LIVE: list[tuple[list[str], Callable[[Run], bool]]] = [
     (["set", "--rate", "5"], lambda run: run.rate == 5),
     (["resume", "--detach"], lambda run: run.status == "queued"),
@@ -107,6 +120,9 @@ def test_the_one_that_is_watched_is_at_work_or_the_last(
     said = commands("status", "--watch")
     assert f"Run {last} of two" in said.err.splitlines()[0]
     assert last in said.out
+    checking = start_verification(store, last, TWO.definition, who="test", defaults=DEFAULTS)
+    control.cancel(store.ledger, checking.id, who="test")  # the newest, and of another kind
+    assert f"Run {checking.id} of two" in commands("status", "--watch").err.splitlines()[0]
 
 
 PROGRAM = f"{sys.executable} -m whimbrel.cli.main"

@@ -2,6 +2,10 @@
 
 # ruff: noqa: F811  fixtures are imported by their names
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,9 @@ from pymongo.database import Database
 from tests.integration.commands import Commands, commands  # noqa: F401
 
 from whimbrel.errors import SettingsInvalid
+from whimbrel.mongo.store import MongoStore
+from whimbrel.workers.children import Child
+from whimbrel.workers.fleet import Fleet
 from whimbrel.workers.memory import limit_of, read_size
 
 Docs = Database[dict[str, Any]]
@@ -100,6 +107,29 @@ def test_a_document_that_alone_needs_more_is_a_failure_and_the_others_are_done(
     assert things["things"].count_documents({"n": 1}) == 9
     (row,) = things["whimbrel_failures"].find()
     assert (row["key"]["_id"], row["kind"], row["state"]) == (3, "death", "dead")
+
+
+@pytest.mark.parametrize(("holds", "ended"), [(151, True), (149, False), (99, False)])
+def test_a_process_far_above_its_limit_is_ended_at_once(
+    store: MongoStore, monkeypatch: pytest.MonkeyPatch, holds: int, ended: bool
+) -> None:
+    """Whatever its function does: it may be in a call that never ends. One that is a little above ends after its chunk."""
+    fleet = Fleet(store.ledger.batches, {}, size=1, slots=1, run=None, longest_call=30)
+    fleet.memory = limit_of(100 * MB, 1)
+    monkeypatch.setattr("whimbrel.workers.fleet.held", lambda _pid: holds * MB)
+    monkeypatch.setattr(fleet, "_start", lambda: pytest.fail("it has not ended yet"))
+    reads, given = os.pipe()
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    fleet.adopt(Child("worker", process, given, (), loaded=True))
+    fleet.tend()
+    assert os.read(reads, 10) == b"\n"  # the run to serve: all
+    if ended:
+        assert process.wait(60) == -signal.SIGKILL
+    elif holds > 100:
+        assert os.read(reads, 1) == b""  # its standard input was closed: it drains
+    assert (process.poll() is None, fleet.replaced) == (not ended, int(holds > 100))
+    process.kill()
+    process.communicate()
 
 
 def test_a_limit_below_what_loading_takes_is_an_error(commands: Commands, things: Docs) -> None:

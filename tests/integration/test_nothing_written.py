@@ -12,7 +12,10 @@ import pytest
 from pymongo import MongoClient
 from tests.conftest import SHORT
 from tests.integration.commands import Commands, commands  # noqa: F401
+from tests.integration.inline import DEFAULTS
 
+from whimbrel import Migration
+from whimbrel.engine.start import draft_run
 from whimbrel.errors import DatabaseRefused
 from whimbrel.mongo.store import connected
 
@@ -98,6 +101,17 @@ def test_what_is_refused_or_only_looks_makes_no_database(
             made[" ".join(arguments)] = client[name].list_collection_names()
             client.drop_database(name)
     assert made == {}
+
+
+def test_the_first_run_of_a_ledger_is_added_behind_its_fences(
+    client: Client, name: str, mongo_uri: str
+) -> None:
+    """Hole H72. The first of two processes that add a run to a new ledger must not be before the index that keeps them apart."""
+    client[name]["things"].insert_one({})
+    it = Migration(name="m", collection="things", update={"$set": {"a": 1}})
+    with connected(mongo_uri, name, SHORT) as store:
+        store.ledger.runs.add(draft_run(store, it.definition, defaults=DEFAULTS), "test")
+        assert client[name]["whimbrel_runs"].index_information()["one_run_a_collection"]["unique"]
 
 
 def test_a_run_that_is_refused_leaves_a_database_that_is_there_as_it_was(

@@ -1,5 +1,6 @@
 """One run, one code, one evaluation: what a run was started with holds to its end, whatever the files say by then."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -10,18 +11,22 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 from tests.integration.inline import DEFAULTS, start, system, until
+from tests.waiting import until as reached
 
 from whimbrel.domain.catalog import choose
 from whimbrel.domain.migration import Migration
+from whimbrel.domain.runs import Run, for_run
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine import control
 from whimbrel.engine.code import what_differs
 from whimbrel.engine.crew import Crew
+from whimbrel.engine.serving import unserved
 from whimbrel.engine.start import start_run
 from whimbrel.engine.verification import start_verification
 from whimbrel.errors import StateForbids
 from whimbrel.mongo.store import MongoStore
 from whimbrel.workers.catalog import describe
+from whimbrel.workers.loaded import LoadedHere
 from whimbrel.workers.sources import load
 
 Data = Database[dict[str, Any]]
@@ -54,9 +59,7 @@ FILES = {
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name, text in FILES.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(textwrap.dedent(text))
+    write(tmp_path, FILES)
     return tmp_path
 
 
@@ -155,6 +158,144 @@ def test_resuming_takes_the_new_code_and_says_which_files_changed(
     assert said["what"].endswith(": package/sibling.py differs")
 
 
+# what no import statement names
+
+ODD = {
+    "odd.py": """
+        import importlib
+        import importlib.util
+        import pathlib
+        from whimbrel import migration
+
+        HERE = pathlib.Path(__file__).parent
+        TABLE = (HERE / "data/table.csv").read_text()
+        HOST = (HERE / ".env").read_text()
+        computed = importlib.import_module("com" + "puted")
+        spec = importlib.util.spec_from_file_location("nowhere", HERE / "by_path.py")
+        by_path = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(by_path)
+        exec(compile((HERE / "snippet.txt").read_text(), HERE / "snippet.txt", "exec"))
+
+        @migration(collection="things")
+        def odd(thing):
+            return importlib.import_module("literal").change(thing)
+    """,
+    "data/table.csv": "a,b\n",
+    ".env": "HOST=a\n",
+    "computed.py": "from below_computed import X\n",
+    "below_computed.py": "X = 1\n",
+    "by_path.py": "Y = 1\n",
+    "snippet.txt": "Z = 1\n",
+    "literal.py": "def change(thing):\n    return {'$set': {'v': 1}}\n",
+    "never.py": "",
+}
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(textwrap.dedent(text))
+
+
+def test_whatever_a_module_loads_and_reads_while_it_is_loaded_is_its_code(tmp_path: Path) -> None:
+    """By a name that is made at run time, by a path, as text that is executed, as data. Hidden files are settings of a host."""
+    write(tmp_path, ODD)
+    before = describe(str(tmp_path / "odd.py"))["odd"].code.files
+    assert set(before) == set(ODD) - {"never.py", ".env"}
+    for name in ODD:
+        with (tmp_path / name).open("a") as file:
+            file.write("\n")
+    after = describe(str(tmp_path / "odd.py"))["odd"].code.files
+    assert {name for name in before if before[name] != after[name]} == set(before)
+
+
+RULES = """
+    import importlib
+    from whimbrel import migration
+
+    @migration(collection="things", name="{module}")
+    def by_kind(thing):
+        return importlib.import_module(f"{module}_{{thing['kind']}}").change(thing)
+"""
+RULE = "def change(thing):\n    return {'$set': {'v': 'old'}}\n"
+
+
+def by_kind(folder: Path, module: str) -> Migration:
+    """Loaded in this process, as a worker does it, while the files are those of before a deployment."""
+    write(folder, {f"{module}.py": RULES.format(module=module), f"{module}_a.py": RULE})
+    return load(str(folder / f"{module}.py"))[module]
+
+
+def test_files_that_calls_load_are_pinned_by_the_first_process(
+    store: MongoStore, database: Data, tmp_path: Path
+) -> None:
+    """Their names are made when the function is called. Another process has told another file: nothing of this one's is written."""
+    it = by_kind(tmp_path, "paired")
+    database["things"].insert_many({"_id": at, "kind": "a"} for at in range(10))
+    run = start(store, it)
+    digest = hashlib.sha256(RULE.encode()).hexdigest()[:16]
+    elsewhere = {"paired_a.py": "another"}
+    assert store.ledger.codes.agree(run.id, elsewhere, new=elsewhere) == elsewhere
+    with system(store, [it]) as crew:
+        crew.loaded = LoadedHere()
+        reached(lambda: crew.refused == {(run.id, run.code_hash): "paired_a.py differs"})
+        reached(lambda: "paired_a.py differs" in unserved(store.ledger, found(store, run)))
+        assert database["things"].count_documents({"v": {"$exists": True}}) == 0
+        control.pause(store.ledger, run.id, who="test")
+        until(store, run, RunStatus.PAUSED)
+        control.resume(store.ledger, run.id, who="test", code=it.definition)
+        ended = until(store, run)
+    assert (ended.run.status, ended.run.counts.changed) == (RunStatus.COMPLETED, 10)
+    held = store.ledger.codes.agree(run.id, {"paired_a.py": ""}, new=())
+    assert held == {"paired_a.py": digest}
+    taken = {
+        "run": run.id,
+        "what": {"$regex": r"^taken as they are now: files that calls load: .*paired_a\.py"},
+    }
+    assert database["whimbrel_audit"].count_documents(taken) == 1
+
+
+def test_a_process_that_has_an_older_file_in_memory_pins_it_not_and_ends(
+    store: MongoStore, database: Data, tmp_path: Path
+) -> None:
+    """Resumed after a deployment, the run takes the new files: who still has the old ones may not be the first. Its parent starts another."""
+    it = by_kind(tmp_path, "yesterday")
+    it({"kind": "a"})
+    (tmp_path / "yesterday_a.py").write_text(RULE.replace("old", "new"))
+    database["things"].insert_one({"_id": 1, "kind": "a"})
+    start(store, it)
+    with system(store, [it]) as crew:
+        crew.loaded, crew.done = LoadedHere(), 1
+        reached(crew.stopping.is_set)
+    assert database["things"].find_one() == {"_id": 1, "kind": "a"}
+
+
+def test_an_import_inside_the_function_that_meets_a_newer_file_changes_nothing(
+    store: MongoStore, database: Data, tmp_path: Path
+) -> None:
+    """The file was deployed after the process had told its hash, and before the first call."""
+    text = RULES.replace(
+        "importlib.import_module(f\"{module}_{{thing['kind']}}\")", "importlib.import_module('{module}_a')"
+    )
+    write(tmp_path, {"met.py": text.format(module="met"), "met_a.py": RULE})
+    it = load(str(tmp_path / "met.py"))["met"]
+    assert set(it.definition.code.files) == {"met.py", "met_a.py"}
+    (tmp_path / "met_a.py").write_text(RULE.replace("old", "new"))
+    database["things"].insert_one({"_id": 1})
+    start(store, it)
+    with system(store, [it]) as crew:
+        crew.loaded = LoadedHere()
+        reached(lambda: bool(crew.refused))
+        assert list(crew.refused.values()) == ["met_a.py differs"]
+    assert database["things"].find_one() == {"_id": 1}
+
+
+def found(store: MongoStore, run: Run) -> Run:
+    now = store.ledger.runs.get(run.id)
+    assert now is not None
+    return now
+
+
 # one evaluation
 
 CHANGING = """
@@ -243,6 +384,35 @@ def test_resumed_by_the_same_files_it_keeps_what_it_was_started_with(
     with system(store, []):
         until(store, run)
     assert database["things"].distinct("tag") == [newer.update["$set"]["tag"]]  # type: ignore[index,call-overload]
+
+
+def test_every_option_is_what_it_was_at_the_start(store: MongoStore, database: Data) -> None:
+    """As by a file that makes them of the environment, or of the time."""
+    seed(database)
+    now = {
+        "mark": "status",
+        "status_field": "state",
+        "timeout": 5.0,
+        "reads": ["a"],
+        "max_attempts": 2,
+        "batch_size": 7,
+    }
+    later = {
+        "mark": "marker",
+        "status_field": "other",
+        "timeout": 6.0,
+        "reads": ["b"],
+        "max_attempts": 3,
+        "batch_size": 8,
+    }
+
+    def made(**options: Any) -> Migration:
+        return Migration(name="m", collection="things", transform=lambda thing: thing, **options)
+
+    run = start(store, made(**now, filter={"word": "a"}))
+    found = for_run(made(**later, version=2, filter={"word": "b"}).definition, run)
+    assert {name: getattr(found, name) for name in now} == {**now, "reads": ("a",)}
+    assert (found.version, found.filter) == (1, {"word": "a"})
 
 
 def test_an_update_that_became_a_function_is_another_migration(store: MongoStore, database: Data) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from whimbrel.engine.schedule import Scheduler
 from whimbrel.engine.start import draft_run
 from whimbrel.errors import SettingsInvalid
 from whimbrel.mongo.store import MongoStore
+from whimbrel.workers.catalog import evaluate
 
 THINGS = Migration(name="things", collection="things", update={"$inc": {"n": 1}})
 STATUSES = Migration(name="statuses", collection="things", mark="status", adopt="all", update={"$inc": {"n": 1}})  # fmt: skip
@@ -116,6 +118,44 @@ def test_a_tick_starts_a_run_over_what_its_filters_select(store: MongoStore, giv
     shown = schedules.schedule_object(row(store), on=True)["filters"]
     assert shown == {**filters, "of": {"$id": {"$numberInt": "1"}, "$ref": "c"}}
     assert list(shown["of"]) == ["$id", "$ref"]
+
+
+def test_each_tick_evaluates_the_migration_anew_and_each_run_keeps_its_values(
+    store: MongoStore, tmp_path: Path
+) -> None:
+    """Its filter holds the time: last week's would select last week's documents for ever."""
+    source = tmp_path / "timed.py"
+    source.write_text(TIMED)
+    hourly(store, migration="timed")
+    it = Scheduler(
+        store, partial(evaluate, str(source)), name="one", role_seconds=SHORT.lease, defaults=DEFAULTS, first=FIRST, step=nothing
+    )  # fmt: skip
+    it.tick()
+    [first] = runs(store)
+    control.cancel(store.ledger, first.id, who="test")
+    rewind(store, "s", 1)
+    it.tick()
+    second, again = runs(store)
+    assert again.id == first.id
+    assert since(again) == since(first) < since(second)
+
+
+def since(run: Run) -> datetime:
+    """The time that stands in its filter, and in its update."""
+    declared: Any = run.declared
+    assert run.query["at"]["$not"]["$gt"] == declared["$set"]["when"]
+    return declared["$set"]["when"]  # type: ignore[no-any-return]
+
+
+TIMED = """
+from datetime import UTC, datetime
+from whimbrel import Migration
+
+NOW = datetime.now(UTC)
+timed = Migration(
+    name="timed", collection="things", filter={"at": {"$not": {"$gt": NOW}}}, update={"$set": {"when": NOW}}
+)
+"""
 
 
 def test_a_tick_is_skipped_while_the_run_before_has_not_ended(store: MongoStore) -> None:

@@ -15,9 +15,10 @@ from whimbrel.domain.states import RunStatus
 from whimbrel.engine.attempt import attempt
 from whimbrel.engine.dryrun import dry_run
 from whimbrel.engine.start import draft_run
-from whimbrel.errors import DefinitionInvalid
+from whimbrel.errors import DefinitionInvalid, WarningsRefused
 from whimbrel.mongo.store import MongoStore
 from whimbrel.workers.calling import callers
+from whimbrel.workers.catalog import describe
 from whimbrel.workers.sources import load
 
 Docs = Database[dict[str, Any]]
@@ -203,6 +204,61 @@ def test_a_plan_names_fields_that_get_times_without_a_zone(
     assert found.level == "warning"
     assert (found.detail or {})["fields"] == ["at", "deep.times"]
     assert "'at', 'deep.times'" in found.reason
+
+
+def test_a_plan_names_times_without_a_zone_that_the_definition_holds(
+    store: MongoStore, things: Docs, tmp_path: Path
+) -> None:
+    """Told by the process that evaluates them: in all others they are in UTC already."""
+    (tmp_path / "declared.py").write_text(NAIVE)
+    it = describe(str(tmp_path / "declared.py"))["declared"]
+    found = dry_run(store, it, draft_run(store, it, defaults=DEFAULTS), callers(None), workers=1)
+    (times,) = (each for each in found.warnings if each.check == "times")
+    assert (times.level, (times.detail or {})["fields"]) == (
+        "warning",
+        ["filter: at", "filter: any.at", "update: when"],
+    )
+
+
+NAIVE = """
+from datetime import UTC, datetime
+from whimbrel import Migration
+
+declared = Migration(
+    name="declared", collection="things",
+    filter={"at": {"$gte": datetime(2026, 1, 1)}, "$or": [{"any.at": {"$in": [datetime(2026, 1, 1)]}}, {"zoned": datetime.now(UTC)}]},
+    update=[{"$set": {"when": datetime(2026, 1, 1)}}],
+)
+"""
+
+
+ANEW = """
+import time
+import uuid
+from whimbrel import migration
+
+TAG, UNUSED, SAME = str(uuid.uuid4()), uuid.uuid4(), "the same"
+
+@migration(collection="things")
+def anew(thing, at=time.time()):
+    return {"$set": {"n": [TAG, SAME, at]}}
+"""
+
+
+def test_values_that_each_process_makes_anew_are_told_before_each_writes_its_own(
+    store: MongoStore, things: Docs, tmp_path: Path
+) -> None:
+    source = str(tmp_path / "anew.py")
+    Path(source).write_text(ANEW)
+    it = describe(source)["anew"]
+    draft = draft_run(store, it, defaults=DEFAULTS)
+    planned = dry_run(store, it, draft, callers(source), workers=1).warnings
+    before_a_run = attempt(store, it, draft, callers(source)).warnings
+    for warnings in (planned, before_a_run):
+        (found,) = (each for each in warnings if each.check == "values")
+        assert (found.level, (found.detail or {})["values"]) == ("warning", ["TAG", "argument at"])
+    with pytest.raises(WarningsRefused, match="TAG, argument at"):
+        attempt(store, it, draft, callers(source), strict=True)
 
 
 def test_a_plan_says_that_a_run_would_be_refused(store: MongoStore, things: Docs, source: str) -> None:

@@ -68,7 +68,19 @@ def test_an_address_that_holds_the_users_may_name_admin() -> None:
     assert (found.database, found.overruled) == ("shop", "")
 
 
-@pytest.mark.parametrize("name", ["a b", "a/b", "a$b", 'a"b', "x" * 64])
+@pytest.mark.parametrize("name", ["a b", "a/b", "a$b", 'a"b', "x" * 64, "ü" * 32])
 def test_what_cannot_be_a_name_is_refused(name: str) -> None:
     with pytest.raises(SettingsInvalid, match="cannot be the name of a database"):
         _ = settings("mongodb://h", name).database
+
+
+@pytest.mark.parametrize("name", ["x" * 63, "ü" * 31])
+def test_a_name_may_take_63_bytes(name: str) -> None:
+    assert settings("mongodb://h", name).database == name
+    assert Migration(name="m", collection="c", database=name, update={"$set": {"a": 1}})
+
+
+@pytest.mark.parametrize("name", ["ü" * 32, "a\udcff"])
+def test_what_cannot_be_a_name_is_refused_in_a_migration_too(name: str) -> None:
+    with pytest.raises(DefinitionInvalid, match="cannot be the name of a database"):
+        Migration(name="m", collection="c", database=name, update={"$set": {"a": 1}})

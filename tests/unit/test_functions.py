@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from whimbrel import DefinitionInvalid, Migration, migration
+from whimbrel.domain.made import values_of
 from whimbrel.domain.naive import naive_fields
 
 Doc = dict[str, Any]
@@ -70,6 +71,29 @@ def test_whatever_can_be_called_is_a_function(function: Callable[..., Any], name
     it = migration(collection="c")(function)
     assert (it.name, it.is_async, it.wants_context) == (name, False, False)
     assert it({"n": 2}) == {"$set": {"n": 6}}
+
+
+def optional(document: Doc | None = None) -> Doc:
+    return scaled(3, document or {})
+
+
+def decorated(function: Callable[..., Any]) -> Callable[..., Any]:
+    def called(*arguments: Any, **named: Any) -> Any:
+        return function(*arguments, **named)
+
+    return called
+
+
+def test_what_needs_no_argument_and_takes_one_is_given_the_document() -> None:
+    it = migration(collection="c")(optional)
+    assert not it.wants_context
+    assert it({"n": 2}) == {"$set": {"n": 6}}
+
+
+def test_what_a_decorator_has_hidden_is_asked_for() -> None:
+    with pytest.raises(DefinitionInvalid, match=r"needs functools\.wraps"):
+        made(decorated(optional))
+    assert made(functools.wraps(optional)(decorated(optional)))({"n": 2}) == {"$set": {"n": 6}}
 
 
 def test_what_is_awaited_and_what_wants_a_context_is_seen_through_them() -> None:
@@ -166,3 +190,55 @@ def test_looking_for_times_ends() -> None:
         "many.0",
         "many.1",
     )
+
+
+STAMP, TABLE, LARGE, WORDS = 5, {"a": 1}, list(range(5000)), {"a", "b"}
+
+
+def stamped(document: Doc, *, factor: int = 2) -> Doc:
+    return {"$set": {"n": [STAMP, [TABLE[each] for each in "a"], LARGE, WORDS, factor, document]}}
+
+
+class Scaled:
+    def __init__(self) -> None:
+        self.factor, self.client = 3, object()
+
+    def __call__(self, document: Doc) -> Doc:
+        return scaled(self.factor, document)
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (stamped, {"STAMP", "TABLE", "WORDS", "argument factor"}),
+        (
+            functools.wraps(stamped)(decorated(stamped)),
+            {"STAMP", "TABLE", "WORDS", "argument factor"},
+        ),
+        (functools.partial(scaled, 3), {"argument 1"}),
+        (functools.partial(stamped, factor=4), {"STAMP", "TABLE", "WORDS", "argument factor"}),
+        (Scaled(), {"attribute factor"}),
+        (Scaled().__call__, {"attribute factor"}),
+        (lambda document: [STAMP for _ in document], {"STAMP"}),
+        (scaled_slowly, set()),
+        (len, set()),
+    ],
+)
+def test_the_values_that_a_function_uses_are_known_by_name(
+    function: Callable[..., Any], names: set[str]
+) -> None:
+    assert set(values_of(function)) == names
+    assert values_of(function) == values_of(function)
+
+
+def test_other_values_have_other_hashes_and_sets_have_no_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = values_of(stamped)
+    monkeypatch.setattr(sys.modules[__name__], "STAMP", 6)
+    monkeypatch.setattr(sys.modules[__name__], "WORDS", {"b", "a"})
+    after = values_of(stamped)
+    assert {name for name in before if before[name] != after[name]} == {"STAMP"}
+
+
+def test_what_a_partial_gives_stands_before_a_default() -> None:
+    one, other = (values_of(functools.partial(stamped, factor=factor)) for factor in (4, 5))
+    assert one["argument factor"] != other["argument factor"]

@@ -1,7 +1,9 @@
 """Which run is meant by a command that names none: the last that fits, said in the first line."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
 
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.runs import Run, RunKind
@@ -10,7 +12,7 @@ from whimbrel.engine import control
 from whimbrel.errors import RunUnknown, SettingsInvalid
 from whimbrel.ports import Ledger
 
-LOOKED_AT = 100  # runs of a kind, the newest
+PAGE = 100  # runs of a kind
 NAMED = 5  # where several fit
 
 S = RunStatus
@@ -103,11 +105,16 @@ def chosen(screen: Screen, ledger: Ledger, run_id: str | None, fit: Fit) -> Run:
 
 
 def _found(ledger: Ledger, among: Among) -> list[Run]:
-    """Those that fit, the newest first."""
-    runs = [
-        run
-        for kind in among.kinds
-        for run in ledger.runs.list(statuses=among.statuses, kind=kind, limit=LOOKED_AT)
-        if among.fits(run)
-    ]
-    return sorted(runs, key=lambda run: (run.created_at, run.id), reverse=True)
+    """Those that fit, the newest first: as many as are wanted."""
+    kinds = [_of_kind(ledger, among, kind) for kind in among.kinds]
+    newest = merge(*kinds, key=lambda run: (run.created_at, run.id), reverse=True)
+    return list(islice(filter(among.fits, newest), 1 if among.several else NAMED + 1))
+
+
+def _of_kind(ledger: Ledger, among: Among, kind: RunKind) -> Iterator[Run]:
+    """The newest first, read in pages."""
+    page = ledger.runs.list(statuses=among.statuses, kind=kind, limit=PAGE)
+    yield from page
+    while len(page) == PAGE:
+        page = ledger.runs.list(statuses=among.statuses, kind=kind, limit=PAGE, after=page[-1].place)
+        yield from page

@@ -24,6 +24,7 @@ from whimbrel.errors import WhimbrelError
 from whimbrel.logs import own_process
 from whimbrel.wording import plain
 
+UNREAD = 1  # exit code where nobody reads the answer
 USAGE = 64  # exit code of a command line that cannot be understood (EX_USAGE)
 
 EXITS = """[bold]Exit codes:[/bold]
@@ -115,10 +116,10 @@ def ended() -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        code = _unread()
+        code = UNREAD
     except OSError as error:
         Screen().error(f"Standard output: {error.strerror or error}.")
-        code = _unread()
+        code = UNREAD
     return code
 
 
@@ -146,7 +147,7 @@ def carry_out() -> int:
         screen.say("Interrupted.")
         return INTERRUPTED
     except BrokenPipeError:
-        return _unread()
+        return UNREAD
     except OSError as error:
         screen.error(f"{error.filename or 'The system'}: {error.strerror or error}.")
         return 1
@@ -160,9 +161,3 @@ def _help(error: typer.TyperException) -> str:
         each for each in sys.argv[1:2] if each in COMMANDS
     ]  # a value that is missing comes without its context
     return " ".join(["whimbrel", *named, "--help"])
-
-
-def _unread() -> int:
-    """Whoever read our standard output has stopped; Python shall not complain of that at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 1

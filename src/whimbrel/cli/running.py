@@ -143,7 +143,7 @@ def run(
         else:
             ready = warned(at.store, it, draft, documents=seen.estimated, strict=strict)
             if not force:
-                attempt(at.store, it, draft, calls.of)
+                ready = attempt(at.store, it, ready, calls.of, strict=strict)
         check_broker(settings)  # before anything is written, and a person is asked for nothing
         consent(screen, ready.warnings, yes=yes)
         interrupts.arm()  # what comes now is a run, and is told how to go on

@@ -180,6 +180,11 @@ def _of_document(definition: Definition, seen: _Seen, returned: Mapping[str, Any
         raise Rubbish(
             "The function returned a document without the _id of the one it was given. Return an update such as {'$set': ...}, the changed document with its _id, or SKIP."
         )
+    for name in returned:
+        if not isinstance(name, str):
+            raise Rubbish(
+                f"The function returned a document with the field name {shown(name, 60)}: names of fields are text."
+            )
     values = {
         name: value for name, value in returned.items() if name != MARK_ROOT and not seen.holds(name, value)
     }

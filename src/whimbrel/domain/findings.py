@@ -27,6 +27,7 @@ class Check(StrEnum):
     ID = "id"
     ANSWER = "answer"
     TIMES = "times"
+    VALUES = "values"
     COLLATION = "collation"
     MARK = "mark"
     VALIDATOR = "validator"

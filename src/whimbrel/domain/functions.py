@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta
 from functools import partial
 from types import CodeType
@@ -95,6 +95,12 @@ def told(value: Any, depth: int = DEPTH) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}"
 
 
+def _hint(parameters: Sequence[inspect.Parameter]) -> str:
+    if any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        return " What takes *arguments does not say what it wants: a decorator that makes such a function needs functools.wraps."
+    return ""
+
+
 def takes_context(name: str, function: Callable[..., Any]) -> bool:
     """Whether a migration's function wants a context beside the document. Raises DefinitionInvalid for what cannot be called so."""
     if not is_function(function):
@@ -102,7 +108,7 @@ def takes_context(name: str, function: Callable[..., Any]) -> bool:
             f"Migration {name!r} needs a function made with def, not {shown(function, 60)}."
         )
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError) as error:  # some that are written in C do not say what they take
         raise DefinitionInvalid(
             f"Migration {name!r} needs a function whose arguments can be told, not {shown(function, 60)}: put it in one made with def."
@@ -113,8 +119,12 @@ def takes_context(name: str, function: Callable[..., Any]) -> bool:
         if each.default is each.empty and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
     ]
     positional = [each for each in required if each.kind is not each.KEYWORD_ONLY]
+    if not required and any(
+        each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters
+    ):
+        return False
     if len(positional) not in (1, 2) or len(required) > len(positional):
         raise DefinitionInvalid(
-            f"Migration {name!r}: its function must take the document, and a context if it wants one, not {len(required)} arguments ({', '.join(each.name for each in required)})."
+            f"Migration {name!r}: its function must take the document, and a context if it wants one, not {len(required)} arguments ({', '.join(each.name for each in required)}).{_hint(parameters)}"
         )
     return len(positional) == 2  # noqa: PLR2004

@@ -21,6 +21,7 @@ from whimbrel.domain.code import Code, code_hash
 from whimbrel.domain.filters import check_filter
 from whimbrel.domain.functions import is_awaited, is_function, own_name, summary, takes_context
 from whimbrel.domain.marks import Mark, mark_of, marker_field
+from whimbrel.domain.naive import naive_fields
 from whimbrel.domain.names import check_name, check_names
 from whimbrel.domain.pipelines import as_pipeline
 from whimbrel.domain.updates import Update, check_update
@@ -65,6 +66,7 @@ class Definition:
     code_hash: str = ""
     code: Code = field(default_factory=Code)
     summary: str = ""
+    naive: tuple[str, ...] = ()  # where its filter and its update hold times without a zone
     uuids: str = UNSPECIFIED  # how a run stores values of `uuid.UUID`, by its address of MongoDB
 
     @property
@@ -159,6 +161,7 @@ class Migration:
             update=update,
             reads=tuple(reads) if isinstance(reads, list | tuple) else reads,
             summary=summary(transform) if transform is not None and is_function(transform) else "",
+            naive=_naive(filter=filter_, update=update),
             **options,
         )
         _check_values(unpinned)
@@ -203,7 +206,7 @@ def migration(*given: object, **options: Any) -> Callable[[Callable[..., Any]], 
 
 
 _OPTIONS = frozenset(each.name for each in fields(Definition)) - {
-    "update", "filter", "code_hash", "code", "summary", "uuids",
+    "update", "filter", "code_hash", "code", "summary", "naive", "uuids",
 }  # fmt: skip
 
 
@@ -267,6 +270,10 @@ def _check_filter(name: str, filter_: Mapping[str, Any] | None) -> dict[str, Any
         raise DefinitionInvalid(f"Migration {name!r} has a filter that is refused. {refused}") from refused
     # As it is now: what is done to the documents in it later changes no run.
     return copy.deepcopy(dict(filter_ or {}))
+
+
+def _naive(**values: Any) -> tuple[str, ...]:
+    return tuple(f"{name}: {path}" for name, value in values.items() for path in naive_fields(value))
 
 
 def _check_values(it: Definition) -> None:

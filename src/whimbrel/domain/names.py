@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 COLLECTION = re.compile(r"(?!\.)(?!.*\.\.)[^$\0]{1,200}(?<!\.)", re.DOTALL)
-DATABASE = re.compile(r"[^/\\. \"$*<>:|?\0]{1,63}")
+DATABASE = re.compile(r"[^/\\. \"$*<>:|?\0]+")
+LONGEST_DATABASE = 63  # bytes
 RESERVED_DATABASES = frozenset({"admin", "local", "config"})  # MongoDB's own
 WRITTEN_BESIDE = frozenset({"_id", MARK_ROOT, "processedBy", "processingStartedAt"})  # no status fields
 
@@ -28,6 +29,16 @@ def check_name(name: object) -> None:
         )
 
 
+def is_database(name: object) -> bool:
+    """Whether MongoDB takes it for the name of a database."""
+    if not isinstance(name, str) or not DATABASE.fullmatch(name):
+        return False
+    try:
+        return len(name.encode()) <= LONGEST_DATABASE
+    except UnicodeEncodeError:  # of an environment that is no UTF-8
+        return False
+
+
 def check_names(it: "Definition", wrong: str) -> None:
     """Raise DefinitionInvalid for names of a collection, a database or fields that cannot be used. `wrong`: how the sentence begins."""
     if it.collection.startswith(("system.", "whimbrel_")):
@@ -38,9 +49,9 @@ def check_names(it: "Definition", wrong: str) -> None:
         raise DefinitionInvalid(
             f"{wrong}{it.collection!r} cannot be the name of a collection: it must not hold '$', nor '.' at an end or twice in a row."
         )
-    if it.database is not None and not (isinstance(it.database, str) and DATABASE.fullmatch(it.database)):
+    if it.database is not None and not is_database(it.database):
         raise DefinitionInvalid(
-            f"{wrong}{it.database!r} cannot be the name of a database: take letters, digits, '-' and '_', at most 63."
+            f"{wrong}{it.database!r} cannot be the name of a database: take letters, digits, '-' and '_', at most 63 bytes."
         )
     if it.database is not None and it.database.lower() in RESERVED_DATABASES:
         raise DefinitionInvalid(f"{wrong}the database {it.database!r} is MongoDB's own. Name one of yours.")

@@ -211,13 +211,10 @@ def definition_of(run: Run) -> Definition:
 
 def for_run(it: Definition, run: Run) -> Definition:
     """A definition as a run carries it out: by what was evaluated at the run's start, whatever it would be now."""
+    pinned = replace(definition_of(run), code=it.code, summary=it.summary, naive=it.naive)
     if run.update is None and it.update is not None:  # a run of an earlier version, which kept it not
-        it = replace(it, update=stored(it.update, writing(run.uuids)))
-    else:
-        it = replace(it, update=run.declared)
-    return replace(
-        it, undo=run.undo, uuids=run.uuids, reads=run.reads, concurrency=run.concurrency, timeout=run.timeout
-    )
+        return replace(pinned, update=stored(it.update, writing(run.uuids)))
+    return pinned
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -50,7 +50,7 @@ class Unaccounted:
 
 # Types of findings about single documents, as they stand in failures.
 LEFT = "Left"
-WITHOUT_REASON = "The document is not migrated, and nothing in the ledger says why."
+WITHOUT_REASON = "The document is not migrated, though the migration selects it."
 UNTOLD = f"{WITHOUT_REASON} Its id does not tell whether it was there when the run looked."
 SET_BACK = "The document bears the run's mark, and is eligible again: it was set back since."
 UNKNOWN_MARK = "UnknownMark"

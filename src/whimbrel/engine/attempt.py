@@ -2,44 +2,56 @@
 
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from whimbrel.domain.failures import Trouble
-from whimbrel.domain.findings import refuse
+from whimbrel.domain.findings import refuse, refuse_all
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run, found_first
 from whimbrel.engine.dryrun import SAMPLE
-from whimbrel.engine.preflight import answer
+from whimbrel.engine.preflight import answer, made_anew, unlike
 from whimbrel.engine.selection import draw
 from whimbrel.errors import TooSlow
-from whimbrel.ports import Ahead, Callers, Rehearsal, Store
+from whimbrel.ports import Ahead, Answered, Caller, Callers, Rehearsal, Store
 
 FEW = 3  # documents that are tried before others are looked for
 SECONDS = 3.0  # that the calls may take together
 
 
-def attempt(store: Store, it: Definition, run: Run, callers: Callers) -> None:
+def attempt(store: Store, it: Definition, run: Run, callers: Callers, *, strict: bool = False) -> Run:
     """Call the function for documents of a dry run's sample, until one has an answer that can be used. Nothing is written.
 
-    A function with effects outside the database (`claim`) is not called. Raises DefinitionInvalid where no answer can be used, or the
-    migrations cannot be loaded.
+    The run, with what a person should know of it. A function with effects outside the database (`claim`) is not called. Raises
+    DefinitionInvalid where no answer can be used, or the migrations cannot be loaded; under `strict` WarningsRefused where there is
+    anything to say.
     """
     if not needs_trial(it):
-        return
-    first, end = None, time.monotonic() + SECONDS
+        return run
     with callers(run) as caller:
-        try:
-            for document in _documents(store.rehearsal(run), run):
-                left = end - time.monotonic()
-                if left <= 0:
-                    return
-                outcome = caller.call(document, min(it.timeout, left)).outcome
-                if not (isinstance(outcome, Trouble) and outcome.final):
-                    return
-                first = first or outcome
-        except TooSlow:
-            return
-    if first is not None:
-        refuse(answer(Ahead(documents=None, touched=None, unusable=first.message)))
+        first, unusable = _called(store, it, run, caller)
+    ahead = Ahead(documents=None, touched=None, unusable=unusable, unlike=unlike(it, first))
+    refuse(answer(ahead))
+    told = list(made_anew(ahead))
+    if strict:
+        refuse_all(told)
+    return replace(run, warnings=(*run.warnings, *told))
+
+
+def _called(store: Store, it: Definition, run: Run, caller: Caller) -> tuple[Answered | None, str]:
+    """The first answer, if there is one, and what is wrong with it, if none can be used."""
+    first, end = None, time.monotonic() + SECONDS
+    try:
+        for document in _documents(store.rehearsal(run), run):
+            left = end - time.monotonic()
+            if left <= 0:
+                return first, ""
+            found = caller.call(document, min(it.timeout, left))
+            first = first or found
+            if not (isinstance(found.outcome, Trouble) and found.outcome.final):
+                return first, ""
+    except TooSlow:
+        return first, ""
+    return first, first.outcome.message if first is not None and isinstance(first.outcome, Trouble) else ""
 
 
 def needs_trial(it: Definition) -> bool:

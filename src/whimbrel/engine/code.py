@@ -1,6 +1,6 @@
 """What is said where the code of a run and the code that is loaded here are not the same."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from whimbrel.domain.code import Code, differing
 from whimbrel.domain.migration import Definition
@@ -31,6 +31,14 @@ def _said(name: str, then: Code, here: Code) -> str:
 
 def other_versions(then: Code, here: Code) -> Iterator[tuple[str, str, str]]:
     """Python, Whimbrel and packages that both have, in different versions: name, then, now."""
-    for name in differing(then.versions, here.versions):
-        if name in then.versions and name in here.versions:
-            yield name, then.versions[name], here.versions[name]
+    for name in _both(then.versions, here.versions):
+        yield name, then.versions[name], here.versions[name]
+
+
+def other_values(then: Code, here: Code) -> list[str]:
+    """What the function uses and its module has made, in two processes, and is not the same."""
+    return _both(then.values, here.values)
+
+
+def _both(then: Mapping[str, str], here: Mapping[str, str]) -> list[str]:
+    return [name for name in differing(then, here) if name in then and name in here]

@@ -151,6 +151,7 @@ def _go_on(
         )
         fields |= _taken(run, code, verb)
         ledger.codes.keep(code.code_hash, code.code)
+    anew = ledger.codes.forget(run.id) if code is not None and run.kind == "migration" else ()
     fields |= {
         "error": None,
         "failing": False,
@@ -163,6 +164,9 @@ def _go_on(
     moved = _move(ledger, run, target, verb, who=who, fields=fields)
     if why:
         ledger.leases.audit(why, run=run.id, who=who)
+    if anew:
+        named = ", ".join(anew[:NAMED]) + (f" and {len(anew) - NAMED} more" if len(anew) > NAMED else "")
+        ledger.leases.audit(f"taken as they are now: files that calls load: {named}", run=run.id, who=who)
     return moved
 
 

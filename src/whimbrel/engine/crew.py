@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 
 import structlog
@@ -11,16 +11,19 @@ import structlog
 from whimbrel.domain.batches import Batch
 from whimbrel.domain.catalog import Catalog
 from whimbrel.domain.migration import Definition, Migration
-from whimbrel.domain.runs import RunAtWork
+from whimbrel.domain.runs import Run, RunAtWork
 from whimbrel.domain.states import RunStatus
 from whimbrel.engine.code import other_versions, what_differs
 from whimbrel.engine.experience import Experience
 from whimbrel.engine.faults import Faults
 from whimbrel.engine.lease import Lease
 from whimbrel.engine.loop import process_loop
+from whimbrel.engine.same_code import SameCode, compare
 from whimbrel.engine.standstill import Standstill
+from whimbrel.engine.transform import Transform
 from whimbrel.ports import Store
 from whimbrel.ports.ledger import CONSUMERS
+from whimbrel.ports.loaded import Loaded, NothingLoaded
 
 log = structlog.get_logger("whimbrel.worker")
 
@@ -55,12 +58,15 @@ class Crew:
         self.faults, self.standstill = Faults(), Standstill()
         self.experience = Experience()
         self.loop = process_loop()
+        self.loaded: Loaded = NothingLoaded()
         self.on_hand: Callable[[str, bool], object] = lambda _token, _begins: (
             None
         )  # a slot begins with a batch, or ends
         self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
         self.idle = threading.Lock()  # one slot looks for work, the others wait
         self.refused: dict[tuple[str, str], str] = {}  # run and pinned code: what is loaded here instead
+        # Of those, the ones refused for what calls have loaded: the run whose files count.
+        self._late: dict[tuple[str, str], str] = {}
         self.done = 0  # batches that were settled here
         self.slots = 0  # that live, without those that are kept free for urgent runs
         self._counting = threading.Lock()
@@ -125,6 +131,7 @@ class Crew:
         self.faults.keep(alive)
         self._versions_said &= alive
         self.refused = {key: here for key, here in list(self.refused.items()) if key[0] in alive}
+        self._late = {key: whose for key, whose in list(self._late.items()) if key[0] in alive}
         for lease in list(self.holds.values()):
             lease.stop = lease.run.id not in alive or self.stopping.is_set()
 
@@ -136,22 +143,62 @@ class Crew:
             return True
         if found is not None and found.definition.code_hash == run.code_hash:
             self._say_versions(store, run, found.definition)
-            return True
+            return self._loaded_the_same(store, run, found.definition)
         if (run.id, run.code_hash) not in self.refused:
             fault = self.migrations.fault(run.migration) if isinstance(self.migrations, Catalog) else ""
             here = fault[:FAULT] or what_differs(
                 store.ledger, run.code_hash, found.definition if found else None
             )
-            self.refused[run.id, run.code_hash] = here
-            log.warning(
-                "batches of a run refused: its migration's code differs",
-                run=run.id,
-                migration=run.migration,
-                pinned=run.code_hash,
-                here=here,
-                host=socket.gethostname(),
-            )
+            self._refuse(run, here)
         return False
+
+    def _refuse(self, run: Run | RunAtWork, here: str) -> None:
+        self.refused[run.id, run.code_hash] = here
+        log.warning(
+            "batches of a run refused: its migration's code differs",
+            run=run.id,
+            migration=run.migration,
+            pinned=run.code_hash,
+            here=here,
+            host=socket.gethostname(),
+        )
+
+    def checked(self, store: Store, run: Run, transform: Transform) -> Transform:
+        """What is asked for the documents of a run's batch, so that nothing comes of other files than the run's."""
+        if not run.has_user_code:
+            return transform
+        whose = run.of or run.id
+
+        def refuse(here: str) -> None:
+            self._late[run.id, run.code_hash] = whose
+            if self.refused.get((run.id, run.code_hash)) != here:  # another slot may have met it too
+                self._refuse(run, here)
+            self.serving = tuple(each for each in self.serving if each != run.id)
+            self.urgent = tuple(each for each in self.urgent if each != run.id)
+
+        def replace(files: Sequence[str]) -> None:
+            named = ", ".join(files)
+            log.warning(
+                "files have changed since calls loaded them: this process ends, and another goes on",
+                files=named,
+            )
+            self.drain()
+
+        return SameCode(transform, store.ledger, self.loaded, whose, refuse, replace, fresh=self.done == 0)
+
+    def _loaded_the_same(self, store: Store, run: RunAtWork, it: Definition) -> bool:
+        """Whether a run that was refused for what calls have loaded is refused still: who resumes it may have taken the new code."""
+        key = run.id, run.code_hash
+        whose = self._late.get(key)
+        if whose is None:
+            return True
+        found = compare(store.ledger, self.loaded, whose, it.code, tell="nothing")
+        if found.differing:
+            self.refused[key] = found.said
+            return False
+        self.refused.pop(key, None)
+        self._late.pop(key, None)
+        return True
 
     def _say_versions(self, store: Store, run: RunAtWork, it: Definition) -> None:
         """Once for each run: what it stands on here in other versions than where it was started."""

@@ -32,6 +32,7 @@ from whimbrel.domain.verification import (
     WITHOUT_REASON,
     Tally,
 )
+from whimbrel.engine.copies import came_since
 from whimbrel.engine.declarative import parts
 from whimbrel.engine.eligibility import Selection
 from whimbrel.engine.follow_up import as_undone, tokens_of
@@ -202,14 +203,15 @@ def _look_for_left(at: Looking, where: Range, found: Found) -> None:
     """Documents that are still not migrated.
 
     Those behind what the run has looked at, and those whose id is younger than its last look, came later. Of others that tells only
-    an id from before the run: the rest may have been inserted since, between those that are there.
+    an id from before the run: the rest may have been inserted since, between those that are there. Where documents bear no marks,
+    the oldest may have been set back.
     """
     if not at.examiner.keys(where, at.phase, 1):
         return
     newer: list[Query] = [{"_id": {"$gte": at.born}}]
     if at.bound is not None:
         newer.append({"$expr": {"$gt": ["$_id", at.bound.literal()]}})
-    older: Query = {"_id": {"$lt": at.before}}
+    older: Query = {"_id": {"$lt": at.before}} if at.run.marking.path is not None else {"_id": {"$in": []}}
     back: list[Query] = []
     if at.run.marking.path is not None:
         back.append({at.run.marking.path: tokens_of(at.run.id)})  # the run has had it in hand
@@ -245,6 +247,11 @@ def _judge_marks(at: Looking, where: Range, path: str, marked: Sequence[Marked],
             found.list(at.examiner.keys(where, {path: each.value}, LISTED), UNKNOWN_MARK, message)
         elif token.partition(".")[0] == at.run.id:
             found.tally.marks[each.value] += each.count
+            since, untold = came_since(
+                at.examiner, where, path, each, born=at.born, before=at.before, bound=at.bound
+            )
+            found.count("marked since", since)
+            found.count("marked untold", untold)
             if outcome == CLAIMED or each.value not in inside:
                 _judge_own(at, where, path, each.value, found)
         else:

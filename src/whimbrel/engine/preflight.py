@@ -4,14 +4,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain, islice
 
+from whimbrel.domain.code import Code
 from whimbrel.domain.findings import Check, Finding, error, refuse_all, warning
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
 from whimbrel.domain.updates import changed_paths, overlaps
-from whimbrel.ports import Ahead, Store
+from whimbrel.engine.code import other_values
+from whimbrel.ports import Ahead, Answered, Store
 
 BLINDING = {Check.COLLECTION, Check.FILTER}  # errors after which no document can be looked at
+ZONES = "Give them the zone that they are of, such as datetime.now(UTC)."
 NAMED = 5  # other runs on the collection, beside their number
 
 
@@ -30,7 +33,7 @@ def _warnings(store: Store, it: Definition, run: Run, ahead: Ahead) -> list[Find
     if it.update is not None:  # a definition tells more than a sample
         paths = changed_paths(it.update)
         ahead = replace(ahead, touched=None if paths is None else frozenset(paths))
-    return [*_times(ahead), *_others(store, run), *store.warnings(run, it, ahead)]
+    return [*_times(it, ahead), *made_anew(ahead), *_others(store, run), *store.warnings(run, it, ahead)]
 
 
 def warned(store: Store, it: Definition, run: Run, *, documents: int, strict: bool = False) -> Run:
@@ -61,13 +64,37 @@ def answer(ahead: Ahead | None) -> Iterator[Finding]:
         )
 
 
-def _times(ahead: Ahead) -> Iterator[Finding]:
+def _times(it: Definition, ahead: Ahead) -> Iterator[Finding]:
+    if it.naive:
+        yield warning(
+            Check.TIMES,
+            f"The migration holds times without a zone, in {', '.join(map(repr, it.naive))}: they are taken as if they were UTC.",
+            ZONES,
+            fields=list(it.naive),
+        )
     if ahead.naive:
         yield warning(
             Check.TIMES,
             f"The function returns times without a zone, in {', '.join(map(repr, ahead.naive))}: they are stored as if they were UTC.",
-            "Give them the zone that they are of, such as datetime.now(UTC).",
+            ZONES,
             fields=list(ahead.naive),
+        )
+
+
+def unlike(it: Definition, asked: Answered | None) -> tuple[str, ...]:
+    """What the function uses that is another value in the process that was asked than in the one that has told the definition."""
+    return tuple(other_values(it.code, Code(values=asked.values))) if asked else ()
+
+
+def made_anew(ahead: Ahead) -> Iterator[Finding]:
+    """A warning where the function uses values that are others in each process."""
+    if ahead.unlike:
+        yield warning(
+            Check.VALUES,
+            f"The function uses what its module makes when it is loaded, and each process makes it anew: {', '.join(ahead.unlike)}.",
+            "Each worker process would write its own. Take the run's name from the context, or put the value into the filter or an "
+            "update: these are evaluated once.",
+            values=list(ahead.unlike),
         )
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from whimbrel.domain.batches import Batch
-from whimbrel.domain.marks import read_stamp
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import RunStatus
 from whimbrel.domain.tiling import Tiling
 from whimbrel.domain.verification import CHANGES_AGAIN, LEFT, UNTOLD, Proof, Unaccounted
 from whimbrel.engine.follow_up import as_undone
+from whimbrel.engine.proof_of_marks import of_marks
 from whimbrel.engine.tiling import look_on, what_breaks
 from whimbrel.engine.verification import AGAIN
 from whimbrel.errors import RunUnknown
@@ -16,7 +15,6 @@ from whimbrel.ports import Documents, Ledger
 
 Numbers = Mapping[str, int]
 VERDICTS = ("fault", "changed since", "not proved")
-NAMED = 100  # batches of named documents that are read at once
 
 
 def prove(ledger: Ledger, documents: Documents, run: Run) -> tuple[bool, str]:
@@ -121,7 +119,7 @@ def _of_documents(
         _left(
             old, looked, numbers, marked.missing if marked else 0, ledger.failures.counts(old.id)["failed"]
         ),
-        _marks(ledger, documents, run, old, numbers, marked),
+        of_marks(ledger, documents, run, old, numbers, marked),
         _failures(numbers),
         *_images(old, numbers),
     )
@@ -189,64 +187,6 @@ def _scope(old: Run) -> str:
         if old.scope.kind == "first"
         else f"{limit:,} documents that were named"
     )
-
-
-def _marks(
-    ledger: Ledger, documents: Documents, run: Run, old: Run, numbers: Numbers, found: Unaccounted | None
-) -> Proof:
-    name = "marks"
-    if found is None:
-        return Proof(
-            name,
-            None,
-            "Under mark='filter' documents bear none: the ledger's counts cannot be compared with them.",
-        )
-    facts = {each: numbers.get(each, 0) for each in ("unknown", "outside", "unfinished")}
-    facts |= {
-        "missing": found.missing,
-        "surplus": found.surplus,
-        "strayed": _strayed(ledger, documents, run, old),
-    }
-    sentences = {
-        "unknown": "{:,} documents bear a mark that names no batch of the ledger.",
-        "outside": "{:,} bear the mark of a batch whose range does not hold them.",
-        "unfinished": "{:,} are marked as being in the function's hands.",
-        "missing": "{:,} that were counted, as a majority had acknowledged, bear no such mark any more: it was removed or overwritten, or the document deleted, since.",
-        "surplus": "{:,} bear a mark that was not counted.",
-        "strayed": "{:,} bear the mark of a retry that they were not given to.",
-    }
-    odd = [sentences[each].format(number) for each, number in facts.items() if number]
-    if odd:
-        where = f" Look at the batches {', '.join(found.examples)}." if found.examples else ""
-        # Each that bears another mark than was counted is missing where it was counted: more are no change since.
-        others = sum(facts[each] for each in ("unknown", "outside", "unfinished", "strayed"))
-        wrong = others > found.missing or found.surplus > facts["outside"] + facts["strayed"]
-        return Proof(name, False if wrong else None, " ".join(odd) + where, facts, since=not wrong)
-    return Proof(
-        name,
-        True,
-        "The documents bear exactly the marks that each batch has counted, inside its range.",
-        facts,
-    )
-
-
-def _strayed(ledger: Ledger, documents: Documents, run: Run, old: Run) -> int:
-    """Documents that bear the mark of a batch of ids, and are not among these."""
-    strayed, seq = 0, 0
-    while page := ledger.batches.named(old.id, after=seq, limit=NAMED):
-        for batch in page:
-            if batch.ids:
-                strayed += ledger.proofs.marked(run.id, batch.token) - _bearing(documents, old, batch)
-        seq = page[-1].seq
-    return strayed
-
-
-def _bearing(documents: Documents, old: Run, batch: Batch) -> int:
-    ids, bearing = batch.ids or (), 0
-    for at in range(0, len(ids), 1000):
-        tokens = documents.tokens(ids[at : at + 1000], old.marking.path or "")
-        bearing += sum(read_stamp(str(each))[0] == batch.token for each in tokens.values())
-    return bearing
 
 
 def _failures(numbers: Numbers) -> Proof:

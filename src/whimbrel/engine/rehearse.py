@@ -14,6 +14,7 @@ from whimbrel.domain.marks import CHANGED, FAILED, SKIPPED, UNCHANGED, Filter
 from whimbrel.domain.migration import Definition
 from whimbrel.domain.raw import Key, repeats
 from whimbrel.domain.runs import Phase, Run, for_run
+from whimbrel.engine.preflight import unlike
 from whimbrel.errors import TooSlow, Untranslatable
 from whimbrel.ports import Answered, Callers, Guarded, Rehearsal, Write
 
@@ -30,7 +31,7 @@ class Rehearsed:
 
     `changed`: after the change alone. `after`: after change and mark, as it would be stored. `same`: the second time had the same
     outcome. `stable`: applied to its own output, the transform changes nothing. None where it could not be seen. `naive`: fields of
-    the function's answer that hold times without a zone.
+    the function's answer that hold times without a zone. `unlike`: what the function uses that is another value there.
     """
 
     key: Key
@@ -43,6 +44,7 @@ class Rehearsed:
     why: str = ""  # it is not shown
     seconds: float = 0.0  # of the call
     naive: tuple[str, ...] = ()
+    unlike: tuple[str, ...] = ()
     same: bool | None = None
     stable: bool | None = None
 
@@ -104,7 +106,7 @@ class Stage:
             answer = transform.change(document)
         except TimeoutError:
             return new
-        new = replace(new, seconds=answer.seconds, naive=answer.naive)
+        new = replace(new, seconds=answer.seconds, naive=answer.naive, unlike=unlike(self._it, answer))
         if isinstance(answer.outcome, Trouble):
             return replace(new, outcome=FAILED, trouble=answer.outcome)
         return self._carried_out(new, answer.outcome)

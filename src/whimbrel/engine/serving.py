@@ -51,7 +51,8 @@ def unserved(ledger: Ledger, run: Run) -> str:
 
 def serves(worker: Worker, run: Run) -> bool:
     """Whether a worker takes batches of a run."""
-    code = not run.has_user_code or worker.code.get(run.migration) == run.code_hash
+    refused = any((each.run, each.pinned) == (run.id, run.code_hash) for each in worker.refuses)
+    code = not run.has_user_code or (worker.code.get(run.migration) == run.code_hash and not refused)
     return bool(worker.slots) and worker.only in (None, run.id) and code
 
 
@@ -73,12 +74,12 @@ def why_unserved(alive: Sequence[Worker], run: Run) -> str:
 def refusals(workers: Sequence[Worker], run: Run) -> Iterator[str]:
     """For each worker, its host and why it takes no batches of a run."""
     for each in workers:
-        here = next((it.here for it in each.refuses if it.run == run.id), "")
+        here = next((it.here for it in each.refuses if (it.run, it.pinned) == (run.id, run.code_hash)), "")
         if each.only not in (None, run.id):
             yield f"a worker on {each.host} works on run {each.only} alone"
         elif here == NOT_LOADED or (not here and run.has_user_code and run.migration not in each.code):
             yield f"the workers on {each.host} have not loaded {run.migration}"
-        elif run.has_user_code and each.code.get(run.migration, "") != run.code_hash:
+        elif run.has_user_code and (here or each.code.get(run.migration, "") != run.code_hash):
             yield f"on {each.host} {run.migration} is not what the run began with: {(here or 'its code differs').rstrip('.')}"
         else:
             yield f"the workers on {each.host} have no slots left"

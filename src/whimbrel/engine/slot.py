@@ -181,6 +181,7 @@ def _work_off(store: Store, crew: Crew, session: Session, lease: Lease, *, times
     lease.stop = lease.run.status is not RunStatus.RUNNING  # it was paused or cancelled while we claimed
     job = job_of(lease.run)
     definition, transform = job.code(lease, crew.migrations, crew.loop)
+    transform = crew.checked(store, lease.run, transform)
     documents, pace = session.documents(lease.run), Pace(lease, Tally(), store.ledger, times)
 
     def act() -> None:

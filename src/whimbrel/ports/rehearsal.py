@@ -1,8 +1,8 @@
 """What a dry run asks: of the database, which documents would become of these; of the function, what it makes of one."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from whimbrel.domain.changes import Change
@@ -81,11 +81,12 @@ class Rehearsal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """What a function made of a document. `naive`: fields of its answer that hold times without a zone."""
+    """What a function made of a document. `naive`: fields of its answer that hold times without a zone. `values`: see `Code`."""
 
     outcome: Change | Trouble
     seconds: float = 0.0
     naive: tuple[str, ...] = ()
+    values: Mapping[str, str] = field(default_factory=dict)
 
 
 class Caller(Protocol):

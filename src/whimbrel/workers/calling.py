@@ -33,6 +33,7 @@ class Calls:
         self._about = b""  # the run whose function is called
         self._ahead: _Process | None = None
         self._process: _Process | None = None
+        self._values: dict[str, str] = {}
         self._loading = read_settings().whimbrel_loading
 
     def load_ahead(self) -> None:
@@ -62,7 +63,7 @@ class Calls:
         said = RawBSONDocument(answer)
         found = understood(document, said)
         outcome = found if isinstance(found, Trouble) else found.change
-        return Answered(outcome, float(said["seconds"]), tuple(said["naive"]))
+        return Answered(outcome, float(said["seconds"]), tuple(said["naive"]), self._values)
 
     def _running(self) -> "_Process":
         if self._process is None:
@@ -83,6 +84,7 @@ class Calls:
         if "error" in said:
             self.close()
             raise DefinitionInvalid(str(said["error"]))
+        self._values = {str(name): str(value) for name, value in said["values"]}
 
     def close(self) -> None:
         for process in filter(None, (self._process, self._ahead)):

@@ -122,7 +122,12 @@ def _definition(row: Mapping[str, Any]) -> Definition:
     reads = row["reads"]
     row = unnamed(row)
     return Definition(
-        **{**row, "reads": None if reads is None else tuple(reads), "code": Code(**row["code"])}
+        **{
+            **row,
+            "reads": None if reads is None else tuple(reads),
+            "naive": tuple(row["naive"]),
+            "code": Code(**row["code"]),
+        }
     )
 
 

@@ -28,6 +28,7 @@ from whimbrel.logs import configure_logs, json_asked, json_line, own_process
 from whimbrel.ports import Store
 from whimbrel.settings import Settings, read_settings
 from whimbrel.workers.hearing import ALIVE, BEGINS, ENDS, LOADED, REASON
+from whimbrel.workers.loaded import LoadedHere
 from whimbrel.workers.printing import end_before_the_driver, end_soon, take_streams
 from whimbrel.workers.sources import LEFT_OUT, load
 
@@ -56,6 +57,7 @@ def main() -> None:
     left_out = json.loads(os.environ.get(LEFT_OUT, "[]"))
     try:
         crew = Crew(load(settings.whimbrel_migrations, left_out), options.name)
+        crew.loaded = LoadedHere()
         voice.say(LOADED)
         crew.on_hand = voice.on_hand
         signal.signal(signal.SIGTERM, lambda *_: crew.drain())

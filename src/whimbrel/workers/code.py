@@ -1,65 +1,59 @@
-"""Which of the user's own files a migration consists of: its module, and whatever of theirs that imports.
+"""Which of the user's own files a migration consists of: its module, and whatever of theirs that imports or reads while it is loaded.
 
-Their own is what lies neither in the standard library nor among installed packages, and is not Whimbrel's. Files are known by the
-names of their modules, so that two machines with other folders agree. Modules that a function imports only when it is called
-belong to it too: import statements are followed where they are written, without importing anything.
+Files are known by the names of their modules, so that two machines with other folders agree. Modules that a function imports only
+when it is called belong to it too: import statements are followed where they are written, without importing anything. What calls
+load by a name that is made then is pinned when they do (`engine.same_code`).
 """
 
 import ast
 import contextlib
-import hashlib
 import importlib.metadata
 import platform
-import site
 import sys
-import sysconfig
 from collections.abc import Collection, Iterable, Iterator
-from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-import whimbrel
 from whimbrel.domain.code import Code
+from whimbrel.workers import loaded
+from whimbrel.workers.own import digest_of, file_at, is_own, name_of
 
-MOST = 5000  # files
+MOST = 5000  # files that are named, and to which import statements are followed
 ELSEWHERE = "_elsewhere_in_"  # in a module's name, before its folder's: another folder has a file that is called the same
 SOURCE = ".py"
 
 
-def code_of(module: ModuleType, loaded: Collection[str]) -> Code:
-    """The code of a migration's module. `loaded`: names of the modules that came with it."""
+def code_of(module: ModuleType, came: Collection[str]) -> Code:
+    """The code of a migration's module. `came`: names of the modules that were loaded with it."""
     found: dict[str, Path] = {}
     others: set[str] = set()
-    for name in (module.__name__, *sorted(loaded)):
+    for name in (module.__name__, *sorted(came)):
         each = sys.modules.get(name)
         path = _file_of(each)
         if path is None:
             continue
-        if _is_own(path):
+        if is_own(path):
             _add(found, _called(name, path), path)
         else:
             others.add(name.partition(".")[0])
     _follow(found, others)
-    files = {name: digest for name, path in sorted(found.items())[:MOST] if (digest := _digest(path))}
-    return Code(files, _versions(others))
+    digests = {name: loaded.as_loaded(path) or digest_of(path) for name, path in sorted(found.items())}
+    code = Code(_few({name: digest for name, digest in digests.items() if digest}), _versions(others))
+    loaded.know(code, found, digests)
+    return code
+
+
+def _few(files: dict[str, str]) -> dict[str, str]:
+    """As many files as a row of the ledger holds; a hash stands for all others together."""
+    rest = list(files.items())[MOST:]
+    if not rest:
+        return files
+    return dict(list(files.items())[:MOST]) | {f"{len(rest)} more files": Code(dict(rest)).pin("")}
 
 
 def _file_of(module: ModuleType | None) -> Path | None:
     file = getattr(module, "__file__", None)
-    return Path(file).resolve() if isinstance(file, str) else None
-
-
-@cache
-def _not_own() -> tuple[Path, ...]:
-    places = [sysconfig.get_paths()[each] for each in ("stdlib", "platstdlib", "purelib", "platlib")]
-    with contextlib.suppress(Exception):  # some environments have no such folders
-        places += [*site.getsitepackages(), site.getusersitepackages()]
-    ours = Path(whimbrel.__file__).parent if whimbrel.__file__ else Path(__file__).parent.parent
-    return tuple({ours.resolve(), *(Path(each).resolve() for each in places)})
-
-
-def _is_own(path: Path) -> bool:
-    return not any(path.is_relative_to(each) for each in _not_own())
+    return file_at(Path(file).resolve()) if isinstance(file, str) else None
 
 
 def _called(name: str, path: Path) -> str:
@@ -75,20 +69,26 @@ def _add(found: dict[str, Path], name: str, path: Path) -> None:
 
 
 def _follow(found: dict[str, Path], others: set[str]) -> None:
-    """Add the files that the import statements in these files mean, and those that theirs do; what else they name goes to `others`.
+    """Add the files that the import statements in these files mean, what their top levels have loaded and read, and what those do.
 
+    What else they name goes to `others`.
     A module that Whimbrel itself has imported before does not come with the migration's, but its version counts.
     """
     queue = list(found.items())
     while queue and len(found) <= MOST:
         name, path = queue.pop()
+        for brought in sorted(loaded.brought_by(path)):
+            if brought not in found.values():
+                new = name_of(brought)
+                found[new] = brought
+                queue.append((new, brought))
         if path.suffix != SOURCE:
             continue
         package = tuple(name.removesuffix(SOURCE).split("/"))[:-1]
         meant = list(_meant(path, package))
         others |= {parts[0] for parts in meant if parts}
         for new, where in _imports(path, package, meant):
-            if where not in found.values() and _is_own(where):
+            if where not in found.values() and is_own(where):
                 found[new] = where
                 queue.append((new, where))
 
@@ -117,10 +117,25 @@ def _named(node: ast.AST, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]
     if isinstance(node, ast.Import):
         yield from (tuple(each.name.split(".")) for each in node.names)
     elif isinstance(node, ast.ImportFrom):
-        above = package[: len(package) - node.level + 1] if node.level else ()
-        base = (*above, *(node.module or "").split(".")) if node.module else above
+        base = _absolute(node.level, node.module or "", package)
         yield base
         yield from ((*base, each.name) for each in node.names)
+    elif isinstance(node, ast.Call) and _imports_by_name(node.func):
+        for each in node.args[:1]:
+            if isinstance(each, ast.Constant) and isinstance(each.value, str):
+                name = each.value.lstrip(".")
+                yield _absolute(len(each.value) - len(name), name, package)
+
+
+def _absolute(level: int, name: str, package: tuple[str, ...]) -> tuple[str, ...]:
+    """The parts of a module's name. `level`: how many dots stand before it."""
+    above = package[: len(package) - level + 1] if level else ()
+    return (*above, *name.split(".")) if name else above
+
+
+def _imports_by_name(function: ast.expr) -> bool:
+    name = function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
+    return name in ("import_module", "__import__")
 
 
 def _existing(root: Path, parts: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
@@ -132,13 +147,6 @@ def _existing(root: Path, parts: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
             with contextlib.suppress(OSError):
                 if path.is_file():
                     yield name, path.resolve()
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-    except OSError:
-        return None
 
 
 def _versions(modules: Iterable[str]) -> dict[str, str]:

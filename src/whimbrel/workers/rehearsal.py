@@ -53,7 +53,7 @@ def main() -> None:
     except WhimbrelError as error:
         _answer(answers, {"error": said(error)})
         return
-    _answer(answers, {READY: True})
+    _answer(answers, {READY: True, "values": [[*each] for each in migration.definition.code.values.items()]})
     run = given["run"]
     documents: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(asked, documents), daemon=True).start()

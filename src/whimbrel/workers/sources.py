@@ -14,11 +14,13 @@ from pathlib import Path
 from types import ModuleType
 
 from whimbrel.domain.catalog import Broken, Catalog
+from whimbrel.domain.made import values_of
 from whimbrel.domain.migration import Migration, tolerant
 from whimbrel.domain.wording import said, type_name
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.workers.code import ELSEWHERE, code_of
+from whimbrel.workers.loaded import loading
 from whimbrel.workers.places import NotThere, is_path, no_file, no_module, places
 
 LEFT_OUT = "WHIMBREL_LEFT_OUT"  # variable by which a parent names files that are not to be loaded, as JSON
@@ -93,7 +95,8 @@ def _files(folder: Path) -> list[Path]:
 def _defined(source: str, load_it: Callable[[], ModuleType]) -> list[Migration]:
     """The migrations that a module holds, those that it defines with the code that they are."""
     before = set(sys.modules)
-    module = load_it()
+    with loading():
+        module = load_it()
     came = _CAME_WITH.setdefault(source, set())
     came |= set(sys.modules) - before
     code = code_of(module, came)
@@ -103,7 +106,11 @@ def _defined(source: str, load_it: Callable[[], ModuleType]) -> list[Migration]:
             if isinstance(each, Migration):
                 found.append(each)
                 if each is not SOME_MODEL and not each.definition.code.files:
-                    each.definition = replace(each.definition, code=code, code_hash=code.pin(each.name))
+                    values = (
+                        values_of(each.transform) if each.transform is not None and not each.fault else {}
+                    )
+                    its = replace(code, values=values)
+                    each.definition = replace(each.definition, code=its, code_hash=code.pin(each.name))
     return found
 
 

@@ -156,7 +156,8 @@ def _start(
             f"Run {ahead} works on {run.ns}, or waits for it. Wait for its end, or start without `exclusive`."
         )
     if not body.force:
-        attempt(store, it, run, callers(system.team.source, system.team.left_out))
+        run = attempt(store, it, run, callers(system.team.source, system.team.left_out), strict=body.strict)
+        answer.warnings = warned_models(run.warnings)
     started = add_run(store, it, run, caller.who, holding=exclusive)
     response.status_code = 202
     return answer.model_copy(update={"migration_id": started.id, "message": begun(ahead, run.ns)})

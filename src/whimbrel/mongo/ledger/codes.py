@@ -1,12 +1,15 @@
 """The files and versions that the hashes of code in runs stand for, so that a refusal can name the file that differs."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Collection as Some
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from whimbrel.domain.code import Code
+from whimbrel.errors import Transient
 from whimbrel.mongo.errors import translated
 
 
@@ -34,6 +37,34 @@ class MongoCodes:
         with translated():
             row = self._codes.find_one({"_id": pin})
         return None if row is None else Code(_mapping(row["files"]), _mapping(row["versions"]))
+
+    def agree(self, run: str, files: Mapping[str, str], *, new: Some[str]) -> Mapping[str, str]:
+        held = self._held(run, files)
+        missing = [name for name in files if name in new and name not in held]
+        for name in missing:
+            with translated(), contextlib.suppress(DuplicateKeyError):  # another process was first
+                self._codes.insert_one({"_id": f"{run}/{name}", "hash": files[name]})
+        held = self._held(run, files) if missing else held
+        if any(name not in held for name in missing):
+            raise Transient("What another process has just pinned cannot be read yet.")
+        return held
+
+    def _held(self, run: str, names: Some[str]) -> dict[str, str]:
+        with translated():
+            found = self._codes.find({"_id": {"$in": [f"{run}/{name}" for name in names]}})
+            return {row["_id"].partition("/")[2]: row["hash"] for row in found}
+
+    def forget(self, run: str) -> Sequence[str]:
+        with translated():
+            names = [row["_id"].partition("/")[2] for row in self._codes.find(later_of(run), {"_id": 1})]
+            if names:
+                self._codes.delete_many(later_of(run))
+        return names
+
+
+def later_of(run: str) -> dict[str, Any]:
+    """Selects the rows of files that calls of a run's function have loaded. Those of codes have hashes for ids, without a slash."""
+    return {"_id": {"$gte": f"{run}/", "$lt": f"{run}0"}}  # 0 comes next after the slash
 
 
 def _pairs(named: Mapping[str, str]) -> list[list[str]]:

@@ -73,6 +73,7 @@ class MongoLeases:
             recent["only"] = {"$in": [None, run.id]}
             if run.has_user_code:
                 recent["code"] = {"$elemMatch": {"migration": run.migration, "hash": run.code_hash}}
+                recent["refuses"] = {"$not": {"$elemMatch": {"run": run.id, "pinned": run.code_hash}}}
         if without:
             recent["_id"] = {"$not": re.compile(f"^{re.escape(without)}")}
         with translated():

@@ -10,6 +10,7 @@ from pymongo.collection import Collection
 from whimbrel.domain.runs import Run
 from whimbrel.mongo.codec import run_of
 from whimbrel.mongo.errors import translated
+from whimbrel.mongo.ledger.codes import later_of
 from whimbrel.ports.retention import Audited, Entry, Removed
 
 PAGE = 200  # runs that are read at once
@@ -41,6 +42,7 @@ class MongoRetention:
     def __init__(self, pruned: Collection[Any], found: dict[str, Collection[Any]]) -> None:
         self._pruned, self._runs, self._batches = pruned, found["runs"], found["batches"]
         self._failures, self._causes, self._blocks = found["failures"], found["causes"], found["blocks"]
+        self._codes = found["codes"]
         self._leases, self._workers, self._audit = found["leases"], found["workers"], found["audit"]
 
     def create_indexes(self) -> None:
@@ -104,6 +106,7 @@ class MongoRetention:
                 rows.delete_many(
                     {"run": run_id}
                 )  # few: `domain.causes.GROUPS`, and a thousandth of the batches
+            self._codes.delete_many(later_of(run_id))  # few: files of a program
             self._leases.delete_one({"_id": f"coordinator:{run_id}"})
             _some(self._audit, {"run": run_id}, limit)
             self._pruned.delete_one({"_id": run_id, "marks": False})
