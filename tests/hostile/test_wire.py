@@ -123,3 +123,41 @@ def test_of_too_many_connections_the_quietest_makes_room() -> None:
             writer.close()
 
     run(scenario)
+
+
+CHUNKED = HEAD.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n"
+BODY = b"\r\n2\r\n{}\r\n0\r\n\r\n"
+
+
+def test_a_head_of_many_lines_or_of_many_bytes_is_refused() -> None:
+    """However it comes: twenty thousand lines in one piece cost the event loop a sixth of a second."""
+    many, large = b"a:\r\n" * 20_000, b"X: " + b"a" * 70_000 + b"\r\n"
+
+    async def scenario(port: int, _: ServerState) -> None:
+        for lines in (many, large, b"a:\r\n" * 100):
+            for before in (b"", HEAD + b"\r\n"):  # the second on a connection that is kept open
+                for end in (b"\r\n", b""):
+                    told = await answer_to(port, before + HEAD + lines + end)
+                    assert b"HTTP/1.1 431 " in told
+                    assert b'"code":"head_too_large"' in told
+                    assert told.startswith(b"HTTP/1.1 200 ") == bool(before)
+        told = await answer_to(port, (HEAD + b"a:\r\n" * 90 + b"\r\n") * 3)
+        assert told.count(b"HTTP/1.1 200 ") == 3
+
+    run(scenario)
+
+
+def test_a_body_of_two_lengths_is_refused() -> None:
+    """A proxy in front may read the other one, and take the rest for the next request."""
+
+    async def scenario(port: int, _: ServerState) -> None:
+        for request in (
+            CHUNKED,
+            CHUNKED.upper().replace(b"HTTP/1.1", b"HTTP/1.1"),
+            CHUNKED.replace(b"\r\n", b"\n"),
+        ):
+            told = await answer_to(port, request + BODY)
+            assert told.startswith(b"HTTP/1.1 400 "), request
+            assert b'"code":"malformed"' in told
+
+    run(scenario)

@@ -76,7 +76,7 @@ MEANINGS = {
     409: "the state forbids it",
     408: "the body did not come in time",
     413: "the body is larger than 1 MiB (`/migrate/bulk`: 8 MiB; where none is taken: 64 KiB)",
-    415: "the body is not `application/json`",
+    415: "the body is not `application/json`, or is compressed",
     422: "fields are out of range; the first 20 are named in `details`",
     429: "too many such requests; `Retry-After` says when to come back",
     503: "a dependency is down, or too much is asked at once; the sentence says which",

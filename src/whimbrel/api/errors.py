@@ -122,7 +122,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         raise error
     sentence = str(error.detail)
     if error.status_code == 404:  # noqa: PLR2004
-        sentence = f"There is no {request.url.path}. All routes: /docs."
+        sentence = f"There is no {request.url.path[:LONGEST]}. All routes: /docs."
     if error.status_code == 405:  # noqa: PLR2004
         return impossible(request.scope, _allowed(request))
     word = WORDS.get(error.status_code, "error")
@@ -132,7 +132,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 def impossible(scope: Scope, methods: Collection[str]) -> JSONResponse:
     """The answer to a method that no route of the path has; `methods`: those that they have."""
     allowed = ((each, "HEAD") if each == "GET" else (each,) for each in METHODS if each in methods)
-    sentence = f"{scope['method']} is not possible on {scope['path']}."
+    sentence = f"{scope['method'][:LONGEST]} is not possible on {scope['path'][:LONGEST]}."
     return answer(405, WORDS[405], sentence, headers={"Allow": ", ".join(chain.from_iterable(allowed))})
 
 

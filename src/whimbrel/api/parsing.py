@@ -4,13 +4,14 @@ import json
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Never
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from whimbrel.api.answers import Fault
 from whimbrel.api.errors import NAMED, answer, unusable
+from whimbrel.domain.extended_json import LONGEST_NUMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +63,24 @@ def parse(body: bytes, fields: frozenset[str] | None) -> Parsed | Response:
         return found
 
     try:
-        told = json.loads(text, object_pairs_hook=once)
+        told = json.loads(text, object_pairs_hook=once, parse_constant=_no_number, parse_int=_whole)
     except ValueError as error:
         return answer(400, "malformed", f"The body is no JSON: {error}.")
     if repeating:
         return _twice(told, repeating[0])
     return _unknown(told, fields) or Parsed(told)
+
+
+def _no_number(name: str) -> Never:
+    """Python reads NaN and Infinity, which JSON does not know."""
+    raise ValueError(f"{name} is no number there")
+
+
+def _whole(digits: str) -> int:
+    """The time that a number takes grows with the square of its length."""
+    if len(digits) > LONGEST_NUMBER:
+        raise ValueError(f"a number has more than {LONGEST_NUMBER} digits")
+    return int(digits)
 
 
 def _twice(told: object, repeating: Repeating) -> Response:

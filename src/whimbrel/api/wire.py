@@ -1,6 +1,7 @@
 """HTTP as it comes from the wire: what is none is answered in the envelope too, and nobody holds a connection for nothing."""
 
 import asyncio
+import re
 import time
 from typing import ClassVar, Final
 
@@ -12,7 +13,16 @@ from whimbrel.api.bodies import late
 from whimbrel.api.errors import answer
 
 LINGER = 2.0  # seconds in which what still comes is forgotten: closing at once would reset the answer away
-REASONS: Final = {400: b"Bad Request", 408: b"Request Timeout"}
+LINES: Final = 100  # of a head: each costs the event loop some microseconds, before anybody is known
+LARGEST_HEAD: Final = 64 * 1024  # bytes
+REASONS: Final = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+}
+_END: Final = re.compile(rb"\n\r?\n")
+_LENGTH: Final = re.compile(rb"\ncontent-length[ \t]*:", re.IGNORECASE)
+_CODING: Final = re.compile(rb"\ntransfer-encoding[ \t]*:", re.IGNORECASE)
 
 
 class Wire(H11Protocol):
@@ -38,6 +48,16 @@ class Wire(H11Protocol):
         if not self._refused:
             super().data_received(data)
             self._watch()
+
+    def handle_events(self) -> None:
+        """Once for each request at least: the next head is looked at before it is taken apart."""
+        if self.conn.their_state is h11.IDLE and (refusal := _of_head(self.conn.trailing_data[0])):
+            self._refuse(refusal)
+        else:
+            super().handle_events()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing to say: such a request is answered as if it had not asked for another protocol (RFC 9110, 7.8)."""
 
     def on_response_complete(self) -> None:
         self.quiet = time.monotonic()
@@ -72,7 +92,7 @@ class Wire(H11Protocol):
 
     def _watch(self) -> None:
         """A client has so long for what it owes, however often it sends a byte. Between two requests uvicorn counts."""
-        if self.at_work or not self._begun:
+        if self._refused or self.at_work or not self._begun:
             self._stop_asking()
         elif self._asking is None:
             self._asking = self.loop.call_later(self.patience, self._give_up)
@@ -121,3 +141,19 @@ class Wire(H11Protocol):
         self._stop_asking()
         self.transport.write_eof()
         self.loop.call_later(LINGER, self.transport.close)
+
+
+def _of_head(received: bytes) -> Response | None:
+    """Why the head that begins here, or as much of it as there is, is refused."""
+    whole = _END.search(received)
+    head = received[: whole.start()] if whole else received
+    if len(head) > LARGEST_HEAD or head.count(b"\n") > LINES:
+        return answer(
+            431,
+            "head_too_large",
+            f"The head of the request has more than {LINES} lines, or {LARGEST_HEAD:,} bytes. Send less.",
+        )
+    if whole and _LENGTH.search(head) and _CODING.search(head):  # a proxy may believe the other one
+        sentence = "The request says both Content-Length and Transfer-Encoding. Send one of them."
+        return answer(400, "malformed", sentence)
+    return None

@@ -1,0 +1,48 @@
+"""A fault of Whimbrel itself, in a thread that looks: it is told for what it is, and MongoDB is not blamed."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+from whimbrel.cli import telling
+from whimbrel.cli.observer import Observer
+from whimbrel.cli.screen import Screen
+from whimbrel.cli.telling import Teller
+from whimbrel.errors import Systemic
+
+
+def breaking(after: int, enough: int) -> tuple[Callable[[], None], threading.Event]:
+    """What breaks from its so-manieth call on, and when it was called often enough."""
+    calls, reached = 0, threading.Event()
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+        if calls >= enough:
+            reached.set()
+        if calls > after:
+            raise ZeroDivisionError("by nothing")
+
+    return call, reached
+
+
+def test_a_look_that_breaks_is_told_and_logged_once() -> None:
+    look, reached = breaking(after=1, enough=4)
+    with capture_logs() as logs:
+        with Observer(look, pause=0.001) as seen:
+            assert reached.wait(30)
+        with pytest.raises(Systemic, match="Whimbrel itself failed: ZeroDivisionError: by nothing"):
+            seen.check()
+    (row,) = logs
+    assert row["log_level"] == "error"
+    assert isinstance(row["exc_info"], ZeroDivisionError)
+
+
+def test_telling_that_breaks_is_logged_once_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "EVERY", 0.001)
+    ledger, reached = breaking(after=0, enough=3)
+    with capture_logs() as logs, Teller(Screen(), ledger):
+        assert reached.wait(30)
+    assert [row["event"] for row in logs] == ["telling of runs broke"]
