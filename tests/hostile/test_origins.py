@@ -119,7 +119,11 @@ def answered(client: TestClient, method: str, target: str, host: str) -> int:
         "scheme": "http", "http_version": "1.1", "headers": [(b"host", host.encode())], "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 3000), "state": {},
     }  # fmt: skip
-    asyncio.run(client.app(scope, receive, send))
+
+    async def asked() -> None:
+        await client.app(scope, receive, send)
+
+    asyncio.run(asked())
     status: int = told[0]["status"]
     return status
 
