@@ -38,6 +38,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.BrokerRefused: 503,
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+FILES = ("GET",)  # the methods of those of /docs, which are no routes
 NAMED = 20  # fields at fault that an answer names: a request may have a hundred thousand
 LONGEST = 200  # characters of a name, and of what is wrong with it
 DOWN = 503
@@ -124,7 +125,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 404:  # noqa: PLR2004
         sentence = f"There is no {request.url.path[:LONGEST]}. All routes: /docs."
     if error.status_code == 405:  # noqa: PLR2004
-        return impossible(request.scope, _allowed(request))
+        return impossible(request.scope, _allowed(request) or FILES)
     word = WORDS.get(error.status_code, "error")
     return answer(error.status_code, word, sentence, headers=dict(error.headers or {}))
 
