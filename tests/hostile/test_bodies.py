@@ -84,11 +84,8 @@ TYPE = {"Content-Type": "application/json"}
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b'{"filters": {"a": NaN}}', "NaN"),
-        (b'{"priority": Infinity}', "Infinity"),
-        (b'{"filters": {"a": [-Infinity]}}', "-Infinity"),
-        (b'{"priority": ' + b"9" * 60_000 + b"}", "more than 400 digits"),
-        (b'{"filters": {"a": -' + b"1" * 401 + b"}}", "more than 400 digits"),
+        (b'{"priority": ' + b"9" * 60_000 + b"}", "more than 4,300 digits"),
+        (b'{"filters": {"a": -' + b"1" * 4300 + b"}}", "more than 4,300 digits"),
         (b"\xef\xbb\xbf{}", "BOM"),
         (b"{}\0", "Extra data"),
         (b'{"a": "\xed\xa0\x80"}', "UTF-8"),
