@@ -22,6 +22,8 @@ class Hasty(Wire):
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     large = scope["path"] == "/large"
+    while scope["path"] == "/body" and (await receive()).get("more_body"):
+        pass
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for _ in range(1000 if large else 1):
         await send({"type": "http.response.body", "body": b"x" * (65536 if large else 1), "more_body": large})
@@ -141,7 +143,8 @@ def test_a_head_of_many_lines_or_of_many_bytes_is_refused() -> None:
                     assert b"HTTP/1.1 431 " in told
                     assert b'"code":"head_too_large"' in told
                     assert told.startswith(b"HTTP/1.1 200 ") == bool(before)
-        told = await answer_to(port, (HEAD + b"a:\r\n" * 90 + b"\r\n") * 3)
+        fair = HEAD + b"a:\r\n" * 90
+        told = await answer_to(port, (fair + b"\r\n") * 2 + fair + b"Connection: close\r\n\r\n")
         assert told.count(b"HTTP/1.1 200 ") == 3
 
     run(scenario)
@@ -159,5 +162,21 @@ def test_a_body_of_two_lengths_is_refused() -> None:
             told = await answer_to(port, request + BODY)
             assert told.startswith(b"HTTP/1.1 400 "), request
             assert b'"code":"malformed"' in told
+
+    run(scenario)
+
+
+def test_a_body_in_crumbs_is_refused_and_one_in_pieces_is_not() -> None:
+    head = HEAD.replace(b"GET /", b"POST /body") + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    crumbs, pieces, end = b"1\r\nx\r\n" * 100_000, (b"40\r\n" + b"x" * 64 + b"\r\n") * 3000, b"0\r\n\r\n"
+
+    async def scenario(port: int, _: ServerState) -> None:
+        for sent in (crumbs + end, pieces + crumbs + end, crumbs):
+            told = await answer_to(port, head + sent)
+            assert told.startswith((b"HTTP/1.1 400 ", b"reset")), told[:100]
+            assert b"small pieces" in told or told == b"reset"
+        for sent in (pieces, crumbs[: 6 * 900]):
+            told = await answer_to(port, head + sent + end)
+            assert told.startswith(b"HTTP/1.1 200 ")
 
     run(scenario)

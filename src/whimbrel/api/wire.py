@@ -3,7 +3,7 @@
 import asyncio
 import re
 import time
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import h11
 from starlette.responses import Response
@@ -15,6 +15,8 @@ from whimbrel.api.errors import answer
 LINGER = 2.0  # seconds in which what still comes is forgotten: closing at once would reset the answer away
 LINES: Final = 100  # of a head: each costs the event loop some microseconds, before anybody is known
 LARGEST_HEAD: Final = 64 * 1024  # bytes
+PIECES: Final = 1000  # of a body; if there are more, each has on average
+SMALLEST: Final = 32  # bytes, or more
 REASONS: Final = {
     400: b"Bad Request",
     408: b"Request Timeout",
@@ -23,6 +25,25 @@ REASONS: Final = {
 _END: Final = re.compile(rb"\n\r?\n")
 _LENGTH: Final = re.compile(rb"\ncontent-length[ \t]*:", re.IGNORECASE)
 _CODING: Final = re.compile(rb"\ntransfer-encoding[ \t]*:", re.IGNORECASE)
+
+
+class _Pieces(h11.Connection):
+    """Counts the pieces of each body: a quarter of a megabyte in chunks of one byte costs the event loop a quarter of a second."""
+
+    _pieces = _size = 0
+    fault = ""
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._pieces = self._size = 0
+        elif isinstance(event, h11.Data):
+            self._pieces += 1
+            self._size += len(event.data)
+            if self._pieces > PIECES and self._size < SMALLEST * self._pieces:
+                self.fault = "The body comes in too many small pieces. Send larger ones."
+                raise h11.RemoteProtocolError(self.fault)
+        return event
 
 
 class Wire(H11Protocol):
@@ -36,6 +57,10 @@ class Wire(H11Protocol):
     _asking: asyncio.TimerHandle | None = None
     _sending: asyncio.TimerHandle | None = None
     quiet = 0.0  # since when nothing has been asked
+
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.conn = _Pieces(h11.SERVER, LARGEST_HEAD)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -116,7 +141,8 @@ class Wire(H11Protocol):
         min(quiet, key=lambda each: each.quiet, default=self).transport.abort()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(answer(400, "malformed", f"This is no HTTP request: {msg}"))
+        fault = getattr(self.conn, "fault", "") or f"This is no HTTP request: {msg}"
+        self._refuse(answer(400, "malformed", fault))
 
     def _refuse(self, refusal: Response) -> None:
         if self.conn.our_state not in {
@@ -138,6 +164,9 @@ class Wire(H11Protocol):
         ):
             self.transport.write(self.conn.send(event) or b"")
         self._refused = True
+        if self.at_work:  # whoever waits for the rest of a body need not answer any more
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self._stop_asking()
         self.transport.write_eof()
         self.loop.call_later(LINGER, self.transport.close)
