@@ -16,6 +16,8 @@ from pymongo.errors import (
 from whimbrel.errors import (
     AWAY,
     FULL,
+    NO_ADDRESS,
+    NO_TLS,
     CollectionReplaced,
     Refused,
     Systemic,
@@ -61,20 +63,16 @@ NOT_ALLOWED = "MongoDB does not allow this user to do that: grant it readWrite o
 WRONG_USER = "MongoDB refuses the user name or password: check MONGODB_URI."
 ELECTING = "MongoDB has no primary at this moment: its members choose one. Try again."
 WAITING = "Too few members of MongoDB's replica set have answered in time: check that they run."
-NO_TLS = (
+DIFFERENT_TLS = (
     "MongoDB and Whimbrel do not agree on TLS: check the certificates, and the tls options in MONGODB_URI."
 )
-NO_NAME = "The name of MongoDB's host is not known to the network: check MONGODB_URI."
+UNKNOWN_HOST = "The name of MongoDB's host is not known to the network: check MONGODB_URI."
 # Parts of what the driver says of servers that it cannot use; else nobody answers.
 FOUND_NONE = (
     ("No primary available", ELECTING),
     ("members match selector", ELECTING),
-    ("SSL handshake failed", NO_TLS),
-    ("certificate verify failed", NO_TLS),
-    ("Name or service not known", NO_NAME),
-    ("No address associated with hostname", NO_NAME),
-    ("nodename nor servname", NO_NAME),
-    ("name resolution", NO_NAME),
+    *((each, DIFFERENT_TLS) for each in NO_TLS),
+    *((each, UNKNOWN_HOST) for each in NO_ADDRESS),
 )
 
 

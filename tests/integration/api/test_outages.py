@@ -1,11 +1,13 @@
 """What is down is said in one plain sentence; the log has the whole."""
 
+import asyncio
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
+from aiormq.exceptions import ProbableAuthenticationError
 from pymongo.errors import NotPrimaryError, OperationFailure, ServerSelectionTimeoutError, WTimeoutError
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
@@ -13,6 +15,7 @@ from tests.integration.api.conftest import serving
 from tests.servers.serve import eventually
 
 from whimbrel.api.outages import Outages
+from whimbrel.brokers.rabbitmq.errors import translated as of_rabbitmq
 from whimbrel.errors import BrokerUnavailable, Systemic, WhimbrelError
 from whimbrel.mongo.errors import translated
 from whimbrel.settings import Settings
@@ -105,6 +108,30 @@ def test_each_kind_has_its_sentence(error: Exception, embedded: bool, sentence: 
     with capture_logs() as logs:
         assert Outages(embedded=embedded).told(raised(error)) == sentence
     assert str(error)[:20] in logs[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(111, "Connect call failed ('127.0.0.1', 1)"), "does not answer: check that it runs, and that RABBITMQ_URL is right."),
+        (OSError(-2, "Name or service not known"), "is not known to the network: check RABBITMQ_URL."),
+        (OSError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "do not agree on TLS: check the certificates, and scheme and port in RABBITMQ_URL."),
+        (TimeoutError(), "does not answer: check that it runs, and that RABBITMQ_URL is right."),
+        (ProbableAuthenticationError("ACCESS_REFUSED"), "does not let us in: check RABBITMQ_URL, and what its user may do."),
+    ],
+)  # fmt: skip
+def test_each_kind_of_rabbitmq_too(error: Exception, said: str) -> None:
+    async def meets() -> None:
+        with of_rabbitmq("amqp://app:XJX@queue.example.com/"):
+            raise error
+
+    with pytest.raises(WhimbrelError) as found:
+        asyncio.run(meets())
+    sentence = Outages(embedded=True).told(found.value)
+    assert sentence.endswith(said)
+    assert "queue.example.com" in sentence
+    assert "XJX" not in sentence
+    assert "Errno" not in sentence
 
 
 def test_what_nobody_shortened_is_its_first_sentence() -> None:
