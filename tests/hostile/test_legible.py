@@ -12,6 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tests.hostile.conftest import Doors
 from whimbrel.api.legible import Legible
+from whimbrel.domain import printable
 from whimbrel.domain.printable import visible_json
 
 HOSTILE = "\x1b[2J\x7f\x9b2J\u202e\u2066\u200b\u2028\ufeff\U000e0041\U000e0101\u3164\u00ad"
@@ -40,6 +41,17 @@ def test_values_stay_and_nothing_acts(value: Any, indent: int | None) -> None:
 def test_what_can_be_read_is_left_as_it_is() -> None:
     text = json.dumps("caf\u00e9 \u65e5\u672c \U0001f426 \u2014 \u20ac", ensure_ascii=False)
     assert visible_json(text) == text
+
+
+def test_no_character_of_a_long_answer_costs_a_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It happens in the event loop: with a call for each, 900 kB of Japanese stood in the way of all others for 200 ms."""
+    visible_json("")
+
+    def called(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(printable, "_harmless", called)
+    visible_json(json.dumps("\u65e5\u672c caf\u00e9\u202e" * 1000, ensure_ascii=False))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
