@@ -13,6 +13,14 @@ from whimbrel.masking import masked
 SHORT = 300  # characters of a sentence
 AWAY = "MongoDB does not answer: check that it runs, and that MONGODB_URI is right."
 FULL = "The disk of MongoDB is full: free some space there."
+# Parts of what the system says, in whichever driver's words, of a host that has no address, and of TLS that fails.
+NO_ADDRESS = (
+    "Name or service not known",
+    "No address associated with hostname",
+    "nodename nor servname",
+    "name resolution",
+)
+NO_TLS = ("[SSL", "SSL handshake failed", "certificate verify failed")
 EMBEDDED_AWAY = "The embedded MongoDB does not answer: it is being started again."
 EMBEDDED_FULL = "The disk of the embedded MongoDB is full: free some space."
 
@@ -45,7 +53,7 @@ class WhimbrelError(Exception):
 
     def in_short(self, plain: str) -> Self:
         """With the sentence for those who only want to know what is the matter: the whole text is for the log."""
-        self.plain = plain
+        self.plain = masked(plain)
         return self
 
     @property

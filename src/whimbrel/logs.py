@@ -19,6 +19,7 @@ from whimbrel.masking import masked
 
 OF_LINES = ("exception", "stack")  # what has lines of its own
 CHATTY = ("aio_pika", "aiormq")  # what they meet is logged once, by the adapter, as what it means
+TALKATIVE = ("pymongo", "pamqp")  # at debug they write down commands and frames, with what is in documents
 
 
 class _State:
@@ -71,6 +72,8 @@ def configure_logs(style: str, level: str, stream: TextIO | None = None) -> None
     _State.handler = handler
     for chatty in CHATTY:
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    for talkative in TALKATIVE:
+        logging.getLogger(talkative).setLevel(logging.INFO)
 
 
 def json_asked() -> bool:

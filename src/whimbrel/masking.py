@@ -31,6 +31,14 @@ _BLANK_IN_USER = re.compile(r"[^@]*[^@\s]:[^@\s]*@")
 _BETWEEN = " \t,;='\"`<([{"
 _CLOSING = {"'": "'", '"': '"', "`": "`", "<": ">"}
 _PLACEHOLDER = re.compile(r"<\w+>:<\w+>")  # in sentences that say how an address is written
+# What was meant for an address: a slash is missing, or the scheme.
+_NEARLY = re.compile(
+    r"((?:\b(?:mongodb(?:\+srv)?|amqps?):/?(?!/)|(?<![\w:./\-])//(?=[^\s@]{0,300}:)))\S{0,300}@",
+    re.IGNORECASE,
+)
+# Behind a host: a port, with what stands at the end of a sentence, or the word for it.
+_PORT = re.compile(r"(?:\d{1,5}|port|)\W*", re.IGNORECASE)
+_VERSION_6 = re.compile(r"\[.*|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*", re.IGNORECASE)
 _BAD_PERCENT = re.compile(r"%(?![0-9a-f]{2})", re.IGNORECASE)
 
 
@@ -68,10 +76,18 @@ class Address:
     def shown(self) -> str:
         """Without secrets."""
         at = "" if self.userinfo is None else f"{self._user}@"
-        rest = _SECRET_OPTION.sub(rf"\1{MASK}", self.rest)
+        rest, hosts = _SECRET_OPTION.sub(rf"\1{MASK}", self.rest), self.hosts
         if self.scheme.lower().startswith(_OURS):  # a password may have been taken for the option
             rest = _MARKED_OPTION.sub(rf"\1{MASK}", rest)
-        return self.scheme + at + self.hosts + rest
+            hosts = self.hosts_shown
+        return self.scheme + at + hosts + rest
+
+    @property
+    def hosts_shown(self) -> str:
+        """The hosts. Without any `@` there may be none: then what is no port behind the first of them is a password."""
+        if self.userinfo is not None:
+            return self.hosts
+        return ",".join(map(_host_shown, self.hosts.split(",")))
 
     @property
     def _user(self) -> str:
@@ -83,6 +99,13 @@ class Address:
         if colon:
             return f"{user}:{MASK}"
         return MASK if "%3a" in user.lower() else user  # a colon that was encoded too
+
+
+def _host_shown(host: str) -> str:
+    name, colon, port = host.partition(":")
+    if _VERSION_6.fullmatch(host) or _PORT.fullmatch(port):
+        return host
+    return f"{name}{colon}{MASK}"
 
 
 def parsed(text: str) -> Address:
@@ -102,7 +125,7 @@ def masked_address(text: str) -> str:
 def masked(text: str) -> str:
     """Any text without the secrets of the addresses in it."""
     if "://" not in text:
-        return _LOOSE_OPTION.sub(rf"\1{MASK}", text) if "=" in text else text
+        return _loosely(text)
     done, shown = 0, []
     for found in _SCHEME.finditer(text):
         if found.start() < done:
@@ -111,7 +134,14 @@ def masked(text: str) -> str:
         body = line[: _length(line, text[found.start() - 1 : found.start()])]
         shown += [text[done : found.start()], _found(found[0], body).shown]
         done = found.end() + len(body)
-    return _LOOSE_OPTION.sub(rf"\1{MASK}", "".join(shown) + text[done:])
+    return _loosely("".join(shown) + text[done:])
+
+
+def _loosely(text: str) -> str:
+    """Without what looks like a secret where no address is."""
+    if "@" in text:
+        text = _NEARLY.sub(rf"\1{MASK}@", text)
+    return _LOOSE_OPTION.sub(rf"\1{MASK}", text) if "=" in text else text
 
 
 def _found(scheme: str, body: str) -> Address:

@@ -1,6 +1,7 @@
 """Bodies that cost more than they weigh: by depth, by number, by name, by slowness, by coming together."""
 
 import asyncio
+import gzip
 import itertools
 import json
 from collections.abc import Awaitable, Callable
@@ -75,6 +76,43 @@ def test_a_bomb_is_refused_before_it_is_built(
     answer = doors().post("/migrate", content=body, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
     assert said in answer.json()["error"]
+
+
+TYPE = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"priority": ' + b"9" * 60_000 + b"}", "more than 4,300 digits"),
+        (b'{"filters": {"a": -' + b"1" * 4300 + b"}}", "more than 4,300 digits"),
+        (b"\xef\xbb\xbf{}", "BOM"),
+        (b"{}\0", "Extra data"),
+        (b'{"a": "\xed\xa0\x80"}', "UTF-8"),
+    ],
+)
+def test_what_only_some_readers_take_for_json_is_refused(doors: Doors, body: bytes, said: str) -> None:
+    for path in ("/migrate", "/migrate/bulk", "/queue/consumers/stop"):
+        answer = doors().post(path, content=body, headers=TYPE)
+        assert (answer.status_code, answer.json()["code"]) == (400, "malformed"), path
+        assert said in answer.json()["error"]
+        assert "sys." not in answer.text
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate, gzip", "GZIP", "x"])
+def test_nothing_is_unpacked(doors: Doors, coding: str) -> None:
+    for content in (gzip.compress(b"{}"), b"{}", b""):
+        answer = doors().post("/migrate", content=content, headers=TYPE | {"Content-Encoding": coding})
+        assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_type")
+        assert answer.headers["accept-encoding"] == "identity"
+    plain = doors().post("/migrate", content=b"{}", headers=TYPE | {"Content-Encoding": "identity"})
+    assert plain.status_code == 503
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "A" * 5000])
+def test_of_a_long_path_little_is_said(doors: Doors, method: str) -> None:
+    for path in ("/" + "x" * 50_000, "/migrate/status/" + "x" * 50_000):
+        assert len(doors().request(method, path).content) < 1000
 
 
 @pytest.mark.parametrize("count", [21, 80_000])

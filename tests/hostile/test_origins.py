@@ -1,6 +1,10 @@
 """Pages of other sites: they may neither operate a server, nor read it under a name of theirs, nor keep it busy."""
 
+import asyncio
+
 import pytest
+from starlette.testclient import TestClient
+from starlette.types import Message
 
 from tests.hostile.conftest import ALL, LET_IN, Doors, by
 from whimbrel.api.origins import authority
@@ -66,6 +70,86 @@ def test_a_foreign_page_cannot_keep_it_busy_by_reads_but_a_link_works(doors: Doo
     assert asked.status_code == 403
     linked = client.get("/docs", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate"})
     assert linked.status_code == 200
+
+
+CROSS = {"Sec-Fetch-Site": "cross-site"}
+READS_OF_OTHERS: dict[str, Headers] = {
+    "a script, in a browser that names only the origin": {"Origin": "http://evil.example"},
+    "a script without an origin": {"Origin": "null"},
+    "an event stream": CROSS | {"Origin": "http://evil.example", "Sec-Fetch-Mode": "cors", "Accept": "text/event-stream"},
+    "a frame": CROSS | {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "iframe"},
+    "an object": CROSS | {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "object"},
+    "a picture": CROSS | {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+    "a page of another port": {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
+    "a web socket": {
+        "Origin": "http://evil.example", "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+    },
+    "a question before a request": {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READS_OF_OTHERS)
+def test_a_foreign_page_reads_nothing_and_holds_nothing(doors: Doors, name: str) -> None:
+    for method in ("GET", "HEAD", "OPTIONS"):
+        for path in ("/migrate", "/migrate/events/x", "/db/count", "/health"):
+            answer = doors().request(method, path, headers=READS_OF_OTHERS[name])
+            assert answer.status_code == 403, (method, path)
+            assert not [each for each in answer.headers if each.startswith("access-control")]
+
+
+def test_a_link_from_elsewhere_may_be_followed(doors: Doors) -> None:
+    linked = CROSS | {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    assert doors().get("/docs", headers=linked).status_code == 200
+    assert doors().get("/docs").headers["cross-origin-resource-policy"] == "same-origin"
+
+
+def answered(client: TestClient, method: str, target: str, host: str) -> int:
+    """The status of a request with this first line: clients that write a whole address into it are meant for proxies."""
+    told: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    path = target.partition("?")[0]
+    scope = {
+        "type": "http", "method": method, "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+        "scheme": "http", "http_version": "1.1", "headers": [(b"host", host.encode())], "client": ("127.0.0.1", 1),
+        "server": ("127.0.0.1", 3000), "state": {},
+    }  # fmt: skip
+
+    async def asked() -> None:
+        await client.app(scope, receive, send)
+
+    asyncio.run(asked())
+    status: int = told[0]["status"]
+    return status
+
+
+@pytest.mark.parametrize(
+    ("target", "host", "status"),
+    [
+        ("http://localhost:3000/health/live", "localhost:3000", 200),
+        (
+            "http://localhost:3000/health/live",
+            "evil.example",
+            200,
+        ),  # the first line counts, says the standard
+        ("HTTP://LOCALHOST/health/live", "localhost", 200),
+        ("http://localhost:3000", "localhost", 200),
+        ("http://localhost/nothing", "localhost", 404),
+        ("http://evil.example/health/live", "localhost:3000", 403),
+        ("http://localhost@evil.example/health/live", "localhost", 403),
+        ("http:///health/live", "localhost", 403),
+        ("ftp://localhost/health/live", "localhost", 404),
+    ],
+)
+def test_a_whole_address_in_the_first_line_is_read(doors: Doors, target: str, host: str, status: int) -> None:
+    assert answered(doors(), "GET", target, host) == status
+    changed = answered(doors(), "POST", target.replace("health/live", "migrate"), host)
+    assert changed == (LET_IN if status == 200 and "live" in target else 405 if status == 200 else status)
 
 
 @pytest.mark.parametrize(

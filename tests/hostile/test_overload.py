@@ -92,6 +92,26 @@ def test_more_reads_than_there_is_room_for_are_sent_away_and_others_are_not() ->
     run(scenario)
 
 
+def test_whoever_asks_for_metrics_again_and_again_is_not_in_the_way_of_probes() -> None:
+    """Both are open to all who reach the port."""
+
+    async def scenario() -> None:
+        work = Work()
+        door = Door(work)
+        work.sent.set()
+        flood = [door.ask("GET", "/metrics") for _ in range(200)]
+        await settled()
+        probes = [door.ask("GET", path) for path in ("/health/ready", "/health", "/health/live")]
+        await settled()
+        assert work.begun == 2 + len(probes)
+        work.go_on.set()
+        assert [(await each)["status"] for each in probes] == [200] * 3
+        assert sorted([(await each)["status"] for each in flood]) == [200] * 10 + [503] * 190
+        await asyncio.gather(*door.tasks)
+
+    run(scenario)
+
+
 @pytest.mark.parametrize(
     ("kind", "length", "begun"),
     [

@@ -3,6 +3,7 @@
 import pytest
 from limits.storage import MemoryStorage
 from starlette.testclient import TestClient
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from tests.hostile.conftest import ALL, LET_IN, Doors, by
 from whimbrel.api import bodies, pace
@@ -76,6 +77,25 @@ def test_the_rate_counts_who_it_is_and_not_what_is_said(doors: Doors) -> None:
     for scope in ("operate", "admin"):
         found = [client.post("/migrate", headers=by(scope)).status_code for _ in range(4)]
         assert found == [LET_IN] * 3 + [429]
+
+
+def test_behind_a_proxy_that_is_believed_each_client_has_a_count_of_its_own(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a client itself writes before the proxy's word is not believed, nor a proxy that is not named."""
+    monkeypatch.setattr(pace, "REFUSALS", "3/day")
+    app = ProxyHeadersMiddleware(doors(ALL, api_rate="99998/minute").app, list(read_proxies("10.0.0.0/8")))  # type: ignore[arg-type]
+
+    def asked(source: str, *said: str) -> list[int]:
+        client = TestClient(app, base_url="http://localhost:3000", client=(source, 1))  # type: ignore[arg-type]
+        return [client.post("/migrate", headers={"X-Forwarded-For": each}).status_code for each in said]
+
+    assert asked("10.0.0.7", *["203.0.113.1"] * 5) == [401] * 3 + [429] * 2
+    assert asked("10.0.0.8", "203.0.113.1:4711", "9.9.9.9, 203.0.113.1", "203.0.113.1, 10.0.0.9") == [429] * 3
+    assert asked("10.0.0.7", "203.0.113.2", "[2001:db8::1]:4711") == [401] * 2
+    assert (
+        asked("198.51.100.1", *(f"203.0.113.{number}" for number in range(10, 15))) == [401] * 3 + [429] * 2
+    )
 
 
 def test_a_limiter_does_not_grow_with_its_callers() -> None:

@@ -22,6 +22,8 @@ class Hasty(Wire):
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     large = scope["path"] == "/large"
+    while scope["path"] == "/body" and (await receive()).get("more_body"):
+        pass
     await send({"type": "http.response.start", "status": 200, "headers": []})
     for _ in range(1000 if large else 1):
         await send({"type": "http.response.body", "body": b"x" * (65536 if large else 1), "more_body": large})
@@ -121,5 +123,60 @@ def test_of_too_many_connections_the_quietest_makes_room() -> None:
         assert told.startswith(b"HTTP/1.1 200 ")
         for _, writer in quiet:
             writer.close()
+
+    run(scenario)
+
+
+CHUNKED = HEAD.replace(b"GET", b"POST") + b"Transfer-Encoding: chunked\r\nContent-Length: 2\r\n"
+BODY = b"\r\n2\r\n{}\r\n0\r\n\r\n"
+
+
+def test_a_head_of_many_lines_or_of_many_bytes_is_refused() -> None:
+    """However it comes: twenty thousand lines in one piece cost the event loop a sixth of a second."""
+    many, large = b"a:\r\n" * 20_000, b"X: " + b"a" * 70_000 + b"\r\n"
+
+    async def scenario(port: int, _: ServerState) -> None:
+        for lines in (many, large, b"a:\r\n" * 100):
+            for before in (b"", HEAD + b"\r\n"):  # the second on a connection that is kept open
+                for end in (b"\r\n", b""):
+                    told = await answer_to(port, before + HEAD + lines + end)
+                    assert b"HTTP/1.1 431 " in told
+                    assert b'"code":"head_too_large"' in told
+                    assert told.startswith(b"HTTP/1.1 200 ") == bool(before)
+        fair = HEAD + b"a:\r\n" * 90
+        told = await answer_to(port, (fair + b"\r\n") * 2 + fair + b"Connection: close\r\n\r\n")
+        assert told.count(b"HTTP/1.1 200 ") == 3
+
+    run(scenario)
+
+
+def test_a_body_of_two_lengths_is_refused() -> None:
+    """A proxy in front may read the other one, and take the rest for the next request."""
+
+    async def scenario(port: int, _: ServerState) -> None:
+        for request in (
+            CHUNKED,
+            CHUNKED.upper().replace(b"HTTP/1.1", b"HTTP/1.1"),
+            CHUNKED.replace(b"\r\n", b"\n"),
+        ):
+            told = await answer_to(port, request + BODY)
+            assert told.startswith(b"HTTP/1.1 400 "), request
+            assert b'"code":"malformed"' in told
+
+    run(scenario)
+
+
+def test_a_body_in_crumbs_is_refused_and_one_in_pieces_is_not() -> None:
+    head = HEAD.replace(b"GET /", b"POST /body") + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    crumbs, pieces, end = b"1\r\nx\r\n" * 100_000, (b"40\r\n" + b"x" * 64 + b"\r\n") * 3000, b"0\r\n\r\n"
+
+    async def scenario(port: int, _: ServerState) -> None:
+        for sent in (crumbs + end, pieces + crumbs + end, crumbs):
+            told = await answer_to(port, head + sent)
+            assert told.startswith((b"HTTP/1.1 400 ", b"reset")), told[:100]
+            assert b"small pieces" in told or told == b"reset"
+        for sent in (pieces, crumbs[: 6 * 900]):
+            told = await answer_to(port, head + sent + end)
+            assert told.startswith(b"HTTP/1.1 200 ")
 
     run(scenario)

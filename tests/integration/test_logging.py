@@ -64,7 +64,7 @@ def rows(text: str) -> list[dict[str, Any]]:
 def test_serve_logs_json_and_each_start_throttling_and_end_once(
     environment: dict[str, str], database: Docs, tmp_path: Path
 ) -> None:
-    server = Serve({**environment, "LOG_LEVEL": "info"}, tmp_path, "--workers", "2")
+    server = Serve({**environment, "LOG_LEVEL": "debug"}, tmp_path, "--workers", "2")
     server.start()
     try:
         server.wait()
@@ -89,7 +89,10 @@ def test_serve_logs_json_and_each_start_throttling_and_end_once(
     assert any(each["event"].startswith("warned") and each["level"] == "warning" for each in found)
     assert any("ZeroDivisionError" in each.get("exception", "") for each in found)
     assert any(each.get("logger") == "uvicorn.error" for each in found)
-    assert any(each["event"].startswith("MongoDB: ") and database.name in each["event"] for each in found)
+    assert not [each for each in found if "pymongo" in each.get("logger", "")], "commands hold documents"
+    (reached,) = [each for each in found if each["event"].startswith("MongoDB: ")]
+    assert reached["database"] == database.name
+    assert reached["event"].endswith(f", database {database.name}.")
 
 
 def test_commands_log_json_where_nobody_sits_at_a_terminal(

@@ -15,6 +15,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from whimbrel.brokers.rabbitmq.addresses import urls_of
+from whimbrel.domain.addresses import hosts_of
 from whimbrel.domain.failures import Kind, Trouble
 from whimbrel.domain.raw import Key
 from whimbrel.domain.wording import said, traced
@@ -140,7 +141,8 @@ def test_a_blank_in_a_user_name_and_a_password() -> None:
 @pytest.mark.parametrize("text", [
     "no address at all, but joe@corp.com: call him", "https://pypi.org:443/@scope/name", "http://host/path?a=b@c",
     "mongodb://one,two:2/db?replicaSet=rs", "amqp://host/v", "mongodb://host:27017 did not answer, ask joe@corp.com",
-    "mongodb://john@host/ is without a password", "a = b, c=d",
+    "mongodb://john@host/ is without a password", "a = b, c=d", "mongodb://host:27017: it did not answer", "Write mongodb://host:port/.",
+    "MongoDB: host:27017, ask joe@corp.com", "see https://a.example/x//y:z@1.2", "// a comment: joe@corp.com",
 ])  # fmt: skip
 def test_what_holds_no_secret_stays(text: str) -> None:
     assert masked(text) == text
@@ -156,10 +158,43 @@ def test_what_holds_no_secret_stays(text: str) -> None:
         ("guest:XJX@host:5672", "guest:***@host:5672"),
         ("XJX", "***"),
         ("mongodb:/john:XJX@host/", "mongodb:***@host/"),
+        # Without any @ what stands behind a colon is no port, and so a password whose host was forgotten
+        ("mongodb://john:XJX", "mongodb://john:***"),
+        ("mongodb+srv://john:XJX/shop", "mongodb+srv://john:***/shop"),
+        ("mongodb://john:1234XJX/", "mongodb://john:***/"),
+        ("mongodb://john:XJX%40host.example.com/", "mongodb://john:***/"),
+        ("amqps://john:XJX", "amqps://john:***"),
+        ("mongodb://one:1,two:XJX/", "mongodb://one:1,two:***/"),
+        ("mongodb://[::1]:27017,fe80::1,one:27018/", "mongodb://[::1]:27017,fe80::1,one:27018/"),
     ],
 )
 def test_addresses_right_and_wrong(address: str, shown: str) -> None:
     assert masked_address(address) == shown
+    if "@" in address or "://" not in address or shown == address:
+        return
+    clean(hosts_of(address))
+    clean(masked(f"cannot use {address}: no port"))
+    with pytest.raises(SettingsInvalid) as caught:
+        check_uri(address) if address.startswith("mongodb") else urls_of(address)
+    clean(f"{caught.value} {caught.value!r}")
+
+
+@pytest.mark.parametrize("address", [
+    "mongodb:/john:XJX@host", "mongodb:john:XJX@host", "MongoDB+srv:/john:XJX@host/db", "amqp:/john:XJX@host", "//john:XJX@host:27017",
+])  # fmt: skip
+def test_a_text_is_told_without_the_secrets_of_what_is_nearly_an_address(address: str) -> None:
+    for frame in (
+        "{}",
+        "cannot use {}: it is none",
+        "'{}'",
+        '{{"uri": "{}"}}',
+        "<{}>",
+        "URI={} and mongodb://two/",
+    ):
+        shown = masked(frame.format(address))
+        clean(shown)
+        assert "host" in shown
+        assert frame.partition("{")[0] in shown
 
 
 @settings(max_examples=30)

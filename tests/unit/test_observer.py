@@ -1,36 +1,63 @@
-"""What is seen from a thread of its own: whoever waits for it hears of its troubles."""
+"""A fault of Whimbrel itself, in a thread that looks: it is told for what it is, and MongoDB is not blamed."""
 
+import threading
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
+from whimbrel.cli import telling
 from whimbrel.cli.observer import Observer
+from whimbrel.cli.screen import Screen
+from whimbrel.cli.telling import Teller
 from whimbrel.errors import Systemic, Transient
 
 
-def looks(*errors: Exception) -> Callable[[], int]:
-    """The first look is answered, and later ones raise these, the last of them again and again."""
-    left = [None, *errors]
+def breaking(after: int, enough: int) -> tuple[Callable[[], None], threading.Event]:
+    """What breaks from its so-manieth call on, and when it was called often enough."""
+    calls, reached = 0, threading.Event()
 
-    def look() -> int:
-        error = left.pop(0) if len(left) > 1 else left[0]
-        if error is not None:
-            raise error
-        return 1
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+        if calls >= enough:
+            reached.set()
+        if calls > after:
+            raise ZeroDivisionError("by nothing")
 
-    return look
+    return call, reached
 
 
-@pytest.mark.parametrize("error", [Systemic("not allowed"), ZeroDivisionError("nobody expected it")])
-def test_what_will_not_pass_is_raised_and_not_taken_for_silence(error: Exception) -> None:
-    with Observer(looks(error), pause=0.01) as seen:
-        seen.wait(60)
-        with pytest.raises(type(error), match=str(error)):
+def test_a_look_that_breaks_is_told_and_logged_once() -> None:
+    look, reached = breaking(after=1, enough=4)
+    with capture_logs() as logs:
+        with Observer(look, pause=0.001) as seen:
+            assert reached.wait(30)
+        with pytest.raises(Systemic, match="Whimbrel itself failed: ZeroDivisionError: by nothing"):
             seen.check()
+    (row,) = logs
+    assert row["log_level"] == "error"
+    assert isinstance(row["exc_info"], ZeroDivisionError)
+
+
+def test_telling_that_breaks_is_logged_once_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "EVERY", 0.001)
+    ledger, reached = breaking(after=0, enough=3)
+    with capture_logs() as logs, Teller(Screen(), ledger):
+        assert reached.wait(30)
+    assert [row["event"] for row in logs] == ["telling of runs broke"]
 
 
 def test_what_passes_is_waited_for() -> None:
-    with Observer(looks(Transient("away")), pause=0.01) as seen:
-        seen.wait(60)
-        seen.check()
-        assert seen.latest == 1
+    left: list[Exception | int] = [1, Transient("away"), 2]
+
+    def look() -> int:
+        found = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    with Observer(look, pause=0.001) as seen:
+        while seen.latest != 2:
+            seen.wait(30)
+            seen.check()

@@ -16,6 +16,7 @@ from whimbrel.errors import SettingsInvalid
 ScopeName = Literal["read", "operate", "admin"]
 RANKS: Mapping[str, int] = {"read": 0, "operate": 1, "admin": 2}
 SHORTEST = 16  # characters of a token
+LONGEST = 100  # characters of an address: a proxy hands on what it was sent
 
 _bearer = HTTPBearer(
     auto_error=False, description="A token of API_TOKENS. Without configured tokens, none is needed."
@@ -63,9 +64,9 @@ def read_tokens(text: str) -> tuple[Token, ...]:
 
 
 def source_of(scope: Scope) -> str:
-    """The address that a request came from."""
+    """The address that a request came from, or what a proxy that is believed calls it."""
     client = scope.get("client")
-    return str(client[0]) if client else "?"
+    return str(client[0])[:LONGEST] if client else "?"
 
 
 def counted_as(source: str) -> str:

@@ -17,7 +17,8 @@ from whimbrel.api.errors import answer
 from whimbrel.api.pace import costly
 
 LIVE: Final = "/health/live"  # costs nothing, and tells that the process lives: always answered
-PROBES: Final = frozenset({"/health", "/health/ready", "/metrics"})
+METRICS: Final = "/metrics"
+PROBES: Final = frozenset({"/health", "/health/ready", METRICS})
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 PAUSE: Final = 1  # seconds after which somebody who was sent away may come back
 AT_ONCE_SENT = 256 * 1024  # bytes of an answer that the system's buffers take, whoever reads them
@@ -74,13 +75,15 @@ def _rooms() -> Mapping[str, Room]:
         "reads": Room(at_once=6, waiting=32, patience=0.4),
         "expensive": Room(at_once=4, waiting=8, patience=2.0),
         "changes": Room(at_once=12, waiting=64, patience=5.0),
-        "probes": Room(at_once=4, waiting=32, patience=5.0),
+        # Whoever reaches the port may ask for both: of metrics each is worked out, of the others one for all who ask.
+        "metrics": Room(at_once=2, waiting=8, patience=5.0),
+        "probes": Room(at_once=32, waiting=64, patience=5.0),
     }
 
 
 def _kind(scope: Scope) -> str:
     if scope["path"] in PROBES:
-        return "probes"
+        return "metrics" if scope["path"] == METRICS else "probes"
     if scope["method"] not in READS:
         return "changes"
     return "expensive" if costly(scope) else "reads"

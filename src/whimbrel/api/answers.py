@@ -1,12 +1,16 @@
 """What every answer looks like: the envelope of success and of failure, in camel case."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from whimbrel.engine.view import iso_time
+
+NUMBER = re.compile(r"-?[0-9]{1,20}(\.0{1,20})?")
 
 
 def now() -> str:
@@ -18,7 +22,15 @@ def _whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _written(value: Any) -> Any:
+    """Numbers as JSON writes them: Python reads `1_0`, `+5` and blanks too."""
+    if isinstance(value, str) and not NUMBER.fullmatch(value):
+        raise PydanticCustomError("int_parsing", "Input should be a whole number, in digits")
+    return value
+
+
 Whole = BeforeValidator(_whole)  # behind the limits of a field: a number before them is not looked at
+Written = BeforeValidator(_written)  # of paths and queries, whose numbers are texts
 EXACT = 2**53 - 1  # up to here every reader of JSON keeps a whole number as it is
 
 
@@ -76,7 +88,7 @@ MEANINGS = {
     409: "the state forbids it",
     408: "the body did not come in time",
     413: "the body is larger than 1 MiB (`/migrate/bulk`: 8 MiB; where none is taken: 64 KiB)",
-    415: "the body is not `application/json`",
+    415: "the body is not `application/json`, or is compressed",
     422: "fields are out of range; the first 20 are named in `details`",
     429: "too many such requests; `Retry-After` says when to come back",
     503: "a dependency is down, or too much is asked at once; the sentence says which",

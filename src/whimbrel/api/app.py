@@ -18,6 +18,7 @@ from whimbrel.api.authentication import Authentication
 from whimbrel.api.bodies import Bodies
 from whimbrel.api.concerned import Concerned
 from whimbrel.api.heads import Heads
+from whimbrel.api.legible import Legible
 from whimbrel.api.once import once
 from whimbrel.api.origins import Origins, hosts_of
 from whimbrel.api.pace import Pace, expensive, refusals
@@ -50,6 +51,7 @@ SECURITY = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
 }
 ABOUT = """Migrates millions of MongoDB documents in batches, without a stop, through crashes.
 
@@ -113,6 +115,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         refusals=refusals(),
     )
     app.add_middleware(Origins, hosts=hosts_of(settings_.api_hosts, settings_.host, tokens))
+    app.add_middleware(Legible)
     app.add_middleware(Secure)
     app.add_middleware(Heads)  # the last that is added is the first that a request meets
     for module in (

@@ -24,7 +24,7 @@ def changing(scope: Scope) -> bool:
 async def audited(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
     """Middleware of all that `changing` is true of, by callers that are known."""
     response = await go_on(request)
-    if DRY not in response.headers:
+    if DRY not in response.headers and request.state.entry is not None:  # else no route was reached
         await note(request.scope, response.status_code)
     return response
 

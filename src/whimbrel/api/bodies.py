@@ -69,6 +69,7 @@ class Bodies:
     async def _take(self, scope: Scope, body: "_Body", fields: frozenset[str] | None) -> None:
         headers = Headers(scope=scope)
         _check_type(headers)
+        _check_coding(headers)
         body.announced(headers.get("content-length", ""))
         content = await body.read()
         if not content:
@@ -90,6 +91,14 @@ def _check_type(headers: Headers) -> None:
         kind = given.partition(";")[0].strip().lower()
         if kind != "application/json":
             raise _Refused(_unsupported(kind or "without a type"))
+
+
+def _check_coding(headers: Headers) -> None:
+    """Nothing is unpacked: what is small when it comes may be large then."""
+    coding = ", ".join(headers.getlist("content-encoding")).strip().lower()
+    if coding not in ("", "identity"):
+        sentence = f"The body is compressed ({coding[:100]}). Send it as it is."
+        raise _Refused(answer(415, "unsupported_type", sentence, headers={"Accept-Encoding": "identity"}))
 
 
 def late() -> Response:

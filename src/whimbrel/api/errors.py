@@ -38,6 +38,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.BrokerRefused: 503,
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+FILES = ("GET",)  # the methods of those of /docs, which are no routes
 NAMED = 20  # fields at fault that an answer names: a request may have a hundred thousand
 LONGEST = 200  # characters of a name, and of what is wrong with it
 DOWN = 503
@@ -122,9 +123,9 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         raise error
     sentence = str(error.detail)
     if error.status_code == 404:  # noqa: PLR2004
-        sentence = f"There is no {request.url.path}. All routes: /docs."
+        sentence = f"There is no {request.url.path[:LONGEST]}. All routes: /docs."
     if error.status_code == 405:  # noqa: PLR2004
-        return impossible(request.scope, _allowed(request))
+        return impossible(request.scope, _allowed(request) or FILES)
     word = WORDS.get(error.status_code, "error")
     return answer(error.status_code, word, sentence, headers=dict(error.headers or {}))
 
@@ -132,7 +133,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 def impossible(scope: Scope, methods: Collection[str]) -> JSONResponse:
     """The answer to a method that no route of the path has; `methods`: those that they have."""
     allowed = ((each, "HEAD") if each == "GET" else (each,) for each in METHODS if each in methods)
-    sentence = f"{scope['method']} is not possible on {scope['path']}."
+    sentence = f"{scope['method'][:LONGEST]} is not possible on {scope['path'][:LONGEST]}."
     return answer(405, WORDS[405], sentence, headers={"Allow": ", ".join(chain.from_iterable(allowed))})
 
 

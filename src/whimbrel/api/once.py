@@ -27,7 +27,7 @@ async def once(request: Request, go_on: Callable[[Request], Awaitable[Response]]
     """Middleware of all POSTs, by callers that are known."""
     given = request.headers.get("idempotency-key")
     system: System = request.app.state.system
-    if request.method != "POST" or given is None or not system.ready:
+    if request.method != "POST" or given is None or not system.ready or request.state.entry is None:
         return await go_on(request)
     if not re.fullmatch(KEY, given):
         return answer(

@@ -19,6 +19,7 @@ from whimbrel.errors import SettingsInvalid
 
 _AUTHORITY: Final = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?)\.?(?::(\d{1,5}))?")
 _ORIGIN: Final = re.compile(r"(https?)://(.+)")
+_ABSOLUTE: Final = re.compile(r"https?://([^/]*)(.*)", re.IGNORECASE | re.DOTALL)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _OURS: Final = frozenset({"same-origin", "none"})  # none: a person typed the address, or followed a bookmark
 _BY_ADDRESS: Final = PROBES | {LIVE}  # whatever asks these often knows no name: kubelets, Prometheus
@@ -105,6 +106,7 @@ class Origins:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope = _from_origin(scope)
         found = self._foreign(scope, Headers(scope=scope))
         if found is None:
             await self._app(scope, receive, send)
@@ -135,8 +137,8 @@ class Origins:
         sites = headers.getlist("sec-fetch-site")
         ours = all(each.strip().lower() in _OURS for each in sites)
         if method in READS:
-            # No page can read an answer, but it can ask for what costs much. A link from elsewhere is no harm.
-            return ours or headers.get("sec-fetch-mode") == "navigate"
+            # No page can read an answer, but it can ask for what costs much, or keep a stream open.
+            ours = ours or _followed(headers)
         return ours and all(
             self._same(each, host, confirmed=bool(sites)) for each in headers.getlist("origin")
         )
@@ -151,6 +153,28 @@ class Origins:
             return True
         default = _DEFAULT_PORTS[found[1]]
         return host is not None and (page.host, page.port or default) == (host.host, host.port or default)
+
+
+def _followed(headers: Headers) -> bool:
+    """Whether a person has followed a link from elsewhere, which is no harm. A frame is loaded by its page, as often as that likes."""
+    kind = headers.get("sec-fetch-dest", "document")
+    return headers.get("sec-fetch-mode") == "navigate" and kind == "document"
+
+
+def _from_origin(scope: Scope) -> Scope:
+    """A request whose first line has a whole address, as proxies are sent it: the host there counts, whatever `Host` says (RFC 9112, 3.2.2)."""
+    found = _ABSOLUTE.fullmatch(scope["path"])
+    if found is None:
+        return scope
+    _, _, rest = scope["raw_path"].partition(b"//")
+    _, slash, raw = rest.partition(b"/")
+    others = [each for each in scope["headers"] if each[0] != b"host"]
+    return {
+        **scope,
+        "path": found[2] or "/",
+        "raw_path": (slash + raw) or b"/",
+        "headers": [(b"host", found[1].encode()), *others],
+    }
 
 
 def hosts_of(configured: str, bound: str, tokens: Sequence[object]) -> Hosts:

@@ -4,13 +4,15 @@ import json
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from whimbrel.api.answers import Fault
 from whimbrel.api.errors import NAMED, answer, unusable
+
+DIGITS: Final = 4300
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,19 @@ def parse(body: bytes, fields: frozenset[str] | None) -> Parsed | Response:
         return found
 
     try:
-        told = json.loads(text, object_pairs_hook=once)
+        told = json.loads(text, object_pairs_hook=once, parse_int=_whole)
     except ValueError as error:
         return answer(400, "malformed", f"The body is no JSON: {error}.")
     if repeating:
         return _twice(told, repeating[0])
     return _unknown(told, fields) or Parsed(told)
+
+
+def _whole(digits: str) -> int:
+    """The time that a number takes grows with the square of its length: Python has this limit too, and tells how to switch it off."""
+    if len(digits) > DIGITS:
+        raise ValueError(f"a number has more than {DIGITS:,} digits")
+    return int(digits)
 
 
 def _twice(told: object, repeating: Repeating) -> Response:

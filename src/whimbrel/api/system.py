@@ -41,6 +41,7 @@ class System:
         self.reason = "It starts: MongoDB has not been asked yet."
         self.broken: WhimbrelError | None = None  # what no waiting mends
         self.on_broken: Callable[[], None] = lambda: None
+        self.on_reached: Callable[[Opened], None] = lambda _: None  # MongoDB, for the first time
         self.started = time.time()
         self.version = version("whimbrel")
         self.definitions: Catalog[Definition] = Catalog()
@@ -145,6 +146,7 @@ class System:
         at = self._patiently(lambda: stack.enter_context(opened(self.settings)))
         if at is None:
             return
+        self.on_reached(at)
         self.reason = "MongoDB is there; the broker has not answered yet."
         fleet = self._fleet(at) if self._with_workers else None
         parent = self._patiently(

@@ -1,8 +1,9 @@
 """HTTP as it comes from the wire: what is none is answered in the envelope too, and nobody holds a connection for nothing."""
 
 import asyncio
+import re
 import time
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
 
 import h11
 from starlette.responses import Response
@@ -12,7 +13,37 @@ from whimbrel.api.bodies import late
 from whimbrel.api.errors import answer
 
 LINGER = 2.0  # seconds in which what still comes is forgotten: closing at once would reset the answer away
-REASONS: Final = {400: b"Bad Request", 408: b"Request Timeout"}
+LINES: Final = 100  # of a head: each costs the event loop some microseconds, before anybody is known
+LARGEST_HEAD: Final = 64 * 1024  # bytes
+PIECES: Final = 1000  # of a body; if there are more, each has on average
+SMALLEST: Final = 32  # bytes, or more
+REASONS: Final = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    431: b"Request Header Fields Too Large",
+}
+_END: Final = re.compile(rb"\n\r?\n")
+_LENGTH: Final = re.compile(rb"\ncontent-length[ \t]*:", re.IGNORECASE)
+_CODING: Final = re.compile(rb"\ntransfer-encoding[ \t]*:", re.IGNORECASE)
+
+
+class _Pieces(h11.Connection):
+    """Counts the pieces of each body: a quarter of a megabyte in chunks of one byte costs the event loop a quarter of a second."""
+
+    _pieces = _size = 0
+    fault = ""
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            self._pieces = self._size = 0
+        elif isinstance(event, h11.Data):
+            self._pieces += 1
+            self._size += len(event.data)
+            if self._pieces > PIECES and self._size < SMALLEST * self._pieces:
+                self.fault = "The body comes in too many small pieces. Send larger ones."
+                raise h11.RemoteProtocolError(self.fault)
+        return event
 
 
 class Wire(H11Protocol):
@@ -27,6 +58,10 @@ class Wire(H11Protocol):
     _sending: asyncio.TimerHandle | None = None
     quiet = 0.0  # since when nothing has been asked
 
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
+        self.conn = _Pieces(h11.SERVER, LARGEST_HEAD)
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.quiet = time.monotonic()
@@ -38,6 +73,16 @@ class Wire(H11Protocol):
         if not self._refused:
             super().data_received(data)
             self._watch()
+
+    def handle_events(self) -> None:
+        """Once for each request at least: the next head is looked at before it is taken apart."""
+        if self.conn.their_state is h11.IDLE and (refusal := _of_head(self.conn.trailing_data[0])):
+            self._refuse(refusal)
+        else:
+            super().handle_events()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Nothing to say: such a request is answered as if it had not asked for another protocol (RFC 9110, 7.8)."""
 
     def on_response_complete(self) -> None:
         self.quiet = time.monotonic()
@@ -72,7 +117,7 @@ class Wire(H11Protocol):
 
     def _watch(self) -> None:
         """A client has so long for what it owes, however often it sends a byte. Between two requests uvicorn counts."""
-        if self.at_work or not self._begun:
+        if self._refused or self.at_work or not self._begun:
             self._stop_asking()
         elif self._asking is None:
             self._asking = self.loop.call_later(self.patience, self._give_up)
@@ -96,7 +141,8 @@ class Wire(H11Protocol):
         min(quiet, key=lambda each: each.quiet, default=self).transport.abort()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse(answer(400, "malformed", f"This is no HTTP request: {msg}"))
+        fault = getattr(self.conn, "fault", "") or f"This is no HTTP request: {msg}"
+        self._refuse(answer(400, "malformed", fault))
 
     def _refuse(self, refusal: Response) -> None:
         if self.conn.our_state not in {
@@ -118,6 +164,25 @@ class Wire(H11Protocol):
         ):
             self.transport.write(self.conn.send(event) or b"")
         self._refused = True
+        if self.at_work:  # whoever waits for the rest of a body need not answer any more
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self._stop_asking()
         self.transport.write_eof()
         self.loop.call_later(LINGER, self.transport.close)
+
+
+def _of_head(received: bytes) -> Response | None:
+    """Why the head that begins here, or as much of it as there is, is refused."""
+    whole = _END.search(received)
+    head = received[: whole.start()] if whole else received
+    if len(head) > LARGEST_HEAD or head.count(b"\n") > LINES:
+        return answer(
+            431,
+            "head_too_large",
+            f"The head of the request has more than {LINES} lines, or {LARGEST_HEAD:,} bytes. Send less.",
+        )
+    if whole and _LENGTH.search(head) and _CODING.search(head):  # a proxy may believe the other one
+        sentence = "The request says both Content-Length and Transfer-Encoding. Send one of them."
+        return answer(400, "malformed", sentence)
+    return None

@@ -17,9 +17,8 @@ def asked(
     `answers`: which one it is begins the answer, but for `--json`. `chooses`: it is said behind the run that is meant.
     """
     with opened(settings, create=create) as at:
-        made = ", which is new and empty" if at.made else ""
         if not (answers and screen.json):
-            screen.place = f"MongoDB: {place(settings)}{made}, database {at.store.database}."
+            screen.place = which(settings, at)
         screen.heads = answers
         if not (answers or chooses):
             screen.locate()
@@ -27,3 +26,9 @@ def asked(
             yield at
         finally:  # also where no run was meant, and no answer came
             screen.locate()
+
+
+def which(settings: Settings, at: Opened) -> str:
+    """The sentence that says it, without secrets."""
+    made = ", which is new and empty" if at.made else ""
+    return f"MongoDB: {place(settings)}{made}, database {at.store.database}."

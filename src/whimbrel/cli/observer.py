@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Generic, Self, TypeVar
 
-from whimbrel.errors import Transient
+from whimbrel.errors import Systemic, Transient, WhimbrelError
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ class Observer(Generic[T]):
     def __init__(self, look: Callable[[], T], pause: float = 0.2) -> None:
         self._look, self._pause = look, pause
         self.latest = look()
-        self._trouble: Exception | None = None
+        self._trouble: WhimbrelError | None = None
         self._answered = time.monotonic()
         self._over, self._new = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="observer", daemon=True)
@@ -57,8 +57,21 @@ class Observer(Generic[T]):
             try:
                 self.latest = self._look()
                 self._trouble, self._answered = None, time.monotonic()
-            except Exception as error:  # noqa: BLE001  also what nobody expected is told by whoever waits, and not as silence
+            except WhimbrelError as error:
                 self._trouble = error
+            except Exception as error:  # noqa: BLE001  it is logged there
+                # Else the thread would end, and MongoDB be blamed for its silence.
+                self._trouble = failed("a look at the ledger broke", error, self._trouble)
             self._new.set()
             # What has just begun may be over soon.
             self._over.wait(min(self._pause, FIRST + (time.monotonic() - began) / 10))
+
+
+def failed(what: str, error: Exception, before: WhimbrelError | None) -> WhimbrelError:
+    """What is said of a fault of Whimbrel itself. The log has its traceback, unless it is the same as `before`."""
+    found = Systemic(f"Whimbrel itself failed: {type(error).__name__}: {error}")
+    if str(before) != str(found):
+        import structlog  # noqa: PLC0415  what only looks logs nothing
+
+        structlog.get_logger("whimbrel").error(what, exc_info=error)
+    return found

@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 from collections.abc import Iterator, Sequence
+from functools import partial
 from types import FrameType
 
 import uvicorn
@@ -16,7 +17,8 @@ from whimbrel.api.access import read_tokens
 from whimbrel.api.app import create_app
 from whimbrel.api.system import System
 from whimbrel.api.wire import Wire
-from whimbrel.bootstrap import check_addresses, exists, place
+from whimbrel.bootstrap import Opened, check_addresses
+from whimbrel.cli.asking import which
 from whimbrel.cli.interrupts import HEARD, INTERRUPTED, PATIENCE
 from whimbrel.cli.screen import Screen
 from whimbrel.cli.telling import Teller
@@ -47,22 +49,26 @@ def serve_until_told(settings: Settings, screen: Screen, team: Team, *, workers:
     listening = listen(settings.host, settings.port)
     server = _Server(
         uvicorn.Config(
-            app, http=_wire(settings), log_config=None, access_log=False, server_header=False, lifespan="on",
+            app, http=_wire(settings), ws="none", log_config=None, access_log=False, server_header=False, lifespan="on",
             timeout_graceful_shutdown=5, proxy_headers=bool(proxies), forwarded_allow_ips=list(proxies),
         ),
         system,
     )  # fmt: skip
     system.on_broken = lambda: setattr(server, "should_exit", True)
-    made = "" if exists(settings) else ", which is new and empty"
+    system.on_reached = partial(_tell_which, screen, settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     screen.say(f"Serves http://{host}:{listening.getsockname()[1]}/docs. Ctrl-C drains and ends.")
-    screen.say(f"MongoDB: {place(settings)}{made}, database {settings.database}.", style="dim")
     with Teller(screen, lambda: system.at.store.ledger if system.ready else None):
         server.run([listening])
     system.stop()  # also where a second signal made the server leave without a word
     if system.broken is not None:
         raise system.broken
     return 0
+
+
+def _tell_which(screen: Screen, settings: Settings, at: Opened) -> None:
+    found = which(settings, at)
+    screen.report(found, found, database=at.store.database)
 
 
 def read_proxies(text: str) -> Sequence[str]:

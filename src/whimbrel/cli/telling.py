@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from whimbrel.cli.observer import failed
 from whimbrel.cli.screen import Screen
 from whimbrel.domain.runs import Run
 from whimbrel.domain.states import ENDED, RunStatus
@@ -119,9 +120,14 @@ class Teller:
 
     def _repeat(self) -> None:
         telling: Telling | None = None
+        trouble: WhimbrelError | None = None
         while not self._over.wait(EVERY):
-            ledger = self._ledger()
-            with contextlib.suppress(WhimbrelError):  # whoever works with the ledger says what is wrong
-                if ledger is not None:
+            try:
+                if (ledger := self._ledger()) is not None:
                     telling = telling or Telling(self._screen, ledger)
                     telling.tell(telling.look())
+            except WhimbrelError:
+                pass  # whoever works with the ledger says what is wrong
+            except Exception as error:  # noqa: BLE001  it is logged there
+                # The server serves on, and tells what can be told.
+                trouble = failed("telling of runs broke", error, trouble)

@@ -2,7 +2,7 @@
 
 from urllib.parse import unquote_plus
 
-from whimbrel.masking import parsed
+from whimbrel.masking import MASK, parsed
 
 
 def database_of(uri: str) -> str | None:
@@ -14,5 +14,6 @@ def database_of(uri: str) -> str | None:
 
 
 def hosts_of(uri: str) -> str:
-    """The hosts and ports that an address names, which are no secret."""
-    return parsed(uri).hosts
+    """The hosts and ports that an address names, which are no secret; of what is no address nothing."""
+    found = parsed(uri)
+    return found.hosts_shown if found.scheme or found.userinfo is not None else MASK

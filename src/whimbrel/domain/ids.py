@@ -9,6 +9,8 @@ from bson.errors import BSONError
 from whimbrel.domain.extended_json import read
 from whimbrel.domain.raw import ARRAY, REGEX, Key
 
+REFERENCE = ("$ref", "$id", "$db")  # fields with a dollar sign that documents may have
+
 
 def relaxed(value: Any) -> Any:
     """A value of MongoDB as a JSON value, in relaxed Extended JSON: whole numbers and doubles are plain."""
@@ -31,9 +33,14 @@ def parse_id(value: Any) -> Key:
     Raises ValueError for what is no Extended JSON, or cannot be an `_id`.
     """
     try:
-        key = Key.of(read(value))
+        found = read(value)
+        key = Key.of(found)
     except (BSONError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"no Extended JSON: {str(error)[:200]}") from error
     if key.kind in (ARRAY, REGEX):
         raise ValueError("an array or a regular expression cannot be the _id of a document")
+    names = list(found) if isinstance(found, dict) else []
+    operator = next((each for each in names if each.startswith("$") and each not in REFERENCE), None)
+    if operator is not None:
+        raise ValueError(f"{operator[:40]} is an operator, which cannot stand in the _id of a document")
     return key

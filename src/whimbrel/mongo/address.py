@@ -61,6 +61,10 @@ def reduced(uri: str) -> str:
             uri,
             f"in its user name or password {' and '.join(sorted(found))} must be percent-encoded: {_encoded(found)}",
         )
+    if parsed(uri).hosts_shown != parsed(uri).hosts:  # the driver would say it, and a piece of the password
+        raise unreadable(
+            uri, "what follows a colon is no port. Perhaps `@` and the host are missing behind a password"
+        )
     before, options, sign = _parted(uri)
     taken = []
     for option in options:

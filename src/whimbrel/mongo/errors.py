@@ -7,6 +7,7 @@ from typing import Any
 from pymongo.errors import (
     ConfigurationError,
     ConnectionFailure,
+    NotPrimaryError,
     OperationFailure,
     PyMongoError,
     ServerSelectionTimeoutError,
@@ -15,6 +16,8 @@ from pymongo.errors import (
 from whimbrel.errors import (
     AWAY,
     FULL,
+    NO_ADDRESS,
+    NO_TLS,
     CollectionReplaced,
     Refused,
     Systemic,
@@ -39,10 +42,13 @@ TRANSIENT = frozenset({
     11601, 314,  # Interrupted, ended by killSessions
     9001, 317,  # SocketException, ConnectionPoolExpired
 })  # fmt: skip
+NO_PRIMARY = frozenset(
+    {10107, 13435, 13436, 10058, 189, 11602, 91, 11600}
+)  # NotWritablePrimary and its kin, a step down, a shutdown
+NO_MAJORITY = frozenset({64, 79, 100})  # of those above: of the write concern
 NO_SPACE = 14031  # OutOfDiskSpace
-NO_RIGHT = frozenset(
-    {13, 18, 8000, 33}
-)  # Unauthorized, AuthenticationFailed, AtlasError, wrong authentication
+UNKNOWN_USER = frozenset({18, 8000})  # AuthenticationFailed, AtlasError
+NO_RIGHT = UNKNOWN_USER | {13, 33}  # Unauthorized, wrong authentication
 SYSTEMIC = NO_RIGHT | frozenset({
     NO_SPACE,
     20,  # IllegalOperation, such as a write concern of a stand-alone server
@@ -54,6 +60,20 @@ SYSTEMIC = NO_RIGHT | frozenset({
 CHANGING = "MongoDB could not carry that out at this moment: try again."
 SLOW = "MongoDB took too long for that: try again, or ask for less."
 NOT_ALLOWED = "MongoDB does not allow this user to do that: grant it readWrite on the database."
+WRONG_USER = "MongoDB refuses the user name or password: check MONGODB_URI."
+ELECTING = "MongoDB has no primary at this moment: its members choose one. Try again."
+WAITING = "Too few members of MongoDB's replica set have answered in time: check that they run."
+DIFFERENT_TLS = (
+    "MongoDB and Whimbrel do not agree on TLS: check the certificates, and the tls options in MONGODB_URI."
+)
+UNKNOWN_HOST = "The name of MongoDB's host is not known to the network: check MONGODB_URI."
+# Parts of what the driver says of servers that it cannot use; else nobody answers.
+FOUND_NONE = (
+    ("No primary available", ELECTING),
+    ("members match selector", ELECTING),
+    *((each, DIFFERENT_TLS) for each in NO_TLS),
+    *((each, UNKNOWN_HOST) for each in NO_ADDRESS),
+)
 
 
 def sentence(error: BaseException) -> str:
@@ -72,14 +92,22 @@ def translated() -> Iterator[None]:
         yield
     except OperationFailure as error:
         if error.has_error_label("RetryableWriteError"):
-            raise Transient(sentence(error)).in_short(CHANGING) from error
+            raise Transient(sentence(error)).in_short(_passing(error.code)) from error
         raise of_code(error.code or 0, sentence(error)) from error
+    except NotPrimaryError as error:
+        raise Transient(sentence(error)).in_short(ELECTING) from error
     except (ServerSelectionTimeoutError, ConnectionFailure) as error:
-        raise Transient(f"MongoDB does not answer: {sentence(error)}").in_short(AWAY) from error
+        raise Transient(f"MongoDB does not answer: {sentence(error)}").in_short(why_away(error)) from error
     except ConfigurationError as error:
         raise Systemic(f"MongoDB cannot be used like this: {sentence(error)}") from error
     except PyMongoError as error:
         raise Transient(sentence(error)).in_short(CHANGING) from error
+
+
+def why_away(error: BaseException) -> str:
+    """One plain sentence, of servers that cannot be reached, or not be used."""
+    said = str(error)
+    return next((plain for part, plain in FOUND_NONE if part in said), AWAY)
 
 
 def of_code(code: int, message: str) -> WhimbrelError:
@@ -88,12 +116,18 @@ def of_code(code: int, message: str) -> WhimbrelError:
     if code == OTHER_COLLECTION:
         return CollectionReplaced(message)
     if code in TRANSIENT:
-        return Transient(f"{message} (code {code})").in_short(CHANGING)
+        return Transient(f"{message} (code {code})").in_short(_passing(code))
     if code == NO_SPACE or "No space left" in message:
         return Systemic(f"{message} (code {code})").in_short(FULL)
     if code in SYSTEMIC:
-        return Systemic(f"{message} (code {code})").in_short(NOT_ALLOWED if code in NO_RIGHT else "")
+        plain = WRONG_USER if code in UNKNOWN_USER else NOT_ALLOWED if code in NO_RIGHT else ""
+        return Systemic(f"{message} (code {code})").in_short(plain)
     return Refused(f"{message} (code {code})")
+
+
+def _passing(code: int | None) -> str:
+    """One plain sentence, of what will pass by itself."""
+    return ELECTING if code in NO_PRIMARY else WAITING if code in NO_MAJORITY else CHANGING
 
 
 def check_reply(reply: dict[str, Any]) -> list[dict[str, Any]]:
@@ -102,7 +136,7 @@ def check_reply(reply: dict[str, Any]) -> list[dict[str, Any]]:
     The driver does not raise on them. A write concern error, a transient or systemic one is raised here.
     """
     if concern := reply.get("writeConcernError"):
-        raise Transient(f"Not acknowledged by a majority: {concern.get('errmsg', '')}")
+        raise Transient(f"Not acknowledged by a majority: {concern.get('errmsg', '')}").in_short(WAITING)
     errors = list(reply.get("writeErrors", ()))
     for each in errors:
         found = of_code(each.get("code", 0), each.get("errmsg", ""))

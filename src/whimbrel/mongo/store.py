@@ -20,10 +20,10 @@ from whimbrel.domain.migration import Definition
 from whimbrel.domain.runs import Run, for_run
 from whimbrel.domain.times import Times
 from whimbrel.domain.uuids import UNSPECIFIED
-from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, Refused, SettingsInvalid, Systemic
+from whimbrel.errors import AWAY, DatabaseRefused, DatabaseUnreachable, Refused, SettingsInvalid, Systemic
 from whimbrel.masking import masked_address
 from whimbrel.mongo.address import connecting, reduced, uuids_of
-from whimbrel.mongo.errors import NOT_ALLOWED, sentence, translated
+from whimbrel.mongo.errors import NOT_ALLOWED, sentence, translated, why_away
 from whimbrel.mongo.identity import identity_of
 from whimbrel.mongo.ledger import mongo_ledger
 from whimbrel.ports.store import ClientOptions, Identity, Server
@@ -236,9 +236,7 @@ def _explained(uri: str, seconds: float) -> Iterator[None]:
         why = sentence(error).partition(" (configured timeouts")[0].partition(", Timeout:")[0]
         raise DatabaseUnreachable(
             f"MongoDB at {where} did not answer within {seconds:g} seconds ({why[:200]}). Is it running, and is MONGODB_URI right?"
-        ).in_short(
-            f"MongoDB at {where} did not answer within {seconds:g} seconds: is it running, and is MONGODB_URI right?"
-        ) from error
+        ).in_short(_short(error, where, seconds)) from error
     except OperationFailure as error:
         if error.code in (18, 8000):
             raise DatabaseRefused(
@@ -253,6 +251,13 @@ def _explained(uri: str, seconds: float) -> Iterator[None]:
         why = f"MongoDB at {where} cannot be used: {sentence(error)}"
         short = f"MongoDB at {where} cannot be used: is it running, and is MONGODB_URI right?"
         raise DatabaseUnreachable(why).in_short(short) from error
+
+
+def _short(error: ServerSelectionTimeoutError, where: str, seconds: float) -> str:
+    why = why_away(error)
+    if why != AWAY:
+        return why
+    return f"MongoDB at {where} did not answer within {seconds:g} seconds: is it running, and is MONGODB_URI right?"
 
 
 @contextlib.contextmanager

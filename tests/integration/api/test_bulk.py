@@ -74,7 +74,9 @@ def test_a_dry_run_and_nothing_left(still: TestClient, database: Docs) -> None:
         ({"ids": [1], "batchSize": 0}, 422, "invalid", "body.batchSize"),
         ({"ids": [1], "filters": {}}, 422, "invalid", "body.filters"),
         ({"ids": [1], "migration": "nope"}, 404, "migration_unknown", None),
-        ({"ids": [{"$gt": 0}]}, 422, "refused", None),
+        ({"ids": [{"$gt": 0}]}, 422, "invalid", "body.ids.0"),
+        ({"ids": [1, {"$regex": "a"}]}, 422, "invalid", "body.ids.1"),
+        ({"ids": [{"a": 1, "$in": [1]}]}, 422, "invalid", "body.ids.0"),
     ],
 )
 def test_what_cannot_be_named(

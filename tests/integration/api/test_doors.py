@@ -122,6 +122,9 @@ def test_every_call_that_changes_something_is_audited(still: TestClient, databas
     still.delete(f"/migrate/cancel/{run}")
     still.delete("/migrate/cancel/nothing")
     still.get("/migrate")
+    for path in ("/nowhere", f"/migrate/status/{run}"):  # no route is reached
+        assert still.post(path, headers={"Idempotency-Key": "one"}).status_code in (404, 405)
+    assert database["whimbrel_answers"].count_documents({}) == 0
     rows = [(what, why) for what, _, why in audit(database) if what.startswith(("POST", "DELETE", "GET"))]
     assert rows == [
         ("POST /migrate", "answered 202"),

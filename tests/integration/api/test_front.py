@@ -69,6 +69,28 @@ def test_head_says_what_get_says_without_a_body(front: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["1_0", "%2B5", "%205", "5%20", "0x5", "5e0", "%D9%A5", "5.", "5.5", "--5", ""]
+)
+def test_numbers_in_paths_and_queries_are_written_as_in_json(front: TestClient, text: str) -> None:
+    asked = [
+        ("GET", f"/migrate?limit={text}"),
+        ("GET", f"/migrate/jobs?limit={text}"),
+        ("POST", f"/queue/retry-dlq?limit={text}"),
+    ]
+    asked += [("POST", f"/migrate/batch/{text}"), ("POST", f"/seed/bulk/{text}")] if text else []
+    for method, path in asked:
+        answer = front.request(method, path)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid"), path
+    assert front.get("/migrate?limit=5").status_code == 200
+
+
+def test_files_of_the_document_say_which_methods_there_are(front: TestClient) -> None:
+    for method in ("POST", "OPTIONS"):
+        answer = front.request(method, "/static-offline-docs/redoc.standalone.js")
+        assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
+@pytest.mark.parametrize(
     ("method", "path", "body", "field", "meant"),
     [
         ("POST", "/migrate", {"name": "some-model"}, "body.name", "migration"),

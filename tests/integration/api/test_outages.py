@@ -1,22 +1,26 @@
 """What is down is said in one plain sentence; the log has the whole."""
 
+import asyncio
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
-from pymongo.errors import OperationFailure, ServerSelectionTimeoutError
+from aiormq.exceptions import ProbableAuthenticationError
+from pymongo.errors import NotPrimaryError, OperationFailure, ServerSelectionTimeoutError, WTimeoutError
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
 from tests.integration.api.conftest import serving
 from tests.servers.serve import eventually
 
 from whimbrel.api.outages import Outages
+from whimbrel.brokers.rabbitmq.errors import translated as of_rabbitmq
 from whimbrel.errors import BrokerUnavailable, Systemic, WhimbrelError
 from whimbrel.mongo.errors import translated
 from whimbrel.settings import Settings
 
+ELECTING = "MongoDB has no primary at this moment: its members choose one. Try again."
 FULL = "The disk of the embedded MongoDB is full: free some space."
 DRIVER = (
     "127.0.0.1:27017: [Errno 111] Connection refused (configured timeouts: socketTimeoutMS: 20000.0ms, connectTimeoutMS: 20000.0ms), "
@@ -81,13 +85,53 @@ def raised(error: Exception) -> WhimbrelError:
             "MongoDB does not allow this user to do that: grant it readWrite on the database.",
         ),
         (OperationFailure("operation exceeded time limit", 50), False, "MongoDB took too long for that: try again, or ask for less."),
-        (OperationFailure("not primary", 10107), False, "MongoDB could not carry that out at this moment: try again."),
+        (OperationFailure("operation was interrupted", 262), False, "MongoDB could not carry that out at this moment: try again."),
+        (OperationFailure("Authentication failed.", 18), False, "MongoDB refuses the user name or password: check MONGODB_URI."),
+        (OperationFailure("bad auth", 8000), False, "MongoDB refuses the user name or password: check MONGODB_URI."),
+        (OperationFailure("not primary", 10107), False, ELECTING),
+        (OperationFailure("The server is in quiesce mode", 91), True, ELECTING),
+        (NotPrimaryError("not primary"), False, ELECTING),
+        (ServerSelectionTimeoutError("No primary available for writes, Timeout: 1.0s, Topology"), False, ELECTING),
+        (ServerSelectionTimeoutError('No replica set members match selector "Primary()", Timeout: 1.0s'), False, ELECTING),
+        (WTimeoutError("waiting for replication timed out", 64), False, "Too few members of MongoDB's replica set have answered in time: check that they run."),
+        (
+            ServerSelectionTimeoutError("SSL handshake failed: h:1: certificate verify failed: self-signed certificate"), False,
+            "MongoDB and Whimbrel do not agree on TLS: check the certificates, and the tls options in MONGODB_URI.",
+        ),
+        (
+            ServerSelectionTimeoutError("nowhere.invalid:27017: [Errno -2] Name or service not known"), False,
+            "The name of MongoDB's host is not known to the network: check MONGODB_URI.",
+        ),
     ],
 )  # fmt: skip
 def test_each_kind_has_its_sentence(error: Exception, embedded: bool, sentence: str) -> None:
     with capture_logs() as logs:
         assert Outages(embedded=embedded).told(raised(error)) == sentence
     assert str(error)[:20] in logs[0]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(111, "Connect call failed ('127.0.0.1', 1)"), "does not answer: check that it runs, and that RABBITMQ_URL is right."),
+        (OSError(-2, "Name or service not known"), "is not known to the network: check RABBITMQ_URL."),
+        (OSError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), "do not agree on TLS: check the certificates, and scheme and port in RABBITMQ_URL."),
+        (TimeoutError(), "does not answer: check that it runs, and that RABBITMQ_URL is right."),
+        (ProbableAuthenticationError("ACCESS_REFUSED"), "does not let us in: check RABBITMQ_URL, and what its user may do."),
+    ],
+)  # fmt: skip
+def test_each_kind_of_rabbitmq_too(error: Exception, said: str) -> None:
+    async def meets() -> None:
+        with of_rabbitmq("amqp://app:XJX@queue.example.com/"):
+            raise error
+
+    with pytest.raises(WhimbrelError) as found:
+        asyncio.run(meets())
+    sentence = Outages(embedded=True).told(found.value)
+    assert sentence.endswith(said)
+    assert "queue.example.com" in sentence
+    assert "XJX" not in sentence
+    assert "Errno" not in sentence
 
 
 def test_what_nobody_shortened_is_its_first_sentence() -> None:

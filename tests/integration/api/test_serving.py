@@ -245,7 +245,7 @@ BAD: list[tuple[dict[str, str], int, list[str]]] = [
     ({"API_TOKENS": "nonsense"}, 64, ["API_TOKENS: entry 1"]),
     ({"API_TOKENS": "read:" + "r" * 20 + ",root:" + "s3cret" * 5}, 64, ["API_TOKENS: entry 2"]),
     ({"API_RATE": "often"}, 64, ["API_RATE=often"]),
-    ({"MONGODB_URI": "nonsense"}, 64, ["MONGODB_URI=nonsense"]),
+    ({"MONGODB_URI": "nonsense"}, 64, ["MONGODB_URI=*** cannot be read"]),
     ({"MONGODB_URI": "mongodb://me:s3cret@h:port/"}, 64, ["MONGODB_URI=mongodb://me:***@h:port/"]),
     ({"RABBITMQ_URL": "nonsense"}, 64, ["RABBITMQ_URL=***"]),
     ({"RABBITMQ_URL": "http://me:s3cret@h/"}, 64, ["RABBITMQ_URL=http://me:***@h/"]),

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from whimbrel.api.access import Operator, Reader
 from whimbrel.api.answers import Answer, Model, failures
-from whimbrel.api.routes.runs import RunId, code_of
+from whimbrel.api.routes.runs import Limit, RunId, code_of
 from whimbrel.api.runs import RUN, Run, run_model
 from whimbrel.api.system import Deployment, ThisSystem
 from whimbrel.domain.failures import Failure, FailureGroup, FailureState, Place
@@ -143,7 +143,7 @@ def failures_of(
         Literal["open", "dead", "resolved"] | None,
         Query(description="only failures in this state, and groups that have such", examples=["dead"]),
     ] = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="rows to answer with")] = 100,
+    limit: Limit = 100,
     cursor: Annotated[
         str | None, Query(max_length=3000, description="`nextCursor` of the page before", examples=[None])
     ] = None,

@@ -111,11 +111,18 @@ async def live() -> Live:
     return Live()
 
 
-@router.get("/ready", responses={503: {"model": Ready, "description": "it waits for a dependency"}})
-def ready(system: ThisSystem, response: Response) -> Ready:
-    """Whether requests can be carried out: MongoDB and the broker are reached, migrations are loaded."""
+@router.get(
+    "/ready",
+    response_model=Ready,
+    responses={503: {"model": Ready, "description": "it waits for a dependency"}},
+)
+async def ready(system: ThisSystem, recent: ThisRecent) -> Response:
+    """Whether requests can be carried out: MongoDB and the broker are reached, migrations are loaded. Looked at twice a second at most."""
+    return await recent.answer("ready", lambda: _ready(system))
+
+
+def _ready(system: System) -> tuple[int, Ready]:
     for part in (database_part(system), broker_part(system)):
         if part.status != "OK":
-            response.status_code = 503
-            return Ready(status="not ready", reason=part.detail)
-    return Ready(status="ready", reason="")
+            return 503, Ready(status="not ready", reason=part.detail)
+    return 200, Ready(status="ready", reason="")

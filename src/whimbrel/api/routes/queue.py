@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Query, Response
 
 from whimbrel.api.access import Admin, Operator, Reader
-from whimbrel.api.answers import failures
+from whimbrel.api.answers import Written, failures
 from whimbrel.api.errors import Declined
 from whimbrel.api.queues import (
     PROCESSING,
@@ -206,7 +206,9 @@ def retry_dlq(
     system: ThisSystem,
     at: Deployment,
     caller: Operator,
-    limit: Annotated[int, Query(ge=1, le=1000, description="dead failures to open again, at most")] = 100,
+    limit: Annotated[
+        int, Query(ge=1, le=1000, description="dead failures to open again, at most"), Written
+    ] = 100,
 ) -> DeadRetried:
     """Try dead failures again, of all runs that may go on, oldest first; such a run goes on by the code that is loaded now.
 

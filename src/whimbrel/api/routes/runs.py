@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from whimbrel.api.access import Operator, Reader
-from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.answers import Answer, Model, Written, failures
 from whimbrel.api.recent import ThisRecent
 from whimbrel.api.runs import (
     RUN,
@@ -32,7 +32,7 @@ from whimbrel.ports import Ledger
 router = APIRouter(prefix="/migrate", tags=["migration"])
 
 EVERY = 0.5  # seconds between two events of progress
-Limit = Annotated[int, Query(ge=1, le=1000, description="rows to answer with")]
+Limit = Annotated[int, Query(ge=1, le=1000, description="rows to answer with"), Written]
 Cursor = Annotated[
     str | None, Query(max_length=200, description="`nextCursor` of the page before", examples=[None])
 ]

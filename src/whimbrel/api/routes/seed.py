@@ -11,7 +11,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request, Response
 
 from whimbrel.api.access import RANKS, Admin, Caller, Operator, Reader
-from whimbrel.api.answers import failures
+from whimbrel.api.answers import Written, failures
 from whimbrel.api.errors import Declined
 from whimbrel.api.seeds import (
     AllSeeded,
@@ -140,7 +140,7 @@ def bulk(
     seeding: ThisSeeding,
     caller: Operator,
     response: Response,
-    count: Annotated[int, Path(ge=1, le=MOST, description="sample documents", examples=[1000])],
+    count: Annotated[int, Path(ge=1, le=MOST, description="sample documents", examples=[1000]), Written],
     body: Annotated[SeedOptions, Body(default_factory=SeedOptions)],
 ) -> Seeded:
     """Insert sample documents, their number in the path."""

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Body, Path, Response
 from pydantic import Field
 
 from whimbrel.api.access import Caller, Operator
-from whimbrel.api.answers import Answer, Model, Whole, failures
+from whimbrel.api.answers import Answer, Model, Whole, Written, failures
 from whimbrel.api.audit import DRY
 from whimbrel.api.errors import Declined
 from whimbrel.api.parsing import ParsedRoute
@@ -251,7 +251,9 @@ def one_batch(
     caller: Operator,
     response: Response,
     batch_size: Annotated[
-        int, Path(alias="batch", ge=1, le=100_000, description="how many documents", examples=[100])
+        int,
+        Path(alias="batch", ge=1, le=100_000, description="how many documents", examples=[100]),
+        Written,
     ],
     body: PhasedBody,
 ) -> Started:

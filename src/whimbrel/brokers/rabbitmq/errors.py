@@ -16,7 +16,7 @@ from aiormq.exceptions import (
     PublishError,
 )
 
-from whimbrel.errors import BrokerRefused, BrokerUnavailable, WhimbrelError
+from whimbrel.errors import NO_ADDRESS, NO_TLS, BrokerRefused, BrokerUnavailable, WhimbrelError
 
 
 class Rejected(BrokerUnavailable):
@@ -83,6 +83,10 @@ def _short(error: WhimbrelError, where: str) -> str:
     if isinstance(error, Rejected):
         return f"RabbitMQ at {where} rejects pointers: a queue is full, or has just lost its leader."
     if isinstance(error, BrokerUnavailable):
+        if any(part in str(error) for part in NO_TLS):
+            return f"RabbitMQ at {where} and Whimbrel do not agree on TLS: check the certificates, and scheme and port in RABBITMQ_URL."
+        if any(part in str(error) for part in NO_ADDRESS):
+            return f"The host of {where} is not known to the network: check RABBITMQ_URL."
         return f"RabbitMQ at {where} does not answer: check that it runs, and that RABBITMQ_URL is right."
     return f"RabbitMQ at {where} does not let us in: check RABBITMQ_URL, and what its user may do."
 

@@ -63,9 +63,8 @@ class Tallies:
         for page in _pages(sorted(set(tokens))):
             marked = {"_id": {"$in": page}, "failing.n": MARKED}
             again = self._batches.update_many(marked, {"$inc": {"failing.marks": 1}})
-            if again.matched_count < len(
-                page
-            ):  # somebody else has kept a number: from rows before this change, perhaps
+            # Fewer: somebody else has kept a number, from rows before this change, perhaps.
+            if again.matched_count < len(page):
                 self.mark(page)
             self.count(page)
 
