@@ -74,10 +74,15 @@ def test_an_old_run_goes_with_all_that_the_ledger_knows_of_it(store: MongoStore,
     old = migrate(store, IT).run
     age(database)
     fresh = migrate(store, FAILS).run
+    for run in (old, fresh):  # files that calls of its function have loaded
+        store.ledger.codes.agree(run.id, {"rules.py": "0123"}, new={"rules.py"})
     found = pruned(store)
     assert (found.runs, found.more, dict(found.kept)) == ([old.id], False, {})
     assert rows(database, old) == dict.fromkeys(LEDGER, 0)
     assert rows(database, fresh)["failures"] == 5
+    assert [row["_id"] for row in database["whimbrel_codes"].find({"hash": "0123"})] == [
+        f"{fresh.id}/rules.py"
+    ]
     about = {row["run"] for row in database["whimbrel_audit"].find()} - {""}
     assert about == {fresh.id}
     assert database["whimbrel_leases"].count_documents({"_id": f"coordinator:{old.id}"}) == 0

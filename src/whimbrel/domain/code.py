@@ -17,13 +17,15 @@ from whimbrel.errors import DefinitionInvalid
 class Code:
     """The user's own files that a migration consists of, each with a hash of its content, and the versions of what it stands on.
 
-    `values`: hashes of what its function uses and its module has made when it was loaded, by name; they are kept nowhere, for it may
-    be a secret. A run goes on with the same files only; other versions and values are told.
+    `naive`: where its filter and its update hold times without a zone, before these are stored. `values`: hashes of what its function
+    uses and its module has made when it was loaded, by name; they are kept nowhere, for it may be a secret. A run goes on with the same
+    files only; other versions and values are told.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, str] = field(default_factory=dict)
+    naive: tuple[str, ...] = ()
 
     def pin(self, name: str) -> str:
         """A hash of the files, for the migration of this name."""
@@ -43,7 +45,7 @@ class _Definition(Protocol):
 
 def code_hash(definition: _Definition, function: Callable[..., Any] | None) -> str:
     """A hash of a migration's options, its update, and its function's source: of one that was not loaded from a file."""
-    names = [each.name for each in fields(definition) if each.name not in ("uuids", "code", "naive")]  # type: ignore[arg-type]
+    names = [each.name for each in fields(definition) if each.name not in ("uuids", "code")]  # type: ignore[arg-type]
     try:
         options = stored({name: getattr(definition, name) for name in names}, writing(UNSPECIFIED))
         text = json_util.dumps(options, json_options=json_util.CANONICAL_JSON_OPTIONS)

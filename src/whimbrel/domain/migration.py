@@ -66,7 +66,6 @@ class Definition:
     code_hash: str = ""
     code: Code = field(default_factory=Code)
     summary: str = ""
-    naive: tuple[str, ...] = ()  # where its filter and its update hold times without a zone
     uuids: str = UNSPECIFIED  # how a run stores values of `uuid.UUID`, by its address of MongoDB
 
     @property
@@ -161,7 +160,7 @@ class Migration:
             update=update,
             reads=tuple(reads) if isinstance(reads, list | tuple) else reads,
             summary=summary(transform) if transform is not None and is_function(transform) else "",
-            naive=_naive(filter=filter_, update=update),
+            code=Code(naive=_naive(filter=filter_, update=update)),
             **options,
         )
         _check_values(unpinned)
@@ -206,7 +205,7 @@ def migration(*given: object, **options: Any) -> Callable[[Callable[..., Any]], 
 
 
 _OPTIONS = frozenset(each.name for each in fields(Definition)) - {
-    "update", "filter", "code_hash", "code", "summary", "naive", "uuids",
+    "update", "filter", "code_hash", "code", "summary", "uuids",
 }  # fmt: skip
 
 

@@ -211,7 +211,7 @@ def definition_of(run: Run) -> Definition:
 
 def for_run(it: Definition, run: Run) -> Definition:
     """A definition as a run carries it out: by what was evaluated at the run's start, whatever it would be now."""
-    pinned = replace(definition_of(run), code=it.code, summary=it.summary, naive=it.naive)
+    pinned = replace(definition_of(run), code=it.code, summary=it.summary)
     if run.update is None and it.update is not None:  # a run of an earlier version, which kept it not
         return replace(pinned, update=stored(it.update, writing(run.uuids)))
     return pinned

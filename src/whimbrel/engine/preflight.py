@@ -65,12 +65,12 @@ def answer(ahead: Ahead | None) -> Iterator[Finding]:
 
 
 def _times(it: Definition, ahead: Ahead) -> Iterator[Finding]:
-    if it.naive:
+    if it.code.naive:
         yield warning(
             Check.TIMES,
-            f"The migration holds times without a zone, in {', '.join(map(repr, it.naive))}: they are taken as if they were UTC.",
+            f"The migration holds times without a zone, in {', '.join(map(repr, it.code.naive))}: they are taken as if they were UTC.",
             ZONES,
-            fields=list(it.naive),
+            fields=list(it.code.naive),
         )
     if ahead.naive:
         yield warning(

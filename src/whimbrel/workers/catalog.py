@@ -125,8 +125,7 @@ def _definition(row: Mapping[str, Any]) -> Definition:
         **{
             **row,
             "reads": None if reads is None else tuple(reads),
-            "naive": tuple(row["naive"]),
-            "code": Code(**row["code"]),
+            "code": Code(**{**row["code"], "naive": tuple(row["code"]["naive"])}),
         }
     )
 

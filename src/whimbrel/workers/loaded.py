@@ -19,6 +19,7 @@ from whimbrel.domain.code import Code
 from whimbrel.ports.loaded import Later
 from whimbrel.workers.own import digest_of, file_at, is_own, name_of
 
+COMPILED = ".pyc"
 MODULE = "<module>"  # the name of the code of a module's top level
 
 
@@ -130,11 +131,13 @@ def _loaded(name: str) -> None:
 def _read(name: Any, mode: str | None, flags: int) -> None:
     """A data file that is opened for reading: one that lies with the user's code. Hidden ones are settings of a host."""
     reading = flags & os.O_ACCMODE == os.O_RDONLY if mode is None else not set(mode) & set("wax+")
-    if not reading or isinstance(name, int):
+    if not reading or isinstance(name, int) or (text := os.fsdecode(name)).endswith(COMPILED):
         return
-    path = Path(os.fsdecode(name)).resolve()
+    path = Path(text).resolve()
+    if not is_own(path):
+        return
     at_home = next((each for each in homes() if path.is_relative_to(each)), None)
-    if at_home is None or path.suffix == ".pyc" or not path.is_file() or not is_own(path):
+    if at_home is None or not path.is_file():
         return
     if any(each.startswith(".") for each in path.relative_to(at_home).parts):
         return

@@ -109,7 +109,7 @@ def _defined(source: str, load_it: Callable[[], ModuleType]) -> list[Migration]:
                     values = (
                         values_of(each.transform) if each.transform is not None and not each.fault else {}
                     )
-                    its = replace(code, values=values)
+                    its = replace(code, values=values, naive=each.definition.code.naive)
                     each.definition = replace(each.definition, code=its, code_hash=code.pin(each.name))
     return found
 
