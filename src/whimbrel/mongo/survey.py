@@ -186,7 +186,9 @@ class MongoSurvey:
         if not leaves or not all(map(_narrow, leaves)):
             return None
         fields = {field for each in leaves for field in each.get("keyPattern", ("_id",))}
-        return all_of(*({name: each} for name, each in conditions(query) if name in fields or name[0] == "$"))
+        return all_of(
+            *({name: each} for name, each in conditions(query) if name in fields or name.startswith("$"))
+        )
 
 
 def _leaves(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -84,6 +84,15 @@ def test_numbers_in_paths_and_queries_are_written_as_in_json(front: TestClient, 
     assert front.get("/migrate?limit=5").status_code == 200
 
 
+@pytest.mark.parametrize(
+    "filters", [{"": 1}, {"": {}}, {"": []}, {"": {"$gt": 1}}, {"$or": [{"": 1}]}, {"a.": {"": 1}}]
+)
+def test_a_field_may_have_an_empty_name(front: TestClient, filters: dict[str, Any]) -> None:
+    assert front.post("/seed/some-model", json={"count": 5, "status": "pending"}).status_code == 201
+    answer = front.post("/migrate", json={"filters": filters})
+    assert (answer.status_code, answer.json()["totalDocuments"]) == (200, 0)
+
+
 def test_files_of_the_document_say_which_methods_there_are(front: TestClient) -> None:
     for method in ("POST", "OPTIONS"):
         answer = front.request(method, "/static-offline-docs/redoc.standalone.js")
