@@ -34,7 +34,15 @@ UndoMode = Literal[False, True, "document"]
 
 
 class _Skip:
-    """What a function returns for a document that it leaves as it is, on purpose."""
+    """What a function returns for a document that it leaves as it is, on purpose: it counts as skipped, not as unchanged.
+
+    >>> from whimbrel import SKIP, migration
+    >>> @migration(collection="people")
+    ... def split_name(person):
+    ...     return SKIP if "last" in person else {"$set": {"last": ""}}
+    >>> split_name({"_id": 1, "last": "Lovelace"})
+    SKIP
+    """
 
     def __repr__(self) -> str:
         return "SKIP"
@@ -116,6 +124,13 @@ class Migration:
             "document" keeps the whole document, and takes any later change of it for a conflict.
 
     Raises DefinitionInvalid with a sentence that names the migration and the fix.
+
+    >>> from whimbrel import Migration
+    >>> Migration(
+    ...     name="price-in-cents", collection="products", filter={"currency": "EUR"},
+    ...     update=[{"$set": {"cents": {"$multiply": ["$price", 100]}}}],
+    ... )
+    Migration('price-in-cents', version=1)
     """
 
     def __init__(
@@ -191,7 +206,18 @@ class Migration:
 def migration(*given: object, **options: Any) -> Callable[[Callable[..., Any]], Migration]:
     """Make a migration of a function, or of anything else that can be called. Its name defaults to the function's, with hyphens.
 
-    Raises DefinitionInvalid as `Migration` does.
+    The function gets a document as a dict, and a `Context` where it takes two arguments. It returns an update ({"$set": ...}), the changed
+    document, None where nothing is to be changed, or SKIP. `options` are those of `Migration`. Raises DefinitionInvalid as `Migration` does.
+
+    >>> from whimbrel import SKIP, migration
+    >>> @migration(collection="people", filter={"name": {"$exists": True}}, timeout=5)
+    ... def split_name(person):
+    ...     first, _, last = person["name"].partition(" ")
+    ...     return {"$set": {"first": first, "last": last}} if last else SKIP
+    >>> split_name
+    Migration('split-name', version=1)
+    >>> split_name({"_id": 1, "name": "Ada Lovelace"})
+    {'$set': {'first': 'Ada', 'last': 'Lovelace'}}
     """
     if given:
         raise DefinitionInvalid(
