@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import threading
@@ -144,6 +145,10 @@ def test_help_fits_80_columns_and_its_examples_can_be_copied(
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "<bool>" not in text, "a flag takes no value"
     assert "[[" not in text
+    page = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
+    assert {
+        each for each in re.findall(r"--[a-z][a-z-]+", text.partition("Examples:")[0]) if each not in page
+    } <= {"--help"}
     group, _, within = name.partition(" ")
     if group in COMMANDS:
         examples = [f"whimbrel {each}" for each in COMMANDS[group].examples]
