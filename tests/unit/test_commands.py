@@ -70,6 +70,7 @@ def test_every_command_takes_json(name: str, function: Callable[..., object]) ->
 
 def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
     """What bash is offered for the last of these words."""
+    monkeypatch.setenv("COLUMNS", "80")  # which completing changes, for its process
     monkeypatch.setenv("_WHIMBREL_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", " ".join(("whimbrel", *words)))
     monkeypatch.setenv("COMP_CWORD", str(len(words)))
@@ -106,6 +107,24 @@ def test_a_shell_completes_commands_options_and_names(
     assert completed(monkeypatch, capsys, "pause", "") == []
     assert set(completed(monkeypatch, capsys, "schedule", "")) >= {"list", "set"}
     assert not (tmp_path / ".whimbrel").exists()
+
+
+def test_what_is_said_of_a_completion_stays_on_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {
+        "_WHIMBREL_COMPLETE": "complete_fish",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COLUMNS": "80",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "whimbrel run --")
+    monkeypatch.setattr(sys, "argv", ["whimbrel"])
+    with pytest.raises(SystemExit):
+        main.carry_out()
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("--migrations\t") and len(line) > 100 for line in lines)
+    assert all(line.startswith("--") for line in lines)
 
 
 def test_a_shell_is_told_how_to_complete(

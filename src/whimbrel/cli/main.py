@@ -41,6 +41,7 @@ EXITS = """[bold]Exit codes:[/bold]
 """
 
 SCHEDULE = "schedule"
+ONE_LINE = "10000"  # columns that no description fills
 
 
 def program(words: Sequence[str]) -> typer.Typer:
@@ -67,6 +68,9 @@ def completed_words() -> list[str]:
     """The words of a command line that a shell asks to complete; of commands that they name it must know the options."""
     if "_WHIMBREL_COMPLETE" not in os.environ:
         return []
+    os.environ["COLUMNS"] = (
+        ONE_LINE  # what is said of a completion stays on its line, for the next one is another completion
+    )
     return f"{os.environ.get('COMP_WORDS', '')} {os.environ.get('_TYPER_COMPLETE_ARGS', '')}".split()
 
 
