@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pymongo.database import Database
+from structlog.testing import capture_logs
 from tests.integration.commands import Commands, commands  # noqa: F401
 from tests.integration.inline import start
 from tests.waiting import until
@@ -18,6 +19,7 @@ from tests.waiting import until
 from whimbrel import Migration
 from whimbrel.domain.runs import Run
 from whimbrel.domain.workers import NOT_LOADED
+from whimbrel.engine import serving
 from whimbrel.engine.serving import unserved
 from whimbrel.engine.view import view
 from whimbrel.mongo.store import MongoStore
@@ -74,6 +76,22 @@ def test_each_reason_is_told_with_its_host(store: MongoStore, things: Docs) -> N
     assert "still load the migrations" in unserved(store.ledger, run)
     worker(store, "gold", hash_=run.code_hash)
     assert unserved(store.ledger, run) == ""
+
+
+def test_workers_that_still_load_are_no_alarm(
+    store: MongoStore, things: Docs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "PATIENCE", 0.0)
+    run = start(store, TOUCHED)
+    with capture_logs() as logged:
+        worker(store, "red", loading=True)
+        assert "still load" in serving.Serving(store.ledger).trouble(run)
+        worker(store, "red", here=NOT_LOADED, run=run)
+        assert "have not loaded" in serving.Serving(store.ledger).trouble(run)
+    assert [(each["log_level"], each["event"]) for each in logged] == [
+        ("info", "workers still load the migrations"),
+        ("warning", "nobody serves a run"),
+    ]
 
 
 def test_any_worker_serves_what_needs_no_code_of_a_user(store: MongoStore, things: Docs) -> None:

@@ -12,6 +12,7 @@ from whimbrel.ports import Ledger
 log = structlog.get_logger("whimbrel.coordinator")
 
 PATIENCE = 2.5  # seconds without anybody until it is said: processes start, and are started again
+LOADING = "Waits: worker processes still load the migrations"
 NAMED = 3  # hosts, with their reasons
 
 
@@ -40,7 +41,10 @@ class Serving:
             return self._said.get(run.id, "")
         if self._said.get(run.id) != why:
             self._said[run.id] = why
-            log.warning("nobody serves a run", run=run.id, reason=why)
+            if why.startswith(LOADING):  # as at the start of each run on a busy machine
+                log.info("workers still load the migrations", run=run.id, reason=why)
+            else:
+                log.warning("nobody serves a run", run=run.id, reason=why)
         return why
 
 
@@ -63,7 +67,7 @@ def why_unserved(alive: Sequence[Worker], run: Run) -> str:
     loading = [each for each in alive if each.loading and each.only in (None, run.id)]
     if loading:
         since = min(each.started_at for each in loading)
-        return f"Waits: worker processes still load the migrations, since {since:%H:%M:%S} UTC."
+        return f"{LOADING}, since {since:%H:%M:%S} UTC."
     if not alive:
         return f"No worker serves it: whimbrel resume {run.id}, or start some for all runs: whimbrel worker (no worker process is alive)"
     reasons = list(dict.fromkeys(refusals(alive, run)))
