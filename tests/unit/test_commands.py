@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from whimbrel.cli import main
-from whimbrel.cli.commands import COMMANDS
+from whimbrel.cli.registry import COMMANDS
 from whimbrel.logs import own_process
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_what_is_listed_of_a_command_is_the_beginning_of_its_help(name: str) -> None:
     it = COMMANDS[name]
-    function = getattr(importlib.import_module(f"whimbrel.cli.{it.module}"), it.function)
+    function = getattr(importlib.import_module(f"whimbrel.cli.commands.{it.module}"), it.function)
     beginning = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
     assert it.summary == beginning
     assert all(each.split()[0] == name for each in it.examples)
@@ -45,19 +45,19 @@ def test_what_only_tells_loads_no_driver(words: tuple[str, ...]) -> None:
 def test_the_package_itself_loads_nothing() -> None:
     """Ctrl-C is heard from the first lines of the program on; what comes before them is short."""
     code = (
-        "import sys; before = set(sys.modules); import whimbrel.cli.start; print(*set(sys.modules) - before)"
+        "import sys; before = set(sys.modules); import whimbrel.cli.entry; print(*set(sys.modules) - before)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     ours = {each for each in done.stdout.split() if each.startswith("whimbrel")}
-    assert ours == {"whimbrel", "whimbrel.cli", "whimbrel.cli.start"}
+    assert ours == {"whimbrel", "whimbrel.cli", "whimbrel.cli.entry"}
     assert "typing" not in done.stdout.split()
 
 
 def functions() -> Iterator[tuple[str, Callable[..., object]]]:
     """Every command, those of `schedule` too."""
     for name, it in COMMANDS.items():
-        yield name, getattr(importlib.import_module(f"whimbrel.cli.{it.module}"), it.function)
-    for each in importlib.import_module("whimbrel.cli.scheduling").app.registered_commands:
+        yield name, getattr(importlib.import_module(f"whimbrel.cli.commands.{it.module}"), it.function)
+    for each in importlib.import_module("whimbrel.cli.commands.schedule").app.registered_commands:
         yield f"schedule {each.name}", each.callback
 
 
@@ -140,7 +140,7 @@ def test_a_shell_is_told_how_to_complete(
 NAMES = [
     *COMMANDS,
     "schedule",
-    *(f"schedule {name}" for name in importlib.import_module("whimbrel.cli.scheduling").EXAMPLES),
+    *(f"schedule {name}" for name in importlib.import_module("whimbrel.cli.commands.schedule").EXAMPLES),
 ]
 
 
@@ -175,7 +175,7 @@ def test_help_fits_80_columns_and_its_examples_can_be_copied(
         examples = (
             [
                 f"whimbrel schedule {each}"
-                for each in importlib.import_module("whimbrel.cli.scheduling").EXAMPLES[within][1]
+                for each in importlib.import_module("whimbrel.cli.commands.schedule").EXAMPLES[within][1]
             ]
             if within
             else []

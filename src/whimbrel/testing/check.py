@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from whimbrel.domain.migration import Migration
+from whimbrel.domain.migrations.migration import Migration
 from whimbrel.errors import WhimbrelError
 from whimbrel.testing import proofs
 from whimbrel.testing.expected import Expected, expected
@@ -103,13 +103,13 @@ def check_migration(
         return found
 
 
-def _faults(room: Trial, it: Expected, found: Checked, left_out: set[Proof]) -> Iterator[str]:
+def _faults(room: Trial, expected: Expected, found: Checked, left_out: set[Proof]) -> Iterator[str]:
     for name, proof in PROOFS.items():
         if proof in left_out:
             found.left_out[name] = "kill=False"
             continue
         try:
-            found.proved.append(proof(room, it))
+            found.proved.append(proof(room, expected))
         except proofs.NotApplicable as error:
             found.left_out[name] = str(error)
         except proofs.Fault as error:

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from whimbrel.domain.migration import Migration
-from whimbrel.domain.times import Times
-from whimbrel.engine.announce import Announcer
-from whimbrel.engine.coordinate import Coordinator
-from whimbrel.engine.crew import Crew
-from whimbrel.engine.slot import work
-from whimbrel.engine.watch import watch
+from whimbrel.domain.migrations.migration import Migration
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.engine.coordinating.coordinator import Coordinator
+from whimbrel.engine.queueing.announcer import Announcer
+from whimbrel.engine.running.heartbeat import keep_heartbeat
+from whimbrel.engine.running.slot import run_slot
+from whimbrel.engine.running.worker_state import WorkerState
 from whimbrel.ports import Broker, Feed, Store
 
 
@@ -26,9 +26,9 @@ def threads(
     step: Callable[[str], None],
     slots: int = 2,
     name: str = "inline",
-) -> Iterator[Crew]:
+) -> Iterator[WorkerState]:
     """The system at work while this is entered. `step` is called at each numbered step of the protocol."""
-    crew = Crew({each.name: each for each in migrations}, name, None)
+    crew = WorkerState({each.name: each for each in migrations}, name, None)
     over = threading.Event()
     announcer = Announcer(store.ledger, broker, pause=times.broker)
     coordinator = Coordinator(store, announcer, name=name, role_seconds=times.lease, step=step)
@@ -41,7 +41,7 @@ def threads(
     found = [threading.Thread(target=coordinate)]
     found += [
         threading.Thread(
-            target=work,
+            target=run_slot,
             args=(store, crew, feed),
             kwargs={"times": times, "step": step, "urgent": number >= slots},
         )
@@ -65,12 +65,12 @@ class _Over(Exception):
     pass
 
 
-def _watch(store: Store, crew: Crew, over: threading.Event, options: dict[str, Any]) -> None:
+def _watch(store: Store, crew: WorkerState, over: threading.Event, options: dict[str, Any]) -> None:
     def beat() -> None:
         if over.is_set():
             raise _Over
 
     try:
-        watch(store, crew, **{**options, "beat": beat})
+        keep_heartbeat(store, crew, **{**options, "beat": beat})
     except _Over:
         return

@@ -13,18 +13,18 @@ from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from whimbrel.domain.batches import Batch
-from whimbrel.domain.failures import Trouble, Unresolved
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Run
-from whimbrel.mongo.errors import DUPLICATE_KEY, translated
-from whimbrel.mongo.ledger.attempts import first_row, one_more
-from whimbrel.mongo.ledger.blocks import Blocks
-from whimbrel.mongo.ledger.causes import Causes
-from whimbrel.mongo.ledger.counting import RECORDED, UNRESOLVED
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.failure import FailedDocument, Unresolved
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.run import Run
+from whimbrel.mongo.driver_errors import DUPLICATE_KEY, translated
+from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
+from whimbrel.mongo.ledger.failure_causes import FailureCauses
+from whimbrel.mongo.ledger.failure_counts import RECORDED, UNRESOLVED
+from whimbrel.mongo.ledger.failure_lists import BY_CAUSE
 from whimbrel.mongo.ledger.failure_reads import PAGE, PASSED, FailureReads, on, same
-from whimbrel.mongo.ledger.listing import BY_CAUSE
-from whimbrel.mongo.ledger.tallies import Tallies
+from whimbrel.mongo.ledger.failure_rows import first_row, one_more
+from whimbrel.mongo.ledger.failure_sums import FailureSums
 
 
 class MongoFailures(FailureReads):
@@ -34,9 +34,9 @@ class MongoFailures(FailureReads):
         self,
         collection: Collection[Any],
         runs: Collection[Any],
-        tallies: Tallies,
-        blocks: Blocks,
-        causes: Causes,
+        tallies: BatchFailureCounts,
+        blocks: FailureSums,
+        causes: FailureCauses,
     ) -> None:
         super().__init__(collection, runs, blocks, causes)
         self._tallies = tallies
@@ -51,7 +51,7 @@ class MongoFailures(FailureReads):
         self._failures.create_index(BY_CAUSE)
         self._failures.create_index([("batch", 1), ("state", 1), ("outcome", 1), ("group", 1)])
 
-    def record(self, run: Run, batch: Batch, troubles: Sequence[Trouble]) -> None:
+    def record(self, run: Run, batch: Batch, troubles: Sequence[FailedDocument]) -> None:
         for at in range(0, len(troubles), PAGE):
             page = troubles[at : at + PAGE]
             with translated():
@@ -75,13 +75,13 @@ class MongoFailures(FailureReads):
         self,
         run: Run,
         batch: Batch,
-        troubles: Sequence[Trouble],
+        troubles: Sequence[FailedDocument],
         known: Container[Key],
         since: Mapping[Key, datetime],
     ) -> None:
         """A document's first row is inserted, which is several times as fast; the others have one attempt more."""
         groups = self._causes.groups(run.id, troubles)
-        fresh, rest = list[tuple[Trouble, str]](), list[tuple[Trouble, str]]()
+        fresh, rest = list[tuple[FailedDocument, str]](), list[tuple[FailedDocument, str]]()
         for trouble, group in zip(troubles, groups, strict=True):
             (rest if trouble.key in known else fresh).append((trouble, group))
         if fresh:
