@@ -83,9 +83,9 @@ def ledger_at_size(store: MongoStore, batches: int, failures: int) -> None:
     run = seeded(store, batches, failures)
     ledger, kept = store.ledger, store.ledger.failures
     folded = replace(run, folded_through=batches - 50)  # as ticks keep it
-    tallies: Any = kept._tallies  # type: ignore[attr-defined]  # noqa: SLF001
+    batch_failures: Any = kept._batch_failures  # type: ignore[attr-defined]
     tokens = [f"{run.id}.{seq}" for seq in range(1, batches + 1)]
-    counting = seconds(partial(tallies.mark, tokens)) + seconds(partial(kept.add_up, run.id))
+    counting = seconds(partial(batch_failures.mark, tokens)) + seconds(partial(kept.add_up, run.id))
     first = kept.list(run.id, limit=100)
     middle = kept.list(run.id, limit=1000, group=first[0].group)[-1].place
     tell(

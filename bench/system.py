@@ -139,14 +139,14 @@ def working(
         "MONGODB_URI": uri, "MONGODB_DB_NAME": settings.mongodb_db_name, "WHIMBREL_MIGRATIONS": MIGRATIONS,
         "RABBITMQ_URL": settings.rabbitmq_url or "", "BATCH_SIZE": str(settings.batch_size),
     }  # fmt: skip
-    fleet = Supervisor(
+    supervisor = Supervisor(
         store.ledger.batches, environment, size=workers, slots=slots, run=None, longest_call=30
     )
-    with ParentProcess(store, settings, fleet) as parent:
+    with ParentProcess(store, settings, supervisor) as parent:
         while store.ledger.leases.slots(5.0) < workers * slots:
             time.sleep(0.05)
         yield parent
-        fleet.drain(10)
+        supervisor.drain(10)
 
 
 def peak_memory() -> dict[str, float]:

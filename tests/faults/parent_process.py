@@ -20,17 +20,17 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     workers, slots = int(sys.argv[1]), int(sys.argv[2])
     with database(settings) as uri, store_at(uri, settings) as store:
-        fleet = Supervisor(
+        supervisor = Supervisor(
             store.ledger.batches, {"MONGODB_URI": uri}, size=workers, slots=slots, run=None, longest_call=30
         )
         evaluated = partial(evaluate, settings.whimbrel_migrations)
         with ParentProcess(
-            store, settings, fleet, scheduling=evaluated if settings.enable_scheduler else None
+            store, settings, supervisor, scheduling=evaluated if settings.enable_scheduler else None
         ):
             # In pieces: Python may hear a signal only when what the main thread waits for ends.
             while not over.wait(0.2):
                 pass
-            fleet.drain(5)
+            supervisor.drain(5)
 
 
 if __name__ == "__main__":

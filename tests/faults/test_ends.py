@@ -65,7 +65,7 @@ class Stage:
         _, port = self.rig.client.address or ("", 0)
         return through(self.rig.uri, port)
 
-    def fleet(self, store: MongoStore, *, uri: str, size: int = 2) -> Supervisor:
+    def supervisor(self, store: MongoStore, *, uri: str, size: int = 2) -> Supervisor:
         return Supervisor(
             store.ledger.batches, {"MONGODB_URI": uri}, size=size, slots=2, run=None, longest_call=120,
             leases=store.ledger.leases,
@@ -79,10 +79,10 @@ class Stage:
     def finish(self) -> None:
         """By another parent, whose wire is whole: every document is changed once."""
         with store_at(self.direct, self.settings) as store:
-            fleet = self.fleet(store, uri=self.direct, size=1)
-            with ParentProcess(store, self.settings, fleet):
+            supervisor = self.supervisor(store, uri=self.direct, size=1)
+            with ParentProcess(store, self.settings, supervisor):
                 found = self.rig.finish(self.run)
-                assert fleet.drain(SOON)
+                assert supervisor.drain(SOON)
         self.rig.reckon(found, COUNT)
 
 
@@ -149,13 +149,13 @@ def test_a_parent_ends_with_its_children_while_mongodb_is_away(
     def leave() -> None:
         with store_at(quick, stage.settings) as store:
             note_take_overs(monkeypatch, store, asked)
-            fleet = stage.fleet(store, uri=quick, size=3)
-            with ParentProcess(store, stage.settings, fleet):
+            supervisor = stage.supervisor(store, uri=quick, size=3)
+            with ParentProcess(store, stage.settings, supervisor):
                 happens(lambda: len(stage.held()) == 6)
-                processes.extend(each.process for each in fleet._children)
+                processes.extend(each.process for each in supervisor._children)
                 getattr(stage.wire, away)()
-                assert not fleet.drain(0.3)
-                assert fleet.alive == 0
+                assert not supervisor.drain(0.3)
+                assert supervisor.alive == 0
                 raise Asked
 
     end = End(leave).over()
@@ -188,21 +188,21 @@ def test_children_are_told_at_once_though_the_parent_waits_for_the_ledger(stage:
     stage.open.touch()
     hanging = stage.address(heartbeatFrequencyMS=120_000)  # so long the driver waits for an answer
     with store_at(hanging, stage.settings) as store:
-        fleet = stage.fleet(store, uri=stage.direct)
-        with ParentProcess(store, stage.settings, fleet):
+        supervisor = stage.supervisor(store, uri=stage.direct)
+        with ParentProcess(store, stage.settings, supervisor):
             stage.rig.finish(stage.run)
-            dead, well = (each.process for each in fleet._children)
+            dead, well = (each.process for each in supervisor._children)
             stage.wire.freeze()
             try:
                 dead.kill()
                 happens(lambda: dead.returncode is not None)  # it was seen, and is being buried
-                end = End(lambda: fleet.drain(60) if how == "drain" else fleet.kill())
+                end = End(lambda: supervisor.drain(60) if how == "drain" else supervisor.kill())
                 happens(lambda: well.poll() is not None)
                 assert end.thread.is_alive()
             finally:
                 stage.wire.thaw()
             assert end.over().error is None
-            assert fleet.alive == 0
+            assert supervisor.alive == 0
     assert well.returncode == (0 if how == "drain" else -signal.SIGKILL)
 
 

@@ -36,8 +36,8 @@ WAITED_FOR = (DatabaseUnreachable, DatabaseRefused, Transient)
 class System:
     """One process's connections, coordinator and workers."""
 
-    def __init__(self, settings: Settings, team: WorkerPool, *, workers: bool) -> None:
-        self.settings, self.team, self._with_workers = settings, team, workers
+    def __init__(self, settings: Settings, pool: WorkerPool, *, workers: bool) -> None:
+        self.settings, self.pool, self._with_workers = settings, pool, workers
         self.reason = "It starts: MongoDB has not been asked yet."
         self.broken: WhimbrelError | None = None  # what no waiting mends
         self.on_broken: Callable[[], None] = lambda: None
@@ -46,7 +46,7 @@ class System:
         self.version = version("whimbrel")
         self.definitions: Catalog[Definition] = Catalog()
         self.parent: ParentProcess | None = None
-        self.fleet: Supervisor | None = None
+        self.supervisor: Supervisor | None = None
         self._opened: Opened | None = None
         self._outages = OutageMessages(embedded=not settings.mongodb_uri)
         self._over = threading.Event()
@@ -137,8 +137,8 @@ class System:
 
     def _serve(self, stack: contextlib.ExitStack) -> None:
         """From the first connection until the process stops."""
-        self.definitions = definition_catalog.describe(self.team.source)
-        self.team = self.team.without(self.definitions.unloadable)
+        self.definitions = definition_catalog.describe(self.pool.source)
+        self.pool = self.pool.without(self.definitions.unloadable)
         for said in self.definitions.empty:
             log.warning("no migration", reason=said)
         for each in self.definitions.broken:
@@ -148,17 +148,17 @@ class System:
             return
         self.on_reached(at)
         self.reason = "MongoDB is there; the broker has not answered yet."
-        fleet = self._fleet(at) if self._with_workers else None
+        supervisor = self._supervisor(at) if self._with_workers else None
         parent = self._patiently(
             lambda: stack.enter_context(
-                ParentProcess(at.store, self.settings, fleet, scheduling=self._evaluated)
+                ParentProcess(at.store, self.settings, supervisor, scheduling=self._evaluated)
             )
         )
         if parent is None:
             return
-        if fleet is not None:
-            stack.callback(fleet.leave, DRAINING, self._hurried.is_set)
-        self.parent, self.fleet, self._opened = parent, fleet, at
+        if supervisor is not None:
+            stack.callback(supervisor.leave, DRAINING, self._hurried.is_set)
+        self.parent, self.supervisor, self._opened = parent, supervisor, at
         stack.callback(self._close)
         log.info("ready", database=at.where)
         while not self._over.wait(0.2):
@@ -166,7 +166,7 @@ class System:
                 raise parent.broken
 
     def _evaluated(self, name: str) -> Definition:
-        return definition_catalog.evaluate(self.team.source, name, self.team.left_out)
+        return definition_catalog.evaluate(self.pool.source, name, self.pool.left_out)
 
     def _patiently(self, reach: Callable[[], T]) -> T | None:
         """What is reached, after however many attempts; None when the process stops before."""
@@ -181,9 +181,9 @@ class System:
             pause = min(2 * pause, LONGEST_PAUSE)
         return None
 
-    def _fleet(self, system: Opened) -> Supervisor:
+    def _supervisor(self, system: Opened) -> Supervisor:
         longest = max(each.timeout for each in self.definitions.values())
-        return self.team.fleet(system, self.settings, run=None, longest_call=longest, stderr=None)
+        return self.pool.supervisor(system, self.settings, run=None, longest_call=longest, stderr=None)
 
     def _close(self) -> None:
         self._opened, self.reason = None, "It stops."

@@ -31,8 +31,8 @@ FILES = 8192  # that this process may have open, where the system lets it: a con
 OTHERS = 256  # of those, for what are no connections to the API
 
 
-def serve_until_told(settings: Settings, screen: Screen, team: WorkerPool, *, workers: bool) -> int:
-    """Serve, with a coordinator and, if `workers`, a team. Raises SettingsInvalid, PortBusy, and what broke the system."""
+def serve_until_told(settings: Settings, screen: Screen, pool: WorkerPool, *, workers: bool) -> int:
+    """Serve, with a coordinator and, if `workers`, a pool. Raises SettingsInvalid, PortBusy, and what broke the system."""
     tokens = read_tokens(settings.api_tokens)
     if not tokens and not _loopback(settings.host):
         raise SettingsInvalid(
@@ -44,7 +44,7 @@ def serve_until_told(settings: Settings, screen: Screen, team: WorkerPool, *, wo
         )
     proxies = read_proxies(settings.api_proxies)
     check_addresses(settings)
-    system = System(settings, team, workers=workers)
+    system = System(settings, pool, workers=workers)
     app = create_app(system, tokens)
     listening = listen(settings.host, settings.port)
     server = _Server(

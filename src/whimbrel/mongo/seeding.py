@@ -57,7 +57,7 @@ class MongoSamples:
         )
         self._causes = causes
         self._of_runs = (self._failures, self._batches, causes, blocks)
-        self._tallies = BatchFailureCounts(
+        self._batch_failures = BatchFailureCounts(
             self._batches, self._failures, FailureSums(blocks, self._batches, self._failures)
         )
 
@@ -179,10 +179,10 @@ class MongoSamples:
                 self._batches.insert_many(_batch_rows(each))
                 if failed := [row for one in each for row in _failure_rows(one)]:
                     tokens = [row["batch"] for row in failed]
-                    self._tallies.mark(tokens)
+                    self._batch_failures.mark(tokens)
                     self._causes.insert_many([row for one in each for row in _cause_rows(one)])
                     self._failures.insert_many(failed)
-                    self._tallies.keep(tokens)
+                    self._batch_failures.keep(tokens)
         return done
 
     def run_statuses(self) -> dict[str, int]:

@@ -28,7 +28,7 @@ def threads(
     name: str = "inline",
 ) -> Iterator[WorkerState]:
     """The system at work while this is entered. `step` is called at each numbered step of the protocol."""
-    crew = WorkerState({each.name: each for each in migrations}, name, None)
+    worker_state = WorkerState({each.name: each for each in migrations}, name, None)
     over = threading.Event()
     announcer = Announcer(store.ledger, broker, pause=times.broker)
     coordinator = Coordinator(store, announcer, name=name, role_seconds=times.lease, step=step)
@@ -42,21 +42,21 @@ def threads(
     found += [
         threading.Thread(
             target=run_slot,
-            args=(store, crew, feed),
+            args=(store, worker_state, feed),
             kwargs={"times": times, "step": step, "urgent": number >= slots},
         )
         for number in range(slots + (not feed.polled))
     ]
     about = {"host": "here", "pid": 0, "version": "0"}
-    watcher = {"times": times, "die": crew.drain, "about": about}
-    found.append(threading.Thread(target=_watch, args=(store, crew, over, watcher), daemon=True))
+    watcher = {"times": times, "die": worker_state.drain, "about": about}
+    found.append(threading.Thread(target=_watch, args=(store, worker_state, over, watcher), daemon=True))
     for thread in found:
         thread.start()
     try:
-        yield crew
+        yield worker_state
     finally:
         over.set()
-        crew.drain()
+        worker_state.drain()
         for thread in found:
             thread.join(20)
 
@@ -65,12 +65,12 @@ class _Over(Exception):
     pass
 
 
-def _watch(store: Store, crew: WorkerState, over: threading.Event, options: dict[str, Any]) -> None:
+def _watch(store: Store, worker_state: WorkerState, over: threading.Event, options: dict[str, Any]) -> None:
     def beat() -> None:
         if over.is_set():
             raise _Over
 
     try:
-        keep_heartbeat(store, crew, **{**options, "beat": beat})
+        keep_heartbeat(store, worker_state, **{**options, "beat": beat})
     except _Over:
         return

@@ -42,11 +42,11 @@ class ParentProcess:
         self,
         store: Store,
         settings: Settings,
-        fleet: Supervisor | None,
+        supervisor: Supervisor | None,
         *,
         scheduling: Callable[[str], Definition] | None = None,
     ) -> None:
-        self._store, self._settings, self._fleet = store, settings, fleet
+        self._store, self._settings, self._supervisor = store, settings, supervisor
         self._scheduling = scheduling
         self._times: Times = settings.times
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
@@ -69,12 +69,12 @@ class ParentProcess:
         coordinator = Coordinator(
             self._store, self.announcer, name=self.name, role_seconds=self._times.lease, step=step_hook()
         )
-        if self._fleet is not None:
-            self._fleet.on_released = self.announcer.released
-            self._fleet.on_idle, self.announcer.on_announced = self._look.set, self._fleet.look
+        if self._supervisor is not None:
+            self._supervisor.on_released = self.announcer.released
+            self._supervisor.on_idle, self.announcer.on_announced = self._look.set, self._supervisor.look
         rounds = [(coordinator.tick, self._times.tick), (self._sweep, self._times.sweep), (self._revive, 1.0)]
-        if self._fleet is not None:
-            rounds.append((self._fleet.tend, 0.05))
+        if self._supervisor is not None:
+            rounds.append((self._supervisor.tend, 0.05))
         if self._scheduling is not None:
             scheduler = Scheduler(
                 self._store, self._scheduling, name=self.name, role_seconds=self._times.lease,

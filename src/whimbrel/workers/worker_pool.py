@@ -39,25 +39,25 @@ class WorkerPool:
     def without(self, files: tuple[str, ...]) -> "WorkerPool":
         return replace(self, left_out=files)
 
-    def fleet(
+    def supervisor(
         self, opened: Opened, settings: Settings, *, run: str | None, longest_call: float, stderr: int | None
     ) -> Supervisor:
         ledger, size = opened.store.ledger, self.processes
         if settings.rabbitmq_url:
             run = None  # queues are shared: pointers of other runs come too
-        fleet = Supervisor(
+        supervisor = Supervisor(
             ledger.batches, self._environment(opened.uri, settings), leases=ledger.leases, lanes=self.lanes,
             size=size, slots=self.slots, run=run, longest_call=longest_call, stderr=stderr,
         )  # fmt: skip
-        fleet.loading = settings.whimbrel_loading
-        fleet.memory = limit_of(self.memory, max(1, size))
-        return fleet
+        supervisor.loading = settings.whimbrel_loading
+        supervisor.memory = limit_of(self.memory, max(1, size))
+        return supervisor
 
     @contextlib.contextmanager
     def ahead(self, settings: Settings, stderr: int | None) -> Iterator[ChildProcess | None]:
-        """One of its processes, before there is work: it loads the migrations meanwhile. A fleet may adopt it; else it is ended.
+        """One of its processes, before there is work: it loads the migrations meanwhile. A supervisor may adopt it; else it is ended.
 
-        None where it is not known yet which database it will serve, or the team has no processes.
+        None where it is not known yet which database it will serve, or the pool has no processes.
         """
         if not settings.mongodb_uri or not self.processes:
             yield None

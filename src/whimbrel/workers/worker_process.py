@@ -56,16 +56,16 @@ def main() -> None:
     voice = ParentPipe(options.said, flush)
     left_out = json.loads(os.environ.get(LEFT_OUT, "[]"))
     try:
-        crew = WorkerState(load(settings.whimbrel_migrations, left_out), options.name)
-        crew.loaded = LoadedHere()
+        worker_state = WorkerState(load(settings.whimbrel_migrations, left_out), options.name)
+        worker_state.loaded = LoadedHere()
         voice.say(LOADED)
-        crew.on_hand = voice.on_hand
-        signal.signal(signal.SIGTERM, lambda *_: crew.drain())
-        crew.only = _told(parent)
+        worker_state.on_hand = voice.on_hand
+        signal.signal(signal.SIGTERM, lambda *_: worker_state.drain())
+        worker_state.only = _told(parent)
         with store_at(settings.mongodb_uri or "", settings, worker=options.name) as store:
-            crew.refresh(store)
-            starved = _serve(store, crew, settings, options, parent, voice)
-        crew.loop.close()
+            worker_state.refresh(store)
+            starved = _serve(store, worker_state, settings, options, parent, voice)
+        worker_state.loop.close()
     except WhimbrelError as error:
         text = visible(str(error))
         log.write(f"{json_line(text, level='error') if json_asked() else text}\n")
@@ -104,7 +104,7 @@ class ParentPipe:
 
 def _serve(
     store: Store,
-    crew: WorkerState,
+    worker_state: WorkerState,
     settings: Settings,
     options: argparse.Namespace,
     parent: int,
@@ -115,7 +115,7 @@ def _serve(
 
     def give_up() -> None:
         starved.set()
-        crew.drain()
+        worker_state.drain()
 
     lanes = tuple(filter(None, options.lanes.split(",")))
     with feed(settings, name=options.name, lanes=lanes, slots=options.slots, give_up=give_up) as source:
@@ -125,7 +125,7 @@ def _serve(
             threading.Thread(
                 # What a migration's module has set for its context holds in every slot.
                 target=contextvars.copy_context().run,
-                args=(run_slot, store, crew, source),
+                args=(run_slot, store, worker_state, source),
                 kwargs={"times": settings.times, "step": step, "urgent": number >= options.slots},
                 name=f"slot-{number}",
             )
@@ -141,26 +141,28 @@ def _serve(
             "about": about,
         }
         watching = threading.Thread(
-            target=keep_heartbeat, args=(store, crew), kwargs=facts, name="watch", daemon=True
+            target=keep_heartbeat, args=(store, worker_state), kwargs=facts, name="watch", daemon=True
         )
         watching.start()
-        threading.Thread(target=_until_closed, args=(crew, parent), name="parent", daemon=True).start()
+        threading.Thread(
+            target=_until_closed, args=(worker_state, parent), name="parent", daemon=True
+        ).start()
         for slot in slots:
             # In pieces: Python may hear a signal only when what the main thread waits for ends.
             while slot.is_alive():
                 slot.join(1)
-        crew.end()
+        worker_state.end()
         watching.join(5)
         with contextlib.suppress(Transient):
             store.ledger.leases.leave(options.name)
     return starved.is_set()
 
 
-def _until_closed(crew: WorkerState, parent: int) -> None:
+def _until_closed(worker_state: WorkerState, parent: int) -> None:
     """Look when the parent has news; drain when it closes what was our standard input, which the kernel does for one that was killed."""
     while os.read(parent, 1024):
-        crew.look.set()
-    crew.drain()
+        worker_state.look.set()
+    worker_state.drain()
 
 
 if __name__ == "__main__":

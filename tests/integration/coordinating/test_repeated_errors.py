@@ -258,7 +258,7 @@ def test_a_limit_holds_where_the_first_documents_do_not_come_in_time(at: MongoSt
         slot.thread.start()
         while fresh(at, run).status is RunStatus.RUNNING:
             coordinator.tick()
-            slot.crew.refresh(at)
+            slot.worker_state.refresh(at)
     assert fresh(at, run).status is RunStatus.COMPLETED
     assert data["things"].count_documents({"n": 1}) == 5
 

@@ -97,12 +97,12 @@ def test_what_is_asked_all_the_time_costs_the_same_however_many_runs_wait(
 ) -> None:
     database["things"].insert_many([{"_id": key} for key in range(600)])
     run = start(store, IT)
-    coordinator, crew, broker = coordinator_of(store), WorkerState({}, "A", None), LedgerBroker()
+    coordinator, worker_state, broker = coordinator_of(store), WorkerState({}, "A", None), LedgerBroker()
     coordinator.tick()
     sampler = QueueSampler(store.ledger, broker, lambda: False)
     asked: dict[str, Callable[[], object]] = {
         "tick": coordinator.tick,
-        "refresh": lambda: crew.refresh(store),
+        "refresh": lambda: worker_state.refresh(store),
         "queue": lambda: queues.stats(store.ledger, broker),
         "in hand": lambda: queues.in_hand(store.ledger),
         "sampling": sampler._look,

@@ -113,7 +113,7 @@ def test_a_count_that_was_overtaken_by_a_change_is_not_kept(
     failures.record(run, batches[0], [trouble(1), trouble(2)])
     store.ledger.batches.settle(batches[0], Counts())
     tokens = [batches[0].token]
-    tallies = failures._tallies  # type: ignore[attr-defined]
+    batch_failures = failures._batch_failures  # type: ignore[attr-defined]
     real, overtaken = failure_counts.counted, list[bool]()
 
     def counted_late(*arguments: Any) -> Any:
@@ -123,10 +123,10 @@ def test_a_count_that_was_overtaken_by_a_change_is_not_kept(
             rows.update_many(
                 {"run": run.id}, {"$set": {"state": "resolved"}}
             )  # whoever has marked them goes on
-            tallies.keep(tokens)
+            batch_failures.keep(tokens)
         return found
 
-    tallies.mark(tokens)
+    batch_failures.mark(tokens)
     with monkeypatch.context() as patch:
         patch.setattr("whimbrel.mongo.ledger.batch_failure_counts.counted", counted_late)
         failures.keep_some(5)

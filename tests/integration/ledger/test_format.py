@@ -159,9 +159,9 @@ def test_a_newer_ledger_is_refused_in_one_sentence(database: Data, reopened: Cal
 )  # so the coordinator ends here
 def test_a_process_whose_ledger_was_upgraded_meanwhile_ends(store: MongoStore, database: Data) -> None:
     database["things"].insert_many({"_id": at} for at in range(10))
-    with system(store, []) as crew:
+    with system(store, []) as worker_state:
         database["whimbrel_format"].replace_one({"_id": "format"}, {"format": NOW + 1}, upsert=True)
-        assert crew.stopping.wait(30)
+        assert worker_state.stopping.wait(30)
 
 
 def test_what_only_looks_writes_no_number(mongo_uri: str, database: Data) -> None:

@@ -267,7 +267,7 @@ def test_a_worker_that_lost_its_batch_in_the_function_leaves_no_failure(
         assert store.ledger.batches.take_over(worker="by hand")
         with system(store, [it]):
             assert until(store, run).run.status is RunStatus.COMPLETED
-        sleeper.crew.drain()
+        sleeper.worker_state.drain()
         wake.set()
     assert database["things"].count_documents({"n": 1}) == 1
     assert store.ledger.failures.list(run.id) == []

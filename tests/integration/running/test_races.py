@@ -92,14 +92,16 @@ class Slot:
     """A worker process with one slot, as a thread that the test starts; it knows the runs that there are now."""
 
     def __init__(self, store: MongoStore, it: Migration, *, step: Callable[[str], None] = nothing) -> None:
-        self.crew = WorkerState({it.name: it}, "by hand", None)
-        self.crew.refresh(store)
+        self.worker_state = WorkerState({it.name: it}, "by hand", None)
+        self.worker_state.refresh(store)
         self.thread = threading.Thread(
-            target=run_slot, args=(store, self.crew, LedgerFeed()), kwargs={"times": SHORT, "step": step}
+            target=run_slot,
+            args=(store, self.worker_state, LedgerFeed()),
+            kwargs={"times": SHORT, "step": step},
         )
 
     def end(self) -> None:
-        self.crew.drain()
+        self.worker_state.drain()
         joined(self.thread)
 
     def __enter__(self) -> Self:
@@ -126,7 +128,7 @@ class Late(Slot):
         assert self._claimed.wait(PATIENCE)
 
     def give_back(self) -> None:
-        self.crew.drain()  # it takes nothing else, then
+        self.worker_state.drain()  # it takes nothing else, then
         self._let_go.set()
         super().end()
 
@@ -175,8 +177,8 @@ def begin_the_first_batch(store: MongoStore, database: Data, it: Migration) -> i
 
     def leave(step: str) -> None:
         if step == "S6":
-            early.crew.drain()
-            early.crew.refresh(store)
+            early.worker_state.drain()
+            early.worker_state.refresh(store)
 
     with Slot(store, it, step=leave) as early:
         early.thread.start()
@@ -215,7 +217,7 @@ def test_the_heartbeat_outlives_whatever_the_ledger_says(
     run = planned(store, coordinator_of(store), it)
     ledger = store.ledger
     owner = {"renew": ledger.batches, "at_work": ledger.runs, "beat": ledger.leases}[where]
-    with Slot(store, it) as slot, Heart(store, slot.crew) as heart:
+    with Slot(store, it) as slot, Heart(store, slot.worker_state) as heart:
         try:
             slot.thread.start()
             assert in_hand.wait(PATIENCE)
@@ -236,8 +238,8 @@ def test_the_heartbeat_outlives_whatever_the_ledger_says(
 class Heart:
     """The thread that `watch` is."""
 
-    def __init__(self, store: MongoStore, crew: WorkerState) -> None:
-        self.died, self._crew = list[str](), crew
+    def __init__(self, store: MongoStore, worker_state: WorkerState) -> None:
+        self.died, self._worker_state = list[str](), worker_state
         about = {"host": "here", "pid": 0, "version": "0", "slots": 1}
         facts = {
             "times": SHORT,
@@ -245,7 +247,7 @@ class Heart:
             "beat": lambda: None,
             "about": about,
         }
-        self.thread = threading.Thread(target=keep_heartbeat, args=(store, crew), kwargs=facts)
+        self.thread = threading.Thread(target=keep_heartbeat, args=(store, worker_state), kwargs=facts)
 
     def __enter__(self) -> Self:
         return self
@@ -253,7 +255,7 @@ class Heart:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._crew.over.set()
+        self._worker_state.over.set()
         joined(self.thread)
 
 
@@ -358,14 +360,14 @@ def test_a_solo_batch_runs_while_no_other_slot_of_its_process_has_one(
     database["whimbrel_batches"].update_many(
         {"seq": {"$in": [key + 1 for key in solo]}}, {"$set": {"solo": True}}
     )
-    with system(store, [these.migration], slots=2, step=these.at, feed=these.feed) as crew:
+    with system(store, [these.migration], slots=2, step=these.at, feed=these.feed) as worker_state:
         try:
             happens(these.taken.is_set)
-            happens(crew.solo.locked)
+            happens(worker_state.solo.locked)
             waited = set[float]()  # rounds of waiting; work makes fewer before it calls the function
 
             def waits() -> bool:
-                holds = [each for each in list(crew.holds.values()) if each.batch.seq == 2]
+                holds = [each for each in list(worker_state.holds.values()) if each.batch.seq == 2]
                 waited.update(each.progress for each in holds)
                 return len(waited) > 10
 
@@ -399,7 +401,7 @@ def test_a_slot_outlives_what_the_ledger_says_to_its_claim(
         done = [BatchStatus.DONE]
         happens(lambda: not slot.thread.is_alive() or ledger.batches.count(run.id, done))
         assert slot.thread.is_alive()
-        happens(lambda: not slot.crew.taken)
+        happens(lambda: not slot.worker_state.taken)
 
 
 def test_a_slot_that_cannot_give_its_batch_back_pauses_the_run_and_lives(

@@ -70,11 +70,11 @@ def test_a_slot_outlives_whatever_goes_wrong_in_it(
     store: MongoStore, database: Data, step: str, error: BaseException
 ) -> None:
     seed(database, 100)
-    with system(store, [PLUS], step=Breaking(step, 3, error)) as crew:
+    with system(store, [PLUS], step=Breaking(step, 3, error)) as worker_state:
         found = until(store, start(store, PLUS, batch_size=20), *RunStatus)
         found = until(store, found.run)
-        assert crew.slots == 2
-        eventually(lambda: not crew.holds and not crew.taken)
+        assert worker_state.slots == 2
+        eventually(lambda: not worker_state.holds and not worker_state.taken)
     assert (found.run.status, done(database)) == (RunStatus.COMPLETED, 100)
     assert found.counts.changed == 100
 
@@ -93,7 +93,7 @@ def test_a_batch_that_cannot_be_worked_off_lets_the_others_go_on_and_then_the_ru
         if (
             name == "S4"
             and wrong.is_set()
-            and any(it.batch.seq == 3 for crew in crews for it in list(crew.holds.values()))
+            and any(it.batch.seq == 3 for worker_state in crews for it in list(worker_state.holds.values()))
         ):
             raise KeyError("odd")
 
@@ -102,12 +102,12 @@ def test_a_batch_that_cannot_be_worked_off_lets_the_others_go_on_and_then_the_ru
         eventually(lambda: rows.count_documents({"run": run.id}) > 10)
     if refused:  # nobody can read on from there
         rows.update_one({"_id": f"{run.id}.3"}, {"$set": {"progress": [[1, 0, 0, 0, 0]], "at": {"x": 1}}})
-    with system(store, [PLUS], slots=1, step=nothing if refused else step) as crew:
-        crews.append(crew)
+    with system(store, [PLUS], slots=1, step=nothing if refused else step) as worker_state:
+        crews.append(worker_state)
         found = until(store, run, RunStatus.PAUSED)
         assert why in (found.run.error or "")
         assert f"{run.id}.3" in (found.run.error or "")
-        assert (done(database), crew.slots) == (190, 1)
+        assert (done(database), worker_state.slots) == (190, 1)
         wrong.clear()
         rows.update_one({"_id": f"{run.id}.3"}, {"$set": {"at": None}})
         control.resume(store.ledger, run.id, who="test")
@@ -130,11 +130,11 @@ def test_a_batch_that_comes_back_to_the_process_that_has_lost_it_costs_no_slot(
         return {"$set": {"n": it["n"] + 1}}
 
     it = Migration(name="slow", collection="things", transform=slow, timeout=300)
-    with system(store, [it]) as crew:
+    with system(store, [it]) as worker_state:
         run = start(store, it)
         eventually(lambda: len(calls) == 1)
         for hold in list(
-            crew.holds.values()
+            worker_state.holds.values()
         ):  # as after a stall: the ledger has given it away, and nobody here knows
             hold.renewed += 3600
         rows = database["whimbrel_batches"]
@@ -142,8 +142,8 @@ def test_a_batch_that_comes_back_to_the_process_that_has_lost_it_costs_no_slot(
         eventually(lambda: store.ledger.batches.count(run.id, [BatchStatus.DONE]) == 1)
         second.set()
         found = until(store, run)
-        eventually(lambda: not crew.holds)
-        assert crew.slots == 2
+        eventually(lambda: not worker_state.holds)
+        assert worker_state.slots == 2
     assert (found.run.status, done(database), len(calls)) == (RunStatus.COMPLETED, 1, 2)
 
 

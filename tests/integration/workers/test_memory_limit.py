@@ -114,20 +114,20 @@ def test_a_process_far_above_its_limit_is_ended_at_once(
     store: MongoStore, monkeypatch: pytest.MonkeyPatch, holds: int, ended: bool
 ) -> None:
     """Whatever its function does: it may be in a call that never ends. One that is a little above ends after its chunk."""
-    fleet = Supervisor(store.ledger.batches, {}, size=1, slots=1, run=None, longest_call=30)
-    fleet.memory = limit_of(100 * MB, 1)
+    supervisor = Supervisor(store.ledger.batches, {}, size=1, slots=1, run=None, longest_call=30)
+    supervisor.memory = limit_of(100 * MB, 1)
     monkeypatch.setattr("whimbrel.workers.supervisor.held", lambda _pid: holds * MB)
-    monkeypatch.setattr(fleet, "_start", lambda: pytest.fail("it has not ended yet"))
+    monkeypatch.setattr(supervisor, "_start", lambda: pytest.fail("it has not ended yet"))
     reads, given = os.pipe()
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    fleet.adopt(ChildProcess("worker", process, given, (), loaded=True))
-    fleet.tend()
+    supervisor.adopt(ChildProcess("worker", process, given, (), loaded=True))
+    supervisor.tend()
     assert os.read(reads, 10) == b"\n"  # the run to serve: all
     if ended:
         assert process.wait(60) == -signal.SIGKILL
     elif holds > 100:
         assert os.read(reads, 1) == b""  # its standard input was closed: it drains
-    assert (process.poll() is None, fleet.replaced) == (not ended, int(holds > 100))
+    assert (process.poll() is None, supervisor.replaced) == (not ended, int(holds > 100))
     process.kill()
     process.communicate()
 

@@ -46,37 +46,37 @@ def test_a_coordinator_that_looks_once_an_hour_ends_a_run_as_soon_as_its_workers
     it = describe(str(tmp_path / "file.py"))["it"]
     run = start_run(store, it, who="test", defaults=DEFAULTS, batch_size=10)
     ledger = store.ledger
-    fleet = Supervisor(
+    supervisor = Supervisor(
         ledger.batches, environment, size=1, slots=2, run=run.id, longest_call=30, leases=ledger.leases
     )
     monkeypatch.setenv("MONGODB_URI", mongo_uri)
-    with ParentProcess(store, read_settings(), fleet):
+    with ParentProcess(store, read_settings(), supervisor):
         assert until(store, run).run.status is RunStatus.COMPLETED
-        assert fleet.drain(30)
+        assert supervisor.drain(30)
     assert database["things"].count_documents({"n": 1}) == 30
 
 
 def test_a_worker_that_looks_once_an_hour_looks_at_once_when_it_is_told(
     store: MongoStore, database: Database[dict[str, Any]]
 ) -> None:
-    crew = WorkerState({}, "told")
+    worker_state = WorkerState({}, "told")
     looked = threading.Semaphore(0)
-    refresh = crew.refresh
+    refresh = worker_state.refresh
 
     def noted(store: Any) -> None:
         refresh(store)
         looked.release()
 
-    crew.refresh = noted  # type: ignore[method-assign]
+    worker_state.refresh = noted  # type: ignore[method-assign]
     rarely = replace(SHORT, control=RARELY, lease=8 * RARELY)
     facts = {"times": rarely, "die": lambda: None, "beat": lambda: None, "about": {"host": "h", "pid": 1}}
-    watching = threading.Thread(target=keep_heartbeat, args=(store, crew), kwargs=facts, daemon=True)
+    watching = threading.Thread(target=keep_heartbeat, args=(store, worker_state), kwargs=facts, daemon=True)
     watching.start()
     assert looked.acquire(timeout=60), "the first look"
-    assert not crew.news.is_set()
-    crew.look.set()
+    assert not worker_state.news.is_set()
+    worker_state.look.set()
     assert looked.acquire(timeout=60)
-    assert crew.news.wait(60), "slots look for work"
-    crew.end()
+    assert worker_state.news.wait(60), "slots look for work"
+    worker_state.end()
     watching.join(60)
     assert not watching.is_alive()

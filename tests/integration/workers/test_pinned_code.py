@@ -131,10 +131,10 @@ def test_a_process_that_starts_with_other_files_takes_nothing_and_says_which(
     run = start_run(store, pin(folder), who="test", defaults=DEFAULTS)
     store.ledger.runs.move(run.id, RunStatus.RUNNING, who="test")
     (folder / "helpers.py").write_text("W = 'another'\n")
-    crew = WorkerState(_as_child(folder), "late", None)
-    crew.refresh(store)
-    assert crew.serving == ()
-    assert list(crew.refused.values()) == ["helpers.py differs"]
+    worker_state = WorkerState(_as_child(folder), "late", None)
+    worker_state.refresh(store)
+    assert worker_state.serving == ()
+    assert list(worker_state.refused.values()) == ["helpers.py differs"]
 
 
 def _as_child(folder: Path) -> dict[str, Migration]:
@@ -236,9 +236,9 @@ def test_files_that_calls_load_are_pinned_by_the_first_process(
     digest = hashlib.sha256(RULE.encode()).hexdigest()[:16]
     elsewhere = {"paired_a.py": "another"}
     assert store.ledger.codes.agree(run.id, elsewhere, new=elsewhere) == elsewhere
-    with system(store, [it]) as crew:
-        crew.loaded = LoadedHere()
-        reached(lambda: crew.refused == {(run.id, run.code_hash): "paired_a.py differs"})
+    with system(store, [it]) as worker_state:
+        worker_state.loaded = LoadedHere()
+        reached(lambda: worker_state.refused == {(run.id, run.code_hash): "paired_a.py differs"})
         reached(lambda: "paired_a.py differs" in unserved(store.ledger, found(store, run)))
         assert database["things"].count_documents({"v": {"$exists": True}}) == 0
         control.pause(store.ledger, run.id, who="test")
@@ -264,9 +264,9 @@ def test_a_process_that_has_an_older_file_in_memory_pins_it_not_and_ends(
     (tmp_path / "yesterday_a.py").write_text(RULE.replace("old", "new"))
     database["things"].insert_one({"_id": 1, "kind": "a"})
     start(store, it)
-    with system(store, [it]) as crew:
-        crew.loaded, crew.done = LoadedHere(), 1
-        reached(crew.stopping.is_set)
+    with system(store, [it]) as worker_state:
+        worker_state.loaded, worker_state.done = LoadedHere(), 1
+        reached(worker_state.stopping.is_set)
     assert database["things"].find_one() == {"_id": 1, "kind": "a"}
 
 
@@ -283,10 +283,10 @@ def test_an_import_inside_the_function_that_meets_a_newer_file_changes_nothing(
     (tmp_path / "met_a.py").write_text(RULE.replace("old", "new"))
     database["things"].insert_one({"_id": 1})
     start(store, it)
-    with system(store, [it]) as crew:
-        crew.loaded = LoadedHere()
-        reached(lambda: bool(crew.refused))
-        assert list(crew.refused.values()) == ["met_a.py differs"]
+    with system(store, [it]) as worker_state:
+        worker_state.loaded = LoadedHere()
+        reached(lambda: bool(worker_state.refused))
+        assert list(worker_state.refused.values()) == ["met_a.py differs"]
     assert database["things"].find_one() == {"_id": 1}
 
 

@@ -157,7 +157,7 @@ def _start(
         )
     if not body.force:
         run = try_function(
-            store, definition, run, callers(system.team.source, system.team.left_out), strict=body.strict
+            store, definition, run, callers(system.pool.source, system.pool.left_out), strict=body.strict
         )
         answer.warnings = warned_models(run.warnings)
     started = add_run(store, definition, run, caller.who, holding=exclusive)
@@ -166,13 +166,13 @@ def _start(
 
 
 def _plan(system: System, definition: Definition, run: Run, *, strict: bool) -> Plan:
-    team = system.team
+    pool = system.pool
     found = dry_run(
         system.at.store,
         definition,
         run,
-        callers(team.source, team.left_out),
-        workers=team.workers or cores(),
+        callers(pool.source, pool.left_out),
+        workers=pool.workers or cores(),
         seconds=REHEARSING,
     )
     if strict:

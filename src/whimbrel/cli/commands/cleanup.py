@@ -31,7 +31,7 @@ def clean_up(
 ) -> int:
     """Remove the before-images and marks of a run from the documents. It cannot be rolled back afterwards."""
     settings, screen = begin(json=json)
-    team = WorkerPool(workers=workers, slots=concurrency, memory=memory(max_memory, settings))
+    pool = WorkerPool(workers=workers, slots=concurrency, memory=memory(max_memory, settings))
     with desk(settings, screen) as (at, foreground):
         old = choose_run(screen, at.store.ledger, run_id, TO_CLEAN_UP)
         introduce(screen, at)
@@ -50,4 +50,4 @@ def clean_up(
             at.store, old.id, who=caller(), defaults=settings.defaults, new_collection=new_collection
         )
         screen.say(f"Run {started.id} cleans up after run {old.id} on {started.ns}.")
-        return conclude(screen, at, foreground.work(started, definition_without_code(started), team))
+        return conclude(screen, at, foreground.work(started, definition_without_code(started), pool))

@@ -40,7 +40,7 @@ def resume(
 ) -> int:
     """Go on with a run that was paused, failed, or lost its processes."""
     settings, screen = begin(json=json)
-    team = WorkerPool(
+    pool = WorkerPool(
         workers=workers,
         slots=concurrency,
         source=source(migrations, settings),
@@ -49,7 +49,7 @@ def resume(
     with Interrupts() as interrupts, open_database(settings, screen, chooses=True) as at:
         old = choose_run(screen, at.store.ledger, run_id, TO_RESUME)
         check_broker(settings)
-        it, team = code_of(old, team)
+        it, pool = code_of(old, pool)
         interrupts.arm()
         if new_collection:
             ready = start_over(at.store, old.id, it, who=caller())
@@ -57,7 +57,7 @@ def resume(
         else:
             ready = _resumed(at.store.ledger, old.id, it)
         screen.say(f"Run {ready.id} of {it.name} on {ready.ns} is {ready.status}.")
-        return go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
+        return go_on(at, settings, screen, interrupts, ready, it, None if detach else pool)
 
 
 def _resumed(ledger: Ledger, run_id: str, definition: Definition) -> Run:

@@ -40,7 +40,7 @@ def retry(
 ) -> int:
     """Try the dead failures of a run again."""
     settings, screen = begin(json=json)
-    team = WorkerPool(
+    pool = WorkerPool(
         workers=workers,
         slots=concurrency,
         source=source(migrations, settings),
@@ -49,11 +49,11 @@ def retry(
     with Interrupts() as interrupts, open_database(settings, screen, chooses=True) as at:
         ledger = at.store.ledger
         old = choose_run(screen, ledger, run_id, TO_RETRY)
-        it, team = code_of(old, team)
+        it, pool = code_of(old, pool)
         only = None if group is None else control.group_of(ledger, old.id, group)
         interrupts.arm()
         ready, opened_again = control.retry(ledger, old.id, who=caller(), group=only, code=it)
         screen.say(
             f"Run {ready.id} of {it.name}: {counted(opened_again, 'dead failure')} {'is' if opened_again == 1 else 'are'} open again."
         )
-        return go_on(at, settings, screen, interrupts, ready, it, None if detach else team)
+        return go_on(at, settings, screen, interrupts, ready, it, None if detach else pool)

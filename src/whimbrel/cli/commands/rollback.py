@@ -32,7 +32,7 @@ def roll_back(
 ) -> int:
     """Put the documents that a run changed back as they were, but for those that were changed since."""
     settings, screen = begin(json=json)
-    team = WorkerPool(workers=workers, slots=concurrency, memory=memory(max_memory, settings))
+    pool = WorkerPool(workers=workers, slots=concurrency, memory=memory(max_memory, settings))
     with desk(settings, screen) as (at, foreground):
         old = choose_run(screen, at.store.ledger, run_id, TO_ROLL_BACK)
         introduce(screen, at)
@@ -51,4 +51,4 @@ def roll_back(
             new_collection=new_collection,
         )
         screen.say(f"Run {started.id} rolls back run {old.id} on {started.ns}.")
-        return conclude(screen, at, foreground.work(started, definition_without_code(started), team))
+        return conclude(screen, at, foreground.work(started, definition_without_code(started), pool))

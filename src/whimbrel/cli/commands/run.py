@@ -91,23 +91,23 @@ def run(
         )
     settings, screen = begin(json=json)
     narrower = None if filter_ is None else parse_filter(filter_)
-    team = WorkerPool(
+    pool = WorkerPool(
         workers=0 if detach else workers,
         slots=concurrency,
         source=source(migrations, settings),
         memory=memory(max_memory, settings),
     )
-    loaded = definition_catalog.describe(team.source)
-    team, it = team.without(loaded.unloadable), choose(loaded, name)
+    loaded = definition_catalog.describe(pool.source)
+    pool, it = pool.without(loaded.unloadable), choose(loaded, name)
     it = with_undo(it) if undo else it
     load()
-    calls = FunctionCaller(team.source, team.left_out)
+    calls = FunctionCaller(pool.source, pool.left_out)
     if needs_trial(it) and not force:
         calls.load_ahead()
     with (
         Interrupts() as interrupts,
         contextlib.closing(calls),
-        start_workers_ahead(screen, settings, team) as begun,
+        start_workers_ahead(screen, settings, pool) as begun,
         open_database(settings, screen) as at,
     ):
         draft = draft_run(
@@ -117,7 +117,7 @@ def run(
         draft = asked_through(draft, "whimbrel run")
         seen = preview(at.store, draft)
         if workers is None and seen.total is not None and seen.batches <= 1:
-            team = replace(team, workers=1)  # one batch at a time is all that there will be
+            pool = replace(pool, workers=1)  # one batch at a time is all that there will be
         ready = draft
         if not seen.total and not anything(at.store, draft):
             screen.say(nothing_left(at.store, draft))
@@ -133,4 +133,4 @@ def run(
         if detach:
             return left_to_others(screen, at, started, tell=True)
         foreground = Foreground(at, settings, screen, interrupts)
-        return conclude(screen, at, foreground.work(started, it, team, begun))
+        return conclude(screen, at, foreground.work(started, it, pool, begun))

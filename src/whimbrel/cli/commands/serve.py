@@ -26,10 +26,10 @@ def serve(
     from whimbrel.cli.api_server import serve_until_told  # noqa: PLC0415
 
     settings, screen = begin(json=json, service=True)
-    team = WorkerPool(
+    pool = WorkerPool(
         workers=workers,
         slots=concurrency,
         source=source(migrations, settings),
         memory=memory(max_memory, settings),
     )
-    return serve_until_told(settings, screen, team, workers=not no_workers and workers != 0)
+    return serve_until_told(settings, screen, pool, workers=not no_workers and workers != 0)

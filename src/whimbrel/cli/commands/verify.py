@@ -51,14 +51,14 @@ def verify(
     if all_ and sample is not None:
         raise SettingsInvalid("--all transforms all documents once more, --sample some: give one of them.")
     settings, screen = begin(json=json)
-    team = WorkerPool(
+    pool = WorkerPool(
         workers=workers,
         slots=concurrency,
         source=source(migrations, settings),
         memory=memory(max_memory, settings),
     )
-    found = definition_catalog.describe(team.source)
-    team = team.without(found.unloadable)
+    found = definition_catalog.describe(pool.source)
+    pool = pool.without(found.unloadable)
     with desk(settings, screen) as (at, foreground):
         old = choose_run(screen, at.store.ledger, run_id, TO_VERIFY)
         introduce(screen, at)
@@ -70,4 +70,4 @@ def verify(
             new_collection=new_collection,
         )  # fmt: skip
         screen.say(f"Run {started.id} verifies run {old.id} of {old.migration} on {old.ns}.")
-        return conclude(screen, at, foreground.work(started, it or definition_without_code(old), team))
+        return conclude(screen, at, foreground.work(started, it or definition_without_code(old), pool))

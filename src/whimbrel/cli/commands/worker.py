@@ -40,37 +40,37 @@ def worker(
 ) -> int:
     """Serve all runs, until Ctrl-C or SIGTERM."""
     settings, screen = begin(json=json, service=True)
-    team = WorkerPool(
+    pool = WorkerPool(
         workers=workers, slots=concurrency, source=source(migrations, settings),
         lanes=_lanes(queues, settings), memory=memory(max_memory, settings),
     )  # fmt: skip
-    found = definition_catalog.describe(team.source)
-    team = team.without(found.unloadable)
+    found = definition_catalog.describe(pool.source)
+    pool = pool.without(found.unloadable)
     longest = max(each.timeout for each in found.values())
     with Interrupts() as interrupts, open_database(settings, screen, create=True) as at:
         introduce(screen, at)
         screen.say(
-            f"Serves {', '.join(found)}. Worker processes: {team.processes}, slots in each: {team.slots}. Ctrl-C drains and ends."
+            f"Serves {', '.join(found)}. Worker processes: {pool.processes}, slots in each: {pool.slots}. Ctrl-C drains and ends."
         )
         for said in found.empty:
             screen.note(said)
         for each in found.broken:
             screen.note(f"{each.name or each.source} is broken, and not served. {each.reason}")
-        fleet = team.fleet(at, settings, run=None, longest_call=longest, stderr=None)
+        supervisor = pool.supervisor(at, settings, run=None, longest_call=longest, stderr=None)
         interrupts.arm()
         with contextlib.ExitStack() as stack:
             parent = stack.enter_context(
                 ParentProcess(
                     at.store,
                     settings,
-                    fleet,
-                    scheduling=partial(definition_catalog.evaluate, team.source, left_out=team.left_out),
+                    supervisor,
+                    scheduling=partial(definition_catalog.evaluate, pool.source, left_out=pool.left_out),
                 )
             )
-            stack.callback(fleet.kill)
+            stack.callback(supervisor.kill)
             _serve(at, screen, interrupts, parent)
             screen.say("Draining: the workers finish their chunks and give their batches back.")
-            fleet.leave(DRAINING, lambda: interrupts.count > 1)
+            supervisor.leave(DRAINING, lambda: interrupts.count > 1)
         return 0
 
 

@@ -31,12 +31,12 @@ Detach = Annotated[
 ]
 
 
-def code_of(run: Run, team: WorkerPool) -> tuple[Definition, WorkerPool]:
-    """The migration that a run goes on with, as it is loaded here, and the team without what cannot be loaded."""
+def code_of(run: Run, pool: WorkerPool) -> tuple[Definition, WorkerPool]:
+    """The migration that a run goes on with, as it is loaded here, and the pool without what cannot be loaded."""
     if not run.has_user_code:
-        return restore.definition_without_code(run), team
-    loaded = definition_catalog.describe(team.source)
-    return choose(loaded, run.migration), team.without(loaded.unloadable)
+        return restore.definition_without_code(run), pool
+    loaded = definition_catalog.describe(pool.source)
+    return choose(loaded, run.migration), pool.without(loaded.unloadable)
 
 
 def introduce(screen: Screen, system: Opened) -> None:
@@ -63,13 +63,13 @@ def go_on(
     interrupts: Interrupts,
     ready: Run,
     definition: Definition,
-    team: WorkerPool | None,
+    pool: WorkerPool | None,
 ) -> int:
     """In the foreground, unless live workers serve the run or nobody here shall work."""
-    if team is not None and not served_by_others(system.store.ledger, ready):
+    if pool is not None and not served_by_others(system.store.ledger, ready):
         introduce(screen, system)
         return conclude(
-            screen, system, Foreground(system, settings, screen, interrupts).work(ready, definition, team)
+            screen, system, Foreground(system, settings, screen, interrupts).work(ready, definition, pool)
         )
     return left_to_others(screen, system, ready)
 

@@ -63,9 +63,9 @@ class StartedWorkers:
 
 
 @contextlib.contextmanager
-def start_workers_ahead(screen: Screen, settings: Settings, team: WorkerPool) -> Iterator[StartedWorkers]:
+def start_workers_ahead(screen: Screen, settings: Settings, pool: WorkerPool) -> Iterator[StartedWorkers]:
     """Begin what work needs in any case, before anything else of this process is: see `whimbrel.workers.process_start`."""
-    with screen.pipe() as pipe, team.ahead(settings, pipe.number) as child:
+    with screen.pipe() as pipe, pool.ahead(settings, pipe.number) as child:
         yield StartedWorkers(pipe, child)
 
 
@@ -82,13 +82,13 @@ class Foreground:
         self._interrupts.arm()
 
     def work(
-        self, run: Run, definition: Definition, team: WorkerPool, begun: StartedWorkers | None = None
+        self, run: Run, definition: Definition, pool: WorkerPool, begun: StartedWorkers | None = None
     ) -> RunEnding:
         """Until the run has ended, or a person ends the work. Raises what broke the work."""
         with contextlib.ExitStack() as stack:
             begun = begun or StartedWorkers(stack.enter_context(self._screen.pipe()), None)
             begun.pipe.forward()
-            fleet = team.fleet(
+            supervisor = pool.supervisor(
                 self._opened,
                 self._settings,
                 run=run.id,
@@ -96,31 +96,35 @@ class Foreground:
                 stderr=begun.pipe.number,
             )
             if begun.child is not None:
-                fleet.adopt(begun.child)
+                supervisor.adopt(begun.child)
             shown = stack.enter_context(progress(self._screen))
             self._interrupts.arm()
-            parent = stack.enter_context(ParentProcess(self._opened.store, self._settings, fleet))
-            stack.callback(fleet.kill)  # nobody is left when all went well
+            parent = stack.enter_context(ParentProcess(self._opened.store, self._settings, supervisor))
+            stack.callback(supervisor.kill)  # nobody is left when all went well
             seen = stack.enter_context(LedgerObserver(lambda: look(self._ledger, run.id)))
             try:
-                ending = self._watch(run.id, parent, fleet, seen, shown)
+                ending = self._watch(run.id, parent, supervisor, seen, shown)
             except WhimbrelError as error:
-                self._screen.say(LeaveOrPause(self._ledger, run.id, fleet, why=str(error)).within(BREAKING))
+                self._screen.say(
+                    LeaveOrPause(self._ledger, run.id, supervisor, why=str(error)).within(BREAKING)
+                )
                 raise
-            if fleet.replaced:
+            if supervisor.replaced:
                 self._screen.note(
-                    f"{fleet.replaced} worker processes were replaced, for they held more memory than --max-memory allows. "
+                    f"{supervisor.replaced} worker processes were replaced, for they held more memory than --max-memory allows. "
                     "The function, or what it calls, keeps what it no longer needs."
                 )
             if ending.view.run.status in ENDED:
-                fleet.drain(30 if self._settings.rabbitmq_url else 10)  # they may be at work on other runs
+                supervisor.drain(
+                    30 if self._settings.rabbitmq_url else 10
+                )  # they may be at work on other runs
             return ending
 
     def _watch(
         self,
         run_id: str,
         parent: ParentProcess,
-        fleet: Supervisor,
+        supervisor: Supervisor,
         seen: LedgerObserver[tuple[RunView, str]],
         shown: Progress,
     ) -> RunEnding:
@@ -130,26 +134,26 @@ class Foreground:
             at, note = seen.latest
             if at.run.status is RunStatus.RUNNING and at.run.message and leaving is None:
                 with contextlib.suppress(Transient):  # seen says so, if it lasts
-                    self._refuse_to_idle(at.run, fleet)
+                    self._refuse_to_idle(at.run, supervisor)
             shown.show(moment(at, seen.silent, note))
             if at.run.status in ENDED:
                 return RunEnding(at, exit_code_of(at.run))
             if self._interrupts.count > 1:
-                return _kill(run_id, fleet, seen)
+                return _kill(run_id, supervisor, seen)
             if leaving is not None and leaving.over:
                 return RunEnding(_last(self._ledger, at), INTERRUPTED, leaving.said)
             if leaving is None and self._interrupts.count:
                 self._screen.say(
                     "Stopping within a chunk. Once more stops at once; nothing is lost either way."
                 )
-                leaving = LeaveOrPause(self._ledger, run_id, fleet)
+                leaving = LeaveOrPause(self._ledger, run_id, supervisor)
             if leaving is None:
                 _refuse_to_wait(at.run)
             seen.wait(FRAME)
 
-    def _refuse_to_idle(self, run: Run, fleet: Supervisor) -> None:
+    def _refuse_to_idle(self, run: Run, supervisor: Supervisor) -> None:
         """Raise DefinitionInvalid where this command's own workers take no batch of its run, and nobody else does."""
-        own = [each for each in self._ledger.leases.workers(ALIVE) if each.name.startswith(fleet.prefix)]
+        own = [each for each in self._ledger.leases.workers(ALIVE) if each.name.startswith(supervisor.prefix)]
         refusing = own and all(any(it.run == run.id for it in each.refuses) for each in own)
         if refusing and not self._ledger.leases.slots(ALIVE, run=run):
             why = "; ".join(dict.fromkeys(refusals(own, run)))
@@ -159,8 +163,8 @@ class Foreground:
             )
 
 
-def _kill(run_id: str, fleet: Supervisor, seen: LedgerObserver[tuple[RunView, str]]) -> RunEnding:
-    killed = fleet.kill()
+def _kill(run_id: str, supervisor: Supervisor, seen: LedgerObserver[tuple[RunView, str]]) -> RunEnding:
+    killed = supervisor.kill()
     end = time.monotonic() + SETTLING
     while time.monotonic() < end and seen.latest[0].run.status is RunStatus.PAUSING:
         time.sleep(FRAME)

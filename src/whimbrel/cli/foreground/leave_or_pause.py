@@ -25,8 +25,8 @@ LOOK = 0.1  # seconds between two looks
 class LeaveOrPause:
     """Begins at once. `over` when the workers have ended and the run is paused or others'."""
 
-    def __init__(self, ledger: Ledger, run_id: str, fleet: Supervisor, *, why: str = "") -> None:
-        self._ledger, self._run, self._fleet = ledger, run_id, fleet
+    def __init__(self, ledger: Ledger, run_id: str, supervisor: Supervisor, *, why: str = "") -> None:
+        self._ledger, self._run, self._supervisor = ledger, run_id, supervisor
         self.said, self._why = "", why
         self._go_on = f"Go on with: whimbrel resume {run_id}"
         self._thread = threading.Thread(target=self._leave, name="leaving", daemon=True)
@@ -54,7 +54,7 @@ class LeaveOrPause:
         others = _answered(self._others)
         if not others:
             _answered(self._pause)
-        self._fleet.drain(DRAINING)
+        self._supervisor.drain(DRAINING)
         if others:
             self.said = f"Left. {counted(others, 'slot')} of other workers {'goes' if others == 1 else 'go'} on with run {self._run}."
         elif _answered(self._settled):
@@ -64,7 +64,7 @@ class LeaveOrPause:
 
     def _others(self) -> int:
         run = control.find_run(self._ledger, self._run)
-        return self._ledger.leases.slots(ALIVE, run=run, without=self._fleet.prefix)
+        return self._ledger.leases.slots(ALIVE, run=run, without=self._supervisor.prefix)
 
     def _pause(self) -> None:
         """A run that is paused, being cancelled or over stays so."""

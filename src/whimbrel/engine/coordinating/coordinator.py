@@ -59,7 +59,7 @@ class Coordinator:
         self._planner = Planner(store.ledger, announcer, step)
         self._prover = BackgroundReports(store)
         self._measuring = ProgressSampling(store.ledger)
-        self._standstill = RepeatedErrors()
+        self._repeated_errors = RepeatedErrors()
         self._later: dict[str, float] = {}  # run -> when to attend to it again
         self._untold: dict[str, str] = {}  # cancelled run -> why it is not known what its batches have done
         self._behind: Sequence[str] = ()  # runs for which there was no time
@@ -104,7 +104,7 @@ class Coordinator:
         self._led = {run: at for run, at in self._led.items() if now - at < self._role_seconds}
         self._later = {run: at for run, at in self._later.items() if run in runs and at > now}
         self._untold = {run: why for run, why in self._untold.items() if run in runs}
-        for each in (self._planner, self._prover, self._announcer, self._standstill, self._measuring):
+        for each in (self._planner, self._prover, self._announcer, self._repeated_errors, self._measuring):
             each.keep(runs)
 
     def _leads(self, run_id: str) -> bool:
@@ -131,7 +131,7 @@ class Coordinator:
             self._troubled(run_id, error)
         else:
             if not self._prover.proves(run_id):
-                self._standstill.over(run_id)
+                self._repeated_errors.over(run_id)
 
     def _troubled(self, run_id: str, error: Exception) -> None:
         """A trouble counts only where the ledger answers: else all runs have it, and none of them can be paused."""
@@ -139,7 +139,7 @@ class Coordinator:
         if run is None or run.status in ENDED:
             return
         at = (run.status, run.leg, run.folded_through, run.tiling.through, run.checked.through)
-        why = self._standstill.met(run_id, error, (*at, self._ledger.batches.last_seq(run_id)))
+        why = self._repeated_errors.met(run_id, error, (*at, self._ledger.batches.last_seq(run_id)))
         if not why:
             self._later[run_id] = time.monotonic() + LATER
             log.warning("a run is attended to again", run=run_id, reason=pause_message(error))

@@ -47,7 +47,7 @@ class ByUpdate:
     lease: Lease
     selection: BatchSelection
     pace: Pace
-    patience: Retrying
+    retrying: Retrying
     recorder: FailureRecorder
     notes: ProgressNotes
     turn: threading.Lock
@@ -89,7 +89,7 @@ class ByUpdate:
             self._isolate(where)
         except TooSlow:
             tally.broken = True
-            self.patience.in_parts(where, self._part, self.account)
+            self.retrying.in_parts(where, self._part, self.account)
 
     def _part(self, where: Range) -> None:
         try:

@@ -38,9 +38,9 @@ class BatchExecution:
     ledger: Ledger
     selection: BatchSelection
     pace: Pace
-    patience: Retrying
+    retrying: Retrying
     notes: ProgressNotes
-    experience: ChunkCosts
+    chunk_costs: ChunkCosts
     way: ByUpdate | ByFunction
 
     @property
@@ -75,7 +75,7 @@ class BatchExecution:
     def work_off(self) -> None:
         for end in self._ends():
             self.notes.begin(end)
-            self.patience.until_done(self._stretch, account=lambda: self.way.account(self.notes.rest))
+            self.retrying.until_done(self._stretch, account=lambda: self.way.account(self.notes.rest))
 
     def _ends(self) -> Iterator[int]:
         """Where the stretches of the batch end: several chunks in one while such are short, for each is read, or waits for the journal, once.
@@ -93,11 +93,11 @@ class BatchExecution:
         while done < batch.chunks:
             began, chunks = time.monotonic(), 1
             if self._together:
-                chunks = min(self.experience.chunks(batch.run), batch.chunks - done)
+                chunks = min(self.chunk_costs.chunks(batch.run), batch.chunks - done)
             done += chunks
             yield done
             if self._together:
-                self.experience.took(batch.run, chunks, time.monotonic() - began)
+                self.chunk_costs.took(batch.run, chunks, time.monotonic() - began)
 
     @property
     def _together(self) -> bool:
@@ -143,7 +143,7 @@ def execute_batch(
     transform: Transform,
     *,
     turn: threading.Lock,
-    experience: ChunkCosts,
+    chunk_costs: ChunkCosts,
     step: Step,
 ) -> None:
     """Work a batch off and settle it.
@@ -152,27 +152,27 @@ def execute_batch(
     """
     lease, tally = pace.lease, pace.tally
     tally.fresh = lease.batch.fresh
-    selection, patience = BatchSelection(lease, tally), Retrying(documents, pace)
+    selection, retrying = BatchSelection(lease, tally), Retrying(documents, pace)
     recorder = FailureRecorder(documents, ledger, lease, selection, tally, step)
-    notes = ProgressNotes(documents, ledger, lease, tally, experience, pace.times.notes, step)
+    notes = ProgressNotes(documents, ledger, lease, tally, chunk_costs, pace.times.notes, step)
     way: ByUpdate | ByFunction
     if lease.run.declarative:
         if definition.update is None:
             raise DefinitionInvalid(f"Migration {definition.name!r} has no update.")
         way = ByUpdate(
-            definition.update, documents, lease, selection, pace, patience, recorder, notes, turn, step
+            definition.update, documents, lease, selection, pace, retrying, recorder, notes, turn, step
         )
     else:
         pages = Pages(documents, selection, pace, definition.concurrency)
         way = ByFunction(
             definition, transform, pages, documents, ledger, lease, selection, pace, recorder, notes, step
         )
-    it = BatchExecution(documents, ledger, selection, pace, patience, notes, experience, way)
-    patience.until_done(documents.check_identity)
+    it = BatchExecution(documents, ledger, selection, pace, retrying, notes, chunk_costs, way)
+    retrying.until_done(documents.check_identity)
     try:
-        patience.until_done(it.prepare)
+        retrying.until_done(it.prepare)
         it.work_off()
-        counts = patience.until_done(lambda: settle(documents, ledger, selection, step))
+        counts = retrying.until_done(lambda: settle(documents, ledger, selection, step))
     except LeaseStopped:
         notes.give_back()
         raise

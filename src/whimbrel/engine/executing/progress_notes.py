@@ -30,7 +30,7 @@ class ProgressNotes:
     ledger: Ledger
     lease: Lease
     tally: OutcomeTally
-    experience: ChunkCosts
+    chunk_costs: ChunkCosts
     share: float
     step: Step
     _end: int = 0  # of the stretch in hand
@@ -100,9 +100,9 @@ class ProgressNotes:
     @property
     def _due(self) -> bool:
         now = time.monotonic()
-        self.experience.earn((now - self._worked + 1e-9) * self.share)
+        self.chunk_costs.earn((now - self._worked + 1e-9) * self.share)
         self._worked = now
-        return self.experience.affords_note
+        return self.chunk_costs.affords_note
 
     @property
     def _now(self) -> Timestamp | None:
@@ -148,7 +148,7 @@ class ProgressNotes:
             return  # less is known than was done
         finally:
             self._worked = time.monotonic()
-            self.experience.spend(self._worked - began)
+            self.chunk_costs.spend(self._worked - began)
         self.step("S6b")
 
 

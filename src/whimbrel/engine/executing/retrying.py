@@ -40,7 +40,7 @@ class Retrying:
         Raises Systemic where a statement takes too long time after time: it could not be made smaller; `account` tells of it. And where
         the trouble is the same time after time and nothing goes on, though the ledger answers.
         """
-        slow, standstill = 0, RepeatedErrors()
+        slow, repeated_errors = 0, RepeatedErrors()
         while True:
             self.pace.between_chunks()
             try:
@@ -57,23 +57,23 @@ class Retrying:
                         f"A statement ran out of time {SLOW_TRIES} times in a row, and cannot be made smaller: {error} {account()}"
                     ) from error
                 self.pace.tally.broken, reason = True, str(error)
-                if why := self._standing_still(standstill, error):
+                if why := self._standing_still(repeated_errors, error):
                     raise Systemic(why) from error
             log.info("tried again", batch=self.pace.lease.batch.token, reason=reason)
             time.sleep(0.2 + random.random() * 0.8)  # noqa: S311  spreads retries, protects nothing
 
-    def _standing_still(self, standstill: RepeatedErrors, error: Transient) -> str:
+    def _standing_still(self, repeated_errors: RepeatedErrors, error: Transient) -> str:
         """Why a person must look. While the ledger does not answer either, nothing is counted: that is nobody's fault but MongoDB's."""
         lease, tally = self.pace.lease, self.pace.tally
         lease.step()  # the answer may take as long as the statement did
         try:
             run = self.pace.ledger.runs.get(lease.run.id)
         except Transient:
-            standstill.over(lease.batch.token)
+            repeated_errors.over(lease.batch.token)
             return ""
         known = lease.known
         reached = known.chunks, known.at, tally.counts, tally.failed, run and run.folded_through
-        return standstill.met(lease.batch.token, error, reached)
+        return repeated_errors.met(lease.batch.token, error, reached)
 
     def in_parts(self, where: Range, act: Callable[[Range], object], account: Callable[[Range], str]) -> None:
         """Act on a range of which one statement took too long: on parts of it, each as large as it takes.

@@ -105,7 +105,7 @@ class VerificationKind(KindOfRun):
         transform: Transform,
         *,
         turn: threading.Lock,  # noqa: ARG002
-        experience: ChunkCosts,  # noqa: ARG002
+        chunk_costs: ChunkCosts,  # noqa: ARG002
         step: Step,
     ) -> None:
         verify_batch(pace, documents, ledger, definition, transform, step=step)

@@ -76,12 +76,12 @@ class KindOfRun(ABC):
         transform: Transform,
         *,
         turn: threading.Lock,
-        experience: ChunkCosts,
+        chunk_costs: ChunkCosts,
         step: Step,
     ) -> None:
         """Work a claimed batch off and settle it. Raises Stopped, LeaseLost or Systemic."""
         execute_batch(
-            pace, documents, ledger, definition, transform, turn=turn, experience=experience, step=step
+            pace, documents, ledger, definition, transform, turn=turn, chunk_costs=chunk_costs, step=step
         )
 
     @abstractmethod

@@ -58,7 +58,7 @@ class Scheduler:
         self._prepared = False
         self._name, self._role_seconds, self._step = name, role_seconds, step
         self._led = self._asked = -role_seconds - ASKING
-        self._standstill = RepeatedErrors()
+        self._repeated_errors = RepeatedErrors()
 
     def tick(self) -> None:
         """Close what another left pending, and decide what is due."""
@@ -69,7 +69,7 @@ class Scheduler:
         if not self._leads():
             return
         look = self._schedules.look()
-        self._standstill.keep({each.name for each in look.schedules})
+        self._repeated_errors.keep({each.name for each in look.schedules})
         broken: Exception | None = None
         for each in look.schedules:
             try:
@@ -91,7 +91,7 @@ class Scheduler:
             self._carry_out(schedule)
         elif on and schedule.next_at is not None and schedule.next_at <= now:
             self._attend(schedule, schedule.next_at, now)
-        self._standstill.over(schedule.name)
+        self._repeated_errors.over(schedule.name)
 
     def _troubled(self, schedule: Schedule, error: Exception) -> bool:
         """The same is tried again; where it comes to the same time after time, though the ledger answers, the tick has failed by it.
@@ -99,7 +99,7 @@ class Scheduler:
         Whether that is so now.
         """
         now = self._schedules.now()  # raises where it does not
-        why = self._standstill.met(schedule.name, error, (schedule.next_at, schedule.pending))
+        why = self._repeated_errors.met(schedule.name, error, (schedule.next_at, schedule.pending))
         if not why:
             log.warning("a schedule is tried again", schedule=schedule.name, reason=pause_message(error))
         elif schedule.pending is not None or schedule.next_at is None:

@@ -41,7 +41,7 @@ class Announcer:
         self.on_announced: Callable[[], None] = lambda: None  # workers of this process may look at once
         self.trouble = ""  # why pointers do not go out
         self.hopeless = ""  # why a person must see to that
-        self._standstill = RepeatedErrors()
+        self._repeated_errors = RepeatedErrors()
         self._since = 0.0  # when that began
         self._asked, self._lacked = float("-inf"), False  # the last look at what the broker holds
 
@@ -150,8 +150,8 @@ class Announcer:
             log.warning("pointers do not go out", reason=str(error))
             self._since = time.monotonic()
         self.trouble = f"Waits for the broker: {error}"
-        self.hopeless = self._standstill.met("", error)
+        self.hopeless = self._repeated_errors.met("", error)
 
     def _over(self) -> None:
         self.trouble = self.hopeless = ""
-        self._standstill.over("")
+        self._repeated_errors.over("")

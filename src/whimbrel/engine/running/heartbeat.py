@@ -34,7 +34,7 @@ def hung_after(run: Run, times: Times) -> float:
 
 def keep_heartbeat(
     store: Store,
-    crew: WorkerState,
+    worker_state: WorkerState,
     *,
     times: Times,
     die: Callable[[], None],
@@ -46,52 +46,52 @@ def keep_heartbeat(
     `about`: what the registry shall know of this process: host, pid, version.
     """
     seen = 0.0
-    while not crew.over.is_set():
-        told = crew.look.is_set()
-        crew.look.clear()
+    while not worker_state.over.is_set():
+        told = worker_state.look.is_set()
+        worker_state.look.clear()
         beat()
         try:
-            _look(store, crew, times, die)
+            _look(store, worker_state, times, die)
             if told:
-                crew.news.set()
+                worker_state.news.set()
             if time.monotonic() - seen > 2:  # noqa: PLR2004  seconds between two signs of life
                 seen = time.monotonic()
-                store.ledger.leases.beat(crew.name, **{**about, **_facts(crew)})
+                store.ledger.leases.beat(worker_state.name, **{**about, **_facts(worker_state)})
         except Transient as error:
             log.warning("the ledger does not answer", error=str(error))
         except LedgerFormat as error:  # upgraded by a newer program: what is here must end
             log.error("this process ends", reason=str(error))  # noqa: TRY400  the reason is the whole story
-            crew.drain()
+            worker_state.drain()
         except Exception:  # this thread must outlive whatever the ledger says
             log.exception("the heartbeat met an error")
-        crew.look.wait(min(times.control, times.lease / 8))
+        worker_state.look.wait(min(times.control, times.lease / 8))
 
 
-def _facts(crew: WorkerState) -> dict[str, Any]:
+def _facts(worker_state: WorkerState) -> dict[str, Any]:
     """What a worker process says of its work in the registry."""
     return {
-        "slots": crew.slots,
+        "slots": worker_state.slots,
         "loading": False,
-        "only": crew.only,
-        "code": [{"migration": each.name, "hash": each.definition.code_hash} for each in crew.migrations.values()],
-        "done": crew.done,
-        "inHand": [{"batch": each.batch.token, "since": each.batch.claimed_at} for each in list(crew.holds.values())],
+        "only": worker_state.only,
+        "code": [{"migration": each.name, "hash": each.definition.code_hash} for each in worker_state.migrations.values()],
+        "done": worker_state.done,
+        "inHand": [{"batch": each.batch.token, "since": each.batch.claimed_at} for each in list(worker_state.holds.values())],
         "refuses": [
-            {"run": run, "pinned": pinned, "here": here} for (run, pinned), here in list(crew.refused.items())
+            {"run": run, "pinned": pinned, "here": here} for (run, pinned), here in list(worker_state.refused.items())
         ],
     }  # fmt: skip
 
 
-def _look(store: Store, crew: WorkerState, times: Times, die: Callable[[], None]) -> None:
-    leases = list(crew.holds.values())
+def _look(store: Store, worker_state: WorkerState, times: Times, die: Callable[[], None]) -> None:
+    leases = list(worker_state.holds.values())
     _renew_all(store, leases, times)
-    if hanging := _hanging(crew, leases):
+    if hanging := _hanging(worker_state, leases):
         _end_hanging(store, hanging)
         die()
     if any(_stuck(lease, times) for lease in leases):
         log.error("a batch is stuck; the process ends")
         die()
-    crew.refresh(store)
+    worker_state.refresh(store)
 
 
 def _stuck(lease: Lease, times: Times) -> bool:
@@ -107,15 +107,15 @@ def _renew_all(store: Store, leases: list[Lease], times: Times) -> None:
                 log.info("lease lost", batch=lease.batch.token)
 
 
-def _hanging(crew: WorkerState, leases: list[Lease]) -> list[tuple[Lease, Key]]:
+def _hanging(worker_state: WorkerState, leases: list[Lease]) -> list[tuple[Lease, Key]]:
     """Calls that take longer than they may.
 
     An awaited one is cancelled at its time, and found here when it goes on all the same. One that does not give the loop
     back keeps others from ending in time: then it alone is charged.
     """
-    now, blocked = time.monotonic(), crew.loop.blocked
+    now, blocked = time.monotonic(), worker_state.loop.blocked
     if blocked > BLOCKED:
-        call: Any = crew.loop.in_hand
+        call: Any = worker_state.loop.in_hand
         late = call is not None and blocked > call[0].run.timeout
         return [call] if late else []
     found = [

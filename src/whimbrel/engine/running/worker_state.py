@@ -55,8 +55,8 @@ class WorkerState:
         # By the owner of the claim: a batch that was lost may come to another slot of this process before the first has noticed.
         self.holds: dict[str | None, Lease] = {}
         self.taken: set[str | None] = set()  # from the claim on, before they are held
-        self.faults, self.standstill = FaultyBatches(), RepeatedErrors()
-        self.experience = ChunkCosts()
+        self.faults, self.repeated_errors = FaultyBatches(), RepeatedErrors()
+        self.chunk_costs = ChunkCosts()
         self.loop = process_loop()
         self.loaded: Loaded = NothingLoaded()
         self.on_hand: Callable[[str, bool], object] = lambda _token, _begins: (
@@ -85,7 +85,7 @@ class WorkerState:
 
     def finished(self, batch: Batch) -> None:
         self.faults.over(batch.token)
-        self.standstill.over(batch.token)
+        self.repeated_errors.over(batch.token)
         with self._counting:
             self.done += 1
 

@@ -82,7 +82,7 @@ class Examination:
     """A run that is verified, and what all looks of one batch at it need."""
 
     run: Run
-    patience: Retrying
+    retrying: Retrying
     ledger: Ledger
     definition: Definition
     transform: Transform
@@ -96,7 +96,7 @@ class Examination:
 
     @property
     def pace(self) -> Pace:
-        return self.patience.pace
+        return self.retrying.pace
 
     @property
     def lease(self) -> Lease:
@@ -105,7 +105,7 @@ class Examination:
 
     @property
     def documents(self) -> Documents:
-        return self.patience.documents
+        return self.retrying.documents
 
     @property
     def examiner(self) -> Examiner:
@@ -127,10 +127,10 @@ class Examination:
 
 
 def examination_of(
-    patience: Retrying, ledger: Ledger, definition: Definition, transform: Transform, step: Step
+    retrying: Retrying, ledger: Ledger, definition: Definition, transform: Transform, step: Step
 ) -> Examination:
     """Raises RunUnknown where somebody has removed the run that is verified."""
-    lease = patience.pace.lease
+    lease = retrying.pace.lease
     run = ledger.runs.get(lease.run.of or "")
     if run is None:
         raise RunUnknown(f"Run {lease.run.of} is gone from the ledger: it cannot be verified any more.")
@@ -140,7 +140,7 @@ def examination_of(
     born = _object_id(_last_look(ledger, run), 1)
     before = _object_id(run.started_at or run.created_at, -CLOCKS)
     return Examination(
-        run, patience, ledger, definition, transform, step, born, before, bound(ledger, run), excluded
+        run, retrying, ledger, definition, transform, step, born, before, bound(ledger, run), excluded
     )
 
 
@@ -181,7 +181,7 @@ def examine_range(examination: Examination) -> Findings:
 def _seen(
     examination: Examination, where: Range, *, but: tuple[type[Transient], ...] | type[Transient] = ()
 ) -> Findings:
-    seen = examination.patience.until_done(lambda: _look(examination, where), but=but)
+    seen = examination.retrying.until_done(lambda: _look(examination, where), but=but)
     examination.pace.tally.owed += seen.tally.numbers["looked"]
     examination.step("V1")
     return seen

@@ -75,7 +75,7 @@ def _pages(examination: Examination, where: Range, most: int | None) -> Iterator
         asked = limit if left is None else min(limit, left)
         read = partial(examination.examiner.read, part, query, asked)
         try:
-            page = examination.patience.until_done(read, but=() if span == 1 else TooSlow)
+            page = examination.retrying.until_done(read, but=() if span == 1 else TooSlow)
         except TooSlow:
             limit, span = max(1, limit // 4), max(1, (span or CHUNK_DOCUMENTS) // 4)
             continue
@@ -92,7 +92,7 @@ def _in_parts(
 ) -> list[T]:
     """What is answered about documents; asked about fewer at once where that takes too long."""
     try:
-        return list(examination.patience.until_done(lambda: ask(keys), but=TooSlow if len(keys) > 1 else ()))
+        return list(examination.retrying.until_done(lambda: ask(keys), but=TooSlow if len(keys) > 1 else ()))
     except TooSlow:
         half = len(keys) // 2
         return [*_in_parts(examination, keys[:half], ask), *_in_parts(examination, keys[half:], ask)]
@@ -155,7 +155,7 @@ def _by_batch(examination: Examination, documents: Sequence[bytes]) -> Iterator[
     for document in documents:
         parts.setdefault(text_at(document, path) or "", []).append(document)
     for token, part in parts.items():
-        batch = examination.patience.until_done(lambda token=token: examination.ledger.batches.get(token))  # type: ignore[misc]
+        batch = examination.retrying.until_done(lambda token=token: examination.ledger.batches.get(token))  # type: ignore[misc]
         if batch is not None:  # a mark of no batch is a finding already
             yield batch, part
 
@@ -254,14 +254,14 @@ def _hold_suspect(examination: Examination, documents: Sequence[bytes]) -> None:
     batch = examination.lease.batch
     if batch.solo:
         suspect = Key.of_document(documents[0])
-        examination.patience.until_done(
+        examination.retrying.until_done(
             lambda: examination.ledger.batches.suspect(batch, suspect, examination.lease.known)
         )
 
 
 def _deadly(examination: Examination) -> dict[Key, FailedDocument]:
     """Documents whose call has hung or killed a process of this batch before: they are not given to the function again."""
-    run, batch, until_done = examination.lease.run, examination.lease.batch, examination.patience.until_done
+    run, batch, until_done = examination.lease.run, examination.lease.batch, examination.retrying.until_done
     if batch.claims == 1:
         return {}
     suspect = batch.suspect

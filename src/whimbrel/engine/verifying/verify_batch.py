@@ -24,14 +24,14 @@ def verify_batch(
 
     Raises what `execute` raises.
     """
-    lease, patience = pace.lease, Retrying(documents, pace)
-    patience.until_done(documents.check_identity)
-    at = patience.until_done(lambda: examination_of(patience, ledger, definition, transform, step))
+    lease, retrying = pace.lease, Retrying(documents, pace)
+    retrying.until_done(documents.check_identity)
+    at = retrying.until_done(lambda: examination_of(retrying, ledger, definition, transform, step))
     found = examine_range(at)
-    found.add(patience.until_done(lambda: examine_failures(at)))
+    found.add(retrying.until_done(lambda: examine_failures(at)))
     found.add(transform_again(at))
     troubles = list(found.troubles.values())
-    patience.until_done(lambda: ledger.failures.record(lease.run, lease.batch, troubles))
+    retrying.until_done(lambda: ledger.failures.record(lease.run, lease.batch, troubles))
     step("S7")
-    patience.until_done(lambda: ledger.batches.settle(lease.batch, settled_counts(found), tally=found.tally))
+    retrying.until_done(lambda: ledger.batches.settle(lease.batch, settled_counts(found), tally=found.tally))
     step("S8")

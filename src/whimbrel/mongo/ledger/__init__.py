@@ -56,13 +56,13 @@ def mongo_ledger(
     format_ = MongoFormat(client[database], found["format"], found["runs"], leases)
     runs = MongoRuns(found["runs"], leases, format_, prepare)
     blocks = FailureSums(found["blocks"], found["batches"], found["failures"])
-    tallies, causes = (
+    batch_failures, causes = (
         BatchFailureCounts(found["batches"], found["failures"], blocks),
         FailureCauses(found["causes"]),
     )
     remains = Remains(found["pruned"])
-    batches = MongoBatches(client, found["batches"], times, tallies, remains, replica_set=replica_set)
-    failures = MongoFailures(found["failures"], found["runs"], tallies, blocks, causes)
+    batches = MongoBatches(client, found["batches"], times, batch_failures, remains, replica_set=replica_set)
+    failures = MongoFailures(found["failures"], found["runs"], batch_failures, blocks, causes)
     schedules = MongoSchedules(found["schedules"], found["runs"], found["leases"], leases)
     answers = MongoAnswers(found["answers"])
     proofs = MongoProofs(found["batches"], found["runs"], remains)
@@ -72,7 +72,7 @@ def mongo_ledger(
 
     def create_indexes() -> None:
         with translated():
-            for each in (answers, runs, batches, failures, tallies, blocks, causes, retention):
+            for each in (answers, runs, batches, failures, batch_failures, blocks, causes, retention):
                 each.create_indexes()
             found["audit"].create_index([("run", 1), ("at", 1)])
 

@@ -51,13 +51,13 @@ class MongoBatches(BatchReads):
         client: MongoClient[Any],
         collection: Collection[Any],
         times: Times,
-        tallies: BatchFailureCounts,
+        batch_failures: BatchFailureCounts,
         remains: Remains,
         *,
         replica_set: bool,
     ) -> None:
         super().__init__(collection, remains, int(times.grace * 1000))
-        self._client, self._tallies = client, tallies
+        self._client, self._batch_failures = client, batch_failures
         self._light = collection.with_options(write_concern=LIGHT)
         self._lease = int(times.lease * 1000)
         self._claims = Claims(collection, self._lease, replica_set=replica_set)
@@ -166,7 +166,7 @@ class MongoBatches(BatchReads):
             if found is None:
                 raise LeaseLost(f"Batch {batch.token} was taken over.")
             if found.get("failing"):
-                self._tallies.count([batch.token])
+                self._batch_failures.count([batch.token])
 
     def _own(self, batch: Batch, fields: dict[str, Any]) -> None:
         with translated():
@@ -230,7 +230,7 @@ class MongoBatches(BatchReads):
                     "$currentDate": {"settledAt": True},
                 },
             )
-            self._tallies.count([batch.token])
+            self._batch_failures.count([batch.token])
 
     def withdraw(self, run_id: str, limit: int) -> int:
         queued = {"status": "queued", "run": run_id}

@@ -28,11 +28,11 @@ def group(database: Database[Any], runs: Collection[Any]) -> None:
 
     failures, batches = opened("failures"), opened("batches")
     causes = FailureCauses(opened("causes"))
-    tallies = BatchFailureCounts(batches, failures, FailureSums(opened("blocks"), batches, failures))
+    batch_failures = BatchFailureCounts(batches, failures, FailureSums(opened("blocks"), batches, failures))
     with translated():
         for rows in _pages(failures):
             tokens = {row["batch"] for row in rows}
-            tallies.mark(tokens)
+            batch_failures.mark(tokens)
             for run, of_run in groupby(rows, key=lambda row: row["run"]):
                 some = list(of_run)
                 groups = causes.groups(str(run), [trouble_of(row) for row in some])
@@ -40,7 +40,7 @@ def group(database: Database[Any], runs: Collection[Any]) -> None:
                     UpdateOne({"_id": row["_id"]}, {"$set": {"group": each}, "$unset": {"signature": ""}})
                     for row, each in zip(some, groups, strict=True)
                 ])  # fmt: skip
-            tallies.keep(tokens)
+            batch_failures.keep(tokens)
         _drop(batches, "failing_of_a_run")
         for name, key in failures.index_information().items():
             if any(field == "signature" for field, _ in key["key"]):
