@@ -83,7 +83,7 @@ def ledger_at_size(store: MongoStore, batches: int, failures: int) -> None:
     run = seeded(store, batches, failures)
     ledger, kept = store.ledger, store.ledger.failures
     folded = replace(run, folded_through=batches - 50)  # as ticks keep it
-    batch_failures: Any = kept._batch_failures  # type: ignore[attr-defined]
+    batch_failures: Any = kept._batch_failures  # type: ignore[attr-defined]  # noqa: SLF001
     tokens = [f"{run.id}.{seq}" for seq in range(1, batches + 1)]
     counting = seconds(partial(batch_failures.mark, tokens)) + seconds(partial(kept.add_up, run.id))
     first = kept.list(run.id, limit=100)
