@@ -27,7 +27,7 @@ from tests.servers.processes import Child, free_ports
 from bench.load import Answers, Load
 from bench.system import MIGRATIONS, SLOTS, WORKERS, Bench
 from whimbrel.bootstrap import store_at
-from whimbrel.domain.runs import Run
+from whimbrel.domain.runs.run import Run
 from whimbrel.mongo.embedded import embedded
 from whimbrel.settings import Settings
 

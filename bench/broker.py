@@ -15,8 +15,8 @@ from tests.servers.rabbit import RabbitNode
 
 from bench.system import Bench, working
 from whimbrel.bootstrap import broker, feed, store_at
-from whimbrel.domain.batches import Batch
-from whimbrel.engine.start import Defaults, start_run
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.engine.operating.start import Defaults, start_run
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore
 from whimbrel.settings import Settings

@@ -9,12 +9,12 @@ from typing import Any
 from unittest import mock
 
 from bench.ledgers import BLOCK, DATABASE, DEFAULTS, IT, at_work, batch_of, ended, put, system, tell
-from whimbrel.domain.states import BatchStatus
-from whimbrel.domain.times import Times
-from whimbrel.engine import execute
-from whimbrel.engine.plan import Planner
-from whimbrel.engine.start import start_run
-from whimbrel.mongo.codec import batch_row
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.domain.runs.states import BatchStatus
+from whimbrel.engine.coordinating.planner import Planner
+from whimbrel.engine.executing import execute_batch
+from whimbrel.engine.operating.start import start_run
+from whimbrel.mongo.ledger.rows import batch_row
 from whimbrel.mongo.store import MongoStore, connected
 
 CLAIMERS = (1, 4, 16, 48)
@@ -72,7 +72,7 @@ def shares(store: MongoStore) -> None:
     things.delete_many({})
     for at in range(0, SHARES, BLOCK):
         things.insert_many([{"_id": key, "n": 0} for key in range(at, at + BLOCK)])
-    settle: Any = execute.__dict__["settle"]
+    settle: Any = execute_batch.__dict__["settle"]
     spent = {"plan": 0.0, "settle": 0.0}
 
     def timed(name: str, act: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,7 +87,7 @@ def shares(store: MongoStore) -> None:
 
     with (
         mock.patch.object(Planner, "plan", timed("plan", Planner.plan)),
-        mock.patch.object(execute, "settle", timed("settle", settle)),
+        mock.patch.object(execute_batch, "settle", timed("settle", settle)),
         system(store),
     ):
         began = time.perf_counter()

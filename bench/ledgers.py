@@ -13,12 +13,12 @@ from pymongo import WriteConcern
 
 from whimbrel import Migration
 from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
-from whimbrel.domain.batches import Batch
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Run
-from whimbrel.domain.states import BatchStatus, RunStatus
-from whimbrel.domain.times import Times
-from whimbrel.engine.start import Defaults, start_run
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.domain.runs.run import Counts, Run
+from whimbrel.domain.runs.states import BatchStatus, RunStatus
+from whimbrel.engine.operating.start import Defaults, start_run
 from whimbrel.mongo.store import MongoStore
 from whimbrel.testing.threads import threads
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pymongo import MongoClient
 
-from whimbrel.domain.states import ENDED
-from whimbrel.domain.times import Times
-from whimbrel.engine.view import view
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.domain.runs.states import ENDED
+from whimbrel.engine.operating.run_view import view
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import connected
 

@@ -24,17 +24,17 @@ from unittest import mock
 from bench.claiming import claims, shares
 from bench.ledgers import DATABASE, at_work, batch_of, ended, memory, put, seconds, system, tell, typical
 from bench.millions import Millions, note_memory, report
-from whimbrel.domain.failures import FailureState, Kind, Trouble
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Run
-from whimbrel.domain.states import BatchStatus
-from whimbrel.domain.times import Times
-from whimbrel.engine import retention
-from whimbrel.engine.coordinate import Coordinator
-from whimbrel.engine.view import view
-from whimbrel.mongo.codec import batch_row
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.failure import FailedDocument, FailureKind, FailureState
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.domain.runs.run import Counts, Run
+from whimbrel.domain.runs.states import BatchStatus
+from whimbrel.engine.coordinating.coordinator import Coordinator
+from whimbrel.engine.housekeeping import prune
+from whimbrel.engine.operating.run_view import view
 from whimbrel.mongo.embedded import embedded
-from whimbrel.mongo.ledger.attempts import first_row
+from whimbrel.mongo.ledger.failure_rows import first_row
+from whimbrel.mongo.ledger.rows import batch_row
 from whimbrel.mongo.store import MongoStore, connected
 
 CAUSES = 7  # of the failures
@@ -47,9 +47,11 @@ def failing(document):
 """
 
 
-def trouble(key: int) -> Trouble:
+def trouble(key: int) -> FailedDocument:
     message, place = f"{key} is bad", f"file.py:{key % CAUSES} in f"
-    return Trouble(key=Key.of(key), kind=Kind.CODE, type="ValueError", message=message, place=place)
+    return FailedDocument(
+        key=Key.of(key), kind=FailureKind.CODE, type="ValueError", message=message, place=place
+    )
 
 
 def seeded(store: MongoStore, batches: int, failures: int) -> Run:
@@ -81,9 +83,9 @@ def ledger_at_size(store: MongoStore, batches: int, failures: int) -> None:
     run = seeded(store, batches, failures)
     ledger, kept = store.ledger, store.ledger.failures
     folded = replace(run, folded_through=batches - 50)  # as ticks keep it
-    tallies: Any = kept._tallies  # type: ignore[attr-defined]  # noqa: SLF001
+    batch_failures: Any = kept._batch_failures  # type: ignore[attr-defined]  # noqa: SLF001
     tokens = [f"{run.id}.{seq}" for seq in range(1, batches + 1)]
-    counting = seconds(partial(tallies.mark, tokens)) + seconds(partial(kept.add_up, run.id))
+    counting = seconds(partial(batch_failures.mark, tokens)) + seconds(partial(kept.add_up, run.id))
     first = kept.list(run.id, limit=100)
     middle = kept.list(run.id, limit=1000, group=first[0].group)[-1].place
     tell(
@@ -139,10 +141,10 @@ def removed(store: MongoStore, run: Run) -> dict[str, Any]:
         {"_id": run.id}, {"$set": {"endedAt": ended_at, "status": "completed"}}
     )
     slices, rows, more = list[float](), 0, True
-    with mock.patch.object(retention, "_kept_for", return_value=""):
+    with mock.patch.object(prune, "_kept_for", return_value=""):
         while more:
             began = time.perf_counter()
-            found = retention.prune(store.ledger, 90, seconds=1, who="bench")
+            found = prune.prune(store.ledger, 90, seconds=1, who="bench")
             slices.append(time.perf_counter() - began)
             rows, more = rows + found.batches + found.failures, found.more
     return {"rows": rows, "seconds": round(sum(slices), 1), "longest_slice_seconds": round(max(slices), 2)}

@@ -12,19 +12,19 @@ from pymongo import UpdateOne, WriteConcern
 
 from bench.migrations import CHANGE, change
 from whimbrel.bootstrap import store_at
-from whimbrel.domain.migration import with_undo
-from whimbrel.domain.runs import Run
-from whimbrel.domain.states import ENDED
-from whimbrel.engine.start import start_run
-from whimbrel.engine.view import view
+from whimbrel.domain.migrations.migration import with_undo
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.states import ENDED
+from whimbrel.engine.operating.run_view import view
+from whimbrel.engine.operating.start import start_run
 from whimbrel.mongo.documents import MongoDocuments
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore
 from whimbrel.samples.seeder import documents
 from whimbrel.settings import Settings
-from whimbrel.workers.fleet import Fleet
-from whimbrel.workers.parent import Parent
-from whimbrel.workers.sources import load
+from whimbrel.workers.migration_loader import load
+from whimbrel.workers.parent_process import ParentProcess
+from whimbrel.workers.supervisor import Supervisor
 
 MIGRATIONS = str(Path(__file__).with_name("migrations.py"))
 NAME = "somemodels"
@@ -133,18 +133,20 @@ def benched(documents: int) -> Iterator[Bench]:
 @contextmanager
 def working(
     store: MongoStore, settings: Settings, uri: str, *, workers: int = WORKERS, slots: int = SLOTS
-) -> Iterator[Parent]:
+) -> Iterator[ParentProcess]:
     """Warm workers, with the broker that the settings name."""
     environment = {
         "MONGODB_URI": uri, "MONGODB_DB_NAME": settings.mongodb_db_name, "WHIMBREL_MIGRATIONS": MIGRATIONS,
         "RABBITMQ_URL": settings.rabbitmq_url or "", "BATCH_SIZE": str(settings.batch_size),
     }  # fmt: skip
-    fleet = Fleet(store.ledger.batches, environment, size=workers, slots=slots, run=None, longest_call=30)
-    with Parent(store, settings, fleet) as parent:
+    supervisor = Supervisor(
+        store.ledger.batches, environment, size=workers, slots=slots, run=None, longest_call=30
+    )
+    with ParentProcess(store, settings, supervisor) as parent:
         while store.ledger.leases.slots(5.0) < workers * slots:
             time.sleep(0.05)
         yield parent
-        fleet.drain(10)
+        supervisor.drain(10)
 
 
 def peak_memory() -> dict[str, float]:

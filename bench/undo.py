@@ -8,8 +8,8 @@ import statistics
 import sys
 
 from bench.system import SLOTS, WORKERS, Bench, benched
-from whimbrel.engine.cleanup import weigh
-from whimbrel.engine.rollback import start_rollback
+from whimbrel.engine.operating.start_cleanup import measure_cleanup
+from whimbrel.engine.operating.start_rollback import start_rollback
 
 NAMES = ("declarative", "function")
 
@@ -32,7 +32,7 @@ def _report(name: str, bench: Bench, rounds: int) -> None:
         without = bench.whimbrel(name)
         bench.seed()
         with_images, run = bench.timed(lambda: bench.start(name, undo=True))
-        size = weigh(bench.store, run.id).size
+        size = measure_cleanup(bench.store, run.id).size
         back, _ = bench.timed(
             lambda run=run: start_rollback(  # type: ignore[misc]
                 bench.store, run.id, who="bench", defaults=bench.settings.defaults

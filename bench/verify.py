@@ -18,8 +18,8 @@ from typing import Any
 from pymongo.read_concern import ReadConcern
 
 from bench.system import SLOTS, WORKERS, Bench, benched
-from whimbrel.domain.states import ENDED, RunStatus
-from whimbrel.engine.verification import start_verification
+from whimbrel.domain.runs.states import ENDED, RunStatus
+from whimbrel.engine.operating.start_verification import start_verification
 
 SMALLEST = 100  # bytes that a sample document has at least
 

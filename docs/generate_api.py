@@ -9,12 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from whimbrel.api.answers import MEANINGS
 from whimbrel.api.app import create_app
-from whimbrel.api.document import IDEMPOTENCY, SCOPE, Document, operations, resolved
-from whimbrel.api.system import System
+from whimbrel.api.deployment import System
+from whimbrel.api.models.envelope import MEANINGS
+from whimbrel.api.openapi import IDEMPOTENCY, SCOPE, Document, operations, resolved
 from whimbrel.settings import Settings
-from whimbrel.workers.team import Team
+from whimbrel.workers.worker_pool import WorkerPool
 
 HERE = Path(__file__).parent
 SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
@@ -139,7 +139,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--check", action="store_true")
     check = parser.parse_args().check
-    openapi = create_app(System(Settings(), Team(), workers=False), ()).openapi()
+    openapi = create_app(System(Settings(), WorkerPool(), workers=False), ()).openapi()
     wanted = {
         "api.md": reference(openapi),
         "whimbrel.postman_collection.json": json.dumps(postman(openapi), indent=1, ensure_ascii=False) + "\n",

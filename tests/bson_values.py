@@ -8,7 +8,7 @@ from bson import Binary, Decimal128, Int64, ObjectId, Regex
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
-from whimbrel.domain.raw import document, element
+from whimbrel.domain.bson.raw_bson import document, element
 
 Value = tuple[int, bytes]  # a type and the bytes of a value
 

@@ -16,7 +16,7 @@ from pymongo.database import Database
 
 from tests.full import EVERYTHING, LEFT_OUT
 from tests.servers.rabbit import RabbitNode
-from whimbrel.domain.times import Times
+from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore, connected
 

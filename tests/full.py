@@ -22,7 +22,7 @@ LEFT_OUT = (
     "tests/faults/test_clusters.py::test_h3_a_claim_that_only_the_old_primary_knew_is_none",
     "tests/faults/test_troubles.py::test_an_awaited_function_that_cannot_be_cancelled_is_ended_with_its_process_and_alone_recorded[block]",
     "tests/faults/test_chaos.py::test_random_kills_lose_nothing[3]",
-    "tests/integration/test_servers.py::test_cluster_survives_the_leader_of_a_quorum_queue",
+    "tests/integration/server_fixtures/test_servers.py::test_cluster_survives_the_leader_of_a_quorum_queue",
     "tests/faults/test_undo.py::test_a_run_that_keeps_images_may_die_too",
     "tests/faults/test_troubles.py::test_claimed_documents_are_taken_up_again_in_a_run_that_has_no_processing_phase",
     "tests/faults/test_rabbitmq.py::test_rabbitmq_is_stopped_and_started",
@@ -33,11 +33,11 @@ LEFT_OUT = (
     "tests/faults/test_verification.py::test_a_process_that_dies_in_a_verification_changes_nothing_of_it[V1-",
     "tests/faults/test_schedules.py::test_a_scheduler_that_is_killed_at_each_step[T1]",
     # what the command line does as the API does, and servers that are started for one test
-    "tests/integration/test_cli.py::test_a_second_run_waits_and_can_be_cancelled",
-    "tests/integration/test_cli.py::test_a_run_is_rolled_back_and_cleaned_up",
-    "tests/integration/test_cli.py::test_settings_of_a_run_are_changed_while_it_goes_on",
-    "tests/integration/test_cli.py::test_a_run_outlives_its_embedded_mongodb",
-    "tests/integration/test_cli.py::test_a_filter_means_the_same_wherever_it_is_given",
+    "tests/integration/cli/test_cli.py::test_a_second_run_waits_and_can_be_cancelled",
+    "tests/integration/cli/test_cli.py::test_a_run_is_rolled_back_and_cleaned_up",
+    "tests/integration/cli/test_cli.py::test_settings_of_a_run_are_changed_while_it_goes_on",
+    "tests/integration/cli/test_cli.py::test_a_run_outlives_its_embedded_mongodb",
+    "tests/integration/cli/test_cli.py::test_a_filter_means_the_same_wherever_it_is_given",
     "tests/integration/api/test_serving.py::test_a_second_signal_does_not_wait_for_the_workers[SIGTERM]",
     "tests/integration/api/test_serving.py::test_rabbitmq_that_is_missing_at_the_start_is_waited_for",
     "tests/integration/api/test_secrets.py::test_passwords_that_are_refused_are_not_told",
@@ -49,12 +49,12 @@ LEFT_OUT = (
     "tests/faults/test_schedules.py::test_parents_that_are_killed_in_a_loop[2]",
     "tests/faults/test_schedules.py::test_a_scheduler_that_is_killed_at_each_step[T2]",
     # the kit proves other migrations in its own tests
-    "tests/integration/test_authoring.py::test_the_pages_own_test_passes",
-    "tests/integration/test_rabbitmq.py::test_a_pointer_that_is_always_turned_away_is_laid_aside_in_the_end[sent to the end]",
+    "tests/integration/documentation/test_authoring.py::test_the_pages_own_test_passes",
+    "tests/integration/brokers/test_rabbitmq.py::test_a_pointer_that_is_always_turned_away_is_laid_aside_in_the_end[sent to the end]",
     # random kills: three seeds of eight
     *(f"tests/faults/test_chaos.py::test_random_kills_lose_nothing[{seed}]" for seed in range(4, 8)),
     # races with the declaration of the product itself
-    "tests/integration/test_announcing.py::test_h66_a_broker_that_refuses_again_and_again_pauses_the_run",
+    "tests/integration/queueing/test_announcer.py::test_h66_a_broker_that_refuses_again_and_again_pauses_the_run",
     # a server of its own, on which every route is tried; the command line tries such a one in any case
     "tests/integration/api/test_stand_alone.py::test_everything_works_on_a_stand_alone_server",
     # the second broker, the second way to be cut off
@@ -80,73 +80,73 @@ LEFT_OUT = (
     "tests/faults/test_rabbitmq.py::test_an_unconfirmed_broker_slows_the_coordinator",
     "tests/faults/test_rabbitmq.py::test_a_queue_is_deleted",
     # the second way to write, marks and kinds of a matrix of which the others stand for them
-    *(f"tests/integration/test_collation.py::test_a_filter_means_what_it_means_to_the_collection[{each}" for each in (
+    *(f"tests/integration/mongo/test_collation.py::test_a_filter_means_what_it_means_to_the_collection[{each}" for each in (
         "letters-function", "numbers-function", "shifted-function", "case-update",
     )),
-    "tests/integration/test_collation.py::test_an_update_compares_as_the_collection_does[update-undo]",
-    *(f"tests/integration/test_replaced.py::test_it_pauses_and_says_what_happened[{each}" for each in (
+    "tests/integration/mongo/test_collation.py::test_an_update_compares_as_the_collection_does[update-undo]",
+    *(f"tests/integration/running/test_replaced_collections.py::test_it_pauses_and_says_what_happened[{each}" for each in (
         "function-dropped", "function-made_anew", "function-renamed_over", "function-renamed_away",
     )),
-    *(f"tests/integration/test_replaced.py::test_at_whatever_moment[{each}]" for each in ("S1", "S5", "S10")),
-    *(f"tests/integration/test_replaced.py::test_with_the_new_one_it_begins_afresh[{each}]" for each in ("function", "filter", "claimed")),
-    *(f"tests/integration/test_looks.py::test_few_documents_of_an_index_are_found_by_it[{each}" for each in (
+    *(f"tests/integration/running/test_replaced_collections.py::test_at_whatever_moment[{each}]" for each in ("S1", "S5", "S10")),
+    *(f"tests/integration/running/test_replaced_collections.py::test_with_the_new_one_it_begins_afresh[{each}]" for each in ("function", "filter", "claimed")),
+    *(f"tests/integration/mongo/test_documents_examined.py::test_few_documents_of_an_index_are_found_by_it[{each}" for each in (
         "marker, function-equality", "filter, declared-equality", "status, declared-equality", "marker, declared-either", "marker, declared-ids",
     )),
-    *(f"tests/integration/test_looks.py::test_a_list_of_ids_costs_what_it_lists_and_travels_once[{each}" for each in (
+    *(f"tests/integration/mongo/test_documents_examined.py::test_a_list_of_ids_costs_what_it_lists_and_travels_once[{each}" for each in (
         "some-marker, function", "some-filter, declared", "most-marker, declared",
     )),
-    *(f"tests/integration/test_looks.py::test_a_run_needs_no_statement_over_the_collection[{each}" for each in (
+    *(f"tests/integration/mongo/test_documents_examined.py::test_a_run_needs_no_statement_over_the_collection[{each}" for each in (
         "marker, function", "filter, declared",
     )),
-    "tests/integration/test_looks.py::test_nor_does_it_for_any_kind_of_id[ObjectId]",
-    "tests/integration/test_looks.py::test_nor_does_it_for_any_kind_of_id[int]",
-    "tests/integration/test_looks.py::test_nor_what_follows_a_run[marker, declared-verify]",
-    "tests/integration/test_looks.py::test_nor_what_follows_a_run[status, function-cleanup]",
-    *(f"tests/integration/test_looks.py::test_a_clustered_collection_is_migrated_whatever_its_index_is_called[{each}" for each in (
+    "tests/integration/mongo/test_documents_examined.py::test_nor_does_it_for_any_kind_of_id[ObjectId]",
+    "tests/integration/mongo/test_documents_examined.py::test_nor_does_it_for_any_kind_of_id[int]",
+    "tests/integration/mongo/test_documents_examined.py::test_nor_what_follows_a_run[marker, declared-verify]",
+    "tests/integration/mongo/test_documents_examined.py::test_nor_what_follows_a_run[status, function-cleanup]",
+    *(f"tests/integration/mongo/test_documents_examined.py::test_a_clustered_collection_is_migrated_whatever_its_index_is_called[{each}" for each in (
         "marker, declared-None", "marker, function-by the key", "status, function-None",
     )),
-    *(f"tests/integration/test_verify.py::test_a_planted_fault_is_found[{each}]" for each in (
+    *(f"tests/integration/verifying/test_verification.py::test_a_planted_fault_is_found[{each}]" for each in (
         "a mark of nobody", "a mark of no outcome", "a mark that is no text", "a mark that is null", "an overlap", "a lost end",
         "a first batch that is not open", "a batch that counted too much", "a run that counted too much",
     )),
-    *(f"tests/integration/test_verify.py::test_inserts_beside_a_run_are_no_fault_and_a_planted_one_is_found[{each}]" for each in (
+    *(f"tests/integration/verifying/test_verification.py::test_inserts_beside_a_run_are_no_fault_and_a_planted_one_is_found[{each}]" for each in (
         "ObjectId-status", "int-filter", "string-marker", "string-status", "int-status",
     )),
-    *(f"tests/integration/test_unusable.py::test_it_is_one_failure_of_each_document_without_a_retry[{each}]" for each in (
+    *(f"tests/integration/executing/test_unusable_answers.py::test_it_is_one_failure_of_each_document_without_a_retry[{each}]" for each in (
         "generous", "listing", "unawaited", "operators", "unstorable", "alarmed-loop",
     )),
-    *(f"tests/integration/test_sizes.py::test_h34_a_document_of_9_mb_takes_a_change_of_6_mb_and_is_guarded[{each}]" for each in (
+    *(f"tests/integration/executing/test_document_sizes.py::test_h34_a_document_of_9_mb_takes_a_change_of_6_mb_and_is_guarded[{each}]" for each in (
         "set-reads another", "push-whole", "push-reads it",
     )),
-    *(f"tests/integration/test_chunks.py::test_h62_after_a_crash_only_what_is_not_known_is_done_again_and_counted[{place}-{each}" for place in (
+    *(f"tests/integration/executing/test_chunk_progress.py::test_h62_after_a_crash_only_what_is_not_known_is_done_again_and_counted[{place}-{each}" for place in (
         "in the last chunk", "between two", "in the part of a chunk", "notes were lost", "in the first chunk",
     ) for each in ("update-status", "function-status")),
     "tests/faults/test_chunks.py::test_h62_an_update_killed_in_its_last_chunk_does_only_that_again[filter]",
     "tests/faults/test_chunks.py::test_h62_a_function_killed_in_its_last_chunk_is_asked_for_nothing_else_again[marker]",
     # the tests' own servers
-    "tests/integration/test_servers.py::",
+    "tests/integration/server_fixtures/test_servers.py::",
     # clusters of three: the primary is killed in both
     "tests/faults/test_clusters.py::test_one_of_three_rabbitmq_nodes_is_killed",
     "tests/faults/test_clusters.py::test_h38_",
     "tests/faults/test_clusters.py::test_h62_",
-    "tests/integration/test_connections.py::test_a_secondary_that_lags_is_not_asked",
-    "tests/integration/test_connections.py::test_the_dry_run_and_the_kit_see_uuids_as_a_run_does",
+    "tests/integration/mongo/test_client_options.py::test_a_secondary_that_lags_is_not_asked",
+    "tests/integration/mongo/test_client_options.py::test_the_dry_run_and_the_kit_see_uuids_as_a_run_does",
     "tests/faults/test_rabbitmq.py::test_a_wire_is_cut_frozen_and_slowed[broker]",
     "tests/faults/test_ends.py::test_a_parent_ends_with_its_children_while_mongodb_is_away[cut]",
     "tests/faults/test_schedules.py::test_a_scheduler_that_is_killed_at_each_step[T3]",
     "tests/faults/test_verification.py::test_a_process_that_dies_in_a_verification_changes_nothing_of_it[S12",
-    "tests/integration/test_user_code.py::test_migrations_that_cannot_be_loaded_in_workers_end_the_work_with_the_reason[hangs]",
-    "tests/integration/test_looks.py::test_nor_what_follows_a_run[marker, declared-rollback]",
-    "tests/integration/test_kit.py::test_the_test_that_new_writes_passes_as_it_is",
-    "tests/integration/test_kit.py::test_a_migration_that_keeps_its_promises",
-    "tests/integration/test_awaited.py::test_the_authors_kit_calls_the_same_way",
-    "tests/integration/test_ledger_format.py::test_runs_of_an_earlier_format_are_finished_rightly[2]",
-    "tests/integration/test_lost_rows.py::test_lost_batches_pause_the_run_which_can_be_cancelled_and_made_anew[_restored]",
-    "tests/integration/test_memory.py::test_a_document_that_alone_needs_more_is_a_failure_and_the_others_are_done",
+    "tests/integration/workers/test_user_code.py::test_migrations_that_cannot_be_loaded_in_workers_end_the_work_with_the_reason[hangs]",
+    "tests/integration/mongo/test_documents_examined.py::test_nor_what_follows_a_run[marker, declared-rollback]",
+    "tests/integration/author_kit/test_check_migration.py::test_the_test_that_new_writes_passes_as_it_is",
+    "tests/integration/author_kit/test_check_migration.py::test_a_migration_that_keeps_its_promises",
+    "tests/integration/executing/test_async_functions.py::test_the_authors_kit_calls_the_same_way",
+    "tests/integration/ledger/test_format.py::test_runs_of_an_earlier_format_are_finished_rightly[2]",
+    "tests/integration/coordinating/test_lost_rows.py::test_lost_batches_pause_the_run_which_can_be_cancelled_and_made_anew[_restored]",
+    "tests/integration/workers/test_memory_limit.py::test_a_document_that_alone_needs_more_is_a_failure_and_the_others_are_done",
     "tests/faults/test_unanswered.py::test_what_a_majority_has_not_yet_is_counted_too",
     "tests/faults/test_rabbitmq.py::test_the_broker_is_wiped",
-    "tests/integration/test_kit.py::test_without_an_address_an_embedded_mongodb_is_started",
+    "tests/integration/author_kit/test_check_migration.py::test_without_an_address_an_embedded_mongodb_is_started",
     "tests/integration/api/test_outages.py::test_the_disk_of_the_embedded_mongodb_is_full",
-    "tests/integration/test_ctrl_c.py::test_while_migrations_are_loaded[worker]",
-    "tests/integration/test_ctrl_c.py::test_while_migrations_are_loaded[migrations]",
+    "tests/integration/cli/test_ctrl_c.py::test_while_migrations_are_loaded[worker]",
+    "tests/integration/cli/test_ctrl_c.py::test_while_migrations_are_loaded[migrations]",
 )  # fmt: skip

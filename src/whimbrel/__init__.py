@@ -4,16 +4,16 @@ import importlib
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
-    from whimbrel.domain.context import Context
-    from whimbrel.domain.migration import SKIP, Migration, migration
+    from whimbrel.domain.migrations.context import Context
+    from whimbrel.domain.migrations.migration import SKIP, Migration, migration
     from whimbrel.errors import DefinitionInvalid, WhimbrelError
 
 __all__ = ["SKIP", "Context", "DefinitionInvalid", "Migration", "WhimbrelError", "migration"]
 __version__ = "0.1.0"
 
 _PLACES = {
-    "SKIP": "domain.migration", "Context": "domain.context", "DefinitionInvalid": "errors", "Migration": "domain.migration",
-    "WhimbrelError": "errors", "migration": "domain.migration",
+    "SKIP": "domain.migrations.migration", "Context": "domain.migrations.context", "DefinitionInvalid": "errors", "Migration": "domain.migrations.migration",
+    "WhimbrelError": "errors", "migration": "domain.migrations.migration",
 }  # fmt: skip
 
 

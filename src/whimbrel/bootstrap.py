@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from whimbrel.domain.addresses import hosts_of
+from whimbrel.domain.text.mongodb_addresses import hosts_of
 from whimbrel.masking import masked_address
 from whimbrel.mongo.store import MongoStore, check_uri, connected
 from whimbrel.settings import Settings
 
 if TYPE_CHECKING:
-    from whimbrel.engine.steps import Step
+    from whimbrel.engine.protocol_steps import Step
     from whimbrel.mongo.seeding import MongoSamples
     from whimbrel.ports import Broker, Feed
 

@@ -39,7 +39,17 @@ class Remedy(StrEnum):
 
 
 class WhimbrelError(Exception):
-    """The root. Its text is one sentence for the person who must act on it, without the passwords of addresses in it."""
+    """The root. Its text is one sentence for the person who must act on it, without the passwords of addresses in it.
+
+    `code` is its name in answers of the REST API, `exit_code` that of the command line.
+
+    >>> from whimbrel import Migration, WhimbrelError
+    >>> try:
+    ...     Migration(name="Split Name", collection="people", update={"$set": {"a": 1}})
+    ... except WhimbrelError as error:
+    ...     print(error.code, error.exit_code)
+    definition_invalid 65
+    """
 
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
@@ -76,7 +86,15 @@ class SettingsInvalid(WhimbrelError):
 
 
 class DefinitionInvalid(WhimbrelError):
-    """A migration is defined wrongly, or the file that holds it cannot be loaded."""
+    """A migration is defined wrongly, or the file that holds it cannot be loaded. Its text names the migration and the fix.
+
+    >>> from whimbrel import DefinitionInvalid, Migration
+    >>> try:
+    ...     Migration(name="empty", collection="people")
+    ... except DefinitionInvalid as error:
+    ...     print(error)
+    Migration 'empty' needs either an update or a function: give update=..., or decorate a function with @migration.
+    """
 
     code = "definition_invalid"
     exit_code = 65

@@ -14,7 +14,7 @@ from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
-from whimbrel.domain.printable import visible
+from whimbrel.domain.text.printable import visible
 from whimbrel.masking import masked
 
 OF_LINES = ("exception", "stack")  # what has lines of its own
@@ -136,13 +136,13 @@ def _ended(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     _log("critical", "an error that nobody expected ends the process", exc_info=(kind, error, trace))
 
 
-def _ended_thread(it: threading.ExceptHookArgs) -> None:
-    name = it.thread.name if it.thread else ""
+def _ended_thread(arguments: threading.ExceptHookArgs) -> None:
+    name = arguments.thread.name if arguments.thread else ""
     _log(
         "error",
         "an error ended a thread",
         thread=name,
-        exc_info=(it.exc_type, it.exc_value, it.exc_traceback),
+        exc_info=(arguments.exc_type, arguments.exc_value, arguments.exc_traceback),
     )
 
 

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from whimbrel.domain.addresses import database_of
-from whimbrel.domain.names import RESERVED_DATABASES, is_database
-from whimbrel.domain.times import Times
+from whimbrel.domain.migrations.valid_names import RESERVED_DATABASES, is_database
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.domain.text.mongodb_addresses import database_of
 from whimbrel.errors import SettingsInvalid
-from whimbrel.wording import plain
+from whimbrel.plain_wording import plain
 
 if TYPE_CHECKING:  # each is imported where it is needed: most commands need neither
-    from whimbrel.domain.schedules import Plan
-    from whimbrel.engine.start import Defaults
+    from whimbrel.domain.runs.schedules import Plan
+    from whimbrel.engine.operating.start import Defaults
 
 UNNAMED = "whimbrel"  # the database where neither the environment nor the address names one
 
@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     @field_validator("cron_schedule")
     @classmethod
     def _cron(cls, text: str) -> str:
-        from whimbrel.domain.schedules import check_cron  # noqa: PLC0415
+        from whimbrel.domain.runs.schedules import check_cron  # noqa: PLC0415
 
         try:
             return check_cron(text)
@@ -167,7 +167,7 @@ class Settings(BaseSettings):
 
     @property
     def first_schedule(self) -> "Plan":
-        from whimbrel.domain.schedules import Plan  # noqa: PLC0415
+        from whimbrel.domain.runs.schedules import Plan  # noqa: PLC0415
         from whimbrel.samples.migration import SOME_MODEL  # noqa: PLC0415
 
         return Plan(migration=SOME_MODEL.name, cron=self.cron_schedule, enabled=self.enable_scheduler)
@@ -187,7 +187,7 @@ class Settings(BaseSettings):
 
     @property
     def defaults(self) -> "Defaults":
-        from whimbrel.engine.start import Defaults  # noqa: PLC0415
+        from whimbrel.engine.operating.start import Defaults  # noqa: PLC0415
 
         return Defaults(
             batch_size=self.batch_size, max_attempts=self.max_retries + 1, retry_delay=self.retry_delay / 1000

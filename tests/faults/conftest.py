@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import SHORT
 from tests.faults.rig import Rig
 from tests.servers.replicas import ReplicaSet
-from whimbrel.domain.runs import Run
+from whimbrel.domain.runs.run import Run
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import connected
 

@@ -8,9 +8,9 @@ from functools import partial
 from whimbrel.bootstrap import database, store_at
 from whimbrel.logs import configure_logs
 from whimbrel.settings import read_settings
-from whimbrel.workers.catalog import evaluate
-from whimbrel.workers.fleet import Fleet
-from whimbrel.workers.parent import Parent
+from whimbrel.workers.definition_catalog import evaluate
+from whimbrel.workers.parent_process import ParentProcess
+from whimbrel.workers.supervisor import Supervisor
 
 
 def main() -> None:
@@ -20,15 +20,17 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: over.set())
     workers, slots = int(sys.argv[1]), int(sys.argv[2])
     with database(settings) as uri, store_at(uri, settings) as store:
-        fleet = Fleet(
+        supervisor = Supervisor(
             store.ledger.batches, {"MONGODB_URI": uri}, size=workers, slots=slots, run=None, longest_call=30
         )
         evaluated = partial(evaluate, settings.whimbrel_migrations)
-        with Parent(store, settings, fleet, scheduling=evaluated if settings.enable_scheduler else None):
+        with ParentProcess(
+            store, settings, supervisor, scheduling=evaluated if settings.enable_scheduler else None
+        ):
             # In pieces: Python may hear a signal only when what the main thread waits for ends.
             while not over.wait(0.2):
                 pass
-            fleet.drain(5)
+            supervisor.drain(5)
 
 
 if __name__ == "__main__":

@@ -7,17 +7,19 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from whimbrel.domain.failures import Kind, Trouble
-from whimbrel.domain.raw import Key
-from whimbrel.domain.times import Times
-from whimbrel.mongo.ledger.blocks import Blocks
-from whimbrel.mongo.ledger.tallies import Tallies
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.failure import FailedDocument, FailureKind
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
+from whimbrel.mongo.ledger.failure_sums import FailureSums
 from whimbrel.mongo.store import connected
 
 
 def main() -> None:
     uri, database, token, dies = sys.argv[1:]
-    owner: Any = Blocks if dies == "blocks" else Tallies if dies in ("mark", "keep") else Collection
+    owner: Any = (
+        FailureSums if dies == "blocks" else BatchFailureCounts if dies in ("mark", "keep") else Collection
+    )
     dies = "mark" if dies == "blocks" else dies
     act = getattr(owner, dies)
 
@@ -31,7 +33,10 @@ def main() -> None:
         run = store.ledger.runs.get(token.partition(".")[0])
         assert batch is not None
         assert run is not None
-        troubles = [Trouble(key=Key.of(key), kind=Kind.CODE, type="E", message="bad") for key in range(30)]
+        troubles = [
+            FailedDocument(key=Key.of(key), kind=FailureKind.CODE, type="E", message="bad")
+            for key in range(30)
+        ]
         store.ledger.failures.record(run, batch, troubles)
 
 

@@ -13,13 +13,13 @@ from typing import Any
 import psutil
 from pymongo import MongoClient
 
-from whimbrel.domain.runs import Run
-from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
-from whimbrel.engine.start import Defaults, start_run
-from whimbrel.engine.view import RunView, view
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.states import ENDED, BatchStatus, RunStatus
+from whimbrel.engine.operating.run_view import RunView, view
+from whimbrel.engine.operating.start import Defaults, start_run
 from whimbrel.mongo.embedded import ensure_running
 from whimbrel.mongo.store import MongoStore
-from whimbrel.workers.sources import load
+from whimbrel.workers.migration_loader import load
 
 HERE = Path(__file__).parent
 MIGRATIONS = str(HERE / "migrations.py")
@@ -187,9 +187,9 @@ class Rig:
             with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
 
-    def reckon(self, found: RunView, count: int, *, crashed: bool = True) -> None:
+    def reckon(self, run_view: RunView, count: int, *, crashed: bool = True) -> None:
         """Every document changed exactly once, the counters equal to the documents, nothing stuck."""
-        run = found.run
+        run = run_view.run
         assert run.status is RunStatus.COMPLETED, (
             run,
             self.rows(run),
@@ -200,7 +200,7 @@ class Rig:
             for row in self.things.aggregate([{"$group": {"_id": "$n", "n": {"$sum": 1}}}])
         }
         assert by_n == {1: count}, (by_n, self.rows(run))
-        assert found.counts.changed == count, (found.counts, self.rows(run))
+        assert run_view.counts.changed == count, (run_view.counts, self.rows(run))
         assert run.inferred is False or (run.mark == "filter" and crashed)
         open_ = self.store.client[self.store.database]["whimbrel_batches"].count_documents({
             "run": run.id, "status": {"$nin": ["done"]},

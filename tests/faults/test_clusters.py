@@ -16,11 +16,11 @@ from tests.faults.test_rabbitmq import COUNT, shaken
 from tests.servers.cluster import RabbitCluster
 from tests.servers.rabbit import RabbitNode
 from tests.servers.replicas import ReplicaSet
-from whimbrel.domain.batches import Batch
-from whimbrel.domain.progress import Progress, Stretch
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Run
-from whimbrel.domain.states import ENDED
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.runs.batch_progress import Progress, Stretch
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.run import Counts, Run
+from whimbrel.domain.runs.states import ENDED
 from whimbrel.errors import LeaseLost, Transient
 from whimbrel.mongo.store import connected
 

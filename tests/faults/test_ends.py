@@ -14,16 +14,16 @@ import pytest
 from tests.faults.rig import SHORT_TIMES, Rig
 from tests.servers.proxy import Proxy, through
 from whimbrel.bootstrap import store_at
-from whimbrel.domain.batches import Batch
-from whimbrel.domain.runs import Run
-from whimbrel.domain.states import BatchStatus
-from whimbrel.engine.start import Defaults, start_run
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.states import BatchStatus
+from whimbrel.engine.operating.start import Defaults, start_run
 from whimbrel.mongo.store import MongoStore
 from whimbrel.settings import Settings, read_settings
-from whimbrel.workers.fleet import Fleet
-from whimbrel.workers.parent import Parent
-from whimbrel.workers.processes import Process
-from whimbrel.workers.sources import load
+from whimbrel.workers.migration_loader import load
+from whimbrel.workers.parent_process import ParentProcess
+from whimbrel.workers.process_start import StartedProcess
+from whimbrel.workers.supervisor import Supervisor
 
 SOON = 120.0  # seconds: generous, for what takes a few, and for ever if it goes wrong
 COUNT = 12
@@ -65,8 +65,8 @@ class Stage:
         _, port = self.rig.client.address or ("", 0)
         return through(self.rig.uri, port)
 
-    def fleet(self, store: MongoStore, *, uri: str, size: int = 2) -> Fleet:
-        return Fleet(
+    def supervisor(self, store: MongoStore, *, uri: str, size: int = 2) -> Supervisor:
+        return Supervisor(
             store.ledger.batches, {"MONGODB_URI": uri}, size=size, slots=2, run=None, longest_call=120,
             leases=store.ledger.leases,
         )  # fmt: skip
@@ -79,10 +79,10 @@ class Stage:
     def finish(self) -> None:
         """By another parent, whose wire is whole: every document is changed once."""
         with store_at(self.direct, self.settings) as store:
-            fleet = self.fleet(store, uri=self.direct, size=1)
-            with Parent(store, self.settings, fleet):
+            supervisor = self.supervisor(store, uri=self.direct, size=1)
+            with ParentProcess(store, self.settings, supervisor):
                 found = self.rig.finish(self.run)
-                assert fleet.drain(SOON)
+                assert supervisor.drain(SOON)
         self.rig.reckon(found, COUNT)
 
 
@@ -144,18 +144,18 @@ def test_a_parent_ends_with_its_children_while_mongodb_is_away(
     """They hold batches, and their function does not return: they must be killed, and cannot be signed off."""
     quick = stage.address(heartbeatFrequencyMS=500)
     asked: list[str | None] = []
-    processes: list[Process] = []
+    processes: list[StartedProcess] = []
 
     def leave() -> None:
         with store_at(quick, stage.settings) as store:
             note_take_overs(monkeypatch, store, asked)
-            fleet = stage.fleet(store, uri=quick, size=3)
-            with Parent(store, stage.settings, fleet):
+            supervisor = stage.supervisor(store, uri=quick, size=3)
+            with ParentProcess(store, stage.settings, supervisor):
                 happens(lambda: len(stage.held()) == 6)
-                processes.extend(each.process for each in fleet._children)
+                processes.extend(each.process for each in supervisor._children)
                 getattr(stage.wire, away)()
-                assert not fleet.drain(0.3)
-                assert fleet.alive == 0
+                assert not supervisor.drain(0.3)
+                assert supervisor.alive == 0
                 raise Asked
 
     end = End(leave).over()
@@ -188,21 +188,21 @@ def test_children_are_told_at_once_though_the_parent_waits_for_the_ledger(stage:
     stage.open.touch()
     hanging = stage.address(heartbeatFrequencyMS=120_000)  # so long the driver waits for an answer
     with store_at(hanging, stage.settings) as store:
-        fleet = stage.fleet(store, uri=stage.direct)
-        with Parent(store, stage.settings, fleet):
+        supervisor = stage.supervisor(store, uri=stage.direct)
+        with ParentProcess(store, stage.settings, supervisor):
             stage.rig.finish(stage.run)
-            dead, well = (each.process for each in fleet._children)
+            dead, well = (each.process for each in supervisor._children)
             stage.wire.freeze()
             try:
                 dead.kill()
                 happens(lambda: dead.returncode is not None)  # it was seen, and is being buried
-                end = End(lambda: fleet.drain(60) if how == "drain" else fleet.kill())
+                end = End(lambda: supervisor.drain(60) if how == "drain" else supervisor.kill())
                 happens(lambda: well.poll() is not None)
                 assert end.thread.is_alive()
             finally:
                 stage.wire.thaw()
             assert end.over().error is None
-            assert fleet.alive == 0
+            assert supervisor.alive == 0
     assert well.returncode == (0 if how == "drain" else -signal.SIGKILL)
 
 
@@ -214,7 +214,7 @@ def test_leaving_a_parent_does_not_wait_for_a_ledger_that_hangs(stage: Stage) ->
     roles = {"sweep", f"coordinator:{stage.run.id}"}
     with store_at(hanging, stage.settings) as store:
         with contextlib.ExitStack() as inside:
-            inside.enter_context(Parent(store, stage.settings, None))
+            inside.enter_context(ParentProcess(store, stage.settings, None))
             happens(lambda: {each["_id"] for each in rows.find()} == roles)
             stage.wire.freeze()
             try:

@@ -15,7 +15,7 @@ from tests.servers.proxy import Proxy, through
 from tests.servers.rabbit import RabbitNode
 from tests.servers.serve import eventually
 from whimbrel.bootstrap import broker
-from whimbrel.domain.runs import Run
+from whimbrel.domain.runs.run import Run
 from whimbrel.settings import Settings
 
 COUNT = int(os.environ.get("CHAOS_DOCUMENTS", "5000"))

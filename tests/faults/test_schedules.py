@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.faults.rig import Rig
-from whimbrel.domain.runs import Run
-from whimbrel.domain.schedules import Plan, Schedule
-from whimbrel.engine import first_schedule, schedules
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.schedules import Plan, Schedule
+from whimbrel.engine.operating import default_schedule, schedules
 
 NAME = "every-second"
 PATIENCE = 60.0
@@ -20,8 +20,10 @@ PATIENCE = 60.0
 def begin(rig: Rig, *, parents: int) -> None:
     """A schedule of every second, and parents that carry it out."""
     ledger = rig.store.ledger
-    first_schedule.prepare(ledger, Plan(migration="some-model", cron="0 0 1 1 *", enabled=False))
-    schedules.put(ledger, NAME, Plan(migration="declarative-status", cron="* * * * * *"), who="test")
+    default_schedule.prepare_default(ledger, Plan(migration="some-model", cron="0 0 1 1 *", enabled=False))
+    schedules.save_schedule(
+        ledger, NAME, Plan(migration="declarative-status", cron="* * * * * *"), who="test"
+    )
     rig.environment["ENABLE_SCHEDULER"] = "true"
     for _ in range(parents):
         rig.parent(workers=1)

@@ -10,8 +10,8 @@ import pytest
 from tests.faults.rig import PATIENT, Rig
 from tests.servers.rabbit import RabbitNode
 from tests.servers.serve import eventually
-from whimbrel.domain.states import BatchStatus, RunStatus
-from whimbrel.domain.workers import ALIVE
+from whimbrel.domain.runs.states import BatchStatus, RunStatus
+from whimbrel.domain.runs.workers import ALIVE
 
 STALLS = int(os.environ.get("STALLS", "2"))
 SECONDS = float(os.environ.get("STALL_SECONDS", "2.5"))

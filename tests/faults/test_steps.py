@@ -3,7 +3,7 @@
 import pytest
 
 from tests.faults.rig import PATIENT, Rig
-from whimbrel.domain.states import RunStatus
+from whimbrel.domain.runs.states import RunStatus
 
 COUNT = 3000
 

@@ -21,10 +21,10 @@ from tests.conftest import SHORT
 from tests.faults.rig import MIGRATIONS, SHORT_TIMES
 from tests.servers.rabbit import RabbitNode
 from tests.servers.serve import Serve, eventually
-from whimbrel.domain.runs import Run
-from whimbrel.domain.schedules import Tick
-from whimbrel.domain.states import ENDED
-from whimbrel.engine.schedules import find_schedule
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.schedules import Tick
+from whimbrel.domain.runs.states import ENDED
+from whimbrel.engine.operating.schedules import find_schedule
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore, connected
 

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 
 from tests.faults.rig import PATIENT, Rig
-from whimbrel.domain.states import RunStatus
-from whimbrel.engine.control import retry
+from whimbrel.domain.runs.states import RunStatus
+from whimbrel.engine.operating.control import retry
 
 COUNT = 600
 

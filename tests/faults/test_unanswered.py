@@ -13,19 +13,19 @@ from pymongo.collection import Collection
 from tests.faults.migrations import burning
 from tests.faults.rig import Rig
 from tests.faults.test_zombies import until
-from tests.integration import inline
-from tests.integration.inline import DEFAULTS
+from tests.integration import in_process_system as inline
+from tests.integration.in_process_system import DEFAULTS
 from tests.servers.proxy import Proxy, through
 from tests.servers.replicas import Member, ReplicaSet
 from whimbrel import Migration
 from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
-from whimbrel.domain.runs import Run
-from whimbrel.domain.states import BatchStatus, RunStatus
-from whimbrel.domain.times import Times
-from whimbrel.engine.control import cancel, pause
-from whimbrel.engine.rollback import start_rollback
-from whimbrel.engine.start import start_run
-from whimbrel.engine.view import RunView
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.states import BatchStatus, RunStatus
+from whimbrel.engine.operating.control import cancel, pause
+from whimbrel.engine.operating.run_view import RunView
+from whimbrel.engine.operating.start import start_run
+from whimbrel.engine.operating.start_rollback import start_rollback
 from whimbrel.mongo.store import MongoStore, connected
 from whimbrel.testing.threads import threads
 
@@ -71,15 +71,15 @@ def changed(things: Collection[Any]) -> int:
     return things.count_documents({"n": {"$gt": 0}})
 
 
-def check_silence(rig: Rig, found: RunView) -> None:
+def check_silence(rig: Rig, run_view: RunView) -> None:
     """What was said is so, and stays so when MongoDB has ended whatever it was doing."""
     seen = changed(rig.things)
     until(lambda: not writing(rig))
     assert changed(rig.things) == seen
     assert (
-        found.counts.changed in (seen, 0)
-        if found.run.status is RunStatus.PAUSED
-        else found.counts.changed == seen
+        run_view.counts.changed in (seen, 0)
+        if run_view.run.status is RunStatus.PAUSED
+        else run_view.counts.changed == seen
     )
 
 

@@ -7,13 +7,13 @@ import pytest
 
 from tests.faults.rig import Rig
 from tests.faults.test_zombies import stopped_in_the_middle
-from tests.integration.hand import stored
-from tests.integration.inline import system
-from whimbrel.domain.migration import with_undo
-from whimbrel.domain.runs import Run
-from whimbrel.domain.states import RunStatus
-from whimbrel.engine.rollback import start_rollback
-from whimbrel.engine.start import Defaults, start_run
+from tests.integration.guarded_writes import stored
+from tests.integration.in_process_system import system
+from whimbrel.domain.migrations.migration import with_undo
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.states import RunStatus
+from whimbrel.engine.operating.start import Defaults, start_run
+from whimbrel.engine.operating.start_rollback import start_rollback
 
 COUNT = 2000
 DEFAULTS = Defaults(batch_size=250, max_attempts=3, retry_delay=0.05)

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 
 from tests.faults.rig import PATIENT, Rig
-from whimbrel.domain.runs import Run
-from whimbrel.domain.states import RunStatus
-from whimbrel.engine.start import Defaults
-from whimbrel.engine.verification import start_verification
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.states import RunStatus
+from whimbrel.engine.operating.start import Defaults
+from whimbrel.engine.operating.start_verification import start_verification
 
 COUNT = 3000
 

@@ -14,11 +14,11 @@ from bson.binary import Binary
 from pymongo.errors import PyMongoError
 
 from tests.faults.rig import Rig
-from whimbrel.domain.progress import Progress, Stretch
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts
-from whimbrel.domain.states import RunStatus
-from whimbrel.engine.control import cancel
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.runs.batch_progress import Progress, Stretch
+from whimbrel.domain.runs.run import Counts
+from whimbrel.domain.runs.states import RunStatus
+from whimbrel.engine.operating.control import cancel
 from whimbrel.errors import EmbeddedUnavailable, LeaseLost
 from whimbrel.mongo.embedded.folder import Folder
 

@@ -8,11 +8,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from tests.integration.api.conftest import TOKENS
-from whimbrel.api.access import read_tokens
 from whimbrel.api.app import create_app
-from whimbrel.api.system import System
+from whimbrel.api.authorization import read_tokens
+from whimbrel.api.deployment import System
 from whimbrel.settings import Settings
-from whimbrel.workers.team import Team
+from whimbrel.workers.worker_pool import WorkerPool
 
 LET_IN = 503  # `not_ready`: a route was reached
 ALL = ",".join(f"{scope}:{token}" for scope, token in TOKENS.items())
@@ -30,7 +30,7 @@ def doors() -> Doors:
     @cache
     def make(tokens: str = "", **given: Any) -> TestClient:
         settings = {"api_rate": "100000/minute", **given}
-        system = System(Settings(**settings), Team(workers=1, slots=1, source=None), workers=False)
+        system = System(Settings(**settings), WorkerPool(workers=1, slots=1, source=None), workers=False)
         app = create_app(system, read_tokens(tokens))
         return TestClient(app, base_url="http://localhost:3000", raise_server_exceptions=False)
 

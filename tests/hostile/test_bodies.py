@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.hostile.conftest import Doors
-from whimbrel.api.bodies import SMALL, Bodies
-from whimbrel.api.shape import Shape
-from whimbrel.api.surface import Entry
+from whimbrel.api.json_limits import JsonLimits
+from whimbrel.api.middleware.request_bodies import SMALL, RequestBodies
+from whimbrel.api.route_requirements import Requirement
 
 Json = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.sampled_from('ab"\\[]{},:é\u2028'), max_size=8),
@@ -40,7 +40,7 @@ def counted(value: Any) -> int:
 @given(Json, st.booleans(), st.lists(st.integers(0, 400)))
 def test_a_shape_is_told_however_it_is_cut(value: Any, ascii_only: bool, cuts: list[int]) -> None:
     text = json.dumps(value, ensure_ascii=ascii_only, separators=(",", ":") if ascii_only else None).encode()
-    shape = Shape(10_000, 10_000)
+    shape = JsonLimits(10_000, 10_000)
     places = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
     for begin, end in itertools.pairwise(places):
         shape.feed(text[begin:end])
@@ -49,7 +49,7 @@ def test_a_shape_is_told_however_it_is_cut(value: Any, ascii_only: bool, cuts: l
 
 def test_a_text_that_does_not_end_is_looked_at_once() -> None:
     """Looked for its end from each quote in it anew, it would take hours."""
-    shape = Shape(100, 100)
+    shape = JsonLimits(100, 100)
     shape.feed(b'["')
     for _ in range(128):
         shape.feed(b'\\"' * 32_768)
@@ -72,7 +72,7 @@ def test_a_bomb_is_refused_before_it_is_built(
     doors: Doors, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     body, said = BOMBS[name]
-    monkeypatch.setattr("whimbrel.api.bodies.parse", None)
+    monkeypatch.setattr("whimbrel.api.middleware.request_bodies.parse", None)
     answer = doors().post("/migrate", content=body, headers={"Content-Type": "application/json"})
     assert (answer.status_code, answer.json()["code"]) == (400, "malformed")
     assert said in answer.json()["error"]
@@ -180,7 +180,7 @@ class Client:
             self.answered.set()
 
     def scope(self) -> Scope:
-        entry = Entry("", None, frozenset({"POST"}), "operate", frozenset({"ids"}))  # type: ignore[arg-type]
+        entry = Requirement("", None, frozenset({"POST"}), "operate", frozenset({"ids"}))  # type: ignore[arg-type]
         headers = [(b"content-type", b"application/json"), (b"transfer-encoding", b"chunked")]
         return {
             "type": "http",
@@ -212,7 +212,7 @@ def test_few_large_bodies_are_held_at_a_time() -> None:
 
     async def scenario() -> None:
         app = Held()
-        door = Bodies(app, patience=30)
+        door = RequestBodies(app, patience=30)
         clients = [Client(*LARGE) for _ in range(6)]
         tasks = [asyncio.create_task(door(each.scope(), each.receive, each.send)) for each in clients]
         await until(lambda: app.inside == 4 and all(each.taken for each in clients))
@@ -232,7 +232,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(pieces: list[bytes]) -> Non
     async def scenario() -> None:
         app = Held()
         client = Client(*pieces, ends=False)
-        await Bodies(app, patience=0.05)(client.scope(), client.receive, client.send)
+        await RequestBodies(app, patience=0.05)(client.scope(), client.receive, client.send)
         assert (client.status, app.inside) == (408, 0)
         assert client.headers[b"connection"] == b"close"
 

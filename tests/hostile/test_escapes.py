@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
-from tests.integration.commands import Commands, Said, commands
+from tests.integration.in_process_commands import Commands, Said, commands
 
 __all__ = ["commands"]
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.hostile.conftest import Doors
-from whimbrel.api.legible import Legible
-from whimbrel.domain import printable
-from whimbrel.domain.printable import visible_json
+from whimbrel.api.middleware.readable_json import Legible
+from whimbrel.domain.text import printable
+from whimbrel.domain.text.printable import visible_json
 
 HOSTILE = "\x1b[2J\x7f\x9b2J\u202e\u2066\u200b\u2028\ufeff\U000e0041\U000e0101\u3164\u00ad"
 ACTING = {"Cc", "Cf", "Zl", "Zp"}

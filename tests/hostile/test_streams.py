@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from starlette.types import Message
 
-from whimbrel.api import streams as module
-from whimbrel.api.errors import Declined
-from whimbrel.api.streams import OVER, Event, Look, Streams
+from whimbrel.api import event_streams as module
+from whimbrel.api.event_streams import OVER, Event, EventStreams, Look
+from whimbrel.api.http_errors import ApiError
 from whimbrel.errors import RunUnknown, Transient, WhimbrelError
 
 
@@ -21,11 +21,13 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(within())
 
 
-def streams(most: int = 100, seconds: float = 3600, leaving: Callable[[], bool] = lambda: False) -> Streams:
-    return Streams(most, seconds, leaving)
+def streams(
+    most: int = 100, seconds: float = 3600, leaving: Callable[[], bool] = lambda: False
+) -> EventStreams:
+    return EventStreams(most, seconds, leaving)
 
 
-async def watch(them: Streams, look: Look, seen: Callable[[str], None] = lambda _: None) -> list[str]:
+async def watch(them: EventStreams, look: Look, seen: Callable[[str], None] = lambda _: None) -> list[str]:
     """All that one stream of this key is told, each `seen` at its time."""
     told = []
     with them.place("one", 0.001, look) as feed:
@@ -82,7 +84,7 @@ def test_more_than_there_are_places_for_are_told_when_to_come_back() -> None:
         them = streams(most=2)
         look: Look = lambda: Event("progress", "a")  # noqa: E731
         with them.place("one", 1, look), them.place("two", 1, look):
-            with pytest.raises(Declined) as caught, them.place("three", 1, look):
+            with pytest.raises(ApiError) as caught, them.place("three", 1, look):
                 pass
             assert (caught.value.status, caught.value.word) == (503, "too_many_streams")
             assert caught.value.retry_after

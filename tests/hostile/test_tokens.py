@@ -6,10 +6,10 @@ from starlette.testclient import TestClient
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from tests.hostile.conftest import ALL, LET_IN, Doors, by
-from whimbrel.api import bodies, pace
-from whimbrel.api.access import counted_as
-from whimbrel.api.shape import Shape
-from whimbrel.cli.server import read_proxies
+from whimbrel.api.authorization import limit_key
+from whimbrel.api.json_limits import JsonLimits
+from whimbrel.api.middleware import rate_limits, request_bodies
+from whimbrel.cli.api_server import read_proxies
 from whimbrel.errors import SettingsInvalid
 
 BOMB = b"[" + b"[]," * 2_700_000 + b"[]]"  # 8.1 MB
@@ -23,8 +23,8 @@ def unread(monkeypatch: pytest.MonkeyPatch) -> None:
     def looked_at(*_: object) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(Shape, "feed", looked_at)
-    monkeypatch.setattr(bodies, "parse", looked_at)
+    monkeypatch.setattr(JsonLimits, "feed", looked_at)
+    monkeypatch.setattr(request_bodies, "parse", looked_at)
 
 
 @pytest.mark.usefixtures("unread")
@@ -57,7 +57,7 @@ def refused(client: TestClient, number: int) -> int:
 def test_refusals_are_limited_by_address_and_known_tokens_are_not(
     doors: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pace, "REFUSALS", "20/minute")
+    monkeypatch.setattr(rate_limits, "REFUSALS", "20/minute")
     client = doors(ALL, api_rate="99999/minute")  # one of its own
     found = [refused(client, number) for number in range(60)]
     assert 20 <= found.count(401) < 60  # a window may end meanwhile
@@ -83,7 +83,7 @@ def test_behind_a_proxy_that_is_believed_each_client_has_a_count_of_its_own(
     doors: Doors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a client itself writes before the proxy's word is not believed, nor a proxy that is not named."""
-    monkeypatch.setattr(pace, "REFUSALS", "3/day")
+    monkeypatch.setattr(rate_limits, "REFUSALS", "3/day")
     app = ProxyHeadersMiddleware(doors(ALL, api_rate="99998/minute").app, list(read_proxies("10.0.0.0/8")))  # type: ignore[arg-type]
 
     def asked(source: str, *said: str) -> list[int]:
@@ -99,20 +99,18 @@ def test_behind_a_proxy_that_is_believed_each_client_has_a_count_of_its_own(
 
 
 def test_a_limiter_does_not_grow_with_its_callers() -> None:
-    limit = pace.refusals()
-    for number in range(3 * pace.MOST):
+    limit = rate_limits.refusals()
+    for number in range(3 * rate_limits.MOST):
         limit.refusal(f"10.{number // 65536}.{number // 256 % 256}.{number % 256}", "requests")
-    assert len(limit) == pace.MOST
+    assert len(limit) == rate_limits.MOST
     storage = limit._limiter.storage
     assert isinstance(storage, MemoryStorage)
-    assert len(storage.storage) <= 2 * (pace.MOST + 1)
+    assert len(storage.storage) <= 2 * (rate_limits.MOST + 1)
 
 
 def test_one_client_has_a_whole_network_of_version_6() -> None:
-    assert (
-        counted_as("2001:db8:1:2:3::4") == counted_as("2001:db8:1:2:ffff::") != counted_as("2001:db8:1:3::")
-    )
-    assert counted_as("::ffff:10.0.0.1") == counted_as("10.0.0.1") != counted_as("10.0.0.2")
+    assert limit_key("2001:db8:1:2:3::4") == limit_key("2001:db8:1:2:ffff::") != limit_key("2001:db8:1:3::")
+    assert limit_key("::ffff:10.0.0.1") == limit_key("10.0.0.1") != limit_key("10.0.0.2")
 
 
 OPEN = ["/", "/health", "/health/live", "/health/ready", "/metrics", "/db/health", "/docs", "/openapi.json"]

@@ -9,14 +9,14 @@ import uvicorn
 from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from whimbrel.api.wire import Wire
-from whimbrel.cli.server import _wire
+from whimbrel.api.http_protocol import HttpProtocol
+from whimbrel.cli.api_server import _wire
 from whimbrel.settings import Settings
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 
 
-class Hasty(Wire):
+class Hasty(HttpProtocol):
     patience, reading, most = 0.1, 0.1, 3
 
 

@@ -4,9 +4,9 @@ import pytest
 from pymongo import common
 
 from whimbrel.errors import SettingsInvalid
-from whimbrel.mongo.address import OWN, REFUSED, TAKEN, connecting, reduced, uuids_of
+from whimbrel.mongo.client_options import OWN, REFUSED, TAKEN, connecting, reduced, uuids_of
 from whimbrel.mongo.store import check_uri
-from whimbrel.mongo.unanswered import app_name
+from whimbrel.mongo.unanswered_statements import app_name
 
 
 def test_every_option_that_the_driver_knows_is_decided_upon() -> None:

@@ -7,12 +7,21 @@ from typing import Any
 import bson
 import pytest
 from bson import SON, Int64
-from tests.bson_values import EACH_TYPE, UNDEFINED, documents, embedded, field, int32, string
 
+from tests.bson_values import EACH_TYPE, UNDEFINED, documents, embedded, field, int32, string
 from whimbrel import SKIP, Migration
-from whimbrel.domain.changes import Paths, Row, Rubbish, Single, Skipped, Unchanged, Unwritable, reduce
-from whimbrel.domain.failures import Kind
-from whimbrel.domain.raw import walk
+from whimbrel.domain.bson.raw_bson import iterate_fields
+from whimbrel.domain.failures.failure import FailureKind
+from whimbrel.domain.migrations.changes import (
+    Paths,
+    Row,
+    Single,
+    Skipped,
+    Unchanged,
+    UnusableAnswer,
+    Unwritable,
+    smallest_change,
+)
 
 
 def definition(**options: Any) -> Any:
@@ -39,11 +48,11 @@ def row(**values: Any) -> Row:
 
 
 def test_skip() -> None:
-    assert reduce(IT, RAW, SKIP) == Skipped()
+    assert smallest_change(IT, RAW, SKIP) == Skipped()
 
 
 def test_a_document_returned_as_it_was_is_unchanged_and_its_mark_stays() -> None:
-    assert reduce(IT, RAW, given()) == Unchanged()
+    assert smallest_change(IT, RAW, given()) == Unchanged()
 
 
 def test_a_document_changed_in_place_is_reduced_to_its_changed_fields() -> None:
@@ -51,23 +60,23 @@ def test_a_document_changed_in_place_is_reduced_to_its_changed_fields() -> None:
     document["b"]["y"][1]["z"] = 3
     document["c"] = None
     del document["a"]
-    assert reduce(IT, RAW, document) == Row(
+    assert smallest_change(IT, RAW, document) == Row(
         bson.encode({"b": {"x": 1, "y": [1, {"z": 3}]}, "c": None}), unset=("a",)
     )
 
 
 def test_the_mark_cannot_be_set_or_lost_through_a_returned_document() -> None:
-    assert reduce(IT, RAW, given() | {"_whimbrel": "mine"}) == Unchanged()
+    assert smallest_change(IT, RAW, given() | {"_whimbrel": "mine"}) == Unchanged()
 
 
 @pytest.mark.parametrize("value", [True, 1.0, Int64(1), "1", None], ids=repr)
 def test_a_value_of_another_type_is_a_change_although_python_finds_it_equal(value: Any) -> None:
-    assert reduce(IT, RAW, {"$set": {"a": value}}) == row(a=value)
-    assert reduce(IT, RAW, given() | {"a": value}) == row(a=value)
+    assert smallest_change(IT, RAW, {"$set": {"a": value}}) == row(a=value)
+    assert smallest_change(IT, RAW, given() | {"a": value}) == row(a=value)
 
 
 def test_another_order_of_fields_is_a_change() -> None:
-    assert reduce(IT, RAW, {"$set": {"b": {"y": [1, {"z": 2}], "x": 1}}}) == row(
+    assert smallest_change(IT, RAW, {"$set": {"b": {"y": [1, {"z": 2}], "x": 1}}}) == row(
         b={"y": [1, {"z": 2}], "x": 1}
     )
 
@@ -76,7 +85,7 @@ def test_a_value_that_is_stored_as_what_is_there_is_unchanged() -> None:
     now = datetime(2020, 1, 1, 0, 0, 0, 123_000, tzinfo=UTC)
     raw = bson.encode({"_id": 1, "at": now, "nan": float("nan")})
     assert (
-        reduce(IT, raw, {"$set": {"at": now.replace(microsecond=123_456), "nan": float("nan")}})
+        smallest_change(IT, raw, {"$set": {"at": now.replace(microsecond=123_456), "nan": float("nan")}})
         == Unchanged()
     )
 
@@ -86,28 +95,30 @@ def test_a_value_that_is_stored_as_what_is_there_is_unchanged() -> None:
     [{"$set": {"a": 1}}, {"$unset": {"zz": ""}}, {"$set": {}}, {"$set": {"b.x": 1}, "$unset": {"b.q.r": ""}}],
 )
 def test_an_update_that_changes_nothing_is_unchanged(update: dict[str, Any]) -> None:
-    assert reduce(IT, RAW, update) == Unchanged()
+    assert smallest_change(IT, RAW, update) == Unchanged()
 
 
 def test_nested_paths_become_their_top_level_fields() -> None:
     update = {"$set": {"b.x": 2, "n.e.w": 3}, "$unset": {"b.y": ""}}
-    assert reduce(IT, RAW, update) == row(b={"x": 2}, n={"e": {"w": 3}})
+    assert smallest_change(IT, RAW, update) == row(b={"x": 2}, n={"e": {"w": 3}})
 
 
 def test_nested_paths_beside_declared_reads_are_written_alone() -> None:
     it = definition(reads=["a"])
-    found = reduce(it, RAW, {"$set": {"b.x": 2}, "$unset": {"b.y": ""}})
+    found = smallest_change(it, RAW, {"$set": {"b.x": 2}, "$unset": {"b.y": ""}})
     assert found == Paths({"b.x": 2}, ("b.y",))
     assert isinstance(found, Paths)
     assert found.parents == ("b",)
 
 
 def test_nested_paths_within_declared_reads_are_written_with_their_field() -> None:
-    assert reduce(definition(reads=["b"]), RAW, {"$set": {"b.x": 2}}) == row(b={"x": 2, "y": [1, {"z": 2}]})
+    assert smallest_change(definition(reads=["b"]), RAW, {"$set": {"b.x": 2}}) == row(
+        b={"x": 2, "y": [1, {"z": 2}]}
+    )
 
 
 def test_nested_paths_without_their_parents_are_left_to_mongodb_beside_declared_reads() -> None:
-    assert reduce(definition(reads=["a"]), RAW, {"$set": {"n.e": 2}}) == Single({"$set": {"n.e": 2}})
+    assert smallest_change(definition(reads=["a"]), RAW, {"$set": {"n.e": 2}}) == Single({"$set": {"n.e": 2}})
 
 
 @pytest.mark.parametrize(
@@ -127,12 +138,12 @@ def test_nested_paths_without_their_parents_are_left_to_mongodb_beside_declared_
     ids=str,
 )
 def test_what_only_mongodb_can_carry_out_is_left_to_it(update: dict[str, Any]) -> None:
-    assert reduce(IT, RAW, update) == Single(update)
+    assert smallest_change(IT, RAW, update) == Single(update)
 
 
 def test_a_pipeline_is_left_to_mongodb() -> None:
     stages = [{"$set": {"c": {"$add": ["$a", 1]}}}]
-    assert reduce(IT, RAW, stages) == Single(stages)
+    assert smallest_change(IT, RAW, stages) == Single(stages)
 
 
 # documents that Python's types do not bring back, and names that no path can express
@@ -141,18 +152,22 @@ def test_a_pipeline_is_left_to_mongodb() -> None:
 @pytest.mark.parametrize("name", ["x.y", "$x", ""])
 def test_h33_a_field_whose_name_no_path_can_express_is_replaced_with_its_document(name: str) -> None:
     raw = documents(int32(1), [field(name, int32(1)), field("u", UNDEFINED), field("b", int32(2))])
-    found = reduce(IT, raw, {"_id": 1, name: 5, "u": None, "b": 2})
+    found = smallest_change(IT, raw, {"_id": 1, name: 5, "u": None, "b": 2})
     assert isinstance(found, Single)
     assert found.whole  # whatever the migration declares to read
     after = found.update[0]["$replaceWith"]["$literal"]  # type: ignore[index]
-    assert list(walk(after.raw))[1:] == [(name.encode(), *int32(5)), (b"u", *UNDEFINED), (b"b", *int32(2))]
+    assert list(iterate_fields(after.raw))[1:] == [
+        (name.encode(), *int32(5)),
+        (b"u", *UNDEFINED),
+        (b"b", *int32(2)),
+    ]
 
 
 def test_values_that_python_cannot_bring_back_are_not_in_the_change() -> None:
     fields = [field(name, value) for name, value in EACH_TYPE.items()]
     raw = documents(int32(1), fields)
-    assert reduce(IT, raw, bson.decode(raw)) == Unchanged()
-    assert reduce(IT, raw, {"$set": {"new": 1}}) == Single({"$set": {"new": 1}})
+    assert smallest_change(IT, raw, bson.decode(raw)) == Unchanged()
+    assert smallest_change(IT, raw, {"$set": {"new": 1}}) == Single({"$set": {"new": 1}})
 
 
 TWICE = documents(
@@ -167,10 +182,10 @@ TWICE = documents(
 
 
 def test_beside_a_field_that_is_there_twice_an_update_is_left_to_mongodb() -> None:
-    assert reduce(IT, TWICE, {"$set": {"b": 4}, "$unset": {"n": ""}}) == Single(
+    assert smallest_change(IT, TWICE, {"$set": {"b": 4}, "$unset": {"n": ""}}) == Single(
         {"$set": {"b": 4}, "$unset": {"n": ""}}
     )
-    assert reduce(IT, TWICE, {"_id": 1, "a": 2, "b": 4, "n": {"x": 1}}) == Single({"$set": {"b": 4}})
+    assert smallest_change(IT, TWICE, {"_id": 1, "a": 2, "b": 4, "n": {"x": 1}}) == Single({"$set": {"b": 4}})
 
 
 @pytest.mark.parametrize(
@@ -178,15 +193,15 @@ def test_beside_a_field_that_is_there_twice_an_update_is_left_to_mongodb() -> No
 )
 def test_a_field_that_is_there_twice_is_never_changed(returned: Any) -> None:
     with pytest.raises(Unwritable, match="Repair the document first") as found:
-        reduce(IT, TWICE, returned)
-    assert found.value.kind is Kind.DATA
+        smallest_change(IT, TWICE, returned)
+    assert found.value.kind is FailureKind.DATA
 
 
 def test_a_status_that_is_there_twice_is_never_marked() -> None:
     raw = documents(int32(1), [field("status", string("pending")), field("status", string("pending"))])
     for returned in (SKIP, {"_id": 1, "status": "pending"}, {"$set": {"b": 1}}):
         with pytest.raises(Unwritable, match="'status' more than once"):
-            reduce(definition(mark="status"), raw, returned)
+            smallest_change(definition(mark="status"), raw, returned)
 
 
 # rubbish
@@ -227,16 +242,16 @@ def test_a_status_that_is_there_twice_is_never_marked() -> None:
     ids=lambda value: repr(value)[:40],
 )
 def test_rubbish_is_told_to_the_author_in_a_sentence(returned: Any, sentence: str) -> None:
-    with pytest.raises(Rubbish, match=sentence) as found:
-        reduce(IT, RAW, returned)
-    assert found.value.kind is Kind.CODE
+    with pytest.raises(UnusableAnswer, match=sentence) as found:
+        smallest_change(IT, RAW, returned)
+    assert found.value.kind is FailureKind.CODE
 
 
 def test_a_value_nested_without_end_is_rubbish() -> None:
     endless: dict[str, Any] = {}
     endless["a"] = endless
-    with pytest.raises(Rubbish, match="cannot store"):
-        reduce(IT, RAW, {"$set": {"a": endless}})
+    with pytest.raises(UnusableAnswer, match="cannot store"):
+        smallest_change(IT, RAW, {"$set": {"a": endless}})
 
 
 @pytest.mark.parametrize(
@@ -251,8 +266,8 @@ def test_a_value_nested_without_end_is_rubbish() -> None:
 )
 def test_the_status_is_whimbrels_where_it_is_the_mark(change: dict[str, Any]) -> None:
     raw = bson.encode({"_id": 1, "status": "pending", "a": 1})
-    with pytest.raises(Rubbish, match="which Whimbrel writes itself"):
-        reduce(definition(mark="status"), raw, change)
+    with pytest.raises(UnusableAnswer, match="which Whimbrel writes itself"):
+        smallest_change(definition(mark="status"), raw, change)
 
 
 def test_the_status_is_whimbrels_in_a_returned_document_too() -> None:
@@ -262,13 +277,15 @@ def test_the_status_is_whimbrels_in_a_returned_document_too() -> None:
         {"_id": 1},
         {"_id": 1, "status": "pending", "processedBy": "me"},
     ):
-        with pytest.raises(Rubbish, match="which Whimbrel writes itself"):
-            reduce(definition(mark="status"), raw, returned)
-    assert reduce(definition(mark="status"), raw, {"_id": 1, "status": "pending", "n": 1}) == row(n=1)
+        with pytest.raises(UnusableAnswer, match="which Whimbrel writes itself"):
+            smallest_change(definition(mark="status"), raw, returned)
+    assert smallest_change(definition(mark="status"), raw, {"_id": 1, "status": "pending", "n": 1}) == row(
+        n=1
+    )
 
 
 def test_any_mapping_will_do() -> None:
-    assert reduce(IT, RAW, SON([("$set", SON([("z", 1)]))])) == row(z=1)
+    assert smallest_change(IT, RAW, SON([("$set", SON([("z", 1)]))])) == row(z=1)
 
 
 @pytest.mark.parametrize(
@@ -283,7 +300,7 @@ def test_a_change_is_what_was_returned_though_the_function_goes_on_with_the_same
     reads: list[str] | None, update: dict[str, Any], inner: str
 ) -> None:
     expected = copy.deepcopy(update)
-    found = reduce(definition(reads=reads), RAW, update)
+    found = smallest_change(definition(reads=reads), RAW, update)
     name = next(iter(update[inner]))
     for each in (update[inner][name], update[inner]):
         if isinstance(each, dict):

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import subprocess
 import sys
 import threading
@@ -12,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from whimbrel.cli import main
-from whimbrel.cli.commands import COMMANDS
+from whimbrel.cli.registry import COMMANDS
 from whimbrel.logs import own_process
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_what_is_listed_of_a_command_is_the_beginning_of_its_help(name: str) -> None:
     it = COMMANDS[name]
-    function = getattr(importlib.import_module(f"whimbrel.cli.{it.module}"), it.function)
+    function = getattr(importlib.import_module(f"whimbrel.cli.commands.{it.module}"), it.function)
     beginning = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
     assert it.summary == beginning
     assert all(each.split()[0] == name for each in it.examples)
@@ -44,19 +45,19 @@ def test_what_only_tells_loads_no_driver(words: tuple[str, ...]) -> None:
 def test_the_package_itself_loads_nothing() -> None:
     """Ctrl-C is heard from the first lines of the program on; what comes before them is short."""
     code = (
-        "import sys; before = set(sys.modules); import whimbrel.cli.start; print(*set(sys.modules) - before)"
+        "import sys; before = set(sys.modules); import whimbrel.cli.entry; print(*set(sys.modules) - before)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     ours = {each for each in done.stdout.split() if each.startswith("whimbrel")}
-    assert ours == {"whimbrel", "whimbrel.cli", "whimbrel.cli.start"}
+    assert ours == {"whimbrel", "whimbrel.cli", "whimbrel.cli.entry"}
     assert "typing" not in done.stdout.split()
 
 
 def functions() -> Iterator[tuple[str, Callable[..., object]]]:
     """Every command, those of `schedule` too."""
     for name, it in COMMANDS.items():
-        yield name, getattr(importlib.import_module(f"whimbrel.cli.{it.module}"), it.function)
-    for each in importlib.import_module("whimbrel.cli.scheduling").app.registered_commands:
+        yield name, getattr(importlib.import_module(f"whimbrel.cli.commands.{it.module}"), it.function)
+    for each in importlib.import_module("whimbrel.cli.commands.schedule").app.registered_commands:
         yield f"schedule {each.name}", each.callback
 
 
@@ -69,6 +70,7 @@ def test_every_command_takes_json(name: str, function: Callable[..., object]) ->
 
 def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
     """What bash is offered for the last of these words."""
+    monkeypatch.setenv("COLUMNS", "80")  # which completing changes, for its process
     monkeypatch.setenv("_WHIMBREL_COMPLETE", "complete_bash")
     monkeypatch.setenv("COMP_WORDS", " ".join(("whimbrel", *words)))
     monkeypatch.setenv("COMP_CWORD", str(len(words)))
@@ -107,6 +109,24 @@ def test_a_shell_completes_commands_options_and_names(
     assert not (tmp_path / ".whimbrel").exists()
 
 
+def test_what_is_said_of_a_completion_stays_on_its_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in {
+        "_WHIMBREL_COMPLETE": "complete_fish",
+        "_TYPER_COMPLETE_FISH_ACTION": "get-args",
+        "COLUMNS": "80",
+    }.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "whimbrel run --")
+    monkeypatch.setattr(sys, "argv", ["whimbrel"])
+    with pytest.raises(SystemExit):
+        main.carry_out()
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("--migrations\t") and len(line) > 100 for line in lines)
+    assert all(line.startswith("--") for line in lines)
+
+
 def test_a_shell_is_told_how_to_complete(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -120,7 +140,7 @@ def test_a_shell_is_told_how_to_complete(
 NAMES = [
     *COMMANDS,
     "schedule",
-    *(f"schedule {name}" for name in importlib.import_module("whimbrel.cli.scheduling").EXAMPLES),
+    *(f"schedule {name}" for name in importlib.import_module("whimbrel.cli.commands.schedule").EXAMPLES),
 ]
 
 
@@ -144,6 +164,10 @@ def test_help_fits_80_columns_and_its_examples_can_be_copied(
     assert all(len(line) <= 80 for line in text.splitlines())
     assert "<bool>" not in text, "a flag takes no value"
     assert "[[" not in text
+    page = (Path(__file__).parents[2] / "docs/cli.md").read_text(encoding="utf-8")
+    assert {
+        each for each in re.findall(r"--[a-z][a-z-]+", text.partition("Examples:")[0]) if each not in page
+    } <= {"--help"}
     group, _, within = name.partition(" ")
     if group in COMMANDS:
         examples = [f"whimbrel {each}" for each in COMMANDS[group].examples]
@@ -151,7 +175,7 @@ def test_help_fits_80_columns_and_its_examples_can_be_copied(
         examples = (
             [
                 f"whimbrel schedule {each}"
-                for each in importlib.import_module("whimbrel.cli.scheduling").EXAMPLES[within][1]
+                for each in importlib.import_module("whimbrel.cli.commands.schedule").EXAMPLES[within][1]
             ]
             if within
             else []

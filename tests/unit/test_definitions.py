@@ -10,8 +10,8 @@ from typing import Any
 import bson
 import pytest
 from bson.raw_bson import RawBSONDocument
-from tests.names import named
 
+from tests.names import named
 from whimbrel import DefinitionInvalid, Migration, migration
 
 

@@ -16,10 +16,10 @@ from whimbrel.brokers.rabbitmq.topology import (
     DEAD_LETTER_QUEUE,
     LANES,
 )
-from whimbrel.cli.commands import COMMANDS
-from whimbrel.cli.serving import DRAINING
+from whimbrel.cli.commands.worker import DRAINING
+from whimbrel.cli.registry import COMMANDS
 from whimbrel.settings import UNNAMED, Settings
-from whimbrel.workers import catalog
+from whimbrel.workers import definition_catalog
 
 ROOT = Path(__file__).parents[2]
 KUBERNETES = ROOT / "deploy" / "kubernetes"
@@ -270,7 +270,7 @@ def test_the_budget_and_the_spread_are_about_the_workers() -> None:
 
 def test_the_example_migrations_load() -> None:
     assert {"price-in-cents", "split-name"} < set(
-        catalog.describe(str(ROOT / "deploy/migrations/migrations.py"))
+        definition_catalog.describe(str(ROOT / "deploy/migrations/migrations.py"))
     )
 
 

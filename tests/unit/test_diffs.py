@@ -6,6 +6,7 @@ import bson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from tests.bson_values import (
     BAD_TEXT,
     EACH_TYPE,
@@ -19,8 +20,7 @@ from tests.bson_values import (
     int64,
     string,
 )
-
-from whimbrel.domain.diffs import Edit, applied, difference, dotted, readable
+from whimbrel.domain.bson.diffs import Edit, applied, difference, dotted, readable
 
 THOROUGH = settings(max_examples=100, deadline=None)
 

@@ -7,17 +7,17 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from whimbrel.api.app import create_app
-from whimbrel.api.document import operations
-from whimbrel.api.system import System
+from whimbrel.api.deployment import System
+from whimbrel.api.openapi import operations
 from whimbrel.settings import Settings
-from whimbrel.workers.team import Team
+from whimbrel.workers.worker_pool import WorkerPool
 
 Document = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
 def document() -> Document:
-    return create_app(System(Settings(), Team(), workers=False), ()).openapi()
+    return create_app(System(Settings(), WorkerPool(), workers=False), ()).openapi()
 
 
 def test_every_schema_and_field_is_described(document: Document) -> None:

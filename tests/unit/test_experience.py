@@ -2,13 +2,13 @@
 
 import pytest
 
-from whimbrel.engine.experience import SAVED, SHORT, Experience
+from whimbrel.engine.executing.chunk_costs import SAVED, SHORT, ChunkCosts
 
 
 @pytest.mark.parametrize("cost", [0.0003, 0.004, 0.05])
 @pytest.mark.parametrize("chunk", [0.002, 0.03, 2.0])
 def test_notes_take_no_more_than_their_share_and_what_was_saved(cost: float, chunk: float) -> None:
-    learned, worked, spent = Experience(), 0.0, 0.0
+    learned, worked, spent = ChunkCosts(), 0.0, 0.0
     for _ in range(5000):
         worked += chunk
         learned.earn(chunk / 100)
@@ -19,14 +19,14 @@ def test_notes_take_no_more_than_their_share_and_what_was_saved(cost: float, chu
 
 
 def test_the_first_chunks_are_noted_one_by_one() -> None:
-    learned = Experience()
+    learned = ChunkCosts()
     for _ in range(10):
         assert learned.affords_note
         learned.spend(0.001)
 
 
 def test_without_a_limit_every_chunk_is_noted() -> None:
-    learned = Experience()
+    learned = ChunkCosts()
     for _ in range(100):
         learned.earn(float("inf"))
         assert learned.affords_note
@@ -35,7 +35,7 @@ def test_without_a_limit_every_chunk_is_noted() -> None:
 
 @pytest.mark.parametrize(("chunk", "settled"), [(0.03, 3), (0.24, 1), (0.0001, 1000)])
 def test_chunks_are_worked_off_together_while_that_is_short(chunk: float, settled: int) -> None:
-    learned = Experience()
+    learned = ChunkCosts()
     for _ in range(20):
         together = learned.chunks("a")
         learned.took("a", together, together * chunk)

@@ -10,12 +10,12 @@ import pytest
 from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp, json_util
 from bson.datetime_ms import DatetimeMS
 from hypothesis import given
+
 from tests.bson_values import python_values
 from tests.names import named
-
-from whimbrel.domain.extended_json import Unreadable, parse, parse_canonical, read
-from whimbrel.domain.ids import parse_id
-from whimbrel.domain.raw import Key
+from whimbrel.domain.bson.document_ids import parse_id
+from whimbrel.domain.bson.extended_json import Unreadable, parse, parse_canonical, read
+from whimbrel.domain.bson.raw_bson import Key
 
 OID = "507f1f77bcf86cd799439011"
 UUID = "00112233-4455-6677-8899-aabbccddeeff"

@@ -2,15 +2,24 @@
 
 import pytest
 
-from whimbrel.domain.causes import VARIANTS, WITHOUT_PLACE, cause
-from whimbrel.domain.failures import FailureState, Kind, Place, Trouble, backoff, is_dead
-from whimbrel.domain.raw import Key
-from whimbrel.domain.wording import place
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.causes import VARIANTS, WITHOUT_PLACE, cause
+from whimbrel.domain.failures.failure import (
+    FailedDocument,
+    FailureKind,
+    FailurePlace,
+    FailureState,
+    backoff,
+    is_dead,
+)
+from whimbrel.domain.text.safe_text import place_of_exception
 from whimbrel.errors import CursorInvalid
 
 
-def trouble(message: str, kind: Kind = Kind.CODE, type_: str = "KeyError", place: str = "") -> Trouble:
-    return Trouble(key=Key.of(1), kind=kind, type=type_, message=message, place=place)
+def trouble(
+    message: str, kind: FailureKind = FailureKind.CODE, type_: str = "KeyError", place: str = ""
+) -> FailedDocument:
+    return FailedDocument(key=Key.of(1), kind=kind, type=type_, message=message, place=place)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +52,7 @@ def test_failures_of_other_causes_have_other_signatures() -> None:
         cause(trouble("can't split it's name")).id,
         cause(trouble("can't split that's name")).id,
         cause(trouble("no price", type_="ValueError")).id,
-        cause(trouble("no price", kind=Kind.DATA)).id,
+        cause(trouble("no price", kind=FailureKind.DATA)).id,
         cause(trouble("no price", place="a.py:1 in f")).id,
         cause(trouble("no price", place="a.py:2 in f")).id,
     }
@@ -70,23 +79,23 @@ def test_the_place_is_the_authors_innermost_frame_however_deep_libraries_go_belo
     for act, named in ((decode, "decode"), (lambda: raises_deep(300), "raises_deep")):
         with pytest.raises(ValueError, match=r"Expecting|invalid literal") as caught:
             act()
-        file, _, function = place(caught.value).partition(" in ")
+        file, _, function = place_of_exception(caught.value).partition(" in ")
         assert (file.partition(":")[0], function) == ("test_failures.py", named)
-    assert place(ValueError()) == ""
+    assert place_of_exception(ValueError()) == ""
 
 
 @pytest.mark.parametrize("key", [1, "a", {"b": 2}, None])
 def test_a_place_in_a_list_comes_back_from_its_cursor(key: object) -> None:
-    there = Place(FailureState.OPEN, "0a1b2c3d", Key.of(key))
-    assert Place.of(there.cursor) == there
+    there = FailurePlace(FailureState.OPEN, "0a1b2c3d", Key.of(key))
+    assert FailurePlace.of(there.cursor) == there
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "é", "AAAA", "BQAAAAA=", "0-0-0-0a1b2c3d", "/" * 3000])
 def test_what_is_no_cursor_is_refused(cursor: str) -> None:
     with pytest.raises(CursorInvalid):
-        Place.of(cursor)
+        FailurePlace.of(cursor)
     with pytest.raises(CursorInvalid):
-        Place.of(Place(FailureState.PASSED, "0a1b2c3d", Key.of(1)).cursor)
+        FailurePlace.of(FailurePlace(FailureState.PASSED, "0a1b2c3d", Key.of(1)).cursor)
 
 
 def test_the_pause_doubles_up_to_an_hour() -> None:
@@ -97,7 +106,7 @@ def test_the_pause_doubles_up_to_an_hour() -> None:
 
 
 def test_what_mongodb_refuses_is_dead_at_once_and_all_else_when_its_tries_are_spent() -> None:
-    assert is_dead(trouble("", Kind.DATA), 1, 4)
-    for kind in set(Kind) - {Kind.DATA}:
+    assert is_dead(trouble("", FailureKind.DATA), 1, 4)
+    for kind in set(FailureKind) - {FailureKind.DATA}:
         assert not is_dead(trouble("", kind), 3, 4)
         assert is_dead(trouble("", kind), 4, 4)

@@ -4,9 +4,9 @@ import re
 from typing import Any
 
 import pytest
-from tests.names import named
 
-from whimbrel.domain.filters import check_filter, parse_filter, split_status
+from tests.names import named
+from whimbrel.domain.migrations.filters import check_filter, parse_filter, split_status
 from whimbrel.errors import FilterRefused
 
 

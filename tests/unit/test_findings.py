@@ -3,8 +3,9 @@
 import pytest
 from bson import Int64, ObjectId
 
-from whimbrel.domain.findings import (
-    Check,
+from whimbrel.domain.migrations.updates import changed_paths, overlaps, parents, touched
+from whimbrel.domain.runs.preflight_findings import (
+    CheckName,
     Finding,
     error,
     finding_object,
@@ -14,7 +15,6 @@ from whimbrel.domain.findings import (
     unknown,
     warning,
 )
-from whimbrel.domain.updates import changed_paths, overlaps, parents, touched
 from whimbrel.errors import (
     CollectionUnsuitable,
     DefinitionInvalid,
@@ -25,13 +25,15 @@ from whimbrel.errors import (
 
 
 def test_a_finding_goes_to_json_and_back() -> None:
-    found = warning(Check.INDEX, "Slow.", "Build it.", at=ObjectId("65a1b2c3d4e5f60718293a4b"), n=Int64(5))
+    found = warning(
+        CheckName.INDEX, "Slow.", "Build it.", at=ObjectId("65a1b2c3d4e5f60718293a4b"), n=Int64(5)
+    )
     assert finding_object(found) == {
         "check": "index", "level": "warning", "reason": "Slow.", "remedy": "Build it.",
         "detail": {"at": {"$oid": "65a1b2c3d4e5f60718293a4b"}, "n": 5},
     }  # fmt: skip
     assert finding_of(finding_object(found)) == found
-    assert finding_of(finding_object(unknown(Check.DISK, "a", "b"))) == Finding(
+    assert finding_of(finding_object(unknown(CheckName.DISK, "a", "b"))) == Finding(
         "disk", "unknown", "a", "b", None
     )
 
@@ -39,15 +41,15 @@ def test_a_finding_goes_to_json_and_back() -> None:
 @pytest.mark.parametrize(
     ("check", "kind"),
     [
-        (Check.FILTER, FilterRefused),
-        (Check.UPDATE, DefinitionInvalid),
-        (Check.ID, DefinitionInvalid),
-        (Check.COLLECTION, CollectionUnsuitable),
-        (Check.SHARD, CollectionUnsuitable),
+        (CheckName.FILTER, FilterRefused),
+        (CheckName.UPDATE, DefinitionInvalid),
+        (CheckName.ID, DefinitionInvalid),
+        (CheckName.COLLECTION, CollectionUnsuitable),
+        (CheckName.SHARD, CollectionUnsuitable),
     ],
 )
-def test_the_first_error_becomes_an_exception(check: Check, kind: type[WhimbrelError]) -> None:
-    found = [warning(Check.DISK, "Little.", "Make room."), error(check, "It is so.", "Do that.")]
+def test_the_first_error_becomes_an_exception(check: CheckName, kind: type[WhimbrelError]) -> None:
+    found = [warning(CheckName.DISK, "Little.", "Make room."), error(check, "It is so.", "Do that.")]
     with pytest.raises(kind, match=r"^It is so\. Do that\.$"):
         refuse(found)
     with pytest.raises(kind):
@@ -55,9 +57,12 @@ def test_the_first_error_becomes_an_exception(check: Check, kind: type[WhimbrelE
 
 
 def test_strict_takes_warnings_and_what_is_unknown_for_errors() -> None:
-    refuse([warning(Check.DISK, "Little.", "Make room.")])
+    refuse([warning(CheckName.DISK, "Little.", "Make room.")])
     refuse_all([])
-    for found in (warning(Check.DISK, "Little.", "Make room."), unknown(Check.DISK, "Little.", "Ask.")):
+    for found in (
+        warning(CheckName.DISK, "Little.", "Make room."),
+        unknown(CheckName.DISK, "Little.", "Ask."),
+    ):
         with pytest.raises(WarningsRefused, match=r"\[disk\] Little\."):
             refuse_all([found])
 

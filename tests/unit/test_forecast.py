@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel.domain.forecast import KEPT, Forecast, Sample, forecast, kept
+from whimbrel.domain.runs.forecast import KEPT, Forecast, ProgressSample, forecast, kept
 
 RECORDS = Path(__file__).parents[1] / "data/progress"  # by `python -m bench.progress`
 Record = list[tuple[float, int, int]]  # seconds at work, documents evaluated, documents in all
@@ -25,10 +25,10 @@ def read(name: str) -> Record:
 
 def replayed(record: Record) -> list[tuple[float, Forecast]]:
     """What is said at each moment after the first tenth of the documents, and before all are evaluated."""
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[ProgressSample, ...] = ()
     said, end = [], end_of(record)
     for at, done, total in record:
-        now = Sample(at, done, total)
+        now = ProgressSample(at, done, total)
         if record[0][2] / 10 <= done and at < end:
             said.append((at, forecast(samples, now, IN_HAND)))
         if not samples or at - samples[-1].at >= 1:
@@ -98,27 +98,27 @@ def test_while_only_failures_are_tried_again_no_end_is_said() -> None:
     record = read("retrying")
     end = end_of(record)
     assert record[-1][0] > end + 5, "it tried again for a while"
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[ProgressSample, ...] = ()
     for at, done, total in record:
         if at > end and done >= total:
-            assert forecast(samples, Sample(at, done, total)).eta is None
+            assert forecast(samples, ProgressSample(at, done, total)).eta is None
         if not samples or at - samples[-1].at >= 1:
-            samples = (*kept(samples), Sample(at, done, total))
+            samples = (*kept(samples), ProgressSample(at, done, total))
 
 
 def test_nothing_is_said_of_what_is_not_known() -> None:
-    assert forecast((), Sample(0, 0, 10)) == Forecast(0.0, None)
-    assert forecast((), Sample(2, 100, 1000)).eta is None  # too little of it was seen
-    even = tuple(Sample(at, 10 * at, 1000) for at in range(1, 30))
-    assert forecast(even, Sample(30, 300, 300)).eta is None  # the estimate is overtaken
-    assert forecast(even, Sample(30, 300, 1000)).eta == pytest.approx(70)
-    stuck = (*even, *(Sample(at, 300, 1000) for at in range(30, 60)))
-    assert forecast(stuck, Sample(60, 300, 1000)) == Forecast(0.0, None)
+    assert forecast((), ProgressSample(0, 0, 10)) == Forecast(0.0, None)
+    assert forecast((), ProgressSample(2, 100, 1000)).eta is None  # too little of it was seen
+    even = tuple(ProgressSample(at, 10 * at, 1000) for at in range(1, 30))
+    assert forecast(even, ProgressSample(30, 300, 300)).eta is None  # the estimate is overtaken
+    assert forecast(even, ProgressSample(30, 300, 1000)).eta == pytest.approx(70)
+    stuck = (*even, *(ProgressSample(at, 300, 1000) for at in range(30, 60)))
+    assert forecast(stuck, ProgressSample(60, 300, 1000)) == Forecast(0.0, None)
 
 
 def test_where_the_last_batches_may_end_one_after_the_other_no_end_is_said() -> None:
-    even = tuple(Sample(at, 100 * at, 20_000) for at in range(1, 121))
-    now = Sample(121, 12_100, 20_000)
+    even = tuple(ProgressSample(at, 100 * at, 20_000) for at in range(1, 121))
+    now = ProgressSample(121, 12_100, 20_000)
     assert forecast(even, now).eta == pytest.approx(79)
     assert forecast(even, now, in_hand=2_000).eta == pytest.approx(79), "batches of 20 seconds"
     assert forecast(even, now, in_hand=8_000) == Forecast(100.0, None), "each as long as the rest"
@@ -127,18 +127,18 @@ def test_where_the_last_batches_may_end_one_after_the_other_no_end_is_said() -> 
 @pytest.mark.parametrize("slots", [1, 2, 7])
 def test_from_a_step_or_two_no_end_is_said(slots: int) -> None:
     """Batches of a minute each, of which several end at about the same time: between these times nothing is seen."""
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[ProgressSample, ...] = ()
     for second in range(1, 150):
         done = 1000 * sum(max(0, (second - slot) // 60) for slot in range(slots))
-        now = Sample(float(second), done, 1000 * slots * 10)
+        now = ProgressSample(float(second), done, 1000 * slots * 10)
         assert forecast(samples, now).eta is None or second > 120, second
         samples = (*kept(samples), now)
 
 
 def test_samples_that_are_kept_reach_from_the_first_to_the_last_without_a_hole() -> None:
-    samples: tuple[Sample, ...] = ()
+    samples: tuple[ProgressSample, ...] = ()
     for second in range(1, 20_000):
-        samples = (*kept(samples), Sample(second, second, 100_000))
+        samples = (*kept(samples), ProgressSample(second, second, 100_000))
     ages = [20_000 - each.at for each in samples]
     assert len(samples) == KEPT
     assert ages[0] > 19_000
@@ -147,6 +147,6 @@ def test_samples_that_are_kept_reach_from_the_first_to_the_last_without_a_hole()
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.integers(0, 10**9), st.integers(0, 10**9)), max_size=KEPT))
 def test_whatever_the_samples_are_something_is_said(rows: Record) -> None:
-    samples = [Sample(*each) for each in rows]
-    found = forecast(samples[:-1], samples[-1] if samples else Sample(0, 0, 0))
+    samples = [ProgressSample(*each) for each in rows]
+    found = forecast(samples[:-1], samples[-1] if samples else ProgressSample(0, 0, 0))
     assert found.eta is None or found.eta >= 0

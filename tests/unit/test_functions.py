@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from whimbrel import DefinitionInvalid, Migration, migration
-from whimbrel.domain.made import values_of
-from whimbrel.domain.naive import naive_fields
+from whimbrel.domain.bson.naive_datetimes import naive_datetime_fields
+from whimbrel.domain.migrations.made_anew import values_of
 
 Doc = dict[str, Any]
 
@@ -134,7 +134,7 @@ def test_what_a_function_was_made_with_belongs_to_its_code() -> None:
 EVERYWHERE = """
 import functools
 from whimbrel import Migration
-from whimbrel.domain import functions
+from whimbrel.domain.migrations import functions
 
 class Rule:
     def __init__(self, **given):
@@ -180,13 +180,13 @@ NAIVE, AWARE = datetime(2026, 1, 2), datetime(2026, 1, 2, tzinfo=UTC)  # noqa: D
     ],
 )
 def test_times_without_a_zone_are_named_by_their_fields(returned: Any, fields: tuple[str, ...]) -> None:
-    assert naive_fields(returned) == fields
+    assert naive_datetime_fields(returned) == fields
 
 
 def test_looking_for_times_ends() -> None:
     endless: list[Any] = []
     endless += [endless, endless]
-    assert naive_fields({"a": endless, "many": {str(n): NAIVE for n in range(100)}})[:2] == (
+    assert naive_datetime_fields({"a": endless, "many": {str(n): NAIVE for n in range(100)}})[:2] == (
         "many.0",
         "many.1",
     )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from whimbrel.api.hints import meant, unknown
+from whimbrel.api.suggestions import closest_name, unknown
 
 START = ["migration", "batchSize", "filters", "priority", "dryRun", "maxDocsPerSecond", "exclusive", "undo"]
 
@@ -30,13 +30,13 @@ START = ["migration", "batchSize", "filters", "priority", "dryRun", "maxDocsPerS
     ],
 )
 def test_near_misses(given: str, name: str) -> None:
-    assert meant(given, START) == name
+    assert closest_name(given, START) == name
 
 
 def test_a_word_means_only_what_the_route_knows() -> None:
-    assert meant("name", ["count", "limit"]) == ""
-    assert meant("timezone", ["zone", "cron"]) == "zone"
-    assert meant("limti", ["limit", "cursor"]) == "limit"
-    assert meant("page", ["limit", "cursor"]) == "cursor"
+    assert closest_name("name", ["count", "limit"]) == ""
+    assert closest_name("timezone", ["zone", "cron"]) == "zone"
+    assert closest_name("limti", ["limit", "cursor"]) == "limit"
+    assert closest_name("page", ["limit", "cursor"]) == "cursor"
     assert unknown("name", START) == "Unknown here: did you mean 'migration'?"
     assert unknown("colour", START) == "Unknown here"

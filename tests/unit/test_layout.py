@@ -16,14 +16,14 @@ from rich.cells import cell_len
 from rich.console import RenderableType
 
 from whimbrel import Migration
-from whimbrel.cli.checks import Check, checks_table
-from whimbrel.cli.findings import findings_lines
-from whimbrel.cli.listing import Facts, Listing
-from whimbrel.cli.plans import failed_table
-from whimbrel.cli.progress import Moment, progress
-from whimbrel.cli.scheduling import _schedules_table, _ticks_table
-from whimbrel.cli.screen import Screen
-from whimbrel.cli.tables import (
+from whimbrel.cli.commands.schedule import _schedules_table, _ticks_table
+from whimbrel.cli.output.demo_checks import Check, checks_table
+from whimbrel.cli.output.dry_run import failed_table
+from whimbrel.cli.output.fact_tables import Facts, FactTable
+from whimbrel.cli.output.preflight_findings import findings_lines
+from whimbrel.cli.output.progress_bar import Moment, progress
+from whimbrel.cli.output.screen import Screen
+from whimbrel.cli.output.tables import (
     batches_table,
     broken_table,
     failures_table,
@@ -34,21 +34,21 @@ from whimbrel.cli.tables import (
     runs_table,
     workers_table,
 )
-from whimbrel.cli.text import Paragraph, Text, VisibleConsole
-from whimbrel.domain.batches import Batch
-from whimbrel.domain.catalog import Broken
-from whimbrel.domain.causes import Cause
-from whimbrel.domain.failures import Failure, FailureGroup, FailureState, Kind, Trouble
-from whimbrel.domain.findings import Finding
-from whimbrel.domain.forecast import Forecast
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Run, Scope
-from whimbrel.domain.schedules import Plan, Schedule, Tick
-from whimbrel.domain.states import BatchStatus, RunStatus
-from whimbrel.domain.verification import Proof
-from whimbrel.domain.workers import InHand, Refusal, Worker
-from whimbrel.engine.dryrun import FailedGroup
-from whimbrel.engine.view import RunView
+from whimbrel.cli.output.terminal_text import Paragraph, Text, VisibleConsole
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.causes import Cause
+from whimbrel.domain.failures.failure import FailedDocument, Failure, FailureGroup, FailureKind, FailureState
+from whimbrel.domain.migrations.catalog import Broken
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.forecast import Forecast
+from whimbrel.domain.runs.preflight_findings import Finding
+from whimbrel.domain.runs.run import Counts, Run, Scope
+from whimbrel.domain.runs.schedules import Plan, Schedule, Tick
+from whimbrel.domain.runs.states import BatchStatus, RunStatus
+from whimbrel.domain.runs.verification import Proof
+from whimbrel.domain.runs.workers import InHand, Refusal, Worker
+from whimbrel.engine.operating.run_view import RunView
+from whimbrel.engine.rehearsing.dry_run import FailedGroup
 
 WIDTHS = (80, 100, 140)
 NOW = datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -101,7 +101,7 @@ def seen(**changes: object) -> RunView:
     )  # fmt: skip
 
 
-def runs() -> tuple[Listing, list[object]]:
+def runs() -> tuple[FactTable, list[object]]:
     table = runs_table(
         [
             seen(),
@@ -125,7 +125,7 @@ def one_run() -> tuple[Facts, list[object]]:
     ]
 
 
-def batches() -> tuple[Listing, list[object]]:
+def batches() -> tuple[FactTable, list[object]]:
     worker = f"{HOST}:12345:0a1b2c3d"
     rows = [
         Batch(
@@ -137,7 +137,7 @@ def batches() -> tuple[Listing, list[object]]:
     return batches_table(rows), [worker, worker, "12345", "pending", "done", "1,000", "chunks", "claims"]
 
 
-def groups() -> tuple[Listing, list[object]]:
+def groups() -> tuple[FactTable, list[object]]:
     rows = [
         FailureGroup(
             group=f"{number:08x}", signature="", kind="code", type="ValueError", place="split_names.py:1234 in split_name",
@@ -155,9 +155,9 @@ def groups() -> tuple[Listing, list[object]]:
     ]
 
 
-def failures() -> tuple[Listing, list[object]]:
+def failures() -> tuple[FactTable, list[object]]:
     row = Failure(
-        run="r", key=key(bson.ObjectId("0123456789abcdef01234567")), batch="r.1", phase="pending", kind=Kind.CODE, type="ValueError",
+        run="r", key=key(bson.ObjectId("0123456789abcdef01234567")), batch="r.1", phase="pending", kind=FailureKind.CODE, type="ValueError",
         message=MESSAGE, code=None, group="1f3a5c7e", traceback=f"  File x\n{FRAME}\n", attempt=3, state=FailureState.OPEN,
         outcome="failed", resolution=None, due_at=NOW, first_at=NOW, last_at=NOW,
     )  # fmt: skip
@@ -172,7 +172,7 @@ def failures() -> tuple[Listing, list[object]]:
     ]
 
 
-def workers() -> tuple[Listing, list[object]]:
+def workers() -> tuple[FactTable, list[object]]:
     refusal = Refusal("20261231-abc234", "0123456789abcdef0123", f"invoices.py and {MESSAGE}")
     row = Worker(
         name="n", host=HOST, pid=4_123_456, version="1", slots=16, only=None, code={}, done=1_234_567,
@@ -184,7 +184,7 @@ def workers() -> tuple[Listing, list[object]]:
     ]  # fmt: skip
 
 
-def schedules() -> tuple[Listing, list[object]]:
+def schedules() -> tuple[FactTable, list[object]]:
     plan = Plan(migration=NAME, cron="*/15 0-6,22,23 1,15 * MON-FRI", zone="America/Argentina/ComodRivadavia")
     row = Schedule(
         name="every-quarter-of-an-hour",
@@ -199,7 +199,7 @@ def schedules() -> tuple[Listing, list[object]]:
     ]  # fmt: skip
 
 
-def ticks() -> tuple[Listing, list[object]]:
+def ticks() -> tuple[FactTable, list[object]]:
     tick = Tick(at=NOW, first=NOW, outcome="failed", run="20261231-abc234", reason=MESSAGE)
     return _ticks_table([("every-quarter-of-an-hour", tick)]), [
         MESSAGE,
@@ -214,20 +214,20 @@ def move(document: dict[str, object]) -> dict[str, object]:
     return document
 
 
-def migrations() -> tuple[Listing, list[object]]:
+def migrations() -> tuple[FactTable, list[object]]:
     it = Migration(name=NAME, collection="invoices_of_all_customers", database="customers", transform=move)
     return migrations_table({NAME: it.definition}), [
         NAME, "customers.invoices_of_all_customers", "function", "marker", move.__doc__,
     ]  # fmt: skip
 
 
-def broken() -> tuple[Listing, list[object]]:
+def broken() -> tuple[FactTable, list[object]]:
     return broken_table([Broken(NAME, "migrations_of_customers.py", MESSAGE), Broken("", "b.py", "No.")]), [
         NAME, "migrations_of_customers.py", MESSAGE, "(the whole file)", "b.py", "No.",
     ]  # fmt: skip
 
 
-def report() -> tuple[Listing, list[object]]:
+def report() -> tuple[FactTable, list[object]]:
     proofs = [
         Proof("outcomes add up", True, MESSAGE),
         Proof("nothing left", None, "Not looked at.", since=True),
@@ -242,7 +242,7 @@ def report() -> tuple[Listing, list[object]]:
     ]
 
 
-def checks() -> tuple[Listing, list[object]]:
+def checks() -> tuple[FactTable, list[object]]:
     return checks_table([Check(MESSAGE, "123,456,789 of 123,456,789", False)]), [
         MESSAGE,
         "123,456,789 of 123,456,789",
@@ -250,9 +250,11 @@ def checks() -> tuple[Listing, list[object]]:
     ]
 
 
-def sample_failures() -> tuple[Listing, list[object]]:
-    trouble = Trouble(key=key("k" * 100), kind=Kind.CODE, type="ValueError", message=MESSAGE, traceback=FRAME)
-    found = FailedGroup(cause=Cause(Kind.CODE, "ValueError", "", "t"), count=12_345, example=trouble)
+def sample_failures() -> tuple[FactTable, list[object]]:
+    trouble = FailedDocument(
+        key=key("k" * 100), kind=FailureKind.CODE, type="ValueError", message=MESSAGE, traceback=FRAME
+    )
+    found = FailedGroup(cause=Cause(FailureKind.CODE, "ValueError", "", "t"), count=12_345, example=trouble)
     return failed_table([found]), [MESSAGE, FRAME, "k" * 100, "12345"]
 
 
@@ -296,7 +298,7 @@ cells = st.lists(
 )
 def test_whatever_the_cells_hold(rows: list[list[str]], width: int, right: bool) -> None:
     names = [f"n{number}" for number in range(len(rows[0]))]
-    table = Listing(names, "Title of it", right=names[:1] if right else ())
+    table = FactTable(names, "Title of it", right=names[:1] if right else ())
     facts = Facts("Title of it")
     for row in rows:
         table.add(*row)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from whimbrel.domain.marks import (
+from whimbrel.domain.migrations.marks import (
     CHANGED,
     CLAIMED,
     FAILED,

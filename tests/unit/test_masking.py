@@ -15,10 +15,10 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from whimbrel.brokers.rabbitmq.addresses import urls_of
-from whimbrel.domain.addresses import hosts_of
-from whimbrel.domain.failures import Kind, Trouble
-from whimbrel.domain.raw import Key
-from whimbrel.domain.wording import said, traced
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.failure import FailedDocument, FailureKind
+from whimbrel.domain.text.mongodb_addresses import hosts_of
+from whimbrel.domain.text.safe_text import exception_message, exception_traceback
 from whimbrel.errors import SettingsInvalid
 from whimbrel.logs import configure_logs
 from whimbrel.masking import masked, masked_address
@@ -272,17 +272,25 @@ def raised() -> Exception:
 
 def test_what_is_stored_of_an_exception() -> None:
     error = raised()
-    trouble = Trouble(
+    trouble = FailedDocument(
         key=Key.of_document(b"\x0e\0\0\0\x10_id\0\1\0\0\0\0"),
-        kind=Kind.CODE,
+        kind=FailureKind.CODE,
         type="DriverError",
         message=str(error),
-        traceback=traced(error, 4000),
+        traceback=exception_traceback(error, 4000),
     )
-    for text in (said(error), said(error, 30), traced(error, 4000), trouble.message, trouble.traceback):
+    for text in (
+        exception_message(error),
+        exception_message(error, 30),
+        exception_traceback(error, 4000),
+        trouble.message,
+        trouble.traceback,
+    ):
         clean(text)
-    assert "host.example.com" in said(error)
-    cut = Trouble(key=trouble.key, kind=Kind.CODE, type="DriverError", message="x" * 1960 + ADDRESS)
+    assert "host.example.com" in exception_message(error)
+    cut = FailedDocument(
+        key=trouble.key, kind=FailureKind.CODE, type="DriverError", message="x" * 1960 + ADDRESS
+    )
     clean(cut.message)
 
 

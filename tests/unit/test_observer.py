@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
-from whimbrel.cli import telling
-from whimbrel.cli.observer import Observer
-from whimbrel.cli.screen import Screen
-from whimbrel.cli.telling import Teller
+from whimbrel.cli.output import run_log
+from whimbrel.cli.output.ledger_observer import LedgerObserver
+from whimbrel.cli.output.run_log import RunLogger
+from whimbrel.cli.output.screen import Screen
 from whimbrel.errors import Systemic, Transient
 
 
@@ -31,7 +31,7 @@ def breaking(after: int, enough: int) -> tuple[Callable[[], None], threading.Eve
 def test_a_look_that_breaks_is_told_and_logged_once() -> None:
     look, reached = breaking(after=1, enough=4)
     with capture_logs() as logs:
-        with Observer(look, pause=0.001) as seen:
+        with LedgerObserver(look, pause=0.001) as seen:
             assert reached.wait(30)
         with pytest.raises(Systemic, match="Whimbrel itself failed: ZeroDivisionError: by nothing"):
             seen.check()
@@ -41,9 +41,9 @@ def test_a_look_that_breaks_is_told_and_logged_once() -> None:
 
 
 def test_telling_that_breaks_is_logged_once_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telling, "EVERY", 0.001)
+    monkeypatch.setattr(run_log, "EVERY", 0.001)
     ledger, reached = breaking(after=0, enough=3)
-    with capture_logs() as logs, Teller(Screen(), ledger):
+    with capture_logs() as logs, RunLogger(Screen(), ledger):
         assert reached.wait(30)
     assert [row["event"] for row in logs] == ["telling of runs broke"]
 
@@ -57,7 +57,7 @@ def test_what_passes_is_waited_for() -> None:
             raise found
         return found
 
-    with Observer(look, pause=0.001) as seen:
+    with LedgerObserver(look, pause=0.001) as seen:
         while seen.latest != 2:
             seen.wait(30)
             seen.check()

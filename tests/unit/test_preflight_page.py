@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from whimbrel.domain.findings import Check
+from whimbrel.domain.runs.preflight_findings import CheckName
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(r"^\| `([a-z-]+)` \| ([a-z, ]+) \|", re.MULTILINE)
@@ -15,7 +15,7 @@ def given() -> dict[str, set[str]]:
     """The levels by check, from the calls `error(Check.X, ...)`, `looked(Check.X, ...)` in the source."""
     found: dict[str, set[str]] = defaultdict(set)
     source = ROOT / "src/whimbrel"
-    files = [*source.glob("mongo/preflight/*.py"), source / "engine/preflight.py"]
+    files = [*source.glob("mongo/preflight/*.py"), source / "engine/operating/preflight.py"]
     for call in (
         node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
     ):
@@ -23,10 +23,10 @@ def given() -> dict[str, set[str]]:
         if (
             isinstance(call.func, ast.Name)
             and isinstance(first, ast.Attribute)
-            and ast.unparse(first.value) == "Check"
+            and ast.unparse(first.value) == "CheckName"
         ):
             level = {"looked": "unknown"}.get(call.func.id, call.func.id)
-            found[Check[first.attr]].add(level)
+            found[CheckName[first.attr]].add(level)
     return found
 
 
@@ -36,6 +36,6 @@ def test_the_page_lists_every_check_and_its_levels() -> None:
         for name, levels in ROW.findall((ROOT / "docs/preflight.md").read_text())
     }
     code = given()
-    assert set(listed) == {str(check) for check in Check} == set(code)
+    assert set(listed) == {str(check) for check in CheckName} == set(code)
     for name, levels in listed.items():
         assert levels == code[name], name

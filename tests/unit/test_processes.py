@@ -12,7 +12,7 @@ import pytest
 # What starts the process: with one thread it is copied, with two it is not.
 STARTING = """
 import json, os, signal, sys, threading
-from whimbrel.workers.processes import Copy, start
+from whimbrel.workers.process_start import ForkedProcess, start
 import atexit
 atexit.register(lambda: os.write(2, b"the parent's exit handler\\n"))
 signal.signal(signal.SIGTERM, lambda *_: None)
@@ -30,7 +30,7 @@ if sys.argv[2] == "wait":
     child.send_signal(signal.SIGTERM)
 code = child.wait(20)
 assert child.returncode == code == child.poll()
-print(json.dumps({"copied": isinstance(child, Copy), "code": code, "ONLY": os.environ.get("ONLY"), "parent": os.getpid()}))
+print(json.dumps({"copied": isinstance(child, ForkedProcess), "code": code, "ONLY": os.environ.get("ONLY"), "parent": os.getpid()}))
 """
 HELPED = """
 import atexit, json, os, random, signal, sys, threading, time

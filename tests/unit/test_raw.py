@@ -4,6 +4,7 @@ import bson
 import pytest
 from bson.errors import BSONError
 from hypothesis import given, settings
+
 from tests.bson_values import (
     EACH_TYPE,
     FIELDS,
@@ -16,12 +17,12 @@ from tests.bson_values import (
     int32,
     string,
 )
-
-from whimbrel.domain.raw import (
+from whimbrel.domain.bson.raw_bson import (
     DOCUMENT_OPTIONS,
     Key,
     document,
     elements,
+    iterate_fields,
     keys_under,
     literal_documents,
     literal_keys,
@@ -30,7 +31,6 @@ from whimbrel.domain.raw import (
     spliced,
     split,
     value_end,
-    walk,
 )
 
 
@@ -58,7 +58,7 @@ def test_a_documents_key_is_its_id_byte_for_byte(value: Value, fields: list[byte
 def test_fields_are_what_bson_decodes(fields: list[bytes]) -> None:
     raw = documents(int32(1), fields)
     decoded = bson.decode(raw, DOCUMENT_OPTIONS)
-    assert [name.decode() for name, _, _ in walk(raw)] == list(decoded)
+    assert [name.decode() for name, _, _ in iterate_fields(raw)] == list(decoded)
     for name, (kind, payload) in elements(raw).items():
         again = bson.decode(document([field(name.decode(), (kind, payload))]).raw, DOCUMENT_OPTIONS)
         assert bson.encode(again) == bson.encode({name.decode(): decoded[name.decode()]})
@@ -113,7 +113,7 @@ def test_a_spliced_document_keeps_the_bytes_and_the_place_of_what_is_not_named()
         int32(1), [field("a.b", int32(1)), field("u", odd), field("x", int32(3)), field("$c", int32(4))]
     )
     after = spliced(before, bson.encode({"$c": "new", "a.b": 5, "": 6}), ["x"])
-    assert list(walk(bytes(after.raw))) == [
+    assert list(iterate_fields(bytes(after.raw))) == [
         (b"_id", *int32(1)),
         (b"a.b", *int32(5)),
         (b"u", *odd),

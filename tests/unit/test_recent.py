@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from fastapi import Request, Response
 
-from whimbrel.api.answers import Answer
-from whimbrel.api.recent import FRESH, Recent
+from whimbrel.api.answer_cache import FRESH, AnswerCache
+from whimbrel.api.models.envelope import Answer
 from whimbrel.errors import RunUnknown
 
 
@@ -27,15 +27,15 @@ class Counted:
         return 200 + number, Answer(timestamp=str(number))
 
 
-def run(scenario: Callable[[Recent, Counted], Awaitable[None]]) -> None:
+def run(scenario: Callable[[AnswerCache, Counted], Awaitable[None]]) -> None:
     async def all_of_it() -> None:
-        await scenario(Recent(), Counted())
+        await scenario(AnswerCache(), Counted())
 
     asyncio.run(all_of_it())
 
 
 def test_who_asks_at_once_shares_an_answer() -> None:
-    async def scenario(recent: Recent, work: Counted) -> None:
+    async def scenario(recent: AnswerCache, work: Counted) -> None:
         work.go_on.clear()
         asking = [asyncio.create_task(recent.answer("one", work)) for _ in range(20)]
         await asyncio.sleep(0.05)
@@ -52,7 +52,7 @@ def test_who_asks_at_once_shares_an_answer() -> None:
 
 
 def test_an_answer_gets_old() -> None:
-    async def scenario(recent: Recent, work: Counted) -> None:
+    async def scenario(recent: AnswerCache, work: Counted) -> None:
         await recent.answer("one", work)
         await asyncio.sleep(FRESH * 1.2)
         assert (await recent.answer("one", work)).status_code == 202
@@ -61,7 +61,7 @@ def test_an_answer_gets_old() -> None:
 
 
 def test_an_error_goes_to_those_who_waited_and_is_not_kept() -> None:
-    async def scenario(recent: Recent, work: Counted) -> None:
+    async def scenario(recent: AnswerCache, work: Counted) -> None:
         work.fails = True
         found = await asyncio.gather(
             recent.answer("one", work), recent.answer("one", work), return_exceptions=True
@@ -74,7 +74,7 @@ def test_an_error_goes_to_those_who_waited_and_is_not_kept() -> None:
 
 
 def test_who_leaves_takes_nothing_from_the_others() -> None:
-    async def scenario(recent: Recent, work: Counted) -> None:
+    async def scenario(recent: AnswerCache, work: Counted) -> None:
         work.go_on.clear()
         gone, stays = (asyncio.create_task(recent.answer("one", work)) for _ in range(2))
         await asyncio.sleep(0.05)
@@ -90,7 +90,7 @@ def test_who_leaves_takes_nothing_from_the_others() -> None:
 def test_a_change_is_seen_by_whoever_made_it() -> None:
     """Even where an answer was under way when it happened."""
 
-    async def scenario(recent: Recent, work: Counted) -> None:
+    async def scenario(recent: AnswerCache, work: Counted) -> None:
         await recent.answer("one", work)
         work.go_on.clear()
         old = asyncio.create_task(recent.answer("two", work))
@@ -110,7 +110,7 @@ def test_a_change_is_seen_by_whoever_made_it() -> None:
 
 
 def test_many_answers_do_not_stay_for_ever() -> None:
-    async def scenario(recent: Recent, work: Counted) -> None:
+    async def scenario(recent: AnswerCache, work: Counted) -> None:
         for number in range(100):
             await recent.answer(number, work)
         await asyncio.sleep(FRESH * 1.2)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from whimbrel.domain.names import NAME
-from whimbrel.domain.states import RunStatus
+from whimbrel.domain.migrations.valid_names import NAME
+from whimbrel.domain.runs.states import RunStatus
 from whimbrel.errors import Transient
 from whimbrel.samples.guide import MOST
 from whimbrel.samples.runs import RESTING, sample_runs

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from bson import Regex
 
-from whimbrel.domain.batches import Range
+from whimbrel.domain.runs.batches import Range
 from whimbrel.mongo.ranges import equalities, serving_index, within
 
 ID: dict[str, Any] = {"_id_": {"key": [("_id", 1)]}}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from whimbrel.domain.states import ENDED, RUN_EDGES, RunStatus, check_run_edge, sources
+from whimbrel.domain.runs.states import ENDED, RUN_EDGES, RunStatus, check_run_edge, sources
 from whimbrel.errors import StateForbids
 
 

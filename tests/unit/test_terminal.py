@@ -15,12 +15,12 @@ from rich.file_proxy import FileProxy
 from rich.table import Table
 from rich.text import Text as RichText
 
-from whimbrel.cli.listing import Facts, Listing
-from whimbrel.cli.progress import Moment, progress
-from whimbrel.cli.screen import Screen
-from whimbrel.cli.streams import open_streams
-from whimbrel.cli.text import Paragraph, Text, VisibleConsole
-from whimbrel.domain.printable import counted, visible
+from whimbrel.cli.output.fact_tables import Facts, FactTable
+from whimbrel.cli.output.progress_bar import Moment, progress
+from whimbrel.cli.output.screen import Screen
+from whimbrel.cli.output.terminal_text import Paragraph, Text, VisibleConsole
+from whimbrel.cli.standard_streams import open_streams
+from whimbrel.domain.text.printable import counted, visible
 from whimbrel.logs import configure_logs
 
 CLEAR, LINK = "\x1b[2J", "\x1b]8;;http://evil\x1b\\here\x07"
@@ -78,8 +78,8 @@ def _rich_table(text: str) -> Table:
     return table
 
 
-def _listing(text: str) -> Listing:
-    table = Listing(("name", text), text)
+def _listing(text: str) -> FactTable:
+    table = FactTable(("name", text), text)
     table.add(text, text)
     return table
 

@@ -13,7 +13,7 @@ from whimbrel.brokers.rabbitmq.topology import (
     version_of,
 )
 from whimbrel.brokers.rabbitmq.turns import HEADER, once_more, turned_away
-from whimbrel.domain.batches import Batch
+from whimbrel.domain.runs.batches import Batch
 from whimbrel.errors import BrokerRefused, SettingsInvalid
 
 OLD = {"x-queue-type", "x-max-length", "x-overflow", "x-delivery-limit", "x-dead-letter-exchange"}

@@ -10,20 +10,23 @@ from fastapi_offline import FastAPIOffline
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from whimbrel.api import document, errors
-from whimbrel.api.access import Token
-from whimbrel.api.admission import Admission
-from whimbrel.api.audit import audited, changing
-from whimbrel.api.authentication import Authentication
-from whimbrel.api.bodies import Bodies
-from whimbrel.api.concerned import Concerned
-from whimbrel.api.heads import Heads
-from whimbrel.api.legible import Legible
-from whimbrel.api.once import once
-from whimbrel.api.origins import Origins, hosts_of
-from whimbrel.api.pace import Pace, expensive, refusals
-from whimbrel.api.queries import known
-from whimbrel.api.recent import Recent
+from whimbrel.api import http_errors, openapi
+from whimbrel.api.answer_cache import AnswerCache
+from whimbrel.api.authorization import Token
+from whimbrel.api.deployment import System
+from whimbrel.api.event_streams import EventStreams
+from whimbrel.api.middleware.admission_control import AdmissionControl
+from whimbrel.api.middleware.audit import audited, changing
+from whimbrel.api.middleware.authentication import Authentication
+from whimbrel.api.middleware.head_requests import HeadRequests
+from whimbrel.api.middleware.idempotency import idempotent
+from whimbrel.api.middleware.rate_limits import RateLimits, expensive, refusals
+from whimbrel.api.middleware.readable_json import Legible
+from whimbrel.api.middleware.request_bodies import RequestBodies
+from whimbrel.api.middleware.same_origin import SameOrigin, hosts_of
+from whimbrel.api.middleware.selective import SelectiveMiddleware
+from whimbrel.api.query_parameters import check_query
+from whimbrel.api.route_requirements import RouteRequirements
 from whimbrel.api.routes import (
     bulk,
     database,
@@ -42,9 +45,6 @@ from whimbrel.api.routes import (
     undoing,
     verifying,
 )
-from whimbrel.api.streams import Streams
-from whimbrel.api.surface import Surface
-from whimbrel.api.system import System
 
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -93,31 +93,31 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         description=ABOUT,
         lifespan=lifespan,
         redirect_slashes=False,
-        dependencies=[Depends(known)],
+        dependencies=[Depends(check_query)],
     )
-    recent, settings_ = Recent(), system.settings
+    recent, settings_ = AnswerCache(), system.settings
     app.state.system, app.state.recent = system, recent
-    app.state.streams = Streams(
+    app.state.streams = EventStreams(
         settings_.api_streams, settings_.api_stream_seconds, lambda: system.leaving, system.why
     )
-    errors.install(app)
-    app.add_middleware(Concerned, dispatch=recent.forgetting, concerns=changing)
-    app.add_middleware(Concerned, dispatch=once, concerns=changing)
-    app.add_middleware(Concerned, dispatch=audited, concerns=changing)
-    app.add_middleware(Admission)
-    app.add_middleware(Bodies, patience=settings_.api_timeout)
-    app.add_middleware(Pace, limit=expensive(settings_.api_rate))
+    http_errors.install(app)
+    app.add_middleware(SelectiveMiddleware, dispatch=recent.forgetting, concerns=changing)
+    app.add_middleware(SelectiveMiddleware, dispatch=idempotent, concerns=changing)
+    app.add_middleware(SelectiveMiddleware, dispatch=audited, concerns=changing)
+    app.add_middleware(AdmissionControl)
+    app.add_middleware(RequestBodies, patience=settings_.api_timeout)
+    app.add_middleware(RateLimits, limit=expensive(settings_.api_rate))
     app.add_middleware(
         Authentication,
         tokens=tokens,
-        surface=Surface(app.routes),
+        surface=RouteRequirements(app.routes),
         public=settings_.api_public,
         refusals=refusals(),
     )
-    app.add_middleware(Origins, hosts=hosts_of(settings_.api_hosts, settings_.host, tokens))
+    app.add_middleware(SameOrigin, hosts=hosts_of(settings_.api_hosts, settings_.host, tokens))
     app.add_middleware(Legible)
     app.add_middleware(Secure)
-    app.add_middleware(Heads)  # the last that is added is the first that a request meets
+    app.add_middleware(HeadRequests)  # the last that is added is the first that a request meets
     for module in (
         root,
         health,
@@ -137,5 +137,5 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         scheduler,
     ):
         app.include_router(module.router)
-    document.install(app)
+    openapi.install(app)
     return app

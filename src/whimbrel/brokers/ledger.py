@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from whimbrel.domain.batches import Batch, Pointer
-from whimbrel.domain.runs import Run
+from whimbrel.domain.runs.batches import Batch, BatchPointer
+from whimbrel.domain.runs.run import Run
 
 
 class LedgerBroker:
@@ -18,7 +18,7 @@ class LedgerBroker:
     def close(self) -> None:
         """There is nothing to close."""
 
-    def announce(self, run: Run, batches: Sequence[Batch | Pointer]) -> None:
+    def announce(self, run: Run, batches: Sequence[Batch | BatchPointer]) -> None:
         """Nothing to tell: a row that is queued is found by whoever looks."""
 
     def waiting(self) -> int:

@@ -1,9 +1,9 @@
 """The program: its commands, and how it ends."""
 
 if __name__ == "__main__":
-    from whimbrel.cli import start
+    from whimbrel.cli import entry
 
-    start.main()  # which imports this module by its name, and ends the process
+    entry.main()  # which imports this module by its name, and ends the process
 
 import gc
 import importlib
@@ -15,14 +15,14 @@ from typing import Annotated, Any
 import typer
 
 from whimbrel import __version__
-from whimbrel.cli.commands import COMMANDS
-from whimbrel.cli.interrupts import INTERRUPTED, Interrupts
-from whimbrel.cli.once import Group, Once
-from whimbrel.cli.screen import Screen
-from whimbrel.cli.streams import open_streams
+from whimbrel.cli.arguments.single_options import Group, SingleOptionCommand
+from whimbrel.cli.foreground.interrupts import INTERRUPTED, Interrupts
+from whimbrel.cli.output.screen import Screen
+from whimbrel.cli.registry import COMMANDS
+from whimbrel.cli.standard_streams import open_streams
 from whimbrel.errors import WhimbrelError
 from whimbrel.logs import own_process
-from whimbrel.wording import plain
+from whimbrel.plain_wording import plain
 
 UNREAD = 1  # exit code where nobody reads the answer
 USAGE = 64  # exit code of a command line that cannot be understood (EX_USAGE)
@@ -41,6 +41,7 @@ EXITS = """[bold]Exit codes:[/bold]
 """
 
 SCHEDULE = "schedule"
+ONE_LINE = "10000"  # columns that no description fills
 
 
 def program(words: Sequence[str]) -> typer.Typer:
@@ -53,9 +54,9 @@ def program(words: Sequence[str]) -> typer.Typer:
     for name, it in COMMANDS.items():
         shown = "\n\n".join(f"whimbrel {each}" for each in it.examples)
         command = _imported(it.module, it.function) if name in words else _told(it.summary)
-        app.command(name, cls=Once, epilog=f"[bold]Examples:[/bold]\n\n{shown}")(command)
+        app.command(name, cls=SingleOptionCommand, epilog=f"[bold]Examples:[/bold]\n\n{shown}")(command)
     if SCHEDULE in words:
-        app.add_typer(_imported("scheduling", "app"), name=SCHEDULE)
+        app.add_typer(_imported("schedule", "app"), name=SCHEDULE)
     else:
         app.command(SCHEDULE)(
             _told("Start runs by cron. `whimbrel worker` and `whimbrel serve` carry schedules out.")
@@ -67,11 +68,14 @@ def completed_words() -> list[str]:
     """The words of a command line that a shell asks to complete; of commands that they name it must know the options."""
     if "_WHIMBREL_COMPLETE" not in os.environ:
         return []
+    os.environ["COLUMNS"] = (
+        ONE_LINE  # what is said of a completion stays on its line, for the next one is another completion
+    )
     return f"{os.environ.get('COMP_WORDS', '')} {os.environ.get('_TYPER_COMPLETE_ARGS', '')}".split()
 
 
 def _imported(module: str, name: str) -> Any:
-    return getattr(importlib.import_module(f"whimbrel.cli.{module}"), name)
+    return getattr(importlib.import_module(f"whimbrel.cli.commands.{module}"), name)
 
 
 def _told(summary: str) -> Callable[[], int]:
@@ -102,10 +106,10 @@ def whimbrel(
 
 
 def main() -> None:
-    """As `whimbrel.cli.start.main`, where this module is imported already."""
-    from whimbrel.cli import start  # noqa: PLC0415  it imports this one
+    """As `whimbrel.cli.entry.main`, where this module is imported already."""
+    from whimbrel.cli import entry  # noqa: PLC0415  it imports this one
 
-    start.main()
+    entry.main()
 
 
 def ended() -> int:

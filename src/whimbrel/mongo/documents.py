@@ -20,26 +20,26 @@ from pymongo.collection import Collection
 from pymongo.cursor import RawBatchCursor
 from pymongo.read_concern import ReadConcern
 
-from whimbrel.domain.batches import Range
-from whimbrel.domain.changes import Single, Unchanged
-from whimbrel.domain.failures import Trouble
-from whimbrel.domain.filters import all_of
-from whimbrel.domain.marks import DONE, stamp
-from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, keys_under, split, text_at
-from whimbrel.domain.runs import Counts
-from whimbrel.domain.updates import Update
+from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS, Key, keys_under, split, text_at
+from whimbrel.domain.failures.failure import FailedDocument
+from whimbrel.domain.migrations.changes import Single, Unchanged
+from whimbrel.domain.migrations.filters import all_of
+from whimbrel.domain.migrations.marks import DONE, stamp
+from whimbrel.domain.migrations.updates import Update
+from whimbrel.domain.runs.batches import Range
+from whimbrel.domain.runs.run import Counts
 from whimbrel.errors import Refused, Transient
-from whimbrel.mongo import statements
-from whimbrel.mongo.errors import translated
+from whimbrel.mongo import update_statements
+from whimbrel.mongo.collection_identity import check_identity
+from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.examiner import MongoExaminer
-from whimbrel.mongo.grouping import grouped
-from whimbrel.mongo.identity import check_identity
-from whimbrel.mongo.plans import shortened, shown
+from whimbrel.mongo.query_plans import shortened, shown
 from whimbrel.mongo.ranges import BY_ID, Hint, Hops, serving_index, within
-from whimbrel.mongo.sending import Errors, Sender, trouble
 from whimbrel.mongo.survey import LONGER, SLICE, SPARSE, MongoSurvey
-from whimbrel.mongo.unanswered import Unanswered
-from whimbrel.ports import Cuts, Guarded, Page, Query, Write, Written
+from whimbrel.mongo.unanswered_statements import UnansweredStatements
+from whimbrel.mongo.update_commands import Errors, UpdateCommands, trouble
+from whimbrel.mongo.write_groups import grouped_writes
+from whimbrel.ports import CutPoints, GuardedChange, Page, Query, Write, Written
 
 T = TypeVar("T")
 SAMPLED = 500  # documents from which the weight of all is estimated, where there are too many to weigh
@@ -71,8 +71,8 @@ class MongoDocuments:
         )
         self._majority = self._collection.with_options(read_concern=ReadConcern("majority"))
         self._limit = int(statement_seconds * 1000)
-        self._unanswered = Unanswered(session, fence_seconds)
-        self._sender = Sender(self._collection, session, self._limit, self._unanswered, uuid=uuid)
+        self._unanswered = UnansweredStatements(session, fence_seconds)
+        self._sender = UpdateCommands(self._collection, session, self._limit, self._unanswered, uuid=uuid)
         self._known_indexes: Mapping[str, Any] | None = None
 
     @property
@@ -94,8 +94,10 @@ class MongoDocuments:
     def survey(self, size: int) -> MongoSurvey:
         return MongoSurvey(self._collection, self._session, milliseconds=LONGER * self._limit, slice_=size)
 
-    def cuts(self, after: Key | None, eligible: Query, size: int, most: int, seconds: float = inf) -> Cuts:
-        def hop(index: Hint, served: Query) -> Cuts:
+    def cuts(
+        self, after: Key | None, eligible: Query, size: int, most: int, seconds: float = inf
+    ) -> CutPoints:
+        def hop(index: Hint, served: Query) -> CutPoints:
             hops = Hops(self._collection, self._session, index, served, milliseconds=LONGER * self._limit)
             return hops.cuts(after, size, most, seconds)
 
@@ -165,11 +167,13 @@ class MongoDocuments:
     # declarative writing
 
     def update_range(self, where: Range, update: Update, write: Write) -> int:
-        query = within(write.eligible, where, statements.fence(write.until))
-        change = statements.marked(update, write)
+        query = within(write.eligible, where, update_statements.fence(write.until))
+        change = update_statements.marked(update, write)
 
         def send(index: Hint, _: Query) -> int:
-            applied, errors = self._send([statements.plain(query, change, multi=True, hint=index)], write)
+            applied, errors = self._send(
+                [update_statements.plain(query, change, multi=True, hint=index)], write
+            )
             if errors:
                 raise Refused(errors[0].get("errmsg", ""))
             return applied
@@ -178,21 +182,23 @@ class MongoDocuments:
 
     def update_keys(self, keys: Sequence[Key], update: Update, write: Write, *, group: int) -> Written:
         parts = [keys[at : at + group] for at in range(0, len(keys), group)]
-        change = statements.marked(update, write)
-        sent = [statements.of_keys(part, change, write, multi=group > 1) for part in parts]
+        change = update_statements.marked(update, write)
+        sent = [update_statements.of_keys(part, change, write, multi=group > 1) for part in parts]
         applied, errors = self._send(sent, write)
         if group == 1:
             return Written(applied, troubles=tuple(trouble(keys[each["index"]], each) for each in errors))
         doubtful = [key for each in errors for key in parts[each["index"]]]
-        return Written(applied, tuple(Guarded(key, b"", Unchanged()) for key in doubtful), clean=not errors)
+        return Written(
+            applied, tuple(GuardedChange(key, b"", Unchanged()) for key in doubtful), clean=not errors
+        )
 
     def _send(self, sent: Sequence[Mapping[str, Any]], write: Write) -> tuple[int, Errors]:
         return self._sender.send(sent, write.variables)
 
     # guarded writing
 
-    def write(self, documents: Sequence[Guarded], write: Write) -> Written:
-        groups, alone = grouped(documents, named=write.undo is not None)
+    def write(self, documents: Sequence[GuardedChange], write: Write) -> Written:
+        groups, alone = grouped_writes(documents, named=write.undo is not None)
         columns, singles = self._write_columns(groups, write), self._write_singly(alone, write)
         return Written(
             columns.applied + singles.applied,
@@ -201,9 +207,9 @@ class MongoDocuments:
             clean=columns.clean,
         )
 
-    def _write_columns(self, groups: Sequence[Sequence[Guarded]], write: Write) -> Written:
+    def _write_columns(self, groups: Sequence[Sequence[GuardedChange]], write: Write) -> Written:
         applied, errors = self._send(
-            [statements.columnar(group, write, collated=self._collated) for group in groups], write
+            [update_statements.columnar(group, write, collated=self._collated) for group in groups], write
         )
         refused = {each["index"] for each in errors}
         sent = [each for index, group in enumerate(groups) if index not in refused for each in group]
@@ -213,8 +219,8 @@ class MongoDocuments:
         single = self._write_singly([each for index in sorted(refused) for each in groups[index]], write)
         return Written(applied + single.applied, (*sent, *single.doubtful), single.troubles, clean=False)
 
-    def _write_singly(self, documents: Sequence[Guarded], write: Write) -> Written:
-        sent_alone = [statements.single(each, write, collated=self._collated) for each in documents]
+    def _write_singly(self, documents: Sequence[GuardedChange], write: Write) -> Written:
+        sent_alone = [update_statements.single(each, write, collated=self._collated) for each in documents]
         applied, errors = self._send(sent_alone, write)
         refused = {each["index"] for each in errors}
         sent = tuple(each for index, each in enumerate(documents) if index not in refused)
@@ -222,15 +228,17 @@ class MongoDocuments:
         return Written(applied, sent if applied < len(sent) else (), troubles)
 
     def mark_failed(self, keys: Sequence[Key], fields: dict[str, Any], write: Write) -> None:
-        update = statements.traced(fields, write)
-        self._send([statements.of_keys([key], update, write, multi=False) for key in keys], write)
+        update = update_statements.traced(fields, write)
+        self._send([update_statements.of_keys([key], update, write, multi=False) for key in keys], write)
 
-    def claim(self, documents: Sequence[Guarded], fields: dict[str, Any], write: Write) -> Sequence[Trouble]:
+    def claim(
+        self, documents: Sequence[GuardedChange], fields: dict[str, Any], write: Write
+    ) -> Sequence[FailedDocument]:
         now = {name: True for name, value in fields.items() if value == "$$NOW"}
         update = {"$set": {name: value for name, value in fields.items() if name not in now}}
         change = Single(update | ({"$currentDate": now} if now else {}), whole=True)
-        sent = [Guarded(each.key, each.document, change) for each in documents]
-        alone = [statements.single(each, write, mark=False, collated=self._collated) for each in sent]
+        sent = [GuardedChange(each.key, each.document, change) for each in documents]
+        alone = [update_statements.single(each, write, mark=False, collated=self._collated) for each in sent]
         _, errors = self._send(alone, write)
         return [trouble(documents[each["index"]].key, each) for each in errors]
 
@@ -244,7 +252,7 @@ class MongoDocuments:
         ]
         with translated():
             found = self._majority.aggregate(
-                pipeline, hint=BY_ID, collation=statements.SIMPLE, session=self._session
+                pipeline, hint=BY_ID, collation=update_statements.SIMPLE, session=self._session
             )
             counted = {values[row["_id"]]: int(row["n"]) for row in found}
         return Counts(**counted)
@@ -253,7 +261,7 @@ class MongoDocuments:
         with translated():
             found: RawBatchCursor[Any] = self._majority.find_raw_batches(
                 {"_id": keys_under("$in", keys), path: {"$exists": True}}, {path: 1},
-                hint=BY_ID, collation=statements.SIMPLE, session=self._session,
+                hint=BY_ID, collation=update_statements.SIMPLE, session=self._session,
             )  # fmt: skip
             documents = [document for batch in found for document in split(bytes(batch))]
         return {Key.of_document(each): text_at(each, path.encode().split(b".")) for each in documents}
@@ -295,10 +303,10 @@ class MongoDocuments:
     def reset(
         self, bearers: Mapping[str | None, Sequence[Key]], eligible: Query, path: str, update: Update
     ) -> int:
-        def statement(token: str | None, keys: Sequence[Key]) -> statements.Statement:
+        def statement(token: str | None, keys: Sequence[Key]) -> update_statements.Statement:
             same = {"$not": {"$type": "string"}} if token is None else token
             query = {"$and": [{"_id": keys_under("$in", keys)}, {path: same}, eligible]}
-            return statements.plain(query, update, multi=True, hint=BY_ID)
+            return update_statements.plain(query, update, multi=True, hint=BY_ID)
 
         listed = list(bearers.items())
         applied, errors = self._sender.send([statement(token, keys) for token, keys in listed])
@@ -332,7 +340,12 @@ class MongoDocuments:
         query = _over(where, write.eligible)
         command: dict[str, Any] = {"find": self._collection.name, "filter": query, "hint": BY_ID}
         if update is not None:
-            statement = {"q": query, "u": statements.marked(update, write), "multi": True, "hint": BY_ID}
+            statement = {
+                "q": query,
+                "u": update_statements.marked(update, write),
+                "multi": True,
+                "hint": BY_ID,
+            }
             command = {"update": self._collection.name, "updates": [statement]}
         with translated():
             explained = self._collection.database.command(

@@ -7,11 +7,11 @@ from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 from pymongo.cursor import RawBatchCursor
 
-from whimbrel.domain.batches import Batch, Range
-from whimbrel.domain.filters import all_of
-from whimbrel.domain.raw import NULL, STRING, Key, elements, keys_under, split
-from whimbrel.mongo import statements
-from whimbrel.mongo.errors import translated
+from whimbrel.domain.bson.raw_bson import NULL, STRING, Key, elements, keys_under, split
+from whimbrel.domain.migrations.filters import all_of
+from whimbrel.domain.runs.batches import Batch, Range
+from whimbrel.mongo import update_statements
+from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ranges import BY_ID, Hint, within
 from whimbrel.ports import Marked, Page, Query
 
@@ -42,7 +42,7 @@ class MongoExaminer:
             {"$sort": {"_id": 1}},
             {"$group": {"_id": f"${path}", "n": {"$sum": 1}, **extent}},
         ]
-        return [_marked(each) for each in self._aggregate(pipeline, collation=statements.SIMPLE)]
+        return [_marked(each) for each in self._aggregate(pipeline, collation=update_statements.SIMPLE)]
 
     def count(self, where: Range, query: Query) -> int:
         return self._count(within(query, where))

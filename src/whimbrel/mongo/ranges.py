@@ -18,14 +18,14 @@ from bson.regex import Regex
 from pymongo.client_session import ClientSession
 from pymongo.collection import Collection
 
-from whimbrel.domain.batches import Range
-from whimbrel.domain.filters import all_of
-from whimbrel.domain.raw import INT32, INT64, OBJECT_ID, STRING, Key, document, element
+from whimbrel.domain.bson.raw_bson import INT32, INT64, OBJECT_ID, STRING, Key, document, element
+from whimbrel.domain.migrations.filters import all_of
+from whimbrel.domain.runs.batches import Range
 from whimbrel.errors import TooSlow
-from whimbrel.mongo.errors import translated
+from whimbrel.mongo.driver_errors import translated
 
 if TYPE_CHECKING:
-    from whimbrel.ports import Cuts, Query
+    from whimbrel.ports import CutPoints, Query
 
 Hint = str | dict[str, int]
 # By its key and not by its name: of a clustered collection that may be any.
@@ -116,9 +116,9 @@ class Hops:
         )
         self._session, self._index, self._served, self._limit = session, index, served, milliseconds
 
-    def cuts(self, after: Key | None, size: int, most: int, seconds: float = inf) -> Cuts:
+    def cuts(self, after: Key | None, size: int, most: int, seconds: float = inf) -> CutPoints:
         """Up to `most` of them, and fewer where that takes longer than so many seconds: one at least, or TooSlow."""
-        from whimbrel.ports import Cuts  # noqa: PLC0415  commands that only look need none
+        from whimbrel.ports import CutPoints  # noqa: PLC0415  commands that only look need none
 
         keys: list[Key] = []
         end = time.monotonic() + seconds
@@ -127,14 +127,14 @@ class Hops:
                 key = self._hop(after, size)
                 if key is None:
                     rest, count = self._rest(after, size)
-                    return Cuts((*keys, *rest), len(keys) * size + count, end=True)
+                    return CutPoints((*keys, *rest), len(keys) * size + count, end=True)
             except TooSlow:
                 if not keys:
                     raise
                 break
             keys.append(key)
             after = key
-        return Cuts(tuple(keys), len(keys) * size, end=False)
+        return CutPoints(tuple(keys), len(keys) * size, end=False)
 
     def forward(self, after: Key | None, size: int) -> Iterator[Range]:
         """Ranges of so many documents behind `after`, to the last one that is there."""

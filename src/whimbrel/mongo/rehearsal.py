@@ -9,10 +9,7 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from whimbrel.domain.changes import Skipped, Unchanged
-from whimbrel.domain.failures import Trouble
-from whimbrel.domain.pipelines import as_pipeline, complaint
-from whimbrel.domain.raw import (
+from whimbrel.domain.bson.raw_bson import (
     ARRAY,
     DOCUMENT,
     DOCUMENT_OPTIONS,
@@ -21,16 +18,19 @@ from whimbrel.domain.raw import (
     document,
     element,
     elements,
+    iterate_fields,
     keys_under,
     literal_documents,
-    walk,
 )
+from whimbrel.domain.failures.failure import FailedDocument
+from whimbrel.domain.migrations.changes import Skipped, Unchanged
+from whimbrel.domain.migrations.pipelines import as_pipeline, complaint
 from whimbrel.errors import Refused, TooSlow
-from whimbrel.mongo import statements
-from whimbrel.mongo.errors import sentence, translated
-from whimbrel.mongo.sending import packed, trouble
+from whimbrel.mongo import update_statements
+from whimbrel.mongo.driver_errors import sentence, translated
 from whimbrel.mongo.survey import LEAST, SPARSE, MongoSurvey
-from whimbrel.ports import Choice, Clash, Guarded, Query, UniqueIndex, Validator, Write
+from whimbrel.mongo.update_commands import packed, trouble
+from whimbrel.ports import Choice, Clash, GuardedChange, Query, UniqueIndex, Validator, Write
 
 ROOM = 8 * 1024 * 1024  # bytes of documents that travel in one command
 IMMUTABLE = 66
@@ -121,10 +121,10 @@ class MongoRehearsal:
             found = self._engine.aggregate([given, *stages], maxTimeMS=ENGINE, **options)
             return [bytes(each.raw) for each in found]
 
-    def after(self, guarded: Guarded, write: Write) -> bytes | Trouble:
+    def after(self, guarded: GuardedChange, write: Write) -> bytes | FailedDocument:
         if write.mark.path is None and isinstance(guarded.change, Unchanged | Skipped):
             return guarded.document
-        pipeline = as_pipeline(statements.single(guarded, write)["u"])
+        pipeline = as_pipeline(update_statements.single(guarded, write)["u"])
         try:
             [found] = self._through(
                 [guarded.document], pipeline, let=dict(write.variables), collation=self._collation
@@ -162,7 +162,7 @@ class MongoRehearsal:
     @property
     def _collation(self) -> Mapping[str, Any]:
         """By which MongoDB compares what a user wrote, in this collection; documents that are sent along have none by themselves."""
-        found: Mapping[str, Any] = self._options.get("collation", statements.SIMPLE)
+        found: Mapping[str, Any] = self._options.get("collation", update_statements.SIMPLE)
         return found
 
     @cached_property
@@ -210,10 +210,10 @@ class MongoRehearsal:
             {"$match": {"keys.1": {"$exists": True}}},
             {"$project": {"_id": {"$slice": ["$keys", 2]}}},
         ]
-        for each in self._through(rows, stages, collation=index.collation or statements.SIMPLE):
+        for each in self._through(rows, stages, collation=index.collation or update_statements.SIMPLE):
             first, second = (
                 Key(bytes(document([element(kind, b"_id", value)]).raw))
-                for _, kind, value in walk(elements(each)[b"_id"][1])
+                for _, kind, value in iterate_fields(elements(each)[b"_id"][1])
             )
             yield Clash(index.name, first, second, stored=False)
 
@@ -228,7 +228,7 @@ class MongoRehearsal:
             with translated():
                 found = self._collection.find_one(
                     query, {"_id": 1}, hint=index.name, max_time_ms=self._limit,
-                    collation=index.collation or statements.SIMPLE,
+                    collation=index.collation or update_statements.SIMPLE,
                 )  # fmt: skip
             if found is not None:
                 yield Clash(index.name, key, Key(bytes(found.raw)), stored=True)
@@ -238,7 +238,7 @@ def _plain(value: Any) -> dict[str, Any] | None:
     return dict(value) if value else None
 
 
-def _trouble(key: Key, error: Refused) -> Trouble:
+def _trouble(key: Key, error: Refused) -> FailedDocument:
     own = complaint(str(error))
     if own:
         return trouble(key, {"code": own[0], "errmsg": own[1]})
@@ -247,9 +247,9 @@ def _trouble(key: Key, error: Refused) -> Trouble:
     return trouble(key, {"code": getattr(cause, "code", None) or 0, "errmsg": text})
 
 
-def _with_key(key: Key, found: bytes) -> bytes | Trouble:
+def _with_key(key: Key, found: bytes) -> bytes | FailedDocument:
     """A pipeline that loses `_id` keeps it in an update, and one that changes it is refused there."""
-    fields = [(name, kind, value) for name, kind, value in walk(found) if name != b"_id"]
+    fields = [(name, kind, value) for name, kind, value in iterate_fields(found) if name != b"_id"]
     own = elements(found).get(b"_id")
     if own is not None and own != (key.kind, key.payload):
         return trouble(key, {"code": IMMUTABLE, "errmsg": "The update changes _id, which MongoDB refuses."})

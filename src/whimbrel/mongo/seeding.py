@@ -14,13 +14,13 @@ from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from whimbrel.domain.causes import cause
+from whimbrel.domain.failures.causes import cause
 from whimbrel.errors import TooSlow
-from whimbrel.mongo.codec import batch_row, run_row
-from whimbrel.mongo.errors import of_code, translated
-from whimbrel.mongo.ledger.blocks import Blocks
-from whimbrel.mongo.ledger.causes import cause_rows
-from whimbrel.mongo.ledger.tallies import Tallies
+from whimbrel.mongo.driver_errors import of_code, translated
+from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
+from whimbrel.mongo.ledger.failure_causes import cause_rows
+from whimbrel.mongo.ledger.failure_sums import FailureSums
+from whimbrel.mongo.ledger.rows import batch_row, run_row
 from whimbrel.samples.migration import COLLECTION
 from whimbrel.samples.runs import SampleRun
 from whimbrel.samples.seeder import STATUSES
@@ -57,7 +57,9 @@ class MongoSamples:
         )
         self._causes = causes
         self._of_runs = (self._failures, self._batches, causes, blocks)
-        self._tallies = Tallies(self._batches, self._failures, Blocks(blocks, self._batches, self._failures))
+        self._batch_failures = BatchFailureCounts(
+            self._batches, self._failures, FailureSums(blocks, self._batches, self._failures)
+        )
 
     def _collection(self, name: str) -> Collection[Any]:
         return self._database.get_collection(
@@ -177,10 +179,10 @@ class MongoSamples:
                 self._batches.insert_many(_batch_rows(each))
                 if failed := [row for one in each for row in _failure_rows(one)]:
                     tokens = [row["batch"] for row in failed]
-                    self._tallies.mark(tokens)
+                    self._batch_failures.mark(tokens)
                     self._causes.insert_many([row for one in each for row in _cause_rows(one)])
                     self._failures.insert_many(failed)
-                    self._tallies.keep(tokens)
+                    self._batch_failures.keep(tokens)
         return done
 
     def run_statuses(self) -> dict[str, int]:
@@ -202,8 +204,8 @@ class MongoSamples:
         return done
 
 
-def _run_row(each: SampleRun) -> dict[str, Any]:
-    run = each.run
+def _run_row(sample_run: SampleRun) -> dict[str, Any]:
+    run = sample_run.run
     times = {
         "createdAt": run.created_at,
         "updatedAt": run.updated_at,
@@ -221,12 +223,14 @@ def _batch_rows(runs: Iterable[SampleRun]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _cause_rows(each: SampleRun) -> list[dict[str, Any]]:
-    return cause_rows(each.run.id, {cause(trouble): trouble.message for _, trouble in each.troubles})
+def _cause_rows(sample_run: SampleRun) -> list[dict[str, Any]]:
+    return cause_rows(
+        sample_run.run.id, {cause(trouble): trouble.message for _, trouble in sample_run.troubles}
+    )
 
 
-def _failure_rows(each: SampleRun) -> list[dict[str, Any]]:
-    run = each.run
+def _failure_rows(sample_run: SampleRun) -> list[dict[str, Any]]:
+    run = sample_run.run
     return [
         {
             "_id": {"r": run.id, "d": trouble.key.document}, "run": run.id, "ns": run.ns, "migration": run.migration,
@@ -235,5 +239,5 @@ def _failure_rows(each: SampleRun) -> list[dict[str, Any]]:
             "key": trouble.key.document, "batch": batch.token, "firstAt": run.updated_at, "lastAt": run.updated_at, "state": "dead",
             "dueAt": run.updated_at, "resolution": None, **OF_SAMPLES,
         }
-        for batch, trouble in each.troubles
+        for batch, trouble in sample_run.troubles
     ]  # fmt: skip

@@ -15,16 +15,16 @@ from pymongo.errors import (
     ServerSelectionTimeoutError,
 )
 
-from whimbrel.domain.findings import Finding
-from whimbrel.domain.migration import Definition
-from whimbrel.domain.runs import Run, for_run
-from whimbrel.domain.times import Times
-from whimbrel.domain.uuids import UNSPECIFIED
+from whimbrel.domain.bson.uuids import UNSPECIFIED
+from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.runs.preflight_findings import Finding
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.domain.runs.run import Run, for_run
 from whimbrel.errors import AWAY, DatabaseRefused, DatabaseUnreachable, Refused, SettingsInvalid, Systemic
 from whimbrel.masking import masked_address
-from whimbrel.mongo.address import connecting, reduced, uuids_of
-from whimbrel.mongo.errors import NOT_ALLOWED, sentence, translated, why_away
-from whimbrel.mongo.identity import identity_of
+from whimbrel.mongo.client_options import connecting, reduced, uuids_of
+from whimbrel.mongo.collection_identity import identity_of
+from whimbrel.mongo.driver_errors import NOT_ALLOWED, sentence, translated, why_away
 from whimbrel.mongo.ledger import mongo_ledger
 from whimbrel.ports.store import ClientOptions, Identity, Server
 

@@ -10,11 +10,11 @@ from pymongo.collection import Collection
 from pymongo.cursor import RawBatchCursor
 from pymongo.read_concern import ReadConcern
 
-from whimbrel.domain.batches import Range
-from whimbrel.domain.filters import all_of, beside_id, conditions, listed_ids
-from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, split
+from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS, Key, split
+from whimbrel.domain.migrations.filters import all_of, beside_id, conditions, listed_ids
+from whimbrel.domain.runs.batches import Range
 from whimbrel.errors import TooSlow
-from whimbrel.mongo.errors import translated
+from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ranges import Hint, Hops, serving_index, within
 from whimbrel.ports import Query
 

@@ -7,10 +7,10 @@ import importlib
 
 TYPE_CHECKING = False  # typing's own costs its import
 if TYPE_CHECKING:
-    from whimbrel.ports.answers import Answers, Given
+    from whimbrel.ports.answers import Answers, GivenAnswer
     from whimbrel.ports.batches import Batches
     from whimbrel.ports.broker import Broker, Delivery, Feed
-    from whimbrel.ports.documents import Cuts, Documents, Guarded, Write, Written
+    from whimbrel.ports.documents import CutPoints, Documents, GuardedChange, Write, Written
     from whimbrel.ports.examiner import Examiner, Marked
     from whimbrel.ports.failures import Failures
     from whimbrel.ports.leases import Leases
@@ -18,23 +18,22 @@ if TYPE_CHECKING:
     from whimbrel.ports.page import Page
     from whimbrel.ports.proofs import Proofs
     from whimbrel.ports.rehearsal import (
-        Answered,
         Caller,
         Callers,
         Choice,
         Clash,
+        FunctionAnswer,
         Rehearsal,
         UniqueIndex,
         Validator,
     )
     from whimbrel.ports.runs import Runs
-    from whimbrel.ports.schedules import Decision, Look, Schedules
+    from whimbrel.ports.schedules import Decision, ScheduleLook, Schedules
     from whimbrel.ports.store import Ahead, Session, Store
     from whimbrel.ports.survey import Query, Survey
 
 __all__ = [
     "Ahead",
-    "Answered",
     "Answers",
     "Batches",
     "Broker",
@@ -42,24 +41,25 @@ __all__ = [
     "Callers",
     "Choice",
     "Clash",
-    "Cuts",
+    "CutPoints",
     "Decision",
     "Delivery",
     "Documents",
     "Examiner",
     "Failures",
     "Feed",
-    "Given",
-    "Guarded",
+    "FunctionAnswer",
+    "GivenAnswer",
+    "GuardedChange",
     "Leases",
     "Ledger",
-    "Look",
     "Marked",
     "Page",
     "Proofs",
     "Query",
     "Rehearsal",
     "Runs",
+    "ScheduleLook",
     "Schedules",
     "Session",
     "Store",
@@ -73,19 +73,19 @@ __all__ = [
 _PLACES = {
     name: place
     for place, names in {
-        "answers": "Answers Given",
+        "answers": "Answers GivenAnswer",
         "batches": "Batches",
         "broker": "Broker Delivery Feed",
-        "documents": "Cuts Documents Guarded Write Written",
+        "documents": "CutPoints Documents GuardedChange Write Written",
         "examiner": "Examiner Marked",
         "failures": "Failures",
         "leases": "Leases",
         "ledger": "Ledger",
         "page": "Page",
         "proofs": "Proofs",
-        "rehearsal": "Answered Caller Callers Choice Clash Rehearsal UniqueIndex Validator",
+        "rehearsal": "FunctionAnswer Caller Callers Choice Clash Rehearsal UniqueIndex Validator",
         "runs": "Runs",
-        "schedules": "Decision Look Schedules",
+        "schedules": "Decision ScheduleLook Schedules",
         "store": "Ahead Session Store",
         "survey": "Query Survey",
     }.items()

@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class GivenAnswer:
     """What is remembered of a request: `status` is None while it is carried out, or if that was cut off."""
 
     fingerprint: str  # of the request's body
@@ -16,7 +16,7 @@ class Given:
 class Answers(Protocol):
     """Kept for a day."""
 
-    def begin(self, key: str, fingerprint: str) -> Given | None:
+    def begin(self, key: str, fingerprint: str) -> GivenAnswer | None:
         """Take note that a request is carried out now. None: it is new. Else what is remembered of it."""
         ...
 

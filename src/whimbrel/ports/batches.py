@@ -6,12 +6,12 @@ from typing import Protocol
 
 from bson.timestamp import Timestamp
 
-from whimbrel.domain.batches import After, Batch, Outline, Pointer
-from whimbrel.domain.progress import Progress
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts
-from whimbrel.domain.states import BatchStatus
-from whimbrel.domain.verification import Tally
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.runs.batch_progress import Progress
+from whimbrel.domain.runs.batches import Batch, BatchOutline, BatchPointer, BatchSums
+from whimbrel.domain.runs.run import Counts
+from whimbrel.domain.runs.states import BatchStatus
+from whimbrel.domain.runs.verification import MarkTally
 
 
 class Batches(Protocol):
@@ -50,7 +50,9 @@ class Batches(Protocol):
         """By `seq`. `left`: only those that left documents of this status to other phases."""
         ...
 
-    def outlines(self, run_id: str, *, after: int, limit: int, bounds: bool = False) -> Sequence[Outline]:
+    def outlines(
+        self, run_id: str, *, after: int, limit: int, bounds: bool = False
+    ) -> Sequence[BatchOutline]:
         """Batches without their keys, by `seq`. `bounds`: it is looked whether the bounds of each ascend."""
         ...
 
@@ -117,7 +119,7 @@ class Batches(Protocol):
         *,
         inferred: bool = False,
         progress: Progress | None = None,
-        tally: Tally | None = None,
+        tally: MarkTally | None = None,
         left: Mapping[str, int] | None = None,
     ) -> None:
         """The end of a batch. Done twice it is the same. `tally`: of a verification; `left`: of the phase processing. Raises LeaseLost."""
@@ -147,11 +149,11 @@ class Batches(Protocol):
         """Cancel those of the first `limit` queued batches of a run that nobody has ever claimed: how many."""
         ...
 
-    def after(self, run_id: str, seq: int) -> After:
+    def after(self, run_id: str, seq: int) -> BatchSums:
         """What there is of a run behind this batch."""
         ...
 
-    def after_each(self, folded: Mapping[str, int]) -> Mapping[str, After]:
+    def after_each(self, folded: Mapping[str, int]) -> Mapping[str, BatchSums]:
         """The same of each of these runs, by one question; runs that have nothing there are not in it."""
         ...
 
@@ -159,7 +161,7 @@ class Batches(Protocol):
         """How many batches of each of these runs were cancelled, if any."""
         ...
 
-    def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:
+    def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[BatchPointer]:
         """The first queued batches of a run, by `seq`."""
         ...
 

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
-from whimbrel.domain.batches import Batch, Pointer
-from whimbrel.domain.runs import Run
+from whimbrel.domain.runs.batches import Batch, BatchPointer
+from whimbrel.domain.runs.run import Run
 
 LaneName = Literal["processing", "priority", "retry"]
 LANE_QUEUES: Final[Mapping[LaneName, str]] = {
@@ -51,7 +51,7 @@ class Queues(Protocol):
 class Broker(Protocol):
     """What coordinators need: pointers go out. It may lose them all, or deliver them twice."""
 
-    def announce(self, run: Run, batches: Sequence[Batch | Pointer]) -> None:
+    def announce(self, run: Run, batches: Sequence[Batch | BatchPointer]) -> None:
         """Tell workers that batches of a run are queued. Raises BrokerUnavailable; some may have gone out by then.
 
         The ledger broker has nothing to tell: its workers look.

@@ -3,17 +3,17 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from whimbrel.domain.code import Code
+from whimbrel.domain.migrations.code import CodeFiles
 
 
 class Codes(Protocol):
     """By the hash that runs pin."""
 
-    def keep(self, pin: str, code: Code) -> None:
+    def keep(self, pin: str, code: CodeFiles) -> None:
         """Keep what a hash stands for, if it is not kept yet."""
         ...
 
-    def get(self, pin: str) -> Code | None: ...
+    def get(self, pin: str) -> CodeFiles | None: ...
 
     def agree(self, run: str, files: Mapping[str, str], *, new: Collection[str]) -> Mapping[str, str]:
         """What a run holds of files that calls of its function have loaded, by the name of each with the hash of its content.

@@ -8,21 +8,21 @@ from typing import Any, NamedTuple, Protocol
 
 from bson.timestamp import Timestamp
 
-from whimbrel.domain.batches import Range
-from whimbrel.domain.changes import Change, Skipped, Unchanged
-from whimbrel.domain.failures import Trouble
-from whimbrel.domain.images import Undo
-from whimbrel.domain.marks import CHANGED, SKIPPED, UNCHANGED, Mark
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts
-from whimbrel.domain.updates import Update
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.failure import FailedDocument
+from whimbrel.domain.migrations.before_images import UndoStages
+from whimbrel.domain.migrations.changes import Change, Skipped, Unchanged
+from whimbrel.domain.migrations.marks import CHANGED, SKIPPED, UNCHANGED, Mark
+from whimbrel.domain.migrations.updates import Update
+from whimbrel.domain.runs.batches import Range
+from whimbrel.domain.runs.run import Counts
 from whimbrel.ports.examiner import Examiner
 from whimbrel.ports.page import Page
 from whimbrel.ports.survey import Query, Survey
 
 
 @dataclass(frozen=True, slots=True)
-class Cuts:
+class CutPoints:
     """The ends of the next chunks in `_id` order. `end`: nothing lay behind the last one."""
 
     keys: tuple[Key, ...]
@@ -45,10 +45,10 @@ class Write:
         default_factory=dict
     )  # what a declarative pipeline may use as $$name
     reads: tuple[str, ...] | None = None
-    undo: Undo | None = None
+    undo: UndoStages | None = None
 
 
-class Guarded(NamedTuple):
+class GuardedChange(NamedTuple):
     """One document as it was read, and what is to become of it."""
 
     key: Key
@@ -71,8 +71,8 @@ class Written:
     """
 
     applied: int
-    doubtful: tuple[Guarded, ...] = ()
-    troubles: tuple[Trouble, ...] = ()
+    doubtful: tuple[GuardedChange, ...] = ()
+    troubles: tuple[FailedDocument, ...] = ()
     clean: bool = True
 
 
@@ -104,7 +104,9 @@ class Documents(Protocol):
         """For questions about the whole collection, in slices of so many documents."""
         ...
 
-    def cuts(self, after: Key | None, eligible: Query, size: int, most: int, seconds: float = inf) -> Cuts:
+    def cuts(
+        self, after: Key | None, eligible: Query, size: int, most: int, seconds: float = inf
+    ) -> CutPoints:
         """The ends of up to `most` chunks of `size` documents each behind `after`; fewer, but one, where that takes longer than so many seconds.
 
         Chunks are of eligible documents where an index serves the query in `_id` order, else of documents of any kind
@@ -148,7 +150,7 @@ class Documents(Protocol):
         """The same for single documents, in statements of `group`. Doubtful are those of refused groups larger than 1."""
         ...
 
-    def write(self, documents: Sequence[Guarded], write: Write) -> Written:
+    def write(self, documents: Sequence[GuardedChange], write: Write) -> Written:
         """Write different changes to many documents, each only if it still is what was read."""
         ...
 
@@ -156,7 +158,9 @@ class Documents(Protocol):
         """Set fields on failed documents, best effort: a validator may refuse it (hole H21)."""
         ...
 
-    def claim(self, documents: Sequence[Guarded], fields: dict[str, Any], write: Write) -> Sequence[Trouble]:
+    def claim(
+        self, documents: Sequence[GuardedChange], fields: dict[str, Any], write: Write
+    ) -> Sequence[FailedDocument]:
         """Set fields on documents, each only if it still is what was read: those that MongoDB refused.
 
         The value "$$NOW" is the server's time.

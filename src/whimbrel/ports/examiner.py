@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from whimbrel.domain.batches import Batch, Range
-from whimbrel.domain.raw import Key
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.runs.batches import Batch, Range
 from whimbrel.ports.page import Page
 from whimbrel.ports.survey import Query
 

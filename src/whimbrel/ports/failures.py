@@ -3,27 +3,27 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from whimbrel.domain.batches import Batch, Range
-from whimbrel.domain.failures import (
-    Due,
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.failure import (
+    DueRetry,
+    FailedDocument,
     Failure,
+    FailureKind,
+    FailurePlace,
+    FailureStanding,
     FailureState,
     GroupPage,
-    Kind,
-    Place,
-    Standing,
-    Tried,
-    Trouble,
+    OpenFailure,
     Unresolved,
 )
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Run
+from whimbrel.domain.runs.batches import Batch, Range
+from whimbrel.domain.runs.run import Counts, Run
 
 
 class Failures(Protocol):
     """The failures of the ledger, and the documents that were passed over."""
 
-    def record(self, run: Run, batch: Batch, troubles: Sequence[Trouble]) -> None:
+    def record(self, run: Run, batch: Batch, troubles: Sequence[FailedDocument]) -> None:
         """Upsert a row for each: one attempt more, once per batch; open until its tries are spent, then dead.
 
         What earlier runs of the migration and version recorded of these documents is superseded: those rows go.
@@ -56,11 +56,11 @@ class Failures(Protocol):
 
     def resolve(self, failures: Sequence[Unresolved], resolution: str) -> None: ...
 
-    def standings(self, run_id: str, where: Range) -> Iterator[Sequence[Standing]]:
+    def standings(self, run_id: str, where: Range) -> Iterator[Sequence[FailureStanding]]:
         """What became of the failures of this run on documents of a range, a thousand at a time."""
         ...
 
-    def of_kinds(self, run_id: str, where: Range, kinds: Sequence[Kind]) -> Sequence[Trouble]:
+    def of_kinds(self, run_id: str, where: Range, kinds: Sequence[FailureKind]) -> Sequence[FailedDocument]:
         """What went wrong with documents of a range in this run, as far as it is of these kinds; without its traceback."""
         ...
 
@@ -76,11 +76,11 @@ class Failures(Protocol):
         """Seconds until the first open failure's time comes, none or less where it has; None where there is none."""
         ...
 
-    def due(self, run_id: str, limit: int) -> Sequence[Due]:
+    def due(self, run_id: str, limit: int) -> Sequence[DueRetry]:
         """Open failures whose time has come, those that have waited longest."""
         ...
 
-    def tried(self, run_id: str, keys: Sequence[Key]) -> Sequence[Tried]:
+    def tried(self, run_id: str, keys: Sequence[Key]) -> Sequence[OpenFailure]:
         """The open failures of this run on these documents."""
         ...
 
@@ -119,7 +119,7 @@ class Failures(Protocol):
     ) -> GroupPage:
         """Failures by cause. `state`: only groups that have such; `group`: only this one; `after`: as an earlier page gave it.
 
-        Of a run there are `domain.causes.GROUPS` at most. Raises CursorInvalid.
+        Of a run there are `domain.failures.causes.GROUPS` at most. Raises CursorInvalid.
         """
         ...
 
@@ -133,7 +133,7 @@ class Failures(Protocol):
         *,
         state: FailureState | None = None,
         group: str | None = None,
-        after: Place | None = None,
+        after: FailurePlace | None = None,
         limit: int = 100,
     ) -> list[Failure]:
         """Dead ones first, then open ones, then resolved ones; of one state by group and `_id`. `after`: only what comes after this place."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from whimbrel.domain.runs import Run
-from whimbrel.domain.workers import Worker
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.workers import Worker
 
 
 class Leases(Protocol):
@@ -20,7 +20,7 @@ class Leases(Protocol):
         ...
 
     def beat(self, worker: str, **facts: Any) -> None:
-        """Say that a worker process is alive, with the facts of its row (`domain/workers.py`)."""
+        """Say that a worker process is alive, with the facts of its row (`domain/runs/workers.py`)."""
         ...
 
     def workers(self, seconds: float) -> Sequence[Worker]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from whimbrel.domain.code import Code
+from whimbrel.domain.migrations.code import CodeFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Loaded(Protocol):
         """How many files were loaded so: it grows."""
         ...
 
-    def later(self, code: Code) -> Later:
+    def later(self, code: CodeFiles) -> Later:
         """Besides the files of this code, as they were when the migrations were loaded."""
         ...
 
@@ -34,5 +34,5 @@ class NothingLoaded:
 
     times = 0
 
-    def later(self, code: Code) -> Later:  # noqa: ARG002
+    def later(self, code: CodeFiles) -> Later:  # noqa: ARG002
         return Later()

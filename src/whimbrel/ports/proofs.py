@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts
-from whimbrel.domain.verification import Proof, Unaccounted
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.runs.run import Counts
+from whimbrel.domain.runs.verification import Proof, UnaccountedDocuments
 
 
 class Proofs(Protocol):
@@ -38,7 +38,7 @@ class Proofs(Protocol):
         """How many documents bear a mark of this batch, as a verification has counted them."""
         ...
 
-    def unaccounted(self, run_id: str, verification_id: str) -> Unaccounted:
+    def unaccounted(self, run_id: str, verification_id: str) -> UnaccountedDocuments:
         """The marks that a verification has counted, beside what the run's batches have counted."""
         ...
 

@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from whimbrel.domain.changes import Change
-from whimbrel.domain.failures import Trouble
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Run
-from whimbrel.ports.documents import Guarded, Write
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.failure import FailedDocument
+from whimbrel.domain.migrations.changes import Change
+from whimbrel.domain.runs.run import Run
+from whimbrel.ports.documents import GuardedChange, Write
 from whimbrel.ports.survey import Query
 
 Choice = Literal["random", "oldest", "newest", "largest"]
@@ -58,7 +58,7 @@ class Rehearsal(Protocol):
         """
         ...
 
-    def after(self, guarded: Guarded, write: Write) -> bytes | Trouble:
+    def after(self, guarded: GuardedChange, write: Write) -> bytes | FailedDocument:
         """The document after its change and mark, or why MongoDB would refuse it. Raises Untranslatable."""
         ...
 
@@ -80,10 +80,10 @@ class Rehearsal(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class FunctionAnswer:
     """What a function made of a document. `naive`: fields of its answer that hold times without a zone. `values`: see `Code`."""
 
-    outcome: Change | Trouble
+    outcome: Change | FailedDocument
     seconds: float = 0.0
     naive: tuple[str, ...] = ()
     values: Mapping[str, str] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Answered:
 class Caller(Protocol):
     """A function in a process of its own."""
 
-    def call(self, document: bytes, seconds: float) -> Answered:
+    def call(self, document: bytes, seconds: float) -> FunctionAnswer:
         """What it makes of a raw document, within so many seconds. What hangs or dies is that document's failure, and the next one finds a new process."""
         ...
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from whimbrel.domain.runs import Run
+from whimbrel.domain.runs.run import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from whimbrel.domain.forecast import Sample
-from whimbrel.domain.listing import RunPlace
-from whimbrel.domain.runs import Counts, Run, RunAtWork, RunKind
-from whimbrel.domain.states import RunStatus
-from whimbrel.domain.tiling import Tiling
+from whimbrel.domain.runs.forecast import ProgressSample
+from whimbrel.domain.runs.run import Counts, Run, RunAtWork, RunKind
+from whimbrel.domain.runs.run_cursor import RunPlace
+from whimbrel.domain.runs.states import RunStatus
+from whimbrel.domain.runs.tiling import Tiling
 
 
 class Runs(Protocol):
@@ -106,7 +106,7 @@ class Runs(Protocol):
         """
         ...
 
-    def sample(self, run_id: str, kept: Sequence[Sample], *, done: int, total: int) -> None:
+    def sample(self, run_id: str, kept: Sequence[ProgressSample], *, done: int, total: int) -> None:
         """Add to the samples of a running run, of which these are kept, how far it is now, by the server's clock."""
         ...
 

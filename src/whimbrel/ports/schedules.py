@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from whimbrel.domain.runs import Run
-from whimbrel.domain.schedules import Plan, Schedule, Tick
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.schedules import Plan, Schedule, Tick
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ScheduleLook:
     """What a scheduler sees at once: the server's time, the switch, and the schedules that need it."""
 
     now: datetime
@@ -42,7 +42,7 @@ class Schedules(Protocol):
         """Make the switch, on, and the first schedule, where they are not there."""
         ...
 
-    def look(self) -> Look:
+    def look(self) -> ScheduleLook:
         """In one call."""
         ...
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # it holds few things, and describes many
-    from whimbrel.domain.findings import Finding
-    from whimbrel.domain.migration import Definition
-    from whimbrel.domain.runs import Run
+    from whimbrel.domain.migrations.migration import Definition
+    from whimbrel.domain.runs.preflight_findings import Finding
+    from whimbrel.domain.runs.run import Run
     from whimbrel.ports.documents import Documents
     from whimbrel.ports.ledger import Ledger
     from whimbrel.ports.rehearsal import Rehearsal
@@ -85,7 +85,7 @@ class Store(Protocol):
 
     @property
     def uuids(self) -> str:
-        """How the address wants values of `uuid.UUID` stored in users' documents: one of `domain.uuids.UUIDS`."""
+        """How the address wants values of `uuid.UUID` stored in users' documents: one of `domain.bson.uuids.UUIDS`."""
         ...
 
     def prepare(self) -> None:

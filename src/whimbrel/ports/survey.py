@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-from whimbrel.domain.batches import Range
-from whimbrel.domain.raw import Key
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.runs.batches import Range
 
 Query = dict[str, Any]
 

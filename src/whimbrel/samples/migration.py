@@ -1,6 +1,6 @@
 """The built-in sample migration `some-model`, by which Whimbrel is shown and measured."""
 
-from whimbrel.domain.migration import Migration
+from whimbrel.domain.migrations.migration import Migration
 
 COLLECTION = "somemodels"
 

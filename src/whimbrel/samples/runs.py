@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from whimbrel.domain.batches import Batch
-from whimbrel.domain.encoding import encoded
-from whimbrel.domain.failures import Kind, Trouble
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts, Run, Scope, legs_of
-from whimbrel.domain.states import BatchStatus, RunStatus
+from whimbrel.domain.bson.encoding import encoded
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.failure import FailedDocument, FailureKind
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.run import Counts, Run, Scope, legs_of
+from whimbrel.domain.runs.states import BatchStatus, RunStatus
 
 NAMES = ("orders (sample)", "people (sample)", "prices (sample)")
 RESTING = (
@@ -38,7 +38,7 @@ class SampleRun:
 
     run: Run
     batches: tuple[Batch, ...]
-    troubles: tuple[tuple[Batch, Trouble], ...]
+    troubles: tuple[tuple[Batch, FailedDocument], ...]
 
 
 def sample_runs(count: int, *, database: str, now: datetime, seed: int = 1) -> Iterator[SampleRun]:
@@ -81,7 +81,7 @@ def _batch(run_id: str, seq: int, born: datetime, over: datetime, *, failed: int
     )  # fmt: skip
 
 
-def _trouble(number: int) -> Trouble:
-    return Trouble(
-        key=Key.of(number), kind=Kind.DATA, type="Refused", message=f"A sample of a failure: the number {number} is no text."
+def _trouble(number: int) -> FailedDocument:
+    return FailedDocument(
+        key=Key.of(number), kind=FailureKind.DATA, type="Refused", message=f"A sample of a failure: the number {number} is no text."
     )  # fmt: skip

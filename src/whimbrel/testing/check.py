@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from whimbrel.domain.migration import Migration
+from whimbrel.domain.migrations.migration import Migration
 from whimbrel.errors import WhimbrelError
 from whimbrel.testing import proofs
 from whimbrel.testing.expected import Expected, expected
@@ -12,12 +12,33 @@ from whimbrel.testing.trial import Document, Prepare, Trial, nothing, trial
 
 
 class Unproved(AssertionError):
-    """A migration does not do what it should: every proof that failed, with the reason."""
+    """A migration does not do what it should: every proof that failed, with the reason. pytest shows it as a failed assertion.
+
+    `uri` is the address of a MongoDB, such as the fixture `whimbrel_mongodb` has it:
+
+    >>> import random
+    >>> from whimbrel import migration
+    >>> from whimbrel.testing import Unproved, check_migration
+    >>> @migration(collection="people")
+    ... def lottery(person):
+    ...     return {"$set": {"number": random.random()}}
+    >>> try:
+    ...     check_migration(lottery, [{"_id": 1}], uri=uri, kill=False)
+    ... except Unproved as error:
+    ...     print(str(error).splitlines()[0])
+    lottery does not hold:
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was proved, in sentences; and what could not be looked at, with the reason."""
+    """What was proved, in sentences; and what could not be looked at, with the reason.
+
+    >>> from whimbrel.testing import Checked
+    >>> print(Checked(proved=["One run changes 3 documents."], left_out={"undo": "kept no before-images"}))
+    proved: One run changes 3 documents.
+    not looked at: undo: kept no before-images
+    """
 
     proved: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
@@ -63,6 +84,15 @@ def check_migration(
     kill: False leaves out the proof that takes longest, that by killed processes.
 
     Raises Unproved with every fault found; ValueError where nothing is selected.
+
+    >>> from whimbrel import Migration
+    >>> from whimbrel.testing import check_migration
+    >>> cents = Migration(
+    ...     name="price-in-cents", collection="products", update=[{"$set": {"cents": {"$multiply": ["$price", 100]}}}]
+    ... )
+    >>> found = check_migration(cents, [{"price": 3}, {"price": 4.5}], uri=uri, kill=False)
+    >>> found.left_out["killed at every step"]
+    'kill=False'
     """
     with trial(migration, documents, uri, prepare) as room:
         it = expected(room, deterministic=deterministic, failing=failing)
@@ -73,13 +103,13 @@ def check_migration(
         return found
 
 
-def _faults(room: Trial, it: Expected, found: Checked, left_out: set[Proof]) -> Iterator[str]:
+def _faults(room: Trial, expected: Expected, found: Checked, left_out: set[Proof]) -> Iterator[str]:
     for name, proof in PROOFS.items():
         if proof in left_out:
             found.left_out[name] = "kill=False"
             continue
         try:
-            found.proved.append(proof(room, it))
+            found.proved.append(proof(room, expected))
         except proofs.NotApplicable as error:
             found.left_out[name] = str(error)
         except proofs.Fault as error:

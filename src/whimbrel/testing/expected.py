@@ -9,17 +9,17 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from whimbrel.domain.changes import Single
-from whimbrel.domain.context import Context
-from whimbrel.domain.diffs import difference
-from whimbrel.domain.failures import Trouble
-from whimbrel.domain.marks import CHANGED, MARK_ROOT, UNCHANGED
-from whimbrel.domain.raw import RAW, Key, document, element, walk
-from whimbrel.domain.runs import Run, eligible, first_phases
-from whimbrel.engine.calls import call
-from whimbrel.engine.rehearse import NOT_SHOWN, Rehearsed, Stage
-from whimbrel.engine.start import draft_run
-from whimbrel.ports import Answered, Caller, Guarded
+from whimbrel.domain.bson.diffs import difference
+from whimbrel.domain.bson.raw_bson import RAW, Key, document, element, iterate_fields
+from whimbrel.domain.failures.failure import FailedDocument
+from whimbrel.domain.migrations.changes import Single
+from whimbrel.domain.migrations.context import Context
+from whimbrel.domain.migrations.marks import CHANGED, MARK_ROOT, UNCHANGED
+from whimbrel.domain.runs.run import Run, eligible, first_phases
+from whimbrel.engine.executing.function_calls import call
+from whimbrel.engine.operating.start import draft_run
+from whimbrel.engine.rehearsing.rehearsal import NOT_SHOWN, RehearsalStage, RehearsedDocument
+from whimbrel.ports import Caller, FunctionAnswer, GuardedChange
 from whimbrel.testing.trial import DEFAULTS, Trial
 
 PATIENCE = 60.0  # seconds for a rehearsal
@@ -34,7 +34,7 @@ class Expected:
     """
 
     before: Mapping[Key, bytes]
-    rehearsed: Mapping[Key, Rehearsed]
+    rehearsed: Mapping[Key, RehearsedDocument]
     varies: frozenset[str]
     deterministic: bool
     failing: frozenset[Key]
@@ -50,7 +50,11 @@ class Expected:
         left_out = {name.encode() for name in (*self.reserved, *self.varies, MARK_ROOT)}
         return bytes(
             document(
-                [element(kind, name, payload) for name, kind, payload in walk(raw) if name not in left_out]
+                [
+                    element(kind, name, payload)
+                    for name, kind, payload in iterate_fields(raw)
+                    if name not in left_out
+                ]
             ).raw
         )
 
@@ -80,7 +84,7 @@ def expected(room: Trial, *, deterministic: bool, failing: Sequence[Any]) -> Exp
 
 def rehearsed(
     room: Trial, run: Run, documents: Mapping[Key, bytes], *, claimed_at: datetime | None = None
-) -> dict[Key, Rehearsed]:
+) -> dict[Key, RehearsedDocument]:
     """What becomes of those documents that the migration selects, each in the phase that takes it."""
     rehearsal = room.store.rehearsal(run)
     sample = [
@@ -95,23 +99,27 @@ def rehearsed(
     def callers(_: Run) -> Iterator[Caller]:
         yield _Here(room)
 
-    stage = Stage(room.definition, run, rehearsal, callers, claimed_at=claimed_at)
+    stage = RehearsalStage(room.definition, run, rehearsal, callers, claimed_at=claimed_at)
     found = stage.rehearse(sample, monotonic() + PATIENCE)
     return {each.key: _carried_out(room, each) if each.outcome == NOT_SHOWN else each for each in found}
 
 
-def _carried_out(room: Trial, it: Rehearsed) -> Rehearsed:
+def _carried_out(room: Trial, rehearsed: RehearsedDocument) -> RehearsedDocument:
     """What no pipeline expresses is carried out on a copy: nobody else's documents are here."""
     update = room.definition.update
-    answer = Guarded(it.key, it.before, Single(update)) if update is not None else called(room, it.before)
-    if not isinstance(answer, Guarded) or not isinstance(answer.change, Single):
-        return it
+    answer = (
+        GuardedChange(rehearsed.key, rehearsed.before, Single(update))
+        if update is not None
+        else called(room, rehearsed.before)
+    )
+    if not isinstance(answer, GuardedChange) or not isinstance(answer.change, Single):
+        return rehearsed
     copy = room.collection.database.get_collection("copy", codec_options=RAW)
     copy.drop()
-    copy.insert_one(RawBSONDocument(it.before))
+    copy.insert_one(RawBSONDocument(rehearsed.before))
     copy.update_one({}, answer.change.update)
     after = bytes(copy.find_one().raw)  # type: ignore[union-attr]
-    return replace(it, outcome=UNCHANGED if after == it.before else CHANGED, changed=after)
+    return replace(rehearsed, outcome=UNCHANGED if after == rehearsed.before else CHANGED, changed=after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,16 +128,16 @@ class _Here:
 
     room: Trial
 
-    def call(self, document: bytes, seconds: float) -> Answered:  # noqa: ARG002
+    def call(self, document: bytes, seconds: float) -> FunctionAnswer:  # noqa: ARG002
         found = called(self.room, document)
-        return Answered(found.change if isinstance(found, Guarded) else found)
+        return FunctionAnswer(found.change if isinstance(found, GuardedChange) else found)
 
 
-def called(room: Trial, document: bytes) -> Guarded | Trouble:
+def called(room: Trial, document: bytes) -> GuardedChange | FailedDocument:
     """What the function makes of a raw document."""
     migration = room.migration
     context = Context("check", "check.0", 1) if migration.wants_context else None
     found = call(migration, room.definition, document, context)
-    if isinstance(found, Trouble) and found.type == KeyboardInterrupt.__name__:
+    if isinstance(found, FailedDocument) and found.type == KeyboardInterrupt.__name__:
         raise KeyboardInterrupt  # most likely a person's: this is a test, and its main thread
     return found

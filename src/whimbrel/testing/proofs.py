@@ -6,17 +6,17 @@ from typing import Any
 import bson
 from bson import json_util
 
-from whimbrel.domain.changes import Change, Paths, Row, Single
-from whimbrel.domain.diffs import difference, dotted, readable
-from whimbrel.domain.failures import FailureState, Trouble
-from whimbrel.domain.migration import with_undo
-from whimbrel.domain.raw import DOCUMENT_OPTIONS, Key, document, element, walk
-from whimbrel.domain.states import RunStatus
-from whimbrel.engine.rollback import start_rollback
-from whimbrel.engine.start import draft_run
-from whimbrel.engine.verdicts import deterministic as looked_the_same
-from whimbrel.engine.verdicts import idempotent
-from whimbrel.engine.view import RunView
+from whimbrel.domain.bson.diffs import difference, dotted, readable
+from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS, Key, document, element, iterate_fields
+from whimbrel.domain.failures.failure import FailedDocument, FailureState
+from whimbrel.domain.migrations.changes import Change, Paths, Row, Single
+from whimbrel.domain.migrations.migration import with_undo
+from whimbrel.domain.runs.states import RunStatus
+from whimbrel.engine.operating.run_view import RunView
+from whimbrel.engine.operating.start import draft_run
+from whimbrel.engine.operating.start_rollback import start_rollback
+from whimbrel.engine.rehearsing.determinism import deterministic as looked_the_same
+from whimbrel.engine.rehearsing.determinism import idempotent
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.testing.expected import Expected, called, rehearsed
 from whimbrel.testing.trial import DEFAULTS, Trial
@@ -34,21 +34,21 @@ class NotApplicable(Exception):
     """What a proof could not look at, with the reason."""
 
 
-def one_run(room: Trial, it: Expected) -> str:
+def one_run(room: Trial, expected: Expected) -> str:
     """A run does what the transform says."""
     room.afresh()
     found = room.finish(room.start())
-    _check_failures(room, it, found)
-    _check_documents(room, it)
+    _check_failures(room, expected, found)
+    _check_documents(room, expected)
     counts = found.counts
-    fails = f", {len(it.failing)} fail as they must" if it.failing else ""
+    fails = f", {len(expected.failing)} fail as they must" if expected.failing else ""
     return f"one run does what the transform says: {counts.changed} changed, {counts.unchanged} unchanged, {counts.skipped} skipped{fails}"
 
 
-def deterministic(room: Trial, it: Expected) -> str:
+def deterministic(room: Trial, expected: Expected) -> str:
     """The same document gives the same result."""
-    verdict = looked_the_same(room.definition, list(it.rehearsed.values()))
-    if verdict.holds is False and it.deterministic:
+    verdict = looked_the_same(room.definition, list(expected.rehearsed.values()))
+    if verdict.holds is False and expected.deterministic:
         raise Fault(f"{verdict.why} If that is meant, say deterministic=False.")
     if verdict.holds is None:
         raise NotApplicable(verdict.why)
@@ -57,20 +57,20 @@ def deterministic(room: Trial, it: Expected) -> str:
     return "deterministic: the same document gives the same result twice"
 
 
-def once(room: Trial, it: Expected) -> str:
+def once(room: Trial, expected: Expected) -> str:
     """However often it runs, each document is changed once."""
     room.afresh()
     room.finish(room.start())
     room.finish(room.start())
-    _check_documents(room, it, "After a second run")
+    _check_documents(room, expected, "After a second run")
     run = draft_run(room.store, room.definition, defaults=DEFAULTS)
-    if idempotent(run, list(it.rehearsed.values())).holds:
+    if idempotent(run, list(expected.rehearsed.values())).holds:
         return "idempotent: applied to its own output it changes nothing"
     guard = f"the mark {run.marking.path!r}" if run.marking.path else "its filter, which becomes false"
     return f"not idempotent, but guarded by {guard}: a second run changes nothing"
 
 
-def killed(room: Trial, it: Expected) -> str:
+def killed(room: Trial, expected: Expected) -> str:
     """Killed at any step and resumed, it ends as if nothing had been."""
     reached = []
     for step in STEPS:
@@ -79,16 +79,16 @@ def killed(room: Trial, it: Expected) -> str:
         if room.killed_at(run, step):
             reached.append(step)
         found = room.finish(run)
-        _check_failures(room, it, found)
-        _check_documents(room, it, f"Killed at {step} and resumed")
+        _check_failures(room, expected, found)
+        _check_documents(room, expected, f"Killed at {step} and resumed")
     return f"killed at every step that it reaches ({', '.join(reached)}) and resumed, it ends as if nothing had been"
 
 
-def concurrent_writer(room: Trial, it: Expected) -> str:
+def concurrent_writer(room: Trial, expected: Expected) -> str:
     """What an application writes between our read and our write stays, and the result is that of the new document."""
     room.afresh()
     run = room.start()
-    wanted = rehearsed(room, run, {key: _written(raw) for key, raw in it.before.items()})
+    wanted = rehearsed(room, run, {key: _written(raw) for key, raw in expected.before.items()})
     at = "S3" if room.definition.declarative else "S5"
     writes = 0
 
@@ -98,35 +98,37 @@ def concurrent_writer(room: Trial, it: Expected) -> str:
             writes = room.collection.update_many({}, {"$set": {WRITTEN: True}}).modified_count
 
     found = room.finish(run, step)
-    _check_failures(room, it, found)
+    _check_failures(room, expected, found)
     for key, raw in room.stored().items():
         new = wanted.get(key)
-        after = _written(it.before[key]) if new is None or new.changed is None else new.changed
-        _compare(key, it.comparable(after), it.comparable(raw), "Written by the application meanwhile")
+        after = _written(expected.before[key]) if new is None or new.changed is None else new.changed
+        _compare(
+            key, expected.comparable(after), expected.comparable(raw), "Written by the application meanwhile"
+        )
     return f"a concurrent writer wins: its {writes} writes between read and write are all there, and the results are of the documents as it left them"
 
 
-def reads(room: Trial, it: Expected) -> str:
+def reads(room: Trial, expected: Expected) -> str:
     """The function looks at no field that it does not declare."""
     declared = room.definition.reads
     if declared is None:
         raise NotApplicable("it declares none")
-    for key, each in it.rehearsed.items():
+    for key, each in expected.rehearsed.items():
         if each.trouble is not None:
             continue
         whole, part = called(room, each.before), called(room, _only(each.before, ("_id", *declared)))
-        if isinstance(part, Trouble):
+        if isinstance(part, FailedDocument):
             raise Fault(
                 f"With the fields {', '.join(declared)} alone it fails on document {_name(key)}: {part.type}: {part.message}"
             )
-        if not isinstance(whole, Trouble) and _told(whole.change) != _told(part.change):
+        if not isinstance(whole, FailedDocument) and _told(whole.change) != _told(part.change):
             raise Fault(
                 f"With the fields {', '.join(declared)} alone it makes something else of document {_name(key)}: declare all that it reads."
             )
     return f"the declared reads are true: {', '.join(declared)} alone give the same changes"
 
 
-def undo(room: Trial, it: Expected) -> str:
+def undo(room: Trial, expected: Expected) -> str:
     """A run with undo can be rolled back byte for byte."""
     try:
         definition = with_undo(room.definition)
@@ -134,8 +136,8 @@ def undo(room: Trial, it: Expected) -> str:
         raise NotApplicable(str(error)) from error
     before = room.afresh()
     found = room.finish(room.start(definition))
-    _check_failures(room, it, found)
-    _check_documents(room, it, "With undo")
+    _check_failures(room, expected, found)
+    _check_documents(room, expected, "With undo")
     back = room.finish(start_rollback(room.store, found.run.id, who="check", defaults=DEFAULTS))
     if back.run.status is not RunStatus.COMPLETED:
         raise Fault(f"The rollback ended {back.run.status}: {back.run.message}")
@@ -147,30 +149,30 @@ def undo(room: Trial, it: Expected) -> str:
 # comparing
 
 
-def _check_documents(room: Trial, it: Expected, when: str = "After a run") -> None:
+def _check_documents(room: Trial, expected: Expected, when: str = "After a run") -> None:
     stored = room.stored()
-    gone = [_name(key) for key in it.before if key not in stored]
+    gone = [_name(key) for key in expected.before if key not in stored]
     if gone:
         raise Fault(f"{when} documents are gone: {', '.join(gone[:SHOWN])}.")
     for key, raw in stored.items():
-        _compare(key, it.after(key), it.comparable(raw), when)
+        _compare(key, expected.after(key), expected.comparable(raw), when)
 
 
-def _check_failures(room: Trial, it: Expected, found: RunView) -> None:
+def _check_failures(room: Trial, expected: Expected, run_view: RunView) -> None:
     failures = {
         each.key: each
-        for each in room.store.ledger.failures.list(found.run.id, state=FailureState.DEAD, limit=1000)
+        for each in room.store.ledger.failures.list(run_view.run.id, state=FailureState.DEAD, limit=1000)
     }
     strange = [
         f"{_name(key)}: {each.type}: {each.message}"
         for key, each in failures.items()
-        if key not in it.failing
+        if key not in expected.failing
     ]
     if strange:
         raise Fault(
             f"{len(strange)} documents fail, such as {'; '.join(strange[:SHOWN])}. If they must, name them in failing=[...]."
         )
-    missing = [_name(key) for key in it.failing if key not in failures]
+    missing = [_name(key) for key in expected.failing if key not in failures]
     if missing:
         raise Fault(f"Documents that must fail do not: {', '.join(missing[:SHOWN])}.")
 
@@ -199,7 +201,7 @@ def _written(raw: bytes) -> bytes:
     return bytes(
         document(
             [
-                *(element(kind, name, payload) for name, kind, payload in walk(raw)),
+                *(element(kind, name, payload) for name, kind, payload in iterate_fields(raw)),
                 element(0x08, WRITTEN.encode(), b"\1"),
             ]
         ).raw
@@ -209,7 +211,9 @@ def _written(raw: bytes) -> bytes:
 def _only(raw: bytes, names: tuple[str, ...]) -> bytes:
     wanted = {name.encode() for name in names}
     return bytes(
-        document([element(kind, name, payload) for name, kind, payload in walk(raw) if name in wanted]).raw
+        document(
+            [element(kind, name, payload) for name, kind, payload in iterate_fields(raw) if name in wanted]
+        ).raw
     )
 
 

@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from whimbrel.domain.migration import Migration
-from whimbrel.domain.times import Times
-from whimbrel.engine.announce import Announcer
-from whimbrel.engine.coordinate import Coordinator
-from whimbrel.engine.crew import Crew
-from whimbrel.engine.slot import work
-from whimbrel.engine.watch import watch
+from whimbrel.domain.migrations.migration import Migration
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.engine.coordinating.coordinator import Coordinator
+from whimbrel.engine.queueing.announcer import Announcer
+from whimbrel.engine.running.heartbeat import keep_heartbeat
+from whimbrel.engine.running.slot import run_slot
+from whimbrel.engine.running.worker_state import WorkerState
 from whimbrel.ports import Broker, Feed, Store
 
 
@@ -26,9 +26,9 @@ def threads(
     step: Callable[[str], None],
     slots: int = 2,
     name: str = "inline",
-) -> Iterator[Crew]:
+) -> Iterator[WorkerState]:
     """The system at work while this is entered. `step` is called at each numbered step of the protocol."""
-    crew = Crew({each.name: each for each in migrations}, name, None)
+    worker_state = WorkerState({each.name: each for each in migrations}, name, None)
     over = threading.Event()
     announcer = Announcer(store.ledger, broker, pause=times.broker)
     coordinator = Coordinator(store, announcer, name=name, role_seconds=times.lease, step=step)
@@ -41,22 +41,22 @@ def threads(
     found = [threading.Thread(target=coordinate)]
     found += [
         threading.Thread(
-            target=work,
-            args=(store, crew, feed),
+            target=run_slot,
+            args=(store, worker_state, feed),
             kwargs={"times": times, "step": step, "urgent": number >= slots},
         )
         for number in range(slots + (not feed.polled))
     ]
     about = {"host": "here", "pid": 0, "version": "0"}
-    watcher = {"times": times, "die": crew.drain, "about": about}
-    found.append(threading.Thread(target=_watch, args=(store, crew, over, watcher), daemon=True))
+    watcher = {"times": times, "die": worker_state.drain, "about": about}
+    found.append(threading.Thread(target=_watch, args=(store, worker_state, over, watcher), daemon=True))
     for thread in found:
         thread.start()
     try:
-        yield crew
+        yield worker_state
     finally:
         over.set()
-        crew.drain()
+        worker_state.drain()
         for thread in found:
             thread.join(20)
 
@@ -65,12 +65,12 @@ class _Over(Exception):
     pass
 
 
-def _watch(store: Store, crew: Crew, over: threading.Event, options: dict[str, Any]) -> None:
+def _watch(store: Store, worker_state: WorkerState, over: threading.Event, options: dict[str, Any]) -> None:
     def beat() -> None:
         if over.is_set():
             raise _Over
 
     try:
-        watch(store, crew, **{**options, "beat": beat})
+        keep_heartbeat(store, worker_state, **{**options, "beat": beat})
     except _Over:
         return

@@ -17,15 +17,15 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 
 from whimbrel.bootstrap import broker, database, feed, store_at
-from whimbrel.domain.migration import Definition, Migration
-from whimbrel.domain.raw import RAW, Key
-from whimbrel.domain.runs import Run
-from whimbrel.domain.states import ENDED
-from whimbrel.domain.times import Times
-from whimbrel.domain.uuids import Options, stored, writing
-from whimbrel.engine.loop import process_loop
-from whimbrel.engine.start import Defaults, start_run
-from whimbrel.engine.view import RunView, view
+from whimbrel.domain.bson.raw_bson import RAW, Key
+from whimbrel.domain.bson.uuids import Options, stored, writing
+from whimbrel.domain.migrations.migration import Definition, Migration
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.states import ENDED
+from whimbrel.engine.executing.event_loop import process_loop
+from whimbrel.engine.operating.run_view import RunView, view
+from whimbrel.engine.operating.start import Defaults, start_run
 from whimbrel.mongo.store import MongoStore
 from whimbrel.settings import Settings
 from whimbrel.testing.threads import threads

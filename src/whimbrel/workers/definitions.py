@@ -10,11 +10,11 @@ import sys
 from dataclasses import asdict, astuple, fields
 from typing import Any
 
-from whimbrel.domain.encoding import encoded
-from whimbrel.domain.migration import Definition
-from whimbrel.domain.uuids import named
+from whimbrel.domain.bson.encoding import encoded
+from whimbrel.domain.bson.uuids import named
+from whimbrel.domain.migrations.migration import Definition
 from whimbrel.errors import DefinitionInvalid
-from whimbrel.workers.sources import load
+from whimbrel.workers.migration_loader import load
 
 BEGINS = ">"  # before the name of a file that is loaded next
 

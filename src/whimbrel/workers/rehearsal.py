@@ -19,19 +19,19 @@ from typing import Any, BinaryIO
 
 import bson
 
-from whimbrel.domain.catalog import choose
-from whimbrel.domain.changes import Change, Paths, Row, Single, Skipped, Unchanged
-from whimbrel.domain.context import Context
-from whimbrel.domain.failures import Kind, Trouble
-from whimbrel.domain.migration import Migration
-from whimbrel.domain.naive import naive_fields
-from whimbrel.domain.raw import Key
-from whimbrel.domain.wording import said
-from whimbrel.engine.calls import call
+from whimbrel.domain.bson.naive_datetimes import naive_datetime_fields
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.failure import FailedDocument, FailureKind
+from whimbrel.domain.migrations.catalog import choose
+from whimbrel.domain.migrations.changes import Change, Paths, Row, Single, Skipped, Unchanged
+from whimbrel.domain.migrations.context import Context
+from whimbrel.domain.migrations.migration import Migration
+from whimbrel.domain.text.safe_text import exception_message
+from whimbrel.engine.executing.function_calls import call
 from whimbrel.errors import WhimbrelError
-from whimbrel.ports import Guarded
-from whimbrel.workers.printing import take_streams
-from whimbrel.workers.sources import load
+from whimbrel.ports import GuardedChange
+from whimbrel.workers.child_output import take_streams
+from whimbrel.workers.migration_loader import load
 
 READY = "ready"
 
@@ -51,7 +51,7 @@ def main() -> None:
         given = bson.decode(head)
         migration = choose(loaded, given["name"])
     except WhimbrelError as error:
-        _answer(answers, {"error": said(error)})
+        _answer(answers, {"error": exception_message(error)})
         return
     _answer(answers, {READY: True, "values": [[*each] for each in migration.definition.code.values.items()]})
     run = given["run"]
@@ -83,7 +83,7 @@ def noting(migration: Migration) -> tuple[Callable[..., Any], list[str]]:
 
     def noted(returned: Any) -> Any:
         with contextlib.suppress(Exception):  # whatever a user's mapping does: what reads it next says so
-            naive[:] = naive_fields(returned)
+            naive[:] = naive_datetime_fields(returned)
         return returned
 
     async def awaited(*arguments: Any) -> Any:
@@ -129,8 +129,8 @@ def _answer(answers: BinaryIO, found: dict[str, Any]) -> None:
 # An outcome as a document, and back
 
 
-def told(outcome: Guarded | Trouble) -> dict[str, Any]:
-    if isinstance(outcome, Trouble):
+def told(outcome: GuardedChange | FailedDocument) -> dict[str, Any]:
+    if isinstance(outcome, FailedDocument):
         return {
             "kind": str(outcome.kind), "type": outcome.type, "message": outcome.message, "traceback": outcome.traceback,
             "final": outcome.final,
@@ -149,16 +149,16 @@ def told(outcome: Guarded | Trouble) -> dict[str, Any]:
             raise TypeError(other)  # nothing that a function returns is reduced to it
 
 
-def understood(document: bytes, answer: Any) -> Guarded | Trouble:
+def understood(document: bytes, answer: Any) -> GuardedChange | FailedDocument:
     """The outcome that `told` made a document of."""
     key = Key.of_document(document)
     if "kind" in answer:
-        return Trouble(
-            key=key, kind=Kind(answer["kind"]), type=answer["type"], message=answer["message"], traceback=answer["traceback"],
+        return FailedDocument(
+            key=key, kind=FailureKind(answer["kind"]), type=answer["type"], message=answer["message"], traceback=answer["traceback"],
             final=answer["final"],
             place=answer["place"],
         )  # fmt: skip
-    return Guarded(key, document, _change(answer))
+    return GuardedChange(key, document, _change(answer))
 
 
 def _change(answer: Any) -> Change:

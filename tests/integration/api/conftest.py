@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 from starlette.testclient import TestClient
+
 from tests.servers.rabbit import RabbitNode
 from tests.servers.serve import eventually
-
-from whimbrel.api.access import read_tokens
 from whimbrel.api.app import create_app
-from whimbrel.api.system import System
+from whimbrel.api.authorization import read_tokens
+from whimbrel.api.deployment import System
 from whimbrel.samples.seeder import documents
 from whimbrel.settings import Settings
-from whimbrel.workers.team import Team
+from whimbrel.workers.worker_pool import WorkerPool
 
 Docs = Database[dict[str, Any]]
 TOKENS = {"read": "r" * 20, "operate": "o" * 20, "admin": "a" * 20}
@@ -26,7 +26,7 @@ def serving(
     settings: Settings, *, workers: int, tokens: str = "", source: str | None = None
 ) -> Iterator[TestClient]:
     """The application, ready; its workers, if any, are real processes."""
-    system = System(settings, Team(workers=workers or 1, slots=2, source=source), workers=workers > 0)
+    system = System(settings, WorkerPool(workers=workers or 1, slots=2, source=source), workers=workers > 0)
     app = create_app(system, read_tokens(tokens))
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         eventually(lambda: client.get("/health/ready").status_code == 200)

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from tests.integration.api.conftest import Docs, serving
-
 from whimbrel.settings import Settings
 
 MIXED = """

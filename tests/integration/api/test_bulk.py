@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from bson import ObjectId
 from starlette.testclient import TestClient
+
 from tests.integration.api.conftest import Docs, ended, seed
 
 

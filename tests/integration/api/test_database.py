@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from tests.integration.api.conftest import TOKENS, Docs, seed, serving
 
+from tests.integration.api.conftest import TOKENS, Docs, seed, serving
 from whimbrel.api.app import create_app
+from whimbrel.api.deployment import System
 from whimbrel.api.routes import database as routes
-from whimbrel.api.system import System
 from whimbrel.bootstrap import Opened
-from whimbrel.domain.migration import Migration
+from whimbrel.domain.migrations.migration import Migration
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.store import MongoStore
 from whimbrel.mongo.survey import MongoSurvey
 from whimbrel.settings import Settings
-from whimbrel.workers.team import Team
+from whimbrel.workers.worker_pool import WorkerPool
 
 MIGRATIONS = """
 from whimbrel import Migration
@@ -77,7 +77,7 @@ def test_without_mongodb(settings: Settings) -> None:
     away = settings.model_copy(
         update={"mongodb_uri": "mongodb://127.0.0.1:1/", "whimbrel_connect_seconds": 0.3}
     )
-    system = System(away, Team(workers=1, slots=1, source=None), workers=False)
+    system = System(away, WorkerPool(workers=1, slots=1, source=None), workers=False)
     with TestClient(
         create_app(system, ()), base_url="http://localhost", raise_server_exceptions=False
     ) as client:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
-from tests.integration.api.conftest import Docs, ended, seed, serving
 
+from tests.integration.api.conftest import Docs, ended, seed, serving
 from whimbrel.settings import Settings
 
 SOURCE = """

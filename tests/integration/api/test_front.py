@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 from starlette.testclient import TestClient
-from tests.integration.api.conftest import serving
 
-from whimbrel.api.document import operations
+from tests.integration.api.conftest import serving
+from whimbrel.api.openapi import operations
 from whimbrel.settings import Settings
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
+
 from tests.integration.api.conftest import TOKENS, Docs, seed
 from tests.servers.serve import Serve, eventually
 

@@ -14,6 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 from pymongo import MongoClient
+
 from tests.integration.api.conftest import Docs, seed
 from tests.servers.proxy import Balancer
 from tests.servers.rabbit import RabbitNode

@@ -10,9 +10,9 @@ import bson
 import pytest
 from pymongo import monitoring
 from starlette.testclient import TestClient
+
 from tests.integration.api.conftest import Docs, ended, seed, serving
 from tests.servers.serve import eventually
-
 from whimbrel.settings import Settings
 
 SLIM = 2048  # bytes of a row as JSON

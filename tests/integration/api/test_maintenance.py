@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+
 from tests.integration.api.conftest import Docs, ended, seed, serving
 from tests.servers.serve import eventually
-
 from whimbrel.settings import Settings
 
 SOURCE = """

@@ -11,13 +11,13 @@ from aiormq.exceptions import ProbableAuthenticationError
 from pymongo.errors import NotPrimaryError, OperationFailure, ServerSelectionTimeoutError, WTimeoutError
 from starlette.testclient import TestClient
 from structlog.testing import capture_logs
+
 from tests.integration.api.conftest import serving
 from tests.servers.serve import eventually
-
-from whimbrel.api.outages import Outages
+from whimbrel.api.outage_messages import OutageMessages
 from whimbrel.brokers.rabbitmq.errors import translated as of_rabbitmq
 from whimbrel.errors import BrokerUnavailable, Systemic, WhimbrelError
-from whimbrel.mongo.errors import translated
+from whimbrel.mongo.driver_errors import translated
 from whimbrel.settings import Settings
 
 ELECTING = "MongoDB has no primary at this moment: its members choose one. Try again."
@@ -106,7 +106,7 @@ def raised(error: Exception) -> WhimbrelError:
 )  # fmt: skip
 def test_each_kind_has_its_sentence(error: Exception, embedded: bool, sentence: str) -> None:
     with capture_logs() as logs:
-        assert Outages(embedded=embedded).told(raised(error)) == sentence
+        assert OutageMessages(embedded=embedded).told(raised(error)) == sentence
     assert str(error)[:20] in logs[0]["reason"]
 
 
@@ -127,7 +127,7 @@ def test_each_kind_of_rabbitmq_too(error: Exception, said: str) -> None:
 
     with pytest.raises(WhimbrelError) as found:
         asyncio.run(meets())
-    sentence = Outages(embedded=True).told(found.value)
+    sentence = OutageMessages(embedded=True).told(found.value)
     assert sentence.endswith(said)
     assert "queue.example.com" in sentence
     assert "XJX" not in sentence
@@ -135,7 +135,7 @@ def test_each_kind_of_rabbitmq_too(error: Exception, said: str) -> None:
 
 
 def test_what_nobody_shortened_is_its_first_sentence() -> None:
-    found = Outages(embedded=True)
+    found = OutageMessages(embedded=True)
     assert found.told(Systemic("It broke at 5.0.3. Then more was said.")) == "It broke at 5.0.3."
     assert len(found.told(Systemic("x" * 5000))) < 350
     away = BrokerUnavailable("RabbitMQ at amqp://here does not answer.")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+
 from tests.integration.api.conftest import Docs, seed, serving
 from tests.servers.serve import eventually
-
 from whimbrel.settings import Settings
 
 STARTING = ["", "/retry-failed", "/complete-processing", "/process-all", "/batch/5"]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+
 from tests.integration.api.conftest import TOKENS, Docs, ended, seed, serving
 from tests.servers.rabbit import RabbitNode
 from tests.servers.serve import eventually
-
 from whimbrel.settings import Settings
 
 PROCESSING, PRIORITY, RETRY, DEAD = (
@@ -200,7 +200,7 @@ def test_no_trial_while_consumers_are_stopped_or_the_collection_is_busy(
 def test_a_trial_that_takes_too_long_is_cancelled(
     api: TestClient, database: Docs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("whimbrel.api.trial.LONGEST", 0.0)
+    monkeypatch.setattr("whimbrel.api.test_batch.LONGEST", 0.0)
     alive(api)
     answer = api.post("/queue/test-batch")
     assert (answer.status_code, answer.json()["code"]) == (503, "trial_timed_out")
@@ -277,7 +277,7 @@ def test_purging_in_mid_run(both: TestClient, database: Docs) -> None:
 
 
 def test_strangers_messages_are_purged(rabbit: Settings, node: RabbitNode) -> None:
-    from tests.integration.test_rabbitmq import send  # noqa: PLC0415
+    from tests.integration.brokers.test_rabbitmq import send  # noqa: PLC0415
 
     with serving(rabbit, workers=1) as client:
         for _ in range(3):

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+
 from tests.integration.api.conftest import TOKENS, Docs, ended, seed, serving
 from tests.servers.serve import eventually
-
 from whimbrel.settings import Settings
 
 

@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+
 from tests.conftest import SHORT
 from tests.integration.api.conftest import TOKENS, Docs, seed, serving
 from tests.servers.serve import eventually
-
-from whimbrel.api.system import System
-from whimbrel.domain.catalog import Catalog, choose
-from whimbrel.engine.schedule import Scheduler
-from whimbrel.engine.start import Defaults
+from whimbrel.api.deployment import System
+from whimbrel.domain.migrations.catalog import Catalog, choose
+from whimbrel.engine.operating.scheduler import Scheduler
+from whimbrel.engine.operating.start import Defaults
 from whimbrel.mongo.store import MongoStore
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.settings import Settings

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import pytest
 from pymongo.uri_parser import parse_uri
+
 from tests.integration.api.conftest import TOKENS, Docs, seed
 from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode

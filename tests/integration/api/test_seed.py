@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+
 from tests.integration.api.conftest import TOKENS, Docs, ended, seed, serving
 from tests.servers.serve import eventually
-
 from whimbrel.api.app import create_app
+from whimbrel.api.deployment import System
 from whimbrel.api.routes import seed as routes
-from whimbrel.api.system import System
-from whimbrel.domain.states import RunStatus
+from whimbrel.domain.runs.states import RunStatus
 from whimbrel.mongo.seeding import MongoSamples
 from whimbrel.settings import Settings
-from whimbrel.workers.team import Team
+from whimbrel.workers.worker_pool import WorkerPool
 
 CONFIRM = {"confirm": "DELETE_ALL_DATA"}
 
@@ -378,7 +378,7 @@ def test_before_mongodb_is_there(settings: Settings) -> None:
     away = settings.model_copy(
         update={"mongodb_uri": "mongodb://127.0.0.1:1/", "whimbrel_connect_seconds": 0.3}
     )
-    system = System(away, Team(workers=1, slots=1, source=None), workers=False)
+    system = System(away, WorkerPool(workers=1, slots=1, source=None), workers=False)
     with TestClient(
         create_app(system, ()), base_url="http://localhost", raise_server_exceptions=False
     ) as client:
@@ -425,7 +425,7 @@ def test_scopes_and_the_audit(settings: Settings, database: Docs) -> None:
 
 
 def test_sample_runs_are_in_states_that_nobody_attends_to() -> None:
-    from whimbrel.engine.coordinate import ATTENDED  # noqa: PLC0415
+    from whimbrel.engine.coordinating.coordinator import ATTENDED  # noqa: PLC0415
     from whimbrel.samples.runs import RESTING  # noqa: PLC0415
 
     assert not set(ATTENDED) & set(RESTING)

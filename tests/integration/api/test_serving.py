@@ -15,13 +15,13 @@ from typing import Any
 import psutil
 import pytest
 from pymongo.uri_parser import parse_uri
+
 from tests.full import EVERYTHING
 from tests.integration.api.conftest import Docs
 from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
 from tests.servers.serve import Serve, eventually
-
-from whimbrel.cli.server import listen
+from whimbrel.cli.api_server import listen
 
 PROGRAM = [sys.executable, "-m", "whimbrel.cli.main", "serve"]
 MIGRATIONS = """

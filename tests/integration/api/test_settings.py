@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
+
 from tests.integration.api.conftest import Docs, ended, seed
 
 

@@ -7,11 +7,11 @@ import pytest
 from pymongo import MongoClient
 from pymongo.collection import Collection
 from starlette.testclient import TestClient
+
 from tests.integration.api.conftest import ended, serving
 from tests.servers.alone import stand_alone
 from tests.servers.serve import eventually
-
-from whimbrel.api.document import operations
+from whimbrel.api.openapi import operations
 from whimbrel.settings import Settings
 
 

@@ -4,9 +4,9 @@ from typing import Any
 
 from bson import ObjectId
 from starlette.testclient import TestClient
-from tests.integration.api.conftest import Docs, ended, seed
-from tests.integration.commands import Commands, commands
 
+from tests.integration.api.conftest import Docs, ended, seed
+from tests.integration.in_process_commands import Commands, commands
 from whimbrel.settings import Settings
 
 __all__ = ["commands"]

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
-from tests.integration.api.conftest import TOKENS, Docs, ended, seed, serving
 
+from tests.integration.api.conftest import TOKENS, Docs, ended, seed, serving
 from whimbrel.settings import Settings
 
 

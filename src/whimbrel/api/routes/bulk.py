@@ -6,19 +6,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Response
 from pydantic import Field
 
-from whimbrel.api.access import Operator
-from whimbrel.api.answers import Answer, Fault, Model, failures
-from whimbrel.api.audit import DRY
-from whimbrel.api.errors import Declined, named
-from whimbrel.api.parsing import ParsedRoute
+from whimbrel.api.authorization import Operator
+from whimbrel.api.deployment import ThisSystem
+from whimbrel.api.http_errors import ApiError, bad_fields
+from whimbrel.api.json_bodies import ParsedRoute
+from whimbrel.api.middleware.audit import DRY
+from whimbrel.api.models.envelope import Answer, Fault, Model, failures
+from whimbrel.api.models.runs import RUN, Warned, warned_models
 from whimbrel.api.routes.starting import Size, Strict, begun
-from whimbrel.api.runs import RUN, Warned, warned_models
-from whimbrel.api.system import ThisSystem
-from whimbrel.domain.ids import id_json, parse_id
-from whimbrel.domain.raw import Key
-from whimbrel.engine.bulk import choose_ids, start_bulk
-from whimbrel.engine.preflight import warned
-from whimbrel.engine.start import asked_through
+from whimbrel.domain.bson.document_ids import id_json, parse_id
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.engine.operating.preflight import warned
+from whimbrel.engine.operating.start import asked_through
+from whimbrel.engine.operating.start_by_ids import choose_ids, start_by_ids
 from whimbrel.samples.migration import SOME_MODEL
 
 router = APIRouter(prefix="/migrate", tags=["migration"], route_class=ParsedRoute)
@@ -99,7 +99,7 @@ def bulk(
         response.headers[DRY] = "true"
         return answer
     ahead = store.ledger.runs.ahead(ready.ns)
-    run = start_bulk(store, it, replace(chosen, run=ready), who=caller.who)
+    run = start_by_ids(store, it, replace(chosen, run=ready), who=caller.who)
     response.status_code = 202
     return answer.model_copy(update={"migration_id": run.id, "message": begun(ahead, run.ns)})
 
@@ -113,6 +113,6 @@ def _keys(ids: list[Any]) -> list[Key]:
         except ValueError as error:
             faults.append(Fault(field=f"body.ids.{at}", message=str(error)))
     if faults:
-        said, details = named(faults, len(faults))
-        raise Declined(422, "invalid", f"These ids cannot be used: {said}", details)
+        said, details = bad_fields(faults, len(faults))
+        raise ApiError(422, "invalid", f"These ids cannot be used: {said}", details)
     return found

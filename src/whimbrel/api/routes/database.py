@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from whimbrel.api.access import Reader
-from whimbrel.api.answers import failures
-from whimbrel.api.databases import (
+from whimbrel.api.authorization import Reader
+from whimbrel.api.deployment import Deployment, System, ThisSystem
+from whimbrel.api.http_errors import ApiError
+from whimbrel.api.models.databases import (
     DatabaseHealth,
     DatabaseInfo,
     DatabasePing,
@@ -17,10 +18,9 @@ from whimbrel.api.databases import (
     DocumentCount,
     DriverOptions,
 )
-from whimbrel.api.errors import Declined
-from whimbrel.api.system import Deployment, System, ThisSystem
-from whimbrel.domain.catalog import choose
-from whimbrel.domain.migration import Definition
+from whimbrel.api.models.envelope import failures
+from whimbrel.domain.migrations.catalog import choose
+from whimbrel.domain.migrations.migration import Definition
 from whimbrel.errors import TooSlow, WhimbrelError
 from whimbrel.ports.store import Server
 from whimbrel.samples.migration import SOME_MODEL
@@ -58,32 +58,37 @@ class Meaning:
     others: bool = False
 
 
-def everything(it: Definition) -> Meaning:
-    return Meaning({}, f"all documents of {it.collection}")
+def everything(definition: Definition) -> Meaning:
+    return Meaning({}, f"all documents of {definition.collection}")
 
 
-def pending(it: Definition) -> Meaning:
+def pending(definition: Definition) -> Meaning:
     """What a run of the migration would begin with."""
-    parts = [part for part in (it.filter, it.marking.unmarked("pending")) if part]
+    parts = [part for part in (definition.filter, definition.marking.unmarked("pending")) if part]
     query = {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
     words = {
-        "status": f"the status field {it.status_field!r} is 'pending'",
-        "marker": f"the mark {it.marking.path} is absent",
+        "status": f"the status field {definition.status_field!r} is 'pending'",
+        "marker": f"the mark {definition.marking.path} is absent",
         "filter": "the migration's filter is true",
-    }[it.mark]
-    return Meaning(query, words + (", and the filter is true" if it.filter and it.mark != "filter" else ""))
+    }[definition.mark]
+    return Meaning(
+        query,
+        words + (", and the filter is true" if definition.filter and definition.mark != "filter" else ""),
+    )
 
 
-def succeeded(it: Definition) -> Meaning:
+def succeeded(definition: Definition) -> Meaning:
     """What the migration has done, whatever its filter says of it since."""
-    if it.mark == "status":
-        return Meaning({it.status_field: "success"}, f"the status field {it.status_field!r} is 'success'")
-    if it.mark == "marker":
-        path = str(it.marking.path)
+    if definition.mark == "status":
+        return Meaning(
+            {definition.status_field: "success"}, f"the status field {definition.status_field!r} is 'success'"
+        )
+    if definition.mark == "marker":
+        path = str(definition.marking.path)
         query = {path: {"$exists": True, "$not": {"$regex": "/[fc]$"}}}
         return Meaning(query, f"the mark {path} is there: changed, found right, or skipped by the function")
     words = "all documents but those for which the filter is true: this mark leaves no trace on documents, also those that were never of concern are in it"
-    return Meaning(it.filter, words, others=True)
+    return Meaning(definition.filter, words, others=True)
 
 
 def _server(system: System) -> Server | str:
@@ -123,13 +128,13 @@ def status(system: ThisSystem, _: Reader) -> DatabaseStatus:
 
 
 @router.get("/info", responses=failures())
-def info(system: ThisSystem, at: Deployment, _: Reader) -> DatabaseInfo:
+def info(system: ThisSystem, deployment: Deployment, _: Reader) -> DatabaseInfo:
     """The configuration, its secrets masked."""
-    found = at.store.options
+    found = deployment.store.options
     connecting = found.connect_seconds
     return DatabaseInfo(
-        uri=at.address, name=at.store.database, embedded=not system.settings.mongodb_uri,
-        ledger=at.store.ledger_collections(), sample_collection=SOME_MODEL.definition.collection,
+        uri=deployment.address, name=deployment.store.database, embedded=not system.settings.mongodb_uri,
+        ledger=deployment.store.ledger_collections(), sample_collection=SOME_MODEL.definition.collection,
         options=DriverOptions(
             app_name=found.app_name, read_preference=found.read_preference, write_concern=found.write_concern,
             retry_writes=found.retry_writes, direct_connection=found.direct, max_pool_size=found.pool_size,
@@ -140,10 +145,10 @@ def info(system: ThisSystem, at: Deployment, _: Reader) -> DatabaseInfo:
 
 
 @router.get("/ping", responses=failures())
-def ping(at: Deployment, _: Reader) -> DatabasePing:
+def ping(deployment: Deployment, _: Reader) -> DatabasePing:
     """One round trip to MongoDB."""
     began = time.perf_counter()
-    at.store.ping()
+    deployment.store.ping()
     return DatabasePing(response_time_ms=round((time.perf_counter() - began) * 1000, 3))
 
 
@@ -190,7 +195,7 @@ Found = tuple[int, Literal["counted", "metadata", "sampled"]]
 def _exactly(system: System, database: str, collection: str, what: Meaning) -> Found:
     found = _counted(system, database, collection, what, LONGEST)
     if found is None:
-        raise Declined(
+        raise ApiError(
             503,
             "too_slow",
             f"Counting {database}.{collection} takes longer than {LONGEST:g} s. Ask with exact=false, or make an index that serves the query.",
@@ -208,7 +213,7 @@ def _about(system: System, database: str, collection: str, what: Meaning) -> Fou
     try:
         share = store.survey_of(database, collection).share(what.query)
     except TooSlow as error:
-        raise Declined(
+        raise ApiError(
             503,
             "too_slow",
             f"Not even a random sample of {database}.{collection} was read in time: try again later.",

@@ -5,15 +5,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body, Path, Query
 from pydantic import Field
 
-from whimbrel.api.access import Operator, Reader
-from whimbrel.api.answers import Answer, Model, failures
+from whimbrel.api.authorization import Operator, Reader
+from whimbrel.api.deployment import Deployment, ThisSystem
+from whimbrel.api.models.envelope import Answer, Model, failures
+from whimbrel.api.models.runs import RUN, Run, run_model
 from whimbrel.api.routes.runs import Limit, RunId, code_of
-from whimbrel.api.runs import RUN, Run, run_model
-from whimbrel.api.system import Deployment, ThisSystem
-from whimbrel.domain.failures import Failure, FailureGroup, FailureState, Place
-from whimbrel.domain.ids import id_json
-from whimbrel.engine import control
-from whimbrel.engine.view import iso_time, view
+from whimbrel.domain.bson.document_ids import id_json
+from whimbrel.domain.failures.failure import Failure, FailureGroup, FailurePlace, FailureState
+from whimbrel.engine.operating import control
+from whimbrel.engine.operating.run_view import iso_time, view
 
 router = APIRouter(prefix="/migrate", tags=["failures"])
 
@@ -127,7 +127,7 @@ class FailuresRetried(Answer):
 
 @router.get("/failures/{migrationId}", responses=failures(404, 422))
 def failures_of(
-    at: Deployment,
+    deployment: Deployment,
     _: Reader,
     migration_id: Annotated[RunId, Path(alias="migrationId")],
     documents: Annotated[bool, Query(description="each document instead of each cause")] = False,
@@ -149,14 +149,14 @@ def failures_of(
     ] = None,
 ) -> Failures:
     """The failures of a run: grouped by cause, or with `documents=true` by document."""
-    ledger = at.store.ledger
+    ledger = deployment.store.ledger
     run = control.find_run(ledger, migration_id)
     chosen = None if group is None else control.group_of(ledger, run.id, group)
     only = None if state is None else FailureState(state)
     counts = ledger.failures.counts(run.id)
     answer = Failures(migration_id=run.id, open=counts["open"], dead=counts["dead"])
     if documents:
-        after = None if cursor is None else Place.of(cursor)
+        after = None if cursor is None else FailurePlace.of(cursor)
         rows = ledger.failures.list(run.id, state=only, group=chosen, after=after, limit=limit)
         answer.documents = [_failure(each) for each in rows]
         answer.next_cursor = rows[-1].place.cursor if len(rows) == limit else None
@@ -186,18 +186,18 @@ def retry(
     return FailuresRetried(migration=run_model(view(ledger, run)), reopened=opened)
 
 
-def _group(it: FailureGroup) -> Group:
+def _group(group: FailureGroup) -> Group:
     return Group(
-        group=it.group, signature=it.signature, kind=it.kind, type=it.type, place=it.place, message=it.message,
-        open=it.open, dead=it.dead, resolved=it.resolved, example=id_json(it.example),
+        group=group.group, signature=group.signature, kind=group.kind, type=group.type, place=group.place, message=group.message,
+        open=group.open, dead=group.dead, resolved=group.resolved, example=id_json(group.example),
     )  # fmt: skip
 
 
-def _failure(it: Failure) -> FailureOf:
-    tail = it.traceback[max(it.traceback.rfind("  File "), 0) :].rstrip()[-TAIL:]
+def _failure(failure: Failure) -> FailureOf:
+    tail = failure.traceback[max(failure.traceback.rfind("  File "), 0) :].rstrip()[-TAIL:]
     return FailureOf(
-        id=id_json(it.key), group=it.group, kind=str(it.kind), type=it.type, message=it.message, traceback=tail,
-        attempt=it.attempt, state=str(it.state), resolution=it.resolution, batch_id=it.batch,
-        due_at=iso_time(it.due_at) if it.state is FailureState.OPEN else None,
-        first_at=iso_time(it.first_at), last_at=iso_time(it.last_at),
+        id=id_json(failure.key), group=failure.group, kind=str(failure.kind), type=failure.type, message=failure.message, traceback=tail,
+        attempt=failure.attempt, state=str(failure.state), resolution=failure.resolution, batch_id=failure.batch,
+        due_at=iso_time(failure.due_at) if failure.state is FailureState.OPEN else None,
+        first_at=iso_time(failure.first_at), last_at=iso_time(failure.last_at),
     )  # fmt: skip

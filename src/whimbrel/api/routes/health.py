@@ -7,10 +7,10 @@ import psutil
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from whimbrel.api.answers import Answer, Model
-from whimbrel.api.recent import ThisRecent
-from whimbrel.api.system import System, ThisSystem
-from whimbrel.domain.workers import ALIVE
+from whimbrel.api.answer_cache import ThisRecent
+from whimbrel.api.deployment import System, ThisSystem
+from whimbrel.api.models.envelope import Answer, Model
+from whimbrel.domain.runs.workers import ALIVE
 from whimbrel.errors import Transient, WhimbrelError
 
 router = APIRouter(prefix="/health", tags=["health"])

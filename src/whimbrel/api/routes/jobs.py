@@ -6,16 +6,16 @@ from typing import Annotated, Literal, TypeVar
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
-from whimbrel.api.access import Reader
-from whimbrel.api.answers import Answer, Model, failures
-from whimbrel.api.errors import Declined
+from whimbrel.api.authorization import Reader
+from whimbrel.api.deployment import Deployment
+from whimbrel.api.http_errors import ApiError
+from whimbrel.api.models.envelope import Answer, Model, failures
+from whimbrel.api.models.runs import RUN, BatchAnswer, BatchOf, RunRow, batch_model, row_model
 from whimbrel.api.routes.runs import Cursor, Limit, next_of, place_of
-from whimbrel.api.runs import RUN, BatchAnswer, BatchOf, RunRow, batch_model, row_model
-from whimbrel.api.system import Deployment
-from whimbrel.domain.listing import WRONG
-from whimbrel.domain.states import BatchStatus, RunStatus
-from whimbrel.engine import control
-from whimbrel.engine.view import views
+from whimbrel.domain.runs.run_cursor import WRONG
+from whimbrel.domain.runs.states import BatchStatus, RunStatus
+from whimbrel.engine.operating import control
+from whimbrel.engine.operating.run_view import views
 from whimbrel.errors import CursorInvalid
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
@@ -50,16 +50,16 @@ class Jobs(Answer):
 
 @router.get("/batch/{batch}", responses=failures(404, 422))
 def batch(
-    at: Deployment,
+    deployment: Deployment,
     _: Reader,
     batch_id: Annotated[
         str, Path(alias="batch", max_length=200, description="id of the batch", examples=[f"{RUN}.1"])
     ],
 ) -> BatchAnswer:
     """One batch."""
-    found = at.store.ledger.batches.get(batch_id)
+    found = deployment.store.ledger.batches.get(batch_id)
     if found is None:
-        raise Declined(
+        raise ApiError(
             404, "batch_unknown", f"There is no batch {batch_id[:100]!r}. GET /migrate/jobs lists them."
         )
     return BatchAnswer(batch=batch_model(found))
@@ -67,7 +67,7 @@ def batch(
 
 @router.get("/jobs", responses=failures(404, 422))
 def jobs(
-    at: Deployment,
+    deployment: Deployment,
     _: Reader,
     job_type: Annotated[
         Literal["migration", "batch"] | None,
@@ -87,10 +87,10 @@ def jobs(
     cursor: Cursor = None,
 ) -> Jobs:
     """Runs, or the batches of one run."""
-    ledger = at.store.ledger
+    ledger = deployment.store.ledger
     if job_type == "batch" or parent_job_id is not None:
         if parent_job_id is None:
-            raise Declined(422, "invalid", "Batches are listed by run: say which with parentJobId.")
+            raise ApiError(422, "invalid", "Batches are listed by run: say which with parentJobId.")
         run = control.find_run(ledger, parent_job_id)
         # A batch that is done was `completed` in the old system.
         wanted = [BatchStatus.DONE] if status is RunStatus.COMPLETED else _states(BatchStatus, status)
@@ -119,15 +119,15 @@ def _number(run_id: str, cursor: str | None) -> int:
     return int(number)
 
 
-def _run_job(it: RunRow) -> Job:
+def _run_job(row: RunRow) -> Job:
     return Job(
-        job_type="migration", job_id=it.migration_id, parent_job_id=None, status=it.status, total_items=it.total_items,
-        processed_items=it.processed_items, start_time=it.start_time, end_time=it.end_time, migration=it,
+        job_type="migration", job_id=row.migration_id, parent_job_id=None, status=row.status, total_items=row.total_items,
+        processed_items=row.processed_items, start_time=row.start_time, end_time=row.end_time, migration=row,
     )  # fmt: skip
 
 
-def _batch_job(it: BatchOf) -> Job:
+def _batch_job(batch: BatchOf) -> Job:
     return Job(
-        job_type="batch", job_id=it.batch_id, parent_job_id=it.parent_job_id, status=it.status, total_items=it.total_items,
-        processed_items=it.processed_items, start_time=it.start_time, end_time=it.end_time, batch=it,
+        job_type="batch", job_id=batch.batch_id, parent_job_id=batch.parent_job_id, status=batch.status, total_items=batch.total_items,
+        processed_items=batch.processed_items, start_time=batch.start_time, end_time=batch.end_time, batch=batch,
     )  # fmt: skip

@@ -5,14 +5,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Body
 from pydantic import ConfigDict, Field
 
-from whimbrel.api.access import Operator
-from whimbrel.api.answers import Answer, Model, failures
-from whimbrel.api.errors import Declined
-from whimbrel.api.runs import RUN
-from whimbrel.api.system import ThisSystem
-from whimbrel.domain.catalog import choose
-from whimbrel.domain.filters import read_filter
-from whimbrel.engine import maintenance, orphans, resetting
+from whimbrel.api.authorization import Operator
+from whimbrel.api.deployment import ThisSystem
+from whimbrel.api.http_errors import ApiError
+from whimbrel.api.models.envelope import Answer, Model, failures
+from whimbrel.api.models.runs import RUN
+from whimbrel.domain.migrations.catalog import choose
+from whimbrel.domain.migrations.filters import read_filter
+from whimbrel.engine.housekeeping import orphans, stuck_batches
+from whimbrel.engine.housekeeping import reset_documents as resetting
 from whimbrel.samples.migration import SOME_MODEL
 
 router = APIRouter(prefix="/migrate", tags=["maintenance"])
@@ -151,7 +152,7 @@ def reset_pending(
     """Set documents back to `pending`, so that a next run takes them. Not while a run works on the collection."""
     it = choose(system.loaded, body.migration)
     if "success" in body.from_ and body.confirm != CONFIRMED:
-        raise Declined(
+        raise ApiError(
             400,
             "confirmation_missing",
             f'Documents that were changed once would be changed again. If that is what you want, send "confirm": "{CONFIRMED}".',
@@ -174,7 +175,7 @@ def fix_stuck_jobs(system: ThisSystem, caller: Operator) -> Fixed:
 
     A batch is taken from a worker only where its lease has ended a while ago, by the server's clock.
     """
-    taken, stuck = maintenance.fix(system.at.store, system.announcer, who=caller.who)
+    taken, stuck = stuck_batches.release_stuck(system.at.store, system.announcer, who=caller.who)
     count = len(taken)
     said = (
         "No lost batch was found."

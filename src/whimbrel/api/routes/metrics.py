@@ -9,11 +9,11 @@ from prometheus_client.core import CollectorRegistry, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
+from whimbrel.api.deployment import System, ThisSystem
 from whimbrel.api.routes.health import broker_part, database_part
-from whimbrel.api.system import System, ThisSystem
-from whimbrel.domain.states import ENDED, BatchStatus, RunStatus
-from whimbrel.domain.workers import ALIVE
-from whimbrel.engine.view import view
+from whimbrel.domain.runs.states import ENDED, BatchStatus, RunStatus
+from whimbrel.domain.runs.workers import ALIVE
+from whimbrel.engine.operating.run_view import view
 from whimbrel.errors import WhimbrelError
 from whimbrel.ports import Ledger
 

@@ -7,13 +7,19 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from whimbrel.api.access import Operator, Reader
-from whimbrel.api.answers import Answer, Failure, Model, failures
-from whimbrel.api.queues import BROKER, PROCESSING, BrokerName
-from whimbrel.api.streams import Event, ThisStreams
-from whimbrel.api.system import Deployment, ThisSystem
-from whimbrel.engine.sampling import EVERY, Sample, Sampler, reset_counters, work_of
-from whimbrel.engine.view import iso_time
+from whimbrel.api.authorization import Operator, Reader
+from whimbrel.api.deployment import Deployment, ThisSystem
+from whimbrel.api.event_streams import Event, ThisStreams
+from whimbrel.api.models.envelope import Answer, Failure, Model, failures
+from whimbrel.api.models.queues import BROKER, PROCESSING, BrokerName
+from whimbrel.engine.operating.run_view import iso_time
+from whimbrel.engine.queueing.queue_history import (
+    EVERY,
+    QueueSample,
+    QueueSampler,
+    reset_counters,
+    worker_counters,
+)
 from whimbrel.errors import WhimbrelError
 
 router = APIRouter()
@@ -82,7 +88,7 @@ class CountersReset(Answer):
     workers: int = Field(description="worker processes whose counters begin anew", examples=[2])
 
 
-def _sample(it: Sample) -> SampleOf:
+def _sample(it: QueueSample) -> SampleOf:
     return SampleOf(
         at=iso_time(it.at) or "", depths={name: each.ready for name, each in it.stats.queues.items()},
         messages=it.stats.ready, in_hand=it.in_hand, consumers=it.stats.consumers, batches_per_second=it.settled,
@@ -90,18 +96,21 @@ def _sample(it: Sample) -> SampleOf:
     )  # fmt: skip
 
 
-def _sampler(request: Request, system: ThisSystem, at: Deployment) -> Sampler:
+def _sampler(request: Request, system: ThisSystem, deployment: Deployment) -> QueueSampler:
     """This process's, made at the first question; anew after it had to connect again."""
     state = request.app.state
-    kept: tuple[object, Sampler] | None = getattr(state, "sampler", None)
-    if kept is None or kept[0] is not at:
+    kept: tuple[object, QueueSampler] | None = getattr(state, "sampler", None)
+    if kept is None or kept[0] is not deployment:
         parent, broker = system.parent, system.announcer.broker
-        kept = at, Sampler(at.store.ledger, broker, lambda: system.ready and system.parent is parent)
+        kept = (
+            deployment,
+            QueueSampler(deployment.store.ledger, broker, lambda: system.ready and system.parent is parent),
+        )
         state.sampler = kept
     return kept[1]
 
 
-def _monitoring(sampler: Sampler) -> Monitoring:
+def _monitoring(sampler: QueueSampler) -> Monitoring:
     found = sampler.history()
     newest = _sample(found[-1])
     return Monitoring(
@@ -127,14 +136,14 @@ def _monitoring(sampler: Sampler) -> Monitoring:
 async def monitoring(
     request: Request,
     system: ThisSystem,
-    at: Deployment,
+    deployment: Deployment,
     _: Reader,
     streams: ThisStreams,
     *,
     stream: Annotated[bool, Query(description="server-sent events instead of one answer")] = False,
 ) -> Monitoring | StreamingResponse:
     """Depths, consumers, the rate, the oldest batch, and how they were in the last minutes."""
-    sampler = _sampler(request, system, at)
+    sampler = _sampler(request, system, deployment)
     if not stream:
         return await anyio.to_thread.run_sync(_monitoring, sampler)
 
@@ -154,9 +163,9 @@ def _failed(sentence: str, code: str) -> str:
 
 
 @router.get("/workers/stats", responses=failures())
-def workers_stats(at: Deployment, _: Reader) -> WorkersStats:
+def workers_stats(deployment: Deployment, _: Reader) -> WorkersStats:
     """Batches settled, failed and in hand, by worker process."""
-    found, since = work_of(at.store.ledger)
+    found, since = worker_counters(deployment.store.ledger)
     rows = [
         WorkOf(
             name=each.name, host=each.host, pid=each.pid, processed=each.processed, failed=each.failed, active=each.active
@@ -170,6 +179,6 @@ def workers_stats(at: Deployment, _: Reader) -> WorkersStats:
 
 
 @router.post("/workers/reset-counter", responses=failures())
-def reset_counter(at: Deployment, caller: Operator) -> CountersReset:
+def reset_counter(deployment: Deployment, caller: Operator) -> CountersReset:
     """Let the counters of GET /queue/workers/stats begin anew. Workers are not touched: what they have done is noted and subtracted."""
-    return CountersReset(workers=reset_counters(at.store.ledger, caller.who))
+    return CountersReset(workers=reset_counters(deployment.store.ledger, caller.who))

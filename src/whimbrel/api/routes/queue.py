@@ -5,10 +5,12 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
-from whimbrel.api.access import Admin, Operator, Reader
-from whimbrel.api.answers import Written, failures
-from whimbrel.api.errors import Declined
-from whimbrel.api.queues import (
+from whimbrel.api.answer_cache import ThisRecent
+from whimbrel.api.authorization import Admin, Operator, Reader
+from whimbrel.api.deployment import Deployment, System, ThisSystem
+from whimbrel.api.http_errors import ApiError
+from whimbrel.api.models.envelope import Written, failures
+from whimbrel.api.models.queues import (
     PROCESSING,
     BrokerName,
     Consumers,
@@ -29,13 +31,11 @@ from whimbrel.api.queues import (
     stats_model,
     worker_model,
 )
-from whimbrel.api.recent import ThisRecent
 from whimbrel.api.routes import monitoring
 from whimbrel.api.routes.health import broker_part, database_part
-from whimbrel.api.system import Deployment, System, ThisSystem
-from whimbrel.api.trial import try_batch
-from whimbrel.domain.workers import ALIVE
-from whimbrel.engine import queues
+from whimbrel.api.test_batch import try_batch
+from whimbrel.domain.runs.workers import ALIVE
+from whimbrel.engine.queueing import queues
 from whimbrel.ports.broker import QUEUES
 from whimbrel.ports.ledger import CONSUMERS, Ledger
 
@@ -57,10 +57,11 @@ def _switch(ledger: Ledger) -> Switch:
 
 
 @router.get("/stats", response_model=QueueStats, responses=failures())
-async def stats(system: ThisSystem, at: Deployment, _: Reader, recent: ThisRecent) -> Response:
+async def stats(system: ThisSystem, deployment: Deployment, _: Reader, recent: ThisRecent) -> Response:
     """How many messages lie in each queue, and who takes from it: counted twice a second at most."""
     return await recent.answer(
-        "queue stats", lambda: (200, stats_model(queues.stats(at.store.ledger, system.announcer.broker)))
+        "queue stats",
+        lambda: (200, stats_model(queues.stats(deployment.store.ledger, system.announcer.broker))),
     )
 
 
@@ -78,9 +79,9 @@ def health(system: ThisSystem, _: Reader, response: Response) -> QueueHealth:
     )
 
 
-def consumer_status(system: ThisSystem, at: Deployment, _: Reader) -> Consumers:
+def consumer_status(system: ThisSystem, deployment: Deployment, _: Reader) -> Consumers:
     """The worker processes of the whole cluster, with what each has in hand."""
-    ledger = at.store.ledger
+    ledger = deployment.store.ledger
     found = ledger.leases.workers(ALIVE)
     return Consumers(
         broker=broker_name(system), consumers=_switch(ledger), alive=len(found), slots=sum(each.slots for each in found),
@@ -96,23 +97,23 @@ for number, path in enumerate(("/consumer-status", "/consumers/status")):
     "/consumers/health",
     responses=failures() | {503: {"model": ConsumersHealth, "description": "none is alive"}},
 )
-def consumers_health(at: Deployment, _: Reader, response: Response) -> ConsumersHealth:
+def consumers_health(deployment: Deployment, _: Reader, response: Response) -> ConsumersHealth:
     """Whether a worker process is alive anywhere."""
-    found = at.store.ledger.leases.workers(ALIVE)
+    found = deployment.store.ledger.leases.workers(ALIVE)
     response.status_code = 200 if found else 503
     return ConsumersHealth(
         status="OK" if found else "ERROR", alive=len(found), slots=sum(each.slots for each in found),
-        consumers=_switch(at.store.ledger),
+        consumers=_switch(deployment.store.ledger),
     )  # fmt: skip
 
 
-def try_publish(system: ThisSystem, at: Deployment, _: Operator) -> Published:
+def try_publish(system: ThisSystem, deployment: Deployment, _: Operator) -> Published:
     """Send a message there and back; no document is touched.
 
     With RabbitMQ it is published, confirmed and mandatory, through the exchange of the batches, and consumed from an
     exclusive queue of its own. With the ledger broker a row is written into the ledger, read back as the majority has it, and removed.
     """
-    took = queues.round_trip(at.store.ledger, system.announcer.broker, ROUND_TRIP)
+    took = queues.round_trip(deployment.store.ledger, system.announcer.broker, ROUND_TRIP)
     name = broker_name(system)
     way = "through the exchange and back" if name == "rabbitmq" else "into the ledger and back"
     return Published(broker=name, round_trip_ms=round(took * 1000, 3), way=way)
@@ -135,27 +136,31 @@ def migrate_samples(
 
 
 @router.post("/consumers/start", responses=failures())
-def start(at: Deployment, caller: Operator) -> ConsumersSwitched:
+def start(deployment: Deployment, caller: Operator) -> ConsumersSwitched:
     """Let all consumers of the cluster take batches again."""
-    changed = at.store.ledger.leases.switch(CONSUMERS, on=True, who=caller.who)
-    return ConsumersSwitched(consumers="started", changed=changed, in_hand=queues.in_hand(at.store.ledger))
+    changed = deployment.store.ledger.leases.switch(CONSUMERS, on=True, who=caller.who)
+    return ConsumersSwitched(
+        consumers="started", changed=changed, in_hand=queues.in_hand(deployment.store.ledger)
+    )
 
 
 @router.post("/consumers/stop", responses=failures())
-def stop(at: Deployment, caller: Operator) -> ConsumersSwitched:
+def stop(deployment: Deployment, caller: Operator) -> ConsumersSwitched:
     """Stop all consumers of the cluster: batches in hand are finished, no other is taken, also after restarts of processes.
 
     Runs stay running, and their batches are planned and announced up to their window.
     """
-    changed = at.store.ledger.leases.switch(CONSUMERS, on=False, who=caller.who)
-    return ConsumersSwitched(consumers="stopped", changed=changed, in_hand=queues.in_hand(at.store.ledger))
+    changed = deployment.store.ledger.leases.switch(CONSUMERS, on=False, who=caller.who)
+    return ConsumersSwitched(
+        consumers="stopped", changed=changed, in_hand=queues.in_hand(deployment.store.ledger)
+    )
 
 
 @router.post("/consumers/restart", responses=failures())
-def restart(at: Deployment, caller: Operator) -> Restarted:
+def restart(deployment: Deployment, caller: Operator) -> Restarted:
     """Stop, wait until nobody holds a batch, at most 30 seconds, and start, unless somebody has stopped them meanwhile."""
     began = time.monotonic()
-    ledger = at.store.ledger
+    ledger = deployment.store.ledger
     drained = queues.restart(ledger, DRAINING, caller.who)
     return Restarted(consumers=_switch(ledger), drained=drained, seconds=round(time.monotonic() - began, 3))
 
@@ -163,7 +168,7 @@ def restart(at: Deployment, caller: Operator) -> Restarted:
 @router.delete("/purge/{queueName}", responses=failures(404, 422))
 def purge(
     system: ThisSystem,
-    at: Deployment,
+    deployment: Deployment,
     caller: Admin,
     queue_name: Annotated[
         str, Path(alias="queueName", max_length=200, description="one of ours", examples=[PROCESSING])
@@ -171,12 +176,12 @@ def purge(
 ) -> PurgedOne:
     """Remove what lies ready in a queue. No batch is lost: those of running runs are announced again at once."""
     if queue_name not in QUEUES:
-        raise Declined(
+        raise ApiError(
             404,
             "queue_unknown",
             f"There is no queue {queue_name[:100]!r} of ours. There are: {', '.join(QUEUES)}.",
         )
-    purged = queues.purge(at.store.ledger, system.announcer, queue_name, caller.who)
+    purged = queues.purge(deployment.store.ledger, system.announcer, queue_name, caller.who)
     name = broker_name(system)
     return PurgedOne(
         broker=name,
@@ -187,9 +192,9 @@ def purge(
 
 
 @router.delete("/purge-all", responses=failures())
-def purge_all(system: ThisSystem, at: Deployment, caller: Admin) -> PurgedAll:
+def purge_all(system: ThisSystem, deployment: Deployment, caller: Admin) -> PurgedAll:
     """The same for all queues, the dead-letter queue too."""
-    announcer, ledger = system.announcer, at.store.ledger
+    announcer, ledger = system.announcer, deployment.store.ledger
     found = [
         Purged(queue=each, purged_messages=queues.purge(ledger, announcer, each, caller.who))
         for each in QUEUES
@@ -204,7 +209,7 @@ def purge_all(system: ThisSystem, at: Deployment, caller: Admin) -> PurgedAll:
 @router.post("/retry-dlq", responses=failures(422))
 def retry_dlq(
     system: ThisSystem,
-    at: Deployment,
+    deployment: Deployment,
     caller: Operator,
     limit: Annotated[
         int, Query(ge=1, le=1000, description="dead failures to open again, at most"), Written
@@ -215,7 +220,7 @@ def retry_dlq(
     They stand in the ledger: what lies in the dead-letter queue are strangers' messages, and stays. Of a run with more
     than what is left of the limit the largest group of one cause that fits is taken; runs that cannot go on are listed.
     """
-    opened, skipped = queues.retry_dead(at.store.ledger, system.loaded, limit, caller.who)
+    opened, skipped = queues.retry_dead(deployment.store.ledger, system.loaded, limit, caller.who)
     return DeadRetried(
         retried_count=sum(opened.values()), migrations=opened,
         skipped=[SkippedRun(migration_id=each.run, dead=each.dead, reason=each.why) for each in skipped],

@@ -5,8 +5,8 @@ from typing import Final, Literal
 from fastapi import APIRouter
 from pydantic import Field
 
-from whimbrel.api.answers import Answer
-from whimbrel.api.system import ThisSystem
+from whimbrel.api.deployment import ThisSystem
+from whimbrel.api.models.envelope import Answer
 
 router = APIRouter(tags=["health"])
 LINKS: Final = {

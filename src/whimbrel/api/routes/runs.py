@@ -7,26 +7,26 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from whimbrel.api.access import Operator, Reader
-from whimbrel.api.answers import Answer, Model, Written, failures
-from whimbrel.api.recent import ThisRecent
-from whimbrel.api.runs import (
+from whimbrel.api.answer_cache import ThisRecent
+from whimbrel.api.authorization import Operator, Reader
+from whimbrel.api.deployment import Deployment, System, ThisSystem
+from whimbrel.api.event_streams import Event, ThisStreams
+from whimbrel.api.models.envelope import Answer, Model, Written, failures
+from whimbrel.api.models.runs import (
     RUN,
     RunAnswer,
     RunRow,
     row_model,
     run_model,
 )
-from whimbrel.api.streams import Event, ThisStreams
-from whimbrel.api.system import Deployment, System, ThisSystem
-from whimbrel.domain.listing import RunPlace
-from whimbrel.domain.migration import Definition
-from whimbrel.domain.runs import Run as DomainRun
-from whimbrel.domain.states import ENDED, RunStatus
-from whimbrel.engine import control
-from whimbrel.engine.restore import definition
-from whimbrel.engine.starting_over import start_over
-from whimbrel.engine.view import view, views
+from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.runs.run import Run as DomainRun
+from whimbrel.domain.runs.run_cursor import RunPlace
+from whimbrel.domain.runs.states import ENDED, RunStatus
+from whimbrel.engine.executing.restore import definition_without_code
+from whimbrel.engine.operating import control
+from whimbrel.engine.operating.run_view import view, views
+from whimbrel.engine.operating.start_over import start_over
 from whimbrel.ports import Ledger
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
@@ -102,7 +102,7 @@ class Definitions(Answer):
 
 @router.get("", responses=failures(422))
 def runs(
-    at: Deployment,
+    deployment: Deployment,
     _: Reader,
     status: Annotated[
         RunStatus | None, Query(description="only runs in this state", examples=["running"])
@@ -114,7 +114,7 @@ def runs(
     cursor: Cursor = None,
 ) -> Runs:
     """The runs, newest first. What is long of a run is left out: GET /migrate/status/{migrationId} has it."""
-    ledger, statuses = at.store.ledger, [status] if status else None
+    ledger, statuses = deployment.store.ledger, [status] if status else None
     found = ledger.runs.list(
         statuses=statuses, migration=migration, after=place_of(cursor), limit=limit, brief=True
     )
@@ -136,10 +136,13 @@ def next_of(found: list[DomainRun], limit: int) -> str | None:
 
 @router.get("/status/{migrationId}", response_model=RunAnswer, responses=failures(404, 422))
 async def status_of(
-    at: Deployment, _: Reader, migration_id: Annotated[RunId, Path(alias="migrationId")], recent: ThisRecent
+    deployment: Deployment,
+    _: Reader,
+    migration_id: Annotated[RunId, Path(alias="migrationId")],
+    recent: ThisRecent,
 ) -> Response:
     """One run, as it is now; its numbers are summed up twice a second at most."""
-    ledger = at.store.ledger
+    ledger = deployment.store.ledger
     run = await anyio.to_thread.run_sync(control.find_run, ledger, migration_id)
     # Whoever changed the run through another process finds it changed here.
     version = (run.id, run.status, run.leg, run.batch_size, run.priority, run.rate, run.undone_by, run.message, run.error)  # fmt: skip
@@ -148,18 +151,22 @@ async def status_of(
 
 @router.delete("/cancel/{migrationId}", responses=failures(404, 409, 422))
 def cancel(
-    at: Deployment, caller: Operator, migration_id: Annotated[RunId, Path(alias="migrationId")]
+    deployment: Deployment, caller: Operator, migration_id: Annotated[RunId, Path(alias="migrationId")]
 ) -> RunAnswer:
     """Stop for good: no batch of it starts any more, and the running chunks finish."""
-    return _answer(at.store.ledger, control.cancel(at.store.ledger, migration_id, who=caller.who))
+    return _answer(
+        deployment.store.ledger, control.cancel(deployment.store.ledger, migration_id, who=caller.who)
+    )
 
 
 @router.post("/pause/{migrationId}", responses=failures(404, 409, 422))
 def pause(
-    at: Deployment, caller: Operator, migration_id: Annotated[RunId, Path(alias="migrationId")]
+    deployment: Deployment, caller: Operator, migration_id: Annotated[RunId, Path(alias="migrationId")]
 ) -> RunAnswer:
     """Stop within a chunk."""
-    return _answer(at.store.ledger, control.pause(at.store.ledger, migration_id, who=caller.who))
+    return _answer(
+        deployment.store.ledger, control.pause(deployment.store.ledger, migration_id, who=caller.who)
+    )
 
 
 def code_of(system: System, run: DomainRun) -> Definition | None:
@@ -181,7 +188,7 @@ def resume(
     ledger = system.at.store.ledger
     run = control.find_run(ledger, migration_id)
     if body.new_collection:
-        it = code_of(system, run) or definition(run)
+        it = code_of(system, run) or definition_without_code(run)
         return _answer(ledger, start_over(system.at.store, run.id, it, who=caller.who))
     code = code_of(system, run)
     return _answer(ledger, control.resume(ledger, migration_id, who=caller.who, code=code))
@@ -214,7 +221,7 @@ def definitions(system: ThisSystem, _: Reader) -> Definitions:
     },
 )
 async def events(
-    at: Deployment,
+    deployment: Deployment,
     _: Reader,
     streams: ThisStreams,
     migration_id: Annotated[RunId, Path(alias="migrationId")],
@@ -222,9 +229,9 @@ async def events(
     """The run as it changes, as server-sent events, until it has ended. 503 where too many streams are open already."""
 
     def look() -> Event:
-        run = control.find_run(at.store.ledger, migration_id)
+        run = control.find_run(deployment.store.ledger, migration_id)
         over = run.status in ENDED
-        text = run_model(view(at.store.ledger, run)).model_dump_json(by_alias=True)
+        text = run_model(view(deployment.store.ledger, run)).model_dump_json(by_alias=True)
         return Event("end" if over else "progress", text, last=over)
 
     return streams.response(("run", migration_id), EVERY, look)

@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path
 from pydantic import AfterValidator, Field
 
-from whimbrel.api.access import Operator, Reader
-from whimbrel.api.answers import Answer, Model, Whole, failures
-from whimbrel.api.errors import Declined
-from whimbrel.api.runs import RUN
-from whimbrel.api.system import ThisSystem
-from whimbrel.domain.catalog import choose
-from whimbrel.domain.schedules import NAME, Plan, Schedule, ScheduleUnknown, check_cron, check_zone
-from whimbrel.engine import schedules as engine
-from whimbrel.engine.first_schedule import prepare
+from whimbrel.api.authorization import Operator, Reader
+from whimbrel.api.deployment import ThisSystem
+from whimbrel.api.http_errors import ApiError
+from whimbrel.api.models.envelope import Answer, Model, Whole, failures
+from whimbrel.api.models.runs import RUN
+from whimbrel.domain.migrations.catalog import choose
+from whimbrel.domain.runs.schedules import NAME, Plan, Schedule, ScheduleUnknown, check_cron, check_zone
+from whimbrel.engine.operating import schedules as engine
+from whimbrel.engine.operating.default_schedule import prepare_default
 from whimbrel.errors import SettingsInvalid
 from whimbrel.ports import Ledger
 
@@ -29,7 +29,7 @@ Name = Annotated[
 
 def _prepared(system: ThisSystem) -> Ledger:
     ledger = system.at.store.ledger
-    prepare(ledger, system.settings.first_schedule)
+    prepare_default(ledger, system.settings.first_schedule)
     return ledger
 
 
@@ -163,15 +163,15 @@ class ScheduleList(Answer):
 @router.get("/status", responses=failures())
 def status(system: ThisSystem, ledger: Schedules, _: Reader) -> Status:
     """Whether it is on, what it did, and what comes next."""
-    found = engine.standing(ledger, system.settings.first_schedule)
-    return Status(**engine.standing_object(found))
+    found = engine.scheduler_status(ledger, system.settings.first_schedule)
+    return Status(**engine.scheduler_object(found))
 
 
 @router.post("/start", responses=failures())
 def start(ledger: Schedules, caller: Operator) -> SchedulerSwitched:
     """Turn the scheduler on, for the whole cluster and for good. Where no schedule is enabled, `default` is."""
-    turned = engine.start(ledger, who=caller.who)
-    enabled = bool(engine.standing_object(engine.standing(ledger))["enabled"])
+    turned = engine.switch_on(ledger, who=caller.who)
+    enabled = bool(engine.scheduler_object(engine.scheduler_status(ledger))["enabled"])
     told = "is started" if turned else "was started already"
     hint = "" if enabled else " No schedule is enabled: PUT /migrate/scheduler/schedules/{name} makes one."
     return SchedulerSwitched(enabled=enabled, message=f"The scheduler {told}.{hint}")
@@ -180,14 +180,14 @@ def start(ledger: Schedules, caller: Operator) -> SchedulerSwitched:
 @router.post("/stop", responses=failures())
 def stop(ledger: Schedules, caller: Operator) -> SchedulerSwitched:
     """Turn the scheduler off, for the whole cluster and for good. Runs go on."""
-    told = "is stopped" if engine.stop(ledger, who=caller.who) else "was stopped already"
+    told = "is stopped" if engine.switch_off(ledger, who=caller.who) else "was stopped already"
     return SchedulerSwitched(enabled=False, message=f"The scheduler {told}. Runs that it started go on.")
 
 
 @router.get("/schedules", responses=failures())
 def schedules(ledger: Schedules, _: Reader) -> ScheduleList:
     """All schedules."""
-    found = engine.standing(ledger)
+    found = engine.scheduler_status(ledger)
     rows = [ScheduleOf(**engine.schedule_object(each, on=found.on)) for each in found.schedules]
     return ScheduleList(count=len(rows), schedules=rows)
 
@@ -198,7 +198,7 @@ def schedule(ledger: Schedules, _: Reader, name: Name) -> ScheduleAnswer:
     try:
         found = engine.find_schedule(ledger, name)
     except ScheduleUnknown as error:
-        raise Declined(404, error.code, str(error)) from error
+        raise ApiError(404, error.code, str(error)) from error
     return _answer(ledger, found)
 
 
@@ -212,19 +212,19 @@ def put(
         migration=body.migration, cron=body.cron, zone=body.zone, enabled=body.enabled,
         batch_size=body.batch_size, filters=engine.kept(body.filters), priority=body.priority,
     )  # fmt: skip
-    return _answer(ledger, engine.put(ledger, name, plan, who=caller.who))
+    return _answer(ledger, engine.save_schedule(ledger, name, plan, who=caller.who))
 
 
 @router.delete("/schedules/{name}", responses=failures(404, 422))
 def remove(ledger: Schedules, caller: Operator, name: Name) -> ScheduleAnswer:
     """Remove a schedule. The runs that it started stay, and go on. Answers with what it was."""
     try:
-        found = engine.remove(ledger, name, who=caller.who)
+        found = engine.remove_schedule(ledger, name, who=caller.who)
     except ScheduleUnknown as error:
-        raise Declined(404, error.code, str(error)) from error
+        raise ApiError(404, error.code, str(error)) from error
     return _answer(ledger, found)
 
 
-def _answer(ledger: Ledger, found: Schedule) -> ScheduleAnswer:
+def _answer(ledger: Ledger, schedule: Schedule) -> ScheduleAnswer:
     on = ledger.schedules.is_on()
-    return ScheduleAnswer(schedule=ScheduleOf(**engine.schedule_object(found, on=on)))
+    return ScheduleAnswer(schedule=ScheduleOf(**engine.schedule_object(schedule, on=on)))

@@ -10,10 +10,11 @@ from typing import Annotated, Any
 import anyio.to_thread
 from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request, Response
 
-from whimbrel.api.access import RANKS, Admin, Caller, Operator, Reader
-from whimbrel.api.answers import Written, failures
-from whimbrel.api.errors import Declined
-from whimbrel.api.seeds import (
+from whimbrel.api.authorization import RANKS, Admin, Caller, Operator, Reader
+from whimbrel.api.deployment import Deployment
+from whimbrel.api.http_errors import ApiError
+from whimbrel.api.models.envelope import Written, failures
+from whimbrel.api.models.seeds import (
     AllSeeded,
     SampleNumbers,
     SampleTotals,
@@ -29,7 +30,6 @@ from whimbrel.api.seeds import (
     SeedStats,
     stats_model,
 )
-from whimbrel.api.system import Deployment
 from whimbrel.bootstrap import Opened, samples
 from whimbrel.errors import CollectionBusy
 from whimbrel.samples.guide import CONFIRM, EXAMPLES, LONG, MOST
@@ -66,77 +66,79 @@ SEEDED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _ns(at: Opened, name: str = COLLECTION) -> str:
-    return f"{at.store.database}.{name}"
+def _ns(system: Opened, name: str = COLLECTION) -> str:
+    return f"{system.store.database}.{name}"
 
 
-def _check_free(at: Opened) -> None:
+def _check_free(system: Opened) -> None:
     """Raise CollectionBusy where deleting would take documents from under a run."""
-    holder = at.store.ledger.runs.holder(_ns(at))
+    holder = system.store.ledger.runs.holder(_ns(system))
     if holder is not None:
         raise CollectionBusy(
-            f"Run {holder} works on {_ns(at)}. Wait for its end, or cancel it: DELETE /migrate/cancel/{holder}."
+            f"Run {holder} works on {_ns(system)}. Wait for its end, or cancel it: DELETE /migrate/cancel/{holder}."
         )
 
 
-def _may_clear(at: Opened, caller: Caller) -> None:
+def _may_clear(system: Opened, caller: Caller) -> None:
     if RANKS[caller.scope] < RANKS["admin"]:
-        raise Declined(
+        raise ApiError(
             403, "forbidden", f"clearExisting needs a token of the scope admin; yours is of {caller.scope}."
         )
-    _check_free(at)
+    _check_free(system)
 
 
 def _seed(
-    at: Opened, seeding: Seeding, caller: Caller, it: SeedOptions, count: int, response: Response
+    system: Opened, seeding: Seeding, caller: Caller, options: SeedOptions, count: int, response: Response
 ) -> SeedStats:
     """Sample documents: here, or behind the answer where there are many."""
-    if it.clear_existing:
-        _may_clear(at, caller)
-    there, seed = samples(at.store), secrets.randbits(32) if it.seed is None else it.seed
+    if options.clear_existing:
+        _may_clear(system, caller)
+    there, seed = samples(system.store), secrets.randbits(32) if options.seed is None else options.seed
 
     def insert(stop: Callable[[], bool]) -> Iterator[int]:
-        why = f"{count} documents by seed {seed}{', the others cleared' if it.clear_existing else ''}"
-        at.store.ledger.leases.audit("samples seeded", run="", who=caller.who, why=why)
-        if it.clear_existing:
+        why = f"{count} documents by seed {seed}{', the others cleared' if options.clear_existing else ''}"
+        system.store.ledger.leases.audit("samples seeded", run="", who=caller.who, why=why)
+        if options.clear_existing:
             there.clear()
-        made = documents(count, status=it.status, invalid=it.invalid_ratio, seed=seed)
-        yield from there.insert(made, block=it.batch_size, stop=stop)
+        made = documents(count, status=options.status, invalid=options.invalid_ratio, seed=seed)
+        yield from there.insert(made, block=options.batch_size, stop=stop)
 
     if count > LONG:
         response.status_code = 202
-        return stats_model(seeding.start(Seed(count, seed, insert)), _ns(at))
+        return stats_model(seeding.start(Seed(count, seed, insert)), _ns(system))
     done = seeding.run(Seed(count, seed, insert))
     if done.state != "done":
-        raise Declined(409, "seeding_stopped", f"It was stopped after {done.inserted} of {count} documents.")
-    return stats_model(done, _ns(at))
+        raise ApiError(409, "seeding_stopped", f"It was stopped after {done.inserted} of {count} documents.")
+    return stats_model(done, _ns(system))
 
 
-def _seed_runs(at: Opened, caller: Caller, count: int, seed: int | None) -> SeedStats:
+def _seed_runs(system: Opened, caller: Caller, count: int, seed: int | None) -> SeedStats:
     """Sample runs into the ledger."""
-    there, seed = samples(at.store), secrets.randbits(32) if seed is None else seed
-    at.store.ledger.leases.audit("sample runs seeded", run="", who=caller.who, why=f"{count} by seed {seed}")
+    there, seed = samples(system.store), secrets.randbits(32) if seed is None else seed
+    system.store.ledger.leases.audit(
+        "sample runs seeded", run="", who=caller.who, why=f"{count} by seed {seed}"
+    )
     began = time.monotonic()
-    done = there.insert_runs(sample_runs(count, database=at.store.database, now=there.now(), seed=seed))
+    done = there.insert_runs(sample_runs(count, database=system.store.database, now=there.now(), seed=seed))
     took = time.monotonic() - began
-    return stats_model(Progress("done", count, seed, done, took), _ns(at, RUNS))
+    return stats_model(Progress("done", count, seed, done, took), _ns(system, RUNS))
 
 
 @router.post("/some-model", status_code=201, responses=SEEDED)
 def some_model(
-    at: Deployment,
+    deployment: Deployment,
     seeding: ThisSeeding,
     caller: Operator,
     response: Response,
     body: Annotated[SeedSomeModel, Body(default_factory=SeedSomeModel)],
 ) -> Seeded:
     """Insert sample documents."""
-    return Seeded(stats=_seed(at, seeding, caller, body, body.count, response))
+    return Seeded(stats=_seed(deployment, seeding, caller, body, body.count, response))
 
 
 @router.post("/bulk/{count}", status_code=201, responses=SEEDED)
 def bulk(
-    at: Deployment,
+    deployment: Deployment,
     seeding: ThisSeeding,
     caller: Operator,
     response: Response,
@@ -144,19 +146,21 @@ def bulk(
     body: Annotated[SeedOptions, Body(default_factory=SeedOptions)],
 ) -> Seeded:
     """Insert sample documents, their number in the path."""
-    return Seeded(stats=_seed(at, seeding, caller, body, count, response))
+    return Seeded(stats=_seed(deployment, seeding, caller, body, count, response))
 
 
 @router.post("/job-status", status_code=201, responses=failures(400, 413, 415, 422))
 def job_status(
-    at: Deployment, caller: Operator, body: Annotated[SeedJobStatus, Body(default_factory=SeedJobStatus)]
+    deployment: Deployment,
+    caller: Operator,
+    body: Annotated[SeedJobStatus, Body(default_factory=SeedJobStatus)],
 ) -> Seeded:
     """Put sample runs into the ledger: completed, completed_with_failures, paused, cancelled and failed ones, in turn.
 
     GET /migrate lists them, their `migration` ends in `(sample)`. They stay as they are: no coordinator or worker attends to
     a run in these states, and no migration can have such a name, so that they cannot be resumed or retried.
     """
-    return Seeded(stats=_seed_runs(at, caller, body.count, body.seed))
+    return Seeded(stats=_seed_runs(deployment, caller, body.count, body.seed))
 
 
 @router.post(
@@ -171,7 +175,7 @@ def job_status(
     },
 )
 def everything(
-    at: Deployment,
+    deployment: Deployment,
     seeding: ThisSeeding,
     caller: Operator,
     response: Response,
@@ -179,30 +183,30 @@ def everything(
 ) -> AllSeeded:
     """Sample documents and sample runs."""
     it = SeedOptions(batch_size=body.batch_size, clear_existing=body.clear_existing)
-    made = _seed(at, seeding, caller, it, body.some_model_count, response)
+    made = _seed(deployment, seeding, caller, it, body.some_model_count, response)
     if body.clear_existing:
-        samples(at.store).clear_runs()
-    return AllSeeded(some_model=made, job_status=_seed_runs(at, caller, body.job_status_count, None))
+        samples(deployment.store).clear_runs()
+    return AllSeeded(some_model=made, job_status=_seed_runs(deployment, caller, body.job_status_count, None))
 
 
 @router.get("/stats", responses=failures())
-def stats(at: Deployment, seeding: ThisSeeding, _: Reader) -> SampleTotals:
+def stats(deployment: Deployment, seeding: ThisSeeding, _: Reader) -> SampleTotals:
     """How many samples there are, by status, and how far a seeding is."""
-    there, going = samples(at.store), seeding.progress
+    there, going = samples(deployment.store), seeding.progress
     found, runs = there.statuses(COUNTING), there.run_statuses()
     return SampleTotals(
         some_model=SampleNumbers(
-            collection=_ns(at), total=there.estimate() if found is None else sum(found.values()),
+            collection=_ns(deployment), total=there.estimate() if found is None else sum(found.values()),
             exact=found is not None, by_status=found,
         ),
-        job_status=SampleNumbers(collection=_ns(at, RUNS), total=sum(runs.values()), exact=True, by_status=runs),
-        seeding=None if going is None else stats_model(going, _ns(at)),
+        job_status=SampleNumbers(collection=_ns(deployment, RUNS), total=sum(runs.values()), exact=True, by_status=runs),
+        seeding=None if going is None else stats_model(going, _ns(deployment)),
     )  # fmt: skip
 
 
 @router.delete("/clear", responses=failures(400, 409, 413, 415, 422))
 def clear(
-    at: Deployment,
+    deployment: Deployment,
     seeding: ThisSeeding,
     caller: Admin,
     body: Annotated[SeedConfirmation, Body(default_factory=SeedConfirmation)],
@@ -215,16 +219,16 @@ def clear(
     The collection itself stays, empty, with the index that the phases use.
     """
     if CONFIRM not in (confirm, body.confirm):
-        raise Declined(
+        raise ApiError(
             400,
             "confirmation_missing",
             f'This deletes all samples. Say that you mean it: {{"confirm": "{CONFIRM}"}} in the body, or ?confirm={CONFIRM}.',
         )
-    _check_free(at)
-    there = samples(at.store)
+    _check_free(deployment)
+    there = samples(deployment.store)
     with seeding.stopped():
-        _check_free(at)  # stopping may have taken a while
-        at.store.ledger.leases.audit("samples cleared", run="", who=caller.who)
+        _check_free(deployment)  # stopping may have taken a while
+        deployment.store.ledger.leases.audit("samples cleared", run="", who=caller.who)
         return SeedCleared(documents_deleted=there.clear(), runs_deleted=there.clear_runs())
 
 

@@ -5,13 +5,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path
 from pydantic import ConfigDict, Field, model_validator
 
-from whimbrel.api.access import Operator
-from whimbrel.api.answers import Answer, Model, Whole, failures
+from whimbrel.api.authorization import Operator
+from whimbrel.api.deployment import Deployment
+from whimbrel.api.models.envelope import Answer, Model, Whole, failures
+from whimbrel.api.models.runs import RUN
 from whimbrel.api.routes.runs import RunId
 from whimbrel.api.routes.starting import Rate, Size
-from whimbrel.api.runs import RUN
-from whimbrel.api.system import Deployment
-from whimbrel.engine import control
+from whimbrel.engine.operating import control
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
 
@@ -67,13 +67,13 @@ class SettingsOf(Answer):
 
 @router.patch("/settings/{migrationId}", responses=failures(400, 404, 409, 413, 415, 422))
 def change_settings(
-    at: Deployment,
+    deployment: Deployment,
     caller: Operator,
     migration_id: Annotated[RunId, Path(alias="migrationId")],
     body: Annotated[Settings, Body()],
 ) -> SettingsOf:
     """Change how a run goes on: its rate within a second, the rest for batches that are planned from now on."""
-    run = control.adjust(at.store.ledger, migration_id, who=caller.who, **body.changes())
+    run = control.adjust(deployment.store.ledger, migration_id, who=caller.who, **body.changes())
     return SettingsOf(
         migration_id=run.id,
         batch_size=run.batch_size,

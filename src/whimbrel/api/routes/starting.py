@@ -5,29 +5,29 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Path, Response
 from pydantic import Field
 
-from whimbrel.api.access import Caller, Operator
-from whimbrel.api.answers import Answer, Model, Whole, Written, failures
-from whimbrel.api.audit import DRY
-from whimbrel.api.errors import Declined
-from whimbrel.api.parsing import ParsedRoute
-from whimbrel.api.plans import Plan
-from whimbrel.api.runs import RUN, Warned, warned_models
-from whimbrel.api.system import System, ThisSystem
-from whimbrel.domain.filters import read_filter
-from whimbrel.domain.findings import refuse_all
-from whimbrel.domain.migration import Definition, with_undo
-from whimbrel.domain.runs import Run
-from whimbrel.engine.already import done_by
-from whimbrel.engine.attempt import attempt
-from whimbrel.engine.dryrun import dry_run
-from whimbrel.engine.dryrun_view import dry_run_object
-from whimbrel.engine.preflight import warned
-from whimbrel.engine.start import COUNTING, add_run, anything, asked_through, draft_run, preview
+from whimbrel.api.authorization import Caller, Operator
+from whimbrel.api.deployment import System, ThisSystem
+from whimbrel.api.http_errors import ApiError
+from whimbrel.api.json_bodies import ParsedRoute
+from whimbrel.api.middleware.audit import DRY
+from whimbrel.api.models.dry_run import Plan
+from whimbrel.api.models.envelope import Answer, Model, Whole, Written, failures
+from whimbrel.api.models.runs import RUN, Warned, warned_models
+from whimbrel.domain.migrations.filters import read_filter
+from whimbrel.domain.migrations.migration import Definition, with_undo
+from whimbrel.domain.runs.preflight_findings import refuse_all
+from whimbrel.domain.runs.run import Run
+from whimbrel.engine.operating.already_done import done_by
+from whimbrel.engine.operating.preflight import warned
+from whimbrel.engine.operating.start import COUNTING, add_run, anything, asked_through, draft_run, preview
+from whimbrel.engine.rehearsing.dry_run import dry_run
+from whimbrel.engine.rehearsing.dry_run_view import dry_run_object
+from whimbrel.engine.rehearsing.trial_call import try_function
 from whimbrel.errors import CollectionBusy
 from whimbrel.ports import Ledger
 from whimbrel.samples.migration import SOME_MODEL
-from whimbrel.workers.calling import callers
-from whimbrel.workers.team import cores
+from whimbrel.workers.function_caller import callers
+from whimbrel.workers.worker_pool import cores
 
 REHEARSING = 20.0  # seconds that a dry run may take: somebody waits for the answer
 
@@ -123,7 +123,7 @@ def _start(
     system: System,
     caller: Caller,
     response: Response,
-    it: Definition,
+    definition: Definition,
     body: Phased,
     *,
     route: str,
@@ -131,9 +131,9 @@ def _start(
     **options: Any,
 ) -> Started:
     store = system.at.store
-    it = with_undo(it) if body.undo else it
+    definition = with_undo(definition) if body.undo else definition
     options = {"batch_size": body.batch_size, **options}
-    run = asked_through(draft_run(store, it, defaults=system.settings.defaults, **options), route)
+    run = asked_through(draft_run(store, definition, defaults=system.settings.defaults, **options), route)
     found = preview(store, run, seconds=COUNTING)
     answer = Started(
         migration_id=None, message="Nothing was written.", total_documents=found.total,
@@ -142,13 +142,13 @@ def _start(
     response.status_code = 200
     if body.dry_run:
         response.headers[DRY] = "true"
-        plan = _plan(system, it, run, strict=body.strict)
+        plan = _plan(system, definition, run, strict=body.strict)
         return answer.model_copy(update={"plan": plan, "warnings": plan.warnings})
     if not found.total and not anything(store, run):
         before = done_by(store.ledger, run)
         why = f"Already done by {before.id}, 0 left" if before else "Nothing matches"
         return answer.model_copy(update={"message": f"{why}: no run was started."})
-    run = warned(store, it, run, documents=found.estimated, strict=body.strict)
+    run = warned(store, definition, run, documents=found.estimated, strict=body.strict)
     answer.warnings = warned_models(run.warnings)
     ahead = store.ledger.runs.ahead(run.ns)
     if exclusive and ahead is not None:
@@ -156,21 +156,23 @@ def _start(
             f"Run {ahead} works on {run.ns}, or waits for it. Wait for its end, or start without `exclusive`."
         )
     if not body.force:
-        run = attempt(store, it, run, callers(system.team.source, system.team.left_out), strict=body.strict)
+        run = try_function(
+            store, definition, run, callers(system.pool.source, system.pool.left_out), strict=body.strict
+        )
         answer.warnings = warned_models(run.warnings)
-    started = add_run(store, it, run, caller.who, holding=exclusive)
+    started = add_run(store, definition, run, caller.who, holding=exclusive)
     response.status_code = 202
     return answer.model_copy(update={"migration_id": started.id, "message": begun(ahead, run.ns)})
 
 
-def _plan(system: System, it: Definition, run: Run, *, strict: bool) -> Plan:
-    team = system.team
+def _plan(system: System, definition: Definition, run: Run, *, strict: bool) -> Plan:
+    pool = system.pool
     found = dry_run(
         system.at.store,
-        it,
+        definition,
         run,
-        callers(team.source, team.left_out),
-        workers=team.workers or cores(),
+        callers(pool.source, pool.left_out),
+        workers=pool.workers or cores(),
         seconds=REHEARSING,
     )
     if strict:
@@ -189,15 +191,15 @@ def waiting(ledger: Ledger, run: Run) -> str:
     return begun(None if holder == run.id else holder, run.ns)
 
 
-def _by_phase(it: Definition, phase: str) -> dict[str, Any]:
+def _by_phase(definition: Definition, phase: str) -> dict[str, Any]:
     """The filter that asks for one phase. Raises Declined where the migration has no statuses."""
-    if it.mark != "status":
-        raise Declined(
+    if definition.mark != "status":
+        raise ApiError(
             409,
             "no_phases",
-            f"Migration {it.name!r} marks by {it.mark}, not by a status: start it with POST /migrate.",
+            f"Migration {definition.name!r} marks by {definition.mark}, not by a status: start it with POST /migrate.",
         )
-    return {it.status_field: phase}
+    return {definition.status_field: phase}
 
 
 @router.post("", status_code=202, responses=STARTED)

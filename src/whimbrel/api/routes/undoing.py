@@ -5,14 +5,14 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path
 from pydantic import Field
 
-from whimbrel.api.access import Admin
-from whimbrel.api.answers import Answer, Model, Whole, failures
-from whimbrel.api.errors import Declined
+from whimbrel.api.authorization import Admin
+from whimbrel.api.deployment import ThisSystem
+from whimbrel.api.http_errors import ApiError
+from whimbrel.api.models.envelope import Answer, Model, Whole, failures
+from whimbrel.api.models.runs import RUN
 from whimbrel.api.routes.runs import NewCollection, RunId
 from whimbrel.api.routes.starting import Rate, Size, waiting
-from whimbrel.api.runs import RUN
-from whimbrel.api.system import ThisSystem
-from whimbrel.engine import cleanup, rollback
+from whimbrel.engine.operating import start_cleanup, start_rollback
 
 router = APIRouter(prefix="/migrate", tags=["undo"])
 
@@ -70,7 +70,7 @@ def roll_back(
     """
     _check(body, migration_id, "The documents that it changed would be changed back.")
     store = system.at.store
-    started = rollback.start_rollback(
+    started = start_rollback.start_rollback(
         store, migration_id, who=caller.who, defaults=system.settings.defaults,
         batch_size=body.batch_size, rate=body.max_docs_per_second, priority=body.priority,
         new_collection=body.new_collection,
@@ -91,8 +91,8 @@ def clean_up(
     """
     _check(body, migration_id, "It could not be rolled back any more.")
     store = system.at.store
-    weight = cleanup.weigh(store, migration_id, new_collection=body.new_collection)
-    started = cleanup.start_cleanup(
+    weight = start_cleanup.measure_cleanup(store, migration_id, new_collection=body.new_collection)
+    started = start_cleanup.start_cleanup(
         store,
         migration_id,
         who=caller.who,
@@ -107,6 +107,6 @@ def clean_up(
 
 def _check(body: Confirmed, run_id: str, why: str) -> None:
     if body.confirm != run_id:
-        raise Declined(
+        raise ApiError(
             400, "confirmation_missing", f'{why} If that is what you want, send "confirm": "{run_id}".'
         )

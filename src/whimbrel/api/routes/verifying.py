@@ -5,15 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path
 from pydantic import ConfigDict, Field
 
-from whimbrel.api.access import Operator
-from whimbrel.api.answers import Answer, Model, Whole, failures
-from whimbrel.api.errors import Declined
+from whimbrel.api.authorization import Operator
+from whimbrel.api.deployment import ThisSystem
+from whimbrel.api.http_errors import ApiError
+from whimbrel.api.models.envelope import Answer, Model, Whole, failures
+from whimbrel.api.models.runs import RUN
 from whimbrel.api.routes.runs import NewCollection, RunId
 from whimbrel.api.routes.starting import Rate, Size, waiting
-from whimbrel.api.runs import RUN
-from whimbrel.api.system import ThisSystem
-from whimbrel.engine import control
-from whimbrel.engine.verification import SAMPLE, start_verification
+from whimbrel.engine.operating import control
+from whimbrel.engine.operating.start_verification import SAMPLE, start_verification
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
 
@@ -68,7 +68,7 @@ def verify(
 ) -> Verifying:
     """Verify a run that has ended. Nothing is written to its collection; the report is in the verification's `report`, at its end."""
     if body.all and body.sample is not None:
-        raise Declined(422, "invalid", "Give one of `sample` and `all`.")
+        raise ApiError(422, "invalid", "Give one of `sample` and `all`.")
     store = system.at.store
     old = control.find_run(store.ledger, migration_id)
     sample = None if body.all else SAMPLE if body.sample is None else body.sample

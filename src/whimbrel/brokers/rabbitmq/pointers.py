@@ -3,7 +3,7 @@
 import json
 import re
 
-from whimbrel.domain.batches import Batch, Pointer
+from whimbrel.domain.runs.batches import Batch, BatchPointer
 
 VERSION = 1
 LARGEST = 4096  # bytes; a pointer has about 50
@@ -16,7 +16,7 @@ class NotOursError(ValueError):
     """A message that no Whimbrel of this version has sent. Its text is the reason."""
 
 
-def encode(batch: Batch | Pointer) -> bytes:
+def encode(batch: Batch | BatchPointer) -> bytes:
     return json.dumps({"v": VERSION, "batch": batch.token}, separators=(",", ":")).encode()
 
 

@@ -15,8 +15,8 @@ from whimbrel.brokers.rabbitmq.loop import Loop
 from whimbrel.brokers.rabbitmq.pointers import CONTENT_TYPE, encode
 from whimbrel.brokers.rabbitmq.topology import LANES, lane_of
 from whimbrel.brokers.rabbitmq.visit import depths, purge, round_trip
-from whimbrel.domain.batches import Batch, Pointer
-from whimbrel.domain.runs import Run
+from whimbrel.domain.runs.batches import Batch, BatchPointer
+from whimbrel.domain.runs.run import Run
 from whimbrel.errors import BrokerRefused, BrokerUnavailable
 from whimbrel.ports.broker import Depth
 
@@ -48,7 +48,7 @@ class RabbitBroker:
                     return
         raise self._link.trouble
 
-    def announce(self, run: Run, batches: Sequence[Batch | Pointer]) -> None:
+    def announce(self, run: Run, batches: Sequence[Batch | BatchPointer]) -> None:
         if batches:
             self._loop.call(self._publish(run, batches), 2 * ANSWER)
 
@@ -78,7 +78,7 @@ class RabbitBroker:
         channel.close_callbacks.add(lambda *_: self._link.reset("the server closed the channel", connection))
         self._exchange = await channel.get_exchange(self._exchange_name, ensure=False)
 
-    async def _publish(self, run: Run, batches: Sequence[Batch | Pointer]) -> None:
+    async def _publish(self, run: Run, batches: Sequence[Batch | BatchPointer]) -> None:
         async with self._asked():
             if self._exchange is None:
                 raise self._link.trouble
@@ -131,7 +131,7 @@ class RabbitBroker:
             )
 
 
-def _message(batch: Batch | Pointer) -> Message:
+def _message(batch: Batch | BatchPointer) -> Message:
     return Message(
         encode(batch), content_type=CONTENT_TYPE, message_id=batch.token, delivery_mode=DeliveryMode.PERSISTENT
     )  # fmt: skip

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whimbrel.domain.batches import Batch, Pointer
-from whimbrel.domain.runs import Run
+from whimbrel.domain.runs.batches import Batch, BatchPointer
+from whimbrel.domain.runs.run import Run
 from whimbrel.errors import BrokerRefused
 from whimbrel.ports import broker as port
 from whimbrel.ports.broker import LANE_QUEUES, LaneName, lane_name
@@ -88,7 +88,7 @@ def generations(version: tuple[int, int]) -> list[dict[str, Any]]:
     return [{each.name: each.value for each in ARGUMENTS if each.since <= step} for step in steps]
 
 
-def lane_of(run: Run, batch: Batch | Pointer) -> Lane:
+def lane_of(run: Run, batch: Batch | BatchPointer) -> Lane:
     """Which lane a batch's pointer takes."""
     name = lane_name(urgent=run.urgent, retry=batch.retry)
     return next(lane for lane in LANES if lane.name == name)

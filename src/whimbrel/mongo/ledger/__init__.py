@@ -10,22 +10,22 @@ from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from whimbrel.domain.raw import DOCUMENT_OPTIONS
-from whimbrel.domain.times import Times
-from whimbrel.mongo.errors import translated
+from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.answers import MongoAnswers
+from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
 from whimbrel.mongo.ledger.batches import MongoBatches
-from whimbrel.mongo.ledger.blocks import Blocks
-from whimbrel.mongo.ledger.causes import Causes
 from whimbrel.mongo.ledger.codes import MongoCodes
+from whimbrel.mongo.ledger.failure_causes import FailureCauses
+from whimbrel.mongo.ledger.failure_sums import FailureSums
 from whimbrel.mongo.ledger.failures import MongoFailures
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
-from whimbrel.mongo.ledger.proofs import MongoProofs
 from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
-from whimbrel.mongo.ledger.tallies import Tallies
+from whimbrel.mongo.ledger.verification_sums import MongoProofs
 from whimbrel.ports import Ledger
 
 COLLECTIONS = (
@@ -55,11 +55,14 @@ def mongo_ledger(
     leases = MongoLeases(found["leases"], found["workers"], found["audit"])
     format_ = MongoFormat(client[database], found["format"], found["runs"], leases)
     runs = MongoRuns(found["runs"], leases, format_, prepare)
-    blocks = Blocks(found["blocks"], found["batches"], found["failures"])
-    tallies, causes = Tallies(found["batches"], found["failures"], blocks), Causes(found["causes"])
+    blocks = FailureSums(found["blocks"], found["batches"], found["failures"])
+    batch_failures, causes = (
+        BatchFailureCounts(found["batches"], found["failures"], blocks),
+        FailureCauses(found["causes"]),
+    )
     remains = Remains(found["pruned"])
-    batches = MongoBatches(client, found["batches"], times, tallies, remains, replica_set=replica_set)
-    failures = MongoFailures(found["failures"], found["runs"], tallies, blocks, causes)
+    batches = MongoBatches(client, found["batches"], times, batch_failures, remains, replica_set=replica_set)
+    failures = MongoFailures(found["failures"], found["runs"], batch_failures, blocks, causes)
     schedules = MongoSchedules(found["schedules"], found["runs"], found["leases"], leases)
     answers = MongoAnswers(found["answers"])
     proofs = MongoProofs(found["batches"], found["runs"], remains)
@@ -69,7 +72,7 @@ def mongo_ledger(
 
     def create_indexes() -> None:
         with translated():
-            for each in (answers, runs, batches, failures, tallies, blocks, causes, retention):
+            for each in (answers, runs, batches, failures, batch_failures, blocks, causes, retention):
                 each.create_indexes()
             found["audit"].create_index([("run", 1), ("at", 1)])
 

@@ -6,8 +6,8 @@ from bson.binary import Binary
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
-from whimbrel.mongo.errors import translated
-from whimbrel.ports.answers import Given
+from whimbrel.mongo.driver_errors import translated
+from whimbrel.ports.answers import GivenAnswer
 
 DAY = 24 * 60 * 60
 
@@ -21,7 +21,7 @@ class MongoAnswers:
     def create_indexes(self) -> None:
         self._answers.create_index("at", expireAfterSeconds=DAY)
 
-    def begin(self, key: str, fingerprint: str) -> Given | None:
+    def begin(self, key: str, fingerprint: str) -> GivenAnswer | None:
         fresh = [
             {"$set": {"at": "$$NOW", "fingerprint": {"$literal": fingerprint}, "status": None, "body": b""}}
         ]
@@ -31,7 +31,11 @@ class MongoAnswers:
                 self._answers.update_one({"_id": key, "fingerprint": {"$exists": False}}, fresh, upsert=True)
             except DuplicateKeyError:
                 row = self._answers.find_one({"_id": key})
-                return None if row is None else Given(row["fingerprint"], row["status"], bytes(row["body"]))
+                return (
+                    None
+                    if row is None
+                    else GivenAnswer(row["fingerprint"], row["status"], bytes(row["body"]))
+                )
         return None
 
     def finish(self, key: str, status: int, body: bytes) -> None:

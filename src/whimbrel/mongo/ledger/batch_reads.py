@@ -5,14 +5,14 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from whimbrel.domain.batches import After, Batch, Outline, Pointer
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts
-from whimbrel.domain.states import BatchStatus
-from whimbrel.mongo.codec import ASCENDING, OUTLINE, batch_of, counts_of, counts_row, outline_of
-from whimbrel.mongo.errors import translated
-from whimbrel.mongo.identity import identity_of
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.runs.batches import Batch, BatchOutline, BatchPointer, BatchSums
+from whimbrel.domain.runs.run import Counts
+from whimbrel.domain.runs.states import BatchStatus
+from whimbrel.mongo.collection_identity import identity_of
+from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.retention import Remains
+from whimbrel.mongo.ledger.rows import ASCENDING, OUTLINE, batch_of, counts_of, counts_row, outline_of
 
 LAST_KEYS: Mapping[str, Any] = {"cuts": {"$slice": -1}, "ids": {"$slice": -1}}
 RANGED: Mapping[str, Any] = {"cuts.0": {"$exists": True}}
@@ -60,7 +60,9 @@ class BatchReads:
         with translated():
             return [batch_of(row) for row in self._batches.find(query).sort("seq", 1).limit(limit)]
 
-    def outlines(self, run_id: str, *, after: int, limit: int, bounds: bool = False) -> Sequence[Outline]:
+    def outlines(
+        self, run_id: str, *, after: int, limit: int, bounds: bool = False
+    ) -> Sequence[BatchOutline]:
         fields = OUTLINE | ({"ascending": ASCENDING} if bounds else {})
         with translated():
             found = self._batches.find({"run": run_id, "seq": {"$gt": after}}, fields)
@@ -102,10 +104,10 @@ class BatchReads:
             row = self._batches.find_one({"_id": token})
         return batch_of(row) if row else None
 
-    def after(self, run_id: str, seq: int) -> After:
-        return self.after_each({run_id: seq}).get(run_id, After())
+    def after(self, run_id: str, seq: int) -> BatchSums:
+        return self.after_each({run_id: seq}).get(run_id, BatchSums())
 
-    def after_each(self, folded: Mapping[str, int]) -> Mapping[str, After]:
+    def after_each(self, folded: Mapping[str, int]) -> Mapping[str, BatchSums]:
         def settled(what: Any) -> dict[str, Any]:
             return {"$sum": {"$cond": [{"$in": ["$status", ["done", "cancelled"]]}, what, 0]}}
 
@@ -143,11 +145,11 @@ class BatchReads:
             rows = self._batches.aggregate(pipeline, batchSize=len(runs) + 1)
             return {row["_id"]: int(row["n"]) for row in rows}
 
-    def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[Pointer]:
+    def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[BatchPointer]:
         queued = {"status": "queued", "run": run_id, "seq": {"$gt": after}}
         with translated():
             found = self._batches.find(queued, {"_id": 0, "seq": 1, "retry": 1}).sort("seq", 1).limit(limit)
-            return [Pointer(run_id, row["seq"], bool(row.get("retry"))) for row in found]
+            return [BatchPointer(run_id, row["seq"], bool(row.get("retry"))) for row in found]
 
     def open_counts(self, runs: Sequence[str]) -> Mapping[tuple[str, bool, BatchStatus], int]:
         kind = {"run": "$run", "retry": "$retry", "status": "$status"}
@@ -202,8 +204,8 @@ def _of_stretches(at: int) -> dict[str, Any]:
     return {"$sum": numbers}
 
 
-def _after_of(row: Mapping[str, Any], names: Sequence[str]) -> After:
+def _after_of(row: Mapping[str, Any], names: Sequence[str]) -> BatchSums:
     begun = counts_of({name: row[f"begun_{name}"] for name in names})
-    return After(
+    return BatchSums(
         counts_of(row), int(row["settled"]), int(row["last"]), begun, row["now"], int(row["in_hand"])
     )

@@ -11,14 +11,19 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 from pymongo.write_concern import WriteConcern
 
-from whimbrel.domain.batches import SOLO_AFTER, Batch
-from whimbrel.domain.progress import Progress
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Counts
-from whimbrel.domain.times import Times
-from whimbrel.domain.verification import Tally
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.runs.batch_progress import Progress
+from whimbrel.domain.runs.batches import SOLO_AFTER, Batch
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.domain.runs.run import Counts
+from whimbrel.domain.runs.verification import MarkTally
 from whimbrel.errors import LeaseLost, Refused, Systemic
-from whimbrel.mongo.codec import (
+from whimbrel.mongo.driver_errors import DUPLICATE_KEY, translated
+from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
+from whimbrel.mongo.ledger.batch_reads import LAST_KEYS, LEAVING, RANGED, BatchReads
+from whimbrel.mongo.ledger.claims import Claims
+from whimbrel.mongo.ledger.retention import Remains
+from whimbrel.mongo.ledger.rows import (
     batch_of,
     batch_row,
     before_row,
@@ -26,12 +31,7 @@ from whimbrel.mongo.codec import (
     progress_row,
     tally_row,
 )
-from whimbrel.mongo.errors import DUPLICATE_KEY, translated
-from whimbrel.mongo.ledger.batch_reads import LAST_KEYS, LEAVING, RANGED, BatchReads
-from whimbrel.mongo.ledger.claims import Claims
-from whimbrel.mongo.ledger.retention import Remains
-from whimbrel.mongo.ledger.tallies import Tallies
-from whimbrel.mongo.unanswered import end_sessions, still_at_work
+from whimbrel.mongo.unanswered_statements import end_sessions, still_at_work
 
 # Seconds that lost batches are waited for whose statements do not end at once: one long document holds them up. After
 # that the batch stays as it is, and is looked at again when its lease and the grace are over, or at the next look.
@@ -51,13 +51,13 @@ class MongoBatches(BatchReads):
         client: MongoClient[Any],
         collection: Collection[Any],
         times: Times,
-        tallies: Tallies,
+        batch_failures: BatchFailureCounts,
         remains: Remains,
         *,
         replica_set: bool,
     ) -> None:
         super().__init__(collection, remains, int(times.grace * 1000))
-        self._client, self._tallies = client, tallies
+        self._client, self._batch_failures = client, batch_failures
         self._light = collection.with_options(write_concern=LIGHT)
         self._lease = int(times.lease * 1000)
         self._claims = Claims(collection, self._lease, replica_set=replica_set)
@@ -143,7 +143,7 @@ class MongoBatches(BatchReads):
         *,
         inferred: bool = False,
         progress: Progress | None = None,
-        tally: Tally | None = None,
+        tally: MarkTally | None = None,
         left: Mapping[str, int] | None = None,
     ) -> None:
         fields: dict[str, Any] = {
@@ -166,7 +166,7 @@ class MongoBatches(BatchReads):
             if found is None:
                 raise LeaseLost(f"Batch {batch.token} was taken over.")
             if found.get("failing"):
-                self._tallies.count([batch.token])
+                self._batch_failures.count([batch.token])
 
     def _own(self, batch: Batch, fields: dict[str, Any]) -> None:
         with translated():
@@ -230,7 +230,7 @@ class MongoBatches(BatchReads):
                     "$currentDate": {"settledAt": True},
                 },
             )
-            self._tallies.count([batch.token])
+            self._batch_failures.count([batch.token])
 
     def withdraw(self, run_id: str, limit: int) -> int:
         queued = {"status": "queued", "run": run_id}

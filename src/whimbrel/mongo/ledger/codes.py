@@ -8,9 +8,9 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
-from whimbrel.domain.code import Code
+from whimbrel.domain.migrations.code import CodeFiles
 from whimbrel.errors import Transient
-from whimbrel.mongo.errors import translated
+from whimbrel.mongo.driver_errors import translated
 
 
 class MongoCodes:
@@ -19,7 +19,7 @@ class MongoCodes:
     def __init__(self, collection: Collection[Any]) -> None:
         self._codes = collection
 
-    def keep(self, pin: str, code: Code) -> None:
+    def keep(self, pin: str, code: CodeFiles) -> None:
         if not code.files:  # not loaded from a file
             return
         row = {"files": _pairs(code.files), "versions": _pairs(code.versions)}
@@ -33,10 +33,10 @@ class MongoCodes:
             except DuplicateKeyError:
                 return
 
-    def get(self, pin: str) -> Code | None:
+    def get(self, pin: str) -> CodeFiles | None:
         with translated():
             row = self._codes.find_one({"_id": pin})
-        return None if row is None else Code(_mapping(row["files"]), _mapping(row["versions"]))
+        return None if row is None else CodeFiles(_mapping(row["files"]), _mapping(row["versions"]))
 
     def agree(self, run: str, files: Mapping[str, str], *, new: Some[str]) -> Mapping[str, str]:
         held = self._held(run, files)

@@ -6,11 +6,24 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from whimbrel.domain.batches import Range
-from whimbrel.domain.failures import Due, FailureState, Kind, Standing, Tried, Trouble, Unresolved
-from whimbrel.domain.raw import Key, keys_under
-from whimbrel.domain.runs import Counts, Run
-from whimbrel.mongo.codec import (
+from whimbrel.domain.bson.raw_bson import Key, keys_under
+from whimbrel.domain.failures.failure import (
+    DueRetry,
+    FailedDocument,
+    FailureKind,
+    FailureStanding,
+    FailureState,
+    OpenFailure,
+    Unresolved,
+)
+from whimbrel.domain.runs.batches import Range
+from whimbrel.domain.runs.run import Counts, Run
+from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.ledger.failure_causes import FailureCauses
+from whimbrel.mongo.ledger.failure_counts import RECORDED, UNRESOLVED
+from whimbrel.mongo.ledger.failure_lists import FailureLists
+from whimbrel.mongo.ledger.failure_sums import FailureSums
+from whimbrel.mongo.ledger.rows import (
     STANDING_FIELDS,
     TRIED_FIELDS,
     TROUBLE_FIELDS,
@@ -20,11 +33,6 @@ from whimbrel.mongo.codec import (
     trouble_of,
     unresolved_of,
 )
-from whimbrel.mongo.errors import translated
-from whimbrel.mongo.ledger.blocks import Blocks
-from whimbrel.mongo.ledger.causes import Causes
-from whimbrel.mongo.ledger.counting import RECORDED, UNRESOLVED
-from whimbrel.mongo.ledger.listing import FailureLists
 from whimbrel.mongo.ranges import within
 
 PASSED = [str(FailureState.PASSED)]
@@ -37,7 +45,7 @@ class FailureReads(FailureLists):
     """What of `whimbrel.ports.Failures` only reads rows. `runs`: their collection."""
 
     def __init__(
-        self, collection: Collection[Any], runs: Collection[Any], blocks: Blocks, causes: Causes
+        self, collection: Collection[Any], runs: Collection[Any], blocks: FailureSums, causes: FailureCauses
     ) -> None:
         super().__init__(collection, blocks, causes)
         self._runs = runs
@@ -85,14 +93,14 @@ class FailureReads(FailureLists):
             while page := [unresolved_of(row) for row in islice(found, PAGE)]:
                 yield page
 
-    def standings(self, run_id: str, where: Range) -> Iterator[Sequence[Standing]]:
+    def standings(self, run_id: str, where: Range) -> Iterator[Sequence[FailureStanding]]:
         query = {"run": run_id, "state": {"$in": RECORDED}, **on(where)}
         with translated():
             found = self._failures.find(query, STANDING_FIELDS).batch_size(PAGE)
             while page := [standing_of(row) for row in islice(found, PAGE)]:
                 yield page
 
-    def of_kinds(self, run_id: str, where: Range, kinds: Sequence[Kind]) -> Sequence[Trouble]:
+    def of_kinds(self, run_id: str, where: Range, kinds: Sequence[FailureKind]) -> Sequence[FailedDocument]:
         query = {"run": run_id, "kind": {"$in": [str(kind) for kind in kinds]}, "state": {"$in": RECORDED}}
         with translated():
             return [trouble_of(row) for row in self._failures.find({**query, **on(where)}, TROUBLE_FIELDS)]
@@ -113,14 +121,14 @@ class FailureReads(FailureLists):
             found = list(self._failures.aggregate(first))
         return int(found[0]["left"]) / 1000 if found else None
 
-    def due(self, run_id: str, limit: int) -> Sequence[Due]:
+    def due(self, run_id: str, limit: int) -> Sequence[DueRetry]:
         query = {"run": run_id, "state": "open", "$expr": {"$lte": ["$dueAt", "$$NOW"]}}
         with translated():
             found = self._failures.find(query, {"_id": 0, "key": 1, "kind": 1}).sort("dueAt", 1).limit(limit)
-            due = [Due(Key(row["key"].raw), Kind(row["kind"])) for row in found]
+            due = [DueRetry(Key(row["key"].raw), FailureKind(row["kind"])) for row in found]
         return sorted(due, key=lambda each: each.key.raw)
 
-    def tried(self, run_id: str, keys: Sequence[Key]) -> Sequence[Tried]:
+    def tried(self, run_id: str, keys: Sequence[Key]) -> Sequence[OpenFailure]:
         query = {"run": run_id, "state": "open", **on(keys)}
         with translated():
             return [tried_of(row) for row in self._failures.find(query, TRIED_FIELDS)]

@@ -13,18 +13,18 @@ from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
-from whimbrel.domain.batches import Batch
-from whimbrel.domain.failures import Trouble, Unresolved
-from whimbrel.domain.raw import Key
-from whimbrel.domain.runs import Run
-from whimbrel.mongo.errors import DUPLICATE_KEY, translated
-from whimbrel.mongo.ledger.attempts import first_row, one_more
-from whimbrel.mongo.ledger.blocks import Blocks
-from whimbrel.mongo.ledger.causes import Causes
-from whimbrel.mongo.ledger.counting import RECORDED, UNRESOLVED
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.failure import FailedDocument, Unresolved
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.run import Run
+from whimbrel.mongo.driver_errors import DUPLICATE_KEY, translated
+from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
+from whimbrel.mongo.ledger.failure_causes import FailureCauses
+from whimbrel.mongo.ledger.failure_counts import RECORDED, UNRESOLVED
+from whimbrel.mongo.ledger.failure_lists import BY_CAUSE
 from whimbrel.mongo.ledger.failure_reads import PAGE, PASSED, FailureReads, on, same
-from whimbrel.mongo.ledger.listing import BY_CAUSE
-from whimbrel.mongo.ledger.tallies import Tallies
+from whimbrel.mongo.ledger.failure_rows import first_row, one_more
+from whimbrel.mongo.ledger.failure_sums import FailureSums
 
 
 class MongoFailures(FailureReads):
@@ -34,12 +34,12 @@ class MongoFailures(FailureReads):
         self,
         collection: Collection[Any],
         runs: Collection[Any],
-        tallies: Tallies,
-        blocks: Blocks,
-        causes: Causes,
+        batch_failures: BatchFailureCounts,
+        blocks: FailureSums,
+        causes: FailureCauses,
     ) -> None:
         super().__init__(collection, runs, blocks, causes)
-        self._tallies = tallies
+        self._batch_failures = batch_failures
         self._marked: dict[str, str | None] = {}  # batch -> the claim under which it was marked here
 
     def create_indexes(self) -> None:
@@ -51,7 +51,7 @@ class MongoFailures(FailureReads):
         self._failures.create_index(BY_CAUSE)
         self._failures.create_index([("batch", 1), ("state", 1), ("outcome", 1), ("group", 1)])
 
-    def record(self, run: Run, batch: Batch, troubles: Sequence[Trouble]) -> None:
+    def record(self, run: Run, batch: Batch, troubles: Sequence[FailedDocument]) -> None:
         for at in range(0, len(troubles), PAGE):
             page = troubles[at : at + PAGE]
             with translated():
@@ -59,11 +59,11 @@ class MongoFailures(FailureReads):
                 known = {Key(row["key"].raw): row["batch"] for row in rows}
                 before = set(known.values()) - {batch.token}
                 self._mark(batch)
-                self._tallies.mark(before)
+                self._batch_failures.mark(before)
                 older = self._older(run, [each.key for each in page], UNRESOLVED)
                 self._write(run, batch, page, known, _since(run, older))
-                self._tallies.keep(before)
-                self._tallies.late(batch)
+                self._batch_failures.keep(before)
+                self._batch_failures.late(batch)
                 self._supersede(older)
 
     def _rows(self, run: Run, keys: Sequence[Key], query: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
@@ -75,13 +75,13 @@ class MongoFailures(FailureReads):
         self,
         run: Run,
         batch: Batch,
-        troubles: Sequence[Trouble],
+        troubles: Sequence[FailedDocument],
         known: Container[Key],
         since: Mapping[Key, datetime],
     ) -> None:
         """A document's first row is inserted, which is several times as fast; the others have one attempt more."""
         groups = self._causes.groups(run.id, troubles)
-        fresh, rest = list[tuple[Trouble, str]](), list[tuple[Trouble, str]]()
+        fresh, rest = list[tuple[FailedDocument, str]](), list[tuple[FailedDocument, str]]()
         for trouble, group in zip(troubles, groups, strict=True):
             (rest if trouble.key in known else fresh).append((trouble, group))
         if fresh:
@@ -106,7 +106,7 @@ class MongoFailures(FailureReads):
             return
         if len(self._marked) >= PAGE:
             self._marked = {}
-        self._tallies.mark([batch.token])
+        self._batch_failures.mark([batch.token])
         self._marked[batch.token] = batch.owner
 
     def _older(self, run: Run, keys: Sequence[Key], states: Sequence[str]) -> Sequence[Mapping[str, Any]]:
@@ -127,9 +127,9 @@ class MongoFailures(FailureReads):
         if not older:
             return
         tokens = {row["batch"] for row in older}
-        self._tallies.mark(tokens)
+        self._batch_failures.mark(tokens)
         self._failures.delete_many({"_id": {"$in": [row["_id"] for row in older]}})
-        self._tallies.keep(tokens)
+        self._batch_failures.keep(tokens)
 
     def pass_over(self, run: Run, batch: Batch, outcomes: Mapping[Key, str]) -> None:
         keys = list(outcomes)
@@ -139,7 +139,7 @@ class MongoFailures(FailureReads):
                 older = self._older(run, page, PASSED)
                 since = _since(run, older)
                 before = {row["batch"] for row in self._rows(run, page, {"state": {"$in": RECORDED}})}
-                self._tallies.mark(before)
+                self._batch_failures.mark(before)
                 rows = [
                     UpdateOne(
                         {"_id": {"r": run.id, "d": key.document}},
@@ -155,14 +155,14 @@ class MongoFailures(FailureReads):
                     for key in page
                 ]  # fmt: skip
                 self._failures.bulk_write(rows, ordered=False)
-                self._tallies.keep(before)
+                self._batch_failures.keep(before)
                 self._supersede(older)
 
     def resolve(self, failures: Sequence[Unresolved], resolution: str) -> None:
         if failures:
             tokens = {each.batch for each in failures}
             with translated():
-                self._tallies.mark(tokens)
+                self._batch_failures.mark(tokens)
                 self._failures.update_many(
                     {"_id": {"$in": [{"r": each.run, "d": each.key.document} for each in failures]}},
                     {
@@ -170,15 +170,15 @@ class MongoFailures(FailureReads):
                         "$currentDate": {"lastAt": True},
                     },
                 )
-                self._tallies.keep(tokens)
+                self._batch_failures.keep(tokens)
 
     def withdraw(self, run_id: str, type_: str, *, message: str | None = None) -> None:
         query = {"type": type_} | ({"message": message} if message is not None else {})
         with translated():
-            for tokens in self._tallies.failing(run_id):
-                self._tallies.mark(tokens)
+            for tokens in self._batch_failures.failing(run_id):
+                self._batch_failures.mark(tokens)
                 self._failures.delete_many({"batch": {"$in": tokens}, "state": {"$in": UNRESOLVED}, **query})
-                self._tallies.keep(tokens)
+                self._batch_failures.keep(tokens)
 
     def counts(self, run_id: str) -> dict[str, int]:
         return self.numbers(run_id)[0]
@@ -190,7 +190,7 @@ class MongoFailures(FailureReads):
         if not runs:
             return {}
         with translated():
-            found = self._tallies.of_runs(runs)
+            found = self._batch_failures.of_runs(runs)
         return {
             run: (
                 {
@@ -206,25 +206,25 @@ class MongoFailures(FailureReads):
 
     def add_up(self, run_id: str) -> None:
         with translated():
-            self._tallies.keep_all(run_id)
+            self._batch_failures.keep_all(run_id)
 
     def by_worker(self, workers: Sequence[str]) -> Mapping[str, int]:
         with translated():
-            return self._tallies.by_worker(workers)
+            return self._batch_failures.by_worker(workers)
 
     def keep_some(self, seconds: float) -> None:
         with translated():
-            self._tallies.keep_some(seconds)
+            self._batch_failures.keep_some(seconds)
 
     def reopen(self, run_id: str, *, group: str | None = None) -> int:
         again, opened = [{"$set": {"state": "open", "attempt": 0, "dueAt": "$$NOW"}}], 0
         with translated():
-            for tokens in self._tallies.failing(run_id):
+            for tokens in self._batch_failures.failing(run_id):
                 dead = {"batch": {"$in": tokens}, "state": "dead", **({"group": group} if group else {})}
                 if self._failures.find_one(dead, {"_id": 1}) is not None:
-                    self._tallies.mark(tokens)
+                    self._batch_failures.mark(tokens)
                     opened += self._failures.update_many(dead, again).modified_count
-                    self._tallies.keep(tokens)
+                    self._batch_failures.keep(tokens)
         return opened
 
 

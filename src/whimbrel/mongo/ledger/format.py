@@ -11,13 +11,13 @@ from typing import Any
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from whimbrel.domain.states import ENDED
+from whimbrel.domain.runs.states import ENDED
 from whimbrel.errors import LedgerFormat
-from whimbrel.mongo.codec import FORMAT
-from whimbrel.mongo.errors import translated
-from whimbrel.mongo.identity import identity_of
-from whimbrel.mongo.ledger import grouping
+from whimbrel.mongo.collection_identity import identity_of
+from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.ledger import upgrade_to_format_3
 from whimbrel.mongo.ledger.leases import MongoLeases
+from whimbrel.mongo.ledger.rows import FORMAT
 
 ROW = "format"
 LOOK = 1.0  # seconds between two looks of a process at the number
@@ -118,5 +118,8 @@ def _to_2(database: Database[Any], runs: Collection[Any]) -> None:
                 runs.update_one({"_id": row["_id"]}, {"$set": bound})
 
 
-STEPS: Mapping[int, Callable[[Database[Any], Collection[Any]], None]] = {1: _to_2, 2: grouping.group}
+STEPS: Mapping[int, Callable[[Database[Any], Collection[Any]], None]] = {
+    1: _to_2,
+    2: upgrade_to_format_3.group,
+}
 """What brings a ledger of a format to the next one."""

@@ -11,12 +11,12 @@ from bson import ObjectId
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
-from whimbrel.domain.runs import Run
-from whimbrel.domain.workers import Worker
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.workers import Worker
 from whimbrel.errors import Transient
 from whimbrel.masking import masked
-from whimbrel.mongo.codec import FORMAT, worker_of
-from whimbrel.mongo.errors import translated
+from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.ledger.rows import FORMAT, worker_of
 
 PROBING = 5.0  # seconds that a row may take to be read back
 

@@ -7,10 +7,10 @@ from typing import Any
 from bson import ObjectId
 from pymongo.collection import Collection
 
-from whimbrel.domain.runs import Run
-from whimbrel.mongo.codec import run_of
-from whimbrel.mongo.errors import translated
+from whimbrel.domain.runs.run import Run
+from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.codes import later_of
+from whimbrel.mongo.ledger.rows import run_of
 from whimbrel.ports.retention import Audited, Entry, Removed
 
 PAGE = 200  # runs that are read at once
@@ -105,7 +105,7 @@ class MongoRetention:
             for rows in (self._causes, self._blocks):
                 rows.delete_many(
                     {"run": run_id}
-                )  # few: `domain.causes.GROUPS`, and a thousandth of the batches
+                )  # few: `domain.failures.causes.GROUPS`, and a thousandth of the batches
             self._codes.delete_many(later_of(run_id))  # few: files of a program
             self._leases.delete_one({"_id": f"coordinator:{run_id}"})
             _some(self._audit, {"run": run_id}, limit)

@@ -6,12 +6,12 @@ from typing import Any
 
 from pymongo.collection import Collection
 
-from whimbrel.domain.listing import RunPlace
-from whimbrel.domain.runs import Run, RunKind
-from whimbrel.domain.states import RunStatus
+from whimbrel.domain.runs.run import Run, RunKind
+from whimbrel.domain.runs.run_cursor import RunPlace
+from whimbrel.domain.runs.states import RunStatus
 from whimbrel.errors import RunUnknown
-from whimbrel.mongo.codec import run_of
-from whimbrel.mongo.errors import translated
+from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.ledger.rows import run_of
 
 PAGE = 200  # runs that are read at once
 NEWEST = {"createdAt": -1, "_id": -1}

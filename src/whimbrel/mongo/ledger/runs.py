@@ -7,15 +7,15 @@ from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
-from whimbrel.domain.forecast import Sample
-from whimbrel.domain.runs import Counts, Run, RunAtWork
-from whimbrel.domain.states import ENDED, RunStatus, sources
-from whimbrel.domain.tiling import Tiling
+from whimbrel.domain.runs.forecast import ProgressSample
+from whimbrel.domain.runs.run import Counts, Run, RunAtWork
+from whimbrel.domain.runs.states import ENDED, RunStatus, sources
+from whimbrel.domain.runs.tiling import Tiling
 from whimbrel.errors import CollectionBusy
-from whimbrel.mongo.codec import AT_WORK_FIELDS, at_work_of, run_of, run_row, sample_row, tiling_row
-from whimbrel.mongo.errors import translated
+from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
+from whimbrel.mongo.ledger.rows import AT_WORK_FIELDS, at_work_of, run_of, run_row, sample_row, tiling_row
 from whimbrel.mongo.ledger.run_lists import PAGE, RunLists
 
 AT_WORK = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
@@ -208,7 +208,7 @@ class MongoRuns(RunLists):
             folded = self._runs.update_one({"_id": run.id, "foldedThrough": run.folded_through}, changes)
         return folded.modified_count == 1
 
-    def sample(self, run_id: str, kept: Sequence[Sample], *, done: int, total: int) -> None:
+    def sample(self, run_id: str, kept: Sequence[ProgressSample], *, done: int, total: int) -> None:
         now = [[_WORKED, {"$literal": done}, {"$literal": total}]]
         samples = {"$concatArrays": [{"$literal": [sample_row(each) for each in kept]}, now]}
         with translated():

@@ -9,12 +9,12 @@ from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
-from whimbrel.domain.raw import DOCUMENT_OPTIONS
-from whimbrel.domain.schedules import Plan, Schedule, Tick
-from whimbrel.mongo.codec import filter_of, run_row
-from whimbrel.mongo.errors import translated
+from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS
+from whimbrel.domain.runs.schedules import Plan, Schedule, Tick
+from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.leases import MongoLeases
-from whimbrel.ports.schedules import Decision, Look
+from whimbrel.mongo.ledger.rows import filter_of, run_row
+from whimbrel.ports.schedules import Decision, ScheduleLook
 
 SWITCH = "$switch"  # the id of a row that is no schedule: names cannot begin like this
 KEPT = 50  # ticks of a schedule's history
@@ -49,7 +49,7 @@ class MongoSchedules:
             made: list[dict[str, Any]] = [{"$set": {"made": True, "on": {"$ifNull": ["$on", True]}}}]
             self._schedules.update_one({"_id": SWITCH}, made, upsert=True)
 
-    def look(self) -> Look:
+    def look(self) -> ScheduleLook:
         due = {
             "enabled": True, "nextAt": {"$type": "date"}, "$expr": {"$lte": ["$nextAt", "$$NOW"]},
         }  # fmt: skip
@@ -64,7 +64,7 @@ class MongoSchedules:
             rows = list(self._schedules.aggregate(stages))
         on = all(row.get("on", True) for row in rows if row["_id"] == SWITCH)
         found = [_schedule_of(row) for row in rows if row["_id"] != SWITCH]
-        return Look(rows[0]["now"] if rows else self.now(), on, found)
+        return ScheduleLook(rows[0]["now"] if rows else self.now(), on, found)
 
     def get(self, name: str) -> Schedule | None:
         with translated():

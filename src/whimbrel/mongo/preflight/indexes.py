@@ -4,14 +4,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from whimbrel.domain.findings import Check, Finding, unknown, warning
-from whimbrel.domain.runs import eligible, first_phases
-from whimbrel.domain.updates import overlaps
-from whimbrel.mongo.errors import translated
-from whimbrel.mongo.plans import outline, shortened
-from whimbrel.mongo.preflight.questions import explained
+from whimbrel.domain.migrations.updates import overlaps
+from whimbrel.domain.runs.preflight_findings import CheckName, Finding, unknown, warning
+from whimbrel.domain.runs.run import eligible, first_phases
+from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.preflight.explain import explain
 from whimbrel.mongo.preflight.sample import Sample
 from whimbrel.mongo.preflight.subject import Subject, size
+from whimbrel.mongo.query_plans import outline, shortened
 from whimbrel.mongo.ranges import BY_ID, equalities, serving_index
 from whimbrel.ports import Ahead
 
@@ -25,30 +25,32 @@ FEW = (
 Indexes = Mapping[str, Mapping[str, Any]]
 
 
-def selection(it: Subject, ahead: Ahead, sample: Sample) -> Iterator[Finding]:
+def selection(subject: Subject, ahead: Ahead, sample: Sample) -> Iterator[Finding]:
     """Whether the run must walk through documents that are not eligible."""
-    count, weight = int(it.storage["count"]), int(it.storage["size"])
+    count, weight = int(subject.storage["count"]), int(subject.storage["size"])
     if ahead.documents == 0:  # a run that finds nothing to do is not worth an index
         return
-    if it.run.scope.kind == "ids" or sample.share >= FEW or (count < MANY and weight < LARGE):
+    if subject.run.scope.kind == "ids" or sample.share >= FEW or (count < MANY and weight < LARGE):
         return
-    indexes = _indexes(it)
-    for phase in first_phases(it.run):
-        query = eligible(it.run, phase)
+    indexes = _indexes(subject)
+    for phase in first_phases(subject.run):
+        query = eligible(subject.run, phase)
         if serving_index(indexes, query)[0] != BY_ID:
             continue
-        remedy, build = _advice(it, query)
-        plan = explained(it, {"find": it.run.collection, "filter": query})["queryPlanner"]["winningPlan"]
+        remedy, build = _advice(subject, query)
+        plan = explain(subject, {"find": subject.run.collection, "filter": query})["queryPlanner"][
+            "winningPlan"
+        ]
         yield warning(
-            Check.INDEX,
-            f"No index yields the eligible documents of {it.name} in _id order: the run reads all {count:,} documents ({size(weight)}), of which about {sample.share:.1%} are eligible ({sample.basis}). MongoDB's own plan for the filter: {outline(plan)}.",
+            CheckName.INDEX,
+            f"No index yields the eligible documents of {subject.name} in _id order: the run reads all {count:,} documents ({size(weight)}), of which about {sample.share:.1%} are eligible ({sample.basis}). MongoDB's own plan for the filter: {outline(plan)}.",
             remedy,
             winningPlan=shortened(plan), build=build, documents=count, bytes=weight, share=round(sample.share, 4),
         )  # fmt: skip
         return
 
 
-def _advice(it: Subject, query: Mapping[str, Any]) -> tuple[str, str | None]:
+def _advice(subject: Subject, query: Mapping[str, Any]) -> tuple[str, str | None]:
     """What to do, and the command that builds the index: fields that are compared with one value, then the sort by _id."""
     fields = list(equalities(query))
     if not fields:
@@ -57,58 +59,58 @@ def _advice(it: Subject, query: Mapping[str, Any]) -> tuple[str, str | None]:
             None,
         )
     key = json.dumps(dict.fromkeys([*fields, "_id"], 1), ensure_ascii=False)
-    where = f"db.getSiblingDB({json.dumps(it.run.database)}).getCollection({json.dumps(it.run.collection)})"
+    where = f"db.getSiblingDB({json.dumps(subject.run.database)}).getCollection({json.dumps(subject.run.collection)})"
     build = f"{where}.createIndex({key})"
     return f"Build one first: {build}", build
 
 
-def touched(it: Subject, paths: Iterable[str] | None) -> Iterator[Finding]:
+def touched(subject: Subject, paths: Iterable[str] | None) -> Iterator[Finding]:
     """Unique and TTL indexes on what the run changes. `paths`: None where that is not known."""
-    for name, index in _indexes(it).items():
+    for name, index in _indexes(subject).items():
         fields = [str(field) for field, _ in index["key"]]
         hit = sorted(path for path in paths or () if any(overlaps(path, field) for field in fields))
         if index["key"] == [("_id", 1)] or (paths is not None and not hit):
             continue
         if index.get("unique"):
-            yield _unique(it, name, fields, hit)
+            yield _unique(subject, name, fields, hit)
         if "expireAfterSeconds" in index:
-            yield _ttl(it, name, fields, hit, index["expireAfterSeconds"])
+            yield _ttl(subject, name, fields, hit, index["expireAfterSeconds"])
 
 
-def _unique(it: Subject, name: str, fields: list[str], hit: list[str]) -> Finding:
+def _unique(subject: Subject, name: str, fields: list[str], hit: list[str]) -> Finding:
     detail: dict[str, Any] = {"index": name, "fields": fields, "touched": hit}
     if not hit:
         return unknown(
-            Check.UNIQUE_INDEX,
-            f"{it.name} has the unique index {name!r}. Whether the migration changes its fields ({', '.join(fields)}) cannot be told from its definition.",
+            CheckName.UNIQUE_INDEX,
+            f"{subject.name} has the unique index {name!r}. Whether the migration changes its fields ({', '.join(fields)}) cannot be told from its definition.",
             "If it does, each document whose new value another has already becomes a failure.",
             **detail,
         )
     return warning(
-        Check.UNIQUE_INDEX,
-        f"The migration changes {', '.join(hit)}, on which {it.name} has the unique index {name!r}: each document whose new value another has already becomes a failure (code 11000).",
+        CheckName.UNIQUE_INDEX,
+        f"The migration changes {', '.join(hit)}, on which {subject.name} has the unique index {name!r}: each document whose new value another has already becomes a failure (code 11000).",
         "Make sure that the new values differ: count them by an aggregation first.",
         **detail,
     )
 
 
-def _ttl(it: Subject, name: str, fields: list[str], hit: list[str], seconds: float) -> Finding:
+def _ttl(subject: Subject, name: str, fields: list[str], hit: list[str], seconds: float) -> Finding:
     detail: dict[str, Any] = {"index": name, "fields": fields, "touched": hit, "expireAfterSeconds": seconds}
     if not hit:
         return unknown(
-            Check.TTL_INDEX,
-            f"{it.name} has the TTL index {name!r}. Whether the migration changes its field ({', '.join(fields)}) cannot be told from its definition.",
+            CheckName.TTL_INDEX,
+            f"{subject.name} has the TTL index {name!r}. Whether the migration changes its field ({', '.join(fields)}) cannot be told from its definition.",
             f"If it sets a date that is {seconds:,.0f} seconds old, MongoDB deletes the document within a minute.",
             **detail,
         )
     return warning(
-        Check.TTL_INDEX,
-        f"The migration changes {', '.join(hit)}, on which {it.name} has the TTL index {name!r}: a document whose new date is {seconds:,.0f} seconds old is deleted within a minute, and cannot be had back.",
+        CheckName.TTL_INDEX,
+        f"The migration changes {', '.join(hit)}, on which {subject.name} has the TTL index {name!r}: a document whose new date is {seconds:,.0f} seconds old is deleted within a minute, and cannot be had back.",
         "Make sure that the new dates are late enough, or raise the index's expireAfterSeconds by collMod for the run.",
         **detail,
     )
 
 
-def _indexes(it: Subject) -> Indexes:
+def _indexes(subject: Subject) -> Indexes:
     with translated():
-        return it.collection.index_information()
+        return subject.collection.index_information()

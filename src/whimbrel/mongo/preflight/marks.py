@@ -3,33 +3,33 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from whimbrel.domain.findings import Check, Finding, error
-from whimbrel.domain.marks import MARK_ROOT, Marker
-from whimbrel.domain.raw import keys_under
-from whimbrel.mongo.errors import translated
-from whimbrel.mongo.preflight.glances import glance
+from whimbrel.domain.bson.raw_bson import keys_under
+from whimbrel.domain.migrations.marks import MARK_ROOT, Marker
+from whimbrel.domain.runs.preflight_findings import CheckName, Finding, error
+from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.preflight.find_one_quickly import find_one_quickly
 from whimbrel.mongo.preflight.subject import LOOK, Subject
 
 
-def field(it: Subject) -> Iterator[Finding]:
-    if not isinstance(it.run.marking, Marker):
+def field(subject: Subject) -> Iterator[Finding]:
+    if not isinstance(subject.run.marking, Marker):
         return
     kind = {"$type": f"${MARK_ROOT}"}
-    taken = glance(it, {"$expr": {"$not": [{"$in": [kind, ["missing", "object"]]}]}})
+    taken = find_one_quickly(subject, {"$expr": {"$not": [{"$in": [kind, ["missing", "object"]]}]}})
     if taken is not None:
         yield error(
-            Check.MARK,
-            f"{it.name} uses the field {MARK_ROOT!r} itself (document {taken.value!r}).",
+            CheckName.MARK,
+            f"{subject.name} uses the field {MARK_ROOT!r} itself (document {taken.value!r}).",
             "Choose mark='status' or mark='filter'.",
         )
 
 
-def allowed(it: Subject) -> Iterator[Finding]:
+def allowed(subject: Subject) -> Iterator[Finding]:
     """Try the validator on one valid document with the mark added."""
-    mark, validator, query = it.run.marking, it.validator, it.run.query
+    mark, validator, query = subject.run.marking, subject.validator, subject.run.query
     if validator is None or not mark.path:
         return
-    valid = glance(it, {"$and": [query, validator]} if query else dict(validator))
+    valid = find_one_quickly(subject, {"$and": [query, validator]} if query else dict(validator))
     if valid is None:
         return
     trial: list[Mapping[str, Any]] = [
@@ -39,10 +39,10 @@ def allowed(it: Subject) -> Iterator[Finding]:
         {"$project": {"_id": 0, "accepted": {"$literal": True}}},
     ]
     with translated():
-        accepted = next(iter(it.collection.aggregate(trial, maxTimeMS=LOOK)), None)
+        accepted = next(iter(subject.collection.aggregate(trial, maxTimeMS=LOOK)), None)
     if accepted is None:
         yield error(
-            Check.MARK,
-            f"The validator of {it.name} does not allow the field that marks a document as done ({mark.path!r}).",
+            CheckName.MARK,
+            f"The validator of {subject.name} does not allow the field that marks a document as done ({mark.path!r}).",
             "Allow it in the validator, or choose another mark.",
         )

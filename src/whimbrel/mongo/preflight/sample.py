@@ -4,9 +4,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from whimbrel.domain.findings import Check, Finding, warning
-from whimbrel.domain.updates import parents
-from whimbrel.mongo.errors import translated
+from whimbrel.domain.migrations.updates import parents
+from whimbrel.domain.runs.preflight_findings import CheckName, Finding, warning
+from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.preflight.subject import LOOK, Subject, size
 
 LIMIT = 16 * 1024 * 1024  # bytes of a document
@@ -40,80 +40,80 @@ class Sample:
         return f"the {self.eligible:,} eligible among {where} documents"
 
 
-def taken(it: Subject, paths: Iterable[str] | None) -> Sample:
+def taken(subject: Subject, paths: Iterable[str] | None) -> Sample:
     """`paths`: what the run changes, None where that is not known. Raises TooSlow, Systemic, Refused."""
-    above = sorted(parents(it.definition.update or {}))[:PATHS]
-    eligible = {"$match": it.eligible}
+    above = sorted(parents(subject.definition.update or {}))[:PATHS]
+    eligible = {"$match": subject.eligible}
     weight = {"$bsonSize": "$$ROOT"}
-    image = _image(it, paths)
+    image = _image(subject, paths)
     sums = {
         "_id": None, "n": {"$sum": 1}, "mean": {"$avg": weight}, "largest": {"$max": weight},
         "image": {"$avg": image}, "both": {"$max": {"$add": [weight, image]}},
     }  # fmt: skip
     facets: dict[str, list[Any]] = {"all": [{"$count": "n"}], "eligible": [eligible, {"$group": sums}]}
-    if it.validator is not None:
-        facets["invalid"] = [eligible, {"$match": {"$nor": [it.validator]}}, {"$count": "n"}]
+    if subject.validator is not None:
+        facets["invalid"] = [eligible, {"$match": {"$nor": [subject.validator]}}, {"$count": "n"}]
     for number, path in enumerate(above):
         fine = {"$in": [{"$type": f"${path}"}, ["missing", "object"]]}
         facets[f"above{number}"] = [eligible, {"$match": {"$expr": {"$not": [fine]}}}, {"$count": "n"}]
-    pipeline: list[Mapping[str, Any]] = [*it.drawn, {"$facet": facets}]
+    pipeline: list[Mapping[str, Any]] = [*subject.drawn, {"$facet": facets}]
     with translated():
-        row = next(it.collection.aggregate(pipeline, maxTimeMS=LOOK))
+        row = next(subject.collection.aggregate(pipeline, maxTimeMS=LOOK))
     sizes: Mapping[str, Any] = (
         row["eligible"][0] if row["eligible"] else dict.fromkeys(("n", "mean", "largest", "image", "both"), 0)
     )
     return Sample(
-        whole=not it.drawn, looked=_count(row["all"]), eligible=sizes["n"], mean=sizes["mean"], largest=sizes["largest"],
+        whole=not subject.drawn, looked=_count(row["all"]), eligible=sizes["n"], mean=sizes["mean"], largest=sizes["largest"],
         image=sizes["image"], largest_with_image=sizes["both"],
         invalid=_count(row.get("invalid", [])),
         blocked={path: _count(row[f"above{number}"]) for number, path in enumerate(above)},
     )  # fmt: skip
 
 
-def _image(it: Subject, paths: Iterable[str] | None) -> dict[str, Any]:
+def _image(subject: Subject, paths: Iterable[str] | None) -> dict[str, Any]:
     """The size of what a run that can be undone keeps of a document: what it changes as it was and as it became, or all."""
-    if not it.run.undo:
+    if not subject.run.undo:
         return {"$literal": 0}
     fields = None if paths is None else sorted({path.partition(".")[0] for path in paths})
     whole = {"$bsonSize": "$$ROOT"}
     if not fields or any(not field or field[0] == "$" for field in fields):
         return {"$add": [IMAGE, whole, whole]}
     part = {"$bsonSize": {f"f{number}": f"${field}" for number, field in enumerate(fields)}}
-    return {"$add": [IMAGE, whole if it.run.undo == "document" else part, part]}
+    return {"$add": [IMAGE, whole if subject.run.undo == "document" else part, part]}
 
 
 def _count(rows: list[Mapping[str, Any]]) -> int:
     return int(rows[0]["n"]) if rows else 0
 
 
-def checked(it: Subject, found: Sample, growth: int) -> Iterator[Finding]:
+def checked(subject: Subject, found: Sample, growth: int) -> Iterator[Finding]:
     """`growth`: bytes that a document gains, its before-image included."""
-    kept = " with its before-image" if it.run.undo else ""
+    kept = " with its before-image" if subject.run.undo else ""
     if found.largest + growth > NEAR:
         yield warning(
-            Check.SIZE,
-            f"A document of {it.name} has {size(found.largest)} and gains about {size(growth)}{kept}; more than {size(LIMIT)} no document may have (largest of {found.basis}).",
+            CheckName.SIZE,
+            f"A document of {subject.name} has {size(found.largest)} and gains about {size(growth)}{kept}; more than {size(LIMIT)} no document may have (largest of {found.basis}).",
             "Those that grow too large become failures and stay as they are. Make them smaller first, or take them out by the filter.",
             largest=found.largest, growth=growth, limit=LIMIT,
         )  # fmt: skip
-    if found.invalid and it.options.get("validationLevel", "strict") == "strict":
+    if found.invalid and subject.options.get("validationLevel", "strict") == "strict":
         yield warning(
-            Check.VALIDATOR,
-            f"{it.name} has a strict validator, which {found.invalid:,} of {found.basis} violate already. MongoDB refuses a change that leaves such a document invalid: it becomes a failure.",
+            CheckName.VALIDATOR,
+            f"{subject.name} has a strict validator, which {found.invalid:,} of {found.basis} violate already. MongoDB refuses a change that leaves such a document invalid: it becomes a failure.",
             "Mend those documents first, let the migration mend them, or set validationLevel to moderate.",
             invalid=found.invalid, eligible=found.eligible, level="strict",
         )  # fmt: skip
     elif found.invalid:
         yield warning(
-            Check.VALIDATOR,
-            f"{it.name} has a moderate validator, which {found.invalid:,} of {found.basis} violate already. MongoDB does not check changes of those: they are changed, and may stay invalid.",
+            CheckName.VALIDATOR,
+            f"{subject.name} has a moderate validator, which {found.invalid:,} of {found.basis} violate already. MongoDB does not check changes of those: they are changed, and may stay invalid.",
             "If the migration shall make them valid, look for what is still invalid at its end: {$nor: [the validator]}.",
             invalid=found.invalid, eligible=found.eligible, level="moderate",
         )  # fmt: skip
     for path, count in found.blocked.items():
         if count:
             yield warning(
-                Check.PARENT,
+                CheckName.PARENT,
                 f"The update sets a path under {path!r}, which is no document in {count:,} of {found.basis}: MongoDB replaces what stands there without a word (in an array: of each element).",
                 f"If that is not meant, refuse such documents by {{'$mergeObjects': ['${path}', ...]}}, which fails on them, or leave them out by the filter.",
                 path=path, documents=count, eligible=found.eligible,

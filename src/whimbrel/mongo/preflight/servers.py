@@ -6,8 +6,8 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from whimbrel.domain.findings import Check, Finding, warning
-from whimbrel.mongo.errors import translated
+from whimbrel.domain.runs.preflight_findings import CheckName, Finding, warning
+from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.preflight.subject import LOOK
 
 BEHIND = (
@@ -23,7 +23,7 @@ def now() -> datetime:
 
 def alone() -> Finding:
     return warning(
-        Check.REPLICA_SET,
+        CheckName.REPLICA_SET,
         "This server is stand-alone: a write that it acknowledged is on one machine only, and a write that the network broke off is not tried again by the driver.",
         "Make it a replica set, even of one member, which does both; or accept it.",
     )
@@ -47,7 +47,7 @@ def members(client: MongoClient[Any]) -> Iterator[Finding]:
             *(f"{name} lags {lag:,.0f} s" for name, lag in late.items()),
         ]
         yield warning(
-            Check.MEMBERS,
+            CheckName.MEMBERS,
             f"Of the replica set's {len(rows)} members {', '.join(said)}. Every write of a run waits for a majority, and members that are behind must catch up with it.",
             "Bring them back first, or give the run a rate (`maxDocsPerSecond` of the REST API).",
             down=down, lagSeconds=late,
@@ -64,7 +64,7 @@ def clock(client: MongoClient[Any]) -> Iterator[Finding]:
     if abs(difference) > SKEW:
         word = "ahead of" if difference > 0 else "behind"
         yield warning(
-            Check.CLOCK,
+            CheckName.CLOCK,
             f"The server's clock is {abs(difference):,.1f} seconds {word} this host's. Leases go by the server's alone; logs, and functions that look at the time, do not.",
             "Let NTP set both.",
             seconds=round(difference, 1),
@@ -78,7 +78,7 @@ def cluster_time(client: MongoClient[Any]) -> Iterator[Finding]:
     ahead = (newest - status["date"]).total_seconds() if newest else 0.0
     if ahead > SKEW:
         yield warning(
-            Check.CLOCK,
+            CheckName.CLOCK,
             f"The oplog is {ahead:,.1f} seconds ahead of the server's clock: another member, whose clock was ahead, was primary. After a change of primary leases end that much too early or too late.",
             "Let NTP set the clocks of all members.",
             seconds=round(ahead, 1),

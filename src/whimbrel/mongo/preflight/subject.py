@@ -8,12 +8,12 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from whimbrel.domain.findings import Check, Finding, unknown
-from whimbrel.domain.migration import Definition
-from whimbrel.domain.raw import DOCUMENT_OPTIONS
-from whimbrel.domain.runs import Run, found_first
+from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS
+from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.runs.preflight_findings import CheckName, Finding, unknown
+from whimbrel.domain.runs.run import Run, found_first
 from whimbrel.errors import Refused, Systemic, TooSlow
-from whimbrel.mongo.errors import translated
+from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.survey import LEAST, SPARSE
 
 LOOK = 2000  # milliseconds that one look may take
@@ -90,7 +90,7 @@ def storage_of(collection: Collection[Any]) -> Mapping[str, Any]:
     return found
 
 
-def looked(check: Check, what: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
+def looked(check: CheckName, what: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
     """What a look finds; where it is not allowed, not possible or takes too long, that.
 
     `what`: what is not known then, as the beginning of a sentence, such as "Whether change streams are open".

@@ -8,12 +8,12 @@ from typing import Any
 import bson
 from pymongo import MongoClient
 
-from whimbrel.domain.findings import Check, Finding, warning
+from whimbrel.domain.runs.preflight_findings import CheckName, Finding, warning
 from whimbrel.errors import Refused, Systemic
-from whimbrel.mongo.errors import translated
+from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.preflight.change_streams import change_streams
 from whimbrel.mongo.preflight.sample import Sample
 from whimbrel.mongo.preflight.subject import LOOK, Subject, size, storage_of
-from whimbrel.mongo.preflight.watchers import change_streams
 from whimbrel.ports import Ahead
 
 ENTRY = (
@@ -35,31 +35,31 @@ class Volume:
     basis: str
 
 
-def growth_of(it: Subject, ahead: Ahead, image: float) -> float:
+def growth_of(subject: Subject, ahead: Ahead, image: float) -> float:
     """Bytes that one document gains on average: as a dry run found, else the mark, what the update holds and the before-image."""
-    return MARK + _written(it) + image if ahead.mean_growth is None else ahead.mean_growth
+    return MARK + _written(subject) + image if ahead.mean_growth is None else ahead.mean_growth
 
 
-def largest_growth(it: Subject, ahead: Ahead, sample: Sample) -> int:
+def largest_growth(subject: Subject, ahead: Ahead, sample: Sample) -> int:
     """Bytes that the largest document gains at most."""
     if ahead.growth is not None:
         return ahead.growth
-    return MARK + _written(it) + sample.largest_with_image - sample.largest
+    return MARK + _written(subject) + sample.largest_with_image - sample.largest
 
 
-def _written(it: Subject) -> int:
-    return len(bson.encode({"u": it.definition.update})) if it.definition.update is not None else 0
+def _written(subject: Subject) -> int:
+    return len(bson.encode({"u": subject.definition.update})) if subject.definition.update is not None else 0
 
 
-def expected(it: Subject, ahead: Ahead, sample: Sample) -> Volume:
+def expected(subject: Subject, ahead: Ahead, sample: Sample) -> Volume:
     documents = ahead.documents or 0
-    growth = round(documents * max(0.0, growth_of(it, ahead, sample.image)))
+    growth = round(documents * max(0.0, growth_of(subject, ahead, sample.image)))
     if ahead.oplog is not None:
         return Volume(growth, ahead.oplog, f"{documents:,} documents, as the dry run predicts")
-    written = _written(it) if it.definition.declarative else round(sample.mean)
+    written = _written(subject) if subject.definition.declarative else round(sample.mean)
     basis = f"{documents:,} documents, of each {ENTRY} bytes for its entry and " + (
         f"{written:,} as the size of the update"
-        if it.definition.declarative
+        if subject.definition.declarative
         else f"at most {written:,}, the mean size of {sample.basis}"
     )
     if sample.image:
@@ -67,27 +67,27 @@ def expected(it: Subject, ahead: Ahead, sample: Sample) -> Volume:
     return Volume(growth, documents * (ENTRY + written + round(sample.image)), basis)
 
 
-def oplog(it: Subject, volume: Volume) -> Iterator[Finding]:
+def oplog(subject: Subject, volume: Volume) -> Iterator[Finding]:
     """Whoever follows and is further behind than the oplog reaches must be copied anew."""
     if volume.oplog <= SMALL:
         return
-    most = int(storage_of(it.client.local["oplog.rs"])["maxSize"])
-    if volume.oplog <= PART * most or not _followed(it):
+    most = int(storage_of(subject.client.local["oplog.rs"])["maxSize"])
+    if volume.oplog <= PART * most or not _followed(subject):
         return
-    seconds = _window(it.client)
+    seconds = _window(subject.client)
     yield warning(
-        Check.OPLOG,
+        CheckName.OPLOG,
         f"The run writes about {size(volume.oplog)} to the oplog ({volume.basis}), which holds {size(most)} and reaches {_span(seconds)} back now. Members, change streams and backups that fall behind further than it then reaches cannot catch up.",
         "Give the run a rate (`maxDocsPerSecond` of the REST API), or make the oplog larger first: db.adminCommand({replSetResizeOplog: 1, size: megabytes}).",
         volume=volume.oplog, oplogBytes=most, windowSeconds=round(seconds), basis=volume.basis,
     )  # fmt: skip
 
 
-def _followed(it: Subject) -> bool:
+def _followed(subject: Subject) -> bool:
     """Whether anybody reads the oplog: other members, or change streams."""
     with translated():
-        hosts = it.client.admin.command("hello").get("hosts", [])
-    return len(hosts) > 1 or bool(change_streams(it))
+        hosts = subject.client.admin.command("hello").get("hosts", [])
+    return len(hosts) > 1 or bool(change_streams(subject))
 
 
 def _window(client: MongoClient[Any]) -> float:
@@ -113,15 +113,15 @@ def _room(client: MongoClient[Any]) -> float:
     return max(0.0, float(stats["maxSize"]) - float(stats["size"]))
 
 
-def disk(it: Subject, volume: Volume, *, replica_set: bool) -> Iterator[Finding]:
+def disk(subject: Subject, volume: Volume, *, replica_set: bool) -> Iterator[Finding]:
     with translated():
-        found = it.collection.database.command("dbStats", maxTimeMS=LOOK)
+        found = subject.collection.database.command("dbStats", maxTimeMS=LOOK)
     free = float(found["fsTotalSize"]) - float(found["fsUsedSize"])
-    entries = min(volume.oplog, _room(it.client)) if replica_set else 0
+    entries = min(volume.oplog, _room(subject.client)) if replica_set else 0
     needed = SPARE * (volume.growth + entries)
     if free < max(LEAST, needed):
         yield warning(
-            Check.DISK,
+            CheckName.DISK,
             f"The disk of MongoDB has {size(free)} free; the run needs about {size(needed)}: twice what its documents and the oplog grow by ({volume.basis}). A full disk stops the server.",
             "Make room first, or migrate a part at a time (--limit, or a narrower filter).",
             free=int(free), needed=int(needed), growth=volume.growth,

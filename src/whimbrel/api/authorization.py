@@ -1,0 +1,119 @@
+"""Who may do what: bearer tokens of three scopes, kept as hashes only."""
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from fastapi import Depends, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import Scope
+
+from whimbrel.errors import SettingsInvalid
+
+ScopeName = Literal["read", "operate", "admin"]
+RANKS: Mapping[str, int] = {"read": 0, "operate": 1, "admin": 2}
+SHORTEST = 16  # characters of a token
+LONGEST = 100  # characters of an address: a proxy hands on what it was sent
+
+_bearer = HTTPBearer(
+    auto_error=False, description="A token of API_TOKENS. Without configured tokens, none is needed."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    scope: ScopeName
+    name: str  # for the audit: never the token itself
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever sent a request. `token`: the digest of the token, by which one holder is told from another."""
+
+    scope: ScopeName
+    name: str
+    source: str
+    token: str = ""
+
+    @property
+    def who(self) -> str:
+        return f"api:{self.name}@{self.source}"
+
+    def may(self, wanted: ScopeName) -> bool:
+        return RANKS[self.scope] >= RANKS[wanted]
+
+
+def read_tokens(text: str) -> tuple[Token, ...]:
+    """`API_TOKENS`: `scope:token` or `name=scope:token`, with commas between. Raises SettingsInvalid."""
+    found = []
+    for number, part in enumerate(filter(None, (each.strip() for each in text.split(","))), 1):
+        front, colon, secret = part.partition(":")
+        name, equals, scope = front.rpartition("=")
+        if not colon or scope not in RANKS or len(secret) < SHORTEST or (equals and not name):
+            raise SettingsInvalid(
+                f"API_TOKENS: entry {number} cannot be used. Write scope:token or name=scope:token, the scope being read, operate or admin, "
+                f"the token at least {SHORTEST} characters; with commas between entries."
+            )
+        digest = hashlib.sha256(secret.encode()).digest()
+        found.append(Token(scope, name or f"{scope}-{number}", digest))  # type: ignore[arg-type]
+    return tuple(found)
+
+
+def source_of(scope: Scope) -> str:
+    """The address that a request came from, or what a proxy that is believed calls it."""
+    client = scope.get("client")
+    return str(client[0])[:LONGEST] if client else "?"
+
+
+def limit_key(source: str) -> str:
+    """What a limit counts for an address: it itself, or of IPv6 the network, of which one client has all addresses."""
+    try:
+        address = ipaddress.ip_address(source)
+    except ValueError:
+        return source
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.IPv6Network((address, 64), strict=False))
+
+
+def identified(tokens: Sequence[Token], authorization: Sequence[str], source: str) -> Caller | None:
+    """Who sends these `Authorization` headers, of which there may be one. None: it is no token of ours."""
+    if not tokens:
+        return Caller("admin", "anybody", source)
+    if len(authorization) != 1:
+        return None
+    kind, _, secret = authorization[0].partition(" ")
+    if kind.lower() != "bearer":
+        return None
+    digest = hashlib.sha256(secret.strip().encode()).digest()
+    matching = [
+        token for token in tokens if hmac.compare_digest(token.digest, digest)
+    ]  # all of them, whatever matches
+    if not matching:
+        return None
+    best = max(matching, key=lambda token: RANKS[token.scope])
+    return Caller(best.scope, best.name, source, digest.hex())
+
+
+class RequiredScope:
+    """A dependency: the caller. That the token allows it was looked at before the request's body was read (`authentication`)."""
+
+    def __init__(self, scope: ScopeName) -> None:
+        self.scope = scope
+
+    async def __call__(
+        self, request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+    ) -> Caller:
+        found: Caller = request.state.caller
+        return found
+
+
+Reader = Annotated[Caller, Depends(RequiredScope("read"))]
+Operator = Annotated[Caller, Depends(RequiredScope("operate"))]
+Admin = Annotated[Caller, Depends(RequiredScope("admin"))]

@@ -1,0 +1,196 @@
+"""Event streams: one look for all who watch the same, so many streams at most, and none for ever."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import anyio.to_thread
+import structlog
+from fastapi import Depends, Request
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from whimbrel.api.http_errors import ApiError
+from whimbrel.api.models.envelope import Failure
+from whimbrel.errors import Transient, WhimbrelError
+
+log = structlog.get_logger("whimbrel.api")
+
+BEAT: Final = 15.0  # seconds without an event after which a comment is sent: by it a dead connection is found
+PAUSE: Final = 5  # seconds after which somebody for whom there was no place may come back
+OVER: Final = ": this stream has lasted long enough, connect again\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What is sent. `last`: the stream ends with it."""
+
+    name: str
+    data: str
+    last: bool = False
+
+    @property
+    def text(self) -> str:
+        return f"event: {self.name}\ndata: {self.data}\n\n"
+
+
+Look = Callable[[], Event]
+
+
+class _Feed:
+    """What all see who watch the same."""
+
+    def __init__(self) -> None:
+        self.watching, self.number, self.over = 0, 0, False
+        self.latest: Event | None = None
+        self.error: Exception | None = None
+        self._changed = asyncio.Event()
+
+    def publish(self, event: Event) -> None:
+        if event != self.latest:
+            self.latest, self.number = event, self.number + 1
+            self._wake()
+
+    def end(self, error: Exception | None = None) -> None:
+        self.over, self.error = True, error
+        self._wake()
+
+    def _wake(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def changed(self, seconds: float) -> bool:
+        """Whether something has, within these."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+class EventStreams:
+    """Those of one process. All of it happens in the event loop's thread, but for the looks."""
+
+    def __init__(
+        self,
+        most: int,
+        seconds: float,
+        leaving: Callable[[], bool],
+        why: Callable[[WhimbrelError], str] = str,
+    ) -> None:
+        """`leaving`: whether all end now. `why`: what is said of an error."""
+        self._most, self._seconds, self._leaving, self._why = most, seconds, leaving, why
+        self._open = 0
+        self._feeds: dict[Hashable, _Feed] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return self._open
+
+    def response(self, key: Hashable, every: float, look: Look) -> "EventStream":
+        """An answer: `look`, again and again, for all together who ask for this key, and told where it has changed."""
+        return EventStream(self, key, every, look)
+
+    @contextmanager
+    def place(self, key: Hashable, every: float, look: Look) -> Iterator[_Feed]:
+        """Raises Declined (503) where there is none."""
+        if self._open >= self._most:
+            raise ApiError(
+                503,
+                "too_many_streams",
+                f"{self._most} event streams are open, as many as API_STREAMS allows. Try again in {PAUSE} seconds, or ask for the state.",
+                retry_after=PAUSE,
+            )
+        feed = self._feeds.get(key)
+        if feed is None or feed.over:
+            feed = self._feeds[key] = _Feed()
+            task = asyncio.create_task(self._attend(key, feed, every, look))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        self._open += 1
+        feed.watching += 1
+        try:
+            yield feed
+        finally:
+            self._open -= 1
+            feed.watching -= 1
+
+    async def _attend(self, key: Hashable, feed: _Feed, every: float, look: Look) -> None:
+        try:
+            await self._repeat(feed, every, look)
+            feed.end()
+        except WhimbrelError as error:  # whoever waits for the first event is told
+            feed.end(error)
+        except Exception as error:
+            log.exception("a look for an event stream broke")
+            feed.end(error)
+        finally:
+            if self._feeds.get(key) is feed:
+                del self._feeds[key]
+
+    async def _repeat(self, feed: _Feed, every: float, look: Look) -> None:
+        while not self._leaving():
+            try:
+                event = await anyio.to_thread.run_sync(look)
+            except WhimbrelError as error:
+                if feed.latest is None:
+                    raise
+                told = Failure(error=self._why(error), code=getattr(error, "code", "error"))
+                text = told.model_dump_json(by_alias=True, exclude_none=True)
+                event = Event("error", text, last=not isinstance(error, Transient))
+            feed.publish(event)
+            if event.last:
+                return
+            await asyncio.sleep(every)
+            if not feed.watching:
+                return
+
+    async def events(self, feed: _Feed) -> AsyncIterator[str]:
+        """What one of those who watch gets."""
+        clock = asyncio.get_running_loop().time
+        end, seen = clock() + self._seconds, 0
+        while True:
+            if feed.latest is not None and feed.number != seen:
+                seen, event = feed.number, feed.latest
+                yield event.text
+                if event.last:
+                    return
+            elif feed.over:
+                return
+            elif clock() >= end:
+                yield OVER
+                return
+            elif not await feed.changed(min(BEAT, end - clock())) and clock() < end:
+                yield ": it goes on\n\n"
+
+    async def first(self, feed: _Feed) -> None:
+        """Until there is something to tell. Raises what the look raised."""
+        while feed.latest is None and not feed.over:
+            await feed.changed(BEAT)
+        if feed.latest is None and feed.error is not None:
+            raise feed.error
+
+
+class EventStream(StreamingResponse):
+    """It takes its place when it is sent, and gives it back whatever becomes of it."""
+
+    def __init__(self, streams: EventStreams, key: Hashable, every: float, look: Look) -> None:
+        super().__init__(iter(()), media_type="text/event-stream")
+        self._streams, self._given = streams, (key, every, look)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._streams.place(*self._given) as feed:
+            await self._streams.first(feed)
+            self.body_iterator = self._streams.events(feed)
+            await super().__call__(scope, receive, send)
+
+
+async def _streams(request: Request) -> EventStreams:
+    found: EventStreams = request.app.state.streams
+    return found
+
+
+ThisStreams = Annotated[EventStreams, Depends(_streams)]

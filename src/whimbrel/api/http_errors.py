@@ -1,0 +1,159 @@
+"""Errors become answers: ours by their class, those of the framework by their status."""
+
+from collections.abc import Collection, Sequence
+from itertools import chain
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
+
+from whimbrel import errors
+from whimbrel.api import suggestions
+from whimbrel.api.models.envelope import Failure, Fault
+
+log = structlog.get_logger("whimbrel.api")
+
+STATUSES: dict[type[errors.WhimbrelError], int] = {
+    errors.SettingsInvalid: 422,
+    errors.DefinitionInvalid: 422,
+    errors.FilterRefused: 422,
+    errors.MigrationUnknown: 404,
+    errors.RunUnknown: 404,
+    errors.GroupUnknown: 404,
+    errors.CursorInvalid: 422,
+    errors.CollectionUnsuitable: 409,
+    errors.StateForbids: 409,
+    errors.WarningsRefused: 409,
+    errors.DatabaseUnreachable: 503,
+    errors.DatabaseRefused: 503,
+    errors.EmbeddedUnavailable: 503,
+    errors.Systemic: 503,
+    errors.Refused: 422,
+    errors.CollectionReplaced: 409,
+    errors.Transient: 503,
+    errors.BrokerRefused: 503,
+}
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+FILES = ("GET",)  # the methods of those of /docs, which are no routes
+NAMED = 20  # fields at fault that an answer names: a request may have a hundred thousand
+LONGEST = 200  # characters of a name, and of what is wrong with it
+DOWN = 503
+WORDS = {404: "not_found", 405: "method_not_allowed"}
+
+
+class ApiError(errors.WhimbrelError):
+    """A route's own refusal, with the status and the word for it."""
+
+    def __init__(
+        self,
+        status: int,
+        word: str,
+        sentence: str,
+        details: list[Fault] | None = None,
+        *,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(sentence)
+        self.status, self.word, self.details, self.retry_after = status, word, details, retry_after
+
+
+def error_answer(
+    status: int,
+    word: str,
+    sentence: str,
+    *,
+    details: list[Fault] | None = None,
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    body = Failure(error=sentence, code=word, details=details).model_dump(by_alias=True, exclude_none=True)
+    return JSONResponse(body, status, headers=headers)
+
+
+def install(app: FastAPI) -> None:
+    """Whatever goes wrong in a route is answered in the envelope."""
+    app.add_exception_handler(errors.WhimbrelError, _ours)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _ours(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, ApiError):
+        headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+        return error_answer(error.status, error.word, str(error), details=error.details, headers=headers)
+    found = next((status for kind, status in STATUSES.items() if type(error) is kind), None)
+    status = found or next((each for kind, each in STATUSES.items() if isinstance(error, kind)), 500)
+    down = status == DOWN and isinstance(error, errors.WhimbrelError)
+    sentence = request.app.state.system.why(error) if down else str(error)
+    return error_answer(status, getattr(error, "code", "error"), sentence)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    found = error.errors()
+    first = [
+        Fault(field=_where(each["loc"]), message=suggestions.suggestion(request, each))
+        for each in found[:NAMED]
+    ]
+    return unusable(first, len(found))
+
+
+def unusable(first: Sequence[Fault], count: int) -> JSONResponse:
+    """The answer to a request with so many fields at fault, of which these are the first."""
+    sentence, details = bad_fields(first, count)
+    return error_answer(422, "invalid", f"These fields cannot be used: {sentence}", details=details)
+
+
+def bad_fields(first: Sequence[Fault], count: int) -> tuple[str, list[Fault]]:
+    """The end of a sentence about so many faults, and those that are named."""
+    details = [Fault(field=each.field[:LONGEST], message=each.message[:LONGEST]) for each in first[:NAMED]]
+    sentence = "; ".join(f"{each.field}: {each.message}" for each in details)
+    sentence += f"; and {count - len(details):,} more" if count > len(details) else ""
+    return sentence + ("" if sentence.endswith("?") else "."), details
+
+
+def _where(parts: tuple[int | str, ...]) -> str:
+    return ".".join(str(part)[:LONGEST] for part in parts) or "body"
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    sentence = str(error.detail)
+    if error.status_code == 404:  # noqa: PLR2004
+        sentence = f"There is no {request.url.path[:LONGEST]}. All routes: /docs."
+    if error.status_code == 405:  # noqa: PLR2004
+        return impossible(request.scope, _allowed(request) or FILES)
+    word = WORDS.get(error.status_code, "error")
+    return error_answer(error.status_code, word, sentence, headers=dict(error.headers or {}))
+
+
+def impossible(scope: Scope, methods: Collection[str]) -> JSONResponse:
+    """The answer to a method that no route of the path has; `methods`: those that they have."""
+    allowed = ((each, "HEAD") if each == "GET" else (each,) for each in METHODS if each in methods)
+    sentence = f"{scope['method'][:LONGEST]} is not possible on {scope['path'][:LONGEST]}."
+    return error_answer(405, WORDS[405], sentence, headers={"Allow": ", ".join(chain.from_iterable(allowed))})
+
+
+def _allowed(request: Request) -> set[str]:
+    """The methods of all routes of this path: the framework knows only those of the first one."""
+    routes: list[BaseRoute] = request.app.routes
+    return {
+        method
+        for method in METHODS
+        if any(each.matches({**request.scope, "method": method})[0] is Match.FULL for each in routes)
+    }
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("a route broke", path=request.url.path, exc_info=error)
+    return error_answer(
+        500,
+        "internal",
+        f"Whimbrel itself failed: {type(error).__name__}. The log says more; nothing is lost.",
+    )

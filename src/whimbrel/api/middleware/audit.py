@@ -1,0 +1,44 @@
+"""Every call that changes something leaves a row in the audit: who, what, from where, and with which result."""
+
+from collections.abc import Awaitable, Callable
+
+import anyio.to_thread
+import structlog
+from fastapi import Request, Response
+from starlette.types import Scope
+
+from whimbrel.api.authorization import Caller
+from whimbrel.api.deployment import System
+from whimbrel.api.middleware.request_bodies import WITH_BODY
+from whimbrel.errors import WhimbrelError
+
+log = structlog.get_logger("whimbrel.api")
+DRY = "X-Dry-Run"  # header of an answer to a call that has written nothing
+
+
+def changing(scope: Scope) -> bool:
+    """Whether a request may change something."""
+    return scope["method"] in WITH_BODY
+
+
+async def audited(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Middleware of all that `changing` is true of, by callers that are known."""
+    response = await go_on(request)
+    if DRY not in response.headers and request.state.entry is not None:  # else no route was reached
+        await note(request.scope, response.status_code)
+    return response
+
+
+async def note(scope: Scope, status: int) -> None:
+    """Leave the row. That the ledger cannot be reached does not undo what was done: the log has it then."""
+    caller: Caller = scope["state"]["caller"]
+    what = f"{scope['method']} {scope['path'][:200]}"
+    run = str(scope.get("path_params", {}).get("migrationId", ""))[:100]
+    why = f"answered {status}"
+    system: System = scope["app"].state.system
+    try:
+        if system.ready:
+            write = system.at.store.ledger.leases.audit
+            await anyio.to_thread.run_sync(lambda: write(what, run=run, who=caller.who, why=why))
+    except WhimbrelError as error:
+        log.warning("not audited", what=what, who=caller.who, result=why, reason=str(error))

@@ -1,0 +1,80 @@
+"""The door: who asks is known, and allowed to, before a byte of the body is read or anything is stored."""
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from fastapi.responses import JSONResponse
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from whimbrel.api.authorization import Caller, ScopeName, Token, identified, limit_key, source_of
+from whimbrel.api.http_errors import error_answer, impossible
+from whimbrel.api.middleware.audit import note
+from whimbrel.api.middleware.early_refusal import refuse_early
+from whimbrel.api.middleware.rate_limits import RateLimit
+from whimbrel.api.middleware.request_bodies import WITH_BODY
+from whimbrel.api.route_requirements import RouteRequirements
+
+Public = Literal["all", "probes", "none"]
+PROBES: Final = frozenset({"/health/live", "/health/ready"})
+
+
+class Authentication:
+    """Middleware. `public`: which of the routes that need no token shall need none: a token of any scope opens the others."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        tokens: Sequence[Token],
+        surface: RouteRequirements,
+        public: Public,
+        refusals: RateLimit,
+    ) -> None:
+        self._app, self._tokens, self._surface = app, tokens, surface
+        self._public, self._refusals = public, refusals
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state["entry"] = entry = self._surface.at(scope)
+        given = Headers(scope=scope).getlist("authorization")
+        state["caller"] = caller = identified(self._tokens, given, source_of(scope))
+        wanted = self._opened_by(scope, entry.needs if entry else None)
+        refusal = self._refusal(scope, caller, wanted, given)
+        if refusal is not None and entry is None and (possible := self._surface.methods(scope)):
+            refusal = impossible(scope, possible)  # whoever asks: nothing is behind it
+        if refusal is None:
+            await self._app(scope, receive, send)
+            return
+        if caller is not None and refusal.status_code == 403 and scope["method"] in WITH_BODY:  # noqa: PLR2004
+            await note(scope, refusal.status_code)
+        await refuse_early(refusal, scope, receive, send)
+
+    def _opened_by(self, scope: Scope, needs: ScopeName | None) -> ScopeName | None:
+        """The scope that a request needs, if any: what may change something is not looked at without a token, whatever its path."""
+        if needs is not None:
+            return needs
+        if scope["method"] in WITH_BODY or self._public == "none":
+            return "read"
+        return None if self._public == "all" or scope["path"] in PROBES else "read"
+
+    def _refusal(
+        self, scope: Scope, caller: Caller | None, wanted: ScopeName | None, given: Sequence[str]
+    ) -> JSONResponse | None:
+        if wanted is None or (caller is not None and caller.may(wanted)):
+            return None
+        who = caller.token if caller is not None else limit_key(source_of(scope))
+        too_many = self._refusals.refusal(who, "refused requests")
+        if too_many is not None:
+            return too_many
+        if caller is not None:
+            sentence = f"This needs a token of the scope {wanted}; yours is of {caller.scope}."
+            return error_answer(403, "forbidden", sentence)
+        sentence = (
+            "The token is unknown. Send one of API_TOKENS."
+            if given
+            else "Send a token: Authorization: Bearer TOKEN."
+        )
+        return error_answer(401, "unauthenticated", sentence, headers={"WWW-Authenticate": "Bearer"})

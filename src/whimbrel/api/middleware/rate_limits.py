@@ -1,0 +1,92 @@
+"""Limits on what one caller may ask for in a while: what costs much, and what is refused."""
+
+import time
+
+from fastapi.responses import JSONResponse
+from limits import RateLimitItem, parse
+from limits.storage import MemoryStorage
+from limits.strategies import MovingWindowRateLimiter, RateLimiter, SlidingWindowCounterRateLimiter
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from whimbrel.api.authorization import Caller, limit_key, source_of
+from whimbrel.api.http_errors import error_answer
+from whimbrel.api.middleware.early_refusal import refuse_early
+from whimbrel.errors import SettingsInvalid
+
+EXPENSIVE = {
+    "POST": ("/migrate", "/seed", "/queue/test"),
+    "GET": ("/db/count", "/db/pending-count", "/db/success-count"),
+    "DELETE": ("/queue/purge", "/seed"),
+}
+REFUSALS = "600/minute"  # of one address without a token that allows what it asks for; far above any mistake
+MOST = (
+    1000  # addresses that are counted one by one; all others share one count, so that the memory is bounded
+)
+
+
+class RateLimit:
+    """So many in a while, of each of these. Each process counts for itself."""
+
+    def __init__(self, item: RateLimitItem, limiter: RateLimiter) -> None:
+        self._item, self._limiter = item, limiter
+        self._known: dict[str, float] = {}  # whom it counts, and until when
+
+    def refusal(self, who: str, of: str) -> JSONResponse | None:
+        """Count one. The answer, where it is one too many. `of`: what is limited, in words."""
+        key = self._key(who)
+        if self._limiter.hit(self._item, key):
+            return None
+        free = self._limiter.get_window_stats(self._item, key).reset_time
+        wait = max(1, round(free - time.time()))
+        return error_answer(
+            429, "too_many", f"More than {self._item} of {of}. Try again in {wait} seconds.",
+            headers={"Retry-After": str(wait)},
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def _key(self, who: str) -> str:
+        now = time.monotonic()
+        if who not in self._known and len(self._known) >= MOST:
+            self._known = {each: until for each, until in self._known.items() if until > now}
+            if len(self._known) >= MOST:
+                return "others"
+        self._known[who] = now + 2 * self._item.get_expiry()
+        return f"one {who}"
+
+
+def refusals() -> RateLimit:
+    # A moving window would keep a time of each: here two numbers are enough.
+    return RateLimit(parse(REFUSALS), SlidingWindowCounterRateLimiter(MemoryStorage()))
+
+
+def expensive(text: str) -> RateLimit:
+    """Raises SettingsInvalid."""
+    try:
+        item = parse(text)
+    except ValueError as error:
+        raise SettingsInvalid(f"API_RATE={text}: write it as 120/minute.") from error
+    return RateLimit(item, MovingWindowRateLimiter(MemoryStorage()))
+
+
+def costly(scope: Scope) -> bool:
+    method = "GET" if scope["method"] == "HEAD" else scope["method"]
+    return bool(scope["path"].startswith(EXPENSIVE.get(method, ())))
+
+
+class RateLimits:
+    """Middleware: so many expensive requests by one token, or, where none are configured, from one address."""
+
+    def __init__(self, app: ASGIApp, limit: RateLimit) -> None:
+        self._app, self._limit = app, limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and costly(scope):
+            caller: Caller | None = scope["state"].get("caller")
+            who = (caller and caller.token) or limit_key(source_of(scope))
+            refusal = self._limit.refusal(who, "such requests")
+            if refusal is not None:
+                await refuse_early(refusal, scope, receive, send)
+                return
+        await self._app(scope, receive, send)

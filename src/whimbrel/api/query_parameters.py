@@ -1,0 +1,28 @@
+"""What stands behind the question mark: only what the route knows, each once."""
+
+from collections import Counter
+
+from fastapi import Request
+from fastapi.routing import APIRoute
+
+from whimbrel.api.http_errors import ApiError, bad_fields
+from whimbrel.api.models.envelope import Fault
+from whimbrel.api.suggestions import unknown
+
+
+async def check_query(request: Request) -> None:
+    """Dependency of all routes; async, as all that only look at the request: the others are sent to a thread each. A misspelt `?limti=5` is an error, not silence. Raises Declined."""
+    route: APIRoute = request.scope["route"]
+    names = sorted(str(each.alias) for each in route.dependant.query_params)
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    faults = [
+        Fault(
+            field=f"query.{name[:100]}", message=unknown(name, names) if name not in names else "Given twice"
+        )
+        for name, times in given.items()
+        if name not in names or times > 1
+    ]
+    if faults:
+        said, details = bad_fields(faults, len(faults))
+        hint = f"This route knows: {', '.join(names)}." if names else "This route knows none."
+        raise ApiError(422, "invalid", f"These query parameters cannot be used: {said} {hint}", details)

@@ -1,0 +1,99 @@
+"""A trial of the queue: sample documents, put in, migrated by a real run and real workers, checked, taken out."""
+
+import secrets
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from whimbrel.api.deployment import System
+from whimbrel.api.http_errors import ApiError
+from whimbrel.api.models.queues import BrokerName, Tried
+from whimbrel.bootstrap import samples
+from whimbrel.domain.migrations.catalog import choose
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.workers import ALIVE
+from whimbrel.engine.operating.start import asked_through, draft_run
+from whimbrel.engine.queueing import queues
+from whimbrel.errors import CollectionBusy
+from whimbrel.ports.ledger import CONSUMERS
+from whimbrel.samples.migration import SOME_MODEL
+from whimbrel.samples.seeder import documents
+
+LONGEST = 30.0  # seconds until the run must have ended
+CANCELLING = 5.0  # seconds that it has to be cancelled, where it has not
+CHECKING = 5.0
+
+
+def try_batch(system: System, who: str, count: int, broker: BrokerName) -> Tried:
+    """Migrate so many sample documents. Raises Declined (409, 503), CollectionBusy; the documents are removed in any case."""
+    began = time.perf_counter()
+    workers = _able(system)
+    store = system.at.store
+    it, trial = choose(system.loaded, SOME_MODEL.name), f"trial-{secrets.token_hex(8)}"
+    ns = f"{store.database}.{it.collection}"
+    _free(system, ns)
+    try:
+        for _ in samples(store).insert(_documents(trial, count)):
+            pass
+        run = draft_run(
+            store, it, defaults=system.settings.defaults, filter_={"testBatch": trial, "status": "pending"},
+            batch_size=count, limit=count,
+        )  # fmt: skip
+        run = asked_through(run, "POST /queue/test-batch")
+        started = time.perf_counter()
+        store.ledger.runs.add(run, who)
+        _ended(system, run.id, who)
+        migrated = time.perf_counter() - started
+        _check(system, run, trial, count)
+    finally:
+        samples(store).remove_trial(trial)
+    return Tried(
+        broker=broker, migration_id=run.id, count=count, workers=workers, migrated_ms=round(migrated * 1000, 3),
+        total_ms=round((time.perf_counter() - began) * 1000, 3),
+    )  # fmt: skip
+
+
+def _documents(trial: str, count: int) -> Iterator[dict[str, Any]]:
+    for each in documents(count):
+        yield {**each, "testBatch": trial}
+
+
+def _able(system: System) -> int:
+    leases = system.at.store.ledger.leases
+    if leases.off(CONSUMERS):
+        raise ApiError(
+            409, "consumers_stopped", "All consumers are stopped. Start them: POST /queue/consumers/start."
+        )
+    found = queues.workers_with_code(leases.workers(ALIVE), choose(system.loaded, SOME_MODEL.name))
+    if not found:
+        raise ApiError(
+            409,
+            "no_workers",
+            "No worker process is alive that could take the batch. Start some: whimbrel worker.",
+        )
+    return len(found)
+
+
+def _free(system: System, ns: str) -> None:
+    holder = system.at.store.ledger.runs.holder(ns)
+    if holder is not None:
+        raise CollectionBusy(f"Run {holder} works on {ns}: a trial would wait for it. Try again at its end.")
+
+
+def _ended(system: System, run_id: str, who: str) -> None:
+    ledger = system.at.store.ledger
+    if queues.wait_for_end(ledger, run_id, LONGEST) is None:
+        queues.cancel_after(ledger, run_id, CANCELLING, who)
+        raise ApiError(
+            503, "trial_timed_out", f"Run {run_id} did not end within {LONGEST:g} seconds, and was cancelled. Its documents are removed."
+        )  # fmt: skip
+
+
+def _check(system: System, run: Run, trial: str, count: int) -> None:
+    done = {"testBatch": trial, "status": "success", "data.processed": True}
+    found = system.at.store.survey(run).count(done, CHECKING)
+    if found != count:
+        said = "could not be counted in time" if found is None else f"{found} of {count} were migrated"
+        raise ApiError(
+            503, "trial_failed", f"Run {run.id} ended, but of its documents {said}. They are removed."
+        )

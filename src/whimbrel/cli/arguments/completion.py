@@ -1,0 +1,82 @@
+"""What a shell may complete with names: quickly, without a word, and without running any code of a migration."""
+
+import ast
+import contextlib
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import typer
+
+from whimbrel.workers.migration_places import BETWEEN, places
+
+FILES = 200  # of a folder
+LARGEST = 1_000_000  # bytes of a file
+RUNS = 50  # the newest
+SECONDS = 1.0  # to wait for MongoDB
+DEFINES = ("Migration", "migration")
+
+
+def migration_names(context: typer.Context, incomplete: str) -> list[str]:
+    """Names that stand in the files of `--migrations` or WHIMBREL_MIGRATIONS, and the sample's."""
+    found = {"some-model"}
+    with contextlib.suppress(Exception):  # a completion that fails says nothing
+        given = context.params.get("migrations")
+        source = BETWEEN.join(given) if given else os.environ.get("WHIMBREL_MIGRATIONS", "")
+        for place in places(source) if source else ():
+            for file in islice(_files(Path(place)), FILES):
+                found |= set(_defined(file))
+    return sorted(each for each in found if each.startswith(incomplete))
+
+
+def run_ids(incomplete: str) -> list[tuple[str, str]]:
+    """The newest runs, where MONGODB_URI says whom to ask. An embedded MongoDB is not started for it."""
+    with contextlib.suppress(Exception):
+        from whimbrel.bootstrap import store_at  # noqa: PLC0415  only where there is somebody to ask
+        from whimbrel.settings import read_settings  # noqa: PLC0415
+
+        settings = read_settings().model_copy(update={"whimbrel_connect_seconds": SECONDS})
+        if settings.mongodb_uri:
+            with store_at(settings.mongodb_uri, settings) as store:
+                runs = store.ledger.runs.list(limit=RUNS)
+            return [
+                (run.id, f"{run.migration}, {run.status}") for run in runs if run.id.startswith(incomplete)
+            ]
+    return []
+
+
+def _files(place: Path) -> Iterator[Path]:
+    if place.is_dir():
+        yield from sorted(place.glob("*.py"))
+        return
+    module = Path(*str(place).split("."))
+    for each in (place, module.with_suffix(".py"), module / "__init__.py"):
+        if each.is_file():
+            yield each
+            return
+
+
+def _defined(file: Path) -> Iterator[str]:
+    """The names of the migrations that a file defines, as they are written there."""
+    with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError):
+        if file.stat().st_size > LARGEST:
+            return
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Call) and _called(node) == DEFINES[0]:
+                yield from _named(node)
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                for each in node.decorator_list:
+                    if isinstance(each, ast.Call) and _called(each) == DEFINES[1]:
+                        yield next(_named(each), node.name.replace("_", "-"))
+
+
+def _called(node: ast.Call) -> str:
+    function = node.func
+    return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+
+
+def _named(node: ast.Call) -> Iterator[str]:
+    for each in node.keywords:
+        if each.arg == "name" and isinstance(each.value, ast.Constant) and isinstance(each.value.value, str):
+            yield each.value.value

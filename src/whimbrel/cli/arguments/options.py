@@ -1,0 +1,128 @@
+"""Options that several commands share, and what each of them begins with."""
+
+import getpass
+import os
+import socket
+from typing import Annotated
+
+import typer
+
+from whimbrel.cli.arguments.completion import migration_names, run_ids
+from whimbrel.cli.output.screen import Screen
+from whimbrel.errors import SettingsInvalid
+from whimbrel.logs import configure_logs
+from whimbrel.settings import Settings, read_settings
+from whimbrel.workers.memory_limit import read_size
+from whimbrel.workers.migration_places import BETWEEN
+
+Json = Annotated[bool, typer.Option("--json", help="print JSON on standard output, for machines")]
+Source = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--migrations",
+        metavar="FILE|FOLDER|MODULE",
+        help="Python file, folder of such files, or module with the migrations; give it once for each, or with commas between "
+        "(default: WHIMBREL_MIGRATIONS)",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        "--workers",
+        metavar="N",
+        min=0,
+        max=512,
+        help="worker processes (default: one a core); 0: none here, those that live elsewhere do the work",
+    ),
+]
+Slots = Annotated[
+    int,
+    typer.Option(
+        "--concurrency", metavar="N", min=1, max=64, help="batches at a time in each worker process"
+    ),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        metavar="SIZE",
+        help="what a worker process may hold, such as 800 (megabytes), 512M or 2G; one that holds more is replaced",
+    ),
+]
+MigrationName = Annotated[
+    str, typer.Argument(metavar="NAME", autocompletion=migration_names, help="name of the migration")
+]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=100_000,
+        help="documents in a batch (of a new run: the migration's, unless given)",
+    ),
+]
+Rate = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=10_000_000,
+        help="documents a second that all its workers together may evaluate",
+    ),
+]
+Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1000, help="rows to show")]
+NewCollection = Annotated[
+    bool,
+    typer.Option(
+        "--new-collection",
+        help="the run's collection was dropped or renamed: take the one that has its name now",
+    ),
+]
+RunId = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="RUN",
+        autocompletion=run_ids,
+        help="id of the run, as `whimbrel status` shows it; without one the last that fits is taken, and said",
+    ),
+]
+
+
+def begin(
+    *, json: bool = False, own_database: bool = False, service: bool = False
+) -> tuple[Settings, Screen]:
+    """Read the settings and open the screen. Raises SettingsInvalid.
+
+    `own_database`: the command uses none that they name. `service`: it shows no progress; where a bar moves, there is no JSON beside it.
+    """
+    screen = Screen(json=json)
+    settings = read_settings()
+    bar = screen.live and not service
+    configure_logs("console" if bar else settings.log_format, settings.log_level, screen.log)
+    if settings.overruled and not own_database:
+        screen.note(settings.overruled)
+    return settings, screen
+
+
+def source(given: list[str] | None, settings: Settings) -> str | None:
+    """Where the migrations are, with commas between several: by the option, else by the environment. Raises SettingsInvalid."""
+    if not given:
+        return settings.whimbrel_migrations
+    if not all(each.strip(" ,") for each in given):
+        raise SettingsInvalid("--migrations names nothing: give a file, a folder or a module.")
+    return BETWEEN.join(given)
+
+
+def memory(given: str | None, settings: Settings) -> int | None:
+    """Bytes that each worker process may hold: by the option, else by the environment. Raises SettingsInvalid."""
+    text = given or settings.whimbrel_max_memory
+    return None if text is None else read_size(text)
+
+
+def caller() -> str:
+    """Who gives the command, for the audit."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

@@ -1,0 +1,21 @@
+"""Times as people give them: so long ago, or a day, or a day and a time."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+from whimbrel.errors import SettingsInvalid
+
+_AGO = re.compile(r"(\d{1,6})\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def point_in_time(text: str, now: datetime | None = None) -> datetime:
+    """A time without a zone is of this machine's. Raises SettingsInvalid."""
+    try:
+        if ago := _AGO.fullmatch(text.strip().lower()):
+            return (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise SettingsInvalid(
+            f"--since {text}: give how long ago, such as 90m, 24h or 7d, or a day or time, such as 2026-12-31 or 2026-12-31T18:00."
+        ) from error

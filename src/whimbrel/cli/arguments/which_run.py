@@ -1,0 +1,123 @@
+"""Which run is meant by a command that names none: the last that fits, said in the first line."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
+
+from whimbrel.cli.output.screen import Screen
+from whimbrel.domain.runs.run import Run, RunKind
+from whimbrel.domain.runs.states import ENDED, RunStatus
+from whimbrel.engine.operating import control
+from whimbrel.errors import RunUnknown, SettingsInvalid
+from whimbrel.ports import Ledger
+
+PAGE = 100  # runs of a kind
+NAMED = 5  # where several fit
+
+S = RunStatus
+EVERY: tuple[RunKind, ...] = ("migration", "rollback", "cleanup", "verification")
+
+
+@dataclass(frozen=True, slots=True)
+class RunsThatFit:
+    """Runs of these states and kinds. `several`: the last of them is meant; else only one may be there."""
+
+    statuses: frozenset[RunStatus]
+    kinds: tuple[RunKind, ...] = EVERY
+    several: bool = False
+    fits: Callable[[Run], bool] = lambda _run: True
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """What a command can be done to: the first of `among` where there is any. `verb`: what is done, as in "can be ...", for people."""
+
+    verb: str
+    among: tuple[RunsThatFit, ...]
+
+
+def _begun(run: Run) -> bool:
+    return run.started_at is not None
+
+
+LIVE = frozenset({S.QUEUED, S.RUNNING, S.PAUSING, S.PAUSED})
+TO_PAUSE = RunFilter(
+    "paused", (RunsThatFit(frozenset({S.RUNNING, S.QUEUED})), RunsThatFit(frozenset({S.PAUSING, S.PAUSED})))
+)
+TO_CANCEL = RunFilter("cancelled", (RunsThatFit(LIVE), RunsThatFit(frozenset({S.CANCELLING}))))
+TO_SET = RunFilter("changed while it goes on", (RunsThatFit(LIVE),))
+TO_RESUME = RunFilter(
+    "resumed",
+    (
+        RunsThatFit(frozenset({S.PAUSED, S.PAUSING})),
+        RunsThatFit(frozenset({S.RUNNING, S.QUEUED})),
+        RunsThatFit(frozenset({S.FAILED}), several=True),
+    ),
+)
+TO_WATCH = RunFilter("watched", (RunsThatFit(LIVE | {S.CANCELLING}), RunsThatFit(ENDED, several=True)))
+TO_RETRY = RunFilter(
+    "retried",
+    (
+        RunsThatFit(
+            frozenset({S.COMPLETED_WITH_FAILURES}),
+            ("migration", "rollback"),
+            several=True,
+            fits=lambda run: run.undone_by is None,
+        ),
+    ),
+)
+WITH_FAILURES = RunFilter(
+    "looked at for failures",
+    (RunsThatFit(frozenset(S), ("migration", "rollback"), several=True, fits=_begun),),
+)
+TO_VERIFY = RunFilter("verified", (RunsThatFit(ENDED, ("migration",), several=True, fits=_begun),))
+TO_CLEAN_UP = RunFilter("cleaned up", (RunsThatFit(ENDED, ("migration",), several=True, fits=_begun),))
+TO_ROLL_BACK = RunFilter(
+    "rolled back",
+    (
+        RunsThatFit(
+            ENDED,
+            ("migration",),
+            several=True,
+            fits=lambda run: _begun(run) and bool(run.undo) and run.undone_by is None,
+        ),
+    ),
+)
+
+
+def choose_run(screen: Screen, ledger: Ledger, run_id: str | None, fit: RunFilter) -> Run:
+    """The run of this id, or without one the run that fits, which is said.
+
+    Raises RunUnknown where there is none; SettingsInvalid where several fit, and one must be named.
+    """
+    if run_id is not None:
+        screen.locate()
+        return control.find_run(ledger, run_id)
+    for among in fit.among:
+        found = _found(ledger, among)
+        if len(found) > 1 and not among.several:
+            listed = "; ".join(f"{run.id} of {run.migration} ({run.status})" for run in found[:NAMED])
+            more = "; and more" if len(found) > NAMED else ""
+            raise SettingsInvalid(f"Several runs could be {fit.verb}: name one. There are {listed}{more}.")
+        if found:
+            screen.say(f"Run {found[0].id} of {found[0].migration} on {found[0].ns}, {found[0].status}.")
+            screen.locate()
+            return found[0]
+    raise RunUnknown(f"There is no run that could be {fit.verb}. whimbrel status shows all.")
+
+
+def _found(ledger: Ledger, among: RunsThatFit) -> list[Run]:
+    """Those that fit, the newest first: as many as are wanted."""
+    kinds = [_of_kind(ledger, among, kind) for kind in among.kinds]
+    newest = merge(*kinds, key=lambda run: (run.created_at, run.id), reverse=True)
+    return list(islice(filter(among.fits, newest), 1 if among.several else NAMED + 1))
+
+
+def _of_kind(ledger: Ledger, among: RunsThatFit, kind: RunKind) -> Iterator[Run]:
+    """The newest first, read in pages."""
+    page = ledger.runs.list(statuses=among.statuses, kind=kind, limit=PAGE)
+    yield from page
+    while len(page) == PAGE:
+        page = ledger.runs.list(statuses=among.statuses, kind=kind, limit=PAGE, after=page[-1].place)
+        yield from page

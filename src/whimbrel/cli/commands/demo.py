@@ -1,0 +1,146 @@
+"""`demo`: seed sample documents, migrate them, and prove from the documents what came of it."""
+
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+import typer
+
+from whimbrel.bootstrap import Opened, samples
+from whimbrel.cli.arguments.options import Json, begin, caller
+from whimbrel.cli.arguments.which_database import open_database
+from whimbrel.cli.foreground.begin_and_end import introduce, show_run
+from whimbrel.cli.foreground.foreground import Foreground, RunEnding
+from whimbrel.cli.foreground.interrupts import INTERRUPTED, Interrupts
+from whimbrel.cli.output.demo_checks import Check, check_object, checks_table, verify
+from whimbrel.cli.output.progress_bar import Moment, progress
+from whimbrel.cli.output.screen import Screen
+from whimbrel.engine.operating.run_view import run_object
+from whimbrel.engine.operating.start import start_run
+from whimbrel.samples.migration import SOME_MODEL
+from whimbrel.samples.seeder import documents as sample_documents
+from whimbrel.settings import Settings
+from whimbrel.workers.worker_pool import WorkerPool
+
+DATABASE = "whimbrel_demo"
+FEWEST_INVALID = 3  # among MANY documents or more, so that failures are to be seen
+MANY = 100
+
+
+def demo(
+    documents: Annotated[
+        int, typer.Option(metavar="N", min=0, max=100_000_000, help="sample documents to migrate")
+    ] = 50_000,
+    invalid: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE", min=0, max=1, help="share of documents that cannot be migrated, on purpose"
+        ),
+    ] = 0.0005,
+    workers: Annotated[
+        int | None,
+        typer.Option("--workers", metavar="N", min=1, max=512, help="worker processes (default: one a core)"),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help=f"leave the database {DATABASE} for a closer look")
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Show Whimbrel at work: seed sample documents, migrate them, verify every one, clean up."""
+    settings, screen = begin(json=json, own_database=True)
+    changes = {"mongodb_db_name": DATABASE, "whimbrel_migrations": None, "retry_delay": 100}
+    settings = settings.model_copy(update=changes)
+    with Interrupts() as interrupts, open_database(settings, screen, create=True) as at:
+        introduce(screen, at)
+        samples(at.store).drop_database()  # with the ledger, which its run makes anew
+        try:
+            return Demonstration(at, settings, screen, interrupts).run(documents, invalid, workers, keep=keep)
+        finally:
+            if not keep:
+                samples(at.store).drop_database()
+
+
+class Demonstration:
+    """One demonstration, in an empty database of its own."""
+
+    def __init__(self, system: Opened, settings: Settings, screen: Screen, interrupts: Interrupts) -> None:
+        self._at, self._settings = system, settings
+        self._screen, self._interrupts = screen, interrupts
+
+    def run(self, count: int, share: float, workers: int | None, *, keep: bool) -> int:
+        planted = planned(count, share)
+        seconds = self._seed(count, planted)
+        ending = self._migrate(workers)
+        if ending.exit_code == INTERRUPTED:
+            here = ending.said.replace("whimbrel resume", f"MONGODB_DB_NAME={DATABASE} whimbrel resume")
+            self._screen.say(here if keep else f"Stopped; the database {DATABASE} is dropped.")
+            return INTERRUPTED
+        checks = verify(
+            samples(self._at.store).census(ending.view.run.id), ending.view, seeded=count, planted=planted
+        )
+        verified = all(each.ok for each in checks)
+        if self._screen.json:
+            told = {"seeded": count, "planted": planted, "seedSeconds": seconds, "verified": verified}
+            run, proofs = run_object(ending.view), [check_object(each) for each in checks]
+            self._screen.answer({**told, "checks": proofs, "run": run})
+        else:
+            self._present(ending, checks, keep=keep)
+        return 0 if verified else 1
+
+    def _seed(self, count: int, planted: int) -> float:
+        began = time.monotonic()
+        with progress(self._screen) as shown:
+            for done in samples(self._at.store).insert(spoiled(count, planted)):
+                rate = done / (time.monotonic() - began)
+                shown.show(
+                    Moment(title="seeding", done=done, total=count, percent=100 * done / count, rate=rate,
+                           eta=(count - done) / rate)
+                )  # fmt: skip
+        seconds = round(time.monotonic() - began, 2)
+        self._screen.say(
+            f"Seeded {count:,} documents, {planted:,} of them invalid on purpose, in {seconds:.1f} s."
+        )
+        return seconds
+
+    def _migrate(self, workers: int | None) -> RunEnding:
+        it = SOME_MODEL.definition
+        run = start_run(
+            self._at.store, it, who=caller(), defaults=self._settings.defaults, route="whimbrel demo"
+        )
+        self._screen.say(f"Run {run.id} of {it.name} on {run.ns}.")
+        work = Foreground(self._at, self._settings, self._screen, self._interrupts)
+        return work.work(run, it, WorkerPool(workers=workers))
+
+    def _present(self, ending: RunEnding, checks: list[Check], *, keep: bool) -> None:
+        show_run(self._screen, self._at.store.ledger, ending, advise=keep)
+        self._screen.show(checks_table(checks), *_next(ending.view.run.id, keep=keep))
+
+
+def planned(count: int, share: float) -> int:
+    """How many invalid documents to plant."""
+    fewest = FEWEST_INVALID if share and count >= MANY else 0
+    return max(round(count * share), fewest)
+
+
+def spoiled(count: int, planted: int) -> Iterator[dict[str, Any]]:
+    """Sample documents, exactly `planted` of them invalid, spread evenly: their `data` is no object."""
+    for number, each in enumerate(sample_documents(count)):
+        if (number + 1) * planted // count > number * planted // count:
+            each["data"] = f"{each['data']['score']}/{each['data']['level']}"
+        yield each
+
+
+def _next(run_id: str, *, keep: bool) -> list[str]:
+    if keep:
+        there = f"MONGODB_DB_NAME={DATABASE} whimbrel"
+        return [
+            f"The database {DATABASE} is kept. Next:",
+            f"  {there} status {run_id}",
+            f"  {there} failures {run_id} --documents",
+        ]
+    return [
+        f"The database {DATABASE} is dropped. Next:",
+        "  whimbrel demo --keep           the same, and leave it for a closer look",
+        "  whimbrel new my-migration      write a migration of your own",
+        "  whimbrel --help                all commands",
+    ]

@@ -1,0 +1,71 @@
+"""`prune`: what is old in the ledger goes."""
+
+from typing import Annotated, Any
+
+import typer
+
+from whimbrel.cli.arguments.consent import Yes, agreed
+from whimbrel.cli.arguments.options import Json, begin, caller
+from whimbrel.cli.arguments.which_database import open_database
+from whimbrel.cli.foreground.interrupts import Interrupts
+from whimbrel.domain.text.printable import counted
+from whimbrel.engine.housekeeping.prune import PruneReport
+from whimbrel.engine.housekeeping.prune import prune as remove
+
+Days = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        max=36_500,
+        help="keep what ended less than N days ago (default: WHIMBREL_KEEP_DAYS)",
+    ),
+]
+Seconds = Annotated[
+    int,
+    typer.Option(
+        metavar="N", min=1, max=86_400, help="stop after about so many seconds; call it again to go on"
+    ),
+]
+
+
+def prune(
+    days: Days = None,
+    seconds: Seconds = 60,
+    trial: Annotated[bool, typer.Option("--dry-run", help="only say what would be removed")] = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> int:
+    """Remove runs that ended long ago from the ledger, with their failures and their audit. No document is touched."""
+    settings, screen = begin(json=json)
+    kept = days or settings.whimbrel_keep_days
+    question = f"Remove runs that ended more than {kept} days ago, their failures and their audit?"
+    if not trial and not agreed(screen, question, yes=yes):
+        return 1
+    with Interrupts(), open_database(settings, screen) as at:
+        report = remove(at.store.ledger, kept, seconds=seconds, who=caller(), trial=trial)
+    if json:
+        screen.answer(_object(report))
+    else:
+        screen.show(_said(report, trial=trial))
+    return 0
+
+
+def _object(report: PruneReport) -> dict[str, Any]:
+    return {
+        "runs": report.runs, "batches": report.batches, "failures": report.failures, "kept": dict(report.kept),
+        "more": report.more,
+    }  # fmt: skip
+
+
+def _said(report: PruneReport, *, trial: bool) -> str:
+    runs = counted(len(report.runs), "run")
+    said = [
+        f"{runs} would be removed."
+        if trial
+        else f"Removed {runs}, {counted(report.batches, 'batch')} and {counted(report.failures, 'failure')}."
+    ]
+    said += [f"Kept though old: {count:,} {why}." for why, count in sorted(report.kept.items())]
+    if report.more:
+        said.append("There is more: call it again.")
+    return " ".join(said)

@@ -1,0 +1,73 @@
+"""`resume`: go on with a run that was paused, failed, or lost its processes."""
+
+from whimbrel.bootstrap import check_broker
+from whimbrel.cli.arguments.options import (
+    Json,
+    MaxMemory,
+    NewCollection,
+    RunId,
+    Slots,
+    Source,
+    Workers,
+    begin,
+    caller,
+    memory,
+    source,
+)
+from whimbrel.cli.arguments.which_database import open_database
+from whimbrel.cli.arguments.which_run import TO_RESUME, choose_run
+from whimbrel.cli.foreground.begin_and_end import Detach, code_of, go_on
+from whimbrel.cli.foreground.interrupts import Interrupts
+from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.states import RunStatus
+from whimbrel.engine.operating import control
+from whimbrel.engine.operating.start_over import start_over
+from whimbrel.errors import StateForbids
+from whimbrel.ports import Ledger
+from whimbrel.workers.worker_pool import WorkerPool
+
+
+def resume(
+    run_id: RunId = None,
+    migrations: Source = None,
+    workers: Workers = None,
+    concurrency: Slots = 2,
+    max_memory: MaxMemory = None,
+    detach: Detach = False,
+    new_collection: NewCollection = False,
+    json: Json = False,
+) -> int:
+    """Go on with a run that was paused, failed, or lost its processes."""
+    settings, screen = begin(json=json)
+    pool = WorkerPool(
+        workers=workers,
+        slots=concurrency,
+        source=source(migrations, settings),
+        memory=memory(max_memory, settings),
+    )
+    with Interrupts() as interrupts, open_database(settings, screen, chooses=True) as at:
+        old = choose_run(screen, at.store.ledger, run_id, TO_RESUME)
+        check_broker(settings)
+        it, pool = code_of(old, pool)
+        interrupts.arm()
+        if new_collection:
+            ready = start_over(at.store, old.id, it, who=caller())
+            screen.say(f"Run {old.id} is cancelled, and this one goes on in its place:")
+        else:
+            ready = _resumed(at.store.ledger, old.id, it)
+        screen.say(f"Run {ready.id} of {it.name} on {ready.ns} is {ready.status}.")
+        return go_on(at, settings, screen, interrupts, ready, it, None if detach else pool)
+
+
+def _resumed(ledger: Ledger, run_id: str, definition: Definition) -> Run:
+    """A run that nobody works on although it is queued or running needs workers, not another state."""
+    old = control.find_run(ledger, run_id)  # once more: loading the code has taken a while
+    if old.status not in (RunStatus.RUNNING, RunStatus.QUEUED):
+        return control.resume(ledger, old.id, who=caller(), code=definition)
+    if old.code_hash != definition.code_hash:
+        raise StateForbids(
+            f"Run {old.id} is {old.status} with another code of {definition.name} than the one loaded here. "
+            f"Pause it first, then resume it with the new code: whimbrel pause {old.id}"
+        )
+    return old

@@ -1,0 +1,59 @@
+"""`retry`: try the dead failures of a run again."""
+
+from typing import Annotated
+
+import typer
+
+from whimbrel.cli.arguments.options import (
+    Json,
+    MaxMemory,
+    RunId,
+    Slots,
+    Source,
+    Workers,
+    begin,
+    caller,
+    memory,
+    source,
+)
+from whimbrel.cli.arguments.which_database import open_database
+from whimbrel.cli.arguments.which_run import TO_RETRY, choose_run
+from whimbrel.cli.foreground.begin_and_end import Detach, code_of, go_on
+from whimbrel.cli.foreground.interrupts import Interrupts
+from whimbrel.domain.text.printable import counted
+from whimbrel.engine.operating import control
+from whimbrel.workers.worker_pool import WorkerPool
+
+
+def retry(
+    run_id: RunId = None,
+    group: Annotated[
+        str | None,
+        typer.Option(metavar="GROUP", help="only this group of failures, as `whimbrel failures` shows it"),
+    ] = None,
+    migrations: Source = None,
+    workers: Workers = None,
+    concurrency: Slots = 2,
+    max_memory: MaxMemory = None,
+    detach: Detach = False,
+    json: Json = False,
+) -> int:
+    """Try the dead failures of a run again."""
+    settings, screen = begin(json=json)
+    pool = WorkerPool(
+        workers=workers,
+        slots=concurrency,
+        source=source(migrations, settings),
+        memory=memory(max_memory, settings),
+    )
+    with Interrupts() as interrupts, open_database(settings, screen, chooses=True) as at:
+        ledger = at.store.ledger
+        old = choose_run(screen, ledger, run_id, TO_RETRY)
+        it, pool = code_of(old, pool)
+        only = None if group is None else control.group_of(ledger, old.id, group)
+        interrupts.arm()
+        ready, opened_again = control.retry(ledger, old.id, who=caller(), group=only, code=it)
+        screen.say(
+            f"Run {ready.id} of {it.name}: {counted(opened_again, 'dead failure')} {'is' if opened_again == 1 else 'are'} open again."
+        )
+        return go_on(at, settings, screen, interrupts, ready, it, None if detach else pool)

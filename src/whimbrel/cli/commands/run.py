@@ -1,0 +1,136 @@
+"""`run`, `resume`, `retry`: work on a run in the foreground."""
+
+import contextlib
+from dataclasses import replace
+from typing import Annotated
+
+import typer
+
+from whimbrel.bootstrap import check_broker, load
+from whimbrel.cli.arguments.options import (
+    BatchSize,
+    Json,
+    MaxMemory,
+    MigrationName,
+    Rate,
+    Slots,
+    Source,
+    Workers,
+    begin,
+    caller,
+    memory,
+    source,
+)
+from whimbrel.cli.arguments.which_database import open_database
+from whimbrel.cli.foreground.begin_and_end import conclude
+from whimbrel.cli.foreground.foreground import Foreground, start_workers_ahead
+from whimbrel.cli.foreground.interrupts import Interrupts
+from whimbrel.cli.foreground.other_workers import left_to_others
+from whimbrel.cli.output.preflight_findings import consent
+from whimbrel.domain.migrations.catalog import choose
+from whimbrel.domain.migrations.filters import parse_filter
+from whimbrel.domain.migrations.migration import with_undo
+from whimbrel.engine.operating.already_done import nothing_left
+from whimbrel.engine.operating.preflight import warned
+from whimbrel.engine.operating.start import add_run, anything, asked_through, draft_run, preview
+from whimbrel.engine.rehearsing.trial_call import needs_trial, try_function
+from whimbrel.errors import SettingsInvalid
+from whimbrel.workers import definition_catalog
+from whimbrel.workers.function_caller import FunctionCaller
+from whimbrel.workers.worker_pool import WorkerPool
+
+
+def run(
+    name: MigrationName,
+    migrations: Source = None,
+    batch_size: BatchSize = None,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", metavar="EJSON", help="only documents that match this too")
+    ] = None,
+    workers: Workers = None,
+    concurrency: Slots = 2,
+    max_memory: MaxMemory = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="only the first N eligible documents, by _id")
+    ] = None,
+    priority: Annotated[
+        int,
+        typer.Option(metavar="0-10", min=0, max=10, help="above 5 its batches go before those of other runs"),
+    ] = 0,
+    undo: Annotated[
+        bool,
+        typer.Option("--undo", help="keep in each document what is overwritten, for `whimbrel rollback`"),
+    ] = False,
+    rate: Rate = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="go on without asking where preflight warns")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="take warnings of preflight for errors: the run is not started")
+    ] = False,
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach", help="only start the run, and say its id; workers that live elsewhere carry it out"
+        ),
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force", help="start also where no answer of the function can be used; it is not tried before"
+        ),
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Run a migration, and show how far it is."""
+    if yes and strict:
+        raise SettingsInvalid("--yes goes on where preflight warns, --strict does not: give one of them.")
+    if detach and (workers or max_memory is not None):
+        raise SettingsInvalid(
+            "--detach starts no workers here: leave --workers and --max-memory out, or --detach."
+        )
+    settings, screen = begin(json=json)
+    narrower = None if filter_ is None else parse_filter(filter_)
+    pool = WorkerPool(
+        workers=0 if detach else workers,
+        slots=concurrency,
+        source=source(migrations, settings),
+        memory=memory(max_memory, settings),
+    )
+    loaded = definition_catalog.describe(pool.source)
+    pool, it = pool.without(loaded.unloadable), choose(loaded, name)
+    it = with_undo(it) if undo else it
+    load()
+    calls = FunctionCaller(pool.source, pool.left_out)
+    if needs_trial(it) and not force:
+        calls.load_ahead()
+    with (
+        Interrupts() as interrupts,
+        contextlib.closing(calls),
+        start_workers_ahead(screen, settings, pool) as begun,
+        open_database(settings, screen) as at,
+    ):
+        draft = draft_run(
+            at.store, it, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
+            priority=priority, rate=rate,
+        )  # fmt: skip
+        draft = asked_through(draft, "whimbrel run")
+        seen = preview(at.store, draft)
+        if workers is None and seen.total is not None and seen.batches <= 1:
+            pool = replace(pool, workers=1)  # one batch at a time is all that there will be
+        ready = draft
+        if not seen.total and not anything(at.store, draft):
+            screen.say(nothing_left(at.store, draft))
+        else:
+            ready = warned(at.store, it, draft, documents=seen.estimated, strict=strict)
+            if not force:
+                ready = try_function(at.store, it, ready, calls.of, strict=strict)
+        check_broker(settings)  # before anything is written, and a person is asked for nothing
+        consent(screen, ready.warnings, yes=yes)
+        interrupts.arm()  # what comes now is a run, and is told how to go on
+        started = add_run(at.store, it, ready, caller())
+        screen.say(f"Run {started.id} of {it.name} on {started.ns}.")
+        if detach:
+            return left_to_others(screen, at, started, tell=True)
+        foreground = Foreground(at, settings, screen, interrupts)
+        return conclude(screen, at, foreground.work(started, it, pool, begun))

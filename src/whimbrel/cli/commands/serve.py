@@ -1,0 +1,35 @@
+"""`serve`: the REST API, with coordinator and workers, in one process and its children."""
+
+from typing import Annotated
+
+import typer
+
+from whimbrel.cli.arguments.options import Json, MaxMemory, Slots, Source, Workers, begin, memory, source
+from whimbrel.workers.worker_pool import WorkerPool
+
+
+def serve(
+    migrations: Source = None,
+    workers: Workers = None,
+    concurrency: Slots = 2,
+    max_memory: MaxMemory = None,
+    no_workers: Annotated[
+        bool,
+        typer.Option(
+            "--no-workers", help="only the API and the coordinator; workers live elsewhere: as --workers 0"
+        ),
+    ] = False,
+    json: Json = False,
+) -> int:
+    """Serve the REST API, until Ctrl-C or SIGTERM."""
+    # The web framework takes a third of a command's start, and no other command needs it.
+    from whimbrel.cli.api_server import serve_until_told  # noqa: PLC0415
+
+    settings, screen = begin(json=json, service=True)
+    pool = WorkerPool(
+        workers=workers,
+        slots=concurrency,
+        source=source(migrations, settings),
+        memory=memory(max_memory, settings),
+    )
+    return serve_until_told(settings, screen, pool, workers=not no_workers and workers != 0)

@@ -1,0 +1,53 @@
+"""`set`: change how a live run goes on."""
+
+from typing import Annotated
+
+import typer
+
+from whimbrel.cli.arguments.options import BatchSize, Json, Rate, RunId, begin, caller
+from whimbrel.cli.arguments.which_database import open_database
+from whimbrel.cli.arguments.which_run import TO_SET, choose_run
+from whimbrel.cli.foreground.interrupts import Interrupts
+from whimbrel.domain.runs.run import Run
+from whimbrel.engine.operating import control
+from whimbrel.engine.operating.run_view import run_object, view
+from whimbrel.errors import SettingsInvalid
+
+
+def set_(
+    run_id: RunId = None,
+    rate: Rate = None,
+    no_rate: Annotated[bool, typer.Option("--no-rate", help="as fast as its workers can")] = False,
+    batch_size: BatchSize = None,
+    priority: Annotated[
+        int | None,
+        typer.Option(metavar="0-10", min=0, max=10, help="above 5 its batches go before those of other runs"),
+    ] = None,
+    json: Json = False,
+) -> int:
+    """Change the rate, batch size or priority of a run that has not ended; it is not stopped for it."""
+    settings, screen = begin(json=json)
+    given: dict[str, int | None] = {"rate": rate, "batch_size": batch_size, "priority": priority}
+    changes: dict[str, int | None] = {name: value for name, value in given.items() if value is not None}
+    if no_rate:
+        if rate is not None:
+            raise SettingsInvalid("--rate and --no-rate exclude one another: give one of them.")
+        changes["rate"] = None
+    if not changes:
+        raise SettingsInvalid("Nothing to set: give --rate, --no-rate, --batch-size or --priority.")
+    with Interrupts(), open_database(settings, screen, chooses=True) as at:
+        named = choose_run(screen, at.store.ledger, run_id, TO_SET)
+        run = control.adjust(at.store.ledger, named.id, who=caller(), **changes)
+        if json:
+            screen.answer(run_object(view(at.store.ledger, run)))
+        else:
+            screen.show(_said(run))
+        return 0
+
+
+def _said(run: Run) -> str:
+    pace = "as fast as its workers can" if run.rate is None else f"at most {run.rate:,} documents a second"
+    return (
+        f"Run {run.id} goes on: {pace}, priority {run.priority}, batches of {run.batch_size:,} documents from the next that "
+        "is planned."
+    )

@@ -1,0 +1,73 @@
+"""`verify`: prove that a run is what its ledger says."""
+
+from typing import Annotated
+
+import typer
+
+from whimbrel.cli.arguments.options import (
+    Json,
+    MaxMemory,
+    NewCollection,
+    Rate,
+    RunId,
+    Slots,
+    Source,
+    Workers,
+    begin,
+    caller,
+    memory,
+    source,
+)
+from whimbrel.cli.arguments.which_run import TO_VERIFY, choose_run
+from whimbrel.cli.foreground.begin_and_end import conclude, desk, introduce
+from whimbrel.engine.executing.restore import definition_without_code
+from whimbrel.engine.operating.start_verification import SAMPLE, start_verification
+from whimbrel.errors import SettingsInvalid
+from whimbrel.workers import definition_catalog
+from whimbrel.workers.worker_pool import WorkerPool
+
+
+def verify(
+    run_id: RunId = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            max=100_000_000,
+            help=f"changed documents that are transformed once more (default: {SAMPLE:,}; 0: none)",
+        ),
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="transform all changed documents once more")] = False,
+    rate: Rate = None,
+    new_collection: NewCollection = False,
+    migrations: Source = None,
+    workers: Workers = None,
+    concurrency: Slots = 2,
+    max_memory: MaxMemory = None,
+    json: Json = False,
+) -> int:
+    """Verify a run that has ended: look at every document, write to none."""
+    if all_ and sample is not None:
+        raise SettingsInvalid("--all transforms all documents once more, --sample some: give one of them.")
+    settings, screen = begin(json=json)
+    pool = WorkerPool(
+        workers=workers,
+        slots=concurrency,
+        source=source(migrations, settings),
+        memory=memory(max_memory, settings),
+    )
+    found = definition_catalog.describe(pool.source)
+    pool = pool.without(found.unloadable)
+    with desk(settings, screen) as (at, foreground):
+        old = choose_run(screen, at.store.ledger, run_id, TO_VERIFY)
+        introduce(screen, at)
+        it = found.get(old.migration)
+        foreground.arm()
+        started = start_verification(
+            at.store, old.id, it, who=caller(), defaults=settings.defaults, rate=rate,
+            sample=None if all_ else SAMPLE if sample is None else sample,
+            new_collection=new_collection,
+        )  # fmt: skip
+        screen.say(f"Run {started.id} verifies run {old.id} of {old.migration} on {old.ns}.")
+        return conclude(screen, at, foreground.work(started, it or definition_without_code(old), pool))

@@ -1,0 +1,5 @@
+"""Working on a run from a terminal: its display, Ctrl-C, and leaving it to others.
+
+Not here: the commands that do so (`commands.run`).
+Imports `output`, `arguments`.
+"""

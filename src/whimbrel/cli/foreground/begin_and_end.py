@@ -1,0 +1,103 @@
+"""What the commands that work on a run have in common: how they begin, go on with it, and end."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from whimbrel.bootstrap import Opened, check_broker
+from whimbrel.cli.arguments.which_database import open_database
+from whimbrel.cli.foreground.foreground import Foreground, RunEnding
+from whimbrel.cli.foreground.interrupts import Interrupts
+from whimbrel.cli.foreground.other_workers import left_to_others, served_by_others
+from whimbrel.cli.output.failure_groups import first_groups
+from whimbrel.cli.output.screen import Screen
+from whimbrel.cli.output.tables import report_table, run_table
+from whimbrel.domain.migrations.catalog import choose
+from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.states import ENDED, RunStatus
+from whimbrel.engine.executing import restore
+from whimbrel.engine.operating.run_view import run_object
+from whimbrel.ports import Ledger
+from whimbrel.settings import Settings
+from whimbrel.workers import definition_catalog
+from whimbrel.workers.worker_pool import WorkerPool
+
+Detach = Annotated[
+    bool,
+    typer.Option("--detach", help="only change the run's state; workers that live elsewhere go on with it"),
+]
+
+
+def code_of(run: Run, pool: WorkerPool) -> tuple[Definition, WorkerPool]:
+    """The migration that a run goes on with, as it is loaded here, and the pool without what cannot be loaded."""
+    if not run.has_user_code:
+        return restore.definition_without_code(run), pool
+    loaded = definition_catalog.describe(pool.source)
+    return choose(loaded, run.migration), pool.without(loaded.unloadable)
+
+
+def introduce(screen: Screen, system: Opened) -> None:
+    """Say what a server of its kind cannot do."""
+    if not system.store.replica_set:
+        screen.note(
+            "this server is stand-alone. The run works, but a write that it acknowledged is on one machine only, and a write "
+            "that the network broke off is not tried again by the driver. A replica set (even of one member) does both."
+        )
+
+
+@contextlib.contextmanager
+def desk(settings: Settings, screen: Screen) -> Iterator[tuple[Opened, Foreground]]:
+    """A deployment and its broker, which answer before anything is written; and the work that is done on a run here."""
+    with Interrupts() as interrupts, open_database(settings, screen, chooses=True) as at:
+        check_broker(settings)
+        yield at, Foreground(at, settings, screen, interrupts)
+
+
+def go_on(
+    system: Opened,
+    settings: Settings,
+    screen: Screen,
+    interrupts: Interrupts,
+    ready: Run,
+    definition: Definition,
+    pool: WorkerPool | None,
+) -> int:
+    """In the foreground, unless live workers serve the run or nobody here shall work."""
+    if pool is not None and not served_by_others(system.store.ledger, ready):
+        introduce(screen, system)
+        return conclude(
+            screen, system, Foreground(system, settings, screen, interrupts).work(ready, definition, pool)
+        )
+    return left_to_others(screen, system, ready)
+
+
+def conclude(screen: Screen, system: Opened, ending: RunEnding) -> int:
+    """What happened: as the Run object, or as tables and what to do next."""
+    if screen.json:
+        screen.answer(run_object(ending.view))
+    else:
+        show_run(screen, system.store.ledger, ending)
+    if ending.said:
+        screen.say(ending.said)
+    return ending.exit_code
+
+
+def show_run(screen: Screen, ledger: Ledger, ending: RunEnding, *, advise: bool = True) -> None:
+    run = ending.view.run
+    screen.show(run_table(ending.view))
+    if run.report:
+        screen.show(report_table(run.report))
+    if not ending.said and (groups := list(first_groups(ledger, run))):
+        screen.show(*groups)
+        if advise:
+            screen.show(f"Look at the documents:  whimbrel failures {run.id} --documents")
+            if run.status is RunStatus.COMPLETED_WITH_FAILURES and run.kind != "verification":
+                screen.show(f"Try them again:         whimbrel retry {run.id}")
+    if advise and run.kind == "migration" and run.status in ENDED:
+        screen.show(f"Verify the run:         whimbrel verify {run.id}")
+        if run.undo:
+            screen.show(f"Take it back:           whimbrel rollback {run.id}")
+            screen.show(f"Give the space back:    whimbrel cleanup {run.id}")

@@ -1,0 +1,90 @@
+"""The first Ctrl-C: leave the run to other workers if there are any, else pause it; in a thread of its own."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from whimbrel.cli.arguments.options import caller
+from whimbrel.domain.runs.states import ENDED, RunStatus
+from whimbrel.domain.runs.workers import ALIVE
+from whimbrel.domain.text.printable import counted
+from whimbrel.engine.operating import control
+from whimbrel.errors import RunUnknown, StateForbids, Transient
+from whimbrel.ports import Ledger
+from whimbrel.workers.supervisor import Supervisor
+
+T = TypeVar("T")
+
+DRAINING = 30.0  # seconds that workers have to finish their chunks
+PAUSING = 60.0  # seconds until what other processes held is free again
+LOOK = 0.1  # seconds between two looks
+
+
+class LeaveOrPause:
+    """Begins at once. `over` when the workers have ended and the run is paused or others'."""
+
+    def __init__(self, ledger: Ledger, run_id: str, supervisor: Supervisor, *, why: str = "") -> None:
+        self._ledger, self._run, self._supervisor = ledger, run_id, supervisor
+        self.said, self._why = "", why
+        self._go_on = f"Go on with: whimbrel resume {run_id}"
+        self._thread = threading.Thread(target=self._leave, name="leaving", daemon=True)
+        self._thread.start()
+
+    @property
+    def over(self) -> bool:
+        return not self._thread.is_alive()
+
+    def within(self, seconds: float) -> str:
+        """What is to be said after so many seconds at most."""
+        self._thread.join(seconds)
+        return self.said or f"Nothing is lost. {self._go_on}"
+
+    def _leave(self) -> None:
+        try:
+            self._hand_over()
+        except RunUnknown:
+            self.said = (
+                f"Run {self._run} is gone from the ledger, and with it what is known of it: it cannot be resumed. What it has changed stays "
+                "changed. Restore the ledger, or start a new run: documents that bear a mark are not taken again."
+            )
+
+    def _hand_over(self) -> None:
+        others = _answered(self._others)
+        if not others:
+            _answered(self._pause)
+        self._supervisor.drain(DRAINING)
+        if others:
+            self.said = f"Left. {counted(others, 'slot')} of other workers {'goes' if others == 1 else 'go'} on with run {self._run}."
+        elif _answered(self._settled):
+            self.said = f"Paused; nothing is lost. {self._go_on}"
+        else:
+            self.said = f"Other processes still hold batches of the run, which pauses when these are free. {self._go_on}"
+
+    def _others(self) -> int:
+        run = control.find_run(self._ledger, self._run)
+        return self._ledger.leases.slots(ALIVE, run=run, without=self._supervisor.prefix)
+
+    def _pause(self) -> None:
+        """A run that is paused, being cancelled or over stays so."""
+        with contextlib.suppress(StateForbids):
+            control.pause(self._ledger, self._run, who=caller(), why=self._why)
+
+    def _settled(self) -> bool:
+        """Wait for the coordinator to note that nobody works on the run any more."""
+        end = time.monotonic() + PAUSING
+        while time.monotonic() < end:
+            if control.find_run(self._ledger, self._run).status in (RunStatus.PAUSED, *ENDED):
+                return True
+            time.sleep(LOOK)
+        return False
+
+
+def _answered(ask: Callable[[], T]) -> T:
+    """The answer of a ledger that may have to come back first."""
+    while True:
+        try:
+            return ask()
+        except Transient:
+            time.sleep(LOOK)

@@ -1,0 +1,134 @@
+"""How far something is: a bar that moves on a terminal, a plain line every few seconds anywhere else."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.cells import cell_len
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from whimbrel.cli.output.screen import Screen
+from whimbrel.cli.output.terminal_text import Text
+from whimbrel.domain.runs.states import ENDED, RunStatus
+from whimbrel.engine.operating.run_view import RunView
+
+SHORTEST = 20  # columns for a bar and what stands behind it
+EVERY = 3.0  # seconds between two plain lines
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Moment:
+    """What is to be seen of something under way."""
+
+    title: str
+    done: int
+    total: int
+    percent: float
+    rate: float = 0.0
+    eta: float | None = None
+    status: str = ""
+    retry: str = ""  # while nothing is left but to try again what failed
+    facts: str = ""  # what else there is to say of it in a few words
+    note: str = ""  # why it does not move
+
+    @property
+    def line(self) -> str:
+        if self.retry:
+            return " · ".join(part for part in (self.retry, self.facts, self.status) if part)
+        parts = [
+            f"{self.done:,} of {self.total:,}", f"{self.rate:,.0f} docs/s" if self.rate else "",
+            f"ETA {clock(self.eta)}" if self.eta is not None else "", self.facts, self.status,
+        ]  # fmt: skip
+        return " · ".join(part for part in parts if part)
+
+    @property
+    def share(self) -> str:
+        """Percent in a few characters; nothing where they would say nothing."""
+        if self.retry:
+            return ""
+        return f"{self.percent:.1f}%" if self.percent < 100 else "100%"  # noqa: PLR2004
+
+
+def moment(run_view: RunView, silent: float, note: str = "") -> Moment:
+    """A run as it was seen last; `silent`: for so many seconds MongoDB has not answered."""
+    run, failures = run_view.run, run_view.failures
+    known = [f"{failures[each]:,} {each}" for each in ("failed", "conflict") if failures[each]]
+    if silent:
+        note = f"waiting for MongoDB, which has not answered for {silent:.0f} s"
+    over = run.status in ENDED or run.status is RunStatus.QUEUED
+    return Moment(
+        title=run.migration, done=run_view.processed, total=run_view.total, percent=run_view.progress,
+        rate=0.0 if silent else run_view.throughput, eta=None if silent else run_view.eta,
+        status=str(run.status) if over else f"{run.status} ({run.phase})",
+        retry=retrying(run_view), facts=", ".join(known), note=note or run.error or run.message,
+    )  # fmt: skip
+
+
+def retrying(run_view: RunView) -> str:
+    """What is tried again, and when; nothing while anything else is left to do."""
+    if run_view.next_retry is None:
+        return ""
+    when = f", next in {clock(run_view.next_retry)}" if run_view.next_retry > 0 else " now"
+    return f"retrying {run_view.retrying:,}{when}"
+
+
+def clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+class Progress(Protocol):
+    """One of the two ways to show it."""
+
+    def show(self, moment: Moment) -> None: ...
+
+
+class _Bar:
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def show(self, moment: Moment) -> None:
+        title = Text(moment.title, style="bold")
+        beside = cell_len(title.plain) + SHORTEST <= self._live.console.width
+        top = Table.grid(padding=(0, 1), expand=True)
+        top.add_column(no_wrap=True)
+        top.add_column(ratio=1)
+        top.add_column(no_wrap=True, justify="right", width=6)
+        bar = ProgressBar(total=100, completed=moment.percent)
+        top.add_row(title if beside else "", bar, moment.share)
+        lines: list[Table | Text] = [top, Text(moment.line, style="dim")]
+        if not beside:
+            lines.insert(0, title)
+        if moment.note:
+            lines.append(Text(moment.note, style="yellow"))
+        self._live.update(Group(*lines), refresh=True)
+
+
+class _Lines:
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self._due, self._said = 0.0, ("", "")
+
+    def show(self, moment: Moment) -> None:
+        said = (moment.status, moment.note.partition(" for ")[0])
+        if time.monotonic() < self._due and said == self._said:
+            return
+        self._due, self._said = time.monotonic() + EVERY, said
+        note = f" · {moment.note}" if moment.note else ""
+        share = "" if moment.retry else f"{moment.percent:g}% · "
+        self._screen.say(f"{moment.title}: {share}{moment.line}{note}")
+
+
+@contextlib.contextmanager
+def progress(screen: Screen) -> Iterator[Progress]:
+    if not screen.live:
+        yield _Lines(screen)
+        return
+    with Live(console=screen.err, auto_refresh=False) as live:
+        yield _Bar(live)

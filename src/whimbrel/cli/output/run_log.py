@@ -1,0 +1,133 @@
+"""What `serve` and `worker` tell of runs: their starts and ends, what holds them up, and their rates; each once in a process."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from whimbrel.cli.output.ledger_observer import failed
+from whimbrel.cli.output.screen import Screen
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.states import ENDED, RunStatus
+from whimbrel.engine.operating.run_view import run_object, view
+from whimbrel.errors import Transient, WhimbrelError
+from whimbrel.ports import Ledger
+
+NEWEST = 100  # runs that are watched, beside those that are at work
+AT_REST = ENDED | {RunStatus.QUEUED, RunStatus.PAUSED}
+EVERY = 0.5  # seconds between two looks
+
+
+@dataclass(frozen=True, slots=True)
+class SeenRun:
+    """What was told of a run last."""
+
+    status: RunStatus
+    rate: int | None
+    waits: str  # why it does not go on
+
+
+class RunLog:
+    """One process's memory of what it has told. What has ended before is told by nobody."""
+
+    def __init__(self, screen: Screen, ledger: Ledger) -> None:
+        self._screen, self._ledger = screen, ledger
+        self._known: dict[str, SeenRun] = {}
+        self._known |= {run.id: _seen(run) for run in self.look() if run.status in ENDED}
+
+    def look(self) -> list[Run]:
+        """The newest runs, and whatever is at work, or was at the last look, however many newer ones wait."""
+        return worth_a_line(self._ledger, [(name, seen.status) for name, seen in list(self._known.items())])
+
+    def tell(self, latest: Sequence[Run]) -> None:
+        """Tell what is new of these runs, and forget all others."""
+        for run in reversed(latest):
+            before, now = self._known.get(run.id), _seen(run)
+            self._known[run.id] = now
+            if before is None or before.status is not now.status:
+                self._moved(run, before)
+            elif before.rate != now.rate and now.status is RunStatus.RUNNING:
+                self._say(
+                    run,
+                    "run throttled" if now.rate else "run not throttled",
+                    _rate(run) or "has no rate any more",
+                )
+            if now.waits != (before.waits if before else ""):
+                if now.waits:
+                    self._say(run, "run waits", f"does not go on: {now.waits}", reason=now.waits)
+                elif now.status is RunStatus.RUNNING:
+                    self._say(run, "run goes on", "goes on")
+        for gone in self._known.keys() - {run.id for run in latest}:
+            del self._known[gone]
+
+    def _moved(self, run: Run, before: SeenRun | None) -> None:
+        unseen = run.started_at is not None and (before is None or before.status is RunStatus.QUEUED)
+        if unseen and run.started_at is not None and run.status in ENDED:  # all of it between two looks
+            began = run.started_at.astimezone().strftime("%H:%M:%S")
+            self._say(run, "run running", f"began at {began}", status=RunStatus.RUNNING)
+        if self._screen.json:
+            with contextlib.suppress(Transient):
+                self._screen.answer(run_object(view(self._ledger, run)), indent=None)
+        why = run.error or ("" if run.status is RunStatus.RUNNING else run.message)
+        rate = f", {_rate(run)}" if run.status is RunStatus.RUNNING and run.rate else ""
+        self._say(run, f"run {run.status}", f"is {run.status}{rate}{f': {why}' if why else ''}", reason=why)
+
+    def _say(
+        self, run: Run, event: str, text: str, *, reason: str = "", status: RunStatus | None = None
+    ) -> None:
+        self._screen.report(
+            f"{time.strftime('%H:%M:%S')} run {run.id} of {run.migration} {text}",
+            event, run=run.id, migration=run.migration, collection=run.ns, status=str(status or run.status), rate=run.rate,
+            reason=reason,
+        )  # fmt: skip
+
+
+def _seen(run: Run) -> SeenRun:
+    return SeenRun(run.status, run.rate, run.message if run.status is RunStatus.RUNNING else "")
+
+
+def _rate(run: Run) -> str:
+    return f"may evaluate {run.rate:,} documents a second" if run.rate else ""
+
+
+def worth_a_line(ledger: Ledger, known: Sequence[tuple[str, RunStatus]]) -> list[Run]:
+    """The newest runs, and whatever is at work, or was at the last look, however many newer ones wait."""
+    newest = ledger.runs.list(limit=NEWEST)
+    begun = {name for name, status in known if status not in AT_REST}
+    older = (begun | {run.id for run in ledger.runs.at_work()}) - {run.id for run in newest}
+    return newest + [
+        run for name in sorted(older, reverse=True) if (run := ledger.runs.get(name)) is not None
+    ]
+
+
+class RunLogger:
+    """Tells from a thread of its own while it is entered. `ledger`: gives None while there is none."""
+
+    def __init__(self, screen: Screen, ledger: Callable[[], Ledger | None]) -> None:
+        self._screen, self._ledger = screen, ledger
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._repeat, name="telling", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join(2)
+
+    def _repeat(self) -> None:
+        telling: RunLog | None = None
+        trouble: WhimbrelError | None = None
+        while not self._over.wait(EVERY):
+            try:
+                if (ledger := self._ledger()) is not None:
+                    telling = telling or RunLog(self._screen, ledger)
+                    telling.tell(telling.look())
+            except WhimbrelError:
+                pass  # whoever works with the ledger says what is wrong
+            except Exception as error:  # noqa: BLE001  it is logged there
+                # The server serves on, and tells what can be told.
+                trouble = failed("telling of runs broke", error, trouble)

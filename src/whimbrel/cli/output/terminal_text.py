@@ -1,0 +1,75 @@
+"""Text on a terminal: what documents, functions and servers say is shown, and never carried out."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text as RichText
+
+from whimbrel.domain.text.printable import visible
+
+
+class Text(RichText):
+    """Rich's text, with an escape to be read for each character that would act on a terminal, or that Rich would drop."""
+
+    def __init__(self, text: str = "", style: str | Style = "", **options: Any) -> None:
+        super().__init__(visible(text), style, **options)
+
+    def append(self, text: RichText | str, style: str | Style | None = None) -> Self:
+        super().append(visible(text) if isinstance(text, str) else text, style)
+        return self
+
+
+class VisibleConsole(Console):
+    """A console that writes no control character but its own, whatever it is given, and takes no text for markup or emoji codes."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for each in super().render(renderable, options):
+            yield each if each.control else Segment(visible(each.text), each.style)
+
+    def render_str(self, text: str, **options: Any) -> RichText:
+        options |= {"markup": False, "emoji": False, "highlight": False}
+        return super().render_str(visible(text), **options)
+
+
+class Paragraph:
+    """A text that is wrapped between words on a terminal, and goes whole into a file or pipe; so does one to be copied (`no_wrap`)."""
+
+    def __init__(self, text: RichText, indent: int = 0, *, hanging: int = 0, end: str = "\n") -> None:
+        """`indent`: of all lines; `hanging`: of those after the first, on top."""
+        self._text, self._indent, self._hanging, self._end = text, indent, hanging, end
+
+    @property
+    def plain(self) -> str:
+        return self._text.plain
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        whole = self._text.no_wrap or not console.is_terminal
+        lines = list(self._text.split(allow_blank=True)) if whole else wrapped_text(
+            console, self._text, options.max_width - self._indent - self._hanging
+        )  # fmt: skip
+        for number, line in enumerate(lines):
+            yield Segment("\n" if number else "")
+            yield from unbroken(console, line, self._indent + self._hanging * bool(number))
+        yield Segment(self._end)
+
+
+def wrapped_text(console: Console, text: RichText, width: int, *, fold: bool = False) -> list[RichText]:
+    """Its lines, broken between words only: a longer word than the width is whole on a line, and the terminal breaks it.
+
+    `fold`: it is broken here, where lines are counted.
+    """
+    copy = text.copy()
+    copy.overflow = "fold" if fold else "ignore"
+    lines = list(copy.wrap(console, max(width, 1)))
+    for line in lines:
+        line.rstrip()
+    return lines
+
+
+def unbroken(console: Console, line: RichText, indent: int = 0) -> Iterator[Segment]:
+    """One line as it is, without its end."""
+    yield Segment(" " * indent)
+    yield from line.render(console)

@@ -1,0 +1,357 @@
+"""What a function returned, reduced to the smallest change of the document it was called for."""
+
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import bson
+from bson.errors import BSONError
+from bson.raw_bson import RawBSONDocument
+
+from whimbrel.domain.bson.raw_bson import Key, iterate_fields, repeated, repeats, spliced
+from whimbrel.domain.bson.uuids import Options, reading, stored, writing
+from whimbrel.domain.failures.failure import FailureKind
+from whimbrel.domain.migrations.marks import MARK_ROOT
+from whimbrel.domain.migrations.migration import SKIP, Definition
+from whimbrel.domain.migrations.pipelines import as_pipeline
+from whimbrel.domain.migrations.update_paths import BLOCKED, Leaf, PathSet, operators, parent_of, path_set
+from whimbrel.domain.migrations.updates import check_update
+from whimbrel.domain.text.safe_text import shown_value, type_name
+from whimbrel.errors import DefinitionInvalid, Untranslatable
+
+
+class UnusableAnswer(TypeError):
+    """A function returned something that is no change."""
+
+    kind: ClassVar[FailureKind] = FailureKind.CODE
+
+
+class Unwritable(UnusableAnswer):
+    """A change that MongoDB cannot carry out on this document, whatever the function does next time."""
+
+    kind = FailureKind.DATA
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """The change would leave the document as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The function returned SKIP."""
+
+
+class Row(NamedTuple):
+    """New values of whole top-level fields, as an encoded document, and fields to remove.
+
+    Many of these travel in one statement, whatever their fields are.
+    """
+
+    values: bytes
+    unset: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that get new values."""
+        return tuple(name.decode() for name, _, _ in iterate_fields(self.values))
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Values of nested paths, where only declared reads are guarded and the rest may have moved on."""
+
+    values: dict[str, Any]
+    unset: tuple[str, ...] = ()
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """The paths that must still be documents when this is written."""
+        found = {
+            path[:at] for path in (*self.values, *self.unset) for at, char in enumerate(path) if char == "."
+        }
+        return tuple(sorted(found))
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The top-level fields that hold these paths."""
+        return tuple(dict.fromkeys(path.partition(".")[0] for path in (*self.values, *self.unset)))
+
+
+class Whole(NamedTuple):
+    """What the whole document becomes, as raw BSON; many travel in one statement."""
+
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Single:
+    """An update that only MongoDB itself can carry out, one document at a time.
+
+    `whole`: it replaces the whole document, so declared reads are not enough of a guard.
+    """
+
+    update: Mapping[str, Any] | Sequence[Mapping[str, Any]]
+    whole: bool = False
+
+
+Change = Unchanged | Skipped | Row | Paths | Whole | Single
+
+
+def smallest_change(
+    definition: Definition, document: bytes, returned: Any, given: dict[str, Any] | None = None
+) -> Change:
+    """Reduce what the function returned for `document` (raw BSON) to the smallest change.
+
+    `given` is what the function got, which it may have changed; it only saves decoding again. Raises Rubbish, with a sentence for the author,
+    where `returned` is no update, no document and not SKIP.
+    """
+    if returned is SKIP:
+        _refuse_repeated_marks(definition, document)
+        return Skipped()
+    try:
+        if type(returned) is dict or isinstance(returned, Mapping):
+            seen = _Seen.of(document, given, definition.uuids)
+            if not seen.faithful:
+                _refuse_repeated_marks(definition, document)
+                _refuse_undo(definition, document)
+            if returned and all(str(key)[:1] == "$" for key in returned):
+                return _of_update(definition, seen, returned)
+            return _of_document(definition, seen, returned)
+        if isinstance(returned, list) and returned and all(isinstance(stage, Mapping) for stage in returned):
+            return _of_pipeline(definition, document, returned)
+    except (DefinitionInvalid, Untranslatable) as error:
+        raise UnusableAnswer(str(error)) from error
+    except (BSONError, OverflowError, RecursionError, ValueError) as error:
+        raise UnusableAnswer(
+            f"The function returned a value that MongoDB cannot store: {error!s:.500}."
+        ) from error
+    raise UnusableAnswer(
+        f"The function returned {_name(returned)}: return an update, the changed document, or SKIP.{_hint(returned)}"
+    )
+
+
+class _Seen(NamedTuple):
+    """A document before the change. `faithful`: Python's types bring it back as it was. `options`: how values are stored."""
+
+    raw: bytes
+    fields: dict[str, Any]
+    faithful: bool
+    options: Options
+
+    @classmethod
+    def of(cls, raw: bytes, given: dict[str, Any] | None, uuids: str) -> "_Seen":
+        """Of what the function got, if that still is the document; else it is decoded again."""
+        options = writing(uuids)
+        try:
+            if given is not None and bson.encode(given, codec_options=options) == raw:
+                return cls(raw, given, faithful=True, options=options)
+        except (
+            BSONError,
+            OverflowError,
+            RecursionError,
+            ValueError,
+        ):  # the function left something odd in it
+            pass
+        fields = bson.decode(raw, reading(uuids))
+        faithful = bson.encode(fields, codec_options=options) == raw
+        return cls(raw, fields, faithful=faithful, options=options)
+
+    def holds(self, name: str, value: Any) -> bool:
+        return has_same_value(self.fields, name, value, self.options)
+
+
+def _name(returned: Any) -> str:
+    return "None" if returned is None else f"{type_name(returned)} ({shown_value(returned, 60)})"
+
+
+def _hint(returned: Any) -> str:
+    """What the author may have meant."""
+    if returned is None:
+        return " A document that the function changes itself is returned too."
+    if isinstance(returned, Iterator | AsyncIterator):
+        return " A function with `yield` in it only makes a generator: write `return`."
+    if isinstance(returned, Awaitable):
+        return " What it returned was never awaited: make the function itself an `async def`."
+    return ""
+
+
+def _of_document(definition: Definition, seen: _Seen, returned: Mapping[str, Any]) -> Change:
+    before = seen.fields
+    if "_id" not in returned or Key.of(returned["_id"], seen.options) != Key.of(before["_id"], seen.options):
+        raise UnusableAnswer(
+            "The function returned a document without the _id of the one it was given. Return an update such as {'$set': ...}, the changed document with its _id, or SKIP."
+        )
+    for name in returned:
+        if not isinstance(name, str):
+            raise UnusableAnswer(
+                f"The function returned a document with the field name {shown_value(name, 60)}: names of fields are text."
+            )
+    values = {
+        name: value for name, value in returned.items() if name != MARK_ROOT and not seen.holds(name, value)
+    }
+    unset = tuple(name for name in before if name not in returned and name != MARK_ROOT)
+    reserved = definition.marking.reserved
+    for name in (*values, *unset):
+        if name in reserved:
+            raise UnusableAnswer(
+                f"The function changed {name!r}, which Whimbrel writes itself to mark a document as done."
+            )
+    odd = any("." in name or name[:1] == "$" or not name for name in (*values, *unset))
+    return _row(seen, values, unset, odd=odd)
+
+
+def _row(seen: _Seen, values: dict[str, Any], unset: tuple[str, ...], *, odd: bool = False) -> Change:
+    """The change of whole top-level fields. `odd`: with names that no path can express."""
+    if not values and not unset:
+        return Unchanged()
+    encoded = bson.encode(values, codec_options=seen.options)
+    if not seen.faithful:
+        # By columns, the rest of it would be brought into order: the second of two fields of one name dropped.
+        for name in (*values, *unset):
+            _refuse_repeated(seen.raw, name)
+        if not odd:
+            return Single(operators(stored(values, seen.options), unset))
+        if repeats(seen.raw):
+            raise Unwritable(
+                "The document holds a field name twice, and the change is one of a field whose name no update can express. Repair the document first."
+            )
+    if odd:  # hole H33
+        return Single([{"$replaceWith": {"$literal": spliced(seen.raw, encoded, unset)}}], whole=True)
+    return Row(encoded, unset)
+
+
+def _refuse_repeated_marks(definition: Definition, document: bytes) -> None:
+    for name in definition.marking.reserved:
+        _refuse_repeated(document, name)
+
+
+def _refuse_repeated(document: bytes, name: str) -> None:
+    """MongoDB 6.0 aborts (the server, not the statement) when a pipeline changes one of two fields of the same name."""
+    wanted = name.encode()
+    if document.count(wanted + b"\0") > 1 and wanted in repeated(document):
+        raise Unwritable(
+            f"The document holds the field {name!r} more than once, and MongoDB cannot change such a field safely. Repair the document first."
+        )
+
+
+def _refuse_undo(definition: Definition, document: bytes) -> None:
+    if definition.undo and repeats(document):
+        raise Unwritable(
+            "The document holds a field name twice, and MongoDB cannot keep a before-image of it safely. Repair the document first, or run without undo."
+        )
+
+
+def _of_pipeline(definition: Definition, document: bytes, stages: Sequence[Mapping[str, Any]]) -> Change:
+    check_update(definition.name, definition.marking, stages)
+    stages = stored(stages, writing(definition.uuids))
+    if repeats(document):
+        raise Unwritable(
+            "The document holds a field name twice, and MongoDB cannot carry out a pipeline on it safely. Repair the document first."
+        )
+    return Single(_kept(stages))
+
+
+def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -> Change:
+    sets, unsets = update.get("$set", {}), update.get("$unset", {})
+    if not (update.keys() <= SETTING and isinstance(sets, Mapping) and isinstance(unsets, Mapping)):
+        check_update(definition.name, definition.marking, update)
+        return _single(definition, update)
+    paths = path_set(definition.name, definition.marking, tuple(sets), tuple(unsets))
+    if paths is None:
+        return _single(definition, update)
+    parents = [parent_of(seen.fields, parts) for parts in paths.parents]
+    if paths.dotted and (not seen.faithful or BLOCKED in parents):
+        return _single(
+            definition, update
+        )  # an array on the way, or values that Python's types would not bring back
+    row = _row(seen, *_fields(seen, paths, parents, sets))
+    if definition.reads is None or not isinstance(row, Row) or paths.nested <= set(definition.reads):
+        return row
+    # Fields beside the path are not guarded: write the path alone, and only under documents that are there.
+    if None in parents:
+        return _single(definition, update)
+    values = stored({step.path: _kept(sets[step.path]) for step in paths.sets}, seen.options)
+    return Paths(values, tuple(step.path for step in paths.unsets))
+
+
+SETTING = frozenset({"$set", "$unset"})
+
+
+def _single(definition: Definition, update: Mapping[str, Any]) -> Single:
+    update = stored(update, writing(definition.uuids))
+    if definition.undo:
+        as_pipeline(update)  # as which it will be written, with the before-image
+    return Single(_kept(update))
+
+
+def _kept(value: Any) -> Any:
+    """What a function returned, as it is now: the function may go on with the same objects for its next document."""
+    if isinstance(value, Mapping) and not isinstance(value, RawBSONDocument):
+        return {name: _kept(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_kept(inner) for inner in value]
+    return value
+
+
+def _fields(
+    seen: _Seen, paths: PathSet, parents: list[Any], sets: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The top-level fields that the update gives new values, and those that it removes."""
+    before = seen.fields
+    values: dict[str, Any] = {}
+    removed: list[str] = []
+    for top, whole, leaves, unsets in paths.fields:
+        if not whole:
+            after = _nested(seen, top, (leaves, unsets), parents, sets)
+            if after is not None:
+                values[top] = after
+        elif unsets:
+            if top in before:
+                removed.append(top)
+        elif not seen.holds(top, sets[top]):
+            values[top] = sets[top]
+    return values, tuple(removed)
+
+
+def _nested(
+    seen: _Seen,
+    top: str,
+    leaves: tuple[tuple[Leaf, ...], tuple[Leaf, ...]],
+    parents: list[Any],
+    sets: Mapping[str, Any],
+) -> dict[str, Any] | None:
+    """The field `top` after its paths are set and unset: copied as far as it changes. None where it does not."""
+    before = seen.fields
+    after: dict[str, Any] | None = None
+    for path, parent, rest, name in leaves[0]:
+        here, value = parents[parent], sets[path]
+        if here is None or not has_same_value(here, name, value, seen.options):
+            after = dict(before.get(top, {})) if after is None else after
+            _holder(after, rest)[name] = value
+    for _, parent, rest, name in leaves[1]:
+        here = parents[parent]
+        if here is not None and name in here:
+            after = dict(before[top]) if after is None else after
+            del _holder(after, rest)[name]
+    return after
+
+
+def _holder(after: dict[str, Any], rest: tuple[str, ...]) -> dict[str, Any]:
+    """The document under `rest`, copied on the way: `after` shares what is beside it with the document as it was."""
+    for part in rest:
+        after[part] = after = dict(after.get(part, {}))
+    return after
+
+
+def has_same_value(before: Mapping[str, Any], name: str, value: Any, options: Options) -> bool:
+    """Whether a field has this value already, in type and order too (1 == True == 1.0 in Python)."""
+    if name not in before:
+        return False
+    old = before[name]
+    if type(old) is type(value) and type(value) in PLAIN:
+        return bool(old == value)
+    return bson.encode({"": old}, codec_options=options) == bson.encode({"": value}, codec_options=options)
+
+
+PLAIN = frozenset({str, int, bool})  # equal values of one of these types have the same bytes

@@ -1,0 +1,101 @@
+"""The paths of an update document: what they say whatever the values are, worked out once for all documents."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from whimbrel.domain.migrations.marks import Mark
+from whimbrel.domain.migrations.updates import check_update
+
+
+class Leaf(NamedTuple):
+    """One path: its parent's place among the parents, the parts between its field and its last, and that."""
+
+    path: str
+    parent: int
+    rest: tuple[str, ...]
+    name: str
+
+
+class Field(NamedTuple):
+    """What an update does to one top-level field: as a `whole`, or at paths within it."""
+
+    name: str
+    whole: bool
+    sets: tuple[Leaf, ...]
+    unsets: tuple[Leaf, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PathSet:
+    """What the paths of an update say, whatever its values are: worked out once for all documents."""
+
+    sets: tuple[Leaf, ...]  # in the order in which MongoDB adds fields
+    unsets: tuple[Leaf, ...]
+    parents: tuple[tuple[str, ...], ...]
+    fields: tuple[Field, ...]
+    nested: frozenset[str]  # fields that keep what is beside the paths within them
+
+    @property
+    def dotted(self) -> bool:
+        return bool(self.nested)
+
+
+@lru_cache(maxsize=256)
+def path_set(name: str, mark: Mark, sets: tuple[str, ...], unsets: tuple[str, ...]) -> PathSet | None:
+    """None where only MongoDB itself knows what the paths mean. Raises DefinitionInvalid for reserved ones."""
+    check_update(name, mark, operators(dict.fromkeys(sets), unsets) or {"$set": {}})
+    paths = (*sets, *unsets)
+    if not all(isinstance(path, str) for path in paths) or clash(list(paths)):
+        return None
+    parts = {path: tuple(path.split(".")) for path in (*sorted(sets, key=order_of), *unsets)}
+    if any(not part or part[:1] == "$" for each in parts.values() for part in each):
+        return None
+    parents = tuple(dict.fromkeys(each[:-1] for each in parts.values()))
+    leaves = [Leaf(path, parents.index(each[:-1]), each[1:-1], each[-1]) for path, each in parts.items()]
+    setting, unsetting = tuple(leaves[: len(sets)]), tuple(leaves[len(sets) :])
+    fields = tuple(
+        Field(top, top in parts, _within(top, setting), _within(top, unsetting))
+        for top in dict.fromkeys(each[0] for each in parts.values())
+    )
+    nested = frozenset(field.name for field in fields if not field.whole)
+    return PathSet(setting, unsetting, parents, fields, nested)
+
+
+def _within(top: str, leaves: Iterable[Leaf]) -> tuple[Leaf, ...]:
+    return tuple(leaf for leaf in leaves if leaf.path.partition(".")[0] == top)
+
+
+def operators(sets: Mapping[str, Any], unsets: Iterable[str]) -> dict[str, Any]:
+    found = {"$set": dict(sets), "$unset": dict.fromkeys(unsets, "")}
+    return {operator: body for operator, body in found.items() if body}
+
+
+def order_of(path: str) -> list[tuple[bool, int, str]]:
+    """The order in which MongoDB adds the fields of an update."""
+    parts = path.split(".")
+    return [
+        (False, int(part), part) if part.isascii() and part.isdigit() else (True, 0, part) for part in parts
+    ]
+
+
+def clash(paths: list[str]) -> bool:
+    ordered = sorted(f"{path}." for path in paths)
+    return any(longer.startswith(shorter) for shorter, longer in pairwise(ordered))
+
+
+BLOCKED = object()  # something that is no document stands on the way to a path
+
+
+def parent_of(before: dict[str, Any], parts: tuple[str, ...]) -> Any:
+    """The document under `parts`, None where it is missing, or BLOCKED."""
+    here: Any = before
+    for part in parts:
+        if part not in here:
+            return None
+        here = here[part]
+        if not isinstance(here, dict):
+            return BLOCKED
+    return here

@@ -1,0 +1,134 @@
+"""What preflight finds before a run starts: errors that refuse it, warnings that ask, and what it may not look at."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from whimbrel.domain.bson.document_ids import relaxed
+from whimbrel.errors import (
+    CollectionUnsuitable,
+    DefinitionInvalid,
+    FilterRefused,
+    WarningsRefused,
+    WhimbrelError,
+)
+
+Level = Literal["error", "warning", "unknown"]
+
+
+class CheckName(StrEnum):
+    """What is looked at. docs/preflight.md has a row for each."""
+
+    COLLECTION = "collection"
+    SHARD = "shard"
+    FILTER = "filter"
+    UPDATE = "update"
+    ID = "id"
+    ANSWER = "answer"
+    TIMES = "times"
+    VALUES = "values"
+    COLLATION = "collation"
+    MARK = "mark"
+    VALIDATOR = "validator"
+    INDEX = "index"
+    UNIQUE_INDEX = "unique-index"
+    TTL_INDEX = "ttl-index"
+    SAMPLE = "sample"
+    SIZE = "size"
+    PARENT = "parent"
+    OPLOG = "oplog"
+    DISK = "disk"
+    REPLICA_SET = "replica-set"
+    MEMBERS = "members"
+    CLOCK = "clock"
+    RUNS = "runs"
+    CHANGE_STREAMS = "change-streams"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that preflight found.
+
+    `level`: an "error" refuses the run; a "warning" asks a person, or is recorded; "unknown" says that a check could
+    not be done. `reason` and `remedy` are sentences; `detail` is for machines, JSON values only.
+    """
+
+    check: str
+    level: Level
+    reason: str
+    remedy: str
+    detail: Mapping[str, Any] | None = field(default=None, hash=False)
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.reason} {self.remedy}"
+
+
+def error(check: CheckName, reason: str, remedy: str, **detail: Any) -> Finding:
+    return Finding(str(check), "error", reason, remedy, _plain(detail))
+
+
+def warning(check: CheckName, reason: str, remedy: str, **detail: Any) -> Finding:
+    return Finding(str(check), "warning", reason, remedy, _plain(detail))
+
+
+def unknown(check: CheckName, reason: str, remedy: str, **detail: Any) -> Finding:
+    return Finding(str(check), "unknown", reason, remedy, _plain(detail))
+
+
+def _plain(detail: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Values of MongoDB as relaxed Extended JSON."""
+    if not detail:
+        return None
+    found: dict[str, Any] = relaxed(detail)
+    return found
+
+
+def finding_object(finding: Finding) -> dict[str, Any]:
+    """The form of a finding in JSON: of the REST API, of `--json`, and of a run's row."""
+    detail = None if finding.detail is None else dict(finding.detail)
+    return {
+        "check": finding.check,
+        "level": finding.level,
+        "reason": finding.reason,
+        "remedy": finding.remedy,
+        "detail": detail,
+    }
+
+
+def finding_of(given: Mapping[str, Any]) -> Finding:
+    """Back from `finding_object`."""
+    return Finding(given["check"], given["level"], given["reason"], given["remedy"], given.get("detail"))
+
+
+_REFUSALS: dict[str, type[WhimbrelError]] = {
+    CheckName.FILTER: FilterRefused,
+    CheckName.UPDATE: DefinitionInvalid,
+    CheckName.ID: DefinitionInvalid,
+    CheckName.ANSWER: DefinitionInvalid,
+}
+
+
+def refusal(findings: Iterable[Finding]) -> WhimbrelError | None:
+    """The first error among findings as an exception: FilterRefused, DefinitionInvalid or CollectionUnsuitable."""
+    first = next((each for each in findings if each.level == "error"), None)
+    return None if first is None else _REFUSALS.get(first.check, CollectionUnsuitable)(first.sentence)
+
+
+def refuse(findings: Iterable[Finding]) -> None:
+    """Raise `refusal`, if there is one."""
+    error = refusal(findings)
+    if error is not None:
+        raise error
+
+
+def refuse_all(findings: Iterable[Finding]) -> None:
+    """As `refuse`, and take what is no error for one. Raises WarningsRefused that names each."""
+    listed = list(findings)
+    refuse(listed)
+    if listed:
+        said = " ".join(f"[{each.check}] {each.reason}" for each in listed)
+        raise WarningsRefused(
+            f"Not started, for warnings count as errors here (strict): {said} Mend them, or start without strict."
+        )

@@ -1,0 +1,299 @@
+"""A run: one execution of a migration, its scope, its legs, and what has come of it."""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Literal
+
+from whimbrel.domain.bson.encoding import encoded
+from whimbrel.domain.bson.raw_bson import decoded
+from whimbrel.domain.bson.uuids import UNSPECIFIED, stored, writing
+from whimbrel.domain.migrations import marks
+from whimbrel.domain.migrations.before_images import UndoStages, image_field
+from whimbrel.domain.migrations.filters import all_of
+from whimbrel.domain.migrations.marks import Mark, mark_of, marker_field
+from whimbrel.domain.migrations.migration import Definition, UndoMode
+from whimbrel.domain.migrations.updates import Update
+from whimbrel.domain.runs.forecast import ProgressSample
+from whimbrel.domain.runs.preflight_findings import Finding
+from whimbrel.domain.runs.requests import Request
+from whimbrel.domain.runs.run_cursor import RunPlace
+from whimbrel.domain.runs.states import RunStatus
+from whimbrel.domain.runs.tiling import Tiling
+from whimbrel.domain.runs.verification import Proof
+
+Phase = Literal["pending", "processing", "failed", "sweep"]
+RunKind = Literal["migration", "rollback", "cleanup", "verification"]
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Documents by outcome. Failures and conflicts are not in here: they are rows of their own."""
+
+    changed: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: "Counts") -> "Counts":
+        return Counts(
+            self.changed + other.changed, self.unchanged + other.unchanged, self.skipped + other.skipped
+        )
+
+    @property
+    def total(self) -> int:
+        return self.changed + self.unchanged + self.skipped
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which documents a run is about: all, the first N in `_id` order, or exactly some ids."""
+
+    kind: Literal["all", "first", "ids"] = "all"
+    limit: int | None = None
+
+    @property
+    def swept(self) -> bool:
+        """Whether the run ends with a sweep, and may say that nothing is left."""
+        return self.kind == "all"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """A row of the ledger. Times are the server's."""
+
+    id: str
+    migration: str
+    version: int
+    database: str
+    collection: str
+    filter: bytes  # BSON, without a clause on the status field
+    mark: Literal["marker", "status", "filter"]
+    status_field: str
+    declarative: bool
+    claim: bool
+    adopt: Literal["ours", "all"]
+    scope: Scope
+    asked: Phase | None = None  # the phase that a filter on the status field asked for
+    request: Request | None = (
+        None  # what somebody asked for; None: of earlier versions, which did not keep it
+    )
+    abridged: bool = False  # of a list: the filter was too long for that, and is not in it
+    legs: tuple[Phase, ...]
+    leg: int = 0
+    status: RunStatus = RunStatus.QUEUED
+    batch_size: int
+    priority: int = 0  # 0 to 10; above 5 its batches go before those of others
+    rate: int | None = None  # documents a second that all its slots together may evaluate
+    max_attempts: int
+    retry_delay: float
+    timeout: float
+    code_hash: str
+    update: bytes | None = (
+        None  # of a declared migration, as it was evaluated at the start: BSON {"update": ...}
+    )
+    reads: tuple[str, ...] | None = None
+    concurrency: int = 16
+    kind: RunKind = "migration"
+    of: str | None = None  # the run that this one rolls back, cleans up or verifies
+    undo: UndoMode = False
+    collection_uuid: bytes | None = None  # of the collection that it is bound to; None: of earlier versions
+    collated: bool = False  # whether its collection compares text by a collation of its own
+    uuids: str = UNSPECIFIED  # how values of `uuid.UUID` are stored: one of `domain.bson.uuids.UUIDS`
+    undone_by: str | None = None  # the run that rolled this one back, or does
+    sample: int | None = 0  # of a verification: documents that are transformed again; None: all
+    report: tuple[Proof, ...] = ()  # of a verification: what it proved
+    counts: Counts = field(default_factory=Counts)
+    folded_through: int = 0
+    rows: bytes | None = None  # the UUID of the collection that holds its batches
+    planned: int = 0  # the last batch that was ever stored, as far as that is known
+    tiling: Tiling = field(
+        default_factory=Tiling
+    )  # of its batches, as far as they were looked at, at its end
+    checked: Tiling = field(
+        default_factory=Tiling
+    )  # of a verification: of the batches of the run it verifies
+    inferred: bool = False
+    taken_over: bool = False  # whether a worker was lost that had a batch of it in hand
+    estimated: int = 0
+    retried: int = 0  # how often a person reopened its dead failures
+    message: str = ""
+    error: str | None = None
+    failing: bool = False  # while it pauses: it has failed, and holds its collection until nobody works on it
+    warnings: tuple[Finding, ...] = ()  # what preflight found before it was added
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+    working_since: datetime | None = None  # None while it is paused, waits, or has ended
+    worked: float = 0.0  # seconds, in stretches before the present one
+    samples: tuple[ProgressSample, ...] = ()  # how far it was, while it is at work
+    ended_at: datetime | None = None
+
+    @property
+    def phase(self) -> Phase:
+        return self.legs[min(self.leg, len(self.legs) - 1)]
+
+    @property
+    def looks(self) -> list[int]:
+        """The legs in which the run looks at everything, the last first."""
+        return [leg for leg, phase in reversed(list(enumerate(self.legs))) if phase != "failed"]
+
+    @property
+    def ns(self) -> str:
+        return f"{self.database}.{self.collection}"
+
+    @property
+    def query(self) -> dict[str, Any]:
+        """The run's filter as a query."""
+        return _query(self.filter)
+
+    @property
+    def selecting(self) -> dict[str, Any]:
+        """The same with the status that was asked for: given again, it selects the same."""
+        return self.query if self.asked is None else {self.status_field: self.asked, **self.query}
+
+    @property
+    def place(self) -> RunPlace:
+        """Where it stands in the list of all."""
+        return RunPlace(self.created_at, self.id)
+
+    @property
+    def declared(self) -> Update | None:
+        """The update of a declared migration, as it was evaluated at the start."""
+        return None if self.update is None else decoded(self.update)["update"]
+
+    @property
+    def urgent(self) -> bool:
+        return _urgent(self.priority)
+
+    @property
+    def has_user_code(self) -> bool:
+        """Whether its batches need the code of its migration: what is declared stands in the run."""
+        asked = self.kind == "migration" or (self.kind == "verification" and self.sample != 0)
+        return asked and self.update is None
+
+    @property
+    def takes_failed(self) -> bool:
+        """Whether this leg works on documents that somebody else left as failed, before its own failures."""
+        wanted = self.asked == "failed" or (self.asked is None and self.scope.swept)
+        return self.mark == "status" and wanted and self.leg == self.legs.index("failed")
+
+    @property
+    def undoing(self) -> UndoStages | None:
+        """How this run keeps before-images, if it does."""
+        if not self.undo:
+            return None
+        return UndoStages(image_field(self.migration, self.version), self.id, whole=self.undo == "document")
+
+    @property
+    def marking(self) -> Mark:
+        return mark_of(
+            self.mark, marker_field(self.migration, self.version), self.status_field, collated=self.collated
+        )
+
+
+def given(definition: Definition, uuids: str) -> dict[str, Any]:
+    """The fields of a run that a migration's code gives it, as they are evaluated now."""
+    update = (
+        None if definition.update is None else encoded({"update": stored(definition.update, writing(uuids))})
+    )
+    return {
+        "code_hash": definition.code_hash, "update": update, "reads": definition.reads, "concurrency": definition.concurrency, "timeout": definition.timeout,
+    }  # fmt: skip
+
+
+def definition_of(run: Run) -> Definition:
+    """A run's migration, without its function, as it was evaluated when the run was started."""
+    return Definition(
+        name=run.migration, version=run.version, collection=run.collection, database=run.database, filter=run.query,
+        mark=run.mark, status_field=run.status_field, batch_size=run.batch_size, max_attempts=run.max_attempts,
+        timeout=run.timeout, reads=run.reads, claim=run.claim, adopt=run.adopt, concurrency=run.concurrency, undo=run.undo,
+        update=run.declared, code_hash=run.code_hash, uuids=run.uuids,
+    )  # fmt: skip
+
+
+def for_run(definition: Definition, run: Run) -> Definition:
+    """A definition as a run carries it out: by what was evaluated at the run's start, whatever it would be now."""
+    pinned = replace(definition_of(run), code=definition.code, summary=definition.summary)
+    if run.update is None and definition.update is not None:  # a run of an earlier version, which kept it not
+        return replace(pinned, update=stored(definition.update, writing(run.uuids)))
+    return pinned
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunAtWork:
+    """What many processes ask of every run that is at work, several times a second: no more than they need."""
+
+    id: str
+    ns: str
+    migration: str
+    has_user_code: bool
+    code_hash: str
+    status: RunStatus
+    leg: int
+    priority: int
+
+    @property
+    def urgent(self) -> bool:
+        return _urgent(self.priority)
+
+
+def _urgent(priority: int) -> bool:
+    return priority > 5  # noqa: PLR2004  where the lane of its own begins
+
+
+def first_phases(run: Run) -> list[Phase]:
+    """The phases that find documents by themselves, not by what an earlier one of the run left."""
+    if run.mark != "status":
+        return ["pending"]
+    failed: list[Phase] = (
+        ["failed"] if run.asked == "failed" or (run.asked is None and run.scope.swept) else []
+    )
+    return [phase for phase in run.legs if phase in ("pending", "processing")] + failed
+
+
+def work_of(run: Run) -> str:
+    """The phase that a run is about, or `all`: that does not change while it goes on."""
+    phases = first_phases(run)
+    return phases[0] if len(phases) == 1 else "all"
+
+
+def found_first(run: Run) -> dict[str, Any]:
+    """What a run finds by itself, in any of its phases."""
+    queries = [eligible(run, phase) for phase in first_phases(run)]
+    return queries[0] if len(queries) == 1 else {"$or": queries}
+
+
+def in_status(run: Run, *statuses: str) -> dict[str, Any]:
+    """The documents of a run's collection whose status is one of these."""
+    return marks.in_status(run.status_field, statuses, collated=run.collated)
+
+
+def eligible(run: Run, phase: Phase, *, retry: bool = False) -> dict[str, Any]:
+    """`E`: the run's filter AND not yet marked. Evaluated when a document is reached, never at planning.
+
+    `retry`: for documents that have a failure row of the run.
+    """
+    return all_of(run.query, run.marking.unmarked(phase, retry=retry))
+
+
+@lru_cache(maxsize=64)
+def _query(filter_: bytes) -> dict[str, Any]:
+    return decoded(filter_)
+
+
+def legs_of(*, mark: str, scope: Scope, first: Phase | None) -> tuple[Phase, ...]:
+    """The phases of a run in their order.
+
+    `first` is the phase that a filter on the status field asked for; that phase alone is then worked,
+    followed by the retries of its own failures.
+    """
+    legs: list[Phase] = ["pending"]
+    if mark == "status" and scope.kind == "all" and first is None:
+        legs.append("processing")
+    if first in ("processing", "failed"):
+        legs = [first]
+    if "failed" not in legs:
+        legs.append("failed")
+    if scope.swept and "pending" in legs:
+        legs += ["sweep", "failed"]
+    return tuple(legs)

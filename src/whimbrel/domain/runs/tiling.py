@@ -1,0 +1,77 @@
+"""Whether the ranges of a run's batches tile the key space, looked at once, batch by batch in their order.
+
+What was looked at is kept in a few values, so that nothing is looked at again.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from whimbrel.domain.bson.raw_bson import Key
+
+FaultKind = Literal["missing", "disordered", "break"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tile:
+    """A batch as far as tiling asks. `ranged`: it is one of the ranges that tile, not named documents, nor a range of which something is known. `hi` None: it holds nothing."""
+
+    seq: int
+    leg: int
+    lo: Key | None
+    hi: Key | None
+    ranged: bool = True
+    last: bool = False
+    ascending: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TilingFault:
+    """Where they do not tile. `before`: the end of the range that came before this batch's, None at the beginning."""
+
+    seq: int
+    kind: FaultKind
+    before: Key | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """What is known after the batches up to `through`: where the last range ended, in which leg, and which legs were planned to their end."""
+
+    through: int = 0
+    leg: int = -1
+    after: Key | None = None
+    ended: tuple[int, ...] = ()
+    fault: TilingFault | None = None
+
+
+def tile_of(tiling: Tiling, tiles: Iterable[Tile]) -> Tiling:
+    """What is known after these batches, which follow those before; nothing more once there is a fault."""
+    for tile in tiles:
+        if tiling.fault is not None:
+            return tiling
+        tiling = _laid(tiling, tile)
+    return tiling
+
+
+def _laid(tiling: Tiling, tile: Tile) -> Tiling:
+    if tile.seq != tiling.through + 1:
+        return replace(tiling, fault=TilingFault(tiling.through + 1, "missing"))
+    tiling = replace(tiling, through=tile.seq)
+    if not tile.ranged:
+        return replace(tiling, ended=(*tiling.ended, tile.leg)) if tile.last else tiling
+    if not tile.ascending:
+        return replace(tiling, fault=TilingFault(tile.seq, "disordered"))
+    after = tiling.after if tile.leg == tiling.leg else None
+    if tile.lo != after:
+        return replace(tiling, fault=TilingFault(tile.seq, "break", after))
+    ended = (*tiling.ended, tile.leg) if tile.last else tiling.ended
+    return replace(tiling, leg=tile.leg, after=after if tile.hi is None else tile.hi, ended=ended)
+
+
+def fault_of(tiling: Tiling, phases: Sequence[str]) -> TilingFault | None:
+    """The fault after all batches of a run with these phases: where they do not tile, or a leg's planning did not end."""
+    if tiling.fault is not None:
+        return tiling.fault
+    ranges = {leg for leg, phase in enumerate(phases) if phase != "failed"}
+    return TilingFault(tiling.through + 1, "break", tiling.after) if ranges - set(tiling.ended) else None

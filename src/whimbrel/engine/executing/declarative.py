@@ -1,0 +1,134 @@
+"""Executing a declarative migration: one statement a chunk, inside MongoDB.
+
+A statement that MongoDB breaks off for the sake of one document has changed others by then and says
+nothing of them (hole H1). What is still eligible is then written in small groups, and the groups that
+are refused document by document: the bad ones stand alone, the rest is done.
+"""
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.migrations.updates import Update
+from whimbrel.domain.runs.batches import Range
+from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
+from whimbrel.engine.executing.eligibility import BatchSelection
+from whimbrel.engine.executing.failure_recording import FailureRecorder
+from whimbrel.engine.executing.lease import Lease
+from whimbrel.engine.executing.pace import Pace
+from whimbrel.engine.executing.progress_notes import ProgressNotes
+from whimbrel.engine.executing.retrying import Retrying
+from whimbrel.engine.protocol_steps import Step
+from whimbrel.errors import Refused, TooSlow
+from whimbrel.ports import Documents
+
+GROUP = 32  # documents: about the square root of a chunk, so that few bad ones cost little
+
+
+def chunk_parts(documents: Documents, selection: BatchSelection, pace: Pace, where: Range) -> Iterator[Range]:
+    """A planned chunk, in parts as small as the run's rate wants them."""
+    while (most := pace.chunk) < CHUNK_DOCUMENTS:
+        keys = documents.keys(where, selection.eligible, most)
+        if len(keys) < most:
+            break
+        yield Range(where.lo, keys[-1])
+        where = Range(keys[-1], where.hi)
+        pace.between_chunks()
+    yield where
+
+
+@dataclass(frozen=True, slots=True)
+class ByUpdate:
+    """Changes the documents of a claimed batch by an update. `turn`: one such statement of a process at a time."""
+
+    update: Update
+    documents: Documents
+    lease: Lease
+    selection: BatchSelection
+    pace: Pace
+    retrying: Retrying
+    recorder: FailureRecorder
+    notes: ProgressNotes
+    turn: threading.Lock
+    step: Step
+
+    def change_range(self, where: Range) -> None:
+        """All eligible documents of a range."""
+        for part in chunk_parts(self.documents, self.selection, self.pace, where):
+            self._chunk(part)
+            self.step("S6")
+            if part.hi is not None and part.hi != where.hi:
+                self.notes.reached(part.hi)
+
+    def change_keys(self, keys: Iterable[Key]) -> None:
+        """The documents of these keys, as far as they are eligible still."""
+        left = list(keys)
+        while left:
+            part = left[: self.pace.chunk]
+            self._named(part)
+            self.step("S6")
+            left = left[len(part) :]
+            if left:
+                self.notes.reached(part[-1])
+                self.pace.between_chunks()
+
+    def account(self, where: Range | Sequence[Key]) -> str:
+        """The statement over these documents, and its plan."""
+        return self.documents.account(where, self.update, self.selection.write())
+
+    def _chunk(self, where: Range) -> None:
+        tally = self.pace.tally
+        try:
+            # Two statements of one process at a time only make both dearer; waiting for the journal overlaps anyway.
+            with self.turn, self.lease.fenced():
+                changed = self.documents.update_range(where, self.update, self.selection.write())
+            tally.count(changed)
+        except Refused:
+            tally.broken = True
+            self._isolate(where)
+        except TooSlow:
+            tally.broken = True
+            self.retrying.in_parts(where, self._part, self.account)
+
+    def _part(self, where: Range) -> None:
+        try:
+            with self.lease.fenced():
+                self.documents.update_range(where, self.update, self.selection.write())
+        except Refused:
+            self._isolate(where)
+
+    def _isolate(self, where: Range) -> None:
+        while keys := self.documents.keys(where, self.selection.eligible, 1000):
+            self.pace.between_chunks()
+            self._named(keys)
+            if len(keys) < 1000:  # noqa: PLR2004  the page was the last
+                return
+            where = Range(keys[-1], where.hi)
+
+    def _named(self, keys: Sequence[Key]) -> None:
+        """Documents by their keys: together, and where MongoDB refuses one of them, in groups, and then one by one.
+
+        Those of a retry one by one at once: they have been refused before.
+        """
+        tally = self.pace.tally
+        for group in (1,) if self.lease.batch.retry else (len(keys), GROUP, 1):
+            try:
+                with self.lease.fenced():
+                    written = self.documents.update_keys(
+                        keys, self.update, self.selection.write(), group=group
+                    )
+            except TooSlow:
+                tally.broken = True
+                if len(keys) == 1:
+                    raise
+                for half in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):
+                    self.pace.between_chunks()
+                    self._named(half)
+                return
+            tally.count(written.applied)
+            self.recorder.fail(written.troubles)
+            keys = [each.key for each in written.doubtful]
+            if not keys:
+                return
+            tally.broken = True

@@ -1,0 +1,197 @@
+"""Calling the user's function, for one document or many at a time; whatever it does, one outcome each."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import bson
+from bson.errors import BSONError
+
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.bson.uuids import reading
+from whimbrel.domain.failures.failure import FailedDocument, FailureKind
+from whimbrel.domain.migrations.changes import UnusableAnswer, smallest_change
+from whimbrel.domain.migrations.context import Context
+from whimbrel.domain.migrations.marks import MARK_ROOT
+from whimbrel.domain.migrations.migration import Definition, Migration
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.text.safe_text import (
+    exception_message,
+    exception_traceback,
+    place_of_exception,
+    type_name,
+)
+from whimbrel.engine.executing.event_loop import EventLoop, process_loop
+from whimbrel.engine.executing.lease import Lease
+from whimbrel.engine.executing.transform import Transformed
+from whimbrel.ports import GuardedChange
+
+IN_THREADS = "Functions are called in threads: set signals where the module is imported, and limit a call's time by timeout=."
+
+
+@dataclass(frozen=True, slots=True)
+class UserFunction:
+    """The `Transform` that a migration's function is, in the hands of one slot: its lease tells what is being called."""
+
+    migration: Migration
+    lease: Lease
+    loop: EventLoop
+
+    def __call__(
+        self,
+        definition: Definition,
+        batch: Batch,
+        documents: Sequence[bytes],
+        attempts: Mapping[Key, int],
+        *,
+        until: float,
+    ) -> Transformed:
+        slice_ = definition.concurrency if self.migration.is_async else 1
+        guarded: list[GuardedChange] = []
+        troubles: list[FailedDocument] = []
+        done = 0
+        while done < len(documents) and (done == 0 or time.monotonic() < until):
+            part = documents[done : done + slice_]
+            contexts = [self._context(batch, document, attempts) for document in part]
+            for outcome in self._outcomes(definition, part, contexts):
+                (guarded if isinstance(outcome, GuardedChange) else troubles).append(outcome)  # type: ignore[arg-type]
+            done += len(part)
+            self.lease.step()
+        self.lease.calling = None
+        return Transformed(guarded, troubles, done)
+
+    def _outcomes(
+        self, definition: Definition, part: Sequence[bytes], contexts: Sequence[Context | None]
+    ) -> list[GuardedChange | FailedDocument]:
+        called = list(zip(part, contexts, strict=True))
+        if not self.migration.is_async:
+            return [self._one(definition, document, context) for document, context in called]
+
+        async def together() -> list[GuardedChange | FailedDocument]:
+            return list(
+                await asyncio.gather(
+                    *(self._awaited(definition, document, context) for document, context in called)
+                )
+            )
+
+        return self.loop.run(together(), self.lease.step)  # calls that do not end are found one by one
+
+    async def _awaited(
+        self, definition: Definition, document: bytes, context: Context | None
+    ) -> GuardedChange | FailedDocument:
+        key = Key.of_document(document)
+        async with self.loop.room(self.migration.name, definition.concurrency):
+            with self.loop.call((self.lease, key)):
+                self.lease.awaited[key] = time.monotonic()
+                try:
+                    return await call_async(self.migration, definition, document, context)
+                except BaseException as error:  # noqa: BLE001  a GeneratorExit closes what is inside, and comes out here
+                    return failure_of_exception(key, error)
+                finally:
+                    self.lease.awaited.pop(key, None)
+
+    def _one(
+        self, definition: Definition, document: bytes, context: Context | None
+    ) -> GuardedChange | FailedDocument:
+        self.lease.calling = (Key.of_document(document), time.monotonic())
+        return call_one(self.migration, definition, document, context)
+
+    def _context(self, batch: Batch, document: bytes, attempts: Mapping[Key, int]) -> Context | None:
+        if not self.migration.wants_context:
+            return None
+        return Context(batch.run, batch.token, attempts.get(Key.of_document(document), 1))
+
+
+def call_one(
+    migration: Migration, definition: Definition, document: bytes, context: Context | None
+) -> GuardedChange | FailedDocument:
+    """What a function makes of one raw document, or what went wrong with it.
+
+    `definition`: the migration's, as the run has it. `context`: where the function wants one.
+    KeyboardInterrupt is the function's too: in a worker process only its main thread hears signals, and calls nothing.
+    """
+    key = Key.of_document(document)
+    arguments = _arguments(key, document, context, definition.uuids)
+    if isinstance(arguments, FailedDocument):
+        return arguments
+    try:
+        returned = migration(*arguments)
+        return GuardedChange(key, document, smallest_change(definition, document, returned, arguments[0]))
+    except UnusableAnswer as error:
+        return failure_of_answer(key, error)
+    except BaseException as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
+        return failure_of_exception(key, error)
+
+
+async def call_async(
+    migration: Migration, definition: Definition, document: bytes, context: Context | None
+) -> GuardedChange | FailedDocument:
+    """`call_one` of an `async def`, which is cancelled at the end of its time."""
+    key = Key.of_document(document)
+    arguments = _arguments(key, document, context, definition.uuids)
+    if isinstance(arguments, FailedDocument):
+        return arguments
+    try:
+        async with asyncio.timeout(definition.timeout):
+            returned = await migration(*arguments)
+        return GuardedChange(key, document, smallest_change(definition, document, returned, arguments[0]))
+    except UnusableAnswer as error:
+        return failure_of_answer(key, error)
+    except BaseException as error:  # noqa: BLE001  whatever a user's function raises is that document's failure
+        return failure_of_exception(key, error)
+
+
+def call(
+    migration: Migration, definition: Definition, document: bytes, context: Context | None
+) -> GuardedChange | FailedDocument:
+    """`call_one` of any function: an awaited one in this process's event loop, as a worker does it."""
+    if migration.is_async:
+        return process_loop().run(call_async(migration, definition, document, context))
+    return call_one(migration, definition, document, context)
+
+
+def _arguments(
+    key: Key, document: bytes, context: Context | None, uuids: str
+) -> FailedDocument | tuple[Any, ...]:
+    try:
+        decoded: dict[str, Any] = bson.decode(document, reading(uuids))
+    except (BSONError, ValueError, RecursionError) as error:
+        return FailedDocument(
+            key=key,
+            kind=FailureKind.DATA,
+            type="Undecodable",
+            message=f"The document cannot be decoded: {error}",
+        )
+    decoded.pop(MARK_ROOT, None)
+    return (decoded,) if context is None else (decoded, context)
+
+
+def failure_of_answer(key: Key, error: UnusableAnswer) -> FailedDocument:
+    """The failure that an answer is which is no change."""
+    return FailedDocument(
+        key=key, kind=error.kind, type=type_name(error), message=exception_message(error), final=True
+    )
+
+
+def failure_of_exception(key: Key, error: BaseException) -> FailedDocument:
+    """The failure that an exception of the user's function is, with the function's own part of the traceback."""
+    message, threaded = exception_message(error), _wants_main_thread(error)
+    return FailedDocument(
+        key=key, kind=FailureKind.CODE, type=type_name(error), message=f"{message}. {IN_THREADS}" if threaded else message,
+        traceback=exception_traceback(error, 4000), place=place_of_exception(error), final=threaded or isinstance(error, NameError),
+    )  # fmt: skip
+
+
+def _wants_main_thread(error: BaseException) -> bool:
+    """What Python says of `signal.signal` and its like in any other thread."""
+    return isinstance(error, ValueError | RuntimeError) and "only works in main thread" in exception_message(
+        error
+    )
+
+
+def jitter(attempt: int) -> float:
+    """Seconds to wait before a document that the application keeps changing is read again."""
+    return float(0.01 * 2**attempt * (0.5 + random.random()))  # noqa: S311  spreads retries, protects nothing

@@ -1,0 +1,93 @@
+"""The lease under which a slot works on a claimed batch: prolonged while there is progress, lost, or to be given up."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.runs.batch_progress import Progress
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.run import Run
+from whimbrel.errors import LeaseLost, Remedy, Transient, WhimbrelError
+from whimbrel.ports import Batches
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class LeaseStopped(WhimbrelError):
+    """The run was paused or cancelled, or the process drains: the batch is given back between two chunks."""
+
+    remedy = Remedy.STOP
+
+
+def clock() -> float:
+    """Seconds, as leases count them: they go on while the machine is suspended, where its system has such a clock."""
+    return time.clock_gettime(_CLOCK)
+
+
+@dataclass(slots=True)
+class Lease:
+    """What the slot, the heartbeat and the watch share about a claimed batch."""
+
+    batch: Batch
+    run: Run
+    until: datetime  # the fence: the end of the last renewal that was acknowledged, by the server's clock
+    renewed: float  # by `clock`: when the last renewal, or the claim, was asked for
+    seconds: float
+    progress: float = field(default_factory=time.monotonic)  # when the slot made its last step
+    lost: bool = False
+    stop: bool = False  # the batch shall be given back
+    known: Progress = field(init=False)  # what of the batch is done
+    untouched: bool = field(init=False)  # whether nothing was sent but for that
+    calling: tuple[Key, float] | None = None  # the document in the function's hands, and since when
+    awaited: dict[Key, float] = field(default_factory=dict)  # the same of an `async def`, which has several
+
+    def __post_init__(self) -> None:
+        self.known, self.untouched = self.batch.progress, self.batch.fresh
+
+    def step(self) -> None:
+        """The slot moves on: neither its batch nor its process is stuck."""
+        self.progress = time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended by now, unless it was renewed by somebody else."""
+        return clock() - self.renewed > self.seconds
+
+    @property
+    def due(self) -> bool:
+        """Whether half of it is over."""
+        return clock() - self.renewed > self.seconds / 2
+
+    def check(self) -> None:
+        """Raises LeaseLost or Stopped where the slot may not go on with the batch."""
+        if self.lost:
+            raise LeaseLost(f"Batch {self.batch.token} was taken over.")
+        if self.stop:
+            raise LeaseStopped(self.batch.token)
+
+    def renew(self, batches: Batches) -> None:
+        """Prolong it. The time of asking counts, not that of the answer. Raises LeaseLost."""
+        asked = clock()
+        try:
+            self.until = batches.renew(self.batch)
+        except LeaseLost:
+            self.lost = True
+            raise
+        self.renewed = asked
+
+    @contextmanager
+    def fenced(self) -> Iterator[None]:
+        """Around a statement of which only a count comes back.
+
+        Raises Transient where its fence may have passed before the server came to it: nothing tells that from nothing
+        to change. It is made again then, under a new lease.
+        """
+        renewed = self.renewed
+        yield
+        if clock() - renewed > self.seconds:
+            raise Transient(
+                f"The lease of batch {self.batch.token} may have ended before the statement began."
+            )

@@ -1,0 +1,99 @@
+"""What is particular to a kind of run: how its batches are planned and executed, and what it says at its end.
+
+All else is the same for every kind: claiming, leases, settling, folding, pausing, cancelling, failures.
+"""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from whimbrel.domain.migrations.migration import Definition, Migration
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.run import Run
+from whimbrel.engine.executing.chunk_costs import ChunkCosts
+from whimbrel.engine.executing.event_loop import EventLoop
+from whimbrel.engine.executing.execute_batch import execute_batch
+from whimbrel.engine.executing.lease import Lease
+from whimbrel.engine.executing.pace import Pace
+from whimbrel.engine.executing.transform import Transform
+from whimbrel.engine.planning import range_planning
+from whimbrel.engine.planning.key_planning import KeyPlans
+from whimbrel.engine.protocol_steps import Step
+from whimbrel.engine.verifying.background_report import BackgroundReports
+from whimbrel.ports import Documents, Ledger
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanningContext:
+    """A run whose leg is not planned to its end. `last`: its last batch so far."""
+
+    run: Run
+    documents: Documents
+    ledger: Ledger
+    gatherings: KeyPlans
+    last: Batch | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FinishingContext:
+    """A run whose batches are all settled. `seconds`: about what the answer may take."""
+
+    run: Run
+    documents: Documents
+    ledger: Ledger
+    prover: BackgroundReports
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run ends: whether with failures, and what it says of itself."""
+
+    faults: bool
+    message: str
+
+
+class KindOfRun(ABC):
+    """One kind of run. It keeps nothing: one for all runs of its kind."""
+
+    def plan(self, planning: PlanningContext, room: int) -> list[Batch]:
+        """The next batches of the leg, about `room` of them; none where they do not come in time."""
+        return range_planning.plan_ranges(planning.run, planning.documents, planning.last, room)
+
+    @abstractmethod
+    def code(
+        self, lease: Lease, migrations: Mapping[str, Migration], loop: EventLoop
+    ) -> tuple[Definition, Transform]:
+        """The definition by which a run's batches are executed, and what is asked for the documents of the one that is leased."""
+
+    def execute(
+        self,
+        pace: Pace,
+        documents: Documents,
+        ledger: Ledger,
+        definition: Definition,
+        transform: Transform,
+        *,
+        turn: threading.Lock,
+        chunk_costs: ChunkCosts,
+        step: Step,
+    ) -> None:
+        """Work a claimed batch off and settle it. Raises Stopped, LeaseLost or Systemic."""
+        execute_batch(
+            pace, documents, ledger, definition, transform, turn=turn, chunk_costs=chunk_costs, step=step
+        )
+
+    @abstractmethod
+    def finish(self, finishing: FinishingContext) -> RunOutcome | None:
+        """How the run ends; None where telling takes longer: asked again, it goes on."""
+
+
+def unresolved_failures(finishing: FinishingContext) -> Mapping[str, int]:
+    """The failures that a run leaves, as `Failures.counts` has them: counted again where a crash has left them uncounted."""
+    finishing.ledger.failures.add_up(finishing.run.id)
+    return finishing.ledger.failures.counts(finishing.run.id)
+
+
+def run_outcome(unresolved: Mapping[str, int], message: str) -> RunOutcome:
+    return RunOutcome(unresolved["dead"] + unresolved["open"] > 0, message)

@@ -1,0 +1,100 @@
+"""The kind of run that all others are about: a migration."""
+
+from collections.abc import Mapping
+
+from whimbrel.domain.migrations.migration import Definition, Migration
+from whimbrel.domain.runs.batches import Batch, Range
+from whimbrel.domain.runs.run import definition_of, eligible, for_run
+from whimbrel.engine.executing import restore
+from whimbrel.engine.executing.event_loop import EventLoop
+from whimbrel.engine.executing.function_calls import UserFunction
+from whimbrel.engine.executing.lease import Lease
+from whimbrel.engine.executing.transform import Transform
+from whimbrel.engine.kinds.kind import (
+    FinishingContext,
+    KindOfRun,
+    PlanningContext,
+    RunOutcome,
+    run_outcome,
+    unresolved_failures,
+)
+from whimbrel.engine.planning import range_planning, replanning
+from whimbrel.engine.planning.tiling import bound
+from whimbrel.errors import Systemic, TooSlow
+
+NEWER = 1000  # documents behind the last range that the end of a run looks at
+
+
+class MigrationKind(KindOfRun):
+    """See `engine.kinds.kind.KindOfRun`."""
+
+    def plan(self, planning: PlanningContext, room: int) -> list[Batch]:
+        run, batches = planning.run, planning.ledger.batches
+        if (
+            run.scope.kind == "ids"
+        ):  # its batches are all there before it starts (engine/operating/start_by_ids.py)
+            raise Systemic(
+                f"Not all ids of run {run.id} were stored: whoever sent them was cut off. Cancel the run, and send them again."
+            )
+        gathered = planning.gatherings.batches(run, planning.documents, planning.last, room)
+        if gathered is not None:
+            return gathered
+        if replanning.counts_what_is_left(batches, run):
+            return replanning.ranges_with_leftovers(batches, run, planning.last, room)
+        if run.phase == "sweep" or (
+            run.phase == "processing" and not planning.documents.served(eligible(run, run.phase))
+        ):
+            found = replanning.merged_ranges(batches, run, planning.last, room)
+            if found is not None:
+                return found
+        return range_planning.plan_ranges(run, planning.documents, planning.last, room)
+
+    def code(
+        self, lease: Lease, migrations: Mapping[str, Migration], loop: EventLoop
+    ) -> tuple[Definition, Transform]:
+        run = lease.run
+        if run.update is not None:
+            return definition_of(run), restore.Restore(lease)  # an update: nothing is asked
+        migration = migrations[run.migration]
+        return for_run(migration.definition, run), UserFunction(migration, lease, loop)
+
+    def finish(self, finishing: FinishingContext) -> RunOutcome:
+        unresolved = unresolved_failures(finishing)
+        return run_outcome(unresolved, _left(finishing, unresolved))
+
+
+def _left(finishing: FinishingContext, unresolved: Mapping[str, int]) -> str:
+    """What a run says of the documents that it may have left."""
+    run = finishing.run
+    if run.scope.kind == "ids":
+        return f"The {run.scope.limit} documents named were evaluated."
+    if not run.scope.swept:
+        evaluated = run.counts.total + unresolved["dead"] + unresolved["open"]
+        if evaluated < (run.scope.limit or 0):
+            return f"{evaluated:,} documents were evaluated, fewer than the limit of {run.scope.limit:,}: no other was eligible."
+        return f"The first {run.scope.limit:,} eligible documents were evaluated; others may be left."
+    if "sweep" not in run.legs:
+        return f"All documents of the phase {run.legs[0]} were evaluated."
+    newer = _newer(finishing)
+    if newer is None:
+        return (
+            "The sweep was through. How many documents became eligible behind it could not be told in time."
+        )
+    if newer:
+        more = "at least " if newer == NEWER else ""
+        return f"{more}{newer} documents became eligible after the sweep had begun.".capitalize()
+    passed = run.counts.unchanged + run.counts.skipped if run.marking.path is None else 0
+    if unresolved["dead"] + unresolved["open"] + passed:
+        return "Nothing eligible is left but the failures and what was passed over."
+    return "Nothing eligible is left."
+
+
+def _newer(finishing: FinishingContext) -> int | None:
+    """Eligible documents behind what the run has looked at: those were inserted since. `NEWER` at most; None where that takes too long."""
+    end = bound(finishing.ledger, finishing.run)
+    if end is None:
+        return 0
+    try:
+        return len(finishing.documents.keys(Range(end, None), eligible(finishing.run, "pending"), NEWER))
+    except TooSlow:
+        return None

@@ -1,0 +1,219 @@
+"""What is known of a run right now, from the ledger alone: no look at the collection (promise 6)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from whimbrel.domain.bson.document_ids import id_json, relaxed
+from whimbrel.domain.runs.batches import BatchSums
+from whimbrel.domain.runs.forecast import Forecast, ProgressSample, forecast
+from whimbrel.domain.runs.preflight_findings import finding_object
+from whimbrel.domain.runs.requests import Request
+from whimbrel.domain.runs.run import Counts, Run, work_of
+from whimbrel.domain.runs.states import ENDED, RunStatus
+from whimbrel.domain.runs.verification import Proof
+from whimbrel.domain.runs.workers import ALIVE, Worker
+from whimbrel.engine.operating.unserved_runs import why_unserved
+from whimbrel.ports import Ledger
+
+QUIET = 3.0  # seconds without a word of a coordinator
+FOLDED = (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)  # nothing is left to be added up
+CANCELLED = (RunStatus.CANCELLING, RunStatus.CANCELLED)  # states in which batches are cancelled
+SERVED = (RunStatus.QUEUED, RunStatus.RUNNING)  # states in which workers should be there
+STOPPING = {RunStatus.PAUSING: "pause", RunStatus.CANCELLING: "cancel"}  # and the command that does it
+UNKNOWN = Forecast(0.0, None)
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run and the sums that its row alone does not have."""
+
+    run: Run
+    counts: Counts
+    failures: Mapping[str, int]
+    total_batches: int
+    completed_batches: int  # settled, and not cancelled
+    cancelled_batches: int
+    failed_batches: int
+    seconds: float
+    next_retry: float | None = None  # seconds until one is due, while nothing else than retries is left
+    speed: Forecast = UNKNOWN
+
+    @property
+    def processed(self) -> int:
+        """Documents evaluated, each once: a document that failed and succeeded later is a success."""
+        return self.counts.total + self.failures["failed"] + self.failures["conflict"]
+
+    @property
+    def total(self) -> int:
+        """The estimate until it is overtaken; at the end of a run what was evaluated."""
+        over = self.run.status in (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)
+        return self.processed if over else max(self.run.estimated, self.processed)
+
+    @property
+    def retrying(self) -> int:
+        """Failures that are tried again, while nothing else is left to do."""
+        return self.failures["open"] if self.next_retry is not None else 0
+
+    @property
+    def throughput(self) -> float:
+        """Documents a second, of late."""
+        return round(self.speed.rate, 1)
+
+    @property
+    def progress(self) -> float:
+        """Percent of documents processed; 100 only at the end."""
+        if self.run.status in (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES):
+            return 100.0
+        return min(99.9, round(100 * self.processed / self.total, 1)) if self.total else 0.0
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds until every document was evaluated; what fails is tried again after that. None where it is not known."""
+        found = self.speed.eta
+        return None if found is None or self.next_retry is not None else round(found, 1)
+
+    @property
+    def only_retries(self) -> bool:
+        """Whether all documents were evaluated, and those that failed are tried again."""
+        phase = self.run.status is RunStatus.RUNNING and self.run.phase == "failed"
+        return phase and (not self.run.takes_failed or self.processed >= self.total)
+
+
+def view(ledger: Ledger, run: Run, *, now: datetime | None = None) -> RunView:
+    """Sums over what was folded into the run and the batches since."""
+    return views(ledger, [run], now=now)[0]
+
+
+def views(ledger: Ledger, runs: Iterable[Run], *, now: datetime | None = None) -> list[RunView]:
+    """The same of several runs: as many questions to the ledger, however many they are, but for those that only retry."""
+    listed = list(runs)
+    after = ledger.batches.after_each(
+        {run.id: run.folded_through for run in listed if run.status not in FOLDED}
+    )
+    times = [each.now for each in after.values() if each.now is not None]
+    moment = now or max(times, default=None) or datetime.now(UTC)
+    told = _told(ledger, listed, moment)
+    failures = ledger.failures.numbers_each([run.id for run in told])
+    cancelled = ledger.batches.cancelled([run.id for run in told if run.status in CANCELLED])
+    found = []
+    for run in told:
+        since, gone = after.get(run.id, BatchSums()), cancelled.get(run.id, 0)
+        counts, failing = failures[run.id]
+        stretch = (moment - run.working_since).total_seconds() if run.working_since else 0.0
+        it = RunView(
+            run=run, counts=run.counts + since.counts + since.begun, failures=counts, total_batches=max(since.last, run.folded_through),
+            completed_batches=run.folded_through + since.settled - gone, cancelled_batches=gone, failed_batches=failing,
+            seconds=run.worked + max(0.0, stretch),
+        )  # fmt: skip
+        found.append(_ahead(ledger, it, since.in_hand))
+    return found
+
+
+def _ahead(ledger: Ledger, run_view: RunView, in_hand: int) -> RunView:
+    """With what is known of its speed, and of what is still to come."""
+    if run_view.only_retries and run_view.failures["open"]:
+        return replace(run_view, next_retry=ledger.failures.next_due(run_view.run.id))
+    if run_view.run.status is not RunStatus.RUNNING:
+        return run_view
+    speed = forecast(
+        run_view.run.samples, ProgressSample(run_view.seconds, run_view.processed, run_view.total), in_hand
+    )
+    return replace(run_view, speed=speed)
+
+
+def _told(ledger: Ledger, runs: Sequence[Run], moment: datetime) -> list[Run]:
+    """The runs, those that nobody works on with the reason in their message, also where no coordinator is there to say so."""
+    holders = ledger.runs.holders(run.ns for run in runs if run.status is RunStatus.QUEUED)
+    found = [_waiting(run, holders.get(run.ns)) for run in runs]
+    quiet = [
+        (run.status in STOPPING or (run.status in SERVED and run is same))
+        and (moment - run.updated_at).total_seconds() > QUIET
+        for run, same in zip(found, runs, strict=True)
+    ]
+    if not any(quiet):
+        return found
+    alive = ledger.leases.workers(ALIVE)
+    return [
+        replace(run, message=_silence(alive, run) or run.message) if is_quiet else run
+        for run, is_quiet in zip(found, quiet, strict=True)
+    ]
+
+
+def _silence(alive: Sequence[Worker], run: Run) -> str:
+    if run.status not in STOPPING:
+        return why_unserved(alive, run)
+    if alive:
+        return ""
+    return f"No worker process is alive. Where it does not end by itself: whimbrel {STOPPING[run.status]} {run.id}"
+
+
+def _waiting(run: Run, holder: str | None) -> Run:
+    if run.status is not RunStatus.QUEUED or holder in (None, run.id):
+        return run
+    return replace(run, message=f"Waits for run {holder}, which works on {run.ns}.")
+
+
+def run_object(run_view: RunView) -> dict[str, Any]:
+    """The Run object of the REST API and of `--json`."""
+    run = run_view.run
+    return {
+        **row_object(run_view),
+        "update": relaxed(run.declared),
+        "report": [proof_object(each) for each in run.report],
+        "warnings": [finding_object(each) for each in run.warnings],
+    }
+
+
+def row_object(run_view: RunView) -> dict[str, Any]:
+    """The same as a row of a list: without what is long."""
+    run = run_view.run
+    whole = (
+        run_view.processed / run_view.seconds
+        if run_view.seconds and run.status in ENDED
+        else run_view.throughput
+    )
+    ended = iso_time(run.ended_at)
+    span = run.ended_at - run.started_at if run.ended_at and run.started_at else None
+    return {
+        "migrationId": run.id, "migration": run.migration, "status": str(run.status),
+        "phase": work_of(run) if run.status in ENDED else run.phase,
+        "totalItems": run_view.total, "processedItems": run_view.processed, "succeeded": run_view.counts.changed + run_view.counts.unchanged,
+        "changed": run_view.counts.changed, "unchanged": run_view.counts.unchanged, "failed": run_view.failures["failed"],
+        "skipped": run_view.counts.skipped, "conflicts": run_view.failures["conflict"], "progress": run_view.progress,
+        "totalBatches": run_view.total_batches, "completedBatches": run_view.completed_batches, "cancelledBatches": run_view.cancelled_batches,
+        "failedBatches": run_view.failed_batches,
+        "throughput": round(whole, 1), "etaSeconds": run_view.eta, "retrying": run_view.retrying,
+        "nextRetrySeconds": None if run_view.next_retry is None else max(0.0, round(run_view.next_retry, 1)),
+        "seconds": round(run_view.seconds, 3), "inferred": run.inferred,
+        "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate,
+        "filters": None if run.abridged else relaxed(run.selecting), "request": request_object(run), "dryRun": False,
+        "collection": run.ns, "kind": run.kind, "of": run.of, "undo": run.undo, "undoneBy": run.undone_by,
+        "message": run.message, "error": run.error, "startTime": iso_time(run.started_at), "endTime": ended,
+        "completedAt": ended, "duration": None if span is None else int(span.total_seconds() * 1000),
+        "createdAt": iso_time(run.created_at), "updatedAt": iso_time(run.updated_at),
+    }  # fmt: skip
+
+
+def request_object(run: Run) -> dict[str, Any]:
+    """What was asked for. Of runs of earlier versions as much as their rows tell."""
+    it = run.request or Request(limit=run.scope.limit if run.scope.kind == "first" else None)
+    return {
+        "route": it.route or None, "phase": work_of(run), "filters": None if it.query is None else relaxed(it.query),
+        "limit": it.limit, "ids": [id_json(key) for key in it.ids], "idCount": it.named, "abridged": it.abridged,
+    }  # fmt: skip
+
+
+def proof_object(proof: Proof) -> dict[str, Any]:
+    return {
+        "check": proof.check,
+        "proved": proof.proved,
+        "verdict": proof.verdict,
+        "said": proof.said,
+        "numbers": dict(proof.numbers),
+    }
+
+
+def iso_time(at: datetime | None) -> str | None:
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None

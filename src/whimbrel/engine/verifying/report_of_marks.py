@@ -1,0 +1,89 @@
+"""What the marks in documents prove of a run: beside what its batches had counted when they settled, as a majority acknowledged."""
+
+from collections.abc import Mapping
+
+from whimbrel.domain.migrations.marks import read_stamp
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.verification import Proof, UnaccountedDocuments
+from whimbrel.ports import Documents, Ledger
+
+SENTENCES = {
+    "unknown": "{:,} documents bear a mark that names no batch of the ledger.",
+    "outside": "{:,} bear the mark of a batch whose range does not hold them: their _id was changed since, or they are copies.",
+    "unfinished": "{:,} are marked as being in the function's hands.",
+    "missing": "{:,} that were counted, as a majority had acknowledged, bear no such mark any more: it was removed or overwritten, or the document deleted, since.",
+    "surplus": "{:,} bear a mark that was not counted.",
+    "strayed": "{:,} bear the mark of a retry that they were not given to: their _id was changed since, or they are copies.",
+}
+COUNTED = ("unknown", "outside", "unfinished", "marked since", "marked untold")  # by the batches
+NAMED = 100  # batches of named documents that are read at once
+
+
+def of_marks(
+    ledger: Ledger,
+    documents: Documents,
+    run: Run,
+    old: Run,
+    numbers: Mapping[str, int],
+    found: UnaccountedDocuments | None,
+) -> Proof:
+    """`found`: None where the run has left no marks. `numbers`: what the verification's batches have counted."""
+    name = "marks"
+    if found is None:
+        return Proof(
+            name,
+            None,
+            "Under mark='filter' documents bear none: the ledger's counts cannot be compared with them.",
+        )
+    facts = {each: numbers.get(each, 0) for each in COUNTED}
+    facts |= {
+        "missing": found.missing,
+        "surplus": found.surplus,
+        "strayed": _strayed(ledger, documents, run, old),
+    }
+    odd = [SENTENCES[each].format(number) for each, number in facts.items() if number and each in SENTENCES]
+    if odd:
+        where = f" Look at the batches {', '.join(found.examples)}." if found.examples else ""
+        wrong, since = _judged(facts)
+        return Proof(name, False if wrong else None, " ".join(odd) + where, facts, since=since)
+    return Proof(
+        name,
+        True,
+        "The documents bear exactly the marks that each batch has counted, inside its range.",
+        facts,
+    )
+
+
+def _judged(facts: Mapping[str, int]) -> tuple[bool, bool]:
+    """Whether marks are a fault of the run, and else whether others have changed them since. Neither: nothing tells.
+
+    Each that bears another mark than was counted is missing where it was counted. One that names no batch is nothing that Whimbrel has
+    written here. A mark outside its batch's range was written inside
+    it. One that was not counted else is a copy, where the document's id is younger than the run's last look, or may be one, where its id
+    does not tell.
+    """
+    moved = facts["outside"] + facts["strayed"]
+    excess = max(0, facts["surplus"] - max(facts["marked since"], moved))
+    wrong = facts["unfinished"] > facts["missing"] or excess > facts["marked untold"]
+    explained = facts["missing"] or moved or facts["unknown"] or facts["surplus"] > excess
+    return wrong, not wrong and bool(explained)
+
+
+def _strayed(ledger: Ledger, documents: Documents, run: Run, old: Run) -> int:
+    """Documents that bear the mark of a batch of ids, and are not among these."""
+    strayed, seq = 0, 0
+    while page := ledger.batches.named(old.id, after=seq, limit=NAMED):
+        for batch in page:
+            if batch.ids:
+                strayed += ledger.proofs.marked(run.id, batch.token) - _bearing(documents, old, batch)
+        seq = page[-1].seq
+    return strayed
+
+
+def _bearing(documents: Documents, old: Run, batch: Batch) -> int:
+    ids, bearing = batch.ids or (), 0
+    for at in range(0, len(ids), 1000):
+        tokens = documents.tokens(ids[at : at + 1000], old.marking.path or "")
+        bearing += sum(read_stamp(str(each))[0] == batch.token for each in tokens.values())
+    return bearing

@@ -1,0 +1,331 @@
+"""Rows of the ledger: between dataclasses and BSON. Keys stay raw bytes on both ways."""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from math import ceil
+from typing import Any
+
+from bson.raw_bson import RawBSONDocument
+
+from whimbrel.domain.bson.encoding import encoded
+from whimbrel.domain.bson.extended_json import parse_canonical
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.bson.uuids import UNSPECIFIED
+from whimbrel.domain.failures.failure import (
+    FailedDocument,
+    Failure,
+    FailureKind,
+    FailureStanding,
+    FailureState,
+    OpenFailure,
+    Unresolved,
+)
+from whimbrel.domain.migrations.marks import read_stamp, stamp
+from whimbrel.domain.runs.batch_progress import LEFT, Progress, Stretch
+from whimbrel.domain.runs.batches import Batch, BatchOutline
+from whimbrel.domain.runs.forecast import ProgressSample
+from whimbrel.domain.runs.preflight_findings import finding_object, finding_of
+from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
+from whimbrel.domain.runs.requests import Request
+from whimbrel.domain.runs.run import Counts, Run, RunAtWork, Scope
+from whimbrel.domain.runs.states import BatchStatus, RunStatus
+from whimbrel.domain.runs.tiling import Tile, Tiling, TilingFault
+from whimbrel.domain.runs.verification import MarkTally, Proof
+from whimbrel.domain.runs.workers import InHand, Refusal, Worker
+
+FORMAT = 3  # of the ledger: another number, and a step in `ledger/format.py`, wherever older rows are not read right any more
+Row = Mapping[str, Any]
+
+
+def _key(value: Any) -> Key | None:
+    return Key(bytes(value.raw)) if isinstance(value, RawBSONDocument) else None
+
+
+def _raw(key: Key | None) -> Any:
+    return key.document if key else None
+
+
+def _keys(values: Sequence[Any] | None) -> tuple[Key, ...]:
+    return tuple(Key(each.raw) for each in values or ())
+
+
+def counts_of(row: Row | None) -> Counts:
+    row = row or {}
+    return Counts(row.get("changed", 0), row.get("unchanged", 0), row.get("skipped", 0))
+
+
+def counts_row(counts: Counts) -> dict[str, int]:
+    return {"changed": counts.changed, "unchanged": counts.unchanged, "skipped": counts.skipped}
+
+
+def tally_row(tally: MarkTally) -> dict[str, Any]:
+    """Marks are kept by batch and outcome, so that they can be added up beside the batches' own counts."""
+    marks = []
+    for value, count in tally.marks.items():
+        batch, outcome = read_stamp(value)
+        marks.append({"batch": batch, "outcome": outcome, "n": count})
+    return {"numbers": dict(tally.numbers), "marks": marks}
+
+
+def tally_of(row: Row | None) -> MarkTally | None:
+    if row is None:
+        return None
+    marks = {stamp(each["batch"], each["outcome"]): each["n"] for each in row["marks"]}
+    return MarkTally(Counter(dict(row["numbers"])), Counter(marks))
+
+
+def proof_row(proof: Proof) -> dict[str, Any]:
+    return {
+        "check": proof.check,
+        "proved": proof.proved,
+        "said": proof.said,
+        "numbers": dict(proof.numbers),
+        "since": proof.since,
+    }
+
+
+def proof_of(row: Row) -> Proof:
+    return Proof(row["check"], row["proved"], row["said"], dict(row["numbers"]), row.get("since", False))
+
+
+def progress_row(progress: Progress) -> dict[str, Any]:
+    """A stretch is a list of numbers: rows are many, and are written while a batch is worked on."""
+    rows = [
+        [each.end, each.counts.changed, each.counts.unchanged, each.counts.skipped, each.failed, *_left_row(each.left)]
+        for each in progress.stretches
+    ]  # fmt: skip
+    return {"progress": rows, "at": _raw(progress.at), "inferred": progress.inferred}
+
+
+def _left_row(left: Mapping[str, int] | None) -> list[int]:
+    return [] if left is None else [left.get(status, 0) for status in LEFT]
+
+
+def progress_of(row: Row) -> Progress:
+    stretches = tuple(
+        Stretch(end, Counts(changed, unchanged, skipped), failed, dict(zip(LEFT, left, strict=True)) if left else None)
+        for end, changed, unchanged, skipped, failed, *left in row.get("progress", ())
+    )  # fmt: skip
+    return Progress(stretches, _key(row.get("at")) if stretches else None, row.get("inferred", False))
+
+
+def before_row(before: Mapping[int, int]) -> dict[str, int]:
+    return {str(end): number for end, number in before.items()}
+
+
+def before_of(row: Row) -> dict[int, int] | None:
+    before = row.get("before")
+    if before is None:
+        return None
+    if isinstance(before, int):  # a row of an earlier version: of the whole batch
+        chunks = len(row.get("cuts") or ()) or ceil(len(row.get("ids") or ()) / CHUNK_DOCUMENTS)
+        return {chunks: before}
+    return {int(end): number for end, number in before.items()}
+
+
+def batch_row(batch: Batch) -> dict[str, Any]:
+    """A batch as it is planned."""
+    return {
+        "_id": batch.token, "run": batch.run, "seq": batch.seq, "leg": batch.leg, "phase": batch.phase,
+        "lo": _raw(batch.lo), "cuts": [key.document for key in batch.cuts],
+        "ids": None if batch.ids is None else [key.document for key in batch.ids],
+        "retry": batch.retry, "last": batch.last, "estimated": batch.estimated, "status": str(batch.status), "claims": batch.claims,
+        "takeovers": batch.takeovers, "solo": batch.solo, "counts": counts_row(batch.counts),
+        "found": batch.found, "through": batch.through, "source": batch.source,
+    }  # fmt: skip
+
+
+def batch_of(row: Row) -> Batch:
+    return Batch(
+        run=row["run"], seq=row["seq"], leg=row["leg"], phase=row["phase"],
+        lo=_key(row.get("lo")), cuts=_keys(row.get("cuts")),
+        ids=None if row.get("ids") is None else _keys(row["ids"]), found=row.get("found", False), left=dict(row["left"]) if row.get("left") is not None else None,
+        through=row.get("through", 0), source=row.get("source"), began=row.get("began"),
+        last=row["last"], estimated=row["estimated"], status=BatchStatus(row["status"]),
+        owner=row.get("owner"), lease_until=row.get("leaseUntil"), claimed_at=row.get("claimedAt"),
+        claims=row["claims"], takeovers=row["takeovers"], solo=row["solo"],
+        untouched=row.get("untouched", 0), progress=progress_of(row), suspect=_key(row.get("suspect")), before=before_of(row),
+        counts=counts_of(row.get("counts")), inferred=row.get("inferred", False), tally=tally_of(row.get("tally")),
+        worker=row.get("worker"), settled_at=row.get("settledAt"),
+    )  # fmt: skip
+
+
+_LO = {"$cond": [{"$eq": [{"$ifNull": ["$lo", None]}, None]}, None, "$lo"]}
+_HI = {"$ifNull": [{"$last": "$cuts"}, None]}
+OUTLINE = {
+    "takeovers": 1, "seq": 1, "leg": 1, "status": 1, "counts": 1, "inferred": 1, "last": 1, "lo": 1, "hi": _HI,
+    "named": {"$or": [{"$isArray": "$ids"}, {"$ifNull": ["$found", False]}]},
+}  # fmt: skip
+_FIRST = {"$getField": {"field": "_id", "input": {"$first": "$cuts"}}}
+_ORDERED = {"$eq": ["$cuts", {"$sortArray": {"input": "$cuts", "sortBy": 1}}]}
+_ABOVE = {"$or": [{"$eq": [_LO, None]}, {"$gt": [_FIRST, "$lo._id"]}]}
+ASCENDING = {"$or": [{"$eq": ["$cuts", []]}, {"$and": [_ORDERED, _ABOVE]}]}
+
+
+def outline_of(row: Row) -> BatchOutline:
+    tile = Tile(
+        seq=row["seq"], leg=row["leg"], lo=_key(row.get("lo")), hi=_key(row.get("hi")), ranged=not row["named"],
+        last=row["last"], ascending=row.get("ascending", True),
+    )  # fmt: skip
+    return BatchOutline(
+        tile=tile,
+        status=BatchStatus(row["status"]),
+        counts=counts_of(row.get("counts")),
+        inferred=row.get("inferred", False),
+        taken_over=bool(row.get("takeovers")),
+    )
+
+
+def tiling_row(tiling: Tiling) -> dict[str, Any]:
+    fault = tiling.fault and {
+        "seq": tiling.fault.seq,
+        "kind": tiling.fault.kind,
+        "before": _raw(tiling.fault.before),
+    }
+    return {"through": tiling.through, "leg": tiling.leg, "after": _raw(tiling.after), "ended": list(tiling.ended), "fault": fault}  # fmt: skip
+
+
+def tiling_of(row: Row | None) -> Tiling:
+    if row is None:
+        return Tiling()
+    fault = row["fault"]
+    found = TilingFault(fault["seq"], fault["kind"], _key(fault["before"])) if fault else None
+    return Tiling(row["through"], row["leg"], _key(row["after"]), tuple(row["ended"]), found)
+
+
+def request_row(request: Request | None) -> dict[str, Any] | None:
+    """Ids as bytes: whatever stands in them is not looked at."""
+    if request is None:
+        return None
+    return {
+        "route": request.route, "filter": request.filter, "limit": request.limit, "ids": [each.raw for each in request.ids], "named": request.named,
+        "abridged": request.abridged,
+    }  # fmt: skip
+
+
+def request_of(row: Row | None) -> Request | None:
+    if row is None:
+        return None
+    return Request(
+        route=row["route"], filter=row["filter"], limit=row["limit"], ids=tuple(Key(bytes(each)) for each in row["ids"]),
+        named=row["named"], abridged=row["abridged"],
+    )  # fmt: skip
+
+
+def sample_row(sample: ProgressSample) -> list[int]:
+    return [int(sample.at * 1000 + 0.5), sample.done, sample.total]
+
+
+def sample_of(row: Sequence[int]) -> ProgressSample:
+    return ProgressSample(row[0] / 1000, row[1], row[2])
+
+
+def run_row(run: Run) -> dict[str, Any]:
+    """A run as it starts; the ledger adds the times."""
+    return {
+        "_id": run.id, "migration": run.migration, "version": run.version, "database": run.database,
+        "collection": run.collection, "ns": run.ns, "filter": run.filter, "mark": run.mark,
+        "statusField": run.status_field, "collectionUuid": run.collection_uuid, "collated": run.collated, "declarative": run.declarative, "claim": run.claim, "adopt": run.adopt,
+        "scope": {"kind": run.scope.kind, "limit": run.scope.limit}, "asked": run.asked, "request": request_row(run.request), "legs": list(run.legs), "leg": run.leg,
+        "status": str(run.status), "batchSize": run.batch_size, "priority": run.priority, "rate": run.rate, "maxAttempts": run.max_attempts,
+        "retryDelay": run.retry_delay, "timeout": run.timeout, "codeHash": run.code_hash,
+        "update": run.update, "reads": None if run.reads is None else list(run.reads), "concurrency": run.concurrency, "needsCode": run.has_user_code,
+        "kind": run.kind, "of": run.of, "undo": run.undo, "uuids": run.uuids, "sample": run.sample, "report": [proof_row(each) for each in run.report],
+        "counts": counts_row(run.counts), "foldedThrough": run.folded_through, "planned": run.planned, "rowsUuid": run.rows, "inferred": run.inferred,
+        "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
+        # As text: a plan in it has field names with a dollar.
+        "warnings": json.dumps([finding_object(each) for each in run.warnings]),
+    }  # fmt: skip
+
+
+def filter_of(value: bytes | str) -> bytes:
+    """A filter as it was kept: BSON; of earlier versions, canonical Extended JSON."""
+    return encoded(parse_canonical(value)) if isinstance(value, str) else value
+
+
+def _raw_uuid(value: bytes | None) -> bytes | None:
+    """Without the subtype, by which one is not equal to the bytes in it."""
+    return None if value is None else bytes(value)
+
+
+def run_of(row: Row) -> Run:
+    return Run(
+        id=row["_id"], migration=row["migration"], version=row["version"], database=row["database"],
+        collection=row["collection"], filter=filter_of(row["filter"]), mark=row["mark"], status_field=row["statusField"], collection_uuid=_raw_uuid(row.get("collectionUuid")), collated=row.get("collated", False),
+        declarative=row["declarative"], claim=row["claim"], adopt=row["adopt"],
+        scope=Scope(row["scope"]["kind"], row["scope"]["limit"]), asked=row["asked"], request=request_of(row.get("request")), abridged=row.get("abridged", False), legs=tuple(row["legs"]), leg=row["leg"],
+        status=RunStatus(row["status"]), batch_size=row["batchSize"], priority=row.get("priority", 0), rate=row.get("rate"), max_attempts=row["maxAttempts"],
+        retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
+        update=row.get("update"), reads=tuple(row["reads"]) if row.get("reads") is not None else None, concurrency=row.get("concurrency", 16),
+        kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), uuids=row.get("uuids", UNSPECIFIED), undone_by=row.get("undoneBy"),
+        sample=row.get("sample", 0), report=tuple(proof_of(each) for each in row.get("report", ())),
+        counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], planned=row.get("planned", 0), rows=_raw_uuid(row.get("rowsUuid")),
+        tiling=tiling_of(row.get("tiling")), checked=tiling_of(row.get("checked")), inferred=row["inferred"],
+        estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
+        warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
+        created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, samples=tuple(sample_of(each) for each in row.get("samples", ())), taken_over=row.get("takenOver", False), ended_at=row.get("endedAt"),
+    )  # fmt: skip
+
+
+AT_WORK_FIELDS = ("ns", "migration", "needsCode", "kind", "sample", "codeHash", "status", "leg", "priority")
+
+
+def _needed_code(row: Row) -> bool:
+    """Of a run of an earlier version, which did not say so."""
+    kind = row.get("kind", "migration")
+    return bool(kind == "migration" or (kind == "verification" and row.get("sample", 0) != 0))
+
+
+def at_work_of(row: Row) -> RunAtWork:
+    return RunAtWork(
+        id=row["_id"], ns=row["ns"], migration=row["migration"], has_user_code=row.get("needsCode", _needed_code(row)),
+        code_hash=row["codeHash"], status=RunStatus(row["status"]), leg=row["leg"],
+        priority=row.get("priority", 0),
+    )  # fmt: skip
+
+
+def failure_of(row: Row) -> Failure:
+    return Failure(
+        run=row["run"], key=Key(row["key"].raw), batch=row["batch"], phase=row["phase"], kind=FailureKind(row["kind"]),
+        type=row["type"], message=row["message"], code=row.get("code"), group=row["group"],
+        traceback=row.get("traceback", ""), attempt=row["attempt"], state=FailureState(row["state"]),
+        outcome=row["outcome"], resolution=row.get("resolution"), due_at=row.get("dueAt"),
+        first_at=row["firstAt"], last_at=row["lastAt"],
+    )  # fmt: skip
+
+
+UNRESOLVED_FIELDS = {"_id": 0, "run": 1, "key": 1, "batch": 1}
+
+
+def unresolved_of(row: Row) -> Unresolved:
+    return Unresolved(row["run"], Key(row["key"].raw), row["batch"])
+
+
+TRIED_FIELDS = {"_id": 0, "key": 1, "batch": 1, "attempt": 1}
+STANDING_FIELDS = {"_id": 0, "key": 1, "state": 1, "resolution": 1}
+TROUBLE_FIELDS = {"_id": 0, "key": 1, "kind": 1, "type": 1, "message": 1}
+
+
+def tried_of(row: Row) -> OpenFailure:
+    return OpenFailure(Key(row["key"].raw), row["batch"], row["attempt"])
+
+
+def standing_of(row: Row) -> FailureStanding:
+    return FailureStanding(Key(row["key"].raw), FailureState(row["state"]), row.get("resolution"))
+
+
+def trouble_of(row: Row) -> FailedDocument:
+    return FailedDocument(
+        key=Key(row["key"].raw), kind=FailureKind(row["kind"]), type=row["type"], message=row["message"]
+    )
+
+
+def worker_of(row: Row) -> Worker:
+    return Worker(
+        name=row["_id"], host=row["host"], pid=row["pid"], version=row["version"], slots=row["slots"], only=row["only"],
+        code={each["migration"]: each["hash"] for each in row["code"]}, done=row["done"],
+        in_hand=tuple(InHand(each["batch"], each["since"]) for each in row["inHand"]),
+        refuses=tuple(Refusal(each["run"], each["pinned"], each["here"]) for each in row["refuses"]),
+        started_at=row["startedAt"], seen_at=row["seenAt"], loading=row.get("loading", False),
+    )  # fmt: skip

@@ -1,0 +1,131 @@
+"""A child's standard streams: what user code prints goes to the parent line by line, each with the batch that printed it.
+
+Nothing of Whimbrel's own goes through these: user code may close, replace and flood them.
+"""
+
+import atexit
+import contextlib
+import io
+import os
+import select
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+LINE = 3000  # bytes of a line that are kept
+PIECE = 65_536  # bytes that are looked at together
+BEGIN, TEXT = b"\x1e", b"\x1f"  # before the name of what printed a line, and after
+
+
+class OutputCapture(io.RawIOBase):
+    """A standard stream. Lines of several threads and tasks do not mix. Writing never fails, even if nobody reads.
+
+    `who` names what is printing: the batch in the hands of this thread or task.
+    """
+
+    def __init__(self, number: int, pipe: int, who: Callable[[], str]) -> None:
+        super().__init__()
+        self._number, self._pipe, self._who = number, pipe, who
+        self._begun: dict[tuple[int, str], bytearray] = {}  # lines without an end yet
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        """For whom a number is all that counts: subprocesses, faulthandler."""
+        return self._number
+
+    def write(self, data: "bytes | bytearray | memoryview", /) -> int:  # type: ignore[override]
+        with memoryview(data).cast("B") as view:
+            size, who = len(view), self._who()
+            key = threading.get_ident(), who
+            for at in range(0, size, PIECE):
+                self._take(key, bytes(view[at : at + PIECE]))
+        return size
+
+    def _take(self, key: tuple[int, str], data: bytes) -> None:
+        *lines, rest = data.split(b"\n")
+        begun = self._begun.pop(key, None)
+        if lines:
+            if begun:
+                lines[0] = bytes(begun) + lines[0]
+            begun = None
+            head = BEGIN + key[1].encode() + TEXT if key[1] else b""
+            self._send(b"".join(head + line[:LINE] + b"\n" for line in lines))
+        if rest:
+            begun = bytearray() if begun is None else begun
+            begun += rest[: max(0, LINE - len(begun))]
+            self._begun[key] = begun
+
+    def end(self, who: str) -> None:
+        """Send what has no end of a line."""
+        for key in list(self._begun):
+            if key[1] == who:
+                self._take(key, b"\n")
+
+    def _send(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone: standard input says so too
+            while data:
+                data = data[os.write(self._pipe, data) :]
+
+
+def take_streams(who: Callable[[], str]) -> tuple[int, Callable[[str], None]]:
+    """Put user code's streams in the place of ours: the number of what standard input was, and what to call when `who` has ended.
+
+    Standard output and error are one pipe to the parent by now.
+    """
+    given, pipe = os.dup(0), os.dup(1)
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    streams = [OutputCapture(number, pipe, who) for number in (1, 2)]
+    sys.stdout = sys.__stdout__ = _text(streams[0])  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _text(streams[1])  # type: ignore[misc]
+    threading.Thread(target=_until_unread, args=(pipe,), name="printing", daemon=True).start()
+
+    def end(name: str) -> None:
+        for each in streams:
+            each.end(name)
+
+    return given, end
+
+
+def _text(stream: Any) -> Any:
+    return io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", write_through=True)
+
+
+def _until_unread(pipe: int) -> None:
+    """Whoever writes to the numbers 1 and 2 must not fail because the parent has died: from then on nobody reads."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    poll.poll()
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(nothing, number)
+
+
+_CODE: list[int] = []  # with which this process ends, once it does
+
+
+def end_before_the_driver() -> None:
+    """Call it when the driver was imported, and user code was not: the driver's exit handler waits for its threads, up to half a second.
+
+    Handlers are called in the reverse order, so those of user code have their turn before the process ends here.
+    """
+    atexit.register(lambda: os._exit(_CODE[0]) if _CODE else None)
+
+
+def end_soon(code: int, seconds: float = 2.0) -> NoReturn:
+    """End this process, at the latest after so many seconds: threads and exit handlers of user code may wait for ever.
+
+    See `end_before_the_driver`: where that was called first, exit handlers that were there before it are left out.
+    """
+    _CODE[:] = [code]
+
+    def cut() -> None:
+        threading.Event().wait(seconds)
+        os._exit(code)
+
+    threading.Thread(target=cut, name="ending", daemon=True).start()
+    sys.exit(code)

@@ -1,0 +1,154 @@
+"""A parent's threads: the coordinator and the sweep, each by lease, and the watch over its children."""
+
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from typing import Self
+
+import structlog
+
+from whimbrel.bootstrap import broker, revive, step_hook
+from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.domain.text.safe_text import exception_message, type_name
+from whimbrel.engine.coordinating.coordinator import Coordinator
+from whimbrel.engine.housekeeping.prune import ROUND, Pruner
+from whimbrel.engine.operating.scheduler import Scheduler
+from whimbrel.engine.queueing.announcer import Announcer
+from whimbrel.engine.repeated_errors import FAULTS
+from whimbrel.errors import EmbeddedUnavailable, Systemic, Transient, WhimbrelError
+from whimbrel.ports import Store
+from whimbrel.settings import Settings
+from whimbrel.workers.supervisor import Supervisor
+
+log = structlog.get_logger("whimbrel.parent")
+
+ADDING = 1.0  # seconds that adding up failures may take of a sweep
+LEAST = 0.02  # seconds between two rounds, however much there is to do
+SCHEDULING = 0.5  # seconds between two looks for ticks
+
+
+class ParentProcess:
+    """One parent process at work. Enter it to start its threads; leaving it stops them.
+
+    `scheduling`: the migration of a name as its code evaluates it now, for schedules. With it this is one of those that stay, and
+    apply the retention too; None: it is no scheduler.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        supervisor: Supervisor | None,
+        *,
+        scheduling: Callable[[str], Definition] | None = None,
+    ) -> None:
+        self._store, self._settings, self._supervisor = store, settings, supervisor
+        self._scheduling = scheduling
+        self._times: Times = settings.times
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        self.broken: WhimbrelError | None = None  # what ended a thread that cannot go on
+        self.lost = ""  # why the embedded MongoDB cannot be started again
+        self._over = threading.Event()
+        self._look = threading.Event()  # the coordinator has something to do before its pause is over
+        self._broker = broker(settings, self.name)
+        self.announcer = Announcer(store.ledger, self._broker, pause=self._times.broker)
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Self:
+        """Raises BrokerUnavailable, BrokerRefused where there is a broker that cannot be used; DatabaseRefused as `Store.prepare` does."""
+        self._store.prepare()  # a ledger of an earlier version may lack indexes
+        try:
+            self._broker.connect(self._settings.whimbrel_connect_seconds)
+        except WhimbrelError:
+            self._broker.close()
+            raise
+        coordinator = Coordinator(
+            self._store, self.announcer, name=self.name, role_seconds=self._times.lease, step=step_hook()
+        )
+        if self._supervisor is not None:
+            self._supervisor.on_released = self.announcer.released
+            self._supervisor.on_idle, self.announcer.on_announced = self._look.set, self._supervisor.look
+        rounds = [(coordinator.tick, self._times.tick), (self._sweep, self._times.sweep), (self._revive, 1.0)]
+        if self._supervisor is not None:
+            rounds.append((self._supervisor.tend, 0.05))
+        if self._scheduling is not None:
+            scheduler = Scheduler(
+                self._store, self._scheduling, name=self.name, role_seconds=self._times.lease,
+                defaults=self._settings.defaults, first=self._settings.first_schedule, step=step_hook(),
+            )  # fmt: skip
+            pruner = Pruner(self._store.ledger, self._settings.whimbrel_keep_days, name=self.name)
+            rounds += [(scheduler.tick, SCHEDULING), (pruner.tick, ROUND)]
+        for round_, pause in rounds:
+            thread = threading.Thread(
+                target=self._repeat,
+                args=(round_, pause, self._look if round_ == coordinator.tick else self._over),
+                name=round_.__qualname__,
+                daemon=True,
+            )
+            thread.start()
+            self._threads.append(thread)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._look.set()
+        end = time.monotonic() + 5
+        for thread in self._threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        self._broker.close()
+        if any(thread.is_alive() for thread in self._threads):
+            log.warning("the ledger does not answer; this process's roles will end by themselves")
+            return
+        try:
+            self._store.ledger.leases.step_down(self.name)
+        except Transient:
+            log.warning("the ledger does not answer; this process's roles will end by themselves")
+
+    def _repeat(self, round_: Callable[[], None], pause: float, wake: threading.Event) -> None:
+        """`wake` ends a pause before its time."""
+        faults = 0
+        while not self._over.is_set():
+            started, least = time.monotonic(), LEAST
+            if wake is self._look:
+                wake.clear()
+            try:
+                round_()
+                faults = 0
+            except Transient as error:
+                log.warning("the ledger does not answer", error=str(error))
+                least = 0.2
+            except WhimbrelError as error:
+                self.broken = error
+                return
+            except Exception as error:
+                # The last resort of a thread: one that vanishes without a word leaves a process that does nothing.
+                log.exception("a round broke")
+                faults, least = faults + 1, 1.0
+                if faults == FAULTS:
+                    self.broken = Systemic(
+                        f"Whimbrel itself failed, {FAULTS} times in a row: {type_name(error)}: {exception_message(error, 500)}"
+                    )
+                    return
+            self._over.wait(least)
+            wake.wait(pause - (time.monotonic() - started))
+
+    def _sweep(self) -> None:
+        """What expired leases hold is queued again, and numbers of failures are kept; one process in the cluster does it."""
+        if self._store.ledger.leases.lead("sweep", self.name, self._times.sweep * 3):
+            taken = self._store.ledger.batches.take_over()
+            for batch in taken:
+                log.warning("a lost lease was taken over", batch=batch.token, worker=batch.worker)
+            self.announcer.released(taken)
+            self._store.ledger.failures.keep_some(ADDING)
+
+    def _revive(self) -> None:
+        try:
+            revive(self._settings)
+            self.lost = ""
+        except EmbeddedUnavailable as error:
+            self.lost = error.short
+            log.warning("the embedded MongoDB cannot be started again", error=str(error))

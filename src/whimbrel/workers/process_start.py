@@ -1,0 +1,196 @@
+"""Starting the processes that hold user code.
+
+A fresh interpreter takes a third of a second to import what this process has imported already. As long as this process has one
+thread, a copy of it (fork) is as clean, and ready at once. Later, and where there is no safe fork, it is a fresh interpreter.
+"""
+
+import atexit
+import contextlib
+import importlib
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+import structlog
+from setproctitle import setproctitle
+
+TASKS = Path(
+    "/proc/self/task"
+)  # a folder for each thread of this process, those that Python knows not of too
+FILES = Path("/proc/self/fd")
+SHORTEST, LONGEST = 0.001, 0.05  # seconds between two looks whether a copy has ended
+
+
+class StartedProcess(Protocol):
+    """A child process, as `subprocess.Popen` has it."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    def poll(self) -> int | None: ...
+
+    def wait(self, timeout: float | None = None) -> int: ...
+
+    def send_signal(self, sig: int) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+class ForkedProcess:
+    """A copy of this process. See `Process`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._lock = threading.Lock()  # nobody sends a signal to a number that has been given to another
+
+    def poll(self) -> int | None:
+        with self._lock:
+            if self.returncode is None:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                if pid:
+                    self.returncode = os.waitstatus_to_exitcode(status)
+            return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        end = None if timeout is None else time.monotonic() + timeout
+        pause = SHORTEST
+        while (code := self.poll()) is None:
+            if end is not None and time.monotonic() > end:
+                raise subprocess.TimeoutExpired([], timeout or 0.0)
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST)
+        return code
+
+    def send_signal(self, sig: int) -> None:
+        with self._lock:
+            if self.returncode is None:
+                os.kill(self.pid, sig)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def start(
+    module: str,
+    arguments: Sequence[str],
+    *,
+    streams: tuple[int, int, int],
+    keep: Collection[int] = (),
+    environment: Mapping[str, str] | None = None,
+) -> StartedProcess:
+    """`python -m MODULE ARGUMENTS` in a session of its own: Ctrl-C in the terminal is this process's affair.
+
+    `streams`: the numbers of its standard streams. `keep`: of what else it has open.
+    """
+    environment = dict(os.environ) if environment is None else environment
+    if _copyable():
+        for each in (sys.stdout, sys.stderr):
+            each.flush()  # else the copy would write it once more
+        waiting = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        pid = (
+            os.fork()
+        )  # a signal that comes now finds the copy with our handlers: it waits until they are gone
+        if pid:
+            signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
+            return ForkedProcess(pid)
+        _be(module, arguments, streams, keep, environment, waiting)
+    given, printed, errors = streams
+    return subprocess.Popen(  # noqa: S603  our own program
+        [sys.executable, "-m", module, *arguments],
+        stdin=given,
+        stdout=printed,
+        stderr=errors,
+        pass_fds=tuple(keep),
+        start_new_session=True,
+        env=environment,
+    )
+
+
+def _copyable() -> bool:
+    """Elsewhere than on Linux, system libraries may not bear it."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return len(list(TASKS.iterdir())) == 1
+    except OSError:
+        return False
+
+
+def _be(
+    module: str,
+    arguments: Sequence[str],
+    streams: tuple[int, int, int],
+    keep: Collection[int],
+    environment: Mapping[str, str],
+    blocked: Collection[int],
+) -> NoReturn:
+    """In the copy: be as a fresh interpreter would, and never return into what this process was doing."""
+    code = 1
+    atexit.register(
+        lambda: os._exit(code)
+    )  # handlers are called in reverse: here those of this process would begin
+    try:
+        _start_afresh(streams, keep)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        sys.orig_argv = [sys.executable, "-m", module, *arguments]
+        setproctitle(" ".join(sys.orig_argv))  # for whoever looks for workers in the list of processes
+        os.environ.clear()  # behind that, which looks for the place by it
+        os.environ.update(environment)
+        program = importlib.import_module(module)
+        sys.argv = [program.__file__ or module, *arguments]
+        if not sys.flags.safe_path:
+            sys.path[0:1] = [str(Path.cwd())]
+        program.main()
+        code = 0
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 1
+    except BaseException:  # noqa: BLE001  as an interpreter does with what nobody has caught
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            _end()
+        os._exit(code)
+
+
+def _start_afresh(streams: tuple[int, int, int], keep: Collection[int]) -> None:
+    os.setsid()
+    for each in signal.valid_signals():
+        if callable(signal.getsignal(each)):  # what is ignored stays so, as under nohup
+            signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
+    for number, stream in enumerate([os.dup(each) for each in streams]):
+        os.dup2(stream, number)
+    for number in {int(each.name) for each in FILES.iterdir()} - {0, 1, 2, *keep}:
+        with contextlib.suppress(OSError):  # that of the listing itself
+            os.close(number)
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(number, mode, buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+        for number, mode in enumerate("rww")
+    )
+    sys.excepthook, threading.excepthook = sys.__excepthook__, threading.__excepthook__
+    random.seed()
+    logging.getLogger().handlers.clear()
+    structlog.reset_defaults()
+
+
+def _end() -> None:
+    """As an interpreter ends: threads, exit handlers, what is still to be written."""
+    for each in threading.enumerate():
+        if not each.daemon and each is not threading.current_thread():
+            each.join()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    atexit._run_exitfuncs()  # noqa: SLF001  what multiprocessing does in its copies too

@@ -1,0 +1,260 @@
+"""The parent's side: starts children, restarts those that die, releases what they held, drains them at the end."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
+
+import structlog
+
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.errors import DefinitionInvalid, SettingsInvalid, Transient, WhimbrelError
+from whimbrel.ports import Batches, Leases
+from whimbrel.workers.child_pipes import StandardError
+from whimbrel.workers.child_process import ChildProcess, prefix, start_child
+from whimbrel.workers.memory_limit import MemoryLimit, memory_of, shown
+
+log = structlog.get_logger("whimbrel.workers")
+
+HOPELESS = frozenset(
+    {64, 65, 71, 74}
+)  # exit codes of a child that would fail again: settings, definitions, permissions, the broker refuses
+LOOK = 0.1  # seconds between two looks whether draining shall end at once
+SILENCE = 30.0  # seconds without a sign of life, beyond a function's own time limit
+LOADING = 600.0  # seconds that importing the migrations may take
+LOADS = 3  # processes in a row that end while they load, until that is taken for hopeless
+SLOW = 2.0  # seconds of loading after which it is told, as often
+STANDARD_ERROR = 2
+
+
+class Supervisor:
+    """The children of one parent."""
+
+    def __init__(
+        self,
+        batches: Batches,
+        environment: Mapping[str, str],
+        *,
+        size: int,
+        slots: int,
+        run: str | None,
+        longest_call: float,
+        stderr: int | None = None,
+        leases: Leases | None = None,
+        lanes: Sequence[str] = (),
+    ) -> None:
+        self._batches, self._environment = batches, {**os.environ, **environment}
+        self._leases = (
+            leases  # where the dead are signed off; without it they count as alive for some seconds
+        )
+        self._size, self._slots, self._run, self._lanes = size, slots, run, lanes
+        self.memory: MemoryLimit | None = None
+        self.replaced = 0  # children that have held more
+        self.on_released: Callable[[Sequence[Batch]], None] = lambda _batches: None
+        self.on_idle: Callable[[], None] = lambda: (
+            None
+        )  # a child has ended the last batch that it had in hand
+        # Where children write their logs, and what user code prints goes; None is where this process writes its own.
+        self._stderr = STANDARD_ERROR if stderr is None else stderr
+        self._sink = StandardError(self._stderr)
+        self.loading = LOADING  # seconds that importing the migrations may take
+        self._lock = threading.RLock()  # a parent's thread tends while its main thread drains or kills
+        self._silence = longest_call + SILENCE
+        self._children: list[ChildProcess] = []
+        self._hopeless: WhimbrelError | None = None
+        self._unloaded = 0  # children in a row that have ended while they loaded
+        self._draining = threading.Event()
+        self._unreachable = False
+        self._due = 0.0  # when the next child may be started
+        self._pause = 0.1
+
+    def adopt(self, child: ChildProcess) -> None:
+        """Take a child that was started before: it has loaded the migrations by now, or is about to."""
+        child.on_idle = self._idle
+        with self._lock:
+            self._children.append(child)
+            child.serve(self._run)
+
+    def look(self) -> None:
+        """Batches wait: children that have nothing in hand look for them at once, and not when their pause is over."""
+        for child in list(self._children):
+            child.look()
+
+    def _idle(self) -> None:
+        self.on_idle()
+
+    @property
+    def alive(self) -> int:
+        return len(self._children)
+
+    @property
+    def prefix(self) -> str:
+        """What the names of this parent's workers begin with."""
+        return prefix()
+
+    def tend(self) -> None:
+        """One round: bury the dead, end the silent, start what is missing.
+
+        Raises DefinitionInvalid where the migrations cannot be loaded, SettingsInvalid where anything else makes that hopeless.
+        """
+        with self._lock:
+            self._tend()
+
+    def _tend(self) -> None:
+        for child in list(self._children):
+            if child.process.poll() is not None:
+                self._bury(child)
+            elif not child.loaded:
+                self._wait_for(child)
+            elif time.monotonic() - child.heard > self._silence:
+                log.error("a worker gives no sign of life and is ended", worker=child.name)
+                child.process.kill()
+            elif self.memory is not None:
+                self._weigh(child, self.memory)
+        if self._hopeless and not self._draining.is_set():
+            raise self._hopeless
+        while (
+            len(self._children) < self._size and not self._draining.is_set() and time.monotonic() >= self._due
+        ):
+            child = self._start()
+            child.serve(self._run)
+            self._children.append(child)
+
+    def _weigh(self, child: ChildProcess, limit: MemoryLimit) -> None:
+        """A child that holds more than it may gives its batches back after their chunks; one that holds much more, at once.
+
+        What it had in hand then goes on in another, at the end document by document (hole H10): one that needs so much alone fails.
+        """
+        size, limit = memory_of(child.process.pid), limit.above(child.base)
+        if size <= limit.ends or self._draining.is_set():
+            return
+        facts = {"worker": child.name, "holds": shown(size), "may_hold": shown(limit.ends)}
+        if child.base > limit.ends:
+            self._hopeless = SettingsInvalid(
+                f"A worker process holds {shown(child.base)} as soon as it has loaded the migrations, and may hold {shown(limit.ends)}: "
+                "raise --max-memory."
+            )
+        elif size > limit.killed:
+            self._replace(child)
+            log.error(
+                "a worker holds far too much memory: it is ended, and another goes on",
+                replaced=self.replaced,
+                **facts,
+            )
+            child.process.kill()
+        elif not child.leaving:
+            self._replace(child)
+            log.warning(
+                "a worker holds too much memory: it ends after its chunk, and another goes on",
+                replaced=self.replaced,
+                **facts,
+            )
+            child.hang_up()
+
+    def _replace(self, child: ChildProcess) -> None:
+        """Count it, once."""
+        self.replaced += not child.leaving
+        child.leaving = True
+
+    def _wait_for(self, child: ChildProcess) -> None:
+        """A child that loads the migrations, whose imports may take long, and must end."""
+        now = time.monotonic()
+        if now - child.started > self.loading:
+            self._hopeless = DefinitionInvalid(
+                f"A worker process did not finish loading the migrations within {self.loading:g} seconds. A migration's module "
+                "should only define things; where its imports do take longer, raise WHIMBREL_LOADING."
+            )
+            child.process.kill()
+        elif now - child.told > SLOW and self._leases is not None and not self._draining.is_set():
+            child.told = now
+            self._leases.beat(
+                child.name, host=socket.gethostname(), pid=child.process.pid, version=version("whimbrel"), slots=0,
+                only=self._run, code=[], done=0, inHand=[], refuses=[], loading=True,
+            )  # fmt: skip
+
+    def _start(self) -> ChildProcess:
+        child = start_child(
+            self._environment, slots=self._slots, lanes=self._lanes, stderr=self._stderr, sink=self._sink
+        )
+        child.on_idle = self._idle
+        return child
+
+    def _bury(self, child: ChildProcess) -> None:
+        """The kernel says that it is dead: no need to wait for its leases to end."""
+        code = child.process.returncode or 0
+        try:
+            if not self._unreachable:
+                self.on_released(self._batches.take_over(worker=child.name))
+                if self._leases is not None:
+                    self._leases.leave(child.name)
+        except Transient as error:
+            log.warning("the ledger does not answer; a dead worker's batches wait", error=str(error))
+            if not self._draining.is_set():
+                raise
+            self._unreachable = (
+                True  # no time left: the leases of what our children held will end by themselves
+            )
+        self._children.remove(child)
+        child.close()
+        self._judge(child, code)
+        if code and not self._draining.is_set():
+            log.warning("a worker died", worker=child.name, code=code)
+        young = time.monotonic() - child.started < 1 or not child.loaded
+        self._pause = min(self._pause * 2, 5.0) if young else 0.1
+        self._due = time.monotonic() + (self._pause if young else 0)
+
+    def _judge(self, child: ChildProcess, code: int) -> None:
+        """Whether the next child would end as this one did."""
+        if self._hopeless is not None:
+            return
+        if code in HOPELESS:
+            kind = DefinitionInvalid if code == DefinitionInvalid.exit_code else SettingsInvalid
+            why = (
+                f": {child.reason}" if child.reason else f" (exit code {code}); what they said stands above."
+            )
+            self._hopeless = kind(f"The workers cannot start{why}")
+        elif child.loaded:
+            self._unloaded = 0
+        elif not self._draining.is_set():
+            self._unloaded += 1
+            if self._unloaded >= LOADS:
+                how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+                self._hopeless = DefinitionInvalid(
+                    f"{LOADS} worker processes in a row have ended {how} while they loaded the migrations. What they printed stands above."
+                )
+
+    def drain(self, seconds: float) -> bool:
+        """Let every child finish its chunks and give its batches back. False where some had to be killed."""
+        self._draining.set()
+        for child in list(self._children):  # at once, whatever the thread that tends is waiting for
+            child.hang_up()
+        end = time.monotonic() + seconds
+        while self._children and time.monotonic() < end:
+            self.tend()
+            time.sleep(0.02)
+        return not self.kill()
+
+    def leave(self, seconds: float, at_once: Callable[[], bool]) -> None:
+        """Drain; but kill as soon as `at_once` says so, whatever draining waits for."""
+        draining = threading.Thread(target=self.drain, args=(seconds,), name="draining", daemon=True)
+        draining.start()
+        while draining.is_alive():
+            if at_once():
+                self.kill()
+            draining.join(LOOK)
+
+    def kill(self) -> int:
+        """End every child now, and release what it held; their statements in the server too (hole H13)."""
+        self._draining.set()
+        for child in list(self._children):  # at once, whatever the thread that tends is waiting for
+            child.process.send_signal(signal.SIGKILL)
+        with self._lock:
+            killed = list(self._children)
+            for child in killed:
+                child.process.kill()
+                child.process.wait()
+                self._bury(child)
+        return len(killed)

@@ -1,0 +1,169 @@
+"""A child: the process that holds user code. It works until its parent closes its standard input, or dies with it.
+
+It has a process group of its own: Ctrl-C in the terminal reaches only the parent (hole H16). On a pipe of its own it
+says that it has loaded the migrations, once in a while that it lives, and which batches it has in hand; a parent that
+hears nothing for long ends it. Its standard streams are user code's.
+"""
+
+import argparse
+import contextlib
+import contextvars
+import faulthandler
+import json
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from importlib.metadata import version
+
+from whimbrel.bootstrap import feed, step_hook, store_at
+from whimbrel.domain.text.printable import visible
+from whimbrel.engine.running.heartbeat import keep_heartbeat
+from whimbrel.engine.running.slot import run_slot
+from whimbrel.engine.running.worker_state import BATCH, WorkerState
+from whimbrel.errors import Transient, WhimbrelError
+from whimbrel.logs import configure_logs, json_asked, json_line, own_process
+from whimbrel.ports import Store
+from whimbrel.settings import Settings, read_settings
+from whimbrel.vanished_readers import without_reader
+from whimbrel.workers.child_output import end_before_the_driver, end_soon, take_streams
+from whimbrel.workers.child_pipes import ALIVE, BEGINS, ENDS, LOADED, REASON
+from whimbrel.workers.loaded_files import LoadedHere
+from whimbrel.workers.migration_loader import LEFT_OUT, load
+
+DIED = 70  # exit code of a child that ended itself because a function hung
+STARVED = 75  # exit code of a child that was connected to the broker and got nothing
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="whimbrel-child")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--slots", type=int, required=True)
+    parser.add_argument("--lanes", default="")
+    parser.add_argument("--said", type=int, required=True, help="number of the pipe to the parent")
+    parser.add_argument("--log", type=int, required=True, help="number of what logs are written to")
+    options = parser.parse_args()
+    for number in (options.said, options.log):
+        os.set_inheritable(number, False)
+    settings = read_settings()
+    log = without_reader(options.log)
+    configure_logs(settings.log_format, settings.log_level, log)
+    own_process()
+    parent, flush = take_streams(BATCH.get)
+    faulthandler.enable(2)
+    end_before_the_driver()
+    voice = ParentPipe(options.said, flush)
+    left_out = json.loads(os.environ.get(LEFT_OUT, "[]"))
+    try:
+        worker_state = WorkerState(load(settings.whimbrel_migrations, left_out), options.name)
+        worker_state.loaded = LoadedHere()
+        voice.say(LOADED)
+        worker_state.on_hand = voice.on_hand
+        signal.signal(signal.SIGTERM, lambda *_: worker_state.drain())
+        worker_state.only = _told(parent)
+        with store_at(settings.mongodb_uri or "", settings, worker=options.name) as store:
+            worker_state.refresh(store)
+            starved = _serve(store, worker_state, settings, options, parent, voice)
+        worker_state.loop.close()
+    except WhimbrelError as error:
+        text = visible(str(error))
+        log.write(f"{json_line(text, level='error') if json_asked() else text}\n")
+        voice.say(f"{REASON}{' '.join(str(error).split())}")
+        end_soon(error.exit_code)
+    flush("")
+    end_soon(STARVED if starved else 0)
+
+
+def _told(parent: int) -> str | None:
+    """The one run to serve, as the parent says it when there is work; None: all runs. A parent that ends says nothing."""
+    said = b""
+    while not said.endswith(b"\n"):
+        part = os.read(parent, 1)
+        if not part:
+            end_soon(0)
+        said += part
+    return said.decode().strip() or None
+
+
+class ParentPipe:
+    """What a child tells its parent."""
+
+    def __init__(self, number: int, flush: Callable[[str], None]) -> None:
+        self._number, self._flush = number, flush
+
+    def say(self, word: str) -> None:
+        with contextlib.suppress(OSError):  # the parent is gone: standard input says so too
+            os.write(self._number, word.encode("utf-8", "backslashreplace")[:4000] + b"\n")
+
+    def on_hand(self, token: str, begins: bool) -> None:
+        if not begins:
+            self._flush(token)
+        self.say(f"{BEGINS if begins else ENDS}{token}")
+
+
+def _serve(
+    store: Store,
+    worker_state: WorkerState,
+    settings: Settings,
+    options: argparse.Namespace,
+    parent: int,
+    voice: ParentPipe,
+) -> bool:
+    """Work until drained. True where the broker gave nothing though it was connected."""
+    starved = threading.Event()
+
+    def give_up() -> None:
+        starved.set()
+        worker_state.drain()
+
+    lanes = tuple(filter(None, options.lanes.split(",")))
+    with feed(settings, name=options.name, lanes=lanes, slots=options.slots, give_up=give_up) as source:
+        kept_free = 0 if source.polled else 1  # for runs of high priority
+        step = step_hook()
+        slots = [
+            threading.Thread(
+                # What a migration's module has set for its context holds in every slot.
+                target=contextvars.copy_context().run,
+                args=(run_slot, store, worker_state, source),
+                kwargs={"times": settings.times, "step": step, "urgent": number >= options.slots},
+                name=f"slot-{number}",
+            )
+            for number in range(options.slots + kept_free)
+        ]
+        for slot in slots:
+            slot.start()
+        about = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("whimbrel")}
+        facts = {
+            "times": settings.times,
+            "die": lambda: os._exit(DIED),
+            "beat": lambda: voice.say(ALIVE),
+            "about": about,
+        }
+        watching = threading.Thread(
+            target=keep_heartbeat, args=(store, worker_state), kwargs=facts, name="watch", daemon=True
+        )
+        watching.start()
+        threading.Thread(
+            target=_until_closed, args=(worker_state, parent), name="parent", daemon=True
+        ).start()
+        for slot in slots:
+            # In pieces: Python may hear a signal only when what the main thread waits for ends.
+            while slot.is_alive():
+                slot.join(1)
+        worker_state.end()
+        watching.join(5)
+        with contextlib.suppress(Transient):
+            store.ledger.leases.leave(options.name)
+    return starved.is_set()
+
+
+def _until_closed(worker_state: WorkerState, parent: int) -> None:
+    """Look when the parent has news; drain when it closes what was our standard input, which the kernel does for one that was killed."""
+    while os.read(parent, 1024):
+        worker_state.look.set()
+    worker_state.drain()
+
+
+if __name__ == "__main__":
+    main()

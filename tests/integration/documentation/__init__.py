@@ -1,0 +1,1 @@
+"""Tests of examples of the documentation, run as they stand there."""

@@ -1,0 +1,1 @@
+"""Tests of what a worker does to the documents of a claimed batch."""

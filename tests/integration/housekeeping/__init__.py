@@ -1,0 +1,1 @@
+"""Tests of removal of old runs."""

@@ -1,0 +1,1 @@
+"""Tests of the ledger in MongoDB: claims, failures, indexes, its format."""

@@ -1,0 +1,158 @@
+"""Every question that the ledger is asked is answered by an index: as the server's profiler explains each of them."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from bson import json_util
+from pymongo.database import Database
+
+from tests.integration.in_process_system import DEFAULTS, migrate, start, system, until
+from whimbrel import SKIP, Migration
+from whimbrel.brokers.ledger import LedgerBroker
+from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.failure import FailedDocument, FailureKind, FailureState
+from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.states import BatchStatus, RunStatus
+from whimbrel.engine.housekeeping import stuck_batches
+from whimbrel.engine.housekeeping.prune import prune
+from whimbrel.engine.operating.control import cancel, group_of, pause, resume, retry
+from whimbrel.engine.operating.run_view import view
+from whimbrel.engine.operating.start_rollback import start_rollback
+from whimbrel.engine.operating.start_verification import start_verification
+from whimbrel.engine.queueing import queue_history, queues
+from whimbrel.engine.queueing.announcer import Announcer
+from whimbrel.mongo.store import MongoStore
+
+Data = Database[dict[str, Any]]
+GROWING = ("runs", "batches", "failures", "causes", "blocks", "audit", "pruned")
+SHOWN = (FailureState.OPEN, FailureState.DEAD, FailureState.RESOLVED)
+
+
+def bad(document: dict[str, Any]) -> Any:
+    if document["n"] < 5:
+        raise ValueError("bad")
+    return SKIP if document["n"] < 10 else {"$set": {"c": 1}}
+
+
+FAILS = Migration(name="fails", collection="things", transform=bad, undo=True)
+FILTER = Migration(
+    name="skips", collection="things", filter={"d": {"$exists": False}}, mark="filter",
+    transform=lambda each: SKIP if each["n"] < 10 else {"$set": {"d": 1}},
+)  # fmt: skip
+
+
+def life(store: MongoStore, database: Data) -> None:
+    """Runs of all kinds from their beginning to their end."""
+    ledger, its = store.ledger, [FAILS, FILTER]
+    for it in (*its, *its):
+        run = migrate(store, it, batch_size=20).run
+    run = ledger.runs.list(migration="fails")[0]
+    with system(store, its):
+        database["things"].update_many({"n": {"$lt": 3}}, {"$inc": {"n": 100}})
+        retry(ledger, run.id, who="test", group=cause_of(store, run.id))
+        until(store, run)
+        until(store, start_verification(store, run.id, FAILS.definition, who="test", defaults=DEFAULTS))
+        until(store, start_rollback(store, run.id, who="test", defaults=DEFAULTS))
+    waits = start(store, FILTER)
+    pause(ledger, waits.id, who="test")
+    resume(ledger, waits.id, who="test")
+    cancel(ledger, waits.id, who="test")
+
+
+def cause_of(store: MongoStore, run: str) -> str:
+    """The group of the only cause."""
+    (group,) = store.ledger.failures.groups(run).groups
+    return group.group
+
+
+def questions(store: MongoStore, _: Data) -> None:
+    """What people, the API and the heartbeat ask."""
+    ledger, broker = store.ledger, LedgerBroker()
+    run = migrate(store, FAILS, batch_size=20).run
+    for each in ledger.runs.list():
+        view(ledger, each)
+    ledger.runs.list(statuses=[RunStatus.COMPLETED], after=run.id)
+    ledger.runs.list(after=run.id, migration="fails")
+    ledger.runs.ahead(run.ns)
+    ledger.runs.counted(list(RunStatus))
+    ledger.batches.list(run.id, statuses=[BatchStatus.DONE])
+    ledger.batches.after(run.id, 5)
+    ledger.batches.after(run.id, 0)
+    ledger.batches.orphaned()
+    ledger.batches.take_over()
+    ledger.failures.list(run.id)
+    group = group_of(ledger, run.id, cause_of(store, run.id))
+    for chosen in (None, group):
+        for state in (None, *SHOWN):
+            page = ledger.failures.list(run.id, state=state, group=chosen, limit=2)
+            if page:
+                ledger.failures.list(run.id, state=state, group=chosen, after=page[-1].place)
+            ledger.failures.groups(run.id, state=state, group=chosen)
+    ledger.failures.keep_some(60)
+    queues.stats(ledger, broker)
+    queues.retry_dead(ledger, {"fails": FAILS.definition}, 100, "test")
+    queue_history.QueueSampler(ledger, broker, lambda: False).history()
+    queue_history.worker_counters(ledger)
+    stuck_batches.release_stuck(store, Announcer(ledger, broker, pause=1), who="test")
+    prune(ledger, 90, seconds=60, who="test")
+
+
+def by_hand(store: MongoStore, database: Data) -> None:
+    """A batch's way, step by step, with a failure that moves from batch to batch."""
+    ledger = store.ledger
+    database["things"].insert_one({"_id": "last"})
+    run = start(store, FAILS)
+    ledger.runs.move(run.id, RunStatus.RUNNING, who="test")
+    ledger.batches.add([Batch(run=run.id, seq=seq, leg=0, phase="pending") for seq in (1, 2, 3)])
+    for _ in range(2):
+        batch = ledger.batches.claim([run.id], worker="A", lsid=b"0" * 16)
+        assert batch is not None
+        trouble = FailedDocument(key=Key.of(1), kind=FailureKind.CODE, type="E", message="bad")
+        ledger.failures.record(run, batch, [trouble])
+        ledger.failures.by_worker(["A"])
+    ledger.batches.take_over(worker="A")
+    ledger.failures.reopen(run.id)
+    ledger.failures.due(run.id, 10)
+    ledger.failures.withdraw(run.id, "E")
+    ledger.batches.live([f"{run.id}.1", "gone.7"])
+
+
+@pytest.mark.parametrize("asks", [life, questions, by_hand], ids=lambda each: each.__name__)
+def test_no_question_reads_a_whole_collection_of_the_ledger(
+    store: MongoStore, database: Data, asks: Callable[[MongoStore, Data], None]
+) -> None:
+    database["things"].insert_many([{"_id": key, "n": key} for key in range(60)])
+    database.command("profile", 2)
+    asks(store, database)
+    database.command("profile", 0)
+    whole = {
+        json.dumps(row.get("command", row.get("query")), default=json_util.default)[:600]
+        for row in database["system.profile"].find({"planSummary": {"$regex": "COLLSCAN"}})
+        if row["ns"].removeprefix(f"{database.name}.whimbrel_") in GROWING
+    }
+    assert whole == set()
+    seen = {
+        row["ns"] for row in database["system.profile"].find({"planSummary": {"$regex": "IXSCAN|IDHACK"}})
+    }
+    assert {f"{database.name}.whimbrel_{name}" for name in ("runs", "batches", "failures")} <= seen
+
+
+def test_what_is_asked_most_is_answered_from_the_index_alone(store: MongoStore, database: Data) -> None:
+    database["things"].insert_many([{"_id": key, "n": key} for key in range(60)])
+    run = migrate(store, FAILS, batch_size=20).run
+    database.command("profile", 2)
+    store.ledger.failures.counts(run.id)
+    store.ledger.failures.numbers(run.id)
+    store.ledger.batches.queued([run.id])
+    store.ledger.batches.open_counts([run.id])
+    store.ledger.batches.waiting(run.id, 10)
+    store.ledger.batches.last_seq(run.id)
+    database.command("profile", 0)
+    fetched = {
+        json.dumps(row["command"], default=json_util.default)[:300]: row["docsExamined"]
+        for row in database["system.profile"].find({"docsExamined": {"$gt": 0}})
+        if row["ns"].startswith(f"{database.name}.whimbrel_")
+    }
+    assert fetched == {}

@@ -1,0 +1,1 @@
+"""Tests of statements, guards and marks against a real mongod; the embedded one."""

@@ -1,0 +1,1 @@
+"""Tests of what a person asks for: starting runs, preflight, schedules, numbers of runs."""

@@ -1,0 +1,64 @@
+"""Starting a run where something cannot be known, and many runs that wait for one."""
+
+from dataclasses import replace
+from typing import Any
+
+from pymongo.database import Database
+
+from tests.conftest import SHORT
+from tests.integration.in_process_system import nothing
+from whimbrel.brokers.ledger import LedgerBroker
+from whimbrel.domain.bson.encoding import encoded
+from whimbrel.domain.runs.states import RunStatus
+from whimbrel.engine.coordinating.coordinator import Coordinator
+from whimbrel.engine.operating.run_view import view
+from whimbrel.engine.operating.start import Defaults, anything, draft_run
+from whimbrel.engine.queueing.announcer import Announcer
+from whimbrel.mongo.store import MongoStore
+from whimbrel.samples.migration import SOME_MODEL
+
+Docs = Database[dict[str, Any]]
+SLOW: dict[str, Any] = {
+    "$expr": {
+        "$function": {"body": "function(n) { sleep(10); return false; }", "args": ["$_id"], "lang": "js"}
+    }
+}
+
+
+def test_whether_anything_matches_is_taken_for_likely_where_it_takes_too_long(
+    store: MongoStore, database: Docs
+) -> None:
+    database["somemodels"].insert_many([{"status": "pending"} for _ in range(300)])
+    run = draft_run(store, SOME_MODEL.definition, defaults=Defaults(), filter_={"status": "pending"})
+    assert anything(store, replace(run, filter=encoded(SLOW)))  # three seconds, and half a one is given
+    assert anything(store, run)
+    assert not anything(store, replace(run, filter=encoded({"n": 1})))
+
+
+def questions(database: Docs, coordinator: Coordinator) -> int:
+    """What one tick asks the ledger's runs, as MongoDB counts it."""
+    database.command("profile", 2)
+    coordinator.tick()
+    database.command("profile", 0)
+    count = database["system.profile"].count_documents({"ns": f"{database.name}.whimbrel_runs"})
+    database["system.profile"].drop()
+    return count
+
+
+def test_runs_that_are_known_to_wait_cost_no_questions(store: MongoStore, database: Docs) -> None:
+    database["somemodels"].insert_many([{"status": "pending"} for _ in range(5)])
+    announcer = Announcer(store.ledger, LedgerBroker(), pause=SHORT.broker)
+    coordinator = Coordinator(store, announcer, name="inline", role_seconds=SHORT.lease, step=nothing)
+    runs = [draft_run(store, SOME_MODEL.definition, defaults=Defaults()) for _ in range(31)]
+    for run in runs[:2]:
+        store.ledger.runs.add(run, "test")
+    coordinator.tick()
+    few = questions(database, coordinator)
+    for run in runs[2:]:
+        store.ledger.runs.add(run, "test")
+    coordinator.tick()
+    waiting = store.ledger.runs.list(statuses=[RunStatus.QUEUED], limit=100)
+    assert len(waiting) == 30
+    said = {view(store.ledger, each).run.message for each in waiting}
+    assert said == {f"Waits for run {runs[0].id}, which works on {runs[0].ns}."}
+    assert questions(database, coordinator) <= few

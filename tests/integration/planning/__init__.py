@@ -1,0 +1,1 @@
+"""Tests of which documents become which batches."""

@@ -1,0 +1,1 @@
+"""Tests of announcing batches through a broker."""

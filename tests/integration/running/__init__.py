@@ -1,0 +1,1 @@
+"""Tests of slots, leases and what happens to a worker process."""
