@@ -31,8 +31,8 @@ def test_every_way_of_going_wrong_is_one_failure_record(rig: Rig) -> None:
     assert found.run.status is RunStatus.COMPLETED_WITH_FAILURES
     assert recorded(rig, run.id) == {
         5: ("ValueError", 2, "dead"),
-        50: ("Rubbish", 1, "dead"),
-        51: ("Rubbish", 1, "dead"),
+        50: ("UnusableAnswer", 1, "dead"),
+        51: ("UnusableAnswer", 1, "dead"),
         300: ("SystemExit", 2, "dead"),
         599: ("BSONObjectTooLarge", 1, "dead"),
     }

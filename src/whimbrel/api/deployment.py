@@ -82,7 +82,7 @@ class System:
 
     @property
     def at(self) -> Opened:
-        """The deployment. Raises Declined (503) while it is not reached."""
+        """The deployment. Raises ApiError (503) while it is not reached."""
         found = self._opened
         if found is None:
             raise ApiError(503, "not_ready", self.reason)
@@ -90,14 +90,14 @@ class System:
 
     @property
     def announcer(self) -> Announcer:
-        """What this process announces batches through. Raises Declined (503) while the deployment is not reached."""
+        """What this process announces batches through. Raises ApiError (503) while the deployment is not reached."""
         if not self.ready or self.parent is None:
             raise ApiError(503, "not_ready", self.reason)
         return self.parent.announcer
 
     @property
     def loaded(self) -> Catalog[Definition]:
-        """The migrations by name. Raises Declined (503) before they are loaded."""
+        """The migrations by name. Raises ApiError (503) before they are loaded."""
         if not self.definitions:
             raise ApiError(503, "not_ready", self.reason)
         return self.definitions

@@ -96,7 +96,7 @@ class EventStreams:
 
     @contextmanager
     def place(self, key: Hashable, every: float, look: Look) -> Iterator[_Feed]:
-        """Raises Declined (503) where there is none."""
+        """Raises ApiError (503) where there is none."""
         if self._open >= self._most:
             raise ApiError(
                 503,

@@ -11,7 +11,7 @@ from whimbrel.api.suggestions import unknown
 
 
 async def check_query(request: Request) -> None:
-    """Dependency of all routes; async, as all that only look at the request: the others are sent to a thread each. A misspelt `?limti=5` is an error, not silence. Raises Declined."""
+    """Dependency of all routes; async, as all that only look at the request: the others are sent to a thread each. A misspelt `?limti=5` is an error, not silence. Raises ApiError."""
     route: APIRoute = request.scope["route"]
     names = sorted(str(each.alias) for each in route.dependant.query_params)
     given = Counter(name for name, _ in request.query_params.multi_items())

@@ -25,7 +25,7 @@ CHECKING = 5.0
 
 
 def try_batch(system: System, who: str, count: int, broker: BrokerName) -> Tried:
-    """Migrate so many sample documents. Raises Declined (409, 503), CollectionBusy; the documents are removed in any case."""
+    """Migrate so many sample documents. Raises ApiError (409, 503), CollectionBusy; the documents are removed in any case."""
     began = time.perf_counter()
     workers = _able(system)
     store = system.at.store

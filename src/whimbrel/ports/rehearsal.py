@@ -81,7 +81,7 @@ class Rehearsal(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FunctionAnswer:
-    """What a function made of a document. `naive`: fields of its answer that hold times without a zone. `values`: see `Code`."""
+    """What a function made of a document. `naive`: fields of its answer that hold times without a zone. `values`: see `CodeFiles`."""
 
     outcome: Change | FailedDocument
     seconds: float = 0.0

@@ -49,7 +49,7 @@ class StartedProcess(Protocol):
 
 
 class ForkedProcess:
-    """A copy of this process. See `Process`."""
+    """A copy of this process. See `StartedProcess`."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid

@@ -105,7 +105,7 @@ def bulk(
 
 
 def _keys(ids: list[Any]) -> list[Key]:
-    """Raises Declined that names the first of the ids which cannot be one."""
+    """Raises ApiError that names the first of the ids which cannot be one."""
     found, faults = [], []
     for at, each in enumerate(ids):
         try:

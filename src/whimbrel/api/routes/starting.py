@@ -192,7 +192,7 @@ def waiting(ledger: Ledger, run: Run) -> str:
 
 
 def _by_phase(definition: Definition, phase: str) -> dict[str, Any]:
-    """The filter that asks for one phase. Raises Declined where the migration has no statuses."""
+    """The filter that asks for one phase. Raises ApiError where the migration has no statuses."""
     if definition.mark != "status":
         raise ApiError(
             409,

@@ -126,7 +126,7 @@ class Image:
 def restored_document(raw: bytes, migration: str, version: int) -> bytes:
     """The document as it was before the change that its image tells of, byte for byte, and without our marks of it.
 
-    Fields that the change did not touch stay as they are, wherever the application has changed them. Raises Changed where
+    Fields that the change did not touch stay as they are, wherever the application has changed them. Raises ChangedSince where
     the application has changed the touched ones, Unreadable where there is no image.
     """
     fields = tuple(iterate_fields(raw))

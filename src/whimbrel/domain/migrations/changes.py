@@ -103,7 +103,7 @@ def smallest_change(
 ) -> Change:
     """Reduce what the function returned for `document` (raw BSON) to the smallest change.
 
-    `given` is what the function got, which it may have changed; it only saves decoding again. Raises Rubbish, with a sentence for the author,
+    `given` is what the function got, which it may have changed; it only saves decoding again. Raises UnusableAnswer, with a sentence for the author,
     where `returned` is no update, no document and not SKIP.
     """
     if returned is SKIP:

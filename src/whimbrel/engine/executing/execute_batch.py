@@ -148,7 +148,7 @@ def execute_batch(
 ) -> None:
     """Work a batch off and settle it.
 
-    Transient troubles are waited out here for as long as the lease holds. Raises Stopped, LeaseLost or Systemic.
+    Transient troubles are waited out here for as long as the lease holds. Raises LeaseStopped, LeaseLost or Systemic.
     """
     lease, tally = pace.lease, pace.tally
     tally.fresh = lease.batch.fresh

@@ -62,7 +62,7 @@ class Lease:
         return clock() - self.renewed > self.seconds / 2
 
     def check(self) -> None:
-        """Raises LeaseLost or Stopped where the slot may not go on with the batch."""
+        """Raises LeaseLost or LeaseStopped where the slot may not go on with the batch."""
         if self.lost:
             raise LeaseLost(f"Batch {self.batch.token} was taken over.")
         if self.stop:

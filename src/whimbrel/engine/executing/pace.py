@@ -39,7 +39,7 @@ class Pace:
         return max(1, min(CHUNK_DOCUMENTS, int(self.rate * REST / self.slots)))
 
     def between_chunks(self) -> None:
-        """Stop requested? Lease more than half over? Is the run's rate kept? Raises Stopped or LeaseLost."""
+        """Stop requested? Lease more than half over? Is the run's rate kept? Raises LeaseStopped or LeaseLost."""
         self._rest(self.times.delay)
         self._pay()
         self.lease.step()

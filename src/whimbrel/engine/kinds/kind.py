@@ -79,7 +79,7 @@ class KindOfRun(ABC):
         chunk_costs: ChunkCosts,
         step: Step,
     ) -> None:
-        """Work a claimed batch off and settle it. Raises Stopped, LeaseLost or Systemic."""
+        """Work a claimed batch off and settle it. Raises LeaseStopped, LeaseLost or Systemic."""
         execute_batch(
             pace, documents, ledger, definition, transform, turn=turn, chunk_costs=chunk_costs, step=step
         )

@@ -77,7 +77,7 @@ class SameCode:
         *,
         until: float,
     ) -> Transformed:
-        """See `Transform`. Raises Stopped where what was loaded for it is not the run's."""
+        """See `Transform`. Raises LeaseStopped where what was loaded for it is not the run's."""
         found = self.transform(definition, batch, documents, attempts, until=until)
         times = self.loaded.times
         if times != self._seen:
