@@ -1,5 +1,5 @@
 """The commands, a file each.
 
 Not here: what several commands need (`arguments`, `output`, `foreground`).
-Imports all other rooms of the command line; no command imports another.
+Imports all other rooms of the command line.
 """

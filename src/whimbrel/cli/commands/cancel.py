@@ -1,4 +1,4 @@
-"""`cancel`: stop a run for good."""
+"""`cancel`: stop a run for good, and wait until it has stopped."""
 
 from whimbrel.cli.arguments.options import Json, RunId, caller
 from whimbrel.cli.arguments.which_run import TO_CANCEL

@@ -1,4 +1,4 @@
-"""`uri` and `mongo`: the MongoDB that the other commands ask, for programs that are not ours."""
+"""`mongo`: open the MongoDB that the other commands ask, or start a program of yours with its address."""
 
 import os
 import shutil

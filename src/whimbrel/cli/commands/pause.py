@@ -1,4 +1,4 @@
-"""`pause` and `cancel`: stop a run, and wait until it has stopped."""
+"""`pause`: stop a run, and wait until it has stopped."""
 
 from whimbrel.cli.arguments.options import Json, RunId, caller
 from whimbrel.cli.arguments.which_run import TO_PAUSE

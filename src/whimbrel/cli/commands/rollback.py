@@ -1,4 +1,4 @@
-"""`rollback` and `cleanup`: what is done to documents after a run has ended. Each is a run itself."""
+"""`rollback`: put the documents that a run changed back as they were."""
 
 from whimbrel.cli.arguments.consent import Yes, agreed
 from whimbrel.cli.arguments.options import (

@@ -1,4 +1,4 @@
-"""`run`, `resume`, `retry`: work on a run in the foreground."""
+"""`run`: work on a new run in the foreground."""
 
 import contextlib
 from dataclasses import replace

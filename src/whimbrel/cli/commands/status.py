@@ -1,4 +1,4 @@
-"""`status`, `migrations`, `workers`: look, and change nothing."""
+"""`status`: the runs, or one of them in detail; with `--watch` as they go on."""
 
 import contextlib
 import time
