@@ -270,15 +270,7 @@ def _judge_marks(
             found.list(examination.examiner.keys(where, {path: each.value}, LISTED), UNKNOWN_MARK, message)
         elif token.partition(".")[0] == examination.run.id:
             found.tally.marks[each.value] += each.count
-            since, untold = came_since(
-                examination.examiner,
-                where,
-                path,
-                each,
-                born=examination.born,
-                before=examination.before,
-                bound=examination.bound,
-            )
+            since, untold = came_since(each, born=examination.born, before=examination.before)
             found.count("marked since", since)
             found.count("marked untold", untold)
             if outcome == CLAIMED or each.value not in inside:
