@@ -154,7 +154,7 @@ def peak_memory() -> dict[str, float]:
     own = psutil.Process()
     peaks = {"this process": _peak(own)}
     for child in own.children():
-        if "child" in " ".join(child.cmdline()):
+        if "worker_process" in " ".join(child.cmdline()):
             peaks["a worker"] = max(peaks.get("a worker", 0.0), _peak(child))
     return peaks
 

@@ -226,5 +226,5 @@ class Rig:
 
 def _is_worker(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one too
-        return "child" in " ".join(process.cmdline())
+        return "worker_process" in " ".join(process.cmdline())
     return False

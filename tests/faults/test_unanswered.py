@@ -33,6 +33,7 @@ from whimbrel.testing.threads import threads
 LONG = Times(lease=25, grace=20, statement=19, tick=0.02, sweep=0.2, idle_poll=0.05, control=0.05)
 LONG_TIMES = {"WHIMBREL_LEASE": "25", "WHIMBREL_GRACE": "20", "WHIMBREL_STATEMENT": "19"}
 COUNT = 40  # documents
+MANY = 160  # more than are changed before somebody has asked to stop
 
 
 CHANGE = [{"$set": {"n": {"$add": ["$n", 1]}, "heat": burning(30)}}]
@@ -91,7 +92,7 @@ def check_silence(rig: Rig, run_view: RunView) -> None:
 def test_a_run_is_not_over_while_a_statement_whose_connection_broke_goes_on(
     rig: Rig, wire: Proxy, it: Migration, asked: str
 ) -> None:
-    rig.seed(COUNT)
+    rig.seed(MANY)
     with behind(wire, rig) as store, at_work(store, it):
         run = started(rig, it)
         until(lambda: changed(rig.things) > 0)
@@ -101,7 +102,7 @@ def test_a_run_is_not_over_while_a_statement_whose_connection_broke_goes_on(
         found = rig.until(run, RunStatus(asked))
         assert not writing(rig)
         check_silence(rig, found)
-    assert 0 < changed(rig.things) < COUNT
+    assert 0 < changed(rig.things) < MANY
 
 
 def test_a_rollback_that_begins_at_once_takes_everything_back(rig: Rig, wire: Proxy) -> None:

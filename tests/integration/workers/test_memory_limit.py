@@ -116,7 +116,7 @@ def test_a_process_far_above_its_limit_is_ended_at_once(
     """Whatever its function does: it may be in a call that never ends. One that is a little above ends after its chunk."""
     supervisor = Supervisor(store.ledger.batches, {}, size=1, slots=1, run=None, longest_call=30)
     supervisor.memory = limit_of(100 * MB, 1)
-    monkeypatch.setattr("whimbrel.workers.supervisor.held", lambda _pid: holds * MB)
+    monkeypatch.setattr("whimbrel.workers.supervisor.memory_of", lambda _pid: holds * MB)
     monkeypatch.setattr(supervisor, "_start", lambda: pytest.fail("it has not ended yet"))
     reads, given = os.pipe()
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

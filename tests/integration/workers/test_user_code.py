@@ -16,7 +16,7 @@ from tests.integration.cli.test_cli import cli, environment, started, until  # n
 
 Docs = Database[dict[str, Any]]
 Cli = Callable[..., subprocess.CompletedProcess[str]]
-IN_WORKERS = "import sys\nin_a_worker = sys.argv[0].endswith('child.py')\n"
+IN_WORKERS = "import sys\nin_a_worker = sys.argv[0].endswith('worker_process.py')\n"
 PLUS = """
 from whimbrel import migration
 
