@@ -33,7 +33,7 @@ _CLOSING = {"'": "'", '"': '"', "`": "`", "<": ">"}
 _PLACEHOLDER = re.compile(r"<\w+>:<\w+>")  # in sentences that say how an address is written
 # What was meant for an address: a slash is missing, or the scheme.
 _NEARLY = re.compile(
-    r"((?:\b(?:mongodb(?:\+srv)?|amqps?):/?(?!/)|(?<![\w:./\-])//(?=[^\s@]{0,300}:)))\S{0,300}@",
+    r"((?:\b(?:mongodb(?:\+srv)?|amqps?):/?(?!/)|(?<![\w:./\-])//(?=[^\s@]{0,300}:)(?![^\s@]{0,300}:\*{3}@)))\S{0,300}@",
     re.IGNORECASE,
 )
 # Behind a host: a port, with what stands at the end of a sentence, or the word for it.

@@ -91,6 +91,7 @@ def clean(text: str) -> None:
 @given(addresses(MONGODB | AMQP, SIGNS + BLANKS, "@ .-/"))
 @example(("mongodb://john@corp.com:XJX@alpha.example.com/", ["alpha.example.com"]))
 @example(("mongodb+srv://john smith:X@J/X?J#%@alpha.example.com/?appName=a@b", ["alpha.example.com"]))
+@example(("mongodb://@//:XJX@alpha.example.com/", ["alpha.example.com"]))
 def test_an_address_is_shown_without_its_secrets(given: tuple[str, list[str]]) -> None:
     address, hosts = given
     shown = masked_address(address)
