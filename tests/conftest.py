@@ -29,7 +29,8 @@ MEMORY, ROOM = Path("/dev/shm"), 8 * 2**30  # noqa: S108  folders in it have ran
 if not EVERYTHING and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
     os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
-settings.register_profile("shared machine", deadline=None)  # it may stand still for a second at any time
+# The machine may stand still for a second at any time. `make test` tries the same examples each time, `make chaos` others.
+settings.register_profile("shared machine", deadline=None, derandomize=not EVERYTHING)
 settings.load_profile("shared machine")
 
 # Short times, so that lost leases are found within a test's patience.
