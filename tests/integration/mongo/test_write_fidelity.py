@@ -6,7 +6,7 @@ from typing import Any
 import bson
 import pytest
 from bson.raw_bson import RawBSONDocument
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pymongo.errors import WriteError
 
@@ -34,8 +34,14 @@ def afresh(hand: Hand, raw: bytes) -> bytes:
     return hand.insert(raw)[0]
 
 
+UNDEFINED, SYMBOL = b"\x06a\x00", b"\x0ea\x00\x02\x00\x00\x00x\x00"
+
+
 @RELAXED
 @given(fields=FIELDS, update=UPDATES)
+@example(fields=[UNDEFINED], update={"$set": {"a": None}})
+@example(fields=[UNDEFINED, SYMBOL.replace(b"a", b"b")], update={"$set": {"b": "x", "a": 1}})
+@example(fields=[SYMBOL], update={"$set": {"a": "x"}})
 def test_an_update_does_what_update_one_does(
     hands: tuple[Hand, Hand, Hand], fields: list[bytes], update: dict[str, Any]
 ) -> None:

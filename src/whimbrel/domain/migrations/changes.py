@@ -160,6 +160,13 @@ class _Seen(NamedTuple):
     def holds(self, name: str, value: Any) -> bool:
         return has_same_value(self.fields, name, value, self.options)
 
+    def holds_exactly(self, name: str, value: Any) -> bool:
+        """In MongoDB's type too: undefined and null are the same in Python, and so are a symbol and a text."""
+        if self.faithful or not self.holds(name, value):
+            return self.holds(name, value)
+        [wanted] = iterate_fields(bson.encode({name: value}, codec_options=self.options))
+        return wanted in iterate_fields(self.raw)
+
 
 def _name(returned: Any) -> str:
     return "None" if returned is None else f"{type_name(returned)} ({shown_value(returned, 60)})"
@@ -309,7 +316,7 @@ def _fields(
         elif unsets:
             if top in before:
                 removed.append(top)
-        elif not seen.holds(top, sets[top]):
+        elif not seen.holds_exactly(top, sets[top]):
             values[top] = sets[top]
     return values, tuple(removed)
 
