@@ -20,7 +20,7 @@ from whimbrel.logs import own_process
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_what_is_listed_of_a_command_is_the_beginning_of_its_help(name: str) -> None:
     it = COMMANDS[name]
-    function = getattr(importlib.import_module(f"whimbrel.cli.commands.{it.module}"), it.function)
+    function = getattr(importlib.import_module(f"whimbrel.cli.commands.{name}"), it.function)
     beginning = " ".join((inspect.getdoc(function) or "").partition("\n\n")[0].split())
     assert it.summary == beginning
     assert all(each.split()[0] == name for each in it.examples)
@@ -56,7 +56,7 @@ def test_the_package_itself_loads_nothing() -> None:
 def functions() -> Iterator[tuple[str, Callable[..., object]]]:
     """Every command, those of `schedule` too."""
     for name, it in COMMANDS.items():
-        yield name, getattr(importlib.import_module(f"whimbrel.cli.commands.{it.module}"), it.function)
+        yield name, getattr(importlib.import_module(f"whimbrel.cli.commands.{name}"), it.function)
     for each in importlib.import_module("whimbrel.cli.commands.schedule").app.registered_commands:
         yield f"schedule {each.name}", each.callback
 

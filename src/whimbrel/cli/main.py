@@ -53,7 +53,7 @@ def program(words: Sequence[str]) -> typer.Typer:
     app.callback(invoke_without_command=True)(whimbrel)
     for name, it in COMMANDS.items():
         shown = "\n\n".join(f"whimbrel {each}" for each in it.examples)
-        command = _imported(it.module, it.function) if name in words else _told(it.summary)
+        command = _imported(name, it.function) if name in words else _told(it.summary)
         app.command(name, cls=SingleOptionCommand, epilog=f"[bold]Examples:[/bold]\n\n{shown}")(command)
     if SCHEDULE in words:
         app.add_typer(_imported("schedule", "app"), name=SCHEDULE)

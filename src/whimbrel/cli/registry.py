@@ -4,9 +4,11 @@ from typing import NamedTuple
 
 
 class Command(NamedTuple):
-    """`summary`: the beginning of its help, as it stands there. `examples`: lines that 80 columns hold, for they are copied."""
+    """One in `whimbrel.cli.commands`, in the module of its name. `summary`: the beginning of its help, as it stands there.
 
-    module: str
+    `examples`: lines that 80 columns hold, for they are copied.
+    """
+
     function: str
     summary: str
     examples: tuple[str, ...]
@@ -15,24 +17,20 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "demo": Command(
         "demo",
-        "demo",
         "Show Whimbrel at work: seed sample documents, migrate them, verify every one, clean up.",
         ("demo", "demo --documents 1000000 --keep"),
     ),
     "new": Command(
-        "new",
         "new",
         "Write a commented migration file to begin with, and a test of it.",
         ("new split-name", "new split-name --directory migrations"),
     ),
     "migrations": Command(
         "migrations",
-        "migrations",
         "Show the migrations that are loaded, and those that are broken.",
         ("migrations --migrations split_name.py", "migrations --json"),
     ),
     "plan": Command(
-        "plan",
         "plan",
         "Show what a run would do, on a sample of its documents. Nothing is written.",
         (
@@ -42,7 +40,6 @@ COMMANDS: dict[str, Command] = {
         ),
     ),
     "run": Command(
-        "run",
         "run",
         "Run a migration, and show how far it is.",
         (
@@ -54,78 +51,65 @@ COMMANDS: dict[str, Command] = {
     ),
     "status": Command(
         "status",
-        "status",
         "Show the runs, newest first, or one run in detail.",
         ("status", "status --watch", "status 20261231-abc234", "status --json --limit 1"),
     ),
     "pause": Command(
-        "pause",
         "pause",
         "Stop a run within a chunk. `whimbrel resume` goes on where it stopped.",
         ("pause", "pause 20261231-abc234"),
     ),
     "resume": Command(
         "resume",
-        "resume",
         "Go on with a run that was paused, failed, or lost its processes.",
         ("resume", "resume 20261231-abc234", "resume 20261231-abc234 --detach"),
     ),
     "set": Command(
-        "set",
         "set_",
         "Change the rate, batch size or priority of a run that has not ended; it is not stopped for it.",
         ("set 20261231-abc234 --rate 500", "set 20261231-abc234 --no-rate --priority 8"),
     ),
     "cancel": Command(
         "cancel",
-        "cancel",
         "Stop a run for good, within a chunk. What it has changed stays changed.",
         ("cancel", "cancel 20261231-abc234"),
     ),
     "failures": Command(
-        "failures",
         "failures",
         "Show the failures of a run by cause, or by document.",
         ("failures", "failures 20261231-abc234 --documents --limit 10"),
     ),
     "retry": Command(
         "retry",
-        "retry",
         "Try the dead failures of a run again.",
         ("retry", "retry 20261231-abc234 --group 1f3a5c7e"),
     ),
     "rollback": Command(
-        "rollback",
         "roll_back",
         "Put the documents that a run changed back as they were, but for those that were changed since.",
         ("rollback", "rollback 20261231-abc234 --yes --rate 2000"),
     ),
     "cleanup": Command(
-        "cleanup",
         "clean_up",
         "Remove the before-images and marks of a run from the documents. It cannot be rolled back afterwards.",
         ("cleanup", "cleanup 20261231-abc234", "cleanup 20261231-abc234 --yes"),
     ),
     "verify": Command(
         "verify",
-        "verify",
         "Verify a run that has ended: look at every document, write to none.",
         ("verify", "verify 20261231-abc234 --all --rate 20000", "verify 20261231-abc234 --json"),
     ),
     "prune": Command(
-        "prune",
         "prune",
         "Remove runs that ended long ago from the ledger, with their failures and their audit. No document is touched.",
         ("prune", "prune --dry-run", "prune --days 30 --seconds 600 --yes"),
     ),
     "uri": Command(
         "uri",
-        "uri",
         "Print the address of the MongoDB that Whimbrel works with, password included.",
         ("uri", "uri --create", "uri --json"),
     ),
     "mongo": Command(
-        "mongo",
         "mongo",
         "Open the MongoDB that Whimbrel works with in mongosh, or start another program with its address in MONGODB_URI.",
         (
@@ -136,18 +120,15 @@ COMMANDS: dict[str, Command] = {
     ),
     "serve": Command(
         "serve",
-        "serve",
         "Serve the REST API, until Ctrl-C or SIGTERM.",
         ("serve", "serve --no-workers --migrations split_name.py"),
     ),
     "worker": Command(
         "worker",
-        "worker",
         "Serve all runs, until Ctrl-C or SIGTERM.",
         ("worker", "worker --workers 8 --migrations split_name.py", "worker --queues priority"),
     ),
     "workers": Command(
-        "workers",
         "workers",
         "Show the worker processes that are alive, on all hosts, and what they work on.",
         ("workers", "workers --json"),

@@ -11,12 +11,10 @@ from whimbrel.cli.arguments.options import (
     Workers,
     begin,
     caller,
-    memory,
-    source,
 )
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.arguments.which_run import TO_RESUME, choose_run
-from whimbrel.cli.foreground.begin_and_end import Detach, code_of, go_on
+from whimbrel.cli.foreground.begin_and_end import Detach, code_of, go_on, pool_of
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.run import Run
@@ -25,7 +23,6 @@ from whimbrel.engine.operating import control
 from whimbrel.engine.operating.start_over import start_over
 from whimbrel.errors import StateForbids
 from whimbrel.ports import Ledger
-from whimbrel.workers.worker_pool import WorkerPool
 
 
 def resume(
@@ -40,12 +37,7 @@ def resume(
 ) -> int:
     """Go on with a run that was paused, failed, or lost its processes."""
     settings, screen = begin(json=json)
-    pool = WorkerPool(
-        workers=workers,
-        slots=concurrency,
-        source=source(migrations, settings),
-        memory=memory(max_memory, settings),
-    )
+    pool = pool_of(settings, workers=workers, slots=concurrency, migrations=migrations, max_memory=max_memory)
     with Interrupts() as interrupts, open_database(settings, screen, chooses=True) as at:
         old = choose_run(screen, at.store.ledger, run_id, TO_RESUME)
         check_broker(settings)

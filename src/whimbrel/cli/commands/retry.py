@@ -13,16 +13,13 @@ from whimbrel.cli.arguments.options import (
     Workers,
     begin,
     caller,
-    memory,
-    source,
 )
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.arguments.which_run import TO_RETRY, choose_run
-from whimbrel.cli.foreground.begin_and_end import Detach, code_of, go_on
+from whimbrel.cli.foreground.begin_and_end import Detach, code_of, go_on, pool_of
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.domain.text.printable import counted
 from whimbrel.engine.operating import control
-from whimbrel.workers.worker_pool import WorkerPool
 
 
 def retry(
@@ -40,12 +37,7 @@ def retry(
 ) -> int:
     """Try the dead failures of a run again."""
     settings, screen = begin(json=json)
-    pool = WorkerPool(
-        workers=workers,
-        slots=concurrency,
-        source=source(migrations, settings),
-        memory=memory(max_memory, settings),
-    )
+    pool = pool_of(settings, workers=workers, slots=concurrency, migrations=migrations, max_memory=max_memory)
     with Interrupts() as interrupts, open_database(settings, screen, chooses=True) as at:
         ledger = at.store.ledger
         old = choose_run(screen, ledger, run_id, TO_RETRY)

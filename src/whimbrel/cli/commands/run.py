@@ -18,11 +18,9 @@ from whimbrel.cli.arguments.options import (
     Workers,
     begin,
     caller,
-    memory,
-    source,
 )
 from whimbrel.cli.arguments.which_database import open_database
-from whimbrel.cli.foreground.begin_and_end import conclude
+from whimbrel.cli.foreground.begin_and_end import conclude, pool_of
 from whimbrel.cli.foreground.foreground import Foreground, start_workers_ahead
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.foreground.other_workers import left_to_others
@@ -37,7 +35,6 @@ from whimbrel.engine.rehearsing.trial_call import needs_trial, try_function
 from whimbrel.errors import SettingsInvalid
 from whimbrel.workers import definition_catalog
 from whimbrel.workers.function_caller import FunctionCaller
-from whimbrel.workers.worker_pool import WorkerPool
 
 
 def run(
@@ -91,11 +88,12 @@ def run(
         )
     settings, screen = begin(json=json)
     narrower = None if filter_ is None else parse_filter(filter_)
-    pool = WorkerPool(
+    pool = pool_of(
+        settings,
         workers=0 if detach else workers,
         slots=concurrency,
-        source=source(migrations, settings),
-        memory=memory(max_memory, settings),
+        migrations=migrations,
+        max_memory=max_memory,
     )
     loaded = definition_catalog.describe(pool.source)
     pool, it = pool.without(loaded.unloadable), choose(loaded, name)

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.cli.arguments.options import Json, MaxMemory, Slots, Source, Workers, begin, memory, source
-from whimbrel.workers.worker_pool import WorkerPool
+from whimbrel.cli.arguments.options import Json, MaxMemory, Slots, Source, Workers, begin
+from whimbrel.cli.foreground.begin_and_end import pool_of
 
 
 def serve(
@@ -26,10 +26,5 @@ def serve(
     from whimbrel.cli.api_server import serve_until_told  # noqa: PLC0415
 
     settings, screen = begin(json=json, service=True)
-    pool = WorkerPool(
-        workers=workers,
-        slots=concurrency,
-        source=source(migrations, settings),
-        memory=memory(max_memory, settings),
-    )
+    pool = pool_of(settings, workers=workers, slots=concurrency, migrations=migrations, max_memory=max_memory)
     return serve_until_told(settings, screen, pool, workers=not no_workers and workers != 0)

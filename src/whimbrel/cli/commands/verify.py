@@ -15,16 +15,13 @@ from whimbrel.cli.arguments.options import (
     Workers,
     begin,
     caller,
-    memory,
-    source,
 )
 from whimbrel.cli.arguments.which_run import TO_VERIFY, choose_run
-from whimbrel.cli.foreground.begin_and_end import conclude, desk, introduce
+from whimbrel.cli.foreground.begin_and_end import conclude, desk, introduce, pool_of
 from whimbrel.engine.executing.restore import definition_without_code
 from whimbrel.engine.operating.start_verification import SAMPLE, start_verification
 from whimbrel.errors import SettingsInvalid
 from whimbrel.workers import definition_catalog
-from whimbrel.workers.worker_pool import WorkerPool
 
 
 def verify(
@@ -51,12 +48,7 @@ def verify(
     if all_ and sample is not None:
         raise SettingsInvalid("--all transforms all documents once more, --sample some: give one of them.")
     settings, screen = begin(json=json)
-    pool = WorkerPool(
-        workers=workers,
-        slots=concurrency,
-        source=source(migrations, settings),
-        memory=memory(max_memory, settings),
-    )
+    pool = pool_of(settings, workers=workers, slots=concurrency, migrations=migrations, max_memory=max_memory)
     found = definition_catalog.describe(pool.source)
     pool = pool.without(found.unloadable)
     with desk(settings, screen) as (at, foreground):

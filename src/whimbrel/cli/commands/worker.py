@@ -2,15 +2,16 @@
 
 import contextlib
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Annotated
 
 import typer
 
 from whimbrel.bootstrap import Opened, lane_names
-from whimbrel.cli.arguments.options import Json, MaxMemory, Slots, Source, Workers, begin, memory, source
+from whimbrel.cli.arguments.options import Json, MaxMemory, Slots, Source, Workers, begin
 from whimbrel.cli.arguments.which_database import open_database
-from whimbrel.cli.foreground.begin_and_end import introduce
+from whimbrel.cli.foreground.begin_and_end import introduce, pool_of
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.output.ledger_observer import LedgerObserver
 from whimbrel.cli.output.run_log import EVERY, RunLog
@@ -19,7 +20,6 @@ from whimbrel.errors import SettingsInvalid
 from whimbrel.settings import Settings
 from whimbrel.workers import definition_catalog
 from whimbrel.workers.parent_process import ParentProcess
-from whimbrel.workers.worker_pool import WorkerPool
 
 DRAINING = 30.0  # seconds that workers have to finish their chunks
 FRAME = 0.1
@@ -40,10 +40,8 @@ def worker(
 ) -> int:
     """Serve all runs, until Ctrl-C or SIGTERM."""
     settings, screen = begin(json=json, service=True)
-    pool = WorkerPool(
-        workers=workers, slots=concurrency, source=source(migrations, settings),
-        lanes=_lanes(queues, settings), memory=memory(max_memory, settings),
-    )  # fmt: skip
+    pool = pool_of(settings, workers=workers, slots=concurrency, migrations=migrations, max_memory=max_memory)
+    pool = replace(pool, lanes=_lanes(queues, settings))
     found = definition_catalog.describe(pool.source)
     pool = pool.without(found.unloadable)
     longest = max(each.timeout for each in found.values())

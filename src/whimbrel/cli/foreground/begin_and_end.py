@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from whimbrel.bootstrap import Opened, check_broker
+from whimbrel.cli.arguments.options import memory, source
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.foreground import Foreground, RunEnding
 from whimbrel.cli.foreground.interrupts import Interrupts
@@ -29,6 +30,20 @@ Detach = Annotated[
     bool,
     typer.Option("--detach", help="only change the run's state; workers that live elsewhere go on with it"),
 ]
+
+
+def pool_of(
+    settings: Settings,
+    *,
+    workers: int | None,
+    slots: int,
+    migrations: list[str] | None,
+    max_memory: str | None,
+) -> WorkerPool:
+    """The worker processes that a command's options ask for. Raises SettingsInvalid."""
+    return WorkerPool(
+        workers=workers, slots=slots, source=source(migrations, settings), memory=memory(max_memory, settings)
+    )
 
 
 def code_of(run: Run, pool: WorkerPool) -> tuple[Definition, WorkerPool]:

@@ -162,8 +162,9 @@ class _Seen(NamedTuple):
 
     def holds_exactly(self, name: str, value: Any) -> bool:
         """In MongoDB's type too: undefined and null are the same in Python, and so are a symbol and a text."""
-        if self.faithful or not self.holds(name, value):
-            return self.holds(name, value)
+        held = self.holds(name, value)
+        if self.faithful or not held:
+            return held
         [wanted] = iterate_fields(bson.encode({name: value}, codec_options=self.options))
         return wanted in iterate_fields(self.raw)
 
