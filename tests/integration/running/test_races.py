@@ -288,14 +288,18 @@ def until_renewed(store: MongoStore, run: Run) -> None:
 
 
 class Watched(LedgerFeed):
-    """Says how often slots have asked for work."""
+    """Says how often slots have asked for work. Until `taken`, only the slot that asked first gets some."""
 
-    def __init__(self) -> None:
+    def __init__(self, taken: threading.Event) -> None:
         self.asked = 0
+        self._taken, self._first = taken, list[int]()
 
     def next(self, seconds: float, *, urgent: bool) -> Look | None:
         self.asked += 1
-        return super().next(seconds, urgent=urgent)
+        self._first.append(threading.get_ident())
+        if self._first[0] == threading.get_ident() or self._taken.wait(seconds):
+            return super().next(seconds, urgent=urgent)
+        return None
 
 
 class Neighbours:
@@ -303,8 +307,8 @@ class Neighbours:
 
     def __init__(self, store: MongoStore, *, solo: set[int], held: bool) -> None:
         self._store, self._solo, self._held = store, solo, held
-        self.feed = Watched()
         self.taken, self.let_go, self.called = threading.Event(), threading.Event(), threading.Event()
+        self.feed = Watched(self.taken)
         self._first = threading.Lock()  # whoever comes first never gives it back
         self.order: list[int] = []  # of calls
         self.alone: dict[
