@@ -92,10 +92,13 @@ def test_a_run_that_fails_keeps_its_collection_until_nobody_works_on_it(
 ) -> None:
     """Under mark "filter" one batch shows that the filter stays true, while the other is in the function."""
     seed(database, 400)
-    go_on = threading.Event()
+    in_work, go_on = threading.Event(), threading.Event()
 
     def again(thing: dict[str, Any]) -> dict[str, Any]:
+        if thing["_id"] == 0:
+            assert in_work.wait(PATIENCE)
         if thing["_id"] == 399:
+            in_work.set()
             assert go_on.wait(PATIENCE)
         return add_one(thing)
 
