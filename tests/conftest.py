@@ -1,10 +1,10 @@
 """What all tests share: a real MongoDB, started by the run itself, and a database of its own for each test."""
 
 import os
-import secrets
 import shutil
 import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from hypothesis import settings
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.databases import Databases
 from tests.full import EVERYTHING, LEFT_OUT
 from tests.servers.rabbit import RabbitNode
 from whimbrel.domain.runs.protocol_times import Times
@@ -39,7 +40,7 @@ SHORT = Times(
     grace=0.6,
     statement=0.5,
     chunk=0.5,
-    tick=0.02,
+    tick=0.05,
     sweep=0.2,
     idle_poll=0.05,
     control=0.05,
@@ -77,19 +78,34 @@ def client(mongo_uri: str) -> Iterator[MongoClient[dict[str, Any]]]:
         yield found
 
 
-@pytest.fixture
-def database(client: MongoClient[dict[str, Any]]) -> Iterator[Database[dict[str, Any]]]:
-    """An empty database, dropped after the test."""
-    found = client[f"test_{secrets.token_hex(4)}"]
+@pytest.fixture(scope="session")
+def databases(client: MongoClient[dict[str, Any]]) -> Iterator[Databases]:
+    found = Databases(client)
     yield found
-    client.drop_database(found.name)
+    found.close()
 
 
 @pytest.fixture
-def store(mongo_uri: str, database: Database[dict[str, Any]]) -> Iterator[MongoStore]:
+def database(
+    request: pytest.FixtureRequest, client: MongoClient[dict[str, Any]], databases: Databases
+) -> Iterator[Database[dict[str, Any]]]:
+    """A database without documents; with the ledger's empty collections where the test has a `store`."""
+    if "store" not in request.fixturenames:
+        name = databases.new()
+        yield client[name]
+        databases.drop(name)
+        return
+    name, threads = databases.take(), set(threading.enumerate())
+    yield client[name]
+    databases.give_back(name, threads)
+
+
+@pytest.fixture
+def store(mongo_uri: str, database: Database[dict[str, Any]], databases: Databases) -> Iterator[MongoStore]:
     """The ledger and collections of the test's database, by short times."""
     with connected(mongo_uri, database.name, SHORT) as found:
         found.prepare()
+        databases.learn(database.name)
         yield found
 
 
