@@ -69,11 +69,11 @@ class Retrying:
         try:
             run = self.pace.ledger.runs.get(lease.run.id)
         except Transient:
-            repeated_errors.over(lease.batch.token)
+            repeated_errors.forget(lease.batch.token)
             return ""
         known = lease.known
         reached = known.chunks, known.at, tally.counts, tally.failed, run and run.folded_through
-        return repeated_errors.met(lease.batch.token, error, reached)
+        return repeated_errors.record(lease.batch.token, error, reached)
 
     def in_parts(self, where: Range, act: Callable[[Range], object], account: Callable[[Range], str]) -> None:
         """Act on a range of which one statement took too long: on parts of it, each as large as it takes.

@@ -9,7 +9,7 @@ from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Counts, Run, eligible
 from whimbrel.domain.runs.states import ENDED, BatchStatus, RunStatus
-from whimbrel.engine.coordinating.cancelled_runs import PAGE, WHOLE
+from whimbrel.engine.coordinating.cancelled_runs import PAGE, FULL_BATCHES
 from whimbrel.engine.operating.preflight import warned
 from whimbrel.engine.operating.start import COUNTING, Defaults, add_run, asked_through, draft_run, estimate
 from whimbrel.errors import CollectionUnsuitable
@@ -71,7 +71,7 @@ def _settle(store: Store, name: str, places: Sequence[tuple[Documents, str]], en
     counts, cancelled, inferred = Counts(), 0, False
     while time.monotonic() < end:
         untouched = batches.withdraw(name, PAGE)
-        queued = batches.list(name, statuses=[BatchStatus.QUEUED], limit=WHOLE)
+        queued = batches.list(name, statuses=[BatchStatus.QUEUED], limit=FULL_BATCHES)
         for batch in (each for each in queued if each.claims):
             if time.monotonic() > end:
                 break
@@ -79,7 +79,7 @@ def _settle(store: Store, name: str, places: Sequence[tuple[Documents, str]], en
             batches.cancel(batch, one, inferred=not one.total)
             counts, cancelled, inferred = counts + one, cancelled + 1, inferred or not one.total
         cancelled += untouched
-        if untouched < PAGE and len(queued) < WHOLE:
+        if untouched < PAGE and len(queued) < FULL_BATCHES:
             break
     return Orphan(name, cancelled, batches.count(name, [BatchStatus.RUNNING]), counts, inferred)
 

@@ -91,7 +91,7 @@ class Scheduler:
             self._carry_out(schedule)
         elif on and schedule.next_at is not None and schedule.next_at <= now:
             self._attend(schedule, schedule.next_at, now)
-        self._repeated_errors.over(schedule.name)
+        self._repeated_errors.forget(schedule.name)
 
     def _troubled(self, schedule: Schedule, error: Exception) -> bool:
         """The same is tried again; where it comes to the same time after time, though the ledger answers, the tick has failed by it.
@@ -99,7 +99,7 @@ class Scheduler:
         Whether that is so now.
         """
         now = self._schedules.now()  # raises where it does not
-        why = self._repeated_errors.met(schedule.name, error, (schedule.next_at, schedule.pending))
+        why = self._repeated_errors.record(schedule.name, error, (schedule.next_at, schedule.pending))
         if not why:
             log.warning("a schedule is tried again", schedule=schedule.name, reason=pause_message(error))
         elif schedule.pending is not None or schedule.next_at is None:

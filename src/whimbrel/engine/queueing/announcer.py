@@ -150,8 +150,8 @@ class Announcer:
             log.warning("pointers do not go out", reason=str(error))
             self._since = time.monotonic()
         self.trouble = f"Waits for the broker: {error}"
-        self.hopeless = self._repeated_errors.met("", error)
+        self.hopeless = self._repeated_errors.record("", error)
 
     def _over(self) -> None:
         self.trouble = self.hopeless = ""
-        self._repeated_errors.over("")
+        self._repeated_errors.forget("")

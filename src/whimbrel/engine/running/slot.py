@@ -249,7 +249,7 @@ def _wait_or_pause(store: Store, worker_state: WorkerState, lease: Lease, error:
     except WhimbrelError:
         return
     reached = known.chunks, known.at, run and run.folded_through
-    if why := worker_state.repeated_errors.met(batch.token, error, reached):
+    if why := worker_state.repeated_errors.record(batch.token, error, reached):
         _pause(store, worker_state, batch, why)
 
 

@@ -85,7 +85,7 @@ class WorkerState:
 
     def finished(self, batch: Batch) -> None:
         self.faults.over(batch.token)
-        self.repeated_errors.over(batch.token)
+        self.repeated_errors.forget(batch.token)
         with self._counting:
             self.done += 1
 
