@@ -186,7 +186,7 @@ class MongoDocuments:
         sent = [update_statements.of_keys(part, change, write, multi=group > 1) for part in parts]
         applied, errors = self._send(sent, write)
         if group == 1:
-            return Written(applied, troubles=tuple(trouble(keys[each["index"]], each) for each in errors))
+            return Written(applied, refused=tuple(trouble(keys[each["index"]], each) for each in errors))
         doubtful = [key for each in errors for key in parts[each["index"]]]
         return Written(
             applied, tuple(GuardedChange(key, b"", Unchanged()) for key in doubtful), clean=not errors
@@ -203,7 +203,7 @@ class MongoDocuments:
         return Written(
             columns.applied + singles.applied,
             (*columns.doubtful, *singles.doubtful),
-            (*columns.troubles, *singles.troubles),
+            (*columns.refused, *singles.refused),
             clean=columns.clean,
         )
 
@@ -217,7 +217,7 @@ class MongoDocuments:
             return Written(applied, tuple(sent) if applied < len(sent) else ())
         # A statement that broke off reports nothing of what it did: each of its documents once more, alone.
         single = self._write_singly([each for index in sorted(refused) for each in groups[index]], write)
-        return Written(applied + single.applied, (*sent, *single.doubtful), single.troubles, clean=False)
+        return Written(applied + single.applied, (*sent, *single.doubtful), single.refused, clean=False)
 
     def _write_singly(self, documents: Sequence[GuardedChange], write: Write) -> Written:
         sent_alone = [update_statements.single(each, write, collated=self._collated) for each in documents]
@@ -336,7 +336,7 @@ class MongoDocuments:
             raise
         return int(found["cursor"]["firstBatch"][0]["n"]) if found["cursor"]["firstBatch"] else 0
 
-    def account(self, where: Range | Sequence[Key], update: Update | None, write: Write) -> str:
+    def explain(self, where: Range | Sequence[Key], update: Update | None, write: Write) -> str:
         query = _over(where, write.eligible)
         command: dict[str, Any] = {"find": self._collection.name, "filter": query, "hint": BY_ID}
         if update is not None:

@@ -67,12 +67,12 @@ class Written:
     """What came of guarded writes.
 
     `applied`: documents that the server says it modified. `doubtful`: documents of statements that
-    modified fewer than were sent, or broke off. `troubles`: documents that MongoDB refused.
+    modified fewer than were sent, or broke off. `refused`: documents that MongoDB refused.
     """
 
     applied: int
     doubtful: tuple[GuardedChange, ...] = ()
-    troubles: tuple[FailedDocument, ...] = ()
+    refused: tuple[FailedDocument, ...] = ()
     clean: bool = True
 
 
@@ -216,6 +216,6 @@ class Documents(Protocol):
         """
         ...
 
-    def account(self, where: Range | Sequence[Key], update: Update | None, write: Write) -> str:
+    def explain(self, where: Range | Sequence[Key], update: Update | None, write: Write) -> str:
         """A statement over these documents and the plan that MongoDB has for it, in a sentence. `update` None: a read."""
         ...

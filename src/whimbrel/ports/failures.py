@@ -30,11 +30,11 @@ class Failures(Protocol):
         """
         ...
 
-    def pass_over(self, run: Run, batch: Batch, outcomes: Mapping[Key, str]) -> None:
+    def record_passed_over(self, run: Run, batch: Batch, outcomes: Mapping[Key, str]) -> None:
         """Remember documents as skipped or unchanged, where they cannot say so themselves."""
         ...
 
-    def passed(self, run_id: str, token: str) -> Counts:
+    def passed_over(self, run_id: str, token: str) -> Counts:
         """What `pass_over` remembered for a batch."""
         ...
 

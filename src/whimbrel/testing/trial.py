@@ -97,7 +97,7 @@ class Trial:
 
         What it held is given back, as its parent would.
         """
-        process_loop().rest()  # it goes on in the child, with what is bound to it
+        process_loop().pause()  # it continues in the child, with what is bound to it
         with (
             warnings.catch_warnings()
         ):  # of what other threads may hold: the child makes connections of its own

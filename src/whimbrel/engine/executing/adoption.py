@@ -1,4 +1,4 @@
-"""The phase processing: documents that bear the token of a batch which nobody works on are taken up (hole H23)."""
+"""The phase processing: takes over documents that bear the token of a batch which nobody works on (hole H23)."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from whimbrel.ports import Batches, Documents
 
 
 def adopt_documents(documents: Documents, batches: Batches, selection: BatchSelection, piece: Piece) -> bool:
-    """Let a selection take the documents of a piece that may be taken: whether there are any."""
+    """Lets a selection take those documents of a piece that may be adopted. Returns whether there are any."""
     run, batch, tally = selection.lease.run, selection.lease.batch, selection.tally
     path, field = run.marking.path or "", run.status_field
     statuses = ["processing"] if tally.left is None else ["failed", "pending", "processing"]

@@ -9,7 +9,7 @@ from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Counts, Run, eligible
 from whimbrel.domain.runs.states import ENDED, BatchStatus, RunStatus
-from whimbrel.engine.coordinating.cancelled_runs import PAGE, FULL_BATCHES
+from whimbrel.engine.coordinating.cancelled_runs import FULL_BATCHES, PAGE
 from whimbrel.engine.operating.preflight import warned
 from whimbrel.engine.operating.start import COUNTING, Defaults, add_run, asked_through, draft_run, estimate
 from whimbrel.errors import CollectionUnsuitable

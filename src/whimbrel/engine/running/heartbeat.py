@@ -115,7 +115,7 @@ def _hanging(worker_state: WorkerState, leases: list[Lease]) -> list[tuple[Lease
     """
     now, blocked = time.monotonic(), worker_state.loop.blocked
     if blocked > BLOCKED:
-        call: Any = worker_state.loop.in_hand
+        call: Any = worker_state.loop.current_call
         late = call is not None and blocked > call[0].run.timeout
         return [call] if late else []
     found = [

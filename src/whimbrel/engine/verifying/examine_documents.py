@@ -181,7 +181,7 @@ def examine_range(examination: Examination) -> Findings:
 def _seen(
     examination: Examination, where: Range, *, but: tuple[type[Transient], ...] | type[Transient] = ()
 ) -> Findings:
-    seen = examination.retrying.until_done(lambda: _look(examination, where), but=but)
+    seen = examination.retrying.until_done(lambda: _look(examination, where), not_retried=but)
     examination.pace.tally.owed += seen.tally.numbers["looked"]
     examination.step("V1")
     return seen

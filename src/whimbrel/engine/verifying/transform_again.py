@@ -75,7 +75,7 @@ def _pages(examination: Examination, where: Range, most: int | None) -> Iterator
         asked = limit if left is None else min(limit, left)
         read = partial(examination.examiner.read, part, query, asked)
         try:
-            page = examination.retrying.until_done(read, but=() if span == 1 else TooSlow)
+            page = examination.retrying.until_done(read, not_retried=() if span == 1 else TooSlow)
         except TooSlow:
             limit, span = max(1, limit // 4), max(1, (span or CHUNK_DOCUMENTS) // 4)
             continue
@@ -92,7 +92,9 @@ def _in_parts(
 ) -> list[T]:
     """What is answered about documents; asked about fewer at once where that takes too long."""
     try:
-        return list(examination.retrying.until_done(lambda: ask(keys), but=TooSlow if len(keys) > 1 else ()))
+        return list(
+            examination.retrying.until_done(lambda: ask(keys), not_retried=TooSlow if len(keys) > 1 else ())
+        )
     except TooSlow:
         half = len(keys) // 2
         return [*_in_parts(examination, keys[:half], ask), *_in_parts(examination, keys[half:], ask)]
@@ -226,7 +228,7 @@ def _called(
         documents = documents[asked.done :]
         troubles += [
             _trouble(each.key, f"The function fails now: {each.type}: {each.message}")
-            for each in asked.troubles
+            for each in asked.failures
         ]
         for each in asked.guarded:
             changes = _is_change(examination, batch, each)

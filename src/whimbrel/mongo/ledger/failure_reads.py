@@ -50,7 +50,7 @@ class FailureReads(FailureLists):
         super().__init__(collection, blocks, causes)
         self._runs = runs
 
-    def passed(self, run_id: str, token: str) -> Counts:
+    def passed_over(self, run_id: str, token: str) -> Counts:
         pipeline: Sequence[Mapping[str, Any]] = [
             {"$match": {"run": run_id, "batch": token, "state": "passed"}},
             {"$group": {"_id": "$outcome", "n": {"$sum": 1}}},

@@ -131,7 +131,7 @@ class MongoFailures(FailureReads):
         self._failures.delete_many({"_id": {"$in": [row["_id"] for row in older]}})
         self._batch_failures.keep(tokens)
 
-    def pass_over(self, run: Run, batch: Batch, outcomes: Mapping[Key, str]) -> None:
+    def record_passed_over(self, run: Run, batch: Batch, outcomes: Mapping[Key, str]) -> None:
         keys = list(outcomes)
         for at in range(0, len(keys), PAGE):
             page = keys[at : at + PAGE]
