@@ -95,6 +95,6 @@ class Schedules(Protocol):
         """The pending run is there: the tick is history. Nothing happens if it was closed."""
         ...
 
-    def complain(self, name: str, trouble: str) -> None:
+    def record_trouble(self, name: str, trouble: str) -> None:
         """Say why ticks cannot be decided. The next decision takes it back."""
         ...

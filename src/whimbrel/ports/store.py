@@ -59,7 +59,7 @@ class Ahead:
     mean_growth: float | None = None  # the same on average
     oplog: int | None = None  # bytes of oplog that it will write; None: not known
     naive: tuple[str, ...] = ()  # fields to which the function gives times without a zone
-    unlike: tuple[str, ...] = ()  # what the function uses that is another value in each process
+    differing_values: tuple[str, ...] = ()  # what the function uses that is another value in each process
     unusable: str = ""  # what is wrong with its answer to every document that it was tried on
 
 

@@ -18,7 +18,7 @@ from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.coordinating.coordinator import Coordinator
 from whimbrel.engine.housekeeping import stuck_batches
 from whimbrel.engine.operating.control import cancel
-from whimbrel.engine.operating.preflight import warned
+from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.run_view import view
 from whimbrel.engine.operating.start import draft_run
 from whimbrel.engine.queueing import queues
@@ -121,7 +121,7 @@ def test_a_run_that_joins_a_long_line_is_no_larger_than_others(store: MongoStore
     coordinator_of(store).tick()
     line_up(store, database, run, MANY)
     it = IT.definition
-    last = warned(store, it, draft_run(store, it, defaults=DEFAULTS), documents=1)
+    last = with_warnings(store, it, draft_run(store, it, defaults=DEFAULTS), documents=1)
     (said,) = [each for each in last.warnings if each.check == "runs"]
     assert f"{run.id} of waiting (running)" in said.reason
     assert f"and {MANY - 4:,} more" in said.reason

@@ -104,7 +104,7 @@ def test_a_tick_starts_a_run_over_what_its_filters_select(store: MongoStore, giv
     filters = {"mail": {"$regex": "^a", "$nin": ["ab"]}, "of": {"$id": 1, "$ref": "c"}}
     things = store.client[store.database]["things"]
     things.insert_many({"mail": mail, "of": {"$id": 1, "$ref": "c"}} for mail in ("ab", "ac", "b"))
-    kept = schedules.kept(filters if given_as == "json" else json.dumps(filters))
+    kept = schedules.stored_filters(filters if given_as == "json" else json.dumps(filters))
     hourly(store, filters=kept)
     if given_as not in ("text", "json"):
         rows = store.client[store.database]["whimbrel_schedules"]

@@ -16,7 +16,7 @@ from whimbrel.api.models.runs import RUN, Warned, warned_models
 from whimbrel.api.routes.starting import Size, Strict, begun
 from whimbrel.domain.bson.document_ids import id_json, parse_id
 from whimbrel.domain.bson.raw_bson import Key
-from whimbrel.engine.operating.preflight import warned
+from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.start import asked_through
 from whimbrel.engine.operating.start_by_ids import choose_ids, start_by_ids
 from whimbrel.samples.migration import SOME_MODEL
@@ -93,7 +93,7 @@ def bulk(
     if not body.dry_run and not chosen.eligible:
         return answer.model_copy(update={"message": "Nothing is left to do: no run was started."})
     run = asked_through(chosen.run, "POST /migrate/bulk")
-    ready = warned(store, it, run, documents=chosen.eligible, strict=body.strict)
+    ready = with_warnings(store, it, run, documents=chosen.eligible, strict=body.strict)
     answer.warnings = warned_models(ready.warnings)
     if body.dry_run:
         response.headers[DRY] = "true"

@@ -210,7 +210,7 @@ def put(
     choose(system.loaded, body.migration)
     plan = Plan(
         migration=body.migration, cron=body.cron, zone=body.zone, enabled=body.enabled,
-        batch_size=body.batch_size, filters=engine.kept(body.filters), priority=body.priority,
+        batch_size=body.batch_size, filters=engine.stored_filters(body.filters), priority=body.priority,
     )  # fmt: skip
     return _answer(ledger, engine.save_schedule(ledger, name, plan, who=caller.who))
 

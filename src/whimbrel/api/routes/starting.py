@@ -18,8 +18,15 @@ from whimbrel.domain.migrations.migration import Definition, with_undo
 from whimbrel.domain.runs.preflight_findings import refuse_all
 from whimbrel.domain.runs.run import Run
 from whimbrel.engine.operating.already_done import done_by
-from whimbrel.engine.operating.preflight import warned
-from whimbrel.engine.operating.start import COUNTING, add_run, anything, asked_through, draft_run, preview
+from whimbrel.engine.operating.preflight import with_warnings
+from whimbrel.engine.operating.start import (
+    COUNTING,
+    add_run,
+    asked_through,
+    draft_run,
+    has_documents,
+    preview,
+)
 from whimbrel.engine.rehearsing.dry_run import dry_run
 from whimbrel.engine.rehearsing.dry_run_view import dry_run_object
 from whimbrel.engine.rehearsing.trial_call import try_function
@@ -144,11 +151,11 @@ def _start(
         response.headers[DRY] = "true"
         plan = _plan(system, definition, run, strict=body.strict)
         return answer.model_copy(update={"plan": plan, "warnings": plan.warnings})
-    if not found.total and not anything(store, run):
+    if not found.total and not has_documents(store, run):
         before = done_by(store.ledger, run)
         why = f"Already done by {before.id}, 0 left" if before else "Nothing matches"
         return answer.model_copy(update={"message": f"{why}: no run was started."})
-    run = warned(store, definition, run, documents=found.estimated, strict=body.strict)
+    run = with_warnings(store, definition, run, documents=found.estimated, strict=body.strict)
     answer.warnings = warned_models(run.warnings)
     ahead = store.ledger.runs.ahead(run.ns)
     if exclusive and ahead is not None:

@@ -17,7 +17,7 @@ from whimbrel.domain.migrations.migration import with_undo
 from whimbrel.domain.runs.preflight_findings import Finding, finding_object, refusal
 from whimbrel.engine.operating.already_done import nothing_left
 from whimbrel.engine.operating.preflight import preflight
-from whimbrel.engine.operating.start import anything, compose_run
+from whimbrel.engine.operating.start import compose_run, has_documents
 from whimbrel.engine.rehearsing.dry_run import DOCUMENTS, LARGEST_SAMPLE, SAMPLE, DryRun, dry_run
 from whimbrel.engine.rehearsing.dry_run_view import dry_run_object
 from whimbrel.workers import definition_catalog
@@ -64,7 +64,7 @@ def plan(
             size=sample,
             documents=documents,
         )
-        if not found.selected.estimated and not anything(at.store, draft):
+        if not found.selected.estimated and not has_documents(at.store, draft):
             screen.say(nothing_left(at.store, draft))
             found = replace(found, warnings=())  # they are about what a run would do
     if json:

@@ -29,8 +29,8 @@ from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.migrations.filters import parse_filter
 from whimbrel.domain.migrations.migration import with_undo
 from whimbrel.engine.operating.already_done import nothing_left
-from whimbrel.engine.operating.preflight import warned
-from whimbrel.engine.operating.start import add_run, anything, asked_through, draft_run, preview
+from whimbrel.engine.operating.preflight import with_warnings
+from whimbrel.engine.operating.start import add_run, asked_through, draft_run, has_documents, preview
 from whimbrel.engine.rehearsing.trial_call import needs_trial, try_function
 from whimbrel.errors import SettingsInvalid
 from whimbrel.workers import definition_catalog
@@ -117,10 +117,10 @@ def run(
         if workers is None and seen.total is not None and seen.batches <= 1:
             pool = replace(pool, workers=1)  # one batch at a time is all that there will be
         ready = draft
-        if not seen.total and not anything(at.store, draft):
+        if not seen.total and not has_documents(at.store, draft):
             screen.say(nothing_left(at.store, draft))
         else:
-            ready = warned(at.store, it, draft, documents=seen.estimated, strict=strict)
+            ready = with_warnings(at.store, it, draft, documents=seen.estimated, strict=strict)
             if not force:
                 ready = try_function(at.store, it, ready, calls.of, strict=strict)
         check_broker(settings)  # before anything is written, and a person is asked for nothing

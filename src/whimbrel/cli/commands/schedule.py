@@ -90,7 +90,7 @@ def set_(
         }  # fmt: skip
         changes: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
         if filter_ is not None:
-            changes["filters"] = engine.kept(filter_)
+            changes["filters"] = engine.stored_filters(filter_)
         plan = replace(plan, **changes)
         choose(loaded, plan.migration)
         engine.check_schedule(name, plan)

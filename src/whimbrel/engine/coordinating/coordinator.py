@@ -196,7 +196,7 @@ class Coordinator:
             self._stop(run.id, why)
             return
         slots = self._ledger.leases.slots(WORKERS_SEEN)
-        self._say(run, self._announcer.trouble or self._suspended or self._serving.trouble(run))
+        self._say(run, self._announcer.trouble or self._suspended or self._serving.reason(run))
         documents = self._session.documents(run)
         documents.check_identity()
         if not self._planner.plan(run, documents, slots=slots):

@@ -48,7 +48,7 @@ class Planner:
         if _has_ranges(run) and not _ranges_planned(run, last):
             room = window - open_
             context = PlanningContext(
-                run=run, documents=documents, ledger=self._ledger, gatherings=self._key_plans, last=last
+                run=run, documents=documents, ledger=self._ledger, key_plans=self._key_plans, last=last
             )
             batches = kind_of(run).plan(context, room) if room > 0 else []
             added = self._add(run, batches)

@@ -132,7 +132,7 @@ def dry_run(
     ahead = Ahead(
         documents=selected.estimated, touched=touched or None, growth=growth.largest if growth else None,
         mean_growth=growth.mean if growth else None, oplog=round(predicted.oplog.value) if predicted.oplog else None,
-        naive=tuple(dict.fromkeys(name for each in found for name in each.naive)), unusable=_unusable(found), unlike=next((each.unlike for each in found if each.unlike), ()),
+        naive=tuple(dict.fromkeys(name for each in found for name in each.naive)), unusable=_unusable(found), differing_values=next((each.differing_values for each in found if each.differing_values), ()),
     )  # fmt: skip
     return DryRun(
         run=run, selected=selected, batches=ceil(selected.estimated / run.batch_size), sample=chosen, rehearsed=found,

@@ -14,7 +14,7 @@ from whimbrel.domain.migrations.marks import CHANGED, FAILED, SKIPPED, UNCHANGED
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Phase, Run, for_run
-from whimbrel.engine.operating.preflight import unlike
+from whimbrel.engine.operating.preflight import differing_values
 from whimbrel.errors import TooSlow, Untranslatable
 from whimbrel.ports import Callers, FunctionAnswer, GuardedChange, Rehearsal, Write
 
@@ -44,7 +44,7 @@ class RehearsedDocument:
     why: str = ""  # it is not shown
     seconds: float = 0.0  # of the call
     naive: tuple[str, ...] = ()
-    unlike: tuple[str, ...] = ()
+    differing_values: tuple[str, ...] = ()
     same: bool | None = None
     stable: bool | None = None
 
@@ -113,7 +113,12 @@ class RehearsalStage:
             answer = transform.change(document)
         except TimeoutError:
             return new
-        new = replace(new, seconds=answer.seconds, naive=answer.naive, unlike=unlike(self._it, answer))
+        new = replace(
+            new,
+            seconds=answer.seconds,
+            naive=answer.naive,
+            differing_values=differing_values(self._it, answer),
+        )
         if isinstance(answer.outcome, FailedDocument):
             return replace(new, outcome=FAILED, trouble=answer.outcome)
         return self._carried_out(new, answer.outcome)

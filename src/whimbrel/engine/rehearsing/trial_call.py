@@ -8,7 +8,11 @@ from whimbrel.domain.failures.failure import FailedDocument
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.preflight_findings import refuse, refuse_all
 from whimbrel.domain.runs.run import Run, found_first
-from whimbrel.engine.operating.preflight import answer, made_anew, unlike
+from whimbrel.engine.operating.preflight import (
+    differing_values,
+    process_value_findings,
+    unusable_answer_findings,
+)
 from whimbrel.engine.rehearsing.dry_run import SAMPLE
 from whimbrel.engine.rehearsing.selection import draw_sample
 from whimbrel.errors import TooSlow
@@ -31,9 +35,11 @@ def try_function(
         return run
     with callers(run) as caller:
         first, unusable = _called(store, definition, run, caller)
-    ahead = Ahead(documents=None, touched=None, unusable=unusable, unlike=unlike(definition, first))
-    refuse(answer(ahead))
-    told = list(made_anew(ahead))
+    ahead = Ahead(
+        documents=None, touched=None, unusable=unusable, differing_values=differing_values(definition, first)
+    )
+    refuse(unusable_answer_findings(ahead))
+    told = list(process_value_findings(ahead))
     if strict:
         refuse_all(told)
     return replace(run, warnings=(*run.warnings, *told))

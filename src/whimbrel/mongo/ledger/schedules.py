@@ -183,7 +183,7 @@ class MongoSchedules:
                 {"_id": schedule.name, "pending.run": schedule.pending}, [{"$set": sets}]
             )
 
-    def complain(self, name: str, trouble: str) -> None:
+    def record_trouble(self, name: str, trouble: str) -> None:
         with translated():
             self._schedules.update_one(
                 {"_id": name, "trouble": {"$ne": trouble}}, {"$set": {"trouble": trouble}}
