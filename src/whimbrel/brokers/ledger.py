@@ -30,10 +30,10 @@ class Look:
 
     token: str | None = None
 
-    def over(self) -> None:
+    def acknowledge(self) -> None:
         """Nothing was sent."""
 
-    def again(self) -> None:
+    def give_back(self) -> None:
         """Whoever looks finds it."""
 
     def pass_on(self) -> None:

@@ -87,11 +87,11 @@ class Delivery(Protocol):
         """Which batch. None: look for yourself."""
         ...
 
-    def over(self) -> None:
+    def acknowledge(self) -> None:
         """Nobody needs this word any more."""
         ...
 
-    def again(self) -> None:
+    def give_back(self) -> None:
         """Somebody else shall have it."""
         ...
 

@@ -114,7 +114,7 @@ def reads(room: Trial, expected: Expected) -> str:
     if declared is None:
         raise NotApplicable("it declares none")
     for key, each in expected.rehearsed.items():
-        if each.trouble is not None:
+        if each.failure is not None:
             continue
         whole, part = called(room, each.before), called(room, _only(each.before, ("_id", *declared)))
         if isinstance(part, FailedDocument):

@@ -70,7 +70,7 @@ class ParentProcess:
             self._store, self.announcer, name=self.name, role_seconds=self._times.lease, step=step_hook()
         )
         if self._supervisor is not None:
-            self._supervisor.on_released = self.announcer.released
+            self._supervisor.on_released = self.announcer.announce_released
             self._supervisor.on_idle, self.announcer.on_announced = self._look.set, self._supervisor.look
         rounds = [(coordinator.tick, self._times.tick), (self._sweep, self._times.sweep), (self._revive, 1.0)]
         if self._supervisor is not None:
@@ -142,7 +142,7 @@ class ParentProcess:
             taken = self._store.ledger.batches.take_over()
             for batch in taken:
                 log.warning("a lost lease was taken over", batch=batch.token, worker=batch.worker)
-            self.announcer.released(taken)
+            self.announcer.announce_released(taken)
             self._store.ledger.failures.keep_some(ADDING)
 
     def _revive(self) -> None:

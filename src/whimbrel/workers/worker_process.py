@@ -161,7 +161,7 @@ def _serve(
 def _until_closed(worker_state: WorkerState, parent: int) -> None:
     """Look when the parent has news; drain when it closes what was our standard input, which the kernel does for one that was killed."""
     while os.read(parent, 1024):
-        worker_state.look.set()
+        worker_state.wake_up.set()
     worker_state.drain()
 
 

@@ -105,7 +105,7 @@ def test_what_is_asked_all_the_time_costs_the_same_however_many_runs_wait(
         "refresh": lambda: worker_state.refresh(store),
         "queue": lambda: queues.stats(store.ledger, broker),
         "in hand": lambda: queues.in_hand(store.ledger),
-        "sampling": sampler._look,
+        "sampling": sampler._take_sample,
         "status": lambda: view(store.ledger, current(store, run)),
         "ahead": lambda: store.ledger.runs.ahead(run.ns),
     }

@@ -38,10 +38,10 @@ class RabbitDelivery:
         self._feed, self._lane, self._message = feed, lane, message
         self.token: str | None = token
 
-    def over(self) -> None:
+    def acknowledge(self) -> None:
         self._feed.answer(self._lane, self._message, self._message.ack)
 
-    def again(self) -> None:
+    def give_back(self) -> None:
         self._feed.answer(self._lane, self._message, partial(self._feed.hand_back, self._message))
 
     def pass_on(self) -> None:

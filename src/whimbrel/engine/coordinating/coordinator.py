@@ -184,15 +184,17 @@ class Coordinator:
         if self._ledger.runs.move(
             run.id, RunStatus.RUNNING, seen=RunStatus.QUEUED, who=self._name, fields=fields
         ):
-            self._announcer.everything(run)
+            self._announcer.announce_all(run)
 
     def _advance(self, run: Run) -> None:
         check_rows(self._ledger, run)
         run = fold(self._ledger, run, self._step)
         self._measuring.sample(run)
         self._announcer.repair(run)
-        if self._announcer.hopeless and not self._ledger.batches.count(run.id, [BatchStatus.RUNNING], most=1):
-            why, self._announcer.hopeless = self._announcer.hopeless, ""
+        if self._announcer.pause_reason and not self._ledger.batches.count(
+            run.id, [BatchStatus.RUNNING], most=1
+        ):
+            why, self._announcer.pause_reason = self._announcer.pause_reason, ""
             self._stop(run.id, why)
             return
         slots = self._ledger.leases.slots(WORKERS_SEEN)

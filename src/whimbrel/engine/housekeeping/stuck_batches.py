@@ -25,7 +25,7 @@ class Stuck:
 def release_stuck(store: Store, announcer: Announcer, *, who: str) -> tuple[Sequence[Batch], list[Stuck]]:
     """Queues again what lost leases hold, now. Returns those batches, and the runs that do not move, with the reasons. Audited."""
     released = store.ledger.batches.take_over()
-    announcer.released(released)
+    announcer.announce_released(released)
     for run_id, count in Counter(batch.run for batch in released).items():
         store.ledger.leases.audit(f"{count} lost batches queued again", run=run_id, who=who)
     stuck = []

@@ -109,7 +109,7 @@ class VerificationKind(KindOfRun):
         verify_batch(pace, documents, ledger, definition, transform, step=step)
 
     def finish(self, finishing: FinishingContext) -> RunOutcome | None:
-        outcome = finishing.prover.found(finishing.run, finishing.seconds)
+        outcome = finishing.prover.outcome(finishing.run, finishing.seconds)
         return None if outcome is None else RunOutcome(*outcome)
 
 
