@@ -57,7 +57,7 @@ class WorkerState:
         self.loop = process_loop()
         self.loaded: Loaded = NothingLoaded()
         # A slot begins a batch, or ends it.
-        self.on_hand: Callable[[str, bool], object] = lambda _token, _begins: None
+        self.on_batch: Callable[[str, bool], object] = lambda _token, _begins: None
         self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
         self.idle = threading.Lock()  # one slot looks for work, the others wait
         self.refused: dict[tuple[str, str], str] = {}  # run and pinned code -> what is loaded here instead
@@ -91,14 +91,14 @@ class WorkerState:
         batch = lease.batch
         self.holds[batch.owner] = lease
         reset_token = BATCH.set(batch.token)
-        self.on_hand(batch.token, True)
+        self.on_batch(batch.token, True)
         try:
             yield
         finally:
             self.holds.pop(batch.owner, None)
             self.taken.discard(batch.owner)
             BATCH.reset(reset_token)
-            self.on_hand(batch.token, False)
+            self.on_batch(batch.token, False)
 
     @contextlib.contextmanager
     def slot(self, *, urgent: bool) -> Iterator[None]:
