@@ -24,7 +24,7 @@ from whimbrel.domain.bson.raw_bson import (
 )
 from whimbrel.domain.failures.failure import FailedDocument
 from whimbrel.domain.migrations.changes import Skipped, Unchanged
-from whimbrel.domain.migrations.pipelines import as_pipeline, complaint
+from whimbrel.domain.migrations.pipelines import as_pipeline, parse_failure
 from whimbrel.errors import Refused, TooSlow
 from whimbrel.mongo import update_statements
 from whimbrel.mongo.driver_errors import sentence, translated
@@ -239,7 +239,7 @@ def _plain(value: Any) -> dict[str, Any] | None:
 
 
 def _trouble(key: Key, error: Refused) -> FailedDocument:
-    own = complaint(str(error))
+    own = parse_failure(str(error))
     if own:
         return trouble(key, {"code": own[0], "errmsg": own[1]})
     cause = error.__cause__

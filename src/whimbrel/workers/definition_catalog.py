@@ -19,7 +19,7 @@ from typing import Any
 from bson.errors import InvalidBSON
 
 from whimbrel.domain.bson.raw_bson import decoded
-from whimbrel.domain.bson.uuids import unnamed
+from whimbrel.domain.bson.uuids import untag_uuids
 from whimbrel.domain.migrations.catalog import Broken, Catalog, choose
 from whimbrel.domain.migrations.code import CodeFiles
 from whimbrel.domain.migrations.migration import Definition
@@ -122,7 +122,7 @@ def _wait_for_answer(process: StartedProcess, reader: threading.Thread, seconds:
 
 def _definition(row: Mapping[str, Any]) -> Definition:
     reads = row["reads"]
-    row = unnamed(row)
+    row = untag_uuids(row)
     return Definition(
         **{
             **row,

@@ -11,7 +11,7 @@ from dataclasses import asdict, astuple, fields
 from typing import Any
 
 from whimbrel.domain.bson.encoding import encoded
-from whimbrel.domain.bson.uuids import named
+from whimbrel.domain.bson.uuids import tag_uuids
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.workers.migration_loader import load
@@ -28,7 +28,7 @@ def main() -> None:
         rows = {
             name: {
                 **{
-                    option.name: named(getattr(migration.definition, option.name))
+                    option.name: tag_uuids(getattr(migration.definition, option.name))
                     for option in fields(Definition)
                 },
                 "code": asdict(migration.definition.code),

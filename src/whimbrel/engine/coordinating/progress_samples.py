@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection
 
-from whimbrel.domain.runs.forecast import EVERY, kept
+from whimbrel.domain.runs.forecast import EVERY, samples_to_keep
 from whimbrel.domain.runs.run import Run
 from whimbrel.engine.operating.run_view import view
 from whimbrel.ports import Ledger
@@ -27,4 +27,6 @@ class ProgressSampling:
             return
         self._looked_at[run.id] = now
         progress = view(self._ledger, run)
-        self._ledger.runs.sample(run.id, kept(run.samples), done=progress.processed, total=progress.total)
+        self._ledger.runs.sample(
+            run.id, samples_to_keep(run.samples), done=progress.processed, total=progress.total
+        )

@@ -88,7 +88,7 @@ class BatchExecution:
         """
         batch, progress = self.lease.batch, self.lease.known
         if not batch.fresh:
-            yield from [end for end, _ in batch.rest(progress)]
+            yield from [end for end, _ in batch.remaining_pieces(progress)]
             return
         done = progress.chunks
         if progress.part is not None:

@@ -30,7 +30,7 @@ def keep_counts_before(documents: Documents, ledger: Ledger, lease: Lease, since
     if run.marking.path is not None or batch.before is not None:
         return
     query, before = eligible(run, batch.phase, retry=batch.retry), {}
-    for end, piece in batch.rest(lease.known):
+    for end, piece in batch.remaining_pieces(lease.known):
         count = documents.count_at(since, piece, query)
         if count is None:
             return
@@ -64,7 +64,7 @@ def check_filter_is_false(documents: Documents, ledger: Ledger, lease: Lease, co
 
 def _beginnings(documents: Documents, run: Run, batch: Batch) -> Iterator[Piece]:
     """Yields some documents at the beginning; in case none of them was eligible, the first chunk; before the run is known to be right, all chunks."""
-    pieces = [piece for _, piece in batch.rest(batch.progress)]
+    pieces = [piece for _, piece in batch.remaining_pieces(batch.progress)]
     if not pieces:
         return
     if isinstance(pieces[0], Range):

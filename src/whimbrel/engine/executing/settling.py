@@ -33,7 +33,7 @@ def counts_from_documents(
     known, inferred = batch.progress.counts, batch.progress.inferred
     if batch.fresh or batch.empty:
         return known, inferred
-    uncounted = list(batch.rest(batch.progress))
+    uncounted = list(batch.remaining_pieces(batch.progress))
     counts, inferred_too = count_pieces(documents, ledger, run, batch, batch.progress, uncounted, batch.began)
     return known + counts, inferred or inferred_too
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from whimbrel.domain.migrations.migration import Definition
-from whimbrel.domain.runs.run import Run, given
+from whimbrel.domain.runs.run import Run, code_fields
 from whimbrel.domain.runs.states import ENDED, RunStatus, check_run_edge
 from whimbrel.engine.operating.code_differences import differing_code
 from whimbrel.errors import GroupUnknown, RunUnknown, StateForbids
@@ -174,7 +174,7 @@ def _fields_of_code(run: Run, code: Definition, verb: str) -> dict[str, object]:
         raise StateForbids(
             f"Run {run.id} could not {verb}: {run.migration} is {now} now, which it was not when the run began. Start a new run."
         )
-    stored = given(code, run.uuids)
+    stored = code_fields(code, run.uuids)
     return {
         "codeHash": code.code_hash, "update": stored["update"], "concurrency": code.concurrency, "timeout": code.timeout,
         "reads": None if code.reads is None else list(code.reads), "needsCode": stored["update"] is None,

@@ -11,8 +11,8 @@ from whimbrel.domain.bson.uuids import stored, writing
 from whimbrel.domain.migrations.filters import check_filter, split_status
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.preflight_findings import refuse
-from whimbrel.domain.runs.requests import requested, through
-from whimbrel.domain.runs.run import Phase, Run, Scope, eligible, first_phases, given, legs_of
+from whimbrel.domain.runs.requests import requested, with_route
+from whimbrel.domain.runs.run import Phase, Run, Scope, code_fields, eligible, first_phases, legs_of
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.errors import FilterRefused, Refused, TooSlow
@@ -71,7 +71,7 @@ def compose_run(
         scope=scope, asked=asked, request=request, legs=legs_of(mark=definition.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
         priority=priority, rate=rate, batch_size=batch_size or definition.batch_size or defaults.batch_size,
         max_attempts=definition.max_attempts or defaults.max_attempts, retry_delay=defaults.retry_delay,
-        undo=definition.undo, uuids=store.uuids, **given(definition, store.uuids), created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
+        undo=definition.undo, uuids=store.uuids, **code_fields(definition, store.uuids), created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
     )  # fmt: skip
 
 
@@ -88,7 +88,7 @@ def draft_run(store: Store, definition: Definition, *, defaults: Defaults, **opt
 
 def asked_through(run: Run, route: str) -> Run:
     """Returns a run that was requested through this route, such as `POST /migrate` or `whimbrel run`."""
-    return replace(run, request=through(run.request, route))
+    return replace(run, request=with_route(run.request, route))
 
 
 def start_run(

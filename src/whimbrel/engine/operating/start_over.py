@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.preflight_findings import refuse
-from whimbrel.domain.runs.run import Counts, Run, given
+from whimbrel.domain.runs.run import Counts, Run, code_fields
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.tiling import Tiling
 from whimbrel.engine.operating import control
@@ -33,7 +33,7 @@ def start_over(store: Store, run_id: str, definition: Definition, *, who: str) -
         working_since=None, worked=0.0, ended_at=None,
     )  # fmt: skip
     if definition.code_hash != old.code_hash:
-        new = replace(new, declarative=definition.declarative, **given(definition, old.uuids))
+        new = replace(new, declarative=definition.declarative, **code_fields(definition, old.uuids))
     refuse(store.errors(new, definition))
     control.cancel(store.ledger, old.id, who=who)
     added = add_run(store, definition, new, who)

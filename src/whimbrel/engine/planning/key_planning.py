@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 import structlog
 
 from whimbrel.domain.bson.raw_bson import Key
-from whimbrel.domain.runs.batches import Batch, estimated_documents
+from whimbrel.domain.runs.batches import Batch, batch_of_leg
 from whimbrel.domain.runs.run import Run, eligible
 from whimbrel.domain.runs.states import BatchStatus
 from whimbrel.errors import TooSlow
@@ -49,9 +49,7 @@ class KeyPlan:
             seq, through = seq + 1, through + len(keys)
             end = end or through == limit
             batches.append(
-                estimated_documents(
-                    run, seq, ids=keys, found=True, estimated=len(keys), through=through, last=end
-                )
+                batch_of_leg(run, seq, ids=keys, found=True, estimated=len(keys), through=through, last=end)
             )
             if end:
                 break

@@ -2,7 +2,7 @@
 
 from math import ceil
 
-from whimbrel.domain.runs.batches import Batch, estimated_documents
+from whimbrel.domain.runs.batches import Batch, batch_of_leg
 from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
 from whimbrel.domain.runs.run import Run, eligible
 from whimbrel.ports import Documents
@@ -22,7 +22,7 @@ def plan_ranges(run: Run, documents: Documents, last: Batch | None, room: int) -
     cuts = documents.cuts(after, eligible(run, run.phase), size, most_cuts, SECONDS)
     pages = [cuts.keys[start : start + per_batch] for start in range(0, len(cuts.keys), per_batch)]
     if not pages and cuts.end:
-        return [estimated_documents(run, seq + 1, lo=after, last=True)]
+        return [batch_of_leg(run, seq + 1, lo=after, last=True)]
     uncounted = cuts.estimated
     batches = []
     for page in pages:
@@ -30,6 +30,6 @@ def plan_ranges(run: Run, documents: Documents, last: Batch | None, room: int) -
         count = min(uncounted, len(page) * size)
         uncounted -= count
         last_ = cuts.end and page is pages[-1]
-        batches.append(estimated_documents(run, seq, lo=after, cuts=page, estimated=count, last=last_))
+        batches.append(batch_of_leg(run, seq, lo=after, cuts=page, estimated=count, last=last_))
         after = page[-1]
     return batches

@@ -10,7 +10,7 @@ Where no index tells the statuses apart, the phase processing also counts what i
 from collections.abc import Iterator, Sequence
 
 from whimbrel.domain.bson.raw_bson import Key
-from whimbrel.domain.runs.batches import Batch, estimated_documents
+from whimbrel.domain.runs.batches import Batch, batch_of_leg
 from whimbrel.domain.runs.run import Run
 from whimbrel.ports import Batches
 
@@ -33,7 +33,7 @@ def merged_ranges(ledger: Batches, run: Run, last: Batch | None, room: int) -> l
     for start in range(0, len(rows), TOGETHER):
         part = rows[start : start + TOGETHER]
         batches.append(
-            estimated_documents(
+            batch_of_leg(
                 run, last.seq + 1 + len(batches), lo=after, cuts=tuple(_cuts(part)), source=part[-1].seq,
                 estimated=sum(batch.estimated for batch in part),
             )
@@ -58,15 +58,13 @@ def ranges_with_leftovers(ledger: Batches, run: Run, last: Batch | None, room: i
     leg, limit = run.legs.index("processing"), min(room, 100)
     rows = ledger.list(run.id, after=source, leg=leg, left=LEFT[run.phase], limit=limit)
     batches = [
-        estimated_documents(
+        batch_of_leg(
             run, seq + 1 + position, lo=row.lo, cuts=row.cuts, found=True, source=row.seq, estimated=(row.left or {})[LEFT[run.phase]]
         )
         for position, row in enumerate(rows)
     ]  # fmt: skip
     return (
-        batches
-        if len(batches) == limit
-        else [*batches, estimated_documents(run, seq + 1 + len(batches), last=True)]
+        batches if len(batches) == limit else [*batches, batch_of_leg(run, seq + 1 + len(batches), last=True)]
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from whimbrel.domain.bson.raw_bson import Key, repeats
+from whimbrel.domain.bson.raw_bson import Key, has_repeated_fields
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
 from whimbrel.domain.migrations.changes import Change, Single, Skipped
 from whimbrel.domain.migrations.marks import CHANGED, FAILED, SKIPPED, UNCHANGED, Filter
@@ -103,7 +103,7 @@ class RehearsalStage:
         new = RehearsedDocument(
             key=Key.of_document(document), before=document, phase=phase, outcome=NOT_REACHED
         )
-        if repeats(document):
+        if has_repeated_fields(document):
             return replace(new, outcome=NOT_SHOWN, why=TWICE)
         if time.monotonic() > until:
             return new

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from whimbrel.domain.bson.raw_bson import Key
-from whimbrel.domain.runs.run import Phase, Run, eligible, first_phases, found_first
+from whimbrel.domain.runs.run import Phase, Run, eligible, first_phases, query_of_first_phases
 from whimbrel.engine.operating.start import preview
 from whimbrel.errors import TooSlow
 from whimbrel.ports import Choice, Rehearsal, Store
@@ -30,7 +30,7 @@ def draw_sample(
 ) -> tuple[dict[str, int], dict[bytes, Phase]]:
     """Draws eligible documents, each once and with its phase: a quarter each of the largest, the oldest and the newest, the rest at random."""
     queries = {phase: eligible(run, phase) for phase in first_phases(run)}
-    query = found_first(run)
+    query = query_of_first_phases(run)
     drawn: dict[Key, bytes] = {}
     counted: dict[str, int] = {}
     for choice in CHOICES:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from whimbrel.domain.failures.failure import FailedDocument
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.preflight_findings import refuse, refuse_all
-from whimbrel.domain.runs.run import Run, found_first
+from whimbrel.domain.runs.run import Run, query_of_first_phases
 from whimbrel.engine.operating.preflight import (
     differing_values,
     process_value_findings,
@@ -73,7 +73,7 @@ def needs_trial(definition: Definition) -> bool:
 
 def _documents(rehearsal: Rehearsal, run: Run) -> Iterator[bytes]:
     """Yields a few documents that are found at once, mostly enough; then the sample of a dry run."""
-    few: Sequence[bytes] = rehearsal.sample("oldest", found_first(run), FEW)
+    few: Sequence[bytes] = rehearsal.sample("oldest", query_of_first_phases(run), FEW)
     yield from few
     if len(few) == FEW:
         yield from draw_sample(rehearsal, run, SAMPLE, [])[1]

@@ -11,7 +11,7 @@ from pymongo.collection import Collection
 from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.preflight_findings import CheckName, Finding, unknown
-from whimbrel.domain.runs.run import Run, found_first
+from whimbrel.domain.runs.run import Run, query_of_first_phases
 from whimbrel.errors import Refused, Systemic, TooSlow
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.survey import LEAST, SPARSE
@@ -64,7 +64,7 @@ class Subject:
 
     @cached_property
     def eligible(self) -> dict[str, Any]:
-        return found_first(self.run)
+        return query_of_first_phases(self.run)
 
     @cached_property
     def drawn(self) -> list[dict[str, Any]]:
