@@ -60,7 +60,7 @@ def _documents(trial: str, count: int) -> Iterator[dict[str, Any]]:
 
 def _able(system: System) -> int:
     leases = system.at.store.ledger.leases
-    if leases.off(CONSUMERS):
+    if leases.is_off(CONSUMERS):
         raise ApiError(
             409, "consumers_stopped", "All consumers are stopped. Start them: POST /queue/consumers/start."
         )

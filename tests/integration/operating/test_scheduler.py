@@ -447,7 +447,7 @@ def test_history_is_bounded_and_looking_does_not_read_it(store: MongoStore) -> N
         it.tick()
     assert len(ticks(store)) == 50
     rewind(store, "s", 1)
-    assert store.ledger.schedules.look().schedules[0].history == ()
+    assert store.ledger.schedules.snapshot().schedules[0].history == ()
 
 
 def test_a_schedule_of_every_second_keeps_up(store: MongoStore) -> None:

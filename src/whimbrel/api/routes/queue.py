@@ -53,7 +53,7 @@ def broker_name(system: System) -> BrokerName:
 
 
 def _switch(ledger: Ledger) -> Switch:
-    return "stopped" if ledger.leases.off(CONSUMERS) else "started"
+    return "stopped" if ledger.leases.is_off(CONSUMERS) else "started"
 
 
 @router.get("/stats", response_model=QueueStats, responses=failures())

@@ -88,7 +88,7 @@ class Coordinator:
         self._keep(attended)
         self._serving.keep(set(attended))
         if attended:
-            self._suspended = SUSPENDED if self._ledger.leases.off(CONSUMERS) else ""
+            self._suspended = SUSPENDED if self._ledger.leases.is_off(CONSUMERS) else ""
         end = time.monotonic() + TICK_SECONDS
         turns = list(dict.fromkeys([run for run in self._postponed if run in attended]) | attended)
         for position, run_id in enumerate(turns):

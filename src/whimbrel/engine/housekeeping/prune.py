@@ -152,6 +152,6 @@ def _remove(ledger: Ledger, run_id: str, report: PruneReport, end: float) -> Non
         removed = ledger.retention.remove(run_id, ROWS)
         report.batches += removed.batches
         report.failures += removed.failures
-        if not removed.rest:
+        if not removed.incomplete:
             return
     report.more = True

@@ -25,7 +25,7 @@ def enable_by_settings(ledger: Ledger, plan: Plan) -> None:
     if plan.enabled and schedules.stopped() is None:
         schedule = schedules.get(DEFAULT)
         if schedule is not None and not schedule.plan.enabled and schedule.changed_by == SETTINGS:
-            schedules.take_up(DEFAULT, plan, next_at(ledger, plan), who=SETTINGS)
+            schedules.replace_untouched(DEFAULT, plan, next_at(ledger, plan), who=SETTINGS)
 
 
 def why_not_enabled(ledger: Ledger, plan: Plan) -> str:

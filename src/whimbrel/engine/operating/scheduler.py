@@ -67,7 +67,7 @@ class Scheduler:
             self._prepare()
         if not self._leads():
             return
-        state = self._schedules.look()
+        state = self._schedules.snapshot()
         self._repeated_errors.keep({schedule.name for schedule in state.schedules})
         broken: Exception | None = None
         for schedule in state.schedules:

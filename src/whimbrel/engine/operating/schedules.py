@@ -98,7 +98,7 @@ def switch_on(ledger: Ledger, *, who: str) -> bool:
         next_ticks = [
             (schedule, next_at(ledger, schedule.plan)) for schedule in rows if schedule.plan.enabled
         ]
-        schedules.switch(on=True, who=who, anew=next_ticks)
+        schedules.switch(on=True, who=who, next_ticks=next_ticks)
     default = next((schedule for schedule in rows if schedule.name == DEFAULT), None)
     if default is not None and not any(schedule.plan.enabled for schedule in rows):
         save_schedule(ledger, DEFAULT, replace(default.plan, enabled=True), who=who)

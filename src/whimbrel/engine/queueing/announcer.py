@@ -108,7 +108,7 @@ class Announcer:
         if self._broker.polled or now < self._next.get(run.id, 0.0):
             return
         self._next[run.id] = now + min(1.0, self._pause / 2)
-        if self._ledger.leases.off(CONSUMERS):
+        if self._ledger.leases.is_off(CONSUMERS):
             return  # nobody takes pointers now
         queued = self._ledger.batches.waiting(run.id, PAGE)
         before = self._due.get(run.id, {})

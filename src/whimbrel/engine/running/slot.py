@@ -131,7 +131,7 @@ def _claim_batch(
         return None
     for runs in [worker_state.urgent, worker_state.serving] if token is None else [worker_state.serving]:
         batch = (
-            claim(runs, worker=worker_state.name, lsid=session.lsid, token=token, aside=waiting)
+            claim(runs, worker=worker_state.name, lsid=session.lsid, token=token, excluding=waiting)
             if runs
             else None
         )

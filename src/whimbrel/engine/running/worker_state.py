@@ -118,7 +118,7 @@ class WorkerState:
         if not phases <= self._phases:
             self.news.set()
         self._phases = phases
-        self.stopped = store.ledger.leases.off(CONSUMERS)
+        self.stopped = store.ledger.leases.is_off(CONSUMERS)
         servable = [run for run in running if self._can_serve(store, run)]
         served = [] if self.stopped else servable
         self.urgent = tuple(run.id for run in served if run.urgent)

@@ -98,13 +98,13 @@ class MongoBatches(BatchReads):
         worker: str,
         lsid: bytes,
         token: str | None = None,
-        aside: Sequence[str] = (),
+        excluding: Sequence[str] = (),
     ) -> Batch | None:
         if not runs:
             return None
         with translated():
             if token is None:
-                row = self._claims.any(runs, worker, lsid, aside)
+                row = self._claims.any(runs, worker, lsid, excluding)
             else:
                 row = self._claims.one(runs, token, worker, lsid)
         return batch_of(row) if row else None

@@ -37,16 +37,16 @@ class Claims:
         self._width = 1.0
 
     def any(
-        self, runs: Sequence[str], worker: str, lsid: bytes, aside: Sequence[str] = ()
+        self, runs: Sequence[str], worker: str, lsid: bytes, excluding: Sequence[str] = ()
     ) -> Mapping[str, Any] | None:
         """The row of a batch of the run whose turn it is, claimed; None where none of these runs has a queued one.
 
-        `aside`: tokens of batches that are not to be taken.
+        `excluding`: tokens of batches that are not to be taken.
         """
         served = tuple(runs)
         turn = self._turns.get(served, "")
         for part in ([run for run in runs if run > turn], [run for run in runs if run <= turn]):
-            row = self._first(part, worker, lsid, aside) if part else None
+            row = self._first(part, worker, lsid, excluding) if part else None
             if row is not None:
                 if len(self._turns) >= TURNS:
                     self._turns = {}
@@ -63,9 +63,9 @@ class Claims:
         return row
 
     def _first(
-        self, runs: Sequence[str], worker: str, lsid: bytes, aside: Sequence[str]
+        self, runs: Sequence[str], worker: str, lsid: bytes, excluding: Sequence[str]
     ) -> Mapping[str, Any] | None:
-        while (token := self._pick(runs, aside)) is not None:
+        while (token := self._pick(runs, excluding)) is not None:
             row = self.one(runs, token, worker, lsid)
             if row is not None:
                 self._width = max(1.0, self._width * NARROWER)
@@ -73,11 +73,11 @@ class Claims:
             self._width = min(WIDEST, self._width * 2)
         return None
 
-    def _pick(self, runs: Sequence[str], aside: Sequence[str]) -> str | None:
+    def _pick(self, runs: Sequence[str], excluding: Sequence[str]) -> str | None:
         """A queued batch of the first of these runs that has one; from that place on, any of so many."""
         queued: dict[str, Any] = {"status": "queued", "run": {"$in": list(runs)}}
-        if aside:
-            queued["_id"] = {"$nin": list(aside)}
+        if excluding:
+            queued["_id"] = {"$nin": list(excluding)}
         beyond = random.randrange(int(self._width))  # noqa: S311  spreads claims, protects nothing
         for skipped in (beyond, 0) if beyond else (0,):
             for row in self._glance.find(queued, _COVERED).sort(_ORDER).skip(skipped).limit(1):

@@ -99,7 +99,7 @@ class MongoLeases:
         with translated():
             self._audit.update_one({"_id": ObjectId()}, entry, upsert=True)
 
-    def off(self, name: str) -> bool:
+    def is_off(self, name: str) -> bool:
         with translated():
             return self._leases.find_one({"_id": f"switch:{name}", "off": True}, {"_id": 1}) is not None
 

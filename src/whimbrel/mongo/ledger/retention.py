@@ -101,7 +101,7 @@ class MongoRetention:
             failures = _some(self._failures, {"run": run_id}, limit)
             batches = _some(self._batches, {"run": run_id}, limit) if failures < limit else 0
             if max(failures, batches) == limit:
-                return Removed(batches, failures, rest=True)
+                return Removed(batches, failures, incomplete=True)
             for rows in (self._causes, self._blocks):
                 rows.delete_many(
                     {"run": run_id}

@@ -49,7 +49,7 @@ class MongoSchedules:
             made: list[dict[str, Any]] = [{"$set": {"made": True, "on": {"$ifNull": ["$on", True]}}}]
             self._schedules.update_one({"_id": SWITCH}, made, upsert=True)
 
-    def look(self) -> ScheduleLook:
+    def snapshot(self) -> ScheduleLook:
         due = {
             "enabled": True, "nextAt": {"$type": "date"}, "$expr": {"$lte": ["$nextAt", "$$NOW"]},
         }  # fmt: skip
@@ -84,7 +84,7 @@ class MongoSchedules:
         self._leases.audit(f"schedule {name} set", run="", who=who)
         return _schedule_of(row)
 
-    def take_up(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> bool:
+    def replace_untouched(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> bool:
         as_made = {"_id": name, "enabled": False, "madeBy": who, "changedBy": who}
         with translated():
             taken = self._schedules.update_one(as_made, [_put(plan, next_at, who)]).matched_count == 1
@@ -109,12 +109,14 @@ class MongoSchedules:
             row = self._schedules.find_one({"_id": SWITCH, "on": False}, {"changedBy": 1, "changedAt": 1})
         return None if row is None else (str(row.get("changedBy", "somebody")), row.get("changedAt"))
 
-    def switch(self, *, on: bool, who: str, anew: Sequence[tuple[Schedule, datetime | None]] = ()) -> bool:
+    def switch(
+        self, *, on: bool, who: str, next_ticks: Sequence[tuple[Schedule, datetime | None]] = ()
+    ) -> bool:
         turned: list[dict[str, Any]] = [
             {"$set": {"on": on, "changedBy": {"$literal": who}, "changedAt": "$$NOW"}}
         ]
         with translated():
-            for each, at in anew:
+            for each, at in next_ticks:
                 self._schedules.update_one(
                     {"_id": each.name, "enabled": True, "revision": each.revision}, {"$set": {"nextAt": at}}
                 )
