@@ -31,7 +31,7 @@ def replayed(record: Record) -> list[tuple[float, Forecast]]:
         now = ProgressSample(at, done, total)
         if record[0][2] / 10 <= done and at < end:
             said.append((at, forecast(samples, now, IN_HAND)))
-        if not samples or at - samples[-1].at >= 1:
+        if not samples or at - samples[-1].worked >= 1:
             samples = (*samples_to_keep(samples), now)
         assert len(samples) <= KEPT
     return said
@@ -102,7 +102,7 @@ def test_while_only_failures_are_tried_again_no_end_is_said() -> None:
     for at, done, total in record:
         if at > end and done >= total:
             assert forecast(samples, ProgressSample(at, done, total)).eta is None
-        if not samples or at - samples[-1].at >= 1:
+        if not samples or at - samples[-1].worked >= 1:
             samples = (*samples_to_keep(samples), ProgressSample(at, done, total))
 
 
@@ -139,7 +139,7 @@ def test_samples_that_are_kept_reach_from_the_first_to_the_last_without_a_hole()
     samples: tuple[ProgressSample, ...] = ()
     for second in range(1, 20_000):
         samples = (*samples_to_keep(samples), ProgressSample(second, second, 100_000))
-    ages = [20_000 - each.at for each in samples]
+    ages = [20_000 - each.worked for each in samples]
     assert len(samples) == KEPT
     assert ages[0] > 19_000
     assert all(before - after <= max(1, before / 2) for before, after in pairwise(ages))

@@ -21,7 +21,7 @@ class Removed:
 class Entry:
     """A place in the audit, in the order of its times."""
 
-    at: datetime
+    time: datetime
     id: str
 
 

@@ -59,7 +59,7 @@ def test_the_samples_of_a_run_are_bounded_and_go_with_its_end(
     samples = again(store, run).samples
     assert len(samples) == KEPT
     assert all(each.total == 3000 for each in samples)
-    assert list(samples) == sorted(samples, key=lambda each: each.at)
+    assert list(samples) == sorted(samples, key=lambda each: each.worked)
     control.cancel(store.ledger, run.id, who="test")
     coordinator.tick()
     assert again(store, run).status is RunStatus.CANCELLED

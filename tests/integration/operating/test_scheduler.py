@@ -86,7 +86,7 @@ def test_a_tick_starts_a_run_over_all_phases(store: MongoStore) -> None:
     assert run.legs == ("pending", "processing", "failed", "sweep", "failed")
     assert (run.status, run.batch_size, run.priority, run.asked) == (RunStatus.QUEUED, 3, 7, None)
     [tick] = ticks(store)
-    assert (tick.at, tick.outcome, tick.run) == (before.next_at, "started", run.id)
+    assert (tick.due_at, tick.outcome, tick.run) == (before.next_at, "started", run.id)
     assert run.request is not None
     assert run.request.route.startswith("schedule ")
     now = row(store)
@@ -168,7 +168,7 @@ def test_a_tick_is_skipped_while_the_run_before_has_not_ended(store: MongoStore)
         at = rewind(store, "s", 1)
         it.tick()
         last = ticks(store)[-1]
-        assert (last.at, last.outcome, last.run) == (at, "skipped", None)
+        assert (last.due_at, last.outcome, last.run) == (at, "skipped", None)
         assert last.reason == f"Run {run.id}, which it started before, is {status} still."
     for status in ("completed", "completed_with_failures", "cancelled", "failed"):
         store.client[store.database]["whimbrel_runs"].update_many({}, {"$set": {"status": status}})
@@ -235,13 +235,13 @@ def test_late_ticks_are_one_run_and_missed_ones_none(store: MongoStore) -> None:
     scheduler(store).tick()
     [tick] = ticks(store)
     assert (tick.outcome, tick.first) == ("started", first)
-    assert tick.at - first >= timedelta(seconds=119)
+    assert tick.due_at - first >= timedelta(seconds=119)
     assert len(runs(store)) == 1
     hourly(store, "yearly")
     long_ago = rewind(store, "yearly", 3700)
     scheduler(store).tick()
     [missed] = ticks(store, "yearly")
-    assert (missed.outcome, missed.at) == ("missed", long_ago)
+    assert (missed.outcome, missed.due_at) == ("missed", long_ago)
     assert len(runs(store)) == 1
 
 
@@ -318,7 +318,7 @@ def test_a_crash_at_every_step_makes_neither_two_runs_nor_none(store: MongoStore
     two.tick()
     two.tick()
     [run] = runs(store)
-    assert [(each.at, each.outcome, each.run) for each in ticks(store)] == [
+    assert [(each.due_at, each.outcome, each.run) for each in ticks(store)] == [
         (before.next_at, "started", run.id)
     ]
     assert row(store).pending is None

@@ -90,7 +90,7 @@ class CountersReset(Answer):
 
 def _sample(it: QueueSample) -> SampleOf:
     return SampleOf(
-        at=iso_time(it.at) or "", depths={name: each.ready for name, each in it.stats.queues.items()},
+        at=iso_time(it.taken_at) or "", depths={name: each.ready for name, each in it.stats.queues.items()},
         messages=it.stats.ready, in_hand=it.in_hand, consumers=it.stats.consumers, batches_per_second=it.settled,
         oldest_seconds=it.oldest,
     )  # fmt: skip

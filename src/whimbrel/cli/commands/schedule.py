@@ -202,7 +202,7 @@ def _schedules_table(found: list[Schedule], *, on: bool) -> FactTable:
 def _ticks_table(found: list[tuple[str, Tick]]) -> FactTable:
     table = FactTable(("tick", "schedule", "outcome", "run", "reason"), title="Last ticks")
     for name, tick in found:
-        table.add(_time(tick.at), name, tick.outcome, tick.run or "", tick.reason)
+        table.add(_time(tick.due_at), name, tick.outcome, tick.run or "", tick.reason)
     return table
 
 

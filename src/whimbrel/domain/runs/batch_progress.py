@@ -24,21 +24,21 @@ class Stretch:
 class Progress:
     """What is known to be done of a batch. It may be less than what was done, never more.
 
-    `at`: the last stretch is done only through this document; None: to its end. `inferred`: some counts are differences.
+    `last_key`: the last stretch is done only through this document; None: to its end. `inferred`: some counts are differences.
     """
 
     stretches: tuple[Stretch, ...] = ()
-    at: Key | None = None
+    last_key: Key | None = None
     inferred: bool = False
 
     @property
     def part(self) -> Stretch | None:
         """The stretch that has not reached its end."""
-        return self.stretches[-1] if self.at is not None else None
+        return self.stretches[-1] if self.last_key is not None else None
 
     @property
     def complete(self) -> tuple[Stretch, ...]:
-        return self.stretches if self.at is None else self.stretches[:-1]
+        return self.stretches if self.last_key is None else self.stretches[:-1]
 
     @property
     def chunks(self) -> int:

@@ -145,7 +145,7 @@ class Batch:
         """
         done = progress.chunks
         if progress.part is not None:
-            yield progress.part.end, self.piece(done, progress.part.end, progress.at)
+            yield progress.part.end, self.piece(done, progress.part.end, progress.last_key)
             done = progress.part.end
         for end in sorted(self.before) if self.before else range(done + 1, self.chunks + 1):
             if end > done:

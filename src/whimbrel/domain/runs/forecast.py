@@ -37,9 +37,9 @@ SURE = 2.5  # standard errors from which a change of speed is no accident
 
 @dataclass(frozen=True, slots=True)
 class ProgressSample:
-    """How far a run was. `at`: in seconds that it has worked, so that pauses do not count."""
+    """How far a run was. `worked`: the seconds that it had worked, so that pauses do not count."""
 
-    at: float
+    worked: float
     done: int
     total: int
 
@@ -56,11 +56,13 @@ def samples_to_keep(samples: Sequence[ProgressSample]) -> tuple[ProgressSample, 
     """Returns the samples to keep beside the next one: all recent ones, and the fewer of the earlier ones the older they are."""
     if len(samples) < KEPT:
         return tuple(samples)
-    end = samples[-1].at
+    end = samples[-1].worked
 
     def loss(number: int) -> float:
         """Returns how much is lost without this sample: the gap that it leaves, relative to its age."""
-        return (samples[number + 1].at - samples[number - 1].at) / float((end - samples[number].at) ** FADING)
+        return (samples[number + 1].worked - samples[number - 1].worked) / float(
+            (end - samples[number].worked) ** FADING
+        )
 
     least_useful = min(range(1, len(samples) - DENSE), key=loss)
     return (*samples[:least_useful], *samples[least_useful + 1 :])
@@ -72,7 +74,7 @@ def forecast(samples: Sequence[ProgressSample], now: ProgressSample, in_hand: in
     `in_hand`: documents of the batches being worked on. Near the end some slots have no other batch to take, and which do is not known.
     """
     points = _steps([ProgressSample(0.0, 0, 0), *samples, now])
-    end = points[-1].at
+    end = points[-1].worked
     lately, falling = _rate(points, LATELY), _falling(points)
     length, rate = end, None
     while length >= SHORTEST:
@@ -82,7 +84,7 @@ def forecast(samples: Sequence[ProgressSample], now: ProgressSample, in_hand: in
         even = abs(late - early) <= SAME * (late + early) / 2
         if even and (length < LATELY or abs(lately - mean) <= ANOTHER * mean):
             rate = _rate(points, min(length, SHOWN)) if rate is None else rate
-            eta = _eta(rates, length, now.total - now.done, now.at - end, falls=bool(falling))
+            eta = _eta(rates, length, now.total - now.done, now.worked - end, falls=bool(falling))
             fine = _longest(points, end - AROUND * length) <= COARSE * length
             lasts = eta is not None and (eta < length or falling * eta / 2 <= WRONG)
             if eta is not None and lasts and fine and in_hand * TAIL <= rate * (WRONG * eta + ABOUT):
@@ -93,12 +95,15 @@ def forecast(samples: Sequence[ProgressSample], now: ProgressSample, in_hand: in
 
 def _longest(points: Sequence[ProgressSample], start: float) -> float:
     """Returns the seconds of the longest step that ended since `start`."""
-    return max((after.at - before.at for before, after in pairwise(points) if after.at > start), default=0.0)
+    return max(
+        (after.worked - before.worked for before, after in pairwise(points) if after.worked > start),
+        default=0.0,
+    )
 
 
 def _falling(points: Sequence[ProgressSample]) -> float:
     """Returns the part of its speed that a run has steadily lost each second, so that it may well continue to; 0 where it has not."""
-    start, end = points[min(1, len(points) - 1)].at, points[-1].at
+    start, end = points[min(1, len(points) - 1)].worked, points[-1].worked
     if end - start < SHORTEST:
         return 0.0
     trend = _trend(_rates(points, start, end))
@@ -148,8 +153,8 @@ def _trend(rates: Sequence[float]) -> _Trend:
 def _rate(points: Sequence[ProgressSample], seconds: float) -> float:
     """Returns documents a second in the last seconds."""
     end = points[-1]
-    start = max(0.0, end.at - seconds)
-    return (end.done - _done(points, start)) / (end.at - start) if end.at > start else 0.0
+    start = max(0.0, end.worked - seconds)
+    return (end.done - _done(points, start)) / (end.worked - start) if end.worked > start else 0.0
 
 
 def _rates(points: Sequence[ProgressSample], start: float, end: float) -> list[float]:
@@ -161,11 +166,13 @@ def _rates(points: Sequence[ProgressSample], start: float, end: float) -> list[f
 
 def _done(points: Sequence[ProgressSample], moment: float) -> float:
     """Returns how far the run was at a moment, interpolated between two samples."""
-    number = bisect_left(points, moment, key=lambda point: point.at)
+    number = bisect_left(points, moment, key=lambda point: point.worked)
     if number == 0 or number == len(points):
         return points[min(number, len(points) - 1)].done
     before, after = points[number - 1], points[number]
-    return before.done + (moment - before.at) / (after.at - before.at) * (after.done - before.done)
+    return before.done + (moment - before.worked) / (after.worked - before.worked) * (
+        after.done - before.done
+    )
 
 
 def _steps(samples: Sequence[ProgressSample]) -> list[ProgressSample]:
@@ -175,9 +182,9 @@ def _steps(samples: Sequence[ProgressSample]) -> list[ProgressSample]:
     """
     steps = list(samples[:1])
     for sample in samples[1:]:
-        if sample.at > steps[-1].at and sample.done > steps[-1].done:
+        if sample.worked > steps[-1].worked and sample.done > steps[-1].done:
             steps.append(sample)
-    gaps = [after.at - before.at for before, after in pairwise(steps[-RECENT:])]
-    if samples[-1].at - steps[-1].at > max(STILL, 2 * max(gaps, default=0.0)):
+    gaps = [after.worked - before.worked for before, after in pairwise(steps[-RECENT:])]
+    if samples[-1].worked - steps[-1].worked > max(STILL, 2 * max(gaps, default=0.0)):
         steps.append(samples[-1])
     return steps

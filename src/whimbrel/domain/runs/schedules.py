@@ -43,7 +43,7 @@ class Plan:
 class Tick:
     """What became of one tick. `first`: the oldest of the ticks that it stands for, usually itself."""
 
-    at: datetime
+    due_at: datetime
     first: datetime
     outcome: Outcome
     run: str | None = None

@@ -53,7 +53,7 @@ class ProgressNotes:
     def remaining(self) -> Piece:
         """The part of the current stretch that is not known to be done."""
         progress = self.lease.known
-        return self.lease.batch.piece(progress.chunks, self._end, progress.at)
+        return self.lease.batch.piece(progress.chunks, self._end, progress.last_key)
 
     def reached(self, key: Key) -> None:
         """Tells that the current stretch is done through this document."""
@@ -136,7 +136,7 @@ class ProgressNotes:
 
     def _write_note(self, began: float) -> None:
         progress = self.lease.known
-        since = self._now if self.tally.fresh and (progress.at is None or self.tally.clean) else None
+        since = self._now if self.tally.fresh and (progress.last_key is None or self.tally.clean) else None
         try:
             self.documents.check_identity()  # an empty read must have been of the run's collection
             self.ledger.batches.note(self.lease.batch, progress, since=since)

@@ -72,7 +72,7 @@ class Retrying:
             repeated_errors.forget(lease.batch.token)
             return ""
         known = lease.known
-        reached = known.chunks, known.at, tally.counts, tally.failed, run and run.folded_through
+        reached = known.chunks, known.last_key, tally.counts, tally.failed, run and run.folded_through
         return repeated_errors.record(lease.batch.token, error, reached)
 
     def in_parts(self, where: Range, act: Callable[[Range], object], explain: Callable[[Range], str]) -> None:

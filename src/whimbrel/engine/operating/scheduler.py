@@ -105,7 +105,7 @@ class Scheduler:
             self._schedules.record_trouble(schedule.name, why)
         else:
             due_tick = due(schedule.plan, schedule.next_at, now)
-            tick = Tick(at=due_tick.tick, first=due_tick.first, outcome="failed", reason=why)
+            tick = Tick(due_at=due_tick.tick, first=due_tick.first, outcome="failed", reason=why)
             self._schedules.decide(schedule, Decision(tick=tick, following=due_tick.following))
         return bool(why)
 
@@ -132,7 +132,9 @@ class Scheduler:
         if not self._schedules.decide(schedule, decision):
             return  # somebody else has decided it, or a person has changed the schedule
         tick = decision.tick
-        log.info("tick", schedule=schedule.name, at=iso_time(tick.at), outcome=tick.outcome, why=tick.reason)
+        log.info(
+            "tick", schedule=schedule.name, at=iso_time(tick.due_at), outcome=tick.outcome, why=tick.reason
+        )
         if decision.run is not None:
             self._step("T2")
             self._carry_out(replace(schedule, pending=decision.run.id))
@@ -151,7 +153,7 @@ class Scheduler:
             if due_tick.first < due_tick.tick
             else ""
         )
-        tick = Tick(at=due_tick.tick, first=due_tick.first, outcome="started", reason=late)
+        tick = Tick(due_at=due_tick.tick, first=due_tick.first, outcome="started", reason=late)
         if due_tick.missed:
             why = "No scheduler was there, and it is over for more than an hour."
             return Decision(tick=replace(tick, outcome="missed", reason=why), following=due_tick.following)

@@ -136,14 +136,14 @@ def ticks_of(scheduler: SchedulerStatus) -> list[tuple[str, Tick]]:
     named_ticks = [(schedule.name, tick) for schedule in scheduler.schedules for tick in schedule.history]
     return sorted(
         named_ticks,
-        key=lambda named_tick: (named_tick[1].decided_at or named_tick[1].at, named_tick[1].at),
+        key=lambda named_tick: (named_tick[1].decided_at or named_tick[1].due_at, named_tick[1].due_at),
         reverse=True,
     )
 
 
 def tick_object(name: str, tick: Tick) -> dict[str, Any]:
     return {
-        "schedule": name, "at": iso_time(tick.at), "since": iso_time(tick.first), "outcome": tick.outcome,
+        "schedule": name, "at": iso_time(tick.due_at), "since": iso_time(tick.first), "outcome": tick.outcome,
         "migrationId": tick.run, "reason": tick.reason, "decidedAt": iso_time(tick.decided_at),
     }  # fmt: skip
 

@@ -27,7 +27,7 @@ LOOKED_AT = 1000  # first queued batches of a run: among them is the one that ha
 class QueueSample:
     """The queue at one moment. `oldest`: seconds since this process first saw the batch that has waited longest."""
 
-    at: datetime
+    taken_at: datetime
     stats: queues.Stats
     settled: float
     oldest: float | None
@@ -53,7 +53,7 @@ class QueueSampler:
         self._asked = time.monotonic()
         with self._lock:
             newest = self._samples[-1] if self._samples else None
-            if newest is None or (datetime.now(UTC) - newest.at).total_seconds() > 2 * EVERY:
+            if newest is None or (datetime.now(UTC) - newest.taken_at).total_seconds() > 2 * EVERY:
                 self._take_sample()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._repeat, name="sampling", daemon=True)

@@ -250,7 +250,7 @@ def _wait_or_pause(store: Store, worker_state: WorkerState, lease: Lease, error:
         run = store.ledger.runs.get(batch.run)
     except WhimbrelError:
         return
-    reached = known.chunks, known.at, run and run.folded_through
+    reached = known.chunks, known.last_key, run and run.folded_through
     if why := worker_state.repeated_errors.record(batch.token, error, reached):
         _pause(store, worker_state, batch, why)
 

@@ -116,7 +116,7 @@ class MongoRetention:
     def audit(self, days: float, limit: int, *, after: Entry | None = None) -> Audited:
         query: dict[str, Any] = {"at": {"$type": "date"}, "$expr": _before("$at", days)}
         if after is not None:
-            query |= _behind("at", after.at, ObjectId(after.id))
+            query |= _behind("at", after.time, ObjectId(after.id))
         with translated():
             old = self._audit.find(query, {"run": 1, "at": 1}).sort([("at", 1), ("_id", 1)])
             rows = list(old.limit(limit))

@@ -95,7 +95,7 @@ def progress_row(progress: Progress) -> dict[str, Any]:
         [each.end, each.counts.changed, each.counts.unchanged, each.counts.skipped, each.failed, *_left_row(each.left)]
         for each in progress.stretches
     ]  # fmt: skip
-    return {"progress": rows, "at": _raw(progress.at), "inferred": progress.inferred}
+    return {"progress": rows, "at": _raw(progress.last_key), "inferred": progress.inferred}
 
 
 def _left_row(left: Mapping[str, int] | None) -> list[int]:
@@ -214,7 +214,7 @@ def request_of(row: Row | None) -> Request | None:
 
 
 def sample_row(sample: ProgressSample) -> list[int]:
-    return [int(sample.at * 1000 + 0.5), sample.done, sample.total]
+    return [int(sample.worked * 1000 + 0.5), sample.done, sample.total]
 
 
 def sample_of(row: Sequence[int]) -> ProgressSample:

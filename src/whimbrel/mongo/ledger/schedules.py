@@ -141,7 +141,7 @@ class MongoSchedules:
         }  # fmt: skip
         tick = {"$mergeObjects": [{"$literal": _tick_row(decision.tick)}, {"decidedAt": "$$NOW"}]}
         sets: dict[str, Any] = {
-            "nextAt": decision.following, "lastAt": decision.tick.at, "trouble": "", "lookedAt": "$$NOW"
+            "nextAt": decision.following, "lastAt": decision.tick.due_at, "trouble": "", "lookedAt": "$$NOW"
         }  # fmt: skip
         if decision.run is None:
             sets["history"] = _with(tick)
@@ -220,13 +220,13 @@ def _put(plan: Plan, next_at: datetime | None, who: str) -> dict[str, Any]:
 
 def _tick_row(tick: Tick) -> dict[str, Any]:
     return {
-        "at": tick.at, "first": tick.first, "outcome": tick.outcome, "run": tick.run, "reason": tick.reason
+        "at": tick.due_at, "first": tick.first, "outcome": tick.outcome, "run": tick.run, "reason": tick.reason
     }  # fmt: skip
 
 
 def _tick_of(row: Row) -> Tick:
     return Tick(
-        at=row["at"], first=row["first"], outcome=row["outcome"], run=row["run"], reason=row["reason"],
+        due_at=row["at"], first=row["first"], outcome=row["outcome"], run=row["run"], reason=row["reason"],
         decided_at=row["decidedAt"],
     )  # fmt: skip
 
