@@ -1,4 +1,4 @@
-"""Decides when an error that keeps coming back pauses a run: nothing is repeated in silence for ever.
+"""Decides when an error that keeps coming back pauses a run: nothing is silently repeated forever.
 
 An error's class says how to react to it (`errors.Remedy`). How often that is repeated is limited here, as long as the
 error is the same and there is no progress in between.

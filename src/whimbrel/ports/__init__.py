@@ -97,5 +97,5 @@ def __getattr__(name: str) -> object:
     """Imports a port when it is first used: a command that only reads needs the ledger's alone."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
-    return found
+    port = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return port

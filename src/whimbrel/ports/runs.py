@@ -106,8 +106,8 @@ class Runs(Protocol):
         """
         ...
 
-    def sample(self, run_id: str, kept: Sequence[ProgressSample], *, done: int, total: int) -> None:
-        """Adds the present progress to the samples of a running run, by the server's clock; of the others, `kept` are kept."""
+    def sample(self, run_id: str, samples: Sequence[ProgressSample], *, done: int, total: int) -> None:
+        """Adds the present progress to the samples of a running run, by the server's clock; of the earlier ones, `samples` are kept."""
         ...
 
     def keep_tiling(

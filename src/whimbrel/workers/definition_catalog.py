@@ -115,7 +115,7 @@ def _wait_for_answer(process: StartedProcess, reader: threading.Thread, seconds:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0 if too_late else ENDING)
     finally:  # also where Ctrl-C ends the wait
-        process.kill()  # its threads and exit handlers may wait for ever
+        process.kill()  # its threads and exit handlers may wait forever
         process.wait()
     return too_late
 

@@ -32,9 +32,9 @@ def no_file(path: Path) -> SourceNotThere:
 
 
 def no_module(name: str) -> SourceNotThere:
-    here = Path(name).absolute()
+    folder = Path(name).absolute()
     return SourceNotThere(
-        f"There is no module {name!r} to load migrations from, and no folder {here}. Give a file that ends with .py, a folder, or a "
+        f"There is no module {name!r} to load migrations from, and no folder {folder}. Give a file that ends with .py, a folder, or a "
         f"module on the path.{_similar(Path(f'{name}.py'))}"
     )
 

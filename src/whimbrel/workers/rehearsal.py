@@ -53,7 +53,7 @@ def main() -> None:
     except WhimbrelError as error:
         _answer(answers, {"error": exception_message(error)})
         return
-    _answer(answers, {READY: True, "values": [[*each] for each in migration.definition.code.values.items()]})
+    _answer(answers, {READY: True, "values": [[*pair] for pair in migration.definition.code.values.items()]})
     run = request["run"]
     documents: queue.SimpleQueue[bytes] = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(requests, documents), daemon=True).start()

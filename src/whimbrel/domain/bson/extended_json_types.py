@@ -47,7 +47,7 @@ def _parts(value: Any, kinds: Mapping[str, type], wanted: str) -> list[Any]:
     return [value[name] for name in kinds]
 
 
-def _whole(value: Any, limits: tuple[int, int]) -> int:
+def _whole_number(value: Any, limits: tuple[int, int]) -> int:
     number = int(_matching(value, _WHOLE, "a text of digits"))
     if not limits[0] <= number <= limits[1]:
         raise Malformed(f"cannot hold {number}")
@@ -144,8 +144,8 @@ READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "$binary": _binary,
     "$date": _moment,
     "$timestamp": _timestamp,
-    "$numberInt": lambda value: _whole(value, INT32),
-    "$numberLong": lambda value: Int64(_whole(value, INT64)),
+    "$numberInt": lambda value: _whole_number(value, INT32),
+    "$numberLong": lambda value: Int64(_whole_number(value, INT64)),
     "$numberDouble": _double,
     "$numberDecimal": _decimal,
     "$regularExpression": _expression,

@@ -161,9 +161,9 @@ class _Seen(NamedTuple):
 
     def holds_exactly(self, name: str, value: Any) -> bool:
         """Compares MongoDB's type too: undefined and null are the same in Python, and so are a symbol and a text."""
-        held = self.holds(name, value)
-        if self.faithful or not held:
-            return held
+        has_value = self.holds(name, value)
+        if self.faithful or not has_value:
+            return has_value
         [wanted] = iterate_fields(bson.encode({name: value}, codec_options=self.options))
         return wanted in iterate_fields(self.raw)
 
@@ -204,12 +204,14 @@ def _of_document(definition: Definition, seen: _Seen, returned: Mapping[str, Any
             raise UnusableAnswer(
                 f"The function changed {name!r}, which Whimbrel writes itself to mark a document as done."
             )
-    odd = any("." in name or name[:1] == "$" or not name for name in (*values, *unset))
-    return _row(seen, values, unset, odd=odd)
+    inexpressible = any("." in name or name[:1] == "$" or not name for name in (*values, *unset))
+    return _row(seen, values, unset, inexpressible=inexpressible)
 
 
-def _row(seen: _Seen, values: dict[str, Any], unset: tuple[str, ...], *, odd: bool = False) -> Change:
-    """Returns the change of whole top-level fields. `odd`: with names that no path can express."""
+def _row(
+    seen: _Seen, values: dict[str, Any], unset: tuple[str, ...], *, inexpressible: bool = False
+) -> Change:
+    """Returns the change of whole top-level fields. `inexpressible`: with names that no path can express."""
     if not values and not unset:
         return Unchanged()
     encoded = bson.encode(values, codec_options=seen.options)
@@ -217,13 +219,13 @@ def _row(seen: _Seen, values: dict[str, Any], unset: tuple[str, ...], *, odd: bo
         # By columns, other fields would be reordered: the second of two fields of one name would be dropped.
         for name in (*values, *unset):
             _refuse_repeated(seen.raw, name)
-        if not odd:
+        if not inexpressible:
             return Single(operators(stored(values, seen.options), unset))
         if has_repeated_fields(seen.raw):
             raise Unwritable(
                 "The document holds a field name twice, and the change is one of a field whose name no update can express. Repair the document first."
             )
-    if odd:  # hole H33
+    if inexpressible:  # hole H33
         return Single([{"$replaceWith": {"$literal": spliced(seen.raw, encoded, unset)}}], whole=True)
     return Row(encoded, unset)
 

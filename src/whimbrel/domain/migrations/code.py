@@ -33,9 +33,9 @@ class CodeFiles:
         return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """Returns the names under which the two do not have the same value."""
-    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+def differing(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    """Returns the names under which the two mappings do not have the same value."""
+    return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
 
 
 class _Definition(Protocol):

@@ -89,9 +89,9 @@ def _above(path: str) -> Iterator[str]:
         yield ".".join(parts[:end])
 
 
-def overlaps(one: str, other: str) -> bool:
+def overlaps(path: str, other_path: str) -> bool:
     """Whether a change at one path changes what is at the other. Positions in arrays do not count."""
-    first, second = _names(one), _names(other)
+    first, second = _names(path), _names(other_path)
     shorter = min(len(first), len(second))
     return first[:shorter] == second[:shorter]
 

@@ -56,9 +56,9 @@ def check_last(run: Run, last: int) -> None:
         raise LedgerIncomplete(_lost(run, f"{stored} were stored, and they end at {last}"))
 
 
-def _lost(run: Run, what: str) -> str:
+def _lost(run: Run, loss: str) -> str:
     return (
-        f"The ledger has lost rows of run {run.id}: of its batches {what}. Was whimbrel_batches dropped, or restored from a backup? Restore "
+        f"The ledger has lost rows of run {run.id}: of its batches {loss}. Was whimbrel_batches dropped, or restored from a backup? Restore "
         "what belongs together and resume, or cancel the run and start a new one: what is done is done, and its documents bear their marks."
     )
 

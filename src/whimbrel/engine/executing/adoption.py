@@ -24,9 +24,9 @@ def adopt_documents(documents: Documents, batches: Batches, selection: BatchSele
     known, live = batches.live([token.partition("/")[0] for token in tokens]) if tokens else (set(), set())
     live -= {batch.token}
     if run.adopt == "all":
-        held = [token for token in tokens if token.partition("/")[0] in live]
-        selection.tokens = {path: {"$nin": held}} if held else {}
+        held_tokens = [token for token in tokens if token.partition("/")[0] in live]
+        selection.tokens = {path: {"$nin": held_tokens}} if held_tokens else {}
         return any(status == "processing" for status, _ in holders)
-    taken = [token for token in tokens if token.partition("/")[0] in known - live]
-    selection.tokens = {path: {"$in": taken}}
-    return bool(taken)
+    adoptable_tokens = [token for token in tokens if token.partition("/")[0] in known - live]
+    selection.tokens = {path: {"$in": adoptable_tokens}}
+    return bool(adoptable_tokens)

@@ -28,9 +28,9 @@ GROUP = 32  # documents: about the square root of a chunk, so that few bad ones 
 
 def chunk_parts(documents: Documents, selection: BatchSelection, pace: Pace, where: Range) -> Iterator[Range]:
     """Yields a planned chunk in parts as small as the run's rate demands."""
-    while (most := pace.chunk) < CHUNK_DOCUMENTS:
-        keys = documents.keys(where, selection.eligible, most)
-        if len(keys) < most:
+    while (limit := pace.chunk) < CHUNK_DOCUMENTS:
+        keys = documents.keys(where, selection.eligible, limit)
+        if len(keys) < limit:
             break
         yield Range(where.lo, keys[-1])
         where = Range(keys[-1], where.hi)

@@ -54,11 +54,11 @@ class EventLoop:
     @property
     def blocked(self) -> float:
         """Seconds for which the loop has not run anything, as far as is known: ask repeatedly."""
-        loop, asked = self._loop, self._asked
+        loop, asked_at = self._loop, self._asked
         if loop is None or self._thread is None:
             return 0.0
-        if asked is not None:
-            return time.monotonic() - asked
+        if asked_at is not None:
+            return time.monotonic() - asked_at
         self._asked = time.monotonic()
         loop.call_soon_threadsafe(self._answer)
         return 0.0
@@ -163,11 +163,11 @@ class EventLoop:
 
 async def _end_tasks() -> None:
     loop, own_task = asyncio.get_running_loop(), asyncio.current_task()
-    others = [task for task in asyncio.all_tasks() if task is not own_task]
-    for task in others:
+    other_tasks = [task for task in asyncio.all_tasks() if task is not own_task]
+    for task in other_tasks:
         task.cancel()
-    if others:
-        await asyncio.wait(others, timeout=PATIENCE)
+    if other_tasks:
+        await asyncio.wait(other_tasks, timeout=PATIENCE)
     async with asyncio.timeout(PATIENCE):
         await loop.shutdown_asyncgens()
 

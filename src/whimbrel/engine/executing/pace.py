@@ -48,11 +48,11 @@ class Pace:
             self.lease.renew(self.ledger.batches)
         self._read_rate()
 
-    def _sleep(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
+    def _sleep(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
         """Waits between two chunks: shorter where the batch must stop, and without seeming to hang."""
         end = time.monotonic() + seconds
         while (remaining := end - time.monotonic()) > 0 and not (
-            self.lease.stop or self.lease.lost or over()
+            self.lease.stop or self.lease.lost or is_over()
         ):
             self.lease.step()
             time.sleep(min(remaining, 0.1))

@@ -1,4 +1,4 @@
-"""Repeats what met a transient error, and in smaller parts what took too long; nothing for ever."""
+"""Repeats what met a transient error, and in smaller parts what took too long; nothing forever."""
 
 import random
 import time

@@ -83,8 +83,8 @@ def close_failures(documents: Documents, ledger: Ledger, selection: BatchSelecti
     if batch.empty:
         return
     for rows in _unresolved(ledger, run, batch):
-        for resolution, over in _resolutions(documents, selection, rows).items():
-            ledger.failures.resolve(over, resolution)
+        for resolution, resolved in _resolutions(documents, selection, rows).items():
+            ledger.failures.resolve(resolved, resolution)
 
 
 def _unresolved(ledger: Ledger, run: Run, batch: Batch) -> Iterator[Sequence[Unresolved]]:
@@ -117,8 +117,8 @@ def _resolutions(
     for row in rows:
         run_id, _, batch_and_suffix = str(tokens.get(row.key, "")).partition(".")
         suffix = batch_and_suffix.partition("/")[2]
-        ours = run_id == run.id and suffix in ("", *outcomes)
-        if ours:
+        done_by_run = run_id == run.id and suffix in ("", *outcomes)
+        if done_by_run:
             resolved.setdefault(outcomes.get(suffix, CHANGED), []).append(row)
         elif row.run == run.id and retry and row.key not in still_eligible:
             resolved.setdefault("gone" if path else CHANGED, []).append(row)

@@ -52,5 +52,5 @@ def _reasons(store: Store, run: Run) -> Iterable[str]:
     if run.status is RunStatus.RUNNING:
         if not ledger.leases.slots(WORKERS_SEEN, run=run):
             yield "No live worker has its migration's code: start some, or resume it with the code that they have."
-    elif held := ledger.batches.count(run.id, [BatchStatus.RUNNING]):
-        yield f"{held} of its batches are still held under a lease; it ends when they are given back."
+    elif held_count := ledger.batches.count(run.id, [BatchStatus.RUNNING]):
+        yield f"{held_count} of its batches are still held under a lease; it ends when they are given back."

@@ -43,9 +43,12 @@ class RollbackKind(KindOfRun):
     def finish(self, finishing: FinishingContext) -> RunOutcome:
         run, unresolved = finishing.run, unresolved_failures(finishing)
         conflicts = unresolved["conflict"]
-        kept = f" Changed since by the application, and left as they are: {conflicts:,}." if conflicts else ""
+        conflict_note = (
+            f" Changed since by the application, and left as they are: {conflicts:,}." if conflicts else ""
+        )
         return run_outcome(
-            unresolved, f"Documents that are as they were before run {run.of}: {run.counts.changed:,}.{kept}"
+            unresolved,
+            f"Documents that are as they were before run {run.of}: {run.counts.changed:,}.{conflict_note}",
         )
 
 

@@ -124,8 +124,8 @@ def group_of(ledger: Ledger, run_id: str, name: str) -> str:
         return group
     page = ledger.failures.groups(run_id, limit=NAMED)
     names = ", ".join(group_row.group for group_row in page.groups)
-    more = f", and {page.rest:,} more: whimbrel failures {run_id}" if page.rest else "."
-    hint = f"There are: {names}{more}" if names else "It has no failures."
+    others = f", and {page.rest:,} more: whimbrel failures {run_id}" if page.rest else "."
+    hint = f"There are: {names}{others}" if names else "It has no failures."
     raise GroupUnknown(f"Run {run_id} has no group of failures {name!r}. {hint}")
 
 

@@ -23,7 +23,7 @@ def preflight(store: Store, definition: Definition, run: Run, ahead: Ahead | Non
 
     `ahead`: what a dry run found; None where there was none because of errors.
     """
-    findings = [*store.errors(run, definition), *_id(ahead), *unusable_answer_findings(ahead)]
+    findings = [*store.errors(run, definition), *_changed_id(ahead), *unusable_answer_findings(ahead)]
     if BLINDING.intersection(finding.check for finding in findings):
         return findings
     return findings + _warnings(store, definition, run, ahead or Ahead(documents=None, touched=None))
@@ -34,9 +34,9 @@ def _warnings(store: Store, definition: Definition, run: Run, ahead: Ahead) -> l
         paths = changed_paths(definition.update)
         ahead = replace(ahead, touched=None if paths is None else frozenset(paths))
     return [
-        *_times(definition, ahead),
+        *_naive_times(definition, ahead),
         *process_value_findings(ahead),
-        *_others(store, run),
+        *_other_runs(store, run),
         *store.warnings(run, definition, ahead),
     ]
 
@@ -54,7 +54,7 @@ def with_warnings(
     return replace(run, warnings=tuple(findings))
 
 
-def _id(ahead: Ahead | None) -> Iterator[Finding]:
+def _changed_id(ahead: Ahead | None) -> Iterator[Finding]:
     if any(overlaps(path, "_id") for path in (ahead and ahead.touched) or ()):
         yield error(
             CheckName.ID, "The migration changes _id, which MongoDB does not allow.", "Leave _id as it is."
@@ -71,7 +71,7 @@ def unusable_answer_findings(ahead: Ahead | None) -> Iterator[Finding]:
         )
 
 
-def _times(definition: Definition, ahead: Ahead) -> Iterator[Finding]:
+def _naive_times(definition: Definition, ahead: Ahead) -> Iterator[Finding]:
     if definition.code.naive:
         yield warning(
             CheckName.TIMES,
@@ -105,11 +105,11 @@ def process_value_findings(ahead: Ahead) -> Iterator[Finding]:
         )
 
 
-def _others(store: Store, run: Run) -> Iterator[Finding]:
+def _other_runs(store: Store, run: Run) -> Iterator[Finding]:
     """Yields a warning where other runs are on the collection: one run at a time works on it (hole H26)."""
-    runs, alive = store.ledger.runs, set(RunStatus) - ENDED
-    count = sum(runs.counted(alive, ns=run.ns).values())
-    begun = runs.every(alive - {RunStatus.QUEUED}, ns=run.ns)
+    runs, unended = store.ledger.runs, set(RunStatus) - ENDED
+    count = sum(runs.counted(unended, ns=run.ns).values())
+    begun = runs.every(unended - {RunStatus.QUEUED}, ns=run.ns)
     rows = list(islice(chain(begun, runs.every([RunStatus.QUEUED], ns=run.ns)), NAMED))
     if rows:
         listed = ", ".join(f"{other.id} of {other.migration} ({other.status})" for other in rows)

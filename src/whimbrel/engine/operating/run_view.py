@@ -99,12 +99,12 @@ def views(ledger: Ledger, runs: Iterable[Run], *, now: datetime | None = None) -
     cancelled = ledger.batches.cancelled([run.id for run in explained if run.status in CANCELLED])
     run_views = []
     for run in explained:
-        since, gone = after.get(run.id, BatchSums()), cancelled.get(run.id, 0)
+        since, cancelled_count = after.get(run.id, BatchSums()), cancelled.get(run.id, 0)
         counts, failing = failures[run.id]
         stretch = (moment - run.working_since).total_seconds() if run.working_since else 0.0
         run_view = RunView(
             run=run, counts=run.counts + since.counts + since.begun, failures=counts, total_batches=max(since.last, run.folded_through),
-            completed_batches=run.folded_through + since.settled - gone, cancelled_batches=gone, failed_batches=failing,
+            completed_batches=run.folded_through + since.settled - cancelled_count, cancelled_batches=cancelled_count, failed_batches=failing,
             seconds=run.worked + max(0.0, stretch),
         )  # fmt: skip
         run_views.append(_with_forecast(ledger, run_view, since.in_hand))
@@ -128,9 +128,9 @@ def _with_reasons(ledger: Ledger, runs: Sequence[Run], moment: datetime) -> list
     holders = ledger.runs.holders(run.ns for run in runs if run.status is RunStatus.QUEUED)
     explained = [_waiting(run, holders.get(run.ns)) for run in runs]
     quiet = [
-        (run.status in STOPPING or (run.status in SERVED and run is same))
+        (run.status in STOPPING or (run.status in SERVED and run is original))
         and (moment - run.updated_at).total_seconds() > QUIET
-        for run, same in zip(explained, runs, strict=True)
+        for run, original in zip(explained, runs, strict=True)
     ]
     if not any(quiet):
         return explained

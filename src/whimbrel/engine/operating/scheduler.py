@@ -160,7 +160,7 @@ class Scheduler:
         if why := self._overlap(schedule):
             return Decision(tick=replace(tick, outcome="skipped", reason=why), following=due_tick.following)
         try:
-            # Evaluated anew at each start: its filter may hold the time.
+            # Evaluated again at each start: its filter may hold the time.
             definition = self._evaluate(schedule.plan.migration)
             run = self._draft(schedule, definition)
             if not has_documents(self._store, run):

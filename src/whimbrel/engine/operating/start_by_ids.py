@@ -51,14 +51,14 @@ class ChosenIds:
 
 
 def choose_ids(
-    store: Store, definition: Definition, given: Sequence[Key], *, defaults: Defaults, batch_size: int | None
+    store: Store, definition: Definition, ids: Sequence[Key], *, defaults: Defaults, batch_size: int | None
 ) -> ChosenIds:
     """Looks up ids. Nothing is written. Raises what `draft_run` raises."""
     run = draft_run(store, definition, defaults=defaults, batch_size=batch_size)
     documents = store.session().documents(run)
     chosen: dict[Key, None] = {}
     unknown: list[Key] = []
-    wanted = list(dict.fromkeys(given))
+    wanted = list(dict.fromkeys(ids))
     for start in range(0, len(wanted), PAGE):
         page = wanted[start : start + PAGE]
         stored, missing = _look_up(documents, page)
@@ -75,15 +75,15 @@ def choose_ids(
     return ChosenIds(run=replace(run, estimated=count), keys=keys, unknown=tuple(unknown), eligible=count)
 
 
-def _look_up(documents: Documents, given: Sequence[Key]) -> tuple[list[Key], list[Key]]:
+def _look_up(documents: Documents, ids: Sequence[Key]) -> tuple[list[Key], list[Key]]:
     """Returns the stored keys of these ids, and the ids that nothing is stored under.
 
     MongoDB treats numbers of different types as equal, also inside an id that is a document.
     """
-    stored = documents.present(given)
+    stored = documents.present(ids)
     exact, numbers = set(stored), {_number(key): key for key in stored if key.kind in NUMBERS}
     stored_keys, missing, nested = [], [], []
-    for key in given:
+    for key in ids:
         stored_key = key if key in exact else numbers.get(_number(key)) if key.kind in NUMBERS else None
         if stored_key is not None:
             stored_keys.append(stored_key)

@@ -68,8 +68,8 @@ class KeyPlan:
         while count < min(wanted, len(self._held)) and (not count or size < BYTES):
             size += len(self._held[count].raw)
             count += 1
-        taken, self._held = tuple(self._held[:count]), self._held[count:]
-        return taken, self._exhausted and not self._held
+        keys, self._held = tuple(self._held[:count]), self._held[count:]
+        return keys, self._exhausted and not self._held
 
 
 def _bytes(keys: Sequence[Key]) -> int:

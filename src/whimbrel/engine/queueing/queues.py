@@ -123,11 +123,11 @@ def restart(ledger: Ledger, seconds: float, who: str) -> bool:
     try:
         began = time.monotonic()
         time.sleep(SEEN_BY_ALL)
-        while held := in_hand(ledger):
+        while held_batches := in_hand(ledger):
             if time.monotonic() - began > seconds:
                 break
             time.sleep(LOOK)
-        return not held
+        return not held_batches
     finally:
         ledger.leases.switch(CONSUMERS, on=True, who=who, ticket=ticket)
 

@@ -247,5 +247,5 @@ def _reselected(rehearsal: Rehearsal, run: Run, rehearsed: Sequence[RehearsedDoc
     after = [
         document.after for document in rehearsed if document.outcome == CHANGED and document.after is not None
     ]
-    still = rehearsal.satisfying(run.query, after)
-    return SelectedAgain(still=len(still), changed=len(after), filtered=bool(run.query))
+    still_selected = rehearsal.satisfying(run.query, after)
+    return SelectedAgain(still=len(still_selected), changed=len(after), filtered=bool(run.query))

@@ -148,8 +148,12 @@ class RehearsalStage:
             return replace(first, same=same)
         if first.outcome != CHANGED:  # its own output is the document itself
             return replace(first, same=same, stable=same)
-        own = self._first(transform, first.changed, first.phase, until)
-        stable = None if own.outcome in (NOT_SHOWN, NOT_REACHED) else own.changed == first.changed
+        rehearsed_output = self._first(transform, first.changed, first.phase, until)
+        stable = (
+            None
+            if rehearsed_output.outcome in (NOT_SHOWN, NOT_REACHED)
+            else rehearsed_output.changed == first.changed
+        )
         return replace(first, same=same, stable=stable)
 
     def _write(self, phase: Phase, *, marked: bool) -> Write:

@@ -39,7 +39,7 @@ def compare(
 ) -> Compared:
     """Compares what this process has loaded of the user's files, since it loaded the migrations, with the run's files.
 
-    `tell`: which files the run is told of, if it does not know them yet: `current` are those that are unchanged on the disk.
+    `tell`: which files are announced to the run, if it does not know them yet: `current` are those that are unchanged on the disk.
     """
     if not loaded.times or not code.files:
         return Compared()

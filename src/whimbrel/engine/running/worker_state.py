@@ -127,7 +127,7 @@ class WorkerState:
         self.faults.keep(alive)
         self._versions_logged &= alive
         self.refused = {key: loaded for key, loaded in list(self.refused.items()) if key[0] in alive}
-        self._late = {key: whose for key, whose in list(self._late.items()) if key[0] in alive}
+        self._late = {key: code_run for key, code_run in list(self._late.items()) if key[0] in alive}
         for lease in list(self.holds.values()):
             lease.stop = lease.run.id not in alive or self.stopping.is_set()
 
@@ -163,10 +163,10 @@ class WorkerState:
         """Wraps the transform of a run's batch, so that files other than the run's change nothing."""
         if not run.has_user_code:
             return transform
-        whose = run.of or run.id
+        code_run = run.of or run.id
 
         def refuse(difference: str) -> None:
-            self._late[run.id, run.code_hash] = whose
+            self._late[run.id, run.code_hash] = code_run
             if self.refused.get((run.id, run.code_hash)) != difference:  # another slot may have found it too
                 self._refuse(run, difference)
             self.serving = tuple(served for served in self.serving if served != run.id)
@@ -180,15 +180,15 @@ class WorkerState:
             )
             self.drain()
 
-        return SameCode(transform, store.ledger, self.loaded, whose, refuse, replace, fresh=self.done == 0)
+        return SameCode(transform, store.ledger, self.loaded, code_run, refuse, replace, fresh=self.done == 0)
 
     def _loads_same_files(self, store: Store, run: RunAtWork, definition: Definition) -> bool:
         """Checks whether a run that was refused for what calls have loaded still is refused: it may have been resumed with the new code."""
         key = run.id, run.code_hash
-        whose = self._late.get(key)
-        if whose is None:
+        code_run = self._late.get(key)
+        if code_run is None:
             return True
-        compared = compare(store.ledger, self.loaded, whose, definition.code, tell="nothing")
+        compared = compare(store.ledger, self.loaded, code_run, definition.code, tell="nothing")
         if compared.differing:
             self.refused[key] = compared.description
             return False

@@ -31,16 +31,16 @@ def _check_unresolved(examination: Examination, keys: Sequence[Key], findings: F
     existing = set(examination.examiner.keys(keys, {}, len(keys)))
     failed = set(examination.examiner.keys(keys, failing, len(keys)))
     findings.count("failures", len(keys))
-    gone, over = (
+    missing, outdated = (
         [key for key in keys if key not in existing],
         [key for key in keys if key in existing - failed],
     )
-    findings.count("failures wrong", len(gone) + len(over))
+    findings.count("failures wrong", len(missing) + len(outdated))
     findings.list(
-        gone, FAILURE_GONE, "A failure is recorded for this document, but there is no such document."
+        missing, FAILURE_GONE, "A failure is recorded for this document, but there is no such document."
     )
     message = "A failure is recorded for this document, but it is not in that state: it is marked, or the filter does not select it."
-    findings.list(over, FAILURE_OVER, message)
+    findings.list(outdated, FAILURE_OVER, message)
 
 
 def _check_resolved(examination: Examination, keys: Sequence[Key], findings: Findings) -> None:

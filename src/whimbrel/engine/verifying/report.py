@@ -35,7 +35,7 @@ def verification_report(ledger: Ledger, documents: Documents, run: Run) -> tuple
         ledger.failures.withdraw(run.id, LEFT, message=UNTOLD)
     not_transformed = tuple(proof for proof in run.report if proof.check == AGAIN)
     report = (*_of_ledger(ledger, run, old), *_of_documents(ledger, documents, run, old, numbers, marked))
-    report += not_transformed or _again(numbers)
+    report += not_transformed or _transformed_again(numbers)
     dead = ledger.failures.counts(run.id)["dead"]
     ledger.proofs.keep(run.id, report, max(0, numbers.get("looked", 0) - dead))
     wrong, since, open_ = (
@@ -118,12 +118,12 @@ def _of_documents(
     numbers: Numbers,
     marked: UnaccountedDocuments | None,
 ) -> Sequence[Proof]:
-    looked = numbers.get("looked", 0)
+    examined = numbers.get("looked", 0)
     if old.undone_by is not None:
-        return (_remains(ledger, old, looked, numbers.get("left", 0)),)
+        return (_taken_back(ledger, old, examined, numbers.get("left", 0)),)
     return (
-        _left(
-            old, looked, numbers, marked.missing if marked else 0, ledger.failures.counts(old.id)["failed"]
+        _nothing_left(
+            old, examined, numbers, marked.missing if marked else 0, ledger.failures.counts(old.id)["failed"]
         ),
         of_marks(ledger, documents, run, old, numbers, marked),
         _failures(numbers),
@@ -131,24 +131,24 @@ def _of_documents(
     )
 
 
-def _remains(ledger: Ledger, old: Run, looked: int, left: int) -> Proof:
+def _taken_back(ledger: Ledger, old: Run, examined: int, left: int) -> Proof:
     conflicts = ledger.failures.counts(old.undone_by or "")["conflict"]
     exception = f", but for those that are listed as conflicts ({conflicts:,})" if conflicts else ""
     sentence = f"{left:,} documents still bear marks or before-images of the run, which was rolled back by run {old.undone_by}."
     if not left:
         sentence = f"The run was rolled back by run {old.undone_by}: no document bears a mark or before-image of it{exception}."
-    return Proof("taken back", not left, sentence, {"looked": looked, "left": left, "conflicts": conflicts})
+    return Proof("taken back", not left, sentence, {"looked": examined, "left": left, "conflicts": conflicts})
 
 
-def _left(old: Run, looked: int, numbers: Numbers, missing: int, failed: int) -> Proof:
+def _nothing_left(old: Run, examined: int, numbers: Numbers, missing: int, failed: int) -> Proof:
     name, left, newer = "nothing left", numbers.get("left", 0), numbers.get("newer", 0)
     untold, set_back = numbers.get("untold", 0), numbers.get("set back", 0)
     if not old.scope.swept or old.status in (RunStatus.CANCELLED, RunStatus.FAILED):
         left, untold = left + untold + set_back, 0
-    # As many as have lost a mark that was counted: replaced, put in again, or their mark taken away.
+    # As many as have lost a counted mark: replaced, inserted again, or their mark was removed.
     replaced = min(missing, left + untold)
     facts = {
-        "looked": looked,
+        "looked": examined,
         "left": left,
         "newer": newer,
         "untold": untold,
@@ -167,12 +167,12 @@ def _left(old: Run, looked: int, numbers: Numbers, missing: int, failed: int) ->
         return Proof(name, None, f"The run is {old.status}, and {left:,} documents are left.{later}", facts)
     if left > missing:
         sentence = (
-            f"{left - missing:,} of {looked:,} documents are not migrated, and nothing says why.{later}"
+            f"{left - missing:,} of {examined:,} documents are not migrated, and nothing says why.{later}"
         )
         return Proof(name, False, sentence, facts)
     if replaced or set_back:
         sentence = (
-            f"{replaced + set_back:,} of {looked:,} documents are not migrated any more: they were, as a majority had acknowledged, and were replaced, "
+            f"{replaced + set_back:,} of {examined:,} documents are not migrated any more: they were, as a majority had acknowledged, and were replaced, "
             f"put in again or set back since. A new run would take them.{later}"
         )
         return Proof(name, None, sentence, facts, since=True)
@@ -184,7 +184,7 @@ def _left(old: Run, looked: int, numbers: Numbers, missing: int, failed: int) ->
             facts,
         )
     exception = f", but for the {failed:,} that failed" if failed else ""
-    sentence = f"None of {looked:,} documents is left that the run should have taken{exception}.{later}"
+    sentence = f"None of {examined:,} documents is left that the run should have taken{exception}.{later}"
     return Proof(name, True, sentence, facts)
 
 
@@ -228,7 +228,7 @@ def _images(old: Run, numbers: Numbers) -> Sequence[Proof]:
     return (Proof("before-images", None if without else True, sentence, facts, since=bool(without)),)
 
 
-def _again(numbers: Numbers) -> tuple[Proof, ...]:
+def _transformed_again(numbers: Numbers) -> tuple[Proof, ...]:
     tried, differing, sampled = (numbers.get(name, 0) for name in ("tried", "differing", "sampled"))
     others = {name: numbers.get(name, 0) for name in ("not selected", "unknown change")}
     facts = {"sampled": sampled, "tried": tried, "differing": differing, **others}

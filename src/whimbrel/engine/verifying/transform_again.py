@@ -214,11 +214,13 @@ def _changed_by_update(
             for changed in _changed_by_update(examination, batch, [document], update)
         ]
     return [
-        old for old, new in zip(documents, changed_documents, strict=True) if not _same(examination, old, new)
+        old
+        for old, new in zip(documents, changed_documents, strict=True)
+        if not _same_document(examination, old, new)
     ]
 
 
-def _same(examination: Examination, old: bytes, new: bytes) -> bool:
+def _same_document(examination: Examination, old: bytes, new: bytes) -> bool:
     return old == new or _fields(examination, old) == _fields(examination, new)
 
 
@@ -228,7 +230,7 @@ def _fields(examination: Examination, document: bytes) -> list[tuple[bytes, int,
     return [field_ for field_ in iterate_fields(document) if field_[0] not in ignored]
 
 
-# functions
+# For functions
 
 
 def _changed_by_function(
