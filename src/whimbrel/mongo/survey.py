@@ -11,7 +11,7 @@ from pymongo.cursor import RawBatchCursor
 from pymongo.read_concern import ReadConcern
 
 from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS, Key, split
-from whimbrel.domain.migrations.filters import all_of, beside_id, conditions, listed_ids
+from whimbrel.domain.migrations.filters import all_of, conditions, listed_ids, without_id_conditions
 from whimbrel.domain.runs.batches import Range
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.driver_errors import translated
@@ -82,7 +82,7 @@ class MongoSurvey:
             return self.count(query, float("inf")) or 0, True
         listed = listed_ids(query)
         if listed is not None and len(listed) <= COUNTED:
-            rest, size = beside_id(query), max(self._slice, LEAST)
+            rest, size = without_id_conditions(query), max(self._slice, LEAST)
             parts = (listed[at : at + size] for at in range(0, len(listed), size))
             number = sum(self._count(all_of({"_id": {"$in": part}}, rest)) for part in parts)
             return number, len(listed) <= size  # one that is listed twice may be counted twice

@@ -70,7 +70,7 @@ class OutputCapture(io.RawIOBase):
                 data = data[os.write(self._pipe, data) :]
 
 
-def take_streams(who: Callable[[], str]) -> tuple[int, Callable[[str], None]]:
+def capture_streams(who: Callable[[], str]) -> tuple[int, Callable[[str], None]]:
     """Replaces this process's streams by captured ones. Returns the number of the former standard input, and what to call when `who` has ended.
 
     At this point standard output and error are one pipe to the parent.
@@ -80,9 +80,9 @@ def take_streams(who: Callable[[], str]) -> tuple[int, Callable[[str], None]]:
     os.dup2(nothing, 0)
     os.close(nothing)
     streams = [OutputCapture(number, pipe, who) for number in (1, 2)]
-    sys.stdout = sys.__stdout__ = _text(streams[0])  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _text(streams[1])  # type: ignore[misc]
-    threading.Thread(target=_until_unread, args=(pipe,), name="printing", daemon=True).start()
+    sys.stdout = sys.__stdout__ = _text_stream(streams[0])  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _text_stream(streams[1])  # type: ignore[misc]
+    threading.Thread(target=_detach_when_unread, args=(pipe,), name="printing", daemon=True).start()
 
     def end(name: str) -> None:
         for stream in streams:
@@ -91,11 +91,11 @@ def take_streams(who: Callable[[], str]) -> tuple[int, Callable[[str], None]]:
     return former_input, end
 
 
-def _text(stream: Any) -> Any:
+def _text_stream(stream: Any) -> Any:
     return io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", write_through=True)
 
 
-def _until_unread(pipe: int) -> None:
+def _detach_when_unread(pipe: int) -> None:
     """Redirects the numbers 1 and 2 once nobody reads them: writing to them must not fail because the parent has died."""
     poll = select.poll()
     poll.register(pipe, 0)

@@ -81,7 +81,7 @@ class ChildListener:
                 if data is None:
                     numbers.remove(number)
                 elif number == self._spoken:
-                    self._hear(data)
+                    self._read_words(data)
                 else:
                     self._print(data)
             if not ready:
@@ -101,7 +101,7 @@ class ChildListener:
         except OSError:
             return None
 
-    def _hear(self, data: bytes) -> None:
+    def _read_words(self, data: bytes) -> None:
         *lines, self._unfinished[self._spoken or 0] = (self._unfinished[self._spoken or 0] + data).split(
             b"\n"
         )
@@ -125,11 +125,11 @@ class ChildListener:
                 self._lost += len(lines) - position
                 break
             self._allowance -= len(line) + 1
-            self._lost += not self._sink.say(self._shown(line))
+            self._lost += not self._sink.say(self._format(line))
         if self._lost and now - self._reported > 1:
             self._report_lost()
 
-    def _shown(self, line: bytes) -> str:
+    def _format(self, line: bytes) -> str:
         who, text = self._latest, line
         if line[:1] == BEGIN and TEXT in line:
             name, _, text = line[1:].partition(TEXT)

@@ -19,9 +19,8 @@ from whimbrel.workers import loaded_files
 from whimbrel.workers.own_files import digest_of, file_at, is_own, name_of
 
 MOST = 5000  # files that are named, and whose import statements are followed
-ELSEWHERE = (
-    "_elsewhere_in_"  # in a module's name, before its folder's: another folder has a file of the same name
-)
+# In a module's name, before its folder's: another folder has a file of the same name.
+ELSEWHERE = "_elsewhere_in_"
 SOURCE = ".py"
 
 
@@ -40,12 +39,14 @@ def code_of(module: ModuleType, came_with: Collection[str]) -> CodeFiles:
             others.add(name.partition(".")[0])
     _follow(files, others)
     digests = {name: loaded_files.as_loaded(path) or digest_of(path) for name, path in sorted(files.items())}
-    code = CodeFiles(_few({name: digest for name, digest in digests.items() if digest}), _versions(others))
+    code = CodeFiles(
+        _limited({name: digest for name, digest in digests.items() if digest}), _versions(others)
+    )
     loaded_files.register(code, files, digests)
     return code
 
 
-def _few(files: dict[str, str]) -> dict[str, str]:
+def _limited(files: dict[str, str]) -> dict[str, str]:
     """Limits the files to what a row of the ledger holds; one hash stands for all others together."""
     others = list(files.items())[MOST:]
     if not others:
@@ -100,9 +101,9 @@ def _imports(
 ) -> Iterator[tuple[str, Path]]:
     root = path.parents[len(package)] if len(package) < len(path.parents) else path.parent
     for parts in modules:
-        yield from _existing(root, parts)
+        yield from _existing_files(root, parts)
         if not package and root != Path.cwd():
-            yield from _existing(Path.cwd(), parts)
+            yield from _existing_files(Path.cwd(), parts)
 
 
 def _imported_modules(path: Path, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
@@ -140,7 +141,7 @@ def _imports_by_name(function: ast.expr) -> bool:
     return name in ("import_module", "__import__")
 
 
-def _existing(root: Path, parts: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+def _existing_files(root: Path, parts: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
     """Yields the files of a module and of the packages around it."""
     for depth in range(1, len(parts) + 1):
         inside = "/".join(parts[:depth])

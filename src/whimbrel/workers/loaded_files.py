@@ -135,7 +135,7 @@ def _handle_read(name: Any, mode: str | None, flags: int) -> None:
     path = Path(text).resolve()
     if not is_own(path):
         return
-    home = next((folder for folder in homes() if path.is_relative_to(folder)), None)
+    home = next((folder for folder in code_folders() if path.is_relative_to(folder)), None)
     if home is None or not path.is_file():
         return
     if any(part.startswith(".") for part in path.relative_to(home).parts):
@@ -145,7 +145,7 @@ def _handle_read(name: Any, mode: str | None, flags: int) -> None:
         _digests.setdefault(path, digest)
 
 
-def homes() -> list[Path]:
+def code_folders() -> list[Path]:
     """Returns the folders with the user's code: where imports begin, and where the process was started."""
     folders = {Path(entry or ".").resolve() for entry in sys.path} | {Path.cwd()}
     return [folder for folder in folders if folder != Path(folder.anchor) and is_own(folder)]

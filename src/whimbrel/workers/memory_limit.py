@@ -49,12 +49,12 @@ def limit_of(explicit: int | None, processes: int) -> MemoryLimit | None:
     """Returns the limit of each of so many processes. `explicit`: bytes, 0 for none; None where nobody has set it."""
     if explicit is not None:
         return MemoryLimit(explicit, int(explicit * KILL_FACTOR), explicit=True) if explicit else None
-    share = int(_machine() * SHARE / processes)
+    share = int(_available_memory() * SHARE / processes)
     ends = max(LEAST, min(MOST, share))
     return MemoryLimit(ends, max(int(ends * KILL_FACTOR), share), explicit=False)
 
 
-def _machine() -> int:
+def _available_memory() -> int:
     """Returns the bytes of memory available to this process and its children."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:

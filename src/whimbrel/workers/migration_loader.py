@@ -50,13 +50,15 @@ def load(
     with tolerant():
         for place in named:
             before, alone = len(migrations) + len(broken), len(named) == 1
-            for file, load_module in _units(place, alone=alone):
+            for file, load_module in _modules_of_place(place, alone=alone):
                 if file in without:
                     before = -1  # nobody knows what it defines
                     continue
                 begin(file)
                 try:
-                    migrations += [(file, migration) for migration in _defined(file, load_module)]
+                    migrations += [
+                        (file, migration) for migration in _migrations_of_module(file, load_module)
+                    ]
                 except SourceNotThere:
                     raise
                 except DefinitionInvalid as error:
@@ -68,14 +70,14 @@ def load(
     return _catalog(migrations, broken, empty)
 
 
-def _units(place: str, *, alone: bool) -> Iterator[tuple[str, Callable[[], ModuleType]]]:
+def _modules_of_place(place: str, *, alone: bool) -> Iterator[tuple[str, Callable[[], ModuleType]]]:
     """Yields what is loaded for a place, with its name: a file's name is short where no other place can have the same."""
     folder = _folder(place)
     if folder is None:
-        yield place, partial(_imported, place)
+        yield place, partial(_load_place, place)
         return
     for file in _files(folder):
-        yield file.name if alone else str(file), partial(_of_folder, file)
+        yield file.name if alone else str(file), partial(_load_from_folder, file)
 
 
 def _folder(source: str) -> Path | None:
@@ -92,7 +94,7 @@ def _files(folder: Path) -> list[Path]:
     return files
 
 
-def _defined(source: str, load_module: Callable[[], ModuleType]) -> list[Migration]:
+def _migrations_of_module(source: str, load_module: Callable[[], ModuleType]) -> list[Migration]:
     """Returns the migrations that a module holds; those that it defines itself get the code that they consist of."""
     before = set(sys.modules)
     with loading():
@@ -145,27 +147,27 @@ def _catalog(
     return Catalog(usable, tuple(dict.fromkeys(broken)), tuple(empty))
 
 
-def _imported(source: str) -> ModuleType:
+def _load_place(source: str) -> ModuleType:
     if is_path(source):
         path = Path(source)
-        return _loaded(source, lambda: _from_file(path))
+        return _load_checked(source, lambda: _load_file(path))
     if "" not in sys.path:
         sys.path.insert(0, "")
-    return _loaded(source, lambda: importlib.import_module(source))
+    return _load_checked(source, lambda: importlib.import_module(source))
 
 
-def _of_folder(file: Path) -> ModuleType:
+def _load_from_folder(file: Path) -> ModuleType:
     """Loads a file of a folder; in a package it is loaded as a member, so that it can import its neighbours."""
     folder = file.parent
     if not (folder / "__init__.py").is_file():
-        return _loaded(file.name, lambda: _from_file(file))
+        return _load_checked(file.name, lambda: _load_file(file))
     home = str(folder.resolve().parent)
     if home not in sys.path:
         sys.path.insert(0, home)
-    return _loaded(file.name, lambda: importlib.import_module(f"{folder.resolve().name}.{file.stem}"))
+    return _load_checked(file.name, lambda: importlib.import_module(f"{folder.resolve().name}.{file.stem}"))
 
 
-def _loaded(source: str, load_module: Callable[[], ModuleType]) -> ModuleType:
+def _load_checked(source: str, load_module: Callable[[], ModuleType]) -> ModuleType:
     """Loads a module. Raises DefinitionInvalid that says why it cannot be loaded, whatever it raised."""
     try:
         return load_module()
@@ -192,7 +194,7 @@ def _last_place(error: BaseException) -> str:
     return "" if last is None else f"{Path(last.tb_frame.f_code.co_filename).name}, line {last.tb_lineno}"
 
 
-def _from_file(path: Path) -> ModuleType:
+def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise no_file(path)
     home = str(path.parent.resolve())

@@ -12,7 +12,7 @@ import whimbrel
 
 
 @cache
-def _not_own() -> tuple[Path, ...]:
+def _foreign_folders() -> tuple[Path, ...]:
     places = [sysconfig.get_paths()[scheme] for scheme in ("stdlib", "platstdlib", "purelib", "platlib")]
     with contextlib.suppress(Exception):  # some environments have no such folders
         places += [*site.getsitepackages(), site.getusersitepackages()]
@@ -22,7 +22,7 @@ def _not_own() -> tuple[Path, ...]:
 
 def is_own(path: Path) -> bool:
     """Whether a resolved path is one of the user's own files."""
-    return not any(path.is_relative_to(place) for place in _not_own())
+    return not any(path.is_relative_to(place) for place in _foreign_folders())
 
 
 def file_at(path: Path) -> Path | None:

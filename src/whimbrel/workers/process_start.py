@@ -117,7 +117,7 @@ def start(
 
 
 def _copyable() -> bool:
-    """Elsewhere than on Linux, system libraries may not survive a fork."""
+    """Whether this process can be forked: on systems other than Linux, libraries may not survive that."""
     if sys.platform != "linux":
         return False
     try:

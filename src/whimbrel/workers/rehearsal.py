@@ -30,7 +30,7 @@ from whimbrel.domain.text.safe_text import exception_message
 from whimbrel.engine.executing.function_calls import call
 from whimbrel.errors import WhimbrelError
 from whimbrel.ports import GuardedChange
-from whimbrel.workers.child_output import take_streams
+from whimbrel.workers.child_output import capture_streams
 from whimbrel.workers.migration_loader import load
 
 READY = "ready"
@@ -101,7 +101,7 @@ def noting_naive_fields(migration: Migration) -> tuple[Callable[..., Any], list[
 def _streams() -> tuple[BinaryIO, BinaryIO]:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    former_input, _ = take_streams(lambda: "")
+    former_input, _ = capture_streams(lambda: "")
     return os.fdopen(former_input, "rb"), answers
 
 

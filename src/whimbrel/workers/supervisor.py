@@ -194,14 +194,14 @@ class Supervisor:
             self._unreachable = True  # no time left: the leases of our children will end by themselves
         self._children.remove(child)
         child.close()
-        self._detect_hopelessness(child, code)
+        self._check_fatal_exit(child, code)
         if code and not self._draining.is_set():
             log.warning("a worker died", worker=child.name, code=code)
         young = time.monotonic() - child.started < 1 or not child.loaded
         self._pause = min(self._pause * 2, 5.0) if young else 0.1
         self._due = time.monotonic() + (self._pause if young else 0)
 
-    def _detect_hopelessness(self, child: ChildProcess, code: int) -> None:
+    def _check_fatal_exit(self, child: ChildProcess, code: int) -> None:
         """Finds out whether the next child would end as this one did."""
         if self._fatal_error is not None:
             return

@@ -27,7 +27,7 @@ from whimbrel.logs import configure_logs, json_asked, json_line, own_process
 from whimbrel.ports import Store
 from whimbrel.settings import Settings, read_settings
 from whimbrel.vanished_readers import without_reader
-from whimbrel.workers.child_output import end_before_the_driver, end_soon, take_streams
+from whimbrel.workers.child_output import capture_streams, end_before_the_driver, end_soon
 from whimbrel.workers.child_pipes import ALIVE, BEGINS, ENDS, LOADED, REASON
 from whimbrel.workers.loaded_files import LoadedHere
 from whimbrel.workers.migration_loader import LEFT_OUT, load
@@ -50,7 +50,7 @@ def main() -> None:
     log = without_reader(options.log)
     configure_logs(settings.log_format, settings.log_level, log)
     own_process()
-    parent, flush = take_streams(BATCH.get)
+    parent, flush = capture_streams(BATCH.get)
     faulthandler.enable(2)
     end_before_the_driver()
     parent_pipe = ParentPipe(options.said, flush)

@@ -117,7 +117,7 @@ class Key(NamedTuple):
         return RawBSONDocument(self.raw)
 
     def literal(self) -> RawBSONDocument:
-        """`{"$literal": value}`, for an aggregation expression."""
+        """Returns `{"$literal": value}`, for an aggregation expression."""
         return document([element(self.kind, b"$literal", self.payload)])
 
 

@@ -101,12 +101,12 @@ def _check_varying(value: Any, place: str, *, expression: bool = False) -> None:
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
             _check_varying(inner, below(place, index), expression=expression)
-    elif expression and isinstance(value, str) and (name := _varying(value)):
+    elif expression and isinstance(value, str) and (name := _varying_variable(value)):
         why = VARYING.get(name, "it is not known to be the same each time it is asked")
         raise FilterRefused(f"The filter uses $${name[:40]} at {place!r}, which is refused: {why}.")
 
 
-def _varying(text: str) -> str:
+def _varying_variable(text: str) -> str:
     """Returns MongoDB's own variable that a text of an expression names, unless that is always the same; a filter's own begin with a small letter."""
     name = text[2:].partition(".")[0] if text.startswith("$$") else ""
     return name if name[:1].isascii() and name[:1].isupper() and name not in STEADY else ""
@@ -176,7 +176,7 @@ def listed_ids(query: Mapping[str, Any]) -> Sequence[Any] | None:
     return None
 
 
-def beside_id(query: Mapping[str, Any]) -> dict[str, Any]:
+def without_id_conditions(query: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a query without its conditions on `_id` alone: documents that satisfied it once still satisfy those."""
     return all_of(*({name: clause} for name, clause in conditions(query) if name != "_id"))
 

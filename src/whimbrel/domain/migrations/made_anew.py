@@ -19,7 +19,7 @@ PLAIN_HERE = (*PLAIN, UUID, ObjectId)
 def values_of(function: Callable[..., Any]) -> dict[str, str]:
     """Returns hashes of the plain values that a function uses, by their names: globals, defaults of arguments, what a partial or an object holds."""
     used: dict[str, Any] = {}
-    for name, value in _used(function):
+    for name, value in _used_values(function):
         used.setdefault(name, value)  # an argument of a partial takes precedence over a default
     texts = {name: text for name, value in used.items() if (text := _text(value)) is not None}
     return {
@@ -27,7 +27,7 @@ def values_of(function: Callable[..., Any]) -> dict[str, str]:
     }
 
 
-def _used(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
+def _used_values(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
     while isinstance(function, partial):
         yield from ((f"argument {position + 1}", value) for position, value in enumerate(function.args))
         yield from ((f"argument {name}", value) for name, value in function.keywords.items())

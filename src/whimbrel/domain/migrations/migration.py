@@ -90,7 +90,7 @@ _TOLERANT: ContextVar[bool] = ContextVar("whimbrel_tolerant", default=False)
 
 @contextmanager
 def tolerant() -> Iterator[None]:
-    """While entered, a wrong definition raises nothing: its `fault` tells why it cannot be used, and its module is loaded to the end."""
+    """Lets wrong definitions raise nothing while entered: `fault` tells why one cannot be used, and its module is loaded to the end."""
     before = _TOLERANT.set(True)
     try:
         yield
@@ -197,7 +197,7 @@ class Migration:
         return f"Migration({self.definition.name!r}, version={self.definition.version})"
 
     def __call__(self, *arguments: Any) -> Any:
-        """Call the function itself, as a test would."""
+        """Calls the function itself, as a test would."""
         if self.transform is None:
             raise DefinitionInvalid(
                 f"Migration {self.name!r} is declarative: MongoDB carries out its update, there is no function to call."

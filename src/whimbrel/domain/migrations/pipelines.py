@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from bson import Decimal128
 
-from whimbrel.domain.migrations.update_paths import clash, order_of
+from whimbrel.domain.migrations.update_paths import order_of, paths_clash
 from whimbrel.domain.migrations.updates import Update
 from whimbrel.errors import Untranslatable
 
@@ -52,7 +52,7 @@ def as_pipeline(update: Update) -> list[Stage]:
     renamed = update.get("$rename", {})
     stages = [
         *_guards(steps),
-        *(_within(step) for step in steps if not step.creates),
+        *(_stage_within_parents(step) for step in steps if not step.creates),
         *([{"$set": added}] if (added := {step.path: step.value for step in steps if step.creates}) else []),
         *([{"$unset": list(renamed)}] if renamed else []),
     ]
@@ -76,7 +76,7 @@ def _steps(update: Mapping[str, Any]) -> Iterable[_Step]:
                 steps.append(_Step(operator, argument, _renamed(path, argument)))
             elif operator != "$setOnInsert":  # nothing is ever inserted
                 steps.append(_Step(operator, path, _VALUES[operator](f"${path}", argument)))
-    if clash(all_paths):
+    if paths_clash(all_paths):
         raise _untranslatable("/".join(update), "two of its paths are the same, or one lies within the other")
     return steps
 
@@ -130,7 +130,7 @@ def _guards(steps: Iterable[_Step]) -> Iterable[Stage]:
     In a `$set`, MongoDB would not evaluate it where a later `$set` goes below the same field.
     """
     refused = [
-        {"case": {"$not": [_all_of(step.parents, _IN_DOCUMENTS)]}, "then": _blocked(step)}
+        {"case": {"$not": [_all_of(step.parents, _IN_DOCUMENTS)]}, "then": _blocked_error(step)}
         for step in steps
         if step.parents and step.operator != "$unset"
     ]
@@ -138,12 +138,12 @@ def _guards(steps: Iterable[_Step]) -> Iterable[Stage]:
         yield {"$replaceWith": {"$switch": {"branches": refused, "default": "$$ROOT"}}}
 
 
-def _blocked(step: _Step) -> Expression:
+def _blocked_error(step: _Step) -> Expression:
     top = step.parents[0]
     return _raise(f"${top}", _PATH, f"{step.operator} cannot reach {step.path!r} through {top!r}")
 
 
-def _within(step: _Step) -> Stage:
+def _stage_within_parents(step: _Step) -> Stage:
     """Returns a stage for a change that adds nothing where its parents are missing, and looks into no array."""
     parts = step.path.split(".")
     value: Expression = {"$cond": [{"$eq": [_kind(f"${step.path}"), "missing"]}, "$$REMOVE", step.value]}
@@ -235,7 +235,7 @@ def _bound(comparison: str) -> Callable[[str, Any], Expression]:
     return value
 
 
-def _now(_: str, argument: Any) -> Expression:
+def _current_date(_: str, argument: Any) -> Expression:
     if not (
         isinstance(argument, bool) or (isinstance(argument, Mapping) and dict(argument) == {"$type": "date"})
     ):
@@ -243,7 +243,7 @@ def _now(_: str, argument: Any) -> Expression:
     return "$$NOW"
 
 
-def _each(operator: str, argument: Any) -> list[Any]:
+def _each_value(operator: str, argument: Any) -> list[Any]:
     if not (isinstance(argument, Mapping) and "$each" in argument):
         return [argument]
     if len(argument) > 1 or not isinstance(argument["$each"], list | tuple):
@@ -261,13 +261,15 @@ def _array(operator: str, field_: str, then: Expression) -> Expression:
 
 
 def _push(field_: str, argument: Any) -> Expression:
-    return _array("$push", field_, {"$concatArrays": ["$$held", {"$literal": _each("$push", argument)}]})
+    return _array(
+        "$push", field_, {"$concatArrays": ["$$held", {"$literal": _each_value("$push", argument)}]}
+    )
 
 
 def _add_to_set(field_: str, argument: Any) -> Expression:
     new = {"$concatArrays": ["$$value", ["$$this"]]}
     reduction = {
-        "input": {"$literal": _each("$addToSet", argument)},
+        "input": {"$literal": _each_value("$addToSet", argument)},
         "initialValue": "$$held",
         "in": {"$cond": [{"$in": ["$$this", "$$value"]}, "$$value", new]},
     }
@@ -292,7 +294,7 @@ _VALUES: dict[str, Callable[[str, Any], Expression]] = {
     "$mul": _mul,
     "$min": _bound("$gt"),
     "$max": _bound("$lt"),
-    "$currentDate": _now,
+    "$currentDate": _current_date,
     "$push": _push,
     "$addToSet": _add_to_set,
     "$pop": _pop,

@@ -48,7 +48,7 @@ def path_set(name: str, mark: Mark, sets: tuple[str, ...], unsets: tuple[str, ..
     """Computes the set. Returns None where only MongoDB itself knows what the paths mean. Raises DefinitionInvalid for reserved ones."""
     check_update(name, mark, operators(dict.fromkeys(sets), unsets) or {"$set": {}})
     paths = (*sets, *unsets)
-    if not all(isinstance(path, str) for path in paths) or clash(list(paths)):
+    if not all(isinstance(path, str) for path in paths) or paths_clash(list(paths)):
         return None
     parts = {path: tuple(path.split(".")) for path in (*sorted(sets, key=order_of), *unsets)}
     if any(not part or part[:1] == "$" for path_parts in parts.values() for part in path_parts):
@@ -60,14 +60,14 @@ def path_set(name: str, mark: Mark, sets: tuple[str, ...], unsets: tuple[str, ..
     ]
     setting, unsetting = tuple(leaves[: len(sets)]), tuple(leaves[len(sets) :])
     fields = tuple(
-        Field(top, top in parts, _within(top, setting), _within(top, unsetting))
+        Field(top, top in parts, _leaves_within(top, setting), _leaves_within(top, unsetting))
         for top in dict.fromkeys(path_parts[0] for path_parts in parts.values())
     )
     nested = frozenset(field.name for field in fields if not field.whole)
     return PathSet(setting, unsetting, parents, fields, nested)
 
 
-def _within(top: str, leaves: Iterable[Leaf]) -> tuple[Leaf, ...]:
+def _leaves_within(top: str, leaves: Iterable[Leaf]) -> tuple[Leaf, ...]:
     return tuple(leaf for leaf in leaves if leaf.path.partition(".")[0] == top)
 
 
@@ -84,7 +84,7 @@ def order_of(path: str) -> list[tuple[bool, int, str]]:
     ]
 
 
-def clash(paths: list[str]) -> bool:
+def paths_clash(paths: list[str]) -> bool:
     ordered = sorted(f"{path}." for path in paths)
     return any(longer.startswith(shorter) for shorter, longer in pairwise(ordered))
 

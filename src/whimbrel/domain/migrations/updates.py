@@ -80,10 +80,10 @@ def parents(update: Update) -> frozenset[str]:
         if operator in ("$set", "$addFields")
         for path in _targets(operator, body)
     }
-    return frozenset(above for path in paths for above in _above(path))
+    return frozenset(above for path in paths for above in _parents_of(path))
 
 
-def _above(path: str) -> Iterator[str]:
+def _parents_of(path: str) -> Iterator[str]:
     parts = path.split(".")
     for end in range(1, len(parts)):
         yield ".".join(parts[:end])

@@ -75,7 +75,7 @@ def forecast(samples: Sequence[ProgressSample], now: ProgressSample, in_hand: in
     """
     points = _steps([ProgressSample(0.0, 0, 0), *samples, now])
     end = points[-1].worked
-    lately, falling = _rate(points, LATELY), _falling(points)
+    lately, falling = _rate(points, LATELY), _falling_rate(points)
     length, rate = end, None
     while length >= SHORTEST:
         rates = _rates(points, end - length, end)
@@ -85,7 +85,7 @@ def forecast(samples: Sequence[ProgressSample], now: ProgressSample, in_hand: in
         if even and (length < LATELY or abs(lately - mean) <= ANOTHER * mean):
             rate = _rate(points, min(length, SHOWN)) if rate is None else rate
             eta = _eta(rates, length, now.total - now.done, now.worked - end, falls=bool(falling))
-            fine = _longest(points, end - AROUND * length) <= COARSE * length
+            fine = _longest_step(points, end - AROUND * length) <= COARSE * length
             lasts = eta is not None and (eta < length or falling * eta / 2 <= WRONG)
             if eta is not None and lasts and fine and in_hand * TAIL <= rate * (WRONG * eta + ABOUT):
                 return Forecast(rate, eta)
@@ -93,7 +93,7 @@ def forecast(samples: Sequence[ProgressSample], now: ProgressSample, in_hand: in
     return Forecast(lately if rate is None else rate, None)
 
 
-def _longest(points: Sequence[ProgressSample], start: float) -> float:
+def _longest_step(points: Sequence[ProgressSample], start: float) -> float:
     """Returns the seconds of the longest step that ended since `start`."""
     return max(
         (after.worked - before.worked for before, after in pairwise(points) if after.worked > start),
@@ -101,7 +101,7 @@ def _longest(points: Sequence[ProgressSample], start: float) -> float:
     )
 
 
-def _falling(points: Sequence[ProgressSample]) -> float:
+def _falling_rate(points: Sequence[ProgressSample]) -> float:
     """Returns the part of its speed that a run has steadily lost each second, so that it may well continue to; 0 where it has not."""
     start, end = points[min(1, len(points) - 1)].worked, points[-1].worked
     if end - start < SHORTEST:

@@ -109,11 +109,11 @@ def check_cron(text: str) -> str:
 
 def check_zone(name: str) -> str:
     """Checks the name of a time zone. Raises SettingsInvalid."""
-    _zone(name)
+    _time_zone(name)
     return name
 
 
-def _zone(name: str) -> tzinfo:
+def _time_zone(name: str) -> tzinfo:
     """Returns the time zone; UTC as the constant that cronsim recognises and handles quickly."""
     if name == "UTC":
         return UTC
@@ -130,7 +130,7 @@ def _zone(name: str) -> tzinfo:
 
 def next_after(cron: str, zone: str, moment: datetime) -> datetime | None:
     """Returns the first tick after a moment, in UTC; None where there is none within 50 years. Raises SettingsInvalid."""
-    time_zone = _zone(zone)
+    time_zone = _time_zone(zone)
     try:
         for candidate in CronSim(cron, moment.astimezone(time_zone)):
             tick = candidate.replace(tzinfo=candidate.tzinfo or time_zone).astimezone(UTC)

@@ -106,7 +106,7 @@ def place_of_exception(error: BaseException) -> str:
         file = step.tb_frame.f_code.co_filename
         if not any(own_folder in file for own_folder in _OURS):
             innermost = step
-            last = last if _of_a_library(file) else step
+            last = last if _is_library(file) else step
         step = step.tb_next
     last = last or innermost
     if last is None:
@@ -118,7 +118,7 @@ def place_of_exception(error: BaseException) -> str:
 
 
 @lru_cache(4096)
-def _of_a_library(file: str) -> bool:
+def _is_library(file: str) -> bool:
     return file.startswith(_LIBRARIES) or "/site-packages/" in file or "/dist-packages/" in file
 
 

@@ -24,7 +24,9 @@ def settle_cancelled(ledger: Ledger, documents: Documents, run: Run, *, untold: 
         cancelled = ledger.batches.withdraw(run.id, PAGE)
         queued = ledger.batches.list(run.id, statuses=[BatchStatus.QUEUED], limit=FULL_BATCHES)
         for batch in (batch for batch in queued if batch.claims):
-            counts, inferred = _noted_counts(batch) if untold else _evidence(ledger, documents, run, batch)
+            counts, inferred = (
+                _noted_counts(batch) if untold else _counts_by_evidence(ledger, documents, run, batch)
+            )
             ledger.batches.cancel(batch, counts, inferred=inferred)
             if time.monotonic() > end:
                 return
@@ -32,7 +34,7 @@ def settle_cancelled(ledger: Ledger, documents: Documents, run: Run, *, untold: 
             return
 
 
-def _evidence(ledger: Ledger, documents: Documents, run: Run, batch: Batch) -> tuple[Counts, bool]:
+def _counts_by_evidence(ledger: Ledger, documents: Documents, run: Run, batch: Batch) -> tuple[Counts, bool]:
     try:
         documents.check_identity()
         return counts_from_documents(documents, ledger, run, batch)

@@ -85,7 +85,7 @@ class Coordinator:
             return
         attended = dict.fromkeys([run.id for run in self._ledger.runs.at_work()])
         attended |= dict.fromkeys(self._ledger.runs.in_line())
-        self._keep(attended)
+        self._forget_other_runs(attended)
         self._serving.keep(set(attended))
         if attended:
             self._suspended = SUSPENDED if self._ledger.leases.is_off(CONSUMERS) else ""
@@ -95,11 +95,11 @@ class Coordinator:
             if position and time.monotonic() > end:
                 self._postponed = turns[position:]
                 return
-            if self._leads(run_id):
+            if self._holds_role(run_id):
                 self._attend_alone(run_id)
         self._postponed = ()
 
-    def _keep(self, runs: dict[str, None]) -> None:
+    def _forget_other_runs(self, runs: dict[str, None]) -> None:
         """Forgets what is remembered of other runs."""
         now = time.monotonic()
         self._roles = {run: asked for run, asked in self._roles.items() if now - asked < self._role_seconds}
@@ -108,7 +108,7 @@ class Coordinator:
         for memory in (self._planner, self._prover, self._announcer, self._repeated_errors, self._measuring):
             memory.keep(runs)
 
-    def _leads(self, run_id: str) -> bool:
+    def _holds_role(self, run_id: str) -> bool:
         """Returns whether this process holds the role, which it asks for again only when half of it is over."""
         now = time.monotonic()
         if now - self._roles.get(run_id, -self._role_seconds) < self._role_seconds / 2:
@@ -131,7 +131,7 @@ class Coordinator:
                 log.exception("attending to a run broke", run=run_id)
             self._handle_error(run_id, error)
         else:
-            if not self._prover.proves(run_id):
+            if not self._prover.is_computing(run_id):
                 self._repeated_errors.forget(run_id)
 
     def _handle_error(self, run_id: str, error: Exception) -> None:
@@ -144,17 +144,17 @@ class Coordinator:
         if not why:
             self._retry_times[run_id] = time.monotonic() + RETRY_SECONDS
             log.warning("a run is attended to again", run=run_id, reason=pause_message(error))
-            self._say(run, f"Tried again: {pause_message(error)}")
+            self._set_message(run, f"Tried again: {pause_message(error)}")
         elif run.status is RunStatus.CANCELLING:
             self._untold[run_id] = why
         else:
-            self._stop(run_id, why)
+            self._pause_run(run_id, why)
 
-    def _say(self, run: Run, message: str) -> None:
+    def _set_message(self, run: Run, message: str) -> None:
         if run.status in (RunStatus.QUEUED, RunStatus.RUNNING) and run.message != message:
             self._ledger.runs.describe(run.id, message=message)
 
-    def _stop(self, run_id: str, why: str) -> None:
+    def _pause_run(self, run_id: str, why: str) -> None:
         with contextlib.suppress(StateForbids, RunUnknown):  # it is stopping already, or is gone
             control.pause(self._ledger, run_id, who=self._name, why=why)
 
@@ -195,10 +195,10 @@ class Coordinator:
             run.id, [BatchStatus.RUNNING], most=1
         ):
             why, self._announcer.pause_reason = self._announcer.pause_reason, ""
-            self._stop(run.id, why)
+            self._pause_run(run.id, why)
             return
         slots = self._ledger.leases.slots(WORKERS_SEEN)
-        self._say(run, self._announcer.trouble or self._suspended or self._serving.reason(run))
+        self._set_message(run, self._announcer.trouble or self._suspended or self._serving.reason(run))
         documents = self._session.documents(run)
         documents.check_identity()
         if not self._planner.plan(run, documents, slots=slots):

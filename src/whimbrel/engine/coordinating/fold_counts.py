@@ -26,9 +26,11 @@ def fold(ledger: Ledger, run: Run, step: Step) -> Run:
         page = ledger.batches.outlines(run.id, after=run.folded_through, limit=limit)
         if page and page[0].seq != run.folded_through + 1:
             raise LedgerIncomplete(
-                _lost(run, f"batch {run.id}.{run.folded_through + 1} is not there, and later ones are")
+                _lost_rows_message(
+                    run, f"batch {run.id}.{run.folded_through + 1} is not there, and later ones are"
+                )
             )
-        settled = _prefix(page, run.folded_through)
+        settled = _settled_prefix(page, run.folded_through)
         if settled:
             step("S10")
             run = _add_up(ledger, run, settled)
@@ -42,21 +44,25 @@ def check_rows(ledger: Ledger, run: Run) -> None:
     """Raises LedgerIncomplete where fewer batches exist than were stored, or settled batches are not settled any more."""
     if run.rows is not None and ledger.batches.uuid() != run.rows:
         raise LedgerIncomplete(
-            _lost(run, "nobody knows whether they are as they were: their collection is another one")
+            _lost_rows_message(
+                run, "nobody knows whether they are as they were: their collection is another one"
+            )
         )
     check_last(run, ledger.batches.last_seq(run.id))
     if ledger.batches.open_through(run.id, run.folded_through):
-        raise LedgerIncomplete(_lost(run, "batches that were settled, and added up, are open again"))
+        raise LedgerIncomplete(
+            _lost_rows_message(run, "batches that were settled, and added up, are open again")
+        )
 
 
 def check_last(run: Run, last: int) -> None:
     """Raises LedgerIncomplete where more batches of the run were stored than up to `last`."""
     stored = max(run.planned, run.folded_through)
     if last < stored:
-        raise LedgerIncomplete(_lost(run, f"{stored} were stored, and they end at {last}"))
+        raise LedgerIncomplete(_lost_rows_message(run, f"{stored} were stored, and they end at {last}"))
 
 
-def _lost(run: Run, loss: str) -> str:
+def _lost_rows_message(run: Run, loss: str) -> str:
     return (
         f"The ledger has lost rows of run {run.id}: of its batches {loss}. Was whimbrel_batches dropped, or restored from a backup? Restore "
         "what belongs together and resume, or cancel the run and start a new one: what is done is done, and its documents bear their marks."
@@ -76,7 +82,7 @@ def _add_up(ledger: Ledger, run: Run, settled: Sequence[BatchOutline]) -> Run:
     return ledger.runs.get(run.id) or run
 
 
-def _prefix(page: Sequence[BatchOutline], folded_through: int) -> Sequence[BatchOutline]:
+def _settled_prefix(page: Sequence[BatchOutline], folded_through: int) -> Sequence[BatchOutline]:
     """Returns the settled batches that directly follow `folded_through`, without a gap."""
     settled: list[BatchOutline] = []
     for batch in page:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from whimbrel.domain.bson.raw_bson import Key, keys_under
-from whimbrel.domain.migrations.filters import all_of, beside_id
+from whimbrel.domain.migrations.filters import all_of, without_id_conditions
 from whimbrel.domain.migrations.marks import CLAIMED, stamp
 from whimbrel.domain.runs.run import eligible
 from whimbrel.engine.executing.lease import Lease
@@ -27,7 +27,7 @@ class BatchSelection:
         query = eligible(run, batch.phase, retry=batch.retry)
         # Its documents were found by the whole filter, and an id does not change.
         if batch.found and batch.ids is not None:
-            query = beside_id(query)
+            query = without_id_conditions(query)
         query = all_of(query, self.tokens)
         # What this batch has claimed and not finished belongs to it.
         if run.claim and not self.tally.clean:

@@ -58,7 +58,7 @@ def check_filter_is_false(documents: Documents, ledger: Ledger, lease: Lease, co
             continue
         still_eligible = documents.count(piece, checked)
         if still_eligible > before / 2:
-            _end(ledger, batch, still_eligible)
+            _fail_run(ledger, batch, still_eligible)
         return
 
 
@@ -81,7 +81,7 @@ def _without_rows(ledger: Ledger, run: Run, piece: Piece, query: Query) -> Query
     return all_of(query, {"_id": keys_under("$nin", rows)}) if rows else query
 
 
-def _end(ledger: Ledger, batch: Batch, still_eligible: int) -> None:
+def _fail_run(ledger: Ledger, batch: Batch, still_eligible: int) -> None:
     error = (
         f"{still_eligible} documents that batch {batch.token} has changed still match the filter. "
         "mark='filter' needs a change that makes the filter false: choose mark='marker', and start a new run."

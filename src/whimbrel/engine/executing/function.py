@@ -122,7 +122,7 @@ class ByFunction:
             unclaimed = self.documents.read_keys(missing, self.selection.eligible) if missing else ()
             if not unclaimed:
                 return claimed
-            self._wait(attempt)
+            self._wait_before_rereading(attempt)
         self.recorder.fail([_conflict(Key.of_document(document)) for document in unclaimed])
         return claimed
 
@@ -140,7 +140,7 @@ class ByFunction:
             if attempt == TRIES - 1:
                 failures += [_conflict(Key.of_document(document)) for document in documents_again]
                 break
-            self._wait(attempt)
+            self._wait_before_rereading(attempt)
             retransformed = self.transform(
                 self.definition, self.lease.batch, documents_again, attempts, until=float("inf")
             )
@@ -148,7 +148,7 @@ class ByFunction:
         self.recorder.fail(failures)
         return transformed.done
 
-    def _wait(self, attempt: int) -> None:
+    def _wait_before_rereading(self, attempt: int) -> None:
         """Waits a moment before documents are read again that the application changed between our read and our write."""
         time.sleep(jitter(attempt))
         self.lease.renew(self.ledger.batches)

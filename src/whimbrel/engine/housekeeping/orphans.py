@@ -54,7 +54,7 @@ def settle_orphans(
     places = _places(store, definitions, defaults) if names else []
     result = Settled()
     for name in names:
-        orphan = _settle(store, name, places, end)
+        orphan = _settle_run(store, name, places, end)
         if orphan.cancelled:
             action = f"{orphan.cancelled} batches of no run cancelled"
             store.ledger.leases.audit(action, run=name, who=who)
@@ -65,7 +65,7 @@ def settle_orphans(
     return result
 
 
-def _settle(store: Store, name: str, places: Sequence[tuple[Documents, str]], end: float) -> Orphan:
+def _settle_run(store: Store, name: str, places: Sequence[tuple[Documents, str]], end: float) -> Orphan:
     """Settles batches that nobody has claimed together, the others one by one, until the time is over."""
     batches = store.ledger.batches
     counts, cancelled, inferred = Counts(), 0, False

@@ -94,7 +94,7 @@ def prune(
         if run.id in report.runs:  # it was removed with the run that it follows
             continue
         followers = list(ledger.runs.followers(run.id))
-        why = _kept_for(ledger, run, followers, days)
+        why = _why_kept(ledger, run, followers, days)
         if why:
             report.kept[why] += 1
         elif trial:
@@ -115,7 +115,7 @@ def _remove_audit(ledger: Ledger, days: float, after: Entry | None, end: float) 
     return None
 
 
-def _kept_for(ledger: Ledger, run: Run, followers: Sequence[Run], days: float) -> str:
+def _why_kept(ledger: Ledger, run: Run, followers: Sequence[Run], days: float) -> str:
     """Returns why an old run must stay; an empty string where nobody needs it."""
     if run.kind == "verification":  # its findings are no work that waits
         return ""

@@ -32,7 +32,7 @@ from whimbrel.ports import Documents, Ledger
 class RollbackKind(KindOfRun):
     """See `engine.kinds.kind.KindOfRun`."""
 
-    def code(
+    def definition_and_transform(
         self,
         lease: Lease,
         migrations: Mapping[str, Migration],  # noqa: ARG002
@@ -55,7 +55,7 @@ class RollbackKind(KindOfRun):
 class CleanupKind(KindOfRun):
     """See `engine.kinds.kind.KindOfRun`."""
 
-    def code(
+    def definition_and_transform(
         self,
         lease: Lease,
         migrations: Mapping[str, Migration],  # noqa: ARG002
@@ -86,7 +86,7 @@ def _cleanup_definition(run: Run) -> Definition:
 class VerificationKind(KindOfRun):
     """See `engine.kinds.kind.KindOfRun`."""
 
-    def code(
+    def definition_and_transform(
         self, lease: Lease, migrations: Mapping[str, Migration], loop: EventLoop
     ) -> tuple[Definition, Transform]:
         run = lease.run

@@ -62,7 +62,7 @@ class KindOfRun(ABC):
         return range_planning.plan_ranges(planning.run, planning.documents, planning.last, room)
 
     @abstractmethod
-    def code(
+    def definition_and_transform(
         self, lease: Lease, migrations: Mapping[str, Migration], loop: EventLoop
     ) -> tuple[Definition, Transform]:
         """Returns the definition by which a run's batches are executed, and the transform for the documents of the leased batch."""

@@ -48,7 +48,7 @@ class MigrationKind(KindOfRun):
                 return merged
         return range_planning.plan_ranges(run, planning.documents, planning.last, room)
 
-    def code(
+    def definition_and_transform(
         self, lease: Lease, migrations: Mapping[str, Migration], loop: EventLoop
     ) -> tuple[Definition, Transform]:
         run = lease.run
@@ -74,7 +74,7 @@ def _end_message(finishing: FinishingContext, unresolved: Mapping[str, int]) -> 
         return f"The first {run.scope.limit:,} eligible documents were evaluated; others may be left."
     if "sweep" not in run.legs:
         return f"All documents of the phase {run.legs[0]} were evaluated."
-    newer = _newer(finishing)
+    newer = _count_newer(finishing)
     if newer is None:
         return (
             "The sweep was through. How many documents became eligible behind it could not be told in time."
@@ -88,7 +88,7 @@ def _end_message(finishing: FinishingContext, unresolved: Mapping[str, int]) -> 
     return "Nothing eligible is left."
 
 
-def _newer(finishing: FinishingContext) -> int | None:
+def _count_newer(finishing: FinishingContext) -> int | None:
     """Counts eligible documents behind what the run has looked at, which were inserted since. `NEWER` at most; None where that takes too long."""
     end = bound(finishing.ledger, finishing.run)
     if end is None:

@@ -94,7 +94,7 @@ def retry(
     check_run_edge(run.id, run.status, RunStatus.QUEUED, "be retried")
     _refuse_undone(ledger, run, "be retried")
     opened = ledger.failures.reopen(run.id, group=group)
-    if not opened and not _left_open(ledger, run):
+    if not opened and not _has_reopened_failures(ledger, run):
         raise StateForbids(
             f"Run {run.id} has no dead failures{' of that group' if group else ''} to try again."
         )
@@ -112,7 +112,7 @@ def retry(
         return now, opened  # another retry has started it, and these failures are retried with it
 
 
-def _left_open(ledger: Ledger, run: Run) -> bool:
+def _has_reopened_failures(ledger: Ledger, run: Run) -> bool:
     """Whether an interrupted retry has reopened failures without starting the run."""
     return run.status is RunStatus.COMPLETED_WITH_FAILURES and ledger.failures.counts(run.id)["open"] > 0
 

@@ -65,7 +65,7 @@ class Scheduler:
         # Also where another process holds the role: the person who started this one wants to know.
         if not self._prepared:
             self._prepare()
-        if not self._leads():
+        if not self._holds_role():
             return
         state = self._schedules.snapshot()
         self._repeated_errors.keep({schedule.name for schedule in state.schedules})
@@ -89,7 +89,7 @@ class Scheduler:
         if schedule.pending is not None:
             self._carry_out(schedule)
         elif on and schedule.next_at is not None and schedule.next_at <= now:
-            self._attend(schedule, schedule.next_at, now)
+            self._decide_tick(schedule, schedule.next_at, now)
         self._repeated_errors.forget(schedule.name)
 
     def _handle_error(self, schedule: Schedule, error: Exception) -> bool:
@@ -109,7 +109,7 @@ class Scheduler:
             self._schedules.decide(schedule, Decision(tick=tick, following=due_tick.following))
         return bool(why)
 
-    def _leads(self) -> bool:
+    def _holds_role(self) -> bool:
         """Returns whether this process holds the role, which it asks for again only when half of it is over."""
         now = time.monotonic()
         if now - self._role_held < self._role_seconds / 2:
@@ -122,7 +122,7 @@ class Scheduler:
         self._role_held = now
         return True
 
-    def _attend(self, schedule: Schedule, next_at: datetime, now: datetime) -> None:
+    def _decide_tick(self, schedule: Schedule, next_at: datetime, now: datetime) -> None:
         try:
             decision = self._decision(schedule, next_at, now)
         except SettingsInvalid as error:  # this host does not know the zone: the next tick is unknown too
@@ -157,7 +157,7 @@ class Scheduler:
         if due_tick.missed:
             why = "No scheduler was there, and it is over for more than an hour."
             return Decision(tick=replace(tick, outcome="missed", reason=why), following=due_tick.following)
-        if why := self._overlap(schedule):
+        if why := self._why_overlapping(schedule):
             return Decision(tick=replace(tick, outcome="skipped", reason=why), following=due_tick.following)
         try:
             # Evaluated again at each start: its filter may hold the time.
@@ -176,7 +176,7 @@ class Scheduler:
             return Decision(tick=tick, following=due_tick.following)
         return Decision(tick=replace(tick, run=run.id), following=due_tick.following, run=run)
 
-    def _overlap(self, schedule: Schedule) -> str:
+    def _why_overlapping(self, schedule: Schedule) -> str:
         """Returns why the previous run is in the way, or an empty string."""
         previous = self._ledger.runs.get(schedule.last_run) if schedule.last_run else None
         if previous is None or previous.status in ENDED:

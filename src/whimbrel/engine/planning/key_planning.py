@@ -43,7 +43,7 @@ class KeyPlan:
         limit, until, batches = run.scope.limit, time.monotonic() + SECONDS, list[Batch]()
         while len(batches) < room:
             wanted = run.batch_size if limit is None else min(run.batch_size, limit - through)
-            keys, end = self._take(wanted, until)
+            keys, end = self._next_keys(wanted, until)
             if not keys and not end:
                 break
             seq, through = seq + 1, through + len(keys)
@@ -55,7 +55,7 @@ class KeyPlan:
                 break
         return batches
 
-    def _take(self, wanted: int, until: float) -> tuple[tuple[Key, ...], bool]:
+    def _next_keys(self, wanted: int, until: float) -> tuple[tuple[Key, ...], bool]:
         """Returns a batch's keys, as many as are wanted or fit; fewer only at the very end, none where they do not come in time."""
         while not self._exhausted and len(self._held) < wanted and _bytes(self._held) < BYTES:
             if time.monotonic() > until:

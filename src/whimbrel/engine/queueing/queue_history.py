@@ -76,11 +76,11 @@ class QueueSampler:
 
     def _take_sample(self) -> None:
         rate = self._ledger.batches.settled(SPAN) / SPAN
-        oldest = self._oldest()
+        oldest = self._longest_wait()
         stats = queues.stats(self._ledger, self._broker)
         self._samples.append(QueueSample(datetime.now(UTC), stats, round(rate, 3), oldest))
 
-    def _oldest(self) -> float | None:
+    def _longest_wait(self) -> float | None:
         now = time.monotonic()
         waiting = [
             batch.token
@@ -108,7 +108,7 @@ COUNTERS = "worker counters"
 
 def worker_counters(ledger: Ledger) -> tuple[Sequence[WorkerCounters], datetime | None]:
     """Returns the live workers' counters, and when they were reset."""
-    workers, failed = _workers(ledger)
+    workers, failed = _live_workers(ledger)
     reset = ledger.leases.recall(COUNTERS)
     at_reset = {row["name"]: row for row in reset[0]["workers"]} if reset else {}
     nothing = {"processed": 0, "failed": 0}
@@ -122,7 +122,7 @@ def worker_counters(ledger: Ledger) -> tuple[Sequence[WorkerCounters], datetime 
     return counted, reset[1] if reset else None
 
 
-def _workers(ledger: Ledger) -> tuple[Sequence[Worker], Mapping[str, int]]:
+def _live_workers(ledger: Ledger) -> tuple[Sequence[Worker], Mapping[str, int]]:
     """Returns the live workers, and for each the number of batches with unresolved failures."""
     workers = ledger.leases.workers(ALIVE)
     return workers, ledger.failures.by_worker([worker.name for worker in workers])
@@ -130,7 +130,7 @@ def _workers(ledger: Ledger) -> tuple[Sequence[Worker], Mapping[str, int]]:
 
 def reset_counters(ledger: Ledger, who: str) -> int:
     """Resets the counters. Returns for how many live workers."""
-    workers, failed = _workers(ledger)
+    workers, failed = _live_workers(ledger)
     rows = [
         {"name": worker.name, "processed": worker.done, "failed": failed.get(worker.name, 0)}
         for worker in workers

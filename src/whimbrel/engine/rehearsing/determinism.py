@@ -10,7 +10,7 @@ from whimbrel.domain.runs.run import Run
 from whimbrel.engine.rehearsing.rehearsal import RehearsedDocument
 
 # What an update may use that differs each time, or in each run.
-MOVING = frozenset(
+VARYING = frozenset(
     {"$$NOW", "$$CLUSTER_TIME", "$rand", "$sampleRate", "$currentDate", "$$claimed_at", "$$run", "$$batch"}
 )
 
@@ -27,7 +27,7 @@ def deterministic(definition: Definition, rehearsed: Sequence[RehearsedDocument]
     """Judges whether the same document has the same outcome twice."""
     compared = [document for document in rehearsed if document.same is not None]
     differing = sum(not document.same for document in compared)
-    moving = sorted(set(_moving(definition.update))) if definition.update is not None else []
+    moving = sorted(set(_varying_parts(definition.update))) if definition.update is not None else []
     uses = f"The update uses {', '.join(moving)}" if moving else ""
     if moving:
         evidence = (
@@ -67,16 +67,16 @@ def idempotent(run: Run, rehearsed: Sequence[RehearsedDocument]) -> Verdict:
     )  # fmt: skip
 
 
-def _moving(value: Any) -> Iterator[str]:
+def _varying_parts(value: Any) -> Iterator[str]:
     if isinstance(value, Mapping):
         for name, inner in value.items():
             if name == "$literal":
                 continue
-            if name in MOVING:
+            if name in VARYING:
                 yield name
-            yield from _moving(inner)
+            yield from _varying_parts(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _moving(inner)
-    elif isinstance(value, str) and value.partition(".")[0] in MOVING:
+            yield from _varying_parts(inner)
+    elif isinstance(value, str) and value.partition(".")[0] in VARYING:
         yield value.partition(".")[0]

@@ -132,7 +132,7 @@ def dry_run(
     ahead = Ahead(
         documents=selected.estimated, touched=touched or None, growth=growth.largest if growth else None,
         mean_growth=growth.mean if growth else None, oplog=round(predicted.oplog.value) if predicted.oplog else None,
-        naive=tuple(dict.fromkeys(name for document in rehearsed for name in document.naive)), unusable=_unusable(rehearsed), differing_values=next((document.differing_values for document in rehearsed if document.differing_values), ()),
+        naive=tuple(dict.fromkeys(name for document in rehearsed for name in document.naive)), unusable=_unusable_answer(rehearsed), differing_values=next((document.differing_values for document in rehearsed if document.differing_values), ()),
     )  # fmt: skip
     return DryRun(
         run=run, selected=selected, batches=ceil(selected.estimated / run.batch_size), sample=chosen, rehearsed=rehearsed,
@@ -146,7 +146,7 @@ def dry_run(
     )  # fmt: skip
 
 
-def _unusable(rehearsed: Sequence[RehearsedDocument]) -> str:
+def _unusable_answer(rehearsed: Sequence[RehearsedDocument]) -> str:
     """Returns what is wrong with the function's answer, where it is wrong for every document by a mistake that no retry fixes."""
     reached = [document.failure for document in rehearsed if document.outcome not in (NOT_SHOWN, NOT_REACHED)]
     final = [failure.message for failure in reached if failure is not None and failure.final]

@@ -88,9 +88,9 @@ def _from_sample(
 
 
 def _oplog(run: Run, rehearsed: Sequence[RehearsedDocument], documents: int) -> PredictedRange | None:
-    """MongoDB logs what an update changes: names, and new values."""
+    """Predicts bytes of oplog: MongoDB logs what an update changes, names and new values."""
     sizes = [
-        ENTRY + len(run.ns) + len(document.key.payload) + _logged(document.before, document.after)
+        ENTRY + len(run.ns) + len(document.key.payload) + _logged_bytes(document.before, document.after)
         if document.after != document.before
         else 0
         for document in rehearsed
@@ -105,7 +105,7 @@ def _oplog(run: Run, rehearsed: Sequence[RehearsedDocument], documents: int) -> 
     )
 
 
-def _logged(before: bytes, after: bytes | None) -> int:
+def _logged_bytes(before: bytes, after: bytes | None) -> int:
     return sum(
         sum(len(str(part)) + 4 for part in edit.path) + (len(edit.new[1]) if edit.new else 0)
         for edit in difference(before, after or before)

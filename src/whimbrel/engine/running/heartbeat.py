@@ -85,29 +85,29 @@ def _facts(worker_state: WorkerState) -> dict[str, Any]:
 def _check_leases(store: Store, worker_state: WorkerState, times: Times, die: Callable[[], None]) -> None:
     leases = list(worker_state.holds.values())
     _renew_all(store, leases, times)
-    if hanging := _hanging(worker_state, leases):
+    if hanging := _hanging_calls(worker_state, leases):
         _end_hanging(store, hanging)
         die()
-    if any(_stuck(lease, times) for lease in leases):
+    if any(_is_stuck(lease, times) for lease in leases):
         log.error("a batch is stuck; the process ends")
         die()
     worker_state.refresh(store)
 
 
-def _stuck(lease: Lease, times: Times) -> bool:
+def _is_stuck(lease: Lease, times: Times) -> bool:
     return time.monotonic() - lease.progress > hung_after(lease.run, times)
 
 
 def _renew_all(store: Store, leases: list[Lease], times: Times) -> None:
     for lease in leases:
-        if lease.due and not _stuck(lease, times) and not lease.lost:
+        if lease.due and not _is_stuck(lease, times) and not lease.lost:
             try:
                 lease.renew(store.ledger.batches)
             except LeaseLost:
                 log.info("lease lost", batch=lease.batch.token)
 
 
-def _hanging(worker_state: WorkerState, leases: list[Lease]) -> list[tuple[Lease, Key]]:
+def _hanging_calls(worker_state: WorkerState, leases: list[Lease]) -> list[tuple[Lease, Key]]:
     """Returns the calls that take longer than they may.
 
     An awaited call is cancelled at its time limit, and found here when it continues all the same. A call that blocks the loop

@@ -205,7 +205,7 @@ def _execute(
 ) -> None:
     lease.stop = lease.run.status is not RunStatus.RUNNING  # it was paused or cancelled while we claimed
     kind = kind_of(lease.run)
-    definition, transform = kind.code(lease, worker_state.migrations, worker_state.loop)
+    definition, transform = kind.definition_and_transform(lease, worker_state.migrations, worker_state.loop)
     transform = worker_state.checked(store, lease.run, transform)
     documents, pace = session.documents(lease.run), Pace(lease, OutcomeTally(), store.ledger, times)
 

@@ -48,7 +48,7 @@ class BackgroundReports:
             raise proof.error
         return proof.result
 
-    def proves(self, run_id: str) -> bool:
+    def is_computing(self, run_id: str) -> bool:
         """Whether a proof of this verification is being computed."""
         return run_id in self._proofs
 

@@ -8,7 +8,7 @@ from bson import ObjectId
 from whimbrel.ports import Marked
 
 
-def came_since(marked: Marked, *, born: ObjectId, before: ObjectId) -> tuple[int, int]:
+def count_inserted_since(marked: Marked, *, born: ObjectId, before: ObjectId) -> tuple[int, int]:
     """Returns how many of the documents with one mark came after the run's last look for certain, and of how many the ids do not tell.
 
     `born`, `before`: ids from `born` on were made after that look, those below `before` before the run began.

@@ -41,7 +41,7 @@ from whimbrel.engine.executing.transform import Transform
 from whimbrel.engine.operating.follow_up_runs import token_condition, with_newest_rollback
 from whimbrel.engine.planning.tiling import bound
 from whimbrel.engine.protocol_steps import Step
-from whimbrel.engine.verifying.copied_documents import came_since
+from whimbrel.engine.verifying.copied_documents import count_inserted_since
 from whimbrel.errors import RunUnknown, TooSlow, Transient
 from whimbrel.ports import Documents, Examiner, Ledger, Marked, Query
 
@@ -271,7 +271,9 @@ def _check_marks(
             )
         elif token.partition(".")[0] == examination.run.id:
             findings.tally.marks[marked_group.value] += marked_group.count
-            since, untold = came_since(marked_group, born=examination.born, before=examination.before)
+            since, untold = count_inserted_since(
+                marked_group, born=examination.born, before=examination.before
+            )
             findings.count("marked since", since)
             findings.count("marked untold", untold)
             if outcome == CLAIMED or marked_group.value not in inside:

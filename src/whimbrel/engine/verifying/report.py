@@ -9,7 +9,7 @@ from whimbrel.domain.runs.verification import CHANGES_AGAIN, LEFT, UNTOLD, Proof
 from whimbrel.engine.operating.follow_up_runs import with_newest_rollback
 from whimbrel.engine.operating.start_verification import AGAIN
 from whimbrel.engine.planning.tiling import check_more, tiling_fault
-from whimbrel.engine.verifying.report_of_marks import of_marks
+from whimbrel.engine.verifying.report_of_marks import proof_of_marks
 from whimbrel.errors import RunUnknown
 from whimbrel.ports import Documents, Ledger
 
@@ -34,7 +34,10 @@ def verification_report(ledger: Ledger, documents: Documents, run: Run) -> tuple
     if marked is None or not marked.missing:
         ledger.failures.withdraw(run.id, LEFT, message=UNTOLD)
     not_transformed = tuple(proof for proof in run.report if proof.check == AGAIN)
-    report = (*_of_ledger(ledger, run, old), *_of_documents(ledger, documents, run, old, numbers, marked))
+    report = (
+        *_ledger_proofs(ledger, run, old),
+        *_document_proofs(ledger, documents, run, old, numbers, marked),
+    )
     report += not_transformed or _transformed_again(numbers)
     dead = ledger.failures.counts(run.id)["dead"]
     ledger.proofs.keep(run.id, report, max(0, numbers.get("looked", 0) - dead))
@@ -59,7 +62,7 @@ def idempotent(numbers: Numbers) -> bool | None:
     return None if not tried else differing < tried
 
 
-def _of_ledger(ledger: Ledger, run: Run, old: Run) -> Sequence[Proof]:
+def _ledger_proofs(ledger: Ledger, run: Run, old: Run) -> Sequence[Proof]:
     counts, batches, settled = ledger.proofs.summed(old.id)
     open_ = batches - settled
     settled_proof = Proof(
@@ -110,7 +113,7 @@ def _ranges(ledger: Ledger, old: Run, checked: Tiling) -> Proof:
     return Proof(name, False, fault)
 
 
-def _of_documents(
+def _document_proofs(
     ledger: Ledger,
     documents: Documents,
     run: Run,
@@ -125,7 +128,7 @@ def _of_documents(
         _nothing_left(
             old, examined, numbers, marked.missing if marked else 0, ledger.failures.counts(old.id)["failed"]
         ),
-        of_marks(ledger, documents, run, old, numbers, marked),
+        proof_of_marks(ledger, documents, run, old, numbers, marked),
         _failures(numbers),
         *_images(old, numbers),
     )

@@ -20,7 +20,7 @@ COUNTED = ("unknown", "outside", "unfinished", "marked since", "marked untold") 
 NAMED = 100  # batches of named documents read at once
 
 
-def of_marks(
+def proof_of_marks(
     ledger: Ledger,
     documents: Documents,
     run: Run,

@@ -30,9 +30,8 @@ T = TypeVar("T")
 
 PLACES = 8  # chunks of a batch from which its share of a sample is taken
 PAGE = 100  # documents that are read at once at most, and 16 MB
-RACES = (
-    2  # comparisons of a document that seems to differ: the application may have written between two reads
-)
+# Comparisons of a document that seems to differ: the application may have written between two reads.
+RACES = 2
 
 DIFFERS = "The transform would change the document again."
 
@@ -43,7 +42,7 @@ def transform_again(examination: Examination) -> Findings:
     share = _share(examination)
     if not share:
         return findings
-    deadly = _deadly(examination)
+    deadly = _deadly_documents(examination)
     findings.failures.update(deadly)
     findings.count("deadly", len(deadly))
     places = examination.lease.batch.ranges
@@ -242,7 +241,7 @@ def _changed_by_function(
     while documents:
         examination.pace.between_chunks()
         called = documents[:1] if examination.lease.batch.solo else documents
-        _hold_suspect(examination, called)
+        _name_suspect(examination, called)
         until = time.monotonic() + examination.pace.times.chunk
         transformed = examination.transform(definition, batch, called, {}, until=until)
         documents = documents[transformed.done :]
@@ -271,7 +270,7 @@ def _is_change(examination: Examination, batch: Batch, change: GuardedChange) ->
         return None
 
 
-def _hold_suspect(examination: Examination, documents: Sequence[bytes]) -> None:
+def _name_suspect(examination: Examination, documents: Sequence[bytes]) -> None:
     """Names the document in the ledger, in case the call kills this process, which has died of this batch twice (hole H10)."""
     batch = examination.lease.batch
     if batch.solo:
@@ -281,7 +280,7 @@ def _hold_suspect(examination: Examination, documents: Sequence[bytes]) -> None:
         )
 
 
-def _deadly(examination: Examination) -> dict[Key, FailedDocument]:
+def _deadly_documents(examination: Examination) -> dict[Key, FailedDocument]:
     """Returns documents whose call has hung or killed a process of this batch before: they are not given to the function again."""
     run, batch, until_done = examination.lease.run, examination.lease.batch, examination.retrying.until_done
     if batch.claims == 1:
