@@ -25,7 +25,7 @@ MODULE = "<module>"  # the name of the code of a module's top level
 
 class _ThreadState(threading.local):
     loading = False  # this thread is loading the migrations
-    busy = False  # this thread is handling an event, and causes none itself
+    busy = False  # this thread is handling an event: events that this causes are ignored
 
 
 _thread = _ThreadState()

@@ -59,22 +59,22 @@ def _take_batch(
     pause: float,
 ) -> float:
     """Claims a batch and executes it. Returns how long to wait before the next look, where there was none."""
-    acknowledged = False
+    done = False
     try:
         lease = _claim(store, worker_state, session, delivery, times=times, pause=pause)
         if lease is None:
-            acknowledged = True  # the delivery was answered
+            done = True  # the delivery was answered
             pause = FIRST_POLL if worker_state.news.is_set() else min(pause * 2, times.idle_poll)
             worker_state.news.clear()
             return pause
-        acknowledged = _execute_held(store, worker_state, session, lease, times=times, step=step)
+        done = _execute_held(store, worker_state, session, lease, times=times, step=step)
     except Transient as error:
         log.warning("the ledger does not answer", error=str(error))
         worker_state.stopping.wait(min(1.0, times.idle_poll))
     finally:
-        if not acknowledged:
+        if not done:
             delivery.give_back()
-    if acknowledged:
+    if done:
         delivery.acknowledge()  # S9
         step("S9")
     return FIRST_POLL

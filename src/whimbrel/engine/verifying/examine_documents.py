@@ -225,7 +225,7 @@ def _find_unmigrated(examination: Examination, where: Range, findings: Findings)
     )
     set_back: list[Query] = []
     if examination.run.marking.path is not None:
-        # The run has worked on it.
+        # Documents that the run has worked on.
         set_back.append({examination.run.marking.path: token_condition(examination.run.id)})
         query = all_of(examination.phase, *set_back, {"$nor": newer})
         _count_left(examination, where, query, findings, ("set back", SET_BACK))
