@@ -306,7 +306,7 @@ def test_a_tick_that_is_being_decided_while_the_scheduler_is_stopped_starts_noth
     hourly(store)
     with monkeypatch.context() as patch:
         once_after(
-            patch, store.ledger.schedules, "look", lambda: schedules.switch_off(store.ledger, who="test")
+            patch, store.ledger.schedules, "snapshot", lambda: schedules.switch_off(store.ledger, who="test")
         )
         scheduler(store).tick()
     assert not runs(store)
