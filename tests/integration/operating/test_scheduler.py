@@ -251,7 +251,7 @@ def test_two_schedulers_at_once_make_one_run_of_each_tick(store: MongoStore) -> 
     both = [scheduler(store, name) for name in ("one", "two")]
     store.ledger.schedules.prepare("default", FIRST, None)
     for each in both:
-        each._leads = lambda: True  # type: ignore[method-assign]
+        each._holds_role = lambda: True  # type: ignore[method-assign]
     for number in range(1, 16):
         start = threading.Barrier(2)
 
@@ -277,7 +277,7 @@ def test_a_tick_that_is_history_is_not_decided_again(store: MongoStore) -> None:
     now = store.ledger.schedules.now()
     scheduler(store).tick()
     store.client[store.database]["whimbrel_runs"].update_many({}, {"$set": {"status": "completed"}})
-    scheduler(store, "late")._attend(seen, seen.next_at, now)
+    scheduler(store, "late")._decide_tick(seen, seen.next_at, now)
     assert len(runs(store)) == len(ticks(store)) == 1
 
 
@@ -290,7 +290,7 @@ def test_nothing_is_decided_while_a_tick_is_pending(store: MongoStore) -> None:
     held = row(store).pending
     again = {"$set": {"nextAt": seen.next_at}}  # as `start` may set it
     store.client[store.database]["whimbrel_schedules"].update_one({"_id": "s"}, again)
-    scheduler(store, "late")._attend(seen, seen.next_at, store.ledger.schedules.now())
+    scheduler(store, "late")._decide_tick(seen, seen.next_at, store.ledger.schedules.now())
     assert (row(store).pending, ticks(store), runs(store)) == (held, [], [])
 
 
@@ -362,7 +362,7 @@ def test_a_schedule_that_is_changed_under_its_tick(store: MongoStore) -> None:
     schedules.save_schedule(store.ledger, "s", changed, who="a person")
     assert row(store).next_at == seen.next_at
     it = scheduler(store)
-    it._attend(seen, seen.next_at, store.ledger.schedules.now())
+    it._decide_tick(seen, seen.next_at, store.ledger.schedules.now())
     assert (ticks(store), runs(store)) == ([], [])
     it.tick()
     assert [each.migration for each in runs(store)] == ["statuses"]
