@@ -229,7 +229,7 @@ def report_table(report: Iterable[Proof]) -> FactTable:
     """What a verification proved, and what not."""
     table = FactTable(("check", "", "what was found"), "Report", whole=("check", ""))
     for each in report:
-        table.add(each.check, VERDICTS[each.verdict], Text(each.said))
+        table.add(each.check, VERDICTS[each.verdict], Text(each.sentence))
     return table
 
 

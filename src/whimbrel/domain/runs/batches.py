@@ -38,7 +38,7 @@ class Batch:
 
     Either a range, with `cuts` that divide it into chunks of at most 1,000 documents as planned (the last
     cut is the end of the range), or `ids`: the documents of a retry, those given to a run over ids, or those
-    that planning found by an index (`found`).
+    that planning found by an index (`located`).
     """
 
     run: str
@@ -49,7 +49,7 @@ class Batch:
     cuts: tuple[Key, ...] = ()
     ids: tuple[Key, ...] | None = None
     # Planning found the ids, which satisfied the filter then; or that its range holds some documents.
-    found: bool = False
+    located: bool = False
     through: int = 0  # documents planned in this leg up to and including this batch
     source: int | None = None  # the last batch of an earlier phase whose range this batch covers
     last: bool = False  # planning of the leg's ranges ended with this batch
@@ -103,7 +103,7 @@ class Batch:
     @property
     def retry(self) -> bool:
         """Whether its documents have failed before, and are tried again."""
-        return self.ids is not None and self.phase == "failed" and not self.found
+        return self.ids is not None and self.phase == "failed" and not self.located
 
     @property
     def empty(self) -> bool:

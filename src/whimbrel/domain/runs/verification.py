@@ -16,7 +16,7 @@ class Proof:
 
     check: str
     proved: bool | None
-    said: str
+    sentence: str
     numbers: Mapping[str, int] = field(default_factory=dict)
     since: bool = False
 

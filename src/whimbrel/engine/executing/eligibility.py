@@ -26,7 +26,7 @@ class BatchSelection:
         run, batch = self.lease.run, self.lease.batch
         query = eligible(run, batch.phase, retry=batch.retry)
         # Its documents were found by the whole filter, and an id does not change.
-        if batch.found and batch.ids is not None:
+        if batch.located and batch.ids is not None:
             query = without_id_conditions(query)
         query = all_of(query, self.tokens)
         # What this batch has claimed and not finished belongs to it.

@@ -210,7 +210,7 @@ def proof_object(proof: Proof) -> dict[str, Any]:
         "check": proof.check,
         "proved": proof.proved,
         "verdict": proof.verdict,
-        "said": proof.said,
+        "said": proof.sentence,
         "numbers": dict(proof.numbers),
     }
 

@@ -49,7 +49,7 @@ class KeyPlan:
             seq, through = seq + 1, through + len(keys)
             end = end or through == limit
             batches.append(
-                batch_of_leg(run, seq, ids=keys, found=True, estimated=len(keys), through=through, last=end)
+                batch_of_leg(run, seq, ids=keys, located=True, estimated=len(keys), through=through, last=end)
             )
             if end:
                 break
@@ -121,7 +121,7 @@ class KeyPlans:
 
     def _begin(self, run: Run, documents: Documents, last: Batch | None) -> KeyPlan | None:
         begun = last is not None and last.leg == run.leg
-        if begun and last is not None and not last.found:
+        if begun and last is not None and not last.located:
             return None
         query, survey = eligible(run, run.phase), documents.survey(run.batch_size)
         if run.scope.limit is not None:

@@ -59,7 +59,7 @@ def ranges_with_leftovers(ledger: Batches, run: Run, last: Batch | None, room: i
     rows = ledger.list(run.id, after=source, leg=leg, left=LEFT[run.phase], limit=limit)
     batches = [
         batch_of_leg(
-            run, seq + 1 + position, lo=row.lo, cuts=row.cuts, found=True, source=row.seq, estimated=(row.left or {})[LEFT[run.phase]]
+            run, seq + 1 + position, lo=row.lo, cuts=row.cuts, located=True, source=row.seq, estimated=(row.left or {})[LEFT[run.phase]]
         )
         for position, row in enumerate(rows)
     ]  # fmt: skip

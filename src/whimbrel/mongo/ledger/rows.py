@@ -79,7 +79,7 @@ def proof_row(proof: Proof) -> dict[str, Any]:
     return {
         "check": proof.check,
         "proved": proof.proved,
-        "said": proof.said,
+        "said": proof.sentence,
         "numbers": dict(proof.numbers),
         "since": proof.since,
     }
@@ -132,7 +132,7 @@ def batch_row(batch: Batch) -> dict[str, Any]:
         "ids": None if batch.ids is None else [key.document for key in batch.ids],
         "retry": batch.retry, "last": batch.last, "estimated": batch.estimated, "status": str(batch.status), "claims": batch.claims,
         "takeovers": batch.takeovers, "solo": batch.solo, "counts": counts_row(batch.counts),
-        "found": batch.found, "through": batch.through, "source": batch.source,
+        "found": batch.located, "through": batch.through, "source": batch.source,
     }  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def batch_of(row: Row) -> Batch:
     return Batch(
         run=row["run"], seq=row["seq"], leg=row["leg"], phase=row["phase"],
         lo=_key(row.get("lo")), cuts=_keys(row.get("cuts")),
-        ids=None if row.get("ids") is None else _keys(row["ids"]), found=row.get("found", False), left=dict(row["left"]) if row.get("left") is not None else None,
+        ids=None if row.get("ids") is None else _keys(row["ids"]), located=row.get("found", False), left=dict(row["left"]) if row.get("left") is not None else None,
         through=row.get("through", 0), source=row.get("source"), began=row.get("began"),
         last=row["last"], estimated=row["estimated"], status=BatchStatus(row["status"]),
         owner=row.get("owner"), lease_until=row.get("leaseUntil"), claimed_at=row.get("claimedAt"),
