@@ -57,7 +57,7 @@ def sent(uri: str, lasts: float, name: str = "whimbrel") -> Iterator[UnansweredS
 
 
 def _send(noting: UnansweredStatements, client: MongoClient[Any]) -> None:
-    with noting.noted():
+    with noting.noting():
         client.test.command("update", "things", updates=[{"q": {}, "u": {"$set": {"n": 1}}}])
         raise AutoReconnect("reset")
 
@@ -81,7 +81,7 @@ def test_when_the_fence_has_passed_what_comes_changes_nothing(uri: str) -> None:
 def test_nothing_is_open_where_nothing_was_sent(mongo_uri: str) -> None:
     with connecting(mongo_uri, 10.0) as client, client.start_session() as session:
         unanswered = UnansweredStatements(session, 3600)
-        with pytest.raises(AutoReconnect), unanswered.noted():
+        with pytest.raises(AutoReconnect), unanswered.noting():
             raise AutoReconnect("no server was found")
         assert unanswered.over()
 

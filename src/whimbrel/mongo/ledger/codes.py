@@ -1,4 +1,4 @@
-"""The files and versions that the hashes of code in runs stand for, so that a refusal can name the file that differs."""
+"""Stores the files and versions behind the code hashes of runs, so that a refusal can name the file that differs."""
 
 import contextlib
 from collections.abc import Collection as Some
@@ -14,7 +14,7 @@ from whimbrel.mongo.driver_errors import translated
 
 
 class MongoCodes:
-    """See `whimbrel.ports.codes`."""
+    """Implements `whimbrel.ports.codes`."""
 
     def __init__(self, collection: Collection[Any]) -> None:
         self._codes = collection
@@ -27,7 +27,7 @@ class MongoCodes:
             try:
                 self._codes.update_one(
                     {"_id": pin, "files": {"$exists": False}},
-                    [{"$set": {**{name: {"$literal": each} for name, each in row.items()}, "at": "$$NOW"}}],
+                    [{"$set": {**{name: {"$literal": value} for name, value in row.items()}, "at": "$$NOW"}}],
                     upsert=True,
                 )
             except DuplicateKeyError:
@@ -51,8 +51,8 @@ class MongoCodes:
 
     def _held(self, run: str, names: Some[str]) -> dict[str, str]:
         with translated():
-            found = self._codes.find({"_id": {"$in": [f"{run}/{name}" for name in names]}})
-            return {row["_id"].partition("/")[2]: row["hash"] for row in found}
+            rows = self._codes.find({"_id": {"$in": [f"{run}/{name}" for name in names]}})
+            return {row["_id"].partition("/")[2]: row["hash"] for row in rows}
 
     def forget(self, run: str) -> Sequence[str]:
         with translated():
@@ -63,12 +63,12 @@ class MongoCodes:
 
 
 def later_of(run: str) -> dict[str, Any]:
-    """Selects the rows of files that calls of a run's function have loaded. Those of codes have hashes for ids, without a slash."""
+    """Selects the rows of files that calls of a run's function have loaded. Rows of code have hashes as ids, without a slash."""
     return {"_id": {"$gte": f"{run}/", "$lt": f"{run}0"}}  # 0 comes next after the slash
 
 
 def _pairs(named: Mapping[str, str]) -> list[list[str]]:
-    """Names of files hold dots, which names of fields should not."""
+    """Returns pairs: names of files have dots, which names of fields should not."""
     return [[name, value] for name, value in named.items()]
 
 

@@ -1,4 +1,4 @@
-"""Runs. A run that holds its collection is `active`; a unique partial index lets there be one (hole H26)."""
+"""Stores runs. A run that holds its collection is `active`; a unique partial index allows one (hole H26)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -38,7 +38,7 @@ def _among(statuses: Iterable[RunStatus]) -> dict[str, Any]:
 
 
 class MongoRuns(RunLists):
-    """See `whimbrel.ports.Runs`."""
+    """Implements `whimbrel.ports.Runs`."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class MongoRuns(RunLists):
 
     def add(self, run: Run, who: str, *, holding: bool = False) -> Run:
         times = {"createdAt": "$$NOW", "updatedAt": "$$NOW"}
-        self._prepare()  # the first of a ledger is fenced by its indexes too
+        self._prepare()  # the indexes must exist before the first run of a ledger
         literal = run_row(run) | ({"active": True} if holding else {})
         self._format.note()
         born = [{"$replaceWith": {"$mergeObjects": [{"$literal": literal}, times]}}]
@@ -106,8 +106,8 @@ class MongoRuns(RunLists):
         self._format.check()
         working = {"status": _among(AT_WORK)}
         with translated():
-            found = self._runs.find(working, AT_WORK_FIELDS).sort([("createdAt", 1), ("_id", 1)])
-            return [at_work_of(row) for row in found]
+            rows = self._runs.find(working, AT_WORK_FIELDS).sort([("createdAt", 1), ("_id", 1)])
+            return [at_work_of(row) for row in rows]
 
     def in_line(self) -> Sequence[str]:
         with translated():
@@ -133,7 +133,7 @@ class MongoRuns(RunLists):
             return [(row["run"], int(row["n"]) - 1) for row in self._runs.aggregate(pipeline)]
 
     def _held(self) -> Sequence[Any]:
-        # Strings are above "": said so that the index of runs that have their collection serves.
+        # All strings are above "", which lets the index of active runs serve.
         holding = {"active": True, "ns": {"$gte": ""}}
         return list(self._runs.find(holding, {"ns": 1, "status": 1}))
 
@@ -201,7 +201,7 @@ class MongoRuns(RunLists):
                 "counts.unchanged": counts.unchanged,
                 "counts.skipped": counts.skipped,
             },
-            "$set": {"foldedThrough": through, **{name: True for name, each in seen.items() if each}},
+            "$set": {"foldedThrough": through, **{name: True for name, set_now in seen.items() if set_now}},
             "$currentDate": {"updatedAt": True},
         }
         with translated():
@@ -210,7 +210,7 @@ class MongoRuns(RunLists):
 
     def sample(self, run_id: str, kept: Sequence[ProgressSample], *, done: int, total: int) -> None:
         now = [[_WORKED, {"$literal": done}, {"$literal": total}]]
-        samples = {"$concatArrays": [{"$literal": [sample_row(each) for each in kept]}, now]}
+        samples = {"$concatArrays": [{"$literal": [sample_row(kept_sample) for kept_sample in kept]}, now]}
         with translated():
             self._runs.update_one(
                 {"_id": run_id, "status": str(RunStatus.RUNNING)}, [{"$set": {"samples": samples}}]
@@ -220,7 +220,9 @@ class MongoRuns(RunLists):
         self, run_id: str, *, tiling: Tiling | None = None, checked: Tiling | None = None
     ) -> None:
         known = {"tiling": tiling, "checked": checked}
-        self.describe(run_id, **{name: tiling_row(each) for name, each in known.items() if each is not None})
+        self.describe(
+            run_id, **{name: tiling_row(value) for name, value in known.items() if value is not None}
+        )
 
     def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
         names = {"batch_size": "batchSize", "rate": "rate", "priority": "priority"}
@@ -229,18 +231,18 @@ class MongoRuns(RunLists):
             fields["pace"] = None  # what was reserved by the old rate
         live = {"_id": run_id, "status": {"$nin": [str(status) for status in ENDED]}}
         with translated():
-            found = self._runs.update_one(live, {"$set": fields, "$currentDate": {"updatedAt": True}})
-        if found.matched_count:
-            said = ", ".join(f"{names[name]} {value}" for name, value in settings.items())
-            self._leases.audit("settings changed", run=run_id, who=who, why=said)
-        return found.matched_count == 1
+            result = self._runs.update_one(live, {"$set": fields, "$currentDate": {"updatedAt": True}})
+        if result.matched_count:
+            changes = ", ".join(f"{names[name]} {value}" for name, value in settings.items())
+            self._leases.audit("settings changed", run=run_id, who=who, why=changes)
+        return result.matched_count == 1
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:
         now = {"$toDouble": {"$toLong": "$$NOW"}}
         taken = {"$add": [{"$max": ["$pace", now]}, 1000 * documents / rate]}
         with translated():
-            # The answer stands in the row: to a statement that the driver had to send twice, the server answers with
-            # the row as it was left, and works out no projection.
+            # The answer is stored in the row: when the driver sends a statement twice, the server answers with the row
+            # as it was left, and evaluates no projection.
             row = self._runs.find_one_and_update(
                 {"_id": run_id}, [{"$set": {"pace": taken}}, {"$set": {"turn": {"$subtract": ["$pace", now]}}}],
                 projection={"turn": 1}, return_document=ReturnDocument.AFTER,
@@ -250,12 +252,12 @@ class MongoRuns(RunLists):
     def undo(self, run_id: str, by: str, *, seen: str | None, who: str) -> bool:
         over = {"_id": run_id, "status": {"$in": [str(status) for status in ENDED]}, "undoneBy": seen}
         with translated():
-            found = self._runs.update_one(
+            result = self._runs.update_one(
                 over, {"$set": {"undoneBy": by}, "$currentDate": {"updatedAt": True}}
             )
-        if found.matched_count:
+        if result.matched_count:
             self._leases.audit("run undone", run=run_id, who=who, why=f"by run {by}")
-        return found.matched_count == 1
+        return result.matched_count == 1
 
     def describe(self, run_id: str, **fields: Any) -> None:
         with translated():

@@ -1,4 +1,4 @@
-"""Schedules. What decides a tick is one conditional update of its row; a run that it starts is kept there until it is added."""
+"""Stores schedules. One conditional update of its row decides a tick; a run that it starts is kept there until it is added."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.rows import filter_of, run_row
 from whimbrel.ports.schedules import Decision, ScheduleLook
 
-SWITCH = "$switch"  # the id of a row that is no schedule: names cannot begin like this
+SWITCH = "$switch"  # the id of a row that is not a schedule: names cannot begin like this
 KEPT = 50  # ticks of a schedule's history
 ROLE = "scheduler"
 
@@ -24,7 +24,7 @@ Row = Mapping[str, Any]
 
 
 class MongoSchedules:
-    """See `whimbrel.ports.Schedules`."""
+    """Implements `whimbrel.ports.Schedules`."""
 
     def __init__(
         self, schedules: Collection[Any], runs: Collection[Any], roles: Collection[Any], leases: MongoLeases
@@ -34,8 +34,10 @@ class MongoSchedules:
 
     def now(self) -> datetime:
         with translated():
-            found: datetime = self._database.command("hello", codec_options=DOCUMENT_OPTIONS)["localTime"]
-        return found
+            server_time: datetime = self._database.command("hello", codec_options=DOCUMENT_OPTIONS)[
+                "localTime"
+            ]
+        return server_time
 
     def is_prepared(self) -> bool:
         with translated():
@@ -44,7 +46,7 @@ class MongoSchedules:
     def prepare(self, name: str, plan: Plan, next_at: datetime | None) -> None:
         first = {"_id": name, "revision": {"$exists": False}}
         with translated():
-            with contextlib.suppress(DuplicateKeyError):  # another process was first, or a person
+            with contextlib.suppress(DuplicateKeyError):  # another process or a person was first
                 self._schedules.update_one(first, [_put(plan, next_at, "settings")], upsert=True)
             made: list[dict[str, Any]] = [{"$set": {"made": True, "on": {"$ifNull": ["$on", True]}}}]
             self._schedules.update_one({"_id": SWITCH}, made, upsert=True)
@@ -63,8 +65,8 @@ class MongoSchedules:
         with translated():
             rows = list(self._schedules.aggregate(stages))
         on = all(row.get("on", True) for row in rows if row["_id"] == SWITCH)
-        found = [_schedule_of(row) for row in rows if row["_id"] != SWITCH]
-        return ScheduleLook(rows[0]["now"] if rows else self.now(), on, found)
+        schedules = [_schedule_of(row) for row in rows if row["_id"] != SWITCH]
+        return ScheduleLook(rows[0]["now"] if rows else self.now(), on, schedules)
 
     def get(self, name: str) -> Schedule | None:
         with translated():
@@ -114,15 +116,16 @@ class MongoSchedules:
             {"$set": {"on": on, "changedBy": {"$literal": who}, "changedAt": "$$NOW"}}
         ]
         with translated():
-            for each, at in anew:
+            for schedule, at in anew:
                 self._schedules.update_one(
-                    {"_id": each.name, "enabled": True, "revision": each.revision}, {"$set": {"nextAt": at}}
+                    {"_id": schedule.name, "enabled": True, "revision": schedule.revision},
+                    {"$set": {"nextAt": at}},
                 )
             try:
                 result = self._schedules.update_one({"_id": SWITCH, "on": {"$ne": on}}, turned, upsert=True)
-            except DuplicateKeyError:  # it is there, and turned so
+            except DuplicateKeyError:  # it exists, and is switched so already
                 return False
-            if not on:  # what is being decided now, by what was seen before, does not hold any more
+            if not on:  # invalidate decisions under way, which are based on what was read before
                 self._schedules.update_many({"enabled": True}, {"$inc": {"revision": 1}})
         self._leases.audit(f"scheduler {'started' if on else 'stopped'}", run="", who=who)
         return bool(result.matched_count or result.upserted_id)
@@ -162,12 +165,12 @@ class MongoSchedules:
                     {"createdAt": "$$NOW", "updatedAt": "$$NOW"},
                 ]
             }
-            # A run that is there may be at work by now: it stays as it is.
-            there = {"$ne": [{"$type": "$status"}, "missing"]}
+            # A run that exists may be at work by now, so it stays as it is.
+            exists = {"$ne": [{"$type": "$status"}, "missing"]}
             try:
                 added = self._runs.update_one(
                     {"_id": schedule.pending},
-                    [{"$replaceWith": {"$cond": [there, "$$ROOT", born]}}],
+                    [{"$replaceWith": {"$cond": [exists, "$$ROOT", born]}}],
                     upsert=True,
                 )
             except DuplicateKeyError:  # another process was first
@@ -199,7 +202,7 @@ def _put(plan: Plan, next_at: datetime | None, who: str) -> dict[str, Any]:
         "migration": plan.migration, "cron": plan.cron, "zone": plan.zone, "enabled": plan.enabled,
         "batchSize": plan.batch_size, "filters": plan.filters, "priority": plan.priority,
     }  # fmt: skip
-    # Else a tick that comes due at this moment would be lost to a change of something else.
+    # Else a tick that comes due at this moment would be lost when other settings change.
     kept: list[Any] = [
         {"$eq": [f"${name}", {"$literal": stated[name]}]} for name in ("cron", "zone", "enabled")
     ]
@@ -239,5 +242,5 @@ def _schedule_of(row: Row) -> Schedule:
         name=row["_id"], plan=plan, revision=row["revision"], next_at=row["nextAt"], last_at=row["lastAt"],
         last_run=row["lastRun"], pending=pending["run"] if pending else None, trouble=row["trouble"],
         made_by=row["madeBy"], made_at=row["madeAt"], changed_by=row["changedBy"], changed_at=row["changedAt"],
-        history=tuple(_tick_of(each) for each in row.get("history", ())),
+        history=tuple(_tick_of(tick) for tick in row.get("history", ())),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Whether documents can take the mark: its field must be free, and a validator must allow it (hole H20)."""
+"""Checks whether documents can take the mark: its field must be free, and a validator must allow it (hole H20)."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -25,7 +25,7 @@ def field(subject: Subject) -> Iterator[Finding]:
 
 
 def allowed(subject: Subject) -> Iterator[Finding]:
-    """Try the validator on one valid document with the mark added."""
+    """Tries the validator on one valid document with the mark added."""
     mark, validator, query = subject.run.marking, subject.validator, subject.run.query
     if validator is None or not mark.path:
         return
