@@ -1,4 +1,4 @@
-"""`new`: a migration file to begin with, and a test of it."""
+"""`new`: write a migration file to begin with, and a test of it."""
 
 import re
 from pathlib import Path
@@ -92,9 +92,9 @@ def new(
     function = _identifier(name)
     file, test = directory / f"{function}.py", directory / f"test_{function}.py"
     words = {"name": name, "file": file, "test": test, "function": function, "constant": function.upper()}
-    for each in (file, test):
-        if each.exists():
-            raise DefinitionInvalid(f"{each} is there already and is left as it is. Choose another name.")
+    for path in (file, test):
+        if path.exists():
+            raise DefinitionInvalid(f"{path} is there already and is left as it is. Choose another name.")
     _write(file, TEMPLATE.format(**words))
     _write(test, TEST.format(**words))
     if json:
@@ -119,6 +119,6 @@ def _write(file: Path, text: str) -> None:
 
 
 def _identifier(name: str) -> str:
-    """A Python name, and so a file that can be imported."""
-    found = re.sub(r"-", "_", name)
-    return f"m_{found}" if found[0].isdigit() else found
+    """Returns a Python name, so that the file can be imported."""
+    identifier = re.sub(r"-", "_", name)
+    return f"m_{identifier}" if identifier[0].isdigit() else identifier
