@@ -1,4 +1,4 @@
-"""Event streams: one look for all who watch the same, so many streams at most, and none for ever."""
+"""Sends event streams: one look for all clients that watch the same, with limits on their number and duration."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
@@ -18,14 +18,14 @@ from whimbrel.errors import Transient, WhimbrelError
 
 log = structlog.get_logger("whimbrel.api")
 
-BEAT: Final = 15.0  # seconds without an event after which a comment is sent: by it a dead connection is found
-PAUSE: Final = 5  # seconds after which somebody for whom there was no place may come back
+BEAT: Final = 15.0  # seconds without an event after which a comment is sent, which reveals a dead connection
+PAUSE: Final = 5  # seconds after which a refused client may try again
 OVER: Final = ": this stream has lasted long enough, connect again\n\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What is sent. `last`: the stream ends with it."""
+    """An event to send. `last`: the stream ends with it."""
 
     name: str
     data: str
@@ -40,7 +40,7 @@ Look = Callable[[], Event]
 
 
 class _Feed:
-    """What all see who watch the same."""
+    """The events for all clients that watch the same."""
 
     def __init__(self) -> None:
         self.watching, self.number, self.over = 0, 0, False
@@ -62,7 +62,7 @@ class _Feed:
         changed.set()
 
     async def changed(self, seconds: float) -> bool:
-        """Whether something has, within these."""
+        """Waits for a change; returns whether one came in time."""
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
@@ -72,7 +72,7 @@ class _Feed:
 
 
 class EventStreams:
-    """Those of one process. All of it happens in the event loop's thread, but for the looks."""
+    """The event streams of one process. Used only in the event loop's thread, except for the looks."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class EventStreams:
         leaving: Callable[[], bool],
         why: Callable[[WhimbrelError], str] = str,
     ) -> None:
-        """`leaving`: whether all end now. `why`: what is said of an error."""
+        """`leaving`: whether all streams must end now. `why`: returns the sentence for an error."""
         self._most, self._seconds, self._leaving, self._why = most, seconds, leaving, why
         self._open = 0
         self._feeds: dict[Hashable, _Feed] = {}
@@ -91,12 +91,12 @@ class EventStreams:
         return self._open
 
     def response(self, key: Hashable, every: float, look: Look) -> "EventStream":
-        """An answer: `look`, again and again, for all together who ask for this key, and told where it has changed."""
+        """Returns a stream that calls `look` repeatedly, once for all clients of this key, and sends what has changed."""
         return EventStream(self, key, every, look)
 
     @contextmanager
     def place(self, key: Hashable, every: float, look: Look) -> Iterator[_Feed]:
-        """Raises ApiError (503) where there is none."""
+        """Takes a place for a stream. Raises ApiError (503) where there is none."""
         if self._open >= self._most:
             raise ApiError(
                 503,
@@ -122,7 +122,7 @@ class EventStreams:
         try:
             await self._repeat(feed, every, look)
             feed.end()
-        except WhimbrelError as error:  # whoever waits for the first event is told
+        except WhimbrelError as error:  # raised to a client that waits for the first event
             feed.end(error)
         except Exception as error:
             log.exception("a look for an event stream broke")
@@ -138,8 +138,8 @@ class EventStreams:
             except WhimbrelError as error:
                 if feed.latest is None:
                     raise
-                told = Failure(error=self._why(error), code=getattr(error, "code", "error"))
-                text = told.model_dump_json(by_alias=True, exclude_none=True)
+                failure = Failure(error=self._why(error), code=getattr(error, "code", "error"))
+                text = failure.model_dump_json(by_alias=True, exclude_none=True)
                 event = Event("error", text, last=not isinstance(error, Transient))
             feed.publish(event)
             if event.last:
@@ -149,7 +149,7 @@ class EventStreams:
                 return
 
     async def events(self, feed: _Feed) -> AsyncIterator[str]:
-        """What one of those who watch gets."""
+        """Yields the texts for one client."""
         clock = asyncio.get_running_loop().time
         end, seen = clock() + self._seconds, 0
         while True:
@@ -167,7 +167,7 @@ class EventStreams:
                 yield ": it goes on\n\n"
 
     async def first(self, feed: _Feed) -> None:
-        """Until there is something to tell. Raises what the look raised."""
+        """Waits for the first event. Raises what the look raised."""
         while feed.latest is None and not feed.over:
             await feed.changed(BEAT)
         if feed.latest is None and feed.error is not None:
@@ -175,7 +175,7 @@ class EventStreams:
 
 
 class EventStream(StreamingResponse):
-    """It takes its place when it is sent, and gives it back whatever becomes of it."""
+    """A response that takes its place when it is sent, and always gives it back."""
 
     def __init__(self, streams: EventStreams, key: Hashable, every: float, look: Look) -> None:
         super().__init__(iter(()), media_type="text/event-stream")
@@ -189,8 +189,8 @@ class EventStream(StreamingResponse):
 
 
 async def _streams(request: Request) -> EventStreams:
-    found: EventStreams = request.app.state.streams
-    return found
+    streams: EventStreams = request.app.state.streams
+    return streams
 
 
 ThisStreams = Annotated[EventStreams, Depends(_streams)]

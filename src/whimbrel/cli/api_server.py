@@ -58,7 +58,7 @@ def serve_until_told(settings: Settings, screen: Screen, pool: WorkerPool, *, wo
     system.on_reached = partial(_report_database, screen, settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     screen.say(f"Serves http://{host}:{listening.getsockname()[1]}/docs. Ctrl-C drains and ends.")
-    with RunLogger(screen, lambda: system.at.store.ledger if system.ready else None):
+    with RunLogger(screen, lambda: system.deployment.store.ledger if system.ready else None):
         server.run([listening])
     system.stop()  # also where a second signal made the server skip its shutdown
     if system.broken is not None:
