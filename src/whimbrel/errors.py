@@ -1,8 +1,8 @@
-"""Every error that Whimbrel raises on purpose: one root, and a sentence that says what to do.
+"""All errors that Whimbrel raises on purpose, with one root, and sentences that say what to do.
 
-Adapters turn the errors of their drivers into these at the border, so that nothing inside needs to
-know a driver. `code` is the machine's word for it (the REST API's `code`), `exit_code` the program's,
-`remedy` what a run does that meets it.
+Adapters turn their drivers' errors into these, so that other code does not depend on a driver.
+`code` is for machines (the REST API's `code`), `exit_code` for the command line, and
+`remedy` says what a run does on the error.
 """
 
 from enum import StrEnum
@@ -13,7 +13,7 @@ from whimbrel.masking import masked
 SHORT = 300  # characters of a sentence
 AWAY = "MongoDB does not answer: check that it runs, and that MONGODB_URI is right."
 FULL = "The disk of MongoDB is full: free some space there."
-# Parts of what the system says, in whichever driver's words, of a host that has no address, and of TLS that fails.
+# Parts of messages, of the system and of any driver, about a host without an address, and about failed TLS.
 NO_ADDRESS = (
     "Name or service not known",
     "No address associated with hostname",
@@ -26,20 +26,18 @@ EMBEDDED_FULL = "The disk of the embedded MongoDB is full: free some space."
 
 
 class Remedy(StrEnum):
-    """What must be done about a trouble that a run meets (docs/protocol.md, "Troubles")."""
+    """What a run does about an error (docs/protocol.md, "Troubles")."""
 
-    AGAIN = "again"  # it passes by itself: the same, a little later
-    SMALLER = "smaller"  # it took too long: the same of fewer documents
-    STOP = "stop"  # the batch is another's, or was asked back: nothing more is written
-    RECORD = (
-        "record"  # the fault of a document: a failure of that document, or of the statement that has none
-    )
-    WAIT = "wait"  # as long as it takes: the run says so in its message
+    AGAIN = "again"  # it will pass: try the same a little later
+    SMALLER = "smaller"  # it took too long: try with fewer documents
+    STOP = "stop"  # the batch was taken over or asked back: write nothing more
+    RECORD = "record"  # a document is at fault: record a failure of it, or of the statement
+    WAIT = "wait"  # wait as long as it takes; the run's message says so
     PAUSE = "pause"  # a person must look first
 
 
 class WhimbrelError(Exception):
-    """The root. Its text is one sentence for the person who must act on it, without the passwords of addresses in it.
+    """The root of all errors. Its text is one sentence for the person who must act on it, without passwords of addresses.
 
     `code` is its name in answers of the REST API, `exit_code` that of the command line.
 
@@ -54,15 +52,13 @@ class WhimbrelError(Exception):
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
     remedy: ClassVar[Remedy] = Remedy.PAUSE
-    plain: str = (
-        ""  # the same in one short sentence, without what drivers and servers say; empty: nobody gave one
-    )
+    plain: str = ""  # one short sentence without the words of drivers and servers; empty: not given
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(masked(each) if isinstance(each, str) else each for each in args))
+        super().__init__(*(masked(argument) if isinstance(argument, str) else argument for argument in args))
 
     def in_short(self, plain: str) -> Self:
-        """With the sentence for those who only want to know what is the matter: the whole text is for the log."""
+        """Adds a short sentence for people; the complete text is for the log."""
         self.plain = masked(plain)
         return self
 
@@ -74,8 +70,8 @@ class WhimbrelError(Exception):
 
 def _first_sentence(text: str) -> str:
     first, full_stop, _ = text.partition(". ")
-    found = first + full_stop.strip()
-    return found if len(found) <= SHORT else f"{found[:SHORT]}..."
+    sentence = first + full_stop.strip()
+    return sentence if len(sentence) <= SHORT else f"{sentence[:SHORT]}..."
 
 
 class SettingsInvalid(WhimbrelError):

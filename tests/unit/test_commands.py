@@ -14,7 +14,7 @@ import pytest
 
 from whimbrel.cli import main
 from whimbrel.cli.registry import COMMANDS
-from whimbrel.logs import own_process
+from whimbrel.logs import log_unhandled_errors
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
@@ -228,7 +228,7 @@ def test_what_the_driver_warns_of_is_a_note(
     monkeypatch.setattr(warnings, "showwarning", lambda *_: None)
     for module, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
         monkeypatch.setattr(module, name, getattr(module, name))
-    own_process()
+    log_unhandled_errors()
     warnings.showwarning(
         "Unknown option: foo. Refer to docstring.", UserWarning, "/x/pymongo/uri_parser.py", 385
     )

@@ -21,9 +21,9 @@ def main() -> None:
     if at_default:  # the work is done, and its exit code is that of the command
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "whimbrel.bootstrap" in sys.modules:
-        from whimbrel.bootstrap import let_go  # noqa: PLC0415
+        from whimbrel.bootstrap import leave_embedded  # noqa: PLC0415
 
-        let_go()
+        leave_embedded()
     # Everything is closed and written. The driver's own exit handler would wait up to half a second for its threads, and Python
     # would tear down every module: a fifth of a short command's time.
     os._exit(code)

@@ -21,7 +21,7 @@ from whimbrel.cli.output.screen import Screen
 from whimbrel.cli.registry import COMMANDS
 from whimbrel.cli.standard_streams import open_streams
 from whimbrel.errors import WhimbrelError
-from whimbrel.logs import own_process
+from whimbrel.logs import log_unhandled_errors
 from whimbrel.plain_wording import plain
 
 UNREAD = 1  # exit code where the answer is not read
@@ -117,7 +117,7 @@ def main() -> None:
 def run_and_flush() -> int:
     """Runs the command line, writes out its answer, and returns its exit code."""
     open_streams()
-    own_process()
+    log_unhandled_errors()
     code = run_command_line()
     try:
         sys.stdout.flush()

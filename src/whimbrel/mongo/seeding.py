@@ -224,7 +224,7 @@ def _batch_rows(runs: Iterable[SampleRun]) -> list[dict[str, Any]]:
 
 def _cause_rows(sample_run: SampleRun) -> list[dict[str, Any]]:
     return cause_rows(
-        sample_run.run.id, {cause(failure): failure.message for _, failure in sample_run.troubles}
+        sample_run.run.id, {cause(failure): failure.message for _, failure in sample_run.failures}
     )
 
 
@@ -238,5 +238,5 @@ def _failure_rows(sample_run: SampleRun) -> list[dict[str, Any]]:
             "key": failure.key.document, "batch": batch.token, "firstAt": run.updated_at, "lastAt": run.updated_at, "state": "dead",
             "dueAt": run.updated_at, "resolution": None, **OF_SAMPLES,
         }
-        for batch, failure in sample_run.troubles
+        for batch, failure in sample_run.failures
     ]  # fmt: skip

@@ -15,7 +15,7 @@ from rich.text import Text as RichText
 
 from whimbrel.cli.output.terminal_text import Paragraph, Text, VisibleConsole
 from whimbrel.domain.text.printable import visible
-from whimbrel.logs import json_asked, json_line
+from whimbrel.logs import json_line, json_requested
 
 PAGE = 200  # columns of a table that is not printed on a terminal
 
@@ -57,7 +57,7 @@ class Screen:
 
     def logged(self, text: str, level: str = "info", **facts: Any) -> bool:
         """Writes a line of the log, where lines must be JSON and standard error is not a terminal. Returns False elsewhere."""
-        if not json_asked() or self.err.is_terminal:
+        if not json_requested() or self.err.is_terminal:
             return False
         if text.strip():
             self.err.file.write(json_line(text.strip(), level=level, **facts) + "\n")
