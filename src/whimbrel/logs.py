@@ -71,8 +71,8 @@ def configure_logs(style: str, level: str, stream: TextIO | None = None) -> None
     _State.handler = handler
     for library in SILENCED:
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    for talkative in NOT_AT_DEBUG:
-        logging.getLogger(talkative).setLevel(logging.INFO)
+    for library in NOT_AT_DEBUG:
+        logging.getLogger(library).setLevel(logging.INFO)
 
 
 def json_requested() -> bool:
