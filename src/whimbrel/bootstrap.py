@@ -123,9 +123,9 @@ class Opened:
 def opened(settings: Settings, *, create: bool = True) -> Iterator[Opened]:
     """Does what `database` and `store_at` do, in one."""
     check_addresses(settings)  # before an embedded server is started
-    made = create and not exists(settings)
+    is_new = create and not exists(settings)
     with database(settings, create=create) as uri, store_at(uri, settings) as store:
-        yield Opened(uri, store, masked_address(uri) if settings.mongodb_uri else place(settings), made)
+        yield Opened(uri, store, masked_address(uri) if settings.mongodb_uri else place(settings), is_new)
 
 
 def samples(store: MongoStore) -> "MongoSamples":

@@ -82,7 +82,7 @@ class SettingsInvalid(WhimbrelError):
 
 
 class DefinitionInvalid(WhimbrelError):
-    """A migration is defined wrongly, or the file that holds it cannot be loaded. Its text names the migration and the fix.
+    """A migration is defined wrongly, or its file cannot be loaded. The text names the migration and the fix.
 
     >>> from whimbrel import DefinitionInvalid, Migration
     >>> try:
@@ -97,7 +97,7 @@ class DefinitionInvalid(WhimbrelError):
 
 
 class Untranslatable(WhimbrelError):
-    """An update by operators that no pipeline expresses exactly. `operator`: the one that is in the way."""
+    """An update by operators that no pipeline expresses exactly. `operator`: the one that prevents it."""
 
     code = "untranslatable"
     exit_code = 65
@@ -115,49 +115,49 @@ class FilterRefused(WhimbrelError):
 
 
 class MigrationUnknown(WhimbrelError):
-    """No migration of that name is loaded."""
+    """No migration with that name is loaded."""
 
     code = "migration_unknown"
     exit_code = 66
 
 
 class RunUnknown(WhimbrelError):
-    """No run of that id is in the ledger."""
+    """No run with that id is in the ledger."""
 
     code = "run_unknown"
     exit_code = 66
 
 
 class GroupUnknown(WhimbrelError):
-    """No failures of that group are in the run."""
+    """The run has no failures of that group."""
 
     code = "group_unknown"
     exit_code = 66
 
 
 class CursorInvalid(WhimbrelError):
-    """Not what a list gave out as the place where its next page begins."""
+    """The cursor is not one that a list has returned for its next page."""
 
     code = "invalid"
     exit_code = 64
 
 
 class CollectionUnsuitable(WhimbrelError):
-    """The collection is not there, or is of a kind that cannot be migrated."""
+    """The collection does not exist, or is of a kind that cannot be migrated."""
 
     code = "collection_unsuitable"
     exit_code = 67
 
 
 class WarningsRefused(WhimbrelError):
-    """Preflight warned, and the caller takes warnings for errors, or said no when asked."""
+    """Preflight warned, and the caller treats warnings as errors, or declined when asked."""
 
     code = "warnings_refused"
     exit_code = 77
 
 
 class StateForbids(WhimbrelError):
-    """The run's state does not allow what was asked."""
+    """The run's state does not allow the request."""
 
     code = "state_forbids"
     exit_code = 68
@@ -171,21 +171,21 @@ class CollectionBusy(StateForbids):
 
 
 class DatabaseUnreachable(WhimbrelError):
-    """No answer from MongoDB within the time limit."""
+    """MongoDB did not answer within the time limit."""
 
     code = "database_unreachable"
     exit_code = 70
 
 
 class DatabaseRefused(WhimbrelError):
-    """MongoDB answered, and said no: credentials, permissions, version, disk."""
+    """MongoDB answered, but cannot be used: credentials, permissions, version, disk."""
 
     code = "database_refused"
     exit_code = 71
 
 
 class LedgerFormat(DatabaseRefused):
-    """The ledger is of a format that this program cannot work with now."""
+    """This program cannot work with the ledger's format now."""
 
     code = "ledger_format"
 
@@ -198,33 +198,33 @@ class EmbeddedUnavailable(WhimbrelError):
 
 
 class EmbeddedMissing(EmbeddedUnavailable):
-    """There is no embedded MongoDB in this home, and what was asked makes none."""
+    """There is no embedded MongoDB in this home, and this command does not create one."""
 
     code = "embedded_missing"
 
 
 class Systemic(WhimbrelError):
-    """Not one document's fault: the run must pause until a person has looked (permissions, disk)."""
+    """An error that no document causes: the run must pause until a person has looked (permissions, disk)."""
 
     code = "systemic"
     exit_code = 71
 
 
 class CollectionReplaced(Systemic):
-    """The collection of that name is not the one that the run began with, or there is none."""
+    """The collection with that name is not the one that the run began with, or does not exist."""
 
     code = "collection_replaced"
     exit_code = 67
 
 
 class LedgerIncomplete(Systemic):
-    """Rows of the ledger are gone: what was planned and what is there do not add up."""
+    """Rows of the ledger are missing: its batches do not match what was planned."""
 
     code = "ledger_incomplete"
 
 
 class Transient(WhimbrelError):
-    """Will pass by itself: network, failover, write conflict. Tried again; no attempt of a document's."""
+    """An error that will pass by itself: network, failover, write conflict. It is retried, and does not count as an attempt."""
 
     code = "transient"
     exit_code = 70
@@ -232,35 +232,35 @@ class Transient(WhimbrelError):
 
 
 class LeaseLost(WhimbrelError):
-    """The batch is no longer ours; whatever we would still write is a no-op by its fence."""
+    """The batch is no longer ours; its fence makes any further write a no-op."""
 
     code = "lease_lost"
     remedy = Remedy.STOP
 
 
 class Refused(WhimbrelError):
-    """A statement was refused for the sake of a document in it."""
+    """MongoDB refused a statement because of a document in it."""
 
     code = "refused"
     remedy = Remedy.RECORD
 
 
 class TooSlow(Transient):
-    """The time limit of a statement ended it. Where nothing can be made smaller, waiting is all that is left."""
+    """A statement exceeded its time limit. Where it cannot be made smaller, it can only be tried again."""
 
     code = "too_slow"
     remedy = Remedy.SMALLER
 
 
 class PortBusy(WhimbrelError):
-    """The port that the API shall listen on cannot be used."""
+    """The API cannot listen on its port."""
 
     code = "port_busy"
     exit_code = 76
 
 
 class BrokerUnavailable(Transient):
-    """RabbitMQ does not take pointers now: away, full, or blocked by an alarm. Nothing is lost; the run waits."""
+    """RabbitMQ does not accept pointers now: away, full, or blocked by an alarm. Nothing is lost; the run waits."""
 
     code = "broker_unavailable"
     exit_code = 73
@@ -268,7 +268,7 @@ class BrokerUnavailable(Transient):
 
 
 class BrokerRefused(WhimbrelError):
-    """RabbitMQ answered, and cannot be used: credentials, permissions, version, a queue of another make."""
+    """RabbitMQ answered, but cannot be used: credentials, permissions, version, a queue with other arguments."""
 
     code = "broker_refused"
     exit_code = 74

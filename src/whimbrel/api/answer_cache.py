@@ -55,16 +55,16 @@ class AnswerCache:
 
     def _begin(self, key: Hashable, work: Work) -> _CachedAnswer:
         self._answers = {answer_key: answer for answer_key, answer in self._answers.items() if answer.fresh}
-        begun = _CachedAnswer(asyncio.create_task(_computed(work)), until=time.monotonic() + PATIENCE)
-        self._answers[key] = begun
+        new_answer = _CachedAnswer(asyncio.create_task(_computed(work)), until=time.monotonic() + PATIENCE)
+        self._answers[key] = new_answer
 
         def done(task: "asyncio.Task[tuple[int, bytes]]") -> None:
-            begun.until = time.monotonic() + FRESH
-            if (task.cancelled() or task.exception()) and self._answers.get(key) is begun:
+            new_answer.until = time.monotonic() + FRESH
+            if (task.cancelled() or task.exception()) and self._answers.get(key) is new_answer:
                 del self._answers[key]
 
-        begun.task.add_done_callback(done)
-        return begun
+        new_answer.task.add_done_callback(done)
+        return new_answer
 
     async def clear_after(
         self, request: Request, go_on: Callable[[Request], Awaitable[Response]]

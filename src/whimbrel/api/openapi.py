@@ -114,10 +114,10 @@ def complete(document: Document, scopes: Mapping[str, str]) -> None:
 
 def operations(document: Document) -> Iterator[tuple[str, str, Document]]:
     """Yields path, method and description of each route, in the order of definition."""
-    for path, item in document["paths"].items():
+    for path, methods in document["paths"].items():
         for method in METHODS:
-            if method.lower() in item:
-                yield path, method, item[method.lower()]
+            if method.lower() in methods:
+                yield path, method, methods[method.lower()]
 
 
 def _parameters(method: str, operation: Document) -> None:
@@ -212,10 +212,10 @@ def _add_links(document: Document) -> None:
 
 def _add_head_operations(document: Document) -> None:
     """Adds HEAD to each route with GET: the same without a body."""
-    for item in document["paths"].values():
-        if "get" not in item:
+    for methods in document["paths"].values():
+        if "get" not in methods:
             continue
-        get: Document = item["get"]
+        get: Document = methods["get"]
         kept: Document = {
             name: get[name] for name in ("tags", "parameters", "security", SCOPE) if name in get
         }
@@ -230,7 +230,7 @@ def _add_head_operations(document: Document) -> None:
             "description": "The headers of GET, without its body.",
             "responses": responses,
         }
-        item["head"] = head
+        methods["head"] = head
 
 
 def _holds(value: Any, place: str) -> bool:

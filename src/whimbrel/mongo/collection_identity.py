@@ -29,13 +29,13 @@ def check_identity(
     """Raises CollectionReplaced where a name no longer means the collection with this UUID. None: any will do."""
     if uuid is None:
         return
-    now = identity_of(database, name, session)
-    if now.uuid != uuid:
-        raise CollectionReplaced(_what_happened(database, name, uuid, now, session))
+    current = identity_of(database, name, session)
+    if current.uuid != uuid:
+        raise CollectionReplaced(_what_happened(database, name, uuid, current, session))
 
 
 def _what_happened(
-    database: Database[Any], name: str, uuid: bytes, now: Identity, session: ClientSession | None
+    database: Database[Any], name: str, uuid: bytes, current: Identity, session: ClientSession | None
 ) -> str:
     with translated():
         collections = database.list_collections(
@@ -44,7 +44,7 @@ def _what_happened(
         actual = next((str(collection["name"]) for collection in collections), None)
     ns = f"{database.name}.{name}"
     fate = f"was renamed to {actual!r}" if actual else "was dropped, or renamed into another database"
-    begun = f"The collection {ns} that the run began with {fate}, and "
-    if now.uuid is None:
-        return f"{begun}{'a view' if now.view else 'none'} has that name now. Rename or restore it and resume the run, or cancel the run: what was done in it is done."
-    return f"{begun}another one has that name now. Cancel the run, or go on with that one, planned afresh: resume it with --new-collection."
+    beginning = f"The collection {ns} that the run began with {fate}, and "
+    if current.uuid is None:
+        return f"{beginning}{'a view' if current.view else 'none'} has that name now. Rename or restore it and resume the run, or cancel the run: what was done in it is done."
+    return f"{beginning}another one has that name now. Cancel the run, or go on with that one, planned afresh: resume it with --new-collection."

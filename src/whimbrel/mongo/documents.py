@@ -229,8 +229,8 @@ class MongoDocuments:
         applied, errors = self._send(sent_alone, write)
         refused = {refusal["index"] for refusal in errors}
         sent = tuple(change for position, change in enumerate(documents) if position not in refused)
-        troubles = tuple(failed_document(documents[refusal["index"]].key, refusal) for refusal in errors)
-        return Written(applied, sent if applied < len(sent) else (), troubles)
+        failures = tuple(failed_document(documents[refusal["index"]].key, refusal) for refusal in errors)
+        return Written(applied, sent if applied < len(sent) else (), failures)
 
     def mark_failed(self, keys: Sequence[Key], fields: dict[str, Any], write: Write) -> None:
         update = update_statements.traced(fields, write)

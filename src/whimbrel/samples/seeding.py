@@ -118,9 +118,9 @@ class Seeding:
             log.exception("seeding failed")
 
     def _work(self, seed: Seed) -> Progress:
-        over, progress = self._over, Progress("running", seed.requested, seed.seed)
+        stopped, progress = self._over, Progress("running", seed.requested, seed.seed)
         try:
-            for inserted in seed.insert(over.is_set):
+            for inserted in seed.insert(stopped.is_set):
                 self._progress = progress = replace(progress, inserted=inserted)
             progress = replace(progress, state="done" if progress.inserted >= seed.requested else "stopped")
         except WhimbrelError as error:

@@ -25,19 +25,19 @@ MOST = 1000  # addresses that are counted one by one; all others share one count
 class RateLimit:
     """Limits a kind of request for each client. Each process counts for itself."""
 
-    def __init__(self, item: RateLimitItem, limiter: RateLimiter) -> None:
-        self._item, self._limiter = item, limiter
+    def __init__(self, rate: RateLimitItem, limiter: RateLimiter) -> None:
+        self._rate, self._limiter = rate, limiter
         self._known: dict[str, float] = {}  # the clients that it counts, and until when
 
     def refusal(self, who: str, what: str) -> JSONResponse | None:
         """Counts a request, and returns the refusal if it is one too many. `of`: what is limited, in words."""
         key = self._key(who)
-        if self._limiter.hit(self._item, key):
+        if self._limiter.hit(self._rate, key):
             return None
-        free = self._limiter.get_window_stats(self._item, key).reset_time
+        free = self._limiter.get_window_stats(self._rate, key).reset_time
         wait = max(1, round(free - time.time()))
         return error_answer(
-            429, "too_many", f"More than {self._item} of {what}. Try again in {wait} seconds.",
+            429, "too_many", f"More than {self._rate} of {what}. Try again in {wait} seconds.",
             headers={"Retry-After": str(wait)},
         )  # fmt: skip
 
@@ -50,7 +50,7 @@ class RateLimit:
             self._known = {client: until for client, until in self._known.items() if until > now}
             if len(self._known) >= MOST:
                 return "others"
-        self._known[who] = now + 2 * self._item.get_expiry()
+        self._known[who] = now + 2 * self._rate.get_expiry()
         return f"one {who}"
 
 
@@ -62,10 +62,10 @@ def refusals() -> RateLimit:
 def expensive(text: str) -> RateLimit:
     """Reads the limit of expensive requests. Raises SettingsInvalid."""
     try:
-        item = parse(text)
+        rate = parse(text)
     except ValueError as error:
         raise SettingsInvalid(f"API_RATE={text}: write it as 120/minute.") from error
-    return RateLimit(item, MovingWindowRateLimiter(MemoryStorage()))
+    return RateLimit(rate, MovingWindowRateLimiter(MemoryStorage()))
 
 
 def costly(scope: Scope) -> bool:

@@ -230,8 +230,8 @@ async def events(
 
     def look() -> Event:
         run = control.find_run(deployment.store.ledger, migration_id)
-        over = run.status in ENDED
+        ended = run.status in ENDED
         text = run_model(view(deployment.store.ledger, run)).model_dump_json(by_alias=True)
-        return Event("end" if over else "progress", text, last=over)
+        return Event("end" if ended else "progress", text, last=ended)
 
     return streams.response(("run", migration_id), EVERY, look)

@@ -72,9 +72,9 @@ class Link:
             self.up.clear()
             await self._drop()
 
-    def reset(self, why: str, of: AbstractConnection | None = None) -> None:
+    def reset(self, why: str, lost_connection: AbstractConnection | None = None) -> None:
         """Discards the connection and builds it again. `of`: only if it still is this one."""
-        if of is not None and of is not self._connection:
+        if lost_connection is not None and lost_connection is not self._connection:
             return
         if not self._lost.is_set():
             log.warning("the connection to RabbitMQ is made anew", reason=why, connection=self._name)

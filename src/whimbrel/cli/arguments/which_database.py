@@ -30,5 +30,5 @@ def open_database(
 
 def database_sentence(settings: Settings, system: Opened) -> str:
     """Returns a sentence that names the database, without secrets."""
-    made = ", which is new and empty" if system.made else ""
-    return f"MongoDB: {place(settings)}{made}, database {system.store.database}."
+    suffix = ", which is new and empty" if system.made else ""
+    return f"MongoDB: {place(settings)}{suffix}, database {system.store.database}."

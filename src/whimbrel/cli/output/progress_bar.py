@@ -60,11 +60,11 @@ def moment(run_view: RunView, silent: float, note: str = "") -> Moment:
     known = [f"{failures[outcome]:,} {outcome}" for outcome in ("failed", "conflict") if failures[outcome]]
     if silent:
         note = f"waiting for MongoDB, which has not answered for {silent:.0f} s"
-    over = run.status in ENDED or run.status is RunStatus.QUEUED
+    at_rest = run.status in ENDED or run.status is RunStatus.QUEUED
     return Moment(
         title=run.migration, done=run_view.processed, total=run_view.total, percent=run_view.progress,
         rate=0.0 if silent else run_view.throughput, eta=None if silent else run_view.eta,
-        status=str(run.status) if over else f"{run.status} ({run.phase})",
+        status=str(run.status) if at_rest else f"{run.status} ({run.phase})",
         retry=retrying(run_view), facts=", ".join(known), note=note or run.error or run.message,
     )  # fmt: skip
 

@@ -95,8 +95,8 @@ def _rate(run: Run) -> str:
 def runs_to_report(ledger: Ledger, known: Sequence[tuple[str, RunStatus]]) -> list[Run]:
     """Returns the newest runs, and all that are at work, or were at the last read, however many newer ones wait."""
     newest = ledger.runs.list(limit=NEWEST)
-    begun = {name for name, status in known if status not in AT_REST}
-    older = (begun | {run.id for run in ledger.runs.at_work()}) - {run.id for run in newest}
+    at_work = {name for name, status in known if status not in AT_REST}
+    older = (at_work | {run.id for run in ledger.runs.at_work()}) - {run.id for run in newest}
     return newest + [
         run for name in sorted(older, reverse=True) if (run := ledger.runs.get(name)) is not None
     ]

@@ -207,7 +207,7 @@ def _of_stretches(position: int) -> dict[str, Any]:
 
 
 def _after_of(row: Mapping[str, Any], names: Sequence[str]) -> BatchSums:
-    begun = counts_of({name: row[f"begun_{name}"] for name in names})
+    in_progress = counts_of({name: row[f"begun_{name}"] for name in names})
     return BatchSums(
-        counts_of(row), int(row["settled"]), int(row["last"]), begun, row["now"], int(row["in_hand"])
+        counts_of(row), int(row["settled"]), int(row["last"]), in_progress, row["now"], int(row["in_hand"])
     )

@@ -49,7 +49,7 @@ class FailureLists:
         after: str | None = None,
         limit: int = 50,
     ) -> GroupPage:
-        begin = _rank_of(after)
+        start_rank = _rank_of(after)
         with translated():
             counts = self._blocks.groups_of(run_id)
             ranked = sorted(
@@ -57,7 +57,7 @@ class FailureLists:
                 for name, failure_count in counts.items()
                 if _shown(failure_count, state)
                 and group in (None, name)
-                and (rank := _rank(name, failure_count)) > begin
+                and (rank := _rank(name, failure_count)) > start_rank
             )
             rows = self._causes.of_run(run_id)
             shown, more = ranked[:limit], [count for _, count in ranked[limit:]]

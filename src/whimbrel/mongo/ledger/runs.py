@@ -29,8 +29,8 @@ _WORKED = {"$add": [{"$ifNull": ["$worked", 0]}, _SINCE]}
 def _stretch(target: RunStatus) -> dict[str, Any]:
     if target in AT_WORK:
         return {"workingSince": {"$ifNull": ["$workingSince", "$$NOW"]}}
-    over: dict[str, Any] = {"samples": []} if target in ENDED else {}
-    return {"worked": _WORKED, "workingSince": None, **over}
+    cleared: dict[str, Any] = {"samples": []} if target in ENDED else {}
+    return {"worked": _WORKED, "workingSince": None, **cleared}
 
 
 def _among(statuses: Iterable[RunStatus]) -> dict[str, Any]:
@@ -68,11 +68,11 @@ class MongoRuns(RunLists):
         self._prepare()  # the indexes must exist before the first run of a ledger
         literal = run_row(run) | ({"active": True} if holding else {})
         self._format.note()
-        born = [{"$replaceWith": {"$mergeObjects": [{"$literal": literal}, times]}}]
+        new_row = [{"$replaceWith": {"$mergeObjects": [{"$literal": literal}, times]}}]
         with translated():
             try:
                 row: Any = self._runs.find_one_and_update(
-                    {"_id": run.id}, born, upsert=True, return_document=ReturnDocument.AFTER
+                    {"_id": run.id}, new_row, upsert=True, return_document=ReturnDocument.AFTER
                 )
             except DuplicateKeyError as error:
                 raise CollectionBusy(f"Another run holds {run.ns}.") from error
@@ -92,9 +92,9 @@ class MongoRuns(RunLists):
             yield from map(run_of, page)
             if len(page) < PAGE:
                 return
-            born, last = page[-1]["createdAt"], page[-1]["_id"]
-            query["createdAt"] = {"$gte": born}
-            query["$or"] = [{"createdAt": {"$gt": born}}, {"_id": {"$gt": last}}]
+            created_at, last = page[-1]["createdAt"], page[-1]["_id"]
+            query["createdAt"] = {"$gte": created_at}
+            query["$or"] = [{"createdAt": {"$gt": created_at}}, {"_id": {"$gt": last}}]
 
     def counted(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Mapping[RunStatus, int]:
         wanted = {"status": _among(statuses), **({"ns": ns} if ns is not None else {})}
@@ -250,10 +250,10 @@ class MongoRuns(RunLists):
         return float(row["turn"]) / 1000 if row else 0.0
 
     def undo(self, run_id: str, by: str, *, seen: str | None, who: str) -> bool:
-        over = {"_id": run_id, "status": {"$in": [str(status) for status in ENDED]}, "undoneBy": seen}
+        ended_run = {"_id": run_id, "status": {"$in": [str(status) for status in ENDED]}, "undoneBy": seen}
         with translated():
             result = self._runs.update_one(
-                over, {"$set": {"undoneBy": by}, "$currentDate": {"updatedAt": True}}
+                ended_run, {"$set": {"undoneBy": by}, "$currentDate": {"updatedAt": True}}
             )
         if result.matched_count:
             self._leases.audit("run undone", run=run_id, who=who, why=f"by run {by}")

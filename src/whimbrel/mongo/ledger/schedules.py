@@ -48,8 +48,8 @@ class MongoSchedules:
         with translated():
             with contextlib.suppress(DuplicateKeyError):  # another process or a person was first
                 self._schedules.update_one(first, [_put(plan, next_at, "settings")], upsert=True)
-            made: list[dict[str, Any]] = [{"$set": {"made": True, "on": {"$ifNull": ["$on", True]}}}]
-            self._schedules.update_one({"_id": SWITCH}, made, upsert=True)
+            switched_on: list[dict[str, Any]] = [{"$set": {"made": True, "on": {"$ifNull": ["$on", True]}}}]
+            self._schedules.update_one({"_id": SWITCH}, switched_on, upsert=True)
 
     def look(self) -> ScheduleLook:
         due = {
@@ -116,10 +116,10 @@ class MongoSchedules:
             {"$set": {"on": on, "changedBy": {"$literal": who}, "changedAt": "$$NOW"}}
         ]
         with translated():
-            for schedule, at in anew:
+            for schedule, next_at in anew:
                 self._schedules.update_one(
                     {"_id": schedule.name, "enabled": True, "revision": schedule.revision},
-                    {"$set": {"nextAt": at}},
+                    {"$set": {"nextAt": next_at}},
                 )
             try:
                 result = self._schedules.update_one({"_id": SWITCH, "on": {"$ne": on}}, turned, upsert=True)
@@ -159,7 +159,7 @@ class MongoSchedules:
             )
             if held is None:
                 return False
-            born = {
+            new_row = {
                 "$mergeObjects": [
                     {"$literal": held["pending"]["row"]},
                     {"createdAt": "$$NOW", "updatedAt": "$$NOW"},
@@ -170,7 +170,7 @@ class MongoSchedules:
             try:
                 added = self._runs.update_one(
                     {"_id": schedule.pending},
-                    [{"$replaceWith": {"$cond": [exists, "$$ROOT", born]}}],
+                    [{"$replaceWith": {"$cond": [exists, "$$ROOT", new_row]}}],
                     upsert=True,
                 )
             except DuplicateKeyError:  # another process was first

@@ -131,7 +131,7 @@ class MongoProofs:
         )
 
     def keep(self, verification_id: str, report: Sequence[Proof], unchanged: int) -> None:
-        fields = {"report": [proof_row(each) for each in report], "counts.unchanged": unchanged}
+        fields = {"report": [proof_row(proof) for proof in report], "counts.unchanged": unchanged}
         with translated():
             self._runs.update_one({"_id": verification_id}, {"$set": fields})
 
