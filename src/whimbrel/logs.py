@@ -112,13 +112,13 @@ def _presentable(value: Any, kept: str = "") -> Any:
 
 def log_unhandled_errors() -> None:
     """Logs as JSON, if requested, what Python itself would write to standard error."""
-    sys.excepthook = _either(_ended, sys.excepthook)
-    threading.excepthook = _either(_ended_thread, threading.excepthook)
-    sys.unraisablehook = _either(_ignored, sys.unraisablehook)
-    warnings.showwarning = _either(_warned, _driver_warnings_shown(warnings.showwarning))
+    sys.excepthook = _json_or(_log_process_error, sys.excepthook)
+    threading.excepthook = _json_or(_log_thread_error, threading.excepthook)
+    sys.unraisablehook = _json_or(_log_ignored_error, sys.unraisablehook)
+    warnings.showwarning = _json_or(_log_warning, _driver_warnings_shown(warnings.showwarning))
 
 
-def _either(as_json: Callable[..., object], original: Callable[..., object]) -> Callable[..., None]:
+def _json_or(as_json: Callable[..., object], original: Callable[..., object]) -> Callable[..., None]:
     def hook(*given: Any, **named: Any) -> None:
         (as_json if _State.json_requested else original)(*given, **named)
 
@@ -131,11 +131,11 @@ def _log(level: str, event: str, **facts: Any) -> None:
     getattr(structlog.get_logger("python"), level)(event, **facts)
 
 
-def _ended(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+def _log_process_error(kind: type[BaseException], error: BaseException, trace: Any) -> None:
     _log("critical", "an error that nobody expected ends the process", exc_info=(kind, error, trace))
 
 
-def _ended_thread(arguments: threading.ExceptHookArgs) -> None:
+def _log_thread_error(arguments: threading.ExceptHookArgs) -> None:
     name = arguments.thread.name if arguments.thread else ""
     _log(
         "error",
@@ -145,7 +145,7 @@ def _ended_thread(arguments: threading.ExceptHookArgs) -> None:
     )
 
 
-def _ignored(arguments: Any) -> None:
+def _log_ignored_error(arguments: Any) -> None:
     event = arguments.err_msg or "an error was ignored"
     _log(
         "error",
@@ -170,7 +170,7 @@ def _driver_warnings_shown(original: Callable[..., object]) -> Callable[..., obj
     return show
 
 
-def _warned(
+def _log_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
 ) -> None:
     _log("warning", str(message), category=category.__name__, file=filename, line=lineno)

@@ -52,7 +52,7 @@ class System:
         self._over = threading.Event()
         self._leaving = threading.Event()
         self._hurried = threading.Event()
-        self._thread = threading.Thread(target=self._live, name="system", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="system", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -115,18 +115,18 @@ class System:
     def uptime(self) -> float:
         return time.time() - self.started
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         try:
             with contextlib.ExitStack() as stack:
                 self._serve(stack)
         except WhimbrelError as error:
-            self._break(error)
+            self._fail(error)
         except Exception as error:
             # The last resort of the thread: else the port would answer 503 for ever without a reason.
             log.exception("the system broke")
-            self._break(Systemic(f"Whimbrel itself failed: {type(error).__name__}: {error}"))
+            self._fail(Systemic(f"Whimbrel itself failed: {type(error).__name__}: {error}"))
 
-    def _break(self, error: WhimbrelError) -> None:
+    def _fail(self, error: WhimbrelError) -> None:
         if self.leaving:  # Ctrl-C reaches child processes too: what they leave unfinished is no error
             log.warning("ended before it was ready", reason=str(error))
             return

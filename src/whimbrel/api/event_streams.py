@@ -107,7 +107,7 @@ class EventStreams:
         feed = self._feeds.get(key)
         if feed is None or feed.over:
             feed = self._feeds[key] = _Feed()
-            task = asyncio.create_task(self._attend(key, feed, every, look))
+            task = asyncio.create_task(self._run_feed(key, feed, every, look))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         self._open += 1
@@ -118,7 +118,7 @@ class EventStreams:
             self._open -= 1
             feed.watching -= 1
 
-    async def _attend(self, key: Hashable, feed: _Feed, every: float, look: Look) -> None:
+    async def _run_feed(self, key: Hashable, feed: _Feed, every: float, look: Look) -> None:
         try:
             await self._repeat(feed, every, look)
             feed.end()

@@ -75,13 +75,13 @@ def error_answer(
 
 def install(app: FastAPI) -> None:
     """Makes the application answer every error of a route in the envelope."""
-    app.add_exception_handler(errors.WhimbrelError, _ours)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
+    app.add_exception_handler(errors.WhimbrelError, _answer_own_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid_request)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(Exception, _answer_unexpected_error)
 
 
-async def _ours(request: Request, error: Exception) -> JSONResponse:
+async def _answer_own_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, ApiError):
         headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
         return error_answer(error.status, error.word, str(error), details=error.details, headers=headers)
@@ -94,12 +94,12 @@ async def _ours(request: Request, error: Exception) -> JSONResponse:
     return error_answer(status, getattr(error, "code", "error"), sentence)
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     faults = error.errors()
     first = [
-        Fault(field=_where(fault["loc"]), message=suggestions.suggestion(request, fault))
+        Fault(field=_field_path(fault["loc"]), message=suggestions.suggestion(request, fault))
         for fault in faults[:NAMED]
     ]
     return invalid_fields(first, len(faults))
@@ -119,11 +119,11 @@ def bad_fields(first: Sequence[Fault], count: int) -> tuple[str, list[Fault]]:
     return sentence + ("" if sentence.endswith("?") else "."), details
 
 
-def _where(parts: tuple[int | str, ...]) -> str:
+def _field_path(parts: tuple[int | str, ...]) -> str:
     return ".".join(str(part)[:LONGEST] for part in parts) or "body"
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
+async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     sentence = str(error.detail)
@@ -152,7 +152,7 @@ def _allowed(request: Request) -> set[str]:
     }
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def _answer_unexpected_error(request: Request, error: Exception) -> JSONResponse:
     log.error("a route broke", path=request.url.path, exc_info=error)
     return error_answer(
         500,

@@ -80,7 +80,7 @@ def _bounded_integer(digits: str) -> int:
 
 
 def _repeated_key_refusal(value: object, repeating: RepeatedKey) -> Response:
-    name, where = repeating.name[:80], _place(value, repeating) or "the top"
+    name, where = repeating.name[:80], _path_to(value, repeating) or "the top"
     return error_answer(
         400,
         "malformed",
@@ -100,12 +100,12 @@ def _unknown_fields_refusal(value: object, fields: frozenset[str] | None) -> Res
     return invalid_fields(faults, len(unknown))
 
 
-def _place(value: object, wanted: RepeatedKey) -> str | None:
+def _path_to(value: object, wanted: RepeatedKey) -> str | None:
     """Returns the path to an object; empty for the value itself, None where it is not in it."""
     if value is wanted:
         return ""
     for name, inner in _members(value):
-        place = _place(inner, wanted)
+        place = _path_to(inner, wanted)
         if place is not None:
             return name + (f".{place}" if place and place[0] != "[" else place)
     return None

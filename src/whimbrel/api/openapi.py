@@ -207,7 +207,7 @@ def _add_links(document: Document) -> None:
             for name, places in SOURCES.items():
                 place = next((candidate for candidate in places if _holds(given, candidate)), None)
                 if place is not None:
-                    response.setdefault("links", {}).update(_to_takers(document, giver, name, place))
+                    response.setdefault("links", {}).update(_links_to(document, giver, name, place))
 
 
 def _add_head_operations(document: Document) -> None:
@@ -241,7 +241,7 @@ def _holds(value: Any, place: str) -> bool:
     return isinstance(value, str)
 
 
-def _to_takers(document: Document, giver: Document, name: str, place: str) -> Document:
+def _links_to(document: Document, giver: Document, name: str, place: str) -> Document:
     return {
         f"{taker['operationId']}_by_{name}": {
             "operationId": taker["operationId"],

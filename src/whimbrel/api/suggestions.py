@@ -34,13 +34,13 @@ WORDS: Final[Mapping[str, Sequence[str]]] = {
 
 def closest_name(given: str, known: Iterable[str]) -> str:
     """Returns the known name that is probably meant by another one; empty where none is."""
-    names = {_bare(name_known): name_known for name_known in known}
-    bare = _bare(given[:100])
+    names = {_letters_and_digits(name_known): name_known for name_known in known}
+    bare = _letters_and_digits(given[:100])
     if bare in names:
         return names[bare]
     for name, others in WORDS.items():
-        if bare in others and _bare(name) in names:
-            return names[_bare(name)]
+        if bare in others and _letters_and_digits(name) in names:
+            return names[_letters_and_digits(name)]
     near = difflib.get_close_matches(bare, names, n=1, cutoff=ALIKE)
     return names[near[0]] if near else ""
 
@@ -67,5 +67,5 @@ def suggestion(request: Request, fault: Mapping[str, Any]) -> str:
     return str(fault["msg"])
 
 
-def _bare(name: str) -> str:
+def _letters_and_digits(name: str) -> str:
     return "".join(character for character in name.lower() if character.isalnum())

@@ -34,7 +34,7 @@ OTHERS = 256  # of those, for other uses than connections to the API
 def serve_until_told(settings: Settings, screen: Screen, pool: WorkerPool, *, workers: bool) -> int:
     """Serves the API with a coordinator and, if `workers`, a pool. Raises SettingsInvalid, PortBusy, and what broke the system."""
     tokens = read_tokens(settings.api_tokens)
-    if not tokens and not _loopback(settings.host):
+    if not tokens and not _is_loopback(settings.host):
         raise SettingsInvalid(
             f"HOST={settings.host} can be reached from other machines, and API_TOKENS is not set. Set API_TOKENS, or HOST=127.0.0.1."
         )
@@ -49,7 +49,7 @@ def serve_until_told(settings: Settings, screen: Screen, pool: WorkerPool, *, wo
     listening = listen(settings.host, settings.port)
     server = _Server(
         uvicorn.Config(
-            app, http=_wire(settings), ws="none", log_config=None, access_log=False, server_header=False, lifespan="on",
+            app, http=_protocol_class(settings), ws="none", log_config=None, access_log=False, server_header=False, lifespan="on",
             timeout_graceful_shutdown=5, proxy_headers=bool(proxies), forwarded_allow_ips=list(proxies),
         ),
         system,
@@ -84,17 +84,17 @@ def read_proxies(text: str) -> Sequence[str]:
     return proxies
 
 
-def _wire(settings: Settings) -> type[HttpProtocol]:
+def _protocol_class(settings: Settings) -> type[HttpProtocol]:
     """Returns the protocol class of a connection, which limits their number to what the open files allow."""
 
     class Bounded(HttpProtocol):
         patience = settings.api_timeout
-        most = max(OTHERS, _files() - OTHERS)
+        most = max(OTHERS, _raise_open_files_limit() - OTHERS)
 
     return Bounded
 
 
-def _files() -> int:
+def _raise_open_files_limit() -> int:
     """Raises the limit of open files above what most shells set, as far as the system allows, and returns it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
@@ -128,7 +128,7 @@ class _Server(uvicorn.Server):
             self._system.hurry()
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -30,7 +30,7 @@ def of_update(
     if isinstance(update, Mapping):
         ordered = not REMOVING.isdisjoint(update)
     else:
-        stages, ordered = [_kept(stage) for stage in stages], _may_remove(stages)
+        stages, ordered = [_keeping_marks(stage) for stage in stages], _may_remove(stages)
     marking = [{"$set": mark}] if mark else []
     return with_before_image([*stages, *marking], touched(update), write, undo, ordered=ordered)
 
@@ -46,17 +46,17 @@ def with_before_image(
     always = tuple(sorted(write.mark.reserved - {MARK_ROOT}))
     if fields is not None:
         fields = tuple(sorted({*fields, *always}))
-    before = _merged(undo.field, _before(undo, write.token, fields, always, ordered=ordered))
-    after = {"$mergeObjects": [f"${MARK_ROOT}.{undo.field}", {"after": _now(fields)}]}
-    return [before, *stages, _merged(undo.field, after)]
+    before = _set_image(undo.field, _image(undo, write.token, fields, always, ordered=ordered))
+    after = {"$mergeObjects": [f"${MARK_ROOT}.{undo.field}", {"after": _current_values(fields)}]}
+    return [before, *stages, _set_image(undo.field, after)]
 
 
-def _merged(field: str, image: Mapping[str, Any]) -> Mapping[str, Any]:
+def _set_image(field: str, image: Mapping[str, Any]) -> Mapping[str, Any]:
     """Returns a stage that sets an image. MongoDB raises where the application's own `_whimbrel` is not a document."""
     return {"$set": {MARK_ROOT: {"$mergeObjects": [f"${MARK_ROOT}", {field: image}]}}}
 
 
-def _before(
+def _image(
     undo: UndoStages, token: str, fields: Fields, always: Sequence[str], *, ordered: bool
 ) -> Mapping[str, Any]:
     prior = f"${MARK_ROOT}.{undo.field}"
@@ -74,10 +74,10 @@ def _before(
         image["whole"] = {"$literal": True}
     if ordered and not every_field:
         image["keys"] = {"$map": {"input": {"$objectToArray": "$$ROOT"}, "in": "$$this.k"}}
-    return _once(image, prior, undo.run, always) if always else image
+    return _first_image(image, prior, undo.run, always) if always else image
 
 
-def _once(image: dict[str, Any], old: str, run: str, always: Sequence[str]) -> Mapping[str, Any]:
+def _first_image(image: dict[str, Any], old: str, run: str, always: Sequence[str]) -> Mapping[str, Any]:
     """Returns the image, or the one that this run kept earlier, before it marked the document as failed."""
     own = of_run(f"{old}.token", run)
     untouched = {"$eq": [f"{old}.after", {name: f"${name}" for name in always}]}
@@ -101,13 +101,13 @@ def _without(names: Sequence[str], document: Any) -> Any:
     return document
 
 
-def _now(fields: Fields) -> Any:
+def _current_values(fields: Fields) -> Any:
     if fields is None:
         return _without((), "$$ROOT")
     return {name: f"${name}" for name in fields}
 
 
-def _kept(stage: Mapping[str, Any]) -> Mapping[str, Any]:
+def _keeping_marks(stage: Mapping[str, Any]) -> Mapping[str, Any]:
     """Changes a stage so that it leaves our marks and images in the document."""
     operator, body = next(iter(stage.items()))
     if operator in ("$replaceWith", "$replaceRoot"):
@@ -122,12 +122,12 @@ def _may_remove(stages: Stages) -> bool:
     """Whether a change can remove a field, and so lose its position in the document."""
     for stage in stages:
         operator, body = next(iter(stage.items()))
-        if operator not in ("$set", "$addFields") or not all(map(_is_there, body.values())):
+        if operator not in ("$set", "$addFields") or not all(map(_has_value, body.values())):
             return True
     return False
 
 
-def _is_there(expression: Any) -> bool:
+def _has_value(expression: Any) -> bool:
     """Whether an expression has a value, possibly null, for every document."""
     if isinstance(expression, str):
         return expression[:1] != "$" or expression in ("$$NOW", "$$CLUSTER_TIME")

@@ -254,7 +254,7 @@ class MongoDocuments:
     def evidence(self, where: Range | Sequence[Key], path: str, token: str) -> Counts:
         values = {stamp(token, outcome): outcome for outcome in DONE}
         pipeline: list[Mapping[str, Any]] = [
-            {"$match": _over(where, {path: {"$in": list(values)}})},
+            {"$match": _query_over(where, {path: {"$in": list(values)}})},
             {"$group": {"_id": f"${path}", "n": {"$sum": 1}}},
         ]
         with translated():
@@ -280,7 +280,7 @@ class MongoDocuments:
         self, where: Range | Sequence[Key], query: Query, status: str, path: str
     ) -> Mapping[tuple[str, str | None], int]:
         pipeline: list[Mapping[str, Any]] = [
-            {"$match": _over(where, query)},
+            {"$match": _query_over(where, query)},
             {"$group": {"_id": {"s": f"${status}", "t": f"${path}"}, "n": {"$sum": 1}}},
             {"$limit": 10_000},
         ]
@@ -323,14 +323,16 @@ class MongoDocuments:
 
     def count(self, where: Range | Sequence[Key], eligible: Query) -> int:
         with translated():
-            return self._majority.count_documents(_over(where, eligible), hint=BY_ID, session=self._session)
+            return self._majority.count_documents(
+                _query_over(where, eligible), hint=BY_ID, session=self._session
+            )
 
     def count_at(self, time: Timestamp | None, where: Range | Sequence[Key], eligible: Query) -> int | None:
         if time is None:
             return None
         command = {
             "aggregate": self._collection.name, "cursor": {}, "hint": BY_ID,
-            "pipeline": [{"$match": _over(where, eligible)}, {"$count": "n"}],
+            "pipeline": [{"$match": _query_over(where, eligible)}, {"$count": "n"}],
             "readConcern": {"level": "snapshot", "atClusterTime": time},
         }  # fmt: skip
         try:
@@ -344,7 +346,7 @@ class MongoDocuments:
         return int(reply["cursor"]["firstBatch"][0]["n"]) if reply["cursor"]["firstBatch"] else 0
 
     def account(self, where: Range | Sequence[Key], update: Update | None, write: Write) -> str:
-        query = _over(where, write.eligible)
+        query = _query_over(where, write.eligible)
         command: dict[str, Any] = {"find": self._collection.name, "filter": query, "hint": BY_ID}
         if update is not None:
             statement = {
@@ -385,7 +387,7 @@ class MongoDocuments:
         return number, size, True
 
 
-def _over(where: Range | Sequence[Key], query: Query) -> Query:
+def _query_over(where: Range | Sequence[Key], query: Query) -> Query:
     if isinstance(where, Range):
         return within(query, where)
     return all_of({"_id": keys_under("$in", where)}, query)

@@ -92,7 +92,7 @@ def translated() -> Iterator[None]:
         yield
     except OperationFailure as error:
         if error.has_error_label("RetryableWriteError"):
-            raise Transient(sentence(error)).in_short(_passing(error.code)) from error
+            raise Transient(sentence(error)).in_short(_transient_sentence(error.code)) from error
         raise of_code(error.code or 0, sentence(error)) from error
     except NotPrimaryError as error:
         raise Transient(sentence(error)).in_short(ELECTING) from error
@@ -116,7 +116,7 @@ def of_code(code: int, message: str) -> WhimbrelError:
     if code == OTHER_COLLECTION:
         return CollectionReplaced(message)
     if code in TRANSIENT:
-        return Transient(f"{message} (code {code})").in_short(_passing(code))
+        return Transient(f"{message} (code {code})").in_short(_transient_sentence(code))
     if code == NO_SPACE or "No space left" in message:
         return Systemic(f"{message} (code {code})").in_short(FULL)
     if code in SYSTEMIC:
@@ -125,7 +125,7 @@ def of_code(code: int, message: str) -> WhimbrelError:
     return Refused(f"{message} (code {code})")
 
 
-def _passing(code: int | None) -> str:
+def _transient_sentence(code: int | None) -> str:
     """Returns one plain sentence about an error that will pass by itself."""
     return ELECTING if code in NO_PRIMARY else WAITING if code in NO_MAJORITY else CHANGING
 

@@ -126,7 +126,7 @@ class Hops:
             try:
                 key = self._hop(after, size)
                 if key is None:
-                    last, count = self._rest(after, size)
+                    last, count = self._last_cut(after, size)
                     return CutPoints((*keys, *last), len(keys) * size + count, end=True)
             except TooSlow:
                 if not keys:
@@ -159,21 +159,21 @@ class Hops:
             return self._nth(self._served, size)
         plain = {"_id": document([element(after.kind, b"$gt", after.payload)])}
         inside = {"$and": [self._served, plain]} if self._served else plain
-        return self._nth(inside, size) or self._nth(self._behind(after), size)
+        return self._nth(inside, size) or self._nth(self._query_after(after), size)
 
-    def _behind(self, after: Key | None) -> Query:
+    def _query_after(self, after: Key | None) -> Query:
         return within(self._served, Range(after, None))
 
     def _nth(self, query: Query, size: int, *, order: int = 1) -> Key | None:
         return next(self._find(query, skip=size - 1, order=order), None)
 
-    def _rest(self, after: Key | None, size: int) -> tuple[list[Key], int]:
-        last = next(self._find(self._behind(after), skip=0, order=-1), None)
+    def _last_cut(self, after: Key | None, size: int) -> tuple[list[Key], int]:
+        last = next(self._find(self._query_after(after), skip=0, order=-1), None)
         if last is None:
             return [], 0
         with translated():
             count = self._raw.count_documents(
-                self._behind(after),
+                self._query_after(after),
                 limit=size,
                 hint=self._index,
                 maxTimeMS=self._limit,

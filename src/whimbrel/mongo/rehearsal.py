@@ -61,7 +61,7 @@ class MongoRehearsal:
     def sample(self, choice: Choice, eligible: Query, size: int) -> tuple[bytes, ...]:
         if choice in ("oldest", "newest") and not self._few(eligible):
             return tuple(self._survey.ends(eligible, size, first=choice == "oldest", seconds=LOOKING))
-        drawn = self._drawn(eligible)
+        drawn = self._sampling_stages(eligible)
         if choice == "random":
             return self._random(drawn, eligible, size)
         order = {"oldest": ("_id", 1), "newest": ("_id", -1), "largest": ("size", -1)}[choice]
@@ -86,7 +86,7 @@ class MongoRehearsal:
                 [{"$sample": {"size": size * DRAWN}}, {"$match": eligible}, {"$limit": size}]
             )
 
-    def _drawn(self, eligible: Query) -> list[dict[str, Any]]:
+    def _sampling_stages(self, eligible: Query) -> list[dict[str, Any]]:
         """Returns the stages that draw documents to look at: none where an index yields the eligible ones, or the collection is small."""
         count = self._survey.size()
         if count <= self._slice or self._few(eligible):
@@ -110,7 +110,7 @@ class MongoRehearsal:
 
     # documents that are not stored
 
-    def _through(
+    def _run_on_documents(
         self, documents: Sequence[bytes], stages: Sequence[Mapping[str, Any]], **options: Any
     ) -> list[bytes]:
         """Returns what stages make of documents."""
@@ -124,7 +124,7 @@ class MongoRehearsal:
             return guarded.document
         pipeline = as_pipeline(update_statements.single(guarded, write)["u"])
         try:
-            [changed] = self._through(
+            [changed] = self._run_on_documents(
                 [guarded.document], pipeline, let=dict(write.variables), collation=self._collation
             )
         except Refused as error:
@@ -135,7 +135,10 @@ class MongoRehearsal:
         if not query:
             return frozenset(map(Key.of_document, documents))
         stages: list[Mapping[str, Any]] = [{"$match": query}, {"$project": {"_id": 1}}]
-        parts = [self._through(part, stages, collation=self._collation) for part in packed(documents, ROOM)]
+        parts = [
+            self._run_on_documents(part, stages, collation=self._collation)
+            for part in packed(documents, ROOM)
+        ]
         return frozenset(Key.of_document(document) for part in parts for document in part)
 
     # what the collection is like
@@ -175,7 +178,7 @@ class MongoRehearsal:
         return tuple(
             UniqueIndex(
                 index["name"], tuple(index["key"]), bool(index.get("sparse")),
-                _plain(index.get("partialFilterExpression")), _plain(index.get("collation")),
+                _dict_or_none(index.get("partialFilterExpression")), _dict_or_none(index.get("collation")),
             )
             for index in indexes
             if index.get("unique")
@@ -193,14 +196,14 @@ class MongoRehearsal:
                 return None
             if not index.sparse or any(value is not None for value in values):
                 keyed.append((Key.of_document(raw), values))
-        return (*self._among(index, keyed), *self._stored(index, keyed, documents))
+        return (*self._clashes_among(index, keyed), *self._clashes_with_stored(index, keyed, documents))
 
-    def _among(self, index: UniqueIndex, keyed: Sequence[tuple[Key, Any]]) -> Iterator[Clash]:
+    def _clashes_among(self, index: UniqueIndex, keyed: Sequence[tuple[Key, Any]]) -> Iterator[Clash]:
         """Yields clashes among the documents themselves: MongoDB groups them by their keys in the index."""
         if len(keyed) < 2:  # noqa: PLR2004
             return
         rows = [
-            bytes(document([_keyed(key), element(DOCUMENT, b"k", _values(values))]).raw)
+            bytes(document([_id_element(key), element(DOCUMENT, b"k", _values(values))]).raw)
             for key, values in keyed
         ]
         stages: list[Mapping[str, Any]] = [
@@ -208,20 +211,22 @@ class MongoRehearsal:
             {"$match": {"keys.1": {"$exists": True}}},
             {"$project": {"_id": {"$slice": ["$keys", 2]}}},
         ]
-        for row in self._through(rows, stages, collation=index.collation or update_statements.SIMPLE):
+        for row in self._run_on_documents(
+            rows, stages, collation=index.collation or update_statements.SIMPLE
+        ):
             first, second = (
                 Key(bytes(document([element(kind, b"_id", value)]).raw))
                 for _, kind, value in iterate_fields(elements(row)[b"_id"][1])
             )
             yield Clash(index.name, first, second, stored=False)
 
-    def _stored(
+    def _clashes_with_stored(
         self, index: UniqueIndex, keyed: Sequence[tuple[Key, Any]], sample: Sequence[bytes]
     ) -> Iterator[Clash]:
         """Yields clashes with documents outside the sample, as they are now."""
         others = {"_id": keys_under("$nin", [Key.of_document(raw) for raw in sample])}
         for key, values in keyed:
-            wanted = RawBSONDocument(_equal(index, values))
+            wanted = RawBSONDocument(_equality_query(index, values))
             query = {"$and": [wanted, others, *([index.partial] if index.partial else [])]}
             with translated():
                 other = self._collection.find_one(
@@ -232,7 +237,7 @@ class MongoRehearsal:
                 yield Clash(index.name, key, Key(bytes(other.raw)), stored=True)
 
 
-def _plain(value: Any) -> dict[str, Any] | None:
+def _dict_or_none(value: Any) -> dict[str, Any] | None:
     return dict(value) if value else None
 
 
@@ -253,10 +258,12 @@ def _with_key(key: Key, changed: bytes) -> bytes | FailedDocument:
         return failed_document(
             key, {"code": IMMUTABLE, "errmsg": "The update changes _id, which MongoDB refuses."}
         )
-    return bytes(document([_keyed(key), *(element(kind, name, value) for name, kind, value in fields)]).raw)
+    return bytes(
+        document([_id_element(key), *(element(kind, name, value) for name, kind, value in fields)]).raw
+    )
 
 
-def _keyed(key: Key) -> bytes:
+def _id_element(key: Key) -> bytes:
     return element(key.kind, b"_id", key.payload)
 
 
@@ -287,7 +294,7 @@ def _values(values: Sequence[tuple[int, bytes] | None]) -> bytes:
     return bytes(document(element(kind, name, payload) for name, (kind, payload) in fields).raw)
 
 
-def _equal(index: UniqueIndex, values: Sequence[tuple[int, bytes] | None]) -> bytes:
+def _equality_query(index: UniqueIndex, values: Sequence[tuple[int, bytes] | None]) -> bytes:
     """Returns `{field: {$eq: value}}` for each field of an index."""
     comparisons = []
     for name, value in zip(index.fields, values, strict=True):

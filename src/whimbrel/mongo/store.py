@@ -197,7 +197,7 @@ def connected(
     check_uri(uri)
     client = connecting(uri, seconds, worker)
     try:
-        with _explained(uri, seconds):
+        with _explained_connection_errors(uri, seconds):
             hello = client.admin.command("hello")
             version = client.server_info()["versionArray"]
             _check_server(uri, hello, version)
@@ -227,7 +227,7 @@ def check_uri(uri: str) -> None:
 
 
 @contextlib.contextmanager
-def _explained(uri: str, seconds: float) -> Iterator[None]:
+def _explained_connection_errors(uri: str, seconds: float) -> Iterator[None]:
     where = masked_address(uri)
     try:
         yield

@@ -186,7 +186,7 @@ class MongoSurvey:
                 "explain", command, verbosity="queryPlanner", session=self._session, codec_options=DOCUMENT_OPTIONS
             )  # fmt: skip
         leaves = list(_leaves(explained["queryPlanner"]["winningPlan"]))
-        if not leaves or not all(map(_narrow, leaves)):
+        if not leaves or not all(map(_is_selective, leaves)):
             return None
         fields = {field for leaf in leaves for field in leaf.get("keyPattern", ("_id",))}
         return all_of(
@@ -207,7 +207,7 @@ def _leaves(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from _leaves(stage)
 
 
-def _narrow(leaf: Mapping[str, Any]) -> bool:
+def _is_selective(leaf: Mapping[str, Any]) -> bool:
     stage = str(leaf.get("stage"))
     if stage in ("IDHACK", "EOF") or stage.startswith("EXPRESS"):
         return True

@@ -98,14 +98,14 @@ class UnansweredStatements:
         now = time.monotonic()
         waiting = {connection for connection, sent in self._sent.items() if now - sent <= self._lasts}
         try:
-            at_work, listed = self._ask()
+            at_work, listed = self._find_doubtful()
         except (Refused, Systemic):  # this user may not ask, so wait
             at_work, listed = False, waiting
         if not at_work:
             self._sent = {connection: self._sent[connection] for connection in listed & waiting}
         return not self._sent
 
-    def _ask(self) -> tuple[bool, set[int | None]]:
+    def _find_doubtful(self) -> tuple[bool, set[int | None]]:
         """Returns whether a statement is at work, and which connections may still bring one.
 
         After a failover the numbers are another server's and may belong to any client, so only time settles those.

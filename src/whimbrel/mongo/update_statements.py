@@ -218,7 +218,7 @@ def _stages(
             {
                 "$replaceWith": {
                     "$arrayElemAt": [
-                        literal_documents(_whole(guarded).document for guarded in group),
+                        literal_documents(_as_whole(guarded).document for guarded in group),
                         position,
                     ]
                 }
@@ -227,7 +227,10 @@ def _stages(
     if isinstance(change, Paths):
         columns = {
             path: {
-                "$arrayElemAt": [{"$literal": [_paths(guarded).values[path] for guarded in group]}, position]
+                "$arrayElemAt": [
+                    {"$literal": [_as_paths(guarded).values[path] for guarded in group]},
+                    position,
+                ]
             }
             for path in change.values
         }
@@ -236,25 +239,25 @@ def _stages(
         return [*stages, *removed, *([{"$set": mark}] if mark else [])]
     if not isinstance(change, Row):
         return [{"$set": mark}]
-    own = {"$arrayElemAt": [literal_documents(_row(guarded).values for guarded in group), position]}
+    own = {"$arrayElemAt": [literal_documents(_as_row(guarded).values for guarded in group), position]}
     merged: list[Any] = ["$$ROOT", own] if change.values[5:] else ["$$ROOT"]
     removed = [{"$unset": list(change.unset)}] if change.unset else []
     return [*removed, {"$replaceWith": {"$mergeObjects": [*merged, mark] if mark else merged}}]
 
 
-def _whole(guarded: GuardedChange) -> Whole:
+def _as_whole(guarded: GuardedChange) -> Whole:
     if not isinstance(guarded.change, Whole):
         raise TypeError(guarded.change)
     return guarded.change
 
 
-def _row(guarded: GuardedChange) -> Row:
+def _as_row(guarded: GuardedChange) -> Row:
     if not isinstance(guarded.change, Row):
         raise TypeError(guarded.change)
     return guarded.change
 
 
-def _paths(guarded: GuardedChange) -> Paths:
+def _as_paths(guarded: GuardedChange) -> Paths:
     if not isinstance(guarded.change, Paths):
         raise TypeError(guarded.change)
     return guarded.change

@@ -103,7 +103,7 @@ class AdmissionControl:
         if not await room.enter():
             await overloaded(TOLD)(scope, receive, send)
             return
-        with _place(room) as leave:
+        with _taken_place(room) as leave:
 
             async def watched(message: Message) -> None:
                 if message["type"] == "http.response.start" and _only_sending_left(message):
@@ -118,7 +118,7 @@ def overloaded(sentence: str) -> Response:
 
 
 @contextmanager
-def _place(room: WaitingRoom) -> Iterator["_Leave"]:
+def _taken_place(room: WaitingRoom) -> Iterator["_Leave"]:
     leave = _Leave(room)
     try:
         yield leave

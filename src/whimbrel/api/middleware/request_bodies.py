@@ -55,7 +55,7 @@ class RequestBodies:
         limit, values = LARGER.get(scope["path"], (LARGEST if fields is not None else SMALL, VALUES))
         body = _Body(receive, limit, values, self._patience, self._rooms.get(limit))
         try:
-            await self._take(scope, body, fields)
+            await self._read_and_parse(scope, body, fields)
             await self._app(scope, body.receive_again, send)
         except _Refused as refused:
             await refuse_early(refused.response, scope, body.receive_rest, send)
@@ -64,7 +64,7 @@ class RequestBodies:
         finally:
             body.close()
 
-    async def _take(self, scope: Scope, body: "_Body", fields: frozenset[str] | None) -> None:
+    async def _read_and_parse(self, scope: Scope, body: "_Body", fields: frozenset[str] | None) -> None:
         headers = Headers(scope=scope)
         _check_type(headers)
         _check_coding(headers)
@@ -135,7 +135,7 @@ class _Body:
         end = clock() + TOTAL * self._patience
         self._more = True
         while self._more:
-            piece = await self._piece(end - clock())
+            piece = await self._next_piece(end - clock())
             self._add(piece)
             if self._size > SMALL and self._room is not None and not self._entered:
                 began = clock()
@@ -159,7 +159,7 @@ class _Body:
         if not self._entered:
             raise _Refused(overloaded(CROWDED))
 
-    async def _piece(self, seconds: float) -> bytes:
+    async def _next_piece(self, seconds: float) -> bytes:
         try:
             async with asyncio.timeout(min(self._patience, max(0.0, seconds))):
                 message = await self._receive()

@@ -47,10 +47,10 @@ def authority(text: str) -> Authority | None:
     if match is None:
         return None
     host, port = match[1], int(match[2]) if match[2] else None
-    return Authority(_plain(host), port) if port is None or port < 2**16 else None
+    return Authority(_normalized(host), port) if port is None or port < 2**16 else None
 
 
-def _plain(host: str) -> str:
+def _normalized(host: str) -> str:
     """Returns one spelling of each address."""
     try:
         return str(ipaddress.ip_address(host.strip("[]")))
@@ -63,7 +63,7 @@ class Hosts:
 
     def __init__(self, configured: str, bound: str, *, any_name: bool) -> None:
         """`any_name`: where no name is configured, all are accepted. Raises SettingsInvalid."""
-        self.named = tuple(_read(configured))
+        self.named = tuple(_read_hosts(configured))
         listened = authority(bound if ":" not in bound else f"[{bound}]")
         unspecified = (
             listened is not None and listened.address is not None and listened.address.is_unspecified
@@ -86,7 +86,7 @@ class Hosts:
         )
 
 
-def _read(configured: str) -> Iterable[Authority]:
+def _read_hosts(configured: str) -> Iterable[Authority]:
     for name in filter(None, (part.strip() for part in configured.split(","))):
         host = authority(name)
         if host is None:
@@ -106,44 +106,44 @@ class SameOrigin:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope = _from_origin(scope)
-        refusal = self._foreign(scope, Headers(scope=scope))
+        scope = _from_absolute_address(scope)
+        refusal = self._refusal(scope, Headers(scope=scope))
         if refusal is None:
             await self._app(scope, receive, send)
         else:
             await refuse_early(error_answer(403, *refusal), scope, receive, send)
 
-    def _foreign(self, scope: Scope, headers: Headers) -> tuple[str, str] | None:
+    def _refusal(self, scope: Scope, headers: Headers) -> tuple[str, str] | None:
         given = headers.getlist("host")
         host = authority(given[0]) if len(given) == 1 else None
-        if given and not self._addressed(scope["path"], host):  # browsers always send it
+        if given and not self._names_this_server(scope["path"], host):  # browsers always send it
             return (
                 "foreign_host",
                 f"This server is not known as {given[0][:100]!r}. Name it in API_HOSTS, or ask for localhost.",
             )
-        if not self._own(scope["method"], headers, host):
+        if not self._is_own_page(scope["method"], headers, host):
             return (
                 "foreign_origin",
                 "A page of another site sent this. Name the site in API_HOSTS if it is this server's own.",
             )
         return None
 
-    def _addressed(self, path: str, host: Authority | None) -> bool:
+    def _names_this_server(self, path: str, host: Authority | None) -> bool:
         if host is None:
             return self._hosts.any_name
         return self._hosts.known(host) or (path in _BY_ADDRESS and host.address is not None)
 
-    def _own(self, method: str, headers: Headers, host: Authority | None) -> bool:
+    def _is_own_page(self, method: str, headers: Headers, host: Authority | None) -> bool:
         sites = headers.getlist("sec-fetch-site")
         ours = all(site.strip().lower() in _OURS for site in sites)
         if method in READS:
             # No page can read an answer, but it can send expensive requests, or keep a stream open.
-            ours = ours or _followed(headers)
+            ours = ours or _is_followed_link(headers)
         return ours and all(
-            self._same(origin, host, confirmed=bool(sites)) for origin in headers.getlist("origin")
+            self._is_same_origin(origin, host, confirmed=bool(sites)) for origin in headers.getlist("origin")
         )
 
-    def _same(self, origin: str, host: Authority | None, *, confirmed: bool) -> bool:
+    def _is_same_origin(self, origin: str, host: Authority | None, *, confirmed: bool) -> bool:
         """Whether an origin is this server. `confirmed`: the browser itself says that the page has the same origin."""
         match = _ORIGIN.fullmatch(origin.strip().lower())
         page = authority(match[2]) if match else None
@@ -155,13 +155,13 @@ class SameOrigin:
         return host is not None and (page.host, page.port or default) == (host.host, host.port or default)
 
 
-def _followed(headers: Headers) -> bool:
+def _is_followed_link(headers: Headers) -> bool:
     """Whether a person followed a link from another site, which is harmless. A frame is not, as its page can load it any number of times."""
     kind = headers.get("sec-fetch-dest", "document")
     return headers.get("sec-fetch-mode") == "navigate" and kind == "document"
 
 
-def _from_origin(scope: Scope) -> Scope:
+def _from_absolute_address(scope: Scope) -> Scope:
     """Uses the host of an absolute address in the first line, as proxies are sent it, instead of `Host` (RFC 9112, 3.2.2)."""
     match = _ABSOLUTE.fullmatch(scope["path"])
     if match is None:

@@ -33,12 +33,12 @@ class _State(Collector):
         yield up
         if self._system.ready:
             try:
-                yield from _of_the_ledger(self._system.deployment.store.ledger)
+                yield from _ledger_metrics(self._system.deployment.store.ledger)
             except WhimbrelError:  # MongoDB is away by now: whimbrel_up says so next time
                 return
 
 
-def _of_the_ledger(ledger: Ledger) -> Iterable[Metric]:
+def _ledger_metrics(ledger: Ledger) -> Iterable[Metric]:
     by_status = GaugeMetricFamily("whimbrel_runs", "Runs that have not ended.", labels=["status"])
     counted = ledger.runs.counted(OPEN)
     for status in OPEN:

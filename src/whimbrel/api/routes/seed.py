@@ -79,7 +79,7 @@ def _check_free(system: Opened) -> None:
         )
 
 
-def _may_clear(system: Opened, caller: Caller) -> None:
+def _check_may_clear(system: Opened, caller: Caller) -> None:
     if RANKS[caller.scope] < RANKS["admin"]:
         raise ApiError(
             403, "forbidden", f"clearExisting needs a token of the scope admin; yours is of {caller.scope}."
@@ -92,7 +92,7 @@ def _seed(
 ) -> SeedStats:
     """Inserts sample documents: at once, or after the answer where there are many."""
     if options.clear_existing:
-        _may_clear(system, caller)
+        _check_may_clear(system, caller)
     sample_store, seed = samples(system.store), secrets.randbits(32) if options.seed is None else options.seed
 
     def insert(stop: Callable[[], bool]) -> Iterator[int]:

@@ -19,7 +19,7 @@ Priority = Annotated[int, Field(strict=True, ge=0, le=10), WholeNumber]
 NULLABLE = "max_docs_per_second"
 
 
-def _left_out() -> Any:
+def _no_default() -> Any:
     """Is not a default in the schema, so that null for a size or a priority is refused."""
 
 
@@ -29,17 +29,17 @@ class Settings(Model):
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     batch_size: Size = Field(
-        default_factory=_left_out,
+        default_factory=_no_default,
         description="documents in a batch that is planned from now on",
         examples=[5000],
     )
     max_docs_per_second: Rate | None = Field(
-        default_factory=_left_out,
+        default_factory=_no_default,
         description="documents a second that all workers together may evaluate; null: as fast as they can",
         examples=[2000],
     )
     priority: Priority = Field(
-        default_factory=_left_out, description="above 5 it goes before others", examples=[7]
+        default_factory=_no_default, description="above 5 it goes before others", examples=[7]
     )
 
     @model_validator(mode="after")

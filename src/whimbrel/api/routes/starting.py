@@ -191,7 +191,7 @@ def waiting_message(ledger: Ledger, run: Run) -> str:
     return start_message(None if holder == run.id else holder, run.ns)
 
 
-def _by_phase(definition: Definition, phase: str) -> dict[str, Any]:
+def _phase_filter(definition: Definition, phase: str) -> dict[str, Any]:
     """Returns the filter for one phase. Raises ApiError where the migration has no statuses."""
     if definition.mark != "status":
         raise ApiError(
@@ -224,7 +224,7 @@ def start(
 def retry_failed(system: ThisSystem, caller: Operator, response: Response, body: PhasedBody) -> Started:
     """A run over the documents that are `failed`."""
     definition = system.evaluated(body.migration)
-    filters = _by_phase(definition, "failed")
+    filters = _phase_filter(definition, "failed")
     return _start(
         system, caller, response, definition, body, route="POST /migrate/retry-failed", filter_=filters
     )
@@ -236,7 +236,7 @@ def complete_processing(
 ) -> Started:
     """A run over the documents that were left in `processing`; never those that a live worker holds."""
     definition = system.evaluated(body.migration)
-    filters = _by_phase(definition, "processing")
+    filters = _phase_filter(definition, "processing")
     return _start(
         system, caller, response, definition, body, route="POST /migrate/complete-processing", filter_=filters
     )
@@ -263,7 +263,7 @@ def one_batch(
 ) -> Started:
     """One batch of the next eligible documents."""
     definition = system.evaluated(body.migration)
-    pending = _by_phase(definition, "pending") if definition.mark == "status" else None
+    pending = _phase_filter(definition, "pending") if definition.mark == "status" else None
     return _start(
         system, caller, response, definition, body, route="POST /migrate/batch/{batchSize}", batch_size=batch_size,
         limit=batch_size, filter_=pending,

@@ -26,7 +26,7 @@ def migration_names(context: typer.Context, incomplete: str) -> list[str]:
         source = BETWEEN.join(given) if given else os.environ.get("WHIMBREL_MIGRATIONS", "")
         for place in places(source) if source else ():
             for file in islice(_files(Path(place)), FILES):
-                names |= set(_defined(file))
+                names |= set(_defined_names(file))
     return sorted(name for name in names if name.startswith(incomplete))
 
 
@@ -57,26 +57,26 @@ def _files(place: Path) -> Iterator[Path]:
             return
 
 
-def _defined(file: Path) -> Iterator[str]:
+def _defined_names(file: Path) -> Iterator[str]:
     """Yields the names of the migrations that a file defines, as they are written there."""
     with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError):
         if file.stat().st_size > LARGEST:
             return
         for node in ast.walk(ast.parse(file.read_bytes())):
-            if isinstance(node, ast.Call) and _called(node) == DEFINES[0]:
-                yield from _named(node)
+            if isinstance(node, ast.Call) and _called_name(node) == DEFINES[0]:
+                yield from _name_argument(node)
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 for decorator in node.decorator_list:
-                    if isinstance(decorator, ast.Call) and _called(decorator) == DEFINES[1]:
-                        yield next(_named(decorator), node.name.replace("_", "-"))
+                    if isinstance(decorator, ast.Call) and _called_name(decorator) == DEFINES[1]:
+                        yield next(_name_argument(decorator), node.name.replace("_", "-"))
 
 
-def _called(node: ast.Call) -> str:
+def _called_name(node: ast.Call) -> str:
     function = node.func
     return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
 
 
-def _named(node: ast.Call) -> Iterator[str]:
+def _name_argument(node: ast.Call) -> Iterator[str]:
     for argument in node.keywords:
         if (
             argument.arg == "name"

@@ -37,7 +37,7 @@ class RunFilter:
     among: tuple[RunsThatFit, ...]
 
 
-def _begun(run: Run) -> bool:
+def _has_started(run: Run) -> bool:
     return run.started_at is not None
 
 
@@ -69,10 +69,10 @@ TO_RETRY = RunFilter(
 )
 WITH_FAILURES = RunFilter(
     "looked at for failures",
-    (RunsThatFit(frozenset(S), ("migration", "rollback"), several=True, fits=_begun),),
+    (RunsThatFit(frozenset(S), ("migration", "rollback"), several=True, fits=_has_started),),
 )
-TO_VERIFY = RunFilter("verified", (RunsThatFit(ENDED, ("migration",), several=True, fits=_begun),))
-TO_CLEAN_UP = RunFilter("cleaned up", (RunsThatFit(ENDED, ("migration",), several=True, fits=_begun),))
+TO_VERIFY = RunFilter("verified", (RunsThatFit(ENDED, ("migration",), several=True, fits=_has_started),))
+TO_CLEAN_UP = RunFilter("cleaned up", (RunsThatFit(ENDED, ("migration",), several=True, fits=_has_started),))
 TO_ROLL_BACK = RunFilter(
     "rolled back",
     (
@@ -80,7 +80,7 @@ TO_ROLL_BACK = RunFilter(
             ENDED,
             ("migration",),
             several=True,
-            fits=lambda run: _begun(run) and bool(run.undo) and run.undone_by is None,
+            fits=lambda run: _has_started(run) and bool(run.undo) and run.undone_by is None,
         ),
     ),
 )

@@ -91,7 +91,7 @@ def status(
             screen.answer([run_object(shown_run) for shown_run in _views(ledger, wanted)])
         elif not watch or not screen.live:
             _show_runs(screen, _views(ledger, wanted), narrow=wanted.narrow)
-        if run_id is None and not watch and _more(ledger, wanted):
+        if run_id is None and not watch and _has_more(ledger, wanted):
             screen.note(
                 f"There are older runs than these {wanted.limit:,}: --limit takes up to 1,000, --since a time."
             )
@@ -119,7 +119,7 @@ def _views(ledger: Ledger, wanted: Wanted) -> list[RunView]:
     return views(ledger, runs)
 
 
-def _more(ledger: Ledger, wanted: Wanted) -> bool:
+def _has_more(ledger: Ledger, wanted: Wanted) -> bool:
     runs = ledger.runs.list(
         statuses=wanted.statuses or None,
         migration=wanted.migration,
@@ -182,11 +182,11 @@ def _watch_all(ledger: Ledger, screen: Screen, wanted: Wanted) -> None:
         return
     with Live(console=screen.out, auto_refresh=False) as live:
         while True:
-            live.update(_fitting(screen.out, _views(ledger, wanted)), refresh=True)
+            live.update(_views_that_fit(screen.out, _views(ledger, wanted)), refresh=True)
             time.sleep(EVERY)
 
 
-def _fitting(console: Console, views: list[RunView]) -> Group:
+def _views_that_fit(console: Console, views: list[RunView]) -> Group:
     """Returns as many runs as fit the terminal, and how many are left out."""
     for count in range(len(views), -1, -1):
         left_out = len(views) - count

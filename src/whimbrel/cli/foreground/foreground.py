@@ -133,24 +133,24 @@ class Foreground:
             run_view, note = observer.latest
             if run_view.run.status is RunStatus.RUNNING and run_view.run.message and leaving is None:
                 with contextlib.suppress(Transient):  # the observer reports it if it lasts
-                    self._refuse_to_idle(run_view.run, supervisor)
+                    self._check_served(run_view.run, supervisor)
             shown.show(moment(run_view, observer.silent, note))
             if run_view.run.status in ENDED:
                 return RunEnding(run_view, exit_code_of(run_view.run))
             if self._interrupts.count > 1:
                 return _kill(run_id, supervisor, observer)
             if leaving is not None and leaving.over:
-                return RunEnding(_last(self._ledger, run_view), INTERRUPTED, leaving.said)
+                return RunEnding(_latest_view(self._ledger, run_view), INTERRUPTED, leaving.said)
             if leaving is None and self._interrupts.count:
                 self._screen.say(
                     "Stopping within a chunk. Once more stops at once; nothing is lost either way."
                 )
                 leaving = LeaveOrPause(self._ledger, run_id, supervisor)
             if leaving is None:
-                _refuse_to_wait(run_view.run)
+                _check_not_self_paused(run_view.run)
             observer.wait(FRAME)
 
-    def _refuse_to_idle(self, run: Run, supervisor: Supervisor) -> None:
+    def _check_served(self, run: Run, supervisor: Supervisor) -> None:
         """Raises DefinitionInvalid where neither this command's own workers nor others take batches of the run."""
         own = [
             worker
@@ -204,13 +204,13 @@ def _check(parent: ParentProcess, observer: LedgerObserver[tuple[RunView, str]])
     observer.check()
 
 
-def _refuse_to_wait(run: Run) -> None:
+def _check_not_self_paused(run: Run) -> None:
     """Raises where a run paused itself and needs a person; one that a person paused is waited for."""
     if run.status is RunStatus.PAUSED and run.error:
         raise Systemic(f"Run {run.id} paused itself, as a person must look first: {run.error}")
 
 
-def _last(ledger: Ledger, run_view: RunView) -> RunView:
+def _latest_view(ledger: Ledger, run_view: RunView) -> RunView:
     """Reads the run once more, where MongoDB answers."""
     with contextlib.suppress(Transient):
         return look(ledger, run_view.run.id)[0]

@@ -43,14 +43,14 @@ class LeaveOrPause:
 
     def _leave(self) -> None:
         try:
-            self._hand_over()
+            self._leave_or_pause()
         except RunUnknown:
             self.said = (
                 f"Run {self._run} is gone from the ledger, and with it what is known of it: it cannot be resumed. What it has changed stays "
                 "changed. Restore the ledger, or start a new run: documents that bear a mark are not taken again."
             )
 
-    def _hand_over(self) -> None:
+    def _leave_or_pause(self) -> None:
         others = _until_answered(self._others)
         if not others:
             _until_answered(self._pause)

@@ -151,14 +151,14 @@ def differences(dry_run: DryRun, width: int) -> Iterator[RenderableType]:
     """Shows documents before and after, side by side where there is room."""
     for difference in dry_run.differences:
         yield Text(f"_id {difference.key.value}", style="bold")
-        beside = _beside(difference)
+        beside = _side_by_side_table(difference)
         if width >= BESIDE and beside.fits(width):
             yield beside
         else:
-            yield from _stacked(difference)
+            yield from _stacked_lines(difference)
 
 
-def _beside(difference: Difference) -> FactTable:
+def _side_by_side_table(difference: Difference) -> FactTable:
     table = FactTable(("", "path", "before", "after"))
     for edit in difference.edits:
         sign, style = SIGNS[edit.kind]
@@ -167,7 +167,7 @@ def _beside(difference: Difference) -> FactTable:
     return table
 
 
-def _stacked(difference: Difference) -> Iterator[RenderableType]:
+def _stacked_lines(difference: Difference) -> Iterator[RenderableType]:
     for edit in difference.edits:
         sign, style = SIGNS[edit.kind]
         old, new = _values(edit)
@@ -190,7 +190,7 @@ def _values(edit: Edit) -> tuple[str, str]:
     if old == new:  # they differ in type only
         old, new = _value_text(edit.old, exact=True), _value_text(edit.new, exact=True)
     longest = LONGEST_OF_OURS if edit.path[:1] == (MARK_ROOT,) else LONGEST
-    return _short(old, longest), _short(new, longest)
+    return _cut(old, longest), _cut(new, longest)
 
 
 def _value_text(value: Value | None, *, exact: bool) -> str:
@@ -200,5 +200,5 @@ def _value_text(value: Value | None, *, exact: bool) -> str:
     return visible(json_util.dumps(readable(value), json_options=options, ensure_ascii=False), "")
 
 
-def _short(text: str, longest: int) -> str:
+def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest:,} characters more)"

@@ -102,8 +102,8 @@ class FactTable:
             if facts and not _is_brief(*facts[0], width):  # the first fact says what the row is about
                 yield from _fact(console, *facts.pop(0), width, indent, self.fold)
                 indent = INDENT
-            brief = [_named(*fact) for fact in facts if _is_brief(*fact, width)]
-            for line in _flowing(brief, width):
+            brief = [_named_fact(*fact) for fact in facts if _is_brief(*fact, width)]
+            for line in _lines_of_facts(brief, width):
                 yield from unbroken(console, line, indent)
                 yield Segment("\n")
                 indent = INDENT
@@ -156,11 +156,11 @@ def _is_brief(name: str, text: RichText, width: int) -> bool:
     return "\n" not in text.plain and cell_len(name) + 1 + text.cell_len <= min(BRIEF, width - INDENT)
 
 
-def _named(name: str, text: RichText) -> RichText:
+def _named_fact(name: str, text: RichText) -> RichText:
     return Text.assemble((name, "dim"), " ", text) if name else text
 
 
-def _flowing(facts: Sequence[RichText], width: int) -> Iterator[RichText]:
+def _lines_of_facts(facts: Sequence[RichText], width: int) -> Iterator[RichText]:
     """Yields facts on as few lines as possible, none of them broken."""
     line: RichText = Text()
     for fact in facts:

@@ -35,7 +35,7 @@ class RunLog:
     def __init__(self, screen: Screen, ledger: Ledger) -> None:
         self._screen, self._ledger = screen, ledger
         self._known: dict[str, SeenRun] = {}
-        self._known |= {run.id: _seen(run) for run in self.look() if run.status in ENDED}
+        self._known |= {run.id: _seen_run(run) for run in self.look() if run.status in ENDED}
 
     def look(self) -> list[Run]:
         """Returns the newest runs, and all that are at work, or were at the last read, however many newer ones wait."""
@@ -44,10 +44,10 @@ class RunLog:
     def tell(self, latest: Sequence[Run]) -> None:
         """Reports what is new of these runs, and forgets all others."""
         for run in reversed(latest):
-            before, now = self._known.get(run.id), _seen(run)
+            before, now = self._known.get(run.id), _seen_run(run)
             self._known[run.id] = now
             if before is None or before.status is not now.status:
-                self._moved(run, before)
+                self._report_status(run, before)
             elif before.rate != now.rate and now.status is RunStatus.RUNNING:
                 self._say(
                     run,
@@ -62,7 +62,7 @@ class RunLog:
         for gone in self._known.keys() - {run.id for run in latest}:
             del self._known[gone]
 
-    def _moved(self, run: Run, before: SeenRun | None) -> None:
+    def _report_status(self, run: Run, before: SeenRun | None) -> None:
         unseen = run.started_at is not None and (before is None or before.status is RunStatus.QUEUED)
         if unseen and run.started_at is not None and run.status in ENDED:  # it ran between two reads
             began = run.started_at.astimezone().strftime("%H:%M:%S")
@@ -84,7 +84,7 @@ class RunLog:
         )  # fmt: skip
 
 
-def _seen(run: Run) -> SeenRun:
+def _seen_run(run: Run) -> SeenRun:
     return SeenRun(run.status, run.rate, run.message if run.status is RunStatus.RUNNING else "")
 
 

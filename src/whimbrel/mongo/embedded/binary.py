@@ -53,11 +53,11 @@ def usable_mongod() -> Path:
             [binary, "--version"], capture_output=True, text=True, errors="replace", timeout=60, check=False
         )
     except OSError as error:
-        raise EmbeddedUnavailable(_refusal(binary, error)) from error
+        raise EmbeddedUnavailable(_execution_error(binary, error)) from error
     except subprocess.TimeoutExpired as error:
         raise EmbeddedUnavailable(f"{binary} --version gave no answer in 60 s: {ADVICE}.") from error
     if trial.returncode != 0:
-        raise EmbeddedUnavailable(_breakdown(binary, trial))
+        raise EmbeddedUnavailable(_failure_reason(binary, trial))
     version = _VERSION.search(trial.stdout)
     if version is None:
         raise EmbeddedUnavailable(f"{binary} does not say which MongoDB it is: {ADVICE}.")
@@ -88,7 +88,7 @@ def _make_executable(binary: Path) -> None:
         ) from error
 
 
-def _refusal(binary: Path, error: OSError) -> str:
+def _execution_error(binary: Path, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"{binary} may not be executed: run `chmod +x` on it, and see that its file system is not mounted noexec."
     if error.errno in {errno.ENOEXEC, errno.ENOENT}:
@@ -98,7 +98,7 @@ def _refusal(binary: Path, error: OSError) -> str:
     return f"{binary} cannot be run ({error.strerror or error}): {ADVICE}."
 
 
-def _breakdown(binary: Path, trial: subprocess.CompletedProcess[str]) -> str:
+def _failure_reason(binary: Path, trial: subprocess.CompletedProcess[str]) -> str:
     output = (trial.stderr.strip() or trial.stdout.strip()).splitlines()
     if missing := _MISSING.search(trial.stderr):
         library = missing[1] or missing[2]

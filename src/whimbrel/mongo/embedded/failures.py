@@ -88,13 +88,13 @@ def _problems(log: Path, start: int) -> Iterator[str]:
         try:
             entry = json.loads(line)
             if entry["s"] in {"E", "F"}:
-                yield _words(entry["msg"], entry.get("attr", {}))
+                yield _description(entry["msg"], entry.get("attr", {}))
         except (ValueError, LookupError, TypeError, AttributeError):
             if line.strip():
                 yield line.strip()
 
 
-def _words(message: str, details: dict[str, Any]) -> str:
+def _description(message: str, details: dict[str, Any]) -> str:
     reason = details.get("message") or details.get("error") or details.get("reason")
     if isinstance(reason, dict):  # WiredTiger's, or the network's
         reason = reason.get("msg") or reason.get("error_str") or reason.get("errmsg")

@@ -44,11 +44,11 @@ def restrict_access(root: Path, own: frozenset[str]) -> None:
         )
     names = {path.name for path in root.iterdir()}
     if names <= own:  # the folder has no other use
-        _close(root, FOLDER)
+        _set_mode(root, FOLDER)
     for name in names & own - {KEYFILE}:  # an exposed secret is replaced: see `secret_of`
         path = root / name
         if not path.is_symlink():
-            _close(path, FOLDER if path.is_dir() else FILE)
+            _set_mode(path, FOLDER if path.is_dir() else FILE)
 
 
 def opened(path: Path, mode: str) -> IO[Any]:
@@ -62,10 +62,10 @@ def opened(path: Path, mode: str) -> IO[Any]:
 
 def secret_of(file: Path) -> str:
     """Returns the secret in the file; a new one where there is none, or others could read it."""
-    return _read(file) or _make(file)
+    return _read_secret(file) or _create_secret(file)
 
 
-def _read(file: Path) -> str | None:
+def _read_secret(file: Path) -> str | None:
     try:
         with opened(file, "rb") as stream:
             status = os.fstat(stream.fileno())
@@ -80,7 +80,7 @@ def _read(file: Path) -> str | None:
     return text if private and _SECRET.fullmatch(text) else None
 
 
-def _make(file: Path) -> str:
+def _create_secret(file: Path) -> str:
     """Writes a new secret atomically: to another file, which is renamed."""
     secret = secrets.token_hex(32)
     fresh = file.with_suffix(".new")
@@ -93,7 +93,7 @@ def _make(file: Path) -> str:
     return secret
 
 
-def _close(path: Path, mode: int) -> None:
+def _set_mode(path: Path, mode: int) -> None:
     if not path.stat().st_mode & _OTHERS:
         return
     path.chmod(mode)

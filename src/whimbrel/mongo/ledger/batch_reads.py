@@ -115,7 +115,7 @@ class BatchReads:
         names = list(counts_row(Counts()))
         sums: dict[str, Any] = {name: settled(f"$counts.{name}") for name in names}
         for position, name in enumerate(names, 1):
-            sums[f"begun_{name}"] = {"$sum": {"$cond": [open_, _of_stretches(position), 0]}}
+            sums[f"begun_{name}"] = {"$sum": {"$cond": [open_, _sum_of_stretches(position), 0]}}
         worked_on = {"$and": [{"$eq": ["$status", "running"]}, {"$ne": ["$retry", True]}]}
         sums["in_hand"] = {"$sum": {"$cond": [worked_on, "$estimated", 0]}}
         sums |= {"settled": settled(1), "last": {"$max": "$seq"}, "now": {"$max": "$$NOW"}}
@@ -132,7 +132,7 @@ class BatchReads:
         ]  # fmt: skip
         with translated():
             rows = self._majority.aggregate(stages, batchSize=len(requested) + 1)
-            return {row["run"]: _after_of(row["found"], names) for row in rows}
+            return {row["run"]: _batch_sums(row["found"], names) for row in rows}
 
     def cancelled(self, runs: Sequence[str]) -> Mapping[str, int]:
         if not runs:
@@ -198,7 +198,7 @@ class BatchReads:
         return known, {row["_id"] for row in rows if row["alive"]}
 
 
-def _of_stretches(position: int) -> dict[str, Any]:
+def _sum_of_stretches(position: int) -> dict[str, Any]:
     """Returns an expression for the sum of the numbers at this position in the stretches of a batch's progress."""
     numbers = {
         "$map": {"input": {"$ifNull": ["$progress", []]}, "in": {"$arrayElemAt": ["$$this", position]}}
@@ -206,7 +206,7 @@ def _of_stretches(position: int) -> dict[str, Any]:
     return {"$sum": numbers}
 
 
-def _after_of(row: Mapping[str, Any], names: Sequence[str]) -> BatchSums:
+def _batch_sums(row: Mapping[str, Any], names: Sequence[str]) -> BatchSums:
     in_progress = counts_of({name: row[f"begun_{name}"] for name in names})
     return BatchSums(
         counts_of(row), int(row["settled"]), int(row["last"]), in_progress, row["now"], int(row["in_hand"])

@@ -131,10 +131,10 @@ class MongoBatches(BatchReads):
             raise LeaseLost(f"Batch {batch.token} was taken over.")
 
     def suspect(self, batch: Batch, key: Key | None, progress: Progress) -> None:
-        self._own(batch, {"suspect": key.document if key else None, **progress_row(progress)})
+        self._update_own(batch, {"suspect": key.document if key else None, **progress_row(progress)})
 
     def keep_before(self, batch: Batch, before: Mapping[int, int]) -> None:
-        self._own(batch, {"before": before_row(before)})
+        self._update_own(batch, {"before": before_row(before)})
 
     def settle(
         self,
@@ -168,7 +168,7 @@ class MongoBatches(BatchReads):
             if row.get("failing"):
                 self._batch_failures.count([batch.token])
 
-    def _own(self, batch: Batch, fields: dict[str, Any]) -> None:
+    def _update_own(self, batch: Batch, fields: dict[str, Any]) -> None:
         with translated():
             result = self._batches.update_one({"_id": batch.token, "owner": batch.owner}, {"$set": fields})
         if not result.matched_count:
@@ -194,7 +194,7 @@ class MongoBatches(BatchReads):
         with translated():
             lost_rows, taken = self._batches.find(lost, LAST_KEYS), list[Batch]()
             while rows := list(islice(lost_rows, TOGETHER)):
-                busy = self._busy({bytes(row["lsid"]) for row in rows}, worker)
+                busy = self._sessions_at_work({bytes(row["lsid"]) for row in rows}, worker)
                 taken += [
                     batch_of(row)
                     for row in rows
@@ -203,7 +203,7 @@ class MongoBatches(BatchReads):
                 ]
         return taken
 
-    def _busy(self, lsids: set[bytes], worker: str | None) -> set[bytes]:
+    def _sessions_at_work(self, lsids: set[bytes], worker: str | None) -> set[bytes]:
         """Returns the sessions whose statements may still change documents after they were told to end (hole H13)."""
         patience = SWEEP_PATIENCE if worker is None else DEAD_WORKER_PATIENCE
         try:

@@ -39,17 +39,17 @@ class MongoCodes:
         return None if row is None else CodeFiles(_mapping(row["files"]), _mapping(row["versions"]))
 
     def agree(self, run: str, files: Mapping[str, str], *, new: Some[str]) -> Mapping[str, str]:
-        held = self._held(run, files)
+        held = self._stored_hashes(run, files)
         missing = [name for name in files if name in new and name not in held]
         for name in missing:
             with translated(), contextlib.suppress(DuplicateKeyError):  # another process was first
                 self._codes.insert_one({"_id": f"{run}/{name}", "hash": files[name]})
-        held = self._held(run, files) if missing else held
+        held = self._stored_hashes(run, files) if missing else held
         if any(name not in held for name in missing):
             raise Transient("What another process has just pinned cannot be read yet.")
         return held
 
-    def _held(self, run: str, names: Some[str]) -> dict[str, str]:
+    def _stored_hashes(self, run: str, names: Some[str]) -> dict[str, str]:
         with translated():
             rows = self._codes.find({"_id": {"$in": [f"{run}/{name}" for name in names]}})
             return {row["_id"].partition("/")[2]: row["hash"] for row in rows}

@@ -55,7 +55,7 @@ class FailureLists:
             ranked = sorted(
                 (rank, failure_count)
                 for name, failure_count in counts.items()
-                if _shown(failure_count, state)
+                if _has_failures_in(failure_count, state)
                 and group in (None, name)
                 and (rank := _rank(name, failure_count)) > start_rank
             )
@@ -70,7 +70,9 @@ class FailureLists:
         )  # fmt: skip
 
     def _group(self, run_id: str, row: Mapping[str, Any], count: GroupCount) -> FailureGroup | None:
-        for state in sorted(ORDER, key=lambda state: not _number(count, state)):  # states with failures first
+        for state in sorted(
+            ORDER, key=lambda state: not _count_in_state(count, state)
+        ):  # states with failures first
             query = {"run": run_id, "state": str(state), "group": row["group"]}
             example = self._failures.find_one(query, sort=[("key._id", 1)], hint=BY_CAUSE)
             if example is not None:
@@ -92,7 +94,7 @@ class FailureLists:
     ) -> list[Failure]:
         failures: list[Failure] = []
         with translated():
-            for query, order in _parts(run_id, state, group, after):
+            for query, order in _queries(run_id, state, group, after):
                 rows = self._failures.find(query).sort(order).hint(BY_CAUSE).limit(limit - len(failures))
                 failures += map(failure_of, rows)
                 if len(failures) >= limit:
@@ -100,7 +102,7 @@ class FailureLists:
         return failures
 
 
-def _parts(
+def _queries(
     run_id: str, state: FailureState | None, group: str | None, after: FailurePlace | None
 ) -> Iterator[tuple[Mapping[str, Any], Sequence[tuple[str, int]]]]:
     """Yields the queries whose results, one after the other, are the list after that place."""
@@ -122,12 +124,12 @@ def _parts(
             yield {**query, "group": {"$gt": after.group}}, by_group
 
 
-def _number(count: GroupCount, state: FailureState) -> int:
+def _count_in_state(count: GroupCount, state: FailureState) -> int:
     return {FailureState.DEAD: count.dead, FailureState.OPEN: count.open}.get(state, count.resolved)
 
 
-def _shown(count: GroupCount, state: FailureState | None) -> bool:
-    return any(_number(count, listed) for listed in (ORDER if state is None else (state,)))
+def _has_failures_in(count: GroupCount, state: FailureState | None) -> bool:
+    return any(_count_in_state(count, listed) for listed in (ORDER if state is None else (state,)))
 
 
 def _rank(group: str, count: GroupCount) -> Rank:

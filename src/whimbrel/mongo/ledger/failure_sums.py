@@ -85,7 +85,7 @@ class FailureSums:
         tally_of_block, unclear = self._numbers(run_id, [block])
         if unclear:
             return
-        groups = summed(self._batches, _among(run_id, [block]), "failing.groups")
+        groups = summed(self._batches, _batches_of_blocks(run_id, [block]), "failing.groups")
         if self._numbers(run_id, [block]) != (tally_of_block, []):  # the two sums may be of different times
             return
         sums = {
@@ -103,13 +103,13 @@ class FailureSums:
 
     def of_runs(self, run_ids: Sequence[str]) -> dict[str, FailureTally]:
         """Returns the sums of some runs. The number of queries does not depend on how many, except for what is marked."""
-        sums, rows = kept_and_counted(self._failures, lambda: self._kept_of(run_ids))
+        sums, rows = kept_and_counted(self._failures, lambda: self._kept_sums(run_ids))
         totals = {run_id: sums.get(run_id, FailureTally()) for run_id in run_ids}
         for token, groups in rows.items():
             totals[token.rpartition(".")[0]] += tally(groups)
         return totals
 
-    def _kept_of(self, run_ids: Sequence[str]) -> tuple[dict[str, FailureTally], list[str]]:
+    def _kept_sums(self, run_ids: Sequence[str]) -> tuple[dict[str, FailureTally], list[str]]:
         """Returns the sums of what is kept, by run, and the other batches, whose number is not known."""
         totals, marked = dict[str, FailureTally](), list[Place]()
         query = {"run": {"$in": list(run_ids)}}
@@ -137,7 +137,7 @@ class FailureSums:
         open_ = list[str]()
         for page in _pages([row["block"] for row in marked]):
             _, unclear = self._numbers(run_id, page)
-            kept = {**_among(run_id, page), "_id": {"$nin": unclear}}
+            kept = {**_batches_of_blocks(run_id, page), "_id": {"$nin": unclear}}
             parts.append(summed(self._batches, kept, "failing.groups"))
             open_ += unclear
         return added(parts), open_
@@ -160,7 +160,7 @@ class FailureSums:
             by_run: dict[str, list[int]] = {}
             for run_id, block in page:
                 by_run.setdefault(run_id, []).append(block)
-            among = [_among(run_id, blocks) for run_id, blocks in by_run.items()]
+            among = [_batches_of_blocks(run_id, blocks) for run_id, blocks in by_run.items()]
             for row in self._batches.aggregate([
                 {"$match": among[0] if len(among) == 1 else {"$or": among}},
                 {"$group": {"_id": "$run", **sums, **counts}},
@@ -171,7 +171,7 @@ class FailureSums:
         return total, unclear
 
 
-def _among(run_id: str, blocks: Sequence[int]) -> dict[str, Any]:
+def _batches_of_blocks(run_id: str, blocks: Sequence[int]) -> dict[str, Any]:
     """Selects the batches of these blocks that have a number, or are marked."""
     places = [{"seq": {"$gte": block * SIZE, "$lt": (block + 1) * SIZE}} for block in blocks]
     return {"run": run_id, "$or": places, **KEPT}

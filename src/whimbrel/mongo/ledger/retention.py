@@ -61,20 +61,20 @@ class MongoRetention:
         self._pruned.create_index([("left", 1)], partialFilterExpression={"left": True})
 
     def old(self, days: float, *, after: Run | None = None) -> Iterator[Run]:
-        query: dict[str, Any] = {"endedAt": {"$type": "date"}, "$expr": _before("$endedAt", days)}
+        query: dict[str, Any] = {"endedAt": {"$type": "date"}, "$expr": _older_than("$endedAt", days)}
         if after is not None:
-            query |= _behind("endedAt", after.ended_at, after.id)
+            query |= _after_row("endedAt", after.ended_at, after.id)
         while True:
             with translated():
                 page = list(self._runs.find(query).sort([("endedAt", 1), ("_id", 1)]).limit(PAGE))
             yield from map(run_of, page)
             if len(page) < PAGE:
                 return
-            query |= _behind("endedAt", page[-1]["endedAt"], page[-1]["_id"])
+            query |= _after_row("endedAt", page[-1]["endedAt"], page[-1]["_id"])
 
     def is_old(self, run: Run, days: float) -> bool:
         with translated():
-            old = {"_id": run.id, "endedAt": {"$type": "date"}, "$expr": _before("$endedAt", days)}
+            old = {"_id": run.id, "endedAt": {"$type": "date"}, "$expr": _older_than("$endedAt", days)}
             return self._runs.find_one(old, {"_id": 1}) is not None
 
     def begin(self, run: Run) -> bool:
@@ -123,9 +123,9 @@ class MongoRetention:
             return Removed(batches, failures)
 
     def audit(self, days: float, limit: int, *, after: Entry | None = None) -> Audited:
-        query: dict[str, Any] = {"at": {"$type": "date"}, "$expr": _before("$at", days)}
+        query: dict[str, Any] = {"at": {"$type": "date"}, "$expr": _older_than("$at", days)}
         if after is not None:
-            query |= _behind("at", after.at, ObjectId(after.id))
+            query |= _after_row("at", after.at, ObjectId(after.id))
         with translated():
             old = self._audit.find(query, {"run": 1, "at": 1}).sort([("at", 1), ("_id", 1)])
             rows = list(old.limit(limit))
@@ -138,18 +138,18 @@ class MongoRetention:
 
     def processes(self, days: float) -> int:
         with translated():
-            seen = {"seenAt": {"$type": "date"}, "$expr": _before("$seenAt", days)}
-            held = {"until": {"$type": "date"}, "$expr": _before("$until", days)}
+            seen = {"seenAt": {"$type": "date"}, "$expr": _older_than("$seenAt", days)}
+            held = {"until": {"$type": "date"}, "$expr": _older_than("$until", days)}
             dead = self._workers.delete_many(seen).deleted_count
             return dead + self._leases.delete_many(held).deleted_count
 
 
-def _behind(field: str, time: datetime | None, last: Any) -> dict[str, Any]:
+def _after_row(field: str, time: datetime | None, last: Any) -> dict[str, Any]:
     """Selects what comes after a row in the order of a time, in a form that its index serves."""
     return {field: {"$type": "date", "$gte": time}, "$or": [{field: {"$gt": time}}, {"_id": {"$gt": last}}]}
 
 
-def _before(field: str, days: float) -> dict[str, Any]:
+def _older_than(field: str, days: float) -> dict[str, Any]:
     return {"$lt": [field, {"$subtract": ["$$NOW", int(days * DAY)]}]}
 
 

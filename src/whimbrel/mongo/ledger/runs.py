@@ -26,14 +26,14 @@ _SINCE = {"$subtract": ["$$NOW", {"$ifNull": ["$workingSince", "$$NOW"]}]}
 _WORKED = {"$add": [{"$ifNull": ["$worked", 0]}, _SINCE]}
 
 
-def _stretch(target: RunStatus) -> dict[str, Any]:
+def _working_time_fields(target: RunStatus) -> dict[str, Any]:
     if target in AT_WORK:
         return {"workingSince": {"$ifNull": ["$workingSince", "$$NOW"]}}
     cleared: dict[str, Any] = {"samples": []} if target in ENDED else {}
     return {"worked": _WORKED, "workingSince": None, **cleared}
 
 
-def _among(statuses: Iterable[RunStatus]) -> dict[str, Any]:
+def _any_of(statuses: Iterable[RunStatus]) -> dict[str, Any]:
     return {"$in": sorted(str(status) for status in statuses)}
 
 
@@ -85,7 +85,7 @@ class MongoRuns(RunLists):
         return run_of(row) if row else None
 
     def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
-        query: dict[str, Any] = {"status": _among(statuses), **({"ns": ns} if ns is not None else {})}
+        query: dict[str, Any] = {"status": _any_of(statuses), **({"ns": ns} if ns is not None else {})}
         while True:
             with translated():
                 page = list(self._runs.find(query).sort([("createdAt", 1), ("_id", 1)]).limit(PAGE))
@@ -97,21 +97,21 @@ class MongoRuns(RunLists):
             query["$or"] = [{"createdAt": {"$gt": created_at}}, {"_id": {"$gt": last}}]
 
     def counted(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Mapping[RunStatus, int]:
-        wanted = {"status": _among(statuses), **({"ns": ns} if ns is not None else {})}
+        wanted = {"status": _any_of(statuses), **({"ns": ns} if ns is not None else {})}
         pipeline: Sequence[Any] = [{"$match": wanted}, {"$group": {"_id": "$status", "n": {"$sum": 1}}}]
         with translated():
             return {RunStatus(row["_id"]): int(row["n"]) for row in self._runs.aggregate(pipeline)}
 
     def at_work(self) -> Sequence[RunAtWork]:
         self._format.check()
-        working = {"status": _among(AT_WORK)}
+        working = {"status": _any_of(AT_WORK)}
         with translated():
             rows = self._runs.find(working, AT_WORK_FIELDS).sort([("createdAt", 1), ("_id", 1)])
             return [at_work_of(row) for row in rows]
 
     def in_line(self) -> Sequence[str]:
         with translated():
-            held = self._held()
+            held = self._active_runs()
             free = {"status": "queued", "ns": {"$nin": [row["ns"] for row in held]}}
             oldest: Sequence[Any] = [
                 {"$match": free},
@@ -123,7 +123,7 @@ class MongoRuns(RunLists):
 
     def waiting(self) -> Sequence[tuple[str, int]]:
         with translated():
-            behind = {"status": "queued", "ns": {"$in": [row["ns"] for row in self._held()]}}
+            behind = {"status": "queued", "ns": {"$in": [row["ns"] for row in self._active_runs()]}}
             pipeline: Sequence[Any] = [
                 {"$match": {**behind, "active": {"$ne": True}}},
                 {"$sort": {"ns": 1, "createdAt": 1, "_id": 1}},
@@ -132,7 +132,7 @@ class MongoRuns(RunLists):
             ]
             return [(row["run"], int(row["n"]) - 1) for row in self._runs.aggregate(pipeline)]
 
-    def _held(self) -> Sequence[Any]:
+    def _active_runs(self) -> Sequence[Any]:
         # All strings are above "", which lets the index of active runs serve.
         holding = {"active": True, "ns": {"$gte": ""}}
         return list(self._runs.find(holding, {"ns": 1, "status": 1}))
@@ -159,7 +159,7 @@ class MongoRuns(RunLists):
             if target is RunStatus.RUNNING
             else {"$ifNull": ["$startedAt", None]},
             "endedAt": "$$NOW" if target in ENDED else None,
-            **_stretch(target),
+            **_working_time_fields(target),
             **{name: {"$literal": value} for name, value in (fields or {}).items()},
         }
         allowed: dict[str, Any] = {

@@ -47,7 +47,7 @@ class MongoSchedules:
         first = {"_id": name, "revision": {"$exists": False}}
         with translated():
             with contextlib.suppress(DuplicateKeyError):  # another process or a person was first
-                self._schedules.update_one(first, [_put(plan, next_at, "settings")], upsert=True)
+                self._schedules.update_one(first, [_plan_stage(plan, next_at, "settings")], upsert=True)
             switched_on: list[dict[str, Any]] = [{"$set": {"made": True, "on": {"$ifNull": ["$on", True]}}}]
             self._schedules.update_one({"_id": SWITCH}, switched_on, upsert=True)
 
@@ -81,7 +81,10 @@ class MongoSchedules:
     def put(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> Schedule:
         with translated():
             row: Any = self._schedules.find_one_and_update(
-                {"_id": name}, [_put(plan, next_at, who)], upsert=True, return_document=ReturnDocument.AFTER
+                {"_id": name},
+                [_plan_stage(plan, next_at, who)],
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
             )
         self._leases.audit(f"schedule {name} set", run="", who=who)
         return _schedule_of(row)
@@ -89,7 +92,7 @@ class MongoSchedules:
     def take_up(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> bool:
         as_made = {"_id": name, "enabled": False, "madeBy": who, "changedBy": who}
         with translated():
-            taken = self._schedules.update_one(as_made, [_put(plan, next_at, who)]).matched_count == 1
+            taken = self._schedules.update_one(as_made, [_plan_stage(plan, next_at, who)]).matched_count == 1
         if taken:
             self._leases.audit(f"schedule {name} enabled", run="", who=who)
         return taken
@@ -145,7 +148,7 @@ class MongoSchedules:
             "nextAt": decision.following, "lastAt": decision.tick.at, "trouble": "", "lookedAt": "$$NOW"
         }  # fmt: skip
         if decision.run is None:
-            sets["history"] = _with(tick)
+            sets["history"] = _history_with(tick)
         else:
             row = run_row(decision.run)
             sets["pending"] = {"run": decision.run.id, "tick": tick, "row": {"$literal": row}}
@@ -180,7 +183,7 @@ class MongoSchedules:
         return True
 
     def close(self, schedule: Schedule) -> None:
-        sets = {"history": _with("$pending.tick"), "lastRun": "$pending.run", "pending": None}
+        sets = {"history": _history_with("$pending.tick"), "lastRun": "$pending.run", "pending": None}
         with translated():
             self._schedules.update_one(
                 {"_id": schedule.name, "pending.run": schedule.pending}, [{"$set": sets}]
@@ -193,11 +196,11 @@ class MongoSchedules:
             )
 
 
-def _with(tick: Any) -> dict[str, Any]:
+def _history_with(tick: Any) -> dict[str, Any]:
     return {"$slice": [{"$concatArrays": [{"$ifNull": ["$history", []]}, [tick]]}, -KEPT]}
 
 
-def _put(plan: Plan, next_at: datetime | None, who: str) -> dict[str, Any]:
+def _plan_stage(plan: Plan, next_at: datetime | None, who: str) -> dict[str, Any]:
     stated = {
         "migration": plan.migration, "cron": plan.cron, "zone": plan.zone, "enabled": plan.enabled,
         "batchSize": plan.batch_size, "filters": plan.filters, "priority": plan.priority,

@@ -60,7 +60,7 @@ def clock(client: MongoClient[Any]) -> Iterator[Finding]:
     with translated():
         server_time = client.admin.command("hello")["localTime"]
     after = now()
-    difference = skew(_aware(server_time), before, after)
+    difference = skew(_with_zone(server_time), before, after)
     if abs(difference) > SKEW:
         word = "ahead of" if difference > 0 else "behind"
         yield warning(
@@ -94,7 +94,7 @@ def skew(time: datetime, before: datetime, after: datetime) -> float:
     return (time - before).total_seconds() if time < before else 0.0
 
 
-def _aware(moment: datetime) -> datetime:
+def _with_zone(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 

@@ -70,25 +70,25 @@ def oplog(subject: Subject, volume: Volume) -> Iterator[Finding]:
     if volume.oplog <= SMALL:
         return
     most = int(storage_of(subject.client.local["oplog.rs"])["maxSize"])
-    if volume.oplog <= PART * most or not _followed(subject):
+    if volume.oplog <= PART * most or not _oplog_is_read(subject):
         return
-    seconds = _window(subject.client)
+    seconds = _oplog_window(subject.client)
     yield warning(
         CheckName.OPLOG,
-        f"The run writes about {size(volume.oplog)} to the oplog ({volume.basis}), which holds {size(most)} and reaches {_span(seconds)} back now. Members, change streams and backups that fall behind further than it then reaches cannot catch up.",
+        f"The run writes about {size(volume.oplog)} to the oplog ({volume.basis}), which holds {size(most)} and reaches {_duration_text(seconds)} back now. Members, change streams and backups that fall behind further than it then reaches cannot catch up.",
         "Give the run a rate (`maxDocsPerSecond` of the REST API), or make the oplog larger first: db.adminCommand({replSetResizeOplog: 1, size: megabytes}).",
         volume=volume.oplog, oplogBytes=most, windowSeconds=round(seconds), basis=volume.basis,
     )  # fmt: skip
 
 
-def _followed(subject: Subject) -> bool:
+def _oplog_is_read(subject: Subject) -> bool:
     """Whether other members or change streams read the oplog."""
     with translated():
         hosts = subject.client.admin.command("hello").get("hosts", [])
     return len(hosts) > 1 or bool(change_streams(subject))
 
 
-def _window(client: MongoClient[Any]) -> float:
+def _oplog_window(client: MongoClient[Any]) -> float:
     entries = client.local["oplog.rs"]
     with translated():
         first, last = (
@@ -98,11 +98,11 @@ def _window(client: MongoClient[Any]) -> float:
     return float(last["ts"].time - first["ts"].time)
 
 
-def _span(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:,.1f} minutes"  # noqa: PLR2004
 
 
-def _room(client: MongoClient[Any]) -> float:
+def _oplog_room(client: MongoClient[Any]) -> float:
     """Returns the bytes that the oplog can still grow by; infinity without permission to look."""
     try:
         stats = storage_of(client.local["oplog.rs"])
@@ -115,7 +115,7 @@ def disk(subject: Subject, volume: Volume, *, replica_set: bool) -> Iterator[Fin
     with translated():
         statistics = subject.collection.database.command("dbStats", maxTimeMS=LOOK)
     free = float(statistics["fsTotalSize"]) - float(statistics["fsUsedSize"])
-    entries = min(volume.oplog, _room(subject.client)) if replica_set else 0
+    entries = min(volume.oplog, _oplog_room(subject.client)) if replica_set else 0
     needed = SPARE * (volume.growth + entries)
     if free < max(LEAST, needed):
         yield warning(
