@@ -206,13 +206,13 @@ def step_hook() -> "Step":
     plan = os.environ.get("WHIMBREL_DIE_AT")
     if not plan:
         return lambda _step: None
-    wanted, count, folder = plan.split(":", 2)
+    deadly_step, count, folder = plan.split(":", 2)
     reached = 0
 
     def step(name: str) -> None:
         nonlocal reached
-        reached += name == wanted
-        if name == wanted and reached == int(count) and _use_up(Path(folder)):
+        reached += name == deadly_step
+        if name == deadly_step and reached == int(count) and _use_up(Path(folder)):
             os.kill(os.getpid(), signal.SIGKILL)
 
     return step

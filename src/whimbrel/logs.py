@@ -38,7 +38,7 @@ def configure_logs(style: str, level: str, stream: TextIO | None = None) -> None
     stream = stream or sys.stderr
     _State.json_requested = style == "json"
     _State.console = style == "console" or (style == "auto" and stream.isatty())
-    named: list[Any] = [
+    added: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -51,7 +51,7 @@ def configure_logs(style: str, level: str, stream: TextIO | None = None) -> None
     )
     rendered: list[Any] = [structlog.processors.format_exc_info, presentable, renderer]
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, *named, *rendered],
+        processors=[structlog.contextvars.merge_contextvars, *added, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
         logger_factory=structlog.PrintLoggerFactory(stream),
         cache_logger_on_first_use=False,
@@ -59,7 +59,7 @@ def configure_logs(style: str, level: str, stream: TextIO | None = None) -> None
     handler = logging.StreamHandler(stream)  # other libraries' logs look the same
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *named],
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *added],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
         )
     )

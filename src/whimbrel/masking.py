@@ -126,15 +126,15 @@ def masked(text: str) -> str:
     """Returns any text without the secrets of the addresses in it."""
     if "://" not in text:
         return _masked_outside_addresses(text)
-    done, shown = 0, []
+    end_of_last, parts = 0, []
     for scheme_match in _SCHEME.finditer(text):
-        if scheme_match.start() < done:
+        if scheme_match.start() < end_of_last:
             continue  # within the password of the previous address
         line = text[scheme_match.end() :].partition("\n")[0]
         body = line[: _length(line, text[scheme_match.start() - 1 : scheme_match.start()])]
-        shown += [text[done : scheme_match.start()], _address_in_text(scheme_match[0], body).shown]
-        done = scheme_match.end() + len(body)
-    return _masked_outside_addresses("".join(shown) + text[done:])
+        parts += [text[end_of_last : scheme_match.start()], _address_in_text(scheme_match[0], body).shown]
+        end_of_last = scheme_match.end() + len(body)
+    return _masked_outside_addresses("".join(parts) + text[end_of_last:])
 
 
 def _masked_outside_addresses(text: str) -> str:

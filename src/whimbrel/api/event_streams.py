@@ -90,12 +90,12 @@ class EventStreams:
     def __len__(self) -> int:
         return self._open
 
-    def response(self, key: Hashable, every: float, look: Look) -> "EventStream":
+    def response(self, key: Hashable, interval: float, look: Look) -> "EventStream":
         """Returns a stream that calls `look` repeatedly, once for all clients of this key, and sends what has changed."""
-        return EventStream(self, key, every, look)
+        return EventStream(self, key, interval, look)
 
     @contextmanager
-    def place(self, key: Hashable, every: float, look: Look) -> Iterator[_Feed]:
+    def place(self, key: Hashable, interval: float, look: Look) -> Iterator[_Feed]:
         """Takes a place for a stream. Raises ApiError (503) where there is none."""
         if self._open >= self._most:
             raise ApiError(
@@ -107,7 +107,7 @@ class EventStreams:
         feed = self._feeds.get(key)
         if feed is None or feed.over:
             feed = self._feeds[key] = _Feed()
-            task = asyncio.create_task(self._run_feed(key, feed, every, look))
+            task = asyncio.create_task(self._run_feed(key, feed, interval, look))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         self._open += 1
@@ -118,9 +118,9 @@ class EventStreams:
             self._open -= 1
             feed.watching -= 1
 
-    async def _run_feed(self, key: Hashable, feed: _Feed, every: float, look: Look) -> None:
+    async def _run_feed(self, key: Hashable, feed: _Feed, interval: float, look: Look) -> None:
         try:
-            await self._repeat(feed, every, look)
+            await self._repeat(feed, interval, look)
             feed.end()
         except WhimbrelError as error:  # raised to a client that waits for the first event
             feed.end(error)
@@ -131,7 +131,7 @@ class EventStreams:
             if self._feeds.get(key) is feed:
                 del self._feeds[key]
 
-    async def _repeat(self, feed: _Feed, every: float, look: Look) -> None:
+    async def _repeat(self, feed: _Feed, interval: float, look: Look) -> None:
         while not self._leaving():
             try:
                 event = await anyio.to_thread.run_sync(look)
@@ -144,7 +144,7 @@ class EventStreams:
             feed.publish(event)
             if event.last:
                 return
-            await asyncio.sleep(every)
+            await asyncio.sleep(interval)
             if not feed.watching:
                 return
 
@@ -177,9 +177,9 @@ class EventStreams:
 class EventStream(StreamingResponse):
     """A response that takes its place when it is sent, and always gives it back."""
 
-    def __init__(self, streams: EventStreams, key: Hashable, every: float, look: Look) -> None:
+    def __init__(self, streams: EventStreams, key: Hashable, interval: float, look: Look) -> None:
         super().__init__(iter(()), media_type="text/event-stream")
-        self._streams, self._given = streams, (key, every, look)
+        self._streams, self._given = streams, (key, interval, look)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._streams.place(*self._given) as feed:

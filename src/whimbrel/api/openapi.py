@@ -203,9 +203,9 @@ def _add_links(document: Document) -> None:
         for code, response in giver["responses"].items():
             if not code.startswith("2"):
                 continue
-            given = response.get("content", {}).get("application/json", {}).get("example", {})
+            example_answer = response.get("content", {}).get("application/json", {}).get("example", {})
             for name, places in SOURCES.items():
-                place = next((candidate for candidate in places if _holds(given, candidate)), None)
+                place = next((candidate for candidate in places if _holds(example_answer, candidate)), None)
                 if place is not None:
                     response.setdefault("links", {}).update(_links_to(document, giver, name, place))
 
@@ -216,7 +216,7 @@ def _add_head_operations(document: Document) -> None:
         if "get" not in methods:
             continue
         get: Document = methods["get"]
-        kept: Document = {
+        common: Document = {
             name: get[name] for name in ("tags", "parameters", "security", SCOPE) if name in get
         }
         responses: Document = {
@@ -224,7 +224,7 @@ def _add_head_operations(document: Document) -> None:
             for code, response in get["responses"].items()
         }
         head: Document = {
-            **kept,
+            **common,
             "operationId": f"{get['operationId']}_head",
             "summary": get["summary"],
             "description": "The headers of GET, without its body.",

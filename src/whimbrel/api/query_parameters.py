@@ -14,12 +14,12 @@ async def check_query(request: Request) -> None:
     """Dependency of all routes that refuses unknown parameters, such as a misspelt `?limti=5`. Raises ApiError. It is async, as a sync one would take a thread."""
     route: APIRoute = request.scope["route"]
     names = sorted(str(parameter.alias) for parameter in route.dependant.query_params)
-    given = Counter(name for name, _ in request.query_params.multi_items())
+    parameter_counts = Counter(name for name, _ in request.query_params.multi_items())
     faults = [
         Fault(
             field=f"query.{name[:100]}", message=unknown(name, names) if name not in names else "Given twice"
         )
-        for name, times in given.items()
+        for name, times in parameter_counts.items()
         if name not in names or times > 1
     ]
     if faults:

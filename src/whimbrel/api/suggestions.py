@@ -38,11 +38,11 @@ def closest_name(given: str, known: Iterable[str]) -> str:
     bare = _letters_and_digits(given[:100])
     if bare in names:
         return names[bare]
-    for name, others in WORDS.items():
-        if bare in others and _letters_and_digits(name) in names:
+    for name, synonyms in WORDS.items():
+        if bare in synonyms and _letters_and_digits(name) in names:
             return names[_letters_and_digits(name)]
-    near = difflib.get_close_matches(bare, names, n=1, cutoff=ALIKE)
-    return names[near[0]] if near else ""
+    matches = difflib.get_close_matches(bare, names, n=1, cutoff=ALIKE)
+    return names[matches[0]] if matches else ""
 
 
 def unknown(given: str, known: Iterable[str]) -> str:

@@ -90,8 +90,8 @@ def _wait_for_end(system: System, run_id: str, who: str) -> None:
 
 
 def _check(system: System, run: Run, trial: str, count: int) -> None:
-    done = {"testBatch": trial, "status": "success", "data.processed": True}
-    migrated = system.deployment.store.survey(run).count(done, CHECKING)
+    success = {"testBatch": trial, "status": "success", "data.processed": True}
+    migrated = system.deployment.store.survey(run).count(success, CHECKING)
     if migrated != count:
         problem = (
             "could not be counted in time" if migrated is None else f"{migrated} of {count} were migrated"

@@ -97,11 +97,11 @@ def _protocol_class(settings: Settings) -> type[HttpProtocol]:
 def _raise_open_files_limit() -> int:
     """Raises the limit of open files above what most shells set, as far as the system allows, and returns it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        return wanted
-    return wanted if soft == resource.RLIM_INFINITY else min(soft, FILES)
+    limit = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        return limit
+    return limit if soft == resource.RLIM_INFINITY else min(soft, FILES)
 
 
 class _Server(uvicorn.Server):

@@ -52,11 +52,11 @@ def program(words: Sequence[str]) -> typer.Typer:
     )  # fmt: skip
     app.callback(invoke_without_command=True)(whimbrel)
     for name, command_entry in COMMANDS.items():
-        shown = "\n\n".join(f"whimbrel {example}" for example in command_entry.examples)
+        examples = "\n\n".join(f"whimbrel {example}" for example in command_entry.examples)
         command = (
             _imported(name, command_entry.function) if name in words else _listed_only(command_entry.summary)
         )
-        app.command(name, cls=SingleOptionCommand, epilog=f"[bold]Examples:[/bold]\n\n{shown}")(command)
+        app.command(name, cls=SingleOptionCommand, epilog=f"[bold]Examples:[/bold]\n\n{examples}")(command)
     if SCHEDULE in words:
         app.add_typer(_imported("schedule", "app"), name=SCHEDULE)
     else:
@@ -164,5 +164,5 @@ def _help(error: typer.TyperException) -> str:
     if context := getattr(error, "ctx", None):
         return f"{context.command_path} --help"
     # The error of a missing value has no context.
-    named = [word for word in sys.argv[1:2] if word in COMMANDS]
-    return " ".join(["whimbrel", *named, "--help"])
+    command_names = [word for word in sys.argv[1:2] if word in COMMANDS]
+    return " ".join(["whimbrel", *command_names, "--help"])

@@ -61,10 +61,10 @@ def _image(
 ) -> Mapping[str, Any]:
     prior = f"${MARK_ROOT}.{undo.field}"
     every_field = fields is None or undo.whole
-    kept: Any = "$$ROOT" if every_field else {name: f"${name}" for name in fields or ()}
+    fields_before: Any = "$$ROOT" if every_field else {name: f"${name}" for name in fields or ()}
     image: dict[str, Any] = {
         "token": {"$literal": token},
-        "before": kept,
+        "before": fields_before,
         "prior": prior,
         "root": {"$cond": [{"$eq": [f"${MARK_ROOT}", {"$literal": {}}]}, True, "$$REMOVE"]},
     }
@@ -77,12 +77,12 @@ def _image(
     return _first_image(image, prior, undo.run, always) if always else image
 
 
-def _first_image(image: dict[str, Any], old: str, run: str, always: Sequence[str]) -> Mapping[str, Any]:
+def _first_image(image: dict[str, Any], prior: str, run: str, always: Sequence[str]) -> Mapping[str, Any]:
     """Returns the image, or the one that this run kept earlier, before it marked the document as failed."""
-    own = of_run(f"{old}.token", run)
-    untouched = {"$eq": [f"{old}.after", {name: f"${name}" for name in always}]}
-    before: Any = f"{old}.before"
-    conditions = [own, untouched]
+    is_own = of_run(f"{prior}.token", run)
+    untouched = {"$eq": [f"{prior}.after", {name: f"${name}" for name in always}]}
+    before: Any = f"{prior}.before"
+    conditions = [is_own, untouched]
     if image["before"] == "$$ROOT":
         conditions.append({"$eq": [_without(always, "$$ROOT"), _without(always, before)]})
     else:
@@ -90,8 +90,8 @@ def _first_image(image: dict[str, Any], old: str, run: str, always: Sequence[str
         before = {"$mergeObjects": [changed, before]}
     return image | {
         "before": {"$cond": [{"$and": conditions}, before, image["before"]]},
-        "prior": {"$cond": [own, f"{old}.prior", old]},
-        "root": {"$cond": [own, f"{old}.root", image["root"]]},
+        "prior": {"$cond": [is_own, f"{prior}.prior", prior]},
+        "root": {"$cond": [is_own, f"{prior}.root", image["root"]]},
     }
 
 
@@ -111,8 +111,8 @@ def _keeping_marks(stage: Mapping[str, Any]) -> Mapping[str, Any]:
     """Changes a stage so that it leaves our marks and images in the document."""
     operator, body = next(iter(stage.items()))
     if operator in ("$replaceWith", "$replaceRoot"):
-        new = body["newRoot"] if operator == "$replaceRoot" else body
-        return {"$replaceWith": {"$mergeObjects": [new, {MARK_ROOT: f"${MARK_ROOT}"}]}}
+        document = body["newRoot"] if operator == "$replaceRoot" else body
+        return {"$replaceWith": {"$mergeObjects": [document, {MARK_ROOT: f"${MARK_ROOT}"}]}}
     if operator == "$project" and touched([stage]) is None:
         return {"$project": {**body, MARK_ROOT: 1}}
     return stage

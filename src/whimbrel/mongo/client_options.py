@@ -66,7 +66,7 @@ def reduced(uri: str) -> str:
             uri, "what follows a colon is no port. Perhaps `@` and the host are missing behind a password"
         )
     before, options, separator = _split_options(uri)
-    taken = []
+    kept_options = []
     for option in options:
         name, _, value = option.partition("=")
         if name.lower() in REFUSED and value.lower() != "false":
@@ -76,8 +76,8 @@ def reduced(uri: str) -> str:
                 uri, "authMechanismProperties is to be NAME:VALUE, several with commas between"
             )
         if name.lower() not in OWN | REFUSED.keys():
-            taken.append(option)
-    return f"{before}?{separator.join(taken)}" if taken else before
+            kept_options.append(option)
+    return f"{before}?{separator.join(kept_options)}" if kept_options else before
 
 
 def uuids_of(uri: str) -> str:

@@ -183,8 +183,8 @@ class MongoDocuments:
     def update_keys(self, keys: Sequence[Key], update: Update, write: Write, *, group: int) -> Written:
         parts = [keys[start : start + group] for start in range(0, len(keys), group)]
         change = update_statements.marked(update, write)
-        sent = [update_statements.of_keys(part, change, write, multi=group > 1) for part in parts]
-        applied, errors = self._send(sent, write)
+        statements = [update_statements.of_keys(part, change, write, multi=group > 1) for part in parts]
+        applied, errors = self._send(statements, write)
         if group == 1:
             return Written(
                 applied,
@@ -201,8 +201,8 @@ class MongoDocuments:
     # guarded writing
 
     def write(self, documents: Sequence[GuardedChange], write: Write) -> Written:
-        groups, alone = grouped_writes(documents, named=write.undo is not None)
-        columns, singles = self._write_columns(groups, write), self._write_singly(alone, write)
+        groups, single_changes = grouped_writes(documents, named=write.undo is not None)
+        columns, singles = self._write_columns(groups, write), self._write_singly(single_changes, write)
         return Written(
             columns.applied + singles.applied,
             (*columns.doubtful, *singles.doubtful),
@@ -215,22 +215,26 @@ class MongoDocuments:
             [update_statements.columnar(group, write, collated=self._collated) for group in groups], write
         )
         refused = {refusal["index"] for refusal in errors}
-        sent = [change for index, group in enumerate(groups) if index not in refused for change in group]
+        sent_changes = [
+            change for index, group in enumerate(groups) if index not in refused for change in group
+        ]
         if not refused:
-            return Written(applied, tuple(sent) if applied < len(sent) else ())
+            return Written(applied, tuple(sent_changes) if applied < len(sent_changes) else ())
         # A statement that broke off does not report what it changed: each of its documents is sent again, alone.
         single = self._write_singly([change for index in sorted(refused) for change in groups[index]], write)
-        return Written(applied + single.applied, (*sent, *single.doubtful), single.troubles, clean=False)
+        return Written(
+            applied + single.applied, (*sent_changes, *single.doubtful), single.troubles, clean=False
+        )
 
     def _write_singly(self, documents: Sequence[GuardedChange], write: Write) -> Written:
-        sent_alone = [
+        statements = [
             update_statements.single(change, write, collated=self._collated) for change in documents
         ]
-        applied, errors = self._send(sent_alone, write)
+        applied, errors = self._send(statements, write)
         refused = {refusal["index"] for refusal in errors}
-        sent = tuple(change for position, change in enumerate(documents) if position not in refused)
+        sent_changes = tuple(change for position, change in enumerate(documents) if position not in refused)
         failures = tuple(failed_document(documents[refusal["index"]].key, refusal) for refusal in errors)
-        return Written(applied, sent if applied < len(sent) else (), failures)
+        return Written(applied, sent_changes if applied < len(sent_changes) else (), failures)
 
     def mark_failed(self, keys: Sequence[Key], fields: dict[str, Any], write: Write) -> None:
         update = update_statements.traced(fields, write)
@@ -239,14 +243,15 @@ class MongoDocuments:
     def claim(
         self, documents: Sequence[GuardedChange], fields: dict[str, Any], write: Write
     ) -> Sequence[FailedDocument]:
-        now = {name: True for name, value in fields.items() if value == "$$NOW"}
-        update = {"$set": {name: value for name, value in fields.items() if name not in now}}
-        change = Single(update | ({"$currentDate": now} if now else {}), whole=True)
-        sent = [GuardedChange(guarded.key, guarded.document, change) for guarded in documents]
-        alone = [
-            update_statements.single(guarded, write, mark=False, collated=self._collated) for guarded in sent
+        current_dates = {name: True for name, value in fields.items() if value == "$$NOW"}
+        update = {"$set": {name: value for name, value in fields.items() if name not in current_dates}}
+        change = Single(update | ({"$currentDate": current_dates} if current_dates else {}), whole=True)
+        claimed = [GuardedChange(guarded.key, guarded.document, change) for guarded in documents]
+        statements = [
+            update_statements.single(guarded, write, mark=False, collated=self._collated)
+            for guarded in claimed
         ]
-        _, errors = self._send(alone, write)
+        _, errors = self._send(statements, write)
         return [failed_document(documents[refusal["index"]].key, refusal) for refusal in errors]
 
     # evidence
@@ -315,11 +320,11 @@ class MongoDocuments:
             query = {"$and": [{"_id": keys_under("$in", keys)}, {path: same}, eligible]}
             return update_statements.plain(query, update, multi=True, hint=BY_ID)
 
-        listed = list(bearers.items())
-        applied, errors = self._sender.send([statement(token, keys) for token, keys in listed])
-        refused = [listed[refusal["index"]] for refusal in errors]
-        alone = [statement(token, [key]) for token, keys in refused for key in keys]
-        return applied + self._sender.send(alone)[0]
+        tokens_and_keys = list(bearers.items())
+        applied, errors = self._sender.send([statement(token, keys) for token, keys in tokens_and_keys])
+        refused = [tokens_and_keys[refusal["index"]] for refusal in errors]
+        single_statements = [statement(token, [key]) for token, keys in refused for key in keys]
+        return applied + self._sender.send(single_statements)[0]
 
     def count(self, where: Range | Sequence[Key], eligible: Query) -> int:
         with translated():
@@ -382,8 +387,8 @@ class MongoDocuments:
                 drawn = max(1, min(SAMPLED, count // SPARSE))
                 number, size = weighed({"$sample": {"size": drawn}}, {"$match": eligible})
                 return number * count // drawn, size * count // drawn, False
-            more, more_bytes = weighed({"$match": within(eligible, where)}, hint=BY_ID)
-            number, size = number + more, size + more_bytes
+            more_documents, more_bytes = weighed({"$match": within(eligible, where)}, hint=BY_ID)
+            number, size = number + more_documents, size + more_bytes
         return number, size, True
 
 

@@ -63,8 +63,8 @@ class MongoExaminer:
         if isinstance(where, Range):
             matching = within(query, where)
             return self._by_index(query, lambda index, _: self._page(matching, index, limit))
-        named = all_of({"_id": keys_under("$in", where)}, within(query, Range(after, None)))
-        return self._page(named, BY_ID, limit)
+        by_ids = all_of({"_id": keys_under("$in", where)}, within(query, Range(after, None)))
+        return self._page(by_ids, BY_ID, limit)
 
     def _page(self, query: Query, index: Hint, limit: int) -> Page:
         with translated():
@@ -76,12 +76,12 @@ class MongoExaminer:
                 cursor.close()
 
     def outside(self, where: Range, batch: Batch, query: Query, limit: int) -> tuple[int, Sequence[Key]]:
-        beyond: list[Mapping[str, Any]] = []
+        out_of_range: list[Mapping[str, Any]] = []
         if batch.lo is not None:
-            beyond.append({"$lte": ["$_id", batch.lo.literal()]})
+            out_of_range.append({"$lte": ["$_id", batch.lo.literal()]})
         if batch.hi is not None:
-            beyond.append({"$gt": ["$_id", batch.hi.literal()]})
-        matching = within(query, where, *([{"$or": beyond}] if beyond else []))
+            out_of_range.append({"$gt": ["$_id", batch.hi.literal()]})
+        matching = within(query, where, *([{"$or": out_of_range}] if out_of_range else []))
         keys = [Key(document) for document in self._matching(matching, BY_ID, limit, {"_id": 1})]
         return (self._count(matching) if len(keys) == limit else len(keys)), keys
 
@@ -99,8 +99,8 @@ class MongoExaminer:
         self, where: Range | Sequence[Key], query: Query, limit: int, fields: Mapping[str, Any] | None
     ) -> tuple[bytes, ...]:
         if not isinstance(where, Range):
-            named = all_of({"_id": keys_under("$in", where)}, query)
-            return self._matching(named, BY_ID, limit, fields)
+            by_ids = all_of({"_id": keys_under("$in", where)}, query)
+            return self._matching(by_ids, BY_ID, limit, fields)
         matching = within(query, where)
         return self._by_index(query, lambda index, _: self._matching(matching, index, limit, fields))
 

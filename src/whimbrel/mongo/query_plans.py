@@ -22,8 +22,8 @@ def outline(plan: Mapping[str, Any]) -> str:
 def shortened(plan: Mapping[str, Any]) -> dict[str, Any]:
     """Returns a winning plan without what only the server needs, and with long filters cut."""
     plan = plan.get("queryPlan", plan)
-    kept = ("stage", "indexName", "keyPattern", "direction", "indexBounds", "filter")
-    short = {name: plan[name] for name in kept if name in plan}
+    shown_fields = ("stage", "indexName", "keyPattern", "direction", "indexBounds", "filter")
+    short = {name: plan[name] for name in shown_fields if name in plan}
     for name in ("filter", "indexBounds"):
         if len(repr(short.get(name))) > LONGEST:
             short[name] = f"{short[name]!r:.{LONGEST}}..."

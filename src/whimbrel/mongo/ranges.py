@@ -158,8 +158,8 @@ class Hops:
         if after is None:
             return self._nth(self._served, size)
         plain = {"_id": document([element(after.kind, b"$gt", after.payload)])}
-        inside = {"$and": [self._served, plain]} if self._served else plain
-        return self._nth(inside, size) or self._nth(self._query_after(after), size)
+        same_type = {"$and": [self._served, plain]} if self._served else plain
+        return self._nth(same_type, size) or self._nth(self._query_after(after), size)
 
     def _query_after(self, after: Key | None) -> Query:
         return within(self._served, Range(after, None))

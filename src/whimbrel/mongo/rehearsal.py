@@ -185,12 +185,12 @@ class MongoRehearsal:
         )  # fmt: skip
 
     def clashes(self, index: UniqueIndex, documents: Sequence[bytes]) -> tuple[Clash, ...] | None:
-        held = documents
+        indexed = documents
         if index.partial:
-            inside = self.satisfying(index.partial, documents)
-            held = [raw for raw in documents if Key.of_document(raw) in inside]
+            in_partial_index = self.satisfying(index.partial, documents)
+            indexed = [raw for raw in documents if Key.of_document(raw) in in_partial_index]
         keyed: list[tuple[Key, list[tuple[int, bytes] | None]]] = []
-        for raw in held:
+        for raw in indexed:
             values = [_value_at(raw, name.encode().split(b".")) for name in index.fields]
             if any(value is not None and value[0] == ARRAY for value in values):
                 return None
@@ -224,10 +224,10 @@ class MongoRehearsal:
         self, index: UniqueIndex, keyed: Sequence[tuple[Key, Any]], sample: Sequence[bytes]
     ) -> Iterator[Clash]:
         """Yields clashes with documents outside the sample, as they are now."""
-        others = {"_id": keys_under("$nin", [Key.of_document(raw) for raw in sample])}
+        not_in_sample = {"_id": keys_under("$nin", [Key.of_document(raw) for raw in sample])}
         for key, values in keyed:
-            wanted = RawBSONDocument(_equality_query(index, values))
-            query = {"$and": [wanted, others, *([index.partial] if index.partial else [])]}
+            same_key = RawBSONDocument(_equality_query(index, values))
+            query = {"$and": [same_key, not_in_sample, *([index.partial] if index.partial else [])]}
             with translated():
                 other = self._collection.find_one(
                     query, {"_id": 1}, hint=index.name, max_time_ms=self._limit,
@@ -253,8 +253,8 @@ def _failed_document(key: Key, error: Refused) -> FailedDocument:
 def _with_key(key: Key, changed: bytes) -> bytes | FailedDocument:
     """Does with `_id` what an update does: puts back a lost one, and refuses a changed one."""
     fields = [(name, kind, value) for name, kind, value in iterate_fields(changed) if name != b"_id"]
-    own = elements(changed).get(b"_id")
-    if own is not None and own != (key.kind, key.payload):
+    new_id = elements(changed).get(b"_id")
+    if new_id is not None and new_id != (key.kind, key.payload):
         return failed_document(
             key, {"code": IMMUTABLE, "errmsg": "The update changes _id, which MongoDB refuses."}
         )

@@ -92,15 +92,15 @@ class MongoSamples:
         """
         with translated():
             self._samples.create_index(INDEX)
-        source, done = iter(documents), 0
+        source, inserted = iter(documents), 0
         under_way: deque[Future[int]] = deque()
         with ThreadPoolExecutor(WRITERS) as pool:
             while not stop() and (part := list(islice(source, block))):
                 under_way.append(pool.submit(self._insert, part))
                 if len(under_way) > WRITERS:
-                    yield (done := done + under_way.popleft().result())
+                    yield (inserted := inserted + under_way.popleft().result())
             while under_way:
-                yield (done := done + under_way.popleft().result())
+                yield (inserted := inserted + under_way.popleft().result())
 
     def _insert(self, block: list[dict[str, Any]]) -> int:
         with translated():
@@ -131,10 +131,10 @@ class MongoSamples:
 
     def statuses(self, seconds: float) -> dict[str, int] | None:
         """Counts the sample documents by status, all others as `other`; None where that takes longer than `seconds`."""
-        named = {"$cond": [{"$in": ["$status", list(STATUSES)]}, "$status", "other"]}
+        known_status = {"$cond": [{"$in": ["$status", list(STATUSES)]}, "$status", "other"]}
         pipeline: list[Mapping[str, Any]] = [
             {"$project": {"_id": 0, "status": 1}},
-            {"$group": {"_id": named, "n": {"$sum": 1}}},
+            {"$group": {"_id": known_status, "n": {"$sum": 1}}},
         ]
         try:
             with translated():
@@ -169,10 +169,10 @@ class MongoSamples:
 
     def insert_runs(self, runs: Iterable[SampleRun]) -> int:
         """Inserts sample runs into the ledger, their rows marked as samples, and returns how many."""
-        source, done = iter(runs), 0
+        source, inserted = iter(runs), 0
         with translated():
             while part := list(islice(source, AT_ONCE)):
-                done += len(part)
+                inserted += len(part)
                 # The runs first: by them `clear_runs` finds what an interruption leaves.
                 self._runs.insert_many([_run_row(run) for run in part])
                 self._batches.insert_many(_batch_rows(part))
@@ -182,7 +182,7 @@ class MongoSamples:
                     self._causes.insert_many([row for run in part for row in _cause_rows(run)])
                     self._failures.insert_many(failed)
                     self._batch_failures.keep(tokens)
-        return done
+        return inserted
 
     def run_statuses(self) -> dict[str, int]:
         """Counts the sample runs by state."""
@@ -194,13 +194,13 @@ class MongoSamples:
 
     def clear_runs(self) -> int:
         """Removes the sample runs and all that belongs to them from the ledger, and returns how many."""
-        done = 0
+        deleted = 0
         with translated():
             while ids := [row["_id"] for row in self._runs.find(OF_SAMPLES, {"_id": 1}).limit(1000)]:
                 for collection in self._of_runs:
                     collection.delete_many({"run": {"$in": ids}})
-                done += self._runs.delete_many({"_id": {"$in": ids}}).deleted_count
-        return done
+                deleted += self._runs.delete_many({"_id": {"$in": ids}}).deleted_count
+        return deleted
 
 
 def _run_row(sample_run: SampleRun) -> dict[str, Any]:

@@ -80,12 +80,12 @@ class MongoSurvey:
         count = self.size()
         if count <= max(self._slice, SMALL):
             return self.count(query, float("inf")) or 0, True
-        listed = listed_ids(query)
-        if listed is not None and len(listed) <= COUNTED:
-            others, size = beside_id(query), max(self._slice, LEAST)
-            parts = (listed[start : start + size] for start in range(0, len(listed), size))
-            number = sum(self._count(all_of({"_id": {"$in": part}}, others)) for part in parts)
-            return number, len(listed) <= size  # an id that is listed twice may be counted twice
+        ids_listed = listed_ids(query)
+        if ids_listed is not None and len(ids_listed) <= COUNTED:
+            other_conditions, size = beside_id(query), max(self._slice, LEAST)
+            parts = (ids_listed[start : start + size] for start in range(0, len(ids_listed), size))
+            number = sum(self._count(all_of({"_id": {"$in": part}}, other_conditions)) for part in parts)
+            return number, len(ids_listed) <= size  # an id that is listed twice may be counted twice
         if self.few(query):
             count_of_few = self._count(query, limit=2 * self._slice)
             if count_of_few < 2 * self._slice:
@@ -94,7 +94,7 @@ class MongoSurvey:
             estimate = round(self.share(query) * count)
         except TooSlow:
             estimate = count
-        return estimate if listed is None else min(estimate, len(listed)), False
+        return estimate if ids_listed is None else min(estimate, len(ids_listed)), False
 
     def few(self, query: Query) -> bool:
         if listed_ids(query) is not None:  # with ranges the whole list would be sent with each batch

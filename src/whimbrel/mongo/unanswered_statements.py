@@ -96,13 +96,13 @@ class UnansweredStatements:
         if not self._sent:
             return True
         now = time.monotonic()
-        waiting = {connection for connection, sent in self._sent.items() if now - sent <= self._lasts}
+        waiting = {connection for connection, sent_at in self._sent.items() if now - sent_at <= self._lasts}
         try:
-            at_work, listed = self._find_doubtful()
+            at_work, connections_listed = self._find_doubtful()
         except (Refused, Systemic):  # this user may not ask, so wait
-            at_work, listed = False, waiting
+            at_work, connections_listed = False, waiting
         if not at_work:
-            self._sent = {connection: self._sent[connection] for connection in listed & waiting}
+            self._sent = {connection: self._sent[connection] for connection in connections_listed & waiting}
         return not self._sent
 
     def _find_doubtful(self) -> tuple[bool, set[int | None]]:
@@ -112,10 +112,10 @@ class UnansweredStatements:
         """
         client, lsid = self._session.client, Binary(self._session.session_id["id"], 4)
         end_sessions(client, [lsid])
-        mine = {"lsid.id": lsid, "active": True}
-        known = {"connectionId": {"$in": [*filter(None, self._sent)]}}
-        ours = {**known, **_of_application(client.options.pool_options.appname)}
-        rows = _connections(client, {"$or": [mine, ours]})
+        own_statements = {"lsid.id": lsid, "active": True}
+        known_connections = {"connectionId": {"$in": [*filter(None, self._sent)]}}
+        own_connections = {**known_connections, **_of_application(client.options.pool_options.appname)}
+        rows = _connections(client, {"$or": [own_statements, own_connections]})
         at_work = any(row.get("active") and row.get("lsid", {}).get("id") == lsid for row in rows)
         return at_work, {row["connectionId"] for row in rows} | {None}
 
@@ -140,11 +140,11 @@ def still_at_work(
     Raises Transient, Refused, Systemic.
     """
     end = time.monotonic() + patience
-    ours: list[Row] = [{"lsid.id": {"$in": [Binary(lsid, 4) for lsid in lsids]}, "active": True}]
+    own_operations: list[Row] = [{"lsid.id": {"$in": [Binary(lsid, 4) for lsid in lsids]}, "active": True}]
     if worker is not None:
-        ours.append(_of_application(app_name(worker)))
+        own_operations.append(_of_application(app_name(worker)))
     while True:
-        rows = _connections(client, {"$or": ours})
+        rows = _connections(client, {"$or": own_operations})
         running = {bytes(row["lsid"]["id"]) for row in rows if "lsid" in row} & set(lsids)
         if worker is not None and rows:
             running = set(lsids)
@@ -155,7 +155,7 @@ def still_at_work(
 
 def _connections(client: MongoClient[Any], query: Row) -> list[Row]:
     """Returns the server's connections of our user, idle or at work."""
-    mine = {"$currentOp": {"allUsers": False, "idleConnections": True, "idleSessions": False}}
+    own_operations = {"$currentOp": {"allUsers": False, "idleConnections": True, "idleSessions": False}}
     names = {"connectionId": 1, "active": 1, "lsid": 1}
     with translated():
-        return list(client.admin.aggregate([mine, {"$match": query}, {"$project": names}]))
+        return list(client.admin.aggregate([own_operations, {"$match": query}, {"$project": names}]))

@@ -157,8 +157,8 @@ def _read_guards(
     group: Sequence[GuardedChange], reads: Sequence[str], position: dict[str, Any]
 ) -> list[dict[str, Any]]:
     """Returns conditions that the declared fields have not changed in value, type or presence."""
-    wanted = literal_documents(read_fields(guarded.document, reads) for guarded in group)
-    declared = {"$eq": [_read_expression(reads), {"$arrayElemAt": [wanted, position]}]}
+    fields_as_read = literal_documents(read_fields(guarded.document, reads) for guarded in group)
+    declared = {"$eq": [_read_expression(reads), {"$arrayElemAt": [fields_as_read, position]}]}
     return [declared, *(_is_document(path) for path in _parents(group))]
 
 
@@ -239,8 +239,8 @@ def _stages(
         return [*stages, *removed, *([{"$set": mark}] if mark else [])]
     if not isinstance(change, Row):
         return [{"$set": mark}]
-    own = {"$arrayElemAt": [literal_documents(_as_row(guarded).values for guarded in group), position]}
-    merged: list[Any] = ["$$ROOT", own] if change.values[5:] else ["$$ROOT"]
+    own_values = {"$arrayElemAt": [literal_documents(_as_row(guarded).values for guarded in group), position]}
+    merged: list[Any] = ["$$ROOT", own_values] if change.values[5:] else ["$$ROOT"]
     removed = [{"$unset": list(change.unset)}] if change.unset else []
     return [*removed, {"$replaceWith": {"$mergeObjects": [*merged, mark] if mark else merged}}]
 

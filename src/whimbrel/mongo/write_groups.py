@@ -32,7 +32,7 @@ def grouped_writes(
     `named`: the shape includes the names of changed fields, for statements that keep before-images.
     """
     groups: list[list[GuardedChange]] = []
-    alone = [guarded for guarded in documents if isinstance(guarded.change, Single)]
+    single_changes = [guarded for guarded in documents if isinstance(guarded.change, Single)]
     filling: dict[tuple[Any, ...], tuple[list[GuardedChange], int]] = {}
     for guarded in documents:
         if isinstance(guarded.change, Single):
@@ -44,4 +44,4 @@ def grouped_writes(
             groups.append(group)
         group.append(guarded)
         filling[kind] = group, filled + weight
-    return groups, alone
+    return groups, single_changes

@@ -88,7 +88,7 @@ def concurrent_writer(trial: Trial, expected: Expected) -> str:
     """Proves that what an application writes between our read and write stays, and the result is that of the new document."""
     trial.insert_afresh()
     run = trial.start()
-    wanted = rehearse_documents(
+    expected_after_write = rehearse_documents(
         trial, run, {key: _with_written_field(raw) for key, raw in expected.before.items()}
     )
     write_step = "S3" if trial.definition.declarative else "S5"
@@ -102,7 +102,7 @@ def concurrent_writer(trial: Trial, expected: Expected) -> str:
     run_view = trial.finish(run, step)
     _check_failures(trial, expected, run_view)
     for key, raw in trial.stored().items():
-        new = wanted.get(key)
+        new = expected_after_write.get(key)
         after = (
             _with_written_field(expected.before[key]) if new is None or new.changed is None else new.changed
         )
@@ -160,9 +160,9 @@ def undo(trial: Trial, expected: Expected) -> str:
 
 def _check_documents(trial: Trial, expected: Expected, when: str = "After a run") -> None:
     stored = trial.stored()
-    gone = [_name(key) for key in expected.before if key not in stored]
-    if gone:
-        raise Fault(f"{when} documents are gone: {', '.join(gone[:SHOWN])}.")
+    missing = [_name(key) for key in expected.before if key not in stored]
+    if missing:
+        raise Fault(f"{when} documents are gone: {', '.join(missing[:SHOWN])}.")
     for key, raw in stored.items():
         _compare(key, expected.after(key), expected.comparable(raw), when)
 
@@ -218,10 +218,14 @@ def _with_written_field(raw: bytes) -> bytes:
 
 
 def _with_only(raw: bytes, names: tuple[str, ...]) -> bytes:
-    wanted = {name.encode() for name in names}
+    wanted_names = {name.encode() for name in names}
     return bytes(
         document(
-            [element(kind, name, payload) for name, kind, payload in iterate_fields(raw) if name in wanted]
+            [
+                element(kind, name, payload)
+                for name, kind, payload in iterate_fields(raw)
+                if name in wanted_names
+            ]
         ).raw
     )
 

@@ -32,13 +32,13 @@ async def audited(request: Request, go_on: Callable[[Request], Awaitable[Respons
 async def note(scope: Scope, status: int) -> None:
     """Writes the row. If the ledger cannot be reached, the log has it instead, as the call cannot be undone."""
     caller: Caller = scope["state"]["caller"]
-    what = f"{scope['method']} {scope['path'][:200]}"
+    request_line = f"{scope['method']} {scope['path'][:200]}"
     run = str(scope.get("path_params", {}).get("migrationId", ""))[:100]
     why = f"answered {status}"
     system: System = scope["app"].state.system
     try:
         if system.ready:
             write = system.deployment.store.ledger.leases.audit
-            await anyio.to_thread.run_sync(lambda: write(what, run=run, who=caller.who, why=why))
+            await anyio.to_thread.run_sync(lambda: write(request_line, run=run, who=caller.who, why=why))
     except WhimbrelError as error:
-        log.warning("not audited", what=what, who=caller.who, result=why, reason=str(error))
+        log.warning("not audited", what=request_line, who=caller.who, result=why, reason=str(error))

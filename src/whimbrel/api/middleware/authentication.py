@@ -39,10 +39,10 @@ class Authentication:
             return
         state = scope.setdefault("state", {})
         state["entry"] = entry = self._surface.at(scope)
-        given = Headers(scope=scope).getlist("authorization")
-        state["caller"] = caller = identify(self._tokens, given, source_of(scope))
-        wanted = self._needed_scope(scope, entry.needs if entry else None)
-        refusal = self._refusal(scope, caller, wanted, given)
+        authorization = Headers(scope=scope).getlist("authorization")
+        state["caller"] = caller = identify(self._tokens, authorization, source_of(scope))
+        needed_scope = self._needed_scope(scope, entry.needs if entry else None)
+        refusal = self._refusal(scope, caller, needed_scope, authorization)
         if refusal is not None and entry is None and (possible := self._surface.methods(scope)):
             refusal = method_not_allowed(scope, possible)  # for any caller: there is nothing to protect
         if refusal is None:
@@ -61,20 +61,24 @@ class Authentication:
         return None if self._public == "all" or scope["path"] in PROBES else "read"
 
     def _refusal(
-        self, scope: Scope, caller: Caller | None, wanted: ScopeName | None, given: Sequence[str]
+        self,
+        scope: Scope,
+        caller: Caller | None,
+        needed_scope: ScopeName | None,
+        authorization: Sequence[str],
     ) -> JSONResponse | None:
-        if wanted is None or (caller is not None and caller.may(wanted)):
+        if needed_scope is None or (caller is not None and caller.may(needed_scope)):
             return None
         who = caller.token if caller is not None else limit_key(source_of(scope))
         too_many = self._refusals.refusal(who, "refused requests")
         if too_many is not None:
             return too_many
         if caller is not None:
-            sentence = f"This needs a token of the scope {wanted}; yours is of {caller.scope}."
+            sentence = f"This needs a token of the scope {needed_scope}; yours is of {caller.scope}."
             return error_answer(403, "forbidden", sentence)
         sentence = (
             "The token is unknown. Send one of API_TOKENS."
-            if given
+            if authorization
             else "Send a token: Authorization: Bearer TOKEN."
         )
         return error_answer(401, "unauthenticated", sentence, headers={"WWW-Authenticate": "Bearer"})

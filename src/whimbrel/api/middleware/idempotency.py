@@ -25,11 +25,11 @@ ABOUT_THE_SENDER = (401, 403, 429)
 
 async def idempotent(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
     """Middleware for all POSTs from authenticated callers."""
-    given = request.headers.get("idempotency-key")
+    idempotency_key = request.headers.get("idempotency-key")
     system: System = request.app.state.system
-    if request.method != "POST" or given is None or not system.ready or request.state.entry is None:
+    if request.method != "POST" or idempotency_key is None or not system.ready or request.state.entry is None:
         return await go_on(request)
-    if not re.fullmatch(KEY, given):
+    if not re.fullmatch(KEY, idempotency_key):
         return error_answer(
             422, "invalid", "Idempotency-Key: send 1 to 200 printable ASCII characters, without blanks."
         )
@@ -37,7 +37,7 @@ async def idempotent(request: Request, go_on: Callable[[Request], Awaitable[Resp
         return await go_on(request)
     body = await request.body()
     caller: Caller = request.state.caller
-    key = hashlib.sha256(f"{caller.token}\0{request.url.path}\0{given}".encode()).hexdigest()
+    key = hashlib.sha256(f"{caller.token}\0{request.url.path}\0{idempotency_key}".encode()).hexdigest()
     fingerprint = hashlib.sha256(request.url.query.encode() + b"\0" + body).hexdigest()
     answers = system.deployment.store.ledger.answers
     try:

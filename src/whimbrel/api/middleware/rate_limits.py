@@ -30,7 +30,7 @@ class RateLimit:
         self._known: dict[str, float] = {}  # the clients that it counts, and until when
 
     def refusal(self, who: str, what: str) -> JSONResponse | None:
-        """Counts a request, and returns the refusal if it is one too many. `of`: what is limited, in words."""
+        """Counts a request, and returns the refusal if it is one too many. `what`: what is limited, in words."""
         key = self._key(who)
         if self._limiter.hit(self._rate, key):
             return None

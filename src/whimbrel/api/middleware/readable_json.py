@@ -54,8 +54,8 @@ class _Answer:
 
 
 def _kind(start: Message) -> str:
-    given = Headers(raw=list(start["headers"])).get("content-type", "")
-    return given.partition(";")[0].strip().lower()
+    content_type = Headers(raw=list(start["headers"])).get("content-type", "")
+    return content_type.partition(";")[0].strip().lower()
 
 
 def _readable(body: bytes) -> bytes:

@@ -85,8 +85,8 @@ class RequestBodies:
 
 def _check_type(headers: Headers) -> None:
     """Refuses other types, even of an empty body: a form without fields is a form. Without a type there may be no body."""
-    for given in headers.getlist("content-type"):
-        kind = given.partition(";")[0].strip().lower()
+    for content_type in headers.getlist("content-type"):
+        kind = content_type.partition(";")[0].strip().lower()
         if kind != "application/json":
             raise _Refused(_unsupported(kind or "without a type"))
 

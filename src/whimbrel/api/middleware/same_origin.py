@@ -114,12 +114,12 @@ class SameOrigin:
             await refuse_early(error_answer(403, *refusal), scope, receive, send)
 
     def _refusal(self, scope: Scope, headers: Headers) -> tuple[str, str] | None:
-        given = headers.getlist("host")
-        host = authority(given[0]) if len(given) == 1 else None
-        if given and not self._names_this_server(scope["path"], host):  # browsers always send it
+        host_headers = headers.getlist("host")
+        host = authority(host_headers[0]) if len(host_headers) == 1 else None
+        if host_headers and not self._names_this_server(scope["path"], host):  # browsers always send it
             return (
                 "foreign_host",
-                f"This server is not known as {given[0][:100]!r}. Name it in API_HOSTS, or ask for localhost.",
+                f"This server is not known as {host_headers[0][:100]!r}. Name it in API_HOSTS, or ask for localhost.",
             )
         if not self._is_own_page(scope["method"], headers, host):
             return (
@@ -135,11 +135,11 @@ class SameOrigin:
 
     def _is_own_page(self, method: str, headers: Headers, host: Authority | None) -> bool:
         sites = headers.getlist("sec-fetch-site")
-        ours = all(site.strip().lower() in _OURS for site in sites)
+        is_own = all(site.strip().lower() in _OURS for site in sites)
         if method in READS:
             # No page can read an answer, but it can send expensive requests, or keep a stream open.
-            ours = ours or _is_followed_link(headers)
-        return ours and all(
+            is_own = is_own or _is_followed_link(headers)
+        return is_own and all(
             self._is_same_origin(origin, host, confirmed=bool(sites)) for origin in headers.getlist("origin")
         )
 
@@ -168,12 +168,12 @@ def _from_absolute_address(scope: Scope) -> Scope:
         return scope
     _, _, after_scheme = scope["raw_path"].partition(b"//")
     _, slash, raw = after_scheme.partition(b"/")
-    others = [header for header in scope["headers"] if header[0] != b"host"]
+    other_headers = [header for header in scope["headers"] if header[0] != b"host"]
     return {
         **scope,
         "path": match[2] or "/",
         "raw_path": (slash + raw) or b"/",
-        "headers": [(b"host", match[1].encode()), *others],
+        "headers": [(b"host", match[1].encode()), *other_headers],
     }
 
 

@@ -93,9 +93,9 @@ def jobs(
             raise ApiError(422, "invalid", "Batches are listed by run: say which with parentJobId.")
         run = control.find_run(ledger, parent_job_id)
         # A batch that is done was `completed` in the old system.
-        wanted = [BatchStatus.DONE] if status is RunStatus.COMPLETED else _states(BatchStatus, status)
+        statuses = [BatchStatus.DONE] if status is RunStatus.COMPLETED else _states(BatchStatus, status)
         after = _number(run.id, cursor)
-        batches = ledger.batches.list(run.id, after=after, statuses=wanted, limit=limit)
+        batches = ledger.batches.list(run.id, after=after, statuses=statuses, limit=limit)
         rows = [_batch_job(batch_model(batch)) for batch in batches]
         return Jobs(
             count=len(rows), jobs=rows, next_cursor=batches[-1].token if len(batches) == limit else None

@@ -180,8 +180,8 @@ def fix_stuck_jobs(system: ThisSystem, caller: Operator) -> Fixed:
 
     A batch is taken from a worker only where its lease has ended a while ago, by the server's clock.
     """
-    taken, stuck = stuck_batches.release_stuck(system.deployment.store, system.announcer, who=caller.who)
-    count = len(taken)
+    released, stuck = stuck_batches.release_stuck(system.deployment.store, system.announcer, who=caller.who)
+    count = len(released)
     message = (
         "No lost batch was found."
         if not count
@@ -195,7 +195,7 @@ def fix_stuck_jobs(system: ThisSystem, caller: Operator) -> Fixed:
                 worker=batch.worker,
                 takeovers=batch.takeovers + 1,
             )
-            for batch in taken
+            for batch in released
         ],
         stuck=[
             StuckRun(

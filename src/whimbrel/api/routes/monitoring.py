@@ -99,15 +99,15 @@ def _sample(sample: QueueSample) -> SampleOf:
 def _sampler(request: Request, system: ThisSystem, deployment: Deployment) -> QueueSampler:
     """Returns this process's sampler, made at the first request, and again after a reconnection."""
     state = request.app.state
-    kept: tuple[object, QueueSampler] | None = getattr(state, "sampler", None)
-    if kept is None or kept[0] is not deployment:
+    deployment_and_sampler: tuple[object, QueueSampler] | None = getattr(state, "sampler", None)
+    if deployment_and_sampler is None or deployment_and_sampler[0] is not deployment:
         parent, broker = system.parent, system.announcer.broker
-        kept = (
+        deployment_and_sampler = (
             deployment,
             QueueSampler(deployment.store.ledger, broker, lambda: system.ready and system.parent is parent),
         )
-        state.sampler = kept
-    return kept[1]
+        state.sampler = deployment_and_sampler
+    return deployment_and_sampler[1]
 
 
 def _monitoring(sampler: QueueSampler) -> Monitoring:

@@ -170,9 +170,9 @@ def status(system: ThisSystem, ledger: Schedules, _: Reader) -> Status:
 @router.post("/start", responses=failures())
 def start(ledger: Schedules, caller: Operator) -> SchedulerSwitched:
     """Turn the scheduler on, for the whole cluster and for good. Where no schedule is enabled, `default` is."""
-    turned = engine.switch_on(ledger, who=caller.who)
+    changed = engine.switch_on(ledger, who=caller.who)
     enabled = bool(engine.scheduler_object(engine.scheduler_status(ledger))["enabled"])
-    what_happened = "is started" if turned else "was started already"
+    what_happened = "is started" if changed else "was started already"
     hint = "" if enabled else " No schedule is enabled: PUT /migrate/scheduler/schedules/{name} makes one."
     return SchedulerSwitched(enabled=enabled, message=f"The scheduler {what_happened}.{hint}")
 

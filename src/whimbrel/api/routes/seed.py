@@ -106,10 +106,12 @@ def _seed(
     if count > LONG:
         response.status_code = 202
         return stats_model(seeding.start(Seed(count, seed, insert)), _ns(system))
-    done = seeding.run(Seed(count, seed, insert))
-    if done.state != "done":
-        raise ApiError(409, "seeding_stopped", f"It was stopped after {done.inserted} of {count} documents.")
-    return stats_model(done, _ns(system))
+    progress = seeding.run(Seed(count, seed, insert))
+    if progress.state != "done":
+        raise ApiError(
+            409, "seeding_stopped", f"It was stopped after {progress.inserted} of {count} documents."
+        )
+    return stats_model(progress, _ns(system))
 
 
 def _seed_runs(system: Opened, caller: Caller, count: int, seed: int | None) -> SeedStats:
@@ -119,11 +121,11 @@ def _seed_runs(system: Opened, caller: Caller, count: int, seed: int | None) -> 
         "sample runs seeded", run="", who=caller.who, why=f"{count} by seed {seed}"
     )
     began = time.monotonic()
-    done = sample_store.insert_runs(
+    inserted = sample_store.insert_runs(
         sample_runs(count, database=system.store.database, now=sample_store.now(), seed=seed)
     )
     took = time.monotonic() - began
-    return stats_model(Progress("done", count, seed, done, took), _ns(system, RUNS))
+    return stats_model(Progress("done", count, seed, inserted, took), _ns(system, RUNS))
 
 
 @router.post("/some-model", status_code=201, responses=SEEDED)

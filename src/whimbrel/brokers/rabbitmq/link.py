@@ -73,7 +73,7 @@ class Link:
             await self._drop()
 
     def reset(self, why: str, lost_connection: AbstractConnection | None = None) -> None:
-        """Discards the connection and builds it again. `of`: only if it still is this one."""
+        """Discards the connection and builds it again. `lost_connection`: only if it is still the current one."""
         if lost_connection is not None and lost_connection is not self._connection:
             return
         if not self._lost.is_set():
@@ -114,8 +114,10 @@ class Link:
 
     def _complete_url(self, url: str) -> URL:
         address = URL(url)
-        wanted = {"heartbeat": str(HEARTBEAT), "name": self._name}
-        return address.update_query({key: value for key, value in wanted.items() if key not in address.query})
+        parameters = {"heartbeat": str(HEARTBEAT), "name": self._name}
+        return address.update_query(
+            {key: value for key, value in parameters.items() if key not in address.query}
+        )
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None

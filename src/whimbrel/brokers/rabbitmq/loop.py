@@ -52,14 +52,14 @@ class Loop:
         """Ends all tasks: our own first, which close the connection properly, then the driver's."""
 
         async def end() -> None:
-            mine = asyncio.current_task()
+            own_task = asyncio.current_task()
             for future in list(self._running):
                 future.cancel()
             for patience in (1.5, 0.5):
-                others = [task for task in asyncio.all_tasks() if task is not mine]
-                if others:
-                    await asyncio.wait(others, timeout=patience)
-                for task in others:
+                other_tasks = [task for task in asyncio.all_tasks() if task is not own_task]
+                if other_tasks:
+                    await asyncio.wait(other_tasks, timeout=patience)
+                for task in other_tasks:
                     task.cancel()
 
         with contextlib.suppress(BrokerUnavailable):

@@ -104,13 +104,13 @@ def lanes(names: Sequence[str]) -> tuple[Lane, ...]:
 def mismatch(queue: str, reply: str) -> BrokerRefused:
     """Explains the server's refusal of a declaration: the queue, the argument, both values, the remedy."""
     match = re.search(r"inequivalent arg '([^']+)'.*?received (.*?) but current is (.*)$", reply)
-    what = (
+    difference = (
         f"its argument {match[1]} is {_value(match[3])} on the server, and Whimbrel needs {_value(match[2])}"
         if match
         else reply
     )
     return BrokerRefused(
-        f"The queue {queue!r} on the broker is not as Whimbrel needs it: {what}. The arguments of a queue cannot be changed: "
+        f"The queue {queue!r} on the broker is not as Whimbrel needs it: {difference}. The arguments of a queue cannot be changed: "
         f"stop whoever else uses it and delete the queue (rabbitmqctl delete_queue {queue}), or give Whimbrel a virtual host of its own in RABBITMQ_URL. "
         "No batch is lost: the ledger announces them again."
     )

@@ -20,8 +20,8 @@ def return_count(headers: Mapping[str, Any]) -> int:
 
 def headers_after_return(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the headers of the replacing message: with this return counted, and without the server's counts, which restart."""
-    kept = {name: value for name, value in headers.items() if name not in OF_THE_SERVER}
-    return kept | {HEADER: return_count(headers) + 1}
+    kept_headers = {name: value for name, value in headers.items() if name not in OF_THE_SERVER}
+    return kept_headers | {HEADER: return_count(headers) + 1}
 
 
 def _count_in(value: object) -> int:

@@ -22,8 +22,8 @@ def migration_names(context: typer.Context, incomplete: str) -> list[str]:
     """Returns the migration names in the files of `--migrations` or WHIMBREL_MIGRATIONS, and the sample's."""
     names = {"some-model"}
     with contextlib.suppress(Exception):  # a failing completion is silent
-        given = context.params.get("migrations")
-        source = BETWEEN.join(given) if given else os.environ.get("WHIMBREL_MIGRATIONS", "")
+        places_given = context.params.get("migrations")
+        source = BETWEEN.join(places_given) if places_given else os.environ.get("WHIMBREL_MIGRATIONS", "")
         for place in places(source) if source else ():
             for file in islice(_files(Path(place)), FILES):
                 names |= set(_defined_names(file))

@@ -10,8 +10,8 @@ class SingleOptionCommand(TyperCommand):
     """A command that refuses an option given twice: else the last is used, and the other, perhaps a filter, ignored."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
-        for option, count in Counter(given).items():
+        _, _, options_given = self.make_parser(ctx).parse_args(args=list(args))
+        for option, count in Counter(options_given).items():
             if count > 1 and isinstance(option, TyperOption) and not (option.is_flag or option.multiple):
                 ctx.fail(f"Option {option.opts[0]} is given {count} times; give it once")
         return super().parse_args(ctx, args)

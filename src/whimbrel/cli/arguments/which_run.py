@@ -98,8 +98,10 @@ def choose_run(screen: Screen, ledger: Ledger, run_id: str | None, fit: RunFilte
         fitting = _fitting_runs(ledger, among)
         if len(fitting) > 1 and not among.several:
             listed = "; ".join(f"{run.id} of {run.migration} ({run.status})" for run in fitting[:NAMED])
-            more = "; and more" if len(fitting) > NAMED else ""
-            raise SettingsInvalid(f"Several runs could be {fit.verb}: name one. There are {listed}{more}.")
+            and_more = "; and more" if len(fitting) > NAMED else ""
+            raise SettingsInvalid(
+                f"Several runs could be {fit.verb}: name one. There are {listed}{and_more}."
+            )
         if fitting:
             screen.say(
                 f"Run {fitting[0].id} of {fitting[0].migration} on {fitting[0].ns}, {fitting[0].status}."

@@ -91,12 +91,12 @@ class Demonstration:
 
     def _seed(self, count: int, planted: int) -> float:
         began = time.monotonic()
-        with progress(self._screen) as shown:
-            for done in samples(self._system.store).insert(with_invalid_documents(count, planted)):
-                rate = done / (time.monotonic() - began)
-                shown.show(
-                    Moment(title="seeding", done=done, total=count, percent=100 * done / count, rate=rate,
-                           eta=(count - done) / rate)
+        with progress(self._screen) as progress_display:
+            for inserted in samples(self._system.store).insert(with_invalid_documents(count, planted)):
+                rate = inserted / (time.monotonic() - began)
+                progress_display.show(
+                    Moment(title="seeding", done=inserted, total=count, percent=100 * inserted / count, rate=rate,
+                           eta=(count - inserted) / rate)
                 )  # fmt: skip
         seconds = round(time.monotonic() - began, 2)
         self._screen.say(

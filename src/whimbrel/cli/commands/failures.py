@@ -41,18 +41,18 @@ def failures(
     with Interrupts(), open_database(settings, screen, answers=True) as system:
         ledger = system.store.ledger
         run_id = choose_run(screen, ledger, run_id, WITH_FAILURES).id
-        named = None if group is None else control.group_of(ledger, run_id, group)
+        group_id = None if group is None else control.group_of(ledger, run_id, group)
         only = None if state is None else FailureState(state.value)
         if documents:
             after = None if cursor is None else FailurePlace.of(cursor)
-            rows = ledger.failures.list(run_id, state=only, group=named, after=after, limit=limit)
+            rows = ledger.failures.list(run_id, state=only, group=group_id, after=after, limit=limit)
             _present(screen, [failure_object(failure) for failure in rows], failures_table(rows))
             if len(rows) == limit and (
-                more := _remaining(ledger, run_id, rows, only, named, first=cursor is None)
+                remaining := _remaining(ledger, run_id, rows, only, group_id, first=cursor is None)
             ):
-                screen.note(f"{more} Show them: --cursor {rows[-1].place.cursor}")
+                screen.note(f"{remaining} Show them: --cursor {rows[-1].place.cursor}")
             return 0
-        page = ledger.failures.groups(run_id, state=only, group=named, after=cursor, limit=limit)
+        page = ledger.failures.groups(run_id, state=only, group=group_id, after=cursor, limit=limit)
         _present(
             screen, [group_object(failure_group) for failure_group in page.groups], groups_table(page.groups)
         )

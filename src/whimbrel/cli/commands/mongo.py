@@ -37,10 +37,10 @@ def mongo(
     if json and not command:
         return uri(create=create, json=True)
     settings, screen = begin(json=json)
-    words = list(command or ())
-    if not words and (shell := shutil.which(SHELL)):
-        words = [shell, "--quiet", "--nodb", "--shell", "--eval", CONNECT]
-    if not words and not screen.answerable:
+    program = list(command or ())
+    if not program and (shell := shutil.which(SHELL)):
+        program = [shell, "--quiet", "--nodb", "--shell", "--eval", CONNECT]
+    if not program and not screen.answerable:
         with Interrupts():
             sys.stdout.write(left_running_at(settings, screen, create=create) + "\n")
         screen.say(GUIDANCE)
@@ -49,8 +49,8 @@ def mongo(
     with Interrupts(), database(settings, create=create) as embedded_address:
         address = with_database(embedded_address, settings)
         say_where(screen, settings)
-        if words:
-            return _run_program(words, {"MONGODB_URI": address, "MONGODB_DB_NAME": settings.database})
+        if program:
+            return _run_program(program, {"MONGODB_URI": address, "MONGODB_DB_NAME": settings.database})
         sys.stdout.write(address + "\n")
         sys.stdout.flush()
         screen.say(f"{SHELL} is not installed.\n{GUIDANCE}")

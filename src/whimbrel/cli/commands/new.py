@@ -91,12 +91,18 @@ def new(
     check_name(name)
     function = _identifier(name)
     file, test = directory / f"{function}.py", directory / f"test_{function}.py"
-    words = {"name": name, "file": file, "test": test, "function": function, "constant": function.upper()}
+    placeholders = {
+        "name": name,
+        "file": file,
+        "test": test,
+        "function": function,
+        "constant": function.upper(),
+    }
     for path in (file, test):
         if path.exists():
             raise DefinitionInvalid(f"{path} is there already and is left as it is. Choose another name.")
-    _write(file, TEMPLATE.format(**words))
-    _write(test, TEST.format(**words))
+    _write(file, TEMPLATE.format(**placeholders))
+    _write(test, TEST.format(**placeholders))
     if json:
         screen.answer({"file": str(file), "test": str(test), "name": name})
     else:
@@ -112,8 +118,8 @@ def new(
 
 def _write(file: Path, text: str) -> None:
     try:
-        with file.open("x", encoding="utf-8") as fresh:
-            fresh.write(text)
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
     except OSError as error:
         raise DefinitionInvalid(f"{file} cannot be written: {error.strerror}.") from error
 

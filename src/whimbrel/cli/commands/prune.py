@@ -38,12 +38,12 @@ def prune(
 ) -> int:
     """Remove runs that ended long ago from the ledger, with their failures and their audit. No document is touched."""
     settings, screen = begin(json=json)
-    kept = days or settings.whimbrel_keep_days
-    question = f"Remove runs that ended more than {kept} days ago, their failures and their audit?"
+    keep_days = days or settings.whimbrel_keep_days
+    question = f"Remove runs that ended more than {keep_days} days ago, their failures and their audit?"
     if not trial and not agreed(screen, question, yes=yes):
         return 1
     with Interrupts(), open_database(settings, screen) as system:
-        report = remove(system.store.ledger, kept, seconds=seconds, who=caller(), trial=trial)
+        report = remove(system.store.ledger, keep_days, seconds=seconds, who=caller(), trial=trial)
     if json:
         screen.answer(_object(report))
     else:

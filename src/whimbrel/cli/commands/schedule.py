@@ -84,11 +84,13 @@ def set_(
         # This takes a second or more, in which others may change the schedule, so it comes before reading it.
         loaded = definition_catalog.describe(source(migrations, settings))
         plan = engine.plan_of(ledger, name, settings.first_schedule) or _new_plan(name, migration, cron)
-        given = {
+        options_given = {
             "migration": migration, "cron": cron, "zone": zone, "enabled": enable, "batch_size": batch_size,
             "priority": priority,
         }  # fmt: skip
-        changes: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+        changes: dict[str, Any] = {
+            field: value for field, value in options_given.items() if value is not None
+        }
         if filter_ is not None:
             changes["filters"] = engine.kept(filter_)
         plan = replace(plan, **changes)
@@ -130,16 +132,16 @@ def start(json: Json = False) -> int:
     """Turn the scheduler on, for all processes and for good. Where no schedule is enabled, `default` is."""
     with _ledger(json=json) as (ledger, screen, settings):
         prepare_default(ledger, settings.first_schedule)
-        turned = engine.switch_on(ledger, who=caller())
-        return _show_status(ledger, screen, f"The scheduler {'is' if turned else 'was'} on.")
+        changed = engine.switch_on(ledger, who=caller())
+        return _show_status(ledger, screen, f"The scheduler {'is' if changed else 'was'} on.")
 
 
 def stop(json: Json = False) -> int:
     """Turn the scheduler off, for all processes and for good. Runs go on."""
     with _ledger(json=json) as (ledger, screen, settings):
         prepare_default(ledger, settings.first_schedule)
-        turned = engine.switch_off(ledger, who=caller())
-        return _show_status(ledger, screen, f"The scheduler {'is' if turned else 'was'} off. Runs go on.")
+        changed = engine.switch_off(ledger, who=caller())
+        return _show_status(ledger, screen, f"The scheduler {'is' if changed else 'was'} off. Runs go on.")
 
 
 def _show_status(ledger: Ledger, screen: Screen, text: str) -> int:

@@ -27,8 +27,10 @@ def set_(
 ) -> int:
     """Change the rate, batch size or priority of a run that has not ended; it is not stopped for it."""
     settings, screen = begin(json=json)
-    given: dict[str, int | None] = {"rate": rate, "batch_size": batch_size, "priority": priority}
-    changes: dict[str, int | None] = {name: value for name, value in given.items() if value is not None}
+    options_given: dict[str, int | None] = {"rate": rate, "batch_size": batch_size, "priority": priority}
+    changes: dict[str, int | None] = {
+        name: value for name, value in options_given.items() if value is not None
+    }
     if no_rate:
         if rate is not None:
             raise SettingsInvalid("--rate and --no-rate exclude one another: give one of them.")
@@ -36,8 +38,8 @@ def set_(
     if not changes:
         raise SettingsInvalid("Nothing to set: give --rate, --no-rate, --batch-size or --priority.")
     with Interrupts(), open_database(settings, screen, chooses=True) as system:
-        named = choose_run(screen, system.store.ledger, run_id, TO_SET)
-        run = control.adjust(system.store.ledger, named.id, who=caller(), **changes)
+        chosen = choose_run(screen, system.store.ledger, run_id, TO_SET)
+        run = control.adjust(system.store.ledger, chosen.id, who=caller(), **changes)
         if json:
             screen.answer(run_object(view(system.store.ledger, run)))
         else:

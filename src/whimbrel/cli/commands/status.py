@@ -154,11 +154,11 @@ def _details(ledger: Ledger, run_view: RunView) -> Iterator[RenderableType]:
 def _watch_one(ledger: Ledger, screen: Screen, run_id: str) -> None:
     from whimbrel.cli.foreground.foreground import look  # noqa: PLC0415  imports all that works on runs
 
-    with progress(screen) as shown, LedgerObserver(lambda: look(ledger, run_id)) as seen:
+    with progress(screen) as display, LedgerObserver(lambda: look(ledger, run_id)) as observer:
         while True:
-            seen.check()
-            run_view, note = seen.latest
-            shown.show(moment(run_view, seen.silent, note))
+            observer.check()
+            run_view, note = observer.latest
+            display.show(moment(run_view, observer.silent, note))
             if run_view.run.status in ENDED:
                 return
             time.sleep(0.1)
@@ -190,12 +190,12 @@ def _views_that_fit(console: Console, views: list[RunView]) -> Group:
     """Returns as many runs as fit the terminal, and how many are left out."""
     for count in range(len(views), -1, -1):
         left_out = len(views) - count
-        more = (
+        note = (
             [Text(f"{left_out} more runs that were found have no room here: whimbrel status")]
             if left_out
             else []
         )
-        shown = Group(runs_table(views[:count], fold=True), *more)
+        shown = Group(runs_table(views[:count], fold=True), *note)
         if len(console.render_lines(shown)) < console.height:
             break
     return shown

@@ -85,10 +85,10 @@ def _lanes(queues: str | None, settings: Settings) -> tuple[str, ...]:
 
 
 def _serve(system: Opened, screen: Screen, interrupts: Interrupts, parent: ParentProcess) -> None:
-    telling = RunLog(screen, system.store.ledger)
-    with LedgerObserver(telling.look, pause=EVERY) as seen:
+    run_log = RunLog(screen, system.store.ledger)
+    with LedgerObserver(run_log.look, pause=EVERY) as observer:
         while not interrupts.count:
             if parent.broken is not None:
                 raise parent.broken
-            telling.tell(seen.latest)
+            run_log.tell(observer.latest)
             time.sleep(FRAME)

@@ -97,13 +97,13 @@ class Foreground:
             )
             if started.child is not None:
                 supervisor.adopt(started.child)
-            shown = stack.enter_context(progress(self._screen))
+            display = stack.enter_context(progress(self._screen))
             self._interrupts.arm()
             parent = stack.enter_context(ParentProcess(self._opened.store, self._settings, supervisor))
             stack.callback(supervisor.kill)  # no process is left when all went well
             observer = stack.enter_context(LedgerObserver(lambda: look(self._ledger, run.id)))
             try:
-                ending = self._watch(run.id, parent, supervisor, observer, shown)
+                ending = self._watch(run.id, parent, supervisor, observer, display)
             except WhimbrelError as error:
                 self._screen.say(
                     LeaveOrPause(self._ledger, run.id, supervisor, why=str(error)).within(BREAKING)
@@ -125,7 +125,7 @@ class Foreground:
         parent: ParentProcess,
         supervisor: Supervisor,
         observer: LedgerObserver[tuple[RunView, str]],
-        shown: Progress,
+        display: Progress,
     ) -> RunEnding:
         leaving: LeaveOrPause | None = None
         while True:
@@ -134,7 +134,7 @@ class Foreground:
             if run_view.run.status is RunStatus.RUNNING and run_view.run.message and leaving is None:
                 with contextlib.suppress(Transient):  # the observer reports it if it lasts
                     self._check_served(run_view.run, supervisor)
-            shown.show(moment(run_view, observer.silent, note))
+            display.show(moment(run_view, observer.silent, note))
             if run_view.run.status in ENDED:
                 return RunEnding(run_view, exit_code_of(run_view.run))
             if self._interrupts.count > 1:
@@ -152,14 +152,16 @@ class Foreground:
 
     def _check_served(self, run: Run, supervisor: Supervisor) -> None:
         """Raises DefinitionInvalid where neither this command's own workers nor others take batches of the run."""
-        own = [
+        own_workers = [
             worker
             for worker in self._ledger.leases.workers(ALIVE)
             if worker.name.startswith(supervisor.prefix)
         ]
-        refusing = own and all(any(refusal.run == run.id for refusal in worker.refuses) for worker in own)
+        refusing = own_workers and all(
+            any(refusal.run == run.id for refusal in worker.refuses) for worker in own_workers
+        )
         if refusing and not self._ledger.leases.slots(ALIVE, run=run):
-            why = "; ".join(dict.fromkeys(refusals(own, run)))
+            why = "; ".join(dict.fromkeys(refusals(own_workers, run)))
             raise DefinitionInvalid(
                 f"The workers that this command has started do not serve run {run.id}: {why}. The code must be the same in every process "
                 "that loads it: once it is, go on."
@@ -194,8 +196,8 @@ def _waits_for(ledger: Ledger, run: Run) -> str:
     state = f"waits for run {other.id}, which has {run.ns} and is {other.status}"
     if other.status is RunStatus.PAUSED:
         return f"{state}: whimbrel resume {other.id}, or cancel it"
-    alone = not ledger.leases.slots(ALIVE, run=other)
-    return f"{state}, but has no workers: whimbrel resume {other.id}" if alone else state
+    unserved = not ledger.leases.slots(ALIVE, run=other)
+    return f"{state}, but has no workers: whimbrel resume {other.id}" if unserved else state
 
 
 def _check(parent: ParentProcess, observer: LedgerObserver[tuple[RunView, str]]) -> None:

@@ -51,12 +51,12 @@ class LeaveOrPause:
             )
 
     def _leave_or_pause(self) -> None:
-        others = _until_answered(self._others)
-        if not others:
+        other_slots = _until_answered(self._others)
+        if not other_slots:
             _until_answered(self._pause)
         self._supervisor.drain(DRAINING)
-        if others:
-            self.said = f"Left. {counted(others, 'slot')} of other workers {'goes' if others == 1 else 'go'} on with run {self._run}."
+        if other_slots:
+            self.said = f"Left. {counted(other_slots, 'slot')} of other workers {'goes' if other_slots == 1 else 'go'} on with run {self._run}."
         elif _until_answered(self._wait_until_paused):
             self.said = f"Paused; nothing is lost. {self._go_on}"
         else:

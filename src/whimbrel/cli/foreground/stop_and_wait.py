@@ -56,9 +56,9 @@ def _wait_until_stopped(system: Opened, settings: Settings, run: Run, screen: Sc
             if parent.broken is not None:
                 raise parent.broken
             if time.monotonic() > end:
-                held = ledger.batches.count(run.id, [BatchStatus.RUNNING])
+                batches_in_work = ledger.batches.count(run.id, [BatchStatus.RUNNING])
                 raise WhimbrelError(
-                    f"Run {run.id} is {run.status} still: {held} of its batches are in work after {STOPPING:.0f} seconds. "
+                    f"Run {run.id} is {run.status} still: {batches_in_work} of its batches are in work after {STOPPING:.0f} seconds. "
                     f"It stops when they are free: whimbrel status {run.id}"
                 )
             time.sleep(0.1)

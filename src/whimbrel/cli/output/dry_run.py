@@ -80,8 +80,10 @@ def _filter_text(query: Mapping[str, Any]) -> str:
 
 
 def _selected(selected: Selected) -> str:
-    by = f"found by the index {selected.index}" if selected.index else "found by looking at every document"
-    return f"{selected.estimated:,} ({HOW[selected.how]}), {by}"
+    how_found = (
+        f"found by the index {selected.index}" if selected.index else "found by looking at every document"
+    )
+    return f"{selected.estimated:,} ({HOW[selected.how]}), {how_found}"
 
 
 def _outcomes(dry_run: DryRun) -> RichText:

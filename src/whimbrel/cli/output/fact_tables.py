@@ -41,9 +41,9 @@ class FactTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
             yield Paragraph(Text(self.title, "bold"))
-        every = range(len(self.columns))
-        filled = [index for index in every if any(row[index].plain for row in self.rows)]
-        for shown in (list(every), filled):
+        all_columns = range(len(self.columns))
+        filled = [index for index in all_columns if any(row[index].plain for row in self.rows)]
+        for shown in (list(all_columns), filled):
             widths = self._widths(shown, options.max_width)
             if widths is not None:
                 yield from self._table(console, shown, widths)
@@ -56,8 +56,10 @@ class FactTable:
         for index in shown:
             texts = [self.columns[index], *(row[index].plain for row in self.rows)]
             natural.append(_longest(texts, "\n"))
-            kept = self.columns[index] in (*self.whole, *self.right)
-            least.append(natural[-1] if kept else max(_longest(texts), READABLE * (natural[-1] > BRIEF)))
+            unbroken_column = self.columns[index] in (*self.whole, *self.right)
+            least.append(
+                natural[-1] if unbroken_column else max(_longest(texts), READABLE * (natural[-1] > BRIEF))
+            )
         spare = width - sum(least) - GAP * (len(shown) - 1)
         if spare < 0:
             return None
@@ -65,9 +67,9 @@ class FactTable:
         for columns_done, index in enumerate(
             sorted(range(len(shown)), key=lambda index: natural[index] - least[index])
         ):
-            more = min(natural[index] - least[index], spare // (len(shown) - columns_done))
-            widths[index] += more
-            spare -= more
+            added = min(natural[index] - least[index], spare // (len(shown) - columns_done))
+            widths[index] += added
+            spare -= added
         return widths
 
     def _table(self, console: Console, shown: Sequence[int], widths: Sequence[int]) -> Iterator[Segment]:
@@ -140,8 +142,8 @@ def _fact(
     lines = wrapped_text(console, text, width - beside)
     yield from unbroken(console, Text(name, "dim"), indent)
     if any(line.cell_len > width - beside for line in lines):
-        below = indent + INDENT
-        lines, start = wrapped_text(console, text, width - below, fold=fold), below
+        below_name = indent + INDENT
+        lines, start = wrapped_text(console, text, width - below_name, fold=fold), below_name
         yield Segment("\n")
     else:
         start, first = beside, lines.pop(0)

@@ -57,7 +57,9 @@ class Moment:
 def moment(run_view: RunView, silent: float, note: str = "") -> Moment:
     """Returns a run as last seen; `silent`: seconds for which MongoDB has not answered."""
     run, failures = run_view.run, run_view.failures
-    known = [f"{failures[outcome]:,} {outcome}" for outcome in ("failed", "conflict") if failures[outcome]]
+    failure_counts = [
+        f"{failures[outcome]:,} {outcome}" for outcome in ("failed", "conflict") if failures[outcome]
+    ]
     if silent:
         note = f"waiting for MongoDB, which has not answered for {silent:.0f} s"
     at_rest = run.status in ENDED or run.status is RunStatus.QUEUED
@@ -65,7 +67,7 @@ def moment(run_view: RunView, silent: float, note: str = "") -> Moment:
         title=run.migration, done=run_view.processed, total=run_view.total, percent=run_view.progress,
         rate=0.0 if silent else run_view.throughput, eta=None if silent else run_view.eta,
         status=str(run.status) if at_rest else f"{run.status} ({run.phase})",
-        retry=retrying(run_view), facts=", ".join(known), note=note or run.error or run.message,
+        retry=retrying(run_view), facts=", ".join(failure_counts), note=note or run.error or run.message,
     )  # fmt: skip
 
 

@@ -59,8 +59,8 @@ class RunLog:
                     self._say(run, "run waits", f"does not go on: {now.waits}", reason=now.waits)
                 elif now.status is RunStatus.RUNNING:
                     self._say(run, "run goes on", "goes on")
-        for gone in self._known.keys() - {run.id for run in latest}:
-            del self._known[gone]
+        for forgotten in self._known.keys() - {run.id for run in latest}:
+            del self._known[forgotten]
 
     def _report_status(self, run: Run, before: SeenRun | None) -> None:
         unseen = run.started_at is not None and (before is None or before.status is RunStatus.QUEUED)
@@ -119,13 +119,13 @@ class RunLogger:
         self._thread.join(2)
 
     def _repeat(self) -> None:
-        telling: RunLog | None = None
+        run_log: RunLog | None = None
         fault: WhimbrelError | None = None
         while not self._over.wait(EVERY):
             try:
                 if (ledger := self._ledger()) is not None:
-                    telling = telling or RunLog(self._screen, ledger)
-                    telling.tell(telling.look())
+                    run_log = run_log or RunLog(self._screen, ledger)
+                    run_log.tell(run_log.look())
             except WhimbrelError:
                 pass  # the code that works with the ledger reports it
             except Exception as error:  # noqa: BLE001  logged below

@@ -127,12 +127,12 @@ def _request(run: Run) -> str:
     from whimbrel.cli.output.dry_run import LONG  # noqa: PLC0415  as in `run_table`
 
     request = run.request or Request()
-    named = ", ".join(str(key.value) for key in request.ids)
-    more = ", ..." if request.named is not None and request.named > len(request.ids) else ""
+    ids_named = ", ".join(str(key.value) for key in request.ids)
+    and_more = ", ..." if request.named is not None and request.named > len(request.ids) else ""
     parts = [
         asked_for(run)[:LONG],
         f"by {request.route}" if request.route else "",
-        f"ids {named}{more}" if named else "",
+        f"ids {ids_named}{and_more}" if ids_named else "",
     ]
     return "; ".join(part for part in parts if part)
 
@@ -204,12 +204,12 @@ def failures_table(failures: Iterable[Failure]) -> FactTable:
     table = FactTable(("_id", "state", "attempt", "due", "group", "what"), "Failures by document")
     for failure in failures:
         due = _time(failure.due_at) if failure.state == "open" else ""
-        what = f"{failure.type}: {failure.message}"
+        cell = f"{failure.type}: {failure.message}"
         # The complete last frame; each begins with a line of its own.
         tail = failure.traceback[max(failure.traceback.rfind("  File "), 0) :].rstrip()
         table.add(
             Text(str(failure.key.value)), str(failure.state), str(failure.attempt), due, failure.group,
-            Text(f"{what}\n{tail}" if tail else what),
+            Text(f"{cell}\n{tail}" if tail else cell),
         )  # fmt: skip
     return table
 

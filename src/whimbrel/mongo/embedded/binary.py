@@ -34,10 +34,10 @@ _ILLEGAL_INSTRUCTION: Final = (-4, 132)  # run directly, and by a shell
 
 def find_mongod() -> Path:
     """Returns the mongod of WHIMBREL_MONGOD, else of the PATH, else of the `embedded` extra's wheel."""
-    if named := os.environ.get("WHIMBREL_MONGOD"):
-        if not Path(named).is_file():
-            raise EmbeddedUnavailable(f"WHIMBREL_MONGOD is {named}, where there is no file: {ADVICE}.")
-        return Path(named).absolute()
+    if configured := os.environ.get("WHIMBREL_MONGOD"):
+        if not Path(configured).is_file():
+            raise EmbeddedUnavailable(f"WHIMBREL_MONGOD is {configured}, where there is no file: {ADVICE}.")
+        return Path(configured).absolute()
     if on_path := shutil.which("mongod"):
         return Path(on_path).absolute()
     if packaged := _packaged():

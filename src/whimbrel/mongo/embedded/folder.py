@@ -89,10 +89,10 @@ class Folder:
     def remember(self, state: State) -> None:
         if state == self.state():
             return
-        fresh = self.root / "mongod.json.new"
-        with opened(fresh, "w") as file:
+        new_file = self.root / "mongod.json.new"
+        with opened(new_file, "w") as file:
             json.dump(state._asdict(), file)
-        fresh.replace(self.root / "mongod.json")
+        new_file.replace(self.root / "mongod.json")
 
     def make_room(self) -> None:
         """Limits the log's size (one older file stays), and raises where the disk is almost full."""
@@ -168,8 +168,10 @@ class Lock:
 
 def _missing(root: Path) -> EmbeddedMissing:
     candidates = (folder / root.name for folder in root.parent.parents)
-    near = next((folder for folder in candidates if Folder(folder).filled), None)
-    hint = f" There is one in {near}: change to that folder, or set WHIMBREL_HOME to it." if near else ""
+    nearest = next((folder for folder in candidates if Folder(folder).filled), None)
+    hint = (
+        f" There is one in {nearest}: change to that folder, or set WHIMBREL_HOME to it." if nearest else ""
+    )
     return EmbeddedMissing(
         f"There is no database: {root} holds no embedded MongoDB, and MONGODB_URI is not set.{hint} Set MONGODB_URI to a MongoDB that runs, "
         "or change to the folder where you work with Whimbrel; a new, empty one is made here by `whimbrel uri --create`, to load your "

@@ -83,13 +83,13 @@ def _read_secret(file: Path) -> str | None:
 def _create_secret(file: Path) -> str:
     """Writes a new secret atomically: to another file, which is renamed."""
     secret = secrets.token_hex(32)
-    fresh = file.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    with opened(fresh, "x") as stream:
+    new_file = file.with_suffix(".new")
+    new_file.unlink(missing_ok=True)
+    with opened(new_file, "x") as stream:
         stream.write(secret + "\n")
         stream.flush()
         os.fsync(stream.fileno())
-    fresh.replace(file)
+    new_file.replace(file)
     return secret
 
 

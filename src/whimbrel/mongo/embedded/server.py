@@ -95,10 +95,10 @@ def uninterrupted(act: Callable[[], T]) -> T:
     return results[0]
 
 
-def obtain(folder: Folder, cache_gb: float, seconds: float, alone: Callable[[], bool]) -> Server:
+def obtain(folder: Folder, cache_gb: float, seconds: float, no_other_user: Callable[[], bool]) -> Server:
     """Returns the folder's ready server: the running one, else a new one. Only the holder of `starting` may call it.
 
-    `alone`: whether no other process uses it; then a server that does not know the secret of the home, as those of earlier
+    `no_other_user`: whether no other process uses it; then a server that does not know the secret of the home, as those of earlier
     versions, is restarted.
     """
     deadline = time.monotonic() + seconds
@@ -111,7 +111,7 @@ def obtain(folder: Folder, cache_gb: float, seconds: float, alone: Callable[[], 
                 folder.remember(State(server.process.pid, server.port))
                 return server
         except Unproven as error:
-            if not alone():
+            if not no_other_user():
                 raise EmbeddedUnavailable(
                     f"The embedded MongoDB in {folder.root} (process {server.process.pid if server else 0}) does not know the secret in "
                     f"{folder.keyfile}: an earlier version of Whimbrel started it, or that file was changed. End the commands that use it, "

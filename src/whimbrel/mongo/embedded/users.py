@@ -84,8 +84,10 @@ def ensure_running(home: Path, *, cache_gb: float = _CACHE_GB, start_seconds: fl
             return _running_address(folder, cache_gb, start_seconds, lambda: False)
 
 
-def _running_address(folder: Folder, cache_gb: float, seconds: float, alone: Callable[[], bool]) -> str:
-    server = obtain(folder, cache_gb, seconds, alone)
+def _running_address(
+    folder: Folder, cache_gb: float, seconds: float, no_other_user: Callable[[], bool]
+) -> str:
+    server = obtain(folder, cache_gb, seconds, no_other_user)
     return address(server.port, folder.secret())
 
 

@@ -22,13 +22,15 @@ class MongoAnswers:
         self._answers.create_index("at", expireAfterSeconds=DAY)
 
     def begin(self, key: str, fingerprint: str) -> GivenAnswer | None:
-        fresh = [
+        new_row = [
             {"$set": {"at": "$$NOW", "fingerprint": {"$literal": fingerprint}, "status": None, "body": b""}}
         ]
         with translated():
             try:
                 # The condition matches no existing row, so the upsert inserts one, or fails on another process's.
-                self._answers.update_one({"_id": key, "fingerprint": {"$exists": False}}, fresh, upsert=True)
+                self._answers.update_one(
+                    {"_id": key, "fingerprint": {"$exists": False}}, new_row, upsert=True
+                )
             except DuplicateKeyError:
                 row = self._answers.find_one({"_id": key})
                 return (

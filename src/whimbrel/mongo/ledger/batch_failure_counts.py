@@ -34,8 +34,14 @@ class BatchFailureCounts:
         self._batches, self._failures, self._blocks = batches, failures, blocks
 
     def create_indexes(self) -> None:
-        kept = [("run", 1), ("seq", 1), ("failing.n", 1), ("failing.open", 1), ("failing.conflict", 1)]
-        self._batches.create_index(kept, partialFilterExpression=KEPT, name="failing_in_order")
+        index_fields = [
+            ("run", 1),
+            ("seq", 1),
+            ("failing.n", 1),
+            ("failing.open", 1),
+            ("failing.conflict", 1),
+        ]
+        self._batches.create_index(index_fields, partialFilterExpression=KEPT, name="failing_in_order")
         self._batches.create_index(
             [("worker", 1), ("failing.n", 1)], partialFilterExpression=KEPT, name="failing_of_a_worker"
         )
@@ -85,21 +91,21 @@ class BatchFailureCounts:
             }
             groups_by_batch = counted(self._failures, list(marks))
             changes = []
-            for token, seen in marks.items():
+            for token, mark_count in marks.items():
                 groups = groups_by_batch.get(token, {})
                 sums = tally(groups)
                 numbers = {"failing.n": sums.n, "failing.open": sums.open, "failing.conflict": sums.conflict}
                 fields = {**numbers, "failing.groups": groups_rows(groups)}
                 change = {"$set": fields} if groups else {"$unset": dict.fromkeys(fields, "")}
-                same = {"_id": token, "failing.marks": seen, "status": {"$ne": "running"}}
+                same = {"_id": token, "failing.marks": mark_count, "status": {"$ne": "running"}}
                 changes.append(UpdateOne(same, change))
             if changes:
                 self._batches.bulk_write(changes, ordered=False)
 
     def count_if_lost(self, batch: Batch) -> None:
         """Counts a batch again that was lost while its rows changed: its number may have been kept just before."""
-        held = {"_id": batch.token, "owner": batch.owner, "status": "running"}
-        if self._batches.find_one(held, {"_id": 1}) is None:
+        claimed = {"_id": batch.token, "owner": batch.owner, "status": "running"}
+        if self._batches.find_one(claimed, {"_id": 1}) is None:
             self.mark([batch.token])
             self.keep([batch.token])
 
@@ -119,10 +125,10 @@ class BatchFailureCounts:
 
         def look() -> tuple[dict[str, int], list[str]]:
             of_workers = {"worker": {"$in": list(workers)}}
-            kept = self._batches.aggregate([
+            rows_kept = self._batches.aggregate([
                 {"$match": {**of_workers, "failing.n": {"$gte": 1}}}, {"$group": {"_id": "$worker", "n": {"$sum": 1}}},
             ])  # fmt: skip
-            numbers = {row["_id"]: int(row["n"]) for row in kept}
+            numbers = {row["_id"]: int(row["n"]) for row in rows_kept}
             marked = self._batches.find({**of_workers, "failing.n": MARKED}, {"worker": 1})
             unclear = {row["_id"]: row["worker"] for row in marked}
             holders.update(unclear)

@@ -193,9 +193,9 @@ class BatchReads:
                     [{"$match": {"_id": {"$in": list(tokens)}}}, {"$project": {"alive": alive}}]
                 )
             )
-            known = {row["_id"] for row in rows}
-            known |= self._remains.known(token for token in tokens if token not in known)
-        return known, {row["_id"] for row in rows if row["alive"]}
+            known_tokens = {row["_id"] for row in rows}
+            known_tokens |= self._remains.known(token for token in tokens if token not in known_tokens)
+        return known_tokens, {row["_id"] for row in rows if row["alive"]}
 
 
 def _sum_of_stretches(position: int) -> dict[str, Any]:

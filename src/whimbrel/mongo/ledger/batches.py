@@ -192,16 +192,16 @@ class MongoBatches(BatchReads):
         else:
             lost["worker"] = worker
         with translated():
-            lost_rows, taken = self._batches.find(lost, LAST_KEYS), list[Batch]()
+            lost_rows, taken_over = self._batches.find(lost, LAST_KEYS), list[Batch]()
             while rows := list(islice(lost_rows, TOGETHER)):
                 busy = self._sessions_at_work({bytes(row["lsid"]) for row in rows}, worker)
-                taken += [
+                taken_over += [
                     batch_of(row)
                     for row in rows
                     if bytes(row["lsid"]) not in busy
                     and self._requeue(row["_id"], row["owner"], row["leaseUntil"])
                 ]
-        return taken
+        return taken_over
 
     def _sessions_at_work(self, lsids: set[bytes], worker: str | None) -> set[bytes]:
         """Returns the sessions whose statements may still change documents after they were told to end (hole H13)."""
@@ -218,8 +218,8 @@ class MongoBatches(BatchReads):
             "status": "queued", "owner": None, "leaseUntil": None, "takeovers": takeovers,
             "solo": {"$or": ["$solo", {"$gte": [takeovers, SOLO_AFTER]}]},
         }  # fmt: skip
-        held = {"_id": batch_id, "owner": owner, "leaseUntil": lease_until, "status": "running"}
-        return self._batches.update_one(held, [{"$set": fields}]).modified_count == 1
+        lost_claim = {"_id": batch_id, "owner": owner, "leaseUntil": lease_until, "status": "running"}
+        return self._batches.update_one(lost_claim, [{"$set": fields}]).modified_count == 1
 
     def cancel(self, batch: Batch, counts: Counts, *, inferred: bool) -> None:
         with translated():

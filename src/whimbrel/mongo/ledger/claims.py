@@ -56,9 +56,9 @@ class Claims:
 
     def one(self, runs: Sequence[str], token: str, worker: str, lsid: bytes) -> Mapping[str, Any] | None:
         """Claims this batch and returns its row; None where it is not queued, or of none of these runs."""
-        wanted = {"_id": token, "status": "queued", "run": {"$in": list(runs)}}
+        queued_batch = {"_id": token, "status": "queued", "run": {"$in": list(runs)}}
         row: Mapping[str, Any] | None = self._batches.find_one_and_update(
-            wanted, [{"$set": self._claimed(worker, lsid)}], return_document=ReturnDocument.AFTER
+            queued_batch, [{"$set": self._claimed(worker, lsid)}], return_document=ReturnDocument.AFTER
         )
         return row
 
@@ -78,9 +78,9 @@ class Claims:
         queued: dict[str, Any] = {"status": "queued", "run": {"$in": list(runs)}}
         if aside:
             queued["_id"] = {"$nin": list(aside)}
-        beyond = random.randrange(int(self._width))  # noqa: S311  spreads claims, protects nothing
-        for skipped in (beyond, 0) if beyond else (0,):
-            for row in self._glance.find(queued, _COVERED).sort(_ORDER).skip(skipped).limit(1):
+        offset = random.randrange(int(self._width))  # noqa: S311  spreads claims, protects nothing
+        for offset_tried in (offset, 0) if offset else (0,):
+            for row in self._glance.find(queued, _COVERED).sort(_ORDER).skip(offset_tried).limit(1):
                 return f"{row['run']}.{row['seq']}"
         return None
 

@@ -39,15 +39,15 @@ class MongoCodes:
         return None if row is None else CodeFiles(_mapping(row["files"]), _mapping(row["versions"]))
 
     def agree(self, run: str, files: Mapping[str, str], *, new: Some[str]) -> Mapping[str, str]:
-        held = self._stored_hashes(run, files)
-        missing = [name for name in files if name in new and name not in held]
+        pinned = self._stored_hashes(run, files)
+        missing = [name for name in files if name in new and name not in pinned]
         for name in missing:
             with translated(), contextlib.suppress(DuplicateKeyError):  # another process was first
                 self._codes.insert_one({"_id": f"{run}/{name}", "hash": files[name]})
-        held = self._stored_hashes(run, files) if missing else held
-        if any(name not in held for name in missing):
+        pinned = self._stored_hashes(run, files) if missing else pinned
+        if any(name not in pinned for name in missing):
             raise Transient("What another process has just pinned cannot be read yet.")
-        return held
+        return pinned
 
     def _stored_hashes(self, run: str, names: Some[str]) -> dict[str, str]:
         with translated():
@@ -67,9 +67,9 @@ def later_of(run: str) -> dict[str, Any]:
     return {"_id": {"$gte": f"{run}/", "$lt": f"{run}0"}}  # 0 comes next after the slash
 
 
-def _pairs(named: Mapping[str, str]) -> list[list[str]]:
+def _pairs(mapping: Mapping[str, str]) -> list[list[str]]:
     """Returns pairs: names of files have dots, which names of fields should not."""
-    return [[name, value] for name, value in named.items()]
+    return [[name, value] for name, value in mapping.items()]
 
 
 def _mapping(pairs: Any) -> dict[str, str]:

@@ -41,19 +41,19 @@ class FailureCauses:
 
     def groups(self, run_id: str, failures: Sequence[FailedDocument]) -> Sequence[str]:
         """Returns the group of each failure, in their order, and adds new causes."""
-        wanted = [cause(failure) for failure in failures]
+        own_causes = [cause(failure) for failure in failures]
         known = self._known.get(run_id) or self._read(run_id)
         while True:
             choosing = _Choosing(known)
-            causes = [choosing.of(own_cause) for own_cause in wanted]
+            causes = [choosing.of(own_cause) for own_cause in own_causes]
             if not choosing.fresh:
                 return [chosen.id for chosen in causes]
             messages = {chosen: failure.message for chosen, failure in zip(causes, failures, strict=True)}
             self._add(run_id, len(known.groups), {fresh: messages[fresh] for fresh in choosing.fresh})
             known = self._read(run_id)
 
-    def _add(self, run_id: str, number: int, fresh: Mapping[Cause, str]) -> None:
-        rows = cause_rows(run_id, fresh, number=number)
+    def _add(self, run_id: str, number: int, new_causes: Mapping[Cause, str]) -> None:
+        rows = cause_rows(run_id, new_causes, number=number)
         try:
             self._causes.insert_many(rows, ordered=True)
         except BulkWriteError as error:
@@ -81,14 +81,14 @@ class FailureCauses:
         return None if row is None else str(row["group"])
 
 
-def cause_rows(run_id: str, fresh: Mapping[Cause, str], *, number: int = 0) -> list[dict[str, Any]]:
+def cause_rows(run_id: str, new_causes: Mapping[Cause, str], *, number: int = 0) -> list[dict[str, Any]]:
     """Returns rows of causes, each with a message, numbered after the `number` that the run has."""
     return [
         {
             "_id": {"r": run_id, "n": number + index}, "run": run_id, "group": new_cause.id, "signature": new_cause.signature, "kind": str(new_cause.kind),
             "type": new_cause.type, "place": new_cause.place, "template": new_cause.template, "family": new_cause.family.id, "message": message[:TOLD],
         }
-        for index, (new_cause, message) in enumerate(fresh.items())
+        for index, (new_cause, message) in enumerate(new_causes.items())
     ]  # fmt: skip
 
 

@@ -60,13 +60,15 @@ class FailureLists:
                 and (rank := _rank(name, failure_count)) > start_rank
             )
             rows = self._causes.of_run(run_id)
-            shown, more = ranked[:limit], [count for _, count in ranked[limit:]]
-            groups = [self._group(run_id, rows[rank[3]], count) for rank, count in shown if rank[3] in rows]
-            total = sum(more, GroupCount())
+            listed_groups, remaining = ranked[:limit], [count for _, count in ranked[limit:]]
+            groups = [
+                self._group(run_id, rows[rank[3]], count) for rank, count in listed_groups if rank[3] in rows
+            ]
+            total = sum(remaining, GroupCount())
         return GroupPage(
             groups=tuple(page_group for page_group in groups if page_group is not None),
-            after=_cursor(shown[-1][0]) if more else None,
-            rest=len(more), open=total.open, dead=total.dead, resolved=total.resolved,
+            after=_cursor(listed_groups[-1][0]) if remaining else None,
+            rest=len(remaining), open=total.open, dead=total.dead, resolved=total.resolved,
         )  # fmt: skip
 
     def _group(self, run_id: str, row: Mapping[str, Any], count: GroupCount) -> FailureGroup | None:
@@ -129,7 +131,9 @@ def _count_in_state(count: GroupCount, state: FailureState) -> int:
 
 
 def _has_failures_in(count: GroupCount, state: FailureState | None) -> bool:
-    return any(_count_in_state(count, listed) for listed in (ORDER if state is None else (state,)))
+    return any(
+        _count_in_state(count, listed_state) for listed_state in (ORDER if state is None else (state,))
+    )
 
 
 def _rank(group: str, count: GroupCount) -> Rank:

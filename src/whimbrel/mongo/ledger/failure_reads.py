@@ -87,9 +87,11 @@ class FailureReads(FailureLists):
             return [unresolved_of(row) for row in self._failures.find(query, UNRESOLVED_FIELDS)]
 
     def of_others(self, run: Run, where: Range) -> Iterator[Sequence[Unresolved]]:
-        others = {**same(run), "run": {"$ne": run.id}, "state": {"$in": UNRESOLVED}}
+        unresolved_elsewhere = {**same(run), "run": {"$ne": run.id}, "state": {"$in": UNRESOLVED}}
         with translated():
-            rows = self._failures.find({**others, **on(where)}, UNRESOLVED_FIELDS).batch_size(PAGE)
+            rows = self._failures.find({**unresolved_elsewhere, **on(where)}, UNRESOLVED_FIELDS).batch_size(
+                PAGE
+            )
             while page := [unresolved_of(row) for row in islice(rows, PAGE)]:
                 yield page
 

@@ -127,8 +127,8 @@ class FailureSums:
 
     def groups_of(self, run_id: str) -> dict[str, GroupCount]:
         """Counts the failures of a run by group."""
-        kept, rows = kept_and_counted(self._failures, lambda: self._kept_groups(run_id))
-        return added([kept, *rows.values()])
+        kept_counts, rows = kept_and_counted(self._failures, lambda: self._kept_groups(run_id))
+        return added([kept_counts, *rows.values()])
 
     def _kept_groups(self, run_id: str) -> tuple[dict[str, GroupCount], list[str]]:
         """Counts those that are kept by group, and returns the other batches, whose number is not known."""
@@ -137,8 +137,8 @@ class FailureSums:
         open_ = list[str]()
         for page in _pages([row["block"] for row in marked]):
             _, unclear = self._numbers(run_id, page)
-            kept = {**_batches_of_blocks(run_id, page), "_id": {"$nin": unclear}}
-            parts.append(summed(self._batches, kept, "failing.groups"))
+            counted_batches = {**_batches_of_blocks(run_id, page), "_id": {"$nin": unclear}}
+            parts.append(summed(self._batches, counted_batches, "failing.groups"))
             open_ += unclear
         return added(parts), open_
 

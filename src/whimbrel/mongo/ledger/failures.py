@@ -56,12 +56,12 @@ class MongoFailures(FailureReads):
             page = troubles[start : start + PAGE]
             with translated():
                 rows = self._rows(run, [trouble.key for trouble in page], {})
-                known = {Key(row["key"].raw): row["batch"] for row in rows}
-                before = set(known.values()) - {batch.token}
+                batch_by_key = {Key(row["key"].raw): row["batch"] for row in rows}
+                before = set(batch_by_key.values()) - {batch.token}
                 self._mark(batch)
                 self._batch_failures.mark(before)
                 older = self._older(run, [trouble.key for trouble in page], UNRESOLVED)
-                self._write(run, batch, page, known, _since(run, older))
+                self._write(run, batch, page, batch_by_key, _since(run, older))
                 self._batch_failures.keep(before)
                 self._batch_failures.count_if_lost(batch)
                 self._supersede(older)
@@ -81,14 +81,17 @@ class MongoFailures(FailureReads):
     ) -> None:
         """Inserts documents' first rows, which is several times as fast, and adds an attempt to existing ones."""
         groups = self._causes.groups(run.id, failures)
-        fresh, repeated = list[tuple[FailedDocument, str]](), list[tuple[FailedDocument, str]]()
+        new_failures, repeated_failures = (
+            list[tuple[FailedDocument, str]](),
+            list[tuple[FailedDocument, str]](),
+        )
         for failure, group in zip(failures, groups, strict=True):
-            (repeated if failure.key in known else fresh).append((failure, group))
-        if fresh:
+            (repeated_failures if failure.key in known else new_failures).append((failure, group))
+        if new_failures:
             now: datetime = self._failures.database.command("hello")["localTime"]  # the server's
             rows = [
                 first_row(run, batch, failure, group, now=now, since=since[failure.key])
-                for failure, group in fresh
+                for failure, group in new_failures
             ]
             try:
                 self._failures.insert_many(rows, ordered=False)
@@ -96,10 +99,10 @@ class MongoFailures(FailureReads):
                 failed = error.details["writeErrors"]
                 if any(write_error["code"] != DUPLICATE_KEY for write_error in failed):
                     raise
-                repeated += [fresh[write_error["index"]] for write_error in failed]
-        if repeated:
+                repeated_failures += [new_failures[write_error["index"]] for write_error in failed]
+        if repeated_failures:
             self._failures.bulk_write(
-                [another_attempt(run, batch, *repeat) for repeat in repeated], ordered=False
+                [another_attempt(run, batch, *repeat) for repeat in repeated_failures], ordered=False
             )
 
     def _mark(self, batch: Batch) -> None:
@@ -219,13 +222,13 @@ class MongoFailures(FailureReads):
             self._batch_failures.keep_some(seconds)
 
     def reopen(self, run_id: str, *, group: str | None = None) -> int:
-        again, opened = [{"$set": {"state": "open", "attempt": 0, "dueAt": "$$NOW"}}], 0
+        reopening, opened = [{"$set": {"state": "open", "attempt": 0, "dueAt": "$$NOW"}}], 0
         with translated():
             for tokens in self._batch_failures.failing(run_id):
                 dead = {"batch": {"$in": tokens}, "state": "dead", **({"group": group} if group else {})}
                 if self._failures.find_one(dead, {"_id": 1}) is not None:
                     self._batch_failures.mark(tokens)
-                    opened += self._failures.update_many(dead, again).modified_count
+                    opened += self._failures.update_many(dead, reopening).modified_count
                     self._batch_failures.keep(tokens)
         return opened
 

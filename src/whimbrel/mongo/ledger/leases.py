@@ -126,9 +126,9 @@ class MongoLeases:
         return changed
 
     def remember(self, name: str, value: Mapping[str, Any], *, who: str) -> None:
-        kept = [{"$set": {"value": {"$literal": value}, "at": "$$NOW"}}]
+        stored = [{"$set": {"value": {"$literal": value}, "at": "$$NOW"}}]
         with translated():
-            self._leases.update_one({"_id": f"kept:{name}"}, kept, upsert=True)
+            self._leases.update_one({"_id": f"kept:{name}"}, stored, upsert=True)
         self.audit(f"{name} kept", run="", who=who)
 
     def recall(self, name: str) -> tuple[Mapping[str, Any], datetime] | None:

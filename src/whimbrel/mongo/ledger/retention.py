@@ -129,19 +129,21 @@ class MongoRetention:
         with translated():
             old = self._audit.find(query, {"run": 1, "at": 1}).sort([("at", 1), ("_id", 1)])
             rows = list(old.limit(limit))
-            about = {row["run"] for row in rows} - {""}
-            kept = {row["_id"] for row in self._runs.find({"_id": {"$in": list(about)}}, {"_id": 1})}
-            gone = [row["_id"] for row in rows if row["run"] not in kept]
-            removed = self._audit.delete_many({"_id": {"$in": gone}}).deleted_count
+            run_ids = {row["run"] for row in rows} - {""}
+            existing_runs = {
+                row["_id"] for row in self._runs.find({"_id": {"$in": list(run_ids)}}, {"_id": 1})
+            }
+            removable = [row["_id"] for row in rows if row["run"] not in existing_runs]
+            removed = self._audit.delete_many({"_id": {"$in": removable}}).deleted_count
         last = Entry(rows[-1]["at"], str(rows[-1]["_id"])) if len(rows) == limit else None
         return Audited(removed, last)
 
     def processes(self, days: float) -> int:
         with translated():
-            seen = {"seenAt": {"$type": "date"}, "$expr": _older_than("$seenAt", days)}
-            held = {"until": {"$type": "date"}, "$expr": _older_than("$until", days)}
-            dead = self._workers.delete_many(seen).deleted_count
-            return dead + self._leases.delete_many(held).deleted_count
+            old_workers = {"seenAt": {"$type": "date"}, "$expr": _older_than("$seenAt", days)}
+            old_leases = {"until": {"$type": "date"}, "$expr": _older_than("$until", days)}
+            dead = self._workers.delete_many(old_workers).deleted_count
+            return dead + self._leases.delete_many(old_leases).deleted_count
 
 
 def _after_row(field: str, time: datetime | None, last: Any) -> dict[str, Any]:

@@ -90,10 +90,10 @@ class RunLists:
             after = page[-1].place
 
     def holders(self, collections: Iterable[str]) -> Mapping[str, str]:
-        wanted = sorted(set(collections))
-        if not wanted:
+        namespaces = sorted(set(collections))
+        if not namespaces:
             return {}
-        holding = {"active": True, "ns": {"$in": wanted}}
+        holding = {"active": True, "ns": {"$in": namespaces}}
         with translated():
-            rows = self._runs.find(holding, {"ns": 1}, batch_size=len(wanted) + 1)
+            rows = self._runs.find(holding, {"ns": 1}, batch_size=len(namespaces) + 1)
             return {row["ns"]: str(row["_id"]) for row in rows}

@@ -97,8 +97,8 @@ class MongoRuns(RunLists):
             query["$or"] = [{"createdAt": {"$gt": created_at}}, {"_id": {"$gt": last}}]
 
     def counted(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Mapping[RunStatus, int]:
-        wanted = {"status": _any_of(statuses), **({"ns": ns} if ns is not None else {})}
-        pipeline: Sequence[Any] = [{"$match": wanted}, {"$group": {"_id": "$status", "n": {"$sum": 1}}}]
+        query = {"status": _any_of(statuses), **({"ns": ns} if ns is not None else {})}
+        pipeline: Sequence[Any] = [{"$match": query}, {"$group": {"_id": "$status", "n": {"$sum": 1}}}]
         with translated():
             return {RunStatus(row["_id"]): int(row["n"]) for row in self._runs.aggregate(pipeline)}
 
@@ -111,21 +111,21 @@ class MongoRuns(RunLists):
 
     def in_line(self) -> Sequence[str]:
         with translated():
-            held = self._active_runs()
-            free = {"status": "queued", "ns": {"$nin": [row["ns"] for row in held]}}
+            active = self._active_runs()
+            free = {"status": "queued", "ns": {"$nin": [row["ns"] for row in active]}}
             oldest: Sequence[Any] = [
                 {"$match": free},
                 {"$sort": {"ns": 1, "createdAt": 1, "_id": 1}},
                 {"$group": {"_id": "$ns", "run": {"$first": "$_id"}}},
             ]
             first = [row["run"] for row in self._runs.aggregate(oldest)]
-        return [row["_id"] for row in held if row["status"] == "queued"] + sorted(first)
+        return [row["_id"] for row in active if row["status"] == "queued"] + sorted(first)
 
     def waiting(self) -> Sequence[tuple[str, int]]:
         with translated():
-            behind = {"status": "queued", "ns": {"$in": [row["ns"] for row in self._active_runs()]}}
+            queued = {"status": "queued", "ns": {"$in": [row["ns"] for row in self._active_runs()]}}
             pipeline: Sequence[Any] = [
-                {"$match": {**behind, "active": {"$ne": True}}},
+                {"$match": {**queued, "active": {"$ne": True}}},
                 {"$sort": {"ns": 1, "createdAt": 1, "_id": 1}},
                 {"$group": {"_id": "$ns", "run": {"$first": "$_id"}, "n": {"$sum": 1}}},
                 {"$sort": {"_id": 1}},
@@ -194,14 +194,14 @@ class MongoRuns(RunLists):
     def fold(
         self, run: Run, counts: Counts, through: int, *, inferred: bool, taken_over: bool = False
     ) -> bool:
-        seen = {"inferred": inferred, "takenOver": taken_over}
+        flags = {"inferred": inferred, "takenOver": taken_over}
         changes: dict[str, Any] = {
             "$inc": {
                 "counts.changed": counts.changed,
                 "counts.unchanged": counts.unchanged,
                 "counts.skipped": counts.skipped,
             },
-            "$set": {"foldedThrough": through, **{name: True for name, set_now in seen.items() if set_now}},
+            "$set": {"foldedThrough": through, **{name: True for name, set_now in flags.items() if set_now}},
             "$currentDate": {"updatedAt": True},
         }
         with translated():
@@ -219,9 +219,9 @@ class MongoRuns(RunLists):
     def keep_tiling(
         self, run_id: str, *, tiling: Tiling | None = None, checked: Tiling | None = None
     ) -> None:
-        known = {"tiling": tiling, "checked": checked}
+        given = {"tiling": tiling, "checked": checked}
         self.describe(
-            run_id, **{name: tiling_row(value) for name, value in known.items() if value is not None}
+            run_id, **{name: tiling_row(value) for name, value in given.items() if value is not None}
         )
 
     def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
@@ -239,12 +239,12 @@ class MongoRuns(RunLists):
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:
         now = {"$toDouble": {"$toLong": "$$NOW"}}
-        taken = {"$add": [{"$max": ["$pace", now]}, 1000 * documents / rate]}
+        reserved = {"$add": [{"$max": ["$pace", now]}, 1000 * documents / rate]}
         with translated():
             # The answer is stored in the row: when the driver sends a statement twice, the server answers with the row
             # as it was left, and evaluates no projection.
             row = self._runs.find_one_and_update(
-                {"_id": run_id}, [{"$set": {"pace": taken}}, {"$set": {"turn": {"$subtract": ["$pace", now]}}}],
+                {"_id": run_id}, [{"$set": {"pace": reserved}}, {"$set": {"turn": {"$subtract": ["$pace", now]}}}],
                 projection={"turn": 1}, return_document=ReturnDocument.AFTER,
             )  # fmt: skip
         return float(row["turn"]) / 1000 if row else 0.0

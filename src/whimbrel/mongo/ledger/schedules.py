@@ -55,9 +55,9 @@ class MongoSchedules:
         due = {
             "enabled": True, "nextAt": {"$type": "date"}, "$expr": {"$lte": ["$nextAt", "$$NOW"]},
         }  # fmt: skip
-        wanted = {"$or": [{"_id": SWITCH}, {"pending": {"$type": "object"}}, due]}
+        query = {"$or": [{"_id": SWITCH}, {"pending": {"$type": "object"}}, due]}
         stages: list[dict[str, Any]] = [
-            {"$match": wanted},
+            {"$match": query},
             {"$project": {"history": 0, "pending.row": 0}},
             {"$set": {"now": "$$NOW"}},
             {"$sort": {"nextAt": 1, "_id": 1}},
@@ -92,17 +92,21 @@ class MongoSchedules:
     def take_up(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> bool:
         as_made = {"_id": name, "enabled": False, "madeBy": who, "changedBy": who}
         with translated():
-            taken = self._schedules.update_one(as_made, [_plan_stage(plan, next_at, who)]).matched_count == 1
-        if taken:
+            taken_up = (
+                self._schedules.update_one(as_made, [_plan_stage(plan, next_at, who)]).matched_count == 1
+            )
+        if taken_up:
             self._leases.audit(f"schedule {name} enabled", run="", who=who)
-        return taken
+        return taken_up
 
     def remove(self, name: str, *, who: str) -> bool:
         with translated():
-            gone = self._schedules.delete_one({"_id": name, "revision": {"$exists": True}}).deleted_count == 1
-        if gone:
+            removed = (
+                self._schedules.delete_one({"_id": name, "revision": {"$exists": True}}).deleted_count == 1
+            )
+        if removed:
             self._leases.audit(f"schedule {name} removed", run="", who=who)
-        return gone
+        return removed
 
     def is_on(self) -> bool:
         with translated():
@@ -115,7 +119,7 @@ class MongoSchedules:
         return None if row is None else (str(row.get("changedBy", "somebody")), row.get("changedAt"))
 
     def switch(self, *, on: bool, who: str, anew: Sequence[tuple[Schedule, datetime | None]] = ()) -> bool:
-        turned: list[dict[str, Any]] = [
+        switched: list[dict[str, Any]] = [
             {"$set": {"on": on, "changedBy": {"$literal": who}, "changedAt": "$$NOW"}}
         ]
         with translated():
@@ -125,7 +129,7 @@ class MongoSchedules:
                     {"$set": {"nextAt": next_at}},
                 )
             try:
-                result = self._schedules.update_one({"_id": SWITCH, "on": {"$ne": on}}, turned, upsert=True)
+                result = self._schedules.update_one({"_id": SWITCH, "on": {"$ne": on}}, switched, upsert=True)
             except DuplicateKeyError:  # it exists, and is switched so already
                 return False
             if not on:  # invalidate decisions under way, which are based on what was read before
@@ -157,14 +161,14 @@ class MongoSchedules:
 
     def add_run(self, schedule: Schedule) -> bool:
         with translated():
-            held = self._schedules.find_one(
+            stored = self._schedules.find_one(
                 {"_id": schedule.name, "pending.run": schedule.pending}, {"pending.row": 1}
             )
-            if held is None:
+            if stored is None:
                 return False
             new_row = {
                 "$mergeObjects": [
-                    {"$literal": held["pending"]["row"]},
+                    {"$literal": stored["pending"]["row"]},
                     {"createdAt": "$$NOW", "updatedAt": "$$NOW"},
                 ]
             }
@@ -206,13 +210,13 @@ def _plan_stage(plan: Plan, next_at: datetime | None, who: str) -> dict[str, Any
         "batchSize": plan.batch_size, "filters": plan.filters, "priority": plan.priority,
     }  # fmt: skip
     # Else a tick that comes due at this moment would be lost when other settings change.
-    kept: list[Any] = [
+    unchanged: list[Any] = [
         {"$eq": [f"${name}", {"$literal": stated[name]}]} for name in ("cron", "zone", "enabled")
     ]
     return {
         "$set": {
             **{name: {"$literal": value} for name, value in stated.items()},
-            "nextAt": {"$cond": [{"$and": kept}, "$nextAt", next_at]},
+            "nextAt": {"$cond": [{"$and": unchanged}, "$nextAt", next_at]},
             "revision": {"$add": [{"$ifNull": ["$revision", 0]}, 1]}, "trouble": "",
             "pending": {"$ifNull": ["$pending", None]}, "lastAt": {"$ifNull": ["$lastAt", None]},
             "lastRun": {"$ifNull": ["$lastRun", None]}, "history": {"$ifNull": ["$history", []]},

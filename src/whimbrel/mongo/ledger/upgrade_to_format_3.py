@@ -34,11 +34,11 @@ def group_failures(database: Database[Any], runs: Collection[Any]) -> None:
             tokens = {row["batch"] for row in rows}
             batch_failures.mark(tokens)
             for run, of_run in groupby(rows, key=lambda row: row["run"]):
-                some = list(of_run)
-                groups = causes.groups(str(run), [trouble_of(row) for row in some])
+                rows_of_run = list(of_run)
+                groups = causes.groups(str(run), [trouble_of(row) for row in rows_of_run])
                 failures.bulk_write([
                     UpdateOne({"_id": row["_id"]}, {"$set": {"group": group_id}, "$unset": {"signature": ""}})
-                    for row, group_id in zip(some, groups, strict=True)
+                    for row, group_id in zip(rows_of_run, groups, strict=True)
                 ])  # fmt: skip
             batch_failures.keep(tokens)
         _drop(batches, "failing_of_a_run")

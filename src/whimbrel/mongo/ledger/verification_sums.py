@@ -27,10 +27,12 @@ class MongoProofs:
         self._batches, self._runs, self._remains = batches, runs, remains
 
     def placed(self, extents: Mapping[str, tuple[str, Key, Key]]) -> tuple[set[str], set[str]]:
-        known: set[str] = set()
-        inside: set[str] = set()
-        listed = list(extents.items())
-        for page in (listed[start : start + TOKENS] for start in range(0, len(listed), TOKENS)):
+        known_tokens: set[str] = set()
+        values_inside: set[str] = set()
+        extents_listed = list(extents.items())
+        for page in (
+            extents_listed[start : start + TOKENS] for start in range(0, len(extents_listed), TOKENS)
+        ):
             holds = [
                 {
                     "$cond": [
@@ -45,11 +47,13 @@ class MongoProofs:
                 {"$match": {"_id": {"$in": [token for _, (token, _, _) in page]}}},
                 {"$project": {"inside": {"$setUnion": holds}}},
             ])  # fmt: skip
-            known |= {row["_id"] for row in rows}
-            inside |= {value for row in rows for value in row["inside"]}
+            known_tokens |= {row["_id"] for row in rows}
+            values_inside |= {value for row in rows for value in row["inside"]}
         with translated():
-            known |= self._remains.known(token for token, _, _ in extents.values() if token not in known)
-        return known, inside
+            known_tokens |= self._remains.known(
+                token for token, _, _ in extents.values() if token not in known_tokens
+            )
+        return known_tokens, values_inside
 
     def began(self, run_id: str, leg: int) -> datetime | None:
         with translated():

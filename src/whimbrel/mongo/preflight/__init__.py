@@ -72,8 +72,10 @@ def _by_documents(subject: Subject, ahead: Ahead, *, replica_set: bool) -> list[
         samples.append(sample.take(subject, ahead.touched))
         yield from sample.check(subject, samples[0], volume.largest_growth(subject, ahead, samples[0]))
 
-    what = "How large and how valid the documents are, how many of them are eligible, and what the run writes"
-    findings = findings_of(CheckName.SAMPLE, what, look)
+    unknown_then = (
+        "How large and how valid the documents are, how many of them are eligible, and what the run writes"
+    )
+    findings = findings_of(CheckName.SAMPLE, unknown_then, look)
     if samples:
         expected = volume.expected(subject, ahead, samples[0])
         findings += findings_of(

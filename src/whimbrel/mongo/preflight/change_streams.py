@@ -22,10 +22,10 @@ def change_streams(subject: Subject) -> list[str]:
 def watchers(subject: Subject) -> Iterator[Finding]:
     scopes = change_streams(subject)
     if scopes:
-        listed = ", ".join(f"{scopes.count(scope)} on the {scope}" for scope in dict.fromkeys(scopes))
+        counts = ", ".join(f"{scopes.count(scope)} on the {scope}" for scope in dict.fromkeys(scopes))
         yield warning(
             CheckName.CHANGE_STREAMS,
-            f"Change streams are open that see {subject.name}: {listed}. Each document that the run changes is an event for each of them.",
+            f"Change streams are open that see {subject.name}: {counts}. Each document that the run changes is an event for each of them.",
             "Make sure that those who listen can take them, and that their resume tokens stay in the oplog; or give the run a rate (`maxDocsPerSecond` of the REST API).",
             open=scopes,
         )

@@ -61,20 +61,22 @@ def _similar_names(subject: Subject) -> str:
     """Names databases and collections whose name differs in case only, as they may be meant."""
     suggestions: list[str] = []
     with contextlib.suppress(WhimbrelError), translated(), pymongo.timeout(LOOK / 1000):
-        wanted = subject.run.database
-        near = [
+        database_wanted = subject.run.database
+        similar_databases = [
             database_name
             for database_name in subject.client.list_database_names()
-            if database_name.lower() == wanted.lower()
+            if database_name.lower() == database_wanted.lower()
         ]
         suggestions += [
-            f" There is a database {database_name!r}." for database_name in near if database_name != wanted
+            f" There is a database {database_name!r}."
+            for database_name in similar_databases
+            if database_name != database_wanted
         ]
         pattern = f"^{re.escape(subject.run.collection)}$"
-        named = {"name": {"$regex": pattern, "$options": "i"}}
+        same_name = {"name": {"$regex": pattern, "$options": "i"}}
         suggestions += [
             f" There is a collection {collection_name!r}."
-            for collection_name in subject.client[wanted].list_collection_names(filter=named)
+            for collection_name in subject.client[database_wanted].list_collection_names(filter=same_name)
         ]
     return "".join(suggestions[:SUGGESTED])
 

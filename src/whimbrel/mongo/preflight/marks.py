@@ -15,11 +15,11 @@ def field(subject: Subject) -> Iterator[Finding]:
     if not isinstance(subject.run.marking, Marker):
         return
     kind = {"$type": f"${MARK_ROOT}"}
-    taken = find_one_quickly(subject, {"$expr": {"$not": [{"$in": [kind, ["missing", "object"]]}]}})
-    if taken is not None:
+    foreign = find_one_quickly(subject, {"$expr": {"$not": [{"$in": [kind, ["missing", "object"]]}]}})
+    if foreign is not None:
         yield error(
             CheckName.MARK,
-            f"{subject.name} uses the field {MARK_ROOT!r} itself (document {taken.value!r}).",
+            f"{subject.name} uses the field {MARK_ROOT!r} itself (document {foreign.value!r}).",
             "Choose mark='status' or mark='filter'.",
         )
 

@@ -88,11 +88,11 @@ def _count(rows: list[Mapping[str, Any]]) -> int:
 
 def check(subject: Subject, sample: Sample, growth: int) -> Iterator[Finding]:
     """Yields findings from a sample. `growth`: bytes that a document gains, its before-image included."""
-    kept = " with its before-image" if subject.run.undo else ""
+    with_image = " with its before-image" if subject.run.undo else ""
     if sample.largest + growth > NEAR:
         yield warning(
             CheckName.SIZE,
-            f"A document of {subject.name} has {size(sample.largest)} and gains about {size(growth)}{kept}; more than {size(LIMIT)} no document may have (largest of {sample.basis}).",
+            f"A document of {subject.name} has {size(sample.largest)} and gains about {size(growth)}{with_image}; more than {size(LIMIT)} no document may have (largest of {sample.basis}).",
             "Those that grow too large become failures and stay as they are. Make them smaller first, or take them out by the filter.",
             largest=sample.largest, growth=growth, limit=LIMIT,
         )  # fmt: skip

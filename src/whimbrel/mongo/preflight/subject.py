@@ -45,8 +45,8 @@ class Subject:
     @cached_property
     def listing(self) -> Mapping[str, Any] | None:
         with translated():
-            listed = self.collection.database.list_collections(filter={"name": self.run.collection})
-            return next(iter(listed), None)
+            entries = self.collection.database.list_collections(filter={"name": self.run.collection})
+            return next(iter(entries), None)
 
     @property
     def options(self) -> Mapping[str, Any]:
