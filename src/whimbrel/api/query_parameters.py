@@ -11,7 +11,10 @@ from whimbrel.api.suggestions import unknown
 
 
 async def check_query(request: Request) -> None:
-    """Dependency of all routes that refuses unknown parameters, such as a misspelt `?limti=5`. Raises ApiError. It is async, as a sync one would take a thread."""
+    """Dependency of all routes: refuses unknown parameters, such as a misspelt `?limti=5`. Raises ApiError.
+
+    It is async, as a sync one would take a thread for each request.
+    """
     route: APIRoute = request.scope["route"]
     names = sorted(str(parameter.alias) for parameter in route.dependant.query_params)
     parameter_counts = Counter(name for name, _ in request.query_params.multi_items())

@@ -83,7 +83,7 @@ class MongoDocuments:
         check_identity(self._collection.database, self._collection.name, self._uuid, self._session)
 
     def quiet(self) -> bool:
-        return self._unanswered.over()
+        return self._unanswered.end_all()
 
     @property
     def time(self) -> Timestamp | None:

@@ -91,7 +91,7 @@ class UnansweredStatements:
                 self._sent |= dict.fromkeys(used, time.monotonic())
                 raise
 
-    def over(self) -> bool:
+    def end_all(self) -> bool:
         """Tells the statements to end, and returns whether none of them can change a document any more. Raises Transient."""
         if not self._sent:
             return True

@@ -178,5 +178,8 @@ def _from_absolute_address(scope: Scope) -> Scope:
 
 
 def hosts_of(configured: str, bound: str, tokens: Sequence[object]) -> Hosts:
-    """Returns the server's names. With tokens any name is accepted unless some are configured: no page has a token, and names of balancers and services differ."""
+    """Returns the server's names. With tokens any name is accepted unless some are configured.
+
+    No page has a token, and names of balancers and services differ.
+    """
     return Hosts(configured, bound, any_name=bool(tokens))

@@ -14,7 +14,10 @@ from whimbrel.domain.runs.run import Run
 def first_row(
     run: Run, batch: Batch, failure: FailedDocument, group: str, *, now: datetime, since: datetime
 ) -> dict[str, Any]:
-    """Returns the row of a first attempt. `group`: of its cause. `now`: by the server's clock. `since`: when the first of the consecutive runs that met it began."""
+    """Returns the row of a first attempt. `group`: of its cause. `now`: by the server's clock.
+
+    `since`: when the first of the consecutive runs that met it began.
+    """
     dead = is_dead(failure, 1, run.max_attempts)
     return {
         "_id": _id(run, failure), "attempt": 1, "key": failure.key.document, "batch": batch.token, "since": since,
