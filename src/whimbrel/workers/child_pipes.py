@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from whimbrel.domain.text.printable import visible
-from whimbrel.logs import json_asked, json_line
+from whimbrel.logs import json_line, json_requested
 from whimbrel.masking import masked
 from whimbrel.workers.child_output import BEGIN, LINE, TEXT
 
@@ -139,7 +139,7 @@ class ChildListener:
 
     def _line(self, text: str, *, batches: str = "", level: str = "info") -> str:
         """Formats a line: for people with who printed it in front, else as JSON, which must not be cut."""
-        if not json_asked():
+        if not json_requested():
             return f"[{batches or self._name}] {text}"
         while True:
             facts = {"logger": PRINTED, "process": self._name, "batches": batches}

@@ -23,7 +23,7 @@ from whimbrel.engine.running.heartbeat import keep_heartbeat
 from whimbrel.engine.running.slot import run_slot
 from whimbrel.engine.running.worker_state import BATCH, WorkerState
 from whimbrel.errors import Transient, WhimbrelError
-from whimbrel.logs import configure_logs, json_asked, json_line, own_process
+from whimbrel.logs import configure_logs, json_line, json_requested, log_unhandled_errors
 from whimbrel.ports import Store
 from whimbrel.settings import Settings, read_settings
 from whimbrel.vanished_readers import without_reader
@@ -49,7 +49,7 @@ def main() -> None:
     settings = read_settings()
     log = without_reader(options.log)
     configure_logs(settings.log_format, settings.log_level, log)
-    own_process()
+    log_unhandled_errors()
     parent, flush = capture_streams(BATCH.get)
     faulthandler.enable(2)
     end_before_the_driver()
@@ -68,7 +68,7 @@ def main() -> None:
         worker_state.loop.close()
     except WhimbrelError as error:
         text = visible(str(error))
-        log.write(f"{json_line(text, level='error') if json_asked() else text}\n")
+        log.write(f"{json_line(text, level='error') if json_requested() else text}\n")
         parent_pipe.say(f"{REASON}{' '.join(str(error).split())}")
         end_soon(error.exit_code)
     flush("")

@@ -11,7 +11,7 @@ from tests.conftest import SHORT
 from tests.integration.in_process_system import DEFAULTS, nothing, start, system, until
 from whimbrel import Migration
 from whimbrel.brokers.ledger import LedgerBroker
-from whimbrel.cli.output.run_log import worth_a_line
+from whimbrel.cli.output.run_log import runs_to_report
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Counts, Run
 from whimbrel.domain.runs.states import RunStatus
@@ -136,11 +136,11 @@ def test_a_worker_tells_of_the_run_at_work_beside_newer_ones_that_wait(
     coordinator = coordinator_of(store)
     coordinator.tick()
     line_up(store, database, run, MANY)
-    watched = {each.id: each.status for each in worth_a_line(store.ledger, [])}
+    watched = {each.id: each.status for each in runs_to_report(store.ledger, [])}
     assert watched[run.id] is RunStatus.RUNNING
     cancel(store.ledger, run.id, who="test")
     coordinator.tick()
-    then = {each.id: each.status for each in worth_a_line(store.ledger, list(watched.items()))}
+    then = {each.id: each.status for each in runs_to_report(store.ledger, list(watched.items()))}
     assert then[run.id] is RunStatus.CANCELLED
 
 
