@@ -31,7 +31,7 @@ class Look:
     token: str | None = None
 
     def acknowledge(self) -> None:
-        """Nothing was sent."""
+        """Does nothing: no message was sent."""
 
     def give_back(self) -> None:
         """Does nothing: the next look finds it."""
