@@ -51,16 +51,16 @@ class MongoFailures(FailureReads):
         self._failures.create_index(BY_CAUSE)
         self._failures.create_index([("batch", 1), ("state", 1), ("outcome", 1), ("group", 1)])
 
-    def record(self, run: Run, batch: Batch, troubles: Sequence[FailedDocument]) -> None:
-        for start in range(0, len(troubles), PAGE):
-            page = troubles[start : start + PAGE]
+    def record(self, run: Run, batch: Batch, failures: Sequence[FailedDocument]) -> None:
+        for start in range(0, len(failures), PAGE):
+            page = failures[start : start + PAGE]
             with translated():
-                rows = self._rows(run, [trouble.key for trouble in page], {})
+                rows = self._rows(run, [failure.key for failure in page], {})
                 batch_by_key = {Key(row["key"].raw): row["batch"] for row in rows}
                 before = set(batch_by_key.values()) - {batch.token}
                 self._mark(batch)
                 self._batch_failures.mark(before)
-                older = self._older(run, [trouble.key for trouble in page], UNRESOLVED)
+                older = self._older(run, [failure.key for failure in page], UNRESOLVED)
                 self._write(run, batch, page, batch_by_key, _since(run, older))
                 self._batch_failures.keep(before)
                 self._batch_failures.count_if_lost(batch)

@@ -208,12 +208,12 @@ class MongoRuns(RunLists):
             folded = self._runs.update_one({"_id": run.id, "foldedThrough": run.folded_through}, changes)
         return folded.modified_count == 1
 
-    def sample(self, run_id: str, kept: Sequence[ProgressSample], *, done: int, total: int) -> None:
+    def sample(self, run_id: str, samples: Sequence[ProgressSample], *, done: int, total: int) -> None:
         now = [[_WORKED, {"$literal": done}, {"$literal": total}]]
-        samples = {"$concatArrays": [{"$literal": [sample_row(kept_sample) for kept_sample in kept]}, now]}
+        rows = {"$concatArrays": [{"$literal": [sample_row(sample) for sample in samples]}, now]}
         with translated():
             self._runs.update_one(
-                {"_id": run_id, "status": str(RunStatus.RUNNING)}, [{"$set": {"samples": samples}}]
+                {"_id": run_id, "status": str(RunStatus.RUNNING)}, [{"$set": {"samples": rows}}]
             )
 
     def keep_tiling(
