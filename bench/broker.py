@@ -66,7 +66,7 @@ def messages(store: MongoStore, bench: Bench, settings: Settings) -> float:
             found = source.next(10, urgent=False)
             if found is None:
                 raise AssertionError("a pointer is missing")
-            found.over()
+            found.acknowledge()
         taken = time.perf_counter() - started
     sender.close()
     store.client[store.database]["whimbrel_runs"].delete_one({"_id": run.id})

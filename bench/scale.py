@@ -141,7 +141,7 @@ def removed(store: MongoStore, run: Run) -> dict[str, Any]:
         {"_id": run.id}, {"$set": {"endedAt": ended_at, "status": "completed"}}
     )
     slices, rows, more = list[float](), 0, True
-    with mock.patch.object(prune, "_kept_for", return_value=""):
+    with mock.patch.object(prune, "_why_kept", return_value=""):
         while more:
             began = time.perf_counter()
             found = prune.prune(store.ledger, 90, seconds=1, who="bench")

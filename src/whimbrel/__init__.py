@@ -2,7 +2,7 @@
 
 import importlib
 
-TYPE_CHECKING = False  # typing's own costs its import
+TYPE_CHECKING = False  # importing typing's own takes time
 if TYPE_CHECKING:
     from whimbrel.domain.migrations.context import Context
     from whimbrel.domain.migrations.migration import SKIP, Migration, migration
@@ -18,8 +18,8 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> object:
-    """Imported when it is asked for: the program's first milliseconds, in which Ctrl-C shall be heard, need none of it."""
+    """Imports a public name on first use, so that the program can handle Ctrl-C in its first milliseconds."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
-    return found
+    attribute = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return attribute

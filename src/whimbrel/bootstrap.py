@@ -1,6 +1,6 @@
-"""The composition root: every front door builds the system here, from settings.
+"""The composition root: builds the system from settings, for the command line and the API.
 
-What only some commands need is imported where it is needed: a command's start consists of imports.
+What only some commands need is imported where it is needed, as imports take most of a command's start.
 """
 # ruff: noqa: PLC0415
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def database(settings: Settings, *, create: bool = True) -> Iterator[str]:
-    """The address of MongoDB, with its secrets: the configured one, or an embedded one that runs while this is entered.
+    """Yields the address of MongoDB, with its secrets: the configured one, or an embedded one that runs while this is entered.
 
-    Raises EmbeddedMissing where there is none yet and `create` does not say that one shall be made.
+    Raises EmbeddedMissing where there is none yet and `create` is false.
     """
     if settings.mongodb_uri:
         yield settings.mongodb_uri
@@ -40,7 +40,7 @@ def database(settings: Settings, *, create: bool = True) -> Iterator[str]:
 
 
 def left_running(settings: Settings, *, create: bool) -> str:
-    """The address as `database` has it; an embedded MongoDB runs on until the next command that uses it has ended."""
+    """Returns the address as `database` does; an embedded MongoDB runs on until the next command that uses it has ended."""
     if settings.mongodb_uri:
         return settings.mongodb_uri
     from whimbrel.mongo.embedded import left_running as left
@@ -49,14 +49,14 @@ def left_running(settings: Settings, *, create: bool) -> str:
 
 
 def load() -> None:
-    """Import what work on documents needs: copies of this process that are made now need not."""
+    """Imports what work on documents needs, so that copies of this process need not."""
     import whimbrel.brokers.ledger
     import whimbrel.mongo.documents
     import whimbrel.mongo.rehearsal  # noqa: F401
 
 
-def let_go() -> None:
-    """Leave an embedded MongoDB that an exception kept `database` from leaving: the last of a process that does not end as Python does."""
+def leave_embedded() -> None:
+    """Leaves an embedded MongoDB that an exception kept `database` from leaving, for a process that skips Python's exit handlers."""
     if "whimbrel.mongo.embedded" in sys.modules:
         from whimbrel.mongo.embedded import leave_all
 
@@ -64,7 +64,7 @@ def let_go() -> None:
 
 
 def exists(settings: Settings) -> bool:
-    """Whether there is a MongoDB to ask, or an address of one, and none has to be made."""
+    """Whether there is a MongoDB, or an address of one, so that none must be created."""
     if settings.mongodb_uri:
         return True
     from whimbrel.mongo.embedded import exists as is_there
@@ -73,14 +73,14 @@ def exists(settings: Settings) -> bool:
 
 
 def place(settings: Settings) -> str:
-    """Which MongoDB is meant, for people's eyes: its hosts, or the folder of the embedded one."""
+    """Returns which MongoDB is meant, for people: its hosts, or the folder of the embedded one."""
     if settings.mongodb_uri:
         return hosts_of(settings.mongodb_uri)
     return f"the embedded MongoDB in {settings.whimbrel_home.absolute()}"
 
 
 def revive(settings: Settings) -> None:
-    """Start the embedded MongoDB again, should it have died. Nothing happens with a configured one."""
+    """Restarts the embedded MongoDB if it has died. Does nothing with a configured one."""
     if settings.mongodb_uri:
         return
     from whimbrel.mongo.embedded import ensure_running
@@ -90,9 +90,9 @@ def revive(settings: Settings) -> None:
 
 @contextlib.contextmanager
 def store_at(uri: str, settings: Settings, *, worker: str | None = None) -> Iterator[MongoStore]:
-    """The ledger and the collections of one deployment. Raises DatabaseUnreachable, DatabaseRefused, SettingsInvalid.
+    """Yields the ledger and the collections of one deployment. Raises DatabaseUnreachable, DatabaseRefused, SettingsInvalid.
 
-    Nothing is written, the ledger's indexes neither: see `Store.prepare`. `worker`: the name of the worker process that this is.
+    Does not write the ledger's indexes: see `Store.prepare`. `worker`: the name of this worker process.
     """
     with connected(
         uri,
@@ -106,12 +106,12 @@ def store_at(uri: str, settings: Settings, *, worker: str | None = None) -> Iter
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A deployment that is connected to."""
+    """A connected deployment."""
 
     uri: str
     store: MongoStore
-    where: str  # for people's eyes: without passwords
-    made: bool = False  # whether it is an embedded one that was not there before
+    where: str  # for people, without passwords
+    made: bool = False  # whether it is an embedded one that is new
 
     @property
     def address(self) -> str:
@@ -121,22 +121,22 @@ class Opened:
 
 @contextlib.contextmanager
 def opened(settings: Settings, *, create: bool = True) -> Iterator[Opened]:
-    """`database` and `store_at` in one."""
+    """Does what `database` and `store_at` do, in one."""
     check_addresses(settings)  # before an embedded server is started
-    made = create and not exists(settings)
+    is_new = create and not exists(settings)
     with database(settings, create=create) as uri, store_at(uri, settings) as store:
-        yield Opened(uri, store, masked_address(uri) if settings.mongodb_uri else place(settings), made)
+        yield Opened(uri, store, masked_address(uri) if settings.mongodb_uri else place(settings), is_new)
 
 
 def samples(store: MongoStore) -> "MongoSamples":
-    """The sample documents of a store's database."""
+    """Returns the samples of a store's database."""
     from whimbrel.mongo.seeding import MongoSamples
 
     return MongoSamples(store.client, store.database)
 
 
 def broker(settings: Settings, name: str) -> "Broker":
-    """What coordinators announce batches through. Raises SettingsInvalid for addresses that cannot be read."""
+    """Returns the broker through which coordinators announce batches. Raises SettingsInvalid for addresses that cannot be read."""
     if not settings.rabbitmq_url:
         from whimbrel.brokers.ledger import LedgerBroker
 
@@ -149,7 +149,7 @@ def broker(settings: Settings, name: str) -> "Broker":
 
 
 def check_addresses(settings: Settings) -> None:
-    """Raise SettingsInvalid for what is wrong whatever answers there: addresses, times, and a database that cannot be used."""
+    """Raises SettingsInvalid for what is wrong without asking a server: addresses, times, and the name of the database."""
     _ = settings.times, settings.database
     if settings.mongodb_uri:
         check_uri(settings.mongodb_uri)
@@ -160,23 +160,23 @@ def check_addresses(settings: Settings) -> None:
 
 
 def lane_names() -> tuple[str, ...]:
-    """The queues that workers may take from."""
+    """Returns the names of the queues that workers may take from."""
     from whimbrel.brokers.rabbitmq.topology import LANES
 
     return tuple(lane.name for lane in LANES)
 
 
 def check_broker(settings: Settings) -> None:
-    """Raise SettingsInvalid, BrokerUnavailable or BrokerRefused where there is a broker that cannot be used."""
-    with contextlib.closing(broker(settings, "check")) as found:
-        found.connect(settings.whimbrel_connect_seconds)
+    """Raises SettingsInvalid, BrokerUnavailable or BrokerRefused where a configured broker cannot be used."""
+    with contextlib.closing(broker(settings, "check")) as opened_broker:
+        opened_broker.connect(settings.whimbrel_connect_seconds)
 
 
 @contextlib.contextmanager
 def feed(
     settings: Settings, *, name: str, lanes: tuple[str, ...], slots: int, give_up: Callable[[], None]
 ) -> "Iterator[Feed]":
-    """Where a worker process hears of batches: all lanes, or those named."""
+    """Yields the feed of a worker process's batches: from all lanes, or those named."""
     if not settings.rabbitmq_url:
         from whimbrel.brokers.ledger import LedgerFeed
 
@@ -187,40 +187,40 @@ def feed(
     from whimbrel.brokers.rabbitmq.topology import LANES
     from whimbrel.brokers.rabbitmq.topology import lanes as lanes_of
 
-    found = RabbitFeed(
+    rabbit_feed = RabbitFeed(
         urls_of(settings.rabbitmq_url), settings.rabbitmq_exchange, name=f"whimbrel worker {name}",
         lanes=lanes_of(lanes) if lanes else LANES, prefetch=slots, look=settings.times.broker, give_up=give_up,
     )  # fmt: skip
     try:
-        yield found
+        yield rabbit_feed
     finally:
-        found.close()
+        rabbit_feed.close()
 
 
 def step_hook() -> "Step":
-    """What is called at each step of the protocol: nothing, or in fault tests what kills this process there.
+    """Returns what is called at each step of the protocol: nothing, or in fault tests a function that kills this process.
 
     `WHIMBREL_DIE_AT="S6:3:/folder"` dies at the third S6 that this process reaches, as often as there are
-    files in the folder: each death uses one up.
+    files in the folder: each death removes one.
     """
     plan = os.environ.get("WHIMBREL_DIE_AT")
     if not plan:
         return lambda _step: None
-    wanted, count, folder = plan.split(":", 2)
+    deadly_step, count, folder = plan.split(":", 2)
     reached = 0
 
     def step(name: str) -> None:
         nonlocal reached
-        reached += name == wanted
-        if name == wanted and reached == int(count) and _use_up(Path(folder)):
+        reached += name == deadly_step
+        if name == deadly_step and reached == int(count) and _use_up(Path(folder)):
             os.kill(os.getpid(), signal.SIGKILL)
 
     return step
 
 
 def _use_up(folder: Path) -> bool:
-    for each in folder.iterdir():
+    for file in folder.iterdir():
         with contextlib.suppress(FileNotFoundError):
-            each.unlink()
+            file.unlink()
             return True
     return False

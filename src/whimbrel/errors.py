@@ -1,8 +1,8 @@
-"""Every error that Whimbrel raises on purpose: one root, and a sentence that says what to do.
+"""All errors that Whimbrel raises on purpose, with one root, and sentences that say what to do.
 
-Adapters turn the errors of their drivers into these at the border, so that nothing inside needs to
-know a driver. `code` is the machine's word for it (the REST API's `code`), `exit_code` the program's,
-`remedy` what a run does that meets it.
+Adapters turn their drivers' errors into these, so that other code does not depend on a driver.
+`code` is for machines (the REST API's `code`), `exit_code` for the command line, and
+`remedy` says what a run does on the error.
 """
 
 from enum import StrEnum
@@ -13,7 +13,7 @@ from whimbrel.masking import masked
 SHORT = 300  # characters of a sentence
 AWAY = "MongoDB does not answer: check that it runs, and that MONGODB_URI is right."
 FULL = "The disk of MongoDB is full: free some space there."
-# Parts of what the system says, in whichever driver's words, of a host that has no address, and of TLS that fails.
+# Parts of messages, of the system and of any driver, about a host without an address, and about failed TLS.
 NO_ADDRESS = (
     "Name or service not known",
     "No address associated with hostname",
@@ -26,20 +26,18 @@ EMBEDDED_FULL = "The disk of the embedded MongoDB is full: free some space."
 
 
 class Remedy(StrEnum):
-    """What must be done about a trouble that a run meets (docs/protocol.md, "Troubles")."""
+    """What a run does about an error (docs/protocol.md, "Troubles")."""
 
-    AGAIN = "again"  # it passes by itself: the same, a little later
-    SMALLER = "smaller"  # it took too long: the same of fewer documents
-    STOP = "stop"  # the batch is another's, or was asked back: nothing more is written
-    RECORD = (
-        "record"  # the fault of a document: a failure of that document, or of the statement that has none
-    )
-    WAIT = "wait"  # as long as it takes: the run says so in its message
+    AGAIN = "again"  # it will pass: try the same a little later
+    SMALLER = "smaller"  # it took too long: try with fewer documents
+    STOP = "stop"  # the batch was taken over or asked back: write nothing more
+    RECORD = "record"  # a document is at fault: record a failure of it, or of the statement
+    WAIT = "wait"  # wait as long as it takes; the run's message says so
     PAUSE = "pause"  # a person must look first
 
 
 class WhimbrelError(Exception):
-    """The root. Its text is one sentence for the person who must act on it, without the passwords of addresses in it.
+    """The root of all errors. Its text is one sentence for the person who must act on it, without passwords of addresses.
 
     `code` is its name in answers of the REST API, `exit_code` that of the command line.
 
@@ -54,15 +52,13 @@ class WhimbrelError(Exception):
     code: ClassVar[str] = "error"
     exit_code: ClassVar[int] = 1
     remedy: ClassVar[Remedy] = Remedy.PAUSE
-    plain: str = (
-        ""  # the same in one short sentence, without what drivers and servers say; empty: nobody gave one
-    )
+    plain: str = ""  # one short sentence without the words of drivers and servers; empty: not given
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(masked(each) if isinstance(each, str) else each for each in args))
+        super().__init__(*(masked(argument) if isinstance(argument, str) else argument for argument in args))
 
     def in_short(self, plain: str) -> Self:
-        """With the sentence for those who only want to know what is the matter: the whole text is for the log."""
+        """Adds a short sentence for people; the complete text is for the log."""
         self.plain = masked(plain)
         return self
 
@@ -74,8 +70,8 @@ class WhimbrelError(Exception):
 
 def _first_sentence(text: str) -> str:
     first, full_stop, _ = text.partition(". ")
-    found = first + full_stop.strip()
-    return found if len(found) <= SHORT else f"{found[:SHORT]}..."
+    sentence = first + full_stop.strip()
+    return sentence if len(sentence) <= SHORT else f"{sentence[:SHORT]}..."
 
 
 class SettingsInvalid(WhimbrelError):
@@ -86,7 +82,7 @@ class SettingsInvalid(WhimbrelError):
 
 
 class DefinitionInvalid(WhimbrelError):
-    """A migration is defined wrongly, or the file that holds it cannot be loaded. Its text names the migration and the fix.
+    """A migration is defined wrongly, or its file cannot be loaded. The text names the migration and the fix.
 
     >>> from whimbrel import DefinitionInvalid, Migration
     >>> try:
@@ -101,7 +97,7 @@ class DefinitionInvalid(WhimbrelError):
 
 
 class Untranslatable(WhimbrelError):
-    """An update by operators that no pipeline expresses exactly. `operator`: the one that is in the way."""
+    """An update by operators that no pipeline expresses exactly. `operator`: the one that prevents it."""
 
     code = "untranslatable"
     exit_code = 65
@@ -119,49 +115,49 @@ class FilterRefused(WhimbrelError):
 
 
 class MigrationUnknown(WhimbrelError):
-    """No migration of that name is loaded."""
+    """No migration with that name is loaded."""
 
     code = "migration_unknown"
     exit_code = 66
 
 
 class RunUnknown(WhimbrelError):
-    """No run of that id is in the ledger."""
+    """No run with that id is in the ledger."""
 
     code = "run_unknown"
     exit_code = 66
 
 
 class GroupUnknown(WhimbrelError):
-    """No failures of that group are in the run."""
+    """The run has no failures of that group."""
 
     code = "group_unknown"
     exit_code = 66
 
 
 class CursorInvalid(WhimbrelError):
-    """Not what a list gave out as the place where its next page begins."""
+    """The cursor is not one that a list has returned for its next page."""
 
     code = "invalid"
     exit_code = 64
 
 
 class CollectionUnsuitable(WhimbrelError):
-    """The collection is not there, or is of a kind that cannot be migrated."""
+    """The collection does not exist, or is of a kind that cannot be migrated."""
 
     code = "collection_unsuitable"
     exit_code = 67
 
 
 class WarningsRefused(WhimbrelError):
-    """Preflight warned, and the caller takes warnings for errors, or said no when asked."""
+    """Preflight warned, and the caller treats warnings as errors, or declined when asked."""
 
     code = "warnings_refused"
     exit_code = 77
 
 
 class StateForbids(WhimbrelError):
-    """The run's state does not allow what was asked."""
+    """The run's state does not allow the request."""
 
     code = "state_forbids"
     exit_code = 68
@@ -175,21 +171,21 @@ class CollectionBusy(StateForbids):
 
 
 class DatabaseUnreachable(WhimbrelError):
-    """No answer from MongoDB within the time limit."""
+    """MongoDB did not answer within the time limit."""
 
     code = "database_unreachable"
     exit_code = 70
 
 
 class DatabaseRefused(WhimbrelError):
-    """MongoDB answered, and said no: credentials, permissions, version, disk."""
+    """MongoDB answered, but cannot be used: credentials, permissions, version, disk."""
 
     code = "database_refused"
     exit_code = 71
 
 
 class LedgerFormat(DatabaseRefused):
-    """The ledger is of a format that this program cannot work with now."""
+    """This program cannot work with the ledger's format now."""
 
     code = "ledger_format"
 
@@ -202,33 +198,33 @@ class EmbeddedUnavailable(WhimbrelError):
 
 
 class EmbeddedMissing(EmbeddedUnavailable):
-    """There is no embedded MongoDB in this home, and what was asked makes none."""
+    """There is no embedded MongoDB in this home, and this command does not create one."""
 
     code = "embedded_missing"
 
 
 class Systemic(WhimbrelError):
-    """Not one document's fault: the run must pause until a person has looked (permissions, disk)."""
+    """An error that no document causes: the run must pause until a person has looked (permissions, disk)."""
 
     code = "systemic"
     exit_code = 71
 
 
 class CollectionReplaced(Systemic):
-    """The collection of that name is not the one that the run began with, or there is none."""
+    """The collection with that name is not the one that the run began with, or does not exist."""
 
     code = "collection_replaced"
     exit_code = 67
 
 
 class LedgerIncomplete(Systemic):
-    """Rows of the ledger are gone: what was planned and what is there do not add up."""
+    """Rows of the ledger are missing: its batches do not match what was planned."""
 
     code = "ledger_incomplete"
 
 
 class Transient(WhimbrelError):
-    """Will pass by itself: network, failover, write conflict. Tried again; no attempt of a document's."""
+    """An error that will pass by itself: network, failover, write conflict. It is retried, and does not count as an attempt."""
 
     code = "transient"
     exit_code = 70
@@ -236,35 +232,35 @@ class Transient(WhimbrelError):
 
 
 class LeaseLost(WhimbrelError):
-    """The batch is no longer ours; whatever we would still write is a no-op by its fence."""
+    """The batch is no longer ours; its fence makes any further write a no-op."""
 
     code = "lease_lost"
     remedy = Remedy.STOP
 
 
 class Refused(WhimbrelError):
-    """A statement was refused for the sake of a document in it."""
+    """MongoDB refused a statement because of a document in it."""
 
     code = "refused"
     remedy = Remedy.RECORD
 
 
 class TooSlow(Transient):
-    """The time limit of a statement ended it. Where nothing can be made smaller, waiting is all that is left."""
+    """A statement exceeded its time limit. Where it cannot be made smaller, it can only be tried again."""
 
     code = "too_slow"
     remedy = Remedy.SMALLER
 
 
 class PortBusy(WhimbrelError):
-    """The port that the API shall listen on cannot be used."""
+    """The API cannot listen on its port."""
 
     code = "port_busy"
     exit_code = 76
 
 
 class BrokerUnavailable(Transient):
-    """RabbitMQ does not take pointers now: away, full, or blocked by an alarm. Nothing is lost; the run waits."""
+    """RabbitMQ does not accept pointers now: away, full, or blocked by an alarm. Nothing is lost; the run waits."""
 
     code = "broker_unavailable"
     exit_code = 73
@@ -272,7 +268,7 @@ class BrokerUnavailable(Transient):
 
 
 class BrokerRefused(WhimbrelError):
-    """RabbitMQ answered, and cannot be used: credentials, permissions, version, a queue of another make."""
+    """RabbitMQ answered, but cannot be used: credentials, permissions, version, a queue with other arguments."""
 
     code = "broker_refused"
     exit_code = 74

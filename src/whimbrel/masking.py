@@ -1,8 +1,8 @@
-"""Addresses of servers: what their parts are, and what of them may be shown.
+"""Splits addresses of servers into parts, and masks their secrets.
 
-An address that somebody has typed may be no valid one: an `@`, a slash, a question mark or a blank stand in a password as they
-are. Drivers read from the left, and take a piece of such a password for a host, which their messages then name. Here an
-address is read from the right: its hosts are what follows the last `@`, all before that is user and password.
+A typed address may be invalid: with an unescaped `@`, slash, question mark or blank in its password. Drivers parse from
+the left, and take a part of such a password for a host, which their messages then name. This module parses from the
+right: hosts follow the last `@`, and all before it is user and password.
 """
 
 import re
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 MASK = "***"
 
-# Options that are secrets themselves, and others in whose values an `@` may stand.
+# Options that are secrets themselves, and others whose values may have an `@`.
 _SECRETS = r"[\w.]*(?:password|passphrase|secret|token)[\w.]*|authmechanismproperties"
 _OTHERS = r"appname|authsource|proxyusername|tlscafile|tlscertificatekeyfile|tlscrlfile|cafile|capath|certfile|keyfile|name"
 _TAIL = re.compile(rf"[?&;](?:{_SECRETS}|{_OTHERS})=", re.IGNORECASE)
@@ -22,7 +22,7 @@ _LOOSE_OPTION = re.compile(
 
 _BEGINNING = re.compile(r"[a-z][\w+.\-]*://", re.IGNORECASE | re.ASCII)
 _SCHEME = re.compile(r"(?<![\w+.\-])[a-z][\w+.\-]*://", re.IGNORECASE | re.ASCII)
-_OURS = ("mongo", "amqp")  # beginnings of the schemes whose addresses are read from the right in texts too
+_OURS = ("mongo", "amqp")  # beginnings of the schemes whose addresses are parsed from the right in texts too
 _HOST = r"(?:\[[0-9a-f:.]+\]|[\w.%\-]+)(?::\d{1,5})?"
 _HOSTS = re.compile(rf"{_HOST}(?:,{_HOST})*(?:/[^@]*)?(?:\?[^@]*)?", re.IGNORECASE)
 _COMPLETE = re.compile(rf"{_HOST}(?:,{_HOST})*[/?#]", re.IGNORECASE)
@@ -31,12 +31,12 @@ _BLANK_IN_USER = re.compile(r"[^@]*[^@\s]:[^@\s]*@")
 _BETWEEN = " \t,;='\"`<([{"
 _CLOSING = {"'": "'", '"': '"', "`": "`", "<": ">"}
 _PLACEHOLDER = re.compile(r"<\w+>:<\w+>")  # in sentences that say how an address is written
-# What was meant for an address: a slash is missing, or the scheme.
+# Almost an address: a slash is missing, or the scheme.
 _NEARLY = re.compile(
     r"((?:\b(?:mongodb(?:\+srv)?|amqps?):/?(?!/)|(?<![\w:./\-])//(?=[^\s@]{0,300}:)(?![^\s@]{0,300}:\*{3}@)))\S{0,300}@",
     re.IGNORECASE,
 )
-# Behind a host: a port, with what stands at the end of a sentence, or the word for it.
+# After a host: a port, perhaps with the punctuation of a sentence, or the word for it.
 _PORT = re.compile(r"(?:\d{1,5}|port|)\W*", re.IGNORECASE)
 _VERSION_6 = re.compile(r"\[.*|[0-9a-f.]*:[0-9a-f:.]*:[0-9a-f:.]*", re.IGNORECASE)
 _BAD_PERCENT = re.compile(r"%(?![0-9a-f]{2})", re.IGNORECASE)
@@ -44,47 +44,47 @@ _BAD_PERCENT = re.compile(r"%(?![0-9a-f]{2})", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`scheme`: with `://`, empty where there is none. `userinfo`: None where there is none. `rest`: path and options, as they are."""
+    """Parts of an address. `scheme`: with `://`, or empty. `userinfo`: None where there is none. `path_and_options`: as they are."""
 
     scheme: str
     userinfo: str | None
     hosts: str
-    rest: str
+    path_and_options: str
 
     @property
     def path(self) -> str:
-        """What stands between hosts and options, without its slash."""
-        return self.rest.partition("?")[0].removeprefix("/")
+        """The part between hosts and options, without its slash."""
+        return self.path_and_options.partition("?")[0].removeprefix("/")
 
     @property
     def before_options(self) -> str:
-        at = "" if self.userinfo is None else f"{self.userinfo}@"
-        return f"{self.scheme}{at}{self.hosts}{self.rest.partition('?')[0]}"
+        userinfo = "" if self.userinfo is None else f"{self.userinfo}@"
+        return f"{self.scheme}{userinfo}{self.hosts}{self.path_and_options.partition('?')[0]}"
 
     @property
     def options(self) -> str:
-        return self.rest.partition("?")[2]
+        return self.path_and_options.partition("?")[2]
 
     @property
     def unescaped(self) -> set[str]:
-        """Which of the characters that have a meaning in addresses stand in user or password as they are."""
+        """The unescaped characters in user or password that have a meaning in addresses."""
         user, _, password = (self.userinfo or "").partition(":")
-        found = {each for each in "@:/?#" if each in user + password}
-        return found | {"%"} if _BAD_PERCENT.search(user + password) else found
+        characters = {character for character in "@:/?#" if character in user + password}
+        return characters | {"%"} if _BAD_PERCENT.search(user + password) else characters
 
     @property
     def shown(self) -> str:
-        """Without secrets."""
-        at = "" if self.userinfo is None else f"{self._user}@"
-        rest, hosts = _SECRET_OPTION.sub(rf"\1{MASK}", self.rest), self.hosts
-        if self.scheme.lower().startswith(_OURS):  # a password may have been taken for the option
-            rest = _MARKED_OPTION.sub(rf"\1{MASK}", rest)
+        """The address without secrets."""
+        userinfo = "" if self.userinfo is None else f"{self._user}@"
+        path_and_options, hosts = _SECRET_OPTION.sub(rf"\1{MASK}", self.path_and_options), self.hosts
+        if self.scheme.lower().startswith(_OURS):  # an option may really be a part of a password
+            path_and_options = _MARKED_OPTION.sub(rf"\1{MASK}", path_and_options)
             hosts = self.hosts_shown
-        return self.scheme + at + hosts + rest
+        return self.scheme + userinfo + hosts + path_and_options
 
     @property
     def hosts_shown(self) -> str:
-        """The hosts. Without any `@` there may be none: then what is no port behind the first of them is a password."""
+        """The hosts without secrets. Without an `@` they may be user and password: what follows a colon and is no port is masked."""
         if self.userinfo is not None:
             return self.hosts
         return ",".join(map(_host_shown, self.hosts.split(",")))
@@ -98,7 +98,7 @@ class Address:
             return MASK
         if colon:
             return f"{user}:{MASK}"
-        return MASK if "%3a" in user.lower() else user  # a colon that was encoded too
+        return MASK if "%3a" in user.lower() else user  # an encoded colon
 
 
 def _host_shown(host: str) -> str:
@@ -109,79 +109,83 @@ def _host_shown(host: str) -> str:
 
 
 def parsed(text: str) -> Address:
-    """A text that is an address, right or wrong, in its parts."""
-    found = _BEGINNING.match(text)
-    scheme = found[0] if found else ""
+    """Splits an address, valid or not, into its parts."""
+    match = _BEGINNING.match(text)
+    scheme = match[0] if match else ""
     body = text[len(scheme) :]
-    return _parted(scheme, body, _end_of_userinfo(body))
+    return _split(scheme, body, _end_of_userinfo(body))
 
 
 def masked_address(text: str) -> str:
-    """A text that is an address, right or wrong, without its secrets; of one that could be a password itself, nothing."""
-    found = parsed(text)
-    return found.shown if found.scheme or found.userinfo is not None else MASK
+    """Returns an address, valid or not, without its secrets; only a mask for a text that could itself be a password."""
+    address = parsed(text)
+    return address.shown if address.scheme or address.userinfo is not None else MASK
 
 
 def masked(text: str) -> str:
-    """Any text without the secrets of the addresses in it."""
+    """Returns any text without the secrets of the addresses in it."""
     if "://" not in text:
-        return _loosely(text)
-    done, shown = 0, []
-    for found in _SCHEME.finditer(text):
-        if found.start() < done:
-            continue  # within the password of the one before
-        line = text[found.end() :].partition("\n")[0]
-        body = line[: _length(line, text[found.start() - 1 : found.start()])]
-        shown += [text[done : found.start()], _found(found[0], body).shown]
-        done = found.end() + len(body)
-    return _loosely("".join(shown) + text[done:])
+        return _masked_outside_addresses(text)
+    end_of_last, parts = 0, []
+    for scheme_match in _SCHEME.finditer(text):
+        if scheme_match.start() < end_of_last:
+            continue  # within the password of the previous address
+        line = text[scheme_match.end() :].partition("\n")[0]
+        body = line[: _length(line, text[scheme_match.start() - 1 : scheme_match.start()])]
+        parts += [text[end_of_last : scheme_match.start()], _address_in_text(scheme_match[0], body).shown]
+        end_of_last = scheme_match.end() + len(body)
+    return _masked_outside_addresses("".join(parts) + text[end_of_last:])
 
 
-def _loosely(text: str) -> str:
-    """Without what looks like a secret where no address is."""
+def _masked_outside_addresses(text: str) -> str:
+    """Masks what looks like a secret outside of addresses."""
     if "@" in text:
         text = _NEARLY.sub(rf"\1{MASK}@", text)
     return _LOOSE_OPTION.sub(rf"\1{MASK}", text) if "=" in text else text
 
 
-def _found(scheme: str, body: str) -> Address:
-    """An address in a text. Of other servers than ours, what begins with whole hosts is right: an `@` behind them is none of its end."""
-    right = not scheme.lower().startswith(_OURS) and _COMPLETE.match(body)
-    return _parted(scheme, body, -1 if right else _end_of_userinfo(body))
+def _address_in_text(scheme: str, body: str) -> Address:
+    """Splits an address in a text. For other servers than ours, complete hosts at the beginning are trusted: a later `@` does not belong to them."""
+    trusted = not scheme.lower().startswith(_OURS) and _COMPLETE.match(body)
+    return _split(scheme, body, -1 if trusted else _end_of_userinfo(body))
 
 
-def _parted(scheme: str, body: str, at: int) -> Address:
-    place = body[at + 1 :]
-    cut = re.search(r"[/?#]", place)
-    end = cut.start() if cut else len(place)
-    return Address(scheme, body[:at] if at >= 0 else None, place[:end], place[end:])
+def _split(scheme: str, body: str, position: int) -> Address:
+    after_userinfo = body[position + 1 :]
+    cut = re.search(r"[/?#]", after_userinfo)
+    end = cut.start() if cut else len(after_userinfo)
+    return Address(
+        scheme, body[:position] if position >= 0 else None, after_userinfo[:end], after_userinfo[end:]
+    )
 
 
 def _end_of_userinfo(body: str) -> int:
-    """Where the last `@` is that stands in no option; -1 where there is none."""
+    """Returns the position of the last `@` outside of options; -1 where there is none."""
     tail = _TAIL.search(body)
     head = body[: tail.start()] if tail else body
-    at = head.rfind("@")
-    return body.rfind("@") if at < 0 and not _HOSTS.fullmatch(head) else at
+    position = head.rfind("@")
+    return body.rfind("@") if position < 0 and not _HOSTS.fullmatch(head) else position
 
 
 def _length(line: str, before: str) -> int:
-    """How much of a line, from behind a scheme, is the address; where that cannot be known, rather too much."""
-    line = line[: _next(line)]
+    """Returns the length of the address at the beginning of a line, after its scheme; too much rather than too little."""
+    line = line[: _next_address(line)]
     closing = _CLOSING.get(before)
     if closing and closing in line:
         quoted = line.index(closing)
         return quoted if "@" in line[:quoted] or "@" not in line else line.rindex(closing)
-    token, rest = _word(line), line[len(_word(line)) :]
-    whole = _COMPLETE.match(token) or (_ONLY_HOSTS.fullmatch(token) and not _BLANK_IN_USER.match(rest))
-    if "@" in token or "@" not in rest or whole:
+    token, following = _word(line), line[len(_word(line)) :]
+    complete = _COMPLETE.match(token) or (
+        _ONLY_HOSTS.fullmatch(token) and not _BLANK_IN_USER.match(following)
+    )
+    if "@" in token or "@" not in following or complete:
         return len(token)
-    at = line.rindex("@")
-    return at + len(_word(line[at:]))
+    position = line.rindex("@")
+    return position + len(_word(line[position:]))
 
 
-def _next(line: str) -> int:
-    """Where the next address of a line begins. One that is glued to something is part of a password."""
+def _next_address(line: str) -> int:
+    """Returns where the next address of a line begins. One without a separator before it is part of a password."""
     for other in _SCHEME.finditer(line):
         if "@" in line[: other.start()] or not line[: other.start()] or line[other.start() - 1] in _BETWEEN:
             return other.start()
@@ -189,5 +193,5 @@ def _next(line: str) -> int:
 
 
 def _word(text: str) -> str:
-    found = re.match(r"\S*", text)
-    return found[0] if found else ""
+    match = re.match(r"\S*", text)
+    return match[0] if match else ""

@@ -1,4 +1,4 @@
-"""Plain words for what the libraries say that read settings and command lines."""
+"""Rewords messages of the libraries that read settings and command lines."""
 
 import re
 
@@ -15,7 +15,7 @@ _WORDS = (
     (r"Input should be ('.*')", r"give one of \1"),
     (
         r"String should match pattern '\^\((.*)\)\$'",
-        lambda found: f"give one of {found[1].replace('|', ', ')}",
+        lambda match: f"give one of {match[1].replace('|', ', ')}",
     ),
     (
         r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)",
@@ -25,7 +25,7 @@ _WORDS = (
 
 
 def plain(text: str) -> str:
-    """Such a text as a sentence that says what to give, without its full stop."""
+    """Returns such a message as a sentence that says what to give, without its full stop."""
     for pattern, words in _WORDS:
         text = re.sub(pattern, words, text)
     return re.sub(r"(\?)?\.*$", r"\1", text)

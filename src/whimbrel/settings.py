@@ -1,4 +1,4 @@
-"""The environment, read once at the door. Inner code takes plain values."""
+"""Reads the environment once; other code takes plain values."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,7 +12,7 @@ from whimbrel.domain.text.mongodb_addresses import database_of
 from whimbrel.errors import SettingsInvalid
 from whimbrel.plain_wording import plain
 
-if TYPE_CHECKING:  # each is imported where it is needed: most commands need neither
+if TYPE_CHECKING:  # imported where they are needed: most commands need neither
     from whimbrel.domain.runs.schedules import Plan
     from whimbrel.engine.operating.start import Defaults
 
@@ -143,26 +143,26 @@ class Settings(BaseSettings):
         """The database of migrations that name none, and of the ledger. Raises SettingsInvalid."""
         addressed = database_of(self.mongodb_uri) if self.mongodb_uri else None
         name = self.mongodb_db_name or addressed or UNNAMED
-        told = (
+        name_shown = (
             f"MONGODB_DB_NAME={name!r}" if self.mongodb_db_name else f"The database {name!r} in MONGODB_URI"
         )
         if name.lower() in RESERVED_DATABASES:
             raise SettingsInvalid(
-                f"{told} is MongoDB's own: nothing is migrated there, and no ledger kept. Name yours with MONGODB_DB_NAME; where your "
+                f"{name_shown} is MongoDB's own: nothing is migrated there, and no ledger kept. Name yours with MONGODB_DB_NAME; where your "
                 f"users are in {name}, the address says so by /?authSource={name}."
             )
         if not is_database(name):
             raise SettingsInvalid(
-                f"{told} cannot be the name of a database: take letters, digits, '-' and '_', at most 63 bytes."
+                f"{name_shown} cannot be the name of a database: take letters, digits, '-' and '_', at most 63 bytes."
             )
         return name
 
     @property
     def overruled(self) -> str:
-        """What is said where the address names another database than MONGODB_DB_NAME; else nothing."""
+        """A note where the address names another database than MONGODB_DB_NAME; else empty."""
         addressed = database_of(self.mongodb_uri) if self.mongodb_uri else None
         if not self.mongodb_db_name or addressed in (None, self.mongodb_db_name, "admin"):
-            return ""  # admin: where the users are, in many an address
+            return ""  # admin: many addresses name it for the users
         return f"MONGODB_URI names the database {addressed!r}, MONGODB_DB_NAME names {self.mongodb_db_name!r}: {self.mongodb_db_name!r} is used."
 
     @property
@@ -195,12 +195,12 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """Raises SettingsInvalid that names every variable at fault."""
+    """Reads the settings. Raises SettingsInvalid, which names every invalid variable."""
     try:
         return Settings()
     except ValidationError as error:
         faults = "; ".join(
-            f"{str(each['loc'][0]).upper()}={each['input']!r}: {plain(each['msg'])}"
-            for each in error.errors()
+            f"{str(fault['loc'][0]).upper()}={fault['input']!r}: {plain(fault['msg'])}"
+            for fault in error.errors()
         )
         raise SettingsInvalid(f"These settings cannot be used: {faults}.") from error

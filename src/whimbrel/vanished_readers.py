@@ -1,12 +1,12 @@
-"""Text streams whose reader may go away."""
+"""Text streams that tolerate a reader that goes away."""
 
 import io
 import os
 from typing import Any, TextIO
 
 
-class _Heedless(io.RawIOBase):
-    """A stream that loses what nobody reads any more."""
+class _ToleratesVanishedReader(io.RawIOBase):
+    """A stream that discards what is no longer read."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -26,13 +26,16 @@ class _Heedless(io.RawIOBase):
             return os.write(self._number, data)
         except BrokenPipeError:
             nothing = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nothing, self._number)  # for processes that are started from now on too
+            os.dup2(nothing, self._number)  # also for processes that are started from now on
             os.close(nothing)
             return len(data)
 
 
 def without_reader(number: int) -> TextIO:
-    """Text to a file number, line by line. Whoever reads it may go away: that is no error."""
+    """Returns a text stream to a file descriptor, line by line, which ignores that its reader goes away."""
     return io.TextIOWrapper(
-        io.BufferedWriter(_Heedless(number)), encoding="utf-8", errors="backslashreplace", line_buffering=True
+        io.BufferedWriter(_ToleratesVanishedReader(number)),
+        encoding="utf-8",
+        errors="backslashreplace",
+        line_buffering=True,
     )

@@ -71,11 +71,13 @@ def reckon(rig: Rig) -> None:
         assert before.ended_at is not None
         assert before.ended_at <= after.created_at, (before, after)
     started: dict[str, datetime] = {
-        tick.run: tick.at for tick in row(rig).history if tick.outcome == "started" and tick.run is not None
+        tick.run: tick.due_at
+        for tick in row(rig).history
+        if tick.outcome == "started" and tick.run is not None
     }
     told = [run.id for run in runs][-len(started) :]
     assert set(told) == set(started)
-    times = [tick.at for tick in row(rig).history]
+    times = [tick.due_at for tick in row(rig).history]
     assert times == sorted(set(times))
     outcomes = {tick.outcome for tick in row(rig).history}
     assert outcomes <= {"started", "skipped"}, row(rig).history

@@ -77,7 +77,7 @@ class History:
         self._found: dict[datetime, Tick] = {}
 
     def look(self) -> list[Tick]:
-        self._found |= {each.at: each for each in find_schedule(self._ledger, SCHEDULE).history}
+        self._found |= {each.due_at: each for each in find_schedule(self._ledger, SCHEDULE).history}
         return [self._found[at] for at in sorted(self._found)]
 
 
@@ -160,7 +160,7 @@ def reckon(store: MongoStore, application: Application, ticks: list[Tick]) -> No
         assert before.ended_at is not None
         assert before.ended_at <= after.created_at, (before, after)
     for earlier, later in pairwise(ticks):
-        assert later.first == earlier.at + SECOND, "a tick that nobody answers for"
+        assert later.first == earlier.due_at + SECOND, "a tick that nobody answers for"
     assert {each.outcome for each in ticks} <= {"started", "skipped"}, ticks
     assert [each.run for each in ticks if each.run] == [run.id for run in found]
     assert {str(run.status) for run in found} == {"completed"}

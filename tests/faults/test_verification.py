@@ -50,7 +50,7 @@ def test_a_process_that_dies_in_a_verification_changes_nothing_of_it(rig: Rig, s
     left = proofs["nothing left"]
     assert (left.verdict, left.numbers["looked"], left.numbers["replaced"]) == ("changed since", COUNT, 3)
     assert proofs["marks"].numbers["missing"] == 3
-    assert "not idempotent" in proofs["transform again"].said
+    assert "not idempotent" in proofs["transform again"].sentence
     rows = rig.store.ledger.failures.list(verification.id)
     assert [(row.type, row.attempt) for row in rows] == [("Left", 1)] * 3
     assert found.counts.unchanged == COUNT - 3

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from starlette.types import Message, Receive, Scope, Send
 
 from tests.hostile.conftest import Doors
-from whimbrel.api.middleware.readable_json import Legible
+from whimbrel.api.middleware.readable_json import ReadableJson
 from whimbrel.domain.text import printable
 from whimbrel.domain.text.printable import visible_json
 
@@ -88,7 +88,7 @@ def sent(kind: bytes, *pieces: str) -> tuple[dict[bytes, bytes], list[str]]:
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    asyncio.run(Legible(Answering(kind, list(pieces)))({"type": "http"}, receive, send))
+    asyncio.run(ReadableJson(Answering(kind, list(pieces)))({"type": "http"}, receive, send))
     return dict(told[0]["headers"]), [each["body"].decode() for each in told[1:]]
 
 

@@ -10,7 +10,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from whimbrel.api.http_protocol import HttpProtocol
-from whimbrel.cli.api_server import _wire
+from whimbrel.cli.api_server import _protocol_class
 from whimbrel.settings import Settings
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
@@ -113,7 +113,7 @@ def test_a_client_that_does_not_read_is_cut_off() -> None:
 
 
 def test_the_setting_says_how_long_a_head_may_take() -> None:
-    assert _wire(Settings(api_timeout=3.5)).patience == 3.5
+    assert _protocol_class(Settings(api_timeout=3.5)).patience == 3.5
 
 
 def test_of_too_many_connections_the_quietest_makes_room() -> None:

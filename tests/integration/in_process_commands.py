@@ -36,7 +36,7 @@ class Commands:
     def __call__(self, *arguments: str, code: int | None = 0) -> Said:
         self._monkeypatch.setattr(sys, "argv", ["whimbrel", *arguments])
         self._capsys.readouterr()
-        ended = main.carry_out()
+        ended = main.run_command_line()
         captured = self._capsys.readouterr()
         said = Said(captured.out, captured.err, ended)
         assert code in (None, ended), said

@@ -14,7 +14,7 @@ import pytest
 
 from whimbrel.cli import main
 from whimbrel.cli.registry import COMMANDS
-from whimbrel.logs import own_process
+from whimbrel.logs import log_unhandled_errors
 
 
 @pytest.mark.parametrize("name", list(COMMANDS))
@@ -30,7 +30,7 @@ def imported(*words: str) -> set[str]:
     """The modules that a command line imports."""
     code = (
         "import sys; from whimbrel.cli import main; sys.argv[1:] = "
-        f"{list(words)!r}\nmain.ended()\nprint(*sys.modules, file=sys.stderr)"
+        f"{list(words)!r}\nmain.run_and_flush()\nprint(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stderr.split())
@@ -76,7 +76,7 @@ def completed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     monkeypatch.setenv("COMP_CWORD", str(len(words)))
     monkeypatch.setattr(sys, "argv", ["whimbrel"])
     with pytest.raises(SystemExit) as ended:
-        main.carry_out()
+        main.run_command_line()
     assert not ended.value.code
     return capsys.readouterr().out.split()
 
@@ -121,7 +121,7 @@ def test_what_is_said_of_a_completion_stays_on_its_line(
     monkeypatch.setenv("_TYPER_COMPLETE_ARGS", "whimbrel run --")
     monkeypatch.setattr(sys, "argv", ["whimbrel"])
     with pytest.raises(SystemExit):
-        main.carry_out()
+        main.run_command_line()
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("--migrations\t") and len(line) > 100 for line in lines)
     assert all(line.startswith("--") for line in lines)
@@ -133,7 +133,7 @@ def test_a_shell_is_told_how_to_complete(
     monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
     monkeypatch.setattr(sys, "argv", ["whimbrel", "--show-completion", "bash"])
     with pytest.raises(SystemExit):
-        main.carry_out()
+        main.run_command_line()
     assert "_WHIMBREL_COMPLETE=complete_bash" in capsys.readouterr().out
 
 
@@ -148,7 +148,7 @@ def said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: str
 ) -> tuple[str, str, int]:
     monkeypatch.setattr(sys, "argv", ["whimbrel", *words])
-    code = main.carry_out()
+    code = main.run_command_line()
     captured = capsys.readouterr()
     return captured.out, captured.err, code
 
@@ -228,7 +228,7 @@ def test_what_the_driver_warns_of_is_a_note(
     monkeypatch.setattr(warnings, "showwarning", lambda *_: None)
     for module, name in ((sys, "excepthook"), (sys, "unraisablehook"), (threading, "excepthook")):
         monkeypatch.setattr(module, name, getattr(module, name))
-    own_process()
+    log_unhandled_errors()
     warnings.showwarning(
         "Unknown option: foo. Refer to docstring.", UserWarning, "/x/pymongo/uri_parser.py", 385
     )

@@ -6,7 +6,7 @@ import pytest
 from bson import ObjectId
 
 from whimbrel.domain.bson.raw_bson import Key
-from whimbrel.engine.verifying.copied_documents import came_since
+from whimbrel.engine.verifying.copied_documents import count_inserted_since
 from whimbrel.ports.examiner import Marked
 
 
@@ -32,4 +32,4 @@ def test_those_that_came_since_and_those_whose_ids_do_not_tell(
     low: Any, high: Any, expected: tuple[int, int]
 ) -> None:
     marked = Marked("20260101-aaaaaa.1", missing=False, count=5, low=Key.of(low), high=Key.of(high))
-    assert came_since(marked, born=BORN, before=BEFORE) == expected
+    assert count_inserted_since(marked, born=BORN, before=BEFORE) == expected

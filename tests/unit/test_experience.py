@@ -38,7 +38,7 @@ def test_chunks_are_worked_off_together_while_that_is_short(chunk: float, settle
     learned = ChunkCosts()
     for _ in range(20):
         together = learned.chunks("a")
-        learned.took("a", together, together * chunk)
+        learned.record("a", together, together * chunk)
     assert learned.chunks("a") == pytest.approx(settled, abs=1)
     assert learned.chunks("a") * chunk <= max(SHORT, chunk)
     assert learned.chunks("another") == 2

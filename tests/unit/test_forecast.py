@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel.domain.runs.forecast import KEPT, Forecast, ProgressSample, forecast, kept
+from whimbrel.domain.runs.forecast import KEPT, Forecast, ProgressSample, forecast, samples_to_keep
 
 RECORDS = Path(__file__).parents[1] / "data/progress"  # by `python -m bench.progress`
 Record = list[tuple[float, int, int]]  # seconds at work, documents evaluated, documents in all
@@ -31,8 +31,8 @@ def replayed(record: Record) -> list[tuple[float, Forecast]]:
         now = ProgressSample(at, done, total)
         if record[0][2] / 10 <= done and at < end:
             said.append((at, forecast(samples, now, IN_HAND)))
-        if not samples or at - samples[-1].at >= 1:
-            samples = (*kept(samples), now)
+        if not samples or at - samples[-1].worked >= 1:
+            samples = (*samples_to_keep(samples), now)
         assert len(samples) <= KEPT
     return said
 
@@ -102,8 +102,8 @@ def test_while_only_failures_are_tried_again_no_end_is_said() -> None:
     for at, done, total in record:
         if at > end and done >= total:
             assert forecast(samples, ProgressSample(at, done, total)).eta is None
-        if not samples or at - samples[-1].at >= 1:
-            samples = (*kept(samples), ProgressSample(at, done, total))
+        if not samples or at - samples[-1].worked >= 1:
+            samples = (*samples_to_keep(samples), ProgressSample(at, done, total))
 
 
 def test_nothing_is_said_of_what_is_not_known() -> None:
@@ -132,14 +132,14 @@ def test_from_a_step_or_two_no_end_is_said(slots: int) -> None:
         done = 1000 * sum(max(0, (second - slot) // 60) for slot in range(slots))
         now = ProgressSample(float(second), done, 1000 * slots * 10)
         assert forecast(samples, now).eta is None or second > 120, second
-        samples = (*kept(samples), now)
+        samples = (*samples_to_keep(samples), now)
 
 
 def test_samples_that_are_kept_reach_from_the_first_to_the_last_without_a_hole() -> None:
     samples: tuple[ProgressSample, ...] = ()
     for second in range(1, 20_000):
-        samples = (*kept(samples), ProgressSample(second, second, 100_000))
-    ages = [20_000 - each.at for each in samples]
+        samples = (*samples_to_keep(samples), ProgressSample(second, second, 100_000))
+    ages = [20_000 - each.worked for each in samples]
     assert len(samples) == KEPT
     assert ages[0] > 19_000
     assert all(before - after <= max(1, before / 2) for before, after in pairwise(ages))

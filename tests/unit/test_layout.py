@@ -200,7 +200,7 @@ def schedules() -> tuple[FactTable, list[object]]:
 
 
 def ticks() -> tuple[FactTable, list[object]]:
-    tick = Tick(at=NOW, first=NOW, outcome="failed", run="20261231-abc234", reason=MESSAGE)
+    tick = Tick(due_at=NOW, first=NOW, outcome="failed", run="20261231-abc234", reason=MESSAGE)
     return _ticks_table([("every-quarter-of-an-hour", tick)]), [
         MESSAGE,
         "every-quarter-of-an-hour",

@@ -12,7 +12,7 @@ ROW = re.compile(r"^\| `([a-z-]+)` \| ([a-z, ]+) \|", re.MULTILINE)
 
 
 def given() -> dict[str, set[str]]:
-    """The levels by check, from the calls `error(Check.X, ...)`, `looked(Check.X, ...)` in the source."""
+    """The levels by check, from the calls `error(Check.X, ...)`, `findings_of(Check.X, ...)` in the source."""
     found: dict[str, set[str]] = defaultdict(set)
     source = ROOT / "src/whimbrel"
     files = [*source.glob("mongo/preflight/*.py"), source / "engine/operating/preflight.py"]
@@ -25,7 +25,7 @@ def given() -> dict[str, set[str]]:
             and isinstance(first, ast.Attribute)
             and ast.unparse(first.value) == "CheckName"
         ):
-            level = {"looked": "unknown"}.get(call.func.id, call.func.id)
+            level = {"findings_of": "unknown"}.get(call.func.id, call.func.id)
             found[CheckName[first.attr]].add(level)
     return found
 

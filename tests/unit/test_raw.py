@@ -22,12 +22,12 @@ from whimbrel.domain.bson.raw_bson import (
     Key,
     document,
     elements,
+    has_repeated_fields,
     iterate_fields,
     keys_under,
     literal_documents,
     literal_keys,
-    repeated,
-    repeats,
+    repeated_fields,
     spliced,
     split,
     value_end,
@@ -101,10 +101,10 @@ def test_literals_carry_keys_and_documents_unchanged(value: Value) -> None:
 
 def test_names_that_a_document_has_twice_are_found_at_any_depth() -> None:
     twice = [field("a", int32(1)), field("a", int32(2))]
-    assert repeated(documents(int32(1), twice)) == {b"a"}
-    assert repeated(documents(int32(1), [field("n", embedded(*twice))])) == frozenset()
-    assert repeats(documents(int32(1), [field("n", array(int32(1), embedded(*twice)))]))
-    assert not repeats(documents(int32(1), [field("n", array(int32(1), int32(2)))]))
+    assert repeated_fields(documents(int32(1), twice)) == {b"a"}
+    assert repeated_fields(documents(int32(1), [field("n", embedded(*twice))])) == frozenset()
+    assert has_repeated_fields(documents(int32(1), [field("n", array(int32(1), embedded(*twice)))]))
+    assert not has_repeated_fields(documents(int32(1), [field("n", array(int32(1), int32(2)))]))
 
 
 def test_a_spliced_document_keeps_the_bytes_and_the_place_of_what_is_not_named() -> None:

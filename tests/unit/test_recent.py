@@ -99,7 +99,7 @@ def test_a_change_is_seen_by_whoever_made_it() -> None:
         async def change(_: Request) -> Response:
             return Response("changed")
 
-        assert (await recent.forgetting(Request({"type": "http"}), change)).body == b"changed"
+        assert (await recent.clear_after(Request({"type": "http"}), change)).body == b"changed"
         new = asyncio.create_task(recent.answer("two", work))
         await asyncio.sleep(0.05)
         work.go_on.set()

@@ -64,8 +64,8 @@ def test_sample_runs_add_up() -> None:
         run = each.run
         assert run.counts.changed == sum(batch.counts.changed for batch in each.batches)
         assert run.folded_through == len(each.batches)
-        assert bool(each.troubles) == (run.status is RunStatus.COMPLETED_WITH_FAILURES)
-        assert run.counts.total + len(each.troubles) == 1000 * len(each.batches)
+        assert bool(each.failures) == (run.status is RunStatus.COMPLETED_WITH_FAILURES)
+        assert run.counts.total + len(each.failures) == 1000 * len(each.batches)
         assert run.created_at < run.updated_at < NOW
         assert not NAME.fullmatch(run.migration)  # so no migration is called like that
     plain = [(each.run.status, each.run.counts, each.run.created_at) for each in made]

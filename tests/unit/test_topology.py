@@ -12,7 +12,7 @@ from whimbrel.brokers.rabbitmq.topology import (
     mismatch,
     version_of,
 )
-from whimbrel.brokers.rabbitmq.turns import HEADER, once_more, turned_away
+from whimbrel.brokers.rabbitmq.turns import HEADER, headers_after_return, return_count
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.errors import BrokerRefused, SettingsInvalid
 
@@ -155,5 +155,5 @@ def test_an_address_that_cannot_be_read_is_refused_without_its_password(text: st
     ],
 )
 def test_how_often_a_pointer_was_turned_away(headers: dict[str, object], times: int) -> None:
-    assert turned_away(headers) == times
-    assert once_more({**headers, "x-other": "kept"}) == {"x-other": "kept", HEADER: times + 1}
+    assert return_count(headers) == times
+    assert headers_after_return({**headers, "x-other": "kept"}) == {"x-other": "kept", HEADER: times + 1}

@@ -1,4 +1,4 @@
-"""What is asked for again and again is worked out a few times a second, however many ask: those between get the last answer.
+"""Caches answers that clients poll: each is computed at most a few times a second, however many ask.
 
 A hundred dashboards that poll a run cost the database as much as one.
 """
@@ -14,15 +14,15 @@ from fastapi import Depends, Request, Response
 
 from whimbrel.api.models.envelope import Answer
 
-FRESH = 0.5  # seconds that an answer is given again
-PATIENCE = 5.0  # seconds that an answer may be under way before somebody else tries
+FRESH = 0.5  # seconds for which an answer is reused
+PATIENCE = 5.0  # seconds that an answer may take before another request tries
 
 Work = Callable[[], tuple[int, Answer]]
 
 
 @dataclass(slots=True)
-class _Worked:
-    """One answer, under way or done: its status and body, and until when it is given to others."""
+class _CachedAnswer:
+    """One answer, under way or done: its status and body, and until when it is reused."""
 
     task: "asyncio.Task[tuple[int, bytes]]"
     until: float
@@ -33,54 +33,57 @@ class _Worked:
 
 
 class AnswerCache:
-    """The last answers, each by its key. All of it happens in the event loop's thread."""
+    """The last answers by key. Used only in the event loop's thread."""
 
     def __init__(self) -> None:
-        self._found: dict[Hashable, _Worked] = {}
+        self._answers: dict[Hashable, _CachedAnswer] = {}
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._answers)
 
     async def answer(self, key: Hashable, work: Work) -> Response:
-        """The answer of this key: a recent one, or that of `work`, which gives a status and an answer, in a thread.
+        """Returns the answer for a key: a recent one, or that of `work`, which returns a status and an answer, in a thread.
 
-        Raises what `work` raises, to everybody who waited for it, and to nobody else.
+        Raises what `work` raises, for all requests that waited for it, and for no others.
         """
-        found = self._found.get(key)
-        if found is None or not found.fresh:
-            found = self._begin(key, work)
-        status, body = await asyncio.shield(found.task)  # others wait for it when this one is gone
+        cached = self._answers.get(key)
+        if cached is None or not cached.fresh:
+            cached = self._begin(key, work)
+        # Shielded, as other requests may wait for it when this one is cancelled.
+        status, body = await asyncio.shield(cached.task)
         return Response(body, status, media_type="application/json")
 
-    def _begin(self, key: Hashable, work: Work) -> _Worked:
-        self._found = {name: each for name, each in self._found.items() if each.fresh}
-        begun = _Worked(asyncio.create_task(_worked_out(work)), until=time.monotonic() + PATIENCE)
-        self._found[key] = begun
+    def _begin(self, key: Hashable, work: Work) -> _CachedAnswer:
+        self._answers = {answer_key: answer for answer_key, answer in self._answers.items() if answer.fresh}
+        new_answer = _CachedAnswer(asyncio.create_task(_computed(work)), until=time.monotonic() + PATIENCE)
+        self._answers[key] = new_answer
 
         def done(task: "asyncio.Task[tuple[int, bytes]]") -> None:
-            begun.until = time.monotonic() + FRESH
-            if (task.cancelled() or task.exception()) and self._found.get(key) is begun:
-                del self._found[key]
+            new_answer.until = time.monotonic() + FRESH
+            if (task.cancelled() or task.exception()) and self._answers.get(key) is new_answer:
+                del self._answers[key]
 
-        begun.task.add_done_callback(done)
-        return begun
+        new_answer.task.add_done_callback(done)
+        return new_answer
 
-    async def forgetting(self, request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Middleware of requests that may change something: whoever changed it sees it changed."""
+    async def clear_after(
+        self, request: Request, go_on: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        """Middleware for requests that may change something: clears the cache, so that the caller sees the change."""
         try:
             return await go_on(request)
         finally:
-            self._found.clear()
+            self._answers.clear()
 
 
-async def _worked_out(work: Work) -> tuple[int, bytes]:
+async def _computed(work: Work) -> tuple[int, bytes]:
     status, answer = await anyio.to_thread.run_sync(work)
     return status, answer.model_dump_json(by_alias=True).encode()
 
 
-async def _recent(request: Request) -> AnswerCache:
-    found: AnswerCache = request.app.state.recent
-    return found
+async def _answer_cache(request: Request) -> AnswerCache:
+    cache: AnswerCache = request.app.state.recent
+    return cache
 
 
-ThisRecent = Annotated[AnswerCache, Depends(_recent)]
+ThisAnswerCache = Annotated[AnswerCache, Depends(_answer_cache)]

@@ -1,4 +1,4 @@
-"""The application: middleware, errors, routes, and the system that they work with."""
+"""Builds the application: middleware, errors, routes, and the system that they work with."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +21,7 @@ from whimbrel.api.middleware.authentication import Authentication
 from whimbrel.api.middleware.head_requests import HeadRequests
 from whimbrel.api.middleware.idempotency import idempotent
 from whimbrel.api.middleware.rate_limits import RateLimits, expensive, refusals
-from whimbrel.api.middleware.readable_json import Legible
+from whimbrel.api.middleware.readable_json import ReadableJson
 from whimbrel.api.middleware.request_bodies import RequestBodies
 from whimbrel.api.middleware.same_origin import SameOrigin, hosts_of
 from whimbrel.api.middleware.selective import SelectiveMiddleware
@@ -60,7 +60,7 @@ Every answer has `success` and `timestamp`; a failure has `error`, a sentence th
 
 
 class Secure:
-    """Middleware: the security headers of every answer that has none of its own."""
+    """Middleware: adds the security headers to every answer that does not set them itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -77,7 +77,7 @@ class Secure:
 
 
 def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
-    """The API over a system, which starts and stops with it."""
+    """Builds the API over a system, which starts and stops with it."""
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -101,7 +101,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         settings_.api_streams, settings_.api_stream_seconds, lambda: system.leaving, system.why
     )
     http_errors.install(app)
-    app.add_middleware(SelectiveMiddleware, dispatch=recent.forgetting, concerns=changing)
+    app.add_middleware(SelectiveMiddleware, dispatch=recent.clear_after, concerns=changing)
     app.add_middleware(SelectiveMiddleware, dispatch=idempotent, concerns=changing)
     app.add_middleware(SelectiveMiddleware, dispatch=audited, concerns=changing)
     app.add_middleware(AdmissionControl)
@@ -115,9 +115,9 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         refusals=refusals(),
     )
     app.add_middleware(SameOrigin, hosts=hosts_of(settings_.api_hosts, settings_.host, tokens))
-    app.add_middleware(Legible)
+    app.add_middleware(ReadableJson)
     app.add_middleware(Secure)
-    app.add_middleware(HeadRequests)  # the last that is added is the first that a request meets
+    app.add_middleware(HeadRequests)  # a request meets the last one added first
     for module in (
         root,
         health,

@@ -1,4 +1,4 @@
-"""Who may do what: bearer tokens of three scopes, kept as hashes only."""
+"""Authorizes callers by bearer tokens of three scopes, which are kept as hashes only."""
 
 import hashlib
 import hmac
@@ -16,7 +16,7 @@ from whimbrel.errors import SettingsInvalid
 ScopeName = Literal["read", "operate", "admin"]
 RANKS: Mapping[str, int] = {"read": 0, "operate": 1, "admin": 2}
 SHORTEST = 16  # characters of a token
-LONGEST = 100  # characters of an address: a proxy hands on what it was sent
+LONGEST = 100  # characters of an address: a proxy passes on any text that it was sent
 
 _bearer = HTTPBearer(
     auto_error=False, description="A token of API_TOKENS. Without configured tokens, none is needed."
@@ -32,7 +32,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever sent a request. `token`: the digest of the token, by which one holder is told from another."""
+    """The sender of a request. `token`: the digest of the token, which tells holders apart."""
 
     scope: ScopeName
     name: str
@@ -48,9 +48,9 @@ class Caller:
 
 
 def read_tokens(text: str) -> tuple[Token, ...]:
-    """`API_TOKENS`: `scope:token` or `name=scope:token`, with commas between. Raises SettingsInvalid."""
-    found = []
-    for number, part in enumerate(filter(None, (each.strip() for each in text.split(","))), 1):
+    """Reads `API_TOKENS`: `scope:token` or `name=scope:token`, comma-separated. Raises SettingsInvalid."""
+    tokens = []
+    for number, part in enumerate(filter(None, (entry.strip() for entry in text.split(","))), 1):
         front, colon, secret = part.partition(":")
         name, equals, scope = front.rpartition("=")
         if not colon or scope not in RANKS or len(secret) < SHORTEST or (equals and not name):
@@ -59,18 +59,18 @@ def read_tokens(text: str) -> tuple[Token, ...]:
                 f"the token at least {SHORTEST} characters; with commas between entries."
             )
         digest = hashlib.sha256(secret.encode()).digest()
-        found.append(Token(scope, name or f"{scope}-{number}", digest))  # type: ignore[arg-type]
-    return tuple(found)
+        tokens.append(Token(scope, name or f"{scope}-{number}", digest))  # type: ignore[arg-type]
+    return tuple(tokens)
 
 
 def source_of(scope: Scope) -> str:
-    """The address that a request came from, or what a proxy that is believed calls it."""
+    """Returns the address that a request came from, or that a trusted proxy names."""
     client = scope.get("client")
     return str(client[0])[:LONGEST] if client else "?"
 
 
 def limit_key(source: str) -> str:
-    """What a limit counts for an address: it itself, or of IPv6 the network, of which one client has all addresses."""
+    """Returns the key that limits count by: an IPv4 address, or an IPv6 network, whose addresses all belong to one client."""
     try:
         address = ipaddress.ip_address(source)
     except ValueError:
@@ -82,8 +82,8 @@ def limit_key(source: str) -> str:
     return str(ipaddress.IPv6Network((address, 64), strict=False))
 
 
-def identified(tokens: Sequence[Token], authorization: Sequence[str], source: str) -> Caller | None:
-    """Who sends these `Authorization` headers, of which there may be one. None: it is no token of ours."""
+def identify(tokens: Sequence[Token], authorization: Sequence[str], source: str) -> Caller | None:
+    """Returns the caller with these `Authorization` headers, of which there may be one. None: the token is not ours."""
     if not tokens:
         return Caller("admin", "anybody", source)
     if len(authorization) != 1:
@@ -92,9 +92,8 @@ def identified(tokens: Sequence[Token], authorization: Sequence[str], source: st
     if kind.lower() != "bearer":
         return None
     digest = hashlib.sha256(secret.strip().encode()).digest()
-    matching = [
-        token for token in tokens if hmac.compare_digest(token.digest, digest)
-    ]  # all of them, whatever matches
+    # Compares all tokens, so that the time does not show which one matches.
+    matching = [token for token in tokens if hmac.compare_digest(token.digest, digest)]
     if not matching:
         return None
     best = max(matching, key=lambda token: RANKS[token.scope])
@@ -102,7 +101,7 @@ def identified(tokens: Sequence[Token], authorization: Sequence[str], source: st
 
 
 class RequiredScope:
-    """A dependency: the caller. That the token allows it was looked at before the request's body was read (`authentication`)."""
+    """A dependency that gives the caller. The token was checked before the request's body was read (`authentication`)."""
 
     def __init__(self, scope: ScopeName) -> None:
         self.scope = scope
@@ -110,8 +109,8 @@ class RequiredScope:
     async def __call__(
         self, request: Request, _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
     ) -> Caller:
-        found: Caller = request.state.caller
-        return found
+        caller: Caller = request.state.caller
+        return caller
 
 
 Reader = Annotated[Caller, Depends(RequiredScope("read"))]

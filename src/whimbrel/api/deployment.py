@@ -1,4 +1,4 @@
-"""What the routes work with, built in the background: the port answers at once, and says what it still waits for."""
+"""Builds what the routes work with in the background, so that the port answers at once and says what it waits for."""
 
 import contextlib
 import threading
@@ -26,10 +26,10 @@ from whimbrel.workers.worker_pool import WorkerPool
 log = structlog.get_logger("whimbrel.api")
 T = TypeVar("T")
 
-FIRST_PAUSE = 0.5  # seconds between the first two attempts to reach a dependency; doubled with each
+FIRST_PAUSE = 0.5  # seconds between the first two attempts to reach a dependency; doubled each time
 LONGEST_PAUSE = 10.0  # seconds
 DRAINING = 30.0  # seconds that workers have to finish their chunks
-ASKING = 1.0  # seconds that an attempt to reach a dependency is waited for at the end: it holds nothing
+ASKING = 1.0  # seconds to wait at the end for an attempt to reach a dependency, which holds nothing
 WAITED_FOR = (DatabaseUnreachable, DatabaseRefused, Transient)
 
 
@@ -39,9 +39,9 @@ class System:
     def __init__(self, settings: Settings, pool: WorkerPool, *, workers: bool) -> None:
         self.settings, self.pool, self._with_workers = settings, pool, workers
         self.reason = "It starts: MongoDB has not been asked yet."
-        self.broken: WhimbrelError | None = None  # what no waiting mends
+        self.broken: WhimbrelError | None = None  # an error that waiting does not cure
         self.on_broken: Callable[[], None] = lambda: None
-        self.on_reached: Callable[[Opened], None] = lambda _: None  # MongoDB, for the first time
+        self.on_reached: Callable[[Opened], None] = lambda _: None  # called when MongoDB is first reached
         self.started = time.time()
         self.version = version("whimbrel")
         self.definitions: Catalog[Definition] = Catalog()
@@ -52,21 +52,21 @@ class System:
         self._over = threading.Event()
         self._leaving = threading.Event()
         self._hurried = threading.Event()
-        self._thread = threading.Thread(target=self._live, name="system", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="system", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     def leave(self) -> None:
-        """Soon it will be stopped: answers that go on for ever end now."""
+        """Ends endless answers now, as the process will soon be stopped."""
         self._leaving.set()
 
     def hurry(self) -> None:
-        """Do not let the workers finish their chunks. They are killed, and what they held is given back."""
+        """Kills the workers without letting them finish their chunks; their batches are given back."""
         self._hurried.set()
 
     def stop(self) -> None:
-        """Drain the workers, and close everything. Returns when it is done, or its time is over."""
+        """Drains the workers and closes everything. Returns when that is done, or its time is over."""
         self._over.set()
         nothing_begun = self._opened is None and bool(self.settings.mongodb_uri)
         self._thread.join(ASKING if nothing_begun else DRAINING + 10)
@@ -81,16 +81,16 @@ class System:
         return self._opened is not None and not self._over.is_set()
 
     @property
-    def at(self) -> Opened:
-        """The deployment. Raises ApiError (503) while it is not reached."""
-        found = self._opened
-        if found is None:
+    def deployment(self) -> Opened:
+        """The opened deployment. Raises ApiError (503) until it is reached."""
+        deployment = self._opened
+        if deployment is None:
             raise ApiError(503, "not_ready", self.reason)
-        return found
+        return deployment
 
     @property
     def announcer(self) -> Announcer:
-        """What this process announces batches through. Raises ApiError (503) while the deployment is not reached."""
+        """The announcer of this process. Raises ApiError (503) until the deployment is reached."""
         if not self.ready or self.parent is None:
             raise ApiError(503, "not_ready", self.reason)
         return self.parent.announcer
@@ -103,64 +103,64 @@ class System:
         return self.definitions
 
     def evaluated(self, name: str) -> Definition:
-        """A migration as its code evaluates it now. Raises MigrationUnknown, DefinitionInvalid; Declined (503) before migrations are loaded."""
+        """Returns a migration as its code evaluates it now. Raises MigrationUnknown, DefinitionInvalid; ApiError (503) before migrations are loaded."""
         choose(self.loaded, name)
         return self._evaluated(name)
 
     def why(self, error: WhimbrelError) -> str:
-        """What is said of a dependency that is down, in one sentence; the log has the whole."""
-        return self._outages.told(error, "" if self.parent is None else self.parent.lost)
+        """Returns one sentence about a dependency that is down; the log has all of it."""
+        return self._outages.sentence_for(error, "" if self.parent is None else self.parent.lost)
 
     @property
     def uptime(self) -> float:
         return time.time() - self.started
 
-    def _live(self) -> None:
+    def _run(self) -> None:
         try:
             with contextlib.ExitStack() as stack:
                 self._serve(stack)
         except WhimbrelError as error:
-            self._break(error)
+            self._fail(error)
         except Exception as error:
-            # The last resort of the thread: without it the port would answer 503 for ever, and nobody know why.
+            # The last resort of the thread: else the port would answer 503 for ever without a reason.
             log.exception("the system broke")
-            self._break(Systemic(f"Whimbrel itself failed: {type(error).__name__}: {error}"))
+            self._fail(Systemic(f"Whimbrel itself failed: {type(error).__name__}: {error}"))
 
-    def _break(self, error: WhimbrelError) -> None:
-        if (
-            self.leaving
-        ):  # Ctrl-C reaches the processes that we start too: what they leave half done is no error
+    def _fail(self, error: WhimbrelError) -> None:
+        if self.leaving:  # Ctrl-C reaches child processes too: what they leave unfinished is no error
             log.warning("ended before it was ready", reason=str(error))
             return
         self.reason, self.broken = error.short, error
         self.on_broken()
 
     def _serve(self, stack: contextlib.ExitStack) -> None:
-        """From the first connection until the process stops."""
+        """Serves from the first connection until the process stops."""
         self.definitions = definition_catalog.describe(self.pool.source)
         self.pool = self.pool.without(self.definitions.unloadable)
-        for said in self.definitions.empty:
-            log.warning("no migration", reason=said)
-        for each in self.definitions.broken:
-            log.warning("a migration is broken", migration=each.name, source=each.source, reason=each.reason)
-        at = self._patiently(lambda: stack.enter_context(opened(self.settings)))
-        if at is None:
+        for notice in self.definitions.empty:
+            log.warning("no migration", reason=notice)
+        for broken in self.definitions.broken:
+            log.warning(
+                "a migration is broken", migration=broken.name, source=broken.source, reason=broken.reason
+            )
+        deployment = self._retry_until_reached(lambda: stack.enter_context(opened(self.settings)))
+        if deployment is None:
             return
-        self.on_reached(at)
+        self.on_reached(deployment)
         self.reason = "MongoDB is there; the broker has not answered yet."
-        supervisor = self._supervisor(at) if self._with_workers else None
-        parent = self._patiently(
+        supervisor = self._supervisor(deployment) if self._with_workers else None
+        parent = self._retry_until_reached(
             lambda: stack.enter_context(
-                ParentProcess(at.store, self.settings, supervisor, scheduling=self._evaluated)
+                ParentProcess(deployment.store, self.settings, supervisor, scheduling=self._evaluated)
             )
         )
         if parent is None:
             return
         if supervisor is not None:
             stack.callback(supervisor.leave, DRAINING, self._hurried.is_set)
-        self.parent, self.supervisor, self._opened = parent, supervisor, at
+        self.parent, self.supervisor, self._opened = parent, supervisor, deployment
         stack.callback(self._close)
-        log.info("ready", database=at.where)
+        log.info("ready", database=deployment.where)
         while not self._over.wait(0.2):
             if parent.broken is not None:
                 raise parent.broken
@@ -168,8 +168,8 @@ class System:
     def _evaluated(self, name: str) -> Definition:
         return definition_catalog.evaluate(self.pool.source, name, self.pool.left_out)
 
-    def _patiently(self, reach: Callable[[], T]) -> T | None:
-        """What is reached, after however many attempts; None when the process stops before."""
+    def _retry_until_reached(self, reach: Callable[[], T]) -> T | None:
+        """Calls `reach` until it succeeds; returns None when the process stops first."""
         pause = FIRST_PAUSE
         while not self._over.is_set():
             try:
@@ -182,7 +182,7 @@ class System:
         return None
 
     def _supervisor(self, system: Opened) -> Supervisor:
-        longest = max(each.timeout for each in self.definitions.values())
+        longest = max(definition.timeout for definition in self.definitions.values())
         return self.pool.supervisor(system, self.settings, run=None, longest_call=longest, stderr=None)
 
     def _close(self) -> None:
@@ -190,15 +190,15 @@ class System:
 
 
 async def _system(request: Request) -> System:
-    found: System = request.app.state.system
-    return found
+    system: System = request.app.state.system
+    return system
 
 
 ThisSystem = Annotated[System, Depends(_system)]
 
 
-async def _at(system: ThisSystem) -> Opened:
-    return system.at
+async def _deployment(system: ThisSystem) -> Opened:
+    return system.deployment
 
 
-Deployment = Annotated[Opened, Depends(_at)]
+Deployment = Annotated[Opened, Depends(_deployment)]

@@ -1,4 +1,4 @@
-"""Event streams: one look for all who watch the same, so many streams at most, and none for ever."""
+"""Sends event streams: one look for all clients that watch the same, with limits on their number and duration."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator
@@ -18,14 +18,14 @@ from whimbrel.errors import Transient, WhimbrelError
 
 log = structlog.get_logger("whimbrel.api")
 
-BEAT: Final = 15.0  # seconds without an event after which a comment is sent: by it a dead connection is found
-PAUSE: Final = 5  # seconds after which somebody for whom there was no place may come back
+BEAT: Final = 15.0  # seconds without an event after which a comment is sent, which reveals a dead connection
+PAUSE: Final = 5  # seconds after which a refused client may try again
 OVER: Final = ": this stream has lasted long enough, connect again\n\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What is sent. `last`: the stream ends with it."""
+    """An event to send. `last`: the stream ends with it."""
 
     name: str
     data: str
@@ -40,7 +40,7 @@ Look = Callable[[], Event]
 
 
 class _Feed:
-    """What all see who watch the same."""
+    """The events for all clients that watch the same."""
 
     def __init__(self) -> None:
         self.watching, self.number, self.over = 0, 0, False
@@ -62,7 +62,7 @@ class _Feed:
         changed.set()
 
     async def changed(self, seconds: float) -> bool:
-        """Whether something has, within these."""
+        """Waits for a change; returns whether one came in time."""
         try:
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
@@ -72,7 +72,7 @@ class _Feed:
 
 
 class EventStreams:
-    """Those of one process. All of it happens in the event loop's thread, but for the looks."""
+    """The event streams of one process. Used only in the event loop's thread, except for the looks."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class EventStreams:
         leaving: Callable[[], bool],
         why: Callable[[WhimbrelError], str] = str,
     ) -> None:
-        """`leaving`: whether all end now. `why`: what is said of an error."""
+        """`leaving`: whether all streams must end now. `why`: returns the sentence for an error."""
         self._most, self._seconds, self._leaving, self._why = most, seconds, leaving, why
         self._open = 0
         self._feeds: dict[Hashable, _Feed] = {}
@@ -90,13 +90,13 @@ class EventStreams:
     def __len__(self) -> int:
         return self._open
 
-    def response(self, key: Hashable, every: float, look: Look) -> "EventStream":
-        """An answer: `look`, again and again, for all together who ask for this key, and told where it has changed."""
-        return EventStream(self, key, every, look)
+    def response(self, key: Hashable, interval: float, look: Look) -> "EventStream":
+        """Returns a stream that calls `look` repeatedly, once for all clients of this key, and sends what has changed."""
+        return EventStream(self, key, interval, look)
 
     @contextmanager
-    def place(self, key: Hashable, every: float, look: Look) -> Iterator[_Feed]:
-        """Raises ApiError (503) where there is none."""
+    def place(self, key: Hashable, interval: float, look: Look) -> Iterator[_Feed]:
+        """Takes a place for a stream. Raises ApiError (503) where there is none."""
         if self._open >= self._most:
             raise ApiError(
                 503,
@@ -107,7 +107,7 @@ class EventStreams:
         feed = self._feeds.get(key)
         if feed is None or feed.over:
             feed = self._feeds[key] = _Feed()
-            task = asyncio.create_task(self._attend(key, feed, every, look))
+            task = asyncio.create_task(self._run_feed(key, feed, interval, look))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         self._open += 1
@@ -118,11 +118,11 @@ class EventStreams:
             self._open -= 1
             feed.watching -= 1
 
-    async def _attend(self, key: Hashable, feed: _Feed, every: float, look: Look) -> None:
+    async def _run_feed(self, key: Hashable, feed: _Feed, interval: float, look: Look) -> None:
         try:
-            await self._repeat(feed, every, look)
+            await self._repeat(feed, interval, look)
             feed.end()
-        except WhimbrelError as error:  # whoever waits for the first event is told
+        except WhimbrelError as error:  # raised to a client that waits for the first event
             feed.end(error)
         except Exception as error:
             log.exception("a look for an event stream broke")
@@ -131,25 +131,25 @@ class EventStreams:
             if self._feeds.get(key) is feed:
                 del self._feeds[key]
 
-    async def _repeat(self, feed: _Feed, every: float, look: Look) -> None:
+    async def _repeat(self, feed: _Feed, interval: float, look: Look) -> None:
         while not self._leaving():
             try:
                 event = await anyio.to_thread.run_sync(look)
             except WhimbrelError as error:
                 if feed.latest is None:
                     raise
-                told = Failure(error=self._why(error), code=getattr(error, "code", "error"))
-                text = told.model_dump_json(by_alias=True, exclude_none=True)
+                failure = Failure(error=self._why(error), code=getattr(error, "code", "error"))
+                text = failure.model_dump_json(by_alias=True, exclude_none=True)
                 event = Event("error", text, last=not isinstance(error, Transient))
             feed.publish(event)
             if event.last:
                 return
-            await asyncio.sleep(every)
+            await asyncio.sleep(interval)
             if not feed.watching:
                 return
 
     async def events(self, feed: _Feed) -> AsyncIterator[str]:
-        """What one of those who watch gets."""
+        """Yields the texts for one client."""
         clock = asyncio.get_running_loop().time
         end, seen = clock() + self._seconds, 0
         while True:
@@ -167,7 +167,7 @@ class EventStreams:
                 yield ": it goes on\n\n"
 
     async def first(self, feed: _Feed) -> None:
-        """Until there is something to tell. Raises what the look raised."""
+        """Waits for the first event. Raises what the look raised."""
         while feed.latest is None and not feed.over:
             await feed.changed(BEAT)
         if feed.latest is None and feed.error is not None:
@@ -175,11 +175,11 @@ class EventStreams:
 
 
 class EventStream(StreamingResponse):
-    """It takes its place when it is sent, and gives it back whatever becomes of it."""
+    """A response that takes its place when it is sent, and always gives it back."""
 
-    def __init__(self, streams: EventStreams, key: Hashable, every: float, look: Look) -> None:
+    def __init__(self, streams: EventStreams, key: Hashable, interval: float, look: Look) -> None:
         super().__init__(iter(()), media_type="text/event-stream")
-        self._streams, self._given = streams, (key, every, look)
+        self._streams, self._given = streams, (key, interval, look)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._streams.place(*self._given) as feed:
@@ -189,8 +189,8 @@ class EventStream(StreamingResponse):
 
 
 async def _streams(request: Request) -> EventStreams:
-    found: EventStreams = request.app.state.streams
-    return found
+    streams: EventStreams = request.app.state.streams
+    return streams
 
 
 ThisStreams = Annotated[EventStreams, Depends(_streams)]

@@ -1,4 +1,4 @@
-"""Errors become answers: ours by their class, those of the framework by their status."""
+"""Turns errors into answers: ours by their class, those of the framework by their status."""
 
 from collections.abc import Collection, Sequence
 from itertools import chain
@@ -38,15 +38,15 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.BrokerRefused: 503,
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-FILES = ("GET",)  # the methods of those of /docs, which are no routes
-NAMED = 20  # fields at fault that an answer names: a request may have a hundred thousand
+FILES = ("GET",)  # the methods of the files of /docs, which are not routes
+NAMED = 20  # invalid fields that an answer names; a request may have a hundred thousand
 LONGEST = 200  # characters of a name, and of what is wrong with it
 DOWN = 503
 WORDS = {404: "not_found", 405: "method_not_allowed"}
 
 
 class ApiError(errors.WhimbrelError):
-    """A route's own refusal, with the status and the word for it."""
+    """A route's own refusal, with its status and code word."""
 
     def __init__(
         self,
@@ -74,83 +74,85 @@ def error_answer(
 
 
 def install(app: FastAPI) -> None:
-    """Whatever goes wrong in a route is answered in the envelope."""
-    app.add_exception_handler(errors.WhimbrelError, _ours)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
+    """Makes the application answer every error of a route in the envelope."""
+    app.add_exception_handler(errors.WhimbrelError, _answer_own_error)
+    app.add_exception_handler(RequestValidationError, _answer_invalid_request)
+    app.add_exception_handler(HTTPException, _answer_http_error)
+    app.add_exception_handler(Exception, _answer_unexpected_error)
 
 
-async def _ours(request: Request, error: Exception) -> JSONResponse:
+async def _answer_own_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, ApiError):
         headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
         return error_answer(error.status, error.word, str(error), details=error.details, headers=headers)
-    found = next((status for kind, status in STATUSES.items() if type(error) is kind), None)
-    status = found or next((each for kind, each in STATUSES.items() if isinstance(error, kind)), 500)
+    exact = next((status for kind, status in STATUSES.items() if type(error) is kind), None)
+    status = exact or next(
+        (error_status for kind, error_status in STATUSES.items() if isinstance(error, kind)), 500
+    )
     down = status == DOWN and isinstance(error, errors.WhimbrelError)
     sentence = request.app.state.system.why(error) if down else str(error)
     return error_answer(status, getattr(error, "code", "error"), sentence)
 
 
-async def _invalid(request: Request, error: Exception) -> JSONResponse:
+async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    found = error.errors()
+    faults = error.errors()
     first = [
-        Fault(field=_where(each["loc"]), message=suggestions.suggestion(request, each))
-        for each in found[:NAMED]
+        Fault(field=_field_path(fault["loc"]), message=suggestions.suggestion(request, fault))
+        for fault in faults[:NAMED]
     ]
-    return unusable(first, len(found))
+    return invalid_fields(first, len(faults))
 
 
-def unusable(first: Sequence[Fault], count: int) -> JSONResponse:
-    """The answer to a request with so many fields at fault, of which these are the first."""
+def invalid_fields(first: Sequence[Fault], count: int) -> JSONResponse:
+    """Returns the answer to a request with `count` invalid fields, of which these are the first."""
     sentence, details = bad_fields(first, count)
     return error_answer(422, "invalid", f"These fields cannot be used: {sentence}", details=details)
 
 
 def bad_fields(first: Sequence[Fault], count: int) -> tuple[str, list[Fault]]:
-    """The end of a sentence about so many faults, and those that are named."""
-    details = [Fault(field=each.field[:LONGEST], message=each.message[:LONGEST]) for each in first[:NAMED]]
-    sentence = "; ".join(f"{each.field}: {each.message}" for each in details)
+    """Returns the end of a sentence about `count` faults, and the faults that it names."""
+    details = [Fault(field=fault.field[:LONGEST], message=fault.message[:LONGEST]) for fault in first[:NAMED]]
+    sentence = "; ".join(f"{fault.field}: {fault.message}" for fault in details)
     sentence += f"; and {count - len(details):,} more" if count > len(details) else ""
     return sentence + ("" if sentence.endswith("?") else "."), details
 
 
-def _where(parts: tuple[int | str, ...]) -> str:
+def _field_path(parts: tuple[int | str, ...]) -> str:
     return ".".join(str(part)[:LONGEST] for part in parts) or "body"
 
 
-async def _http(request: Request, error: Exception) -> JSONResponse:
+async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     sentence = str(error.detail)
     if error.status_code == 404:  # noqa: PLR2004
         sentence = f"There is no {request.url.path[:LONGEST]}. All routes: /docs."
     if error.status_code == 405:  # noqa: PLR2004
-        return impossible(request.scope, _allowed(request) or FILES)
+        return method_not_allowed(request.scope, _allowed(request) or FILES)
     word = WORDS.get(error.status_code, "error")
     return error_answer(error.status_code, word, sentence, headers=dict(error.headers or {}))
 
 
-def impossible(scope: Scope, methods: Collection[str]) -> JSONResponse:
-    """The answer to a method that no route of the path has; `methods`: those that they have."""
-    allowed = ((each, "HEAD") if each == "GET" else (each,) for each in METHODS if each in methods)
+def method_not_allowed(scope: Scope, methods: Collection[str]) -> JSONResponse:
+    """Returns the answer to a method that no route of the path has; `methods`: those that they have."""
+    allowed = ((method, "HEAD") if method == "GET" else (method,) for method in METHODS if method in methods)
     sentence = f"{scope['method'][:LONGEST]} is not possible on {scope['path'][:LONGEST]}."
     return error_answer(405, WORDS[405], sentence, headers={"Allow": ", ".join(chain.from_iterable(allowed))})
 
 
 def _allowed(request: Request) -> set[str]:
-    """The methods of all routes of this path: the framework knows only those of the first one."""
+    """Returns the methods of all routes of this path: the framework knows only those of the first one."""
     routes: list[BaseRoute] = request.app.routes
     return {
         method
         for method in METHODS
-        if any(each.matches({**request.scope, "method": method})[0] is Match.FULL for each in routes)
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
     }
 
 
-async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+async def _answer_unexpected_error(request: Request, error: Exception) -> JSONResponse:
     log.error("a route broke", path=request.url.path, exc_info=error)
     return error_answer(
         500,

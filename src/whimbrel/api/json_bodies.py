@@ -1,4 +1,4 @@
-"""A body as JSON: what is none is refused, and so is an object with a key twice, or with many fields that the route does not know."""
+"""Parses bodies as JSON; refuses other bodies, objects with a key twice, or with many fields that the route does not know."""
 
 import json
 from collections import Counter
@@ -9,7 +9,7 @@ from typing import Any, Final
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from whimbrel.api.http_errors import NAMED, error_answer, unusable
+from whimbrel.api.http_errors import NAMED, error_answer, invalid_fields
 from whimbrel.api.models.envelope import Fault
 
 DIGITS: Final = 4300
@@ -17,13 +17,13 @@ DIGITS: Final = 4300
 
 @dataclass(frozen=True, slots=True)
 class ParsedBody:
-    """What a body says."""
+    """The parsed value of a body."""
 
     value: Any
 
 
 class RepeatedKey(dict[str, object]):
-    """An object with a key twice. A dict takes the last value of it, and forgets the other."""
+    """An object with a key twice; a plain dict would silently keep only the last value."""
 
     def __init__(self, pairs: list[tuple[str, object]]) -> None:
         super().__init__(pairs)
@@ -32,7 +32,7 @@ class RepeatedKey(dict[str, object]):
 
 
 class ParsedRoute(APIRoute):
-    """A route whose bodies may be large: it takes what was parsed beside the event loop, and does not parse once more in it."""
+    """A route with large bodies: uses what was parsed outside the event loop, instead of parsing again in it."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -49,38 +49,38 @@ class _Parsed(Request):
 
 
 def parse(body: bytes, fields: frozenset[str] | None) -> ParsedBody | Response:
-    """What it says, or why it is refused. It is not too deep: that was looked at while it came."""
+    """Returns the parsed body, or its refusal. Its depth was checked while it arrived."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
         return error_answer(400, "malformed", "The body is not UTF-8.")
     repeating: list[RepeatedKey] = []
 
-    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
-            found = RepeatedKey(pairs)
-            repeating.append(found)
-        return found
+    def checked_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        members = dict(pairs)
+        if len(members) < len(pairs):
+            members = RepeatedKey(pairs)
+            repeating.append(members)
+        return members
 
     try:
-        told = json.loads(text, object_pairs_hook=once, parse_int=_whole)
+        value = json.loads(text, object_pairs_hook=checked_object, parse_int=_bounded_integer)
     except ValueError as error:
         return error_answer(400, "malformed", f"The body is no JSON: {error}.")
     if repeating:
-        return _twice(told, repeating[0])
-    return _unknown(told, fields) or ParsedBody(told)
+        return _repeated_key_refusal(value, repeating[0])
+    return _unknown_fields_refusal(value, fields) or ParsedBody(value)
 
 
-def _whole(digits: str) -> int:
-    """The time that a number takes grows with the square of its length: Python has this limit too, and tells how to switch it off."""
+def _bounded_integer(digits: str) -> int:
+    """Parses a whole number of limited length, as the time grows with its square. Python's own error would explain how to lift the limit."""
     if len(digits) > DIGITS:
         raise ValueError(f"a number has more than {DIGITS:,} digits")
     return int(digits)
 
 
-def _twice(told: object, repeating: RepeatedKey) -> Response:
-    name, where = repeating.name[:80], _place(told, repeating) or "the top"
+def _repeated_key_refusal(value: object, repeating: RepeatedKey) -> Response:
+    name, where = repeating.name[:80], _path_to(value, repeating) or "the top"
     return error_answer(
         400,
         "malformed",
@@ -88,33 +88,33 @@ def _twice(told: object, repeating: RepeatedKey) -> Response:
     )
 
 
-def _unknown(told: object, fields: frozenset[str] | None) -> Response | None:
-    """Where they are many. A few are found with all else that is wrong; of very many each would cost its part of an error."""
-    if fields is None or not isinstance(told, dict):
+def _unknown_fields_refusal(value: object, fields: frozenset[str] | None) -> Response | None:
+    """Refuses many unknown fields, as each would cost part of an error. A few are reported with the other faults."""
+    if fields is None or not isinstance(value, dict):
         return None
-    unknown = [name for name in told if name not in fields]
+    unknown = [name for name in value if name not in fields]
     if len(unknown) <= NAMED:
         return None
     names = [name.encode(errors="replace").decode() for name in unknown[:NAMED]]
     faults = [Fault(field=f"body.{name}", message="Unknown here") for name in names]
-    return unusable(faults, len(unknown))
+    return invalid_fields(faults, len(unknown))
 
 
-def _place(value: object, wanted: RepeatedKey) -> str | None:
-    """The path to an object; empty for the whole, None where it is not in there."""
+def _path_to(value: object, wanted: RepeatedKey) -> str | None:
+    """Returns the path to an object; empty for the value itself, None where it is not in it."""
     if value is wanted:
         return ""
-    for name, inner in _inner(value):
-        found = _place(inner, wanted)
-        if found is not None:
-            return name + (f".{found}" if found and found[0] != "[" else found)
+    for name, inner in _members(value):
+        place = _path_to(inner, wanted)
+        if place is not None:
+            return name + (f".{place}" if place and place[0] != "[" else place)
     return None
 
 
-def _inner(value: object) -> Iterable[tuple[str, object]]:
-    """What an object or array holds, by its name there."""
+def _members(value: object) -> Iterable[tuple[str, object]]:
+    """Returns the members of an object or array, by name."""
     if isinstance(value, RepeatedKey):
         return value.pairs
     if isinstance(value, dict):
         return value.items()
-    return [(f"[{at}]", each) for at, each in enumerate(value)] if isinstance(value, list) else ()
+    return [(f"[{index}]", member) for index, member in enumerate(value)] if isinstance(value, list) else ()

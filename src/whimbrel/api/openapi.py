@@ -1,7 +1,7 @@
-"""The OpenAPI document: what the routes say of themselves, and what holds for all of them.
+"""Completes the OpenAPI document, which the routes declare, with what holds for all routes.
 
-Every answer has a description and an example, every status that the middleware can answer with stands beside
-those of the route, and links say which answer has the id that another request needs.
+Every answer has a description and an example, each route lists the statuses of the middleware beside
+its own, and links say which answer has the id that another request needs.
 """
 
 import json
@@ -53,7 +53,7 @@ EXAMPLES: Final[Mapping[int, tuple[str, str]]] = {
     429: ("too_many", "More than 120 per 1 minute of such requests. Try again in 12 seconds."),
     503: ("database_unreachable", "MongoDB does not answer. Check MONGODB_URI, and that the server runs."),
 }
-# Parameters of paths that an answer can give, and where such ids stand in it. Lists are not asked: they may be empty.
+# Path parameters that an answer can provide, and where. Not from lists, which may be empty.
 SOURCES: Final[Mapping[str, tuple[str, ...]]] = {
     "migrationId": ("migrationId", "migration/migrationId"),
     "name": ("schedule/name",),
@@ -61,7 +61,7 @@ SOURCES: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 def install(app: FastAPI) -> None:
-    """Let the application answer with the completed document."""
+    """Makes the application answer with the completed document."""
     plain = app.openapi
 
     def openapi() -> Document:
@@ -70,11 +70,11 @@ def install(app: FastAPI) -> None:
         return plain()
 
     app.openapi = openapi  # type: ignore[method-assign]
-    _rendered_once(app)
+    _render_once(app)
 
 
-def _rendered_once(app: FastAPI) -> None:
-    """To write the document takes 25 ms of the event loop, and whoever reaches the port may ask for it: once will do."""
+def _render_once(app: FastAPI) -> None:
+    """Renders the document only once, as it takes 25 ms of the event loop, and any client may ask for it."""
 
     @cache
     def body() -> bytes:
@@ -84,20 +84,22 @@ def _rendered_once(app: FastAPI) -> None:
         return Response(body(), media_type="application/json")
 
     url = app.openapi_url or ""
-    (route,) = [each for each in app.router.routes if getattr(each, "path", None) == url]
-    at = app.router.routes.index(route)
-    app.router.routes[at] = Route(url, answer, include_in_schema=False)
+    (route,) = [candidate for candidate in app.router.routes if getattr(candidate, "path", None) == url]
+    index = app.router.routes.index(route)
+    app.router.routes[index] = Route(url, answer, include_in_schema=False)
 
 
 def scopes(app: FastAPI) -> dict[str, str]:
-    """The scope that a token needs, by the operation's id; routes that need no token are not in it."""
+    """Returns the scope that a token needs, by the operation's id, without routes that need no token."""
     return {
-        each.operation: each.needs for each in RouteRequirements(app.routes).entries if each.needs is not None
+        requirement.operation: requirement.needs
+        for requirement in RouteRequirements(app.routes).entries
+        if requirement.needs is not None
     }
 
 
 def complete(document: Document, scopes: Mapping[str, str]) -> None:
-    """Add to a document, in place, what the routes do not say one by one. `scopes`: what tokens must allow, by the operation's id."""
+    """Adds to a document, in place, what holds for all routes. `scopes`: what tokens must allow, by the operation's id."""
     for path, method, operation in operations(document):
         _parameters(method, operation)
         _statuses(path, method, operation)
@@ -105,17 +107,17 @@ def complete(document: Document, scopes: Mapping[str, str]) -> None:
         for code, response in operation["responses"].items():
             _answer(document, int(code), response)
     for schema in document["components"]["schemas"].values():
-        _whole(schema)
-    _links(document)
-    _heads(document)
+        _make_limits_integers(schema)
+    _add_links(document)
+    _add_head_operations(document)
 
 
 def operations(document: Document) -> Iterator[tuple[str, str, Document]]:
-    """Path, method and description of each route, in the order in which they are defined."""
-    for path, item in document["paths"].items():
+    """Yields path, method and description of each route, in the order of definition."""
+    for path, methods in document["paths"].items():
         for method in METHODS:
-            if method.lower() in item:
-                yield path, method, item[method.lower()]
+            if method.lower() in methods:
+                yield path, method, methods[method.lower()]
 
 
 def _parameters(method: str, operation: Document) -> None:
@@ -124,7 +126,7 @@ def _parameters(method: str, operation: Document) -> None:
 
 
 def _statuses(path: str, method: str, operation: Document) -> None:
-    """Those of the middleware: who asks and the body are looked at before a route is, keys by every POST."""
+    """Adds the statuses of the middleware, which checks caller and body of all requests, and the keys of POSTs."""
     codes = {401, 403, 422, 429}
     codes |= set() if path == LIVE else {503}
     codes |= {400, 408, 413, 415} if method in WITH_BODY else set()
@@ -163,14 +165,14 @@ def _answer(document: Document, code: int, response: Document) -> None:
 
 
 def resolved(document: Document, schema: Document) -> Document:
-    """A schema, not a reference to it."""
+    """Returns the schema that a reference means, or the schema itself."""
     while "$ref" in schema:
         schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     return schema
 
 
 def example(document: Document, schema: Document) -> Any:
-    """A value of a schema, made of the examples of its parts."""
+    """Returns a value of a schema, made of the examples of its parts."""
     if "examples" in schema:
         return schema["examples"][0]
     if "const" in schema:
@@ -178,7 +180,7 @@ def example(document: Document, schema: Document) -> Any:
     if "$ref" in schema:
         return example(document, resolved(document, schema))
     if "properties" in schema:
-        return {name: example(document, each) for name, each in schema["properties"].items()}
+        return {name: example(document, part) for name, part in schema["properties"].items()}
     if schema.get("type") == "array":
         return [example(document, schema["items"])]
     if "default" in schema:
@@ -186,49 +188,49 @@ def example(document: Document, schema: Document) -> Any:
     return example(document, schema["anyOf"][0])
 
 
-def _whole(schema: Document) -> None:
-    """Limits of whole numbers are whole numbers."""
-    for each in schema.get("properties", {}).values():
-        for part in (each, *each.get("anyOf", ())):
+def _make_limits_integers(schema: Document) -> None:
+    """Makes the limits of integers integers."""
+    for field in schema.get("properties", {}).values():
+        for part in (field, *field.get("anyOf", ())):
             for limit in ("minimum", "maximum"):
                 if part.get("type") == "integer" and limit in part:
                     part[limit] = int(part[limit])
 
 
-def _links(document: Document) -> None:
-    """From each answer that holds an id to the requests that need it."""
+def _add_links(document: Document) -> None:
+    """Adds links from each answer with an id to the requests that need it."""
     for _, _, giver in operations(document):
         for code, response in giver["responses"].items():
             if not code.startswith("2"):
                 continue
-            given = response.get("content", {}).get("application/json", {}).get("example", {})
+            example_answer = response.get("content", {}).get("application/json", {}).get("example", {})
             for name, places in SOURCES.items():
-                place = next((each for each in places if _holds(given, each)), None)
+                place = next((candidate for candidate in places if _holds(example_answer, candidate)), None)
                 if place is not None:
-                    response.setdefault("links", {}).update(_to_takers(document, giver, name, place))
+                    response.setdefault("links", {}).update(_links_to(document, giver, name, place))
 
 
-def _heads(document: Document) -> None:
-    """HEAD of each route that answers to GET: the same without a body."""
-    for item in document["paths"].values():
-        if "get" not in item:
+def _add_head_operations(document: Document) -> None:
+    """Adds HEAD to each route with GET: the same without a body."""
+    for methods in document["paths"].values():
+        if "get" not in methods:
             continue
-        get: Document = item["get"]
-        kept: Document = {
+        get: Document = methods["get"]
+        common: Document = {
             name: get[name] for name in ("tags", "parameters", "security", SCOPE) if name in get
         }
         responses: Document = {
-            code: {name: each[name] for name in ("description", "headers") if name in each}
-            for code, each in get["responses"].items()
+            code: {name: response[name] for name in ("description", "headers") if name in response}
+            for code, response in get["responses"].items()
         }
         head: Document = {
-            **kept,
+            **common,
             "operationId": f"{get['operationId']}_head",
             "summary": get["summary"],
             "description": "The headers of GET, without its body.",
             "responses": responses,
         }
-        item["head"] = head
+        methods["head"] = head
 
 
 def _holds(value: Any, place: str) -> bool:
@@ -239,7 +241,7 @@ def _holds(value: Any, place: str) -> bool:
     return isinstance(value, str)
 
 
-def _to_takers(document: Document, giver: Document, name: str, place: str) -> Document:
+def _links_to(document: Document, giver: Document, name: str, place: str) -> Document:
     return {
         f"{taker['operationId']}_by_{name}": {
             "operationId": taker["operationId"],
@@ -254,6 +256,6 @@ def _to_takers(document: Document, giver: Document, name: str, place: str) -> Do
 def _takes(operation: Document, name: str) -> bool:
     """Whether it wants an id there: POST /migrate/batch/{batch} wants a number."""
     return any(
-        each["name"] == name and each["schema"].get("type") == "string"
-        for each in operation.get("parameters", ())
+        parameter["name"] == name and parameter["schema"].get("type") == "string"
+        for parameter in operation.get("parameters", ())
     )

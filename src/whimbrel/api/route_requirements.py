@@ -1,4 +1,4 @@
-"""What the routes need, known before any of them is asked: the scope of a token, and the fields of a body."""
+"""Finds out in advance what the routes need: the scope of a token, and the fields of a body."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -15,7 +15,7 @@ from whimbrel.api.authorization import RANKS, RequiredScope, ScopeName
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One route. `operation`: its id. `needs` None: open to all. `fields`: those of its body; None where it takes none."""
+    """The requirements of one route. `operation`: its id. `needs` None: open to all. `fields`: of its body; None where it takes none."""
 
     operation: str
 
@@ -26,7 +26,7 @@ class Requirement:
 
 
 class RouteRequirements:
-    """All routes, as they are when the first request comes."""
+    """The requirements of all routes, as they are when the first request comes."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         self._routes = routes
@@ -39,23 +39,23 @@ class RouteRequirements:
         return self._entries
 
     def at(self, scope: Scope) -> Requirement | None:
-        """The route that a request will reach; None where none is of this path and method."""
+        """Returns the requirements of the route that a request will reach; None where none has this path and method."""
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
-        return next((each for each in self._of(scope) if method in each.methods), None)
+        return next((requirement for requirement in self._of(scope) if method in requirement.methods), None)
 
     def methods(self, scope: Scope) -> frozenset[str]:
-        """Those of all routes of the path that a request has; none where there is no such path."""
-        return frozenset().union(*(each.methods for each in self._of(scope)))
+        """Returns the methods of all routes of a request's path; empty where there is no such path."""
+        return frozenset().union(*(requirement.methods for requirement in self._of(scope)))
 
     def _of(self, scope: Scope) -> Iterator[Requirement]:
-        return (each for each in self.entries if each.path.match(scope["path"]))
+        return (requirement for requirement in self.entries if requirement.path.match(scope["path"]))
 
 
 def _entries(routes: Sequence[BaseRoute]) -> Iterator[Requirement]:
     for route in iter_route_contexts(routes):
         dependant = getattr(route.original_route, "dependant", None)
         if isinstance(dependant, Dependant):
-            scopes = sorted(_scopes(dependant), key=lambda each: RANKS[each])
+            scopes = sorted(_scopes(dependant), key=lambda scope: RANKS[scope])
             yield Requirement(
                 str(route.operation_id or route.unique_id),
                 route.path_regex,
@@ -68,16 +68,16 @@ def _entries(routes: Sequence[BaseRoute]) -> Iterator[Requirement]:
 def _scopes(dependant: Dependant) -> Iterator[ScopeName]:
     if isinstance(dependant.call, RequiredScope):
         yield dependant.call.scope
-    for each in dependant.dependencies:
-        yield from _scopes(each)
+    for dependency in dependant.dependencies:
+        yield from _scopes(dependency)
 
 
 def _fields(dependant: Dependant) -> frozenset[str] | None:
-    """The names that its body may have."""
+    """Returns the names of the fields that its body may have."""
     if len(dependant.body_params) != 1:
         return None
     kind = dependant.body_params[0].field_info.annotation
     if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
         return None
     fields = kind.model_fields
-    return frozenset(fields) | {each.alias for each in fields.values() if each.alias}
+    return frozenset(fields) | {field.alias for field in fields.values() if field.alias}

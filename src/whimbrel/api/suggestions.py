@@ -1,4 +1,4 @@
-"""What somebody may have meant by a name that a route does not know."""
+"""Suggests what was meant by a name that a route does not know."""
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,8 +8,8 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
-ALIKE: Final = 0.6  # of two names, from which on one may be meant by the other
-# Other words for the same, written small and without signs between.
+ALIKE: Final = 0.6  # similarity of two names at which one may be meant by the other
+# Other words for the same, in lower case and without punctuation.
 WORDS: Final[Mapping[str, Sequence[str]]] = {
     "migration": ("name", "migrationname", "model", "definition"),
     "filters": ("query", "where", "match", "selector", "condition"),
@@ -33,39 +33,39 @@ WORDS: Final[Mapping[str, Sequence[str]]] = {
 
 
 def closest_name(given: str, known: Iterable[str]) -> str:
-    """The known name that is meant by another one; empty where none is."""
-    names = {_bare(each): each for each in known}
-    bare = _bare(given[:100])
+    """Returns the known name that is probably meant by another one; empty where none is."""
+    names = {_letters_and_digits(name_known): name_known for name_known in known}
+    bare = _letters_and_digits(given[:100])
     if bare in names:
         return names[bare]
-    for name, others in WORDS.items():
-        if bare in others and _bare(name) in names:
-            return names[_bare(name)]
-    near = difflib.get_close_matches(bare, names, n=1, cutoff=ALIKE)
-    return names[near[0]] if near else ""
+    for name, synonyms in WORDS.items():
+        if bare in synonyms and _letters_and_digits(name) in names:
+            return names[_letters_and_digits(name)]
+    matches = difflib.get_close_matches(bare, names, n=1, cutoff=ALIKE)
+    return names[matches[0]] if matches else ""
 
 
 def unknown(given: str, known: Iterable[str]) -> str:
-    """What is said of a name that a route does not know."""
+    """Returns the message about a name that a route does not know."""
     name = closest_name(given, known)
     return f"Unknown here: did you mean {name!r}?" if name else "Unknown here"
 
 
 def fields_of(request: Request) -> list[str]:
-    """The fields of the body that a request's route takes, by the names that clients use."""
+    """Returns the fields of the body that a request's route takes, by the names that clients use."""
     route: APIRoute = request.scope["route"]
-    kinds = [each.field_info.annotation for each in route.dependant.body_params]
+    kinds = [parameter.field_info.annotation for parameter in route.dependant.body_params]
     models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
     return [field.alias or name for model in models for name, field in model.model_fields.items()]
 
 
 def suggestion(request: Request, fault: Mapping[str, Any]) -> str:
-    """What is said of a field that the framework refuses."""
+    """Returns the message about a field that the framework refuses."""
     place = fault["loc"]
     if fault["type"] == "extra_forbidden" and place[:1] == ("body",) and len(place) == 2:  # noqa: PLR2004  a field of it
         return unknown(str(place[1]), fields_of(request))
     return str(fault["msg"])
 
 
-def _bare(name: str) -> str:
-    return "".join(each for each in name.lower() if each.isalnum())
+def _letters_and_digits(name: str) -> str:
+    return "".join(character for character in name.lower() if character.isalnum())

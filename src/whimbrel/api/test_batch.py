@@ -1,4 +1,4 @@
-"""A trial of the queue: sample documents, put in, migrated by a real run and real workers, checked, taken out."""
+"""Tries the queue: inserts sample documents, migrates them by a real run and real workers, checks and removes them."""
 
 import secrets
 import time
@@ -20,29 +20,29 @@ from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.samples.seeder import documents
 
 LONGEST = 30.0  # seconds until the run must have ended
-CANCELLING = 5.0  # seconds that it has to be cancelled, where it has not
+CANCELLING = 5.0  # seconds to cancel a run that has not ended
 CHECKING = 5.0
 
 
 def try_batch(system: System, who: str, count: int, broker: BrokerName) -> Tried:
-    """Migrate so many sample documents. Raises ApiError (409, 503), CollectionBusy; the documents are removed in any case."""
+    """Migrates `count` sample documents. Raises ApiError (409, 503), CollectionBusy; always removes the documents."""
     began = time.perf_counter()
-    workers = _able(system)
-    store = system.at.store
-    it, trial = choose(system.loaded, SOME_MODEL.name), f"trial-{secrets.token_hex(8)}"
-    ns = f"{store.database}.{it.collection}"
-    _free(system, ns)
+    workers = _check_workers(system)
+    store = system.deployment.store
+    definition, trial = choose(system.loaded, SOME_MODEL.name), f"trial-{secrets.token_hex(8)}"
+    ns = f"{store.database}.{definition.collection}"
+    _check_collection_free(system, ns)
     try:
         for _ in samples(store).insert(_documents(trial, count)):
             pass
         run = draft_run(
-            store, it, defaults=system.settings.defaults, filter_={"testBatch": trial, "status": "pending"},
+            store, definition, defaults=system.settings.defaults, filter_={"testBatch": trial, "status": "pending"},
             batch_size=count, limit=count,
         )  # fmt: skip
         run = asked_through(run, "POST /queue/test-batch")
         started = time.perf_counter()
         store.ledger.runs.add(run, who)
-        _ended(system, run.id, who)
+        _wait_for_end(system, run.id, who)
         migrated = time.perf_counter() - started
         _check(system, run, trial, count)
     finally:
@@ -54,34 +54,34 @@ def try_batch(system: System, who: str, count: int, broker: BrokerName) -> Tried
 
 
 def _documents(trial: str, count: int) -> Iterator[dict[str, Any]]:
-    for each in documents(count):
-        yield {**each, "testBatch": trial}
+    for document in documents(count):
+        yield {**document, "testBatch": trial}
 
 
-def _able(system: System) -> int:
-    leases = system.at.store.ledger.leases
-    if leases.off(CONSUMERS):
+def _check_workers(system: System) -> int:
+    leases = system.deployment.store.ledger.leases
+    if leases.is_off(CONSUMERS):
         raise ApiError(
             409, "consumers_stopped", "All consumers are stopped. Start them: POST /queue/consumers/start."
         )
-    found = queues.workers_with_code(leases.workers(ALIVE), choose(system.loaded, SOME_MODEL.name))
-    if not found:
+    workers = queues.workers_with_code(leases.workers(ALIVE), choose(system.loaded, SOME_MODEL.name))
+    if not workers:
         raise ApiError(
             409,
             "no_workers",
             "No worker process is alive that could take the batch. Start some: whimbrel worker.",
         )
-    return len(found)
+    return len(workers)
 
 
-def _free(system: System, ns: str) -> None:
-    holder = system.at.store.ledger.runs.holder(ns)
+def _check_collection_free(system: System, ns: str) -> None:
+    holder = system.deployment.store.ledger.runs.holder(ns)
     if holder is not None:
         raise CollectionBusy(f"Run {holder} works on {ns}: a trial would wait for it. Try again at its end.")
 
 
-def _ended(system: System, run_id: str, who: str) -> None:
-    ledger = system.at.store.ledger
+def _wait_for_end(system: System, run_id: str, who: str) -> None:
+    ledger = system.deployment.store.ledger
     if queues.wait_for_end(ledger, run_id, LONGEST) is None:
         queues.cancel_after(ledger, run_id, CANCELLING, who)
         raise ApiError(
@@ -90,10 +90,12 @@ def _ended(system: System, run_id: str, who: str) -> None:
 
 
 def _check(system: System, run: Run, trial: str, count: int) -> None:
-    done = {"testBatch": trial, "status": "success", "data.processed": True}
-    found = system.at.store.survey(run).count(done, CHECKING)
-    if found != count:
-        said = "could not be counted in time" if found is None else f"{found} of {count} were migrated"
+    success = {"testBatch": trial, "status": "success", "data.processed": True}
+    migrated = system.deployment.store.survey(run).count(success, CHECKING)
+    if migrated != count:
+        problem = (
+            "could not be counted in time" if migrated is None else f"{migrated} of {count} were migrated"
+        )
         raise ApiError(
-            503, "trial_failed", f"Run {run.id} ended, but of its documents {said}. They are removed."
+            503, "trial_failed", f"Run {run.id} ended, but of its documents {problem}. They are removed."
         )

@@ -1,4 +1,4 @@
-"""The ledger broker: no other server. Workers look into the ledger for queued batches themselves."""
+"""The ledger broker, which has no server of its own: workers look for queued batches in the ledger."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from whimbrel.domain.runs.run import Run
 
 
 class LedgerBroker:
-    """See `whimbrel.ports.Broker`."""
+    """Implements `whimbrel.ports.Broker`."""
 
     polled = True
     queues = None
@@ -19,36 +19,36 @@ class LedgerBroker:
         """There is nothing to close."""
 
     def announce(self, run: Run, batches: Sequence[Batch | BatchPointer]) -> None:
-        """Nothing to tell: a row that is queued is found by whoever looks."""
+        """Does nothing: workers find queued rows by themselves."""
 
     def waiting(self) -> int:
         return 0
 
 
 class Look:
-    """See `whimbrel.ports.Delivery`: look into the ledger."""
+    """Implements `whimbrel.ports.Delivery`: tells a worker to look into the ledger."""
 
     token: str | None = None
 
-    def over(self) -> None:
-        """Nothing was sent."""
+    def acknowledge(self) -> None:
+        """Does nothing: no message was sent."""
 
-    def again(self) -> None:
-        """Whoever looks finds it."""
+    def give_back(self) -> None:
+        """Does nothing: the next look finds it."""
 
     def pass_on(self) -> None:
-        """Whoever looks finds it."""
+        """Does nothing: the next look finds it."""
 
     def refuse(self, why: str) -> None:
-        """Nobody else writes into the ledger."""
+        """Does nothing: only Whimbrel writes to the ledger."""
 
 
 class LedgerFeed:
-    """See `whimbrel.ports.Feed`."""
+    """Implements `whimbrel.ports.Feed`."""
 
     polled = True
 
-    def next(self, seconds: float, *, urgent: bool) -> Look | None:  # noqa: ARG002  there is always reason to look
+    def next(self, seconds: float, *, urgent: bool) -> Look | None:  # noqa: ARG002  a look is always worthwhile
         return Look()
 
     def close(self) -> None:

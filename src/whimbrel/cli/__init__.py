@@ -1,4 +1,4 @@
-"""The command line: it translates, calls one use case, and answers.
+"""The command line: translates a command into one use case, and shows the answer.
 
-`entry` is the program's first lines, `registry` its table of commands, `main` how it ends.
+`entry` is the program's entry point, `registry` its table of commands, `main` runs one and ends the program.
 """

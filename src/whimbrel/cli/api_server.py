@@ -1,4 +1,4 @@
-"""The server of the REST API: its socket, its signals, and how it ends."""
+"""Runs the server of the REST API: its socket, its signals, its shutdown."""
 
 import contextlib
 import errno
@@ -18,8 +18,8 @@ from whimbrel.api.authorization import read_tokens
 from whimbrel.api.deployment import System
 from whimbrel.api.http_protocol import HttpProtocol
 from whimbrel.bootstrap import Opened, check_addresses
-from whimbrel.cli.arguments.which_database import which
-from whimbrel.cli.foreground.interrupts import HEARD, INTERRUPTED, PATIENCE
+from whimbrel.cli.arguments.which_database import database_sentence
+from whimbrel.cli.foreground.interrupts import INTERRUPTED, PATIENCE, SIGNALS
 from whimbrel.cli.output.run_log import RunLogger
 from whimbrel.cli.output.screen import Screen
 from whimbrel.errors import PortBusy, SettingsInvalid
@@ -27,14 +27,14 @@ from whimbrel.settings import Settings
 from whimbrel.workers.worker_pool import WorkerPool
 
 BACKLOG = 2048  # connections that wait to be accepted
-FILES = 8192  # that this process may have open, where the system lets it: a connection is one
-OTHERS = 256  # of those, for what are no connections to the API
+FILES = 8192  # that this process may have open if the system allows it; a connection is one
+OTHERS = 256  # of those, for other uses than connections to the API
 
 
 def serve_until_told(settings: Settings, screen: Screen, pool: WorkerPool, *, workers: bool) -> int:
-    """Serve, with a coordinator and, if `workers`, a pool. Raises SettingsInvalid, PortBusy, and what broke the system."""
+    """Serves the API with a coordinator and, if `workers`, a pool. Raises SettingsInvalid, PortBusy, and what broke the system."""
     tokens = read_tokens(settings.api_tokens)
-    if not tokens and not _loopback(settings.host):
+    if not tokens and not _is_loopback(settings.host):
         raise SettingsInvalid(
             f"HOST={settings.host} can be reached from other machines, and API_TOKENS is not set. Set API_TOKENS, or HOST=127.0.0.1."
         )
@@ -49,63 +49,63 @@ def serve_until_told(settings: Settings, screen: Screen, pool: WorkerPool, *, wo
     listening = listen(settings.host, settings.port)
     server = _Server(
         uvicorn.Config(
-            app, http=_wire(settings), ws="none", log_config=None, access_log=False, server_header=False, lifespan="on",
+            app, http=_protocol_class(settings), ws="none", log_config=None, access_log=False, server_header=False, lifespan="on",
             timeout_graceful_shutdown=5, proxy_headers=bool(proxies), forwarded_allow_ips=list(proxies),
         ),
         system,
     )  # fmt: skip
     system.on_broken = lambda: setattr(server, "should_exit", True)
-    system.on_reached = partial(_tell_which, screen, settings)
+    system.on_reached = partial(_report_database, screen, settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     screen.say(f"Serves http://{host}:{listening.getsockname()[1]}/docs. Ctrl-C drains and ends.")
-    with RunLogger(screen, lambda: system.at.store.ledger if system.ready else None):
+    with RunLogger(screen, lambda: system.deployment.store.ledger if system.ready else None):
         server.run([listening])
-    system.stop()  # also where a second signal made the server leave without a word
+    system.stop()  # also where a second signal made the server skip its shutdown
     if system.broken is not None:
         raise system.broken
     return 0
 
 
-def _tell_which(screen: Screen, settings: Settings, system: Opened) -> None:
-    found = which(settings, system)
-    screen.report(found, found, database=system.store.database)
+def _report_database(screen: Screen, settings: Settings, system: Opened) -> None:
+    sentence = database_sentence(settings, system)
+    screen.report(sentence, sentence, database=system.store.database)
 
 
 def read_proxies(text: str) -> Sequence[str]:
-    """`API_PROXIES`. Whoever is named there can say that a request comes from any address. Raises SettingsInvalid."""
-    found = [each for each in (part.strip() for part in text.split(",")) if each]
-    for each in found:
+    """Reads `API_PROXIES`. A proxy named there may claim any address for a request. Raises SettingsInvalid."""
+    proxies = [proxy for proxy in (part.strip() for part in text.split(",")) if proxy]
+    for proxy in proxies:
         try:
-            ipaddress.ip_network(each)
+            ipaddress.ip_network(proxy)
         except ValueError as error:
             raise SettingsInvalid(
-                f"API_PROXIES: {each!r} is no address and no network. Write them as 10.0.0.7 or 10.0.0.0/8, with commas between."
+                f"API_PROXIES: {proxy!r} is no address and no network. Write them as 10.0.0.7 or 10.0.0.0/8, with commas between."
             ) from error
-    return found
+    return proxies
 
 
-def _wire(settings: Settings) -> type[HttpProtocol]:
-    """The protocol of a connection, of which there are as many as files may be open."""
+def _protocol_class(settings: Settings) -> type[HttpProtocol]:
+    """Returns the protocol class of a connection, which limits their number to what the open files allow."""
 
     class Bounded(HttpProtocol):
         patience = settings.api_timeout
-        most = max(OTHERS, _files() - OTHERS)
+        most = max(OTHERS, _raise_open_files_limit() - OTHERS)
 
     return Bounded
 
 
-def _files() -> int:
-    """How many files this process may have open: more than most shells say, as far as the system lets it."""
+def _raise_open_files_limit() -> int:
+    """Raises the limit of open files above what most shells set, as far as the system allows, and returns it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-        return wanted
-    return wanted if soft == resource.RLIM_INFINITY else min(soft, FILES)
+    limit = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+        return limit
+    return limit if soft == resource.RLIM_INFINITY else min(soft, FILES)
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but signals drain, hurry, end; and one that was obeyed is not raised once more: the exit code is 0."""
+    """A uvicorn server whose first signals drain, hurry and end it; a handled one is not raised again, so the exit code is 0."""
 
     def __init__(self, config: uvicorn.Config, system: System) -> None:
         super().__init__(config)
@@ -113,7 +113,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        for number in HEARD:
+        for number in SIGNALS:
             signal.signal(number, self.handle_exit)
         yield
 
@@ -128,7 +128,7 @@ class _Server(uvicorn.Server):
             self._system.hurry()
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -136,23 +136,23 @@ def _loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """The socket, before anything else: a busy port is an error at once. Raises PortBusy, SettingsInvalid."""
+    """Opens the socket, before anything else, so that a busy port fails at once. Raises PortBusy, SettingsInvalid."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise SettingsInvalid(f"HOST={host} is no address of this machine: {error.strerror}.") from error
-    # By its protocol asyncio knows that it is TCP, and sends every answer at once: else its second part waits until the
-    # client has acknowledged the first, 40 ms on a connection that is kept open.
-    found = socket.socket(family, kind, protocol)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # From the protocol asyncio knows that it is TCP, and sends every answer at once: else the second part waits until the
+    # client has acknowledged the first, 40 ms on a kept-alive connection.
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind(address)
-        found.listen(BACKLOG)  # bound alone, it would still let another bind the same port
+        listener.bind(address)
+        listener.listen(BACKLOG)  # if only bound, another socket could still bind the same port
     except OSError as error:
-        found.close()
+        listener.close()
         if error.errno == errno.EADDRNOTAVAIL:
             raise SettingsInvalid(f"HOST={host} is no address of this machine.") from error
         raise PortBusy(
             f"Port {port} of {host} cannot be used: {error.strerror}. Set PORT to another."
         ) from error
-    return found
+    return listener

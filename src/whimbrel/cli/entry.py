@@ -1,4 +1,4 @@
-"""The program's first lines, from which on Ctrl-C is heard while all else is imported yet; and its last."""
+"""The program's entry point: handles Ctrl-C while the rest is still being imported, and ends the process."""
 
 import gc
 import os
@@ -10,26 +10,26 @@ INTERRUPTED = 130  # exit code
 
 
 def main() -> None:
-    """Carry out the command line, and end with the exit code that says how it went."""
+    """Runs the command line, and ends with its exit code."""
     at_default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if at_default:  # not under nohup, nor within somebody's program
+    if at_default:  # not under nohup, nor within another program
         signal.signal(signal.SIGINT, _end)
-    gc.disable()  # nothing that is imported is garbage; it is enabled again when the command begins
-    from whimbrel.cli.main import ended  # noqa: PLC0415
+    gc.disable()  # imports create no garbage; enabled again when the command begins
+    from whimbrel.cli.main import run_and_flush  # noqa: PLC0415
 
-    code = ended()
+    code = run_and_flush()
     if at_default:  # the work is done, and its exit code is that of the command
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     if "whimbrel.bootstrap" in sys.modules:
-        from whimbrel.bootstrap import let_go  # noqa: PLC0415
+        from whimbrel.bootstrap import leave_embedded  # noqa: PLC0415
 
-        let_go()
-    # Everything is closed and written. The driver's own exit handler would wait for its threads, up to half a second, and Python
-    # would take all apart, module by module: a fifth of what a short command costs.
+        leave_embedded()
+    # Everything is closed and written. The driver's own exit handler would wait up to half a second for its threads, and Python
+    # would tear down every module: a fifth of a short command's time.
     os._exit(code)
 
 
 def _end(_number: int, _frame: FrameType | None) -> None:
-    """Nothing has begun, or all is done: no exception has to wander through half an import."""
+    """Ends at once: nothing has begun, or all is done, so no exception need pass through an unfinished import."""
     os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, b"Interrupted.\n")
     os._exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""The program: its commands, and how it ends."""
+"""Builds the program from its commands, runs one, and turns errors into exit codes."""
 
 if __name__ == "__main__":
     from whimbrel.cli import entry
@@ -21,10 +21,10 @@ from whimbrel.cli.output.screen import Screen
 from whimbrel.cli.registry import COMMANDS
 from whimbrel.cli.standard_streams import open_streams
 from whimbrel.errors import WhimbrelError
-from whimbrel.logs import own_process
+from whimbrel.logs import log_unhandled_errors
 from whimbrel.plain_wording import plain
 
-UNREAD = 1  # exit code where nobody reads the answer
+UNREAD = 1  # exit code where the answer is not read
 USAGE = 64  # exit code of a command line that cannot be understood (EX_USAGE)
 
 EXITS = """[bold]Exit codes:[/bold]
@@ -41,35 +41,37 @@ EXITS = """[bold]Exit codes:[/bold]
 """
 
 SCHEDULE = "schedule"
-ONE_LINE = "10000"  # columns that no description fills
+ONE_LINE = "10000"  # columns: more than any description has
 
 
 def program(words: Sequence[str]) -> typer.Typer:
-    """The program as these words of a command line need it: no other command is imported than the one that they name."""
+    """Builds the program for these words of a command line, and imports only the command that they name."""
     app = typer.Typer(
         name="whimbrel", cls=Group, epilog=EXITS, rich_markup_mode="rich", pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )  # fmt: skip
     app.callback(invoke_without_command=True)(whimbrel)
-    for name, it in COMMANDS.items():
-        shown = "\n\n".join(f"whimbrel {each}" for each in it.examples)
-        command = _imported(name, it.function) if name in words else _told(it.summary)
-        app.command(name, cls=SingleOptionCommand, epilog=f"[bold]Examples:[/bold]\n\n{shown}")(command)
+    for name, command_entry in COMMANDS.items():
+        examples = "\n\n".join(f"whimbrel {example}" for example in command_entry.examples)
+        command = (
+            _imported(name, command_entry.function) if name in words else _listed_only(command_entry.summary)
+        )
+        app.command(name, cls=SingleOptionCommand, epilog=f"[bold]Examples:[/bold]\n\n{examples}")(command)
     if SCHEDULE in words:
         app.add_typer(_imported("schedule", "app"), name=SCHEDULE)
     else:
         app.command(SCHEDULE)(
-            _told("Start runs by cron. `whimbrel worker` and `whimbrel serve` carry schedules out.")
+            _listed_only("Start runs by cron. `whimbrel worker` and `whimbrel serve` carry schedules out.")
         )
     return app
 
 
 def completed_words() -> list[str]:
-    """The words of a command line that a shell asks to complete; of commands that they name it must know the options."""
+    """Returns the words of a command line that a shell asks to complete, as the options of the commands they name are needed."""
     if "_WHIMBREL_COMPLETE" not in os.environ:
         return []
     os.environ["COLUMNS"] = (
-        ONE_LINE  # what is said of a completion stays on its line, for the next one is another completion
+        ONE_LINE  # a completion's description must stay on its line: the next is another one
     )
     return f"{os.environ.get('COMP_WORDS', '')} {os.environ.get('_TYPER_COMPLETE_ARGS', '')}".split()
 
@@ -78,11 +80,11 @@ def _imported(module: str, name: str) -> Any:
     return getattr(importlib.import_module(f"whimbrel.cli.commands.{module}"), name)
 
 
-def _told(summary: str) -> Callable[[], int]:
-    """Stands for a command that is only listed."""
+def _listed_only(summary: str) -> Callable[[], int]:
+    """Returns a placeholder for a command that is only listed."""
 
     def command() -> int:
-        raise AssertionError(summary)  # words that carry it out name it
+        raise AssertionError(summary)  # to run it, the words name it, so it is imported
 
     command.__doc__ = summary
     return command
@@ -106,17 +108,17 @@ def whimbrel(
 
 
 def main() -> None:
-    """As `whimbrel.cli.entry.main`, where this module is imported already."""
+    """Does what `whimbrel.cli.entry.main` does, where this module is already imported."""
     from whimbrel.cli import entry  # noqa: PLC0415  it imports this one
 
     entry.main()
 
 
-def ended() -> int:
-    """The exit code of the command line, carried out, when its answer is written."""
+def run_and_flush() -> int:
+    """Runs the command line, writes out its answer, and returns its exit code."""
     open_streams()
-    own_process()
-    code = carry_out()
+    log_unhandled_errors()
+    code = run_command_line()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -127,16 +129,16 @@ def ended() -> int:
     return code
 
 
-def carry_out() -> int:
-    """The exit code of the command line, carried out."""
+def run_command_line() -> int:
+    """Runs the command line and returns its exit code."""
     screen = Screen()
     Interrupts.unwound = False
     try:
-        # Imports the command: nothing is there yet that Ctrl-C had to put in order.
-        told = program([*sys.argv[1:], *completed_words()])
+        # Imports the command, before there is anything that Ctrl-C must clean up.
+        built = program([*sys.argv[1:], *completed_words()])
         gc.enable()
         with Interrupts():
-            code = int(told(prog_name="whimbrel", standalone_mode=False) or 0)
+            code = int(built(prog_name="whimbrel", standalone_mode=False) or 0)
         if code == INTERRUPTED and Interrupts.unwound:
             screen.say("Interrupted.")
         return code  # noqa: TRY300
@@ -144,8 +146,8 @@ def carry_out() -> int:
         screen.error(str(error))
         return error.exit_code
     except typer.TyperException as error:
-        said = plain(error.format_message())
-        screen.error(f"{said}{'' if said.endswith('?') else '.'} See: {_help(error)}")
+        message = plain(error.format_message())
+        screen.error(f"{message}{'' if message.endswith('?') else '.'} See: {_help(error)}")
         return USAGE
     except KeyboardInterrupt:
         screen.say("Interrupted.")
@@ -158,10 +160,9 @@ def carry_out() -> int:
 
 
 def _help(error: typer.TyperException) -> str:
-    """Of the command that could not be understood."""
+    """Returns the help command for the command that could not be understood."""
     if context := getattr(error, "ctx", None):
         return f"{context.command_path} --help"
-    named = [
-        each for each in sys.argv[1:2] if each in COMMANDS
-    ]  # a value that is missing comes without its context
-    return " ".join(["whimbrel", *named, "--help"])
+    # The error of a missing value has no context.
+    command_names = [word for word in sys.argv[1:2] if word in COMMANDS]
+    return " ".join(["whimbrel", *command_names, "--help"])

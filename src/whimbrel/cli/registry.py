@@ -1,12 +1,12 @@
-"""The program's commands: where each is, and what is told of it without importing it."""
+"""Lists the program's commands: where each is, and its summary, so that listing imports none."""
 
 from typing import NamedTuple
 
 
 class Command(NamedTuple):
-    """One in `whimbrel.cli.commands`, in the module of its name. `summary`: the beginning of its help, as it stands there.
+    """A command in `whimbrel.cli.commands`, in the module of its name. `summary`: the beginning of its help, word for word.
 
-    `examples`: lines that 80 columns hold, for they are copied.
+    `examples`: lines of at most 80 columns, as they are copied.
     """
 
     function: str

@@ -1,4 +1,4 @@
-"""The standard streams of a command, whatever it was started with: closed ones, and pipes that nobody reads any more."""
+"""Makes the standard streams safe where they are closed, or pipes that are no longer read."""
 
 import os
 import sys
@@ -14,10 +14,10 @@ STREAMS = 3
 
 
 def open_streams() -> None:
-    """Put nothing in the place of streams that are closed, and write to standard error without caring who reads it.
+    """Replaces closed streams by the null device, and makes standard error ignore a vanished reader.
 
-    A number that is free would be given to the next connection, and what is printed would go there. Notes and progress that
-    are not read end no work; an answer on standard output that is not read is an error still.
+    The next connection would get a free descriptor's number, and output would go there. Notes and progress that
+    are not read must not end the work; an answer on standard output that is not read is still an error.
     """
     while (number := os.open(os.devnull, os.O_RDWR)) < STREAMS:
         os.set_inheritable(number, True)
@@ -36,7 +36,7 @@ def _broken_thread(arguments: threading.ExceptHookArgs) -> None:
 
 
 def _broken(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
-    """The traceback of what nobody expected: its exceptions may tell what documents and servers said."""
+    """Writes the traceback of an unexpected error, masked: its exceptions may quote documents and servers."""
     if error is not None and not issubclass(kind, SystemExit):
         text = "".join(traceback.format_exception(kind, error, trace))
         sys.stderr.write(visible(masked(text)))

@@ -3,4 +3,4 @@
 from collections.abc import Callable
 
 Step = Callable[[str], None]
-"""Called at each step; fault tests die in it."""
+"""Called at each step; fault tests kill the process in it."""

@@ -1,4 +1,4 @@
-"""The stages of an update pipeline that keep a document's before-image beside its mark (see `whimbrel.domain.migrations.before_images`)."""
+"""Builds the stages of an update pipeline that keep a document's before-image (see `whimbrel.domain.migrations.before_images`)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from whimbrel.ports import Write
 
 Stages = Sequence[Mapping[str, Any]]
 Fields = tuple[str, ...] | None
-# Expressions whose value is null where what they need is missing, and never missing itself.
+# Expressions that give null, never "missing", where an input is missing.
 NEVER_MISSING = frozenset({
     "$literal", "$add", "$subtract", "$multiply", "$divide", "$mod", "$abs", "$ceil", "$floor", "$round", "$trunc", "$pow", "$sqrt",
     "$concat", "$toUpper", "$toLower", "$trim", "$ltrim", "$rtrim", "$split", "$substrCP", "$substrBytes", "$strLenCP", "$strLenBytes",
@@ -19,18 +19,18 @@ NEVER_MISSING = frozenset({
     "$eq", "$ne", "$gt", "$gte", "$lt", "$lte", "$and", "$or", "$not", "$in", "$mergeObjects", "$concatArrays", "$map", "$filter",
     "$dateAdd", "$dateSubtract", "$dateDiff", "$dateTrunc", "$dateToString", "$objectToArray", "$arrayToObject",
 })  # fmt: skip
-REMOVING = frozenset({"$unset", "$rename"})  # operators that take fields out of a document
+REMOVING = frozenset({"$unset", "$rename"})  # operators that remove fields
 
 
 def of_update(
     update: Update, write: Write, mark: Mapping[str, Any], undo: UndoStages
 ) -> list[Mapping[str, Any]]:
-    """A user's update as a pipeline, the mark at its end, and the image of what it changes."""
+    """Returns a user's update as a pipeline that also sets the mark and keeps an image of what it changes."""
     stages: Stages = as_pipeline(update)
     if isinstance(update, Mapping):
         ordered = not REMOVING.isdisjoint(update)
     else:
-        stages, ordered = [_kept(stage) for stage in stages], _may_remove(stages)
+        stages, ordered = [_keeping_marks(stage) for stage in stages], _may_remove(stages)
     marking = [{"$set": mark}] if mark else []
     return with_before_image([*stages, *marking], touched(update), write, undo, ordered=ordered)
 
@@ -38,51 +38,51 @@ def of_update(
 def with_before_image(
     stages: Stages, fields: Fields, write: Write, undo: UndoStages, *, ordered: bool
 ) -> list[Mapping[str, Any]]:
-    """Stages that change `fields`, with the image around them; None: any of the document's.
+    """Puts the stages that keep the image around stages that change `fields` (None: any field).
 
     `ordered`: whether the change may remove fields, so that their order must be kept. MongoDB computes the image from the
-    document that it changes: nothing of it travels.
+    document that it changes, so it is not sent.
     """
     always = tuple(sorted(write.mark.reserved - {MARK_ROOT}))
     if fields is not None:
         fields = tuple(sorted({*fields, *always}))
-    before = _merged(undo.field, _before(undo, write.token, fields, always, ordered=ordered))
-    after = {"$mergeObjects": [f"${MARK_ROOT}.{undo.field}", {"after": _now(fields)}]}
-    return [before, *stages, _merged(undo.field, after)]
+    before = _set_image(undo.field, _image(undo, write.token, fields, always, ordered=ordered))
+    after = {"$mergeObjects": [f"${MARK_ROOT}.{undo.field}", {"after": _current_values(fields)}]}
+    return [before, *stages, _set_image(undo.field, after)]
 
 
-def _merged(field: str, image: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A stage that sets an image. It raises where the application has a `_whimbrel` of its own that is no document."""
+def _set_image(field: str, image: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a stage that sets an image. MongoDB raises where the application's own `_whimbrel` is not a document."""
     return {"$set": {MARK_ROOT: {"$mergeObjects": [f"${MARK_ROOT}", {field: image}]}}}
 
 
-def _before(
+def _image(
     undo: UndoStages, token: str, fields: Fields, always: Sequence[str], *, ordered: bool
 ) -> Mapping[str, Any]:
-    old = f"${MARK_ROOT}.{undo.field}"
-    whole = fields is None or undo.whole
-    found: Any = "$$ROOT" if whole else {name: f"${name}" for name in fields or ()}
+    prior = f"${MARK_ROOT}.{undo.field}"
+    every_field = fields is None or undo.whole
+    fields_before: Any = "$$ROOT" if every_field else {name: f"${name}" for name in fields or ()}
     image: dict[str, Any] = {
         "token": {"$literal": token},
-        "before": found,
-        "prior": old,
+        "before": fields_before,
+        "prior": prior,
         "root": {"$cond": [{"$eq": [f"${MARK_ROOT}", {"$literal": {}}]}, True, "$$REMOVE"]},
     }
     if fields is not None:
         image["fields"] = {"$literal": list(fields)}
     if undo.whole:
         image["whole"] = {"$literal": True}
-    if ordered and not whole:
+    if ordered and not every_field:
         image["keys"] = {"$map": {"input": {"$objectToArray": "$$ROOT"}, "in": "$$this.k"}}
-    return _once(image, old, undo.run, always) if always else image
+    return _first_image(image, prior, undo.run, always) if always else image
 
 
-def _once(image: dict[str, Any], old: str, run: str, always: Sequence[str]) -> Mapping[str, Any]:
-    """The image, or what this run kept earlier: a document that it has marked as failed was another before that."""
-    own = of_run(f"{old}.token", run)
-    untouched = {"$eq": [f"{old}.after", {name: f"${name}" for name in always}]}
-    before: Any = f"{old}.before"
-    conditions = [own, untouched]
+def _first_image(image: dict[str, Any], prior: str, run: str, always: Sequence[str]) -> Mapping[str, Any]:
+    """Returns the image, or the one that this run kept earlier, before it marked the document as failed."""
+    is_own = of_run(f"{prior}.token", run)
+    untouched = {"$eq": [f"{prior}.after", {name: f"${name}" for name in always}]}
+    before: Any = f"{prior}.before"
+    conditions = [is_own, untouched]
     if image["before"] == "$$ROOT":
         conditions.append({"$eq": [_without(always, "$$ROOT"), _without(always, before)]})
     else:
@@ -90,8 +90,8 @@ def _once(image: dict[str, Any], old: str, run: str, always: Sequence[str]) -> M
         before = {"$mergeObjects": [changed, before]}
     return image | {
         "before": {"$cond": [{"$and": conditions}, before, image["before"]]},
-        "prior": {"$cond": [own, f"{old}.prior", old]},
-        "root": {"$cond": [own, f"{old}.root", image["root"]]},
+        "prior": {"$cond": [is_own, f"{prior}.prior", prior]},
+        "root": {"$cond": [is_own, f"{prior}.root", image["root"]]},
     }
 
 
@@ -101,34 +101,34 @@ def _without(names: Sequence[str], document: Any) -> Any:
     return document
 
 
-def _now(fields: Fields) -> Any:
+def _current_values(fields: Fields) -> Any:
     if fields is None:
         return _without((), "$$ROOT")
     return {name: f"${name}" for name in fields}
 
 
-def _kept(stage: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A stage that leaves our marks and images in the document."""
+def _keeping_marks(stage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Changes a stage so that it leaves our marks and images in the document."""
     operator, body = next(iter(stage.items()))
     if operator in ("$replaceWith", "$replaceRoot"):
-        new = body["newRoot"] if operator == "$replaceRoot" else body
-        return {"$replaceWith": {"$mergeObjects": [new, {MARK_ROOT: f"${MARK_ROOT}"}]}}
+        document = body["newRoot"] if operator == "$replaceRoot" else body
+        return {"$replaceWith": {"$mergeObjects": [document, {MARK_ROOT: f"${MARK_ROOT}"}]}}
     if operator == "$project" and touched([stage]) is None:
         return {"$project": {**body, MARK_ROOT: 1}}
     return stage
 
 
 def _may_remove(stages: Stages) -> bool:
-    """Whether a change can take a field out of the document, and with it the place where it stood."""
+    """Whether a change can remove a field, and so lose its position in the document."""
     for stage in stages:
         operator, body = next(iter(stage.items()))
-        if operator not in ("$set", "$addFields") or not all(map(_is_there, body.values())):
+        if operator not in ("$set", "$addFields") or not all(map(_has_value, body.values())):
             return True
     return False
 
 
-def _is_there(expression: Any) -> bool:
-    """Whether an expression has a value for every document; null is one."""
+def _has_value(expression: Any) -> bool:
+    """Whether an expression has a value, possibly null, for every document."""
     if isinstance(expression, str):
         return expression[:1] != "$" or expression in ("$$NOW", "$$CLUSTER_TIME")
     if isinstance(expression, Mapping) and expression:

@@ -1,8 +1,8 @@
-"""The address of MongoDB: which of its options are taken, which are Whimbrel's own whatever it says, and which are refused.
+"""Decides which options of MongoDB's address are used, which Whimbrel sets itself, and which are refused.
 
-An address is often copied from the application, and what is right there is not right here: reads from secondaries would
-show a ledger that was true a moment ago, and `w=1` would lose what it says was done. So only what it takes to reach the
-server, and what is about the user's documents, is taken from it.
+An address is often copied from the application, and its options do not suit Whimbrel: reads from secondaries would
+show an old state of the ledger, and `w=1` could lose acknowledged writes. So Whimbrel takes from it only what is needed to
+reach the server, and what concerns the user's documents.
 """
 
 import re
@@ -21,16 +21,16 @@ from whimbrel.mongo.unanswered_statements import CommandMonitor, app_name
 SCHEMES = ("mongodb://", "mongodb+srv://")
 UNESCAPED = set(
     "@:/?%"
-)  # in user or password: the driver would take pieces of them for hosts, and name these
+)  # in user or password: the driver would take parts of them for hosts, and name these in its errors
 PROPERTIES = re.compile(r"[A-Z_]+:[^,]+(,[A-Z_]+:[^,]+)*")
 
-# By their names in small letters, as all options of addresses are compared.
+# Names in lower case: options of addresses are compared without regard to case.
 TAKEN = frozenset({
-    "authmechanism", "authmechanismproperties", "authsource",  # who we are
+    "authmechanism", "authmechanismproperties", "authsource",  # authentication
     "replicaset", "directconnection", "srvservicename", "srvmaxhosts", "srvallowedhostssuffix",  # where the server is
     "tls", "ssl", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames", "tlscafile", "tlscertificatekeyfile",
     "tlscertificatekeyfilepassword", "tlscrlfile", "tlsdisableocspendpointcheck", "tlsinsecure",
-    "compressors", "zlibcompressionlevel", "maxidletimems", "servermonitoringmode",  # what the network wants
+    "compressors", "zlibcompressionlevel", "maxidletimems", "servermonitoringmode",  # what the network needs
 })  # fmt: skip
 OWN = frozenset({
     "readpreference", "readpreferencetags", "maxstalenessseconds", "localthresholdms", "readconcernlevel",  # the primary
@@ -38,8 +38,8 @@ OWN = frozenset({
     "retrywrites", "retryreads", "maxadaptiveretries", "enableoverloadretargeting",
     "connecttimeoutms", "serverselectiontimeoutms", "sockettimeoutms", "timeoutms", "heartbeatfrequencyms",
     "maxpoolsize", "minpoolsize", "maxconnecting", "waitqueuetimeoutms", "waitqueuemultiple", "connect",
-    "tz_aware", "datetime_conversion", "unicode_decode_error_handler",  # functions get times in UTC, and no mended text
-    "appname",  # by which the connections of a dead worker are found
+    "tz_aware", "datetime_conversion", "unicode_decode_error_handler",  # functions get times in UTC, and no repaired text
+    "appname",  # identifies the connections of a dead worker
     "uuidrepresentation",  # for documents, not for the connection: see `uuids_of`
 })  # fmt: skip
 REFUSED = {
@@ -50,39 +50,39 @@ REFUSED = {
 
 
 def reduced(uri: str) -> str:
-    """An address with only those options that are taken from it, and those that nobody knows: the driver warns of them.
+    """Returns the address with only the options that are used, and unknown ones: the driver warns of them.
 
-    Raises SettingsInvalid for what is no address, and for options that are refused.
+    Raises SettingsInvalid for an invalid address, and for options that are refused.
     """
     if not uri.startswith(SCHEMES):
         raise unreadable(uri, f"it begins with none of {' and '.join(SCHEMES)}")
-    if found := parsed(uri).unescaped & UNESCAPED:
+    if unescaped := parsed(uri).unescaped & UNESCAPED:
         raise unreadable(
             uri,
-            f"in its user name or password {' and '.join(sorted(found))} must be percent-encoded: {_encoded(found)}",
+            f"in its user name or password {' and '.join(sorted(unescaped))} must be percent-encoded: {_encoded(unescaped)}",
         )
-    if parsed(uri).hosts_shown != parsed(uri).hosts:  # the driver would say it, and a piece of the password
+    if parsed(uri).hosts_shown != parsed(uri).hosts:  # the driver's error would show a part of the password
         raise unreadable(
             uri, "what follows a colon is no port. Perhaps `@` and the host are missing behind a password"
         )
-    before, options, sign = _parted(uri)
-    taken = []
+    before, options, separator = _split_options(uri)
+    kept_options = []
     for option in options:
         name, _, value = option.partition("=")
         if name.lower() in REFUSED and value.lower() != "false":
             raise unreadable(uri, REFUSED[name.lower()])
         if name.lower() == "authmechanismproperties" and not PROPERTIES.fullmatch(unquote_plus(value)):
-            raise unreadable(  # in the driver's words pieces of a token would be names of properties
+            raise unreadable(  # the driver's error would show parts of a token as names of properties
                 uri, "authMechanismProperties is to be NAME:VALUE, several with commas between"
             )
         if name.lower() not in OWN | REFUSED.keys():
-            taken.append(option)
-    return f"{before}?{sign.join(taken)}" if taken else before
+            kept_options.append(option)
+    return f"{before}?{separator.join(kept_options)}" if kept_options else before
 
 
 def uuids_of(uri: str) -> str:
-    """How values of `uuid.UUID` are stored in the user's documents. Raises SettingsInvalid."""
-    _, options, _ = _parted(uri)
+    """Returns how values of `uuid.UUID` are stored in the user's documents. Raises SettingsInvalid."""
+    _, options, _ = _split_options(uri)
     for option in options:
         name, _, value = option.partition("=")
         if name.lower() == "uuidrepresentation":
@@ -96,16 +96,16 @@ def uuids_of(uri: str) -> str:
 
 
 def connecting(uri: str, seconds: float, worker: str | None = None, **options: Any) -> MongoClient[Any]:
-    """A client whose preferences, concerns and times are ours, whatever the address says. Raises SettingsInvalid.
+    """Returns a client whose preferences, concerns and timeouts are ours, whatever the address says. Raises SettingsInvalid.
 
-    `seconds`: to find a server, and to connect to it. `worker`: the name of the worker process that this is.
+    `seconds`: to find a server, and to connect to it. `worker`: the name of this worker process.
     """
     try:
         client: MongoClient[Any] = MongoClient(
             reduced(uri), appname=app_name(worker), event_listeners=[CommandMonitor()], readPreference="primary", w="majority", journal=True,
             serverSelectionTimeoutMS=int(seconds * 1000), connectTimeoutMS=int(seconds * 1000), **options,
         )  # fmt: skip
-        load_balanced = client.options.load_balanced  # by what DNS says of the address
+        load_balanced = client.options.load_balanced  # DNS may say so too
     except (InvalidURI, ConfigurationError, ValueError, TypeError) as error:
         raise unreadable(uri, sentence(error)) from error
     if load_balanced:
@@ -115,19 +115,19 @@ def connecting(uri: str, seconds: float, worker: str | None = None, **options: A
 
 
 def unreadable(uri: str, why: str) -> SettingsInvalid:
-    """What is said of an address that cannot be used."""
+    """Returns the error for an address that cannot be used."""
     return SettingsInvalid(
         f"MONGODB_URI={masked_address(uri)} cannot be read: {why.rstrip('.')}. Write it as mongodb://<user>:<password>@<host>:<port>/."
     )
 
 
 def _encoded(characters: set[str]) -> str:
-    return ", ".join(f"{each} as {quote(each, safe='')}" for each in sorted(characters))
+    return ", ".join(f"{character} as {quote(character, safe='')}" for character in sorted(characters))
 
 
-def _parted(uri: str) -> tuple[str, list[str], str]:
-    """What stands before the options, the options, and the sign between them."""
-    found = parsed(uri)
-    before, options = found.before_options, found.options
-    sign = ";" if ";" in options and "&" not in options else "&"
-    return before, options.split(sign) if options else [], sign
+def _split_options(uri: str) -> tuple[str, list[str], str]:
+    """Returns the part before the options, the options, and their separator."""
+    address = parsed(uri)
+    before, options = address.before_options, address.options
+    separator = ";" if ";" in options and "&" not in options else "&"
+    return before, options.split(separator) if options else [], separator

@@ -1,4 +1,4 @@
-"""Which collection a name means now: by its UUID, which a rename keeps and a new collection of the same name does not have."""
+"""Tells whether a name still means the same collection: a rename keeps its UUID, a new collection has another."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ UUID_SUBTYPE = 4
 
 
 def identity_of(database: Database[Any], name: str, session: ClientSession | None = None) -> Identity:
-    """What there is under a name now. Raises Transient, Systemic."""
+    """Returns the collection or view that has a name now. Raises Transient, Systemic."""
     with translated():
-        for found in database.list_collections(filter={"name": name}, session=session):
-            uuid = found.get("info", {}).get("uuid")
-            collated, view = "collation" in found.get("options", {}), found.get("type") == "view"
+        for collection in database.list_collections(filter={"name": name}, session=session):
+            uuid = collection.get("info", {}).get("uuid")
+            collated, view = "collation" in collection.get("options", {}), collection.get("type") == "view"
             return Identity(bytes(uuid) if uuid else None, collated, view)
     return Identity(None, collated=False)
 
@@ -26,23 +26,25 @@ def identity_of(database: Database[Any], name: str, session: ClientSession | Non
 def check_identity(
     database: Database[Any], name: str, uuid: bytes | None, session: ClientSession | None = None
 ) -> None:
-    """Raise CollectionReplaced where a name does not mean the collection of this UUID any more. None: it may be any."""
+    """Raises CollectionReplaced where a name no longer means the collection with this UUID. None: any will do."""
     if uuid is None:
         return
-    now = identity_of(database, name, session)
-    if now.uuid != uuid:
-        raise CollectionReplaced(_what_happened(database, name, uuid, now, session))
+    current = identity_of(database, name, session)
+    if current.uuid != uuid:
+        raise CollectionReplaced(_what_happened(database, name, uuid, current, session))
 
 
 def _what_happened(
-    database: Database[Any], name: str, uuid: bytes, now: Identity, session: ClientSession | None
+    database: Database[Any], name: str, uuid: bytes, current: Identity, session: ClientSession | None
 ) -> str:
     with translated():
-        found = database.list_collections(filter={"info.uuid": Binary(uuid, UUID_SUBTYPE)}, session=session)
-        actual = next((str(each["name"]) for each in found), None)
+        collections = database.list_collections(
+            filter={"info.uuid": Binary(uuid, UUID_SUBTYPE)}, session=session
+        )
+        actual = next((str(collection["name"]) for collection in collections), None)
     ns = f"{database.name}.{name}"
     fate = f"was renamed to {actual!r}" if actual else "was dropped, or renamed into another database"
-    begun = f"The collection {ns} that the run began with {fate}, and "
-    if now.uuid is None:
-        return f"{begun}{'a view' if now.view else 'none'} has that name now. Rename or restore it and resume the run, or cancel the run: what was done in it is done."
-    return f"{begun}another one has that name now. Cancel the run, or go on with that one, planned afresh: resume it with --new-collection."
+    beginning = f"The collection {ns} that the run began with {fate}, and "
+    if current.uuid is None:
+        return f"{beginning}{'a view' if current.view else 'none'} has that name now. Rename or restore it and resume the run, or cancel the run: what was done in it is done."
+    return f"{beginning}another one has that name now. Cancel the run, or go on with that one, planned afresh: resume it with --new-collection."

@@ -1,10 +1,10 @@
-"""The user's collection: range planning, reads as raw bytes, guarded writes, evidence.
+"""Reads and writes the user's collection: range planning, reads as raw bytes, guarded writes, evidence.
 
-What a user wrote, a filter or an update, is compared by the collection's own collation, as his shell does it; what
-Whimbrel compares (documents with what was read, tokens) byte by byte, by the simple one (hole H31).
+A user's filters and updates use the collection's own collation, as the user's shell does; Whimbrel's own comparisons
+(documents with what was read, tokens) are byte by byte, with the simple collation (hole H31).
 
-It works through the session of one slot, whose id stands in the batch's row: whoever takes the batch
-over can end what this slot still has running (hole H13).
+All statements use the session of one slot, whose id is in the batch's row: the slot that takes the batch over can end
+what this one still has running (hole H13).
 """
 
 import time
@@ -37,17 +37,17 @@ from whimbrel.mongo.query_plans import shortened, shown
 from whimbrel.mongo.ranges import BY_ID, Hint, Hops, serving_index, within
 from whimbrel.mongo.survey import LONGER, SLICE, SPARSE, MongoSurvey
 from whimbrel.mongo.unanswered_statements import UnansweredStatements
-from whimbrel.mongo.update_commands import Errors, UpdateCommands, trouble
+from whimbrel.mongo.update_commands import Errors, UpdateCommands, failed_document
 from whimbrel.mongo.write_groups import grouped_writes
 from whimbrel.ports import CutPoints, GuardedChange, Page, Query, Write, Written
 
 T = TypeVar("T")
-SAMPLED = 500  # documents from which the weight of all is estimated, where there are too many to weigh
-FORGOTTEN = frozenset({72, 239, 246, 20})  # a time that is not known any more, or a server that knows none
+SAMPLED = 500  # documents from which the size of all is estimated, where there are too many to measure
+FORGOTTEN = frozenset({72, 239, 246, 20})  # error codes: the time is too old, or the server keeps no history
 
 
 class MongoDocuments:
-    """See `whimbrel.ports.Documents`."""
+    """Implements `whimbrel.ports.Documents`."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class MongoDocuments:
     ) -> None:
         """`fence_seconds`: after which no statement that was sent can change anything: a lease and its grace.
 
-        `uuid`: of the collection that all of this is about: no statement changes another of that name. `collated`: whether the collection has a collation of its own.
+        `uuid`: of the collection; no statement changes another one of that name. `collated`: whether the collection has a collation of its own.
         """
         self._uuid, self._collated = uuid, collated
         self._session = session
@@ -83,7 +83,7 @@ class MongoDocuments:
         check_identity(self._collection.database, self._collection.name, self._uuid, self._session)
 
     def quiet(self) -> bool:
-        return self._unanswered.over()
+        return self._unanswered.end_all()
 
     @property
     def time(self) -> Timestamp | None:
@@ -104,7 +104,7 @@ class MongoDocuments:
         return self._by_index(eligible, hop)
 
     def _by_index(self, eligible: Query, ask: Callable[[Hint, Query], T]) -> T:
-        """Ask by the index that serves a query, and what it serves; should it be dropped, by that on `_id`."""
+        """Calls `ask` with the index that serves a query and what it serves; with the one on `_id` if the index is dropped."""
         if self._known_indexes is None:
             with translated():
                 self._known_indexes = self._collection.index_information(session=self._session)
@@ -125,14 +125,14 @@ class MongoDocuments:
         return self._page(query, hint=BY_ID, limit=len(keys) + 1)
 
     def _page(self, query: Query, *, hint: Hint, limit: int) -> Page:
-        """As many documents as the server answers with at once: MongoDB ends at 16 MB."""
+        """Returns the documents of the server's first answer, which MongoDB ends at 16 MB."""
         with translated():
-            found = self._find(query, hint=hint, limit=limit, batch_size=limit)
+            cursor = self._find(query, hint=hint, limit=limit, batch_size=limit)
             try:
-                documents = split(bytes(next(found, b"")))
-                return Page(tuple(documents), end=found.cursor_id == 0 and len(documents) < limit)
+                documents = split(bytes(next(cursor, b"")))
+                return Page(tuple(documents), end=cursor.cursor_id == 0 and len(documents) < limit)
             finally:
-                found.close()
+                cursor.close()
 
     def read_keys(self, keys: Sequence[Key], eligible: Query) -> tuple[bytes, ...]:
         return self._all({"$and": [{"_id": keys_under("$in", keys)}, eligible]}, hint=BY_ID)
@@ -150,8 +150,8 @@ class MongoDocuments:
 
     def nth(self, where: Range, n: int) -> Key | None:
         query = within({}, where)
-        found = self._all(query, projection={"_id": 1}, hint=BY_ID, skip=n - 1, limit=1)
-        return Key(found[0]) if found else None
+        rows = self._all(query, projection={"_id": 1}, hint=BY_ID, skip=n - 1, limit=1)
+        return Key(rows[0]) if rows else None
 
     def _all(self, query: Query, **options: Any) -> tuple[bytes, ...]:
         with translated():
@@ -181,15 +181,18 @@ class MongoDocuments:
         return self._by_index(write.eligible, send)
 
     def update_keys(self, keys: Sequence[Key], update: Update, write: Write, *, group: int) -> Written:
-        parts = [keys[at : at + group] for at in range(0, len(keys), group)]
+        parts = [keys[start : start + group] for start in range(0, len(keys), group)]
         change = update_statements.marked(update, write)
-        sent = [update_statements.of_keys(part, change, write, multi=group > 1) for part in parts]
-        applied, errors = self._send(sent, write)
+        statements = [update_statements.of_keys(part, change, write, multi=group > 1) for part in parts]
+        applied, errors = self._send(statements, write)
         if group == 1:
-            return Written(applied, troubles=tuple(trouble(keys[each["index"]], each) for each in errors))
-        doubtful = [key for each in errors for key in parts[each["index"]]]
+            return Written(
+                applied,
+                refused=tuple(failed_document(keys[refusal["index"]], refusal) for refusal in errors),
+            )
+        unclear = [key for refusal in errors for key in parts[refusal["index"]]]
         return Written(
-            applied, tuple(GuardedChange(key, b"", Unchanged()) for key in doubtful), clean=not errors
+            applied, tuple(GuardedChange(key, b"", Unchanged()) for key in unclear), clean=not errors
         )
 
     def _send(self, sent: Sequence[Mapping[str, Any]], write: Write) -> tuple[int, Errors]:
@@ -198,12 +201,12 @@ class MongoDocuments:
     # guarded writing
 
     def write(self, documents: Sequence[GuardedChange], write: Write) -> Written:
-        groups, alone = grouped_writes(documents, named=write.undo is not None)
-        columns, singles = self._write_columns(groups, write), self._write_singly(alone, write)
+        groups, single_changes = grouped_writes(documents, named=write.undo is not None)
+        columns, singles = self._write_columns(groups, write), self._write_singly(single_changes, write)
         return Written(
             columns.applied + singles.applied,
             (*columns.doubtful, *singles.doubtful),
-            (*columns.troubles, *singles.troubles),
+            (*columns.refused, *singles.refused),
             clean=columns.clean,
         )
 
@@ -211,21 +214,27 @@ class MongoDocuments:
         applied, errors = self._send(
             [update_statements.columnar(group, write, collated=self._collated) for group in groups], write
         )
-        refused = {each["index"] for each in errors}
-        sent = [each for index, group in enumerate(groups) if index not in refused for each in group]
+        refused = {refusal["index"] for refusal in errors}
+        sent_changes = [
+            change for index, group in enumerate(groups) if index not in refused for change in group
+        ]
         if not refused:
-            return Written(applied, tuple(sent) if applied < len(sent) else ())
-        # A statement that broke off reports nothing of what it did: each of its documents once more, alone.
-        single = self._write_singly([each for index in sorted(refused) for each in groups[index]], write)
-        return Written(applied + single.applied, (*sent, *single.doubtful), single.troubles, clean=False)
+            return Written(applied, tuple(sent_changes) if applied < len(sent_changes) else ())
+        # A statement that broke off does not report what it changed: each of its documents is sent again, alone.
+        single = self._write_singly([change for index in sorted(refused) for change in groups[index]], write)
+        return Written(
+            applied + single.applied, (*sent_changes, *single.doubtful), single.refused, clean=False
+        )
 
     def _write_singly(self, documents: Sequence[GuardedChange], write: Write) -> Written:
-        sent_alone = [update_statements.single(each, write, collated=self._collated) for each in documents]
-        applied, errors = self._send(sent_alone, write)
-        refused = {each["index"] for each in errors}
-        sent = tuple(each for index, each in enumerate(documents) if index not in refused)
-        troubles = tuple(trouble(documents[each["index"]].key, each) for each in errors)
-        return Written(applied, sent if applied < len(sent) else (), troubles)
+        statements = [
+            update_statements.single(change, write, collated=self._collated) for change in documents
+        ]
+        applied, errors = self._send(statements, write)
+        refused = {refusal["index"] for refusal in errors}
+        sent_changes = tuple(change for position, change in enumerate(documents) if position not in refused)
+        failures = tuple(failed_document(documents[refusal["index"]].key, refusal) for refusal in errors)
+        return Written(applied, sent_changes if applied < len(sent_changes) else (), failures)
 
     def mark_failed(self, keys: Sequence[Key], fields: dict[str, Any], write: Write) -> None:
         update = update_statements.traced(fields, write)
@@ -234,37 +243,40 @@ class MongoDocuments:
     def claim(
         self, documents: Sequence[GuardedChange], fields: dict[str, Any], write: Write
     ) -> Sequence[FailedDocument]:
-        now = {name: True for name, value in fields.items() if value == "$$NOW"}
-        update = {"$set": {name: value for name, value in fields.items() if name not in now}}
-        change = Single(update | ({"$currentDate": now} if now else {}), whole=True)
-        sent = [GuardedChange(each.key, each.document, change) for each in documents]
-        alone = [update_statements.single(each, write, mark=False, collated=self._collated) for each in sent]
-        _, errors = self._send(alone, write)
-        return [trouble(documents[each["index"]].key, each) for each in errors]
+        current_dates = {name: True for name, value in fields.items() if value == "$$NOW"}
+        update = {"$set": {name: value for name, value in fields.items() if name not in current_dates}}
+        change = Single(update | ({"$currentDate": current_dates} if current_dates else {}), whole=True)
+        claimed = [GuardedChange(guarded.key, guarded.document, change) for guarded in documents]
+        statements = [
+            update_statements.single(guarded, write, mark=False, collated=self._collated)
+            for guarded in claimed
+        ]
+        _, errors = self._send(statements, write)
+        return [failed_document(documents[refusal["index"]].key, refusal) for refusal in errors]
 
     # evidence
 
     def evidence(self, where: Range | Sequence[Key], path: str, token: str) -> Counts:
         values = {stamp(token, outcome): outcome for outcome in DONE}
         pipeline: list[Mapping[str, Any]] = [
-            {"$match": _over(where, {path: {"$in": list(values)}})},
+            {"$match": _query_over(where, {path: {"$in": list(values)}})},
             {"$group": {"_id": f"${path}", "n": {"$sum": 1}}},
         ]
         with translated():
-            found = self._majority.aggregate(
+            rows = self._majority.aggregate(
                 pipeline, hint=BY_ID, collation=update_statements.SIMPLE, session=self._session
             )
-            counted = {values[row["_id"]]: int(row["n"]) for row in found}
+            counted = {values[row["_id"]]: int(row["n"]) for row in rows}
         return Counts(**counted)
 
     def tokens(self, keys: Sequence[Key], path: str) -> dict[Key, Any]:
         with translated():
-            found: RawBatchCursor[Any] = self._majority.find_raw_batches(
+            batches: RawBatchCursor[Any] = self._majority.find_raw_batches(
                 {"_id": keys_under("$in", keys), path: {"$exists": True}}, {path: 1},
                 hint=BY_ID, collation=update_statements.SIMPLE, session=self._session,
             )  # fmt: skip
-            documents = [document for batch in found for document in split(bytes(batch))]
-        return {Key.of_document(each): text_at(each, path.encode().split(b".")) for each in documents}
+            documents = [document for batch in batches for document in split(bytes(batch))]
+        return {Key.of_document(row): text_at(row, path.encode().split(b".")) for row in documents}
 
     def served(self, eligible: Query) -> bool:
         return self._by_index(eligible, lambda index, _: index != BY_ID)
@@ -273,7 +285,7 @@ class MongoDocuments:
         self, where: Range | Sequence[Key], query: Query, status: str, path: str
     ) -> Mapping[tuple[str, str | None], int]:
         pipeline: list[Mapping[str, Any]] = [
-            {"$match": _over(where, query)},
+            {"$match": _query_over(where, query)},
             {"$group": {"_id": {"s": f"${status}", "t": f"${path}"}, "n": {"$sum": 1}}},
             {"$limit": 10_000},
         ]
@@ -283,11 +295,11 @@ class MongoDocuments:
                 rows = self._majority.aggregate(
                     pipeline, hint=index, maxTimeMS=self._limit, session=self._session
                 )
-                found: Counter[tuple[str, str | None]] = Counter()
+                counts: Counter[tuple[str, str | None]] = Counter()
                 for row in rows:
                     token = row["_id"].get("t")
-                    found[row["_id"].get("s"), token if isinstance(token, str) else None] += int(row["n"])
-                return found
+                    counts[row["_id"].get("s"), token if isinstance(token, str) else None] += int(row["n"])
+                return counts
 
         return self._by_index(query, ask) if isinstance(where, Range) else ask(BY_ID, {})
 
@@ -295,8 +307,8 @@ class MongoDocuments:
         query, names = within(eligible, where), path.encode().split(b".")
 
         def find(index: Hint, _: Query) -> list[tuple[Key, str | None]]:
-            found = self._all(query, projection={path: 1}, hint=index, limit=limit)
-            return [(Key.of_document(each), text_at(each, names)) for each in found]
+            rows = self._all(query, projection={path: 1}, hint=index, limit=limit)
+            return [(Key.of_document(row), text_at(row, names)) for row in rows]
 
         return self._by_index(eligible, find)
 
@@ -308,36 +320,38 @@ class MongoDocuments:
             query = {"$and": [{"_id": keys_under("$in", keys)}, {path: same}, eligible]}
             return update_statements.plain(query, update, multi=True, hint=BY_ID)
 
-        listed = list(bearers.items())
-        applied, errors = self._sender.send([statement(token, keys) for token, keys in listed])
-        refused = [listed[each["index"]] for each in errors]
-        alone = [statement(token, [key]) for token, keys in refused for key in keys]
-        return applied + self._sender.send(alone)[0]
+        tokens_and_keys = list(bearers.items())
+        applied, errors = self._sender.send([statement(token, keys) for token, keys in tokens_and_keys])
+        refused = [tokens_and_keys[refusal["index"]] for refusal in errors]
+        single_statements = [statement(token, [key]) for token, keys in refused for key in keys]
+        return applied + self._sender.send(single_statements)[0]
 
     def count(self, where: Range | Sequence[Key], eligible: Query) -> int:
         with translated():
-            return self._majority.count_documents(_over(where, eligible), hint=BY_ID, session=self._session)
+            return self._majority.count_documents(
+                _query_over(where, eligible), hint=BY_ID, session=self._session
+            )
 
     def count_at(self, time: Timestamp | None, where: Range | Sequence[Key], eligible: Query) -> int | None:
         if time is None:
             return None
         command = {
             "aggregate": self._collection.name, "cursor": {}, "hint": BY_ID,
-            "pipeline": [{"$match": _over(where, eligible)}, {"$count": "n"}],
+            "pipeline": [{"$match": _query_over(where, eligible)}, {"$count": "n"}],
             "readConcern": {"level": "snapshot", "atClusterTime": time},
         }  # fmt: skip
         try:
             with translated():
-                # Without the session: it may not read at a time of its own choosing.
-                found = self._collection.database.command(command, codec_options=DOCUMENT_OPTIONS)
+                # Without the session, which may not choose the time that it reads at.
+                reply = self._collection.database.command(command, codec_options=DOCUMENT_OPTIONS)
         except (Refused, Transient) as error:
             if getattr(error.__cause__, "code", None) in FORGOTTEN:
                 return None
             raise
-        return int(found["cursor"]["firstBatch"][0]["n"]) if found["cursor"]["firstBatch"] else 0
+        return int(reply["cursor"]["firstBatch"][0]["n"]) if reply["cursor"]["firstBatch"] else 0
 
-    def account(self, where: Range | Sequence[Key], update: Update | None, write: Write) -> str:
-        query = _over(where, write.eligible)
+    def explain(self, where: Range | Sequence[Key], update: Update | None, write: Write) -> str:
+        query = _query_over(where, write.eligible)
         command: dict[str, Any] = {"find": self._collection.name, "filter": query, "hint": BY_ID}
         if update is not None:
             statement = {
@@ -360,10 +374,10 @@ class MongoDocuments:
 
         def weighed(*stages: Mapping[str, Any], **options: Any) -> tuple[int, int]:
             with translated():
-                found = self._collection.aggregate(
+                rows = self._collection.aggregate(
                     [*stages, group], session=self._session, maxTimeMS=self._limit, **options
                 )
-                return next(((int(row["n"]), int(row["bytes"])) for row in found), (0, 0))
+                return next(((int(row["n"]), int(row["bytes"])) for row in rows), (0, 0))
 
         end, number, size = time.monotonic() + seconds, 0, 0
         survey = self.survey(SLICE)
@@ -373,12 +387,12 @@ class MongoDocuments:
                 drawn = max(1, min(SAMPLED, count // SPARSE))
                 number, size = weighed({"$sample": {"size": drawn}}, {"$match": eligible})
                 return number * count // drawn, size * count // drawn, False
-            more, bytes_ = weighed({"$match": within(eligible, where)}, hint=BY_ID)
-            number, size = number + more, size + bytes_
+            more_documents, more_bytes = weighed({"$match": within(eligible, where)}, hint=BY_ID)
+            number, size = number + more_documents, size + more_bytes
         return number, size, True
 
 
-def _over(where: Range | Sequence[Key], query: Query) -> Query:
+def _query_over(where: Range | Sequence[Key], query: Query) -> Query:
     if isinstance(where, Range):
         return within(query, where)
     return all_of({"_id": keys_under("$in", where)}, query)

@@ -1,4 +1,4 @@
-"""The border: what the driver raises becomes what the core knows."""
+"""Translates the driver's errors into Whimbrel's."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +44,7 @@ TRANSIENT = frozenset({
 })  # fmt: skip
 NO_PRIMARY = frozenset(
     {10107, 13435, 13436, 10058, 189, 11602, 91, 11600}
-)  # NotWritablePrimary and its kin, a step down, a shutdown
+)  # NotWritablePrimary and similar, a step-down, a shutdown
 NO_MAJORITY = frozenset({64, 79, 100})  # of those above: of the write concern
 NO_SPACE = 14031  # OutOfDiskSpace
 UNKNOWN_USER = frozenset({18, 8000})  # AuthenticationFailed, AtlasError
@@ -67,32 +67,32 @@ DIFFERENT_TLS = (
     "MongoDB and Whimbrel do not agree on TLS: check the certificates, and the tls options in MONGODB_URI."
 )
 UNKNOWN_HOST = "The name of MongoDB's host is not known to the network: check MONGODB_URI."
-# Parts of what the driver says of servers that it cannot use; else nobody answers.
+# Parts of the driver's messages about servers that it cannot use; without one of these, no server answers.
 FOUND_NONE = (
     ("No primary available", ELECTING),
     ("members match selector", ELECTING),
-    *((each, DIFFERENT_TLS) for each in NO_TLS),
-    *((each, UNKNOWN_HOST) for each in NO_ADDRESS),
+    *((part, DIFFERENT_TLS) for part in NO_TLS),
+    *((part, UNKNOWN_HOST) for part in NO_ADDRESS),
 )
 
 
 def sentence(error: BaseException) -> str:
-    """What an error says in one line, masked and of bounded length."""
+    """Returns an error's message in one line, masked and of limited length."""
     details = error.details if isinstance(error, OperationFailure) else None
     text = str((details or {}).get("errmsg") or error)
-    if "\n" in text:  # a query that cannot be planned is told in full before the reason
+    if "\n" in text:  # MongoDB puts a query that cannot be planned before the reason
         text = text.rpartition(" :: caused by :: ")[2]
     return masked(text).partition("\n")[0][:500]
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the driver's errors into Transient, Systemic, TooSlow, or Refused."""
+    """Turns the driver's errors into Transient, Systemic, TooSlow, or Refused."""
     try:
         yield
     except OperationFailure as error:
         if error.has_error_label("RetryableWriteError"):
-            raise Transient(sentence(error)).in_short(_passing(error.code)) from error
+            raise Transient(sentence(error)).in_short(_transient_sentence(error.code)) from error
         raise of_code(error.code or 0, sentence(error)) from error
     except NotPrimaryError as error:
         raise Transient(sentence(error)).in_short(ELECTING) from error
@@ -105,9 +105,9 @@ def translated() -> Iterator[None]:
 
 
 def why_away(error: BaseException) -> str:
-    """One plain sentence, of servers that cannot be reached, or not be used."""
-    said = str(error)
-    return next((plain for part, plain in FOUND_NONE if part in said), AWAY)
+    """Returns one plain sentence that says why servers cannot be reached or used."""
+    message = str(error)
+    return next((plain for part, plain in FOUND_NONE if part in message), AWAY)
 
 
 def of_code(code: int, message: str) -> WhimbrelError:
@@ -116,7 +116,7 @@ def of_code(code: int, message: str) -> WhimbrelError:
     if code == OTHER_COLLECTION:
         return CollectionReplaced(message)
     if code in TRANSIENT:
-        return Transient(f"{message} (code {code})").in_short(_passing(code))
+        return Transient(f"{message} (code {code})").in_short(_transient_sentence(code))
     if code == NO_SPACE or "No space left" in message:
         return Systemic(f"{message} (code {code})").in_short(FULL)
     if code in SYSTEMIC:
@@ -125,21 +125,21 @@ def of_code(code: int, message: str) -> WhimbrelError:
     return Refused(f"{message} (code {code})")
 
 
-def _passing(code: int | None) -> str:
-    """One plain sentence, of what will pass by itself."""
+def _transient_sentence(code: int | None) -> str:
+    """Returns one plain sentence about an error that will pass by itself."""
     return ELECTING if code in NO_PRIMARY else WAITING if code in NO_MAJORITY else CHANGING
 
 
 def check_reply(reply: dict[str, Any]) -> list[dict[str, Any]]:
-    """The errors that belong to single documents, of the reply to an `update` command.
+    """Returns the errors of single documents in the reply to an `update` command, which the driver does not raise.
 
-    The driver does not raise on them. A write concern error, a transient or systemic one is raised here.
+    Raises where the reply has a write concern error, or a transient or systemic one.
     """
     if concern := reply.get("writeConcernError"):
         raise Transient(f"Not acknowledged by a majority: {concern.get('errmsg', '')}").in_short(WAITING)
     errors = list(reply.get("writeErrors", ()))
-    for each in errors:
-        found = of_code(each.get("code", 0), each.get("errmsg", ""))
-        if not isinstance(found, Refused):
-            raise found
+    for row in errors:
+        error = of_code(row.get("code", 0), row.get("errmsg", ""))
+        if not isinstance(error, Refused):
+            raise error
     return errors

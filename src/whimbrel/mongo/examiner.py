@@ -1,4 +1,4 @@
-"""Looking at the user's collection without changing it (see `whimbrel.ports.examiner`)."""
+"""Looks at the user's collection without changing it (see `whimbrel.ports.examiner`)."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
@@ -20,13 +20,13 @@ UNDEFINED = 0x06
 
 
 class ByIndex(Protocol):
-    """Asks by the index that serves a query."""
+    """Calls a function with the index that serves a query."""
 
     def __call__(self, query: Query, ask: Callable[[Hint, Query], T], /) -> T: ...
 
 
 class MongoExaminer:
-    """See `whimbrel.ports.examiner.Examiner`. `majority`: the collection under that read concern."""
+    """Implements `whimbrel.ports.examiner.Examiner`. `majority`: the collection with that read concern."""
 
     def __init__(
         self, majority: Collection[Any], session: ClientSession, by_index: ByIndex, *, milliseconds: int
@@ -42,7 +42,7 @@ class MongoExaminer:
             {"$sort": {"_id": 1}},
             {"$group": {"_id": f"${path}", "n": {"$sum": 1}, **extent}},
         ]
-        return [_marked(each) for each in self._aggregate(pipeline, collation=update_statements.SIMPLE)]
+        return [_marked(row) for row in self._aggregate(pipeline, collation=update_statements.SIMPLE)]
 
     def count(self, where: Range, query: Query) -> int:
         return self._count(within(query, where))
@@ -54,35 +54,35 @@ class MongoExaminer:
             )
 
     def keys(self, where: Range | Sequence[Key], query: Query, limit: int) -> Sequence[Key]:
-        return [Key(each) for each in self._find(where, query, limit, {"_id": 1})]
+        return [Key(document) for document in self._find(where, query, limit, {"_id": 1})]
 
     def read(
         self, where: Range | Sequence[Key], query: Query, limit: int, *, after: Key | None = None
     ) -> Page:
-        """As many documents as the server answers with at once: MongoDB ends at 16 MB."""
+        """Returns the documents of the server's first answer, which MongoDB ends at 16 MB."""
         if isinstance(where, Range):
             matching = within(query, where)
             return self._by_index(query, lambda index, _: self._page(matching, index, limit))
-        named = all_of({"_id": keys_under("$in", where)}, within(query, Range(after, None)))
-        return self._page(named, BY_ID, limit)
+        by_ids = all_of({"_id": keys_under("$in", where)}, within(query, Range(after, None)))
+        return self._page(by_ids, BY_ID, limit)
 
     def _page(self, query: Query, index: Hint, limit: int) -> Page:
         with translated():
-            found = self._raw(query, index, limit, None, batch_size=limit)
+            cursor = self._raw(query, index, limit, None, batch_size=limit)
             try:
-                documents = tuple(split(bytes(next(found, b""))))
-                return Page(documents, end=found.cursor_id == 0 and len(documents) < limit)
+                documents = tuple(split(bytes(next(cursor, b""))))
+                return Page(documents, end=cursor.cursor_id == 0 and len(documents) < limit)
             finally:
-                found.close()
+                cursor.close()
 
     def outside(self, where: Range, batch: Batch, query: Query, limit: int) -> tuple[int, Sequence[Key]]:
-        beyond: list[Mapping[str, Any]] = []
+        out_of_range: list[Mapping[str, Any]] = []
         if batch.lo is not None:
-            beyond.append({"$lte": ["$_id", batch.lo.literal()]})
+            out_of_range.append({"$lte": ["$_id", batch.lo.literal()]})
         if batch.hi is not None:
-            beyond.append({"$gt": ["$_id", batch.hi.literal()]})
-        matching = within(query, where, *([{"$or": beyond}] if beyond else []))
-        keys = [Key(each) for each in self._matching(matching, BY_ID, limit, {"_id": 1})]
+            out_of_range.append({"$gt": ["$_id", batch.hi.literal()]})
+        matching = within(query, where, *([{"$or": out_of_range}] if out_of_range else []))
+        keys = [Key(document) for document in self._matching(matching, BY_ID, limit, {"_id": 1})]
         return (self._count(matching) if len(keys) == limit else len(keys)), keys
 
     def applied(
@@ -99,8 +99,8 @@ class MongoExaminer:
         self, where: Range | Sequence[Key], query: Query, limit: int, fields: Mapping[str, Any] | None
     ) -> tuple[bytes, ...]:
         if not isinstance(where, Range):
-            named = all_of({"_id": keys_under("$in", where)}, query)
-            return self._matching(named, BY_ID, limit, fields)
+            by_ids = all_of({"_id": keys_under("$in", where)}, query)
+            return self._matching(by_ids, BY_ID, limit, fields)
         matching = within(query, where)
         return self._by_index(query, lambda index, _: self._matching(matching, index, limit, fields))
 
@@ -123,19 +123,19 @@ class MongoExaminer:
 
     def _aggregate(self, pipeline: Sequence[Mapping[str, Any]], **options: Any) -> tuple[bytes, ...]:
         with translated():
-            found = self._collection.aggregate_raw_batches(
+            batches = self._collection.aggregate_raw_batches(
                 list(pipeline), hint=BY_ID, maxTimeMS=self._limit, session=self._session, **options
             )
-            return tuple(document for batch in found for document in split(bytes(batch)))
+            return tuple(document for batch in batches for document in split(bytes(batch)))
 
 
 def _marked(row: bytes) -> Marked:
-    found = elements(row)
-    kind, value = found[b"_id"]
+    fields = elements(row)
+    kind, value = fields[b"_id"]
     return Marked(
         value=value[4:-1].decode("utf-8", "replace") if kind == STRING else None,
         missing=kind in (NULL, UNDEFINED),
-        count=int.from_bytes(found[b"n"][1], "little", signed=True),
-        low=Key.of_value(*found[b"low"]),
-        high=Key.of_value(*found[b"high"]),
+        count=int.from_bytes(fields[b"n"][1], "little", signed=True),
+        low=Key.of_value(*fields[b"low"]),
+        high=Key.of_value(*fields[b"high"]),
     )

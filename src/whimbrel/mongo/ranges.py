@@ -1,8 +1,8 @@
-"""Ranges of `_id`: the expressions that bound a statement, and the hops that cut a collection into chunks.
+"""Bounds statements by ranges of `_id`, and cuts a collection into such ranges.
 
-A plain `{_id: {$gt: x}}` sees one BSON type only; the same as an `$expr` sees all types, by tight bounds
-on the index (hole H35). A covered plain hop is two to three times cheaper, so hops are plain inside a
-type and go by `$expr` where the type changes.
+A plain `{_id: {$gt: x}}` matches one BSON type only; the same as an `$expr` matches all types, with tight bounds
+on the index (hole H35). A covered plain hop is two to three times cheaper, so hops are plain within a
+type and use `$expr` where the type changes.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     from whimbrel.ports import CutPoints, Query
 
 Hint = str | dict[str, int]
-# By its key and not by its name: of a clustered collection that may be any.
+# By its key, not its name: in a clustered collection the name may be any.
 BY_ID: Hint = {"_id": 1}
 PLAIN = frozenset({STRING, OBJECT_ID, INT32, INT64})  # types of keys whose plain comparison has no exceptions
 
 
 def within(query: Query, where: Range, *conditions: Mapping[str, Any], field: str = "_id") -> Query:
-    """A query over a range of `field`, and further conditions of `$expr`: by bounds on its index, for every type of key.
+    """Returns a query over a range of `field` with further `$expr` conditions: by bounds on its index, for every type of key.
 
-    Between two keys of one type lie keys of that type only: there the plain comparison sees them all, and costs less
-    than the `$expr`, which MongoDB evaluates for each document once more. Elsewhere each comparison stands in an `$expr` of
-    its own: of an `$and` in which one comparison is left, because `$$NOW` was folded away, MongoDB makes no bounds at all
+    Between two keys of one type there are keys of that type only: the plain comparison finds them all, and costs less
+    than the `$expr`, which MongoDB evaluates again for each document. Elsewhere each comparison has an `$expr` of
+    its own: from an `$and` with only one comparison left, because `$$NOW` was folded away, MongoDB makes no bounds at all
     (hole H61).
     """
     low, high = where.lo, where.hi
@@ -46,34 +46,34 @@ def within(query: Query, where: Range, *conditions: Mapping[str, Any], field: st
         compared = document(
             [element(low.kind, b"$gt", low.payload), element(high.kind, b"$lte", high.payload)]
         )
-        return all_of(query, {field: compared}, *({"$expr": each} for each in conditions))
+        return all_of(query, {field: compared}, *({"$expr": condition} for condition in conditions))
     bounds = [{"$gt": [f"${field}", low.literal()]}] if low is not None else []
     bounds += [{"$lte": [f"${field}", high.literal()]}] if high is not None else []
-    return all_of(query, *({"$expr": each} for each in (*bounds, *conditions)))
+    return all_of(query, *({"$expr": condition} for condition in (*bounds, *conditions)))
 
 
 def equalities(query: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that a query compares with one scalar, by plain equality."""
-    found: dict[str, Any] = {}
+    """Returns the fields that a query compares with one scalar, by plain equality."""
+    equal: dict[str, Any] = {}
     for name, clause in query.items():
         if name == "$and":
             for inner in clause:
-                found |= equalities(inner)
+                equal |= equalities(inner)
         elif (
             not name.startswith("$")
             and clause is not None
             and not isinstance(clause, Mapping | list | tuple | Regex | re.Pattern)
         ):
-            found[name] = clause
-    return found
+            equal[name] = clause
+    return equal
 
 
 def serving_index(
     indexes: Mapping[str, Mapping[str, Any]], query: Mapping[str, Any]
 ) -> tuple[Hint, dict[str, Any]]:
-    """The index that yields documents of a query in `_id` order, and the equalities that it serves.
+    """Returns the index that yields documents of a query in `_id` order, and the equalities that it serves.
 
-    That is one on fields which the query compares by equality, followed by `_id`. Without one: the
+    It is on fields that the query compares by equality, followed by `_id`. Where there is none: the
     index on `_id` and no equalities.
     """
     equal, collation = equalities(query), _collation(indexes)
@@ -92,12 +92,12 @@ def serving_index(
 
 
 def _collation(indexes: Mapping[str, Mapping[str, Any]]) -> Any:
-    """The collation of a collection is that of its index on `_id`; None is the simple one."""
+    """Returns a collection's collation, which is that of its index on `_id`; None is the simple one."""
     return next((index.get("collation") for index in indexes.values() if index["key"] == [("_id", 1)]), None)
 
 
 class Hops:
-    """Walks a collection in `_id` order by hops of a number of documents, with no cursor held open.
+    """Walks a collection in `_id` order, so many documents at a time, without an open cursor.
 
     `index` yields documents in that order; only those that satisfy `served` are counted.
     """
@@ -117,7 +117,7 @@ class Hops:
         self._session, self._index, self._served, self._limit = session, index, served, milliseconds
 
     def cuts(self, after: Key | None, size: int, most: int, seconds: float = inf) -> CutPoints:
-        """Up to `most` of them, and fewer where that takes longer than so many seconds: one at least, or TooSlow."""
+        """Returns up to `most` cut points, fewer where that takes longer than `seconds`; raises TooSlow where there is not even one."""
         from whimbrel.ports import CutPoints  # noqa: PLC0415  commands that only look need none
 
         keys: list[Key] = []
@@ -126,8 +126,8 @@ class Hops:
             try:
                 key = self._hop(after, size)
                 if key is None:
-                    rest, count = self._rest(after, size)
-                    return CutPoints((*keys, *rest), len(keys) * size + count, end=True)
+                    last, count = self._last_cut(after, size)
+                    return CutPoints((*keys, *last), len(keys) * size + count, end=True)
             except TooSlow:
                 if not keys:
                     raise
@@ -137,17 +137,17 @@ class Hops:
         return CutPoints(tuple(keys), len(keys) * size, end=False)
 
     def forward(self, after: Key | None, size: int) -> Iterator[Range]:
-        """Ranges of so many documents behind `after`, to the last one that is there."""
+        """Yields ranges of `size` documents behind `after`, up to the last document."""
         end = False
         while not end:
-            found = self.cuts(after, size, 1)
-            for key in found.keys:
+            points = self.cuts(after, size, 1)
+            for key in points.keys:
                 yield Range(after, key)
                 after = key
-            end = found.end
+            end = points.end
 
     def backward(self, size: int) -> Iterator[Range]:
-        """The same from the end to the beginning."""
+        """Yields the same ranges from the end to the beginning."""
         before: Key | None = None
         while (low := self._nth(within(self._served, Range(None, before)), size + 1, order=-1)) is not None:
             yield Range(low, before)
@@ -158,22 +158,22 @@ class Hops:
         if after is None:
             return self._nth(self._served, size)
         plain = {"_id": document([element(after.kind, b"$gt", after.payload)])}
-        inside = {"$and": [self._served, plain]} if self._served else plain
-        return self._nth(inside, size) or self._nth(self._behind(after), size)
+        same_type = {"$and": [self._served, plain]} if self._served else plain
+        return self._nth(same_type, size) or self._nth(self._query_after(after), size)
 
-    def _behind(self, after: Key | None) -> Query:
+    def _query_after(self, after: Key | None) -> Query:
         return within(self._served, Range(after, None))
 
     def _nth(self, query: Query, size: int, *, order: int = 1) -> Key | None:
         return next(self._find(query, skip=size - 1, order=order), None)
 
-    def _rest(self, after: Key | None, size: int) -> tuple[list[Key], int]:
-        last = next(self._find(self._behind(after), skip=0, order=-1), None)
+    def _last_cut(self, after: Key | None, size: int) -> tuple[list[Key], int]:
+        last = next(self._find(self._query_after(after), skip=0, order=-1), None)
         if last is None:
             return [], 0
         with translated():
             count = self._raw.count_documents(
-                self._behind(after),
+                self._query_after(after),
                 limit=size,
                 hint=self._index,
                 maxTimeMS=self._limit,
@@ -183,7 +183,7 @@ class Hops:
 
     def _find(self, query: Query, *, skip: int, order: int) -> Iterator[Key]:
         with translated():
-            found = self._raw.find(
+            rows = self._raw.find(
                 query,
                 {"_id": 1},
                 sort=[("_id", order)],
@@ -193,4 +193,4 @@ class Hops:
                 max_time_ms=self._limit,
                 session=self._session,
             )
-            yield from (Key(bytes(each.raw)) for each in found)
+            yield from (Key(bytes(row.raw)) for row in rows)

@@ -1,4 +1,4 @@
-"""Samples in a database: documents and runs, put in, looked at, taken out."""
+"""Inserts, counts and removes the sample documents and sample runs of a database."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -28,17 +28,17 @@ from whimbrel.samples.seeder import STATUSES
 BLOCK = 10_000  # documents in one insert
 WRITERS = 2
 AT_ONCE = 200  # sample runs in one insert
-OF_SAMPLES = {"sample": True}  # what the rows of sample runs are found again by
+OF_SAMPLES = {"sample": True}  # finds the rows of sample runs again
 INDEX = [("status", 1), ("_id", 1)]  # the one that the phases use
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """What the sample documents themselves say after a run."""
+    """Counts of the sample documents after a run."""
 
     statuses: dict[str, int]
     migrated: int  # successes with the run's token and data.processed
-    refused: int  # failed ones whose data is no object: the sample migration cannot migrate them
+    refused: int  # failed ones whose data is not an object: the sample migration cannot migrate them
 
     @property
     def total(self) -> int:
@@ -67,14 +67,14 @@ class MongoSamples:
         )
 
     def drop_database(self) -> None:
-        """Everything of the database, the ledger included."""
+        """Drops the database, the ledger included."""
         with translated():
             self._client.drop_database(self._database.name)
 
     # documents
 
     def remove_trial(self, trial: str) -> int:
-        """Remove the documents that a trial of the queue put in: those whose `testBatch` it is."""
+        """Removes the documents that a trial of the queue inserted, by their `testBatch`."""
         with translated():
             return self._samples.delete_many({"testBatch": trial}).deleted_count
 
@@ -85,22 +85,22 @@ class MongoSamples:
         block: int = BLOCK,
         stop: Callable[[], bool] = lambda: False,
     ) -> Iterator[int]:
-        """Insert documents as they are generated, and the index that the phases use: yields how many are in.
+        """Creates the index that the phases use, inserts documents as they are generated, and yields how many are in.
 
-        In memory are at most `WRITERS` + 2 blocks, however many documents there are. Ends early once `stop` says so,
-        when all that was on its way has arrived.
+        At most `WRITERS` + 2 blocks are in memory, however many documents there are. Ends early once `stop` says so,
+        after the inserts under way.
         """
         with translated():
             self._samples.create_index(INDEX)
-        source, done = iter(documents), 0
+        source, inserted = iter(documents), 0
         under_way: deque[Future[int]] = deque()
         with ThreadPoolExecutor(WRITERS) as pool:
-            while not stop() and (each := list(islice(source, block))):
-                under_way.append(pool.submit(self._insert, each))
+            while not stop() and (part := list(islice(source, block))):
+                under_way.append(pool.submit(self._insert, part))
                 if len(under_way) > WRITERS:
-                    yield (done := done + under_way.popleft().result())
+                    yield (inserted := inserted + under_way.popleft().result())
             while under_way:
-                yield (done := done + under_way.popleft().result())
+                yield (inserted := inserted + under_way.popleft().result())
 
     def _insert(self, block: list[dict[str, Any]]) -> int:
         with translated():
@@ -115,37 +115,36 @@ class MongoSamples:
                 ) from error
 
     def clear(self) -> int:
-        """Take all sample documents out: how many there were. The collection stays, empty, with the phases' index."""
+        """Removes all sample documents and returns how many there were. The collection stays, empty, with the phases' index."""
         with translated():
-            there = (
-                self._samples.estimated_document_count()
-            )  # not a count: that takes minutes where there are many
-            if there or COLLECTION in self._database.list_collection_names(filter={"name": COLLECTION}):
+            # Not counted exactly: that takes minutes where there are many.
+            count = self._samples.estimated_document_count()
+            if count or COLLECTION in self._database.list_collection_names(filter={"name": COLLECTION}):
                 self._samples.drop()
                 self._samples.create_index(INDEX)
-        return there
+        return count
 
     def estimate(self) -> int:
-        """How many sample documents there are, from the collection's metadata."""
+        """Returns how many sample documents there are, from the collection's metadata."""
         with translated():
             return self._samples.estimated_document_count()
 
     def statuses(self, seconds: float) -> dict[str, int] | None:
-        """How many sample documents are in which status, all others under `other`; None where it takes longer."""
-        named = {"$cond": [{"$in": ["$status", list(STATUSES)]}, "$status", "other"]}
+        """Counts the sample documents by status, all others as `other`; None where that takes longer than `seconds`."""
+        known_status = {"$cond": [{"$in": ["$status", list(STATUSES)]}, "$status", "other"]}
         pipeline: list[Mapping[str, Any]] = [
             {"$project": {"_id": 0, "status": 1}},
-            {"$group": {"_id": named, "n": {"$sum": 1}}},
+            {"$group": {"_id": known_status, "n": {"$sum": 1}}},
         ]
         try:
             with translated():
-                found = self._samples.aggregate(pipeline, maxTimeMS=max(1, int(seconds * 1000)))
-                return {row["_id"]: int(row["n"]) for row in found}
+                rows = self._samples.aggregate(pipeline, maxTimeMS=max(1, int(seconds * 1000)))
+                return {row["_id"]: int(row["n"]) for row in rows}
         except TooSlow:
             return None
 
     def census(self, run_id: str) -> Census:
-        """Count the documents after a run, from the documents alone."""
+        """Counts the documents after a run, from the documents alone."""
         migrated = {
             "status": "success",
             "processedBy": {"$regex": f"^{run_id}\\.[0-9]+$"},
@@ -163,45 +162,45 @@ class MongoSamples:
     # runs
 
     def now(self) -> datetime:
-        """The server's time."""
+        """Returns the server's time."""
         with translated():
-            found: datetime = self._client.admin.command("hello")["localTime"]
-        return found
+            time: datetime = self._client.admin.command("hello")["localTime"]
+        return time
 
     def insert_runs(self, runs: Iterable[SampleRun]) -> int:
-        """Put sample runs into the ledger, their rows marked as samples: how many."""
-        source, done = iter(runs), 0
+        """Inserts sample runs into the ledger, their rows marked as samples, and returns how many."""
+        source, inserted = iter(runs), 0
         with translated():
-            while each := list(islice(source, AT_ONCE)):
-                done += len(each)
-                # The runs first: `clear_runs` finds by them whatever an interruption leaves.
-                self._runs.insert_many([_run_row(one) for one in each])
-                self._batches.insert_many(_batch_rows(each))
-                if failed := [row for one in each for row in _failure_rows(one)]:
+            while part := list(islice(source, AT_ONCE)):
+                inserted += len(part)
+                # The runs first: by them `clear_runs` finds what an interruption leaves.
+                self._runs.insert_many([_run_row(run) for run in part])
+                self._batches.insert_many(_batch_rows(part))
+                if failed := [row for run in part for row in _failure_rows(run)]:
                     tokens = [row["batch"] for row in failed]
                     self._batch_failures.mark(tokens)
-                    self._causes.insert_many([row for one in each for row in _cause_rows(one)])
+                    self._causes.insert_many([row for run in part for row in _cause_rows(run)])
                     self._failures.insert_many(failed)
                     self._batch_failures.keep(tokens)
-        return done
+        return inserted
 
     def run_statuses(self) -> dict[str, int]:
-        """How many sample runs are in which state."""
+        """Counts the sample runs by state."""
         with translated():
-            found = self._runs.aggregate(
+            rows = self._runs.aggregate(
                 [{"$match": OF_SAMPLES}, {"$group": {"_id": "$status", "n": {"$sum": 1}}}]
             )
-            return {str(row["_id"]): int(row["n"]) for row in found}
+            return {str(row["_id"]): int(row["n"]) for row in rows}
 
     def clear_runs(self) -> int:
-        """Take the sample runs out of the ledger, with all that belongs to them: how many."""
-        done = 0
+        """Removes the sample runs and all that belongs to them from the ledger, and returns how many."""
+        deleted = 0
         with translated():
             while ids := [row["_id"] for row in self._runs.find(OF_SAMPLES, {"_id": 1}).limit(1000)]:
                 for collection in self._of_runs:
                     collection.delete_many({"run": {"$in": ids}})
-                done += self._runs.delete_many({"_id": {"$in": ids}}).deleted_count
-        return done
+                deleted += self._runs.delete_many({"_id": {"$in": ids}}).deleted_count
+        return deleted
 
 
 def _run_row(sample_run: SampleRun) -> dict[str, Any]:
@@ -218,14 +217,14 @@ def _run_row(sample_run: SampleRun) -> dict[str, Any]:
 def _batch_rows(runs: Iterable[SampleRun]) -> list[dict[str, Any]]:
     return [
         batch_row(batch) | {"worker": batch.worker, "claimedAt": batch.claimed_at, "settledAt": batch.settled_at} | OF_SAMPLES
-        for each in runs
-        for batch in each.batches
+        for run in runs
+        for batch in run.batches
     ]  # fmt: skip
 
 
 def _cause_rows(sample_run: SampleRun) -> list[dict[str, Any]]:
     return cause_rows(
-        sample_run.run.id, {cause(trouble): trouble.message for _, trouble in sample_run.troubles}
+        sample_run.run.id, {cause(failure): failure.message for _, failure in sample_run.failures}
     )
 
 
@@ -233,11 +232,11 @@ def _failure_rows(sample_run: SampleRun) -> list[dict[str, Any]]:
     run = sample_run.run
     return [
         {
-            "_id": {"r": run.id, "d": trouble.key.document}, "run": run.id, "ns": run.ns, "migration": run.migration,
-            "version": run.version, "phase": batch.phase, "kind": str(trouble.kind), "type": trouble.type, "message": trouble.message,
-            "code": trouble.code, "traceback": trouble.traceback, "group": cause(trouble).id, "outcome": "failed", "attempt": 1,
-            "key": trouble.key.document, "batch": batch.token, "firstAt": run.updated_at, "lastAt": run.updated_at, "state": "dead",
+            "_id": {"r": run.id, "d": failure.key.document}, "run": run.id, "ns": run.ns, "migration": run.migration,
+            "version": run.version, "phase": batch.phase, "kind": str(failure.kind), "type": failure.type, "message": failure.message,
+            "code": failure.code, "traceback": failure.traceback, "group": cause(failure).id, "outcome": "failed", "attempt": 1,
+            "key": failure.key.document, "batch": batch.token, "firstAt": run.updated_at, "lastAt": run.updated_at, "state": "dead",
             "dueAt": run.updated_at, "resolution": None, **OF_SAMPLES,
         }
-        for batch, trouble in sample_run.troubles
+        for batch, failure in sample_run.failures
     ]  # fmt: skip

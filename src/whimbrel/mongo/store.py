@@ -1,4 +1,4 @@
-"""One MongoDB deployment: connecting to it, what it is, and the ledger and collections in it."""
+"""Connects to a MongoDB deployment, and opens the ledger and the collections in it."""
 
 import contextlib
 import re
@@ -28,7 +28,7 @@ from whimbrel.mongo.driver_errors import NOT_ALLOWED, sentence, translated, why_
 from whimbrel.mongo.ledger import mongo_ledger
 from whimbrel.ports.store import ClientOptions, Identity, Server
 
-if TYPE_CHECKING:  # each is imported where it is needed: commands that only look need none of them
+if TYPE_CHECKING:  # imported where they are needed: commands that only read need none of them
     from whimbrel.mongo.documents import MongoDocuments
     from whimbrel.mongo.rehearsal import MongoRehearsal
     from whimbrel.mongo.survey import MongoSurvey
@@ -38,11 +38,11 @@ OLDEST = (6, 0)
 LARGEST_SLICE = 5000  # documents
 SRV = "mongodb+srv://"
 DIFFERENT_CASE = 13297  # the code of MongoDB's error
-NAMELESS = "requires authentication"  # in MongoDB's words, to who gave no name
+NAMELESS = "requires authentication"  # MongoDB's words to a client that gave no user name
 
 
 class MongoSession:
-    """See `whimbrel.ports.Session`."""
+    """Implements `whimbrel.ports.Session`."""
 
     def __init__(self, client: MongoClient[Any], times: Times) -> None:
         self._session = client.start_session(causal_consistency=False)
@@ -72,7 +72,7 @@ class MongoSession:
 
 
 class MongoStore:
-    """See `whimbrel.ports.Store`."""
+    """Implements `whimbrel.ports.Store`."""
 
     def __init__(
         self,
@@ -99,14 +99,14 @@ class MongoStore:
             ) from error
 
     def upgrade(self) -> None:
-        """Bring a ledger of an earlier format to this one; nothing is written where there is none. Raises LedgerFormat, DatabaseRefused."""
-        with _keeping(self._where, self.database):
+        """Upgrades a ledger of an earlier format; writes nothing where there is none. Raises LedgerFormat, DatabaseRefused."""
+        with _explained_refusals(self._where, self.database):
             self._format.upgrade(f"upgrade by {secrets.token_hex(4)}", self.prepare)
 
     def prepare(self) -> None:
         if self._prepared:
             return
-        with _keeping(self._where, self.database):
+        with _explained_refusals(self._where, self.database):
             self._create_indexes()
         self._prepared = True
 
@@ -133,13 +133,13 @@ class MongoStore:
 
     @property
     def options(self) -> ClientOptions:
-        found = self.client.options
-        pool = found.pool_options
+        client_options = self.client.options
+        pool = client_options.pool_options
         size = int(pool.max_pool_size) or None  # 0: without a limit
         return ClientOptions(
             pool.appname, self.client.read_preference.name, dict(self.client.write_concern.document),
-            found.retry_writes, found.direct_connection, size, pool.connect_timeout,
-            found.server_selection_timeout,
+            client_options.retry_writes, client_options.direct_connection, size, pool.connect_timeout,
+            client_options.server_selection_timeout,
         )  # fmt: skip
 
     def ledger_collections(self) -> list[str]:
@@ -187,25 +187,24 @@ def connected(
     seconds: float = 10.0,
     worker: str | None = None,
 ) -> Iterator[MongoStore]:
-    """Connect, and check what answers. Nothing is written.
+    """Connects, checks the server, and upgrades an older ledger.
 
-    `worker`: the name of the worker process that this is.
+    `worker`: the name of this worker process.
 
-    Raises DatabaseUnreachable when nothing answers within `seconds`, or only a member that takes no writes, DatabaseRefused when what answers
+    Raises DatabaseUnreachable when nothing answers within `seconds`, or only a member that takes no writes, DatabaseRefused when the server
     cannot be used: credentials, permissions, a version before 6.0, a router of a sharded cluster.
     """
     check_uri(uri)
     client = connecting(uri, seconds, worker)
     try:
-        with _explained(uri, seconds):
+        with _explained_connection_errors(uri, seconds):
             hello = client.admin.command("hello")
             version = client.server_info()["versionArray"]
             _check_server(uri, hello, version)
             if "setName" not in hello:
                 client.close()
-                client = connecting(
-                    uri, seconds, worker, retryWrites=False
-                )  # a stand-alone server has no transaction numbers
+                # A stand-alone server has no transaction numbers.
+                client = connecting(uri, seconds, worker, retryWrites=False)
             store = MongoStore(
                 client,
                 database,
@@ -221,14 +220,14 @@ def connected(
 
 
 def check_uri(uri: str) -> None:
-    """Raise SettingsInvalid for an address that cannot be read, whether a server is there or not."""
+    """Raises SettingsInvalid for an address that cannot be read, whether a server is there or not."""
     uuids_of(uri)
-    if not reduced(uri).startswith(SRV):  # the other kind is an address only together with what DNS says
+    if not reduced(uri).startswith(SRV):  # an srv address is complete only with what DNS says
         connecting(uri, 1.0, connect=False).close()
 
 
 @contextlib.contextmanager
-def _explained(uri: str, seconds: float) -> Iterator[None]:
+def _explained_connection_errors(uri: str, seconds: float) -> Iterator[None]:
     where = masked_address(uri)
     try:
         yield
@@ -236,7 +235,7 @@ def _explained(uri: str, seconds: float) -> Iterator[None]:
         why = sentence(error).partition(" (configured timeouts")[0].partition(", Timeout:")[0]
         raise DatabaseUnreachable(
             f"MongoDB at {where} did not answer within {seconds:g} seconds ({why[:200]}). Is it running, and is MONGODB_URI right?"
-        ).in_short(_short(error, where, seconds)) from error
+        ).in_short(_short_reason(error, where, seconds)) from error
     except OperationFailure as error:
         if error.code in (18, 8000):
             raise DatabaseRefused(
@@ -253,7 +252,7 @@ def _explained(uri: str, seconds: float) -> Iterator[None]:
         raise DatabaseUnreachable(why).in_short(short) from error
 
 
-def _short(error: ServerSelectionTimeoutError, where: str, seconds: float) -> str:
+def _short_reason(error: ServerSelectionTimeoutError, where: str, seconds: float) -> str:
     why = why_away(error)
     if why != AWAY:
         return why
@@ -261,8 +260,8 @@ def _short(error: ServerSelectionTimeoutError, where: str, seconds: float) -> st
 
 
 @contextlib.contextmanager
-def _keeping(where: str, database: str) -> Iterator[None]:
-    """Around the first writes to a ledger: why it cannot be kept there."""
+def _explained_refusals(where: str, database: str) -> Iterator[None]:
+    """Explains why the ledger cannot be kept there, around the first writes to it."""
     try:
         yield
     except Systemic as error:
@@ -278,8 +277,8 @@ def _keeping(where: str, database: str) -> Iterator[None]:
     except Refused as error:
         if str(DIFFERENT_CASE) not in str(error):
             raise
-        there = re.search(r"already have: \[(.+?)\]", str(error))
-        name = there[1] if there else "one"
+        existing = re.search(r"already have: \[(.+?)\]", str(error))
+        name = existing[1] if existing else "one"
         raise DatabaseRefused(
             f"MongoDB at {where} has a database {name!r} already, and keeps no other whose name differs from it in small and capital letters only, "
             f"as {database!r} does. Set MONGODB_DB_NAME={name}."
@@ -292,7 +291,7 @@ def _check_server(uri: str, hello: dict[str, Any], version: list[int]) -> None:
             f"MongoDB at {masked_address(uri)} is version {'.'.join(map(str, version[:3]))}. Whimbrel needs 6.0 or newer: upgrade the server."
         )
     if "setName" in hello and not hello["isWritablePrimary"]:
-        raise DatabaseUnreachable(  # it may become the primary yet
+        raise DatabaseUnreachable(  # it may still become the primary
             f"{masked_address(uri)} is a member of the replica set {hello['setName']} that takes no writes; the primary is {hello.get('primary') or 'not known'}. "
             "Name all members in MONGODB_URI, without directConnection, so that the primary is found."
         )

@@ -1,4 +1,4 @@
-"""Questions about a whole collection, in short statements (see `whimbrel.ports.survey`)."""
+"""Answers questions about a whole collection by short statements (see `whimbrel.ports.survey`)."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from pymongo.cursor import RawBatchCursor
 from pymongo.read_concern import ReadConcern
 
 from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS, Key, split
-from whimbrel.domain.migrations.filters import all_of, beside_id, conditions, listed_ids
+from whimbrel.domain.migrations.filters import all_of, conditions, listed_ids, without_id_conditions
 from whimbrel.domain.runs.batches import Range
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.driver_errors import translated
@@ -19,18 +19,18 @@ from whimbrel.mongo.ranges import Hint, Hops, serving_index, within
 from whimbrel.ports import Query
 
 SLICE = 1000  # documents
-LEAST = 500  # documents that a slice has, however small the batches are
+LEAST = 500  # documents of the smallest slice, however small the batches are
 SMALL = 1000  # documents of a collection that is always counted
-LONGER = 5  # times as long as a write may such a statement take: no lease depends on it
+LONGER = 5  # such a statement may take so many times as long as a write: no lease depends on it
 COUNTED = 100_000  # ids in a list whose documents are counted: by the index on _id, in a fraction of a second
 SAMPLED = 500  # documents of a random sample
-SPARSE = 25  # a random sample of more than one in twenty documents makes MongoDB look at all of them
-FEW = 0.2  # the part of a collection up to which it pays to go by the keys that an index yields
+SPARSE = 25  # MongoDB reads every document for a random sample of more than one in twenty
+FEW = 0.2  # the share of a collection up to which it is cheaper to use the keys that an index yields
 GATHERING = 60_000  # milliseconds that the server may work on one cursor over an index
 
 
 class MongoSurvey:
-    """See `whimbrel.ports.survey.Survey`. `slice_`: documents that a slice has, `milliseconds`: the time limit of a statement."""
+    """Implements `whimbrel.ports.survey.Survey`. `slice_`: documents of a slice, `milliseconds`: the time limit of a statement."""
 
     def __init__(
         self,
@@ -80,33 +80,33 @@ class MongoSurvey:
         count = self.size()
         if count <= max(self._slice, SMALL):
             return self.count(query, float("inf")) or 0, True
-        listed = listed_ids(query)
-        if listed is not None and len(listed) <= COUNTED:
-            rest, size = beside_id(query), max(self._slice, LEAST)
-            parts = (listed[at : at + size] for at in range(0, len(listed), size))
-            number = sum(self._count(all_of({"_id": {"$in": part}}, rest)) for part in parts)
-            return number, len(listed) <= size  # one that is listed twice may be counted twice
+        ids_listed = listed_ids(query)
+        if ids_listed is not None and len(ids_listed) <= COUNTED:
+            other_conditions, size = without_id_conditions(query), max(self._slice, LEAST)
+            parts = (ids_listed[start : start + size] for start in range(0, len(ids_listed), size))
+            number = sum(self._count(all_of({"_id": {"$in": part}}, other_conditions)) for part in parts)
+            return number, len(ids_listed) <= size  # an id that is listed twice may be counted twice
         if self.few(query):
-            found = self._count(query, limit=2 * self._slice)
-            if found < 2 * self._slice:
-                return found, True
+            count_of_few = self._count(query, limit=2 * self._slice)
+            if count_of_few < 2 * self._slice:
+                return count_of_few, True
         try:
-            about = round(self.share(query) * count)
+            estimate = round(self.share(query) * count)
         except TooSlow:
-            about = count
-        return about if listed is None else min(about, len(listed)), False
+            estimate = count
+        return estimate if ids_listed is None else min(estimate, len(ids_listed)), False
 
     def few(self, query: Query) -> bool:
-        if listed_ids(query) is not None:  # by ranges the whole list would travel with each batch
+        if listed_ids(query) is not None:  # with ranges the whole list would be sent with each batch
             return True
-        answered = self._answered(query)
+        answered = self._indexed_conditions(query)
         try:
             return answered is not None and self.share(answered) <= FEW
         except TooSlow:
             return False
 
     def share(self, query: Query) -> float:
-        """About which part of the documents satisfies a query: exactly where they are few, else from a random sample."""
+        """Returns the share of the documents that satisfies a query: exact in a small collection, else from a random sample."""
         size = self.size()
         if size <= SMALL:
             return (self.count(query, float("inf")) or 0) / max(size, 1)
@@ -120,7 +120,7 @@ class MongoSurvey:
 
     def gather(self, query: Query) -> Iterator[Sequence[Key]]:
         with translated():
-            found: RawBatchCursor[Any] = self._collection.find_raw_batches(
+            batches: RawBatchCursor[Any] = self._collection.find_raw_batches(
                 query,
                 {"_id": 1},
                 batch_size=max(2, self._slice),
@@ -128,25 +128,28 @@ class MongoSurvey:
                 session=self._session,
             )
             try:
-                for batch in found:
-                    yield [Key(each) for each in split(bytes(batch))]
+                for batch in batches:
+                    yield [Key(document) for document in split(bytes(batch))]
             finally:
-                found.close()
+                batches.close()
 
     def walk(self, query: Query, after: Key | None) -> Iterator[Sequence[Key]]:
         for where in self.slices(query, after):
             yield self._keys(within(query, where), hint=self._hint(query), sort=[("_id", 1)])
 
     def ends(self, query: Query, size: int, *, first: bool, seconds: float) -> list[bytes]:
-        """The first or the last documents that satisfy a query, by `_id`: as many as are found in time."""
-        end, order, found = time.monotonic() + seconds, 1 if first else -1, list[bytes]()
+        """Returns the first or the last documents that satisfy a query, by `_id`: as many as are found in time."""
+        end, order, documents = time.monotonic() + seconds, 1 if first else -1, list[bytes]()
         for where in self.slices(query) if first else self._hops(query).backward(self._slice):
-            found += self._documents(
-                within(query, where), limit=size - len(found), sort=[("_id", order)], hint=self._hint(query)
+            documents += self._documents(
+                within(query, where),
+                limit=size - len(documents),
+                sort=[("_id", order)],
+                hint=self._hint(query),
             )
-            if len(found) >= size or time.monotonic() > end:
+            if len(documents) >= size or time.monotonic() > end:
                 break
-        return found
+        return documents
 
     def _hint(self, query: Query) -> Hint:
         return serving_index(self._indexes, query)[0]
@@ -156,7 +159,7 @@ class MongoSurvey:
         return Hops(self._collection, self._session, index, served, milliseconds=self._limit)
 
     def slices(self, query: Query, after: Key | None = None) -> Iterator[Range]:
-        """The slices behind `after`."""
+        """Yields the slices behind `after`."""
         return self._hops(query).forward(after, self._slice)
 
     def _count(self, query: Query, **options: Any) -> int:
@@ -166,46 +169,50 @@ class MongoSurvey:
             )
 
     def _keys(self, query: Query, **options: Any) -> list[Key]:
-        return [Key(each) for each in self._documents(query, projection={"_id": 1}, **options)]
+        return [Key(document) for document in self._documents(query, projection={"_id": 1}, **options)]
 
     def _documents(self, query: Query, **options: Any) -> list[bytes]:
         with translated():
-            found: RawBatchCursor[Any] = self._collection.find_raw_batches(
+            batches: RawBatchCursor[Any] = self._collection.find_raw_batches(
                 query, max_time_ms=self._limit, **options, session=self._session
             )
-            return [each for batch in found for each in split(bytes(batch))]
+            return [document for batch in batches for document in split(bytes(batch))]
 
-    def _answered(self, query: Query) -> Query | None:
-        """The conditions that MongoDB finds the documents by, if it does so without looking through the whole of an index."""
+    def _indexed_conditions(self, query: Query) -> Query | None:
+        """Returns the conditions by which MongoDB finds the documents, unless it scans a whole index for them."""
         command = {"find": self._collection.name, "filter": query}
         with translated():
             explained = self._collection.database.command(
                 "explain", command, verbosity="queryPlanner", session=self._session, codec_options=DOCUMENT_OPTIONS
             )  # fmt: skip
         leaves = list(_leaves(explained["queryPlanner"]["winningPlan"]))
-        if not leaves or not all(map(_narrow, leaves)):
+        if not leaves or not all(map(_is_selective, leaves)):
             return None
-        fields = {field for each in leaves for field in each.get("keyPattern", ("_id",))}
+        fields = {field for leaf in leaves for field in leaf.get("keyPattern", ("_id",))}
         return all_of(
-            *({name: each} for name, each in conditions(query) if name in fields or name.startswith("$"))
+            *(
+                {name: condition}
+                for name, condition in conditions(query)
+                if name in fields or name.startswith("$")
+            )
         )
 
 
 def _leaves(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     plan = plan.get("queryPlan", plan)
-    inner = [plan["inputStage"]] if "inputStage" in plan else list(plan.get("inputStages", ()))
-    if not inner:
+    stages = [plan["inputStage"]] if "inputStage" in plan else list(plan.get("inputStages", ()))
+    if not stages:
         yield plan
-    for each in inner:
-        yield from _leaves(each)
+    for stage in stages:
+        yield from _leaves(stage)
 
 
-def _narrow(leaf: Mapping[str, Any]) -> bool:
+def _is_selective(leaf: Mapping[str, Any]) -> bool:
     stage = str(leaf.get("stage"))
     if stage in ("IDHACK", "EOF") or stage.startswith("EXPRESS"):
         return True
     if stage != "IXSCAN":
         return False
     first: Sequence[str] = next(iter(leaf["indexBounds"].values()), [])
-    whole = list(first) in (["[MinKey, MaxKey]"], ["[MaxKey, MinKey]"])
-    return not whole or bool(leaf.get("isSparse") or leaf.get("isPartial"))
+    entire = list(first) in (["[MinKey, MaxKey]"], ["[MaxKey, MinKey]"])
+    return not entire or bool(leaf.get("isSparse") or leaf.get("isPartial"))

@@ -1,4 +1,4 @@
-"""Sending statements of an `update` command: in commands that fit, and with one refused statement costing no other."""
+"""Sends statements in `update` commands that fit, so that one refused statement does not fail others."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,9 +16,9 @@ from whimbrel.mongo.collection_identity import UUID_SUBTYPE, check_identity
 from whimbrel.mongo.driver_errors import check_reply, translated
 from whimbrel.mongo.unanswered_statements import UnansweredStatements
 
-# Bytes of all statements of a command. The driver takes 16 MB and 16 kB, of which what stands around them needs some.
+# Bytes of all statements of a command. The driver allows 16 MB and 16 kB, some of it for the rest of the command.
 LARGEST = 16 * 1024 * 1024 + 14_000
-STATEMENTS = 1000  # in one command, so that its time limit suffices
+STATEMENTS = 1000  # of one command, so that its time limit suffices
 
 TOO_LARGE = 17419
 CODE_NAMES = {
@@ -31,7 +31,7 @@ Errors = list[dict[str, Any]]
 
 
 class UpdateCommands:
-    """Sends statements on one collection, all of them unordered, majority-acknowledged and journaled."""
+    """Sends statements to one collection: unordered, majority-acknowledged and journaled."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class UpdateCommands:
         *,
         uuid: bytes | None = None,
     ) -> None:
-        """`uuid`: of the collection; the server refuses a statement that would meet another one of that name."""
+        """`uuid`: of the collection; the server refuses a statement where another one has that name."""
         self._uuid = uuid
         self._collection, self._session, self._limit = collection, session, limit
         self._unanswered = unanswered
@@ -50,24 +50,28 @@ class UpdateCommands:
     def send(
         self, sent: Sequence[Mapping[str, Any]], variables: Mapping[str, Any] | None = None
     ) -> tuple[int, Errors]:
-        """How many documents the server says it matched, and the errors by the index of their statement.
+        """Returns how many documents the server matched, and the errors with the index of their statement.
 
-        A statement of many documents that is in error may have changed some of them (hole H1).
+        A failed statement of many documents may have changed some of them (hole H1).
         Raises Transient, TooSlow, Systemic and CollectionReplaced.
         """
-        applied, errors, at = 0, Errors(), 0
+        applied, errors, index = 0, Errors(), 0
         room = LARGEST - len(bson.encode(variables or {}))
-        for part in packed([bson.encode(each, codec_options=DOCUMENT_OPTIONS) for each in sent], room):
-            count, found = self._bound(part, variables, room)
+        for part in packed(
+            [bson.encode(statement, codec_options=DOCUMENT_OPTIONS) for statement in sent], room
+        ):
+            count, refusals = self._checked_command(part, variables, room)
             applied += count
-            errors += [{**each, "index": each["index"] + at} for each in found]
-            at += len(part)
+            errors += [{**refusal, "index": refusal["index"] + index} for refusal in refusals]
+            index += len(part)
         return applied, errors
 
-    def _bound(self, part: list[bytes], variables: Mapping[str, Any] | None, room: int) -> tuple[int, Errors]:
+    def _checked_command(
+        self, part: list[bytes], variables: Mapping[str, Any] | None, room: int
+    ) -> tuple[int, Errors]:
         try:
             return self._command(part, variables, room)
-        except CollectionReplaced:  # the server's words do not say what has happened
+        except CollectionReplaced:  # the server's error does not say what has happened
             check_identity(self._collection.database, self._collection.name, self._uuid, self._session)
             raise Transient("The collection was renamed, and renamed back.") from None
 
@@ -78,44 +82,46 @@ class UpdateCommands:
             why = f"A document and its change take {len(part[0]):,} bytes together, and a command {room:,}. Declare reads=[...], so that less of the document is compared."
             return 0, [{"index": 0, "code": TOO_LARGE, "errmsg": why}]
         command: dict[str, Any] = {
-            "update": self._collection.name, "updates": [RawBSONDocument(each) for each in part], "ordered": False,
+            "update": self._collection.name, "updates": [RawBSONDocument(encoded) for encoded in part], "ordered": False,
             "writeConcern": {"w": "majority", "j": True}, "maxTimeMS": self._limit,
         }  # fmt: skip
         if self._uuid is not None:
             command["collectionUUID"] = Binary(self._uuid, UUID_SUBTYPE)
         try:
-            with translated(), self._unanswered.noted():
+            with translated(), self._unanswered.noting():
                 reply = self._collection.database.command(
                     command | ({"let": dict(variables)} if variables else {}), session=self._session
                 )
-        except (
-            Refused
-        ) as error:  # the whole command, for the sake of one statement: nested too deep, for example
+        except Refused as error:  # one statement fails the command: it is nested too deep, for example
             if len(part) == 1:
                 code = getattr(error.__cause__, "code", None) or 0
                 return 0, [{"index": 0, "code": code, "errmsg": str(error)}]
-            found = [self._command([each], variables, room) for each in part]
-            errors = [{**each, "index": at} for at, (_, each_) in enumerate(found) for each in each_]
-            return sum(count for count, _ in found), errors
+            answers = [self._command([single], variables, room) for single in part]
+            errors = [
+                {**refusal, "index": index}
+                for index, (_, refusals) in enumerate(answers)
+                for refusal in refusals
+            ]
+            return sum(count for count, _ in answers), errors
         return int(reply["n"]), check_reply(reply)
 
 
-def packed(sent: Sequence[bytes], room: int) -> Iterator[list[bytes]]:
-    """Documents in their order, as many together as have room in a command."""
-    together: list[bytes] = []
+def packed(documents: Sequence[bytes], room: int) -> Iterator[list[bytes]]:
+    """Yields documents in their order, as many together as fit in a command."""
+    batch: list[bytes] = []
     filled = 0
-    for each in sent:
-        if together and (filled + len(each) > room or len(together) == STATEMENTS):
-            yield together
-            together, filled = [], 0
-        together.append(each)
-        filled += len(each)
-    if together:
-        yield together
+    for document in documents:
+        if batch and (filled + len(document) > room or len(batch) == STATEMENTS):
+            yield batch
+            batch, filled = [], 0
+        batch.append(document)
+        filled += len(document)
+    if batch:
+        yield batch
 
 
-def trouble(key: Key, error: Mapping[str, Any]) -> FailedDocument:
-    """What the refusal of a document's own statement says of the document."""
+def failed_document(key: Key, error: Mapping[str, Any]) -> FailedDocument:
+    """Returns the failure of a document whose own statement was refused."""
     code = int(error.get("code", 0))
     details = error.get("errInfo", {}).get("details")
     message = str(error.get("errmsg", "")) + (f": {details}" if details else "")

@@ -1,9 +1,9 @@
-"""The statements of an `update` command: fence, mark and guard together with the change, by columns.
+"""Builds the statements of an `update` command: fence, mark and guard together with the change, by columns.
 
-Hundreds of different changes travel in one statement: the documents' keys, the documents as they were read
+One statement carries hundreds of different changes: the documents' keys, the documents as they were read
 and the new values are constant arrays, and each document finds its own by the position of its `_id`.
 `_id: {$in: keys}` and never a range selects them: a document that is not among the keys has position -1,
-which is the *last* element (hole H32). Every value stands under `$literal` (hole H33).
+which is the *last* element (hole H32). Every value is under `$literal` (hole H33).
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from whimbrel.mongo.before_images import of_update, with_before_image
 from whimbrel.mongo.ranges import BY_ID, Hint
 from whimbrel.ports import GuardedChange, Write
 
-# What `$type` calls the types of BSON.
+# The names that `$type` gives the types of BSON.
 TYPE_NAMES: dict[int | None, str] = {
     None: "missing", 0x01: "double", 0x02: "string", 0x03: "object", 0x04: "array", 0x05: "binData", 0x06: "undefined",
     0x07: "objectId", 0x08: "bool", 0x09: "date", 0x0A: "null", 0x0B: "regex", 0x0C: "dbPointer", 0x0D: "javascript",
@@ -43,23 +43,23 @@ Statement = dict[str, Any]
 
 
 def fence(until: datetime) -> dict[str, Any]:
-    """True while the server's clock has not passed the lease."""
+    """Returns a condition that is true until the server's clock passes the end of the lease."""
     return {"$lt": ["$$NOW", until]}
 
 
 def plain(query: Mapping[str, Any], update: Update, *, multi: bool, hint: Hint) -> Statement:
-    """A statement of a user's conditions and changes, which MongoDB compares by the collection's collation."""
+    """Returns a statement of a user's conditions and changes, with the collection's collation."""
     return {"q": query, "u": update, "multi": multi, "hint": hint}
 
 
 def of_keys(keys: Sequence[Key], update: Update, write: Write, *, multi: bool) -> Statement:
-    """A statement on these documents, as far as they are eligible."""
+    """Returns a statement on those of these documents that are eligible."""
     query = all_of({"_id": keys_under("$in", keys)}, write.eligible, {"$expr": fence(write.until)})
     return plain(query, update, multi=multi, hint=BY_ID)
 
 
 def marked(update: Update, write: Write, outcome: str = CHANGED) -> Update:
-    """An update that also sets the mark of `outcome`."""
+    """Returns an update that also sets the mark of `outcome`."""
     value = stamp(write.token, outcome)
     if write.undo is not None:
         return of_update(update, write, write.mark.expression(value), write.undo)
@@ -71,7 +71,7 @@ def marked(update: Update, write: Write, outcome: str = CHANGED) -> Update:
 
 
 def traced(fields: Mapping[str, Any], write: Write) -> Update:
-    """An update that sets the fields by which a document shows that it failed."""
+    """Returns an update that sets the fields of a failed document."""
     if write.undo is None:
         return {"$set": fields}
     stages = [{"$set": {name: {"$literal": value} for name, value in fields.items()}}]
@@ -85,7 +85,7 @@ def outcome_of(guarded: GuardedChange) -> str:
 
 
 def shape(guarded: GuardedChange, *, named: bool) -> tuple[Any, ...]:
-    """What documents of one statement have in common. `named`: the names of the fields that they change too."""
+    """Returns what documents of one statement have in common. `named`: also the names of the fields that they change."""
     change = guarded.change
     if isinstance(change, Paths):
         return "paths", tuple(change.values), change.unset
@@ -98,14 +98,14 @@ def shape(guarded: GuardedChange, *, named: bool) -> tuple[Any, ...]:
 
 
 def columnar(group: Sequence[GuardedChange], write: Write, *, collated: bool = False) -> Statement:
-    """One statement for documents of one shape; at most some hundred of them, compared byte by byte.
+    """Returns one statement for up to a few hundred documents of one shape, compared byte by byte.
 
     `$indexOfArray` is linear, so larger statements get slower than more statements.
 
-    `collated`: the collection has a collation of its own. One statement has one collation, so the filter cannot stand beside the
-    guard then: the whole document is the guard, which satisfied the filter when it was read.
+    `collated`: the collection has a collation of its own. One statement has one collation, so the filter cannot be combined with
+    the guard: the guard is the whole document, which satisfied the filter when it was read.
     """
-    keys = [each.key for each in group]
+    keys = [guarded.key for guarded in group]
     position = {"$indexOfArray": [literal_keys(keys), "$_id"]}
     if collated:
         write = replace(write, reads=None)
@@ -114,11 +114,11 @@ def columnar(group: Sequence[GuardedChange], write: Write, *, collated: bool = F
 
 
 def single(guarded: GuardedChange, write: Write, *, mark: bool = True, collated: bool = False) -> Statement:
-    """One document's statement: for changes that only MongoDB can carry out, and to find out who is refused.
+    """Returns one document's statement: for changes that only MongoDB can carry out, and to find out which document is refused.
 
-    Such a change may compare (`$pull`, `$max`), and does it by the collection's collation. Should that be its own (`collated`), the
-    guard would not see that "de" became "DE"; the schema beside it does, which compares byte by byte, and only the order of
-    fields not.
+    Such a change may compare (`$pull`, `$max`), by the collection's collation. If the collection has its own (`collated`), the
+    guard would not see that "de" became "DE"; the schema does, which compares byte by byte and ignores only the order of
+    fields.
     """
     change = guarded.change
     if not isinstance(change, Single):
@@ -136,17 +136,17 @@ def _query(
     group: Sequence[GuardedChange], write: Write, position: dict[str, Any], keys: Sequence[Key]
 ) -> Statement:
     change = group[0].change
-    whole = write.reads is None or (isinstance(change, Single) and change.whole)
-    guards = _whole_guards(group, position) if whole else _read_guards(group, write.reads or (), position)
+    exact = write.reads is None or (isinstance(change, Single) and change.whole)
+    guards = _exact_guards(group, position) if exact else _read_guards(group, write.reads or (), position)
     query: Statement = {"_id": keys_under("$in", keys), "$expr": {"$and": [fence(write.until), *guards]}}
-    # The rest of the document may have changed since it was read, and have made it ineligible.
-    return query if whole else {"$and": [query, write.eligible]}
+    # Other fields may have changed since it was read, and have made it ineligible.
+    return query if exact else {"$and": [query, write.eligible]}
 
 
-def _whole_guards(group: Sequence[GuardedChange], position: dict[str, Any]) -> list[dict[str, Any]]:
-    originals = literal_documents(each.document for each in group)
-    sizes = {"$literal": [len(each.document) for each in group]}
-    # Equal documents of another size hold a number of another type (hole H30).
+def _exact_guards(group: Sequence[GuardedChange], position: dict[str, Any]) -> list[dict[str, Any]]:
+    originals = literal_documents(guarded.document for guarded in group)
+    sizes = {"$literal": [len(guarded.document) for guarded in group]}
+    # Equal documents of different size hold a number of another type (hole H30).
     return [
         {"$eq": [{"$bsonSize": "$$ROOT"}, {"$arrayElemAt": [sizes, position]}]},
         {"$eq": ["$$ROOT", {"$arrayElemAt": [originals, position]}]},
@@ -156,9 +156,9 @@ def _whole_guards(group: Sequence[GuardedChange], position: dict[str, Any]) -> l
 def _read_guards(
     group: Sequence[GuardedChange], reads: Sequence[str], position: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    """The declared fields are what they were, in value and in type: whether they are there at all too."""
-    wanted = literal_documents(read_fields(each.document, reads) for each in group)
-    declared = {"$eq": [_read_expression(reads), {"$arrayElemAt": [wanted, position]}]}
+    """Returns conditions that the declared fields have not changed in value, type or presence."""
+    fields_as_read = literal_documents(read_fields(guarded.document, reads) for guarded in group)
+    declared = {"$eq": [_read_expression(reads), {"$arrayElemAt": [fields_as_read, position]}]}
     return [declared, *(_is_document(path) for path in _parents(group))]
 
 
@@ -172,24 +172,24 @@ def _is_document(path: str) -> dict[str, Any]:
 
 
 def _read_expression(reads: Sequence[str]) -> dict[str, Any]:
-    now = {f"v{i}": f"${name}" for i, name in enumerate(reads)}
-    types = {f"t{i}": {"$type": f"${name}"} for i, name in enumerate(reads)}
+    now = {f"v{index}": f"${name}" for index, name in enumerate(reads)}
+    types = {f"t{index}": {"$type": f"${name}"} for index, name in enumerate(reads)}
     return {**now, **types}
 
 
 def read_fields(raw: bytes, reads: Sequence[str]) -> bytes:
-    """The declared fields of a raw document in the form of `_read_expression`: values, then types.
+    """Returns the declared fields of a raw document in the form of `_read_expression`: values, then types.
 
-    A field that is not there leaves its value out and has the type "missing", as `$type` says it.
+    A missing field has no value, and the type "missing", as `$type` says.
     """
-    found = elements(raw)
+    fields = elements(raw)
     values, types = [], []
-    for i, name in enumerate(reads):
-        kind, payload = found.get(name.encode(), (None, b""))
+    for index, name in enumerate(reads):
+        kind, payload = fields.get(name.encode(), (None, b""))
         if kind is not None:
-            values.append(element(kind, b"v%d" % i, payload))
+            values.append(element(kind, b"v%d" % index, payload))
         word = TYPE_NAMES[kind].encode()
-        types.append(element(0x02, b"t%d" % i, (len(word) + 1).to_bytes(4, "little") + word + b"\0"))
+        types.append(element(0x02, b"t%d" % index, (len(word) + 1).to_bytes(4, "little") + word + b"\0"))
     return bytes(document([*values, *types]).raw)
 
 
@@ -217,13 +217,21 @@ def _stages(
         return [
             {
                 "$replaceWith": {
-                    "$arrayElemAt": [literal_documents(_whole(each).document for each in group), position]
+                    "$arrayElemAt": [
+                        literal_documents(_as_whole(guarded).document for guarded in group),
+                        position,
+                    ]
                 }
             }
         ]
     if isinstance(change, Paths):
         columns = {
-            path: {"$arrayElemAt": [{"$literal": [_paths(each).values[path] for each in group]}, position]}
+            path: {
+                "$arrayElemAt": [
+                    {"$literal": [_as_paths(guarded).values[path] for guarded in group]},
+                    position,
+                ]
+            }
             for path in change.values
         }
         removed = [{"$unset": list(change.unset)}] if change.unset else []
@@ -231,25 +239,25 @@ def _stages(
         return [*stages, *removed, *([{"$set": mark}] if mark else [])]
     if not isinstance(change, Row):
         return [{"$set": mark}]
-    own = {"$arrayElemAt": [literal_documents(_row(each).values for each in group), position]}
-    merged: list[Any] = ["$$ROOT", own] if change.values[5:] else ["$$ROOT"]
+    own_values = {"$arrayElemAt": [literal_documents(_as_row(guarded).values for guarded in group), position]}
+    merged: list[Any] = ["$$ROOT", own_values] if change.values[5:] else ["$$ROOT"]
     removed = [{"$unset": list(change.unset)}] if change.unset else []
     return [*removed, {"$replaceWith": {"$mergeObjects": [*merged, mark] if mark else merged}}]
 
 
-def _whole(guarded: GuardedChange) -> Whole:
+def _as_whole(guarded: GuardedChange) -> Whole:
     if not isinstance(guarded.change, Whole):
         raise TypeError(guarded.change)
     return guarded.change
 
 
-def _row(guarded: GuardedChange) -> Row:
+def _as_row(guarded: GuardedChange) -> Row:
     if not isinstance(guarded.change, Row):
         raise TypeError(guarded.change)
     return guarded.change
 
 
-def _paths(guarded: GuardedChange) -> Paths:
+def _as_paths(guarded: GuardedChange) -> Paths:
     if not isinstance(guarded.change, Paths):
         raise TypeError(guarded.change)
     return guarded.change

@@ -1,4 +1,4 @@
-"""Which guarded writes travel in one statement."""
+"""Groups guarded writes that fit in one statement."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,37 +11,37 @@ COLUMN = 100  # documents in one columnar statement
 FULL = 4 * 1024 * 1024  # bytes of one
 
 
-def _weight(each: GuardedChange) -> int:
-    """About the bytes that a document takes in a statement."""
-    change = each.change
+def _weight(guarded: GuardedChange) -> int:
+    """Estimates the bytes that a document takes in a statement."""
+    change = guarded.change
     new = (
         change.values
         if isinstance(change, Row)
         else change.document
         if isinstance(change, Whole)
-        else each.document
+        else guarded.document
     )
-    return len(each.document) + len(new) + 200
+    return len(guarded.document) + len(new) + 200
 
 
 def grouped_writes(
     documents: Sequence[GuardedChange], *, named: bool = False
 ) -> tuple[list[list[GuardedChange]], list[GuardedChange]]:
-    """Documents of one shape together, for columnar statements; and those that must go alone.
+    """Returns groups of documents of one shape, for columnar statements; and those that must be sent alone.
 
-    `named`: with the names of the fields that they change, for statements that keep before-images.
+    `named`: the shape includes the names of changed fields, for statements that keep before-images.
     """
     groups: list[list[GuardedChange]] = []
-    alone = [each for each in documents if isinstance(each.change, Single)]
+    single_changes = [guarded for guarded in documents if isinstance(guarded.change, Single)]
     filling: dict[tuple[Any, ...], tuple[list[GuardedChange], int]] = {}
-    for each in documents:
-        if isinstance(each.change, Single):
+    for guarded in documents:
+        if isinstance(guarded.change, Single):
             continue
-        kind, weight = update_statements.shape(each, named=named), _weight(each)
+        kind, weight = update_statements.shape(guarded, named=named), _weight(guarded)
         group, filled = filling.get(kind, ([], FULL))
         if len(group) == COLUMN or filled + weight > FULL:
             group, filled = [], 0
             groups.append(group)
-        group.append(each)
+        group.append(guarded)
         filling[kind] = group, filled + weight
-    return groups, alone
+    return groups, single_changes

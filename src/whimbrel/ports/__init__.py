@@ -1,4 +1,4 @@
-"""What the use cases need from the outside. Each method's docstring is the guarantee that its tests test.
+"""What the use cases need from the outside. Each method's docstring is the guarantee that its tests check.
 
 Every method may raise Transient (will pass by itself) and Systemic (a person must look).
 """
@@ -94,8 +94,8 @@ _PLACES = {
 
 
 def __getattr__(name: str) -> object:
-    """Imported when it is asked for: a command that only looks needs the ledger's alone."""
+    """Imports a port when it is first used: a command that only reads needs the ledger's alone."""
     if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
-    return found
+    port = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_PLACES[name]}"), name)
+    return port

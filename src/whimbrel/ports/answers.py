@@ -6,7 +6,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class GivenAnswer:
-    """What is remembered of a request: `status` is None while it is carried out, or if that was cut off."""
+    """What is remembered of a request: `status` is None while it is carried out, or if that was interrupted."""
 
     fingerprint: str  # of the request's body
     status: int | None
@@ -14,16 +14,16 @@ class GivenAnswer:
 
 
 class Answers(Protocol):
-    """Kept for a day."""
+    """The answers, remembered for a day."""
 
     def begin(self, key: str, fingerprint: str) -> GivenAnswer | None:
-        """Take note that a request is carried out now. None: it is new. Else what is remembered of it."""
+        """Records that a request is carried out now. Returns None if it is new, otherwise what is remembered of it."""
         ...
 
     def finish(self, key: str, status: int, body: bytes) -> None:
-        """Remember the answer."""
+        """Remembers the answer."""
         ...
 
     def forget(self, key: str) -> None:
-        """It was not carried out after all: it may be sent again."""
+        """Forgets a request that was not carried out after all: it may be sent again."""
         ...

@@ -18,7 +18,7 @@ QUEUES: Final = (*LANE_QUEUES.values(), DEAD_LETTER_QUEUE)
 
 
 def lane_name(*, urgent: bool, retry: bool) -> LaneName:
-    """Which lane a batch takes. `urgent`: of a run of high priority. `retry`: documents that failed are tried again."""
+    """Returns the lane that a batch takes. `urgent`: of a run of high priority. `retry`: failed documents are tried again."""
     if urgent:
         return "priority"
     return "retry" if retry else "processing"
@@ -33,74 +33,74 @@ class Depth:
 
 
 class Queues(Protocol):
-    """What a server's queues can be asked. All raise BrokerUnavailable, BrokerRefused."""
+    """What can be done with a server's queues. All methods raise BrokerUnavailable, BrokerRefused."""
 
     def depths(self) -> Mapping[str, Depth]:
-        """The queues of `QUEUES`, by name."""
+        """Returns the queues of `QUEUES`, by name."""
         ...
 
     def round_trip(self, seconds: float) -> float:
-        """Send a message through the exchange to a queue of its own and back: the seconds that it took, at most so many."""
+        """Sends a message through the exchange to a queue of its own and back. Returns the seconds that it took, at most so many."""
         ...
 
     def purge(self, queue: str) -> int:
-        """Remove what lies ready in a queue: how many messages."""
+        """Removes what lies ready in a queue. Returns how many messages."""
         ...
 
 
 class Broker(Protocol):
-    """What coordinators need: pointers go out. It may lose them all, or deliver them twice."""
+    """What coordinators need: announcing pointers. The broker may lose them all, or deliver them twice."""
 
     def announce(self, run: Run, batches: Sequence[Batch | BatchPointer]) -> None:
-        """Tell workers that batches of a run are queued. Raises BrokerUnavailable; some may have gone out by then.
+        """Tells workers that batches of a run are queued. Raises BrokerUnavailable; some pointers may have been sent by then.
 
-        The ledger broker has nothing to tell: its workers look.
+        The ledger broker has nothing to tell: its workers poll.
         """
         ...
 
     @property
     def polled(self) -> bool:
-        """Whether workers look into the ledger for themselves: nothing is announced."""
+        """Whether workers poll the ledger themselves: nothing is announced."""
         ...
 
     def connect(self, seconds: float) -> None:
-        """Wait for the broker at the start. Raises BrokerUnavailable, BrokerRefused."""
+        """Waits for the broker at the start. Raises BrokerUnavailable, BrokerRefused."""
         ...
 
     def close(self) -> None: ...
 
     @property
     def queues(self) -> Queues | None:
-        """The queues of a server. None: there are none, workers look into the ledger."""
+        """The queues of a server. None: there are none, workers poll the ledger."""
         ...
 
     def waiting(self) -> int:
-        """How many pointers lie ready for a worker. Raises BrokerUnavailable."""
+        """Returns how many pointers lie ready for a worker. Raises BrokerUnavailable."""
         ...
 
 
 class Delivery(Protocol):
-    """Word that a batch may be ready. A broker may lose it where it is turned away again and again: the ledger knows of the batch."""
+    """Word that a batch may be ready. A broker may lose it after it was returned several times: the ledger knows the batch."""
 
     @property
     def token(self) -> str | None:
-        """Which batch. None: look for yourself."""
+        """The batch. None: poll the ledger."""
         ...
 
-    def over(self) -> None:
-        """Nobody needs this word any more."""
+    def acknowledge(self) -> None:
+        """Tells that nobody needs this delivery any more."""
         ...
 
-    def again(self) -> None:
-        """Somebody else shall have it."""
+    def give_back(self) -> None:
+        """Returns it for somebody else."""
         ...
 
     def pass_on(self) -> None:
-        """This process may not work on it: somebody else shall have it, and whatever waits behind it comes first."""
+        """Returns it because this process may not work on it: somebody else gets it, after what waits behind it."""
         ...
 
     def refuse(self, why: str) -> None:
-        """It is not ours: it is laid aside with the reason, for a person."""
+        """Lays it aside with the reason, for a person, because it is not ours."""
         ...
 
 
@@ -109,13 +109,13 @@ class Feed(Protocol):
 
     @property
     def polled(self) -> bool:
-        """Whether workers look into the ledger for themselves, and must wait a little where they found nothing."""
+        """Whether workers poll the ledger themselves, and must wait a little where they found nothing."""
         ...
 
     def next(self, seconds: float, *, urgent: bool) -> Delivery | None:
-        """The next word, waiting at most so long. `urgent`: only of runs whose priority is above 5."""
+        """Returns the next delivery, waiting at most so long. `urgent`: only of runs whose priority is above 5."""
         ...
 
     def close(self) -> None:
-        """Take nothing any more; what nobody has looked at goes to others."""
+        """Takes nothing any more; deliveries that nobody has looked at go to others."""
         ...

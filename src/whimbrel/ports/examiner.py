@@ -1,4 +1,4 @@
-"""Looking at the user's collection without changing it, under majority read concern."""
+"""Examining the user's collection without changing it, under majority read concern."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from whimbrel.ports.survey import Query
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """Documents of a range with the same value of the mark. `value`: None where it is no text, or missing.
+    """Documents of a range with the same value of the mark. `value`: None where it is not a text, or missing.
 
     `low`, `high`: the first and the last of them by `_id`.
     """
@@ -25,34 +25,34 @@ class Marked:
 
 
 class Examiner(Protocol):
-    """Every method looks only; none takes longer than a statement may (TooSlow)."""
+    """Every method only reads; none takes longer than a statement may (TooSlow)."""
 
     def marks(self, where: Range, path: str) -> Sequence[Marked]:
-        """All documents of a range, by the value of the mark at this path."""
+        """Groups all documents of a range by the value of the mark at this path."""
         ...
 
     def count(self, where: Range, query: Query) -> int:
-        """Documents of a range that match."""
+        """Counts the documents of a range that match."""
         ...
 
     def keys(self, where: Range | Sequence[Key], query: Query, limit: int) -> Sequence[Key]:
-        """The first documents of these that match, by `_id`."""
+        """Returns the first matching documents, by `_id`."""
         ...
 
     def read(
         self, where: Range | Sequence[Key], query: Query, limit: int, *, after: Key | None = None
     ) -> Page:
-        """The same, as raw documents, at most 16 MB of them. `after`: of named documents only those that lie behind this one."""
+        """Returns the same as raw documents, at most 16 MB of them. `after`: of named documents, only those behind this one."""
         ...
 
     def outside(self, where: Range, batch: Batch, query: Query, limit: int) -> tuple[int, Sequence[Key]]:
-        """How many documents of a range match, and are not of the range of this batch; and the first of them."""
+        """Counts the documents of a range that match, but are not in the range of this batch; returns also the first of them."""
         ...
 
     def applied(
         self, keys: Sequence[Key], stages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]
     ) -> Sequence[bytes]:
-        """These documents in `_id` order, as an update pipeline would make them. Nothing is written.
+        """Returns these documents in `_id` order, as an update pipeline would make them. Nothing is written.
 
         Raises Refused where MongoDB could not apply it to one of them.
         """

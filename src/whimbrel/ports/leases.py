@@ -12,54 +12,54 @@ class Leases(Protocol):
     """Roles that one process has at a time, workers that are alive, and the audit."""
 
     def lead(self, role: str, holder: str, seconds: float) -> bool:
-        """Hold a role (coordinator of a run, sweep) for the next seconds. False while another holds it."""
+        """Takes or keeps a role (coordinator of a run, sweep) for the next seconds. Returns False while another holds it."""
         ...
 
     def step_down(self, holder: str, *, role: str = "") -> None:
-        """Give up all roles of a holder, or those whose names begin with `role`."""
+        """Gives up all roles of a holder, or those whose names begin with `role`."""
         ...
 
     def beat(self, worker: str, **facts: Any) -> None:
-        """Say that a worker process is alive, with the facts of its row (`domain/runs/workers.py`)."""
+        """Records that a worker process is alive, with the facts of its row (`domain/runs/workers.py`)."""
         ...
 
     def workers(self, seconds: float) -> Sequence[Worker]:
-        """The worker processes that said so within the last seconds, by name."""
+        """Returns the worker processes that gave a sign of life within the last seconds, by name."""
         ...
 
     def leave(self, worker: str) -> None:
-        """Forget a worker that ends."""
+        """Forgets a worker that ends."""
         ...
 
     def slots(self, seconds: float, *, run: Run | None = None, without: str = "") -> int:
-        """Slots of all workers that said so within the last seconds.
+        """Counts the slots of all workers that gave a sign of life within the last seconds.
 
-        `run`: only of those that may work on this run, and have its migration's code. `without`: not of those whose name
+        `run`: only of workers that may work on this run, and have its migration's code. `without`: not of workers whose name
         begins with it.
         """
         ...
 
     def audit(self, what: str, *, run: str, who: str, why: str = "") -> None: ...
 
-    def off(self, name: str) -> bool:
-        """Whether a switch of the whole cluster is off. One that nobody has touched is on."""
+    def is_off(self, name: str) -> bool:
+        """Whether a switch of the whole cluster is off. A switch that nobody has touched is on."""
         ...
 
     def switch(self, name: str, *, on: bool, who: str, ticket: str = "") -> bool:
-        """Set a switch. Audited. False where it was so already.
+        """Sets a switch. Audited. Returns False where it was so already.
 
-        `ticket`: turns on only what was turned off with the same one, and by nobody since.
+        `ticket`: turns on only what was turned off with the same ticket, and by nobody since.
         """
         ...
 
     def remember(self, name: str, value: Mapping[str, Any], *, who: str) -> None:
-        """Keep a value under a name, with the time. Audited."""
+        """Stores a value under a name, with the time. Audited."""
         ...
 
     def recall(self, name: str) -> tuple[Mapping[str, Any], datetime] | None:
-        """What is kept under a name, and since when."""
+        """Returns what is stored under a name, and since when."""
         ...
 
     def probe(self) -> float:
-        """Write a row, read it back as the majority has it, remove it: the seconds until it was read."""
+        """Writes a row, reads it back as the majority has it, removes it. Returns the seconds until it was read."""
         ...

@@ -9,28 +9,28 @@ from whimbrel.domain.migrations.code import CodeFiles
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Files that were loaded by calls, by their names."""
+    """Files that were loaded by calls, by name."""
 
-    differing: tuple[str, ...] = ()  # of the migration's code, with another content than it is known by
+    differing: tuple[str, ...] = ()  # in the migration's code, but with different content
     others: Mapping[str, str] = field(default_factory=dict)  # not in it, with the hashes of their contents
-    stale: frozenset[str] = frozenset()  # of those: the file has another content now
+    stale: frozenset[str] = frozenset()  # of those, the files that have different content now
 
 
 class Loaded(Protocol):
-    """What a function loads only when it is called is told by the interpreter."""
+    """Tells what a function loads only when it is called, as the interpreter reports it."""
 
     @property
     def times(self) -> int:
-        """How many files were loaded so: it grows."""
+        """How many files were loaded that way; it only grows."""
         ...
 
     def later(self, code: CodeFiles) -> Later:
-        """Besides the files of this code, as they were when the migrations were loaded."""
+        """Returns what was loaded besides the files of this code, as they were when the migrations were loaded."""
         ...
 
 
 class NothingLoaded:
-    """Where migrations come from no file. See `Loaded`."""
+    """Used where migrations come from no file. See `Loaded`."""
 
     times = 0
 

@@ -1,4 +1,4 @@
-"""What a read of documents answers with."""
+"""The result of reading documents."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a verification asks of the ledger."""
+"""What a verification needs from the ledger."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,20 +10,20 @@ from whimbrel.domain.runs.verification import Proof, UnaccountedDocuments
 
 
 class Proofs(Protocol):
-    """What a verification asks of the ledger about a run that has ended."""
+    """What a verification needs from the ledger about a run that has ended."""
 
     def placed(self, extents: Mapping[str, tuple[str, Key, Key]]) -> tuple[set[str], set[str]]:
-        """Of marks' values, each with its token and the first and last document that bears it: which tokens name a batch;
-        and which values are inside the range of theirs. A batch of ids has no range: everything is inside.
+        """Takes marks' values, each with its token and the first and last document that bears it. Returns which tokens name a batch,
+        and which values are inside the range of their batch. A batch of ids has no range: everything is inside.
         """
         ...
 
     def began(self, run_id: str, leg: int) -> datetime | None:
-        """When the first batch of a leg was claimed, if one was."""
+        """Returns when the first batch of a leg was claimed, if one was."""
         ...
 
     def summed(self, run_id: str) -> tuple[Counts, int, int]:
-        """The counts of all batches of a run, how many batches there are, and how many of those are settled."""
+        """Returns the counts of all batches of a run, how many batches there are, and how many of those are settled."""
         ...
 
     def overlaps(self, token: str, end: Key) -> bool:
@@ -31,17 +31,17 @@ class Proofs(Protocol):
         ...
 
     def tallied(self, verification_id: str) -> Mapping[str, int]:
-        """The numbers of all batches of a verification, added up by name."""
+        """Returns the numbers of all batches of a verification, added up by name."""
         ...
 
     def marked(self, verification_id: str, token: str) -> int:
-        """How many documents bear a mark of this batch, as a verification has counted them."""
+        """Returns how many documents bear a mark of this batch, as a verification has counted them."""
         ...
 
     def unaccounted(self, run_id: str, verification_id: str) -> UnaccountedDocuments:
-        """The marks that a verification has counted, beside what the run's batches have counted."""
+        """Compares the marks that a verification has counted with what the run's batches have counted."""
         ...
 
     def keep(self, verification_id: str, report: Sequence[Proof], unchanged: int) -> None:
-        """Store a verification's report, and how many documents it found nothing at."""
+        """Stores a verification's report, and how many documents it has no finding on."""
         ...

@@ -1,4 +1,4 @@
-"""What a dry run asks: of the database, which documents would become of these; of the function, what it makes of one."""
+"""What a dry run needs: from the database, what documents would become; from the function, what it makes of one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -17,7 +17,7 @@ Choice = Literal["random", "oldest", "newest", "largest"]
 
 @dataclass(frozen=True, slots=True)
 class Validator:
-    """A collection's validator. `strict`: also documents that break it already must satisfy it. `refuses`: it does not only warn."""
+    """A collection's validator. `strict`: documents that already break it must satisfy it too. `refuses`: it does not only warn."""
 
     query: dict[str, Any]
     strict: bool
@@ -26,7 +26,7 @@ class Validator:
 
 @dataclass(frozen=True, slots=True)
 class UniqueIndex:
-    """A unique index, other than that on `_id`."""
+    """A unique index, other than the one on `_id`."""
 
     name: str
     fields: tuple[str, ...]
@@ -37,7 +37,7 @@ class UniqueIndex:
 
 @dataclass(frozen=True, slots=True)
 class Clash:
-    """Two documents that would have the same key in a unique index. `stored`: `other` is one that is not in the sample."""
+    """Two documents that would have the same key in a unique index. `stored`: `other` is not in the sample."""
 
     index: str
     key: Key
@@ -52,22 +52,22 @@ class Rehearsal(Protocol):
     """
 
     def sample(self, choice: Choice, eligible: Query, size: int) -> tuple[bytes, ...]:
-        """Eligible documents: the first or last by `_id`, the largest, or random ones.
+        """Returns eligible documents: the first or last by `_id`, the largest, or random ones.
 
-        Of random ones there may be fewer than are eligible, where looking at all would take too long.
+        There may be fewer random ones than are eligible, where examining all would take too long.
         """
         ...
 
     def after(self, guarded: GuardedChange, write: Write) -> bytes | FailedDocument:
-        """The document after its change and mark, or why MongoDB would refuse it. Raises Untranslatable."""
+        """Returns the document after its change and mark, or why MongoDB would refuse it. Raises Untranslatable."""
         ...
 
     def satisfying(self, query: Query, documents: Sequence[bytes]) -> frozenset[Key]:
-        """Which of these documents satisfy a query, by the collation of the collection."""
+        """Returns which of these documents satisfy a query, by the collation of the collection."""
         ...
 
     def index(self, eligible: Query) -> str | None:
-        """The index by which MongoDB would select documents; None: it would look at all of them."""
+        """Returns the index by which MongoDB would select documents; None: it would examine all of them."""
         ...
 
     def validator(self) -> Validator | None: ...
@@ -75,7 +75,7 @@ class Rehearsal(Protocol):
     def unique_indexes(self) -> tuple[UniqueIndex, ...]: ...
 
     def clashes(self, index: UniqueIndex, documents: Sequence[bytes]) -> tuple[Clash, ...] | None:
-        """Documents that the index would refuse, among these and against others. None: it is too involved to tell."""
+        """Returns documents that the index would refuse, among these and against others. None: that is too complex to tell."""
         ...
 
 
@@ -93,9 +93,9 @@ class Caller(Protocol):
     """A function in a process of its own."""
 
     def call(self, document: bytes, seconds: float) -> FunctionAnswer:
-        """What it makes of a raw document, within so many seconds. What hangs or dies is that document's failure, and the next one finds a new process."""
+        """Returns what it makes of a raw document, within so many seconds. If the call hangs or dies, that is this document's failure, and the next one gets a new process."""
         ...
 
 
 Callers = Callable[[Run], AbstractContextManager[Caller]]
-"""A new process for the function of a run, ended on leaving. Raises DefinitionInvalid where its code cannot be loaded."""
+"""Starts a process for the function of a run, which ends on leaving. Raises DefinitionInvalid where its code cannot be loaded."""

@@ -15,7 +15,7 @@ class Runs(Protocol):
     """The runs of the ledger. Every write of the ledger is majority-acknowledged and journaled."""
 
     def add(self, run: Run, who: str, *, holding: bool = False) -> Run:
-        """Insert a run; its times are the server's. `holding`: it has its collection from its birth, or is not added.
+        """Inserts a run; its times are the server's. `holding`: it holds its collection from the beginning, or is not added.
 
         Raises CollectionBusy where another run holds it.
         """
@@ -35,40 +35,40 @@ class Runs(Protocol):
         limit: int = 100,
         brief: bool = False,
     ) -> list[Run]:
-        """Newest first. `of`: only those that roll back, clean up or verify this run; `kind`: only those of them that do this. `since`: only those that were added then or later. `after`: only those that come after this place, or this run, in that order. Raises RunUnknown.
+        """Lists runs, newest first. `of`: only those that roll back, clean up or verify this run; `kind`: only those of this kind. `since`: only those that were added then or later. `after`: only those that come after this place, or this run, in that order. Raises RunUnknown.
 
-        `brief`: to be listed, not to be worked on: without warnings, report, update, and filters that are long (`abridged`).
+        `brief`: to be listed, not to be worked on: without warnings, report, update, and long filters (`abridged`).
         """
         ...
 
     def followers(self, run_id: str, *, kind: RunKind | None = None) -> Iterator[Run]:
-        """The runs that roll back, clean up or verify a run, newest first, read in pages. `kind`: only those that do this."""
+        """Yields the runs that roll back, clean up or verify a run, newest first, read in pages. `kind`: only those of this kind."""
         ...
 
     def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
-        """All runs in these states, oldest first, read in pages. `ns`: only those on this collection."""
+        """Yields all runs in these states, oldest first, read in pages. `ns`: only those on this collection."""
         ...
 
     def counted(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Mapping[RunStatus, int]:
-        """How many runs there are in each of these states. `ns`: only those on this collection."""
+        """Counts the runs in each of these states. `ns`: only those on this collection."""
         ...
 
     def at_work(self) -> Sequence[RunAtWork]:
-        """The runs that are running, pausing or cancelling, oldest first. There is about one for each collection at most.
+        """Returns the runs that are running, pausing or cancelling, oldest first. There is at most about one for each collection.
 
         Raises LedgerFormat where a newer program has upgraded the ledger: this process must end.
         """
         ...
 
     def in_line(self) -> Sequence[str]:
-        """The queued runs that may begin now: the oldest of each collection that no other run holds.
+        """Returns the queued runs that may begin now: the oldest of each collection that no other run holds.
 
-        Costs the same however many wait behind them.
+        The cost does not depend on how many wait behind them.
         """
         ...
 
     def waiting(self) -> Sequence[tuple[str, int]]:
-        """The oldest queued run of each collection that another run holds, and how many wait behind it."""
+        """Returns the oldest queued run of each collection that another run holds, and how many wait behind it."""
         ...
 
     def move(
@@ -81,68 +81,68 @@ class Runs(Protocol):
         seen: RunStatus | None = None,
         fields: Mapping[str, Any] | None = None,
     ) -> bool:
-        """Change a run's status, if the table of states allows it from what it is. Audited. False where it was not so.
+        """Changes a run's status, if the table of states allows it from the present one. Audited. Returns False where it does not.
 
-        `seen`: the change was decided upon this status, and holds for no other.
+        `seen`: the change was decided for this status, and applies to no other.
         Becoming `running` takes the collection: False while another run holds it (hole H26). A run that
         is undone by another never becomes `queued` again.
         """
         ...
 
     def note_planned(self, run_id: str, seq: int) -> None:
-        """Keep that batches up to this one were stored."""
+        """Stores that batches up to this one were stored."""
         ...
 
     def next_leg(self, run: Run) -> bool:
-        """Open the next phase by one conditional update. False where somebody else has."""
+        """Opens the next phase by one conditional update. Returns False where somebody else has."""
         ...
 
     def fold(
         self, run: Run, counts: Counts, through: int, *, inferred: bool, taken_over: bool = False
     ) -> bool:
-        """Add settled batches to the run's counts, once: conditional on what was folded before (hole H7).
+        """Adds settled batches to the run's counts, once: conditional on what was folded before (hole H7).
 
-        `inferred`: some of these counts are; `taken_over`: some of these batches were, from workers that were lost.
+        `inferred`: some of these counts are inferred; `taken_over`: some of these batches were taken over from lost workers.
         """
         ...
 
-    def sample(self, run_id: str, kept: Sequence[ProgressSample], *, done: int, total: int) -> None:
-        """Add to the samples of a running run, of which these are kept, how far it is now, by the server's clock."""
+    def sample(self, run_id: str, samples: Sequence[ProgressSample], *, done: int, total: int) -> None:
+        """Adds the present progress to the samples of a running run, by the server's clock; of the earlier ones, `samples` are kept."""
         ...
 
     def keep_tiling(
         self, run_id: str, *, tiling: Tiling | None = None, checked: Tiling | None = None
     ) -> None:
-        """Keep what is known of the ranges of the run's batches, or of those of the run that it verifies."""
+        """Stores what is known of the ranges of the run's batches, or of those of the run that it verifies."""
         ...
 
     def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
-        """Change `batch_size`, `rate` or `priority` of a run that has not ended. Audited. False where it has."""
+        """Changes `batch_size`, `rate` or `priority` of a run that has not ended. Audited. Returns False where it has."""
         ...
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:
-        """Take so many documents' time from the run's rate: the seconds until it is over, by the server's clock."""
+        """Takes the time of so many documents from the run's rate. Returns the seconds until it is over, by the server's clock."""
         ...
 
     def undo(self, run_id: str, by: str, *, seen: str | None, who: str) -> bool:
-        """Note that a run is undone by another: it cannot go on any more. Audited.
+        """Records that a run is undone by another: it cannot continue any more. Audited.
 
-        False where it has not ended, or is not undone by `seen` (none) any more.
+        Returns False where it has not ended, or is not undone by `seen` (none) any more.
         """
         ...
 
     def describe(self, run_id: str, **fields: Any) -> None:
-        """Set fields that decide nothing: message, estimated."""
+        """Sets fields that decide nothing: message, estimated."""
         ...
 
     def ahead(self, ns: str) -> str | None:
-        """The run that a new one on a collection waits for: the one that holds it, else the oldest that is queued."""
+        """Returns the run that a new one on a collection waits for: the one that holds it, otherwise the oldest queued one."""
         ...
 
     def holders(self, collections: Iterable[str]) -> Mapping[str, str]:
-        """The runs that hold these collections, by collection; those that nobody holds are not in it."""
+        """Returns the runs that hold these collections, by collection; collections that nobody holds are left out."""
         ...
 
     def holder(self, ns: str) -> str | None:
-        """The run that holds a collection."""
+        """Returns the run that holds a collection."""
         ...

@@ -1,4 +1,4 @@
-"""The schedules of the ledger, and the one switch over all of them."""
+"""The schedules of the ledger, and the one switch for all of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from whimbrel.domain.runs.schedules import Plan, Schedule, Tick
 
 @dataclass(frozen=True, slots=True)
 class ScheduleLook:
-    """What a scheduler sees at once: the server's time, the switch, and the schedules that need it."""
+    """What a scheduler reads at once: the server's time, the switch, and the schedules that need it."""
 
     now: datetime
     on: bool
@@ -20,7 +20,7 @@ class ScheduleLook:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """What shall become of a due tick. `run`: the one that it starts."""
+    """What is decided about a due tick. `run`: the run that it starts."""
 
     tick: Tick
     following: datetime | None
@@ -28,73 +28,75 @@ class Decision:
 
 
 class Schedules(Protocol):
-    """A tick is decided by one conditional update of its schedule's row, so it is decided once."""
+    """The schedules. A tick is decided by one conditional update of its schedule's row, so it is decided once."""
 
     def now(self) -> datetime:
-        """The server's time."""
+        """Returns the server's time."""
         ...
 
     def is_prepared(self) -> bool:
-        """Whether the first schedule was ever made."""
+        """Whether the first schedule was ever created."""
         ...
 
     def prepare(self, name: str, plan: Plan, next_at: datetime | None) -> None:
-        """Make the switch, on, and the first schedule, where they are not there."""
+        """Creates the switch, on, and the first schedule, where they do not exist."""
         ...
 
-    def look(self) -> ScheduleLook:
-        """In one call."""
+    def snapshot(self) -> ScheduleLook:
+        """Reads it in one call."""
         ...
 
     def get(self, name: str) -> Schedule | None: ...
 
     def list(self) -> list[Schedule]:
-        """By name."""
+        """Returns the schedules by name."""
         ...
 
     def put(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> Schedule:
-        """Make or change a schedule. Its next tick stays as it is where neither cron, zone nor `enabled` changes. Audited."""
+        """Creates or changes a schedule. Its next tick stays as it is where neither cron, zone nor `enabled` changes. Audited."""
         ...
 
-    def take_up(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> bool:
-        """Change a schedule that is disabled, and that nobody but `who` has made or changed. Audited. False where it is not so."""
+    def replace_untouched(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> bool:
+        """Changes a disabled schedule that nobody but `who` has created or changed. Audited. Returns False where it is not such."""
         ...
 
     def remove(self, name: str, *, who: str) -> bool:
-        """Audited. False where there is none. A tick that is claimed and has no run yet is lost with it."""
+        """Removes a schedule. Audited. Returns False where there is none. A tick that is claimed and has no run yet is lost with it."""
         ...
 
     def is_on(self) -> bool:
-        """The switch; on where nobody has touched it."""
+        """Whether the switch is on; it is where nobody has touched it."""
         ...
 
     def stopped(self) -> tuple[str, datetime | None] | None:
-        """Who turned the switch off, and when; None where it is on."""
+        """Returns who turned the switch off, and when; None where it is on."""
         ...
 
-    def switch(self, *, on: bool, who: str, anew: Sequence[tuple[Schedule, datetime | None]] = ()) -> bool:
-        """Turn it: False where it was so already. `anew`: before that, set the next ticks of these enabled schedules. Audited."""
+    def switch(
+        self, *, on: bool, who: str, next_ticks: Sequence[tuple[Schedule, datetime | None]] = ()
+    ) -> bool:
+        """Turns the switch. Returns False where it was so already. `next_ticks`: set before that, for these enabled schedules. Audited."""
         ...
 
     def leader(self) -> str | None:
-        """The process that holds the role `scheduler` now."""
+        """Returns the process that holds the role `scheduler` now."""
         ...
 
     def decide(self, schedule: Schedule, decision: Decision) -> bool:
-        """Decide the tick `schedule.next_at`, if the schedule is as it was and no tick is pending. False where it is not so.
+        """Decides the tick `schedule.next_at`, if the schedule is unchanged and no tick is pending. Returns False where it is not so.
 
-        With a run, the run is kept in the row, and the tick is pending until `close`. Without, it is history.
+        With a run, the run is stored in the row, and the tick is pending until `close`. Without one, it is history.
         """
         ...
 
     def add_run(self, schedule: Schedule) -> bool:
-        """Add the pending run to the runs, if it is not there. Done twice it is the same. False where nothing is pending."""
+        """Adds the pending run to the runs, if it is not there. Doing it twice changes nothing. Returns False where nothing is pending."""
         ...
 
     def close(self, schedule: Schedule) -> None:
-        """The pending run is there: the tick is history. Nothing happens if it was closed."""
+        """Makes the tick history, because the pending run exists. Does nothing if it was closed."""
         ...
 
-    def complain(self, name: str, trouble: str) -> None:
-        """Say why ticks cannot be decided. The next decision takes it back."""
+    def record_trouble(self, name: str, trouble: str) -> None:
+        """Records why ticks cannot be decided. The next decision clears it."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-if TYPE_CHECKING:  # it holds few things, and describes many
+if TYPE_CHECKING:  # typing only: it uses few of these, and describes many
     from whimbrel.domain.migrations.migration import Definition
     from whimbrel.domain.runs.preflight_findings import Finding
     from whimbrel.domain.runs.run import Run
@@ -26,7 +26,7 @@ class Session(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """What answers at the address that is connected to."""
+    """What answers at the connected address."""
 
     host: str
     port: int
@@ -37,7 +37,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class ClientOptions:
-    """How the driver is set up."""
+    """How the driver is configured."""
 
     app_name: str | None
     read_preference: str
@@ -53,19 +53,19 @@ class ClientOptions:
 class Ahead:
     """What is expected of a run before it starts."""
 
-    documents: int | None  # that it will change, about; None: not known
-    touched: frozenset[str] | None  # dotted paths that it changes; None: not known
-    growth: int | None = None  # bytes that a document gains at most, a before-image included; None: not known
+    documents: int | None  # that it will change, about; None: unknown
+    touched: frozenset[str] | None  # dotted paths that it changes; None: unknown
+    growth: int | None = None  # bytes that a document gains at most, a before-image included; None: unknown
     mean_growth: float | None = None  # the same on average
-    oplog: int | None = None  # bytes of oplog that it will write; None: not known
+    oplog: int | None = None  # bytes of oplog that it will write; None: unknown
     naive: tuple[str, ...] = ()  # fields to which the function gives times without a zone
-    unlike: tuple[str, ...] = ()  # what the function uses that is another value in each process
+    differing_values: tuple[str, ...] = ()  # what the function uses that differs between processes
     unusable: str = ""  # what is wrong with its answer to every document that it was tried on
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A collection. `uuid`: None where there is none, or it has none. `collated`: it compares text by a collation of its own."""
+    """A collection. `uuid`: None where it does not exist, or has none. `collated`: it compares text by a collation of its own."""
 
     uuid: bytes | None
     collated: bool
@@ -80,65 +80,65 @@ class Store(Protocol):
 
     @property
     def database(self) -> str:
-        """Where migrations without a database of their own work, and where the ledger is."""
+        """The database of migrations that name none, and of the ledger."""
         ...
 
     @property
     def uuids(self) -> str:
-        """How the address wants values of `uuid.UUID` stored in users' documents: one of `domain.bson.uuids.UUIDS`."""
+        """How values of `uuid.UUID` are stored in users' documents, according to the address: one of `domain.bson.uuids.UUIDS`."""
         ...
 
     def prepare(self) -> None:
-        """Make the ledger's indexes where they are missing: the first that is ever written to a database.
+        """Creates the ledger's indexes where they are missing: the first write ever to a database.
 
-        Called before a run is added, and by whoever goes on with one. Raises DatabaseRefused where the ledger cannot be kept there.
+        Called before a run is added or continued. Raises DatabaseRefused where the ledger cannot be stored there.
         """
         ...
 
     def session(self) -> Session: ...
 
     def rehearsal(self, run: Run) -> Rehearsal:
-        """The run's collection, for a dry run."""
+        """Returns access to the run's collection for a dry run."""
         ...
 
     def ping(self) -> None:
-        """Ask the server whether it answers. Raises Transient, Systemic."""
+        """Checks that the server answers. Raises Transient, Systemic."""
         ...
 
     def server(self, seconds: float) -> Server:
-        """What answers now, within these seconds. Raises Transient, Systemic."""
+        """Returns what answers now, within these seconds. Raises Transient, Systemic."""
         ...
 
     @property
     def options(self) -> ClientOptions: ...
 
     def ledger_collections(self) -> list[str]:
-        """Names of the ledger's collections that are there."""
+        """Returns names of the ledger's collections that exist."""
         ...
 
     def survey(self, run: Run) -> Survey:
-        """For questions about the whole of the run's collection."""
+        """Returns what answers questions about the whole of the run's collection."""
         ...
 
     def identity(self, database: str, collection: str) -> Identity:
-        """Which collection a name means now."""
+        """Returns which collection a name means now."""
         ...
 
     def survey_of(self, database: str, collection: str) -> Survey:
-        """The same for any collection. One that is not there has no documents."""
+        """Returns the same for any collection. A collection that does not exist has no documents."""
         ...
 
     def estimate(self, database: str, collection: str) -> int:
-        """About how many documents there are, from the collection's metadata."""
+        """Returns about how many documents there are, from the collection's metadata."""
         ...
 
     def errors(self, run: Run, definition: Definition) -> list[Finding]:
-        """Why a run could not keep its promises on its collection, each with the reason and what to do. Nothing is written."""
+        """Returns why a run could not keep its promises on its collection, each with the reason and what to do. Nothing is written."""
         ...
 
     def warnings(self, run: Run, definition: Definition, ahead: Ahead) -> list[Finding]:
-        """What a person should know before a run starts, and what could not be looked at.
+        """Returns what a person should know before a run starts, and what could not be checked.
 
-        For a run without errors. Nothing is written; each look ends after two seconds at most.
+        For a run without errors. Nothing is written; each check ends after two seconds at most.
         """
         ...

@@ -10,30 +10,30 @@ Query = dict[str, Any]
 
 
 class Survey(Protocol):
-    """What is asked is answered by an index that yields the documents, by slices of `_id` one after another, or by a random sample.
+    """Answers by an index that yields the documents, by slices of `_id` one after another, or by a random sample.
 
-    A statement looks at no more documents than a slice has, or than an index yields. Every method may raise TooSlow, where even
+    A statement examines no more documents than a slice has, or than an index yields. Every method may raise TooSlow, where even
     such a statement takes too long.
     """
 
     def size(self) -> int:
-        """About how many documents there are, from the collection's metadata."""
+        """Returns about how many documents there are, from the collection's metadata."""
         ...
 
     def count(self, query: Query, seconds: float) -> int | None:
-        """Documents that satisfy a query; None where counting them takes longer."""
+        """Counts the documents that satisfy a query; None where that takes longer."""
         ...
 
     def exists(self, query: Query, seconds: float) -> bool | None:
-        """Whether one does; None where looking for it takes longer."""
+        """Whether a document satisfies a query; None where finding out takes longer."""
         ...
 
     def about(self, query: Query) -> tuple[int, bool]:
-        """How many do, and whether that is exact, from a few short statements."""
+        """Returns about how many documents satisfy a query, and whether that is exact, from a few short statements."""
         ...
 
     def share(self, query: Query) -> float:
-        """About which part of the documents does, from a random sample."""
+        """Returns about which part of the documents satisfies a query, from a random sample."""
         ...
 
     def few(self, query: Query) -> bool:
@@ -41,13 +41,13 @@ class Survey(Protocol):
         ...
 
     def slices(self, query: Query) -> Iterator[Range]:
-        """The ranges that are looked at one after another."""
+        """Yields the ranges that are examined one after another."""
         ...
 
     def gather(self, query: Query) -> Iterator[Sequence[Key]]:
-        """The keys of all documents that satisfy a query, by the index that yields them, in no order; one may come twice."""
+        """Yields the keys of all documents that satisfy a query, by the index that yields them, in any order; a key may come twice."""
         ...
 
     def walk(self, query: Query, after: Key | None) -> Iterator[Sequence[Key]]:
-        """The same behind `after`, in `_id` order, slice by slice: a slice may have none."""
+        """Yields the same behind `after`, in `_id` order, slice by slice: a slice may have none."""
         ...

@@ -1,1 +1,1 @@
-"""The built-in sample: a migration, and the documents that it migrates."""
+"""The built-in sample: a migration, and documents and runs to try Whimbrel with."""

@@ -1,11 +1,11 @@
-"""How to use the samples over HTTP, with an example of each request."""
+"""Explains how to use the samples over HTTP, with an example of each request."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 MOST = 10_000_000  # sample documents in one request
 MOST_RUNS = 10_000
-LONG = 100_000  # documents above which a seeding goes on behind its answer
+LONG = 100_000  # documents above which a seeding goes on after its answer
 CONFIRM = "DELETE_ALL_DATA"
 
 

@@ -1,4 +1,4 @@
-"""The built-in sample migration `some-model`, by which Whimbrel is shown and measured."""
+"""The built-in sample migration `some-model`, for demonstrations and measurements."""
 
 from whimbrel.domain.migrations.migration import Migration
 
@@ -16,7 +16,7 @@ SOME_MODEL = Migration(
     update=[
         {
             "$set": {
-                # $mergeObjects raises on data that is no object; a $set of "data.processed" would silently replace it.
+                # $mergeObjects raises on data that is not an object; a $set of "data.processed" would silently replace it.
                 "data": {
                     "$mergeObjects": [
                         "$data",

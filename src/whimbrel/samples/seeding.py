@@ -1,4 +1,4 @@
-"""A process's one seeding: in the caller's thread or behind it, watched, and stopped between two blocks."""
+"""Runs a process's one seeding, in the caller's thread or in the background, with progress, and stops it between two blocks."""
 
 import threading
 import time
@@ -13,7 +13,7 @@ from whimbrel.errors import StateForbids, WhimbrelError
 
 log = structlog.get_logger("whimbrel.samples")
 
-ENDING = 60.0  # seconds that a seeding may take to stop: the blocks that are on their way
+ENDING = 60.0  # seconds that a seeding may take to stop, for the blocks under way
 
 
 class SeedingBusy(StateForbids):
@@ -24,7 +24,7 @@ class SeedingBusy(StateForbids):
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """What to do. `insert` yields how many documents are in, and ends early once its argument says so."""
+    """A seeding to do. `insert` yields how many documents are in, and ends early once its argument says so."""
 
     requested: int
     seed: int
@@ -55,27 +55,27 @@ class Seeding:
 
     @property
     def progress(self) -> Progress | None:
-        """Of the present seeding, or the last one."""
-        found = self._progress
-        if found is not None and found.state == "running":
-            return replace(found, seconds=time.monotonic() - self._began)
-        return found
+        """The progress of the present seeding, or the last one."""
+        latest = self._progress
+        if latest is not None and latest.state == "running":
+            return replace(latest, seconds=time.monotonic() - self._began)
+        return latest
 
     def run(self, seed: Seed) -> Progress:
-        """Seed, and return when it is done. Raises SeedingBusy, and what the inserts raise."""
+        """Seeds, and returns when it is done. Raises SeedingBusy, and what the inserts raise."""
         self._take(seed)
         return self._work(seed)
 
     def start(self, seed: Seed) -> Progress:
-        """Seed behind the caller. Raises SeedingBusy; what the inserts raise is in `progress`."""
-        begun = self._take(seed)
-        threading.Thread(target=self._quietly, args=(seed,), name="seeding", daemon=True).start()
-        return begun
+        """Seeds in the background. Raises SeedingBusy; errors of the inserts are in `progress`."""
+        started = self._take(seed)
+        threading.Thread(target=self._work_and_log_errors, args=(seed,), name="seeding", daemon=True).start()
+        return started
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Stop what goes on, and let nothing begin in here. Raises SeedingBusy where it does not stop in time."""
-        if not self._halted():
+        """Stops a seeding, and keeps others from beginning while entered. Raises SeedingBusy where it does not stop in time."""
+        if not self._take_from_seeding():
             raise SeedingBusy(
                 "The seeding that goes on does not stop: MongoDB does not answer it. Try again later."
             )
@@ -85,13 +85,13 @@ class Seeding:
             self._slot.release()
 
     def close(self) -> None:
-        """Stop for good: returns when what is on its way has arrived, or its time is over."""
+        """Stops for good. Returns when inserts under way have ended, or their time is over."""
         self._closed = True
-        if self._halted():
+        if self._take_from_seeding():
             self._slot.release()
 
-    def _halted(self) -> bool:
-        """Take the slot, from a seeding if there is one, also from one that begins at this moment."""
+    def _take_from_seeding(self) -> bool:
+        """Takes the slot, also from a seeding that runs or is just beginning; returns whether it did in time."""
         end = time.monotonic() + ENDING
         while time.monotonic() < end:
             self._over.set()
@@ -109,7 +109,7 @@ class Seeding:
         self._progress = Progress("running", seed.requested, seed.seed)
         return self._progress
 
-    def _quietly(self, seed: Seed) -> None:
+    def _work_and_log_errors(self, seed: Seed) -> None:
         try:
             self._work(seed)
         except WhimbrelError as error:
@@ -118,18 +118,20 @@ class Seeding:
             log.exception("seeding failed")
 
     def _work(self, seed: Seed) -> Progress:
-        over, found = self._over, Progress("running", seed.requested, seed.seed)
+        stopped, progress = self._over, Progress("running", seed.requested, seed.seed)
         try:
-            for inserted in seed.insert(over.is_set):
-                self._progress = found = replace(found, inserted=inserted)
-            found = replace(found, state="done" if found.inserted >= seed.requested else "stopped")
+            for inserted in seed.insert(stopped.is_set):
+                self._progress = progress = replace(progress, inserted=inserted)
+            progress = replace(progress, state="done" if progress.inserted >= seed.requested else "stopped")
         except WhimbrelError as error:
-            found = replace(found, state="failed", error=str(error))
+            progress = replace(progress, state="failed", error=str(error))
             raise
         except BaseException as error:
-            found = replace(found, state="failed", error=f"Whimbrel itself failed: {type(error).__name__}.")
+            progress = replace(
+                progress, state="failed", error=f"Whimbrel itself failed: {type(error).__name__}."
+            )
             raise
         finally:
-            self._progress = replace(found, seconds=time.monotonic() - self._began)
+            self._progress = replace(progress, seconds=time.monotonic() - self._began)
             self._slot.release()
         return self._progress

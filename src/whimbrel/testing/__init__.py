@@ -1,8 +1,8 @@
-"""The author's kit: one call that proves a migration, for the tests of whoever wrote it.
+"""The author's kit: one call that proves a migration, for the tests of its author.
 
     from whimbrel.testing import check_migration
 
-With pytest the fixture `whimbrel_mongodb` is there as soon as Whimbrel is installed: the address of a real MongoDB.
+Where Whimbrel is installed, pytest has the fixture `whimbrel_mongodb`: the address of a real MongoDB.
 """
 
 from whimbrel.testing.check import Checked, Unproved, check_migration

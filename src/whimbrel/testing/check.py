@@ -1,4 +1,4 @@
-"""`check_migration`: what a migration does to given documents, and whether it keeps its promises on them."""
+"""`check_migration`: runs a migration on given documents, and proves that it keeps its promises."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from typing import Any
 from whimbrel.domain.migrations.migration import Migration
 from whimbrel.errors import WhimbrelError
 from whimbrel.testing import proofs
-from whimbrel.testing.expected import Expected, expected
-from whimbrel.testing.trial import Document, Prepare, Trial, nothing, trial
+from whimbrel.testing.expected import Expected, rehearse_migration
+from whimbrel.testing.trial import Document, Prepare, Trial, nothing, open_trial
 
 
 class Unproved(AssertionError):
-    """A migration does not do what it should: every proof that failed, with the reason. pytest shows it as a failed assertion.
+    """A migration does not do what it should: names every proof that failed, with the reason. pytest shows it as a failed assertion.
 
     `uri` is the address of a MongoDB, such as the fixture `whimbrel_mongodb` has it:
 
@@ -32,7 +32,7 @@ class Unproved(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was proved, in sentences; and what could not be looked at, with the reason.
+    """What was proved, in sentences; and what could not be checked, with the reason.
 
     >>> from whimbrel.testing import Checked
     >>> print(Checked(proved=["One run changes 3 documents."], left_out={"undo": "kept no before-images"}))
@@ -44,16 +44,16 @@ class Checked:
     left_out: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        said = [f"proved: {each}" for each in self.proved]
-        return "\n".join([*said, *(f"not looked at: {name}: {why}" for name, why in self.left_out.items())])
+        lines = [f"proved: {sentence}" for sentence in self.proved]
+        return "\n".join([*lines, *(f"not looked at: {name}: {why}" for name, why in self.left_out.items())])
 
 
 Proof = Callable[[Trial, Expected], str]
 PROOFS: dict[str, Proof] = {
     "one run": proofs.one_run,
     "deterministic": proofs.deterministic,
-    "idempotent or guarded": proofs.once,
-    "killed at every step": proofs.killed,
+    "idempotent or guarded": proofs.idempotent_or_guarded,
+    "killed at every step": proofs.killed_at_every_step,
     "a concurrent writer wins": proofs.concurrent_writer,
     "declared reads": proofs.reads,
     "undo": proofs.undo,
@@ -70,18 +70,18 @@ def check_migration(
     prepare: Prepare = nothing,
     kill: bool = True,
 ) -> Checked:
-    """Prove a migration on some documents, in a database that is made for it and dropped afterwards.
+    """Prove a migration on some documents, in a database that is created for it and dropped afterwards.
 
-    That one run does what the transform says; that the transform is deterministic, and idempotent or guarded by its mark; that a process
-    killed at any step of the protocol changes nothing of the outcome; that what an application writes meanwhile stays; that declared
-    `reads` are all that the function reads; that a run with undo can be rolled back byte for byte.
+    Proves that one run does what the transform says; that the transform is deterministic, and idempotent or guarded by its mark; that a
+    process killed at any step of the protocol does not change the outcome; that what an application writes meanwhile stays; that
+    declared `reads` are all that the function reads; that a run with undo can be rolled back byte for byte.
 
-    documents: what is migrated, each with or without an `_id`; at least one must be selected by the migration.
+    documents: to migrate, each with or without an `_id`; the migration must select at least one.
     uri: the address of a MongoDB (a replica set), such as the fixture `whimbrel_mongodb`; by default an embedded one is started.
-    deterministic: False for a transform that reads the clock or the like; what varies is then left out of comparisons.
+    deterministic: False for a transform that reads the clock, for example; what varies is then left out of comparisons.
     failing: the `_id`s of documents that must fail.
     prepare: called with the collection before the documents are inserted, to create indexes or a validator.
-    kill: False leaves out the proof that takes longest, that by killed processes.
+    kill: False leaves out the slowest proof, that by killed processes.
 
     Raises Unproved with every fault found; ValueError where nothing is selected.
 
@@ -94,24 +94,24 @@ def check_migration(
     >>> found.left_out["killed at every step"]
     'kill=False'
     """
-    with trial(migration, documents, uri, prepare) as room:
-        it = expected(room, deterministic=deterministic, failing=failing)
-        found = Checked()
-        faults = list(_faults(room, it, found, set() if kill else {proofs.killed}))
+    with open_trial(migration, documents, uri, prepare) as trial:
+        expected = rehearse_migration(trial, deterministic=deterministic, failing=failing)
+        checked = Checked()
+        faults = list(_faults(trial, expected, checked, set() if kill else {proofs.killed_at_every_step}))
         if faults:
-            raise Unproved("\n".join([f"{migration.name} does not hold:", *faults, str(found)]))
-        return found
+            raise Unproved("\n".join([f"{migration.name} does not hold:", *faults, str(checked)]))
+        return checked
 
 
-def _faults(room: Trial, expected: Expected, found: Checked, left_out: set[Proof]) -> Iterator[str]:
+def _faults(trial: Trial, expected: Expected, checked: Checked, left_out: set[Proof]) -> Iterator[str]:
     for name, proof in PROOFS.items():
         if proof in left_out:
-            found.left_out[name] = "kill=False"
+            checked.left_out[name] = "kill=False"
             continue
         try:
-            found.proved.append(proof(room, expected))
+            checked.proved.append(proof(trial, expected))
         except proofs.NotApplicable as error:
-            found.left_out[name] = str(error)
+            checked.left_out[name] = str(error)
         except proofs.Fault as error:
             yield f"- {name}: {error}"
         except (WhimbrelError, TimeoutError, RuntimeError) as error:

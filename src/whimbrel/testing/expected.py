@@ -1,4 +1,4 @@
-"""What a run should make of the documents, rehearsed before anything runs."""
+"""Rehearses a migration to know what a run should make of the documents, before anything runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,9 +28,9 @@ LONG_AGO = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The documents as they should be after a run, by key; what fails; and how that is to be compared.
+    """The documents as they should be after a run, by key; which fail; and how to compare them.
 
-    `varies`: top-level fields that come out otherwise each time.
+    `varies`: top-level fields that come out differently each time.
     """
 
     before: Mapping[Key, bytes]
@@ -41,9 +41,11 @@ class Expected:
     reserved: frozenset[str]
 
     def after(self, key: Key) -> bytes:
-        """A document after the run, without marks and what varies."""
-        found = self.rehearsed.get(key)
-        changed = found.changed if found is not None and found.changed is not None else self.before[key]
+        """Returns a document after the run, without marks and what varies."""
+        rehearsed = self.rehearsed.get(key)
+        changed = (
+            rehearsed.changed if rehearsed is not None and rehearsed.changed is not None else self.before[key]
+        )
         return self.comparable(changed)
 
     def comparable(self, raw: bytes) -> bytes:
@@ -59,34 +61,36 @@ class Expected:
         )
 
 
-def expected(room: Trial, *, deterministic: bool, failing: Sequence[Any]) -> Expected:
-    """Rehearse the migration on the documents. Raises ValueError where it selects none of them."""
-    before = room.afresh()
-    run = draft_run(room.store, room.definition, defaults=DEFAULTS)
-    first = rehearsed(room, run, before)
-    # What comes of the time since the claim may be the same twice by chance: this time that is another.
-    second = rehearsed(room, run, before, claimed_at=datetime.now(UTC) - LONG_AGO)
+def rehearse_migration(trial: Trial, *, deterministic: bool, failing: Sequence[Any]) -> Expected:
+    """Rehearses the migration on the documents. Raises ValueError where it selects none of them."""
+    before = trial.insert_afresh()
+    run = draft_run(trial.store, trial.definition, defaults=DEFAULTS)
+    first = rehearse_documents(trial, run, before)
+    # Results that depend on the time since the claim might be the same twice by chance, so this time differs.
+    second = rehearse_documents(trial, run, before, claimed_at=datetime.now(UTC) - LONG_AGO)
     if not first:
         raise ValueError(
-            f"{room.migration.name} selects none of these documents: see its filter, and its status field."
+            f"{trial.migration.name} selects none of these documents: see its filter, and its status field."
         )
     varies = frozenset(
         edit.top
-        for key, one in first.items()
-        for edit in difference(one.changed or one.before, second[key].changed or one.before)
+        for key, first_result in first.items()
+        for edit in difference(
+            first_result.changed or first_result.before, second[key].changed or first_result.before
+        )
         if edit.top is not None
     )
     return Expected(
         before=before, rehearsed=first, varies=frozenset() if deterministic else varies, deterministic=deterministic,
-        failing=frozenset(Key.of(each, room.options) for each in failing), reserved=room.definition.marking.reserved,
+        failing=frozenset(Key.of(failing_id, trial.options) for failing_id in failing), reserved=trial.definition.marking.reserved,
     )  # fmt: skip
 
 
-def rehearsed(
-    room: Trial, run: Run, documents: Mapping[Key, bytes], *, claimed_at: datetime | None = None
+def rehearse_documents(
+    trial: Trial, run: Run, documents: Mapping[Key, bytes], *, claimed_at: datetime | None = None
 ) -> dict[Key, RehearsedDocument]:
-    """What becomes of those documents that the migration selects, each in the phase that takes it."""
-    rehearsal = room.store.rehearsal(run)
+    """Rehearses the documents that the migration selects, each in the phase that takes it."""
+    rehearsal = trial.store.rehearsal(run)
     sample = [
         (documents[key], phase)
         for phase in first_phases(run)
@@ -97,47 +101,54 @@ def rehearsed(
 
     @contextmanager
     def callers(_: Run) -> Iterator[Caller]:
-        yield _Here(room)
+        yield _LocalCaller(trial)
 
-    stage = RehearsalStage(room.definition, run, rehearsal, callers, claimed_at=claimed_at)
-    found = stage.rehearse(sample, monotonic() + PATIENCE)
-    return {each.key: _carried_out(room, each) if each.outcome == NOT_SHOWN else each for each in found}
+    stage = RehearsalStage(trial.definition, run, rehearsal, callers, claimed_at=claimed_at)
+    results = stage.rehearse(sample, monotonic() + PATIENCE)
+    return {
+        result.key: _carry_out_on_copy(trial, result) if result.outcome == NOT_SHOWN else result
+        for result in results
+    }
 
 
-def _carried_out(room: Trial, rehearsed: RehearsedDocument) -> RehearsedDocument:
-    """What no pipeline expresses is carried out on a copy: nobody else's documents are here."""
-    update = room.definition.update
+def _carry_out_on_copy(trial: Trial, rehearsed: RehearsedDocument) -> RehearsedDocument:
+    """Carries out on a copy what no pipeline expresses. Nobody else has documents here."""
+    update = trial.definition.update
     answer = (
         GuardedChange(rehearsed.key, rehearsed.before, Single(update))
         if update is not None
-        else called(room, rehearsed.before)
+        else call_function(trial, rehearsed.before)
     )
     if not isinstance(answer, GuardedChange) or not isinstance(answer.change, Single):
         return rehearsed
-    copy = room.collection.database.get_collection("copy", codec_options=RAW)
+    copy = trial.collection.database.get_collection("copy", codec_options=RAW)
     copy.drop()
     copy.insert_one(RawBSONDocument(rehearsed.before))
     copy.update_one({}, answer.change.update)
     after = bytes(copy.find_one().raw)  # type: ignore[union-attr]
-    return replace(rehearsed, outcome=UNCHANGED if after == rehearsed.before else CHANGED, changed=after)
+    return replace(
+        rehearsed,
+        outcome=UNCHANGED if after == rehearsed.before else CHANGED,
+        changed=after,
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class _Here:
-    """A `Caller` in this process: an author's test may debug what it calls."""
+class _LocalCaller:
+    """A `Caller` in this process, so that an author can debug the function."""
 
-    room: Trial
+    trial: Trial
 
     def call(self, document: bytes, seconds: float) -> FunctionAnswer:  # noqa: ARG002
-        found = called(self.room, document)
-        return FunctionAnswer(found.change if isinstance(found, GuardedChange) else found)
+        answer = call_function(self.trial, document)
+        return FunctionAnswer(answer.change if isinstance(answer, GuardedChange) else answer)
 
 
-def called(room: Trial, document: bytes) -> GuardedChange | FailedDocument:
-    """What the function makes of a raw document."""
-    migration = room.migration
+def call_function(trial: Trial, document: bytes) -> GuardedChange | FailedDocument:
+    """Returns what the function makes of a raw document."""
+    migration = trial.migration
     context = Context("check", "check.0", 1) if migration.wants_context else None
-    found = call(migration, room.definition, document, context)
-    if isinstance(found, FailedDocument) and found.type == KeyboardInterrupt.__name__:
-        raise KeyboardInterrupt  # most likely a person's: this is a test, and its main thread
-    return found
+    answer = call(migration, trial.definition, document, context)
+    if isinstance(answer, FailedDocument) and answer.type == KeyboardInterrupt.__name__:
+        raise KeyboardInterrupt  # most likely a person's, as this is the main thread of a test
+    return answer

@@ -1,4 +1,4 @@
-"""The proofs: each runs the migration in its own way, and says what it has shown, or raises what is wrong."""
+"""The proofs: each runs the migration in its own way, and returns what it has shown, or raises what is wrong."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,10 +15,10 @@ from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.run_view import RunView
 from whimbrel.engine.operating.start import draft_run
 from whimbrel.engine.operating.start_rollback import start_rollback
-from whimbrel.engine.rehearsing.determinism import deterministic as looked_the_same
+from whimbrel.engine.rehearsing.determinism import deterministic as compare_results
 from whimbrel.engine.rehearsing.determinism import idempotent
 from whimbrel.errors import DefinitionInvalid
-from whimbrel.testing.expected import Expected, called, rehearsed
+from whimbrel.testing.expected import Expected, call_function, rehearse_documents
 from whimbrel.testing.trial import DEFAULTS, Trial
 
 STEPS = ("S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S10", "S11", "S12")
@@ -27,27 +27,27 @@ SHOWN = 3  # documents that a fault shows
 
 
 class Fault(Exception):
-    """What a proof has found wrong."""
+    """A proof has found something wrong."""
 
 
 class NotApplicable(Exception):
-    """What a proof could not look at, with the reason."""
+    """A proof could not be done; the error's text is the reason."""
 
 
-def one_run(room: Trial, expected: Expected) -> str:
-    """A run does what the transform says."""
-    room.afresh()
-    found = room.finish(room.start())
-    _check_failures(room, expected, found)
-    _check_documents(room, expected)
-    counts = found.counts
+def one_run(trial: Trial, expected: Expected) -> str:
+    """Proves that a run does what the transform says."""
+    trial.insert_afresh()
+    run_view = trial.finish(trial.start())
+    _check_failures(trial, expected, run_view)
+    _check_documents(trial, expected)
+    counts = run_view.counts
     fails = f", {len(expected.failing)} fail as they must" if expected.failing else ""
     return f"one run does what the transform says: {counts.changed} changed, {counts.unchanged} unchanged, {counts.skipped} skipped{fails}"
 
 
-def deterministic(room: Trial, expected: Expected) -> str:
-    """The same document gives the same result."""
-    verdict = looked_the_same(room.definition, list(expected.rehearsed.values()))
+def deterministic(trial: Trial, expected: Expected) -> str:
+    """Proves that the same document gives the same result."""
+    verdict = compare_results(trial.definition, list(expected.rehearsed.values()))
     if verdict.holds is False and expected.deterministic:
         raise Fault(f"{verdict.why} If that is meant, say deterministic=False.")
     if verdict.holds is None:
@@ -57,91 +57,100 @@ def deterministic(room: Trial, expected: Expected) -> str:
     return "deterministic: the same document gives the same result twice"
 
 
-def once(room: Trial, expected: Expected) -> str:
-    """However often it runs, each document is changed once."""
-    room.afresh()
-    room.finish(room.start())
-    room.finish(room.start())
-    _check_documents(room, expected, "After a second run")
-    run = draft_run(room.store, room.definition, defaults=DEFAULTS)
+def idempotent_or_guarded(trial: Trial, expected: Expected) -> str:
+    """Proves that each document is changed once, however often the migration runs."""
+    trial.insert_afresh()
+    trial.finish(trial.start())
+    trial.finish(trial.start())
+    _check_documents(trial, expected, "After a second run")
+    run = draft_run(trial.store, trial.definition, defaults=DEFAULTS)
     if idempotent(run, list(expected.rehearsed.values())).holds:
         return "idempotent: applied to its own output it changes nothing"
     guard = f"the mark {run.marking.path!r}" if run.marking.path else "its filter, which becomes false"
     return f"not idempotent, but guarded by {guard}: a second run changes nothing"
 
 
-def killed(room: Trial, expected: Expected) -> str:
-    """Killed at any step and resumed, it ends as if nothing had been."""
+def killed_at_every_step(trial: Trial, expected: Expected) -> str:
+    """Proves that a run killed at any step and resumed ends as if nothing had happened."""
     reached = []
     for step in STEPS:
-        room.afresh()
-        run = room.start()
-        if room.killed_at(run, step):
+        trial.insert_afresh()
+        run = trial.start()
+        if trial.killed_at(run, step):
             reached.append(step)
-        found = room.finish(run)
-        _check_failures(room, expected, found)
-        _check_documents(room, expected, f"Killed at {step} and resumed")
+        run_view = trial.finish(run)
+        _check_failures(trial, expected, run_view)
+        _check_documents(trial, expected, f"Killed at {step} and resumed")
     return f"killed at every step that it reaches ({', '.join(reached)}) and resumed, it ends as if nothing had been"
 
 
-def concurrent_writer(room: Trial, expected: Expected) -> str:
-    """What an application writes between our read and our write stays, and the result is that of the new document."""
-    room.afresh()
-    run = room.start()
-    wanted = rehearsed(room, run, {key: _written(raw) for key, raw in expected.before.items()})
-    at = "S3" if room.definition.declarative else "S5"
+def concurrent_writer(trial: Trial, expected: Expected) -> str:
+    """Proves that what an application writes between our read and write stays, and the result is that of the new document."""
+    trial.insert_afresh()
+    run = trial.start()
+    expected_after_write = rehearse_documents(
+        trial, run, {key: _with_written_field(raw) for key, raw in expected.before.items()}
+    )
+    write_step = "S3" if trial.definition.declarative else "S5"
     writes = 0
 
     def step(name: str) -> None:
         nonlocal writes
-        if name == at and not writes:
-            writes = room.collection.update_many({}, {"$set": {WRITTEN: True}}).modified_count
+        if name == write_step and not writes:
+            writes = trial.collection.update_many({}, {"$set": {WRITTEN: True}}).modified_count
 
-    found = room.finish(run, step)
-    _check_failures(room, expected, found)
-    for key, raw in room.stored().items():
-        new = wanted.get(key)
-        after = _written(expected.before[key]) if new is None or new.changed is None else new.changed
+    run_view = trial.finish(run, step)
+    _check_failures(trial, expected, run_view)
+    for key, raw in trial.stored().items():
+        new = expected_after_write.get(key)
+        after = (
+            _with_written_field(expected.before[key]) if new is None or new.changed is None else new.changed
+        )
         _compare(
             key, expected.comparable(after), expected.comparable(raw), "Written by the application meanwhile"
         )
     return f"a concurrent writer wins: its {writes} writes between read and write are all there, and the results are of the documents as it left them"
 
 
-def reads(room: Trial, expected: Expected) -> str:
-    """The function looks at no field that it does not declare."""
-    declared = room.definition.reads
+def reads(trial: Trial, expected: Expected) -> str:
+    """Proves that the function reads only the fields that it declares."""
+    declared = trial.definition.reads
     if declared is None:
         raise NotApplicable("it declares none")
-    for key, each in expected.rehearsed.items():
-        if each.trouble is not None:
+    for key, rehearsed in expected.rehearsed.items():
+        if rehearsed.failure is not None:
             continue
-        whole, part = called(room, each.before), called(room, _only(each.before, ("_id", *declared)))
-        if isinstance(part, FailedDocument):
+        from_all, from_declared = (
+            call_function(trial, rehearsed.before),
+            call_function(trial, _with_only(rehearsed.before, ("_id", *declared))),
+        )
+        if isinstance(from_declared, FailedDocument):
             raise Fault(
-                f"With the fields {', '.join(declared)} alone it fails on document {_name(key)}: {part.type}: {part.message}"
+                f"With the fields {', '.join(declared)} alone it fails on document {_name(key)}: {from_declared.type}: {from_declared.message}"
             )
-        if not isinstance(whole, FailedDocument) and _told(whole.change) != _told(part.change):
+        if not isinstance(from_all, FailedDocument) and _comparable(from_all.change) != _comparable(
+            from_declared.change
+        ):
             raise Fault(
                 f"With the fields {', '.join(declared)} alone it makes something else of document {_name(key)}: declare all that it reads."
             )
     return f"the declared reads are true: {', '.join(declared)} alone give the same changes"
 
 
-def undo(room: Trial, expected: Expected) -> str:
-    """A run with undo can be rolled back byte for byte."""
+def undo(trial: Trial, expected: Expected) -> str:
+    """Proves that a run with undo can be rolled back byte for byte."""
     try:
-        definition = with_undo(room.definition)
+        definition = with_undo(trial.definition)
     except DefinitionInvalid as error:
         raise NotApplicable(str(error)) from error
-    before = room.afresh()
-    found = room.finish(room.start(definition))
-    _check_failures(room, expected, found)
-    _check_documents(room, expected, "With undo")
-    back = room.finish(start_rollback(room.store, found.run.id, who="check", defaults=DEFAULTS))
-    if back.run.status is not RunStatus.COMPLETED:
-        raise Fault(f"The rollback ended {back.run.status}: {back.run.message}")
-    for key, raw in room.stored().items():
+    before = trial.insert_afresh()
+    run_view = trial.finish(trial.start(definition))
+    _check_failures(trial, expected, run_view)
+    _check_documents(trial, expected, "With undo")
+    rolled_back = trial.finish(start_rollback(trial.store, run_view.run.id, who="check", defaults=DEFAULTS))
+    if rolled_back.run.status is not RunStatus.COMPLETED:
+        raise Fault(f"The rollback ended {rolled_back.run.status}: {rolled_back.run.message}")
+    for key, raw in trial.stored().items():
         _compare(key, before[key], raw, "After run and rollback")
     return f"undo: after run and rollback all {len(before)} documents are byte for byte what they were"
 
@@ -149,23 +158,23 @@ def undo(room: Trial, expected: Expected) -> str:
 # comparing
 
 
-def _check_documents(room: Trial, expected: Expected, when: str = "After a run") -> None:
-    stored = room.stored()
-    gone = [_name(key) for key in expected.before if key not in stored]
-    if gone:
-        raise Fault(f"{when} documents are gone: {', '.join(gone[:SHOWN])}.")
+def _check_documents(trial: Trial, expected: Expected, when: str = "After a run") -> None:
+    stored = trial.stored()
+    missing = [_name(key) for key in expected.before if key not in stored]
+    if missing:
+        raise Fault(f"{when} documents are gone: {', '.join(missing[:SHOWN])}.")
     for key, raw in stored.items():
         _compare(key, expected.after(key), expected.comparable(raw), when)
 
 
-def _check_failures(room: Trial, expected: Expected, run_view: RunView) -> None:
+def _check_failures(trial: Trial, expected: Expected, run_view: RunView) -> None:
     failures = {
-        each.key: each
-        for each in room.store.ledger.failures.list(run_view.run.id, state=FailureState.DEAD, limit=1000)
+        failure.key: failure
+        for failure in trial.store.ledger.failures.list(run_view.run.id, state=FailureState.DEAD, limit=1000)
     }
     strange = [
-        f"{_name(key)}: {each.type}: {each.message}"
-        for key, each in failures.items()
+        f"{_name(key)}: {failure.type}: {failure.message}"
+        for key, failure in failures.items()
         if key not in expected.failing
     ]
     if strange:
@@ -177,10 +186,10 @@ def _check_failures(room: Trial, expected: Expected, run_view: RunView) -> None:
         raise Fault(f"Documents that must fail do not: {', '.join(missing[:SHOWN])}.")
 
 
-def _compare(key: Key, wanted: bytes, found: bytes, when: str) -> None:
-    if wanted == found:
+def _compare(key: Key, expected: bytes, stored: bytes, when: str) -> None:
+    if expected == stored:
         return
-    edits = difference(wanted, found)
+    edits = difference(expected, stored)
     shown = "; ".join(
         f"{dotted(edit.path) or 'the document'} is {_value(edit.new)} instead of {_value(edit.old)}" if edit.kind != "order"
         else f"the fields stand in another order: {', '.join(edit.names)}"
@@ -197,7 +206,7 @@ def _name(key: Key) -> str:
     return json_util.dumps(key.value)
 
 
-def _written(raw: bytes) -> bytes:
+def _with_written_field(raw: bytes) -> bytes:
     return bytes(
         document(
             [
@@ -208,17 +217,21 @@ def _written(raw: bytes) -> bytes:
     )
 
 
-def _only(raw: bytes, names: tuple[str, ...]) -> bytes:
-    wanted = {name.encode() for name in names}
+def _with_only(raw: bytes, names: tuple[str, ...]) -> bytes:
+    wanted_names = {name.encode() for name in names}
     return bytes(
         document(
-            [element(kind, name, payload) for name, kind, payload in iterate_fields(raw) if name in wanted]
+            [
+                element(kind, name, payload)
+                for name, kind, payload in iterate_fields(raw)
+                if name in wanted_names
+            ]
         ).raw
     )
 
 
-def _told(change: Change) -> Mapping[str, Any]:
-    """A change in a form that can be compared."""
+def _comparable(change: Change) -> Mapping[str, Any]:
+    """Returns a change in a form that can be compared."""
     match change:
         case Row(values, unset):
             return {"set": bson.decode(values, DOCUMENT_OPTIONS), "unset": unset}

@@ -1,4 +1,4 @@
-"""A whole system inside one process: coordinator, watch and slots as threads."""
+"""Runs a whole system inside one process: coordinator, heartbeat and slots as threads."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -27,19 +27,19 @@ def threads(
     slots: int = 2,
     name: str = "inline",
 ) -> Iterator[WorkerState]:
-    """The system at work while this is entered. `step` is called at each numbered step of the protocol."""
-    worker_state = WorkerState({each.name: each for each in migrations}, name, None)
-    over = threading.Event()
+    """Runs the system while this is entered. `step` is called at each numbered step of the protocol."""
+    worker_state = WorkerState({migration.name: migration for migration in migrations}, name, None)
+    ended = threading.Event()
     announcer = Announcer(store.ledger, broker, pause=times.broker)
     coordinator = Coordinator(store, announcer, name=name, role_seconds=times.lease, step=step)
 
     def coordinate() -> None:
-        while not over.is_set():
+        while not ended.is_set():
             coordinator.tick()
-            over.wait(times.tick)
+            ended.wait(times.tick)
 
-    found = [threading.Thread(target=coordinate)]
-    found += [
+    all_threads = [threading.Thread(target=coordinate)]
+    all_threads += [
         threading.Thread(
             target=run_slot,
             args=(store, worker_state, feed),
@@ -47,17 +47,19 @@ def threads(
         )
         for number in range(slots + (not feed.polled))
     ]
-    about = {"host": "here", "pid": 0, "version": "0"}
-    watcher = {"times": times, "die": worker_state.drain, "about": about}
-    found.append(threading.Thread(target=_watch, args=(store, worker_state, over, watcher), daemon=True))
-    for thread in found:
+    process = {"host": "here", "pid": 0, "version": "0"}
+    watcher = {"times": times, "die": worker_state.drain, "about": process}
+    all_threads.append(
+        threading.Thread(target=_watch, args=(store, worker_state, ended, watcher), daemon=True)
+    )
+    for thread in all_threads:
         thread.start()
     try:
         yield worker_state
     finally:
-        over.set()
+        ended.set()
         worker_state.drain()
-        for thread in found:
+        for thread in all_threads:
             thread.join(20)
 
 
@@ -65,9 +67,9 @@ class _Over(Exception):
     pass
 
 
-def _watch(store: Store, worker_state: WorkerState, over: threading.Event, options: dict[str, Any]) -> None:
+def _watch(store: Store, worker_state: WorkerState, ended: threading.Event, options: dict[str, Any]) -> None:
     def beat() -> None:
-        if over.is_set():
+        if ended.is_set():
             raise _Over
 
     try:

@@ -1,4 +1,4 @@
-"""One migration, some documents, a database of their own: running it there, over and over."""
+"""Runs one migration again and again on some documents, in a database of its own."""
 
 import multiprocessing
 import os
@@ -38,12 +38,12 @@ Prepare = Callable[[Collection[dict[str, Any]]], object]
 
 
 def nothing(_: object) -> None:
-    """Neither indexes nor a validator; no hook."""
+    """Does nothing: creates neither indexes nor a validator; no hook."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """The documents in a collection of their own, made anew for every run."""
+    """The documents in a collection of their own, created again for every run."""
 
     migration: Migration
     documents: Sequence[Document]
@@ -53,18 +53,22 @@ class Trial:
 
     @property
     def definition(self) -> Definition:
-        """The migration's, in the database of the trial."""
-        it = replace(self.migration.definition, database=None, uuids=self.store.uuids)
-        return it if it.update is None else replace(it, update=stored(it.update, self.options))
+        """The migration's definition, in the database of the trial."""
+        definition = replace(self.migration.definition, database=None, uuids=self.store.uuids)
+        return (
+            definition
+            if definition.update is None
+            else replace(definition, update=stored(definition.update, self.options))
+        )
 
     @property
     def options(self) -> Options:
-        """How the documents are stored that the author gives."""
+        """How the author's documents are stored."""
         return writing(self.store.uuids)
 
     @property
     def times(self) -> Times:
-        """Nobody else is here: what comes next is looked for at once."""
+        """Times with short pauses, as nothing else uses this MongoDB."""
         return replace(self.settings.times, tick=0.02, control=0.02)
 
     @property
@@ -72,8 +76,8 @@ class Trial:
         name = self.migration.definition.collection
         return self.store.client[self.store.database].get_collection(name, codec_options=self.options)
 
-    def afresh(self) -> dict[Key, bytes]:
-        """The documents as they are stored, before anything was done to them."""
+    def insert_afresh(self) -> dict[Key, bytes]:
+        """Inserts the documents into a new collection, and returns them as they are stored."""
         self.collection.drop()
         self.store.client[self.store.database].create_collection(self.collection.name)
         self.prepare(self.collection)
@@ -81,26 +85,24 @@ class Trial:
         return self.stored()
 
     def stored(self) -> dict[Key, bytes]:
-        found: Any = self.collection.with_options(codec_options=RAW).find()
-        return {Key.of_document(each.raw): bytes(each.raw) for each in found}
+        documents: Any = self.collection.with_options(codec_options=RAW).find()
+        return {Key.of_document(document.raw): bytes(document.raw) for document in documents}
 
     def start(self, definition: Definition | None = None) -> Run:
         return start_run(self.store, definition or self.definition, who=NAME, defaults=DEFAULTS)
 
     def finish(self, run: Run, step: Callable[[str], None] = nothing) -> RunView:
-        """Work on a run until it has ended, in this process."""
+        """Works on a run until it has ended, in this process."""
         with self._at_work(self.store, step):
-            return self._ended(run)
+            return self._wait_for_end(run)
 
     def killed_at(self, run: Run, step: str) -> bool:
-        """Work on a run in a process that is killed at the first `step` that it reaches; False where it reaches none.
+        """Works on a run in a process that is killed when it first reaches `step`; returns False where it never does.
 
-        What it held is given back, as its parent would.
+        Gives back what the process held, as its parent would.
         """
-        process_loop().rest()  # it goes on in the child, with what is bound to it
-        with (
-            warnings.catch_warnings()
-        ):  # of what other threads may hold: the child makes connections of its own
+        process_loop().pause()  # it continues in the child, with what is bound to it
+        with warnings.catch_warnings():  # about locks of other threads: the child makes its own connections
             warnings.simplefilter("ignore")
             child = multiprocessing.get_context("fork").Process(target=self._die_at, args=(run, step))
             child.start()
@@ -122,34 +124,34 @@ class Trial:
             store_at(self.settings.mongodb_uri or "", self.settings) as store,
             self._at_work(store, step, f"{NAME}-{wanted}"),
         ):
-            self._ended(run, store)
+            self._wait_for_end(run, store)
         os._exit(0)
 
     @contextmanager
     def _at_work(self, store: MongoStore, step: Callable[[str], None], name: str = NAME) -> Iterator[None]:
-        heard = feed(self.settings, name=name, lanes=(), slots=2, give_up=lambda: None)
-        with heard as source, threads(
+        feed_of_trial = feed(self.settings, name=name, lanes=(), slots=2, give_up=lambda: None)
+        with feed_of_trial as source, threads(
             store, [self.migration], times=self.times, broker=broker(self.settings, name), feed=source, step=step, name=name
         ):  # fmt: skip
             yield
 
-    def _ended(self, run: Run, store: MongoStore | None = None) -> RunView:
+    def _wait_for_end(self, run: Run, store: MongoStore | None = None) -> RunView:
         ledger, end = (store or self.store).ledger, time.monotonic() + ENDING
         while time.monotonic() < end:
-            found = ledger.runs.get(run.id)
-            if found is not None and found.status in ENDED:
-                return view(ledger, found)
-            if found is not None and found.error:
-                raise RuntimeError(found.error)
+            current = ledger.runs.get(run.id)
+            if current is not None and current.status in ENDED:
+                return view(ledger, current)
+            if current is not None and current.error:
+                raise RuntimeError(current.error)
             time.sleep(0.01)
         raise TimeoutError(f"The run did not reach its end within {ENDING:.0f} seconds.")
 
 
 @contextmanager
-def trial(
+def open_trial(
     migration: Migration, documents: Sequence[Document], uri: str | None, prepare: Prepare
 ) -> Iterator[Trial]:
-    """In a new database of the MongoDB at `uri`, or of an embedded one; it is dropped afterwards."""
+    """Opens a trial in a new database of the MongoDB at `uri`, or of an embedded one; drops it afterwards."""
     with TemporaryDirectory(prefix="whimbrel-check-") as home:
         settings = Settings(
             mongodb_uri=uri, mongodb_db_name=f"whimbrel_check_{secrets.token_hex(4)}", whimbrel_home=Path(home), rabbitmq_url=None,

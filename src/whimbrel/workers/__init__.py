@@ -1,1 +1,1 @@
-"""Processes: parents, which hold no user code and watch over children; children, which do and may die."""
+"""Processes: parents, which hold no user code and watch over children; and children, which hold it and may die."""

@@ -1,6 +1,6 @@
 """A child's standard streams: what user code prints goes to the parent line by line, each with the batch that printed it.
 
-Nothing of Whimbrel's own goes through these: user code may close, replace and flood them.
+Nothing of Whimbrel's own goes through these streams: user code may close, replace and flood them.
 """
 
 import atexit
@@ -14,14 +14,14 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 LINE = 3000  # bytes of a line that are kept
-PIECE = 65_536  # bytes that are looked at together
-BEGIN, TEXT = b"\x1e", b"\x1f"  # before the name of what printed a line, and after
+PIECE = 65_536  # bytes that are split into lines at once
+BEGIN, TEXT = b"\x1e", b"\x1f"  # before and after the name of what printed a line
 
 
 class OutputCapture(io.RawIOBase):
     """A standard stream. Lines of several threads and tasks do not mix. Writing never fails, even if nobody reads.
 
-    `who` names what is printing: the batch in the hands of this thread or task.
+    `who` names what is printing: the batch that this thread or task works on.
     """
 
     def __init__(self, number: int, pipe: int, who: Callable[[], str]) -> None:
@@ -33,19 +33,19 @@ class OutputCapture(io.RawIOBase):
         return True
 
     def fileno(self) -> int:
-        """For whom a number is all that counts: subprocesses, faulthandler."""
+        """Returns the number, for users to whom nothing else counts: subprocesses, faulthandler."""
         return self._number
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:  # type: ignore[override]
         with memoryview(data).cast("B") as view:
             size, who = len(view), self._who()
             key = threading.get_ident(), who
-            for at in range(0, size, PIECE):
-                self._take(key, bytes(view[at : at + PIECE]))
+            for start in range(0, size, PIECE):
+                self._append(key, bytes(view[start : start + PIECE]))
         return size
 
-    def _take(self, key: tuple[int, str], data: bytes) -> None:
-        *lines, rest = data.split(b"\n")
+    def _append(self, key: tuple[int, str], data: bytes) -> None:
+        *lines, unfinished = data.split(b"\n")
         begun = self._begun.pop(key, None)
         if lines:
             if begun:
@@ -53,50 +53,50 @@ class OutputCapture(io.RawIOBase):
             begun = None
             head = BEGIN + key[1].encode() + TEXT if key[1] else b""
             self._send(b"".join(head + line[:LINE] + b"\n" for line in lines))
-        if rest:
+        if unfinished:
             begun = bytearray() if begun is None else begun
-            begun += rest[: max(0, LINE - len(begun))]
+            begun += unfinished[: max(0, LINE - len(begun))]
             self._begun[key] = begun
 
     def end(self, who: str) -> None:
-        """Send what has no end of a line."""
+        """Sends what has no line end yet."""
         for key in list(self._begun):
             if key[1] == who:
-                self._take(key, b"\n")
+                self._append(key, b"\n")
 
     def _send(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # the parent is gone: standard input says so too
+        with contextlib.suppress(OSError):  # the parent is gone: the end of standard input tells that too
             while data:
                 data = data[os.write(self._pipe, data) :]
 
 
-def take_streams(who: Callable[[], str]) -> tuple[int, Callable[[str], None]]:
-    """Put user code's streams in the place of ours: the number of what standard input was, and what to call when `who` has ended.
+def capture_streams(who: Callable[[], str]) -> tuple[int, Callable[[str], None]]:
+    """Replaces this process's streams by captured ones. Returns the number of the former standard input, and what to call when `who` has ended.
 
-    Standard output and error are one pipe to the parent by now.
+    At this point standard output and error are one pipe to the parent.
     """
-    given, pipe = os.dup(0), os.dup(1)
+    former_input, pipe = os.dup(0), os.dup(1)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.close(nothing)
     streams = [OutputCapture(number, pipe, who) for number in (1, 2)]
-    sys.stdout = sys.__stdout__ = _text(streams[0])  # type: ignore[misc]
-    sys.stderr = sys.__stderr__ = _text(streams[1])  # type: ignore[misc]
-    threading.Thread(target=_until_unread, args=(pipe,), name="printing", daemon=True).start()
+    sys.stdout = sys.__stdout__ = _text_stream(streams[0])  # type: ignore[misc]
+    sys.stderr = sys.__stderr__ = _text_stream(streams[1])  # type: ignore[misc]
+    threading.Thread(target=_detach_when_unread, args=(pipe,), name="printing", daemon=True).start()
 
     def end(name: str) -> None:
-        for each in streams:
-            each.end(name)
+        for stream in streams:
+            stream.end(name)
 
-    return given, end
+    return former_input, end
 
 
-def _text(stream: Any) -> Any:
+def _text_stream(stream: Any) -> Any:
     return io.TextIOWrapper(stream, encoding="utf-8", errors="backslashreplace", write_through=True)
 
 
-def _until_unread(pipe: int) -> None:
-    """Whoever writes to the numbers 1 and 2 must not fail because the parent has died: from then on nobody reads."""
+def _detach_when_unread(pipe: int) -> None:
+    """Redirects the numbers 1 and 2 once nobody reads them: writing to them must not fail because the parent has died."""
     poll = select.poll()
     poll.register(pipe, 0)
     poll.poll()
@@ -105,27 +105,27 @@ def _until_unread(pipe: int) -> None:
         os.dup2(nothing, number)
 
 
-_CODE: list[int] = []  # with which this process ends, once it does
+_CODE: list[int] = []  # the exit code of this process, once it ends
 
 
 def end_before_the_driver() -> None:
-    """Call it when the driver was imported, and user code was not: the driver's exit handler waits for its threads, up to half a second.
+    """Ends the process before the driver's exit handler, which waits for its threads up to half a second. Call it after importing the driver, and before user code.
 
-    Handlers are called in the reverse order, so those of user code have their turn before the process ends here.
+    Exit handlers run in reverse order, so those of user code run before the process ends here.
     """
     atexit.register(lambda: os._exit(_CODE[0]) if _CODE else None)
 
 
 def end_soon(code: int, seconds: float = 2.0) -> NoReturn:
-    """End this process, at the latest after so many seconds: threads and exit handlers of user code may wait for ever.
+    """Ends this process, at the latest after so many seconds: threads and exit handlers of user code may wait for ever.
 
-    See `end_before_the_driver`: where that was called first, exit handlers that were there before it are left out.
+    Where `end_before_the_driver` was called first, exit handlers that were registered before it do not run.
     """
     _CODE[:] = [code]
 
-    def cut() -> None:
+    def exit_now() -> None:
         threading.Event().wait(seconds)
         os._exit(code)
 
-    threading.Thread(target=cut, name="ending", daemon=True).start()
+    threading.Thread(target=exit_now, name="ending", daemon=True).start()
     sys.exit(code)

@@ -1,6 +1,6 @@
-"""The child that loads migrations and tells their definitions: `python -m whimbrel.workers.definitions PIPE SOURCE`.
+"""The child that loads migrations and reports their definitions: `python -m whimbrel.workers.definitions PIPE SOURCE`.
 
-It is started whenever a command needs them, so it imports no more than loading needs.
+It is started whenever a command needs them, so it imports only what loading needs.
 """
 
 import base64
@@ -11,33 +11,36 @@ from dataclasses import asdict, astuple, fields
 from typing import Any
 
 from whimbrel.domain.bson.encoding import encoded
-from whimbrel.domain.bson.uuids import named
+from whimbrel.domain.bson.uuids import tag_uuids
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.workers.migration_loader import load
 
-BEGINS = ">"  # before the name of a file that is loaded next
+BEGINS = ">"  # before the name of the file that is loaded next
 
 
 def main() -> None:
-    """Write the definitions of the source given, or why they cannot be loaded, to the pipe given."""
+    """Writes the definitions of the given source, or why they cannot be loaded, to the given pipe."""
     answers, (source, without) = int(sys.argv[1]), json.loads(sys.argv[2])
     os.set_inheritable(answers, False)
     try:
-        found = load(source, without, lambda file: _say(answers, BEGINS + json.dumps(file)))
+        catalog = load(source, without, lambda file: _say(answers, BEGINS + json.dumps(file)))
         rows = {
             name: {
-                **{each.name: named(getattr(it.definition, each.name)) for each in fields(Definition)},
-                "code": asdict(it.definition.code),
+                **{
+                    option.name: tag_uuids(getattr(migration.definition, option.name))
+                    for option in fields(Definition)
+                },
+                "code": asdict(migration.definition.code),
             }
-            for name, it in found.items()
+            for name, migration in catalog.items()
         }
-        broken = [[_text(each) for each in astuple(it)] for it in found.broken]
-        empty = [_text(each) for each in found.empty]
-        told: dict[str, Any] = {"definitions": rows, "broken": broken, "empty": empty}
+        broken = [[_text(text) for text in astuple(broken_file)] for broken_file in catalog.broken]
+        empty = [_text(text) for text in catalog.empty]
+        answer: dict[str, Any] = {"definitions": rows, "broken": broken, "empty": empty}
     except DefinitionInvalid as error:
-        told = {"error": _text(str(error))}
-    _say(answers, base64.b64encode(encoded(told)).decode())
+        answer = {"error": _text(str(error))}
+    _say(answers, base64.b64encode(encoded(answer)).decode())
 
 
 def _text(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The dry run's side of the process that calls a function: it waits for each answer, and never longer than it may."""
+"""The dry run's side of the process that calls a function: waits for each answer, but never longer than allowed."""
 
 import contextlib
 import json
@@ -18,10 +18,10 @@ from whimbrel.ports import Callers, FunctionAnswer
 from whimbrel.settings import read_settings
 from whimbrel.workers.child_pipes import ChildListener, StandardError
 from whimbrel.workers.process_start import start
-from whimbrel.workers.rehearsal import read_document, understood
+from whimbrel.workers.rehearsal import decode_outcome, read_document
 
 STANDARD_ERROR = 2
-AIR = 2.0  # seconds after a call's time in which an async function is cancelled, and the answer sent
+CANCEL_SECONDS = 2.0  # after a call's time, in which an async function is cancelled, and the answer sent
 
 
 class FunctionCaller:
@@ -37,12 +37,12 @@ class FunctionCaller:
         self._loading = read_settings().whimbrel_loading
 
     def load_ahead(self) -> None:
-        """Start the process before it is known for which run: it loads the migrations meanwhile."""
+        """Starts the process before the run is known: it loads the migrations meanwhile."""
         self._ahead = _Process(self._source)
 
     @contextlib.contextmanager
     def of(self, run: Run) -> Iterator["FunctionCaller"]:
-        """Call the function of this run. See `whimbrel.ports.Callers`."""
+        """Calls the function of this run. See `whimbrel.ports.Callers`."""
         about = {"name": run.migration, "run": run.id, "undo": run.undo, "uuids": run.uuids}
         self._about = bson.encode(about)
         with contextlib.closing(self):
@@ -53,17 +53,17 @@ class FunctionCaller:
         started = time.monotonic()
         try:
             process.send(document)
-            answer = process.answer(seconds + AIR)
+            answer = process.answer(seconds + CANCEL_SECONDS)
         except (BrokenPipeError, EOFError):
             self.close()
             return FunctionAnswer(process_death(Key.of_document(document)), time.monotonic() - started)
         except TimeoutError:
             self.close()
             return FunctionAnswer(hung_call(Key.of_document(document), seconds), time.monotonic() - started)
-        said = RawBSONDocument(answer)
-        found = understood(document, said)
-        outcome = found if isinstance(found, FailedDocument) else found.change
-        return FunctionAnswer(outcome, float(said["seconds"]), tuple(said["naive"]), self._values)
+        reply = RawBSONDocument(answer)
+        result = decode_outcome(document, reply)
+        outcome = result if isinstance(result, FailedDocument) else result.change
+        return FunctionAnswer(outcome, float(reply["seconds"]), tuple(reply["naive"]), self._values)
 
     def _running(self) -> "_Process":
         if self._process is None:
@@ -75,16 +75,16 @@ class FunctionCaller:
     def _load(self, process: "_Process") -> None:
         try:
             process.send(self._about)
-            said = RawBSONDocument(process.answer(self._loading))
+            reply = RawBSONDocument(process.answer(self._loading))
         except (BrokenPipeError, EOFError, TimeoutError) as error:
             self.close()
             raise DefinitionInvalid(
                 "The process that shall call the function ended, or did not get ready, while it loaded the migrations."
             ) from error
-        if "error" in said:
+        if "error" in reply:
             self.close()
-            raise DefinitionInvalid(str(said["error"]))
-        self._values = {str(name): str(value) for name, value in said["values"]}
+            raise DefinitionInvalid(str(reply["error"]))
+        self._values = {str(name): str(value) for name, value in reply["values"]}
 
     def close(self) -> None:
         for process in filter(None, (self._process, self._ahead)):
@@ -96,46 +96,46 @@ class _Process:
     """The process, with a pipe for each of its standard streams."""
 
     def __init__(self, source: str) -> None:
-        taken, given = os.pipe()
+        child_input, input_pipe = os.pipe()
         self._out, answering = os.pipe()
         self._printed, printing = os.pipe()
         try:
             self._process = start(
-                "whimbrel.workers.rehearsal", [source], streams=(taken, answering, printing)
+                "whimbrel.workers.rehearsal", [source], streams=(child_input, answering, printing)
             )
         finally:
-            for number in (taken, answering, printing):
+            for number in (child_input, answering, printing):
                 os.close(number)
-        self._given = os.fdopen(given, "wb")
-        self._ear: ChildListener | None = None
+        self._input = os.fdopen(input_pipe, "wb")
+        self._listener: ChildListener | None = None
 
     def listen(self) -> None:
-        """From now on to what it prints."""
-        self._ear = ChildListener(
+        """Starts listening to what it prints."""
+        self._listener = ChildListener(
             "dry run", self._printed, None, StandardError(STANDARD_ERROR), lambda _word: None
         )
 
     def send(self, document: bytes) -> None:
-        """Raises BrokenPipeError."""
-        self._given.write(document)
-        self._given.flush()
+        """Sends a document. Raises BrokenPipeError."""
+        self._input.write(document)
+        self._input.flush()
 
     def answer(self, seconds: float) -> bytes:
-        """The next document that the process writes. Raises EOFError, TimeoutError."""
+        """Returns the next document that the process writes. Raises EOFError, TimeoutError."""
         end = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             selector.register(self._out, selectors.EVENT_READ)
 
             def read(size: int) -> bytes:
-                found = b""
-                while len(found) < size:
+                data = b""
+                while len(data) < size:
                     if not selector.select(max(0.0, end - time.monotonic())):
                         raise TimeoutError
-                    part = os.read(self._out, size - len(found))
+                    part = os.read(self._out, size - len(data))
                     if not part:
                         raise EOFError
-                    found += part
-                return found
+                    data += part
+                return data
 
             document = read_document(read)
         if document is None:
@@ -145,14 +145,14 @@ class _Process:
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
-        if self._ear is not None:
-            self._ear.close()
-        with contextlib.suppress(BrokenPipeError):  # what was not sent yet
-            self._given.close()
+        if self._listener is not None:
+            self._listener.close()
+        with contextlib.suppress(BrokenPipeError):  # something was not sent yet
+            self._input.close()
         os.close(self._out)
         os.close(self._printed)
 
 
 def callers(source: str | None, left_out: Sequence[str] = ()) -> Callers:
-    """Processes that call the functions of a file's, folder's or module's migrations. `left_out`: see `Catalog.unloadable`."""
+    """Returns what starts processes that call functions of a source's migrations. `left_out`: see `Catalog.unloadable`."""
     return lambda run: FunctionCaller(source, left_out).of(run)

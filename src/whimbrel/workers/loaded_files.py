@@ -1,7 +1,7 @@
-"""Which of the user's own files this process loads, as the interpreter tells it: audit events.
+"""Which of the user's own files this process loads, as the interpreter's audit events tell.
 
-They are heard whichever way a file is loaded: by an import statement, by a name that is made at run time, by its path. So are
-the data files that a module reads while it is loaded. Hashes are taken at that moment: what is on the disk later may be another file.
+They are noticed whichever way a file is loaded: by an import statement, by a name that is built at run time, by its path. So are
+the data files that a module reads while it is loaded. Hashes are taken at that moment: the file on the disk may change later.
 """
 
 import os
@@ -23,48 +23,47 @@ COMPILED = ".pyc"
 MODULE = "<module>"  # the name of the code of a module's top level
 
 
-class _Here(threading.local):
-    loading = False  # the migrations are loaded in this thread
-    busy = False  # it hears an event, and what it does itself is none
+class _ThreadState(threading.local):
+    loading = False  # this thread is loading the migrations
+    busy = False  # this thread is handling an event: events that this causes are ignored
 
 
-_here = _Here()
-_hearing = False
-_brought: dict[Path, set[Path]] = defaultdict(set)  # by a module: what its top level has loaded and read
-_digests: dict[Path, str] = {}  # of what was loaded or read, at that moment
-_late: dict[Path, str] = {}  # the same of what was loaded by calls
-_known: dict[
-    str, dict[Path, tuple[str, str | None]]
-] = {}  # by the hash of a code: its files, their names and hashes
+_thread = _ThreadState()
+_hooked = False
+_loaded_by: dict[Path, set[Path]] = defaultdict(set)  # module -> what its top level has loaded and read
+_digests: dict[Path, str] = {}  # of what was loaded or read, taken at that moment
+_late: dict[Path, str] = {}  # the same for what calls have loaded
+# The hash of a code -> its files, with their names and hashes.
+_known: dict[str, dict[Path, tuple[str, str | None]]] = {}
 _times = 0
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """While migrations are loaded in this thread."""
-    global _hearing  # noqa: PLW0603  a hook is one of the process, for its life
-    if not _hearing:
-        _hearing = True
-        sys.addaudithook(_hear)
-    before, _here.loading = _here.loading, True
+    """Notices what is loaded in this thread as part of the migrations."""
+    global _hooked  # noqa: PLW0603  a hook stays for the life of the process
+    if not _hooked:
+        _hooked = True
+        sys.addaudithook(_handle_event)
+    before, _thread.loading = _thread.loading, True
     try:
         yield
     finally:
-        _here.loading = before
+        _thread.loading = before
 
 
-def brought_by(path: Path) -> frozenset[Path]:
-    """What the top level of a module has loaded, and read, of the user's own files."""
-    return frozenset(_brought.get(path, ()))
+def loaded_by(path: Path) -> frozenset[Path]:
+    """Returns which of the user's own files the top level of a module has loaded and read."""
+    return frozenset(_loaded_by.get(path, ()))
 
 
 def as_loaded(path: Path) -> str | None:
-    """The hash of a file's content when it was loaded or read here; None: it was not, or the content could not be read."""
+    """Returns the hash of a file's content when it was loaded or read here; None: it was not, or the content could not be read."""
     return _digests.get(path)
 
 
-def know(code: CodeFiles, files: Mapping[str, Path], digests: Mapping[str, str | None]) -> None:
-    """Keep where the files of a code are."""
+def register(code: CodeFiles, files: Mapping[str, Path], digests: Mapping[str, str | None]) -> None:
+    """Remembers where the files of a code are."""
     _known[code.pin("")] = {path: (name, digests[name]) for name, path in files.items()}
 
 
@@ -82,11 +81,11 @@ class LoadedHere:
         stale: set[str] = set()
         for path, digest in list(_late.items()):
             if path in known:
-                name, then = known[path]
-                differing += [name] if then != digest else []
+                name, digest_then = known[path]
+                differing += [name] if digest_then != digest else []
                 continue
             name = name_of(path)
-            if name in others:  # another folder has one that is called the same
+            if name in others:  # another folder has a file of the same name
                 name = f"{path.parent.name}/{name}"
             others[name] = digest
             if digest_of(path) != digest:
@@ -94,25 +93,25 @@ class LoadedHere:
         return Later(tuple(sorted(differing)), others, frozenset(stale))
 
 
-def _hear(event: str, given: tuple[Any, ...]) -> None:
-    if event not in ("exec", "import", "open") or _here.busy or (event == "open" and not _here.loading):
+def _handle_event(event: str, arguments: tuple[Any, ...]) -> None:
+    if event not in ("exec", "import", "open") or _thread.busy or (event == "open" and not _thread.loading):
         return
-    _here.busy = True
+    _thread.busy = True
     try:
         if event == "open":
-            _read(*given)
+            _handle_read(*arguments)
         elif event == "exec":
-            if isinstance(given[0], CodeType):
-                _loaded(given[0].co_filename)
-        elif isinstance(given[1], str):  # an extension module
-            _loaded(given[1])
-    except Exception:  # noqa: BLE001, S110  what is heard must not break what is done
+            if isinstance(arguments[0], CodeType):
+                _handle_load(arguments[0].co_filename)
+        elif isinstance(arguments[1], str):  # an extension module
+            _handle_load(arguments[1])
+    except Exception:  # noqa: BLE001, S110  handling an event must not break what caused it
         pass
     finally:
-        _here.busy = False
+        _thread.busy = False
 
 
-def _loaded(name: str) -> None:
+def _handle_load(name: str) -> None:
     global _times  # noqa: PLW0603
     path = _own(name)
     if path is None:
@@ -120,46 +119,46 @@ def _loaded(name: str) -> None:
     digest = digest_of(path)
     if digest is None:
         return
-    if not _here.loading:
+    if not _thread.loading:
         _late[path] = digest
         _times += 1
         return
     _digests[path] = digest
-    _note(path)
+    _attribute(path)
 
 
-def _read(name: Any, mode: str | None, flags: int) -> None:
-    """A data file that is opened for reading: one that lies with the user's code. Hidden ones are settings of a host."""
+def _handle_read(name: Any, mode: str | None, flags: int) -> None:
+    """Handles opening a data file for reading, if it lies with the user's code. Hidden files are settings of a host."""
     reading = flags & os.O_ACCMODE == os.O_RDONLY if mode is None else not set(mode) & set("wax+")
     if not reading or isinstance(name, int) or (text := os.fsdecode(name)).endswith(COMPILED):
         return
     path = Path(text).resolve()
     if not is_own(path):
         return
-    at_home = next((each for each in homes() if path.is_relative_to(each)), None)
-    if at_home is None or not path.is_file():
+    home = next((folder for folder in code_folders() if path.is_relative_to(folder)), None)
+    if home is None or not path.is_file():
         return
-    if any(each.startswith(".") for each in path.relative_to(at_home).parts):
+    if any(part.startswith(".") for part in path.relative_to(home).parts):
         return
     digest = digest_of(path)
-    if digest is not None and _note(path):
+    if digest is not None and _attribute(path):
         _digests.setdefault(path, digest)
 
 
-def homes() -> list[Path]:
-    """Folders with the user's code: those that imports begin in, and the one that the process was started in."""
-    found = {Path(each or ".").resolve() for each in sys.path} | {Path.cwd()}
-    return [each for each in found if each != Path(each.anchor) and is_own(each)]
+def code_folders() -> list[Path]:
+    """Returns the folders with the user's code: where imports begin, and where the process was started."""
+    folders = {Path(entry or ".").resolve() for entry in sys.path} | {Path.cwd()}
+    return [folder for folder in folders if folder != Path(folder.anchor) and is_own(folder)]
 
 
-def _note(path: Path) -> bool:
-    """Whether a module of the user's own is being loaded, which brings this file: the innermost that is."""
+def _attribute(path: Path) -> bool:
+    """Attributes a file to the innermost module of the user's own that is being loaded. Returns whether there is one."""
     frame: FrameType | None = sys._getframe()  # noqa: SLF001
     while frame is not None:
         if frame.f_code.co_name == MODULE:
-            by = _own(frame.f_code.co_filename)
-            if by is not None and by != path:
-                _brought[by].add(path)
+            module = _own(frame.f_code.co_filename)
+            if module is not None and module != path:
+                _loaded_by[module].add(path)
                 return True
         frame = frame.f_back
     return False
@@ -167,7 +166,7 @@ def _note(path: Path) -> bool:
 
 @lru_cache(maxsize=4096)
 def _own(name: str) -> Path | None:
-    """The file that code is of, by the name that it was compiled under, where it is the user's own."""
+    """Returns the file of code that was compiled under this name, where it is the user's own."""
     if name.startswith("<"):
         return None
     path = file_at(Path(name).resolve())

@@ -1,4 +1,4 @@
-"""Where migrations are looked for: files, folders and modules, as one text with commas between."""
+"""Where migrations are loaded from: files, folders and modules, as one text with commas in between."""
 
 import difflib
 from pathlib import Path
@@ -13,10 +13,10 @@ class SourceNotThere(DefinitionInvalid):
 
 
 def places(source: str) -> list[str]:
-    """Each of them, once. A path that is there is one, whatever commas are in it."""
+    """Returns each place once. A path that exists is one place, whatever commas are in it."""
     if Path(source).exists():
         return [source]
-    return list(dict.fromkeys(each.strip() for each in source.split(BETWEEN) if each.strip()))
+    return list(dict.fromkeys(place.strip() for place in source.split(BETWEEN) if place.strip()))
 
 
 def is_path(place: str) -> bool:
@@ -32,18 +32,20 @@ def no_file(path: Path) -> SourceNotThere:
 
 
 def no_module(name: str) -> SourceNotThere:
-    here = Path(name).absolute()
+    folder = Path(name).absolute()
     return SourceNotThere(
-        f"There is no module {name!r} to load migrations from, and no folder {here}. Give a file that ends with .py, a folder, or a "
+        f"There is no module {name!r} to load migrations from, and no folder {folder}. Give a file that ends with .py, a folder, or a "
         f"module on the path.{_similar(Path(f'{name}.py'))}"
     )
 
 
 def _similar(path: Path) -> str:
-    """What may be meant, of the files and folders beside it."""
+    """Suggests what may be meant among the files and folders beside a path."""
     folder = path.parent
     if not folder.is_dir():
         return f" The folder {folder.absolute()} is not there."
-    beside = [each.name for each in folder.iterdir() if each.suffix == ".py" or each.is_dir()]
-    close = difflib.get_close_matches(path.name, beside, n=1)
+    neighbours = [
+        neighbour.name for neighbour in folder.iterdir() if neighbour.suffix == ".py" or neighbour.is_dir()
+    ]
+    close = difflib.get_close_matches(path.name, neighbours, n=1)
     return f" Did you mean {folder / close[0]}?" if close else ""

@@ -12,33 +12,33 @@ import whimbrel
 
 
 @cache
-def _not_own() -> tuple[Path, ...]:
-    places = [sysconfig.get_paths()[each] for each in ("stdlib", "platstdlib", "purelib", "platlib")]
+def _foreign_folders() -> tuple[Path, ...]:
+    places = [sysconfig.get_paths()[scheme] for scheme in ("stdlib", "platstdlib", "purelib", "platlib")]
     with contextlib.suppress(Exception):  # some environments have no such folders
         places += [*site.getsitepackages(), site.getusersitepackages()]
-    ours = Path(whimbrel.__file__).parent if whimbrel.__file__ else Path(__file__).parent.parent
-    return tuple({ours.resolve(), *(Path(each).resolve() for each in places)})
+    package = Path(whimbrel.__file__).parent if whimbrel.__file__ else Path(__file__).parent.parent
+    return tuple({package.resolve(), *(Path(place).resolve() for place in places)})
 
 
 def is_own(path: Path) -> bool:
-    """Whether a resolved path is of the user's own."""
-    return not any(path.is_relative_to(each) for each in _not_own())
+    """Whether a resolved path is one of the user's own files."""
+    return not any(path.is_relative_to(place) for place in _foreign_folders())
 
 
 def file_at(path: Path) -> Path | None:
-    """The file, or the archive that it lies in."""
-    for each in (path, *path.parents):
+    """Returns the file, or the archive that it lies in."""
+    for candidate in (path, *path.parents):
         with contextlib.suppress(OSError):
-            if each.is_file():
-                return each
+            if candidate.is_file():
+                return candidate
     return None
 
 
 def name_of(path: Path) -> str:
-    """A file's name from where imports begin, so that two machines with other folders agree."""
-    roots = {Path(each or ".").resolve() for each in sys.path}
+    """Returns a file's name from where imports begin, so that two machines with other folders agree."""
+    roots = {Path(entry or ".").resolve() for entry in sys.path}
     longest = max(
-        (each for each in roots if path.is_relative_to(each)), key=lambda it: len(it.parts), default=None
+        (root for root in roots if path.is_relative_to(root)), key=lambda root: len(root.parts), default=None
     )
     if longest is None or longest == Path(longest.anchor):
         return f"{path.parent.name}/{path.name}"
@@ -46,7 +46,7 @@ def name_of(path: Path) -> str:
 
 
 def digest_of(path: Path) -> str | None:
-    """A hash of a file's content; None where it cannot be read."""
+    """Returns a hash of a file's content; None where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A parent's threads: the coordinator and the sweep, each by lease, and the watch over its children."""
+"""A parent's threads: the coordinator and the sweep, each by lease, and the supervision of its children."""
 
 import os
 import secrets
@@ -26,16 +26,16 @@ from whimbrel.workers.supervisor import Supervisor
 
 log = structlog.get_logger("whimbrel.parent")
 
-ADDING = 1.0  # seconds that adding up failures may take of a sweep
-LEAST = 0.02  # seconds between two rounds, however much there is to do
-SCHEDULING = 0.5  # seconds between two looks for ticks
+ADDING = 1.0  # seconds of a sweep that adding up failures may take
+LEAST = 0.02  # seconds between two rounds at least, however much there is to do
+SCHEDULING = 0.5  # seconds between two checks for ticks
 
 
 class ParentProcess:
-    """One parent process at work. Enter it to start its threads; leaving it stops them.
+    """One parent process at work. Entering it starts its threads; leaving it stops them.
 
-    `scheduling`: the migration of a name as its code evaluates it now, for schedules. With it this is one of those that stay, and
-    apply the retention too; None: it is no scheduler.
+    `scheduling`: evaluates the migration of a name by its code as it is now, for schedules. Such a process stays, and
+    applies the retention too; None: it is no scheduler.
     """
 
     def __init__(
@@ -50,16 +50,17 @@ class ParentProcess:
         self._scheduling = scheduling
         self._times: Times = settings.times
         self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        self.broken: WhimbrelError | None = None  # what ended a thread that cannot go on
+        self.broken: WhimbrelError | None = None  # what ended a thread that cannot continue
         self.lost = ""  # why the embedded MongoDB cannot be started again
-        self._over = threading.Event()
-        self._look = threading.Event()  # the coordinator has something to do before its pause is over
+        self._ended = threading.Event()
+        # The coordinator has something to do before its pause is over.
+        self._wake_coordinator = threading.Event()
         self._broker = broker(settings, self.name)
         self.announcer = Announcer(store.ledger, self._broker, pause=self._times.broker)
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
-        """Raises BrokerUnavailable, BrokerRefused where there is a broker that cannot be used; DatabaseRefused as `Store.prepare` does."""
+        """Starts the threads. Raises BrokerUnavailable, BrokerRefused where a broker cannot be used; DatabaseRefused as `Store.prepare` does."""
         self._store.prepare()  # a ledger of an earlier version may lack indexes
         try:
             self._broker.connect(self._settings.whimbrel_connect_seconds)
@@ -70,11 +71,14 @@ class ParentProcess:
             self._store, self.announcer, name=self.name, role_seconds=self._times.lease, step=step_hook()
         )
         if self._supervisor is not None:
-            self._supervisor.on_released = self.announcer.released
-            self._supervisor.on_idle, self.announcer.on_announced = self._look.set, self._supervisor.look
+            self._supervisor.on_released = self.announcer.announce_released
+            self._supervisor.on_idle, self.announcer.on_announced = (
+                self._wake_coordinator.set,
+                self._supervisor.wake_idle,
+            )
         rounds = [(coordinator.tick, self._times.tick), (self._sweep, self._times.sweep), (self._revive, 1.0)]
         if self._supervisor is not None:
-            rounds.append((self._supervisor.tend, 0.05))
+            rounds.append((self._supervisor.check_children, 0.05))
         if self._scheduling is not None:
             scheduler = Scheduler(
                 self._store, self._scheduling, name=self.name, role_seconds=self._times.lease,
@@ -85,7 +89,7 @@ class ParentProcess:
         for round_, pause in rounds:
             thread = threading.Thread(
                 target=self._repeat,
-                args=(round_, pause, self._look if round_ == coordinator.tick else self._over),
+                args=(round_, pause, self._wake_coordinator if round_ == coordinator.tick else self._ended),
                 name=round_.__qualname__,
                 daemon=True,
             )
@@ -94,8 +98,8 @@ class ParentProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._look.set()
+        self._ended.set()
+        self._wake_coordinator.set()
         end = time.monotonic() + 5
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -109,40 +113,40 @@ class ParentProcess:
             log.warning("the ledger does not answer; this process's roles will end by themselves")
 
     def _repeat(self, round_: Callable[[], None], pause: float, wake: threading.Event) -> None:
-        """`wake` ends a pause before its time."""
+        """Repeats a round until the process ends. `wake` ends a pause early."""
         faults = 0
-        while not self._over.is_set():
-            started, least = time.monotonic(), LEAST
-            if wake is self._look:
+        while not self._ended.is_set():
+            started, pause_at_least = time.monotonic(), LEAST
+            if wake is self._wake_coordinator:
                 wake.clear()
             try:
                 round_()
                 faults = 0
             except Transient as error:
                 log.warning("the ledger does not answer", error=str(error))
-                least = 0.2
+                pause_at_least = 0.2
             except WhimbrelError as error:
                 self.broken = error
                 return
             except Exception as error:
-                # The last resort of a thread: one that vanishes without a word leaves a process that does nothing.
+                # The last resort of a thread: if it ended silently, the process would go on doing nothing.
                 log.exception("a round broke")
-                faults, least = faults + 1, 1.0
+                faults, pause_at_least = faults + 1, 1.0
                 if faults == FAULTS:
                     self.broken = Systemic(
                         f"Whimbrel itself failed, {FAULTS} times in a row: {type_name(error)}: {exception_message(error, 500)}"
                     )
                     return
-            self._over.wait(least)
+            self._ended.wait(pause_at_least)
             wake.wait(pause - (time.monotonic() - started))
 
     def _sweep(self) -> None:
-        """What expired leases hold is queued again, and numbers of failures are kept; one process in the cluster does it."""
+        """Queues again what expired leases hold, and keeps numbers of failures; one process in the cluster does it."""
         if self._store.ledger.leases.lead("sweep", self.name, self._times.sweep * 3):
-            taken = self._store.ledger.batches.take_over()
-            for batch in taken:
+            released = self._store.ledger.batches.take_over()
+            for batch in released:
                 log.warning("a lost lease was taken over", batch=batch.token, worker=batch.worker)
-            self.announcer.released(taken)
+            self.announcer.announce_released(released)
             self._store.ledger.failures.keep_some(ADDING)
 
     def _revive(self) -> None:

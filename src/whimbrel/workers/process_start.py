@@ -1,7 +1,7 @@
-"""Starting the processes that hold user code.
+"""Starts the processes that hold user code.
 
-A fresh interpreter takes a third of a second to import what this process has imported already. As long as this process has one
-thread, a copy of it (fork) is as clean, and ready at once. Later, and where there is no safe fork, it is a fresh interpreter.
+A fresh interpreter needs a third of a second to import what this process has imported already. As long as this process has one
+thread, a copy of it (fork) is as clean, and ready at once. Later, and where there is no safe fork, a fresh interpreter is started.
 """
 
 import atexit
@@ -23,11 +23,9 @@ from typing import NoReturn, Protocol
 import structlog
 from setproctitle import setproctitle
 
-TASKS = Path(
-    "/proc/self/task"
-)  # a folder for each thread of this process, those that Python knows not of too
+TASKS = Path("/proc/self/task")  # a folder for each thread of this process, also those unknown to Python
 FILES = Path("/proc/self/fd")
-SHORTEST, LONGEST = 0.001, 0.05  # seconds between two looks whether a copy has ended
+SHORTEST, LONGEST = 0.001, 0.05  # seconds between two checks whether a copy has ended
 
 
 class StartedProcess(Protocol):
@@ -54,7 +52,7 @@ class ForkedProcess:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.returncode: int | None = None
-        self._lock = threading.Lock()  # nobody sends a signal to a number that has been given to another
+        self._lock = threading.Lock()  # no signal may go to a number that was given to another process
 
     def poll(self) -> int | None:
         with self._lock:
@@ -91,27 +89,26 @@ def start(
     keep: Collection[int] = (),
     environment: Mapping[str, str] | None = None,
 ) -> StartedProcess:
-    """`python -m MODULE ARGUMENTS` in a session of its own: Ctrl-C in the terminal is this process's affair.
+    """Starts `python -m MODULE ARGUMENTS` in a session of its own: Ctrl-C in the terminal reaches only this process.
 
-    `streams`: the numbers of its standard streams. `keep`: of what else it has open.
+    `streams`: the numbers of its standard streams. `keep`: other numbers that stay open in it.
     """
     environment = dict(os.environ) if environment is None else environment
     if _copyable():
-        for each in (sys.stdout, sys.stderr):
-            each.flush()  # else the copy would write it once more
-        waiting = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        pid = (
-            os.fork()
-        )  # a signal that comes now finds the copy with our handlers: it waits until they are gone
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()  # otherwise the copy would write it once more
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        # A signal that arrives now would find the copy with our handlers: it waits until they are gone.
+        pid = os.fork()
         if pid:
-            signal.pthread_sigmask(signal.SIG_SETMASK, waiting)
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             return ForkedProcess(pid)
-        _be(module, arguments, streams, keep, environment, waiting)
-    given, printed, errors = streams
+        _run_copy(module, arguments, streams, keep, environment, blocked)
+    input_, output, errors = streams
     return subprocess.Popen(  # noqa: S603  our own program
         [sys.executable, "-m", module, *arguments],
-        stdin=given,
-        stdout=printed,
+        stdin=input_,
+        stdout=output,
         stderr=errors,
         pass_fds=tuple(keep),
         start_new_session=True,
@@ -120,7 +117,7 @@ def start(
 
 
 def _copyable() -> bool:
-    """Elsewhere than on Linux, system libraries may not bear it."""
+    """Whether this process can be forked: on systems other than Linux, libraries may not survive that."""
     if sys.platform != "linux":
         return False
     try:
@@ -129,7 +126,7 @@ def _copyable() -> bool:
         return False
 
 
-def _be(
+def _run_copy(
     module: str,
     arguments: Sequence[str],
     streams: tuple[int, int, int],
@@ -137,17 +134,16 @@ def _be(
     environment: Mapping[str, str],
     blocked: Collection[int],
 ) -> NoReturn:
-    """In the copy: be as a fresh interpreter would, and never return into what this process was doing."""
+    """Behaves in the copy as a fresh interpreter would, and never returns into what this process was doing."""
     code = 1
-    atexit.register(
-        lambda: os._exit(code)
-    )  # handlers are called in reverse: here those of this process would begin
+    # Handlers are called in reverse order: behind this one would come those of this process.
+    atexit.register(lambda: os._exit(code))
     try:
-        _start_afresh(streams, keep)
+        _reset(streams, keep)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         sys.orig_argv = [sys.executable, "-m", module, *arguments]
-        setproctitle(" ".join(sys.orig_argv))  # for whoever looks for workers in the list of processes
-        os.environ.clear()  # behind that, which looks for the place by it
+        setproctitle(" ".join(sys.orig_argv))  # for people who look for workers in the list of processes
+        os.environ.clear()  # after setproctitle, which finds its place by the environment
         os.environ.update(environment)
         program = importlib.import_module(module)
         sys.argv = [program.__file__ or module, *arguments]
@@ -157,23 +153,26 @@ def _be(
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
-    except BaseException:  # noqa: BLE001  as an interpreter does with what nobody has caught
+    except BaseException:  # noqa: BLE001  as an interpreter does with an uncaught exception
         traceback.print_exc()
     finally:
         with contextlib.suppress(BaseException):
-            _end()
+            _finish()
         os._exit(code)
 
 
-def _start_afresh(streams: tuple[int, int, int], keep: Collection[int]) -> None:
+def _reset(streams: tuple[int, int, int], keep: Collection[int]) -> None:
     os.setsid()
-    for each in signal.valid_signals():
-        if callable(signal.getsignal(each)):  # what is ignored stays so, as under nohup
-            signal.signal(each, signal.default_int_handler if each == signal.SIGINT else signal.SIG_DFL)
-    for number, stream in enumerate([os.dup(each) for each in streams]):
+    for signal_number in signal.valid_signals():
+        if callable(signal.getsignal(signal_number)):  # an ignored signal stays ignored, as under nohup
+            signal.signal(
+                signal_number,
+                signal.default_int_handler if signal_number == signal.SIGINT else signal.SIG_DFL,
+            )
+    for number, stream in enumerate([os.dup(inherited) for inherited in streams]):
         os.dup2(stream, number)
-    for number in {int(each.name) for each in FILES.iterdir()} - {0, 1, 2, *keep}:
-        with contextlib.suppress(OSError):  # that of the listing itself
+    for number in {int(entry.name) for entry in FILES.iterdir()} - {0, 1, 2, *keep}:
+        with contextlib.suppress(OSError):  # the number of the listing itself
             os.close(number)
     sys.stdin, sys.stdout, sys.stderr = (
         open(number, mode, buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
@@ -185,12 +184,12 @@ def _start_afresh(streams: tuple[int, int, int], keep: Collection[int]) -> None:
     structlog.reset_defaults()
 
 
-def _end() -> None:
-    """As an interpreter ends: threads, exit handlers, what is still to be written."""
-    for each in threading.enumerate():
-        if not each.daemon and each is not threading.current_thread():
-            each.join()
+def _finish() -> None:
+    """Ends as an interpreter does: threads, exit handlers, unwritten output."""
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.current_thread():
+            thread.join()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
-    atexit._run_exitfuncs()  # noqa: SLF001  what multiprocessing does in its copies too
+    atexit._run_exitfuncs()  # noqa: SLF001  multiprocessing does the same in its copies

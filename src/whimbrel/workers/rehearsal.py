@@ -1,7 +1,7 @@
 """The child that calls a function for the documents of a dry run, one at a time: `python -m whimbrel.workers.rehearsal`.
 
 It reads raw documents from its standard input and answers each with what the function makes of it. It is connected to
-no database. Both streams are taken out of the function's reach: what that prints goes to standard error.
+no database. The function cannot reach either stream: what it prints goes to standard error.
 """
 
 import contextlib
@@ -30,37 +30,37 @@ from whimbrel.domain.text.safe_text import exception_message
 from whimbrel.engine.executing.function_calls import call
 from whimbrel.errors import WhimbrelError
 from whimbrel.ports import GuardedChange
-from whimbrel.workers.child_output import take_streams
+from whimbrel.workers.child_output import capture_streams
 from whimbrel.workers.migration_loader import load
 
 READY = "ready"
 
 
 def main() -> None:
-    """Serve until standard input ends, which begins with a document: the migration's name, the run's id, its undo.
+    """Serves until standard input ends, which begins with a document: the migration's name, the run's id, its undo.
 
-    Its argument is JSON: the source of the migrations, and what of it is left out.
+    The argument is JSON: the source of the migrations, and which files of it to leave out.
     """
-    asked, answers = _streams()
+    requests, answers = _streams()
     source, without = json.loads(sys.argv[1])
     try:
         loaded = load(source, without)
-        head = read_document(asked.read)
+        head = read_document(requests.read)
         if head is None:
             return
-        given = bson.decode(head)
-        migration = choose(loaded, given["name"])
+        request = bson.decode(head)
+        migration = choose(loaded, request["name"])
     except WhimbrelError as error:
         _answer(answers, {"error": exception_message(error)})
         return
-    _answer(answers, {READY: True, "values": [[*each] for each in migration.definition.code.values.items()]})
-    run = given["run"]
+    _answer(answers, {READY: True, "values": [[*pair] for pair in migration.definition.code.values.items()]})
+    run = request["run"]
     documents: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(asked, documents), daemon=True).start()
-    definition = replace(migration.definition, undo=given["undo"], uuids=given["uuids"])
+    threading.Thread(target=_receive, args=(requests, documents), daemon=True).start()
+    definition = replace(migration.definition, undo=request["undo"], uuids=request["uuids"])
     context = Context(run, f"{run}.0", 1) if migration.wants_context else None
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a KeyboardInterrupt is the function's
-    migration.transform, naive = noting(migration)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a KeyboardInterrupt belongs to the function
+    migration.transform, naive = noting_naive_fields(migration)
 
     def serve() -> None:
         while True:
@@ -69,7 +69,7 @@ def main() -> None:
             started = time.perf_counter()
             outcome = call(migration, definition, document, context)
             seconds = time.perf_counter() - started
-            _answer(answers, {**told(outcome), "seconds": seconds, "naive": list(naive)})
+            _answer(answers, {**encode_outcome(outcome), "seconds": seconds, "naive": list(naive)})
 
     # In a thread, as workers call it; with what the module has set for its context.
     calling = threading.Thread(target=contextvars.copy_context().run, args=(serve,), name="slot-0")
@@ -77,12 +77,12 @@ def main() -> None:
     calling.join()
 
 
-def noting(migration: Migration) -> tuple[Callable[..., Any], list[str]]:
-    """The function, and where the fields of its last answer are noted that hold a time without a zone."""
+def noting_naive_fields(migration: Migration) -> tuple[Callable[..., Any], list[str]]:
+    """Returns the function, and the list in which the fields of its last answer that hold a time without a zone are noted."""
     function, naive = migration.transform, list[str]()
 
     def noted(returned: Any) -> Any:
-        with contextlib.suppress(Exception):  # whatever a user's mapping does: what reads it next says so
+        with contextlib.suppress(Exception):  # whatever a user's mapping does: its next reader reports it
             naive[:] = naive_datetime_fields(returned)
         return returned
 
@@ -101,35 +101,35 @@ def noting(migration: Migration) -> tuple[Callable[..., Any], list[str]]:
 def _streams() -> tuple[BinaryIO, BinaryIO]:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    given, _ = take_streams(lambda: "")
-    return os.fdopen(given, "rb"), answers
+    former_input, _ = capture_streams(lambda: "")
+    return os.fdopen(former_input, "rb"), answers
 
 
-def _receive(asked: BinaryIO, documents: "queue.SimpleQueue[bytes]") -> None:
-    """The parent closes the stream when it needs nothing any more, and the kernel does when it died: whatever the function does, it ends."""
-    while document := read_document(asked.read):
+def _receive(requests: BinaryIO, documents: "queue.SimpleQueue[bytes]") -> None:
+    """Receives documents. The parent closes the stream when it needs nothing any more, and the kernel does when it died: this process ends then, whatever the function does."""
+    while document := read_document(requests.read):
         documents.put(document)
     os._exit(0)
 
 
 def read_document(read: Callable[[int], bytes]) -> bytes | None:
-    """The next document of a stream of BSON; None at its end."""
+    """Returns the next document of a stream of BSON; None at its end."""
     head = read(4)
     if len(head) < 4:  # noqa: PLR2004
         return None
-    rest = read(int.from_bytes(head, "little") - 4)
-    return head + rest if rest[-1:] == b"\0" else None
+    body = read(int.from_bytes(head, "little") - 4)
+    return head + body if body[-1:] == b"\0" else None
 
 
-def _answer(answers: BinaryIO, found: dict[str, Any]) -> None:
-    answers.write(bson.encode(found))
+def _answer(answers: BinaryIO, answer: dict[str, Any]) -> None:
+    answers.write(bson.encode(answer))
     answers.flush()
 
 
-# An outcome as a document, and back
+# Encoding an outcome as a document, and decoding it
 
 
-def told(outcome: GuardedChange | FailedDocument) -> dict[str, Any]:
+def encode_outcome(outcome: GuardedChange | FailedDocument) -> dict[str, Any]:
     if isinstance(outcome, FailedDocument):
         return {
             "kind": str(outcome.kind), "type": outcome.type, "message": outcome.message, "traceback": outcome.traceback,
@@ -146,11 +146,11 @@ def told(outcome: GuardedChange | FailedDocument) -> dict[str, Any]:
         case Unchanged() | Skipped():
             return {"same": type(outcome.change).__name__}
         case other:
-            raise TypeError(other)  # nothing that a function returns is reduced to it
+            raise TypeError(other)  # no function's answer is reduced to another change
 
 
-def understood(document: bytes, answer: Any) -> GuardedChange | FailedDocument:
-    """The outcome that `told` made a document of."""
+def decode_outcome(document: bytes, answer: Any) -> GuardedChange | FailedDocument:
+    """Returns the outcome that `encode_outcome` encoded."""
     key = Key.of_document(document)
     if "kind" in answer:
         return FailedDocument(

@@ -19,14 +19,13 @@ from whimbrel.workers.memory_limit import MemoryLimit, memory_of, shown
 
 log = structlog.get_logger("whimbrel.workers")
 
-HOPELESS = frozenset(
-    {64, 65, 71, 74}
-)  # exit codes of a child that would fail again: settings, definitions, permissions, the broker refuses
-LOOK = 0.1  # seconds between two looks whether draining shall end at once
+# Exit codes of a child that would fail again: settings, definitions, permissions, the broker refuses.
+HOPELESS = frozenset({64, 65, 71, 74})
+POLL_SECONDS = 0.1  # between two checks whether draining has to end at once
 SILENCE = 30.0  # seconds without a sign of life, beyond a function's own time limit
 LOADING = 600.0  # seconds that importing the migrations may take
-LOADS = 3  # processes in a row that end while they load, until that is taken for hopeless
-SLOW = 2.0  # seconds of loading after which it is told, as often
+LOADS = 3  # processes in a row that end while they load before that counts as hopeless
+SLOW = 2.0  # seconds of loading after which the ledger is told, each time
 STANDARD_ERROR = 2
 
 
@@ -47,41 +46,39 @@ class Supervisor:
         lanes: Sequence[str] = (),
     ) -> None:
         self._batches, self._environment = batches, {**os.environ, **environment}
-        self._leases = (
-            leases  # where the dead are signed off; without it they count as alive for some seconds
-        )
+        # Where dead children are signed off; without it they count as alive for some seconds.
+        self._leases = leases
         self._size, self._slots, self._run, self._lanes = size, slots, run, lanes
         self.memory: MemoryLimit | None = None
-        self.replaced = 0  # children that have held more
+        self.replaced = 0  # children that were replaced because they held more
         self.on_released: Callable[[Sequence[Batch]], None] = lambda _batches: None
-        self.on_idle: Callable[[], None] = lambda: (
-            None
-        )  # a child has ended the last batch that it had in hand
-        # Where children write their logs, and what user code prints goes; None is where this process writes its own.
+        self.on_idle: Callable[[], None] = lambda: None  # a child has ended its last batch
+        # The stream for children's logs and user code's output; None: the one that this process writes its own logs to.
         self._stderr = STANDARD_ERROR if stderr is None else stderr
         self._sink = StandardError(self._stderr)
         self.loading = LOADING  # seconds that importing the migrations may take
-        self._lock = threading.RLock()  # a parent's thread tends while its main thread drains or kills
+        # A parent's thread checks children while its main thread drains or kills.
+        self._lock = threading.RLock()
         self._silence = longest_call + SILENCE
         self._children: list[ChildProcess] = []
-        self._hopeless: WhimbrelError | None = None
-        self._unloaded = 0  # children in a row that have ended while they loaded
+        self._fatal_error: WhimbrelError | None = None
+        self._unloaded = 0  # children in a row that ended while they loaded
         self._draining = threading.Event()
         self._unreachable = False
         self._due = 0.0  # when the next child may be started
         self._pause = 0.1
 
     def adopt(self, child: ChildProcess) -> None:
-        """Take a child that was started before: it has loaded the migrations by now, or is about to."""
+        """Takes over a child that was started before: it has loaded the migrations by now, or is about to."""
         child.on_idle = self._idle
         with self._lock:
             self._children.append(child)
             child.serve(self._run)
 
-    def look(self) -> None:
-        """Batches wait: children that have nothing in hand look for them at once, and not when their pause is over."""
+    def wake_idle(self) -> None:
+        """Lets children without a batch look for waiting batches at once, and not when their pause is over."""
         for child in list(self._children):
-            child.look()
+            child.wake()
 
     def _idle(self) -> None:
         self.on_idle()
@@ -92,30 +89,30 @@ class Supervisor:
 
     @property
     def prefix(self) -> str:
-        """What the names of this parent's workers begin with."""
+        """Returns what the names of this parent's workers begin with."""
         return prefix()
 
-    def tend(self) -> None:
-        """One round: bury the dead, end the silent, start what is missing.
+    def check_children(self) -> None:
+        """Does one round: releases dead children, ends silent ones, starts missing ones.
 
-        Raises DefinitionInvalid where the migrations cannot be loaded, SettingsInvalid where anything else makes that hopeless.
+        Raises DefinitionInvalid where the migrations cannot be loaded, SettingsInvalid where anything else makes restarting hopeless.
         """
         with self._lock:
-            self._tend()
+            self._check_children()
 
-    def _tend(self) -> None:
+    def _check_children(self) -> None:
         for child in list(self._children):
             if child.process.poll() is not None:
-                self._bury(child)
+                self._release_dead_child(child)
             elif not child.loaded:
-                self._wait_for(child)
+                self._check_loading(child)
             elif time.monotonic() - child.heard > self._silence:
                 log.error("a worker gives no sign of life and is ended", worker=child.name)
                 child.process.kill()
             elif self.memory is not None:
-                self._weigh(child, self.memory)
-        if self._hopeless and not self._draining.is_set():
-            raise self._hopeless
+                self._check_memory(child, self.memory)
+        if self._fatal_error and not self._draining.is_set():
+            raise self._fatal_error
         while (
             len(self._children) < self._size and not self._draining.is_set() and time.monotonic() >= self._due
         ):
@@ -123,22 +120,22 @@ class Supervisor:
             child.serve(self._run)
             self._children.append(child)
 
-    def _weigh(self, child: ChildProcess, limit: MemoryLimit) -> None:
-        """A child that holds more than it may gives its batches back after their chunks; one that holds much more, at once.
+    def _check_memory(self, child: ChildProcess, limit: MemoryLimit) -> None:
+        """Lets a child that holds more than it may give its batches back after their chunks; a child that holds much more, at once.
 
-        What it had in hand then goes on in another, at the end document by document (hole H10): one that needs so much alone fails.
+        Its batches then continue in another child, at the end document by document (hole H10): a document that needs so much alone fails.
         """
         size, limit = memory_of(child.process.pid), limit.above(child.base)
         if size <= limit.ends or self._draining.is_set():
             return
         facts = {"worker": child.name, "holds": shown(size), "may_hold": shown(limit.ends)}
         if child.base > limit.ends:
-            self._hopeless = SettingsInvalid(
+            self._fatal_error = SettingsInvalid(
                 f"A worker process holds {shown(child.base)} as soon as it has loaded the migrations, and may hold {shown(limit.ends)}: "
                 "raise --max-memory."
             )
         elif size > limit.killed:
-            self._replace(child)
+            self._count_replaced(child)
             log.error(
                 "a worker holds far too much memory: it is ended, and another goes on",
                 replaced=self.replaced,
@@ -146,30 +143,30 @@ class Supervisor:
             )
             child.process.kill()
         elif not child.leaving:
-            self._replace(child)
+            self._count_replaced(child)
             log.warning(
                 "a worker holds too much memory: it ends after its chunk, and another goes on",
                 replaced=self.replaced,
                 **facts,
             )
-            child.hang_up()
+            child.drain()
 
-    def _replace(self, child: ChildProcess) -> None:
-        """Count it, once."""
+    def _count_replaced(self, child: ChildProcess) -> None:
+        """Counts a child as replaced, once."""
         self.replaced += not child.leaving
         child.leaving = True
 
-    def _wait_for(self, child: ChildProcess) -> None:
-        """A child that loads the migrations, whose imports may take long, and must end."""
+    def _check_loading(self, child: ChildProcess) -> None:
+        """Watches a child that loads the migrations: its imports may take long, but must end."""
         now = time.monotonic()
         if now - child.started > self.loading:
-            self._hopeless = DefinitionInvalid(
+            self._fatal_error = DefinitionInvalid(
                 f"A worker process did not finish loading the migrations within {self.loading:g} seconds. A migration's module "
                 "should only define things; where its imports do take longer, raise WHIMBREL_LOADING."
             )
             child.process.kill()
-        elif now - child.told > SLOW and self._leases is not None and not self._draining.is_set():
-            child.told = now
+        elif now - child.reported > SLOW and self._leases is not None and not self._draining.is_set():
+            child.reported = now
             self._leases.beat(
                 child.name, host=socket.gethostname(), pid=child.process.pid, version=version("whimbrel"), slots=0,
                 only=self._run, code=[], done=0, inHand=[], refuses=[], loading=True,
@@ -182,8 +179,8 @@ class Supervisor:
         child.on_idle = self._idle
         return child
 
-    def _bury(self, child: ChildProcess) -> None:
-        """The kernel says that it is dead: no need to wait for its leases to end."""
+    def _release_dead_child(self, child: ChildProcess) -> None:
+        """Releases what a dead child held at once: there is no need to wait for its leases to end."""
         code = child.process.returncode or 0
         try:
             if not self._unreachable:
@@ -194,67 +191,65 @@ class Supervisor:
             log.warning("the ledger does not answer; a dead worker's batches wait", error=str(error))
             if not self._draining.is_set():
                 raise
-            self._unreachable = (
-                True  # no time left: the leases of what our children held will end by themselves
-            )
+            self._unreachable = True  # no time left: the leases of our children will end by themselves
         self._children.remove(child)
         child.close()
-        self._judge(child, code)
+        self._check_fatal_exit(child, code)
         if code and not self._draining.is_set():
             log.warning("a worker died", worker=child.name, code=code)
         young = time.monotonic() - child.started < 1 or not child.loaded
         self._pause = min(self._pause * 2, 5.0) if young else 0.1
         self._due = time.monotonic() + (self._pause if young else 0)
 
-    def _judge(self, child: ChildProcess, code: int) -> None:
-        """Whether the next child would end as this one did."""
-        if self._hopeless is not None:
+    def _check_fatal_exit(self, child: ChildProcess, code: int) -> None:
+        """Finds out whether the next child would end as this one did."""
+        if self._fatal_error is not None:
             return
         if code in HOPELESS:
             kind = DefinitionInvalid if code == DefinitionInvalid.exit_code else SettingsInvalid
             why = (
                 f": {child.reason}" if child.reason else f" (exit code {code}); what they said stands above."
             )
-            self._hopeless = kind(f"The workers cannot start{why}")
+            self._fatal_error = kind(f"The workers cannot start{why}")
         elif child.loaded:
             self._unloaded = 0
         elif not self._draining.is_set():
             self._unloaded += 1
             if self._unloaded >= LOADS:
                 how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-                self._hopeless = DefinitionInvalid(
+                self._fatal_error = DefinitionInvalid(
                     f"{LOADS} worker processes in a row have ended {how} while they loaded the migrations. What they printed stands above."
                 )
 
     def drain(self, seconds: float) -> bool:
-        """Let every child finish its chunks and give its batches back. False where some had to be killed."""
+        """Lets every child finish its chunks and give its batches back. Returns False where some had to be killed."""
         self._draining.set()
-        for child in list(self._children):  # at once, whatever the thread that tends is waiting for
-            child.hang_up()
+        for child in list(self._children):  # at once, whatever the checking thread waits for
+            child.drain()
         end = time.monotonic() + seconds
         while self._children and time.monotonic() < end:
-            self.tend()
+            self.check_children()
             time.sleep(0.02)
         return not self.kill()
 
     def leave(self, seconds: float, at_once: Callable[[], bool]) -> None:
-        """Drain; but kill as soon as `at_once` says so, whatever draining waits for."""
+        """Drains; but kills as soon as `at_once` says so, whatever draining waits for."""
         draining = threading.Thread(target=self.drain, args=(seconds,), name="draining", daemon=True)
         draining.start()
         while draining.is_alive():
             if at_once():
                 self.kill()
-            draining.join(LOOK)
+            draining.join(POLL_SECONDS)
 
     def kill(self) -> int:
-        """End every child now, and release what it held; their statements in the server too (hole H13)."""
+        """Ends every child now, and releases what it held; its statements in the server end too (hole H13)."""
         self._draining.set()
-        for child in list(self._children):  # at once, whatever the thread that tends is waiting for
+        for child in list(self._children):  # at once, whatever the checking thread waits for
             child.process.send_signal(signal.SIGKILL)
         with self._lock:
             killed = list(self._children)
             for child in killed:
                 child.process.kill()
                 child.process.wait()
-                self._bury(child)
+                self._release_dead_child(child)
         return len(killed)

@@ -17,7 +17,7 @@ from whimbrel.workers.supervisor import STANDARD_ERROR, Supervisor
 
 
 def cores() -> int:
-    """Those that this process may use."""
+    """Returns the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -28,9 +28,9 @@ class WorkerPool:
     workers: int | None = None
     slots: int = 2
     source: str | None = None  # of the migrations
-    lanes: tuple[str, ...] = ()  # queues to take from; none named: all
-    memory: int | None = None  # bytes that each process may hold; 0: without a limit; None: what is sensible
-    left_out: tuple[str, ...] = ()  # files of the source that no process shall load: see `Catalog.unloadable`
+    lanes: tuple[str, ...] = ()  # queues to take from; empty: all
+    memory: int | None = None  # bytes that each process may hold; 0: no limit; None: the default
+    left_out: tuple[str, ...] = ()  # files of the source that no process may load: see `Catalog.unloadable`
 
     @property
     def processes(self) -> int:
@@ -44,7 +44,7 @@ class WorkerPool:
     ) -> Supervisor:
         ledger, size = opened.store.ledger, self.processes
         if settings.rabbitmq_url:
-            run = None  # queues are shared: pointers of other runs come too
+            run = None  # queues are shared: pointers of other runs arrive too
         supervisor = Supervisor(
             ledger.batches, self._environment(opened.uri, settings), leases=ledger.leases, lanes=self.lanes,
             size=size, slots=self.slots, run=run, longest_call=longest_call, stderr=stderr,
@@ -55,9 +55,9 @@ class WorkerPool:
 
     @contextlib.contextmanager
     def ahead(self, settings: Settings, stderr: int | None) -> Iterator[ChildProcess | None]:
-        """One of its processes, before there is work: it loads the migrations meanwhile. A supervisor may adopt it; else it is ended.
+        """Starts one of its processes before there is work: it loads the migrations meanwhile. A supervisor may adopt it; otherwise it is ended.
 
-        None where it is not known yet which database it will serve, or the pool has no processes.
+        Yields None where it is not known yet which database it will serve, or the pool has no processes.
         """
         if not settings.mongodb_uri or not self.processes:
             yield None
@@ -76,7 +76,7 @@ class WorkerPool:
                 child.close()
 
     def _environment(self, uri: str, settings: Settings) -> dict[str, str]:
-        # They write to a pipe, and would take it for a service's.
+        # They write to a pipe, and would take it for the pipe of a service.
         style = {"LOG_FORMAT": "console"} if on_console() else {}
         return {
             **style,

@@ -1,8 +1,8 @@
-"""A child: the process that holds user code. It works until its parent closes its standard input, or dies with it.
+"""A child: the process that holds user code. It works until its parent closes its standard input, or dies.
 
 It has a process group of its own: Ctrl-C in the terminal reaches only the parent (hole H16). On a pipe of its own it
-says that it has loaded the migrations, once in a while that it lives, and which batches it has in hand; a parent that
-hears nothing for long ends it. Its standard streams are user code's.
+tells that it has loaded the migrations, from time to time that it lives, and which batches it works on; a parent that
+hears nothing for long ends it. Its standard streams belong to user code.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from whimbrel.engine.running.heartbeat import keep_heartbeat
 from whimbrel.engine.running.slot import run_slot
 from whimbrel.engine.running.worker_state import BATCH, WorkerState
 from whimbrel.errors import Transient, WhimbrelError
-from whimbrel.logs import configure_logs, json_asked, json_line, own_process
+from whimbrel.logs import configure_logs, json_line, json_requested, log_unhandled_errors
 from whimbrel.ports import Store
 from whimbrel.settings import Settings, read_settings
 from whimbrel.vanished_readers import without_reader
-from whimbrel.workers.child_output import end_before_the_driver, end_soon, take_streams
+from whimbrel.workers.child_output import capture_streams, end_before_the_driver, end_soon
 from whimbrel.workers.child_pipes import ALIVE, BEGINS, ENDS, LOADED, REASON
 from whimbrel.workers.loaded_files import LoadedHere
 from whimbrel.workers.migration_loader import LEFT_OUT, load
@@ -49,41 +49,41 @@ def main() -> None:
     settings = read_settings()
     log = without_reader(options.log)
     configure_logs(settings.log_format, settings.log_level, log)
-    own_process()
-    parent, flush = take_streams(BATCH.get)
+    log_unhandled_errors()
+    parent, flush = capture_streams(BATCH.get)
     faulthandler.enable(2)
     end_before_the_driver()
-    voice = ParentPipe(options.said, flush)
+    parent_pipe = ParentPipe(options.said, flush)
     left_out = json.loads(os.environ.get(LEFT_OUT, "[]"))
     try:
         worker_state = WorkerState(load(settings.whimbrel_migrations, left_out), options.name)
         worker_state.loaded = LoadedHere()
-        voice.say(LOADED)
-        worker_state.on_hand = voice.on_hand
+        parent_pipe.say(LOADED)
+        worker_state.on_batch = parent_pipe.on_batch
         signal.signal(signal.SIGTERM, lambda *_: worker_state.drain())
-        worker_state.only = _told(parent)
+        worker_state.only = _read_run(parent)
         with store_at(settings.mongodb_uri or "", settings, worker=options.name) as store:
             worker_state.refresh(store)
-            starved = _serve(store, worker_state, settings, options, parent, voice)
+            starved = _serve(store, worker_state, settings, options, parent, parent_pipe)
         worker_state.loop.close()
     except WhimbrelError as error:
         text = visible(str(error))
-        log.write(f"{json_line(text, level='error') if json_asked() else text}\n")
-        voice.say(f"{REASON}{' '.join(str(error).split())}")
+        log.write(f"{json_line(text, level='error') if json_requested() else text}\n")
+        parent_pipe.say(f"{REASON}{' '.join(str(error).split())}")
         end_soon(error.exit_code)
     flush("")
     end_soon(STARVED if starved else 0)
 
 
-def _told(parent: int) -> str | None:
-    """The one run to serve, as the parent says it when there is work; None: all runs. A parent that ends says nothing."""
-    said = b""
-    while not said.endswith(b"\n"):
+def _read_run(parent: int) -> str | None:
+    """Reads the one run to serve, as the parent tells it when there is work; None: all runs. Ends this process where the parent ends."""
+    line = b""
+    while not line.endswith(b"\n"):
         part = os.read(parent, 1)
         if not part:
             end_soon(0)
-        said += part
-    return said.decode().strip() or None
+        line += part
+    return line.decode().strip() or None
 
 
 class ParentPipe:
@@ -93,10 +93,10 @@ class ParentPipe:
         self._number, self._flush = number, flush
 
     def say(self, word: str) -> None:
-        with contextlib.suppress(OSError):  # the parent is gone: standard input says so too
+        with contextlib.suppress(OSError):  # the parent is gone: the end of standard input tells that too
             os.write(self._number, word.encode("utf-8", "backslashreplace")[:4000] + b"\n")
 
-    def on_hand(self, token: str, begins: bool) -> None:
+    def on_batch(self, token: str, begins: bool) -> None:
         if not begins:
             self._flush(token)
         self.say(f"{BEGINS if begins else ENDS}{token}")
@@ -108,9 +108,9 @@ def _serve(
     settings: Settings,
     options: argparse.Namespace,
     parent: int,
-    voice: ParentPipe,
+    parent_pipe: ParentPipe,
 ) -> bool:
-    """Work until drained. True where the broker gave nothing though it was connected."""
+    """Works until drained. Returns True where the broker sent nothing though it was connected."""
     starved = threading.Event()
 
     def give_up() -> None:
@@ -137,31 +137,31 @@ def _serve(
         facts = {
             "times": settings.times,
             "die": lambda: os._exit(DIED),
-            "beat": lambda: voice.say(ALIVE),
+            "beat": lambda: parent_pipe.say(ALIVE),
             "about": about,
         }
-        watching = threading.Thread(
+        heartbeat = threading.Thread(
             target=keep_heartbeat, args=(store, worker_state), kwargs=facts, name="watch", daemon=True
         )
-        watching.start()
+        heartbeat.start()
         threading.Thread(
             target=_until_closed, args=(worker_state, parent), name="parent", daemon=True
         ).start()
         for slot in slots:
-            # In pieces: Python may hear a signal only when what the main thread waits for ends.
+            # In pieces: Python may handle a signal only when what the main thread waits for ends.
             while slot.is_alive():
                 slot.join(1)
         worker_state.end()
-        watching.join(5)
+        heartbeat.join(5)
         with contextlib.suppress(Transient):
             store.ledger.leases.leave(options.name)
     return starved.is_set()
 
 
 def _until_closed(worker_state: WorkerState, parent: int) -> None:
-    """Look when the parent has news; drain when it closes what was our standard input, which the kernel does for one that was killed."""
+    """Wakes the slots when the parent has news; drains when standard input ends, which the kernel closes when the parent was killed."""
     while os.read(parent, 1024):
-        worker_state.look.set()
+        worker_state.wake_up.set()
     worker_state.drain()
 
 

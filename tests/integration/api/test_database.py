@@ -94,7 +94,7 @@ def test_without_mongodb(settings: Settings) -> None:
 
 def test_mongodb_that_goes_away(still: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     system: System = still.app.state.system  # type: ignore[attr-defined]
-    with MongoStoreAway(system.at.store, monkeypatch):
+    with MongoStoreAway(system.deployment.store, monkeypatch):
         assert still.get("/db/health").json()["connection"] == "disconnected"
         assert still.get("/db/status").json()["isConnected"] is False
         assert (still.get("/db/ping").status_code, still.get("/db/ping").json()["code"]) == (503, "transient")

@@ -91,7 +91,7 @@ def test_a_request_that_the_ledger_left_unanswered_is_not_carried_out_again(
 ) -> None:
     """The run was added, and the connection died before that was known."""
     seed(database, 5)
-    runs = still.app.state.system.at.store.ledger.runs  # type: ignore[attr-defined]
+    runs = still.app.state.system.deployment.store.ledger.runs  # type: ignore[attr-defined]
     real = runs.add
 
     def cut_off(*given: Any, **options: Any) -> None:

@@ -106,7 +106,7 @@ def raised(error: Exception) -> WhimbrelError:
 )  # fmt: skip
 def test_each_kind_has_its_sentence(error: Exception, embedded: bool, sentence: str) -> None:
     with capture_logs() as logs:
-        assert OutageMessages(embedded=embedded).told(raised(error)) == sentence
+        assert OutageMessages(embedded=embedded).sentence_for(raised(error)) == sentence
     assert str(error)[:20] in logs[0]["reason"]
 
 
@@ -127,7 +127,7 @@ def test_each_kind_of_rabbitmq_too(error: Exception, said: str) -> None:
 
     with pytest.raises(WhimbrelError) as found:
         asyncio.run(meets())
-    sentence = OutageMessages(embedded=True).told(found.value)
+    sentence = OutageMessages(embedded=True).sentence_for(found.value)
     assert sentence.endswith(said)
     assert "queue.example.com" in sentence
     assert "XJX" not in sentence
@@ -136,7 +136,7 @@ def test_each_kind_of_rabbitmq_too(error: Exception, said: str) -> None:
 
 def test_what_nobody_shortened_is_its_first_sentence() -> None:
     found = OutageMessages(embedded=True)
-    assert found.told(Systemic("It broke at 5.0.3. Then more was said.")) == "It broke at 5.0.3."
-    assert len(found.told(Systemic("x" * 5000))) < 350
+    assert found.sentence_for(Systemic("It broke at 5.0.3. Then more was said.")) == "It broke at 5.0.3."
+    assert len(found.sentence_for(Systemic("x" * 5000))) < 350
     away = BrokerUnavailable("RabbitMQ at amqp://here does not answer.")
-    assert found.told(away, lost="The disk is full.") == "RabbitMQ at amqp://here does not answer."
+    assert found.sentence_for(away, lost="The disk is full.") == "RabbitMQ at amqp://here does not answer."

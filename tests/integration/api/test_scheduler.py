@@ -38,7 +38,7 @@ def tick(store: MongoStore, name: str) -> None:
         store, partial(choose, Catalog({SOME_MODEL.name: SOME_MODEL.definition})), name="tester", role_seconds=SHORT.lease,
         defaults=Defaults(), first=Settings().first_schedule, step=lambda _: None,
     )  # fmt: skip
-    scheduler._leads = lambda: True  # type: ignore[method-assign]
+    scheduler._holds_role = lambda: True  # type: ignore[method-assign]
     scheduler.tick()
     eventually(lambda: _decided(store, name, at))
 

@@ -85,7 +85,8 @@ def test_what_is_refused(api: TestClient, database: Docs, route: str) -> None:
     if route == "rollback":
         assert refused(waiting, {"confirm": waiting}) == (409, "state_forbids")  # it kept no images
     assert len(content(database)) == len(now)
-    assert [each.kind for each in api.app.state.system.at.store.ledger.runs.list()] == ["migration"] * 2  # type: ignore[attr-defined]
+    runs = api.app.state.system.deployment.store.ledger.runs  # type: ignore[attr-defined]
+    assert [run.kind for run in runs.list()] == ["migration"] * 2
 
 
 def test_undo_needs_an_admin(settings: Settings, database: Docs) -> None:

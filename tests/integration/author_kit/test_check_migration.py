@@ -14,8 +14,8 @@ from pymongo import MongoClient
 from whimbrel import SKIP, Migration, migration
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.testing import Unproved, check_migration
-from whimbrel.testing.expected import expected
-from whimbrel.testing.trial import nothing, trial
+from whimbrel.testing.expected import rehearse_migration
+from whimbrel.testing.trial import nothing, open_trial
 
 PEOPLE = [
     {"_id": 1, "name": "Ada Lovelace"},
@@ -67,8 +67,8 @@ def test_what_rests_on_the_time_since_the_claim_varies(mongo_uri: str) -> None:
     """Even where two rehearsals are too quick for it to differ."""
     since = {"$subtract": ["$$NOW", "$$claimed_at"]}
     it = Migration(name="late", collection="things", update=[{"$set": {"late": {"$gt": [since, 60_000]}}}])
-    with trial(it, [{"_id": 1}], mongo_uri, nothing) as room:
-        assert expected(room, deterministic=False, failing=[]).varies == {"late"}
+    with open_trial(it, [{"_id": 1}], mongo_uri, nothing) as trial:
+        assert rehearse_migration(trial, deterministic=False, failing=[]).varies == {"late"}
 
 
 numbers = itertools.count()

@@ -227,7 +227,7 @@ def test_a_consumer_that_gets_nothing_is_built_anew(node: RabbitNode, run: Run) 
         broker.announce(run, [batch_of(run)])
         first = feed.next(10, urgent=False)
         assert first is not None
-        first.over()
+        first.acknowledge()
 
         async def stop() -> None:  # without a word to anybody, as after a recovery that forgot the consumers
             for channel in feed._channels:
@@ -240,7 +240,7 @@ def test_a_consumer_that_gets_nothing_is_built_anew(node: RabbitNode, run: Run) 
         second = feed.next(20, urgent=False)
         assert second is not None
         assert second.token == f"{run.id}.2"
-        second.over()
+        second.acknowledge()
 
 
 def test_a_process_that_never_gets_anything_gives_up(
@@ -287,7 +287,7 @@ def test_only_the_named_queues_are_taken_from(node: RabbitNode, run: Run) -> Non
     with publishing(node) as broker, consuming(node, names=("processing",)) as feed:
         found = feed.next(10, urgent=False)
         assert found is not None
-        found.over()
+        found.acknowledge()
 
 
 def test_another_code_refuses_and_says_so(node: RabbitNode, store: MongoStore, database: Docs) -> None:
@@ -348,7 +348,7 @@ def test_a_worker_that_is_busy_for_long_is_left_alone(node: RabbitNode, run: Run
         assert feed._link.connection is first
         for each in held:
             assert each is not None
-            each.over()
+            each.acknowledge()
         assert feed.next(10, urgent=False) is not None
 
 
@@ -372,9 +372,9 @@ def test_a_run_that_nobody_can_serve_does_not_hold_up_others(
 
 
 TURNS: dict[str, Callable[[Delivery, int], None]] = {
-    "given back": lambda delivery, _: delivery.again(),
+    "given back": lambda delivery, _: delivery.give_back(),
     "sent to the end": lambda delivery, _: delivery.pass_on(),
-    "by turns": lambda delivery, number: delivery.again() if number % 3 else delivery.pass_on(),
+    "by turns": lambda delivery, number: delivery.give_back() if number % 3 else delivery.pass_on(),
 }
 
 
@@ -397,7 +397,7 @@ def test_a_pointer_that_is_always_turned_away_is_laid_aside_in_the_end(
         broker.announce(run, [batch_of(run)])  # as the coordinator does: it begins anew
         again = feed.next(10, urgent=False)
         assert again is not None
-        again.over()
+        again.acknowledge()
     [aside] = node.get_messages(DEAD)
     assert json.loads(aside.payload) == {"v": 1, "batch": f"{run.id}.1"}
     assert aside.headers["x-whimbrel-reason"] == "turned away 100 times"
@@ -416,7 +416,7 @@ def test_what_cannot_be_laid_aside_does_not_block_the_lane(node: RabbitNode, run
         found = feed.next(30, urgent=False)
         assert found is not None
         assert found.token == f"{run.id}.1"
-        found.over()
+        found.acknowledge()
         eventually(lambda: (node.queues()[PROCESSING].ready, node.queues()[PROCESSING].unacked) == (0, 0))
 
 

@@ -66,7 +66,7 @@ def test_at_the_end_of_the_interpreter(tmp_path: Path) -> None:
     """When the work is done: its exit code stays."""
     code = (
         "import signal, sys; from whimbrel.cli import entry as start; sys.argv[1:] = ['--version']\n"
-        "import whimbrel.bootstrap; whimbrel.bootstrap.let_go = lambda: signal.raise_signal(signal.SIGINT); start.main()"
+        "import whimbrel.bootstrap; whimbrel.bootstrap.leave_embedded = lambda: signal.raise_signal(signal.SIGINT); start.main()"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path

@@ -24,7 +24,7 @@ def test_a_look_imports_nothing_that_only_work_needs(
 ) -> None:
     code = (
         f"import sys; sys.argv[1:] = {words!r}\n"
-        "from whimbrel.cli.main import ended; code = ended(); print(*sys.modules, file=sys.stderr); sys.exit(code)"
+        "from whimbrel.cli.main import run_and_flush; code = run_and_flush(); print(*sys.modules, file=sys.stderr); sys.exit(code)"
     )
     environment = {**os.environ, "MONGODB_URI": mongo_uri, "MONGODB_DB_NAME": database.name}
     done = subprocess.run(

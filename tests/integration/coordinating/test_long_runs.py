@@ -123,7 +123,7 @@ def test_a_verification_looks_at_the_ranges_of_a_long_run_in_pieces(
         known.add(current(store, checking).checked.through)
     found = until(store, checking)
     (ranges,) = [each for each in found.run.report if each.check == "ranges tile"]
-    assert ranges.proved, ranges.said
+    assert ranges.proved, ranges.sentence
     assert {1000, 2000, MANY} <= known
 
 

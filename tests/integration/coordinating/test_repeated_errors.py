@@ -78,7 +78,7 @@ def data(root: MongoClient[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> 
     """Two collections of thirty documents; a trouble is met fewer times than else before a person must look."""
     for remedy, times in ((Remedy.AGAIN, 4), (Remedy.SMALLER, 3)):
         monkeypatch.setitem(repeated_errors.TIMES, remedy, times)
-    monkeypatch.setattr(coordinate, "LATER", 0.02)
+    monkeypatch.setattr(coordinate, "RETRY_SECONDS", 0.02)
     found = root[f"t{time.monotonic_ns()}"]
     for name in ("things", "others"):
         found[name].insert_many([{"_id": number, "n": 0} for number in range(30)])

@@ -118,7 +118,7 @@ def test_the_end_of_the_ranges_is_found_among_very_many_batches_of_keys(
     run = with_batches(store, database, 1)
     store.ledger.batches.add(
         [
-            Batch(run=run.id, seq=seq, leg=0, phase="pending", ids=(Key.of(seq),), found=True)
+            Batch(run=run.id, seq=seq, leg=0, phase="pending", ids=(Key.of(seq),), located=True)
             for seq in range(2, MANY)
         ]
     )

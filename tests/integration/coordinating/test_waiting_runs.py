@@ -11,14 +11,14 @@ from tests.conftest import SHORT
 from tests.integration.in_process_system import DEFAULTS, nothing, start, system, until
 from whimbrel import Migration
 from whimbrel.brokers.ledger import LedgerBroker
-from whimbrel.cli.output.run_log import worth_a_line
+from whimbrel.cli.output.run_log import runs_to_report
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Counts, Run
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.coordinating.coordinator import Coordinator
 from whimbrel.engine.housekeeping import stuck_batches
 from whimbrel.engine.operating.control import cancel
-from whimbrel.engine.operating.preflight import warned
+from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.run_view import view
 from whimbrel.engine.operating.start import draft_run
 from whimbrel.engine.queueing import queues
@@ -105,7 +105,7 @@ def test_what_is_asked_all_the_time_costs_the_same_however_many_runs_wait(
         "refresh": lambda: worker_state.refresh(store),
         "queue": lambda: queues.stats(store.ledger, broker),
         "in hand": lambda: queues.in_hand(store.ledger),
-        "sampling": sampler._look,
+        "sampling": sampler._take_sample,
         "status": lambda: view(store.ledger, current(store, run)),
         "ahead": lambda: store.ledger.runs.ahead(run.ns),
     }
@@ -121,7 +121,7 @@ def test_a_run_that_joins_a_long_line_is_no_larger_than_others(store: MongoStore
     coordinator_of(store).tick()
     line_up(store, database, run, MANY)
     it = IT.definition
-    last = warned(store, it, draft_run(store, it, defaults=DEFAULTS), documents=1)
+    last = with_warnings(store, it, draft_run(store, it, defaults=DEFAULTS), documents=1)
     (said,) = [each for each in last.warnings if each.check == "runs"]
     assert f"{run.id} of waiting (running)" in said.reason
     assert f"and {MANY - 4:,} more" in said.reason
@@ -136,11 +136,11 @@ def test_a_worker_tells_of_the_run_at_work_beside_newer_ones_that_wait(
     coordinator = coordinator_of(store)
     coordinator.tick()
     line_up(store, database, run, MANY)
-    watched = {each.id: each.status for each in worth_a_line(store.ledger, [])}
+    watched = {each.id: each.status for each in runs_to_report(store.ledger, [])}
     assert watched[run.id] is RunStatus.RUNNING
     cancel(store.ledger, run.id, who="test")
     coordinator.tick()
-    then = {each.id: each.status for each in worth_a_line(store.ledger, list(watched.items()))}
+    then = {each.id: each.status for each in runs_to_report(store.ledger, list(watched.items()))}
     assert then[run.id] is RunStatus.CANCELLED
 
 

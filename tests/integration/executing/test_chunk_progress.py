@@ -194,7 +194,7 @@ def test_a_run_that_is_paused_goes_on_behind_the_last_document_and_counts_as_if_
     with system(store, [it], slots=1):
         until(store, run, RunStatus.PAUSED)
     row = the_batch(store, run)
-    assert (row.progress.chunks, row.progress.at, row.fresh) == (1, Key.of(1234), True)
+    assert (row.progress.chunks, row.progress.last_key, row.fresh) == (1, Key.of(1234), True)
     assert row.progress.counts == Counts(changed=1235)
     control.resume(store.ledger, run.id, who="test")
     with profiled(database) as looks, system(store, [it], slots=1):
@@ -293,11 +293,11 @@ def test_a_run_with_a_rate_tells_the_parts_of_its_chunks(store: MongoStore, data
         return next((each.progress for each in store.ledger.batches.list(run.id)), Progress())
 
     with system(store, [it], slots=1):
-        eventually(lambda: part().at is not None)
+        eventually(lambda: part().last_key is not None)
         seen = part()
         found = until(store, run)
-    assert seen.at is not None
-    assert seen.counts == Counts(changed=seen.at.value + 1)
+    assert seen.last_key is not None
+    assert seen.counts == Counts(changed=seen.last_key.value + 1)
     assert (seen.chunks, len(seen.stretches)) == (0, 1)
     assert found.counts == Counts(changed=1000)
 

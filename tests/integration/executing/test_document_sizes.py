@@ -34,7 +34,7 @@ def test_h34_a_thousand_documents_of_20_kb_go_in_one_call(database: Data) -> Non
     hand.collection.insert_many([{"_id": key, "fat": "x" * 20_000} for key in range(1000)])
     read = [bytes(each.raw) for each in hand.raw.find().sort("_id")]
     written = hand.returned(read, {"$set": {"more": "y" * 2000}})
-    assert (written.applied, written.doubtful, written.troubles) == (1000, (), ())
+    assert (written.applied, written.doubtful, written.refused) == (1000, (), ())
 
 
 @pytest.mark.parametrize("reads", [None, ["n"], ["fat"]], ids=["whole", "reads another", "reads it"])
@@ -48,7 +48,7 @@ def test_h34_a_document_of_9_mb_takes_a_change_of_6_mb_and_is_guarded(
     read = seed(hand, 9 * MB, 9 * MB)
     hand.collection.update_one({"_id": 1}, {"$set": {(reads or ["n"])[0]: "changed"}})
     written = hand.returned(read, update)
-    assert (written.applied, written.troubles) == (1, ())
+    assert (written.applied, written.refused) == (1, ())
     assert [each["_id"] for each in hand.collection.find({MARK: {"$exists": True}}, {"_id": 1})] == [0]
     assert [each["_id"] for each in hand.collection.find({"more": {"$exists": True}}, {"_id": 1})] == [0]
 
@@ -70,13 +70,13 @@ def test_h34_what_does_not_fit_is_a_failure_of_its_own(database: Data) -> None:
             for each, change in zip(read, changes, strict=True)
         ]
     )
-    assert {(each.key.value, each.kind, each.type, each.code) for each in written.troubles} == {
+    assert {(each.key.value, each.kind, each.type, each.code) for each in written.refused} == {
         (key, FailureKind.DATA, "BSONObjectTooLarge", 17419) for key in (1, 2, 3)
     }
-    assert {each.key.value for each in written.troubles if "Declare reads=" in each.message} == {1, 2}
+    assert {each.key.value for each in written.refused if "Declare reads=" in each.message} == {1, 2}
     done = hand.collection.find({"n": 1, MARK: {"$exists": True}}, {"_id": 1})
     assert {each["_id"] for each in done} == {0, 4, 5}
-    assert all(len(each.message) < 1000 for each in written.troubles)
+    assert all(len(each.message) < 1000 for each in written.refused)
 
 
 def test_h34_declared_reads_leave_room_for_a_large_change(database: Data) -> None:
@@ -163,7 +163,7 @@ def test_h34_deep_documents_are_guarded_and_written(
             for each, change in zip(read, changes, strict=True)
         ]
     )
-    assert (written.applied, written.troubles) == (3, ())
+    assert (written.applied, written.refused) == (3, ())
     assert bson.encode(hand.collection.find_one({"_id": 0}, {"deep": 1, "_id": 0}) or {}) == bson.encode(
         {"deep": deep}
     )
@@ -189,7 +189,7 @@ def test_h34_what_is_nested_too_deep_is_a_failure_of_its_own(database: Data, lev
             for each, change in zip(read, changes, strict=True)
         ]
     )
-    assert {(each.key.value, each.kind, each.type) for each in written.troubles} == {
+    assert {(each.key.value, each.kind, each.type) for each in written.refused} == {
         (key, FailureKind.DATA, "NestedTooDeep") for key in (1, 3, 4)
     }
     assert {each["_id"] for each in hand.collection.find({"n": 1, MARK: {"$exists": True}})} == {0, 2, 5}

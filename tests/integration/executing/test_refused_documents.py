@@ -75,11 +75,11 @@ def test_m16_m17_of_different_changes_only_the_refused_ones_fail(
             for key, each in enumerate(read)
         ]
     )
-    assert {each.key.value for each in written.troubles} == BAD
-    assert {(each.kind, each.type, each.code) for each in written.troubles} == {
+    assert {each.key.value for each in written.refused} == BAD
+    assert {(each.kind, each.type, each.code) for each in written.refused} == {
         (FailureKind.DATA, type_, code)
     }
-    assert any(word in each.message for each in written.troubles for word in told.split("|"))
+    assert any(word in each.message for each in written.refused for word in told.split("|"))
     assert {key for key, mark in hand.marks().items() if mark != TOKEN and key >= 0} == BAD
     assert hand.documents.evidence(EVERYTHING, MARK, TOKEN) == Counts(changed=996)
     assert written.clean is single  # a broken statement of many reports nothing (hole H1)
@@ -117,18 +117,18 @@ def test_groups_of_keys_name_the_refused_ones(database: Data, group: int) -> Non
     keys = [Key.of(key) for key in range(1000)]
     written = hand.documents.update_keys(keys, {"$set": {"done": 1}}, hand.terms(), group=group)
     if group == 1:
-        assert (written.applied, {each.key.value for each in written.troubles}) == (996, BAD)
+        assert (written.applied, {each.key.value for each in written.refused}) == (996, BAD)
         assert (written.doubtful, written.clean) == ((), True)
         return
     assert {key // 32 for key in BAD} == {each.key.value // 32 for each in written.doubtful}
-    assert (len(written.doubtful), written.troubles, written.clean) == (
+    assert (len(written.doubtful), written.refused, written.clean) == (
         3 * 32 - 24,
         (),
         False,
     )  # the last group has 8
     rest = [each.key for each in written.doubtful]
     again = hand.documents.update_keys(rest, {"$set": {"done": 1}}, hand.terms(), group=1)
-    assert {each.key.value for each in again.troubles} == BAD
+    assert {each.key.value for each in again.refused} == BAD
     assert hand.documents.evidence(EVERYTHING, MARK, TOKEN) == Counts(changed=996)
 
 
@@ -163,7 +163,7 @@ def test_an_update_too_large_for_a_command_with_many_statements_is_sent_in_sever
     written = hand.documents.update_keys(
         [Key.of(key) for key in range(200)], {"$inc": {"n": 1}}, hand.terms(eligible=excluded), group=1
     )
-    assert (written.applied, written.troubles) == (200, ())
+    assert (written.applied, written.refused) == (200, ())
 
 
 def test_an_index_that_is_dropped_meanwhile_is_done_without(store: MongoStore, database: Data) -> None:

@@ -252,7 +252,7 @@ def test_what_is_kept_does_not_hide_what_may_go(
     kept = migrate(store, FAILS).run
     old = migrate(store, IT).run
     age(database)
-    monkeypatch.setattr(retention, "MOMENT", 0)
+    monkeypatch.setattr(retention, "ROUND_SECONDS", 0)
     monkeypatch.setattr(retention, "ROWS", 1)
     pruner = Pruner(store.ledger, 90, name="one")
     store.ledger.leases.audit("nobody's", run="", who="test")

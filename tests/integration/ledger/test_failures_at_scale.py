@@ -328,7 +328,7 @@ def test_a_run_whose_failures_a_later_one_took_over_is_still_verified(
         with system(store, [IT]):
             found = until(store, checking)
         left = {each.check: each.proved for each in found.run.report}
-        assert left["nothing left"] is True, [each.said for each in found.run.report]
+        assert left["nothing left"] is True, [each.sentence for each in found.run.report]
 
 
 def test_what_a_verification_or_a_rollback_records_takes_the_place_of_nothing(

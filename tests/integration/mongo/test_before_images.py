@@ -87,7 +87,7 @@ def test_a_change_is_taken_back(hand: Hand, whole: bool, fields: list[bytes], up
         written = hand.returned([read], update, undo=undo(hand, whole=whole))
     except UnusableAnswer:  # an update that no pipeline expresses is refused before anything is written
         return
-    if written.troubles:
+    if written.refused:
         assert hand.stored(Key.of(1)) == read
         return
     assert written.applied == 1
@@ -108,7 +108,7 @@ def test_a_returned_document_is_taken_back(
     returned = bson.decode(read, DOCUMENT_OPTIONS) | values
     returned = {name: value for name, value in returned.items() if name not in gone}
     written = hand.returned([read], returned, undo=undo(hand, whole=whole))
-    assert (written.applied, written.troubles) == (1, ())
+    assert (written.applied, written.refused) == (1, ())
     assert back(hand) == read
 
 

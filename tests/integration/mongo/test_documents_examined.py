@@ -18,7 +18,7 @@ from whimbrel.domain.runs.batches import Range
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating import control
-from whimbrel.engine.operating.start import anything, draft_run, preview
+from whimbrel.engine.operating.start import draft_run, has_documents, preview
 from whimbrel.engine.operating.start_cleanup import measure_cleanup, start_cleanup
 from whimbrel.engine.operating.start_rollback import start_rollback
 from whimbrel.engine.operating.start_verification import start_verification
@@ -120,7 +120,7 @@ def test_nor_looking_ahead(store: MongoStore, database: Data) -> None:
     run = start(store, LIVES["filter, declared"], batch_size=BATCH)
     with profiled(database) as looks:
         assert preview(store, run, seconds=60).total == 0
-        assert anything(store, run) is False
+        assert has_documents(store, run) is False
         store.warnings(run, it, _ahead())
         store.errors(run, it)
     looks.check(BATCH, 2.5, COUNT)

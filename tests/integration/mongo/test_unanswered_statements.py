@@ -57,33 +57,33 @@ def sent(uri: str, lasts: float, name: str = "whimbrel") -> Iterator[UnansweredS
 
 
 def _send(noting: UnansweredStatements, client: MongoClient[Any]) -> None:
-    with noting.noted():
+    with noting.noting():
         client.test.command("update", "things", updates=[{"q": {}, "u": {"$set": {"n": 1}}}])
         raise AutoReconnect("reset")
 
 
 def test_a_connection_that_is_there_may_bring_a_statement_yet(uri: str) -> None:
     with sent(uri, lasts=3600) as unanswered:
-        assert not unanswered.over()
-        assert not unanswered.over()  # as often as it is asked
+        assert not unanswered.end_all()
+        assert not unanswered.end_all()  # as often as it is asked
 
 
 def test_the_number_of_a_connection_may_be_anybodys_after_a_failover(uri: str) -> None:
     with sent(uri, lasts=3600, name="theirs") as unanswered:
-        assert unanswered.over()
+        assert unanswered.end_all()
 
 
 def test_when_the_fence_has_passed_what_comes_changes_nothing(uri: str) -> None:
     with sent(uri, lasts=0) as unanswered:
-        assert unanswered.over()
+        assert unanswered.end_all()
 
 
 def test_nothing_is_open_where_nothing_was_sent(mongo_uri: str) -> None:
     with connecting(mongo_uri, 10.0) as client, client.start_session() as session:
         unanswered = UnansweredStatements(session, 3600)
-        with pytest.raises(AutoReconnect), unanswered.noted():
+        with pytest.raises(AutoReconnect), unanswered.noting():
             raise AutoReconnect("no server was found")
-        assert unanswered.over()
+        assert unanswered.end_all()
 
 
 def test_a_dead_worker_is_known_by_its_connections(uri: str) -> None:

@@ -61,7 +61,7 @@ def test_changes_of_every_shape_go_in_one_call(database: Data) -> None:
     written = hand.write(
         [(each, smallest_change(hand.migration, each, shapes[key % 6])) for key, each in enumerate(read)]
     )
-    assert (written.applied, written.doubtful, written.troubles, written.clean) == (600, (), (), True)
+    assert (written.applied, written.doubtful, written.refused, written.clean) == (600, (), (), True)
     base = {"kind": "k", "nested": {"x": 1}, "items": [{"x": 1}]}
     for row in hand.collection.find({}, {"_whimbrel": 0}):
         key = row.pop("_id")
@@ -126,7 +126,7 @@ def test_h33_an_update_means_what_it_means_to_mongodb(database: Data, reads: lis
         raw = hand.stored(Key.of(key))
         changes.append((raw, smallest_change(hand.migration, raw, update)))
     written = hand.write(changes)
-    refused = {each.key.value for each in written.troubles}
+    refused = {each.key.value for each in written.refused}
     assert refused == {key for key, (_, _, after) in enumerate(CASES) if after is None}
     assert written.applied == len(CASES) - len(refused)
     for row in hand.collection.find():
@@ -134,7 +134,7 @@ def test_h33_an_update_means_what_it_means_to_mongodb(database: Data, reads: lis
         mark = row.pop("_whimbrel", None)
         assert row == (before if after is None else after), update
         assert mark == (None if after is None else {"by-hand_v1": TOKEN}), update
-    kinds = {each.key.value: each.type for each in written.troubles}
+    kinds = {each.key.value: each.type for each in written.refused}
     assert {kinds[key] for key in refused} <= {
         "PathNotViable",
         "ConflictingUpdateOperators",
@@ -237,7 +237,7 @@ def test_h20_an_applications_own_field_of_the_marks_name_is_not_destroyed(databa
     )
     read = [bytes(each.raw) for each in hand.raw.find().sort("_id")]
     written = hand.returned(read, {"$set": {"a": 1}})
-    assert {each.key.value for each in written.troubles} == {1, 2}
+    assert {each.key.value for each in written.refused} == {1, 2}
     with pytest.raises(Refused):
         hand.documents.update_range(Range(None, Key.of(3)), [{"$set": {"b": 1}}], hand.terms())
     assert [each["_whimbrel"] for each in hand.collection.find().sort("_id").limit(2)] == ["mine", ["mine"]]

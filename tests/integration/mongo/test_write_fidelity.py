@@ -58,7 +58,7 @@ def test_an_update_does_what_update_one_does(
         read = afresh(ours, before)
         written = ours.returned([read], update)
         now = unmarked(ours.stored(Key.of(1)))
-        assert [each.code for each in written.troubles] == ([code] if code else [])
+        assert [each.code for each in written.refused] == ([code] if code else [])
         assert written.applied == (0 if code else 1)
         assert now == wanted
 
@@ -77,7 +77,7 @@ def test_a_returned_document_changes_what_differs_and_nothing_else(
         returned = bson.decode(read, DOCUMENT_OPTIONS) | values
         returned = {name: value for name, value in returned.items() if name not in gone}
         written = ours.returned([read], returned)
-        assert (written.applied, written.troubles) == (1, ())
+        assert (written.applied, written.refused) == (1, ())
         now = unmarked(ours.stored(Key.of(1)))
         wanted = [each for each in unmarked(read) if each[0].decode() not in {*values, *gone}]
         assert [each for each in now if each[0].decode() not in values] == wanted
@@ -106,7 +106,7 @@ def test_a_field_that_is_there_twice_is_left_as_it_is(
         return
     written = ours.write([(read, change)])
     now = unmarked(ours.stored(Key.of(1)))
-    if written.troubles:
+    if written.refused:
         assert now == unmarked(read)
         return
     assert written.applied == 1

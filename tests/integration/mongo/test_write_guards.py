@@ -297,7 +297,7 @@ def test_h29_the_guard_carries_the_bytes_that_were_read(
         (each, smallest_change(hand.migration, each, change) if change else Unchanged()) for each in read
     ]
     written = hand.write(changes)
-    assert (written.applied, written.doubtful, written.troubles) == (len(read), (), ())
+    assert (written.applied, written.doubtful, written.refused) == (len(read), (), ())
     for name, each in zip(decodable, read, strict=True):
         now = unmarked(hand.stored(Key.of_document(each)))
         wanted = [(b"n", *int32(1)) if change and field_[0] == b"n" else field_ for field_ in unmarked(each)]

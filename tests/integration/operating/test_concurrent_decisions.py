@@ -306,7 +306,7 @@ def test_a_tick_that_is_being_decided_while_the_scheduler_is_stopped_starts_noth
     hourly(store)
     with monkeypatch.context() as patch:
         once_after(
-            patch, store.ledger.schedules, "look", lambda: schedules.switch_off(store.ledger, who="test")
+            patch, store.ledger.schedules, "snapshot", lambda: schedules.switch_off(store.ledger, who="test")
         )
         scheduler(store).tick()
     assert not runs(store)
@@ -321,10 +321,10 @@ def test_consumers_that_are_stopped_during_a_restart_stay_stopped(
         stops = partial(leases.switch, CONSUMERS, on=False, who="another")
         once_after(patch, store.ledger.batches, "open_counts", stops)
         assert queues.restart(store.ledger, 1, "test")
-    assert leases.off(CONSUMERS)
+    assert leases.is_off(CONSUMERS)
     audit = (
         store.client[store.database]["whimbrel_audit"].find({"what": f"{CONSUMERS} stopped"}).sort("at", 1)
     )
     assert [each["who"] for each in audit] == ["test", "another"]
     assert queues.restart(store.ledger, 1, "test")
-    assert not leases.off(CONSUMERS)
+    assert not leases.is_off(CONSUMERS)

@@ -16,7 +16,7 @@ from tests.integration.in_process_system import start, system, until
 from tests.integration.ledger.test_failures_at_scale import working
 from whimbrel import Migration
 from whimbrel.api.models.runs import run_model
-from whimbrel.api.routes.metrics import _of_the_ledger
+from whimbrel.api.routes.metrics import _ledger_metrics
 from whimbrel.cli.output.progress_bar import moment
 from whimbrel.domain.runs.batch_progress import Stretch
 from whimbrel.domain.runs.forecast import KEPT, ProgressSample, forecast
@@ -59,7 +59,7 @@ def test_the_samples_of_a_run_are_bounded_and_go_with_its_end(
     samples = again(store, run).samples
     assert len(samples) == KEPT
     assert all(each.total == 3000 for each in samples)
-    assert list(samples) == sorted(samples, key=lambda each: each.at)
+    assert list(samples) == sorted(samples, key=lambda each: each.worked)
     control.cancel(store.ledger, run.id, who="test")
     coordinator.tick()
     assert again(store, run).status is RunStatus.CANCELLED
@@ -82,7 +82,7 @@ def test_speed_and_end_are_the_same_wherever_they_are_asked(
     assert it.eta == pytest.approx(240, rel=0.2)
     model = run_model(it)
     assert (model.throughput, model.eta_seconds) == (it.throughput, it.eta)
-    metrics = {sample.name: sample.value for each in _of_the_ledger(store.ledger) for sample in each.samples}
+    metrics = {sample.name: sample.value for each in _ledger_metrics(store.ledger) for sample in each.samples}
     assert metrics["whimbrel_run_throughput"] == pytest.approx(10, rel=0.2)
     assert metrics["whimbrel_run_eta_seconds"] == pytest.approx(240, rel=0.2)
     commands.set(MONGODB_DB_NAME=things.name)

@@ -86,7 +86,7 @@ def test_a_tick_starts_a_run_over_all_phases(store: MongoStore) -> None:
     assert run.legs == ("pending", "processing", "failed", "sweep", "failed")
     assert (run.status, run.batch_size, run.priority, run.asked) == (RunStatus.QUEUED, 3, 7, None)
     [tick] = ticks(store)
-    assert (tick.at, tick.outcome, tick.run) == (before.next_at, "started", run.id)
+    assert (tick.due_at, tick.outcome, tick.run) == (before.next_at, "started", run.id)
     assert run.request is not None
     assert run.request.route.startswith("schedule ")
     now = row(store)
@@ -104,7 +104,7 @@ def test_a_tick_starts_a_run_over_what_its_filters_select(store: MongoStore, giv
     filters = {"mail": {"$regex": "^a", "$nin": ["ab"]}, "of": {"$id": 1, "$ref": "c"}}
     things = store.client[store.database]["things"]
     things.insert_many({"mail": mail, "of": {"$id": 1, "$ref": "c"}} for mail in ("ab", "ac", "b"))
-    kept = schedules.kept(filters if given_as == "json" else json.dumps(filters))
+    kept = schedules.stored_filters(filters if given_as == "json" else json.dumps(filters))
     hourly(store, filters=kept)
     if given_as not in ("text", "json"):
         rows = store.client[store.database]["whimbrel_schedules"]
@@ -168,7 +168,7 @@ def test_a_tick_is_skipped_while_the_run_before_has_not_ended(store: MongoStore)
         at = rewind(store, "s", 1)
         it.tick()
         last = ticks(store)[-1]
-        assert (last.at, last.outcome, last.run) == (at, "skipped", None)
+        assert (last.due_at, last.outcome, last.run) == (at, "skipped", None)
         assert last.reason == f"Run {run.id}, which it started before, is {status} still."
     for status in ("completed", "completed_with_failures", "cancelled", "failed"):
         store.client[store.database]["whimbrel_runs"].update_many({}, {"$set": {"status": status}})
@@ -235,13 +235,13 @@ def test_late_ticks_are_one_run_and_missed_ones_none(store: MongoStore) -> None:
     scheduler(store).tick()
     [tick] = ticks(store)
     assert (tick.outcome, tick.first) == ("started", first)
-    assert tick.at - first >= timedelta(seconds=119)
+    assert tick.due_at - first >= timedelta(seconds=119)
     assert len(runs(store)) == 1
     hourly(store, "yearly")
     long_ago = rewind(store, "yearly", 3700)
     scheduler(store).tick()
     [missed] = ticks(store, "yearly")
-    assert (missed.outcome, missed.at) == ("missed", long_ago)
+    assert (missed.outcome, missed.due_at) == ("missed", long_ago)
     assert len(runs(store)) == 1
 
 
@@ -251,7 +251,7 @@ def test_two_schedulers_at_once_make_one_run_of_each_tick(store: MongoStore) -> 
     both = [scheduler(store, name) for name in ("one", "two")]
     store.ledger.schedules.prepare("default", FIRST, None)
     for each in both:
-        each._leads = lambda: True  # type: ignore[method-assign]
+        each._holds_role = lambda: True  # type: ignore[method-assign]
     for number in range(1, 16):
         start = threading.Barrier(2)
 
@@ -277,7 +277,7 @@ def test_a_tick_that_is_history_is_not_decided_again(store: MongoStore) -> None:
     now = store.ledger.schedules.now()
     scheduler(store).tick()
     store.client[store.database]["whimbrel_runs"].update_many({}, {"$set": {"status": "completed"}})
-    scheduler(store, "late")._attend(seen, seen.next_at, now)
+    scheduler(store, "late")._decide_tick(seen, seen.next_at, now)
     assert len(runs(store)) == len(ticks(store)) == 1
 
 
@@ -290,7 +290,7 @@ def test_nothing_is_decided_while_a_tick_is_pending(store: MongoStore) -> None:
     held = row(store).pending
     again = {"$set": {"nextAt": seen.next_at}}  # as `start` may set it
     store.client[store.database]["whimbrel_schedules"].update_one({"_id": "s"}, again)
-    scheduler(store, "late")._attend(seen, seen.next_at, store.ledger.schedules.now())
+    scheduler(store, "late")._decide_tick(seen, seen.next_at, store.ledger.schedules.now())
     assert (row(store).pending, ticks(store), runs(store)) == (held, [], [])
 
 
@@ -318,7 +318,7 @@ def test_a_crash_at_every_step_makes_neither_two_runs_nor_none(store: MongoStore
     two.tick()
     two.tick()
     [run] = runs(store)
-    assert [(each.at, each.outcome, each.run) for each in ticks(store)] == [
+    assert [(each.due_at, each.outcome, each.run) for each in ticks(store)] == [
         (before.next_at, "started", run.id)
     ]
     assert row(store).pending is None
@@ -362,7 +362,7 @@ def test_a_schedule_that_is_changed_under_its_tick(store: MongoStore) -> None:
     schedules.save_schedule(store.ledger, "s", changed, who="a person")
     assert row(store).next_at == seen.next_at
     it = scheduler(store)
-    it._attend(seen, seen.next_at, store.ledger.schedules.now())
+    it._decide_tick(seen, seen.next_at, store.ledger.schedules.now())
     assert (ticks(store), runs(store)) == ([], [])
     it.tick()
     assert [each.migration for each in runs(store)] == ["statuses"]
@@ -447,7 +447,7 @@ def test_history_is_bounded_and_looking_does_not_read_it(store: MongoStore) -> N
         it.tick()
     assert len(ticks(store)) == 50
     rewind(store, "s", 1)
-    assert store.ledger.schedules.look().schedules[0].history == ()
+    assert store.ledger.schedules.snapshot().schedules[0].history == ()
 
 
 def test_a_schedule_of_every_second_keeps_up(store: MongoStore) -> None:

@@ -12,7 +12,7 @@ from whimbrel.domain.bson.encoding import encoded
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.coordinating.coordinator import Coordinator
 from whimbrel.engine.operating.run_view import view
-from whimbrel.engine.operating.start import Defaults, anything, draft_run
+from whimbrel.engine.operating.start import Defaults, draft_run, has_documents
 from whimbrel.engine.queueing.announcer import Announcer
 from whimbrel.mongo.store import MongoStore
 from whimbrel.samples.migration import SOME_MODEL
@@ -30,9 +30,9 @@ def test_whether_anything_matches_is_taken_for_likely_where_it_takes_too_long(
 ) -> None:
     database["somemodels"].insert_many([{"status": "pending"} for _ in range(300)])
     run = draft_run(store, SOME_MODEL.definition, defaults=Defaults(), filter_={"status": "pending"})
-    assert anything(store, replace(run, filter=encoded(SLOW)))  # three seconds, and half a one is given
-    assert anything(store, run)
-    assert not anything(store, replace(run, filter=encoded({"n": 1})))
+    assert has_documents(store, replace(run, filter=encoded(SLOW)))  # three seconds, and half a one is given
+    assert has_documents(store, run)
+    assert not has_documents(store, replace(run, filter=encoded({"n": 1})))
 
 
 def questions(database: Docs, coordinator: Coordinator) -> int:

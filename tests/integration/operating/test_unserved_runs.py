@@ -85,9 +85,9 @@ def test_workers_that_still_load_are_no_alarm(
     run = start(store, TOUCHED)
     with capture_logs() as logged:
         worker(store, "red", loading=True)
-        assert "still load" in unserved_runs.UnservedRuns(store.ledger).trouble(run)
+        assert "still load" in unserved_runs.UnservedRuns(store.ledger).reason(run)
         worker(store, "red", here=NOT_LOADED, run=run)
-        assert "have not loaded" in unserved_runs.UnservedRuns(store.ledger).trouble(run)
+        assert "have not loaded" in unserved_runs.UnservedRuns(store.ledger).reason(run)
     assert [(each["log_level"], each["event"]) for each in logged] == [
         ("info", "workers still load the migrations"),
         ("warning", "nobody serves a run"),

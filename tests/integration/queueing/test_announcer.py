@@ -61,13 +61,13 @@ def ready(node: RabbitNode) -> int:
 
 
 def test_h28_a_queue_that_is_long_is_left_alone(node: RabbitNode, run: Run, announcer: Announcer) -> None:
-    announcer.everything(run)
+    announcer.announce_all(run)
     look(announcer, run, 20 * PAUSE)
     assert ready(node) == QUEUED
 
 
 def test_h28_what_was_lost_is_announced_again(node: RabbitNode, run: Run, announcer: Announcer) -> None:
-    announcer.everything(run)
+    announcer.announce_all(run)
     look(announcer, run, 5 * PAUSE)
     node.purge(PROCESSING)
     look(announcer, run, 20 * PAUSE)
@@ -78,7 +78,7 @@ def test_h28_pointers_that_a_busy_worker_holds_are_doubled_once(
     node: RabbitNode, run: Run, announcer: Announcer
 ) -> None:
     """They are neither ready nor lost, which only the worker knows: one double each, then there are enough."""
-    announcer.everything(run)
+    announcer.announce_all(run)
 
     async def hold() -> None:
         async with await aio_pika.connect(node.url) as connection, connection.channel() as channel:

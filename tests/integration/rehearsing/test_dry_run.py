@@ -247,7 +247,7 @@ def test_a_function_that_hangs_or_dies_is_named_and_kills_nothing(
     store: MongoStore, things: Docs, source: str
 ) -> None:
     found = function(store, source, "sudden", size=20)
-    kinds = {each.key.value: each.trouble.kind for each in found.rehearsed if each.trouble}
+    kinds = {each.key.value: each.failure.kind for each in found.rehearsed if each.failure}
     assert kinds == {2: FailureKind.DEATH, 3: FailureKind.HANG, 4: FailureKind.CODE}
     assert found.outcomes["changed"] == 17
 

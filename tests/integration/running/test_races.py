@@ -255,7 +255,7 @@ class Heart:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._worker_state.over.set()
+        self._worker_state.ended.set()
         joined(self.thread)
 
 

@@ -138,8 +138,8 @@ def test_a_transform_that_would_change_all_again_is_said_to_be_so(store: MongoSt
     assert found.run.status is RunStatus.COMPLETED
     again = proofs(found)["transform again"]
     assert again.proved is None
-    assert "not idempotent" in again.said
-    assert "marks" in again.said
+    assert "not idempotent" in again.sentence
+    assert "marks" in again.sentence
     assert again.numbers["differing"] == again.numbers["tried"] > 700
     assert said(found)["marks"]
     assert "Nothing was proved by: transform again" in found.run.message
@@ -357,7 +357,7 @@ def test_what_came_after_the_last_look_is_told_apart(store: MongoStore, database
     database["things"].delete_one({"_id": "a text"})
     found = verified(store, run, OPERATORS)
     assert found.run.status is RunStatus.COMPLETED
-    assert "1 came after the run's last look" in proofs(found)["nothing left"].said
+    assert "1 came after the run's last look" in proofs(found)["nothing left"].sentence
 
 
 IDS: dict[str, tuple[Callable[[int], Any], bool]] = {  # ids in the order of their making; whether they ascend
@@ -397,7 +397,7 @@ def test_inserts_beside_a_run_are_no_fault_and_a_planted_one_is_found(
     things.insert_many([made(next(inserted)) for _ in range(20)])
     found = verified(store, run, it)
     left = proofs(found)["nothing left"]
-    assert (found.run.status, left.numbers["left"]) == (RunStatus.COMPLETED, 0), left.said
+    assert (found.run.status, left.numbers["left"]) == (RunStatus.COMPLETED, 0), left.sentence
     assert things.count_documents({"done": False}) == left.numbers["newer"] + left.numbers["untold"]
     if ascending:
         assert (left.proved, left.numbers["untold"]) == (True, 0)
@@ -456,7 +456,7 @@ def test_a_run_that_was_rolled_back_has_left_nothing(store: MongoStore, database
     found = verified(store, run, None)
     assert found.run.status is RunStatus.COMPLETED, found.run.report
     assert (said(found)["taken back"], said(found)["transform again"]) == (True, None)
-    assert "but for those that are listed as conflicts (1)" in proofs(found)["taken back"].said
+    assert "but for those that are listed as conflicts (1)" in proofs(found)["taken back"].sentence
     things.update_one({"number": 5}, {"$set": {"_whimbrel.adding_v1": f"{run.id}.1"}})
     found = verified(store, run, None)
     assert types(store, found) == {"NotTakenBack": 1}
@@ -515,7 +515,7 @@ def test_without_the_runs_own_code_the_transform_is_not_run_again(store: MongoSt
         assert found.run.status is RunStatus.COMPLETED
         again = proofs(found)["transform again"]
         assert again.proved is None
-        assert why in again.said
+        assert why in again.sentence
         assert said(found)["marks"]
 
 

@@ -121,7 +121,7 @@ def test_a_process_far_above_its_limit_is_ended_at_once(
     reads, given = os.pipe()
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     supervisor.adopt(ChildProcess("worker", process, given, (), loaded=True))
-    supervisor.tend()
+    supervisor.check_children()
     assert os.read(reads, 10) == b"\n"  # the run to serve: all
     if ended:
         assert process.wait(60) == -signal.SIGKILL

@@ -74,7 +74,7 @@ def test_a_worker_that_looks_once_an_hour_looks_at_once_when_it_is_told(
     watching.start()
     assert looked.acquire(timeout=60), "the first look"
     assert not worker_state.news.is_set()
-    worker_state.look.set()
+    worker_state.wake_up.set()
     assert looked.acquire(timeout=60)
     assert worker_state.news.wait(60), "slots look for work"
     worker_state.end()

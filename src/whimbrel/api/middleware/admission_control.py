@@ -1,6 +1,6 @@
-"""How many requests are worked on at a time, how many wait for that and how long; all others are told at once to come back.
+"""Limits how many requests are served at a time, and how many wait for how long; refuses all others at once.
 
-Without it everything is begun, nothing ends in time, and what is answered at last is answered to nobody.
+Without this, all requests would begin, none would end in time, and clients would be gone when the answers come.
 """
 
 import asyncio
@@ -16,26 +16,26 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from whimbrel.api.http_errors import error_answer
 from whimbrel.api.middleware.rate_limits import costly
 
-LIVE: Final = "/health/live"  # costs nothing, and tells that the process lives: always answered
+LIVE: Final = "/health/live"  # costs nothing, and shows that the process lives, so it is always answered
 METRICS: Final = "/metrics"
 PROBES: Final = frozenset({"/health", "/health/ready", METRICS})
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-PAUSE: Final = 1  # seconds after which somebody who was sent away may come back
-AT_ONCE_SENT = 256 * 1024  # bytes of an answer that the system's buffers take, whoever reads them
+PAUSE: Final = 1  # seconds after which a refused client may try again
+AT_ONCE_SENT = 256 * 1024  # bytes of an answer that fit in the system's buffers
 TOLD = (
     f"Whimbrel has more requests than it can answer in time. Nothing was done. Try again in {PAUSE} second."
 )
 
 
 class WaitingRoom:
-    """So many may be in it, so many more wait at its door, for so many seconds."""
+    """Admits `at_once` requests; `waiting` more wait for up to `patience` seconds."""
 
     def __init__(self, at_once: int, waiting: int, patience: float) -> None:
         self._free, self._most, self._patience = at_once, waiting, patience
         self._queue: deque[asyncio.Future[None]] = deque()
 
     async def enter(self) -> bool:
-        """Whether there was room in time. Whoever got in must `leave`."""
+        """Waits for a place; returns whether there was one in time. An admitted request must `leave`."""
         if self._free:
             self._free -= 1
             return True
@@ -47,7 +47,7 @@ class WaitingRoom:
             async with asyncio.timeout(self._patience):
                 await turn
         except BaseException as error:
-            if turn.done() and not turn.cancelled():  # it was let in at the moment in which it gave up
+            if turn.done() and not turn.cancelled():  # it was admitted at the moment when it gave up
                 self.leave()
             elif turn in self._queue:
                 self._queue.remove(turn)
@@ -66,16 +66,16 @@ class WaitingRoom:
 
 
 def _rooms() -> Mapping[str, WaitingRoom]:
-    """Of each kind its own: what takes long does not stand in the way of what is quick, nor either in that of the probes.
+    """Returns a waiting room for each kind of request, so that slow ones do not delay quick ones, and neither delays the probes.
 
-    Together they are fewer than the threads that work for them (anyio's 40): looks for streams, and the audit, find one too.
-    A read is mostly Python, which one thread does at a time: more at once would only make each later.
+    Together they admit fewer requests than anyio has threads (40), so that looks for streams, and the audit, get one too.
+    A read is mostly Python, which runs in one thread at a time: more at once would only make each slower.
     """
     return {
         "reads": WaitingRoom(at_once=6, waiting=32, patience=0.4),
         "expensive": WaitingRoom(at_once=4, waiting=8, patience=2.0),
         "changes": WaitingRoom(at_once=12, waiting=64, patience=5.0),
-        # Whoever reaches the port may ask for both: of metrics each is worked out, of the others one for all who ask.
+        # Open to any client: metrics are computed for each request, the others once for all.
         "metrics": WaitingRoom(at_once=2, waiting=8, patience=5.0),
         "probes": WaitingRoom(at_once=32, waiting=64, patience=5.0),
     }
@@ -90,7 +90,7 @@ def _kind(scope: Scope) -> str:
 
 
 class AdmissionControl:
-    """Middleware: a request is carried out while there is room for it."""
+    """Middleware: admits a request when there is room for it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app, self._rooms = app, _rooms()
@@ -103,10 +103,10 @@ class AdmissionControl:
         if not await room.enter():
             await overloaded(TOLD)(scope, receive, send)
             return
-        with _place(room) as leave:
+        with _taken_place(room) as leave:
 
             async def watched(message: Message) -> None:
-                if message["type"] == "http.response.start" and _worked_out(message):
+                if message["type"] == "http.response.start" and _only_sending_left(message):
                     leave()
                 await send(message)
 
@@ -118,7 +118,7 @@ def overloaded(sentence: str) -> Response:
 
 
 @contextmanager
-def _place(room: WaitingRoom) -> Iterator["_Leave"]:
+def _taken_place(room: WaitingRoom) -> Iterator["_Leave"]:
     leave = _Leave(room)
     try:
         yield leave
@@ -127,7 +127,7 @@ def _place(room: WaitingRoom) -> Iterator["_Leave"]:
 
 
 class _Leave:
-    """Leaves a room, once."""
+    """Leaves a room, but only once."""
 
     def __init__(self, room: WaitingRoom) -> None:
         self._room: WaitingRoom | None = room
@@ -138,8 +138,8 @@ class _Leave:
             room.leave()
 
 
-def _worked_out(start: Message) -> bool:
-    """Whether nothing is left to do but to send: a small answer, or a stream, of which there is a limit of its own."""
+def _only_sending_left(start: Message) -> bool:
+    """Whether only sending is left: a small answer, or a stream, whose number is limited elsewhere."""
     headers = Headers(raw=list(start["headers"]))
     if headers.get("content-type", "").startswith("text/event-stream"):
         return True

@@ -1,4 +1,4 @@
-"""Every call that changes something leaves a row in the audit: who, what, from where, and with which result."""
+"""Records every call that may change something in the audit: who, what, from where, and with which result."""
 
 from collections.abc import Awaitable, Callable
 
@@ -22,23 +22,23 @@ def changing(scope: Scope) -> bool:
 
 
 async def audited(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
-    """Middleware of all that `changing` is true of, by callers that are known."""
+    """Middleware for requests that are `changing`, from authenticated callers."""
     response = await go_on(request)
-    if DRY not in response.headers and request.state.entry is not None:  # else no route was reached
+    if DRY not in response.headers and request.state.entry is not None:  # None: no route was reached
         await note(request.scope, response.status_code)
     return response
 
 
 async def note(scope: Scope, status: int) -> None:
-    """Leave the row. That the ledger cannot be reached does not undo what was done: the log has it then."""
+    """Writes the row. If the ledger cannot be reached, the log has it instead, as the call cannot be undone."""
     caller: Caller = scope["state"]["caller"]
-    what = f"{scope['method']} {scope['path'][:200]}"
+    request_line = f"{scope['method']} {scope['path'][:200]}"
     run = str(scope.get("path_params", {}).get("migrationId", ""))[:100]
     why = f"answered {status}"
     system: System = scope["app"].state.system
     try:
         if system.ready:
-            write = system.at.store.ledger.leases.audit
-            await anyio.to_thread.run_sync(lambda: write(what, run=run, who=caller.who, why=why))
+            write = system.deployment.store.ledger.leases.audit
+            await anyio.to_thread.run_sync(lambda: write(request_line, run=run, who=caller.who, why=why))
     except WhimbrelError as error:
-        log.warning("not audited", what=what, who=caller.who, result=why, reason=str(error))
+        log.warning("not audited", what=request_line, who=caller.who, result=why, reason=str(error))

@@ -1,4 +1,4 @@
-"""The door: who asks is known, and allowed to, before a byte of the body is read or anything is stored."""
+"""Authenticates and authorizes a request before its body is read or anything is stored."""
 
 from collections.abc import Sequence
 from typing import Final, Literal
@@ -7,8 +7,8 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from whimbrel.api.authorization import Caller, ScopeName, Token, identified, limit_key, source_of
-from whimbrel.api.http_errors import error_answer, impossible
+from whimbrel.api.authorization import Caller, ScopeName, Token, identify, limit_key, source_of
+from whimbrel.api.http_errors import error_answer, method_not_allowed
 from whimbrel.api.middleware.audit import note
 from whimbrel.api.middleware.early_refusal import refuse_early
 from whimbrel.api.middleware.rate_limits import RateLimit
@@ -20,7 +20,7 @@ PROBES: Final = frozenset({"/health/live", "/health/ready"})
 
 
 class Authentication:
-    """Middleware. `public`: which of the routes that need no token shall need none: a token of any scope opens the others."""
+    """Middleware. `public`: which routes without a required scope are open; the others then need a token of any scope."""
 
     def __init__(
         self,
@@ -39,12 +39,12 @@ class Authentication:
             return
         state = scope.setdefault("state", {})
         state["entry"] = entry = self._surface.at(scope)
-        given = Headers(scope=scope).getlist("authorization")
-        state["caller"] = caller = identified(self._tokens, given, source_of(scope))
-        wanted = self._opened_by(scope, entry.needs if entry else None)
-        refusal = self._refusal(scope, caller, wanted, given)
+        authorization = Headers(scope=scope).getlist("authorization")
+        state["caller"] = caller = identify(self._tokens, authorization, source_of(scope))
+        needed_scope = self._needed_scope(scope, entry.needs if entry else None)
+        refusal = self._refusal(scope, caller, needed_scope, authorization)
         if refusal is not None and entry is None and (possible := self._surface.methods(scope)):
-            refusal = impossible(scope, possible)  # whoever asks: nothing is behind it
+            refusal = method_not_allowed(scope, possible)  # for any caller: there is nothing to protect
         if refusal is None:
             await self._app(scope, receive, send)
             return
@@ -52,8 +52,8 @@ class Authentication:
             await note(scope, refusal.status_code)
         await refuse_early(refusal, scope, receive, send)
 
-    def _opened_by(self, scope: Scope, needs: ScopeName | None) -> ScopeName | None:
-        """The scope that a request needs, if any: what may change something is not looked at without a token, whatever its path."""
+    def _needed_scope(self, scope: Scope, needs: ScopeName | None) -> ScopeName | None:
+        """Returns the scope that a request needs, if any. A request that may change something needs a token, whatever its path."""
         if needs is not None:
             return needs
         if scope["method"] in WITH_BODY or self._public == "none":
@@ -61,20 +61,24 @@ class Authentication:
         return None if self._public == "all" or scope["path"] in PROBES else "read"
 
     def _refusal(
-        self, scope: Scope, caller: Caller | None, wanted: ScopeName | None, given: Sequence[str]
+        self,
+        scope: Scope,
+        caller: Caller | None,
+        needed_scope: ScopeName | None,
+        authorization: Sequence[str],
     ) -> JSONResponse | None:
-        if wanted is None or (caller is not None and caller.may(wanted)):
+        if needed_scope is None or (caller is not None and caller.may(needed_scope)):
             return None
         who = caller.token if caller is not None else limit_key(source_of(scope))
         too_many = self._refusals.refusal(who, "refused requests")
         if too_many is not None:
             return too_many
         if caller is not None:
-            sentence = f"This needs a token of the scope {wanted}; yours is of {caller.scope}."
+            sentence = f"This needs a token of the scope {needed_scope}; yours is of {caller.scope}."
             return error_answer(403, "forbidden", sentence)
         sentence = (
             "The token is unknown. Send one of API_TOKENS."
-            if given
+            if authorization
             else "Send a token: Authorization: Bearer TOKEN."
         )
         return error_answer(401, "unauthenticated", sentence, headers={"WWW-Authenticate": "Bearer"})

@@ -1,4 +1,4 @@
-"""A refusal before a body is read: what still comes of it is forgotten, so that the client hears why instead of a reset."""
+"""Refuses a request before its body is read, and discards the rest, so that the client reads why instead of a reset."""
 
 import asyncio
 from typing import Final
@@ -12,7 +12,7 @@ LINGER: Final = 5.0  # seconds
 
 
 async def refuse_early(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer. The connection is closed where the body does not end soon."""
+    """Sends the answer, and closes the connection where the body does not end soon."""
     headers = Headers(scope=scope)
     comes = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
     closes = "connection" in response.headers
@@ -22,7 +22,7 @@ async def refuse_early(response: Response, scope: Scope, receive: Receive, send:
 
 
 async def drain(receive: Receive) -> bool:
-    """Whether the rest of a body has come, or its sender is gone."""
+    """Discards the rest of a body; returns whether it ended, or the client is gone."""
     size = 0
     try:
         async with asyncio.timeout(LINGER):

@@ -1,10 +1,10 @@
-"""HEAD on every route that answers to GET: the same answer without its body."""
+"""Answers HEAD on every route with GET: the same answer without its body."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadRequests:
-    """Middleware: what is behind it sees a GET, whose body goes nowhere. A stream ends with its headers."""
+    """Middleware: turns HEAD into GET, and discards the body. A stream ends with its headers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -23,7 +23,7 @@ class HeadRequests:
             await send(message)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-        async def until_then() -> Message:
+        async def receive_or_disconnect() -> Message:
             return {"type": "http.disconnect"} if over else await receive()
 
-        await self._app({**scope, "method": "GET"}, until_then, headers_only)
+        await self._app({**scope, "method": "GET"}, receive_or_disconnect, headers_only)

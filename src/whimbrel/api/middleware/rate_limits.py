@@ -1,4 +1,4 @@
-"""Limits on what one caller may ask for in a while: what costs much, and what is refused."""
+"""Limits how often a client may send expensive or refused requests."""
 
 import time
 
@@ -18,28 +18,26 @@ EXPENSIVE = {
     "GET": ("/db/count", "/db/pending-count", "/db/success-count"),
     "DELETE": ("/queue/purge", "/seed"),
 }
-REFUSALS = "600/minute"  # of one address without a token that allows what it asks for; far above any mistake
-MOST = (
-    1000  # addresses that are counted one by one; all others share one count, so that the memory is bounded
-)
+REFUSALS = "600/minute"  # of one client without a sufficient token; far more than by mistake
+MOST = 1000  # addresses that are counted one by one; all others share one count, so that memory is limited
 
 
 class RateLimit:
-    """So many in a while, of each of these. Each process counts for itself."""
+    """Limits a kind of request for each client. Each process counts for itself."""
 
-    def __init__(self, item: RateLimitItem, limiter: RateLimiter) -> None:
-        self._item, self._limiter = item, limiter
-        self._known: dict[str, float] = {}  # whom it counts, and until when
+    def __init__(self, rate: RateLimitItem, limiter: RateLimiter) -> None:
+        self._rate, self._limiter = rate, limiter
+        self._known: dict[str, float] = {}  # the clients that it counts, and until when
 
-    def refusal(self, who: str, of: str) -> JSONResponse | None:
-        """Count one. The answer, where it is one too many. `of`: what is limited, in words."""
+    def refusal(self, who: str, what: str) -> JSONResponse | None:
+        """Counts a request, and returns the refusal if it is one too many. `what`: what is limited, in words."""
         key = self._key(who)
-        if self._limiter.hit(self._item, key):
+        if self._limiter.hit(self._rate, key):
             return None
-        free = self._limiter.get_window_stats(self._item, key).reset_time
+        free = self._limiter.get_window_stats(self._rate, key).reset_time
         wait = max(1, round(free - time.time()))
         return error_answer(
-            429, "too_many", f"More than {self._item} of {of}. Try again in {wait} seconds.",
+            429, "too_many", f"More than {self._rate} of {what}. Try again in {wait} seconds.",
             headers={"Retry-After": str(wait)},
         )  # fmt: skip
 
@@ -49,25 +47,25 @@ class RateLimit:
     def _key(self, who: str) -> str:
         now = time.monotonic()
         if who not in self._known and len(self._known) >= MOST:
-            self._known = {each: until for each, until in self._known.items() if until > now}
+            self._known = {client: until for client, until in self._known.items() if until > now}
             if len(self._known) >= MOST:
                 return "others"
-        self._known[who] = now + 2 * self._item.get_expiry()
+        self._known[who] = now + 2 * self._rate.get_expiry()
         return f"one {who}"
 
 
 def refusals() -> RateLimit:
-    # A moving window would keep a time of each: here two numbers are enough.
+    # A moving window would store the time of each request: here two numbers are enough.
     return RateLimit(parse(REFUSALS), SlidingWindowCounterRateLimiter(MemoryStorage()))
 
 
 def expensive(text: str) -> RateLimit:
-    """Raises SettingsInvalid."""
+    """Reads the limit of expensive requests. Raises SettingsInvalid."""
     try:
-        item = parse(text)
+        rate = parse(text)
     except ValueError as error:
         raise SettingsInvalid(f"API_RATE={text}: write it as 120/minute.") from error
-    return RateLimit(item, MovingWindowRateLimiter(MemoryStorage()))
+    return RateLimit(rate, MovingWindowRateLimiter(MemoryStorage()))
 
 
 def costly(scope: Scope) -> bool:
@@ -76,7 +74,7 @@ def costly(scope: Scope) -> bool:
 
 
 class RateLimits:
-    """Middleware: so many expensive requests by one token, or, where none are configured, from one address."""
+    """Middleware: limits expensive requests by token, or, where no tokens are configured, by address."""
 
     def __init__(self, app: ASGIApp, limit: RateLimit) -> None:
         self._app, self._limit = app, limit

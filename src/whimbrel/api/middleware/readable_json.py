@@ -1,4 +1,4 @@
-"""What answers say can be printed: texts of documents hold characters that act on a terminal, or turn what stands beside them."""
+"""Makes answers printable: texts of documents may have characters that act on a terminal, or reverse the text beside them."""
 
 from typing import Final
 
@@ -11,8 +11,8 @@ JSON: Final = "application/json"
 EVENTS: Final = "text/event-stream"
 
 
-class Legible:
-    """Middleware: in JSON, and in events, such characters go out as escapes of JSON. Their readers get the same values."""
+class ReadableJson:
+    """Middleware: sends such characters in JSON and in events as JSON escapes. Clients read the same values."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -25,7 +25,7 @@ class Legible:
 
 
 class _Answer:
-    """One answer as it goes out."""
+    """Rewrites one answer while it is sent."""
 
     def __init__(self, send: Send) -> None:
         self._send = send
@@ -36,29 +36,29 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self._kind, self._start = _kind(message), message
-            if self._kind != JSON:  # else its length is not known yet
+            if self._kind != JSON:  # the length of JSON is not known yet
                 await self._send(message)
         elif self._kind == JSON:
             self._pieces.append(message.get("body", b""))
             if not message.get("more_body", False):
-                await self._whole(_legible(b"".join(self._pieces)))
-        elif self._kind == EVENTS:  # each piece is whole events
-            await self._send({**message, "body": _legible(message.get("body", b""))})
+                await self._send_body(_readable(b"".join(self._pieces)))
+        elif self._kind == EVENTS:  # each piece consists of complete events
+            await self._send({**message, "body": _readable(message.get("body", b""))})
         else:
             await self._send(message)
 
-    async def _whole(self, body: bytes) -> None:
+    async def _send_body(self, body: bytes) -> None:
         MutableHeaders(scope=self._start)["content-length"] = str(len(body))
         await self._send(self._start)
         await self._send({"type": "http.response.body", "body": body})
 
 
 def _kind(start: Message) -> str:
-    given = Headers(raw=list(start["headers"])).get("content-type", "")
-    return given.partition(";")[0].strip().lower()
+    content_type = Headers(raw=list(start["headers"])).get("content-type", "")
+    return content_type.partition(";")[0].strip().lower()
 
 
-def _legible(body: bytes) -> bytes:
+def _readable(body: bytes) -> bytes:
     if body.isascii() and b"\x7f" not in body:
         return body
     return visible_json(body.decode()).encode()

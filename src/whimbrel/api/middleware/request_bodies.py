@@ -1,4 +1,4 @@
-"""What a body may be, before any route sees it: JSON in UTF-8 of a bounded size, depth and number of values, no key twice in one object."""
+"""Checks bodies before a route sees them: JSON in UTF-8 of limited size, depth and number of values, no key twice in an object."""
 
 import asyncio
 from typing import Final
@@ -17,13 +17,11 @@ from whimbrel.api.middleware.early_refusal import refuse_early
 from whimbrel.api.route_requirements import Requirement
 
 LARGEST: Final = 1024 * 1024
-VALUES: Final = (
-    100_000  # in a body: each takes a hundred bytes of memory or more, however short it is written
-)
+VALUES: Final = 100_000  # of a body: each takes a hundred bytes of memory or more, however short it is
 LARGER: Final = {"/migrate/bulk": (8 * LARGEST, 5 * VALUES)}  # 100,000 ids
 DEEPEST: Final = 100
-SMALL: Final = 64 * 1024  # bytes; more is held by few requests at a time, and parsed beside the event loop
-TOTAL: Final = 6  # times the patience with one piece, for all of them
+SMALL: Final = 64 * 1024  # bytes; larger bodies are limited in number, and parsed outside the event loop
+TOTAL: Final = 6  # times the time limit of a piece, for all pieces together
 WITH_BODY: Final = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 CROWDED: Final = "Other large bodies are being worked on. Nothing was done. Try again in a second."
 
@@ -35,15 +33,15 @@ class _Refused(Exception):
 
 
 class _Gone(Exception):
-    """The client."""
+    """The client has disconnected."""
 
 
 class RequestBodies:
-    """Middleware: reads the whole body, refuses it or hands it on. `patience`: seconds that the next piece may take."""
+    """Middleware: reads the body, and refuses it or passes it on. `patience`: seconds that the next piece may take."""
 
     def __init__(self, app: ASGIApp, patience: float) -> None:
         self._app, self._patience = app, patience
-        # A large body is some hundred bytes of memory for each value, until it is answered.
+        # A large body takes some hundred bytes of memory for each value until it is answered.
         self._rooms = {LARGEST: WaitingRoom(4, 16, 5.0), 8 * LARGEST: WaitingRoom(2, 16, 5.0)}
         self._parsers = anyio.CapacityLimiter(1)  # Python does one at a time anyway
 
@@ -53,48 +51,48 @@ class RequestBodies:
             return
         entry: Requirement | None = scope["state"].get("entry")
         fields = entry.fields if entry else None
-        # Who takes no body is sent none, or by some client an empty object.
+        # A route without a body gets none, or from some clients an empty object.
         limit, values = LARGER.get(scope["path"], (LARGEST if fields is not None else SMALL, VALUES))
         body = _Body(receive, limit, values, self._patience, self._rooms.get(limit))
         try:
-            await self._take(scope, body, fields)
-            await self._app(scope, body.again, send)
+            await self._read_and_parse(scope, body, fields)
+            await self._app(scope, body.receive_again, send)
         except _Refused as refused:
-            await refuse_early(refused.response, scope, body.rest, send)
+            await refuse_early(refused.response, scope, body.receive_rest, send)
         except _Gone:
             return
         finally:
             body.close()
 
-    async def _take(self, scope: Scope, body: "_Body", fields: frozenset[str] | None) -> None:
+    async def _read_and_parse(self, scope: Scope, body: "_Body", fields: frozenset[str] | None) -> None:
         headers = Headers(scope=scope)
         _check_type(headers)
         _check_coding(headers)
-        body.announced(headers.get("content-length", ""))
+        body.check_length(headers.get("content-length", ""))
         content = await body.read()
         if not content:
             return
         if "content-type" not in headers:
             raise _Refused(_unsupported("without a type"))
         if len(content) > SMALL:
-            found = await anyio.to_thread.run_sync(parse, content, fields, limiter=self._parsers)
+            parsed = await anyio.to_thread.run_sync(parse, content, fields, limiter=self._parsers)
         else:
-            found = parse(content, fields)
-        if not isinstance(found, ParsedBody):
-            raise _Refused(found)
-        scope["state"]["parsed"] = found
+            parsed = parse(content, fields)
+        if not isinstance(parsed, ParsedBody):
+            raise _Refused(parsed)
+        scope["state"]["parsed"] = parsed
 
 
 def _check_type(headers: Headers) -> None:
-    """Also where nothing comes: a form without fields is a form. Who names no type may send no body."""
-    for given in headers.getlist("content-type"):
-        kind = given.partition(";")[0].strip().lower()
+    """Refuses other types, even of an empty body: a form without fields is a form. Without a type there may be no body."""
+    for content_type in headers.getlist("content-type"):
+        kind = content_type.partition(";")[0].strip().lower()
         if kind != "application/json":
             raise _Refused(_unsupported(kind or "without a type"))
 
 
 def _check_coding(headers: Headers) -> None:
-    """Nothing is unpacked: what is small when it comes may be large then."""
+    """Refuses compressed bodies, which may be large when unpacked."""
     coding = ", ".join(headers.getlist("content-encoding")).strip().lower()
     if coding not in ("", "identity"):
         sentence = f"The body is compressed ({coding[:100]}). Send it as it is."
@@ -103,17 +101,19 @@ def _check_coding(headers: Headers) -> None:
         )
 
 
-def late() -> Response:
+def timed_out() -> Response:
     sentence = "The request did not come in time. Send it at once."
     return error_answer(408, "timed_out", sentence, headers={"Connection": "close"})
 
 
-def _unsupported(said: str) -> Response:
-    return error_answer(415, "unsupported_type", f"The body is {said[:100]}. Send JSON as application/json.")
+def _unsupported(description: str) -> Response:
+    return error_answer(
+        415, "unsupported_type", f"The body is {description[:100]}. Send JSON as application/json."
+    )
 
 
 class _Body:
-    """One body, as it comes."""
+    """One body, as it arrives."""
 
     def __init__(
         self, receive: Receive, limit: int, values: int, patience: float, room: WaitingRoom | None
@@ -124,23 +124,23 @@ class _Body:
         self._pieces: list[bytes] = []
         self._size = 0
 
-    def announced(self, length: str) -> None:
-        """What its head says. Raises _Refused before anything is read."""
+    def check_length(self, length: str) -> None:
+        """Checks the announced length. Raises _Refused before anything is read."""
         if length.isdigit() and int(length) > self._limit:
             raise _Refused(self._too_large())
 
     async def read(self) -> bytes:
-        """All of it. Raises _Refused at the first piece that is too much, _Gone."""
+        """Reads all of it. Raises _Refused at the first piece that is too much, _Gone."""
         clock = asyncio.get_running_loop().time
         end = clock() + TOTAL * self._patience
         self._more = True
         while self._more:
-            piece = await self._piece(end - clock())
+            piece = await self._next_piece(end - clock())
             self._add(piece)
             if self._size > SMALL and self._room is not None and not self._entered:
                 began = clock()
                 await self._enter(self._room)
-                end += clock() - began  # that it waited is not the client's doing
+                end += clock() - began  # the client is not responsible for this wait
         self._pieces = [b"".join(self._pieces)]
         self._read = True
         return self._pieces[0]
@@ -159,12 +159,12 @@ class _Body:
         if not self._entered:
             raise _Refused(overloaded(CROWDED))
 
-    async def _piece(self, left: float) -> bytes:
+    async def _next_piece(self, seconds: float) -> bytes:
         try:
-            async with asyncio.timeout(min(self._patience, max(0.0, left))):
+            async with asyncio.timeout(min(self._patience, max(0.0, seconds))):
                 message = await self._receive()
         except TimeoutError:
-            raise _Refused(late()) from None
+            raise _Refused(timed_out()) from None
         if message["type"] == "http.disconnect":
             raise _Gone
         self._more = message.get("more_body", False)
@@ -174,15 +174,15 @@ class _Body:
     def _too_large(self) -> Response:
         return error_answer(413, "too_large", f"The body is larger than {self._limit:,} bytes.")
 
-    async def again(self) -> Message:
-        """What the application reads."""
+    async def receive_again(self) -> Message:
+        """Gives the body to the application."""
         if self._sent:
             return await self._receive()
         self._sent = True
         return {"type": "http.request", "body": self._pieces[0], "more_body": False}
 
-    async def rest(self) -> Message:
-        """What a refusal forgets."""
+    async def receive_rest(self) -> Message:
+        """Reads what a refusal discards."""
         if self._read or (self._size and not self._more):
             return {"type": "http.request", "body": b"", "more_body": False}
         return await self._receive()

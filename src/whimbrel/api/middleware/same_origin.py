@@ -1,6 +1,6 @@
-"""Whose page it is: a browser lets pages of other sites send requests here, and a name of theirs may point to this machine.
+"""Refuses requests from pages of other sites: browsers let them send requests here, and their names may point to this machine.
 
-A name that nobody gave this server is refused (DNS rebinding), and so is what a browser says comes from somebody else's page.
+A host name that was not given to this server is refused (DNS rebinding), and so is what a browser says comes from another site's page.
 """
 
 import ipaddress
@@ -22,19 +22,19 @@ _ORIGIN: Final = re.compile(r"(https?)://(.+)")
 _ABSOLUTE: Final = re.compile(r"https?://([^/]*)(.*)", re.IGNORECASE | re.DOTALL)
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _OURS: Final = frozenset({"same-origin", "none"})  # none: a person typed the address, or followed a bookmark
-_BY_ADDRESS: Final = PROBES | {LIVE}  # whatever asks these often knows no name: kubelets, Prometheus
+_BY_ADDRESS: Final = PROBES | {LIVE}  # their clients often know only an address: kubelets, Prometheus
 
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A host, and a port where one is said."""
+    """A host, and a port where one is given."""
 
     host: str
     port: int | None
 
     @property
     def address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-        """Where the host is an address and no name. Nobody can make an address point elsewhere."""
+        """The host, if it is an address and not a name; an address cannot be made to point elsewhere."""
         try:
             return ipaddress.ip_address(self.host.strip("[]"))
         except ValueError:
@@ -42,16 +42,16 @@ class Authority:
 
 
 def authority(text: str) -> Authority | None:
-    """What a `Host` header says; None where that is nonsense."""
-    found = _AUTHORITY.fullmatch(text.strip().lower())
-    if found is None:
+    """Parses a `Host` header; returns None where it is invalid."""
+    match = _AUTHORITY.fullmatch(text.strip().lower())
+    if match is None:
         return None
-    host, port = found[1], int(found[2]) if found[2] else None
-    return Authority(_plain(host), port) if port is None or port < 2**16 else None
+    host, port = match[1], int(match[2]) if match[2] else None
+    return Authority(_normalized(host), port) if port is None or port < 2**16 else None
 
 
-def _plain(host: str) -> str:
-    """One spelling of each address."""
+def _normalized(host: str) -> str:
+    """Returns one spelling of each address."""
     try:
         return str(ipaddress.ip_address(host.strip("[]")))
     except ValueError:
@@ -62,8 +62,8 @@ class Hosts:
     """The names of this server: of API_HOSTS, of the address that it listens on, and of this machine to itself."""
 
     def __init__(self, configured: str, bound: str, *, any_name: bool) -> None:
-        """`any_name`: where none is configured, all will do. Raises SettingsInvalid."""
-        self.named = tuple(_read(configured))
+        """`any_name`: where no name is configured, all are accepted. Raises SettingsInvalid."""
+        self.named = tuple(_read_hosts(configured))
         listened = authority(bound if ":" not in bound else f"[{bound}]")
         unspecified = (
             listened is not None and listened.address is not None and listened.address.is_unspecified
@@ -76,28 +76,28 @@ class Hosts:
             return True
         if host.address is not None and host.address.is_loopback:
             return True
-        return any(each.host == host.host and each.port in (None, host.port) for each in self.named)
+        return any(name.host == host.host and name.port in (None, host.port) for name in self.named)
 
     def named_as(self, origin: Authority, scheme: str) -> bool:
-        """Whether pages of this origin are this server's own, though a proxy may have changed the `Host`."""
+        """Whether pages of this origin are this server's own, even if a proxy has changed the `Host`."""
         port = origin.port or _DEFAULT_PORTS[scheme]
         return any(
-            each.host == origin.host and (each.port or _DEFAULT_PORTS[scheme]) == port for each in self.named
+            name.host == origin.host and (name.port or _DEFAULT_PORTS[scheme]) == port for name in self.named
         )
 
 
-def _read(configured: str) -> Iterable[Authority]:
-    for each in filter(None, (part.strip() for part in configured.split(","))):
-        found = authority(each)
-        if found is None:
+def _read_hosts(configured: str) -> Iterable[Authority]:
+    for name in filter(None, (part.strip() for part in configured.split(","))):
+        host = authority(name)
+        if host is None:
             raise SettingsInvalid(
-                f"API_HOSTS: {each!r} is no name of a host. Write names such as whimbrel.example.org, or name:port, with commas between."
+                f"API_HOSTS: {name!r} is no name of a host. Write names such as whimbrel.example.org, or name:port, with commas between."
             )
-        yield found
+        yield host
 
 
 class SameOrigin:
-    """Middleware: refuses a name that is not this server's, and what a page of another site sends."""
+    """Middleware: refuses host names that are not this server's, and requests from pages of other sites."""
 
     def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
         self._app, self._hosts = app, hosts
@@ -106,77 +106,80 @@ class SameOrigin:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope = _from_origin(scope)
-        found = self._foreign(scope, Headers(scope=scope))
-        if found is None:
+        scope = _from_absolute_address(scope)
+        refusal = self._refusal(scope, Headers(scope=scope))
+        if refusal is None:
             await self._app(scope, receive, send)
         else:
-            await refuse_early(error_answer(403, *found), scope, receive, send)
+            await refuse_early(error_answer(403, *refusal), scope, receive, send)
 
-    def _foreign(self, scope: Scope, headers: Headers) -> tuple[str, str] | None:
-        given = headers.getlist("host")
-        host = authority(given[0]) if len(given) == 1 else None
-        if given and not self._addressed(scope["path"], host):  # no browser leaves it out
+    def _refusal(self, scope: Scope, headers: Headers) -> tuple[str, str] | None:
+        host_headers = headers.getlist("host")
+        host = authority(host_headers[0]) if len(host_headers) == 1 else None
+        if host_headers and not self._names_this_server(scope["path"], host):  # browsers always send it
             return (
                 "foreign_host",
-                f"This server is not known as {given[0][:100]!r}. Name it in API_HOSTS, or ask for localhost.",
+                f"This server is not known as {host_headers[0][:100]!r}. Name it in API_HOSTS, or ask for localhost.",
             )
-        if not self._own(scope["method"], headers, host):
+        if not self._is_own_page(scope["method"], headers, host):
             return (
                 "foreign_origin",
                 "A page of another site sent this. Name the site in API_HOSTS if it is this server's own.",
             )
         return None
 
-    def _addressed(self, path: str, host: Authority | None) -> bool:
+    def _names_this_server(self, path: str, host: Authority | None) -> bool:
         if host is None:
             return self._hosts.any_name
         return self._hosts.known(host) or (path in _BY_ADDRESS and host.address is not None)
 
-    def _own(self, method: str, headers: Headers, host: Authority | None) -> bool:
+    def _is_own_page(self, method: str, headers: Headers, host: Authority | None) -> bool:
         sites = headers.getlist("sec-fetch-site")
-        ours = all(each.strip().lower() in _OURS for each in sites)
+        is_own = all(site.strip().lower() in _OURS for site in sites)
         if method in READS:
-            # No page can read an answer, but it can ask for what costs much, or keep a stream open.
-            ours = ours or _followed(headers)
-        return ours and all(
-            self._same(each, host, confirmed=bool(sites)) for each in headers.getlist("origin")
+            # No page can read an answer, but it can send expensive requests, or keep a stream open.
+            is_own = is_own or _is_followed_link(headers)
+        return is_own and all(
+            self._is_same_origin(origin, host, confirmed=bool(sites)) for origin in headers.getlist("origin")
         )
 
-    def _same(self, origin: str, host: Authority | None, *, confirmed: bool) -> bool:
-        """`confirmed`: the browser says itself that the page is of the same origin as it sees it."""
-        found = _ORIGIN.fullmatch(origin.strip().lower())
-        page = authority(found[2]) if found else None
-        if found is None or page is None:
+    def _is_same_origin(self, origin: str, host: Authority | None, *, confirmed: bool) -> bool:
+        """Whether an origin is this server. `confirmed`: the browser itself says that the page has the same origin."""
+        match = _ORIGIN.fullmatch(origin.strip().lower())
+        page = authority(match[2]) if match else None
+        if match is None or page is None:
             return False  # such as null
-        if self._hosts.named_as(page, found[1]) or (self._hosts.any_name and confirmed):
+        if self._hosts.named_as(page, match[1]) or (self._hosts.any_name and confirmed):
             return True
-        default = _DEFAULT_PORTS[found[1]]
+        default = _DEFAULT_PORTS[match[1]]
         return host is not None and (page.host, page.port or default) == (host.host, host.port or default)
 
 
-def _followed(headers: Headers) -> bool:
-    """Whether a person has followed a link from elsewhere, which is no harm. A frame is loaded by its page, as often as that likes."""
+def _is_followed_link(headers: Headers) -> bool:
+    """Whether a person followed a link from another site, which is harmless. A frame is not, as its page can load it any number of times."""
     kind = headers.get("sec-fetch-dest", "document")
     return headers.get("sec-fetch-mode") == "navigate" and kind == "document"
 
 
-def _from_origin(scope: Scope) -> Scope:
-    """A request whose first line has a whole address, as proxies are sent it: the host there counts, whatever `Host` says (RFC 9112, 3.2.2)."""
-    found = _ABSOLUTE.fullmatch(scope["path"])
-    if found is None:
+def _from_absolute_address(scope: Scope) -> Scope:
+    """Uses the host of an absolute address in the first line, as proxies are sent it, instead of `Host` (RFC 9112, 3.2.2)."""
+    match = _ABSOLUTE.fullmatch(scope["path"])
+    if match is None:
         return scope
-    _, _, rest = scope["raw_path"].partition(b"//")
-    _, slash, raw = rest.partition(b"/")
-    others = [each for each in scope["headers"] if each[0] != b"host"]
+    _, _, after_scheme = scope["raw_path"].partition(b"//")
+    _, slash, raw = after_scheme.partition(b"/")
+    other_headers = [header for header in scope["headers"] if header[0] != b"host"]
     return {
         **scope,
-        "path": found[2] or "/",
+        "path": match[2] or "/",
         "raw_path": (slash + raw) or b"/",
-        "headers": [(b"host", found[1].encode()), *others],
+        "headers": [(b"host", match[1].encode()), *other_headers],
     }
 
 
 def hosts_of(configured: str, bound: str, tokens: Sequence[object]) -> Hosts:
-    """With tokens any name will do unless some are configured: no page has a token, and names of balancers and services differ."""
+    """Returns the server's names. With tokens any name is accepted unless some are configured.
+
+    No page has a token, and names of balancers and services differ.
+    """
     return Hosts(configured, bound, any_name=bool(tokens))

@@ -1,4 +1,4 @@
-"""Middleware that most requests pass by: those that it does not concern cost nothing."""
+"""Runs a middleware only for the requests that it concerns, so that it costs the others nothing."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,7 +10,7 @@ Dispatch = Callable[[Request, Callable[[Request], Awaitable[Response]]], Awaitab
 
 
 class SelectiveMiddleware(BaseHTTPMiddleware):
-    """`dispatch` is asked about a request only where `concerns` says so: it takes a task and a stream for each."""
+    """Calls `dispatch` only where `concerns` is true, as it takes a task and a stream for each request."""
 
     def __init__(self, app: ASGIApp, dispatch: Dispatch, concerns: Callable[[Scope], bool]) -> None:
         super().__init__(app, dispatch)

@@ -1,5 +1,5 @@
-"""Bodies and answers as the API shows them: the envelope, runs, queues, dry runs, databases, seeds.
+"""Models of the API's bodies and answers: the envelope, runs, queues, dry runs, databases, seeds.
 
-Not here: models of a single route, which stand beside it.
+Not here: models of a single route, which are in its module.
 Imports no route and no middleware.
 """

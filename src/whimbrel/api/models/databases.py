@@ -1,4 +1,4 @@
-"""MongoDB as the API shows it."""
+"""Models of MongoDB in the API."""
 
 from typing import Any, Literal
 

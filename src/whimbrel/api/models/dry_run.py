@@ -1,4 +1,4 @@
-"""A dry run as the API shows it."""
+"""Models of a dry run in the API."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""What every answer looks like: the envelope of success and of failure, in camel case."""
+"""Models of the envelope that every answer has, of success and of failure, in camel case."""
 
 import re
 from datetime import UTC, datetime
@@ -17,21 +17,21 @@ def now() -> str:
     return iso_time(datetime.now(UTC)) or ""
 
 
-def _whole(value: Any) -> Any:
-    """JSON has one kind of number: 5.0 is 5. What is no number, or has a fraction, is refused after this."""
+def _as_whole_number(value: Any) -> Any:
+    """Turns 5.0 into 5, as JSON has one kind of number. The field then refuses other values and fractions."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _written(value: Any) -> Any:
-    """Numbers as JSON writes them: Python reads `1_0`, `+5` and blanks too."""
+def _in_digits(value: Any) -> Any:
+    """Refuses numbers that JSON would not write so: Python also reads `1_0`, `+5` and blanks."""
     if isinstance(value, str) and not NUMBER.fullmatch(value):
         raise PydanticCustomError("int_parsing", "Input should be a whole number, in digits")
     return value
 
 
-Whole = BeforeValidator(_whole)  # behind the limits of a field: a number before them is not looked at
-Written = BeforeValidator(_written)  # of paths and queries, whose numbers are texts
-EXACT = 2**53 - 1  # up to here every reader of JSON keeps a whole number as it is
+WholeNumber = BeforeValidator(_as_whole_number)  # after a field's limits, else they are not checked
+WholeNumberText = BeforeValidator(_in_digits)  # for paths and queries, whose numbers are texts
+EXACT = 2**53 - 1  # every reader of JSON keeps whole numbers up to this exact
 
 
 class Model(BaseModel):
@@ -96,6 +96,6 @@ MEANINGS = {
 
 
 def failures(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route: what all have, and these."""
+    """Returns the `responses` of a route: those that all have, and these."""
     common = (401, 403, 429, 503)
     return {code: {"model": Failure, "description": MEANINGS[code]} for code in sorted({*common, *codes})}

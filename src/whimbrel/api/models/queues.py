@@ -1,10 +1,10 @@
-"""The queue as the API shows it."""
+"""Models of the queue in the API."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from whimbrel.api.models.envelope import Answer, Model, Whole
+from whimbrel.api.models.envelope import Answer, Model, WholeNumber
 from whimbrel.api.models.runs import RUN
 from whimbrel.domain.runs.workers import Worker as DomainWorker
 from whimbrel.engine.operating.run_view import iso_time
@@ -123,7 +123,7 @@ class Published(Answer):
 class Trial(Model):
     """What to try."""
 
-    count: Annotated[int, Field(strict=True, ge=1, le=1000), Whole] = Field(
+    count: Annotated[int, Field(strict=True, ge=1, le=1000), WholeNumber] = Field(
         default=5, description="sample documents to migrate", examples=[5]
     )
 
@@ -204,8 +204,12 @@ class DeadRetried(Answer):
 
 def stats_model(numbers: Stats) -> QueueStats:
     queues = {
-        name: QueueOf(message_count=each.ready, unacked=each.in_hand, consumer_count=each.consumers)
-        for name, each in numbers.queues.items()
+        name: QueueOf(
+            message_count=depth.ready,
+            unacked=depth.in_hand,
+            consumer_count=depth.consumers,
+        )
+        for name, depth in numbers.queues.items()
     }
     return QueueStats(
         broker=numbers.broker, queues=queues, total=Total(messages=numbers.ready, consumers=numbers.consumers)
@@ -215,7 +219,7 @@ def stats_model(numbers: Stats) -> QueueStats:
 def worker_model(worker: DomainWorker) -> WorkerOf:
     return WorkerOf(
         name=worker.name, host=worker.host, pid=worker.pid, version=worker.version, slots=worker.slots, batches_done=worker.done,
-        current=[Current(batch_id=each.batch, since=iso_time(each.since)) for each in worker.in_hand],
-        refuses=[Refuses(migration_id=each.run, pinned=each.pinned, here=each.here) for each in worker.refuses],
+        current=[Current(batch_id=batch.batch, since=iso_time(batch.since)) for batch in worker.in_hand],
+        refuses=[Refuses(migration_id=refusal.run, pinned=refusal.pinned, here=refusal.here) for refusal in worker.refuses],
         started_at=iso_time(worker.started_at), seen_at=iso_time(worker.seen_at),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Runs and batches as the API shows them."""
+"""Models of runs and batches in the API."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -30,8 +30,8 @@ class Warned(Model):
     )
 
 
-def warned_models(found: Iterable[Finding]) -> list[Warned]:
-    return [Warned(**finding_object(each)) for each in found]
+def warned_models(findings: Iterable[Finding]) -> list[Warned]:
+    return [Warned(**finding_object(finding)) for finding in findings]
 
 
 class ProofOf(Model):

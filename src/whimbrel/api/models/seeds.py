@@ -1,16 +1,18 @@
-"""Samples as the API takes and shows them."""
+"""Models of the samples in the API."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from whimbrel.api.models.envelope import EXACT, Answer, Model, Whole
+from whimbrel.api.models.envelope import EXACT, Answer, Model, WholeNumber
 from whimbrel.samples.guide import CONFIRM, MOST, MOST_RUNS
 from whimbrel.samples.seeder import Status
 from whimbrel.samples.seeding import Progress
 
 BatchSize = Annotated[
-    int, Field(strict=True, ge=1, le=5000, description="documents in one insert", examples=[1000]), Whole
+    int,
+    Field(strict=True, ge=1, le=5000, description="documents in one insert", examples=[1000]),
+    WholeNumber,
 ]
 Clear = Annotated[
     bool,
@@ -21,13 +23,13 @@ Clear = Annotated[
     ),
 ]
 Documents = Annotated[
-    int, Field(strict=True, ge=1, le=MOST, description="sample documents", examples=[1000]), Whole
+    int, Field(strict=True, ge=1, le=MOST, description="sample documents", examples=[1000]), WholeNumber
 ]
 RunCount = Annotated[
-    int, Field(strict=True, ge=1, le=MOST_RUNS, description="sample runs", examples=[100]), Whole
+    int, Field(strict=True, ge=1, le=MOST_RUNS, description="sample runs", examples=[100]), WholeNumber
 ]
 RandomSeed = Annotated[
-    Annotated[int, Field(strict=True, ge=0, le=EXACT), Whole] | None,
+    Annotated[int, Field(strict=True, ge=0, le=EXACT), WholeNumber] | None,
     Field(
         description="the same seed gives the same samples; without one, any, which the answer names",
         examples=[42],

@@ -1,1 +1,1 @@
-"""The routes, a module for each part of the surface."""
+"""The routes, a module for each part of the API."""

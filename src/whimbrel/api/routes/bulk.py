@@ -1,4 +1,4 @@
-"""A run over exactly the documents that somebody names."""
+"""Starts runs over exactly the documents that a request names."""
 
 from dataclasses import replace
 from typing import Annotated, Any
@@ -13,10 +13,10 @@ from whimbrel.api.json_bodies import ParsedRoute
 from whimbrel.api.middleware.audit import DRY
 from whimbrel.api.models.envelope import Answer, Fault, Model, failures
 from whimbrel.api.models.runs import RUN, Warned, warned_models
-from whimbrel.api.routes.starting import Size, Strict, begun
+from whimbrel.api.routes.starting import Size, Strict, start_message
 from whimbrel.domain.bson.document_ids import id_json, parse_id
 from whimbrel.domain.bson.raw_bson import Key
-from whimbrel.engine.operating.preflight import warned
+from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.start import asked_through
 from whimbrel.engine.operating.start_by_ids import choose_ids, start_by_ids
 from whimbrel.samples.migration import SOME_MODEL
@@ -79,10 +79,10 @@ def bulk(
     system: ThisSystem, caller: Operator, response: Response, body: Annotated[Bulk, Body()]
 ) -> BulkStarted:
     """A run over exactly these documents. What is done already, or not of the migration's filter, is left alone."""
-    it = system.evaluated(body.migration)
-    store = system.at.store
+    definition = system.evaluated(body.migration)
+    store = system.deployment.store
     chosen = choose_ids(
-        store, it, _keys(body.ids), defaults=system.settings.defaults, batch_size=body.batch_size
+        store, definition, _keys(body.ids), defaults=system.settings.defaults, batch_size=body.batch_size
     )
     answer = BulkStarted(
         migration_id=None, message="Nothing was written.", total_documents=len(chosen.keys),
@@ -93,26 +93,26 @@ def bulk(
     if not body.dry_run and not chosen.eligible:
         return answer.model_copy(update={"message": "Nothing is left to do: no run was started."})
     run = asked_through(chosen.run, "POST /migrate/bulk")
-    ready = warned(store, it, run, documents=chosen.eligible, strict=body.strict)
+    ready = with_warnings(store, definition, run, documents=chosen.eligible, strict=body.strict)
     answer.warnings = warned_models(ready.warnings)
     if body.dry_run:
         response.headers[DRY] = "true"
         return answer
     ahead = store.ledger.runs.ahead(ready.ns)
-    run = start_by_ids(store, it, replace(chosen, run=ready), who=caller.who)
+    run = start_by_ids(store, definition, replace(chosen, run=ready), who=caller.who)
     response.status_code = 202
-    return answer.model_copy(update={"migration_id": run.id, "message": begun(ahead, run.ns)})
+    return answer.model_copy(update={"migration_id": run.id, "message": start_message(ahead, run.ns)})
 
 
 def _keys(ids: list[Any]) -> list[Key]:
-    """Raises ApiError that names the first of the ids which cannot be one."""
-    found, faults = [], []
-    for at, each in enumerate(ids):
+    """Parses ids. Raises ApiError, which names the first invalid ones."""
+    keys, faults = [], []
+    for position, id_value in enumerate(ids):
         try:
-            found.append(parse_id(each))
+            keys.append(parse_id(id_value))
         except ValueError as error:
-            faults.append(Fault(field=f"body.ids.{at}", message=str(error)))
+            faults.append(Fault(field=f"body.ids.{position}", message=str(error)))
     if faults:
-        said, details = bad_fields(faults, len(faults))
-        raise ApiError(422, "invalid", f"These ids cannot be used: {said}", details)
-    return found
+        sentence, details = bad_fields(faults, len(faults))
+        raise ApiError(422, "invalid", f"These ids cannot be used: {sentence}", details)
+    return keys

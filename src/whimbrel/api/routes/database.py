@@ -1,4 +1,4 @@
-"""MongoDB as the API sees it: whether it answers, what it is, and how many documents are in which state."""
+"""Answers whether MongoDB is there, what it is, and how many documents are in which state."""
 
 import time
 from collections.abc import Callable
@@ -27,10 +27,10 @@ from whimbrel.samples.migration import SOME_MODEL
 
 router = APIRouter(prefix="/db", tags=["database"])
 
-ANSWERING = 3.0  # seconds that MongoDB has to say that it is there
+ANSWERING = 3.0  # seconds that MongoDB has to answer
 LONGEST = 30.0  # seconds that an exact count may take
 STAND_ALONE = "This server is stand-alone: what it acknowledged is on one machine only, and a write that the network broke off is not sent again by the driver. A replica set, even of one member, does both."
-QUICKLY = 1.0  # seconds after which an estimate is no longer counted, but sampled
+QUICKLY = 1.0  # seconds after which an estimate is sampled instead of counted
 
 Migration = Annotated[
     str,
@@ -51,7 +51,7 @@ Exact = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What to count: documents that match, or all but those."""
+    """What to count: documents that match, or all others."""
 
     query: dict[str, Any]
     words: str
@@ -63,7 +63,7 @@ def everything(definition: Definition) -> Meaning:
 
 
 def pending(definition: Definition) -> Meaning:
-    """What a run of the migration would begin with."""
+    """Returns what a run of the migration would begin with."""
     parts = [part for part in (definition.filter, definition.marking.unmarked("pending")) if part]
     query = {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
     words = {
@@ -78,7 +78,7 @@ def pending(definition: Definition) -> Meaning:
 
 
 def succeeded(definition: Definition) -> Meaning:
-    """What the migration has done, whatever its filter says of it since."""
+    """Returns what the migration has done, whatever its filter selects since."""
     if definition.mark == "status":
         return Meaning(
             {definition.status_field: "success"}, f"the status field {definition.status_field!r} is 'success'"
@@ -92,11 +92,11 @@ def succeeded(definition: Definition) -> Meaning:
 
 
 def _server(system: System) -> Server | str:
-    """What answers, or why nothing does."""
+    """Returns the server that answers, or why none does."""
     if not system.ready:
         return system.reason
     try:
-        return system.at.store.server(ANSWERING)
+        return system.deployment.store.server(ANSWERING)
     except WhimbrelError as error:
         return system.why(error)
 
@@ -104,42 +104,42 @@ def _server(system: System) -> Server | str:
 @router.get("/health", responses={503: {"model": DatabaseHealth, "description": "MongoDB does not answer"}})
 def health(system: ThisSystem, response: Response) -> DatabaseHealth:
     """Whether MongoDB answers now. Needs no token, as /health does not."""
-    found = _server(system)
-    if isinstance(found, str):
+    server = _server(system)
+    if isinstance(server, str):
         response.status_code = 503
-        return DatabaseHealth(connection="disconnected", detail=found)
-    return DatabaseHealth(connection="connected", detail=system.at.address)
+        return DatabaseHealth(connection="disconnected", detail=server)
+    return DatabaseHealth(connection="connected", detail=system.deployment.address)
 
 
 @router.get("/status", responses=failures())
 def status(system: ThisSystem, _: Reader) -> DatabaseStatus:
     """What answers. Without an answer of MongoDB, this one says so: `isConnected` is false."""
-    found = _server(system)
+    server = _server(system)
     name = system.settings.database
-    if isinstance(found, str):
+    if isinstance(server, str):
         return DatabaseStatus(
-            is_connected=False, host=None, port=None, name=name, replica_set=None, primary=None, version=None, reason=found, note=None
+            is_connected=False, host=None, port=None, name=name, replica_set=None, primary=None, version=None, reason=server, note=None
         )  # fmt: skip
     return DatabaseStatus(
-        is_connected=True, host=found.host, port=found.port, name=name, replica_set=found.replica_set,
-        primary=found.primary, version=found.version, reason=None,
-        note=None if found.replica_set else STAND_ALONE,
+        is_connected=True, host=server.host, port=server.port, name=name, replica_set=server.replica_set,
+        primary=server.primary, version=server.version, reason=None,
+        note=None if server.replica_set else STAND_ALONE,
     )  # fmt: skip
 
 
 @router.get("/info", responses=failures())
 def info(system: ThisSystem, deployment: Deployment, _: Reader) -> DatabaseInfo:
     """The configuration, its secrets masked."""
-    found = deployment.store.options
-    connecting = found.connect_seconds
+    options = deployment.store.options
+    connecting = options.connect_seconds
     return DatabaseInfo(
         uri=deployment.address, name=deployment.store.database, embedded=not system.settings.mongodb_uri,
         ledger=deployment.store.ledger_collections(), sample_collection=SOME_MODEL.definition.collection,
         options=DriverOptions(
-            app_name=found.app_name, read_preference=found.read_preference, write_concern=found.write_concern,
-            retry_writes=found.retry_writes, direct_connection=found.direct, max_pool_size=found.pool_size,
+            app_name=options.app_name, read_preference=options.read_preference, write_concern=options.write_concern,
+            retry_writes=options.retry_writes, direct_connection=options.direct, max_pool_size=options.pool_size,
             connect_timeout_ms=None if connecting is None else int(connecting * 1000),
-            server_selection_timeout_ms=int(found.selection_seconds * 1000),
+            server_selection_timeout_ms=int(options.selection_seconds * 1000),
         ),
     )  # fmt: skip
 
@@ -179,37 +179,39 @@ def success_count(
 def _count(
     system: System, name: str, meaning: Callable[[Definition], Meaning], *, exact: bool
 ) -> DocumentCount:
-    it = choose(system.loaded, name)
-    what = meaning(it)
-    database = it.database or system.at.store.database
-    number, method = (_exactly if exact else _about)(system, database, it.collection, what)
+    definition = choose(system.loaded, name)
+    what_to_count = meaning(definition)
+    database = definition.database or system.deployment.store.database
+    number, method = (_exactly if exact else _estimated)(
+        system, database, definition.collection, what_to_count
+    )
     return DocumentCount(
-        count=number, exact=method == "counted", method=method, meaning=what.words, migration=it.name,
-        collection=f"{database}.{it.collection}",
+        count=number, exact=method == "counted", method=method, meaning=what_to_count.words, migration=definition.name,
+        collection=f"{database}.{definition.collection}",
     )  # fmt: skip
 
 
-Found = tuple[int, Literal["counted", "metadata", "sampled"]]
+CountAndMethod = tuple[int, Literal["counted", "metadata", "sampled"]]
 
 
-def _exactly(system: System, database: str, collection: str, what: Meaning) -> Found:
-    found = _counted(system, database, collection, what, LONGEST)
-    if found is None:
+def _exactly(system: System, database: str, collection: str, what: Meaning) -> CountAndMethod:
+    number = _count_within(system, database, collection, what, LONGEST)
+    if number is None:
         raise ApiError(
             503,
             "too_slow",
             f"Counting {database}.{collection} takes longer than {LONGEST:g} s. Ask with exact=false, or make an index that serves the query.",
         )
-    return found, "counted"
+    return number, "counted"
 
 
-def _about(system: System, database: str, collection: str, what: Meaning) -> Found:
-    store = system.at.store
+def _estimated(system: System, database: str, collection: str, what: Meaning) -> CountAndMethod:
+    store = system.deployment.store
     if not what.query:
         return store.estimate(database, collection), "metadata"
-    found = _counted(system, database, collection, what, QUICKLY)
-    if found is not None:
-        return found, "counted"
+    number = _count_within(system, database, collection, what, QUICKLY)
+    if number is not None:
+        return number, "counted"
     try:
         share = store.survey_of(database, collection).share(what.query)
     except TooSlow as error:
@@ -221,9 +223,11 @@ def _about(system: System, database: str, collection: str, what: Meaning) -> Fou
     return round(store.estimate(database, collection) * (1 - share if what.others else share)), "sampled"
 
 
-def _counted(system: System, database: str, collection: str, what: Meaning, seconds: float) -> int | None:
-    """None where it takes longer: both counts, where all but some are asked for."""
-    survey, end = system.at.store.survey_of(database, collection), time.monotonic() + seconds
+def _count_within(
+    system: System, database: str, collection: str, what: Meaning, seconds: float
+) -> int | None:
+    """Counts documents; None where that takes longer than `seconds`, both counts together if all others are wanted."""
+    survey, end = system.deployment.store.survey_of(database, collection), time.monotonic() + seconds
     matching = survey.count(what.query, seconds)
     if matching is None or not what.others:
         return matching

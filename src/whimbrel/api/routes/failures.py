@@ -1,4 +1,4 @@
-"""Failures of a run: by cause, by document, and tried again."""
+"""Lists the failures of a run by cause or by document, and tries them again."""
 
 from typing import Annotated, Any, Literal
 
@@ -158,11 +158,11 @@ def failures_of(
     if documents:
         after = None if cursor is None else FailurePlace.of(cursor)
         rows = ledger.failures.list(run.id, state=only, group=chosen, after=after, limit=limit)
-        answer.documents = [_failure(each) for each in rows]
+        answer.documents = [_failure(failure) for failure in rows]
         answer.next_cursor = rows[-1].place.cursor if len(rows) == limit else None
         return answer
     page = ledger.failures.groups(run.id, state=only, group=chosen, after=cursor, limit=limit)
-    answer.groups = [_group(each) for each in page.groups]
+    answer.groups = [_group(failure_group) for failure_group in page.groups]
     answer.rest = Rest(groups=page.rest, open=page.open, dead=page.dead, resolved=page.resolved)
     answer.next_cursor = page.after
     return answer
@@ -178,7 +178,7 @@ def retry(
     body: Annotated[Retry, Body(default_factory=Retry)],
 ) -> FailuresRetried:
     """Open the dead failures of a run again, all or those of one group, and go on with it, by the code loaded now."""
-    ledger = system.at.store.ledger
+    ledger = system.deployment.store.ledger
     old = control.find_run(ledger, migration_id)
     code = code_of(system, old)
     group = None if body.group is None else control.group_of(ledger, migration_id, body.group)

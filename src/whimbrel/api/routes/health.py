@@ -1,4 +1,4 @@
-"""Health: is it alive, is it ready, and how is all of it."""
+"""Answers whether the process is alive, whether it is ready, and how each part is."""
 
 import os
 from typing import Literal
@@ -7,7 +7,7 @@ import psutil
 from fastapi import APIRouter, Response
 from pydantic import Field
 
-from whimbrel.api.answer_cache import ThisRecent
+from whimbrel.api.answer_cache import ThisAnswerCache
 from whimbrel.api.deployment import System, ThisSystem
 from whimbrel.api.models.envelope import Answer, Model
 from whimbrel.domain.runs.workers import ALIVE
@@ -61,14 +61,14 @@ def database_part(system: System) -> Part:
     if not system.ready:
         return Part(status="ERROR", detail=system.reason)
     try:
-        system.at.store.ping()
+        system.deployment.store.ping()
     except WhimbrelError as error:
         return Part(status="ERROR", detail=system.why(error))
-    return Part(status="OK", detail=system.at.where)
+    return Part(status="OK", detail=system.deployment.where)
 
 
 def broker_part(system: System) -> Part:
-    """Whether pointers go out."""
+    """Whether the broker accepts pointers."""
     if not system.ready:
         return Part(status="ERROR", detail=system.reason)
     announcer = system.announcer
@@ -84,9 +84,9 @@ def broker_part(system: System) -> Part:
 @router.get(
     "", response_model=Health, responses={503: {"model": Health, "description": "a part cannot be used"}}
 )
-async def health(system: ThisSystem, recent: ThisRecent) -> Response:
+async def health(system: ThisSystem, cache: ThisAnswerCache) -> Response:
     """How everything is: looked at twice a second at most."""
-    return await recent.answer("health", lambda: _health(system))
+    return await cache.answer("health", lambda: _health(system))
 
 
 def _health(system: System) -> tuple[int, Health]:
@@ -94,8 +94,8 @@ def _health(system: System) -> tuple[int, Health]:
     alive, slots = 0, 0
     if database.status == "OK":
         try:
-            found = system.at.store.ledger.leases.workers(ALIVE)
-            alive, slots = len(found), sum(each.slots for each in found)
+            live_workers = system.deployment.store.ledger.leases.workers(ALIVE)
+            alive, slots = len(live_workers), sum(worker.slots for worker in live_workers)
         except Transient as error:
             database = Part(status="ERROR", detail=system.why(error))
     good = database.status == broker.status == "OK"
@@ -116,9 +116,9 @@ async def live() -> Live:
     response_model=Ready,
     responses={503: {"model": Ready, "description": "it waits for a dependency"}},
 )
-async def ready(system: ThisSystem, recent: ThisRecent) -> Response:
+async def ready(system: ThisSystem, cache: ThisAnswerCache) -> Response:
     """Whether requests can be carried out: MongoDB and the broker are reached, migrations are loaded. Looked at twice a second at most."""
-    return await recent.answer("ready", lambda: _ready(system))
+    return await cache.answer("ready", lambda: _ready(system))
 
 
 def _ready(system: System) -> tuple[int, Ready]:

@@ -1,4 +1,4 @@
-"""Runs and batches as the jobs of the old system: listed together, and batches one by one."""
+"""Lists runs and batches as jobs of the old system did, and answers with single batches."""
 
 import re
 from typing import Annotated, Literal, TypeVar
@@ -11,7 +11,7 @@ from whimbrel.api.deployment import Deployment
 from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.envelope import Answer, Model, failures
 from whimbrel.api.models.runs import RUN, BatchAnswer, BatchOf, RunRow, batch_model, row_model
-from whimbrel.api.routes.runs import Cursor, Limit, next_of, place_of
+from whimbrel.api.routes.runs import Cursor, Limit, next_cursor_of, place_of
 from whimbrel.domain.runs.run_cursor import WRONG
 from whimbrel.domain.runs.states import BatchStatus, RunStatus
 from whimbrel.engine.operating import control
@@ -57,12 +57,12 @@ def batch(
     ],
 ) -> BatchAnswer:
     """One batch."""
-    found = deployment.store.ledger.batches.get(batch_id)
-    if found is None:
+    batch = deployment.store.ledger.batches.get(batch_id)
+    if batch is None:
         raise ApiError(
             404, "batch_unknown", f"There is no batch {batch_id[:100]!r}. GET /migrate/jobs lists them."
         )
-    return BatchAnswer(batch=batch_model(found))
+    return BatchAnswer(batch=batch_model(batch))
 
 
 @router.get("/jobs", responses=failures(404, 422))
@@ -93,28 +93,30 @@ def jobs(
             raise ApiError(422, "invalid", "Batches are listed by run: say which with parentJobId.")
         run = control.find_run(ledger, parent_job_id)
         # A batch that is done was `completed` in the old system.
-        wanted = [BatchStatus.DONE] if status is RunStatus.COMPLETED else _states(BatchStatus, status)
+        statuses = [BatchStatus.DONE] if status is RunStatus.COMPLETED else _states(BatchStatus, status)
         after = _number(run.id, cursor)
-        found = ledger.batches.list(run.id, after=after, statuses=wanted, limit=limit)
-        rows = [_batch_job(batch_model(each)) for each in found]
-        return Jobs(count=len(rows), jobs=rows, next_cursor=found[-1].token if len(found) == limit else None)
+        batches = ledger.batches.list(run.id, after=after, statuses=statuses, limit=limit)
+        rows = [_batch_job(batch_model(batch)) for batch in batches]
+        return Jobs(
+            count=len(rows), jobs=rows, next_cursor=batches[-1].token if len(batches) == limit else None
+        )
     chosen = _states(RunStatus, status)
-    listed = ledger.runs.list(statuses=chosen, after=place_of(cursor), limit=limit, brief=True)
-    rows = [_run_job(row_model(each)) for each in views(ledger, listed)]
-    return Jobs(count=len(rows), jobs=rows, next_cursor=next_of(listed, limit))
+    runs = ledger.runs.list(statuses=chosen, after=place_of(cursor), limit=limit, brief=True)
+    rows = [_run_job(row_model(run_view)) for run_view in views(ledger, runs)]
+    return Jobs(count=len(rows), jobs=rows, next_cursor=next_cursor_of(runs, limit))
 
 
 def _states(kind: type[S], status: RunStatus | BatchStatus | None) -> list[S] | None:
-    """What to list: all, or one state, or, where that is a state of the other kind of job, none."""
-    return None if status is None else [each for each in kind if each.value == status.value]
+    """Returns the states to list: all, or one, or none where it is a state of the other kind of job."""
+    return None if status is None else [state for state in kind if state.value == status.value]
 
 
 def _number(run_id: str, cursor: str | None) -> int:
-    """The number of the batch that a cursor names. Raises CursorInvalid."""
+    """Returns the number of the batch that a cursor names. Raises CursorInvalid."""
     if cursor is None:
         return -1
-    of, _, number = cursor.rpartition(".")
-    if of != run_id or not re.fullmatch("[0-9]{1,18}", number):
+    named_run, _, number = cursor.rpartition(".")
+    if named_run != run_id or not re.fullmatch("[0-9]{1,18}", number):
         raise CursorInvalid(WRONG)
     return int(number)
 

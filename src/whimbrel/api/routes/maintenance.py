@@ -1,4 +1,4 @@
-"""When something was left lying: documents back to pending, stuck batches, batches of no run."""
+"""Repairs what was left behind: resets documents to pending, releases stuck batches, settles batches without a run."""
 
 from typing import Annotated, Any, Literal
 
@@ -150,7 +150,7 @@ def reset_pending(
     system: ThisSystem, caller: Operator, body: Annotated[Reset, Body(default_factory=Reset)]
 ) -> WasReset:
     """Set documents back to `pending`, so that a next run takes them. Not while a run works on the collection."""
-    it = choose(system.loaded, body.migration)
+    definition = choose(system.loaded, body.migration)
     if "success" in body.from_ and body.confirm != CONFIRMED:
         raise ApiError(
             400,
@@ -158,14 +158,19 @@ def reset_pending(
             f'Documents that were changed once would be changed again. If that is what you want, send "confirm": "{CONFIRMED}".',
         )
     filter_ = None if body.filters is None else read_filter(body.filters)
-    found = resetting.reset(
-        system.at.store, it, body.from_, who=caller.who, defaults=system.settings.defaults, filter_=filter_
+    result = resetting.reset(
+        system.deployment.store,
+        definition,
+        body.from_,
+        who=caller.who,
+        defaults=system.settings.defaults,
+        filter_=filter_,
     )
-    by = found.by_status
+    numbers = result.by_status
     return WasReset(
-        reset_documents=by.total(),
-        by_status=ByStatus(processing=by["processing"], failed=by["failed"], success=by["success"]),
-        left_alone=found.left, refused=found.refused, resolved_failures=found.resolved, complete=found.complete,
+        reset_documents=numbers.total(),
+        by_status=ByStatus(processing=numbers["processing"], failed=numbers["failed"], success=numbers["success"]),
+        left_alone=result.left, refused=result.refused, resolved_failures=result.resolved, complete=result.complete,
     )  # fmt: skip
 
 
@@ -175,9 +180,9 @@ def fix_stuck_jobs(system: ThisSystem, caller: Operator) -> Fixed:
 
     A batch is taken from a worker only where its lease has ended a while ago, by the server's clock.
     """
-    taken, stuck = stuck_batches.release_stuck(system.at.store, system.announcer, who=caller.who)
-    count = len(taken)
-    said = (
+    released, stuck = stuck_batches.release_stuck(system.deployment.store, system.announcer, who=caller.who)
+    count = len(released)
+    message = (
         "No lost batch was found."
         if not count
         else f"{count} lost batch{'es are' if count > 1 else ' is'} queued again."
@@ -185,15 +190,22 @@ def fix_stuck_jobs(system: ThisSystem, caller: Operator) -> Fixed:
     return Fixed(
         released=[
             Released(
-                batch_id=each.token, migration_id=each.run, worker=each.worker, takeovers=each.takeovers + 1
+                batch_id=batch.token,
+                migration_id=batch.run,
+                worker=batch.worker,
+                takeovers=batch.takeovers + 1,
             )
-            for each in taken
+            for batch in released
         ],
         stuck=[
-            StuckRun(migration_id=each.run.id, status=str(each.run.status), reasons=list(each.reasons))
-            for each in stuck
+            StuckRun(
+                migration_id=stuck_run.run.id,
+                status=str(stuck_run.run.status),
+                reasons=list(stuck_run.reasons),
+            )
+            for stuck_run in stuck
         ],
-        message=said,
+        message=message,
     )
 
 
@@ -206,28 +218,28 @@ def create_missing_migrations(
     The first are cancelled, and what they did is counted from the documents. The second are those in
     `processing` by no batch of the ledger; documents that a live worker holds are left alone.
     """
-    store, defaults = system.at.store, system.settings.defaults
-    it = system.evaluated(body.migration)
+    store, defaults = system.deployment.store, system.settings.defaults
+    definition = system.evaluated(body.migration)
     lost = orphans.settle_orphans(store, system.loaded.values(), who=caller.who, defaults=defaults)
     route = "POST /migrate/create-missing-migrations"
-    found = orphans.recover(store, it, who=caller.who, defaults=defaults, route=route)
+    recovery = orphans.recover(store, definition, who=caller.who, defaults=defaults, route=route)
     return Adopted(
         orphans=[
             OrphanOf(
-                migration_id=each.run, cancelled_batches=each.cancelled, held_batches=each.held, changed=each.counts.changed,
-                unchanged=each.counts.unchanged, skipped=each.counts.skipped, inferred=each.inferred,
+                migration_id=orphan.run, cancelled_batches=orphan.cancelled, held_batches=orphan.held, changed=orphan.counts.changed,
+                unchanged=orphan.counts.unchanged, skipped=orphan.counts.skipped, inferred=orphan.inferred,
             )
-            for each in lost.orphans
+            for orphan in lost.orphans
         ],
-        unowned_documents=found.documents if found else None,
-        migration_id=found.run.id if found and found.run else None,
-        message=_said(found) if lost.complete else f"{_said(found)} {MORE}",
+        unowned_documents=recovery.documents if recovery else None,
+        migration_id=recovery.run.id if recovery and recovery.run else None,
+        message=_recovery_message(recovery) if lost.complete else f"{_recovery_message(recovery)} {MORE}",
     )  # fmt: skip
 
 
-def _said(found: orphans.Recovery | None) -> str:
-    if found is None:
+def _recovery_message(recovery: orphans.Recovery | None) -> str:
+    if recovery is None:
         return "The migration has no statuses: its documents are never in processing."
-    if found.run is None:
+    if recovery.run is None:
         return "No document is in processing by no batch."
-    return "A run was started." if found.fresh else f"Run {found.run.id} takes them up already."
+    return "A run was started." if recovery.fresh else f"Run {recovery.run.id} takes them up already."

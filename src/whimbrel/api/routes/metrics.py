@@ -1,4 +1,4 @@
-"""What Prometheus scrapes: read from the ledger at that moment, the same on every instance."""
+"""Answers Prometheus with metrics read from the ledger at that moment, the same on every instance."""
 
 from collections.abc import Iterable
 from itertools import chain, islice
@@ -18,7 +18,7 @@ from whimbrel.errors import WhimbrelError
 from whimbrel.ports import Ledger
 
 router = APIRouter(tags=["health"])
-SERIES = 100  # runs that have series of their own: each costs some queries, and Prometheus asks often
+SERIES = 100  # runs with series of their own: each costs some queries, and Prometheus asks often
 OPEN = [status for status in RunStatus if status not in ENDED]
 
 
@@ -33,12 +33,12 @@ class _State(Collector):
         yield up
         if self._system.ready:
             try:
-                yield from _of_the_ledger(self._system.at.store.ledger)
-            except WhimbrelError:  # it went away meanwhile: whimbrel_up says so next time
+                yield from _ledger_metrics(self._system.deployment.store.ledger)
+            except WhimbrelError:  # MongoDB is away by now: whimbrel_up says so next time
                 return
 
 
-def _of_the_ledger(ledger: Ledger) -> Iterable[Metric]:
+def _ledger_metrics(ledger: Ledger) -> Iterable[Metric]:
     by_status = GaugeMetricFamily("whimbrel_runs", "Runs that have not ended.", labels=["status"])
     counted = ledger.runs.counted(OPEN)
     for status in OPEN:
@@ -49,10 +49,10 @@ def _of_the_ledger(ledger: Ledger) -> Iterable[Metric]:
     yield GaugeMetricFamily(
         "whimbrel_slots",
         "Batches that they can work on at a time.",
-        value=sum(each.slots for each in workers),
+        value=sum(worker.slots for worker in workers),
     )
     labels = ["run", "migration"]
-    found = {
+    gauges = {
         "processed": GaugeMetricFamily("whimbrel_run_processed", "Documents evaluated.", labels=labels),
         "total": GaugeMetricFamily(
             "whimbrel_run_total", "Documents to evaluate, an estimate.", labels=labels
@@ -80,16 +80,16 @@ def _of_the_ledger(ledger: Ledger) -> Iterable[Metric]:
     at_rest = {RunStatus.PAUSED, RunStatus.QUEUED}
     at_work_first = chain(ledger.runs.every(set(OPEN) - at_rest), ledger.runs.every(at_rest))
     for run in islice(at_work_first, SERIES):
-        it = view(ledger, run)
+        run_view = view(ledger, run)
         values = {
-            "processed": it.processed, "total": it.total, "failed": it.failures["failed"], "throughput": it.throughput,
-            "eta": it.eta, "retrying": it.retrying,
+            "processed": run_view.processed, "total": run_view.total, "failed": run_view.failures["failed"], "throughput": run_view.throughput,
+            "eta": run_view.eta, "retrying": run_view.retrying,
             "queued": ledger.batches.count(run.id, [BatchStatus.QUEUED]),
         }  # fmt: skip
         for name, value in values.items():
             if value is not None:
-                found[name].add_metric([run.id, run.migration], value)
-    yield from found.values()
+                gauges[name].add_metric([run.id, run.migration], value)
+    yield from gauges.values()
 
 
 @router.get(

@@ -1,4 +1,4 @@
-"""The queue over the last minutes, and what each worker process has done."""
+"""Answers how the queue was over the last minutes, and what each worker process has done."""
 
 from typing import Annotated
 
@@ -88,36 +88,36 @@ class CountersReset(Answer):
     workers: int = Field(description="worker processes whose counters begin anew", examples=[2])
 
 
-def _sample(it: QueueSample) -> SampleOf:
+def _sample(sample: QueueSample) -> SampleOf:
     return SampleOf(
-        at=iso_time(it.at) or "", depths={name: each.ready for name, each in it.stats.queues.items()},
-        messages=it.stats.ready, in_hand=it.in_hand, consumers=it.stats.consumers, batches_per_second=it.settled,
-        oldest_seconds=it.oldest,
+        at=iso_time(sample.taken_at) or "", depths={name: depth.ready for name, depth in sample.stats.queues.items()},
+        messages=sample.stats.ready, in_hand=sample.in_hand, consumers=sample.stats.consumers, batches_per_second=sample.settled,
+        oldest_seconds=sample.oldest,
     )  # fmt: skip
 
 
 def _sampler(request: Request, system: ThisSystem, deployment: Deployment) -> QueueSampler:
-    """This process's, made at the first question; anew after it had to connect again."""
+    """Returns this process's sampler, made at the first request, and again after a reconnection."""
     state = request.app.state
-    kept: tuple[object, QueueSampler] | None = getattr(state, "sampler", None)
-    if kept is None or kept[0] is not deployment:
+    deployment_and_sampler: tuple[object, QueueSampler] | None = getattr(state, "sampler", None)
+    if deployment_and_sampler is None or deployment_and_sampler[0] is not deployment:
         parent, broker = system.parent, system.announcer.broker
-        kept = (
+        deployment_and_sampler = (
             deployment,
             QueueSampler(deployment.store.ledger, broker, lambda: system.ready and system.parent is parent),
         )
-        state.sampler = kept
-    return kept[1]
+        state.sampler = deployment_and_sampler
+    return deployment_and_sampler[1]
 
 
 def _monitoring(sampler: QueueSampler) -> Monitoring:
-    found = sampler.history()
-    newest = _sample(found[-1])
+    history = sampler.history()
+    newest = _sample(history[-1])
     return Monitoring(
-        broker=found[-1].stats.broker,
+        broker=history[-1].stats.broker,
         current=newest,
         every_seconds=EVERY,
-        history=[_sample(each) for each in found],
+        history=[_sample(sample) for sample in history],
     )
 
 
@@ -165,16 +165,16 @@ def _failed(sentence: str, code: str) -> str:
 @router.get("/workers/stats", responses=failures())
 def workers_stats(deployment: Deployment, _: Reader) -> WorkersStats:
     """Batches settled, failed and in hand, by worker process."""
-    found, since = worker_counters(deployment.store.ledger)
+    counters, since = worker_counters(deployment.store.ledger)
     rows = [
         WorkOf(
-            name=each.name, host=each.host, pid=each.pid, processed=each.processed, failed=each.failed, active=each.active
+            name=worker.name, host=worker.host, pid=worker.pid, processed=worker.processed, failed=worker.failed, active=worker.active
         )
-        for each in found
+        for worker in counters
     ]  # fmt: skip
     return WorkersStats(
-        since=iso_time(since), processed=sum(each.processed for each in rows), failed=sum(each.failed for each in rows),
-        active=sum(each.active for each in rows), workers=rows,
+        since=iso_time(since), processed=sum(worker.processed for worker in rows), failed=sum(worker.failed for worker in rows),
+        active=sum(worker.active for worker in rows), workers=rows,
     )  # fmt: skip
 
 

@@ -1,15 +1,15 @@
-"""The queue: how deep it is and who takes from it; tried, stopped, started, emptied."""
+"""Shows the queue and its consumers; tries, stops, starts and empties it."""
 
 import time
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Response
 
-from whimbrel.api.answer_cache import ThisRecent
+from whimbrel.api.answer_cache import ThisAnswerCache
 from whimbrel.api.authorization import Admin, Operator, Reader
 from whimbrel.api.deployment import Deployment, System, ThisSystem
 from whimbrel.api.http_errors import ApiError
-from whimbrel.api.models.envelope import Written, failures
+from whimbrel.api.models.envelope import WholeNumberText, failures
 from whimbrel.api.models.queues import (
     PROCESSING,
     BrokerName,
@@ -53,13 +53,13 @@ def broker_name(system: System) -> BrokerName:
 
 
 def _switch(ledger: Ledger) -> Switch:
-    return "stopped" if ledger.leases.off(CONSUMERS) else "started"
+    return "stopped" if ledger.leases.is_off(CONSUMERS) else "started"
 
 
 @router.get("/stats", response_model=QueueStats, responses=failures())
-async def stats(system: ThisSystem, deployment: Deployment, _: Reader, recent: ThisRecent) -> Response:
+async def stats(system: ThisSystem, deployment: Deployment, _: Reader, cache: ThisAnswerCache) -> Response:
     """How many messages lie in each queue, and who takes from it: counted twice a second at most."""
-    return await recent.answer(
+    return await cache.answer(
         "queue stats",
         lambda: (200, stats_model(queues.stats(deployment.store.ledger, system.announcer.broker))),
     )
@@ -73,7 +73,7 @@ def health(system: ThisSystem, _: Reader, response: Response) -> QueueHealth:
     bad = [part for part in (database_part(system), broker_part(system)) if part.status != "OK"]
     response.status_code = 503 if bad else 200
     detail = bad[0].detail if bad else broker_part(system).detail
-    switch: Switch = "started" if bad else _switch(system.at.store.ledger)
+    switch: Switch = "started" if bad else _switch(system.deployment.store.ledger)
     return QueueHealth(
         status="ERROR" if bad else "OK", broker=broker_name(system), detail=detail, consumers=switch
     )
@@ -82,10 +82,10 @@ def health(system: ThisSystem, _: Reader, response: Response) -> QueueHealth:
 def consumer_status(system: ThisSystem, deployment: Deployment, _: Reader) -> Consumers:
     """The worker processes of the whole cluster, with what each has in hand."""
     ledger = deployment.store.ledger
-    found = ledger.leases.workers(ALIVE)
+    live_workers = ledger.leases.workers(ALIVE)
     return Consumers(
-        broker=broker_name(system), consumers=_switch(ledger), alive=len(found), slots=sum(each.slots for each in found),
-        in_hand=queues.in_hand(ledger), workers=[worker_model(each) for each in found],
+        broker=broker_name(system), consumers=_switch(ledger), alive=len(live_workers), slots=sum(worker.slots for worker in live_workers),
+        in_hand=queues.in_hand(ledger), workers=[worker_model(worker) for worker in live_workers],
     )  # fmt: skip
 
 
@@ -99,10 +99,10 @@ for number, path in enumerate(("/consumer-status", "/consumers/status")):
 )
 def consumers_health(deployment: Deployment, _: Reader, response: Response) -> ConsumersHealth:
     """Whether a worker process is alive anywhere."""
-    found = deployment.store.ledger.leases.workers(ALIVE)
-    response.status_code = 200 if found else 503
+    live_workers = deployment.store.ledger.leases.workers(ALIVE)
+    response.status_code = 200 if live_workers else 503
     return ConsumersHealth(
-        status="OK" if found else "ERROR", alive=len(found), slots=sum(each.slots for each in found),
+        status="OK" if live_workers else "ERROR", alive=len(live_workers), slots=sum(worker.slots for worker in live_workers),
         consumers=_switch(deployment.store.ledger),
     )  # fmt: skip
 
@@ -195,13 +195,13 @@ def purge(
 def purge_all(system: ThisSystem, deployment: Deployment, caller: Admin) -> PurgedAll:
     """The same for all queues, the dead-letter queue too."""
     announcer, ledger = system.announcer, deployment.store.ledger
-    found = [
-        Purged(queue=each, purged_messages=queues.purge(ledger, announcer, each, caller.who))
-        for each in QUEUES
+    purged_queues = [
+        Purged(queue=queue, purged_messages=queues.purge(ledger, announcer, queue, caller.who))
+        for queue in QUEUES
     ]
     name = broker_name(system)
     return PurgedAll(
-        broker=name, queues=found, purged_messages=sum(each.purged_messages for each in found),
+        broker=name, queues=purged_queues, purged_messages=sum(purged.purged_messages for purged in purged_queues),
         message=NOTHING if name == "ledger" else ANNOUNCED,
     )  # fmt: skip
 
@@ -212,7 +212,7 @@ def retry_dlq(
     deployment: Deployment,
     caller: Operator,
     limit: Annotated[
-        int, Query(ge=1, le=1000, description="dead failures to open again, at most"), Written
+        int, Query(ge=1, le=1000, description="dead failures to open again, at most"), WholeNumberText
     ] = 100,
 ) -> DeadRetried:
     """Try dead failures again, of all runs that may go on, oldest first; such a run goes on by the code that is loaded now.
@@ -223,5 +223,5 @@ def retry_dlq(
     opened, skipped = queues.retry_dead(deployment.store.ledger, system.loaded, limit, caller.who)
     return DeadRetried(
         retried_count=sum(opened.values()), migrations=opened,
-        skipped=[SkippedRun(migration_id=each.run, dead=each.dead, reason=each.why) for each in skipped],
+        skipped=[SkippedRun(migration_id=run.run, dead=run.dead, reason=run.why) for run in skipped],
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""The front page: where everything is."""
+"""Answers with links to everything."""
 
 from typing import Final, Literal
 

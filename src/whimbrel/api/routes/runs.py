@@ -1,4 +1,4 @@
-"""Runs and their batches: listed, watched, paused, resumed, cancelled."""
+"""Lists and watches runs; pauses, resumes and cancels them."""
 
 from typing import Annotated
 
@@ -7,11 +7,11 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
-from whimbrel.api.answer_cache import ThisRecent
+from whimbrel.api.answer_cache import ThisAnswerCache
 from whimbrel.api.authorization import Operator, Reader
 from whimbrel.api.deployment import Deployment, System, ThisSystem
 from whimbrel.api.event_streams import Event, ThisStreams
-from whimbrel.api.models.envelope import Answer, Model, Written, failures
+from whimbrel.api.models.envelope import Answer, Model, WholeNumberText, failures
 from whimbrel.api.models.runs import (
     RUN,
     RunAnswer,
@@ -32,7 +32,7 @@ from whimbrel.ports import Ledger
 router = APIRouter(prefix="/migrate", tags=["migration"])
 
 EVERY = 0.5  # seconds between two events of progress
-Limit = Annotated[int, Query(ge=1, le=1000, description="rows to answer with"), Written]
+Limit = Annotated[int, Query(ge=1, le=1000, description="rows to answer with"), WholeNumberText]
 Cursor = Annotated[
     str | None, Query(max_length=200, description="`nextCursor` of the page before", examples=[None])
 ]
@@ -115,11 +115,11 @@ def runs(
 ) -> Runs:
     """The runs, newest first. What is long of a run is left out: GET /migrate/status/{migrationId} has it."""
     ledger, statuses = deployment.store.ledger, [status] if status else None
-    found = ledger.runs.list(
+    runs = ledger.runs.list(
         statuses=statuses, migration=migration, after=place_of(cursor), limit=limit, brief=True
     )
-    rows = [row_model(each) for each in views(ledger, found)]
-    return Runs(count=len(rows), migrations=rows, next_cursor=next_of(found, limit))
+    rows = [row_model(run_view) for run_view in views(ledger, runs)]
+    return Runs(count=len(rows), migrations=rows, next_cursor=next_cursor_of(runs, limit))
 
 
 def _answer(ledger: Ledger, run: DomainRun) -> RunAnswer:
@@ -130,8 +130,8 @@ def place_of(cursor: str | None) -> RunPlace | None:
     return None if cursor is None else RunPlace.of(cursor)
 
 
-def next_of(found: list[DomainRun], limit: int) -> str | None:
-    return found[-1].place.cursor if len(found) == limit else None
+def next_cursor_of(runs: list[DomainRun], limit: int) -> str | None:
+    return runs[-1].place.cursor if len(runs) == limit else None
 
 
 @router.get("/status/{migrationId}", response_model=RunAnswer, responses=failures(404, 422))
@@ -139,14 +139,14 @@ async def status_of(
     deployment: Deployment,
     _: Reader,
     migration_id: Annotated[RunId, Path(alias="migrationId")],
-    recent: ThisRecent,
+    cache: ThisAnswerCache,
 ) -> Response:
     """One run, as it is now; its numbers are summed up twice a second at most."""
     ledger = deployment.store.ledger
     run = await anyio.to_thread.run_sync(control.find_run, ledger, migration_id)
-    # Whoever changed the run through another process finds it changed here.
+    # The key includes what other processes can change, so that their changes show at once.
     version = (run.id, run.status, run.leg, run.batch_size, run.priority, run.rate, run.undone_by, run.message, run.error)  # fmt: skip
-    return await recent.answer(version, lambda: (200, _answer(ledger, run)))
+    return await cache.answer(version, lambda: (200, _answer(ledger, run)))
 
 
 @router.delete("/cancel/{migrationId}", responses=failures(404, 409, 422))
@@ -170,7 +170,7 @@ def pause(
 
 
 def code_of(system: System, run: DomainRun) -> Definition | None:
-    """The code with which a run goes on; None where it needs none of its own, such as a rollback."""
+    """Returns the code with which a run goes on; None where it needs none, such as a rollback."""
     return system.evaluated(run.migration) if run.kind in ("migration", "verification") else None
 
 
@@ -185,11 +185,11 @@ def resume(
 
     With `newCollection` the run is cancelled, and another like it begins in the collection that has the name now: that one is answered.
     """
-    ledger = system.at.store.ledger
+    ledger = system.deployment.store.ledger
     run = control.find_run(ledger, migration_id)
     if body.new_collection:
-        it = code_of(system, run) or definition_without_code(run)
-        return _answer(ledger, start_over(system.at.store, run.id, it, who=caller.who))
+        definition = code_of(system, run) or definition_without_code(run)
+        return _answer(ledger, start_over(system.deployment.store, run.id, definition, who=caller.who))
     code = code_of(system, run)
     return _answer(ledger, control.resume(ledger, migration_id, who=caller.who, code=code))
 
@@ -200,12 +200,12 @@ def definitions(system: ThisSystem, _: Reader) -> Definitions:
     return Definitions(
         migrations=[
             DefinitionOf(
-                name=it.name, version=it.version, collection=it.collection, database=it.database, mark=it.mark,
-                declarative=it.declarative, summary=it.summary, code_hash=it.code_hash,
+                name=definition.name, version=definition.version, collection=definition.collection, database=definition.database, mark=definition.mark,
+                declarative=definition.declarative, summary=definition.summary, code_hash=definition.code_hash,
             )
-            for it in system.loaded.values()
+            for definition in system.loaded.values()
         ],
-        broken=[BrokenOf(name=it.name or None, source=it.source, reason=it.reason) for it in system.loaded.broken],
+        broken=[BrokenOf(name=broken.name or None, source=broken.source, reason=broken.reason) for broken in system.loaded.broken],
     )  # fmt: skip
 
 
@@ -230,8 +230,8 @@ async def events(
 
     def look() -> Event:
         run = control.find_run(deployment.store.ledger, migration_id)
-        over = run.status in ENDED
+        ended = run.status in ENDED
         text = run_model(view(deployment.store.ledger, run)).model_dump_json(by_alias=True)
-        return Event("end" if over else "progress", text, last=over)
+        return Event("end" if ended else "progress", text, last=ended)
 
     return streams.response(("run", migration_id), EVERY, look)

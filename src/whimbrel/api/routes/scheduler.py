@@ -1,4 +1,4 @@
-"""The scheduler: its switch, its status, and the schedules by which it starts runs."""
+"""Switches the scheduler, shows its status, and edits the schedules by which it starts runs."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from whimbrel.api.authorization import Operator, Reader
 from whimbrel.api.deployment import ThisSystem
 from whimbrel.api.http_errors import ApiError
-from whimbrel.api.models.envelope import Answer, Model, Whole, failures
+from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
 from whimbrel.api.models.runs import RUN
 from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.runs.schedules import NAME, Plan, Schedule, ScheduleUnknown, check_cron, check_zone
@@ -28,7 +28,7 @@ Name = Annotated[
 
 
 def _prepared(system: ThisSystem) -> Ledger:
-    ledger = system.at.store.ledger
+    ledger = system.deployment.store.ledger
     prepare_default(ledger, system.settings.first_schedule)
     return ledger
 
@@ -64,7 +64,7 @@ class ScheduleBody(Model):
         json_schema_extra={"format": "time-zone"},
     )
     enabled: Annotated[bool, Field(strict=True, description="whether its ticks start runs")] = True
-    batch_size: Annotated[int, Field(strict=True, ge=1, le=100_000), Whole] | None = Field(
+    batch_size: Annotated[int, Field(strict=True, ge=1, le=100_000), WholeNumber] | None = Field(
         default=None,
         description="documents in a batch; null: the migration's, else the setting's",
         examples=[5000],
@@ -75,7 +75,7 @@ class ScheduleBody(Model):
         examples=[{"country": "NL"}],
     )
     priority: Annotated[
-        int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others"), Whole
+        int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others"), WholeNumber
     ] = 0
 
 
@@ -163,32 +163,34 @@ class ScheduleList(Answer):
 @router.get("/status", responses=failures())
 def status(system: ThisSystem, ledger: Schedules, _: Reader) -> Status:
     """Whether it is on, what it did, and what comes next."""
-    found = engine.scheduler_status(ledger, system.settings.first_schedule)
-    return Status(**engine.scheduler_object(found))
+    status = engine.scheduler_status(ledger, system.settings.first_schedule)
+    return Status(**engine.scheduler_object(status))
 
 
 @router.post("/start", responses=failures())
 def start(ledger: Schedules, caller: Operator) -> SchedulerSwitched:
     """Turn the scheduler on, for the whole cluster and for good. Where no schedule is enabled, `default` is."""
-    turned = engine.switch_on(ledger, who=caller.who)
+    changed = engine.switch_on(ledger, who=caller.who)
     enabled = bool(engine.scheduler_object(engine.scheduler_status(ledger))["enabled"])
-    told = "is started" if turned else "was started already"
+    what_happened = "is started" if changed else "was started already"
     hint = "" if enabled else " No schedule is enabled: PUT /migrate/scheduler/schedules/{name} makes one."
-    return SchedulerSwitched(enabled=enabled, message=f"The scheduler {told}.{hint}")
+    return SchedulerSwitched(enabled=enabled, message=f"The scheduler {what_happened}.{hint}")
 
 
 @router.post("/stop", responses=failures())
 def stop(ledger: Schedules, caller: Operator) -> SchedulerSwitched:
     """Turn the scheduler off, for the whole cluster and for good. Runs go on."""
-    told = "is stopped" if engine.switch_off(ledger, who=caller.who) else "was stopped already"
-    return SchedulerSwitched(enabled=False, message=f"The scheduler {told}. Runs that it started go on.")
+    what_happened = "is stopped" if engine.switch_off(ledger, who=caller.who) else "was stopped already"
+    return SchedulerSwitched(
+        enabled=False, message=f"The scheduler {what_happened}. Runs that it started go on."
+    )
 
 
 @router.get("/schedules", responses=failures())
 def schedules(ledger: Schedules, _: Reader) -> ScheduleList:
     """All schedules."""
-    found = engine.scheduler_status(ledger)
-    rows = [ScheduleOf(**engine.schedule_object(each, on=found.on)) for each in found.schedules]
+    status = engine.scheduler_status(ledger)
+    rows = [ScheduleOf(**engine.schedule_object(schedule, on=status.on)) for schedule in status.schedules]
     return ScheduleList(count=len(rows), schedules=rows)
 
 
@@ -196,10 +198,10 @@ def schedules(ledger: Schedules, _: Reader) -> ScheduleList:
 def schedule(ledger: Schedules, _: Reader, name: Name) -> ScheduleAnswer:
     """One schedule."""
     try:
-        found = engine.find_schedule(ledger, name)
+        schedule = engine.find_schedule(ledger, name)
     except ScheduleUnknown as error:
         raise ApiError(404, error.code, str(error)) from error
-    return _answer(ledger, found)
+    return _answer(ledger, schedule)
 
 
 @router.put("/schedules/{name}", responses=failures(400, 404, 413, 415, 422))
@@ -210,7 +212,7 @@ def put(
     choose(system.loaded, body.migration)
     plan = Plan(
         migration=body.migration, cron=body.cron, zone=body.zone, enabled=body.enabled,
-        batch_size=body.batch_size, filters=engine.kept(body.filters), priority=body.priority,
+        batch_size=body.batch_size, filters=engine.stored_filters(body.filters), priority=body.priority,
     )  # fmt: skip
     return _answer(ledger, engine.save_schedule(ledger, name, plan, who=caller.who))
 
@@ -219,10 +221,10 @@ def put(
 def remove(ledger: Schedules, caller: Operator, name: Name) -> ScheduleAnswer:
     """Remove a schedule. The runs that it started stay, and go on. Answers with what it was."""
     try:
-        found = engine.remove_schedule(ledger, name, who=caller.who)
+        schedule = engine.remove_schedule(ledger, name, who=caller.who)
     except ScheduleUnknown as error:
         raise ApiError(404, error.code, str(error)) from error
-    return _answer(ledger, found)
+    return _answer(ledger, schedule)
 
 
 def _answer(ledger: Ledger, schedule: Schedule) -> ScheduleAnswer:

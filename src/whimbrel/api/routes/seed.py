@@ -1,4 +1,4 @@
-"""Samples: documents to migrate and runs to look at, put in, counted, and taken out again."""
+"""Inserts, counts and deletes samples: documents to migrate and runs to look at."""
 
 import secrets
 import time
@@ -13,7 +13,7 @@ from fastapi import APIRouter, Body, Depends, FastAPI, Path, Query, Request, Res
 from whimbrel.api.authorization import RANKS, Admin, Caller, Operator, Reader
 from whimbrel.api.deployment import Deployment
 from whimbrel.api.http_errors import ApiError
-from whimbrel.api.models.envelope import Written, failures
+from whimbrel.api.models.envelope import WholeNumberText, failures
 from whimbrel.api.models.seeds import (
     AllSeeded,
     SampleNumbers,
@@ -39,7 +39,7 @@ from whimbrel.samples.seeder import documents
 from whimbrel.samples.seeding import Progress, Seed, Seeding
 
 RUNS = "whimbrel_runs"
-COUNTING = 2.0  # seconds that counts by status may take: /seed/stats is asked again and again
+COUNTING = 2.0  # seconds that counts by status may take, as clients poll /seed/stats
 
 
 @asynccontextmanager
@@ -55,8 +55,8 @@ router = APIRouter(prefix="/seed", tags=["samples"], lifespan=_lifespan)
 
 
 def _seeding(request: Request) -> Seeding:
-    found: Seeding = request.app.state.seeding
-    return found
+    seeding: Seeding = request.app.state.seeding
+    return seeding
 
 
 ThisSeeding = Annotated[Seeding, Depends(_seeding)]
@@ -71,7 +71,7 @@ def _ns(system: Opened, name: str = COLLECTION) -> str:
 
 
 def _check_free(system: Opened) -> None:
-    """Raise CollectionBusy where deleting would take documents from under a run."""
+    """Raises CollectionBusy where documents would be deleted under a run."""
     holder = system.store.ledger.runs.holder(_ns(system))
     if holder is not None:
         raise CollectionBusy(
@@ -79,7 +79,7 @@ def _check_free(system: Opened) -> None:
         )
 
 
-def _may_clear(system: Opened, caller: Caller) -> None:
+def _check_may_clear(system: Opened, caller: Caller) -> None:
     if RANKS[caller.scope] < RANKS["admin"]:
         raise ApiError(
             403, "forbidden", f"clearExisting needs a token of the scope admin; yours is of {caller.scope}."
@@ -90,38 +90,42 @@ def _may_clear(system: Opened, caller: Caller) -> None:
 def _seed(
     system: Opened, seeding: Seeding, caller: Caller, options: SeedOptions, count: int, response: Response
 ) -> SeedStats:
-    """Sample documents: here, or behind the answer where there are many."""
+    """Inserts sample documents: at once, or after the answer where there are many."""
     if options.clear_existing:
-        _may_clear(system, caller)
-    there, seed = samples(system.store), secrets.randbits(32) if options.seed is None else options.seed
+        _check_may_clear(system, caller)
+    sample_store, seed = samples(system.store), secrets.randbits(32) if options.seed is None else options.seed
 
     def insert(stop: Callable[[], bool]) -> Iterator[int]:
         why = f"{count} documents by seed {seed}{', the others cleared' if options.clear_existing else ''}"
         system.store.ledger.leases.audit("samples seeded", run="", who=caller.who, why=why)
         if options.clear_existing:
-            there.clear()
-        made = documents(count, status=options.status, invalid=options.invalid_ratio, seed=seed)
-        yield from there.insert(made, block=options.batch_size, stop=stop)
+            sample_store.clear()
+        sample_documents = documents(count, status=options.status, invalid=options.invalid_ratio, seed=seed)
+        yield from sample_store.insert(sample_documents, block=options.batch_size, stop=stop)
 
     if count > LONG:
         response.status_code = 202
         return stats_model(seeding.start(Seed(count, seed, insert)), _ns(system))
-    done = seeding.run(Seed(count, seed, insert))
-    if done.state != "done":
-        raise ApiError(409, "seeding_stopped", f"It was stopped after {done.inserted} of {count} documents.")
-    return stats_model(done, _ns(system))
+    progress = seeding.run(Seed(count, seed, insert))
+    if progress.state != "done":
+        raise ApiError(
+            409, "seeding_stopped", f"It was stopped after {progress.inserted} of {count} documents."
+        )
+    return stats_model(progress, _ns(system))
 
 
 def _seed_runs(system: Opened, caller: Caller, count: int, seed: int | None) -> SeedStats:
-    """Sample runs into the ledger."""
-    there, seed = samples(system.store), secrets.randbits(32) if seed is None else seed
+    """Inserts sample runs into the ledger."""
+    sample_store, seed = samples(system.store), secrets.randbits(32) if seed is None else seed
     system.store.ledger.leases.audit(
         "sample runs seeded", run="", who=caller.who, why=f"{count} by seed {seed}"
     )
     began = time.monotonic()
-    done = there.insert_runs(sample_runs(count, database=system.store.database, now=there.now(), seed=seed))
+    inserted = sample_store.insert_runs(
+        sample_runs(count, database=system.store.database, now=sample_store.now(), seed=seed)
+    )
     took = time.monotonic() - began
-    return stats_model(Progress("done", count, seed, done, took), _ns(system, RUNS))
+    return stats_model(Progress("done", count, seed, inserted, took), _ns(system, RUNS))
 
 
 @router.post("/some-model", status_code=201, responses=SEEDED)
@@ -142,7 +146,9 @@ def bulk(
     seeding: ThisSeeding,
     caller: Operator,
     response: Response,
-    count: Annotated[int, Path(ge=1, le=MOST, description="sample documents", examples=[1000]), Written],
+    count: Annotated[
+        int, Path(ge=1, le=MOST, description="sample documents", examples=[1000]), WholeNumberText
+    ],
     body: Annotated[SeedOptions, Body(default_factory=SeedOptions)],
 ) -> Seeded:
     """Insert sample documents, their number in the path."""
@@ -182,25 +188,27 @@ def everything(
     body: Annotated[SeedAll, Body(default_factory=SeedAll)],
 ) -> AllSeeded:
     """Sample documents and sample runs."""
-    it = SeedOptions(batch_size=body.batch_size, clear_existing=body.clear_existing)
-    made = _seed(deployment, seeding, caller, it, body.some_model_count, response)
+    options = SeedOptions(batch_size=body.batch_size, clear_existing=body.clear_existing)
+    inserted = _seed(deployment, seeding, caller, options, body.some_model_count, response)
     if body.clear_existing:
         samples(deployment.store).clear_runs()
-    return AllSeeded(some_model=made, job_status=_seed_runs(deployment, caller, body.job_status_count, None))
+    return AllSeeded(
+        some_model=inserted, job_status=_seed_runs(deployment, caller, body.job_status_count, None)
+    )
 
 
 @router.get("/stats", responses=failures())
 def stats(deployment: Deployment, seeding: ThisSeeding, _: Reader) -> SampleTotals:
     """How many samples there are, by status, and how far a seeding is."""
-    there, going = samples(deployment.store), seeding.progress
-    found, runs = there.statuses(COUNTING), there.run_statuses()
+    sample_store, progress = samples(deployment.store), seeding.progress
+    statuses, runs = sample_store.statuses(COUNTING), sample_store.run_statuses()
     return SampleTotals(
         some_model=SampleNumbers(
-            collection=_ns(deployment), total=there.estimate() if found is None else sum(found.values()),
-            exact=found is not None, by_status=found,
+            collection=_ns(deployment), total=sample_store.estimate() if statuses is None else sum(statuses.values()),
+            exact=statuses is not None, by_status=statuses,
         ),
         job_status=SampleNumbers(collection=_ns(deployment, RUNS), total=sum(runs.values()), exact=True, by_status=runs),
-        seeding=None if going is None else stats_model(going, _ns(deployment)),
+        seeding=None if progress is None else stats_model(progress, _ns(deployment)),
     )  # fmt: skip
 
 
@@ -225,11 +233,11 @@ def clear(
             f'This deletes all samples. Say that you mean it: {{"confirm": "{CONFIRM}"}} in the body, or ?confirm={CONFIRM}.',
         )
     _check_free(deployment)
-    there = samples(deployment.store)
+    sample_store = samples(deployment.store)
     with seeding.stopped():
         _check_free(deployment)  # stopping may have taken a while
         deployment.store.ledger.leases.audit("samples cleared", run="", who=caller.who)
-        return SeedCleared(documents_deleted=there.clear(), runs_deleted=there.clear_runs())
+        return SeedCleared(documents_deleted=sample_store.clear(), runs_deleted=sample_store.clear_runs())
 
 
 @router.get("/docs", responses=failures())
@@ -238,6 +246,6 @@ def docs(_: Reader) -> SeedGuide:
     return SeedGuide(
         about=f"Samples to try Whimbrel with: documents in the collection {COLLECTION}, which the built-in migration some-model migrates, "
         "and runs in the ledger. A body may be left out; every field of it has a default.",
-        requests=[SeedRequest(**asdict(each)) for each in EXAMPLES],
+        requests=[SeedRequest(**asdict(request)) for request in EXAMPLES],
         links={"docs": "/docs", "openapi": "/openapi.json", "stats": "/seed/stats", "runs": "/migrate"},
     )

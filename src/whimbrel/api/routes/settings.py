@@ -1,4 +1,4 @@
-"""Settings of a run that may be changed while it works."""
+"""Changes settings of a run while it works."""
 
 from typing import Annotated, Any
 
@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from whimbrel.api.authorization import Operator
 from whimbrel.api.deployment import Deployment
-from whimbrel.api.models.envelope import Answer, Model, Whole, failures
+from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
 from whimbrel.api.models.runs import RUN
 from whimbrel.api.routes.runs import RunId
 from whimbrel.api.routes.starting import Rate, Size
@@ -15,12 +15,12 @@ from whimbrel.engine.operating import control
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
 
-Priority = Annotated[int, Field(strict=True, ge=0, le=10), Whole]
+Priority = Annotated[int, Field(strict=True, ge=0, le=10), WholeNumber]
 NULLABLE = "max_docs_per_second"
 
 
-def _left_out() -> Any:
-    """Not a default that the schema would show: whoever sends null for a size or a priority is refused."""
+def _no_default() -> Any:
+    """Is not a default in the schema, so that null for a size or a priority is refused."""
 
 
 class Settings(Model):
@@ -29,17 +29,17 @@ class Settings(Model):
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
     batch_size: Size = Field(
-        default_factory=_left_out,
+        default_factory=_no_default,
         description="documents in a batch that is planned from now on",
         examples=[5000],
     )
     max_docs_per_second: Rate | None = Field(
-        default_factory=_left_out,
+        default_factory=_no_default,
         description="documents a second that all workers together may evaluate; null: as fast as they can",
         examples=[2000],
     )
     priority: Priority = Field(
-        default_factory=_left_out, description="above 5 it goes before others", examples=[7]
+        default_factory=_no_default, description="above 5 it goes before others", examples=[7]
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Starting runs: over what is asked for, over one phase, or over all."""
+"""Starts runs: over what is requested, over one phase, or over all."""
 
 from typing import Annotated, Any
 
@@ -11,15 +11,22 @@ from whimbrel.api.http_errors import ApiError
 from whimbrel.api.json_bodies import ParsedRoute
 from whimbrel.api.middleware.audit import DRY
 from whimbrel.api.models.dry_run import Plan
-from whimbrel.api.models.envelope import Answer, Model, Whole, Written, failures
+from whimbrel.api.models.envelope import Answer, Model, WholeNumber, WholeNumberText, failures
 from whimbrel.api.models.runs import RUN, Warned, warned_models
 from whimbrel.domain.migrations.filters import read_filter
 from whimbrel.domain.migrations.migration import Definition, with_undo
 from whimbrel.domain.runs.preflight_findings import refuse_all
 from whimbrel.domain.runs.run import Run
 from whimbrel.engine.operating.already_done import done_by
-from whimbrel.engine.operating.preflight import warned
-from whimbrel.engine.operating.start import COUNTING, add_run, anything, asked_through, draft_run, preview
+from whimbrel.engine.operating.preflight import with_warnings
+from whimbrel.engine.operating.start import (
+    COUNTING,
+    add_run,
+    asked_through,
+    draft_run,
+    has_documents,
+    preview,
+)
 from whimbrel.engine.rehearsing.dry_run import dry_run
 from whimbrel.engine.rehearsing.dry_run_view import dry_run_object
 from whimbrel.engine.rehearsing.trial_call import try_function
@@ -29,12 +36,12 @@ from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.workers.function_caller import callers
 from whimbrel.workers.worker_pool import cores
 
-REHEARSING = 20.0  # seconds that a dry run may take: somebody waits for the answer
+REHEARSING = 20.0  # seconds that a dry run may take, as a client waits for the answer
 
 router = APIRouter(prefix="/migrate", tags=["migration"], route_class=ParsedRoute)
 
-Size = Annotated[int, Field(strict=True, ge=1, le=100_000), Whole]
-Rate = Annotated[int, Field(strict=True, ge=1, le=10_000_000), Whole]
+Size = Annotated[int, Field(strict=True, ge=1, le=100_000), WholeNumber]
+Rate = Annotated[int, Field(strict=True, ge=1, le=10_000_000), WholeNumber]
 
 Strict = Annotated[
     bool, Field(strict=True, description="warnings of preflight count as errors: 409, and nothing is started")
@@ -83,7 +90,7 @@ class Start(Phased):
         examples=[{"status": "pending"}],
     )
     priority: Annotated[
-        int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others"), Whole
+        int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others"), WholeNumber
     ] = 0
     max_docs_per_second: Rate | None = Field(
         default=None,
@@ -130,25 +137,25 @@ def _start(
     exclusive: bool = False,
     **options: Any,
 ) -> Started:
-    store = system.at.store
+    store = system.deployment.store
     definition = with_undo(definition) if body.undo else definition
     options = {"batch_size": body.batch_size, **options}
     run = asked_through(draft_run(store, definition, defaults=system.settings.defaults, **options), route)
-    found = preview(store, run, seconds=COUNTING)
+    expected = preview(store, run, seconds=COUNTING)
     answer = Started(
-        migration_id=None, message="Nothing was written.", total_documents=found.total,
-        estimated_documents=found.estimated, estimated_batches=found.batches, dry_run=body.dry_run, warnings=[],
+        migration_id=None, message="Nothing was written.", total_documents=expected.total,
+        estimated_documents=expected.estimated, estimated_batches=expected.batches, dry_run=body.dry_run, warnings=[],
     )  # fmt: skip
     response.status_code = 200
     if body.dry_run:
         response.headers[DRY] = "true"
         plan = _plan(system, definition, run, strict=body.strict)
         return answer.model_copy(update={"plan": plan, "warnings": plan.warnings})
-    if not found.total and not anything(store, run):
+    if not expected.total and not has_documents(store, run):
         before = done_by(store.ledger, run)
         why = f"Already done by {before.id}, 0 left" if before else "Nothing matches"
         return answer.model_copy(update={"message": f"{why}: no run was started."})
-    run = warned(store, definition, run, documents=found.estimated, strict=body.strict)
+    run = with_warnings(store, definition, run, documents=expected.estimated, strict=body.strict)
     answer.warnings = warned_models(run.warnings)
     ahead = store.ledger.runs.ahead(run.ns)
     if exclusive and ahead is not None:
@@ -162,13 +169,13 @@ def _start(
         answer.warnings = warned_models(run.warnings)
     started = add_run(store, definition, run, caller.who, holding=exclusive)
     response.status_code = 202
-    return answer.model_copy(update={"migration_id": started.id, "message": begun(ahead, run.ns)})
+    return answer.model_copy(update={"migration_id": started.id, "message": start_message(ahead, run.ns)})
 
 
 def _plan(system: System, definition: Definition, run: Run, *, strict: bool) -> Plan:
     pool = system.pool
-    found = dry_run(
-        system.at.store,
+    result = dry_run(
+        system.deployment.store,
         definition,
         run,
         callers(pool.source, pool.left_out),
@@ -176,23 +183,23 @@ def _plan(system: System, definition: Definition, run: Run, *, strict: bool) -> 
         seconds=REHEARSING,
     )
     if strict:
-        refuse_all(found.warnings)
-    return Plan.model_validate(dry_run_object(found))
+        refuse_all(result.warnings)
+    return Plan.model_validate(dry_run_object(result))
 
 
-def begun(ahead: str | None, ns: str) -> str:
-    """What is said of a run that was started: whether it must wait for another one on its collection."""
+def start_message(ahead: str | None, ns: str) -> str:
+    """Returns the message for a started run: whether it waits for another one on its collection."""
     return f"Waits for run {ahead}, which comes before it on {ns}." if ahead else "Started."
 
 
-def waiting(ledger: Ledger, run: Run) -> str:
-    """The same of a run that is in the ledger already."""
+def waiting_message(ledger: Ledger, run: Run) -> str:
+    """Returns the same message for a run that is in the ledger already."""
     holder = ledger.runs.holder(run.ns)
-    return begun(None if holder == run.id else holder, run.ns)
+    return start_message(None if holder == run.id else holder, run.ns)
 
 
-def _by_phase(definition: Definition, phase: str) -> dict[str, Any]:
-    """The filter that asks for one phase. Raises ApiError where the migration has no statuses."""
+def _phase_filter(definition: Definition, phase: str) -> dict[str, Any]:
+    """Returns the filter for one phase. Raises ApiError where the migration has no statuses."""
     if definition.mark != "status":
         raise ApiError(
             409,
@@ -210,22 +217,24 @@ def start(
     body: Annotated[Start, Body(default_factory=Start)],
 ) -> Started:
     """Start a run. It is accepted also where another one works on the collection, and waits for that."""
-    it = system.evaluated(body.migration)
-    asked = body.filters
-    if asked is None and it.mark == "status":
-        asked = {it.status_field: "pending"}
+    definition = system.evaluated(body.migration)
+    filters = body.filters
+    if filters is None and definition.mark == "status":
+        filters = {definition.status_field: "pending"}
     return _start(
-        system, caller, response, it, body, route="POST /migrate", exclusive=body.exclusive,
-        filter_=read_filter(asked or {}), priority=body.priority, rate=body.max_docs_per_second,
+        system, caller, response, definition, body, route="POST /migrate", exclusive=body.exclusive,
+        filter_=read_filter(filters or {}), priority=body.priority, rate=body.max_docs_per_second,
     )  # fmt: skip
 
 
 @router.post("/retry-failed", status_code=202, responses=STARTED)
 def retry_failed(system: ThisSystem, caller: Operator, response: Response, body: PhasedBody) -> Started:
     """A run over the documents that are `failed`."""
-    it = system.evaluated(body.migration)
-    asked = _by_phase(it, "failed")
-    return _start(system, caller, response, it, body, route="POST /migrate/retry-failed", filter_=asked)
+    definition = system.evaluated(body.migration)
+    filters = _phase_filter(definition, "failed")
+    return _start(
+        system, caller, response, definition, body, route="POST /migrate/retry-failed", filter_=filters
+    )
 
 
 @router.post("/complete-processing", status_code=202, responses=STARTED)
@@ -233,18 +242,18 @@ def complete_processing(
     system: ThisSystem, caller: Operator, response: Response, body: PhasedBody
 ) -> Started:
     """A run over the documents that were left in `processing`; never those that a live worker holds."""
-    it = system.evaluated(body.migration)
-    asked = _by_phase(it, "processing")
+    definition = system.evaluated(body.migration)
+    filters = _phase_filter(definition, "processing")
     return _start(
-        system, caller, response, it, body, route="POST /migrate/complete-processing", filter_=asked
+        system, caller, response, definition, body, route="POST /migrate/complete-processing", filter_=filters
     )
 
 
 @router.post("/process-all", status_code=202, responses=STARTED)
 def process_all(system: ThisSystem, caller: Operator, response: Response, body: PhasedBody) -> Started:
     """A run over all phases, in order: pending, processing, failed, and the sweep."""
-    it = system.evaluated(body.migration)
-    return _start(system, caller, response, it, body, route="POST /migrate/process-all")
+    definition = system.evaluated(body.migration)
+    return _start(system, caller, response, definition, body, route="POST /migrate/process-all")
 
 
 @router.post("/batch/{batch}", status_code=202, responses=STARTED)
@@ -255,14 +264,14 @@ def one_batch(
     batch_size: Annotated[
         int,
         Path(alias="batch", ge=1, le=100_000, description="how many documents", examples=[100]),
-        Written,
+        WholeNumberText,
     ],
     body: PhasedBody,
 ) -> Started:
     """One batch of the next eligible documents."""
-    it = system.evaluated(body.migration)
-    pending = _by_phase(it, "pending") if it.mark == "status" else None
+    definition = system.evaluated(body.migration)
+    pending = _phase_filter(definition, "pending") if definition.mark == "status" else None
     return _start(
-        system, caller, response, it, body, route="POST /migrate/batch/{batchSize}", batch_size=batch_size,
+        system, caller, response, definition, body, route="POST /migrate/batch/{batchSize}", batch_size=batch_size,
         limit=batch_size, filter_=pending,
     )  # fmt: skip

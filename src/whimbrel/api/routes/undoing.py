@@ -1,4 +1,4 @@
-"""Taking back what a run changed, and removing what it left in the documents."""
+"""Rolls back what a run changed, and removes what it left in the documents."""
 
 from typing import Annotated
 
@@ -8,10 +8,10 @@ from pydantic import Field
 from whimbrel.api.authorization import Admin
 from whimbrel.api.deployment import ThisSystem
 from whimbrel.api.http_errors import ApiError
-from whimbrel.api.models.envelope import Answer, Model, Whole, failures
+from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
 from whimbrel.api.models.runs import RUN
 from whimbrel.api.routes.runs import NewCollection, RunId
-from whimbrel.api.routes.starting import Rate, Size, waiting
+from whimbrel.api.routes.starting import Rate, Size, waiting_message
 from whimbrel.engine.operating import start_cleanup, start_rollback
 
 router = APIRouter(prefix="/migrate", tags=["undo"])
@@ -38,7 +38,7 @@ class Undo(Confirmed):
         examples=[2000],
     )
     priority: Annotated[
-        int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others"), Whole
+        int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others"), WholeNumber
     ] = 0
 
 
@@ -69,13 +69,13 @@ def roll_back(
     Documents that the application has changed since are its conflicts, and stay as they are.
     """
     _check(body, migration_id, "The documents that it changed would be changed back.")
-    store = system.at.store
+    store = system.deployment.store
     started = start_rollback.start_rollback(
         store, migration_id, who=caller.who, defaults=system.settings.defaults,
         batch_size=body.batch_size, rate=body.max_docs_per_second, priority=body.priority,
         new_collection=body.new_collection,
     )  # fmt: skip
-    return Undoing(migration_id=started.id, message=waiting(store.ledger, started))
+    return Undoing(migration_id=started.id, message=waiting_message(store.ledger, started))
 
 
 @router.post("/cleanup/{migrationId}", status_code=202, responses=failures(400, 404, 409, 413, 415, 422))
@@ -90,7 +90,7 @@ def clean_up(
     That is a run itself: watch it by its id.
     """
     _check(body, migration_id, "It could not be rolled back any more.")
-    store = system.at.store
+    store = system.deployment.store
     weight = start_cleanup.measure_cleanup(store, migration_id, new_collection=body.new_collection)
     started = start_cleanup.start_cleanup(
         store,
@@ -100,7 +100,7 @@ def clean_up(
         new_collection=body.new_collection,
     )
     return CleaningUp(
-        migration_id=started.id, message=waiting(store.ledger, started), documents=weight.documents,
+        migration_id=started.id, message=waiting_message(store.ledger, started), documents=weight.documents,
         bytes=weight.size, exact=weight.exact,
     )  # fmt: skip
 

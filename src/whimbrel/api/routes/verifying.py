@@ -1,4 +1,4 @@
-"""Verifying runs."""
+"""Starts verifications of runs."""
 
 from typing import Annotated
 
@@ -8,10 +8,10 @@ from pydantic import ConfigDict, Field
 from whimbrel.api.authorization import Operator
 from whimbrel.api.deployment import ThisSystem
 from whimbrel.api.http_errors import ApiError
-from whimbrel.api.models.envelope import Answer, Model, Whole, failures
+from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
 from whimbrel.api.models.runs import RUN
 from whimbrel.api.routes.runs import NewCollection, RunId
-from whimbrel.api.routes.starting import Rate, Size, waiting
+from whimbrel.api.routes.starting import Rate, Size, waiting_message
 from whimbrel.engine.operating import control
 from whimbrel.engine.operating.start_verification import SAMPLE, start_verification
 
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/migrate", tags=["migration"])
 Sample = Annotated[
     int,
     Field(strict=True, ge=0, le=100_000_000, description="documents that are transformed once more", examples=[1000]),
-    Whole,
+    WholeNumber,
 ]  # fmt: skip
 
 
@@ -69,11 +69,11 @@ def verify(
     """Verify a run that has ended. Nothing is written to its collection; the report is in the verification's `report`, at its end."""
     if body.all and body.sample is not None:
         raise ApiError(422, "invalid", "Give one of `sample` and `all`.")
-    store = system.at.store
+    store = system.deployment.store
     old = control.find_run(store.ledger, migration_id)
     sample = None if body.all else SAMPLE if body.sample is None else body.sample
     started = start_verification(
         store, old.id, system.loaded.get(old.migration), who=caller.who, defaults=system.settings.defaults,
         sample=sample, batch_size=body.batch_size, rate=body.max_docs_per_second, new_collection=body.new_collection,
     )  # fmt: skip
-    return Verifying(migration_id=started.id, message=waiting(store.ledger, started))
+    return Verifying(migration_id=started.id, message=waiting_message(store.ledger, started))

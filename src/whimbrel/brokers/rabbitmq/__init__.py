@@ -1,4 +1,4 @@
-"""RabbitMQ carries the pointers: many hosts, one run.
+"""Carries the pointers by RabbitMQ, for runs on many hosts.
 
-Nothing is imported here: its driver takes a good part of a process's start, and most processes have no RabbitMQ.
+Imports nothing here: the driver takes a good part of a process's start, and most processes have no RabbitMQ.
 """

@@ -1,4 +1,4 @@
-"""Making the exchanges and queues of the table, or finding that they are there."""
+"""Declares the exchanges and queues of the table, or checks existing ones."""
 
 from aio_pika import ExchangeType
 from aio_pika.abc import AbstractConnection, AbstractExchange
@@ -18,9 +18,9 @@ from whimbrel.errors import BrokerRefused
 
 
 async def declare(connection: AbstractConnection, exchange: str) -> None:
-    """Declare everything, each on a channel of its own, for a refusal closes the channel.
+    """Declares everything, each on a channel of its own, as a refusal closes the channel.
 
-    Raises BrokerRefused where something of that name is there and is of another make.
+    Raises BrokerRefused where something of that name exists with other properties.
     """
     arguments = generations(version_of(_version(connection)))
     await _exchange(connection, DEAD_LETTER_EXCHANGE)
@@ -31,10 +31,10 @@ async def declare(connection: AbstractConnection, exchange: str) -> None:
 
 
 def _version(connection: AbstractConnection) -> str:
-    found = (
+    version = (
         connection.transport.connection.server_properties.get("version", "") if connection.transport else ""
     )
-    return found.decode() if isinstance(found, bytes) else str(found)
+    return version.decode() if isinstance(version, bytes) else str(version)
 
 
 async def _exchange(connection: AbstractConnection, name: str) -> AbstractExchange:
@@ -53,11 +53,11 @@ async def _queue(
     connection: AbstractConnection, name: str, exchange: str, key: str, arguments: list[dict[str, object]]
 ) -> None:
     refusal: ChannelPreconditionFailed | None = None
-    for each in arguments:
+    for accepted in arguments:
         channel = connection.channel()
         try:
             async with channel:
-                queue = await channel.declare_queue(name, durable=True, arguments=dict(each))  # type: ignore[arg-type]
+                queue = await channel.declare_queue(name, durable=True, arguments=dict(accepted))  # type: ignore[arg-type]
                 await queue.bind(exchange, key)
                 return
         except ChannelPreconditionFailed as error:
@@ -67,7 +67,7 @@ async def _queue(
 
 
 async def ready_in(connection: AbstractConnection, lanes: tuple[Lane, ...]) -> dict[str, int]:
-    """How many messages lie ready in the queues of these lanes. A queue that is missing raises what the driver says."""
+    """Returns how many messages are ready in the queues of these lanes. Raises the driver's error for a missing queue."""
     channel = connection.channel()
     async with channel:
         return {

@@ -1,4 +1,4 @@
-"""What the driver raises, and what it means."""
+"""Translates the driver's errors into Whimbrel's."""
 
 import asyncio
 import contextlib
@@ -20,10 +20,10 @@ from whimbrel.errors import NO_ADDRESS, NO_TLS, BrokerRefused, BrokerUnavailable
 
 
 class Rejected(BrokerUnavailable):
-    """The server rejects what is published: the queue has its greatest length, or lost its leader just now."""
+    """The server rejects what is published: the queue is full, or has just lost its leader."""
 
 
-# The first that fits. `{where}` is the masked address, `{error}` what the driver says.
+# The first that fits is used. `{where}` is the masked address, `{error}` the driver's message.
 MEANINGS: tuple[tuple[tuple[type[BaseException], ...], type[WhimbrelError], str], ...] = (
     (
         (AuthenticationError, ProbableAuthenticationError),
@@ -36,7 +36,7 @@ MEANINGS: tuple[tuple[tuple[type[BaseException], ...], type[WhimbrelError], str]
         "RabbitMQ at {where} does not allow this: {error}. Check the virtual host in RABBITMQ_URL and the user's permissions.",
     ),
     (
-        (InvalidFrameError,),  # so the driver calls it when the server closes instead of opening
+        (InvalidFrameError,),  # raised when the server closes instead of opening
         BrokerRefused,
         "RabbitMQ at {where} does not let this user into the virtual host, or there is none of that name. Check RABBITMQ_URL.",
     ),
@@ -52,18 +52,18 @@ MEANINGS: tuple[tuple[tuple[type[BaseException], ...], type[WhimbrelError], str]
         "RabbitMQ at {where} did not answer in time. Is it running, and is RABBITMQ_URL right?",
     ),
     (
-        (AMQPError, OSError, EOFError, RuntimeError),  # a closed connection is a RuntimeError to the driver
+        (AMQPError, OSError, EOFError, RuntimeError),  # RuntimeError: the connection is closed
         BrokerUnavailable,
         "RabbitMQ at {where} cannot be reached: {error}. Is it running, and is RABBITMQ_URL right?",
     ),
-    # The driver cancels what waits on a connection that it loses.
+    # The driver cancels tasks that wait on a lost connection.
     ((asyncio.CancelledError,), BrokerUnavailable, "The connection to RabbitMQ at {where} was lost."),
 )
 
 
 @contextlib.contextmanager
 def translated(where: str) -> Iterator[None]:
-    """Errors of the driver become ours. `where` is the masked address."""
+    """Turns the driver's errors into ours. `where` is the masked address."""
     try:
         yield
     except WhimbrelError:
@@ -71,15 +71,15 @@ def translated(where: str) -> Iterator[None]:
     except (Exception, asyncio.CancelledError) as error:
         task = asyncio.current_task()
         if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
-            raise  # somebody ends this task
+            raise  # this task is being cancelled
         for kinds, meaning, sentence in MEANINGS:
             if isinstance(error, kinds):
-                found = meaning(sentence.format(where=where, error=_text(error)))
-                raise found.in_short(_short(found, where)) from error
+                ours = meaning(sentence.format(where=where, error=_text(error)))
+                raise ours.in_short(_short_reason(ours, where)) from error
         raise
 
 
-def _short(error: WhimbrelError, where: str) -> str:
+def _short_reason(error: WhimbrelError, where: str) -> str:
     if isinstance(error, Rejected):
         return f"RabbitMQ at {where} rejects pointers: a queue is full, or has just lost its leader."
     if isinstance(error, BrokerUnavailable):

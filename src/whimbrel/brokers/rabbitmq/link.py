@@ -1,8 +1,8 @@
-"""One connection to RabbitMQ that is made again whenever it is lost.
+"""Keeps one connection to RabbitMQ, and reconnects whenever it is lost.
 
-The driver's own recovery is not used: it has come back connected but consuming nothing. Here a lost
-connection, a channel that the server closed, or a cancelled consumer is thrown away as a whole, and
-the whole is built anew.
+The driver's own recovery is not used: it has reconnected without consuming. Here, after a lost
+connection, a channel that the server closed, or a cancelled consumer, the connection and all on it
+are discarded and built again.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ SLOWEST = 5.0  # seconds between two attempts to connect
 
 
 class Link:
-    """Keeps one connection, and what `build` makes of it, alive until it is closed."""
+    """Keeps one connection, and what `build` sets up on it, until it is closed."""
 
     def __init__(
         self, urls: Sequence[str], name: str, build: Callable[[AbstractConnection, str], Awaitable[None]]
@@ -39,23 +39,23 @@ class Link:
         self._failing = False
         self.up = asyncio.Event()
         self.where = ", ".join(map(masked_address, urls))
-        self.trouble: WhimbrelError = BrokerUnavailable(f"RabbitMQ at {self.where} has not answered yet.")
+        self.last_error: WhimbrelError = BrokerUnavailable(f"RabbitMQ at {self.where} has not answered yet.")
 
     @property
     def connection(self) -> AbstractConnection:
-        """The one that is up. Raises what the last attempt met where there is none."""
+        """The open connection. Raises the last attempt's error where there is none."""
         if not self.up.is_set() or self._connection is None:
-            raise self.trouble
+            raise self.last_error
         return self._connection
 
     async def keep(self) -> None:
-        """Connect, build, wait until that is lost, begin again; for as long as the task lives."""
+        """Connects, builds, waits until the connection is lost, and begins again, until the task is cancelled."""
         pause = 0.1
         clock = asyncio.get_running_loop().time
         try:
             while True:
                 self._lost.clear()
-                born = clock()
+                started = clock()
                 if await self._connect():
                     if self._failing:
                         log.warning("RabbitMQ is back", connection=self._name)
@@ -63,18 +63,18 @@ class Link:
                     self.up.set()
                     await self._lost.wait()
                     self.up.clear()
-                # A connection that is lost at once counts as none: what it was made for may be refused.
-                pause = 0.1 if clock() - born > SLOWEST else min(pause * 2, SLOWEST)
+                # A connection that is lost at once counts as failed: the server may refuse what it is used for.
+                pause = 0.1 if clock() - started > SLOWEST else min(pause * 2, SLOWEST)
                 await self._drop()
                 await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311  spreads attempts, protects nothing
         finally:
-            self._lost.set()  # that it is closed is nothing to report
+            self._lost.set()  # so that closing is not reported
             self.up.clear()
             await self._drop()
 
-    def reset(self, why: str, of: AbstractConnection | None = None) -> None:
-        """Throw the connection away and build it anew. `of`: only if it still is this one."""
-        if of is not None and of is not self._connection:
+    def reset(self, why: str, lost_connection: AbstractConnection | None = None) -> None:
+        """Discards the connection and builds it again. `lost_connection`: only if it is still the current one."""
+        if lost_connection is not None and lost_connection is not self._connection:
             return
         if not self._lost.is_set():
             log.warning("the connection to RabbitMQ is made anew", reason=why, connection=self._name)
@@ -86,14 +86,14 @@ class Link:
             try:
                 with translated(where):
                     async with asyncio.timeout(3 * ANSWER):
-                        made = self._connection = aio_pika.Connection(self._full(url))
-                        await made.connect(timeout=ANSWER)
-                        made.close_callbacks.add(partial(self._gone, made))
-                        await self._build(made, where)
+                        connection = self._connection = aio_pika.Connection(self._complete_url(url))
+                        await connection.connect(timeout=ANSWER)
+                        connection.close_callbacks.add(partial(self._on_connection_lost, connection))
+                        await self._build(connection, where)
             except WhimbrelError as error:
                 await self._failed(error)
             except Exception as error:
-                # Whatever else a driver raises must not end the only task that brings the connection back.
+                # No error of the driver may end the only task that reconnects.
                 log.exception("connecting to RabbitMQ broke", connection=self._name)
                 await self._failed(
                     BrokerUnavailable(f"RabbitMQ at {where} cannot be used: {type(error).__name__}.")
@@ -104,25 +104,27 @@ class Link:
         return False
 
     async def _failed(self, error: WhimbrelError) -> None:
-        if not self._failing or type(error) is not type(self.trouble):
+        if not self._failing or type(error) is not type(self.last_error):
             log.warning("RabbitMQ cannot be used", reason=str(error), connection=self._name)
-        self.trouble, self._failing = error, True
+        self.last_error, self._failing = error, True
         await self._drop()
 
-    def _gone(self, connection: AbstractConnection, *_: object) -> None:
+    def _on_connection_lost(self, connection: AbstractConnection, *_: object) -> None:
         self.reset("the connection was lost", connection)
 
-    def _full(self, url: str) -> URL:
-        found = URL(url)
-        wanted = {"heartbeat": str(HEARTBEAT), "name": self._name}
-        return found.update_query({key: each for key, each in wanted.items() if key not in found.query})
+    def _complete_url(self, url: str) -> URL:
+        address = URL(url)
+        parameters = {"heartbeat": str(HEARTBEAT), "name": self._name}
+        return address.update_query(
+            {key: value for key, value in parameters.items() if key not in address.query}
+        )
 
     async def _drop(self) -> None:
         connection, self._connection = self._connection, None
         if connection is None or connection.is_closed:
             return
         connection.close_callbacks.clear()
-        with contextlib.suppress(Exception):  # it is thrown away: whatever closing says
+        with contextlib.suppress(Exception):  # it is discarded, whatever error closing raises
             async with asyncio.timeout(1):
                 await connection.close(ConnectionError("made anew"))
 

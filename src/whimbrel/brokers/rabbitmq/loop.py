@@ -1,4 +1,4 @@
-"""An event loop on a thread of its own: everything else of Whimbrel is threads."""
+"""Runs an event loop on a thread of its own, as everything else in Whimbrel uses threads."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class Loop:
-    """An event loop in a thread of its own, for callers that have none."""
+    """An event loop in a thread of its own, for callers without one."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
@@ -23,7 +23,7 @@ class Loop:
         self._thread.start()
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Start something and go on."""
+        """Starts a task without waiting for it."""
         try:
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:  # closed
@@ -33,7 +33,7 @@ class Loop:
         future.add_done_callback(self._running.discard)
 
     def call(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
-        """Start something and wait for it. Raises BrokerUnavailable when it takes longer."""
+        """Starts a task and waits for it. Raises BrokerUnavailable when it takes longer than `seconds`."""
         try:
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError as error:
@@ -44,24 +44,22 @@ class Loop:
         except (NotInTime, TimeoutError) as error:
             future.cancel()
             raise BrokerUnavailable(f"RabbitMQ did not answer within {seconds:g} seconds.") from error
-        except (
-            Cancelled,
-            asyncio.CancelledError,
-        ) as error:  # the driver cancels what waits on a lost connection
+        except (Cancelled, asyncio.CancelledError) as error:
+            # The driver cancels tasks that wait on a lost connection.
             raise BrokerUnavailable("The connection to RabbitMQ was lost.") from error
 
     def close(self) -> None:
-        """End what was started: our own tasks first, which take leave of the server, then the driver's."""
+        """Ends all tasks: our own first, which close the connection properly, then the driver's."""
 
         async def end() -> None:
-            mine = asyncio.current_task()
+            own_task = asyncio.current_task()
             for future in list(self._running):
                 future.cancel()
             for patience in (1.5, 0.5):
-                others = [task for task in asyncio.all_tasks() if task is not mine]
-                if others:
-                    await asyncio.wait(others, timeout=patience)
-                for task in others:
+                other_tasks = [task for task in asyncio.all_tasks() if task is not own_task]
+                if other_tasks:
+                    await asyncio.wait(other_tasks, timeout=patience)
+                for task in other_tasks:
                     task.cancel()
 
         with contextlib.suppress(BrokerUnavailable):

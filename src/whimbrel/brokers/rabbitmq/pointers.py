@@ -1,4 +1,4 @@
-"""What a message holds: the name of a batch, nothing of its documents."""
+"""Encodes and decodes messages, which contain the name of a batch and nothing of its documents."""
 
 import json
 import re
@@ -13,7 +13,7 @@ _TOKEN = re.compile(r"[0-9]{8}-[a-z0-9]{6}\.[0-9]{1,9}")
 
 
 class NotOursError(ValueError):
-    """A message that no Whimbrel of this version has sent. Its text is the reason."""
+    """The message was not sent by a Whimbrel of this version. The error's text is the reason."""
 
 
 def encode(batch: Batch | BatchPointer) -> bytes:
@@ -21,18 +21,18 @@ def encode(batch: Batch | BatchPointer) -> bytes:
 
 
 def decode(body: bytes) -> str:
-    """The token of the batch. Raises NotOursError."""
+    """Returns the token of the batch. Raises NotOursError."""
     if len(body) > LARGEST:
         raise NotOursError(f"{len(body)} bytes are no pointer to a batch")
     try:
-        found = json.loads(body)
+        pointer = json.loads(body)
     except (ValueError, RecursionError):
         raise NotOursError("not JSON") from None
-    if not isinstance(found, dict) or "v" not in found:
+    if not isinstance(pointer, dict) or "v" not in pointer:
         raise NotOursError("not a pointer to a batch")
-    if found["v"] != VERSION or isinstance(found["v"], bool):
-        raise NotOursError(f"pointer of version {str(found['v'])[:20]}, and this is version {VERSION}")
-    token = found.get("batch")
+    if pointer["v"] != VERSION or isinstance(pointer["v"], bool):
+        raise NotOursError(f"pointer of version {str(pointer['v'])[:20]}, and this is version {VERSION}")
+    token = pointer.get("batch")
     if not isinstance(token, str) or not _TOKEN.fullmatch(token):
         raise NotOursError("no name of a batch")
     return token

@@ -1,4 +1,4 @@
-"""The coordinator's side: pointers go out persistent, confirmed and routed, or an error says why not."""
+"""Publishes pointers for the coordinator: persistent, confirmed and routed, or an error says why not."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from whimbrel.ports.broker import Depth
 
 
 class RabbitBroker:
-    """See `whimbrel.ports.Broker`. Its connection carries no consumers: an alarm of the server stops publishers only."""
+    """Implements `whimbrel.ports.Broker`. Its connection has no consumers, as an alarm of the server blocks a publishing connection."""
 
     polled = False
 
@@ -34,19 +34,19 @@ class RabbitBroker:
         self._loop.spawn(self._link.keep())
 
     def connect(self, seconds: float) -> None:
-        """Wait for the first connection. Raises BrokerUnavailable, BrokerRefused: what the last attempt met."""
+        """Waits for the first connection. Raises BrokerUnavailable, BrokerRefused: the last attempt's error."""
         self._loop.call(self._connected(seconds), seconds + ANSWER)
 
     async def _connected(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not self._link.up.is_set():
-                    if isinstance(self._link.trouble, BrokerRefused):
+                    if isinstance(self._link.last_error, BrokerRefused):
                         break
                     await asyncio.sleep(0.02)
                 else:
                     return
-        raise self._link.trouble
+        raise self._link.last_error
 
     def announce(self, run: Run, batches: Sequence[Batch | BatchPointer]) -> None:
         if batches:
@@ -79,35 +79,35 @@ class RabbitBroker:
         self._exchange = await channel.get_exchange(self._exchange_name, ensure=False)
 
     async def _publish(self, run: Run, batches: Sequence[Batch | BatchPointer]) -> None:
-        async with self._asked():
+        async with self._request():
             if self._exchange is None:
-                raise self._link.trouble
+                raise self._link.last_error
             await asyncio.gather(
-                *(self._exchange.publish(_message(each), lane_of(run, each).key) for each in batches)
+                *(self._exchange.publish(_message(batch), lane_of(run, batch).key) for batch in batches)
             )
 
     async def _count(self) -> int:
-        async with self._asked() as connection:
+        async with self._request() as connection:
             return sum((await ready_in(connection, LANES)).values())
 
     async def _depths(self) -> Mapping[str, Depth]:
-        async with self._asked() as connection:
+        async with self._request() as connection:
             return await depths(connection)
 
     async def _purge(self, queue: str) -> int:
-        async with self._asked() as connection:
+        async with self._request() as connection:
             return await purge(connection, queue)
 
     async def _round_trip(self, seconds: float) -> float:
         connection = self._link.connection
         await self._check_alarm()
-        with translated(self._link.where):  # what this meets is its own: the connection stays as it is
+        with translated(self._link.where):  # an error here does not reset the connection
             async with asyncio.timeout(seconds):
                 return await round_trip(connection, self._exchange_name)
 
     @contextlib.asynccontextmanager
-    async def _asked(self) -> AsyncIterator[AbstractConnection]:
-        """One question to the server, in its time. Raises BrokerUnavailable, with the reason."""
+    async def _request(self) -> AsyncIterator[AbstractConnection]:
+        """Sends one request to the server, with a time limit. Raises BrokerUnavailable, with the reason."""
         connection = self._link.connection
         await self._check_alarm()
         try:
@@ -115,12 +115,12 @@ class RabbitBroker:
                 async with asyncio.timeout(ANSWER):
                     yield connection
         except Rejected as error:
-            self._link.trouble = error
+            self._link.last_error = error
             raise
         except BrokerUnavailable as error:
-            await self._check_alarm()  # a server that has one says so only when something is published
-            # It may be a queue that is missing: built anew, the link declares it again.
-            self._link.trouble = error
+            await self._check_alarm()  # the server reports an alarm only when something is published
+            # A queue may be missing: the link declares it again when it reconnects.
+            self._link.last_error = error
             self._link.reset(str(error))
             raise
 

@@ -1,7 +1,7 @@
-"""The exchanges and queues, in one table, and which arguments a server of a given version takes.
+"""Defines the exchanges and queues, and the arguments that a server of a given version accepts.
 
-The arguments of a queue cannot be changed in place. A queue that an older server's rules made, and that
-the server still has after its upgrade, is therefore accepted as it is: `generations`.
+The arguments of a queue cannot be changed in place. A queue that was made by an older server's rules, and that
+still exists after the server's upgrade, is therefore accepted as it is: `generations`.
 """
 
 import re
@@ -17,12 +17,12 @@ from whimbrel.ports.broker import LANE_QUEUES, LaneName, lane_name
 
 DEAD_LETTER_EXCHANGE = "app.deadletter.exchange"
 OLDEST = (3, 10)  # quorum queues that dead-letter and reject as they should
-LONGEST = 10_000  # pointers in a queue; coordinators keep a few for each slot, so that it is never reached
-# How often a pointer is turned away until it is laid aside: a net, attempts are counted in the ledger. The consumer counts; the server's
-# limit is behind that, for pointers whose consumers die.
+LONGEST = 10_000  # pointers in a queue; coordinators keep a few for each slot, so it is never reached
+# How often a pointer is returned until it is dead-lettered: a safety net, as the ledger counts attempts. The consumer counts; the
+# server's limit is for pointers whose consumers die.
 DELIVERIES = 100
 CONSUMER_TIMEOUT = 60 * 60 * 1000  # milliseconds from delivery to acknowledgement
-DEAD_LETTERS = 100_000  # kept; the oldest go first
+DEAD_LETTERS = 100_000  # kept; the oldest are dropped first
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Lane:
     key: str
 
 
-# In the order in which a free slot looks at them.
+# In the order in which a free slot tries them.
 LANES = (
     Lane("priority", LANE_QUEUES["priority"], "batch.priority"),
     Lane("retry", LANE_QUEUES["retry"], "batch.retry"),
@@ -68,13 +68,13 @@ DEAD_LETTER_ARGUMENTS = {
 
 
 def version_of(text: str) -> tuple[int, int]:
-    """Major and minor of a server's version. Raises BrokerRefused where it is too old, or none."""
-    found = re.match(r"(\d+)\.(\d+)", text)
-    if found is None:
+    """Returns major and minor of a server's version. Raises BrokerRefused where it is too old, or unreadable."""
+    match = re.match(r"(\d+)\.(\d+)", text)
+    if match is None:
         raise BrokerRefused(
             f"The broker says that its version is {text!r}. Whimbrel needs RabbitMQ {OLDEST[0]}.{OLDEST[1]} or newer."
         )
-    version = int(found[1]), int(found[2])
+    version = int(match[1]), int(match[2])
     if version < OLDEST:
         raise BrokerRefused(
             f"RabbitMQ {text} is too old. Whimbrel needs {OLDEST[0]}.{OLDEST[1]} or newer: upgrade the server."
@@ -83,32 +83,34 @@ def version_of(text: str) -> tuple[int, int]:
 
 
 def generations(version: tuple[int, int]) -> list[dict[str, Any]]:
-    """The arguments of a working queue, newest rules first; then those that an older server's rules gave."""
-    steps = sorted({each.since for each in ARGUMENTS if each.since <= version}, reverse=True)
-    return [{each.name: each.value for each in ARGUMENTS if each.since <= step} for step in steps]
+    """Returns the arguments of a working queue by the newest rules, then those by older servers' rules."""
+    steps = sorted({argument.since for argument in ARGUMENTS if argument.since <= version}, reverse=True)
+    return [
+        {argument.name: argument.value for argument in ARGUMENTS if argument.since <= step} for step in steps
+    ]
 
 
 def lane_of(run: Run, batch: Batch | BatchPointer) -> Lane:
-    """Which lane a batch's pointer takes."""
+    """Returns the lane of a batch's pointer."""
     name = lane_name(urgent=run.urgent, retry=batch.retry)
     return next(lane for lane in LANES if lane.name == name)
 
 
 def lanes(names: Sequence[str]) -> tuple[Lane, ...]:
-    """The lanes of these names, in the order of the table."""
+    """Returns the lanes with these names, in the order of the table."""
     return tuple(lane for lane in LANES if lane.name in names)
 
 
 def mismatch(queue: str, reply: str) -> BrokerRefused:
-    """What the server's refusal of a declaration means: the queue, the argument, both values, the way out."""
-    found = re.search(r"inequivalent arg '([^']+)'.*?received (.*?) but current is (.*)$", reply)
-    what = (
-        f"its argument {found[1]} is {_value(found[3])} on the server, and Whimbrel needs {_value(found[2])}"
-        if found
+    """Explains the server's refusal of a declaration: the queue, the argument, both values, the remedy."""
+    match = re.search(r"inequivalent arg '([^']+)'.*?received (.*?) but current is (.*)$", reply)
+    difference = (
+        f"its argument {match[1]} is {_value(match[3])} on the server, and Whimbrel needs {_value(match[2])}"
+        if match
         else reply
     )
     return BrokerRefused(
-        f"The queue {queue!r} on the broker is not as Whimbrel needs it: {what}. The arguments of a queue cannot be changed: "
+        f"The queue {queue!r} on the broker is not as Whimbrel needs it: {difference}. The arguments of a queue cannot be changed: "
         f"stop whoever else uses it and delete the queue (rabbitmqctl delete_queue {queue}), or give Whimbrel a virtual host of its own in RABBITMQ_URL. "
         "No batch is lost: the ledger announces them again."
     )
@@ -116,7 +118,7 @@ def mismatch(queue: str, reply: str) -> BrokerRefused:
 
 def _value(text: str) -> str:
     """`the value '10' of type 'signedint'` is 10."""
-    found = re.search(r"value '([^']*)'", text)
-    if found:
-        return found[1]
+    match = re.search(r"value '([^']*)'", text)
+    if match:
+        return match[1]
     return "not set" if "none" in text else text.strip(" '")

@@ -1,29 +1,29 @@
-"""How often a pointer was turned away: handed back, or sent to the end of its lane.
+"""Counts how often a pointer was returned: handed back, or moved to the end of its lane.
 
-Counted here, for the server's delivery limit does not bound it. Up to RabbitMQ 4.2 a quorum queue counts each delivery that comes
-back; from 4.3 on only what is rejected (`basic.reject`), not what `basic.nack` or a consumer that went away gave back. And no server
-counts on where a pointer was sent to the end of its lane: that is a new message.
+The server's delivery limit is not enough. Up to RabbitMQ 4.2 a quorum queue counts each returned delivery; from 4.3 on only
+rejected ones (`basic.reject`), not those returned by `basic.nack` or by a consumer that went away. And no server
+continues counting when a pointer is moved to the end of its lane, as that is a new message.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 HEADER = "x-whimbrel-turned-away"
-# The server's own, of the message that it delivers: how often it came back, and, from 4.3 on, how often it was taken.
+# The server's own headers: how often the message was returned, and, from 4.3 on, how often it was delivered.
 OF_THE_SERVER = ("x-delivery-count", "x-acquired-count")
 
 
-def turned_away(headers: Mapping[str, Any]) -> int:
-    """How often a delivered pointer has been turned away, by what it carries and what the server says."""
-    return _whole(headers.get(HEADER)) + max(_whole(headers.get(name)) for name in OF_THE_SERVER)
+def return_count(headers: Mapping[str, Any]) -> int:
+    """Returns how often a delivered pointer was returned, from our header and the server's."""
+    return _count_in(headers.get(HEADER)) + max(_count_in(headers.get(name)) for name in OF_THE_SERVER)
 
 
-def once_more(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """The headers of the message that takes its place: with this time, and without the server's numbers, which begin again."""
-    kept = {name: value for name, value in headers.items() if name not in OF_THE_SERVER}
-    return kept | {HEADER: turned_away(headers) + 1}
+def headers_after_return(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the headers of the replacing message: with this return counted, and without the server's counts, which restart."""
+    kept_headers = {name: value for name, value in headers.items() if name not in OF_THE_SERVER}
+    return kept_headers | {HEADER: return_count(headers) + 1}
 
 
-def _whole(value: object) -> int:
-    """A header may have been written by anybody."""
+def _count_in(value: object) -> int:
+    """Returns a header's count; any program may have written it."""
     return max(value, 0) if isinstance(value, int) and not isinstance(value, bool) else 0

@@ -1,4 +1,4 @@
-"""What the queues are asked from outside a run, each on a channel of its own: depths, a message there and back, a purge."""
+"""Inspects the queues outside of runs, each time on a channel of its own: depths, a round trip, a purge."""
 
 import asyncio
 import secrets
@@ -12,24 +12,24 @@ from whimbrel.ports.broker import QUEUES, Depth
 
 
 async def depths(connection: AbstractConnection) -> Mapping[str, Depth]:
-    """All queues of ours, by passive declarations."""
-    found = {}
+    """Returns the depths of all our queues, by passive declarations."""
+    queue_depths = {}
     async with connection.channel() as channel:
         for name in QUEUES:
-            told = (await channel.declare_queue(name, passive=True)).declaration_result
-            found[name] = Depth(told.message_count or 0, told.consumer_count or 0)
-    return found
+            declared = (await channel.declare_queue(name, passive=True)).declaration_result
+            queue_depths[name] = Depth(declared.message_count or 0, declared.consumer_count or 0)
+    return queue_depths
 
 
 async def purge(connection: AbstractConnection, queue: str) -> int:
-    """How many messages were ready in it."""
+    """Empties a queue and returns how many messages were ready in it."""
     async with connection.channel() as channel:
-        found = await channel.get_queue(queue, ensure=False)
-        return (await found.purge()).message_count or 0
+        target = await channel.get_queue(queue, ensure=False)
+        return (await target.purge()).message_count or 0
 
 
 async def round_trip(connection: AbstractConnection, exchange: str) -> float:
-    """Seconds from publishing, confirmed and mandatory, until the message is back. No worker's queue is bound by its key."""
+    """Returns the seconds from publishing, confirmed and mandatory, to receiving a message whose key no worker's queue is bound by."""
     key = f"trial.{secrets.token_hex(8)}"
     back: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
@@ -40,10 +40,10 @@ async def round_trip(connection: AbstractConnection, exchange: str) -> float:
     async with connection.channel(publisher_confirms=True, on_return_raises=True) as channel:
         queue = await channel.declare_queue(f"app.{key}.queue", exclusive=True, auto_delete=True)
         await queue.bind(exchange, key)
-        through = await channel.get_exchange(exchange, ensure=False)
+        publishing_exchange = await channel.get_exchange(exchange, ensure=False)
         tag = await queue.consume(take, no_ack=True)
         began = time.perf_counter()
-        await through.publish(Message(key.encode()), key)
+        await publishing_exchange.publish(Message(key.encode()), key)
         took = await back - began
         await queue.cancel(tag)  # with its only consumer the queue is gone
     return took

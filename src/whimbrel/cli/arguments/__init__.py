@@ -1,4 +1,4 @@
-"""What commands take: options that they share, which run and which database is meant, times, completion.
+"""What commands take: shared options, which run and which database is meant, times, completion.
 
 Not here: what they write.
 Imports `output`.

@@ -1,4 +1,4 @@
-"""What a shell may complete with names: quickly, without a word, and without running any code of a migration."""
+"""Completes names for shells: quickly, silently, and without running any code of a migration."""
 
 import ast
 import contextlib
@@ -19,21 +19,21 @@ DEFINES = ("Migration", "migration")
 
 
 def migration_names(context: typer.Context, incomplete: str) -> list[str]:
-    """Names that stand in the files of `--migrations` or WHIMBREL_MIGRATIONS, and the sample's."""
-    found = {"some-model"}
-    with contextlib.suppress(Exception):  # a completion that fails says nothing
-        given = context.params.get("migrations")
-        source = BETWEEN.join(given) if given else os.environ.get("WHIMBREL_MIGRATIONS", "")
+    """Returns the migration names in the files of `--migrations` or WHIMBREL_MIGRATIONS, and the sample's."""
+    names = {"some-model"}
+    with contextlib.suppress(Exception):  # a failing completion is silent
+        places_given = context.params.get("migrations")
+        source = BETWEEN.join(places_given) if places_given else os.environ.get("WHIMBREL_MIGRATIONS", "")
         for place in places(source) if source else ():
             for file in islice(_files(Path(place)), FILES):
-                found |= set(_defined(file))
-    return sorted(each for each in found if each.startswith(incomplete))
+                names |= set(_defined_names(file))
+    return sorted(name for name in names if name.startswith(incomplete))
 
 
 def run_ids(incomplete: str) -> list[tuple[str, str]]:
-    """The newest runs, where MONGODB_URI says whom to ask. An embedded MongoDB is not started for it."""
+    """Returns the newest runs where MONGODB_URI is set. Does not start an embedded MongoDB."""
     with contextlib.suppress(Exception):
-        from whimbrel.bootstrap import store_at  # noqa: PLC0415  only where there is somebody to ask
+        from whimbrel.bootstrap import store_at  # noqa: PLC0415  only needed with a server
         from whimbrel.settings import read_settings  # noqa: PLC0415
 
         settings = read_settings().model_copy(update={"whimbrel_connect_seconds": SECONDS})
@@ -51,32 +51,36 @@ def _files(place: Path) -> Iterator[Path]:
         yield from sorted(place.glob("*.py"))
         return
     module = Path(*str(place).split("."))
-    for each in (place, module.with_suffix(".py"), module / "__init__.py"):
-        if each.is_file():
-            yield each
+    for path in (place, module.with_suffix(".py"), module / "__init__.py"):
+        if path.is_file():
+            yield path
             return
 
 
-def _defined(file: Path) -> Iterator[str]:
-    """The names of the migrations that a file defines, as they are written there."""
+def _defined_names(file: Path) -> Iterator[str]:
+    """Yields the names of the migrations that a file defines, as they are written there."""
     with contextlib.suppress(OSError, SyntaxError, ValueError, RecursionError):
         if file.stat().st_size > LARGEST:
             return
         for node in ast.walk(ast.parse(file.read_bytes())):
-            if isinstance(node, ast.Call) and _called(node) == DEFINES[0]:
-                yield from _named(node)
+            if isinstance(node, ast.Call) and _called_name(node) == DEFINES[0]:
+                yield from _name_argument(node)
             elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-                for each in node.decorator_list:
-                    if isinstance(each, ast.Call) and _called(each) == DEFINES[1]:
-                        yield next(_named(each), node.name.replace("_", "-"))
+                for decorator in node.decorator_list:
+                    if isinstance(decorator, ast.Call) and _called_name(decorator) == DEFINES[1]:
+                        yield next(_name_argument(decorator), node.name.replace("_", "-"))
 
 
-def _called(node: ast.Call) -> str:
+def _called_name(node: ast.Call) -> str:
     function = node.func
     return function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
 
 
-def _named(node: ast.Call) -> Iterator[str]:
-    for each in node.keywords:
-        if each.arg == "name" and isinstance(each.value, ast.Constant) and isinstance(each.value.value, str):
-            yield each.value.value
+def _name_argument(node: ast.Call) -> Iterator[str]:
+    for argument in node.keywords:
+        if (
+            argument.arg == "name"
+            and isinstance(argument.value, ast.Constant)
+            and isinstance(argument.value.value, str)
+        ):
+            yield argument.value.value

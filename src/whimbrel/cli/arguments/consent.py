@@ -1,4 +1,4 @@
-"""Asking before something that cannot be taken back."""
+"""Asks before something that cannot be taken back."""
 
 from typing import Annotated
 
@@ -11,7 +11,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 
 
 def agreed(screen: Screen, question: str, *, yes: bool) -> bool:
-    """Whether a person wants it. Raises SettingsInvalid where nobody can be asked."""
+    """Asks a person and returns whether they agree. Raises SettingsInvalid where nobody can be asked."""
     if yes:
         return True
     if not screen.answerable:

@@ -1,4 +1,4 @@
-"""The address of the MongoDB that commands work with, as other programs need it."""
+"""Gives other programs the address of the MongoDB that commands work with."""
 
 from typing import Annotated
 
@@ -15,11 +15,11 @@ Create = Annotated[
 
 def left_running_at(settings: Settings, screen: Screen, *, create: bool) -> str:
     check_addresses(settings)
-    made = not exists(settings)
+    is_new = not exists(settings)
     address = with_database(left_running(settings, create=create), settings)
     say_where(screen, settings)
     if settings.mongodb_uri is None:
-        new = " is new and empty. It" if made else ""
+        new = " is new and empty. It" if is_new else ""
         screen.say(f"It{new} runs until the next command that uses it has ended.", style="dim")
     return address
 
@@ -29,5 +29,5 @@ def say_where(screen: Screen, settings: Settings) -> None:
 
 
 def with_database(address: str, settings: Settings) -> str:
-    """The embedded one's address names the database, so that shells and importers take that one."""
+    """Adds the database to the embedded MongoDB's address, so that shells and importers use it."""
     return address if settings.mongodb_uri else address.replace("/?", f"/{settings.database}?", 1)

@@ -1,4 +1,4 @@
-"""Options that several commands share, and what each of them begins with."""
+"""Declares options that several commands share, and does what each command begins with."""
 
 import getpass
 import os
@@ -91,9 +91,9 @@ RunId = Annotated[
 def begin(
     *, json: bool = False, own_database: bool = False, service: bool = False
 ) -> tuple[Settings, Screen]:
-    """Read the settings and open the screen. Raises SettingsInvalid.
+    """Reads the settings and opens the screen. Raises SettingsInvalid.
 
-    `own_database`: the command uses none that they name. `service`: it shows no progress; where a bar moves, there is no JSON beside it.
+    `own_database`: the command does not use the settings' database. `service`: it shows no progress bar, beside which logs are not JSON.
     """
     screen = Screen(json=json)
     settings = read_settings()
@@ -105,22 +105,22 @@ def begin(
 
 
 def source(given: list[str] | None, settings: Settings) -> str | None:
-    """Where the migrations are, with commas between several: by the option, else by the environment. Raises SettingsInvalid."""
+    """Returns the places of the migrations, comma-separated: from the option, else the environment. Raises SettingsInvalid."""
     if not given:
         return settings.whimbrel_migrations
-    if not all(each.strip(" ,") for each in given):
+    if not all(place.strip(" ,") for place in given):
         raise SettingsInvalid("--migrations names nothing: give a file, a folder or a module.")
     return BETWEEN.join(given)
 
 
 def memory(given: str | None, settings: Settings) -> int | None:
-    """Bytes that each worker process may hold: by the option, else by the environment. Raises SettingsInvalid."""
+    """Returns the bytes that each worker process may hold: from the option, else the environment. Raises SettingsInvalid."""
     text = given or settings.whimbrel_max_memory
     return None if text is None else read_size(text)
 
 
 def caller() -> str:
-    """Who gives the command, for the audit."""
+    """Returns who gives the command, for the audit."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name

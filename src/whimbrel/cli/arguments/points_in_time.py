@@ -1,4 +1,4 @@
-"""Times as people give them: so long ago, or a day, or a day and a time."""
+"""Parses times as people give them: how long ago, a day, or a day and a time."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -10,7 +10,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def point_in_time(text: str, now: datetime | None = None) -> datetime:
-    """A time without a zone is of this machine's. Raises SettingsInvalid."""
+    """Parses a time; without a zone it is in this machine's. Raises SettingsInvalid."""
     try:
         if ago := _AGO.fullmatch(text.strip().lower()):
             return (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})

@@ -1,4 +1,4 @@
-"""Which MongoDB a command asks: one that is there, and said."""
+"""Opens the MongoDB that a command uses, which must exist, and tells which one it is."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,23 +12,23 @@ from whimbrel.settings import Settings
 def open_database(
     settings: Settings, screen: Screen, *, create: bool = False, answers: bool = False, chooses: bool = False
 ) -> Iterator[Opened]:
-    """The deployment that is there: in a wrong folder no other one is made, unless `create` says so. Raises EmbeddedMissing.
+    """Opens the existing deployment; only with `create` a new one is made, perhaps in a wrong folder. Raises EmbeddedMissing.
 
-    `answers`: which one it is begins the answer, but for `--json`. `chooses`: it is said behind the run that is meant.
+    `answers`: the answer begins with its name, except for `--json`. `chooses`: its name is shown after the run that is meant.
     """
-    with opened(settings, create=create) as at:
+    with opened(settings, create=create) as system:
         if not (answers and screen.json):
-            screen.place = which(settings, at)
+            screen.place = database_sentence(settings, system)
         screen.heads = answers
         if not (answers or chooses):
             screen.locate()
         try:
-            yield at
-        finally:  # also where no run was meant, and no answer came
+            yield system
+        finally:  # also where no run was chosen, and no answer shown
             screen.locate()
 
 
-def which(settings: Settings, system: Opened) -> str:
-    """The sentence that says it, without secrets."""
-    made = ", which is new and empty" if system.made else ""
-    return f"MongoDB: {place(settings)}{made}, database {system.store.database}."
+def database_sentence(settings: Settings, system: Opened) -> str:
+    """Returns a sentence that names the database, without secrets."""
+    suffix = ", which is new and empty" if system.made else ""
+    return f"MongoDB: {place(settings)}{suffix}, database {system.store.database}."

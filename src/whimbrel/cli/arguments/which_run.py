@@ -1,4 +1,4 @@
-"""Which run is meant by a command that names none: the last that fits, said in the first line."""
+"""Chooses the run for a command that names none: the last that fits, shown in the first line."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from whimbrel.errors import RunUnknown, SettingsInvalid
 from whimbrel.ports import Ledger
 
 PAGE = 100  # runs of a kind
-NAMED = 5  # where several fit
+NAMED = 5  # runs that an error names where several fit
 
 S = RunStatus
 EVERY: tuple[RunKind, ...] = ("migration", "rollback", "cleanup", "verification")
@@ -21,7 +21,7 @@ EVERY: tuple[RunKind, ...] = ("migration", "rollback", "cleanup", "verification"
 
 @dataclass(frozen=True, slots=True)
 class RunsThatFit:
-    """Runs of these states and kinds. `several`: the last of them is meant; else only one may be there."""
+    """Runs of these states and kinds. `several`: the last of them is meant; else there may be only one."""
 
     statuses: frozenset[RunStatus]
     kinds: tuple[RunKind, ...] = EVERY
@@ -31,13 +31,13 @@ class RunsThatFit:
 
 @dataclass(frozen=True, slots=True)
 class RunFilter:
-    """What a command can be done to: the first of `among` where there is any. `verb`: what is done, as in "can be ...", for people."""
+    """The runs that a command applies to: the first of `among` that has any. `verb`: what is done, as in "can be ...", for people."""
 
     verb: str
     among: tuple[RunsThatFit, ...]
 
 
-def _begun(run: Run) -> bool:
+def _has_started(run: Run) -> bool:
     return run.started_at is not None
 
 
@@ -69,10 +69,10 @@ TO_RETRY = RunFilter(
 )
 WITH_FAILURES = RunFilter(
     "looked at for failures",
-    (RunsThatFit(frozenset(S), ("migration", "rollback"), several=True, fits=_begun),),
+    (RunsThatFit(frozenset(S), ("migration", "rollback"), several=True, fits=_has_started),),
 )
-TO_VERIFY = RunFilter("verified", (RunsThatFit(ENDED, ("migration",), several=True, fits=_begun),))
-TO_CLEAN_UP = RunFilter("cleaned up", (RunsThatFit(ENDED, ("migration",), several=True, fits=_begun),))
+TO_VERIFY = RunFilter("verified", (RunsThatFit(ENDED, ("migration",), several=True, fits=_has_started),))
+TO_CLEAN_UP = RunFilter("cleaned up", (RunsThatFit(ENDED, ("migration",), several=True, fits=_has_started),))
 TO_ROLL_BACK = RunFilter(
     "rolled back",
     (
@@ -80,14 +80,14 @@ TO_ROLL_BACK = RunFilter(
             ENDED,
             ("migration",),
             several=True,
-            fits=lambda run: _begun(run) and bool(run.undo) and run.undone_by is None,
+            fits=lambda run: _has_started(run) and bool(run.undo) and run.undone_by is None,
         ),
     ),
 )
 
 
 def choose_run(screen: Screen, ledger: Ledger, run_id: str | None, fit: RunFilter) -> Run:
-    """The run of this id, or without one the run that fits, which is said.
+    """Returns the run with this id, or without one the run that fits, and shows which.
 
     Raises RunUnknown where there is none; SettingsInvalid where several fit, and one must be named.
     """
@@ -95,27 +95,31 @@ def choose_run(screen: Screen, ledger: Ledger, run_id: str | None, fit: RunFilte
         screen.locate()
         return control.find_run(ledger, run_id)
     for among in fit.among:
-        found = _found(ledger, among)
-        if len(found) > 1 and not among.several:
-            listed = "; ".join(f"{run.id} of {run.migration} ({run.status})" for run in found[:NAMED])
-            more = "; and more" if len(found) > NAMED else ""
-            raise SettingsInvalid(f"Several runs could be {fit.verb}: name one. There are {listed}{more}.")
-        if found:
-            screen.say(f"Run {found[0].id} of {found[0].migration} on {found[0].ns}, {found[0].status}.")
+        fitting = _fitting_runs(ledger, among)
+        if len(fitting) > 1 and not among.several:
+            listed = "; ".join(f"{run.id} of {run.migration} ({run.status})" for run in fitting[:NAMED])
+            and_more = "; and more" if len(fitting) > NAMED else ""
+            raise SettingsInvalid(
+                f"Several runs could be {fit.verb}: name one. There are {listed}{and_more}."
+            )
+        if fitting:
+            screen.say(
+                f"Run {fitting[0].id} of {fitting[0].migration} on {fitting[0].ns}, {fitting[0].status}."
+            )
             screen.locate()
-            return found[0]
+            return fitting[0]
     raise RunUnknown(f"There is no run that could be {fit.verb}. whimbrel status shows all.")
 
 
-def _found(ledger: Ledger, among: RunsThatFit) -> list[Run]:
-    """Those that fit, the newest first: as many as are wanted."""
+def _fitting_runs(ledger: Ledger, among: RunsThatFit) -> list[Run]:
+    """Returns the runs that fit, the newest first: as many as are needed."""
     kinds = [_of_kind(ledger, among, kind) for kind in among.kinds]
     newest = merge(*kinds, key=lambda run: (run.created_at, run.id), reverse=True)
     return list(islice(filter(among.fits, newest), 1 if among.several else NAMED + 1))
 
 
 def _of_kind(ledger: Ledger, among: RunsThatFit, kind: RunKind) -> Iterator[Run]:
-    """The newest first, read in pages."""
+    """Yields runs of a kind, the newest first, in pages."""
     page = ledger.runs.list(statuses=among.statuses, kind=kind, limit=PAGE)
     yield from page
     while len(page) == PAGE:

@@ -11,9 +11,9 @@ from whimbrel.ports import Ledger
 
 def cancel(run_id: RunId = None, wait: Wait = True, json: Json = False) -> int:
     """Stop a run for good, within a chunk. What it has changed stays changed."""
-    return stop(run_id, TO_CANCEL, _cancelled, "What it has changed stays changed.", wait=wait, json=json)
+    return stop(run_id, TO_CANCEL, _cancel, "What it has changed stays changed.", wait=wait, json=json)
 
 
-def _cancelled(ledger: Ledger, run: Run) -> Run:
+def _cancel(ledger: Ledger, run: Run) -> Run:
     stopped = run.status in (RunStatus.CANCELLING, RunStatus.CANCELLED)
     return run if stopped else control.cancel(ledger, run.id, who=caller())

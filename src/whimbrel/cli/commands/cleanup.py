@@ -1,4 +1,4 @@
-"""`cleanup`: remove what a run left in the documents."""
+"""`cleanup`: remove a run's before-images and marks from the documents."""
 
 from whimbrel.cli.arguments.consent import Yes, agreed
 from whimbrel.cli.arguments.options import (
@@ -13,7 +13,7 @@ from whimbrel.cli.arguments.options import (
     memory,
 )
 from whimbrel.cli.arguments.which_run import TO_CLEAN_UP, choose_run
-from whimbrel.cli.foreground.begin_and_end import conclude, desk, introduce
+from whimbrel.cli.foreground.begin_and_end import conclude, note_stand_alone, open_foreground
 from whimbrel.domain.text.printable import counted
 from whimbrel.engine.executing.restore import definition_without_code
 from whimbrel.engine.operating import start_cleanup as cleaning
@@ -32,13 +32,13 @@ def clean_up(
     """Remove the before-images and marks of a run from the documents. It cannot be rolled back afterwards."""
     settings, screen = begin(json=json)
     pool = WorkerPool(workers=workers, slots=concurrency, memory=memory(max_memory, settings))
-    with desk(settings, screen) as (at, foreground):
-        old = choose_run(screen, at.store.ledger, run_id, TO_CLEAN_UP)
-        introduce(screen, at)
-        weight = cleaning.measure_cleanup(at.store, old.id, new_collection=new_collection)
-        about = "" if weight.exact else "about "
+    with open_foreground(settings, screen) as (system, foreground):
+        old = choose_run(screen, system.store.ledger, run_id, TO_CLEAN_UP)
+        note_stand_alone(screen, system)
+        weight = cleaning.measure_cleanup(system.store, old.id, new_collection=new_collection)
+        approximately = "" if weight.exact else "about "
         screen.say(
-            f"Run {old.id} left {about}{counted(weight.size, 'byte')} in {about}{counted(weight.documents, 'document')} (before compression)."
+            f"Run {old.id} left {approximately}{counted(weight.size, 'byte')} in {approximately}{counted(weight.documents, 'document')} (before compression)."
         )
         question = "Remove them? The run cannot be rolled back then" + (
             ", and its migration would change the documents again." if old.mark == "marker" else "."
@@ -47,7 +47,7 @@ def clean_up(
             return 1
         foreground.arm()
         started = cleaning.start_cleanup(
-            at.store, old.id, who=caller(), defaults=settings.defaults, new_collection=new_collection
+            system.store, old.id, who=caller(), defaults=settings.defaults, new_collection=new_collection
         )
         screen.say(f"Run {started.id} cleans up after run {old.id} on {started.ns}.")
-        return conclude(screen, at, foreground.work(started, definition_without_code(started), pool))
+        return conclude(screen, system, foreground.work(started, definition_without_code(started), pool))

@@ -1,4 +1,4 @@
-"""`demo`: seed sample documents, migrate them, and prove from the documents what came of it."""
+"""`demo`: seed sample documents, migrate them, and prove the result from the documents."""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import typer
 from whimbrel.bootstrap import Opened, samples
 from whimbrel.cli.arguments.options import Json, begin, caller
 from whimbrel.cli.arguments.which_database import open_database
-from whimbrel.cli.foreground.begin_and_end import introduce, show_run
+from whimbrel.cli.foreground.begin_and_end import note_stand_alone, show_run
 from whimbrel.cli.foreground.foreground import Foreground, RunEnding
 from whimbrel.cli.foreground.interrupts import INTERRUPTED, Interrupts
 from whimbrel.cli.output.demo_checks import Check, check_object, checks_table, verify
@@ -23,7 +23,7 @@ from whimbrel.settings import Settings
 from whimbrel.workers.worker_pool import WorkerPool
 
 DATABASE = "whimbrel_demo"
-FEWEST_INVALID = 3  # among MANY documents or more, so that failures are to be seen
+FEWEST_INVALID = 3  # among MANY documents or more, so that there are failures to see
 MANY = 100
 
 
@@ -50,21 +50,23 @@ def demo(
     settings, screen = begin(json=json, own_database=True)
     changes = {"mongodb_db_name": DATABASE, "whimbrel_migrations": None, "retry_delay": 100}
     settings = settings.model_copy(update=changes)
-    with Interrupts() as interrupts, open_database(settings, screen, create=True) as at:
-        introduce(screen, at)
-        samples(at.store).drop_database()  # with the ledger, which its run makes anew
+    with Interrupts() as interrupts, open_database(settings, screen, create=True) as system:
+        note_stand_alone(screen, system)
+        samples(system.store).drop_database()  # with the ledger, which the run creates again
         try:
-            return Demonstration(at, settings, screen, interrupts).run(documents, invalid, workers, keep=keep)
+            return Demonstration(system, settings, screen, interrupts).run(
+                documents, invalid, workers, keep=keep
+            )
         finally:
             if not keep:
-                samples(at.store).drop_database()
+                samples(system.store).drop_database()
 
 
 class Demonstration:
-    """One demonstration, in an empty database of its own."""
+    """A demonstration, in an empty database of its own."""
 
     def __init__(self, system: Opened, settings: Settings, screen: Screen, interrupts: Interrupts) -> None:
-        self._at, self._settings = system, settings
+        self._system, self._settings = system, settings
         self._screen, self._interrupts = screen, interrupts
 
     def run(self, count: int, share: float, workers: int | None, *, keep: bool) -> int:
@@ -72,29 +74,29 @@ class Demonstration:
         seconds = self._seed(count, planted)
         ending = self._migrate(workers)
         if ending.exit_code == INTERRUPTED:
-            here = ending.said.replace("whimbrel resume", f"MONGODB_DB_NAME={DATABASE} whimbrel resume")
-            self._screen.say(here if keep else f"Stopped; the database {DATABASE} is dropped.")
+            advice = ending.said.replace("whimbrel resume", f"MONGODB_DB_NAME={DATABASE} whimbrel resume")
+            self._screen.say(advice if keep else f"Stopped; the database {DATABASE} is dropped.")
             return INTERRUPTED
         checks = verify(
-            samples(self._at.store).census(ending.view.run.id), ending.view, seeded=count, planted=planted
+            samples(self._system.store).census(ending.view.run.id), ending.view, seeded=count, planted=planted
         )
-        verified = all(each.ok for each in checks)
+        verified = all(check.ok for check in checks)
         if self._screen.json:
-            told = {"seeded": count, "planted": planted, "seedSeconds": seconds, "verified": verified}
-            run, proofs = run_object(ending.view), [check_object(each) for each in checks]
-            self._screen.answer({**told, "checks": proofs, "run": run})
+            facts = {"seeded": count, "planted": planted, "seedSeconds": seconds, "verified": verified}
+            run, proofs = run_object(ending.view), [check_object(check) for check in checks]
+            self._screen.answer({**facts, "checks": proofs, "run": run})
         else:
             self._present(ending, checks, keep=keep)
         return 0 if verified else 1
 
     def _seed(self, count: int, planted: int) -> float:
         began = time.monotonic()
-        with progress(self._screen) as shown:
-            for done in samples(self._at.store).insert(spoiled(count, planted)):
-                rate = done / (time.monotonic() - began)
-                shown.show(
-                    Moment(title="seeding", done=done, total=count, percent=100 * done / count, rate=rate,
-                           eta=(count - done) / rate)
+        with progress(self._screen) as progress_display:
+            for inserted in samples(self._system.store).insert(with_invalid_documents(count, planted)):
+                rate = inserted / (time.monotonic() - began)
+                progress_display.show(
+                    Moment(title="seeding", done=inserted, total=count, percent=100 * inserted / count, rate=rate,
+                           eta=(count - inserted) / rate)
                 )  # fmt: skip
         seconds = round(time.monotonic() - began, 2)
         self._screen.say(
@@ -103,40 +105,44 @@ class Demonstration:
         return seconds
 
     def _migrate(self, workers: int | None) -> RunEnding:
-        it = SOME_MODEL.definition
+        definition = SOME_MODEL.definition
         run = start_run(
-            self._at.store, it, who=caller(), defaults=self._settings.defaults, route="whimbrel demo"
+            self._system.store,
+            definition,
+            who=caller(),
+            defaults=self._settings.defaults,
+            route="whimbrel demo",
         )
-        self._screen.say(f"Run {run.id} of {it.name} on {run.ns}.")
-        work = Foreground(self._at, self._settings, self._screen, self._interrupts)
-        return work.work(run, it, WorkerPool(workers=workers))
+        self._screen.say(f"Run {run.id} of {definition.name} on {run.ns}.")
+        work = Foreground(self._system, self._settings, self._screen, self._interrupts)
+        return work.work(run, definition, WorkerPool(workers=workers))
 
     def _present(self, ending: RunEnding, checks: list[Check], *, keep: bool) -> None:
-        show_run(self._screen, self._at.store.ledger, ending, advise=keep)
+        show_run(self._screen, self._system.store.ledger, ending, advise=keep)
         self._screen.show(checks_table(checks), *_next(ending.view.run.id, keep=keep))
 
 
 def planned(count: int, share: float) -> int:
-    """How many invalid documents to plant."""
+    """Returns how many invalid documents to plant."""
     fewest = FEWEST_INVALID if share and count >= MANY else 0
     return max(round(count * share), fewest)
 
 
-def spoiled(count: int, planted: int) -> Iterator[dict[str, Any]]:
-    """Sample documents, exactly `planted` of them invalid, spread evenly: their `data` is no object."""
-    for number, each in enumerate(sample_documents(count)):
+def with_invalid_documents(count: int, planted: int) -> Iterator[dict[str, Any]]:
+    """Yields sample documents, exactly `planted` of them invalid, spread evenly: their `data` is not an object."""
+    for number, document in enumerate(sample_documents(count)):
         if (number + 1) * planted // count > number * planted // count:
-            each["data"] = f"{each['data']['score']}/{each['data']['level']}"
-        yield each
+            document["data"] = f"{document['data']['score']}/{document['data']['level']}"
+        yield document
 
 
 def _next(run_id: str, *, keep: bool) -> list[str]:
     if keep:
-        there = f"MONGODB_DB_NAME={DATABASE} whimbrel"
+        command = f"MONGODB_DB_NAME={DATABASE} whimbrel"
         return [
             f"The database {DATABASE} is kept. Next:",
-            f"  {there} status {run_id}",
-            f"  {there} failures {run_id} --documents",
+            f"  {command} status {run_id}",
+            f"  {command} failures {run_id} --documents",
         ]
     return [
         f"The database {DATABASE} is dropped. Next:",

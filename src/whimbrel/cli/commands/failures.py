@@ -1,4 +1,4 @@
-"""`failures`: what failed, by cause or by document; and the first causes, as other commands show them."""
+"""`failures`: show what failed, by cause or by document."""
 
 from collections.abc import Sequence
 from enum import StrEnum
@@ -11,7 +11,7 @@ from whimbrel.cli.arguments.options import Json, Limit, RunId, begin
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.arguments.which_run import WITH_FAILURES, choose_run
 from whimbrel.cli.foreground.interrupts import Interrupts
-from whimbrel.cli.output.failure_groups import rest_of
+from whimbrel.cli.output.failure_groups import summary_of_rest
 from whimbrel.cli.output.screen import Screen
 from whimbrel.cli.output.tables import failure_object, failures_table, group_object, groups_table
 from whimbrel.domain.failures.failure import Failure, FailurePlace, FailureState
@@ -38,28 +38,30 @@ def failures(
 ) -> int:
     """Show the failures of a run by cause, or by document."""
     settings, screen = begin(json=json)
-    with Interrupts(), open_database(settings, screen, answers=True) as at:
-        ledger = at.store.ledger
+    with Interrupts(), open_database(settings, screen, answers=True) as system:
+        ledger = system.store.ledger
         run_id = choose_run(screen, ledger, run_id, WITH_FAILURES).id
-        named = None if group is None else control.group_of(ledger, run_id, group)
+        group_id = None if group is None else control.group_of(ledger, run_id, group)
         only = None if state is None else FailureState(state.value)
         if documents:
             after = None if cursor is None else FailurePlace.of(cursor)
-            rows = ledger.failures.list(run_id, state=only, group=named, after=after, limit=limit)
-            _present(screen, [failure_object(each) for each in rows], failures_table(rows))
+            rows = ledger.failures.list(run_id, state=only, group=group_id, after=after, limit=limit)
+            _present(screen, [failure_object(failure) for failure in rows], failures_table(rows))
             if len(rows) == limit and (
-                more := _behind(ledger, run_id, rows, only, named, first=cursor is None)
+                remaining := _remaining(ledger, run_id, rows, only, group_id, first=cursor is None)
             ):
-                screen.note(f"{more} Show them: --cursor {rows[-1].place.cursor}")
+                screen.note(f"{remaining} Show them: --cursor {rows[-1].place.cursor}")
             return 0
-        page = ledger.failures.groups(run_id, state=only, group=named, after=cursor, limit=limit)
-        _present(screen, [group_object(each) for each in page.groups], groups_table(page.groups))
+        page = ledger.failures.groups(run_id, state=only, group=group_id, after=cursor, limit=limit)
+        _present(
+            screen, [group_object(failure_group) for failure_group in page.groups], groups_table(page.groups)
+        )
         if page.after is not None:
-            screen.note(f"{rest_of(page)} Show them: --cursor {page.after}")
+            screen.note(f"{summary_of_rest(page)} Show them: --cursor {page.after}")
         return 0
 
 
-def _behind(
+def _remaining(
     ledger: Ledger,
     run_id: str,
     rows: Sequence[Failure],
@@ -68,13 +70,13 @@ def _behind(
     *,
     first: bool,
 ) -> str:
-    """What there is behind a page that is full. Groups know how many documents they have, but not where a later page stands in them."""
+    """Tells what follows a full page. Groups have a number of documents, but no position for a later page."""
     if not first:
         return "There may be more."
     page = ledger.failures.groups(run_id, state=state, group=group, limit=1)
     kinds = [state] if state else [FailureState.DEAD, FailureState.OPEN, FailureState.RESOLVED]
-    left = sum(getattr(each, kind) for each in (*page.groups, page) for kind in kinds) - len(rows)
-    return f"{counted(left, 'more failure')}." if left > 0 else ""
+    remaining = sum(getattr(part, kind) for part in (*page.groups, page) for kind in kinds) - len(rows)
+    return f"{counted(remaining, 'more failure')}." if remaining > 0 else ""
 
 
 def _present(screen: Screen, objects: list[dict[str, object]], table: RenderableType) -> None:

@@ -1,4 +1,4 @@
-"""`migrations`: what is loaded, and what is broken."""
+"""`migrations`: show what is loaded, and what is broken."""
 
 from whimbrel.cli.arguments.options import Json, Source, begin, source
 from whimbrel.cli.output.tables import (
@@ -14,14 +14,14 @@ def migrations(migrations: Source = None, json: Json = False) -> int:
     from whimbrel.workers import definition_catalog  # noqa: PLC0415  the other commands here load none
 
     settings, screen = begin(json=json, own_database=True)
-    found = definition_catalog.describe(source(migrations, settings))
-    for each in found.empty:
-        screen.note(each)
+    catalog = definition_catalog.describe(source(migrations, settings))
+    for place in catalog.empty:
+        screen.note(place)
     if json:
-        broken = [broken_object(each) for each in found.broken]
-        screen.answer([definition_object(each) for each in found.values()] + broken)
+        broken = [broken_object(broken_migration) for broken_migration in catalog.broken]
+        screen.answer([definition_object(definition) for definition in catalog.values()] + broken)
         return 0
-    screen.show(migrations_table(found))
-    if found.broken:
-        screen.show(broken_table(found.broken))
+    screen.show(migrations_table(catalog))
+    if catalog.broken:
+        screen.show(broken_table(catalog.broken))
     return 0

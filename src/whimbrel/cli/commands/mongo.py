@@ -1,4 +1,4 @@
-"""`mongo`: open the MongoDB that the other commands ask, or start a program of yours with its address."""
+"""`mongo`: open the MongoDB that the other commands use, or start a program with its address."""
 
 import os
 import shutil
@@ -18,7 +18,7 @@ from whimbrel.cli.commands.uri import uri
 from whimbrel.cli.foreground.interrupts import Interrupts
 
 SHELL = "mongosh"
-# The address has the password in it, and command lines are seen by everybody: it goes by the environment.
+# The address contains the password, and everybody can see command lines, so it is passed in the environment.
 CONNECT = "db = connect(process.env.MONGODB_URI).getSiblingDB(process.env.MONGODB_DB_NAME)"
 GUIDANCE = """With Python:       whimbrel mongo -- python load.py, where load.py has MongoClient(os.environ["MONGODB_URI"])
 With mongoimport:  whimbrel mongo -- sh -c 'echo "uri: $MONGODB_URI" | mongoimport --config /dev/stdin --collection people people.json'
@@ -37,20 +37,20 @@ def mongo(
     if json and not command:
         return uri(create=create, json=True)
     settings, screen = begin(json=json)
-    words = list(command or ())
-    if not words and (found := shutil.which(SHELL)):
-        words = [found, "--quiet", "--nodb", "--shell", "--eval", CONNECT]
-    if not words and not screen.answerable:
+    program = list(command or ())
+    if not program and (shell := shutil.which(SHELL)):
+        program = [shell, "--quiet", "--nodb", "--shell", "--eval", CONNECT]
+    if not program and not screen.answerable:
         with Interrupts():
             sys.stdout.write(left_running_at(settings, screen, create=create) + "\n")
         screen.say(GUIDANCE)
         return 0
     check_addresses(settings)
-    with Interrupts(), database(settings, create=create) as found_at:
-        address = with_database(found_at, settings)
+    with Interrupts(), database(settings, create=create) as embedded_address:
+        address = with_database(embedded_address, settings)
         say_where(screen, settings)
-        if words:
-            return _started(words, {"MONGODB_URI": address, "MONGODB_DB_NAME": settings.database})
+        if program:
+            return _run_program(program, {"MONGODB_URI": address, "MONGODB_DB_NAME": settings.database})
         sys.stdout.write(address + "\n")
         sys.stdout.flush()
         screen.say(f"{SHELL} is not installed.\n{GUIDANCE}")
@@ -60,8 +60,8 @@ def mongo(
         return 0
 
 
-def _started(words: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Its exit code. Ctrl-C is its own affair while it runs."""
+def _run_program(words: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Runs a program and returns its exit code. It handles Ctrl-C itself while it runs."""
     with subprocess.Popen(words, env={**os.environ, **environment}) as process:  # noqa: S603  the user's own program
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:

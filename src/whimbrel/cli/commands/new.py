@@ -1,4 +1,4 @@
-"""`new`: a migration file to begin with, and a test of it."""
+"""`new`: write a migration file to begin with, and a test of it."""
 
 import re
 from pathlib import Path
@@ -91,12 +91,18 @@ def new(
     check_name(name)
     function = _identifier(name)
     file, test = directory / f"{function}.py", directory / f"test_{function}.py"
-    words = {"name": name, "file": file, "test": test, "function": function, "constant": function.upper()}
-    for each in (file, test):
-        if each.exists():
-            raise DefinitionInvalid(f"{each} is there already and is left as it is. Choose another name.")
-    _write(file, TEMPLATE.format(**words))
-    _write(test, TEST.format(**words))
+    placeholders = {
+        "name": name,
+        "file": file,
+        "test": test,
+        "function": function,
+        "constant": function.upper(),
+    }
+    for path in (file, test):
+        if path.exists():
+            raise DefinitionInvalid(f"{path} is there already and is left as it is. Choose another name.")
+    _write(file, TEMPLATE.format(**placeholders))
+    _write(test, TEST.format(**placeholders))
     if json:
         screen.answer({"file": str(file), "test": str(test), "name": name})
     else:
@@ -112,13 +118,13 @@ def new(
 
 def _write(file: Path, text: str) -> None:
     try:
-        with file.open("x", encoding="utf-8") as fresh:
-            fresh.write(text)
+        with file.open("x", encoding="utf-8") as stream:
+            stream.write(text)
     except OSError as error:
         raise DefinitionInvalid(f"{file} cannot be written: {error.strerror}.") from error
 
 
 def _identifier(name: str) -> str:
-    """A Python name, and so a file that can be imported."""
-    found = re.sub(r"-", "_", name)
-    return f"m_{found}" if found[0].isdigit() else found
+    """Returns a Python name, so that the file can be imported."""
+    identifier = re.sub(r"-", "_", name)
+    return f"m_{identifier}" if identifier[0].isdigit() else identifier

@@ -11,9 +11,9 @@ from whimbrel.ports import Ledger
 
 def pause(run_id: RunId = None, wait: Wait = True, json: Json = False) -> int:
     """Stop a run within a chunk. `whimbrel resume` goes on where it stopped."""
-    return stop(run_id, TO_PAUSE, _paused, "Go on with: whimbrel resume {}", wait=wait, json=json)
+    return stop(run_id, TO_PAUSE, _pause, "Go on with: whimbrel resume {}", wait=wait, json=json)
 
 
-def _paused(ledger: Ledger, run: Run) -> Run:
+def _pause(ledger: Ledger, run: Run) -> Run:
     stopped = run.status in (RunStatus.PAUSING, RunStatus.PAUSED)
     return run if stopped else control.pause(ledger, run.id, who=caller())

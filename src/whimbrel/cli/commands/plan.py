@@ -1,4 +1,4 @@
-"""`plan`: what a run would do, without one."""
+"""`plan`: show what a run would do, without one."""
 
 from dataclasses import replace
 from typing import Annotated
@@ -17,7 +17,7 @@ from whimbrel.domain.migrations.migration import with_undo
 from whimbrel.domain.runs.preflight_findings import Finding, finding_object, refusal
 from whimbrel.engine.operating.already_done import nothing_left
 from whimbrel.engine.operating.preflight import preflight
-from whimbrel.engine.operating.start import anything, compose_run
+from whimbrel.engine.operating.start import compose_run, has_documents
 from whimbrel.engine.rehearsing.dry_run import DOCUMENTS, LARGEST_SAMPLE, SAMPLE, DryRun, dry_run
 from whimbrel.engine.rehearsing.dry_run_view import dry_run_object
 from whimbrel.workers import definition_catalog
@@ -49,35 +49,35 @@ def plan(
     narrower = None if filter_ is None else parse_filter(filter_)
     where = source(migrations, settings)
     loaded = definition_catalog.describe(where)
-    it = choose(loaded, name)
-    it = with_undo(it) if undo else it
-    with Interrupts(), open_database(settings, screen) as at:
-        draft = compose_run(at.store, it, defaults=settings.defaults, filter_=narrower)
-        if at.store.errors(draft, it):
-            return _refused(screen, preflight(at.store, it, draft, None))
-        found = dry_run(
-            at.store,
-            it,
+    definition = choose(loaded, name)
+    definition = with_undo(definition) if undo else definition
+    with Interrupts(), open_database(settings, screen) as system:
+        draft = compose_run(system.store, definition, defaults=settings.defaults, filter_=narrower)
+        if system.store.errors(draft, definition):
+            return _refused(screen, preflight(system.store, definition, draft, None))
+        result = dry_run(
+            system.store,
+            definition,
             draft,
             callers(where, loaded.unloadable),
             workers=cores(),
             size=sample,
             documents=documents,
         )
-        if not found.selected.estimated and not anything(at.store, draft):
-            screen.say(nothing_left(at.store, draft))
-            found = replace(found, warnings=())  # they are about what a run would do
+        if not result.selected.estimated and not has_documents(system.store, draft):
+            screen.say(nothing_left(system.store, draft))
+            result = replace(result, warnings=())  # warnings are about what a run would do
     if json:
-        screen.answer(dry_run_object(found))
+        screen.answer(dry_run_object(result))
     else:
-        _show(screen, found)
-    return OBJECTIONS if found.objections else 0
+        _show(screen, result)
+    return OBJECTIONS if result.objections else 0
 
 
 def _refused(screen: Screen, findings: list[Finding]) -> int:
-    """All that speaks against the run at once, where no document can be tried."""
+    """Shows all findings against the run at once, where no document can be tried."""
     if screen.json:
-        screen.answer({"warnings": [finding_object(each) for each in findings]})
+        screen.answer({"warnings": [finding_object(finding) for finding in findings]})
     else:
         screen.tell(*findings_lines(findings))
     error = refusal(findings)

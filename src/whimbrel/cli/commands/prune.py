@@ -1,4 +1,4 @@
-"""`prune`: what is old in the ledger goes."""
+"""`prune`: remove what is old from the ledger."""
 
 from typing import Annotated, Any
 
@@ -38,16 +38,16 @@ def prune(
 ) -> int:
     """Remove runs that ended long ago from the ledger, with their failures and their audit. No document is touched."""
     settings, screen = begin(json=json)
-    kept = days or settings.whimbrel_keep_days
-    question = f"Remove runs that ended more than {kept} days ago, their failures and their audit?"
+    keep_days = days or settings.whimbrel_keep_days
+    question = f"Remove runs that ended more than {keep_days} days ago, their failures and their audit?"
     if not trial and not agreed(screen, question, yes=yes):
         return 1
-    with Interrupts(), open_database(settings, screen) as at:
-        report = remove(at.store.ledger, kept, seconds=seconds, who=caller(), trial=trial)
+    with Interrupts(), open_database(settings, screen) as system:
+        report = remove(system.store.ledger, keep_days, seconds=seconds, who=caller(), trial=trial)
     if json:
         screen.answer(_object(report))
     else:
-        screen.show(_said(report, trial=trial))
+        screen.show(_summary(report, trial=trial))
     return 0
 
 
@@ -58,14 +58,14 @@ def _object(report: PruneReport) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _said(report: PruneReport, *, trial: bool) -> str:
+def _summary(report: PruneReport, *, trial: bool) -> str:
     runs = counted(len(report.runs), "run")
-    said = [
+    sentences = [
         f"{runs} would be removed."
         if trial
         else f"Removed {runs}, {counted(report.batches, 'batch')} and {counted(report.failures, 'failure')}."
     ]
-    said += [f"Kept though old: {count:,} {why}." for why, count in sorted(report.kept.items())]
+    sentences += [f"Kept though old: {count:,} {why}." for why, count in sorted(report.kept.items())]
     if report.more:
-        said.append("There is more: call it again.")
-    return " ".join(said)
+        sentences.append("There is more: call it again.")
+    return " ".join(sentences)

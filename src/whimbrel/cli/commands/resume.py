@@ -38,23 +38,23 @@ def resume(
     """Go on with a run that was paused, failed, or lost its processes."""
     settings, screen = begin(json=json)
     pool = pool_of(settings, workers=workers, slots=concurrency, migrations=migrations, max_memory=max_memory)
-    with Interrupts() as interrupts, open_database(settings, screen, chooses=True) as at:
-        old = choose_run(screen, at.store.ledger, run_id, TO_RESUME)
+    with Interrupts() as interrupts, open_database(settings, screen, chooses=True) as system:
+        old = choose_run(screen, system.store.ledger, run_id, TO_RESUME)
         check_broker(settings)
-        it, pool = code_of(old, pool)
+        definition, pool = code_of(old, pool)
         interrupts.arm()
         if new_collection:
-            ready = start_over(at.store, old.id, it, who=caller())
+            ready = start_over(system.store, old.id, definition, who=caller())
             screen.say(f"Run {old.id} is cancelled, and this one goes on in its place:")
         else:
-            ready = _resumed(at.store.ledger, old.id, it)
-        screen.say(f"Run {ready.id} of {it.name} on {ready.ns} is {ready.status}.")
-        return go_on(at, settings, screen, interrupts, ready, it, None if detach else pool)
+            ready = _resumed(system.store.ledger, old.id, definition)
+        screen.say(f"Run {ready.id} of {definition.name} on {ready.ns} is {ready.status}.")
+        return go_on(system, settings, screen, interrupts, ready, definition, None if detach else pool)
 
 
 def _resumed(ledger: Ledger, run_id: str, definition: Definition) -> Run:
-    """A run that nobody works on although it is queued or running needs workers, not another state."""
-    old = control.find_run(ledger, run_id)  # once more: loading the code has taken a while
+    """Resumes a run. One that is queued or running without workers needs workers, not another state."""
+    old = control.find_run(ledger, run_id)  # again: loading the code has taken a while
     if old.status not in (RunStatus.RUNNING, RunStatus.QUEUED):
         return control.resume(ledger, old.id, who=caller(), code=definition)
     if old.code_hash != definition.code_hash:

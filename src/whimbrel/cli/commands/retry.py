@@ -38,14 +38,14 @@ def retry(
     """Try the dead failures of a run again."""
     settings, screen = begin(json=json)
     pool = pool_of(settings, workers=workers, slots=concurrency, migrations=migrations, max_memory=max_memory)
-    with Interrupts() as interrupts, open_database(settings, screen, chooses=True) as at:
-        ledger = at.store.ledger
+    with Interrupts() as interrupts, open_database(settings, screen, chooses=True) as system:
+        ledger = system.store.ledger
         old = choose_run(screen, ledger, run_id, TO_RETRY)
-        it, pool = code_of(old, pool)
+        definition, pool = code_of(old, pool)
         only = None if group is None else control.group_of(ledger, old.id, group)
         interrupts.arm()
-        ready, opened_again = control.retry(ledger, old.id, who=caller(), group=only, code=it)
+        ready, opened_again = control.retry(ledger, old.id, who=caller(), group=only, code=definition)
         screen.say(
-            f"Run {ready.id} of {it.name}: {counted(opened_again, 'dead failure')} {'is' if opened_again == 1 else 'are'} open again."
+            f"Run {ready.id} of {definition.name}: {counted(opened_again, 'dead failure')} {'is' if opened_again == 1 else 'are'} open again."
         )
-        return go_on(at, settings, screen, interrupts, ready, it, None if detach else pool)
+        return go_on(system, settings, screen, interrupts, ready, definition, None if detach else pool)

@@ -14,7 +14,7 @@ from whimbrel.cli.arguments.options import (
     memory,
 )
 from whimbrel.cli.arguments.which_run import TO_ROLL_BACK, choose_run
-from whimbrel.cli.foreground.begin_and_end import conclude, desk, introduce
+from whimbrel.cli.foreground.begin_and_end import conclude, note_stand_alone, open_foreground
 from whimbrel.engine.executing.restore import definition_without_code
 from whimbrel.engine.operating import start_rollback
 from whimbrel.workers.worker_pool import WorkerPool
@@ -33,17 +33,17 @@ def roll_back(
     """Put the documents that a run changed back as they were, but for those that were changed since."""
     settings, screen = begin(json=json)
     pool = WorkerPool(workers=workers, slots=concurrency, memory=memory(max_memory, settings))
-    with desk(settings, screen) as (at, foreground):
-        old = choose_run(screen, at.store.ledger, run_id, TO_ROLL_BACK)
-        introduce(screen, at)
-        start_rollback.check_rollback(at.store, old)
+    with open_foreground(settings, screen) as (system, foreground):
+        old = choose_run(screen, system.store.ledger, run_id, TO_ROLL_BACK)
+        note_stand_alone(screen, system)
+        start_rollback.check_rollback(system.store, old)
         if not agreed(
             screen, f"Take back what run {old.id} of {old.migration} changed in {old.ns}?", yes=yes
         ):
             return 1
         foreground.arm()
         started = start_rollback.start_rollback(
-            at.store,
+            system.store,
             old.id,
             who=caller(),
             defaults=settings.defaults,
@@ -51,4 +51,4 @@ def roll_back(
             new_collection=new_collection,
         )
         screen.say(f"Run {started.id} rolls back run {old.id} on {started.ns}.")
-        return conclude(screen, at, foreground.work(started, definition_without_code(started), pool))
+        return conclude(screen, system, foreground.work(started, definition_without_code(started), pool))

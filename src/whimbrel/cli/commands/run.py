@@ -23,14 +23,14 @@ from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.begin_and_end import conclude, pool_of
 from whimbrel.cli.foreground.foreground import Foreground, start_workers_ahead
 from whimbrel.cli.foreground.interrupts import Interrupts
-from whimbrel.cli.foreground.other_workers import left_to_others
+from whimbrel.cli.foreground.other_workers import leave_to_others
 from whimbrel.cli.output.preflight_findings import consent
 from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.migrations.filters import parse_filter
 from whimbrel.domain.migrations.migration import with_undo
 from whimbrel.engine.operating.already_done import nothing_left
-from whimbrel.engine.operating.preflight import warned
-from whimbrel.engine.operating.start import add_run, anything, asked_through, draft_run, preview
+from whimbrel.engine.operating.preflight import with_warnings
+from whimbrel.engine.operating.start import add_run, asked_through, draft_run, has_documents, preview
 from whimbrel.engine.rehearsing.trial_call import needs_trial, try_function
 from whimbrel.errors import SettingsInvalid
 from whimbrel.workers import definition_catalog
@@ -96,39 +96,41 @@ def run(
         max_memory=max_memory,
     )
     loaded = definition_catalog.describe(pool.source)
-    pool, it = pool.without(loaded.unloadable), choose(loaded, name)
-    it = with_undo(it) if undo else it
+    pool, definition = pool.without(loaded.unloadable), choose(loaded, name)
+    definition = with_undo(definition) if undo else definition
     load()
     calls = FunctionCaller(pool.source, pool.left_out)
-    if needs_trial(it) and not force:
+    if needs_trial(definition) and not force:
         calls.load_ahead()
     with (
         Interrupts() as interrupts,
         contextlib.closing(calls),
-        start_workers_ahead(screen, settings, pool) as begun,
-        open_database(settings, screen) as at,
+        start_workers_ahead(screen, settings, pool) as workers_ahead,
+        open_database(settings, screen) as system,
     ):
         draft = draft_run(
-            at.store, it, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
+            system.store, definition, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
             priority=priority, rate=rate,
         )  # fmt: skip
         draft = asked_through(draft, "whimbrel run")
-        seen = preview(at.store, draft)
-        if workers is None and seen.total is not None and seen.batches <= 1:
-            pool = replace(pool, workers=1)  # one batch at a time is all that there will be
+        expected = preview(system.store, draft)
+        if workers is None and expected.total is not None and expected.batches <= 1:
+            pool = replace(pool, workers=1)  # there will be only one batch at a time
         ready = draft
-        if not seen.total and not anything(at.store, draft):
-            screen.say(nothing_left(at.store, draft))
+        if not expected.total and not has_documents(system.store, draft):
+            screen.say(nothing_left(system.store, draft))
         else:
-            ready = warned(at.store, it, draft, documents=seen.estimated, strict=strict)
+            ready = with_warnings(
+                system.store, definition, draft, documents=expected.estimated, strict=strict
+            )
             if not force:
-                ready = try_function(at.store, it, ready, calls.of, strict=strict)
-        check_broker(settings)  # before anything is written, and a person is asked for nothing
+                ready = try_function(system.store, definition, ready, calls.of, strict=strict)
+        check_broker(settings)  # before anything is written, and before a person is asked in vain
         consent(screen, ready.warnings, yes=yes)
-        interrupts.arm()  # what comes now is a run, and is told how to go on
-        started = add_run(at.store, it, ready, caller())
-        screen.say(f"Run {started.id} of {it.name} on {started.ns}.")
+        interrupts.arm()  # from here on there is a run, and Ctrl-C tells how to go on
+        started = add_run(system.store, definition, ready, caller())
+        screen.say(f"Run {started.id} of {definition.name} on {started.ns}.")
         if detach:
-            return left_to_others(screen, at, started, tell=True)
-        foreground = Foreground(at, settings, screen, interrupts)
-        return conclude(screen, at, foreground.work(started, it, pool, begun))
+            return leave_to_others(screen, system, started, tell=True)
+        foreground = Foreground(system, settings, screen, interrupts)
+        return conclude(screen, system, foreground.work(started, definition, pool, workers_ahead))

@@ -1,4 +1,4 @@
-"""`schedule`: by cron, runs start by themselves. Looked at and changed here, carried out by `worker` and `serve`."""
+"""`schedule`: show and change the schedules that start runs by cron; `worker` and `serve` carry them out."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -35,18 +35,18 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="name of the schedule"
 @contextmanager
 def _ledger(*, json: bool, create: bool = False) -> Iterator[tuple[Ledger, Screen, Settings]]:
     settings, screen = begin(json=json)
-    with Interrupts(), open_database(settings, screen, create=create, answers=True) as at:
-        yield at.store.ledger, screen, settings
+    with Interrupts(), open_database(settings, screen, create=create, answers=True) as system:
+        yield system.store.ledger, screen, settings
 
 
 def list_(json: Json = False) -> int:
     """Show the schedules."""
     with _ledger(json=json) as (ledger, screen, settings):
-        found = engine.scheduler_status(ledger, settings.first_schedule)
+        status = engine.scheduler_status(ledger, settings.first_schedule)
         if json:
-            screen.answer([engine.schedule_object(each, on=found.on) for each in found.schedules])
+            screen.answer([engine.schedule_object(schedule, on=status.on) for schedule in status.schedules])
         else:
-            screen.show(*_overview(found))
+            screen.show(*_overview(status))
         return 0
 
 
@@ -81,30 +81,32 @@ def set_(
 ) -> int:
     """Make a schedule, or change what is given of one."""
     with _ledger(json=json, create=True) as (ledger, screen, settings):
-        # This takes a second or more, in which others may change the schedule: it comes before the look at it.
+        # This takes a second or more, in which others may change the schedule, so it comes before reading it.
         loaded = definition_catalog.describe(source(migrations, settings))
-        plan = engine.plan_of(ledger, name, settings.first_schedule) or _begun(name, migration, cron)
-        given = {
+        plan = engine.plan_of(ledger, name, settings.first_schedule) or _new_plan(name, migration, cron)
+        options_given = {
             "migration": migration, "cron": cron, "zone": zone, "enabled": enable, "batch_size": batch_size,
             "priority": priority,
         }  # fmt: skip
-        changes: dict[str, Any] = {field: value for field, value in given.items() if value is not None}
+        changes: dict[str, Any] = {
+            field: value for field, value in options_given.items() if value is not None
+        }
         if filter_ is not None:
-            changes["filters"] = engine.kept(filter_)
+            changes["filters"] = engine.stored_filters(filter_)
         plan = replace(plan, **changes)
         choose(loaded, plan.migration)
         engine.check_schedule(name, plan)
         prepare_default(ledger, settings.first_schedule)
-        found = engine.save_schedule(ledger, name, plan, who=caller())
+        saved = engine.save_schedule(ledger, name, plan, who=caller())
         on = ledger.schedules.is_on()
         if json:
-            screen.answer(engine.schedule_object(found, on=on))
+            screen.answer(engine.schedule_object(saved, on=on))
         else:
-            screen.show(_schedules_table([found], on=on), *_hints(on=on))
+            screen.show(_schedules_table([saved], on=on), *_hints(on=on))
         return 0
 
 
-def _begun(name: str, migration: str | None, cron: str | None) -> Plan:
+def _new_plan(name: str, migration: str | None, cron: str | None) -> Plan:
     if migration is None or cron is None:
         raise SettingsInvalid(
             f"There is no schedule {name!r} yet. To make it, give --migration NAME and --cron '*/5 * * * *'."
@@ -116,12 +118,13 @@ def remove(name: Name, json: Json = False) -> int:
     """Remove a schedule. The runs that it started stay, and go on."""
     with _ledger(json=json) as (ledger, screen, settings):
         if engine.plan_of(ledger, name, settings.first_schedule) is not None:
-            prepare_default(ledger, settings.first_schedule)  # removed before it was made, it shall stay away
-        found = engine.remove_schedule(ledger, name, who=caller())
+            # A default that is removed before it is made must stay away.
+            prepare_default(ledger, settings.first_schedule)
+        removed = engine.remove_schedule(ledger, name, who=caller())
         if json:
-            screen.answer(engine.schedule_object(found, on=ledger.schedules.is_on()))
+            screen.answer(engine.schedule_object(removed, on=ledger.schedules.is_on()))
         else:
-            screen.show(f"Schedule {found.name} is removed. The runs that it started stay, and go on.")
+            screen.show(f"Schedule {removed.name} is removed. The runs that it started stay, and go on.")
         return 0
 
 
@@ -129,56 +132,56 @@ def start(json: Json = False) -> int:
     """Turn the scheduler on, for all processes and for good. Where no schedule is enabled, `default` is."""
     with _ledger(json=json) as (ledger, screen, settings):
         prepare_default(ledger, settings.first_schedule)
-        turned = engine.switch_on(ledger, who=caller())
-        return _told(ledger, screen, f"The scheduler {'is' if turned else 'was'} on.")
+        changed = engine.switch_on(ledger, who=caller())
+        return _show_status(ledger, screen, f"The scheduler {'is' if changed else 'was'} on.")
 
 
 def stop(json: Json = False) -> int:
     """Turn the scheduler off, for all processes and for good. Runs go on."""
     with _ledger(json=json) as (ledger, screen, settings):
         prepare_default(ledger, settings.first_schedule)
-        turned = engine.switch_off(ledger, who=caller())
-        return _told(ledger, screen, f"The scheduler {'is' if turned else 'was'} off. Runs go on.")
+        changed = engine.switch_off(ledger, who=caller())
+        return _show_status(ledger, screen, f"The scheduler {'is' if changed else 'was'} off. Runs go on.")
 
 
-def _told(ledger: Ledger, screen: Screen, text: str) -> int:
-    found = engine.scheduler_status(ledger)
+def _show_status(ledger: Ledger, screen: Screen, text: str) -> int:
+    current = engine.scheduler_status(ledger)
     if screen.json:
-        screen.answer(engine.scheduler_object(found))
+        screen.answer(engine.scheduler_object(current))
     else:
-        screen.show(text, *_overview(found))
+        screen.show(text, *_overview(current))
     return 0
 
 
 def status(json: Json = False) -> int:
     """Show whether the scheduler is on, who it is, its schedules and its last ticks."""
     with _ledger(json=json) as (ledger, screen, settings):
-        found = engine.scheduler_status(ledger, settings.first_schedule)
+        current = engine.scheduler_status(ledger, settings.first_schedule)
         if json:
-            screen.answer(engine.scheduler_object(found))
+            screen.answer(engine.scheduler_object(current))
             return 0
-        screen.show(*_overview(found))
-        if found.note:
-            screen.note(found.note)
-        if ticks := engine.ticks_of(found)[:SHOWN]:
+        screen.show(*_overview(current))
+        if current.note:
+            screen.note(current.note)
+        if ticks := engine.ticks_of(current)[:SHOWN]:
             screen.show(_ticks_table(ticks))
         screen.show(
-            f"It is {found.holder}."
-            if found.holder
+            f"It is {current.holder}."
+            if current.holder
             else "No process is the scheduler now. Start one: whimbrel worker, or whimbrel serve."
         )
         return 0
 
 
-def _overview(found: engine.SchedulerStatus) -> Iterator[RenderableType]:
-    if found.schedules:
-        yield _schedules_table(found.schedules, on=found.on)
+def _overview(current: engine.SchedulerStatus) -> Iterator[RenderableType]:
+    if current.schedules:
+        yield _schedules_table(current.schedules, on=current.on)
     else:
         yield "There are no schedules. Make one: whimbrel schedule set NAME --migration NAME --cron '*/5 * * * *'"
-    yield from _hints(on=found.on)
-    for each in found.schedules:
-        if each.trouble:
-            yield f"Schedule {each.name} stands still. {each.trouble}"
+    yield from _hints(on=current.on)
+    for schedule in current.schedules:
+        if schedule.trouble:
+            yield f"Schedule {schedule.name} stands still. {schedule.trouble}"
 
 
 def _hints(*, on: bool) -> Iterator[str]:
@@ -186,28 +189,28 @@ def _hints(*, on: bool) -> Iterator[str]:
         yield "The scheduler is off. Turn it on: whimbrel schedule start"
 
 
-def _schedules_table(found: list[Schedule], *, on: bool) -> FactTable:
+def _schedules_table(schedules: list[Schedule], *, on: bool) -> FactTable:
     table = FactTable(FACTS, whole=("cron",))
-    for each in found:
-        plan = each.plan
+    for schedule in schedules:
+        plan = schedule.plan
         state = "enabled" if plan.enabled else "disabled"
-        next_at = _time(each.next_at) if on else ""
+        next_at = _time(schedule.next_at) if on else ""
         table.add(
-            each.name, plan.migration, plan.cron, plan.zone, state, next_at, _time(each.last_at),
-            each.last_run or "",
+            schedule.name, plan.migration, plan.cron, plan.zone, state, next_at, _time(schedule.last_at),
+            schedule.last_run or "",
         )  # fmt: skip
     return table
 
 
-def _ticks_table(found: list[tuple[str, Tick]]) -> FactTable:
+def _ticks_table(ticks: list[tuple[str, Tick]]) -> FactTable:
     table = FactTable(("tick", "schedule", "outcome", "run", "reason"), title="Last ticks")
-    for name, tick in found:
-        table.add(_time(tick.at), name, tick.outcome, tick.run or "", tick.reason)
+    for name, tick in ticks:
+        table.add(_time(tick.due_at), name, tick.outcome, tick.run or "", tick.reason)
     return table
 
 
-def _time(at: datetime | None) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if at else ""
+def _time(moment: datetime | None) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ") if moment else ""
 
 
 EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
@@ -234,7 +237,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 for _name, (_command, _examples) in EXAMPLES.items():
-    _lines = "\n\n".join(f"whimbrel schedule {each}" for each in _examples)
+    _lines = "\n\n".join(f"whimbrel schedule {example}" for example in _examples)
     app.command(_name, cls=SingleOptionCommand, epilog=f"[bold]Examples:[/bold]\n\n{_lines}")(_command)
 
 

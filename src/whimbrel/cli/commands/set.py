@@ -27,25 +27,27 @@ def set_(
 ) -> int:
     """Change the rate, batch size or priority of a run that has not ended; it is not stopped for it."""
     settings, screen = begin(json=json)
-    given: dict[str, int | None] = {"rate": rate, "batch_size": batch_size, "priority": priority}
-    changes: dict[str, int | None] = {name: value for name, value in given.items() if value is not None}
+    options_given: dict[str, int | None] = {"rate": rate, "batch_size": batch_size, "priority": priority}
+    changes: dict[str, int | None] = {
+        name: value for name, value in options_given.items() if value is not None
+    }
     if no_rate:
         if rate is not None:
             raise SettingsInvalid("--rate and --no-rate exclude one another: give one of them.")
         changes["rate"] = None
     if not changes:
         raise SettingsInvalid("Nothing to set: give --rate, --no-rate, --batch-size or --priority.")
-    with Interrupts(), open_database(settings, screen, chooses=True) as at:
-        named = choose_run(screen, at.store.ledger, run_id, TO_SET)
-        run = control.adjust(at.store.ledger, named.id, who=caller(), **changes)
+    with Interrupts(), open_database(settings, screen, chooses=True) as system:
+        chosen = choose_run(screen, system.store.ledger, run_id, TO_SET)
+        run = control.adjust(system.store.ledger, chosen.id, who=caller(), **changes)
         if json:
-            screen.answer(run_object(view(at.store.ledger, run)))
+            screen.answer(run_object(view(system.store.ledger, run)))
         else:
-            screen.show(_said(run))
+            screen.show(_summary(run))
         return 0
 
 
-def _said(run: Run) -> str:
+def _summary(run: Run) -> str:
     pace = "as fast as its workers can" if run.rate is None else f"at most {run.rate:,} documents a second"
     return (
         f"Run {run.id} goes on: {pace}, priority {run.priority}, batches of {run.batch_size:,} documents from the next that "

@@ -1,4 +1,4 @@
-"""`status`: the runs, or one of them in detail; with `--watch` as they go on."""
+"""`status`: show the runs, or one of them in detail; with `--watch` live."""
 
 import contextlib
 import time
@@ -35,8 +35,8 @@ from whimbrel.engine.operating.run_view import RunView, run_object, view, views
 from whimbrel.errors import RunUnknown, SettingsInvalid
 from whimbrel.ports import Ledger
 
-BATCHES = 8  # that are shown of a run: around those that are in work
-EVERY = 1.0  # seconds between two looks at all runs
+BATCHES = 8  # shown of a run: around those at work
+EVERY = 1.0  # seconds between two updates of all runs
 
 
 def status(
@@ -74,24 +74,24 @@ def status(
     )
     if run_id is not None and wanted.narrow:
         raise SettingsInvalid("RUN is one run: leave it out, or --state, --migration and --since.")
-    with Interrupts(), open_database(settings, screen, answers=True) as at:
-        ledger = at.store.ledger
+    with Interrupts(), open_database(settings, screen, answers=True) as system:
+        ledger = system.store.ledger
         if run_id is not None:
             control.find_run(ledger, run_id)
         elif watch and not wanted.narrow:
-            run_id = _watched(screen, ledger)
+            run_id = _run_to_watch(screen, ledger)
         if watch:
             screen.locate()
             with contextlib.suppress(KeyboardInterrupt):
                 _watch_all(ledger, screen, wanted) if run_id is None else _watch_one(ledger, screen, run_id)
         if run_id is not None:
-            it = view(ledger, control.find_run(ledger, run_id))
-            screen.answer([run_object(it)]) if json else screen.show(*_details(ledger, it))
+            run_view = view(ledger, control.find_run(ledger, run_id))
+            screen.answer([run_object(run_view)]) if json else screen.show(*_details(ledger, run_view))
         elif json:
-            screen.answer([run_object(each) for each in _views(ledger, wanted)])
+            screen.answer([run_object(shown_run) for shown_run in _views(ledger, wanted)])
         elif not watch or not screen.live:
             _show_runs(screen, _views(ledger, wanted), narrow=wanted.narrow)
-        if run_id is None and not watch and _more(ledger, wanted):
+        if run_id is None and not watch and _has_more(ledger, wanted):
             screen.note(
                 f"There are older runs than these {wanted.limit:,}: --limit takes up to 1,000, --since a time."
             )
@@ -100,7 +100,7 @@ def status(
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which runs are to be shown."""
+    """Which runs to show."""
 
     statuses: frozenset[RunStatus]
     migration: str | None
@@ -119,14 +119,14 @@ def _views(ledger: Ledger, wanted: Wanted) -> list[RunView]:
     return views(ledger, runs)
 
 
-def _more(ledger: Ledger, wanted: Wanted) -> bool:
-    found = ledger.runs.list(
+def _has_more(ledger: Ledger, wanted: Wanted) -> bool:
+    runs = ledger.runs.list(
         statuses=wanted.statuses or None,
         migration=wanted.migration,
         since=wanted.since,
         limit=wanted.limit + 1,
     )
-    return len(found) > wanted.limit
+    return len(runs) > wanted.limit
 
 
 def _show_runs(screen: Screen, views: list[RunView], *, narrow: bool) -> None:
@@ -152,20 +152,20 @@ def _details(ledger: Ledger, run_view: RunView) -> Iterator[RenderableType]:
 
 
 def _watch_one(ledger: Ledger, screen: Screen, run_id: str) -> None:
-    from whimbrel.cli.foreground.foreground import look  # noqa: PLC0415  it brings all that works on runs
+    from whimbrel.cli.foreground.foreground import look  # noqa: PLC0415  imports all that works on runs
 
-    with progress(screen) as shown, LedgerObserver(lambda: look(ledger, run_id)) as seen:
+    with progress(screen) as display, LedgerObserver(lambda: look(ledger, run_id)) as observer:
         while True:
-            seen.check()
-            at, note = seen.latest
-            shown.show(moment(at, seen.silent, note))
-            if at.run.status in ENDED:
+            observer.check()
+            run_view, note = observer.latest
+            display.show(moment(run_view, observer.silent, note))
+            if run_view.run.status in ENDED:
                 return
             time.sleep(0.1)
 
 
-def _watched(screen: Screen, ledger: Ledger) -> str | None:
-    """The run that is meant; None: all, which a terminal can show where several are at work, or none ever was."""
+def _run_to_watch(screen: Screen, ledger: Ledger) -> str | None:
+    """Returns the run to watch; None for all, which a terminal shows where several are at work, or there is none yet."""
     try:
         return choose_run(screen, ledger, None, TO_WATCH).id
     except SettingsInvalid:
@@ -182,16 +182,20 @@ def _watch_all(ledger: Ledger, screen: Screen, wanted: Wanted) -> None:
         return
     with Live(console=screen.out, auto_refresh=False) as live:
         while True:
-            live.update(_fitting(screen.out, _views(ledger, wanted)), refresh=True)
+            live.update(_views_that_fit(screen.out, _views(ledger, wanted)), refresh=True)
             time.sleep(EVERY)
 
 
-def _fitting(console: Console, views: list[RunView]) -> Group:
-    """As many runs as a terminal has room for, and how many are left out."""
+def _views_that_fit(console: Console, views: list[RunView]) -> Group:
+    """Returns as many runs as fit the terminal, and how many are left out."""
     for count in range(len(views), -1, -1):
-        left = len(views) - count
-        more = [Text(f"{left} more runs that were found have no room here: whimbrel status")] if left else []
-        shown = Group(runs_table(views[:count], fold=True), *more)
+        left_out = len(views) - count
+        note = (
+            [Text(f"{left_out} more runs that were found have no room here: whimbrel status")]
+            if left_out
+            else []
+        )
+        shown = Group(runs_table(views[:count], fold=True), *note)
         if len(console.render_lines(shown)) < console.height:
             break
     return shown

@@ -1,4 +1,4 @@
-"""`verify`: prove that a run is what its ledger says."""
+"""`verify`: prove that a run left what the ledger says."""
 
 from typing import Annotated
 
@@ -17,7 +17,7 @@ from whimbrel.cli.arguments.options import (
     caller,
 )
 from whimbrel.cli.arguments.which_run import TO_VERIFY, choose_run
-from whimbrel.cli.foreground.begin_and_end import conclude, desk, introduce, pool_of
+from whimbrel.cli.foreground.begin_and_end import conclude, note_stand_alone, open_foreground, pool_of
 from whimbrel.engine.executing.restore import definition_without_code
 from whimbrel.engine.operating.start_verification import SAMPLE, start_verification
 from whimbrel.errors import SettingsInvalid
@@ -49,17 +49,19 @@ def verify(
         raise SettingsInvalid("--all transforms all documents once more, --sample some: give one of them.")
     settings, screen = begin(json=json)
     pool = pool_of(settings, workers=workers, slots=concurrency, migrations=migrations, max_memory=max_memory)
-    found = definition_catalog.describe(pool.source)
-    pool = pool.without(found.unloadable)
-    with desk(settings, screen) as (at, foreground):
-        old = choose_run(screen, at.store.ledger, run_id, TO_VERIFY)
-        introduce(screen, at)
-        it = found.get(old.migration)
+    catalog = definition_catalog.describe(pool.source)
+    pool = pool.without(catalog.unloadable)
+    with open_foreground(settings, screen) as (system, foreground):
+        old = choose_run(screen, system.store.ledger, run_id, TO_VERIFY)
+        note_stand_alone(screen, system)
+        definition = catalog.get(old.migration)
         foreground.arm()
         started = start_verification(
-            at.store, old.id, it, who=caller(), defaults=settings.defaults, rate=rate,
+            system.store, old.id, definition, who=caller(), defaults=settings.defaults, rate=rate,
             sample=None if all_ else SAMPLE if sample is None else sample,
             new_collection=new_collection,
         )  # fmt: skip
         screen.say(f"Run {started.id} verifies run {old.id} of {old.migration} on {old.ns}.")
-        return conclude(screen, at, foreground.work(started, it or definition_without_code(old), pool))
+        return conclude(
+            screen, system, foreground.work(started, definition or definition_without_code(old), pool)
+        )

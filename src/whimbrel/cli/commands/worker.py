@@ -1,4 +1,4 @@
-"""`worker`: worker processes that serve every run, until they are told to stop."""
+"""`worker`: start worker processes that serve every run until they are told to stop."""
 
 import contextlib
 import time
@@ -11,7 +11,7 @@ import typer
 from whimbrel.bootstrap import Opened, lane_names
 from whimbrel.cli.arguments.options import Json, MaxMemory, Slots, Source, Workers, begin
 from whimbrel.cli.arguments.which_database import open_database
-from whimbrel.cli.foreground.begin_and_end import introduce, pool_of
+from whimbrel.cli.foreground.begin_and_end import note_stand_alone, pool_of
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.output.ledger_observer import LedgerObserver
 from whimbrel.cli.output.run_log import EVERY, RunLog
@@ -42,31 +42,31 @@ def worker(
     settings, screen = begin(json=json, service=True)
     pool = pool_of(settings, workers=workers, slots=concurrency, migrations=migrations, max_memory=max_memory)
     pool = replace(pool, lanes=_lanes(queues, settings))
-    found = definition_catalog.describe(pool.source)
-    pool = pool.without(found.unloadable)
-    longest = max(each.timeout for each in found.values())
-    with Interrupts() as interrupts, open_database(settings, screen, create=True) as at:
-        introduce(screen, at)
+    catalog = definition_catalog.describe(pool.source)
+    pool = pool.without(catalog.unloadable)
+    longest = max(definition.timeout for definition in catalog.values())
+    with Interrupts() as interrupts, open_database(settings, screen, create=True) as system:
+        note_stand_alone(screen, system)
         screen.say(
-            f"Serves {', '.join(found)}. Worker processes: {pool.processes}, slots in each: {pool.slots}. Ctrl-C drains and ends."
+            f"Serves {', '.join(catalog)}. Worker processes: {pool.processes}, slots in each: {pool.slots}. Ctrl-C drains and ends."
         )
-        for said in found.empty:
-            screen.note(said)
-        for each in found.broken:
-            screen.note(f"{each.name or each.source} is broken, and not served. {each.reason}")
-        supervisor = pool.supervisor(at, settings, run=None, longest_call=longest, stderr=None)
+        for notice in catalog.empty:
+            screen.note(notice)
+        for broken in catalog.broken:
+            screen.note(f"{broken.name or broken.source} is broken, and not served. {broken.reason}")
+        supervisor = pool.supervisor(system, settings, run=None, longest_call=longest, stderr=None)
         interrupts.arm()
         with contextlib.ExitStack() as stack:
             parent = stack.enter_context(
                 ParentProcess(
-                    at.store,
+                    system.store,
                     settings,
                     supervisor,
                     scheduling=partial(definition_catalog.evaluate, pool.source, left_out=pool.left_out),
                 )
             )
             stack.callback(supervisor.kill)
-            _serve(at, screen, interrupts, parent)
+            _serve(system, screen, interrupts, parent)
             screen.say("Draining: the workers finish their chunks and give their batches back.")
             supervisor.leave(DRAINING, lambda: interrupts.count > 1)
         return 0
@@ -85,10 +85,10 @@ def _lanes(queues: str | None, settings: Settings) -> tuple[str, ...]:
 
 
 def _serve(system: Opened, screen: Screen, interrupts: Interrupts, parent: ParentProcess) -> None:
-    telling = RunLog(screen, system.store.ledger)
-    with LedgerObserver(telling.look, pause=EVERY) as seen:
+    run_log = RunLog(screen, system.store.ledger)
+    with LedgerObserver(run_log.look, pause=EVERY) as observer:
         while not interrupts.count:
             if parent.broken is not None:
                 raise parent.broken
-            telling.tell(seen.latest)
+            run_log.tell(observer.latest)
             time.sleep(FRAME)

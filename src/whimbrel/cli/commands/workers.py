@@ -1,4 +1,4 @@
-"""`workers`: the worker processes that are alive."""
+"""`workers`: show the live worker processes."""
 
 import socket
 from datetime import UTC, datetime
@@ -25,16 +25,16 @@ def workers(
 ) -> int:
     """Show the worker processes that are alive, on all hosts, and what they work on."""
     settings, screen = begin(json=json)
-    with Interrupts(), open_database(settings, screen, answers=True) as at:
-        found = at.store.ledger.leases.workers(ALIVE)
+    with Interrupts(), open_database(settings, screen, answers=True) as system:
+        live_workers = system.store.ledger.leases.workers(ALIVE)
         if here:
-            found = [each for each in found if each.host == socket.gethostname()]
+            live_workers = [worker for worker in live_workers if worker.host == socket.gethostname()]
         if json:
-            screen.answer([worker_object(each) for each in found])
-        elif found:
-            screen.show(workers_table(found, datetime.now(UTC)))
+            screen.answer([worker_object(worker) for worker in live_workers])
+        elif live_workers:
+            screen.show(workers_table(live_workers, datetime.now(UTC)))
         else:
             screen.show(
                 "No worker has said within the last seconds that it is alive. Start some: whimbrel worker"
             )
-        return 1 if here and not found else 0
+        return 1 if here and not live_workers else 0

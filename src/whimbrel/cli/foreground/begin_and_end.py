@@ -1,4 +1,4 @@
-"""What the commands that work on a run have in common: how they begin, go on with it, and end."""
+"""Begins, continues and ends the work on a run, for all commands that do so."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from whimbrel.cli.arguments.options import memory, source
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.foreground import Foreground, RunEnding
 from whimbrel.cli.foreground.interrupts import Interrupts
-from whimbrel.cli.foreground.other_workers import left_to_others, served_by_others
+from whimbrel.cli.foreground.other_workers import leave_to_others, served_by_others
 from whimbrel.cli.output.failure_groups import first_groups
 from whimbrel.cli.output.screen import Screen
 from whimbrel.cli.output.tables import report_table, run_table
@@ -40,22 +40,22 @@ def pool_of(
     migrations: list[str] | None,
     max_memory: str | None,
 ) -> WorkerPool:
-    """The worker processes that a command's options ask for. Raises SettingsInvalid."""
+    """Returns the worker processes that a command's options ask for. Raises SettingsInvalid."""
     return WorkerPool(
         workers=workers, slots=slots, source=source(migrations, settings), memory=memory(max_memory, settings)
     )
 
 
 def code_of(run: Run, pool: WorkerPool) -> tuple[Definition, WorkerPool]:
-    """The migration that a run goes on with, as it is loaded here, and the pool without what cannot be loaded."""
+    """Returns the run's migration as it is loaded here, and the pool without what cannot be loaded."""
     if not run.has_user_code:
         return restore.definition_without_code(run), pool
     loaded = definition_catalog.describe(pool.source)
     return choose(loaded, run.migration), pool.without(loaded.unloadable)
 
 
-def introduce(screen: Screen, system: Opened) -> None:
-    """Say what a server of its kind cannot do."""
+def note_stand_alone(screen: Screen, system: Opened) -> None:
+    """Shows what a stand-alone server cannot do."""
     if not system.store.replica_set:
         screen.note(
             "this server is stand-alone. The run works, but a write that it acknowledged is on one machine only, and a write "
@@ -64,11 +64,11 @@ def introduce(screen: Screen, system: Opened) -> None:
 
 
 @contextlib.contextmanager
-def desk(settings: Settings, screen: Screen) -> Iterator[tuple[Opened, Foreground]]:
-    """A deployment and its broker, which answer before anything is written; and the work that is done on a run here."""
-    with Interrupts() as interrupts, open_database(settings, screen, chooses=True) as at:
+def open_foreground(settings: Settings, screen: Screen) -> Iterator[tuple[Opened, Foreground]]:
+    """Opens a deployment, checks its broker before anything is written, and yields it with the foreground work."""
+    with Interrupts() as interrupts, open_database(settings, screen, chooses=True) as system:
         check_broker(settings)
-        yield at, Foreground(at, settings, screen, interrupts)
+        yield system, Foreground(system, settings, screen, interrupts)
 
 
 def go_on(
@@ -80,17 +80,17 @@ def go_on(
     definition: Definition,
     pool: WorkerPool | None,
 ) -> int:
-    """In the foreground, unless live workers serve the run or nobody here shall work."""
+    """Works on the run in the foreground, unless live workers serve it or `pool` is None."""
     if pool is not None and not served_by_others(system.store.ledger, ready):
-        introduce(screen, system)
+        note_stand_alone(screen, system)
         return conclude(
             screen, system, Foreground(system, settings, screen, interrupts).work(ready, definition, pool)
         )
-    return left_to_others(screen, system, ready)
+    return leave_to_others(screen, system, ready)
 
 
 def conclude(screen: Screen, system: Opened, ending: RunEnding) -> int:
-    """What happened: as the Run object, or as tables and what to do next."""
+    """Shows what happened, as the Run object, or as tables and what to do next; returns the exit code."""
     if screen.json:
         screen.answer(run_object(ending.view))
     else:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: an orderly end always, and in a command that works on a run one that it decides itself."""
+"""Handles Ctrl-C and SIGTERM: an orderly end, which a command that works on a run decides itself."""
 
 import _thread
 import os
@@ -9,14 +9,14 @@ import time
 from types import FrameType
 from typing import ClassVar, Self
 
-HEARD = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 INTERRUPTED = 130  # exit code
-AGAIN = 0.01  # seconds after which a Ctrl-C that was lost comes once more
-PATIENCE = 3  # signals after which the process ends without another word
+AGAIN = 0.01  # seconds after which a lost Ctrl-C is sent again
+PATIENCE = 3  # signals after which the process ends at once
 
 
 class Interrupts:
-    """While entered, the first signal unwinds the program; once armed, they are counted instead. The third ends it in any case."""
+    """While entered, the first signal unwinds the program; once armed, signals are only counted. The third always ends it."""
 
     unwound: ClassVar[bool] = False  # whether Ctrl-C has unwound a command of this process
 
@@ -27,40 +27,42 @@ class Interrupts:
         self._unraisable = sys.unraisablehook
 
     def __enter__(self) -> Self:
-        sys.unraisablehook = self._swallowed
-        for each in HEARD:
-            if signal.getsignal(each) is not signal.SIG_IGN:  # nohup, or a job in the background of a script
-                self._before[each] = signal.signal(each, self._hear)
+        sys.unraisablehook = self._repeat_lost_interrupt
+        for number in SIGNALS:
+            if (
+                signal.getsignal(number) is not signal.SIG_IGN
+            ):  # nohup, or a job in the background of a script
+                self._before[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.unraisablehook = self._unraisable
-        for each, handler in self._before.items():
-            signal.signal(each, handler)  # type: ignore[arg-type]  # what signal() gave, it takes
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # signal() accepts what it returned
 
     def arm(self) -> None:
         self._armed = True
 
-    def _hear(self, number: int, _: FrameType | None) -> None:
+    def _handle(self, number: int, _: FrameType | None) -> None:
         self.count += 1
         if self.count >= PATIENCE:
             os._exit(INTERRUPTED)
-        if self._armed or self.count > 1:  # what is unwound puts in order what it leaves
+        if self._armed or self.count > 1:  # code that is being unwound must be able to clean up
             return
         if number == signal.SIGINT:
             Interrupts.unwound = True
             raise KeyboardInterrupt
         raise SystemExit(128 + number)
 
-    def _swallowed(self, lost: "sys.UnraisableHookArgs") -> None:
-        """A Ctrl-C that came within a destructor or a callback, where Python tells of it and goes on, comes once more."""
+    def _repeat_lost_interrupt(self, lost: "sys.UnraisableHookArgs") -> None:
+        """Sends a Ctrl-C again that came within a destructor or a callback, where Python reports it and goes on."""
         if lost.exc_type is KeyboardInterrupt and not self._armed:
             self.count = 0
-            _thread.start_new_thread(_press, ())  # not from here: it would come within this call
+            _thread.start_new_thread(_send_interrupt, ())  # not here: it would come within this call
         else:
             self._unraisable(lost)
 
 
-def _press() -> None:
+def _send_interrupt() -> None:
     time.sleep(AGAIN)
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # wakes it where it waits, too
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)  # also wakes a waiting main thread

@@ -1,4 +1,4 @@
-"""The first Ctrl-C: leave the run to other workers if there are any, else pause it; in a thread of its own."""
+"""Handles the first Ctrl-C: leaves the run to other workers if there are any, else pauses it; in a thread of its own."""
 
 import contextlib
 import threading
@@ -18,12 +18,12 @@ from whimbrel.workers.supervisor import Supervisor
 T = TypeVar("T")
 
 DRAINING = 30.0  # seconds that workers have to finish their chunks
-PAUSING = 60.0  # seconds until what other processes held is free again
-LOOK = 0.1  # seconds between two looks
+PAUSING = 60.0  # seconds until batches that other processes held are free again
+LOOK = 0.1  # seconds between two reads
 
 
 class LeaveOrPause:
-    """Begins at once. `over` when the workers have ended and the run is paused or others'."""
+    """Begins at once. `over` when the workers have ended and the run is paused or left to others."""
 
     def __init__(self, ledger: Ledger, run_id: str, supervisor: Supervisor, *, why: str = "") -> None:
         self._ledger, self._run, self._supervisor = ledger, run_id, supervisor
@@ -37,27 +37,27 @@ class LeaveOrPause:
         return not self._thread.is_alive()
 
     def within(self, seconds: float) -> str:
-        """What is to be said after so many seconds at most."""
+        """Returns the message for the user after so many seconds at most."""
         self._thread.join(seconds)
         return self.said or f"Nothing is lost. {self._go_on}"
 
     def _leave(self) -> None:
         try:
-            self._hand_over()
+            self._leave_or_pause()
         except RunUnknown:
             self.said = (
                 f"Run {self._run} is gone from the ledger, and with it what is known of it: it cannot be resumed. What it has changed stays "
                 "changed. Restore the ledger, or start a new run: documents that bear a mark are not taken again."
             )
 
-    def _hand_over(self) -> None:
-        others = _answered(self._others)
-        if not others:
-            _answered(self._pause)
+    def _leave_or_pause(self) -> None:
+        other_slots = _until_answered(self._others)
+        if not other_slots:
+            _until_answered(self._pause)
         self._supervisor.drain(DRAINING)
-        if others:
-            self.said = f"Left. {counted(others, 'slot')} of other workers {'goes' if others == 1 else 'go'} on with run {self._run}."
-        elif _answered(self._settled):
+        if other_slots:
+            self.said = f"Left. {counted(other_slots, 'slot')} of other workers {'goes' if other_slots == 1 else 'go'} on with run {self._run}."
+        elif _until_answered(self._wait_until_paused):
             self.said = f"Paused; nothing is lost. {self._go_on}"
         else:
             self.said = f"Other processes still hold batches of the run, which pauses when these are free. {self._go_on}"
@@ -67,12 +67,12 @@ class LeaveOrPause:
         return self._ledger.leases.slots(ALIVE, run=run, without=self._supervisor.prefix)
 
     def _pause(self) -> None:
-        """A run that is paused, being cancelled or over stays so."""
+        """Pauses the run; one that is paused, being cancelled or over stays so."""
         with contextlib.suppress(StateForbids):
             control.pause(self._ledger, self._run, who=caller(), why=self._why)
 
-    def _settled(self) -> bool:
-        """Wait for the coordinator to note that nobody works on the run any more."""
+    def _wait_until_paused(self) -> bool:
+        """Waits for the coordinator to note that no process works on the run any more."""
         end = time.monotonic() + PAUSING
         while time.monotonic() < end:
             if control.find_run(self._ledger, self._run).status in (RunStatus.PAUSED, *ENDED):
@@ -81,8 +81,8 @@ class LeaveOrPause:
         return False
 
 
-def _answered(ask: Callable[[], T]) -> T:
-    """The answer of a ledger that may have to come back first."""
+def _until_answered(ask: Callable[[], T]) -> T:
+    """Calls `ask` until the ledger answers."""
     while True:
         try:
             return ask()

@@ -1,4 +1,4 @@
-"""Runs that workers of other processes carry out."""
+"""Leaves runs to the workers of other processes."""
 
 import time
 
@@ -12,11 +12,11 @@ from whimbrel.engine.operating.run_view import run_object, view
 from whimbrel.engine.operating.unserved_runs import unserved
 from whimbrel.ports import Ledger
 
-FRESH_BEAT = 3.5  # seconds within which a worker that lives says so again
+FRESH_BEAT = 3.5  # seconds within which a live worker sends another heartbeat
 
 
-def left_to_others(screen: Screen, system: Opened, run: Run, *, tell: bool = False) -> int:
-    """A run that others carry out: who does, and that nobody does. `tell`: its id, on standard output."""
+def leave_to_others(screen: Screen, system: Opened, run: Run, *, tell: bool = False) -> int:
+    """Leaves a run to others, and shows which slots serve it, or that none do. `tell`: its id, on standard output."""
     ledger = system.store.ledger
     slots = ledger.leases.slots(ALIVE, run=run)
     screen.say(
@@ -32,7 +32,7 @@ def left_to_others(screen: Screen, system: Opened, run: Run, *, tell: bool = Fal
 
 
 def served_by_others(ledger: Ledger, run: Run) -> int:
-    """Slots of workers that are alive, not of those that were a moment ago: they must say so once more."""
+    """Counts slots of live workers, which must send another heartbeat: they may have died a moment ago."""
     began = time.monotonic()
     while ledger.leases.slots(ALIVE, run=run):
         waited = time.monotonic() - began

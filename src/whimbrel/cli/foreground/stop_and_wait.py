@@ -1,4 +1,4 @@
-"""Stopping a run, and waiting until nobody works on it any more."""
+"""Stops a run, and waits until no process works on it any more."""
 
 import time
 from collections.abc import Callable
@@ -31,34 +31,34 @@ def stop(
     run_id: str | None,
     fit: RunFilter,
     ask: Callable[[Ledger, Run], Run],
-    then: str,
+    advice: str,
     *,
     wait: bool,
     json: bool,
 ) -> int:
     settings, screen = begin(json=json)
-    with Interrupts(), open_database(settings, screen, chooses=True) as at:
-        run = ask(at.store.ledger, choose_run(screen, at.store.ledger, run_id, fit))
+    with Interrupts(), open_database(settings, screen, chooses=True) as system:
+        run = ask(system.store.ledger, choose_run(screen, system.store.ledger, run_id, fit))
         if wait and run.status in DRAINING:
-            run = _drained(at, settings, run, screen)
+            run = _wait_until_stopped(system, settings, run, screen)
         if json:
-            screen.answer(run_object(view(at.store.ledger, run)))
+            screen.answer(run_object(view(system.store.ledger, run)))
         else:
-            screen.show(f"Run {run.id} is {run.status}. {then.format(run.id)}")
+            screen.show(f"Run {run.id} is {run.status}. {advice.format(run.id)}")
         return 0
 
 
-def _drained(system: Opened, settings: Settings, run: Run, screen: Screen) -> Run:
-    """Wait; and coordinate, for there may be no other process that does. Raises WhimbrelError after a minute."""
+def _wait_until_stopped(system: Opened, settings: Settings, run: Run, screen: Screen) -> Run:
+    """Waits, and coordinates, as no other process may do so. Raises WhimbrelError after a minute."""
     ledger, end = system.store.ledger, time.monotonic() + STOPPING
     with ParentProcess(system.store, settings, None) as parent:
         while run.status in DRAINING:
             if parent.broken is not None:
                 raise parent.broken
             if time.monotonic() > end:
-                held = ledger.batches.count(run.id, [BatchStatus.RUNNING])
+                batches_in_work = ledger.batches.count(run.id, [BatchStatus.RUNNING])
                 raise WhimbrelError(
-                    f"Run {run.id} is {run.status} still: {held} of its batches are in work after {STOPPING:.0f} seconds. "
+                    f"Run {run.id} is {run.status} still: {batches_in_work} of its batches are in work after {STOPPING:.0f} seconds. "
                     f"It stops when they are free: whimbrel status {run.id}"
                 )
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""What the demonstration proves, from the documents themselves and not from what Whimbrel says of them."""
+"""Checks the demonstration from the documents themselves, not from Whimbrel's own counts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from whimbrel.engine.operating.run_view import RunView
 
 
 class Census(Protocol):
-    """The sample documents, counted by MongoDB after the run."""
+    """Counts of the sample documents, by MongoDB after the run."""
 
     @property
     def statuses(self) -> Mapping[str, int]: ...
@@ -27,7 +27,7 @@ class Census(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One claim, and what was found."""
+    """A claim, and what was found."""
 
     claim: str
     found: str
@@ -35,10 +35,10 @@ class Check:
 
 
 def verify(census: Census, run_view: RunView, *, seeded: int, planted: int) -> list[Check]:
-    """Hold the documents against what was seeded, and the ledger against the documents."""
-    found = {name: census.statuses.get(name, 0) for name in ("pending", "processing", "success", "failed")}
-    success, failed = found["success"], found["failed"]
-    left = found["pending"] + found["processing"]
+    """Compares the documents with what was seeded, and the ledger with the documents."""
+    counts = {name: census.statuses.get(name, 0) for name in ("pending", "processing", "success", "failed")}
+    success, failed = counts["success"], counts["failed"]
+    unfinished = counts["pending"] + counts["processing"]
     ledger = (
         run_view.counts.changed,
         run_view.counts.unchanged + run_view.counts.skipped,
@@ -46,7 +46,7 @@ def verify(census: Census, run_view: RunView, *, seeded: int, planted: int) -> l
     )
     others = failed - census.refused
     return [
-        Check("Nothing is left pending or processing", f"{left:,} left", left == 0),
+        Check("Nothing is left pending or processing", f"{unfinished:,} left", unfinished == 0),
         Check("Success + failed are all that were seeded", f"{success:,} + {failed:,} of {seeded:,}",
               success + failed == census.total == seeded),
         Check("Each success has its mark and its change", f"{census.migrated:,} of {success:,}",
@@ -60,8 +60,8 @@ def verify(census: Census, run_view: RunView, *, seeded: int, planted: int) -> l
 
 def checks_table(checks: Sequence[Check]) -> FactTable:
     table = FactTable(("check", "found", ""), title="Verified from the documents")
-    for each in checks:
-        table.add(each.claim, each.found, Text("ok", "green") if each.ok else Text("FAILED", "bold red"))
+    for check in checks:
+        table.add(check.claim, check.found, Text("ok", "green") if check.ok else Text("FAILED", "bold red"))
     return table
 
 

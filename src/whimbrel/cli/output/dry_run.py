@@ -1,4 +1,4 @@
-"""How a dry run looks: the figures, the failures, and documents before and after."""
+"""Shows a dry run: the figures, the failures, and documents before and after."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from whimbrel.domain.bson.document_ids import relaxed
 from whimbrel.domain.migrations.marks import MARK_ROOT
 from whimbrel.domain.text.printable import visible
 
-if TYPE_CHECKING:  # other tables take a little from here, and shall not pay for dry runs
+if TYPE_CHECKING:  # other tables use a little of this module, and should not import dry runs
     from whimbrel.engine.rehearsing.determinism import Verdict
     from whimbrel.engine.rehearsing.dry_run import Difference, DryRun, FailedGroup, Growth
     from whimbrel.engine.rehearsing.selection import Selected
 
-BESIDE = 100  # columns from which on before and after stand side by side
+BESIDE = 100  # columns at which before and after are shown side by side
 LONGEST = 400  # characters of a value that are shown
 LONG = 300  # characters of a whole filter or update
-LONGEST_OF_OURS = 80  # of what Whimbrel itself keeps in a document
+LONGEST_OF_OURS = 80  # characters of what Whimbrel itself keeps in a document
 SIGNS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow"), "order": ("=", "cyan")}
 HOW = {
     "counted": "counted",
@@ -35,7 +35,7 @@ HOW = {
 
 
 def plan_table(dry_run: DryRun) -> Facts:
-    """Everything but the documents."""
+    """Returns the table of everything except the documents."""
     table = Facts(f"Plan of {dry_run.run.migration}")
     for name, value in _rows(dry_run):
         table.add(name, value)
@@ -45,7 +45,7 @@ def plan_table(dry_run: DryRun) -> Facts:
 def _rows(dry_run: DryRun) -> Iterator[tuple[str, str | RichText]]:
     yield "collection", dry_run.run.ns
     if dry_run.run.query:
-        yield "selects", _pasted(dry_run.run.query)
+        yield "selects", _filter_text(dry_run.run.query)
     if dry_run.run.declared is not None:
         yield "update", shortened(dry_run.run.declared)
     yield "documents", _selected(dry_run.selected)
@@ -56,32 +56,34 @@ def _rows(dry_run: DryRun) -> Iterator[tuple[str, str | RichText]]:
         yield "outcomes", _outcomes(dry_run)
     for reason, count in dry_run.not_shown.items():
         yield "not shown", Text(f"{count}: {reason}", style="yellow")
-    yield from _fits(dry_run)
+    yield from _effects(dry_run)
     yield "deterministic", _verdict(dry_run.deterministic)
     yield "idempotent", _verdict(dry_run.idempotent)
     seconds, oplog = dry_run.predicted.seconds, dry_run.predicted.oplog
     yield "duration", f"about {clock(seconds.value)}, from {seconds.basis}"
     if oplog:
         yield "oplog", f"about {size(oplog.value)}, from {oplog.basis}"
-    for each in dry_run.unchecked:
-        yield "not checked", Text(each, style="yellow")
+    for check in dry_run.unchecked:
+        yield "not checked", Text(check, style="yellow")
 
 
 def shortened(value: Any) -> str:
-    """A value as Extended JSON, as much of it as one looks at; --json has all of it."""
+    """Returns a value as Extended JSON, cut where it is long; --json has all of it."""
     text = json.dumps(relaxed(value), ensure_ascii=True)
     return text if len(text) <= LONG else f"{text[:LONG]}... ({len(text):,} characters in all)"
 
 
-def _pasted(query: Mapping[str, Any]) -> str:
-    """A filter as it can be given to --filter."""
+def _filter_text(query: Mapping[str, Any]) -> str:
+    """Returns a filter as it can be given to --filter."""
     text = json.dumps(relaxed(query), ensure_ascii=False)
     return text if visible(text) == text else json.dumps(relaxed(query))
 
 
 def _selected(selected: Selected) -> str:
-    by = f"found by the index {selected.index}" if selected.index else "found by looking at every document"
-    return f"{selected.estimated:,} ({HOW[selected.how]}), {by}"
+    how_found = (
+        f"found by the index {selected.index}" if selected.index else "found by looking at every document"
+    )
+    return f"{selected.estimated:,} ({HOW[selected.how]}), {how_found}"
 
 
 def _outcomes(dry_run: DryRun) -> RichText:
@@ -94,10 +96,10 @@ def _outcomes(dry_run: DryRun) -> RichText:
     return Text(", ").join(parts)
 
 
-def _fits(dry_run: DryRun) -> Iterator[tuple[str, str | RichText]]:
-    """What becomes of size, validator, unique indexes and filter."""
+def _effects(dry_run: DryRun) -> Iterator[tuple[str, str | RichText]]:
+    """Yields the effects on size, validator, unique indexes and filter."""
     if dry_run.growth:
-        yield "growth", _grown(dry_run.growth)
+        yield "growth", _growth_text(dry_run.growth)
     if dry_run.validator:
         broken = len(dry_run.validator.keys)
         does = "refuses" if dry_run.validator.refuses else "warns of"
@@ -105,8 +107,8 @@ def _fits(dry_run: DryRun) -> Iterator[tuple[str, str | RichText]]:
         yield "validator", Text(f"{does} {broken} of the sample{first}", style="red" if broken else "")
     for clash in dry_run.clashes:
         where = "a document that is stored" if clash.stored else "another one of the sample"
-        told = f"{clash.index}: _id {clash.key.value} gets the key of _id {clash.other.value}, {where}"
-        yield "unique index", Text(told, style="red")
+        sentence = f"{clash.index}: _id {clash.key.value} gets the key of _id {clash.other.value}, {where}"
+        yield "unique index", Text(sentence, style="red")
     after = dry_run.reselected
     if after.filtered and after.changed:
         stays = (
@@ -118,7 +120,7 @@ def _fits(dry_run: DryRun) -> Iterator[tuple[str, str | RichText]]:
         yield "filter", Text(stays, style="red" if wrong else "")
 
 
-def _grown(growth: Growth) -> str:
+def _growth_text(growth: Growth) -> str:
     most = f"at most {growth.largest:+,} (_id {growth.largest_key.value}); the largest becomes {size(growth.largest_document)}"
     return f"{growth.mean:+,.1f} bytes a document, {size(growth.projected)} in all; {most}"
 
@@ -129,7 +131,7 @@ def _verdict(verdict: Verdict) -> RichText:
 
 
 def size(count: float) -> str:
-    """Bytes for people."""
+    """Formats bytes for people."""
     value, units = abs(count), ["bytes", "kB", "MB", "GB", "TB"]
     while value >= 1000 and len(units) > 1:  # noqa: PLR2004
         value, units = value / 1000, units[1:]
@@ -139,26 +141,26 @@ def size(count: float) -> str:
 
 def failed_table(groups: Sequence[FailedGroup]) -> FactTable:
     table = FactTable(("group", "documents", "cause"), right=("documents",), title="Failures on the sample")
-    for each in groups:
-        it = each.example
-        tail = it.traceback[max(it.traceback.rfind("  File "), 0) :].rstrip()
-        cause = f"{it.kind}, {it.type}: {it.message}\nfor example _id {it.key.value}"
-        table.add(each.cause.id, str(each.count), Text(cause + (f"\n{tail}" if tail else "")))
+    for group in groups:
+        example = group.example
+        tail = example.traceback[max(example.traceback.rfind("  File "), 0) :].rstrip()
+        cause = f"{example.kind}, {example.type}: {example.message}\nfor example _id {example.key.value}"
+        table.add(group.cause.id, str(group.count), Text(cause + (f"\n{tail}" if tail else "")))
     return table
 
 
 def differences(dry_run: DryRun, width: int) -> Iterator[RenderableType]:
-    """Documents before and after: beside one another where there is room."""
-    for each in dry_run.differences:
-        yield Text(f"_id {each.key.value}", style="bold")
-        beside = _beside(each)
+    """Shows documents before and after, side by side where there is room."""
+    for difference in dry_run.differences:
+        yield Text(f"_id {difference.key.value}", style="bold")
+        beside = _side_by_side_table(difference)
         if width >= BESIDE and beside.fits(width):
             yield beside
         else:
-            yield from _stacked(each)
+            yield from _stacked_lines(difference)
 
 
-def _beside(difference: Difference) -> FactTable:
+def _side_by_side_table(difference: Difference) -> FactTable:
     table = FactTable(("", "path", "before", "after"))
     for edit in difference.edits:
         sign, style = SIGNS[edit.kind]
@@ -167,7 +169,7 @@ def _beside(difference: Difference) -> FactTable:
     return table
 
 
-def _stacked(difference: Difference) -> Iterator[RenderableType]:
+def _stacked_lines(difference: Difference) -> Iterator[RenderableType]:
     for edit in difference.edits:
         sign, style = SIGNS[edit.kind]
         old, new = _values(edit)
@@ -185,20 +187,20 @@ def _path(edit: Edit) -> str:
 
 def _values(edit: Edit) -> tuple[str, str]:
     if edit.kind == "order":
-        return "", f"order: {', '.join(visible(each, '') for each in edit.names)}"
-    old, new = _told(edit.old, exact=False), _told(edit.new, exact=False)
+        return "", f"order: {', '.join(visible(name, '') for name in edit.names)}"
+    old, new = _value_text(edit.old, exact=False), _value_text(edit.new, exact=False)
     if old == new:  # they differ in type only
-        old, new = _told(edit.old, exact=True), _told(edit.new, exact=True)
+        old, new = _value_text(edit.old, exact=True), _value_text(edit.new, exact=True)
     longest = LONGEST_OF_OURS if edit.path[:1] == (MARK_ROOT,) else LONGEST
-    return _short(old, longest), _short(new, longest)
+    return _cut(old, longest), _cut(new, longest)
 
 
-def _told(value: Value | None, *, exact: bool) -> str:
+def _value_text(value: Value | None, *, exact: bool) -> str:
     if value is None:
         return ""
     options = json_util.CANONICAL_JSON_OPTIONS if exact else json_util.RELAXED_JSON_OPTIONS
     return visible(json_util.dumps(readable(value), json_options=options, ensure_ascii=False), "")
 
 
-def _short(text: str, longest: int) -> str:
+def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest:,} characters more)"

@@ -1,4 +1,4 @@
-"""Tables for people, whole at any width: rows that do not fit without a broken word are blocks, a fact after the other."""
+"""Draws tables for people at any width: rows that would break a word become blocks of facts."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ from whimbrel.cli.output.terminal_text import Paragraph, Text, unbroken, wrapped
 
 GAP = 2  # blanks between two columns
 APART = 3  # blanks between two facts on a line
-BRIEF = 44  # columns that a fact may take which shares a line with others
-INDENT = 2  # of what follows the first line of a block, or of a name
+BRIEF = 44  # columns of a fact that may share a line with others
+INDENT = 2  # of lines after the first of a block, or below a name
 READABLE = 24  # columns that a text of more than BRIEF needs
 
 
@@ -21,7 +21,7 @@ READABLE = 24  # columns that a text of more than BRIEF needs
 class FactTable:
     """Rows under the names of columns.
 
-    `whole`: columns whose cells are not broken between words either. `fold`: lines never go past the width, for what moves.
+    `whole`: columns whose cells are not broken between words either. `fold`: lines never exceed the width, for live displays.
     """
 
     columns: Sequence[str]
@@ -32,18 +32,18 @@ class FactTable:
     rows: list[list[RichText]] = field(default_factory=list)
 
     def add(self, *cells: str | RichText) -> None:
-        self.rows.append([each if isinstance(each, RichText) else Text(each) for each in cells])
+        self.rows.append([cell if isinstance(cell, RichText) else Text(cell) for cell in cells])
 
     def fits(self, width: int) -> bool:
-        """Whether it is a table at this width."""
+        """Whether it can be drawn as a table at this width."""
         return self._widths(range(len(self.columns)), width) is not None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         if self.title:
             yield Paragraph(Text(self.title, "bold"))
-        every = range(len(self.columns))
-        filled = [at for at in every if any(row[at].plain for row in self.rows)]
-        for shown in (list(every), filled):
+        all_columns = range(len(self.columns))
+        filled = [index for index in all_columns if any(row[index].plain for row in self.rows)]
+        for shown in (list(all_columns), filled):
             widths = self._widths(shown, options.max_width)
             if widths is not None:
                 yield from self._table(console, shown, widths)
@@ -51,29 +51,33 @@ class FactTable:
         yield from self._blocks(console, options.max_width)
 
     def _widths(self, shown: Sequence[int], width: int) -> list[int] | None:
-        """The width of each of these columns; None where they do not fit."""
+        """Returns the width of each of these columns; None where they do not fit."""
         natural, least = [], []
-        for at in shown:
-            texts = [self.columns[at], *(row[at].plain for row in self.rows)]
+        for index in shown:
+            texts = [self.columns[index], *(row[index].plain for row in self.rows)]
             natural.append(_longest(texts, "\n"))
-            kept = self.columns[at] in (*self.whole, *self.right)
-            least.append(natural[-1] if kept else max(_longest(texts), READABLE * (natural[-1] > BRIEF)))
+            unbroken_column = self.columns[index] in (*self.whole, *self.right)
+            least.append(
+                natural[-1] if unbroken_column else max(_longest(texts), READABLE * (natural[-1] > BRIEF))
+            )
         spare = width - sum(least) - GAP * (len(shown) - 1)
         if spare < 0:
             return None
         widths = list(least)
-        for left, at in enumerate(sorted(range(len(shown)), key=lambda at: natural[at] - least[at])):
-            more = min(natural[at] - least[at], spare // (len(shown) - left))
-            widths[at] += more
-            spare -= more
+        for columns_done, index in enumerate(
+            sorted(range(len(shown)), key=lambda index: natural[index] - least[index])
+        ):
+            added = min(natural[index] - least[index], spare // (len(shown) - columns_done))
+            widths[index] += added
+            spare -= added
         return widths
 
     def _table(self, console: Console, shown: Sequence[int], widths: Sequence[int]) -> Iterator[Segment]:
-        names = [Text(self.columns[at], "bold") for at in shown]
+        names = [Text(self.columns[index], "bold") for index in shown]
         yield from self._row(console, shown, widths, names)
         yield Segment("─" * (sum(widths) + GAP * (len(widths) - 1)) + "\n")
         for row in self.rows:
-            yield from self._row(console, shown, widths, [row[at] for at in shown])
+            yield from self._row(console, shown, widths, [row[index] for index in shown])
         yield Segment("\n")
 
     def _row(
@@ -83,9 +87,9 @@ class FactTable:
         for number in range(max(map(len, parts))):
             column = 0  # reached in the line
             start = 0
-            for at, width, lines in zip(shown, widths, parts, strict=True):
+            for index, width, lines in zip(shown, widths, parts, strict=True):
                 line = lines[number] if number < len(lines) else Text()
-                before = width - line.cell_len if self.columns[at] in self.right else 0
+                before = width - line.cell_len if self.columns[index] in self.right else 0
                 if line.plain:
                     yield from unbroken(console, line, start + before - column)
                     column = start + before + line.cell_len
@@ -97,11 +101,11 @@ class FactTable:
         for row in self.rows:
             facts = [(name, cell) for name, cell in zip(self.columns, row, strict=True) if cell.plain]
             indent = 0
-            if facts and not _is_brief(*facts[0], width):  # what the row is about stands first
+            if facts and not _is_brief(*facts[0], width):  # the first fact says what the row is about
                 yield from _fact(console, *facts.pop(0), width, indent, self.fold)
                 indent = INDENT
-            brief = [_named(*each) for each in facts if _is_brief(*each, width)]
-            for line in _flowing(brief, width):
+            brief = [_named_fact(*fact) for fact in facts if _is_brief(*fact, width)]
+            for line in _lines_of_facts(brief, width):
                 yield from unbroken(console, line, indent)
                 yield Segment("\n")
                 indent = INDENT
@@ -113,7 +117,7 @@ class FactTable:
 
 @dataclass(slots=True)
 class Facts:
-    """Names, and beside them what there is to say."""
+    """Names, each with a text beside it."""
 
     title: str
     rows: list[tuple[str, RichText]] = field(default_factory=list)
@@ -133,20 +137,20 @@ class Facts:
 def _fact(
     console: Console, name: str, text: RichText, width: int, indent: int, fold: bool
 ) -> Iterator[Segment]:
-    """A text beside its name, or below where a word would not fit there."""
+    """Draws a text beside its name, or below where a word would not fit there."""
     beside = indent + cell_len(name) + GAP if name else indent
     lines = wrapped_text(console, text, width - beside)
     yield from unbroken(console, Text(name, "dim"), indent)
     if any(line.cell_len > width - beside for line in lines):
-        below = indent + INDENT
-        lines, at = wrapped_text(console, text, width - below, fold=fold), below
+        below_name = indent + INDENT
+        lines, start = wrapped_text(console, text, width - below_name, fold=fold), below_name
         yield Segment("\n")
     else:
-        at, first = beside, lines.pop(0)
+        start, first = beside, lines.pop(0)
         yield from unbroken(console, first, beside - indent - cell_len(name))
         yield Segment("\n")
     for line in lines:
-        yield from unbroken(console, line, at)
+        yield from unbroken(console, line, start)
         yield Segment("\n")
 
 
@@ -154,22 +158,22 @@ def _is_brief(name: str, text: RichText, width: int) -> bool:
     return "\n" not in text.plain and cell_len(name) + 1 + text.cell_len <= min(BRIEF, width - INDENT)
 
 
-def _named(name: str, text: RichText) -> RichText:
+def _named_fact(name: str, text: RichText) -> RichText:
     return Text.assemble((name, "dim"), " ", text) if name else text
 
 
-def _flowing(facts: Sequence[RichText], width: int) -> Iterator[RichText]:
-    """Facts on as few lines as there is room for, none of them broken."""
+def _lines_of_facts(facts: Sequence[RichText], width: int) -> Iterator[RichText]:
+    """Yields facts on as few lines as possible, none of them broken."""
     line: RichText = Text()
-    for each in facts:
-        if line.plain and INDENT + line.cell_len + APART + each.cell_len > width:
+    for fact in facts:
+        if line.plain and INDENT + line.cell_len + APART + fact.cell_len > width:
             yield line
             line = Text()
-        line = Text.assemble(line, " " * APART, each) if line.plain else Text.assemble(each)
+        line = Text.assemble(line, " " * APART, fact) if line.plain else Text.assemble(fact)
     if line.plain:
         yield line
 
 
 def _longest(texts: Sequence[str], between: str | None = None) -> int:
-    """Columns of the longest word, or of the longest of what stands between such separators."""
+    """Returns the columns of the longest word, or of the longest part between separators `between`."""
     return max((cell_len(part) for text in texts for part in text.split(between)), default=0)

@@ -1,4 +1,4 @@
-"""The failures of a run by cause, as other commands show them."""
+"""Shows the first causes of a run's failures for several commands."""
 
 from collections.abc import Iterator
 
@@ -13,14 +13,14 @@ GROUPS = 10  # that other commands show
 
 
 def first_groups(ledger: Ledger, run: Run) -> Iterator[FactTable | str]:
-    """The first causes of a run's failures, and what is in all others; nothing where there are none."""
+    """Yields the first causes of a run's failures and a summary of the others; nothing where there are none."""
     page = ledger.failures.groups(run.id, limit=GROUPS)
     if page.groups:
         yield groups_table(page.groups, "Findings" if run.report else "Failures by cause")
     if page.after is not None:
-        yield f"{rest_of(page)} All of them: whimbrel failures {run.id}"
+        yield f"{summary_of_rest(page)} All of them: whimbrel failures {run.id}"
 
 
-def rest_of(page: GroupPage) -> str:
-    """What is in the groups behind a page."""
+def summary_of_rest(page: GroupPage) -> str:
+    """Summarizes the groups after a page."""
     return f"In {counted(page.rest, 'more group')}: {page.dead:,} dead, {page.open:,} open, {page.resolved:,} resolved."

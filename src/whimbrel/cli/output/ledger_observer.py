@@ -1,4 +1,4 @@
-"""Looking at the ledger from a thread of its own, so that a database that hangs does not hang the display."""
+"""Reads the ledger in a thread of its own, so that a hanging database does not hang the display."""
 
 import threading
 import time
@@ -10,17 +10,17 @@ from whimbrel.errors import Systemic, Transient, WhimbrelError
 T = TypeVar("T")
 
 FIRST = 0.02  # seconds, the first pause
-NOTICED = 2.0  # seconds without an answer from MongoDB that are worth a word
+NOTICED = 2.0  # seconds without an answer from MongoDB after which the display says so
 PATIENCE = 600.0  # seconds without an answer from MongoDB after which a command gives up
 
 
 class LedgerObserver(Generic[T]):
-    """What was seen last: a first look is taken at once. Enter it to go on looking; leaving it stops that."""
+    """Holds the latest result of `look`, which is called at once, and again and again while this is entered."""
 
     def __init__(self, look: Callable[[], T], pause: float = 0.2) -> None:
         self._look, self._pause = look, pause
         self.latest = look()
-        self._trouble: WhimbrelError | None = None
+        self._error: WhimbrelError | None = None
         self._answered = time.monotonic()
         self._over, self._new = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="observer", daemon=True)
@@ -35,19 +35,19 @@ class LedgerObserver(Generic[T]):
 
     @property
     def silent(self) -> float:
-        """Seconds since MongoDB answered last; 0 while it does."""
+        """Seconds since MongoDB's last answer; 0 while it answers."""
         waited = time.monotonic() - self._answered
         return waited if waited > NOTICED else 0.0
 
     def check(self) -> None:
-        """Raise what will not pass by itself, and what has not passed for too long."""
-        if self._trouble is not None and not isinstance(self._trouble, Transient):
-            raise self._trouble
+        """Raises errors that will not pass by themselves, or have lasted too long."""
+        if self._error is not None and not isinstance(self._error, Transient):
+            raise self._error
         if self.silent > PATIENCE:
-            raise self._trouble or Transient(f"MongoDB has not answered for {PATIENCE:.0f} seconds.")
+            raise self._error or Transient(f"MongoDB has not answered for {PATIENCE:.0f} seconds.")
 
     def wait(self, seconds: float) -> None:
-        """Until something newer is seen than at the last call, or so many seconds."""
+        """Waits until there is a newer result than at the last call, or so many seconds."""
         self._new.wait(seconds)
         self._new.clear()
 
@@ -56,22 +56,22 @@ class LedgerObserver(Generic[T]):
         while not self._over.is_set():
             try:
                 self.latest = self._look()
-                self._trouble, self._answered = None, time.monotonic()
+                self._error, self._answered = None, time.monotonic()
             except WhimbrelError as error:
-                self._trouble = error
-            except Exception as error:  # noqa: BLE001  it is logged there
-                # Else the thread would end, and MongoDB be blamed for its silence.
-                self._trouble = failed("a look at the ledger broke", error, self._trouble)
+                self._error = error
+            except Exception as error:  # noqa: BLE001  logged below
+                # Else the thread would end, and MongoDB would seem not to answer.
+                self._error = internal_fault("a look at the ledger broke", error, self._error)
             self._new.set()
-            # What has just begun may be over soon.
+            # A run that has just begun may end soon.
             self._over.wait(min(self._pause, FIRST + (time.monotonic() - began) / 10))
 
 
-def failed(what: str, error: Exception, before: WhimbrelError | None) -> WhimbrelError:
-    """What is said of a fault of Whimbrel itself. The log has its traceback, unless it is the same as `before`."""
-    found = Systemic(f"Whimbrel itself failed: {type(error).__name__}: {error}")
-    if str(before) != str(found):
-        import structlog  # noqa: PLC0415  what only looks logs nothing
+def internal_fault(what: str, error: Exception, before: WhimbrelError | None) -> WhimbrelError:
+    """Returns the error for a fault of Whimbrel itself, and logs its traceback, unless it is the same as `before`."""
+    fault = Systemic(f"Whimbrel itself failed: {type(error).__name__}: {error}")
+    if str(before) != str(fault):
+        import structlog  # noqa: PLC0415  most commands log nothing
 
         structlog.get_logger("whimbrel").error(what, exc_info=error)
-    return found
+    return fault

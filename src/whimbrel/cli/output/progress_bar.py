@@ -1,4 +1,4 @@
-"""How far something is: a bar that moves on a terminal, a plain line every few seconds anywhere else."""
+"""Shows progress: a moving bar on a terminal, a plain line every few seconds elsewhere."""
 
 import contextlib
 import time
@@ -17,13 +17,13 @@ from whimbrel.cli.output.terminal_text import Text
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating.run_view import RunView
 
-SHORTEST = 20  # columns for a bar and what stands behind it
+SHORTEST = 20  # columns for a bar and what follows it
 EVERY = 3.0  # seconds between two plain lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Moment:
-    """What is to be seen of something under way."""
+    """The state of something under way, as it is shown."""
 
     title: str
     done: int
@@ -32,8 +32,8 @@ class Moment:
     rate: float = 0.0
     eta: float | None = None
     status: str = ""
-    retry: str = ""  # while nothing is left but to try again what failed
-    facts: str = ""  # what else there is to say of it in a few words
+    retry: str = ""  # while only failures are left, to be tried again
+    facts: str = ""  # more, in a few words
     note: str = ""  # why it does not move
 
     @property
@@ -48,29 +48,31 @@ class Moment:
 
     @property
     def share(self) -> str:
-        """Percent in a few characters; nothing where they would say nothing."""
+        """Percent in a few characters; empty where they would say nothing."""
         if self.retry:
             return ""
         return f"{self.percent:.1f}%" if self.percent < 100 else "100%"  # noqa: PLR2004
 
 
 def moment(run_view: RunView, silent: float, note: str = "") -> Moment:
-    """A run as it was seen last; `silent`: for so many seconds MongoDB has not answered."""
+    """Returns a run as last seen; `silent`: seconds for which MongoDB has not answered."""
     run, failures = run_view.run, run_view.failures
-    known = [f"{failures[each]:,} {each}" for each in ("failed", "conflict") if failures[each]]
+    failure_counts = [
+        f"{failures[outcome]:,} {outcome}" for outcome in ("failed", "conflict") if failures[outcome]
+    ]
     if silent:
         note = f"waiting for MongoDB, which has not answered for {silent:.0f} s"
-    over = run.status in ENDED or run.status is RunStatus.QUEUED
+    at_rest = run.status in ENDED or run.status is RunStatus.QUEUED
     return Moment(
         title=run.migration, done=run_view.processed, total=run_view.total, percent=run_view.progress,
         rate=0.0 if silent else run_view.throughput, eta=None if silent else run_view.eta,
-        status=str(run.status) if over else f"{run.status} ({run.phase})",
-        retry=retrying(run_view), facts=", ".join(known), note=note or run.error or run.message,
+        status=str(run.status) if at_rest else f"{run.status} ({run.phase})",
+        retry=retrying(run_view), facts=", ".join(failure_counts), note=note or run.error or run.message,
     )  # fmt: skip
 
 
 def retrying(run_view: RunView) -> str:
-    """What is tried again, and when; nothing while anything else is left to do."""
+    """Returns what is tried again, and when; empty while anything else is left to do."""
     if run_view.next_retry is None:
         return ""
     when = f", next in {clock(run_view.next_retry)}" if run_view.next_retry > 0 else " now"
@@ -78,13 +80,13 @@ def retrying(run_view: RunView) -> str:
 
 
 def clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds + 0.5), 60)
+    minutes, seconds_left = divmod(int(seconds + 0.5), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    return f"{hours}:{minutes:02}:{seconds_left:02}" if hours else f"{minutes}:{seconds_left:02}"
 
 
 class Progress(Protocol):
-    """One of the two ways to show it."""
+    """One of the two displays."""
 
     def show(self, moment: Moment) -> None: ...
 
@@ -116,10 +118,10 @@ class _Lines:
         self._due, self._said = 0.0, ("", "")
 
     def show(self, moment: Moment) -> None:
-        said = (moment.status, moment.note.partition(" for ")[0])
-        if time.monotonic() < self._due and said == self._said:
+        state = (moment.status, moment.note.partition(" for ")[0])
+        if time.monotonic() < self._due and state == self._said:
             return
-        self._due, self._said = time.monotonic() + EVERY, said
+        self._due, self._said = time.monotonic() + EVERY, state
         note = f" · {moment.note}" if moment.note else ""
         share = "" if moment.retry else f"{moment.percent:g}% · "
         self._screen.say(f"{moment.title}: {share}{moment.line}{note}")

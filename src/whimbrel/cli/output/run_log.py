@@ -1,4 +1,4 @@
-"""What `serve` and `worker` tell of runs: their starts and ends, what holds them up, and their rates; each once in a process."""
+"""Reports runs for `serve` and `worker`: starts and ends, what delays them, and rates; each once in a process."""
 
 import contextlib
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from whimbrel.cli.output.ledger_observer import failed
+from whimbrel.cli.output.ledger_observer import internal_fault
 from whimbrel.cli.output.screen import Screen
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED, RunStatus
@@ -15,14 +15,14 @@ from whimbrel.engine.operating.run_view import run_object, view
 from whimbrel.errors import Transient, WhimbrelError
 from whimbrel.ports import Ledger
 
-NEWEST = 100  # runs that are watched, beside those that are at work
+NEWEST = 100  # runs that are watched, besides those at work
 AT_REST = ENDED | {RunStatus.QUEUED, RunStatus.PAUSED}
-EVERY = 0.5  # seconds between two looks
+EVERY = 0.5  # seconds between two reads
 
 
 @dataclass(frozen=True, slots=True)
 class SeenRun:
-    """What was told of a run last."""
+    """What was last reported of a run."""
 
     status: RunStatus
     rate: int | None
@@ -30,24 +30,24 @@ class SeenRun:
 
 
 class RunLog:
-    """One process's memory of what it has told. What has ended before is told by nobody."""
+    """Remembers what this process has reported. Runs that ended before are not reported."""
 
     def __init__(self, screen: Screen, ledger: Ledger) -> None:
         self._screen, self._ledger = screen, ledger
         self._known: dict[str, SeenRun] = {}
-        self._known |= {run.id: _seen(run) for run in self.look() if run.status in ENDED}
+        self._known |= {run.id: _seen_run(run) for run in self.look() if run.status in ENDED}
 
     def look(self) -> list[Run]:
-        """The newest runs, and whatever is at work, or was at the last look, however many newer ones wait."""
-        return worth_a_line(self._ledger, [(name, seen.status) for name, seen in list(self._known.items())])
+        """Returns the newest runs, and all that are at work, or were at the last read, however many newer ones wait."""
+        return runs_to_report(self._ledger, [(name, seen.status) for name, seen in list(self._known.items())])
 
     def tell(self, latest: Sequence[Run]) -> None:
-        """Tell what is new of these runs, and forget all others."""
+        """Reports what is new of these runs, and forgets all others."""
         for run in reversed(latest):
-            before, now = self._known.get(run.id), _seen(run)
+            before, now = self._known.get(run.id), _seen_run(run)
             self._known[run.id] = now
             if before is None or before.status is not now.status:
-                self._moved(run, before)
+                self._report_status(run, before)
             elif before.rate != now.rate and now.status is RunStatus.RUNNING:
                 self._say(
                     run,
@@ -59,12 +59,12 @@ class RunLog:
                     self._say(run, "run waits", f"does not go on: {now.waits}", reason=now.waits)
                 elif now.status is RunStatus.RUNNING:
                     self._say(run, "run goes on", "goes on")
-        for gone in self._known.keys() - {run.id for run in latest}:
-            del self._known[gone]
+        for forgotten in self._known.keys() - {run.id for run in latest}:
+            del self._known[forgotten]
 
-    def _moved(self, run: Run, before: SeenRun | None) -> None:
+    def _report_status(self, run: Run, before: SeenRun | None) -> None:
         unseen = run.started_at is not None and (before is None or before.status is RunStatus.QUEUED)
-        if unseen and run.started_at is not None and run.status in ENDED:  # all of it between two looks
+        if unseen and run.started_at is not None and run.status in ENDED:  # it ran between two reads
             began = run.started_at.astimezone().strftime("%H:%M:%S")
             self._say(run, "run running", f"began at {began}", status=RunStatus.RUNNING)
         if self._screen.json:
@@ -84,7 +84,7 @@ class RunLog:
         )  # fmt: skip
 
 
-def _seen(run: Run) -> SeenRun:
+def _seen_run(run: Run) -> SeenRun:
     return SeenRun(run.status, run.rate, run.message if run.status is RunStatus.RUNNING else "")
 
 
@@ -92,18 +92,18 @@ def _rate(run: Run) -> str:
     return f"may evaluate {run.rate:,} documents a second" if run.rate else ""
 
 
-def worth_a_line(ledger: Ledger, known: Sequence[tuple[str, RunStatus]]) -> list[Run]:
-    """The newest runs, and whatever is at work, or was at the last look, however many newer ones wait."""
+def runs_to_report(ledger: Ledger, known: Sequence[tuple[str, RunStatus]]) -> list[Run]:
+    """Returns the newest runs, and all that are at work, or were at the last read, however many newer ones wait."""
     newest = ledger.runs.list(limit=NEWEST)
-    begun = {name for name, status in known if status not in AT_REST}
-    older = (begun | {run.id for run in ledger.runs.at_work()}) - {run.id for run in newest}
+    at_work = {name for name, status in known if status not in AT_REST}
+    older = (at_work | {run.id for run in ledger.runs.at_work()}) - {run.id for run in newest}
     return newest + [
         run for name in sorted(older, reverse=True) if (run := ledger.runs.get(name)) is not None
     ]
 
 
 class RunLogger:
-    """Tells from a thread of its own while it is entered. `ledger`: gives None while there is none."""
+    """Reports from a thread of its own while it is entered. `ledger`: returns None while there is none."""
 
     def __init__(self, screen: Screen, ledger: Callable[[], Ledger | None]) -> None:
         self._screen, self._ledger = screen, ledger
@@ -119,15 +119,15 @@ class RunLogger:
         self._thread.join(2)
 
     def _repeat(self) -> None:
-        telling: RunLog | None = None
-        trouble: WhimbrelError | None = None
+        run_log: RunLog | None = None
+        fault: WhimbrelError | None = None
         while not self._over.wait(EVERY):
             try:
                 if (ledger := self._ledger()) is not None:
-                    telling = telling or RunLog(self._screen, ledger)
-                    telling.tell(telling.look())
+                    run_log = run_log or RunLog(self._screen, ledger)
+                    run_log.tell(run_log.look())
             except WhimbrelError:
-                pass  # whoever works with the ledger says what is wrong
-            except Exception as error:  # noqa: BLE001  it is logged there
-                # The server serves on, and tells what can be told.
-                trouble = failed("telling of runs broke", error, trouble)
+                pass  # the code that works with the ledger reports it
+            except Exception as error:  # noqa: BLE001  logged below
+                # The server goes on, and reports what it can.
+                fault = internal_fault("telling of runs broke", error, fault)

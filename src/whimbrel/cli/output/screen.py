@@ -1,4 +1,4 @@
-"""Where a command writes: answers on standard output, everything else on standard error."""
+"""Writes a command's answers to standard output, and everything else to standard error."""
 
 import contextlib
 import os
@@ -15,7 +15,7 @@ from rich.text import Text as RichText
 
 from whimbrel.cli.output.terminal_text import Paragraph, Text, VisibleConsole
 from whimbrel.domain.text.printable import visible
-from whimbrel.logs import json_asked, json_line
+from whimbrel.logs import json_line, json_requested
 
 PAGE = 200  # columns of a table that is not printed on a terminal
 
@@ -25,38 +25,39 @@ class Screen:
 
     def __init__(self, *, json: bool = False) -> None:
         self.json = json
-        self.place = ""  # which MongoDB is asked, where that is still to be said
-        self.heads = False  # whether the answer begins with it
+        self.place = ""  # which MongoDB is used, until it has been shown
+        self.heads = False  # whether the answer begins with the place
         self.out = _console(sys.stdout)
         self.err = _console(sys.stderr, stderr=True)
         # Whether a bar may move.
         self.live = sys.stdout.isatty() and sys.stderr.isatty() and not self.err.is_dumb_terminal
-        # What is written here while a bar moves stands above the bar.
+        # Text that is written here while a bar moves appears above the bar.
         self.log: TextIO = cast("TextIO", FileProxy(self.err, sys.stderr)) if self.live else sys.stderr
 
     def answer(self, value: Any, *, indent: int | None = 2) -> None:
-        """JSON on standard output; None as `indent`: on one line."""
+        """Writes JSON to standard output; None as `indent`: on one line."""
         text = json_util.dumps(value, json_options=json_util.RELAXED_JSON_OPTIONS, indent=indent)
-        sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")  # it escapes all other controls itself
+        # json_util escapes all other control characters itself.
+        sys.stdout.write(text.replace("\x7f", "\\u007f") + "\n")
         sys.stdout.flush()
 
     def show(self, *parts: RenderableType) -> None:
-        """For people, on standard output."""
+        """Writes for people to standard output."""
         if self.heads and self.place:
-            said, self.place = self.place, ""
-            _print(self.out, Text(said, style="dim"))
+            place, self.place = self.place, ""
+            _print(self.out, Text(place, style="dim"))
         for part in parts:
             _print(self.out, part)
 
     def tell(self, *parts: RenderableType) -> None:
-        """For people, on standard error."""
+        """Writes for people to standard error."""
         for part in parts:
             if not self.logged(_plain(part)):
                 _print(self.err, part)
 
     def logged(self, text: str, level: str = "info", **facts: Any) -> bool:
-        """Write it as a line of the log, where every line shall be JSON and nobody sits at a terminal. False where not."""
-        if not json_asked() or self.err.is_terminal:
+        """Writes a line of the log, where lines must be JSON and standard error is not a terminal. Returns False elsewhere."""
+        if not json_requested() or self.err.is_terminal:
             return False
         if text.strip():
             self.err.file.write(json_line(text.strip(), level=level, **facts) + "\n")
@@ -64,18 +65,18 @@ class Screen:
         return True
 
     def report(self, text: str, event: str, **facts: Any) -> None:
-        """What happened: a sentence for people, or an event with its facts for logs."""
+        """Reports what happened: by a sentence for people, or by an event with its facts for logs."""
         if not self.logged(event, **facts):
             self.say(text)
 
     def locate(self) -> None:
-        """Say once which MongoDB is asked, on standard error."""
-        said, self.place = self.place, ""
-        if said:
-            self.say(said, style="dim")
+        """Says once, on standard error, which MongoDB is used."""
+        place, self.place = self.place, ""
+        if place:
+            self.say(place, style="dim")
 
     def say(self, text: str, style: str = "") -> None:
-        """A sentence for people, on standard error."""
+        """Writes a sentence for people to standard error."""
         self.tell(Text(text, style=style))
 
     def note(self, text: str) -> None:
@@ -88,26 +89,26 @@ class Screen:
 
     @property
     def answerable(self) -> bool:
-        """Whether somebody is there who sees a question and can answer it."""
+        """Whether a person can see and answer a question."""
         return sys.stdin.isatty() and sys.stderr.isatty()
 
     def ask(self, question: str) -> bool:
-        """Ask a question; whatever is not a yes is a no."""
+        """Asks a question; any answer but a yes is a no."""
         self.tell(Paragraph(Text(f"{question} [y/N] "), end=""))
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
     @contextlib.contextmanager
     def pipe(self) -> Iterator["Pipe"]:
-        """What children write their logs to."""
-        found = Pipe(self.log if self.live else None)
+        """Opens what children write their logs to."""
+        pipe = Pipe(self.log if self.live else None)
         try:
-            yield found
+            yield pipe
         finally:
-            found.close()
+            pipe.close()
 
 
 class Pipe:
-    """What children write their logs to: a pipe into a log while a bar may move, else nothing special."""
+    """What children write their logs to: a pipe into our log where a bar may move, else their standard error."""
 
     def __init__(self, log: TextIO | None) -> None:
         self._log = log
@@ -117,7 +118,7 @@ class Pipe:
         self._reader: threading.Thread | None = None
 
     def forward(self) -> None:
-        """From now on: it takes a thread, and whoever copies this process wants it to have none."""
+        """Starts forwarding. This needs a thread, so it must come after the process is copied."""
         if self._log is not None and self._reader is None:
             self._reader = threading.Thread(target=_forward, args=(self._source, self._log), daemon=True)
             self._reader.start()
@@ -140,19 +141,19 @@ def _plain(part: RenderableType) -> str:
 
 
 def _print(console: VisibleConsole, part: RenderableType) -> None:
-    """Nothing is cut: a line goes whole into a file or pipe, and on a terminal is wrapped between words."""
+    """Prints without cutting: a line stays one line in a file or pipe, and is wrapped between words on a terminal."""
     if isinstance(part, str | RichText):
         part = Paragraph(part if isinstance(part, RichText) else Text(part))
     if console.is_terminal:
         console.print(part, crop=False)
         return
-    with console.capture() as captured:  # tables are filled up with blanks, which nobody wants in a file
+    with console.capture() as captured:  # tables end in blanks, which a file does not need
         console.print(part, crop=False)
     console.file.write(re.sub(" +$", "", captured.get(), flags=re.MULTILINE))
     console.file.flush()
 
 
 def _console(stream: TextIO, *, stderr: bool = False) -> VisibleConsole:
-    """A table that goes into a file or pipe is not cut to the width of a terminal that is not there."""
+    """Returns a console that does not cut tables in a file or pipe to a terminal's width."""
     wide = None if stream.isatty() or os.environ.get("COLUMNS") else PAGE
     return VisibleConsole(stderr=stderr, width=wide, highlight=False, markup=False, emoji=False)

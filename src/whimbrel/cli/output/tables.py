@@ -1,4 +1,4 @@
-"""Tables for people's eyes."""
+"""Builds the tables and JSON objects that commands show."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,22 +47,21 @@ def _phase(run_view: RunView) -> str:
     return "" if run_view.run.status in ENDED else run_view.run.phase
 
 
-def _time(at: datetime | None) -> str:
-    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S") if at else ""
+def _time(moment: datetime | None) -> str:
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""
 
 
-def _what(run_view: RunView) -> str:
+def _migration_cell(run_view: RunView) -> str:
     if run_view.run.undone_by is not None:
         return f"{run_view.run.migration}\nrolled back"
-    kind = (
-        "verify" if run_view.run.kind == "verification" else run_view.run.kind
-    )  # the longer word folds at 80 columns
-    asked = kind if run_view.run.of is not None else asked_for(run_view.run)[:BRIEF]
-    return f"{run_view.run.migration}\n{asked}" if asked else run_view.run.migration
+    # The longer word would fold at 80 columns.
+    kind = "verify" if run_view.run.kind == "verification" else run_view.run.kind
+    detail = kind if run_view.run.of is not None else asked_for(run_view.run)[:BRIEF]
+    return f"{run_view.run.migration}\n{detail}" if detail else run_view.run.migration
 
 
 def asked_for(run: Run) -> str:
-    """What of the documents a run is about, where that is not all of them."""
+    """Returns which documents a run is about, where that is not all of them."""
     request, phase = run.request or Request(), work_of(run)
     parts = [phase] if run.mark == "status" and phase != "all" else []
     parts += [f"first {run.scope.limit:,}"] if run.scope.kind == "first" else []
@@ -80,8 +79,8 @@ def _images(run_view: RunView) -> str:
 
 
 def rate(run_view: RunView) -> str:
-    found = float(run_object(run_view)["throughput"])
-    return f"{found:,.0f}" if found else ""
+    documents_per_second = float(run_object(run_view)["throughput"])
+    return f"{documents_per_second:,.0f}" if documents_per_second else ""
 
 
 def _failures(run_view: RunView) -> int:
@@ -89,13 +88,13 @@ def _failures(run_view: RunView) -> int:
 
 
 def runs_table(views: Iterable[RunView], *, fold: bool = False) -> FactTable:
-    """Newest first."""
+    """Builds the table of runs, newest first."""
     names = ("run", "migration", "status", "phase", "done", "docs/s", "eta", "failures", "started")
     table = FactTable(names, right=("done", "docs/s", "eta", "failures"), fold=fold)
-    for it in views:
+    for run_view in views:
         table.add(
-            it.run.id, _what(it), _status(it), _phase(it), f"{it.progress:g}%", rate(it), _eta(it), f"{_failures(it):,}",
-            _time(it.run.started_at)[: len("2026-12-31 23:59")],
+            run_view.run.id, _migration_cell(run_view), _status(run_view), _phase(run_view), f"{run_view.progress:g}%", rate(run_view), _eta(run_view), f"{_failures(run_view):,}",
+            _time(run_view.run.started_at)[: len("2026-12-31 23:59")],
         )  # fmt: skip
     return table
 
@@ -107,7 +106,7 @@ def _eta(run_view: RunView) -> str:
 
 
 def _batches(run_view: RunView) -> str:
-    """Of a run that goes on, only what is planned can be counted."""
+    """Returns the batches of a run; of one that goes on, only planned ones can be counted."""
     so_far = "" if run_view.run.status in ENDED else " planned so far"
     cancelled = f", {run_view.cancelled_batches:,} cancelled" if run_view.cancelled_batches else ""
     return (
@@ -117,23 +116,23 @@ def _batches(run_view: RunView) -> str:
 
 
 def _inferred(run: Run) -> str:
-    """Where counts are differences: a crash is no other interruption."""
+    """Returns a note where counts are inferred, after a crash or another interruption."""
     if not run.inferred:
         return ""
     return f" (inferred from documents after {'a crash' if run.taken_over else 'an interruption'})"
 
 
 def _request(run: Run) -> str:
-    """Through which door a run was asked for, and what of the documents it is about."""
+    """Returns how a run was requested, and which documents it is about."""
     from whimbrel.cli.output.dry_run import LONG  # noqa: PLC0415  as in `run_table`
 
     request = run.request or Request()
-    named = ", ".join(str(key.value) for key in request.ids)
-    more = ", ..." if request.named is not None and request.named > len(request.ids) else ""
+    ids_named = ", ".join(str(key.value) for key in request.ids)
+    and_more = ", ..." if request.named is not None and request.named > len(request.ids) else ""
     parts = [
         asked_for(run)[:LONG],
         f"by {request.route}" if request.route else "",
-        f"ids {named}{more}" if named else "",
+        f"ids {ids_named}{and_more}" if ids_named else "",
     ]
     return "; ".join(part for part in parts if part)
 
@@ -143,8 +142,8 @@ def _limit(run: Run) -> str:
 
 
 def run_table(run_view: RunView) -> Facts:
-    """What happened in one run."""
-    from whimbrel.cli.output.dry_run import shortened  # noqa: PLC0415  lists of runs need none of it
+    """Builds the table of what happened in one run."""
+    from whimbrel.cli.output.dry_run import shortened  # noqa: PLC0415  not needed for lists of runs
 
     table = Facts(f"Run {run_view.run.id} of {run_view.run.migration}")
     kind = f"{run_view.run.kind} of run {run_view.run.of}" if run_view.run.of else ""
@@ -159,9 +158,7 @@ def run_table(run_view: RunView) -> Facts:
         "seconds": f"{run_view.seconds:,.1f}", "docs/s": rate(run_view), "eta": clock(run_view.eta) if run_view.eta is not None else "", "rate": _limit(run_view.run), "before-images": _images(run_view),
         "message": run_view.run.message, "error": run_view.run.error or "",
     }  # fmt: skip
-    if (
-        run_view.run.kind == "verification"
-    ):  # it changes nothing; what it finds at documents is kept as failures are
+    if run_view.run.kind == "verification":  # it changes nothing; its findings are stored as failures
         rows = {"findings" if name == "failed" else name: rows[name] for name in rows if name not in OUTCOMES}
     for name, value in rows.items():
         if str(value):
@@ -170,21 +167,21 @@ def run_table(run_view: RunView) -> Facts:
 
 
 def batches_table(batches: Sequence[Batch], total: int = 0) -> FactTable:
-    """`total`: how many there are, where that is more."""
-    some = f", {len(batches):,} of {total:,}" if total > len(batches) else ""
+    """Builds the table of batches. `total`: how many there are, where that is more."""
+    range_shown = f", {len(batches):,} of {total:,}" if total > len(batches) else ""
     table = FactTable(
         ("batch", "phase", "status", "documents", "chunks done", "changed", "claims", "seconds", "worker"),
-        right=("documents", "chunks done", "changed", "claims", "seconds"), title=f"Batches{some}",
+        right=("documents", "chunks done", "changed", "claims", "seconds"), title=f"Batches{range_shown}",
     )  # fmt: skip
-    for each in batches:
+    for batch in batches:
         span = (
-            f"{(each.settled_at - each.claimed_at).total_seconds():.1f}"
-            if each.settled_at and each.claimed_at
+            f"{(batch.settled_at - batch.claimed_at).total_seconds():.1f}"
+            if batch.settled_at and batch.claimed_at
             else ""
         )
         table.add(
-            str(each.seq), each.phase, str(each.status), f"{each.estimated:,}", f"{each.chunks_done} of {each.chunks}",
-            f"{each.known.changed:,}", str(each.claims), span, each.worker or "",
+            str(batch.seq), batch.phase, str(batch.status), f"{batch.estimated:,}", f"{batch.chunks_done} of {batch.chunks}",
+            f"{batch.known.changed:,}", str(batch.claims), span, batch.worker or "",
         )  # fmt: skip
     return table
 
@@ -193,26 +190,26 @@ def groups_table(groups: Iterable[FailureGroup], title: str = "Failures by cause
     table = FactTable(
         ("group", "open", "dead", "resolved", "cause"), title, right=("open", "dead", "resolved")
     )
-    for each in groups:
-        at = f" at {each.place}" if each.place else ""
-        various = "various messages, such as: " if each.signature.endswith(VARIOUS) else ""
+    for group in groups:
+        place = f" at {group.place}" if group.place else ""
+        various = "various messages, such as: " if group.signature.endswith(VARIOUS) else ""
         table.add(
-            each.group, f"{each.open:,}", f"{each.dead:,}", f"{each.resolved:,}",
-            Text(f"{each.kind}, {each.type}{at}: {various}{each.message}\nfor example _id {each.example.value}"),
+            group.group, f"{group.open:,}", f"{group.dead:,}", f"{group.resolved:,}",
+            Text(f"{group.kind}, {group.type}{place}: {various}{group.message}\nfor example _id {group.example.value}"),
         )  # fmt: skip
     return table
 
 
 def failures_table(failures: Iterable[Failure]) -> FactTable:
     table = FactTable(("_id", "state", "attempt", "due", "group", "what"), "Failures by document")
-    for each in failures:
-        due = _time(each.due_at) if each.state == "open" else ""
-        what = f"{each.type}: {each.message}"
-        # The last frame, whole: each begins with a line of its own.
-        tail = each.traceback[max(each.traceback.rfind("  File "), 0) :].rstrip()
+    for failure in failures:
+        due = _time(failure.due_at) if failure.state == "open" else ""
+        cell = f"{failure.type}: {failure.message}"
+        # The complete last frame; each begins with a line of its own.
+        tail = failure.traceback[max(failure.traceback.rfind("  File "), 0) :].rstrip()
         table.add(
-            Text(str(each.key.value)), str(each.state), str(each.attempt), due, each.group,
-            Text(f"{what}\n{tail}" if tail else what),
+            Text(str(failure.key.value)), str(failure.state), str(failure.attempt), due, failure.group,
+            Text(f"{cell}\n{tail}" if tail else cell),
         )  # fmt: skip
     return table
 
@@ -226,37 +223,39 @@ VERDICTS = {
 
 
 def report_table(report: Iterable[Proof]) -> FactTable:
-    """What a verification proved, and what not."""
+    """Builds the table of what a verification proved, and what not."""
     table = FactTable(("check", "", "what was found"), "Report", whole=("check", ""))
-    for each in report:
-        table.add(each.check, VERDICTS[each.verdict], Text(each.said))
+    for proof in report:
+        table.add(proof.check, VERDICTS[proof.verdict], Text(proof.sentence))
     return table
 
 
-def migrations_table(found: Mapping[str, Definition]) -> FactTable:
+def migrations_table(definitions: Mapping[str, Definition]) -> FactTable:
     table = FactTable(("name", "version", "collection", "mark", "kind", "summary"), right=("version",))
-    for it in found.values():
-        where = f"{it.database}.{it.collection}" if it.database else it.collection
+    for definition in definitions.values():
+        where = (
+            f"{definition.database}.{definition.collection}" if definition.database else definition.collection
+        )
         table.add(
-            it.name,
-            str(it.version),
+            definition.name,
+            str(definition.version),
             where,
-            it.mark,
-            "declarative" if it.declarative else "function",
-            it.summary,
+            definition.mark,
+            "declarative" if definition.declarative else "function",
+            definition.summary,
         )
     return table
 
 
-def broken_table(found: Iterable[Broken]) -> FactTable:
+def broken_table(broken_ones: Iterable[Broken]) -> FactTable:
     table = FactTable(("broken", "in", "why"), "Broken: not run, nor served")
-    for it in found:
-        table.add(it.name or "(the whole file)", it.source, Text(it.reason, style="red"))
+    for broken in broken_ones:
+        table.add(broken.name or "(the whole file)", broken.source, Text(broken.reason, style="red"))
     return table
 
 
 def broken_object(broken: Broken) -> dict[str, Any]:
-    """In the list of those that can be used; of those `broken` is null."""
+    """Returns a broken migration for the list of all; of usable ones `broken` is null."""
     return {"name": broken.name or None, "source": broken.source, "broken": broken.reason}
 
 
@@ -287,22 +286,25 @@ def definition_object(definition: Definition) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _stamp(at: datetime | None) -> str | None:
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
+def _stamp(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
 
 
-def workers_table(found: Iterable[Worker], now: datetime) -> FactTable:
+def workers_table(workers: Iterable[Worker], now: datetime) -> FactTable:
     table = FactTable(
         ("host", "pid", "slots", "batches done", "at work on", "up since", "refuses"),
         right=("pid", "slots", "batches done"), title="Workers",
     )  # fmt: skip
-    for each in found:
-        at_work = ["loads the migrations"] * each.loading
-        at_work += [f"{it.batch} for {clock(_seconds(it.since, now))}" for it in each.in_hand]
-        refuses = [f"run {it.run}: its code is {it.pinned}, here {it.here}" for it in each.refuses]
+    for worker in workers:
+        at_work = ["loads the migrations"] * worker.loading
+        at_work += [f"{batch.batch} for {clock(_seconds(batch.since, now))}" for batch in worker.in_hand]
+        refuses = [
+            f"run {refusal.run}: its code is {refusal.pinned}, here {refusal.here}"
+            for refusal in worker.refuses
+        ]
         table.add(
-            each.host, str(each.pid), str(each.slots), f"{each.done:,}", "\n".join(at_work),
-            _time(each.started_at), Text("\n".join(refuses), style="yellow"),
+            worker.host, str(worker.pid), str(worker.slots), f"{worker.done:,}", "\n".join(at_work),
+            _time(worker.started_at), Text("\n".join(refuses), style="yellow"),
         )  # fmt: skip
     return table
 
@@ -315,7 +317,7 @@ def worker_object(worker: Worker) -> dict[str, Any]:
     return {
         "name": worker.name, "host": worker.host, "pid": worker.pid, "version": worker.version, "slots": worker.slots, "only": worker.only,
         "code": worker.code, "batchesDone": worker.done,
-        "current": [{"batch": each.batch, "since": iso_time(each.since)} for each in worker.in_hand],
-        "refuses": [{"run": each.run, "pinned": each.pinned, "here": each.here} for each in worker.refuses],
+        "current": [{"batch": batch.batch, "since": iso_time(batch.since)} for batch in worker.in_hand],
+        "refuses": [{"run": refusal.run, "pinned": refusal.pinned, "here": refusal.here} for refusal in worker.refuses],
         "startedAt": iso_time(worker.started_at), "seenAt": iso_time(worker.seen_at),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Text on a terminal: what documents, functions and servers say is shown, and never carried out."""
+"""Prints text from documents, functions and servers so that a terminal shows it and never obeys it."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, Self
@@ -12,7 +12,7 @@ from whimbrel.domain.text.printable import visible
 
 
 class Text(RichText):
-    """Rich's text, with an escape to be read for each character that would act on a terminal, or that Rich would drop."""
+    """Rich's text, with a visible escape for each character that would act on a terminal, or that Rich would drop."""
 
     def __init__(self, text: str = "", style: str | Style = "", **options: Any) -> None:
         super().__init__(visible(text), style, **options)
@@ -23,11 +23,11 @@ class Text(RichText):
 
 
 class VisibleConsole(Console):
-    """A console that writes no control character but its own, whatever it is given, and takes no text for markup or emoji codes."""
+    """A console that writes no control characters except its own, and treats no text as markup or emoji codes."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        for each in super().render(renderable, options):
-            yield each if each.control else Segment(visible(each.text), each.style)
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
     def render_str(self, text: str, **options: Any) -> RichText:
         options |= {"markup": False, "emoji": False, "highlight": False}
@@ -35,10 +35,10 @@ class VisibleConsole(Console):
 
 
 class Paragraph:
-    """A text that is wrapped between words on a terminal, and goes whole into a file or pipe; so does one to be copied (`no_wrap`)."""
+    """A text that is wrapped between words on a terminal, and is one line in a file or pipe, or if it is to be copied (`no_wrap`)."""
 
     def __init__(self, text: RichText, indent: int = 0, *, hanging: int = 0, end: str = "\n") -> None:
-        """`indent`: of all lines; `hanging`: of those after the first, on top."""
+        """`indent`: of all lines; `hanging`: additional indent of lines after the first."""
         self._text, self._indent, self._hanging, self._end = text, indent, hanging, end
 
     @property
@@ -46,8 +46,8 @@ class Paragraph:
         return self._text.plain
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        whole = self._text.no_wrap or not console.is_terminal
-        lines = list(self._text.split(allow_blank=True)) if whole else wrapped_text(
+        on_one_line = self._text.no_wrap or not console.is_terminal
+        lines = list(self._text.split(allow_blank=True)) if on_one_line else wrapped_text(
             console, self._text, options.max_width - self._indent - self._hanging
         )  # fmt: skip
         for number, line in enumerate(lines):
@@ -57,9 +57,9 @@ class Paragraph:
 
 
 def wrapped_text(console: Console, text: RichText, width: int, *, fold: bool = False) -> list[RichText]:
-    """Its lines, broken between words only: a longer word than the width is whole on a line, and the terminal breaks it.
+    """Returns its lines, broken between words only: the terminal breaks a word that is longer than the width.
 
-    `fold`: it is broken here, where lines are counted.
+    `fold`: breaks such a word here, where lines are counted.
     """
     copy = text.copy()
     copy.overflow = "fold" if fold else "ignore"
@@ -70,6 +70,6 @@ def wrapped_text(console: Console, text: RichText, width: int, *, fold: bool = F
 
 
 def unbroken(console: Console, line: RichText, indent: int = 0) -> Iterator[Segment]:
-    """One line as it is, without its end."""
+    """Renders one line as it is, without its end."""
     yield Segment(" " * indent)
     yield from line.render(console)

@@ -1,5 +1,5 @@
-"""BSON as bytes and values: raw documents and keys, Extended JSON, UUIDs, differences of documents.
+"""BSON as bytes and values: raw documents and keys, Extended JSON, UUIDs, differences between documents.
 
-Not here: what a migration or a run makes of them.
-Imports no other room of the domain but `text`.
+Not here: what a migration or a run does with them.
+Imports no other package of the domain but `text`.
 """

@@ -1,4 +1,4 @@
-"""What differs between two documents, field by field, in values, types and order; and the same applied again.
+"""Differences between two documents, field by field, in values, types and order; and applying them.
 
 Documents are raw BSON, so that nothing is lost on the way: 5 and 5.0 differ, and so do the bytes of texts that cannot be decoded.
 """
@@ -18,7 +18,7 @@ EditKind = Literal["added", "removed", "changed", "order"]
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One difference. `order`: the fields under `path` stand in another order, that of `names`."""
+    """One difference. `order`: the fields under `path` have another order, that of `names`."""
 
     kind: EditKind
     path: Path
@@ -28,17 +28,17 @@ class Edit:
 
     @property
     def top(self) -> str | None:
-        """The top-level field; None where it is the document as a whole."""
+        """The top-level field; None for the document as a whole."""
         return str(self.path[0]) if self.path else None
 
 
 def difference(old: bytes, new: bytes) -> list[Edit]:
-    """What makes `new` of `old`, in the order of the fields."""
+    """Returns what turns `old` into `new`, in the order of the fields."""
     return list(_differences((DOCUMENT, bytes(old)), (DOCUMENT, bytes(new)), ()))
 
 
 def applied(old: bytes, edits: Sequence[Edit]) -> bytes:
-    """`old` after its edits. Raises ValueError where they are not edits of this document."""
+    """Returns `old` after its edits. Raises ValueError where they are not edits of this document."""
     value = (DOCUMENT, bytes(old))
     for edit in edits:
         value = _apply(value, edit.path, edit)
@@ -46,15 +46,15 @@ def applied(old: bytes, edits: Sequence[Edit]) -> bytes:
 
 
 def dotted(path: Path) -> str:
-    """A path for people; an empty name or one with a dot is quoted."""
+    """Formats a path for people; an empty name or one with a dot is quoted."""
     parts = [
-        str(each) if isinstance(each, int) or (each and "." not in each) else f"'{each}'" for each in path
+        str(part) if isinstance(part, int) or (part and "." not in part) else f"'{part}'" for part in path
     ]
     return ".".join(parts)
 
 
 def readable(value: Value) -> Any:
-    """A value as Python has it; of one that cannot be decoded, its bytes as text."""
+    """Returns a value as Python has it; where it cannot be decoded, its bytes as text."""
     kind, payload = value
     try:
         return decoded(bytes(document([element(kind, b"v", payload)]).raw))["v"]
@@ -73,31 +73,31 @@ def _differences(old: Value, new: Value, path: Path) -> Iterator[Edit]:
     if old[0] == ARRAY and len(after) < len(before):  # from its end, so that each step leaves an array
         ordered = [*after, *reversed(ordered[len(after) :])]
     for name in ordered:
-        here = (*path, int(name) if old[0] == ARRAY else name)
+        inner_path = (*path, int(name) if old[0] == ARRAY else name)
         if name not in after:
-            yield Edit("removed", here, old=before[name])
+            yield Edit("removed", inner_path, old=before[name])
         elif name not in before:
-            yield Edit("added", here, new=after[name])
+            yield Edit("added", inner_path, new=after[name])
         else:
-            yield from _differences(before[name], after[name], here)
-    kept = [name for name in before if name in after]
-    if [*kept, *(name for name in after if name not in before)] != list(after):
+            yield from _differences(before[name], after[name], inner_path)
+    common = [name for name in before if name in after]
+    if [*common, *(name for name in after if name not in before)] != list(after):
         yield Edit("order", path, names=tuple(after))
 
 
 def _parts(value: Value) -> dict[str, Value] | None:
-    """The fields of a document or the elements of an array; None for anything that cannot be taken apart and put together again."""
+    """Returns the fields of a document or the elements of an array; None for anything that cannot be taken apart and put together again."""
     kind, payload = value
     if kind not in (DOCUMENT, ARRAY):
         return None
     try:
-        found = [(name.decode(), (inner, raw)) for name, inner, raw in iterate_fields(payload)]
+        parts = [(name.decode(), (inner, raw)) for name, inner, raw in iterate_fields(payload)]
     except UnicodeDecodeError:
         return None
-    names = [name for name, _ in found]
+    names = [name for name, _ in parts]
     if len(set(names)) < len(names) or (kind == ARRAY and names != [str(i) for i in range(len(names))]):
         return None
-    return dict(found)
+    return dict(parts)
 
 
 def _apply(value: Value, path: Path, edit: Edit) -> Value:
@@ -112,7 +112,7 @@ def _apply(value: Value, path: Path, edit: Edit) -> Value:
         return _joined(value[0], {name: parts[name] for name in edit.names})
     name = str(path[0])
     if len(path) == 1 and edit.kind == "removed":
-        return _joined(value[0], {each: part for each, part in parts.items() if each != name})
+        return _joined(value[0], {other: part for other, part in parts.items() if other != name})
     if len(path) == 1 and edit.kind == "added":
         return _joined(value[0], {**parts, name: edit.new or (0, b"")})
     return _joined(value[0], {**parts, name: _apply(parts[name], path[1:], edit)})

@@ -1,4 +1,4 @@
-"""Values and ids of documents as Extended JSON, in and out."""
+"""Converts values and ids of documents to and from Extended JSON."""
 
 import json
 from typing import Any
@@ -13,34 +13,34 @@ REFERENCE = ("$ref", "$id", "$db")  # fields with a dollar sign that documents m
 
 
 def relaxed(value: Any) -> Any:
-    """A value of MongoDB as a JSON value, in relaxed Extended JSON: whole numbers and doubles are plain."""
+    """Returns a value of MongoDB as a JSON value, in relaxed Extended JSON: whole numbers and doubles are plain."""
     return json.loads(json_util.dumps(value, json_options=json_util.RELAXED_JSON_OPTIONS))
 
 
 def canonical(value: Any) -> Any:
-    """The same in canonical Extended JSON, which tells every type."""
+    """Returns the same in canonical Extended JSON, which tells every type."""
     return json.loads(json_util.dumps(value, json_options=json_util.CANONICAL_JSON_OPTIONS))
 
 
 def id_json(key: Key) -> Any:
-    """An `_id` as relaxed Extended JSON."""
+    """Returns an `_id` as relaxed Extended JSON."""
     return relaxed(key.value)
 
 
 def parse_id(value: Any) -> Key:
-    """The key of an `_id` that was written in Extended JSON, and read as plain JSON.
+    """Returns the key of an `_id` that was written in Extended JSON, and read as plain JSON.
 
-    Raises ValueError for what is no Extended JSON, or cannot be an `_id`.
+    Raises ValueError for what is not Extended JSON, or cannot be an `_id`.
     """
     try:
-        found = read(value)
-        key = Key.of(found)
+        document_id = read(value)
+        key = Key.of(document_id)
     except (BSONError, OverflowError, TypeError, ValueError) as error:
         raise ValueError(f"no Extended JSON: {str(error)[:200]}") from error
     if key.kind in (ARRAY, REGEX):
         raise ValueError("an array or a regular expression cannot be the _id of a document")
-    names = list(found) if isinstance(found, dict) else []
-    operator = next((each for each in names if each.startswith("$") and each not in REFERENCE), None)
+    names = list(document_id) if isinstance(document_id, dict) else []
+    operator = next((name for name in names if name.startswith("$") and name not in REFERENCE), None)
     if operator is not None:
         raise ValueError(f"{operator[:40]} is an operator, which cannot stand in the _id of a document")
     return key

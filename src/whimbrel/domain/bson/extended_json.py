@@ -1,6 +1,6 @@
-"""Extended JSON, read: a text means what MongoDB's shell means by it, or is refused with the place.
+"""Reads Extended JSON: a text means what MongoDB's shell means by it, or is refused with the place.
 
-An object that holds the name of a type, such as `$oid` or `$date`, is a value; whatever else stands in it would be lost, so it is refused.
+An object that holds the name of a type, such as `$oid` or `$date`, is a value; anything else in it would be lost, so it is refused.
 `$regex`, `$options` and `$type` are operators of queries, and `$ref`, `$id` and `$db` are fields: objects with these stay objects, in order.
 https://github.com/mongodb/specifications/blob/master/source/extended-json/extended-json.md
 """
@@ -14,15 +14,15 @@ from bson import Code
 
 from whimbrel.domain.bson.extended_json_types import INT64, READERS, Malformed
 
-DEEPEST: Final = 100  # levels of objects and arrays in one another
-LONGEST_NUMBER: Final = 400  # digits: more are beyond every type
-LONGEST_PLACE: Final = 200  # characters: the names of fields are as long as somebody likes
-BESIDE: Final = {"$code": "$scope"}  # the only name of a type that may have company
+DEEPEST: Final = 100  # nested levels of objects and arrays
+LONGEST_NUMBER: Final = 400  # digits: more exceed every type
+LONGEST_PLACE: Final = 200  # characters: names of fields can have any length
+BESIDE: Final = {"$code": "$scope"}  # the only name of a type that may have another field beside it
 MATCHING: Final = ("$in", "$nin", "$all")  # their arrays hold values, and no operators
 
 
 class Unreadable(ValueError):
-    """What is no Extended JSON. `place`: the path to it; empty at the top."""
+    """Raised for what is not Extended JSON. `place`: the path to it; empty at the top."""
 
     def __init__(self, place: str, why: str) -> None:
         super().__init__(f"{why}, at {place!r}" if place else why)
@@ -30,7 +30,7 @@ class Unreadable(ValueError):
 
 
 class Repeated(Unreadable):
-    """An object with a name twice: JSON's readers take the last, and forget the other."""
+    """Raised for an object with a repeated name: JSON's readers take the last value, and forget the others."""
 
     def __init__(self, place: str, name: str) -> None:
         super().__init__(place, f"the field {name[:80]!r} twice in one document")
@@ -38,7 +38,7 @@ class Repeated(Unreadable):
 
 
 class TooDeep(Unreadable):
-    """An object or array within too many others."""
+    """Raised for an object or array within too many others."""
 
 
 class _Pairs:
@@ -49,26 +49,26 @@ class _Pairs:
 
 
 class _NoNumber:
-    """What some take for a number, and JSON or BSON does not."""
+    """Something that some readers take for a number, but that JSON or BSON does not allow."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
 
 def parse(text: str) -> Any:
-    """The value of a text, as Python has values of BSON.
+    """Returns the value of a text, as Python has values of BSON.
 
-    Raises Unreadable; json.JSONDecodeError, with line and column, for what is no JSON.
+    Raises Unreadable; json.JSONDecodeError, with line and column, for what is not JSON.
     """
     try:
-        found = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_NoNumber, parse_int=_digits)
+        parsed = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_NoNumber, parse_int=_digits)
     except RecursionError as error:
         raise TooDeep("", f"it is nested deeper than {DEEPEST} levels") from error
-    return read(found)
+    return read(parsed)
 
 
 def read(value: Any, place: str = "") -> Any:
-    """The value of Extended JSON that was read as plain JSON already. Raises Unreadable."""
+    """Returns the value of Extended JSON that was read as plain JSON already. Raises Unreadable."""
     return _value(value, place, 0)
 
 
@@ -82,7 +82,7 @@ def _value(value: Any, place: str, level: int) -> Any:
     if isinstance(value, _Pairs | Mapping):
         return _object(_once(value, place), place, level)
     if isinstance(value, list):
-        return [_value(each, below(place, index), level + 1) for index, each in enumerate(value)]
+        return [_value(element, below(place, index), level + 1) for index, element in enumerate(value)]
     if isinstance(value, str):
         return _text(value, place)
     if value is None or isinstance(value, bool):
@@ -99,9 +99,9 @@ def _number(value: Any, place: str) -> int | float:
         )  # fmt: skip
     if isinstance(value, float) and math.isfinite(value):
         return value
-    said = value.text if isinstance(value, _NoNumber) else str(value)
+    written = value.text if isinstance(value, _NoNumber) else str(value)
     raise Unreadable(
-        place, f"{said[:40]} is no number of JSON, or beyond a double; if it is meant, write it as $numberDouble"
+        place, f"{written[:40]} is no number of JSON, or beyond a double; if it is meant, write it as $numberDouble"
     )  # fmt: skip
 
 
@@ -114,44 +114,44 @@ def _text(value: str, place: str) -> str:
 
 
 def _once(value: _Pairs | Mapping[str, Any], place: str) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    fields: dict[str, Any] = {}
     for name, inner in value.pairs if isinstance(value, _Pairs) else value.items():
-        if name in found:
+        if name in fields:
             raise Repeated(place, name)
-        found[_text(name, place)] = inner
-    return found
+        fields[_text(name, place)] = inner
+    return fields
 
 
 def _object(fields: dict[str, Any], place: str, level: int) -> Any:
     kind = next((name for name in fields if name in READERS), None)
-    found = {name: _value(inner, below(place, name), level + 1) for name, inner in fields.items()}
+    values = {name: _value(inner, below(place, name), level + 1) for name, inner in fields.items()}
     if kind is None:
-        _check_matching(found, place)
-        return found
-    company = next((name for name in fields if name not in (kind, BESIDE.get(kind))), None)
-    if company is not None:
+        _check_matching(values, place)
+        return values
+    other = next((name for name in fields if name not in (kind, BESIDE.get(kind))), None)
+    if other is not None:
         hint = " Operators go with $regex." if kind == "$regularExpression" else ""
-        raise Unreadable(place, f"{kind} makes a value of its object, so {company[:80]!r} cannot stand beside it.{hint}".rstrip("."))  # fmt: skip
+        raise Unreadable(place, f"{kind} makes a value of its object, so {other[:80]!r} cannot stand beside it.{hint}".rstrip("."))  # fmt: skip
     try:
-        return typed(kind, found)
+        return typed(kind, values)
     except Malformed as error:
         raise Unreadable(place, f"{kind} {error}") from error
 
 
 def below(place: str, name: str | int) -> str:
-    """The place of a field, or of an element by its position; of a long one its beginning."""
+    """Returns the place of a field, or of an element by its position; of a long place the beginning."""
     if len(place) > LONGEST_PLACE:
         return place
     inner = f"[{name}]" if isinstance(name, int) else name[:LONGEST_PLACE]
     return f"{place}.{inner}" if place and not isinstance(name, int) else place + inner
 
 
-def _check_matching(found: Mapping[str, Any], place: str) -> None:
-    """MongoDB refuses a $regex here without a word of how a regular expression is written."""
+def _check_matching(fields: Mapping[str, Any], place: str) -> None:
+    """Raises a clear error here: MongoDB refuses a $regex without telling how a regular expression is written."""
     for name in MATCHING:
-        values = found.get(name)
-        for index, each in enumerate(values if isinstance(values, list) else []):
-            if isinstance(each, dict) and "$regex" in each:
+        values = fields.get(name)
+        for index, element in enumerate(values if isinstance(values, list) else []):
+            if isinstance(element, dict) and "$regex" in element:
                 raise Unreadable(
                     below(below(place, name), index),
                     f'$regex is an operator, which cannot stand in {name}; write {{"$regularExpression": {{"pattern": ..., "options": ...}}}}',
@@ -159,7 +159,7 @@ def _check_matching(found: Mapping[str, Any], place: str) -> None:
 
 
 def typed(kind: str, fields: Mapping[str, Any]) -> Any:
-    """The value that an object with the name of a type stands for. Raises Malformed."""
+    """Returns the value that an object with the name of a type stands for. Raises Malformed."""
     if kind != "$code" or "$scope" not in fields:
         return READERS[kind](fields[kind])
     code, scope = READERS[kind](fields[kind]), fields["$scope"]
@@ -169,9 +169,9 @@ def typed(kind: str, fields: Mapping[str, Any]) -> Any:
 
 
 def parse_canonical(text: str) -> Any:
-    """The value that the driver wrote as canonical Extended JSON: how earlier versions kept filters.
+    """Returns the value that the driver wrote as canonical Extended JSON, as earlier versions stored filters.
 
-    That writer knows no `$regex` for values, and writes no malformed type, so what looks like one is a document.
+    That writer knows no `$regex` for values, and never writes a malformed type, so what looks like one is a document.
     """
 
     def document(pairs: list[tuple[str, Any]]) -> Any:

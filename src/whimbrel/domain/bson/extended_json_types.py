@@ -30,7 +30,7 @@ _MOMENT = re.compile(
 
 
 class Malformed(ValueError):
-    """What cannot stand under a type's name. Its text follows that name."""
+    """Raised for what cannot stand under a type's name. Its text follows that name."""
 
 
 def _matching(value: Any, pattern: re.Pattern[str], wanted: str) -> str:
@@ -40,27 +40,27 @@ def _matching(value: Any, pattern: re.Pattern[str], wanted: str) -> str:
 
 
 def _parts(value: Any, kinds: Mapping[str, type], wanted: str) -> list[Any]:
-    """The fields of a document that has exactly these."""
+    """Returns the fields of a document that has exactly these."""
     right = isinstance(value, dict) and value.keys() == kinds.keys()
     if not right or any(type(value[name]) is not kind for name, kind in kinds.items()):
         raise Malformed(f"needs {wanted}, not {value!r:.60}")
     return [value[name] for name in kinds]
 
 
-def _whole(value: Any, limits: tuple[int, int]) -> int:
-    found = int(_matching(value, _WHOLE, "a text of digits"))
-    if not limits[0] <= found <= limits[1]:
-        raise Malformed(f"cannot hold {found}")
-    return found
+def _whole_number(value: Any, limits: tuple[int, int]) -> int:
+    number = int(_matching(value, _WHOLE, "a text of digits"))
+    if not limits[0] <= number <= limits[1]:
+        raise Malformed(f"cannot hold {number}")
+    return number
 
 
 def _double(value: Any) -> float:
     if value in _ENDLESS:
         return float(value)
-    found = float(_matching(value, _NUMBER, "a text that is a number, NaN, Infinity or -Infinity"))
-    if not math.isfinite(found):
+    number = float(_matching(value, _NUMBER, "a text that is a number, NaN, Infinity or -Infinity"))
+    if not math.isfinite(number):
         raise Malformed(f"cannot hold {value[:60]}")
-    return found
+    return number
 
 
 def _decimal(value: Any) -> Decimal128:
@@ -72,7 +72,7 @@ def _decimal(value: Any) -> Decimal128:
 
 
 def _moment(value: Any) -> DatetimeMS:
-    """Milliseconds since 1970 as a whole number, or ISO 8601. What is finer than a millisecond is cut, as the shell does."""
+    """Reads milliseconds since 1970 as a whole number, or ISO 8601. What is finer than a millisecond is cut, as the shell does."""
     if isinstance(value, int) and not isinstance(value, bool):
         return DatetimeMS(int(value))
     wanted = "a time with its zone such as '2026-11-24T12:00:00Z', a day, or milliseconds since 1970"
@@ -83,10 +83,10 @@ def _moment(value: Any) -> DatetimeMS:
     if fraction and not seconds:
         raise Malformed(f"needs {wanted}, not {value!r:.60}")
     try:
-        found = datetime.fromisoformat(f"{day}T{time}{seconds or ':00'}{zone}")
+        moment = datetime.fromisoformat(f"{day}T{time}{seconds or ':00'}{zone}")
     except ValueError as error:
         raise Malformed(f"needs {wanted}, not {value!r:.60}: {error}") from error
-    return DatetimeMS((found - EPOCH) // MILLISECOND + int((fraction or "0")[:3].ljust(3, "0")))
+    return DatetimeMS((moment - EPOCH) // MILLISECOND + int((fraction or "0")[:3].ljust(3, "0")))
 
 
 def _binary(value: Any) -> Binary:
@@ -94,16 +94,16 @@ def _binary(value: Any) -> Binary:
         value, {"base64": str, "subType": str}, '{"base64": ..., "subType": two hexadecimal digits}'
     )
     try:
-        found = base64.b64decode(data, validate=True)
+        decoded = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise Malformed(f"needs base64, not {data!r:.60}: {error}") from error
-    return Binary(found, int(_matching(subtype, _SUBTYPE, "a subType of two hexadecimal digits"), 16))
+    return Binary(decoded, int(_matching(subtype, _SUBTYPE, "a subType of two hexadecimal digits"), 16))
 
 
 def _timestamp(value: Any) -> Timestamp:
     wanted = '{"t": seconds, "i": number}, both of 32 bits'
     seconds, number = _parts(value, {"t": int, "i": int}, wanted)
-    if not all(UINT32[0] <= each <= UINT32[1] for each in (seconds, number)):
+    if not all(UINT32[0] <= half <= UINT32[1] for half in (seconds, number)):
         raise Malformed(f"needs {wanted}, not {value!r:.60}")
     return Timestamp(seconds, number)
 
@@ -122,11 +122,11 @@ def _code(value: Any) -> Code:
     return Code(value)
 
 
-def _end(found: MinKey | MaxKey) -> Callable[[Any], MinKey | MaxKey]:
+def _end(end: MinKey | MaxKey) -> Callable[[Any], MinKey | MaxKey]:
     def reader(value: Any) -> MinKey | MaxKey:
         if value != 1 or not isinstance(value, int) or isinstance(value, bool):
             raise Malformed(f"needs 1, not {value!r:.60}")
-        return found
+        return end
 
     return reader
 
@@ -144,8 +144,8 @@ READERS: Final[Mapping[str, Callable[[Any], Any]]] = {
     "$binary": _binary,
     "$date": _moment,
     "$timestamp": _timestamp,
-    "$numberInt": lambda value: _whole(value, INT32),
-    "$numberLong": lambda value: Int64(_whole(value, INT64)),
+    "$numberInt": lambda value: _whole_number(value, INT32),
+    "$numberLong": lambda value: Int64(_whole_number(value, INT64)),
     "$numberDouble": _double,
     "$numberDecimal": _decimal,
     "$regularExpression": _expression,

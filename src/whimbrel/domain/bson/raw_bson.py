@@ -19,7 +19,7 @@ _INT32 = struct.Struct("<i")
 STRING, DOCUMENT, ARRAY, BINARY, REGEX, DBPOINTER = 0x02, 0x03, 0x04, 0x05, 0x0B, 0x0C
 OBJECT_ID, NULL, INT32, INT64 = 0x07, 0x0A, 0x10, 0x12
 
-# Bytes that a value of a fixed-length type takes.
+# The bytes that a value of a fixed-length type takes.
 _FIXED = {
     0x01: 8, 0x06: 0, 0x07: 12, 0x08: 1, 0x09: 8, 0x0A: 0,
     0x10: 4, 0x11: 8, 0x12: 8, 0x13: 16, 0x7F: 0, 0xFF: 0,
@@ -37,10 +37,10 @@ _SHOWN = DOCUMENT_OPTIONS.with_options(document_class=RawBSONDocument)
 
 
 def decoded(document: bytes) -> dict[str, Any]:
-    """The dicts, lists and values of a document. Raises InvalidBSON, UnicodeDecodeError.
+    """Returns the dicts, lists and values of a document. Raises InvalidBSON, UnicodeDecodeError.
 
-    Every document in it stays one. The driver makes a DBRef of one that has a `$ref`, and writes that with fields in another order, or that were
-    not there: a filter would then match other documents.
+    Every document in it stays a document. The driver turns one with a `$ref` into a DBRef, and writes that with fields in another order, or that
+    did not exist: a filter would then match other documents.
     """
     return {name: _plain(value) for name, value in RawBSONDocument(document, _SHOWN).items()}
 
@@ -53,23 +53,23 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def value_end(data: bytes, kind: int, at: int) -> int:
-    """Where the value of type `kind` that starts at `at` ends.
+def value_end(data: bytes, kind: int, start: int) -> int:
+    """Returns where the value of type `kind` that starts at `start` ends.
 
     Raises ValueError for a type byte that BSON does not have.
     """
     if kind in _FIXED:
-        return at + _FIXED[kind]
+        return start + _FIXED[kind]
     if kind in (STRING, 0x0D, 0x0E):  # string, code, symbol
-        return at + 4 + int(_INT32.unpack_from(data, at)[0])
+        return start + 4 + int(_INT32.unpack_from(data, start)[0])
     if kind in (DOCUMENT, ARRAY, 0x0F):  # document, array, code with scope
-        return at + int(_INT32.unpack_from(data, at)[0])
+        return start + int(_INT32.unpack_from(data, start)[0])
     if kind == BINARY:  # binary: length, subtype, bytes
-        return at + 5 + int(_INT32.unpack_from(data, at)[0])
+        return start + 5 + int(_INT32.unpack_from(data, start)[0])
     if kind == REGEX:  # regular expression: two C strings
-        return data.index(b"\0", data.index(b"\0", at) + 1) + 1
+        return data.index(b"\0", data.index(b"\0", start) + 1) + 1
     if kind == DBPOINTER:  # DBPointer: string, 12 bytes
-        return at + 16 + int(_INT32.unpack_from(data, at)[0])
+        return start + 16 + int(_INT32.unpack_from(data, start)[0])
     raise ValueError(f"BSON has no type 0x{kind:02x}")
 
 
@@ -84,7 +84,7 @@ class Key(NamedTuple):
 
     @classmethod
     def of_document(cls, document: bytes) -> "Key":
-        """The key of a stored document: MongoDB keeps `_id` as its first field."""
+        """Returns the key of a stored document: MongoDB keeps `_id` as its first field."""
         end = value_end(document, document[4], 9)
         if document[5:9] != b"_id\0":
             raise ValueError("the document does not start with _id")
@@ -92,7 +92,7 @@ class Key(NamedTuple):
 
     @classmethod
     def of_value(cls, kind: int, payload: bytes) -> "Key":
-        """The key of a raw value."""
+        """Returns the key of a raw value."""
         return cls(bytes(document([element(kind, b"_id", payload)]).raw))
 
     @property
@@ -105,7 +105,7 @@ class Key(NamedTuple):
 
     @property
     def value(self) -> Any:
-        """The `_id` as a Python value, for people's eyes; the bytes as text where it cannot be decoded."""
+        """The `_id` as a Python value, for people; the bytes as text where it cannot be decoded."""
         try:
             return decoded(self.raw)["_id"]
         except (bson.errors.InvalidBSON, UnicodeDecodeError):
@@ -117,7 +117,7 @@ class Key(NamedTuple):
         return RawBSONDocument(self.raw)
 
     def literal(self) -> RawBSONDocument:
-        """`{"$literal": value}`, for an aggregation expression."""
+        """Returns `{"$literal": value}`, for an aggregation expression."""
         return document([element(self.kind, b"$literal", self.payload)])
 
 
@@ -126,39 +126,41 @@ def element(kind: int, name: bytes, payload: bytes) -> bytes:
 
 
 def document(elements: Iterable[bytes]) -> RawBSONDocument:
-    """A document of raw elements."""
+    """Returns a document of raw elements."""
     body = b"".join(elements)
     return RawBSONDocument(_INT32.pack(len(body) + 5) + body + b"\0")
 
 
 def _array(items: Iterable[tuple[int, bytes]]) -> bytes:
-    body = b"".join([bytes((kind,)) + b"%d\0" % i + payload for i, (kind, payload) in enumerate(items)])
+    body = b"".join(
+        [bytes((kind,)) + b"%d\0" % index + payload for index, (kind, payload) in enumerate(items)]
+    )
     return _INT32.pack(len(body) + 5) + body + b"\0"
 
 
 def literal_documents(documents: Iterable[bytes]) -> RawBSONDocument:
-    """`{"$literal": [document, ...]}`."""
-    return document([element(ARRAY, b"$literal", _array((DOCUMENT, each) for each in documents))])
+    """Returns `{"$literal": [document, ...]}`."""
+    return document([element(ARRAY, b"$literal", _array((DOCUMENT, raw) for raw in documents))])
 
 
 def literal_keys(keys: Iterable[Key]) -> RawBSONDocument:
-    """`{"$literal": [_id, ...]}`."""
-    return document([element(ARRAY, b"$literal", _array((k.kind, k.payload) for k in keys))])
+    """Returns `{"$literal": [_id, ...]}`."""
+    return document([element(ARRAY, b"$literal", _array((key.kind, key.payload) for key in keys))])
 
 
 def keys_under(operator: str, keys: Iterable[Key]) -> RawBSONDocument:
-    """`{operator: [_id, ...]}`, such as `{"$in": [...]}` in a query.
+    """Returns `{operator: [_id, ...]}`, such as `{"$in": [...]}` in a query.
 
-    With `$in` the first and the last of them too, where they are of one type: a clustered collection has no other bounds.
+    With `$in` also the first and the last key, where they are of one type: a clustered collection has no other bounds.
     """
     listed = list(keys)
-    found = [element(ARRAY, operator.encode(), _array((k.kind, k.payload) for k in listed))]
+    conditions = [element(ARRAY, operator.encode(), _array((key.kind, key.payload) for key in listed))]
     kinds = {key.kind for key in listed}
     if operator == "$in" and len(kinds) == 1 and kinds <= _ORDER.keys():
         order = _ORDER[listed[0].kind]
         first, last = (end(listed, key=lambda key: order(key.payload)) for end in (min, max))
-        found += [element(first.kind, b"$gte", first.payload), element(last.kind, b"$lte", last.payload)]
-    return document(found)
+        conditions += [element(first.kind, b"$gte", first.payload), element(last.kind, b"$lte", last.payload)]
+    return document(conditions)
 
 
 _ORDER: dict[int, Callable[[bytes], Any]] = {
@@ -170,55 +172,59 @@ _ORDER: dict[int, Callable[[bytes], Any]] = {
 
 
 def iterate_fields(raw: bytes) -> Iterator[tuple[bytes, int, bytes]]:
-    """The top-level fields of a raw document in their order: name, type, value."""
-    at = 4
-    while raw[at]:
-        kind, name_end = raw[at], raw.index(b"\0", at + 1)
+    """Yields the top-level fields of a raw document in order: name, type, value."""
+    position = 4
+    while raw[position]:
+        kind, name_end = raw[position], raw.index(b"\0", position + 1)
         end = value_end(raw, kind, name_end + 1)
-        yield raw[at + 1 : name_end], kind, raw[name_end + 1 : end]
-        at = end
+        yield raw[position + 1 : name_end], kind, raw[name_end + 1 : end]
+        position = end
 
 
 def elements(raw: bytes) -> dict[bytes, tuple[int, bytes]]:
-    """The top-level fields of a raw document: name to type and value. Of a name that is there twice, the first."""
+    """Returns the top-level fields of a raw document: name to type and value. Of a repeated name, the first."""
     return by_name(iterate_fields(raw))
 
 
 def by_name(fields: Iterable[tuple[bytes, int, bytes]]) -> dict[bytes, tuple[int, bytes]]:
-    """Fields as `walk` gives them: name to type and value. Of a name that is there twice, the first."""
-    found: dict[bytes, tuple[int, bytes]] = {}
+    """Returns fields as `iterate_fields` yields them: name to type and value. Of a repeated name, the first."""
+    named: dict[bytes, tuple[int, bytes]] = {}
     for name, kind, payload in fields:
-        if name not in found:
-            found[name] = (kind, payload)
-    return found
+        if name not in named:
+            named[name] = (kind, payload)
+    return named
 
 
-def repeated(raw: bytes) -> frozenset[bytes]:
-    """The top-level field names that a document has more than once: BSON allows it, and some drivers wrote it."""
+def repeated_fields(raw: bytes) -> frozenset[bytes]:
+    """Returns the top-level field names that a document has more than once: BSON allows it, and some drivers wrote it."""
     counts = Counter(name for name, _, _ in iterate_fields(raw))
     return frozenset(name for name, count in counts.items() if count > 1)
 
 
-def repeats(raw: bytes, kind: int = DOCUMENT) -> bool:
+def has_repeated_fields(raw: bytes, kind: int = DOCUMENT) -> bool:
     """Whether a document holds a field name twice, at any depth."""
-    if kind == DOCUMENT and repeated(raw):
+    if kind == DOCUMENT and repeated_fields(raw):
         return True
-    return any(repeats(value, inner) for _, inner, value in iterate_fields(raw) if inner in (DOCUMENT, ARRAY))
+    return any(
+        has_repeated_fields(value, inner)
+        for _, inner, value in iterate_fields(raw)
+        if inner in (DOCUMENT, ARRAY)
+    )
 
 
 def spliced(raw: bytes, values: bytes, unset: Iterable[str]) -> RawBSONDocument:
-    """A document with new values of top-level fields, each in its old place or at the end, and without others.
+    """Returns a document with new values of top-level fields, each in its old place or at the end, and without others.
 
     What is not named stays as it is, byte for byte.
     """
     new = elements(values)
-    gone = {name.encode() for name in unset}
-    kept = [
+    removed = {name.encode() for name in unset}
+    spliced_elements = [
         element(*_named(name, new.pop(name, (kind, payload))))
         for name, kind, payload in iterate_fields(raw)
-        if name not in gone
+        if name not in removed
     ]
-    return document([*kept, *(element(*_named(name, value)) for name, value in new.items())])
+    return document([*spliced_elements, *(element(*_named(name, value)) for name, value in new.items())])
 
 
 def _named(name: bytes, value: tuple[int, bytes]) -> tuple[int, bytes, bytes]:
@@ -226,17 +232,17 @@ def _named(name: bytes, value: tuple[int, bytes]) -> tuple[int, bytes, bytes]:
 
 
 def split(batch: bytes) -> list[bytes]:
-    """The documents of a raw reply, one after the other."""
-    found, at = [], 0
-    while at < len(batch):
-        end = at + int(_INT32.unpack_from(batch, at)[0])
-        found.append(batch[at:end])
-        at = end
-    return found
+    """Returns the documents of a raw reply, one after the other."""
+    documents, position = [], 0
+    while position < len(batch):
+        end = position + int(_INT32.unpack_from(batch, position)[0])
+        documents.append(batch[position:end])
+        position = end
+    return documents
 
 
 def text_at(document: bytes, path: Sequence[bytes]) -> str | None:
-    """The text at a path of a raw document, which need not be one that can be decoded."""
+    """Returns the text at a path of a raw document, which need not be decodable."""
     kind, value = elements(document).get(path[0], (0, b""))
     if len(path) > 1:
         return text_at(value, path[1:]) if kind == DOCUMENT else None

@@ -7,12 +7,12 @@ from functools import lru_cache
 
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
 
-GROUPS = 500  # of one run; what does not fit into one of them goes to `OTHERS` of its kind
-VARIANTS = 5  # messages that are told apart of one place in the code: more are texts of documents
-WITHOUT_PLACE = 20  # the same where it is not: of a refusal of MongoDB the message alone tells the cause
+GROUPS = 500  # of one run at most; other failures go to `OTHERS` of their kind
+VARIANTS = 5  # messages that are told apart for one place in the code: more would be texts of documents
+WITHOUT_PLACE = 20  # the same without a place: of a refusal by MongoDB only the message tells the cause
 VARIOUS = "<various messages>"
 OTHERS = "<other causes>"
-LENGTH = 300  # characters of a message that are looked at
+LENGTH = 300  # characters of a message that are examined
 
 # What varies from document to document. Quotes count at the edge of a word only: "can't" holds none.
 _VARYING = [
@@ -23,12 +23,12 @@ _VARYING = [
     (re.compile(r"(?<![\w.])-?\d+(\.\d+)?([eE][+-]?\d+)?|\d+"), "<n>"),
 ]
 _NESTED = [(re.compile(r"\{[^{}]*\}"), "<object>"), (re.compile(r"\[[^\[\]]*\]"), "<list>")]
-_DEPTH = 5  # of objects in a message that are taken for one
+_DEPTH = 5  # of nested objects in a message that are replaced by one word
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """`place`: file, line and function of the author's code where it was raised; empty where it was raised by no code of his."""
+    """`place`: file, line and function of the author's code where it was raised; empty where it was not raised by the author's code."""
 
     kind: FailureKind
     type: str
@@ -42,17 +42,17 @@ class Cause:
 
     @property
     def id(self) -> str:
-        """A short name, to be typed."""
+        """A short name that can be typed."""
         return hashlib.sha256(self.signature.encode()).hexdigest()[:8]
 
     @property
     def family(self) -> "Cause":
-        """All that this type of error says at this place."""
+        """All messages of this type of error at this place."""
         return replace(self, template=VARIOUS)
 
     @property
     def others(self) -> "Cause":
-        """All causes of this kind."""
+        """All other causes of this kind."""
         return Cause(self.kind, OTHERS, "", VARIOUS)
 
     @property
@@ -61,13 +61,13 @@ class Cause:
         return VARIANTS if self.place else WITHOUT_PLACE
 
 
-def cause(trouble: FailedDocument) -> Cause:
-    return Cause(trouble.kind, trouble.type, trouble.place, message_template(trouble.message))
+def cause(failure: FailedDocument) -> Cause:
+    return Cause(failure.kind, failure.type, failure.place, message_template(failure.message))
 
 
 @lru_cache(1024)
 def message_template(message: str) -> str:
-    """The first line of a message, with a word for each part that varies from document to document."""
+    """Returns the first line of a message, with a word for each part that varies from document to document."""
     text = message.partition("\n")[0][:LENGTH]
     for _ in range(_DEPTH):
         shorter = text
@@ -83,7 +83,7 @@ def message_template(message: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GroupCount:
-    """Failures of one cause, by state. `conflict`: those of the open and dead that are conflicts."""
+    """Failures of one cause, by state. `conflict`: how many of the open and dead ones are conflicts."""
 
     open: int = 0
     dead: int = 0

@@ -18,32 +18,32 @@ from whimbrel.errors import CursorInvalid
 class FailureKind(StrEnum):
     """What went wrong, as far as it decides what to do."""
 
-    DATA = "data"  # MongoDB refuses the document: dead at once, a retry would be refused as well
-    CODE = "code"  # the function raised, returned rubbish
+    DATA = "data"  # MongoDB refuses the document: dead at once, for a retry would be refused as well
+    CODE = "code"  # the function raised, or returned something unusable
     HANG = "hang"  # the function did not return in time
-    DEATH = "death"  # the process died while it had the document in hand
-    CONFLICT = "conflict"  # the application kept changing the document under us
+    DEATH = "death"  # the process died while it worked on the document
+    CONFLICT = "conflict"  # the application kept changing the document meanwhile
 
 
 class FailureState(StrEnum):
     OPEN = "open"  # tried again when it is due
     DEAD = "dead"  # a dead letter: waits for a person
     RESOLVED = "resolved"
-    PASSED = "passed"  # not a failure: skipped or unchanged, where the document itself cannot say so
+    PASSED = "passed"  # not a failure: skipped or unchanged, where the document itself cannot tell it
 
 
 NO_CURSOR = "That is no cursor of this list. Take the one that the page before named, or none."
 
-# Characters that are kept.
+# Characters that are stored.
 TEXTS = (("type", 200), ("message", 2000), ("traceback", 4000), ("place", 200))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailedDocument:
-    """What went wrong with one document, before it is recorded. Its texts can be stored, whatever it was made of.
+    """What went wrong with one document, before it is recorded. Its texts can be stored, whatever they were made of.
 
     `final`: the mistake is the author's, and the same code would make it again.
-    `place`: where in the author's code; empty where no code of his was at work.
+    `place`: where in the author's code; empty where none of it was running.
     """
 
     key: Key
@@ -56,18 +56,18 @@ class FailedDocument:
     place: str = ""
 
     def __post_init__(self) -> None:
-        for name, most in TEXTS:
-            object.__setattr__(self, name, storable(getattr(self, name), most))
+        for name, length in TEXTS:
+            object.__setattr__(self, name, storable(getattr(self, name), length))
 
 
 def process_death(key: Key) -> FailedDocument:
-    """What is wrong with a document whose call has ended its process."""
+    """Returns the failure of a document whose call has ended its process."""
     message = "The process that called the function for this document died."
     return FailedDocument(key=key, kind=FailureKind.DEATH, type="ProcessDeath", message=message)
 
 
 def hung_call(key: Key, seconds: float) -> FailedDocument:
-    """What is wrong with a document whose call takes longer than it may."""
+    """Returns the failure of a document whose call takes longer than it may."""
     message = f"The function did not return within {seconds:g} seconds."
     return FailedDocument(key=key, kind=FailureKind.HANG, type="Timeout", message=message)
 
@@ -96,7 +96,7 @@ class Failure:
 
     @property
     def place(self) -> "FailurePlace":
-        """Where it stands in the list of its run."""
+        """Its place in the list of its run's failures."""
         return FailurePlace(self.state, self.group, self.key)
 
 
@@ -111,7 +111,7 @@ class Unresolved:
 
 @dataclass(frozen=True, slots=True)
 class DueRetry:
-    """A document that shall be tried again now, and what went wrong."""
+    """A document that has to be tried again now, and what went wrong."""
 
     key: Key
     kind: FailureKind
@@ -119,7 +119,7 @@ class DueRetry:
 
 @dataclass(frozen=True, slots=True)
 class OpenFailure:
-    """An open failure, without what went wrong: the batch that met it last, and how many tries there were."""
+    """An open failure, without what went wrong: the batch that met it last, and how many attempts there were."""
 
     key: Key
     batch: str
@@ -137,7 +137,7 @@ class FailureStanding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailureGroup:
-    """Failures of one cause. `group`: its short name; `message` and `example`: of one of them, a dead one where there is one."""
+    """Failures of one cause. `group`: its short name; `message` and `example`: of one of them, if possible a dead one."""
 
     group: str
     signature: str
@@ -151,15 +151,15 @@ class FailureGroup:
     example: Key
 
     def of(self, state: FailureState) -> int:
-        """How many are in this state."""
+        """Returns how many are in this state."""
         return {FailureState.OPEN: self.open, FailureState.DEAD: self.dead}.get(state, self.resolved)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GroupPage:
-    """Groups of a run, those with most dead failures first, then with most open ones.
+    """Groups of a run, those with most dead failures first, then those with most open ones.
 
-    `after`: a page of what comes after the last of these, None where nothing does. `rest`: how many groups that are, and
+    `after`: the cursor for the next page, None where there is none. `rest`: how many groups follow, and
     how many failures of each state are in them.
     """
 
@@ -181,29 +181,31 @@ class FailurePlace:
 
     @property
     def cursor(self) -> str:
-        """As text that says nothing to people."""
-        told = {"s": str(self.state), "g": self.group, "k": self.key.document}
-        return base64.urlsafe_b64encode(bson.encode(told)).decode()
+        """The place as text that means nothing to people."""
+        place = {"s": str(self.state), "g": self.group, "k": self.key.document}
+        return base64.urlsafe_b64encode(bson.encode(place)).decode()
 
     @classmethod
     def of(cls, cursor: str) -> "FailurePlace":
-        """Raises CursorInvalid."""
+        """Reads a cursor. Raises CursorInvalid."""
         try:
-            told = RawBSONDocument(base64.b64decode(cursor.encode(), b"-_", validate=True))
-            state, key, group = FailureState(told["s"]), Key(told["k"].raw), told["g"]
-            whole = list(told) == ["s", "g", "k"] and list(told["k"]) == ["_id"] and isinstance(group, str)
+            place = RawBSONDocument(base64.b64decode(cursor.encode(), b"-_", validate=True))
+            state, key, group = FailureState(place["s"]), Key(place["k"].raw), place["g"]
+            complete = (
+                list(place) == ["s", "g", "k"] and list(place["k"]) == ["_id"] and isinstance(group, str)
+            )
         except (ValueError, LookupError, TypeError, AttributeError, InvalidBSON) as error:
             raise CursorInvalid(NO_CURSOR) from error
-        if not whole or state is FailureState.PASSED:
+        if not complete or state is FailureState.PASSED:
             raise CursorInvalid(NO_CURSOR)
         return cls(state, group, key)
 
 
 def backoff(attempt: int, first: float, jitter: float) -> float:
-    """Seconds until the next try: doubling from `first`, at most an hour, times 1 to 1.25 by `jitter` (0 to 1)."""
+    """Returns the seconds until the next attempt: doubling from `first`, at most an hour, times 1 to 1.25 by `jitter` (0 to 1)."""
     return float(min(first * 2 ** (attempt - 1), 3600.0)) * (1 + jitter / 4)
 
 
-def is_dead(trouble: FailedDocument, attempt: int, max_attempts: int) -> bool:
-    """Whether nobody tries again by himself: no retry mends it, or its tries (the first included) are spent."""
-    return trouble.final or trouble.kind is FailureKind.DATA or attempt >= max_attempts
+def is_dead(failure: FailedDocument, attempt: int, max_attempts: int) -> bool:
+    """Whether it is not tried again automatically: no retry would help, or its attempts (the first included) are spent."""
+    return failure.final or failure.kind is FailureKind.DATA or attempt >= max_attempts

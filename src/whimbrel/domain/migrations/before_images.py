@@ -12,7 +12,7 @@ An image is a document under `_whimbrel.<name>_v<version>_undo`:
     before  the touched fields as they were, without those that were absent; all fields where it is whole
     after   the touched fields as the change left them
     keys    the names of all fields in their order, where the change could remove one
-    prior   an image of an earlier run that stood here
+    prior   an image of an earlier run that was stored here
     root    true where the document had a field `_whimbrel` with nothing in it
 """
 
@@ -41,7 +41,7 @@ InOrder = Sequence[tuple[bytes, int, bytes]]
 
 
 class ChangedSince(Exception):
-    """The application has changed the document since: `fields` are those that are not what the change left."""
+    """The application has changed the document since: `fields` are those that differ from what the change left."""
 
     def __init__(self, fields: Sequence[str]) -> None:
         super().__init__(", ".join(fields))
@@ -49,16 +49,16 @@ class ChangedSince(Exception):
 
 
 class Unreadable(Exception):
-    """The document holds no image that can be used: the application has written something else there."""
+    """The document holds no usable image: the application has written something else there."""
 
 
 def image_field(migration: str, version: int) -> str:
-    """The name of the image's field under the mark's root."""
+    """Returns the name of the image's field under the mark's root."""
     return f"{marker_field(migration, version)}_undo"
 
 
 def of_run(token: str, run_id: str) -> dict[str, Any]:
-    """The expression that the text at a path, such as `$field.token`, is a token of this run; false where it is no text."""
+    """Returns the expression that the text at a path, such as `$field.token`, is a token of this run; false where it is not a text."""
     text = {"$cond": [{"$eq": [{"$type": token}, "string"]}, token, ""]}
     return {"$eq": [{"$substrBytes": [text, 0, len(run_id) + 1]}, f"{run_id}."]}
 
@@ -69,7 +69,7 @@ def image_path(migration: str, version: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class UndoStages:
-    """How a run keeps before-images: the name of their field, whose they are, and whether they are of all fields."""
+    """How a run keeps before-images: the name of their field, the run that they belong to, and whether they hold all fields."""
 
     field: str
     run: str
@@ -78,7 +78,7 @@ class UndoStages:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image as it stands in a raw document."""
+    """An image as it is stored in a raw document."""
 
     token: str
     fields: frozenset[bytes] | None
@@ -91,26 +91,26 @@ class Image:
 
     @classmethod
     def of(cls, payload: bytes) -> "Image":
-        """Raises Unreadable where it is no image."""
-        found = elements(payload)
+        """Reads an image. Raises Unreadable where it is not one."""
+        parts = elements(payload)
         try:
-            names = found.get(b"fields")
-            keys = found.get(b"keys")
+            names = parts.get(b"fields")
+            keys = parts.get(b"keys")
             return cls(
-                token=_text(found[b"token"]),
+                token=_text(parts[b"token"]),
                 fields=None if names is None else frozenset(_names(names)),
-                whole=found.get(b"whole") is not None,
-                before=elements(_document(found[b"before"])),
-                after=elements(_document(found[b"after"])),
+                whole=parts.get(b"whole") is not None,
+                before=elements(_document(parts[b"before"])),
+                after=elements(_document(parts[b"after"])),
                 keys=None if keys is None else tuple(_names(keys)),
-                prior=found.get(b"prior"),
-                root=found.get(b"root") is not None,
+                prior=parts.get(b"prior"),
+                root=parts.get(b"root") is not None,
             )
         except (KeyError, ValueError) as error:
             raise Unreadable(str(error)) from error
 
     def changed(self, now: Fields) -> list[str]:
-        """The fields of a document that are not what the change left there."""
+        """Returns the fields of a document that differ from what the change left."""
         names = {*self.after, *now, *self.before} if self.fields is None or self.whole else set(self.fields)
         return sorted(
             name.decode("utf-8", "replace")
@@ -124,18 +124,18 @@ class Image:
 
 
 def restored_document(raw: bytes, migration: str, version: int) -> bytes:
-    """The document as it was before the change that its image tells of, byte for byte, and without our marks of it.
+    """Returns the document as it was before the change that its image describes, byte for byte, and without our marks of it.
 
-    Fields that the change did not touch stay as they are, wherever the application has changed them. Raises ChangedSince where
+    Fields that the change did not touch stay as they are, even if the application has changed them. Raises ChangedSince where
     the application has changed the touched ones, Unreadable where there is no image.
     """
     fields = tuple(iterate_fields(raw))
     now = by_name(fields)
     kind, marks = now.get(ROOT, (0, b""))
-    found = elements(marks).get(image_field(migration, version).encode()) if kind == DOCUMENT else None
-    if found is None or found[0] != DOCUMENT:
+    stored = elements(marks).get(image_field(migration, version).encode()) if kind == DOCUMENT else None
+    if stored is None or stored[0] != DOCUMENT:
         raise Unreadable("There is no before-image.")
-    image = Image.of(found[1])
+    image = Image.of(stored[1])
     changed = image.changed(now)
     if changed:
         raise ChangedSince(changed)
@@ -143,39 +143,40 @@ def restored_document(raw: bytes, migration: str, version: int) -> bytes:
 
 
 def _in_order(fields: InOrder, image: Image, marks: bytes | None) -> list[bytes]:
-    """The fields of the document: in their order of old, then what the application has added since."""
-    left: dict[bytes, deque[bytes]] = {}
+    """Returns the fields of the document: in their old order, then what the application has added since."""
+    values: dict[bytes, deque[bytes]] = {}
     for name, kind, payload in fields:
         if name != ROOT and not image.touches(name):
-            left.setdefault(name, deque()).append(element(kind, name, payload))
+            values.setdefault(name, deque()).append(element(kind, name, payload))
     for name, (kind, payload) in image.before.items():
         if name != ROOT and image.touches(name):
-            left[name] = deque([element(kind, name, payload)])
+            values[name] = deque([element(kind, name, payload)])
     if marks is not None:
-        left[ROOT] = deque([element(DOCUMENT, ROOT, marks)])
-    order = [*_old_order(image), *(name for name, _, _ in fields), *left]
-    return [left[name].popleft() for name in order if left.get(name)]
+        values[ROOT] = deque([element(DOCUMENT, ROOT, marks)])
+    order = [*_old_order(image), *(name for name, _, _ in fields), *values]
+    return [values[name].popleft() for name in order if values.get(name)]
 
 
 def _old_order(image: Image) -> Sequence[bytes]:
-    """The names in their order before the change; of one that kept it, none: the document's own order tells."""
+    """Returns the names in their order before the change; none where the change kept the order: the document's own order tells it."""
     if image.keys is not None:
         return image.keys
     return list(image.before) if image.fields is None or image.whole else ()
 
 
 def _marks(marks: bytes, image: Image, migration: str, version: int) -> bytes | None:
-    """What is left of the field that holds marks and images; None where nothing was there before."""
-    ours, own = image_field(migration, version).encode(), marker_field(migration, version).encode()
+    """Returns what is left of the field that holds marks and images; None where it did not exist before."""
+    image_name = image_field(migration, version).encode()
+    marker_name = marker_field(migration, version).encode()
     run = image.token.partition(".")[0].encode() + b"."
-    kept = []
+    remaining = []
     for name, kind, payload in iterate_fields(marks):
-        if name == ours:
+        if name == image_name:
             if image.prior is not None:
-                kept.append(element(image.prior[0], name, image.prior[1]))
-        elif name != own or kind != STRING or not payload[4:].startswith(run):
-            kept.append(element(kind, name, payload))
-    return bytes(document(kept).raw) if kept or image.root else None
+                remaining.append(element(image.prior[0], name, image.prior[1]))
+        elif name != marker_name or kind != STRING or not payload[4:].startswith(run):
+            remaining.append(element(kind, name, payload))
+    return bytes(document(remaining).raw) if remaining or image.root else None
 
 
 def _text(value: Value) -> str:

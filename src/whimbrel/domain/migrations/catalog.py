@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """What cannot be used: one migration, or where `name` is empty, all that a file defines."""
+    """Something unusable: one migration, or where `name` is empty, all that a file defines."""
 
     name: str
     source: str  # file or module
@@ -20,45 +20,47 @@ class Broken:
 
 
 class Catalog(dict[str, T]):
-    """What can be used, by name. `broken`: what cannot; `empty`: for each place that defines nothing, a sentence that says so."""
+    """The usable migrations, by name. `broken`: the unusable ones; `empty`: for each place that defines nothing, a sentence that says so."""
 
     def __init__(
         self,
-        found: Mapping[str, T] | None = None,
+        usable: Mapping[str, T] | None = None,
         broken: tuple[Broken, ...] = (),
         empty: tuple[str, ...] = (),
     ) -> None:
-        super().__init__(found or {})
+        super().__init__(usable or {})
         self.broken, self.empty = broken, empty
 
     @property
     def unloadable(self) -> tuple[str, ...]:
-        """Files that nobody shall load again: whoever tried did not come back, or found nothing that can be used."""
-        return tuple(each.source for each in self.broken if not each.name)
+        """Files that must not be loaded again: loading them did not end, or found nothing usable."""
+        return tuple(broken.source for broken in self.broken if not broken.name)
 
     def fault(self, name: str) -> str:
-        """Why the migration of this name cannot be used; nothing where no such one is known."""
-        return next((each.reason for each in self.broken if each.name == name), "")
+        """Returns why the migration of this name cannot be used; an empty string where it is unknown."""
+        return next((broken.reason for broken in self.broken if broken.name == name), "")
 
 
-def choose(found: Catalog[T], name: str) -> T:
-    """What has this name.
+def choose(catalog: Catalog[T], name: str) -> T:
+    """Returns the migration of this name.
 
-    Raises DefinitionInvalid where it is broken, or may stand in a file that is; MigrationUnknown with the names that are there.
+    Raises DefinitionInvalid where it is broken, or may be in a broken file; MigrationUnknown with the names that exist.
     """
-    if name in found:
-        return found[name]
-    if fault := found.fault(name):
+    if name in catalog:
+        return catalog[name]
+    if fault := catalog.fault(name):
         raise DefinitionInvalid(fault)
-    files = [each for each in found.broken if not each.name]
+    files = [broken for broken in catalog.broken if not broken.name]
     if files:
-        more = f" {len(files) - 1} more files are broken: whimbrel migrations shows why." if files[1:] else ""
-        raise DefinitionInvalid(
-            f"There is no migration {name!r} among those that could be loaded. {files[0].reason}{more}"
+        others = (
+            f" {len(files) - 1} more files are broken: whimbrel migrations shows why." if files[1:] else ""
         )
-    close = difflib.get_close_matches(name, found, n=1)
-    hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(found))}."
-    hint = " ".join([*found.empty, hint])
+        raise DefinitionInvalid(
+            f"There is no migration {name!r} among those that could be loaded. {files[0].reason}{others}"
+        )
+    close = difflib.get_close_matches(name, catalog, n=1)
+    hint = f"Did you mean {close[0]!r}?" if close else f"There are: {', '.join(sorted(catalog))}."
+    hint = " ".join([*catalog.empty, hint])
     raise MigrationUnknown(
         f"There is no migration {name!r}. {hint} More are loaded by --migrations or WHIMBREL_MIGRATIONS."
     )

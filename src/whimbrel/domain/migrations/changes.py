@@ -1,4 +1,4 @@
-"""What a function returned, reduced to the smallest change of the document it was called for."""
+"""Reduces what a function returned to the smallest change of the document it was called for."""
 
 from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import bson
 from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 
-from whimbrel.domain.bson.raw_bson import Key, iterate_fields, repeated, repeats, spliced
+from whimbrel.domain.bson.raw_bson import Key, has_repeated_fields, iterate_fields, repeated_fields, spliced
 from whimbrel.domain.bson.uuids import Options, reading, stored, writing
 from whimbrel.domain.failures.failure import FailureKind
 from whimbrel.domain.migrations.marks import MARK_ROOT
@@ -21,13 +21,13 @@ from whimbrel.errors import DefinitionInvalid, Untranslatable
 
 
 class UnusableAnswer(TypeError):
-    """A function returned something that is no change."""
+    """A function returned something that is not a change."""
 
     kind: ClassVar[FailureKind] = FailureKind.CODE
 
 
 class Unwritable(UnusableAnswer):
-    """A change that MongoDB cannot carry out on this document, whatever the function does next time."""
+    """A change that MongoDB cannot carry out on this document, whatever the function returns next time."""
 
     kind = FailureKind.DATA
 
@@ -45,7 +45,7 @@ class Skipped:
 class Row(NamedTuple):
     """New values of whole top-level fields, as an encoded document, and fields to remove.
 
-    Many of these travel in one statement, whatever their fields are.
+    Many rows travel in one statement, whatever their fields are.
     """
 
     values: bytes
@@ -59,7 +59,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Values of nested paths, where only declared reads are guarded and the rest may have moved on."""
+    """Values of nested paths, where only declared reads are guarded and other fields may have changed."""
 
     values: dict[str, Any]
     unset: tuple[str, ...] = ()
@@ -67,10 +67,13 @@ class Paths:
     @property
     def parents(self) -> tuple[str, ...]:
         """The paths that must still be documents when this is written."""
-        found = {
-            path[:at] for path in (*self.values, *self.unset) for at, char in enumerate(path) if char == "."
+        prefixes = {
+            path[:position]
+            for path in (*self.values, *self.unset)
+            for position, char in enumerate(path)
+            if char == "."
         }
-        return tuple(sorted(found))
+        return tuple(sorted(prefixes))
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -88,7 +91,7 @@ class Whole(NamedTuple):
 class Single:
     """An update that only MongoDB itself can carry out, one document at a time.
 
-    `whole`: it replaces the whole document, so declared reads are not enough of a guard.
+    `whole`: it replaces the whole document, so declared reads are not a sufficient guard.
     """
 
     update: Mapping[str, Any] | Sequence[Mapping[str, Any]]
@@ -99,19 +102,19 @@ Change = Unchanged | Skipped | Row | Paths | Whole | Single
 
 
 def smallest_change(
-    definition: Definition, document: bytes, returned: Any, given: dict[str, Any] | None = None
+    definition: Definition, document: bytes, returned: Any, argument: dict[str, Any] | None = None
 ) -> Change:
-    """Reduce what the function returned for `document` (raw BSON) to the smallest change.
+    """Reduces what the function returned for `document` (raw BSON) to the smallest change.
 
-    `given` is what the function got, which it may have changed; it only saves decoding again. Raises UnusableAnswer, with a sentence for the author,
-    where `returned` is no update, no document and not SKIP.
+    `argument` is what the function got, which it may have changed; it only saves decoding again. Raises UnusableAnswer, with a sentence for the author,
+    where `returned` is not an update, not a document and not SKIP.
     """
     if returned is SKIP:
         _refuse_repeated_marks(definition, document)
         return Skipped()
     try:
         if type(returned) is dict or isinstance(returned, Mapping):
-            seen = _Seen.of(document, given, definition.uuids)
+            seen = _Seen.of(document, argument, definition.uuids)
             if not seen.faithful:
                 _refuse_repeated_marks(definition, document)
                 _refuse_undo(definition, document)
@@ -132,7 +135,7 @@ def smallest_change(
 
 
 class _Seen(NamedTuple):
-    """A document before the change. `faithful`: Python's types bring it back as it was. `options`: how values are stored."""
+    """A document before the change. `faithful`: Python's types bring it back unchanged. `options`: how values are stored."""
 
     raw: bytes
     fields: dict[str, Any]
@@ -140,18 +143,14 @@ class _Seen(NamedTuple):
     options: Options
 
     @classmethod
-    def of(cls, raw: bytes, given: dict[str, Any] | None, uuids: str) -> "_Seen":
-        """Of what the function got, if that still is the document; else it is decoded again."""
+    def of(cls, raw: bytes, argument: dict[str, Any] | None, uuids: str) -> "_Seen":
+        """Uses what the function got, if that still is the document; otherwise decodes it again."""
         options = writing(uuids)
         try:
-            if given is not None and bson.encode(given, codec_options=options) == raw:
-                return cls(raw, given, faithful=True, options=options)
-        except (
-            BSONError,
-            OverflowError,
-            RecursionError,
-            ValueError,
-        ):  # the function left something odd in it
+            if argument is not None and bson.encode(argument, codec_options=options) == raw:
+                return cls(raw, argument, faithful=True, options=options)
+        # The function left something odd in it.
+        except (BSONError, OverflowError, RecursionError, ValueError):
             pass
         fields = bson.decode(raw, reading(uuids))
         faithful = bson.encode(fields, codec_options=options) == raw
@@ -161,10 +160,10 @@ class _Seen(NamedTuple):
         return has_same_value(self.fields, name, value, self.options)
 
     def holds_exactly(self, name: str, value: Any) -> bool:
-        """In MongoDB's type too: undefined and null are the same in Python, and so are a symbol and a text."""
-        held = self.holds(name, value)
-        if self.faithful or not held:
-            return held
+        """Compares MongoDB's type too: undefined and null are the same in Python, and so are a symbol and a text."""
+        has_value = self.holds(name, value)
+        if self.faithful or not has_value:
+            return has_value
         [wanted] = iterate_fields(bson.encode({name: value}, codec_options=self.options))
         return wanted in iterate_fields(self.raw)
 
@@ -174,7 +173,7 @@ def _name(returned: Any) -> str:
 
 
 def _hint(returned: Any) -> str:
-    """What the author may have meant."""
+    """Returns what the author may have meant."""
     if returned is None:
         return " A document that the function changes itself is returned too."
     if isinstance(returned, Iterator | AsyncIterator):
@@ -205,26 +204,28 @@ def _of_document(definition: Definition, seen: _Seen, returned: Mapping[str, Any
             raise UnusableAnswer(
                 f"The function changed {name!r}, which Whimbrel writes itself to mark a document as done."
             )
-    odd = any("." in name or name[:1] == "$" or not name for name in (*values, *unset))
-    return _row(seen, values, unset, odd=odd)
+    inexpressible = any("." in name or name[:1] == "$" or not name for name in (*values, *unset))
+    return _row(seen, values, unset, inexpressible=inexpressible)
 
 
-def _row(seen: _Seen, values: dict[str, Any], unset: tuple[str, ...], *, odd: bool = False) -> Change:
-    """The change of whole top-level fields. `odd`: with names that no path can express."""
+def _row(
+    seen: _Seen, values: dict[str, Any], unset: tuple[str, ...], *, inexpressible: bool = False
+) -> Change:
+    """Returns the change of whole top-level fields. `inexpressible`: with names that no path can express."""
     if not values and not unset:
         return Unchanged()
     encoded = bson.encode(values, codec_options=seen.options)
     if not seen.faithful:
-        # By columns, the rest of it would be brought into order: the second of two fields of one name dropped.
+        # By columns, other fields would be reordered: the second of two fields of one name would be dropped.
         for name in (*values, *unset):
             _refuse_repeated(seen.raw, name)
-        if not odd:
+        if not inexpressible:
             return Single(operators(stored(values, seen.options), unset))
-        if repeats(seen.raw):
+        if has_repeated_fields(seen.raw):
             raise Unwritable(
                 "The document holds a field name twice, and the change is one of a field whose name no update can express. Repair the document first."
             )
-    if odd:  # hole H33
+    if inexpressible:  # hole H33
         return Single([{"$replaceWith": {"$literal": spliced(seen.raw, encoded, unset)}}], whole=True)
     return Row(encoded, unset)
 
@@ -235,16 +236,16 @@ def _refuse_repeated_marks(definition: Definition, document: bytes) -> None:
 
 
 def _refuse_repeated(document: bytes, name: str) -> None:
-    """MongoDB 6.0 aborts (the server, not the statement) when a pipeline changes one of two fields of the same name."""
+    """Refuses, because MongoDB 6.0 aborts (the server, not the statement) when a pipeline changes one of two fields of the same name."""
     wanted = name.encode()
-    if document.count(wanted + b"\0") > 1 and wanted in repeated(document):
+    if document.count(wanted + b"\0") > 1 and wanted in repeated_fields(document):
         raise Unwritable(
             f"The document holds the field {name!r} more than once, and MongoDB cannot change such a field safely. Repair the document first."
         )
 
 
 def _refuse_undo(definition: Definition, document: bytes) -> None:
-    if definition.undo and repeats(document):
+    if definition.undo and has_repeated_fields(document):
         raise Unwritable(
             "The document holds a field name twice, and MongoDB cannot keep a before-image of it safely. Repair the document first, or run without undo."
         )
@@ -253,11 +254,11 @@ def _refuse_undo(definition: Definition, document: bytes) -> None:
 def _of_pipeline(definition: Definition, document: bytes, stages: Sequence[Mapping[str, Any]]) -> Change:
     check_update(definition.name, definition.marking, stages)
     stages = stored(stages, writing(definition.uuids))
-    if repeats(document):
+    if has_repeated_fields(document):
         raise Unwritable(
             "The document holds a field name twice, and MongoDB cannot carry out a pipeline on it safely. Repair the document first."
         )
-    return Single(_kept(stages))
+    return Single(_copied(stages))
 
 
 def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -> Change:
@@ -269,17 +270,16 @@ def _of_update(definition: Definition, seen: _Seen, update: Mapping[str, Any]) -
     if paths is None:
         return _single(definition, update)
     parents = [parent_of(seen.fields, parts) for parts in paths.parents]
+    # An array is on the way, or Python's types would not bring the values back.
     if paths.dotted and (not seen.faithful or BLOCKED in parents):
-        return _single(
-            definition, update
-        )  # an array on the way, or values that Python's types would not bring back
+        return _single(definition, update)
     row = _row(seen, *_fields(seen, paths, parents, sets))
     if definition.reads is None or not isinstance(row, Row) or paths.nested <= set(definition.reads):
         return row
-    # Fields beside the path are not guarded: write the path alone, and only under documents that are there.
+    # Fields beside the path are not guarded: write the path alone, and only under existing documents.
     if None in parents:
         return _single(definition, update)
-    values = stored({step.path: _kept(sets[step.path]) for step in paths.sets}, seen.options)
+    values = stored({step.path: _copied(sets[step.path]) for step in paths.sets}, seen.options)
     return Paths(values, tuple(step.path for step in paths.unsets))
 
 
@@ -289,28 +289,28 @@ SETTING = frozenset({"$set", "$unset"})
 def _single(definition: Definition, update: Mapping[str, Any]) -> Single:
     update = stored(update, writing(definition.uuids))
     if definition.undo:
-        as_pipeline(update)  # as which it will be written, with the before-image
-    return Single(_kept(update))
+        as_pipeline(update)  # it will be written as a pipeline, with the before-image
+    return Single(_copied(update))
 
 
-def _kept(value: Any) -> Any:
-    """What a function returned, as it is now: the function may go on with the same objects for its next document."""
+def _copied(value: Any) -> Any:
+    """Copies what a function returned: the function may reuse the same objects for its next document."""
     if isinstance(value, Mapping) and not isinstance(value, RawBSONDocument):
-        return {name: _kept(inner) for name, inner in value.items()}
+        return {name: _copied(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        return [_kept(inner) for inner in value]
+        return [_copied(inner) for inner in value]
     return value
 
 
 def _fields(
     seen: _Seen, paths: PathSet, parents: list[Any], sets: Mapping[str, Any]
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The top-level fields that the update gives new values, and those that it removes."""
+    """Returns the top-level fields that the update gives new values, and those that it removes."""
     before = seen.fields
     values: dict[str, Any] = {}
     removed: list[str] = []
-    for top, whole, leaves, unsets in paths.fields:
-        if not whole:
+    for top, replaced, leaves, unsets in paths.fields:
+        if not replaced:
             after = _nested(seen, top, (leaves, unsets), parents, sets)
             if after is not None:
                 values[top] = after
@@ -329,25 +329,25 @@ def _nested(
     parents: list[Any],
     sets: Mapping[str, Any],
 ) -> dict[str, Any] | None:
-    """The field `top` after its paths are set and unset: copied as far as it changes. None where it does not."""
+    """Returns the field `top` after its paths are set and unset, copied as far as it changes. None where it does not change."""
     before = seen.fields
     after: dict[str, Any] | None = None
-    for path, parent, rest, name in leaves[0]:
-        here, value = parents[parent], sets[path]
-        if here is None or not has_same_value(here, name, value, seen.options):
+    for path, parent, inner_path, name in leaves[0]:
+        holder, value = parents[parent], sets[path]
+        if holder is None or not has_same_value(holder, name, value, seen.options):
             after = dict(before.get(top, {})) if after is None else after
-            _holder(after, rest)[name] = value
-    for _, parent, rest, name in leaves[1]:
-        here = parents[parent]
-        if here is not None and name in here:
+            _copied_holder(after, inner_path)[name] = value
+    for _, parent, inner_path, name in leaves[1]:
+        holder = parents[parent]
+        if holder is not None and name in holder:
             after = dict(before[top]) if after is None else after
-            del _holder(after, rest)[name]
+            del _copied_holder(after, inner_path)[name]
     return after
 
 
-def _holder(after: dict[str, Any], rest: tuple[str, ...]) -> dict[str, Any]:
-    """The document under `rest`, copied on the way: `after` shares what is beside it with the document as it was."""
-    for part in rest:
+def _copied_holder(after: dict[str, Any], inner_path: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the document under `inner_path`, copied on the way: `after` shares everything else with the original document."""
+    for part in inner_path:
         after[part] = after = dict(after.get(part, {}))
     return after
 

@@ -1,4 +1,4 @@
-"""What identifies the code of one migration: a run pins it, and works on with no other."""
+"""Identifies the code of one migration: a run pins it, and continues with no other."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -15,11 +15,11 @@ from whimbrel.errors import DefinitionInvalid
 
 @dataclass(frozen=True, slots=True)
 class CodeFiles:
-    """The user's own files that a migration consists of, each with a hash of its content, and the versions of what it stands on.
+    """The user's own files that a migration consists of, each with a hash of its content, and the versions of what it depends on.
 
     `naive`: where its filter and its update hold times without a zone, before these are stored. `values`: hashes of what its function
-    uses and its module has made when it was loaded, by name; they are kept nowhere, for it may be a secret. A run goes on with the same
-    files only; other versions and values are told.
+    uses and its module created when it was loaded, by name; they are never stored, for the values may be secrets. A run continues with the
+    same files only; other versions and values are only reported.
     """
 
     files: Mapping[str, str] = field(default_factory=dict)
@@ -28,14 +28,14 @@ class CodeFiles:
     naive: tuple[str, ...] = ()
 
     def pin(self, name: str) -> str:
-        """A hash of the files, for the migration of this name."""
-        told = repr((name, sorted(self.files.items())))
-        return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        """Returns a hash of the files, for the migration of this name."""
+        text = repr((name, sorted(self.files.items())))
+        return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
-    """The names under which the two do not have the same."""
-    return sorted(name for name in {*one, *other} if one.get(name) != other.get(name))
+def differing(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
+    """Returns the names under which the two mappings do not have the same value."""
+    return sorted(name for name in {*first, *second} if first.get(name) != second.get(name))
 
 
 class _Definition(Protocol):
@@ -44,8 +44,8 @@ class _Definition(Protocol):
 
 
 def code_hash(definition: _Definition, function: Callable[..., Any] | None) -> str:
-    """A hash of a migration's options, its update, and its function's source: of one that was not loaded from a file."""
-    names = [each.name for each in fields(definition) if each.name not in ("uuids", "code")]  # type: ignore[arg-type]
+    """Returns a hash of a migration's options, its update, and its function's source: for a migration that was not loaded from a file."""
+    names = [option.name for option in fields(definition) if option.name not in ("uuids", "code")]  # type: ignore[arg-type]
     try:
         options = stored({name: getattr(definition, name) for name in names}, writing(UNSPECIFIED))
         text = json_util.dumps(options, json_options=json_util.CANONICAL_JSON_OPTIONS)

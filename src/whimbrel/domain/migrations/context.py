@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 class Context:
     """The optional second argument of a function.
 
-    `run` and `batch` are the ids of the run and of the batch in whose hands the document is; `logger` writes to the worker's log. `attempt` is 1 for the first try of a document. It is 2 or more in a retry, and for a migration with
+    `run` and `batch` are the ids of the run and of the batch that work on the document; `logger` writes to the worker's log. `attempt` is 1 for the first try of a document. It is 2 or more in a retry, and for a migration with
     `claim=True` whenever the function may already have been called for this document by a process that died.
 
     >>> from whimbrel import Context, migration

@@ -1,4 +1,4 @@
-"""What a function uses that was made when its module was loaded: such a value may be another one in each process."""
+"""Finds values that a function uses and that were created when its module was loaded: they may differ between processes."""
 
 import hashlib
 import inspect
@@ -10,35 +10,37 @@ from uuid import UUID
 
 from bson import ObjectId
 
-from whimbrel.domain.migrations.functions import PLAIN, innermost, told_about
+from whimbrel.domain.migrations.functions import PLAIN, innermost, stable_text
 
-LARGEST = 1000  # values in one: larger ones are tables, which hold no times
+LARGEST = 1000  # values in a collection: larger ones are tables, which hold no times
 PLAIN_HERE = (*PLAIN, UUID, ObjectId)
 
 
 def values_of(function: Callable[..., Any]) -> dict[str, str]:
-    """Hashes of the plain values that a function uses, by their names: globals, defaults of arguments, what a partial or an object holds."""
+    """Returns hashes of the plain values that a function uses, by their names: globals, defaults of arguments, what a partial or an object holds."""
     used: dict[str, Any] = {}
-    for name, value in _used(function):
-        used.setdefault(name, value)  # what a partial gives stands before a default
-    found = {name: text for name, value in used.items() if (text := _text(value)) is not None}
+    for name, value in _used_values(function):
+        used.setdefault(name, value)  # an argument of a partial takes precedence over a default
+    texts = {name: text for name, value in used.items() if (text := _text(value)) is not None}
     return {
-        name: hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16] for name, text in found.items()
+        name: hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16] for name, text in texts.items()
     }
 
 
-def _used(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
+def _used_values(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
     while isinstance(function, partial):
-        yield from ((f"argument {at + 1}", value) for at, value in enumerate(function.args))
+        yield from ((f"argument {position + 1}", value) for position, value in enumerate(function.args))
         yield from ((f"argument {name}", value) for name, value in function.keywords.items())
         function = function.func
     holder = getattr(function, "__self__", None if inspect.isroutine(function) else function)
-    held = {} if holder is None or isinstance(holder, type | ModuleType) else getattr(holder, "__dict__", {})
-    yield from ((f"attribute {name}", value) for name, value in held.items())
+    attributes = (
+        {} if holder is None or isinstance(holder, type | ModuleType) else getattr(holder, "__dict__", {})
+    )
+    yield from ((f"attribute {name}", value) for name, value in attributes.items())
     inner = inspect.unwrap(innermost(function))
-    for each in inspect.signature(inner).parameters.values():
-        if each.default is not each.empty:
-            yield f"argument {each.name}", each.default
+    for parameter in inspect.signature(inner).parameters.values():
+        if parameter.default is not parameter.empty:
+            yield f"argument {parameter.name}", parameter.default
     scope: Mapping[str, Any] = getattr(inner, "__globals__", {})
     code = getattr(inner, "__code__", None)
     if code is not None:
@@ -47,19 +49,19 @@ def _used(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
 
 def _names(code: CodeType) -> Iterator[str]:
     yield from code.co_names
-    for each in code.co_consts:
-        if isinstance(each, CodeType):
-            yield from _names(each)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names(constant)
 
 
 def _text(value: Any) -> str | None:
-    """A plain value, or a few of them, in their order; None for anything else."""
+    """Returns the text of a plain value, or of a few of them in order; None for anything else."""
     if isinstance(value, PLAIN_HERE):
         return repr(value)
     if isinstance(value, set | frozenset):
-        value = sorted(map(told_about, value))
+        value = sorted(map(stable_text, value))
     parts = [*value.items()] if isinstance(value, dict) else value
     if not isinstance(parts, list | tuple) or len(parts) > LARGEST:
         return None
-    flat = [one for each in parts for one in (each if isinstance(each, tuple) else [each])]
-    return repr(parts) if all(isinstance(each, PLAIN_HERE) for each in flat) else None
+    flat = [value for part in parts for value in (part if isinstance(part, tuple) else [part])]
+    return repr(parts) if all(isinstance(value, PLAIN_HERE) for value in flat) else None

@@ -19,9 +19,9 @@ MARK_ROOT = "_whimbrel"
 CHANGED, UNCHANGED, SKIPPED, FAILED, CLAIMED = "changed", "unchanged", "skipped", "failed", "claimed"
 SUFFIX = {CHANGED: "", UNCHANGED: "/u", SKIPPED: "/s", FAILED: "/f", CLAIMED: "/c"}
 
-DONE = (CHANGED, UNCHANGED, SKIPPED)  # the outcomes that a mark says of a document that is done
+DONE = (CHANGED, UNCHANGED, SKIPPED)  # the outcomes in the mark of a document that is done
 
-# The status a document has when a phase starts on it. The sweep looks for what is still pending.
+# The statuses of documents that a phase takes. The sweep looks for what is still pending.
 FROM_STATUS = {
     "pending": ["pending"],
     "processing": ["processing"],
@@ -31,30 +31,30 @@ FROM_STATUS = {
 
 
 def in_status(field: str, statuses: Sequence[str], *, collated: bool) -> dict[str, Any]:
-    """The query for documents whose status is one of these, to the letter.
+    """Returns the query for documents whose status is one of these, to the letter.
 
-    `collated`: the collection has a collation of its own, by which "Pending" may equal "pending": beside the comparison, which an
-    index serves, stands a regular expression then, which no collation touches (hole H31).
+    `collated`: the collection has a collation of its own, by which "Pending" may equal "pending": then a regular expression, which no
+    collation affects, is added to the comparison, which an index serves (hole H31).
     """
     query = {field: statuses[0] if len(statuses) == 1 else {"$in": list(statuses)}}
     if not collated:
         return query
-    return {"$and": [query, {field: {"$in": [Regex(rf"\A{re.escape(each)}\z") for each in statuses]}}]}
+    return {"$and": [query, {field: {"$in": [Regex(rf"\A{re.escape(status)}\z") for status in statuses]}}]}
 
 
 def stamp(token: str, outcome: str) -> str:
-    """The value of the mark for one outcome of the batch with this token."""
+    """Returns the value of the mark for one outcome of the batch with this token."""
     return token + SUFFIX[outcome]
 
 
 def read_stamp(value: str) -> tuple[str, str]:
-    """The batch's token and the outcome that a mark's value tells; what is no outcome of ours, as it stands there."""
-    token, slash, rest = value.partition("/")
-    return token, next((name for name, suffix in SUFFIX.items() if suffix == slash + rest), slash + rest)
+    """Returns the batch's token and the outcome in a mark's value; an unknown outcome is returned as it is written."""
+    token, slash, ending = value.partition("/")
+    return token, next((name for name, suffix in SUFFIX.items() if suffix == slash + ending), slash + ending)
 
 
 def marker_field(migration: str, version: int) -> str:
-    """The field under `_whimbrel` by which one version of a migration marks documents."""
+    """Returns the field under `_whimbrel` by which one version of a migration marks documents."""
     return f"{migration}_v{version}"
 
 
@@ -65,7 +65,7 @@ class Mark(Protocol):
 
     @property
     def path(self) -> str | None:
-        """Where the token stands; None where documents carry no token."""
+        """Where the token is stored; None where documents carry no token."""
         ...
 
     @property
@@ -74,22 +74,22 @@ class Mark(Protocol):
         ...
 
     def unmarked(self, phase: str, *, retry: bool = False) -> dict[str, Any]:
-        """The query that a document of this phase satisfies while it is not done.
+        """Returns the query that a document of this phase satisfies while it is not done.
 
-        `retry`: for documents that have a failure row, whatever the failure could write on them.
+        `retry`: for documents that have a failure row, whatever the failure could write to them.
         """
         ...
 
     def fields(self, value: str) -> dict[str, Any]:
-        """What an update document adds to its `$set`, by dotted path."""
+        """Returns what an update document adds to its `$set`, by dotted path."""
         ...
 
     def expression(self, value: str) -> dict[str, Any]:
-        """What an update pipeline sets at its end. It raises on documents that could not take the mark."""
+        """Returns what an update pipeline sets at its end. It fails on documents that could not take the mark."""
         ...
 
     def failed(self, value: str) -> dict[str, Any]:
-        """What is set on a document that failed; empty where a failure leaves no trace."""
+        """Returns what is set on a document that failed; empty where a failure leaves no trace."""
         ...
 
 
@@ -146,7 +146,7 @@ class Status:
         return {self.field: "success", "processedBy": value}
 
     def expression(self, value: str) -> dict[str, Any]:
-        return {name: {"$literal": each} for name, each in self.fields(value).items()}
+        return {name: {"$literal": field_value} for name, field_value in self.fields(value).items()}
 
     def failed(self, value: str) -> dict[str, Any]:
         return {self.field: "failed", "processedBy": value}

@@ -34,7 +34,7 @@ UndoMode = Literal[False, True, "document"]
 
 
 class _Skip:
-    """What a function returns for a document that it leaves as it is, on purpose: it counts as skipped, not as unchanged.
+    """What a function returns for a document that it leaves as it is on purpose: it counts as skipped, not as unchanged.
 
     >>> from whimbrel import SKIP, migration
     >>> @migration(collection="people")
@@ -53,7 +53,7 @@ SKIP: Final = _Skip()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Definition:
-    """A migration without its code: what a run pins, and what the processes without user code know."""
+    """A migration without its code: what a run pins, and what processes without user code know."""
 
     name: str
     collection: str
@@ -74,7 +74,7 @@ class Definition:
     code_hash: str = ""
     code: CodeFiles = field(default_factory=CodeFiles)
     summary: str = ""
-    uuids: str = UNSPECIFIED  # how a run stores values of `uuid.UUID`, by its address of MongoDB
+    uuids: str = UNSPECIFIED  # how a run stores values of `uuid.UUID`, set by its MongoDB address
 
     @property
     def declarative(self) -> bool:
@@ -90,7 +90,7 @@ _TOLERANT: ContextVar[bool] = ContextVar("whimbrel_tolerant", default=False)
 
 @contextmanager
 def tolerant() -> Iterator[None]:
-    """While entered, a wrong definition raises nothing: its `fault` says why it cannot be used, and the rest of its module is loaded."""
+    """Lets wrong definitions raise nothing while entered: `fault` tells why one cannot be used, and its module is loaded to the end."""
     before = _TOLERANT.set(True)
     try:
         yield
@@ -102,7 +102,7 @@ class Migration:
     """A definition and its code: an update that MongoDB carries out, or a function that workers call.
 
     Options (all by keyword):
-        name: letters, digits and hyphens; unique among the migrations that are loaded.
+        name: letters, digits and hyphens; unique among the migrations loaded.
         collection, database: where; the database defaults to MONGODB_DB_NAME.
         filter: which documents; {} is all of them.
         update: an update document or pipeline. It may use $$run, $$batch, $$phase and $$claimed_at.
@@ -118,10 +118,10 @@ class Migration:
             so that changes of other fields are no conflict.
         claim: set documents to `processing` before the function is called (mark="status" only), for
             functions with effects outside the database.
-        adopt: "all" if documents in `processing` without a token of Whimbrel may be taken up.
+        adopt: "all" if documents in `processing` without a token of Whimbrel may be processed.
         concurrency: calls of an `async def` function at a time.
         undo: True keeps in each document what the change overwrites, so that a run can be rolled back;
-            "document" keeps the whole document, and takes any later change of it for a conflict.
+            "document" keeps the whole document, and treats any later change of it as a conflict.
 
     Raises DefinitionInvalid with a sentence that names the migration and the fix.
 
@@ -141,7 +141,7 @@ class Migration:
         filter: Mapping[str, Any] | None = None,  # noqa: A002  the word that users know from MongoDB
         **options: Any,
     ) -> None:
-        self.fault = ""  # why it cannot be used, where its module is loaded all the same
+        self.fault = ""  # why it cannot be used, when its module was loaded all the same
         try:
             self._define(update, transform, filter, options)
         except Exception as error:
@@ -197,7 +197,7 @@ class Migration:
         return f"Migration({self.definition.name!r}, version={self.definition.version})"
 
     def __call__(self, *arguments: Any) -> Any:
-        """Call the function itself, as a test would."""
+        """Calls the function itself, as a test would."""
         if self.transform is None:
             raise DefinitionInvalid(
                 f"Migration {self.name!r} is declarative: MongoDB carries out its update, there is no function to call."
@@ -205,8 +205,8 @@ class Migration:
         return self.transform(*arguments)
 
 
-def migration(*given: object, **options: Any) -> Callable[[Callable[..., Any]], Migration]:
-    """Make a migration of a function, or of anything else that can be called. Its name defaults to the function's, with hyphens.
+def migration(*positional: object, **options: Any) -> Callable[[Callable[..., Any]], Migration]:
+    """Makes a migration of a function, or of any other callable. Its name defaults to the function's, with hyphens.
 
     The function gets a document as a dict, and a `Context` where it takes two arguments. It returns an update ({"$set": ...}), the changed
     document, None where nothing is to be changed, or SKIP. `options` are those of `Migration`. Raises DefinitionInvalid as `Migration` does.
@@ -221,7 +221,7 @@ def migration(*given: object, **options: Any) -> Callable[[Callable[..., Any]], 
     >>> split_name({"_id": 1, "name": "Ada Lovelace"})
     {'$set': {'first': 'Ada', 'last': 'Lovelace'}}
     """
-    if given:
+    if positional:
         raise DefinitionInvalid(
             "@migration needs to know where the documents are: write @migration(collection='...')."
         )
@@ -232,12 +232,12 @@ def migration(*given: object, **options: Any) -> Callable[[Callable[..., Any]], 
     return decorate
 
 
-_OPTIONS = frozenset(each.name for each in fields(Definition)) - {
+_OPTIONS = frozenset(option.name for option in fields(Definition)) - {
     "update", "filter", "code_hash", "code", "summary", "uuids",
 }  # fmt: skip
 
 
-# What it is called elsewhere, where that is not similar.
+# What options are called elsewhere, where that is not similar.
 _ELSEWHERE = {
     "db": "database", "table": "collection", "query": "filter", "where": "filter", "match": "filter", "selector": "filter",
     "pipeline": "update", "change": "update", "set": "update", "function": "transform", "callback": "transform",
@@ -250,18 +250,22 @@ def _check_known(name: object, options: Mapping[str, Any]) -> None:
     every = {*_OPTIONS, "filter", "update"}
     for option in options:
         if option not in _OPTIONS:
-            meant = _meant(option, {*every, "transform"})
-            hint = f"Did you mean {meant!r}?" if meant else f"The options are {', '.join(sorted(every))}."
+            suggestion = _suggestion(option, {*every, "transform"})
+            hint = (
+                f"Did you mean {suggestion!r}?"
+                if suggestion
+                else f"The options are {', '.join(sorted(every))}."
+            )
             raise DefinitionInvalid(f"Migration {name!r} has an unknown option {option!r}. {hint}")
 
 
-def _meant(option: str, known: Collection[str]) -> str | None:
-    """The option that is meant, as it is written in another style, or with a slip."""
-    plain = {each.replace("_", ""): each for each in sorted(known)}
-    given = option.lower().replace("_", "").replace("-", "")
-    if given in _ELSEWHERE:
-        return _ELSEWHERE[given]
-    close = difflib.get_close_matches(given, plain, n=1)
+def _suggestion(option: str, known: Collection[str]) -> str | None:
+    """Returns the option that is meant, if it is written in another style, or misspelled."""
+    plain = {name.replace("_", ""): name for name in sorted(known)}
+    normalized = option.lower().replace("_", "").replace("-", "")
+    if normalized in _ELSEWHERE:
+        return _ELSEWHERE[normalized]
+    close = difflib.get_close_matches(normalized, plain, n=1)
     return plain[close[0]] if close else None
 
 
@@ -271,7 +275,7 @@ def _check_collection(name: str, options: Mapping[str, Any]) -> None:
 
 
 def with_undo(definition: Definition) -> Definition:
-    """The same for a run that shall keep before-images. Raises DefinitionInvalid where it could not be rolled back."""
+    """Returns the definition for a run that has to keep before-images. Raises DefinitionInvalid where it could not be rolled back."""
     _check_undo(definition)
     return definition if definition.undo else replace(definition, undo=True)
 
@@ -295,7 +299,7 @@ def _check_filter(name: str, filter_: Mapping[str, Any] | None) -> dict[str, Any
         check_filter(filter_ or {})
     except FilterRefused as refused:
         raise DefinitionInvalid(f"Migration {name!r} has a filter that is refused. {refused}") from refused
-    # As it is now: what is done to the documents in it later changes no run.
+    # Copied, so that later changes to the documents in it affect no run.
     return copy.deepcopy(dict(filter_ or {}))
 
 
@@ -312,9 +316,9 @@ def _check_values(definition: Definition) -> None:
         ("concurrency", definition.concurrency, 1, 1000),
     ]
     for option, value, low, high in ranges:
-        whole = isinstance(value, int) and not isinstance(value, bool)
+        is_whole = isinstance(value, int) and not isinstance(value, bool)
         optional = option in ("batch_size", "max_attempts")
-        if not (value is None and optional) and not (whole and low <= value <= high):
+        if not (value is None and optional) and not (is_whole and low <= value <= high):
             raise DefinitionInvalid(
                 f"{wrong}{option} must be a whole number from {low} to {high:,}, not {value!r}."
             )
@@ -330,8 +334,8 @@ def _check_values(definition: Definition) -> None:
         ("undo", definition.undo, (True, False, "document")),
     ]
     for option, value, allowed in choices:
-        if not any(value is each or (isinstance(value, str) and value == each) for each in allowed):
-            listed = " or ".join(repr(each) for each in allowed)
+        if not any(value is choice or (isinstance(value, str) and value == choice) for choice in allowed):
+            listed = " or ".join(repr(choice) for choice in allowed)
             raise DefinitionInvalid(f"{wrong}{option} must be {listed}, not {value!r}.")
     if definition.claim and (definition.mark != "status" or definition.declarative):
         raise DefinitionInvalid(

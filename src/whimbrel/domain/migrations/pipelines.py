@@ -1,7 +1,7 @@
-"""An update by operators, written as a pipeline that does exactly the same.
+"""Writes an update by operators as a pipeline that does exactly the same.
 
 A pipeline can be applied to documents that are not stored (`$documents`), and can see the document as it was; operators
-can do neither. Where the operator fails on a document the pipeline fails too, though in other words. A pipeline of its own accord would not: it
+can do neither. Where the operator fails on a document the pipeline fails too, though with another message. An ordinary pipeline would not: it
 replaces what stands in the way of a dotted path, and reaches into arrays.
 """
 
@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 from bson import Decimal128
 
-from whimbrel.domain.migrations.update_paths import clash, order_of
+from whimbrel.domain.migrations.update_paths import order_of, paths_clash
 from whimbrel.domain.migrations.updates import Update
 from whimbrel.errors import Untranslatable
 
 Stage = dict[str, Any]
 Expression = Any
 
-_WHOLE = ["int", "long"]  # as `$type` calls them
+_WHOLE = ["int", "long"]  # the names in `$type`
 _IN_DOCUMENTS = ["missing", "object"]
 NOTHING: Stage = {"$replaceWith": "$$ROOT"}
 
@@ -32,7 +32,7 @@ class _Step(NamedTuple):
 
     @property
     def parents(self) -> list[str]:
-        return [self.path[:at] for at, char in enumerate(self.path) if char == "."]
+        return [self.path[:position] for position, char in enumerate(self.path) if char == "."]
 
     @property
     def creates(self) -> bool:
@@ -41,9 +41,9 @@ class _Step(NamedTuple):
 
 
 def as_pipeline(update: Update) -> list[Stage]:
-    """A pipeline that does to every document what `update` does. One that is a pipeline is returned as it is.
+    """Returns a pipeline that does to every document what `update` does. A pipeline is returned as it is.
 
-    The only difference allowed: the moment that `$currentDate` means. Raises Untranslatable, which names the operator and what to do; also
+    The only difference allowed: the moment of `$currentDate`. Raises Untranslatable, which names the operator and what to do; also
     for an update that MongoDB would refuse for every document.
     """
     if not isinstance(update, Mapping):
@@ -52,7 +52,7 @@ def as_pipeline(update: Update) -> list[Stage]:
     renamed = update.get("$rename", {})
     stages = [
         *_guards(steps),
-        *(_within(step) for step in steps if not step.creates),
+        *(_stage_within_parents(step) for step in steps if not step.creates),
         *([{"$set": added}] if (added := {step.path: step.value for step in steps if step.creates}) else []),
         *([{"$unset": list(renamed)}] if renamed else []),
     ]
@@ -61,7 +61,7 @@ def as_pipeline(update: Update) -> list[Stage]:
 
 def _steps(update: Mapping[str, Any]) -> Iterable[_Step]:
     steps: list[_Step] = []
-    taken: list[str] = []
+    all_paths: list[str] = []
     for operator, body in update.items():
         if operator not in _VALUES:
             raise _untranslatable(operator, "it has no equivalent there")
@@ -69,14 +69,14 @@ def _steps(update: Mapping[str, Any]) -> Iterable[_Step]:
             raise _untranslatable(operator, f"it takes a document, not {body!r:.60}")
         for path, argument in body.items():
             paths = [path, argument] if operator == "$rename" else [path]
-            for each in paths:
-                _check_path(operator, each)
-            taken += paths
+            for checked_path in paths:
+                _check_path(operator, checked_path)
+            all_paths += paths
             if operator == "$rename":
                 steps.append(_Step(operator, argument, _renamed(path, argument)))
             elif operator != "$setOnInsert":  # nothing is ever inserted
                 steps.append(_Step(operator, path, _VALUES[operator](f"${path}", argument)))
-    if clash(taken):
+    if paths_clash(all_paths):
         raise _untranslatable("/".join(update), "two of its paths are the same, or one lies within the other")
     return steps
 
@@ -101,36 +101,36 @@ def _untranslatable(operator: str, why: str) -> Untranslatable:
 # what fails, and what stays as it is
 
 
-def _kind(here: str) -> Expression:
-    return {"$type": here}
+def _kind(field_: str) -> Expression:
+    return {"$type": field_}
 
 
 def _all_of(paths: Iterable[str], kinds: list[str]) -> Expression:
     return {"$and": [{"$in": [_kind(f"${path}"), kinds]} for path in paths]}
 
 
-def _raise(here: str, code: int, text: str) -> Expression:
-    """It fails, and MongoDB's message quotes the text. It must look at the document, or it would fail before it is reached."""
-    return {"$toInt": {"$concat": [{"$literal": f"{code}: {text}, which is of type "}, _kind(here)]}}
+def _raise(field_: str, code: int, text: str) -> Expression:
+    """Fails, with the text in MongoDB's message. It must depend on the document, or it would fail before it is reached."""
+    return {"$toInt": {"$concat": [{"$literal": f"{code}: {text}, which is of type "}, _kind(field_)]}}
 
 
-_PATH, _TYPE, _VALUE = 28, 14, 2  # codes that MongoDB has for what its operators cannot do
-_SAID = re.compile(r"Failed to parse number '(\d+): (.*)' in \$convert with no onError", re.DOTALL)
+_PATH, _TYPE, _VALUE = 28, 14, 2  # MongoDB's codes for errors of its operators
+_MESSAGE = re.compile(r"Failed to parse number '(\d+): (.*)' in \$convert with no onError", re.DOTALL)
 
 
-def complaint(message: str) -> tuple[int, str] | None:
-    """The code and the words that a pipeline made here fails with, from MongoDB's message. None: it is another failure."""
-    found = _SAID.search(message)
-    return (int(found[1]), found[2]) if found else None
+def parse_failure(message: str) -> tuple[int, str] | None:
+    """Returns the code and the text with which a pipeline made here fails, from MongoDB's message. None: it is another failure."""
+    match = _MESSAGE.search(message)
+    return (int(match[1]), match[2]) if match else None
 
 
 def _guards(steps: Iterable[_Step]) -> Iterable[Stage]:
-    """A stage that changes nothing, and fails where something that is no document stands on the way to a path.
+    """Yields a stage that changes nothing, and fails where something other than a document stands on the way to a path.
 
-    In a `$set` MongoDB would not even evaluate it, where a later `$set` goes below the same field.
+    In a `$set`, MongoDB would not evaluate it where a later `$set` goes below the same field.
     """
     refused = [
-        {"case": {"$not": [_all_of(step.parents, _IN_DOCUMENTS)]}, "then": _blocked(step)}
+        {"case": {"$not": [_all_of(step.parents, _IN_DOCUMENTS)]}, "then": _blocked_error(step)}
         for step in steps
         if step.parents and step.operator != "$unset"
     ]
@@ -138,13 +138,13 @@ def _guards(steps: Iterable[_Step]) -> Iterable[Stage]:
         yield {"$replaceWith": {"$switch": {"branches": refused, "default": "$$ROOT"}}}
 
 
-def _blocked(step: _Step) -> Expression:
+def _blocked_error(step: _Step) -> Expression:
     top = step.parents[0]
     return _raise(f"${top}", _PATH, f"{step.operator} cannot reach {step.path!r} through {top!r}")
 
 
-def _within(step: _Step) -> Stage:
-    """A stage for a change that adds nothing where its parents are missing, and looks into no array."""
+def _stage_within_parents(step: _Step) -> Stage:
+    """Returns a stage for a change that adds nothing where its parents are missing, and looks into no array."""
     parts = step.path.split(".")
     value: Expression = {"$cond": [{"$eq": [_kind(f"${step.path}"), "missing"]}, "$$REMOVE", step.value]}
     for depth in range(len(parts) - 1, -1, -1):
@@ -172,23 +172,23 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _inc(here: str, amount: Any) -> Expression:
+def _inc(field_: str, amount: Any) -> Expression:
     _check_number("$inc", amount)
-    # Of two numbers of which one is no whole number: $add sums otherwise than $inc (more exactly, and in another scale).
+    # For two numbers of which one is not whole, $add sums differently from $inc (more exactly, and in another scale).
     if _is_whole(amount):
-        double = {"$subtract": [here, -float(amount)]}
-        decimal = {"$subtract": [here, Decimal128(Decimal128(str(amount)).to_decimal().copy_negate())]}
-        return _number("$inc", here, amount, {"$add": [here, amount]}, double, decimal, whole=True)
+        double = {"$subtract": [field_, -float(amount)]}
+        decimal = {"$subtract": [field_, Decimal128(Decimal128(str(amount)).to_decimal().copy_negate())]}
+        return _number("$inc", field_, amount, {"$add": [field_, amount]}, double, decimal, whole=True)
     negative = Decimal128(amount.to_decimal().copy_negate()) if isinstance(amount, Decimal128) else -amount
-    less = {"$subtract": [here, negative]}
-    return _number("$inc", here, amount, less, less, less)
+    less = {"$subtract": [field_, negative]}
+    return _number("$inc", field_, amount, less, less, less)
 
 
-def _mul(here: str, factor: Any) -> Expression:
+def _mul(field_: str, factor: Any) -> Expression:
     _check_number("$mul", factor)
-    product = {"$multiply": [here, factor]}
+    product = {"$multiply": [field_, factor]}
     return _number(
-        "$mul", here, {"$multiply": [factor, 0]}, product, product, product, whole=_is_whole(factor)
+        "$mul", field_, {"$multiply": [factor, 0]}, product, product, product, whole=_is_whole(factor)
     )
 
 
@@ -197,28 +197,30 @@ def _check_number(operator: str, value: Any) -> None:
         raise _untranslatable(operator, f"it takes a number, not {value!r:.60}")
 
 
-def _number(operator: str, here: str, missing: Any, *results: Expression, whole: bool = False) -> Expression:
-    """The result by the type of the field as it is: whole, double, decimal."""
-    refused = _raise(here, _TYPE, f"{operator} needs a number in {here[1:]!r}")
+def _number(
+    operator: str, field_: str, missing: Any, *results: Expression, whole: bool = False
+) -> Expression:
+    """Returns the result by the type of the field: whole, double, decimal."""
+    refused = _raise(field_, _TYPE, f"{operator} needs a number in {field_[1:]!r}")
     integer, double, decimal = results
-    if whole:  # beyond 64 bits MongoDB's operators fail, and its expressions turn to doubles
-        overflow = _raise(here, _VALUE, f"{operator} goes beyond 64 bits in {here[1:]!r}")
+    if whole:  # beyond 64 bits MongoDB's operators fail, but its expressions return doubles
+        overflow = _raise(field_, _VALUE, f"{operator} goes beyond 64 bits in {field_[1:]!r}")
         too_large = {"$eq": [_kind("$$result"), "double"]}
         integer = _result(integer, {"$cond": [too_large, overflow, "$$result"]})
     changed: Expression = {
         "$switch": {
             "branches": [
-                {"case": {"$in": [_kind(here), _WHOLE]}, "then": integer},
-                {"case": {"$eq": [_kind(here), "double"]}, "then": double},
-                {"case": {"$eq": [_kind(here), "decimal"]}, "then": decimal},
+                {"case": {"$in": [_kind(field_), _WHOLE]}, "then": integer},
+                {"case": {"$eq": [_kind(field_), "double"]}, "then": double},
+                {"case": {"$eq": [_kind(field_), "decimal"]}, "then": decimal},
             ],
             "default": refused,
         }
     }
     # An equal number is not written: 0.0 stays what it is, and does not become -0.0.
-    equal = {"$and": [{"$eq": ["$$result", here]}, {"$eq": [_kind("$$result"), _kind(here)]}]}
-    kept = _result(changed, {"$cond": [equal, here, "$$result"]})
-    return {"$cond": [{"$eq": [_kind(here), "missing"]}, missing, kept]}
+    equal = {"$and": [{"$eq": ["$$result", field_]}, {"$eq": [_kind("$$result"), _kind(field_)]}]}
+    new_value = _result(changed, {"$cond": [equal, field_, "$$result"]})
+    return {"$cond": [{"$eq": [_kind(field_), "missing"]}, missing, new_value]}
 
 
 def _result(value: Expression, then: Expression) -> Expression:
@@ -226,14 +228,14 @@ def _result(value: Expression, then: Expression) -> Expression:
 
 
 def _bound(comparison: str) -> Callable[[str, Any], Expression]:
-    def value(here: str, bound: Any) -> Expression:
-        taken = {"$or": [{"$eq": [_kind(here), "missing"]}, {comparison: [here, {"$literal": bound}]}]}
-        return {"$cond": [taken, {"$literal": bound}, here]}
+    def value(field_: str, bound: Any) -> Expression:
+        replaces = {"$or": [{"$eq": [_kind(field_), "missing"]}, {comparison: [field_, {"$literal": bound}]}]}
+        return {"$cond": [replaces, {"$literal": bound}, field_]}
 
     return value
 
 
-def _now(_: str, argument: Any) -> Expression:
+def _current_date(_: str, argument: Any) -> Expression:
     if not (
         isinstance(argument, bool) or (isinstance(argument, Mapping) and dict(argument) == {"$type": "date"})
     ):
@@ -241,44 +243,46 @@ def _now(_: str, argument: Any) -> Expression:
     return "$$NOW"
 
 
-def _each(operator: str, argument: Any) -> list[Any]:
+def _each_value(operator: str, argument: Any) -> list[Any]:
     if not (isinstance(argument, Mapping) and "$each" in argument):
         return [argument]
     if len(argument) > 1 or not isinstance(argument["$each"], list | tuple):
-        others = ", ".join(name for name in argument if name != "$each") or "such an $each"
-        raise _untranslatable(operator, f"{others} has no equivalent there")
+        unsupported = ", ".join(name for name in argument if name != "$each") or "such an $each"
+        raise _untranslatable(operator, f"{unsupported} has no equivalent there")
     return list(argument["$each"])
 
 
-def _array(operator: str, here: str, then: Expression) -> Expression:
-    """`then` for an array, and an empty one for a field that is missing."""
-    refused = _raise(here, _TYPE, f"{operator} needs an array in {here[1:]!r}")
-    now = {"$cond": [{"$eq": [_kind(here), "missing"]}, {"$literal": []}, here]}
-    held = {"$cond": [{"$in": [_kind(here), ["missing", "array"]]}, now, refused]}
-    return {"$let": {"vars": {"held": held}, "in": then}}
+def _array(operator: str, field_: str, then: Expression) -> Expression:
+    """Returns `then` for an array, and an empty array for a missing field."""
+    refused = _raise(field_, _TYPE, f"{operator} needs an array in {field_[1:]!r}")
+    current = {"$cond": [{"$eq": [_kind(field_), "missing"]}, {"$literal": []}, field_]}
+    checked = {"$cond": [{"$in": [_kind(field_), ["missing", "array"]]}, current, refused]}
+    return {"$let": {"vars": {"held": checked}, "in": then}}
 
 
-def _push(here: str, argument: Any) -> Expression:
-    return _array("$push", here, {"$concatArrays": ["$$held", {"$literal": _each("$push", argument)}]})
+def _push(field_: str, argument: Any) -> Expression:
+    return _array(
+        "$push", field_, {"$concatArrays": ["$$held", {"$literal": _each_value("$push", argument)}]}
+    )
 
 
-def _add_to_set(here: str, argument: Any) -> Expression:
+def _add_to_set(field_: str, argument: Any) -> Expression:
     new = {"$concatArrays": ["$$value", ["$$this"]]}
-    grown = {
-        "input": {"$literal": _each("$addToSet", argument)},
+    reduction = {
+        "input": {"$literal": _each_value("$addToSet", argument)},
         "initialValue": "$$held",
         "in": {"$cond": [{"$in": ["$$this", "$$value"]}, "$$value", new]},
     }
-    return _array("$addToSet", here, {"$reduce": grown})
+    return _array("$addToSet", field_, {"$reduce": reduction})
 
 
-def _pop(here: str, end: Any) -> Expression:
+def _pop(field_: str, end: Any) -> Expression:
     if isinstance(end, bool) or end not in (1, -1):
         raise _untranslatable("$pop", f"it takes 1 or -1, not {end!r:.60}")
     size = {"$size": "$$held"}
-    kept = ["$$held", 1, size] if end == -1 else ["$$held", {"$subtract": [size, 1]}]
-    short = {"$cond": [{"$lte": [size, 1]}, {"$literal": []}, {"$slice": kept}]}
-    return _array("$pop", here, short)
+    slice_arguments = ["$$held", 1, size] if end == -1 else ["$$held", {"$subtract": [size, 1]}]
+    shortened = {"$cond": [{"$lte": [size, 1]}, {"$literal": []}, {"$slice": slice_arguments}]}
+    return _array("$pop", field_, shortened)
 
 
 _VALUES: dict[str, Callable[[str, Any], Expression]] = {
@@ -290,7 +294,7 @@ _VALUES: dict[str, Callable[[str, Any], Expression]] = {
     "$mul": _mul,
     "$min": _bound("$gt"),
     "$max": _bound("$lt"),
-    "$currentDate": _now,
+    "$currentDate": _current_date,
     "$push": _push,
     "$addToSet": _add_to_set,
     "$pop": _pop,

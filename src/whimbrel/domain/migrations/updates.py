@@ -1,4 +1,4 @@
-"""What updates change, and which are refused: those that cannot be one, and those that touch `_id` or the mark."""
+"""Which updates are refused: those that cannot be one, and those that touch `_id` or the mark; and what updates change."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ STAGES = frozenset({"$set", "$addFields", "$unset", "$project", "$replaceRoot", 
 
 
 def check_update(name: str, mark: Mark, update: Any) -> None:
-    """Raise DefinitionInvalid, with a sentence that names the migration and the fix."""
+    """Raises DefinitionInvalid, with a sentence that names the migration and the fix."""
     wrong = f"Migration {name!r}: "
     pipeline = not isinstance(update, Mapping)
     stages: Any = update if pipeline else [update]
@@ -38,39 +38,39 @@ def check_update(name: str, mark: Mark, update: Any) -> None:
 
 
 def changed_paths(update: Update) -> tuple[str, ...] | None:
-    """The dotted paths that an update can change, in the order in which it names them; None where that may be any."""
-    found: dict[str, None] = {}
+    """Returns the dotted paths that an update can change, in the order in which it names them; None where that may be any."""
+    paths: dict[str, None] = {}
     for stage in [update] if isinstance(update, Mapping) else update:
         for operator, body in stage.items():
             included = isinstance(body, Mapping) and any(value not in (0, False) for value in body.values())
             if operator in ("$replaceRoot", "$replaceWith") or (operator == "$project" and included):
                 return None
-            found |= dict.fromkeys(_targets(operator, body))
-    return tuple(found)
+            paths |= dict.fromkeys(_targets(operator, body))
+    return tuple(paths)
 
 
 def touched(update: Update) -> tuple[str, ...] | None:
-    """The top-level fields of `changed_paths`."""
+    """Returns the top-level fields of `changed_paths`."""
     paths = changed_paths(update)
     return None if paths is None else tuple(dict.fromkeys(path.partition(".")[0] for path in paths))
 
 
 def _targets(operator: str, body: Any) -> Iterator[str]:
-    """The paths that an operator or a stage names as what it changes."""
+    """Yields the paths that an operator or a stage names as what it changes."""
     if operator in ("$replaceRoot", "$replaceWith"):
         return
     if operator == "$unset" and isinstance(body, str | list | tuple):
         yield from [body] if isinstance(body, str) else map(str, body)
     elif isinstance(body, Mapping):
         for path, value in body.items():
-            if operator != "$project" or value not in (1, True):  # that keeps a field
+            if operator != "$project" or value not in (1, True):  # 1 keeps a field
                 yield str(path)
             if operator == "$rename":
                 yield str(value)
 
 
 def parents(update: Update) -> frozenset[str]:
-    """What stands above the dotted paths that a pipeline sets: it replaces what is no document there, silently."""
+    """Returns the parents of the dotted paths that a pipeline sets: it silently replaces those that are not documents."""
     if isinstance(update, Mapping):
         return frozenset()
     paths = {
@@ -80,18 +80,18 @@ def parents(update: Update) -> frozenset[str]:
         if operator in ("$set", "$addFields")
         for path in _targets(operator, body)
     }
-    return frozenset(above for path in paths for above in _above(path))
+    return frozenset(above for path in paths for above in _parents_of(path))
 
 
-def _above(path: str) -> Iterator[str]:
+def _parents_of(path: str) -> Iterator[str]:
     parts = path.split(".")
     for end in range(1, len(parts)):
         yield ".".join(parts[:end])
 
 
-def overlaps(one: str, other: str) -> bool:
+def overlaps(path: str, other_path: str) -> bool:
     """Whether a change at one path changes what is at the other. Positions in arrays do not count."""
-    first, second = _names(one), _names(other)
+    first, second = _names(path), _names(other_path)
     shorter = min(len(first), len(second))
     return first[:shorter] == second[:shorter]
 

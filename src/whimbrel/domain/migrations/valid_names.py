@@ -1,4 +1,4 @@
-"""What may be the name of a migration, a collection, a database or a field."""
+"""Which names a migration, a collection, a database or a field may have."""
 
 import re
 from typing import TYPE_CHECKING
@@ -14,11 +14,12 @@ COLLECTION = re.compile(r"(?!\.)(?!.*\.\.)[^$\0]{1,200}(?<!\.)", re.DOTALL)
 DATABASE = re.compile(r"[^/\\. \"$*<>:|?\0]+")
 LONGEST_DATABASE = 63  # bytes
 RESERVED_DATABASES = frozenset({"admin", "local", "config"})  # MongoDB's own
-WRITTEN_BESIDE = frozenset({"_id", MARK_ROOT, "processedBy", "processingStartedAt"})  # no status fields
+# Not allowed as status fields.
+WRITTEN_BESIDE = frozenset({"_id", MARK_ROOT, "processedBy", "processingStartedAt"})
 
 
 def check_name(name: object) -> None:
-    """Raise DefinitionInvalid for what cannot be the name of a migration."""
+    """Raises DefinitionInvalid for what cannot be the name of a migration."""
     if name == "<lambda>":
         raise DefinitionInvalid(
             "A lambda has no name of its own that a migration could have: give name='...'."
@@ -30,17 +31,17 @@ def check_name(name: object) -> None:
 
 
 def is_database(name: object) -> bool:
-    """Whether MongoDB takes it for the name of a database."""
+    """Whether MongoDB accepts it as the name of a database."""
     if not isinstance(name, str) or not DATABASE.fullmatch(name):
         return False
     try:
         return len(name.encode()) <= LONGEST_DATABASE
-    except UnicodeEncodeError:  # of an environment that is no UTF-8
+    except UnicodeEncodeError:  # from an environment that is not UTF-8
         return False
 
 
 def check_names(definition: "Definition", wrong: str) -> None:
-    """Raise DefinitionInvalid for names of a collection, a database or fields that cannot be used. `wrong`: how the sentence begins."""
+    """Raises DefinitionInvalid for unusable names of a collection, a database or fields. `wrong`: how the sentence begins."""
     if definition.collection.startswith(("system.", "whimbrel_")):
         raise DefinitionInvalid(
             f"{wrong}the collection {definition.collection!r} is MongoDB's or Whimbrel's own. Name one of yours."

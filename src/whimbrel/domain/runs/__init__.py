@@ -1,5 +1,5 @@
-"""A run: its row, states, batches and how far they are, the tiling of its ranges, schedules, forecast, findings.
+"""A run: its row, states, batches and their progress, the tiling of its ranges, schedules, forecast, findings.
 
 Not here: how anything is carried out.
-Imports the other rooms of the domain.
+Imports the other packages of the domain.
 """

@@ -36,9 +36,9 @@ Piece = Range | Sequence[Key]
 class Batch:
     """A row of the ledger.
 
-    Either a range, with `cuts` that part it into chunks of at most 1,000 documents as planned (the last
-    cut is the end of the range), or `ids`: the documents of a retry, those that a run over ids was given, or those
-    that planning found by an index (`found`).
+    Either a range, with `cuts` that divide it into chunks of at most 1,000 documents as planned (the last
+    cut is the end of the range), or `ids`: the documents of a retry, those given to a run over ids, or those
+    that planning found by an index (`located`).
     """
 
     run: str
@@ -48,12 +48,11 @@ class Batch:
     lo: Key | None = None
     cuts: tuple[Key, ...] = ()
     ids: tuple[Key, ...] | None = None
-    found: bool = (
-        False  # planning found the ids, which satisfied the filter then, or that its range holds some
-    )
-    through: int = 0  # documents planned in this leg, with this batch
-    source: int | None = None  # the last batch of an earlier phase whose range this one has
-    last: bool = False  # planning of the leg's ranges ended with this one
+    # Planning found the ids, which satisfied the filter then; or that its range holds some documents.
+    located: bool = False
+    through: int = 0  # documents planned in this leg up to and including this batch
+    source: int | None = None  # the last batch of an earlier phase whose range this batch covers
+    last: bool = False  # planning of the leg's ranges ended with this batch
     estimated: int = 0
     status: BatchStatus = BatchStatus.QUEUED
     owner: str | None = None
@@ -62,21 +61,18 @@ class Batch:
     claims: int = 0
     takeovers: int = 0
     solo: bool = False
-    untouched: int = 0  # the last of its claims behind which nothing was sent but for what `progress` tells
+    untouched: int = 0  # the last claim before which nothing was sent except what `progress` tells
     progress: Progress = field(default_factory=Progress)
-    suspect: Key | None = None  # in a solo batch: the document in hand
-    began: Timestamp | None = (
-        None  # a time of the cluster before anything was sent for what is behind `progress`; None: a stand-alone server has none
-    )
-    before: Mapping[int, int] | None = (
-        None  # mark "filter", after a crash: eligible documents at that time, by the end of each piece of the rest
-    )
+    suspect: Key | None = None  # in a solo batch: the document being worked on
+    # A time of the cluster before anything was sent that `progress` does not tell; None: a stand-alone server has none.
+    began: Timestamp | None = None
+    # Mark "filter", after a crash: eligible documents at that time, by the end of each remaining piece.
+    before: Mapping[int, int] | None = None
     counts: Counts = field(default_factory=Counts)
     inferred: bool = False
-    left: Mapping[str, int] | None = (
-        None  # of the phase processing: documents that other phases are to take, by status
-    )
-    tally: MarkTally | None = None  # of a verification
+    # In the phase processing: documents that other phases have to take, by status.
+    left: Mapping[str, int] | None = None
+    tally: MarkTally | None = None  # in a verification
     worker: str | None = None
     settled_at: datetime | None = None
 
@@ -101,13 +97,13 @@ class Batch:
 
     @property
     def extent(self) -> Range | tuple[Key, ...]:
-        """All that it is about: a range, or the documents it names."""
+        """All documents of the batch: a range, or the keys it names."""
         return self.range if self.ids is None else self.ids
 
     @property
     def retry(self) -> bool:
         """Whether its documents have failed before, and are tried again."""
-        return self.ids is not None and self.phase == "failed" and not self.found
+        return self.ids is not None and self.phase == "failed" and not self.located
 
     @property
     def empty(self) -> bool:
@@ -115,41 +111,41 @@ class Batch:
 
     @property
     def fresh(self) -> bool:
-        """Whether nothing was sent before this claim, or the next one, but for what `progress` tells."""
+        """Whether nothing was sent before this claim, or the next one, except what `progress` tells."""
         return self.untouched == self.claims - (self.status is BatchStatus.RUNNING)
 
     @property
     def chunks(self) -> int:
-        """How many there are: ranges as they were planned, or so many of the ids."""
+        """How many chunks it has: as its ranges were planned, or so many of the ids."""
         return len(self.cuts) if self.ids is None else ceil(len(self.ids) / CHUNK_DOCUMENTS)
 
     @property
     def chunks_done(self) -> int:
-        """As far as it is known, while it is worked on."""
+        """How many chunks are done, as far as is known while it is worked on."""
         return self.chunks if self.status is BatchStatus.DONE else self.progress.chunks
 
     @property
     def known(self) -> Counts:
-        """What came of its documents, as far as it is known, while it is worked on."""
+        """What became of its documents, as far as is known while it is worked on."""
         return (
             self.counts if self.status in (BatchStatus.DONE, BatchStatus.CANCELLED) else self.progress.counts
         )
 
     def piece(self, first: int, end: int, after: Key | None = None) -> Piece:
-        """The chunks from `first` on, before `end`, as one. `after`: only what comes behind this document of them."""
+        """Returns the chunks from `first` to before `end` as one piece. `after`: only what comes behind this document."""
         if self.ids is None:
             return Range(after or (self.cuts[first - 1] if first else self.lo), self.cuts[end - 1])
         named = self.ids[first * CHUNK_DOCUMENTS : end * CHUNK_DOCUMENTS]
         return named if after is None else named[named.index(after) + 1 :]
 
-    def rest(self, progress: Progress) -> Iterator[tuple[int, Piece]]:
-        """What is not known to be done: the rest of a stretch, then chunk by chunk, each with the number of the last chunk.
+    def remaining_pieces(self, progress: Progress) -> Iterator[tuple[int, Piece]]:
+        """Yields what is not known to be done: the rest of a stretch, then chunk by chunk, each with the number of its last chunk.
 
-        Where it is known how many documents of them were eligible `before`, these pieces.
+        Where it is known how many documents of these pieces were eligible `before`, uses those pieces.
         """
         done = progress.chunks
         if progress.part is not None:
-            yield progress.part.end, self.piece(done, progress.part.end, progress.at)
+            yield progress.part.end, self.piece(done, progress.part.end, progress.last_key)
             done = progress.part.end
         for end in sorted(self.before) if self.before else range(done + 1, self.chunks + 1):
             if end > done:
@@ -162,15 +158,15 @@ class Batch:
         return [Range(lo, hi) for lo, hi in pairwise((self.lo, *self.cuts))]
 
 
-def estimated_documents(run: Run, seq: int, **fields: Any) -> Batch:
-    """A batch of the run's present leg. One without documents is done as soon as it is there, and only says where planning is."""
+def batch_of_leg(run: Run, seq: int, **fields: Any) -> Batch:
+    """Returns a batch of the run's current leg. A batch without documents is done as soon as it exists, and only tells how far planning is."""
     batch = Batch(run=run.id, seq=seq, leg=run.leg, phase=run.phase, **fields)
     return replace(batch, status=BatchStatus.DONE) if batch.empty else batch
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPointer:
-    """A batch that waits, as far as a broker needs to know it."""
+    """A waiting batch, as far as a broker needs to know it."""
 
     run: str
     seq: int
@@ -182,25 +178,25 @@ class BatchPointer:
 
 
 class BatchSums(NamedTuple):
-    """What there is of a run behind one of its batches."""
+    """Sums over a run's batches behind one of them."""
 
-    counts: Counts = Counts()  # of the settled ones
-    settled: int = 0  # how many these are
-    last: int = 0  # the number of the last of all; 0: there is none
-    begun: Counts = Counts()  # what is known to be done of those that are not settled, but for retries
+    counts: Counts = Counts()  # of the settled batches
+    settled: int = 0  # how many batches are settled
+    last: int = 0  # the number of the last batch; 0: there is none
+    begun: Counts = Counts()  # what is known to be done of unsettled batches, without retries
     now: datetime | None = None  # by the server's clock; None where there is none
-    in_hand: int = 0  # documents of the batches that are worked on, but for retries
+    in_hand: int = 0  # documents of the batches that are being worked on, without retries
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchOutline:
-    """A batch without its keys: what adding up and tiling need."""
+    """A batch without its keys: what folding and tiling need."""
 
     tile: Tile
     status: BatchStatus
     counts: Counts
     inferred: bool
-    taken_over: bool = False  # from a worker that was lost
+    taken_over: bool = False  # from a lost worker
 
     @property
     def seq(self) -> int:

@@ -1,7 +1,7 @@
-"""How fast a run is, and when it will have evaluated everything: from samples of how far it was.
+"""How fast a run is, and when it will have evaluated everything: from samples of its progress.
 
-The speed is that of the longest stretch back from now in which it was the same. Where it changes, or too little of it is
-known, nothing is said of the end: a wrong time is worse than none.
+The speed is that of the longest stretch back from now in which it was constant. Where it changes, or too little of it is
+known, nothing is said about the end: a wrong time is worse than none.
 """
 
 from bisect import bisect_left
@@ -12,68 +12,70 @@ from math import sqrt
 
 EVERY = 1.0  # seconds between two samples
 KEPT = 72  # samples of a run at most
-DENSE = 20  # of these the newest, of which none is left out
-FADING = 0.75  # how much coarser it gets with age; 1: in proportion
+DENSE = 20  # of these, the newest, none of which is left out
+FADING = 0.75  # how much coarser the samples get with age; 1: in proportion
 BINS = 8  # parts of a stretch that are compared
-SHORTEST = 4.0  # seconds of a stretch
-SHOWN = 10.0  # seconds over which the speed is taken at most
+SHORTEST = 4.0  # seconds of a stretch at least
+SHOWN = 10.0  # seconds over which the shown speed is measured at most
 SAME = 0.2  # the difference between the halves of a stretch in which the speed counts as the same
-SHORTER = 0.7  # of a stretch that is tried next, where that was not so
-LATELY = 10.0  # seconds in which it must not be another altogether
-ANOTHER = 0.5  # the difference that makes it another
+SHORTER = 0.7  # of a stretch that is tried next, where the speed was not constant
+LATELY = 10.0  # recent seconds in which the speed must not be very different
+ANOTHER = 0.5  # the difference that counts as very different
 WRONG = 0.2  # the change of speed that is too much for a forecast
-MAYBE = 0.35  # where it may be no change at all
-MAYBE_FALLS = 0.5  # how much of a fall is believed that may be none
-FALLING = 2.5  # standard errors by which a speed falls that may well go on to
-VAGUE = 0.1  # the standard error of a speed that says too little
+MAYBE = 0.35  # the same where it may be no change at all
+MAYBE_FALLS = 0.5  # how much of an uncertain fall is believed
+FALLING = 2.5  # standard errors by which a speed falls that may well go on falling
+VAGUE = 0.1  # the standard error of a speed that is too vague
 RECENT = 8  # steps
-COARSE = 0.5  # the part of a stretch that a step may take at most: what lies between two is not seen
-AROUND = 2.0  # in so many stretches back from now: batches that end at about the same time come in waves
-TAIL = 0.5  # of the time of a batch: by so much the slots do not end together
+COARSE = 0.5  # the part of a stretch that a step may take at most: what lies between two steps is not seen
+AROUND = 2.0  # over so many stretches back from now: batches that end at about the same time come in waves
+TAIL = 0.5  # of the time of a batch: so far apart the slots end
 ABOUT = 1.0  # seconds that make no difference
-STILL = 5.0  # seconds without a step in which it need not stand still
-SURE = 2.5  # standard errors by which a change of speed is no accident
+STILL = 5.0  # seconds without a step that need not mean a standstill
+SURE = 2.5  # standard errors from which a change of speed is no accident
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressSample:
-    """How far a run was. `at`: in seconds that it has worked, so that pauses do not count."""
+    """How far a run was. `worked`: the seconds that it had worked, so that pauses do not count."""
 
-    at: float
+    worked: float
     done: int
     total: int
 
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """`rate`: documents a second, of late. `eta`: seconds until all are evaluated; None where that is not known."""
+    """`rate`: recent documents a second. `eta`: seconds until all are evaluated; None where that is not known."""
 
     rate: float
     eta: float | None
 
 
-def kept(samples: Sequence[ProgressSample]) -> tuple[ProgressSample, ...]:
-    """Those beside which the next one is kept: all of late, and of earlier ones the fewer the longer ago they are."""
+def samples_to_keep(samples: Sequence[ProgressSample]) -> tuple[ProgressSample, ...]:
+    """Returns the samples to keep beside the next one: all recent ones, and the fewer of the earlier ones the older they are."""
     if len(samples) < KEPT:
         return tuple(samples)
-    end = samples[-1].at
+    end = samples[-1].worked
 
-    def told(number: int) -> float:
-        """How much is lost without this one: the gap that it leaves, for its age."""
-        return (samples[number + 1].at - samples[number - 1].at) / float((end - samples[number].at) ** FADING)
+    def loss(number: int) -> float:
+        """Returns how much is lost without this sample: the gap that it leaves, relative to its age."""
+        return (samples[number + 1].worked - samples[number - 1].worked) / float(
+            (end - samples[number].worked) ** FADING
+        )
 
-    least = min(range(1, len(samples) - DENSE), key=told)
-    return (*samples[:least], *samples[least + 1 :])
+    least_useful = min(range(1, len(samples) - DENSE), key=loss)
+    return (*samples[:least_useful], *samples[least_useful + 1 :])
 
 
 def forecast(samples: Sequence[ProgressSample], now: ProgressSample, in_hand: int = 0) -> Forecast:
-    """From at most KEPT samples, in the order of their times, and how far it is now.
+    """Forecasts from at most KEPT samples, in the order of their times, and the present progress.
 
-    `in_hand`: documents of the batches that are in work. Near the end some slots have no other batch to take, and which do is not known.
+    `in_hand`: documents of the batches being worked on. Near the end some slots have no other batch to take, and which do is not known.
     """
     points = _steps([ProgressSample(0.0, 0, 0), *samples, now])
-    end = points[-1].at
-    lately, falling = _rate(points, LATELY), _falling(points)
+    end = points[-1].worked
+    lately, falling = _rate(points, LATELY), _falling_rate(points)
     length, rate = end, None
     while length >= SHORTEST:
         rates = _rates(points, end - length, end)
@@ -82,8 +84,8 @@ def forecast(samples: Sequence[ProgressSample], now: ProgressSample, in_hand: in
         even = abs(late - early) <= SAME * (late + early) / 2
         if even and (length < LATELY or abs(lately - mean) <= ANOTHER * mean):
             rate = _rate(points, min(length, SHOWN)) if rate is None else rate
-            eta = _eta(rates, length, now.total - now.done, now.at - end, falls=bool(falling))
-            fine = _longest(points, end - AROUND * length) <= COARSE * length
+            eta = _eta(rates, length, now.total - now.done, now.worked - end, falls=bool(falling))
+            fine = _longest_step(points, end - AROUND * length) <= COARSE * length
             lasts = eta is not None and (eta < length or falling * eta / 2 <= WRONG)
             if eta is not None and lasts and fine and in_hand * TAIL <= rate * (WRONG * eta + ABOUT):
                 return Forecast(rate, eta)
@@ -91,41 +93,46 @@ def forecast(samples: Sequence[ProgressSample], now: ProgressSample, in_hand: in
     return Forecast(lately if rate is None else rate, None)
 
 
-def _longest(points: Sequence[ProgressSample], start: float) -> float:
-    """Seconds of the longest step that ended since then."""
-    return max((after.at - before.at for before, after in pairwise(points) if after.at > start), default=0.0)
+def _longest_step(points: Sequence[ProgressSample], start: float) -> float:
+    """Returns the seconds of the longest step that ended since `start`."""
+    return max(
+        (after.worked - before.worked for before, after in pairwise(points) if after.worked > start),
+        default=0.0,
+    )
 
 
-def _falling(points: Sequence[ProgressSample]) -> float:
-    """The part of its speed that a run has lost a second all the while, so that it may well go on to; 0 where it has not."""
-    start, end = points[min(1, len(points) - 1)].at, points[-1].at
+def _falling_rate(points: Sequence[ProgressSample]) -> float:
+    """Returns the part of its speed that a run has steadily lost each second, so that it may well continue to; 0 where it has not."""
+    start, end = points[min(1, len(points) - 1)].worked, points[-1].worked
     if end - start < SHORTEST:
         return 0.0
-    it = _trend(_rates(points, start, end))
-    return -it.slope / it.mean / ((end - start) / BINS) if it.slope < -FALLING * it.error else 0.0
+    trend = _trend(_rates(points, start, end))
+    return -trend.slope / trend.mean / ((end - start) / BINS) if trend.slope < -FALLING * trend.error else 0.0
 
 
-def _eta(rates: Sequence[float], length: float, left: int, since: float, *, falls: bool) -> float | None:
-    """From the rates in the parts of a stretch that ended some seconds since.
+def _eta(rates: Sequence[float], length: float, documents: int, since: float, *, falls: bool) -> float | None:
+    """Estimates from the rates in the parts of a stretch that ended `since` seconds ago.
 
-    None where the speed is vague, and where it may well become another until half of the rest is done.
+    Returns None where the speed is vague, or may well be different before half of the remaining documents are done.
     """
-    it = _trend(rates)
-    steep = abs(it.slope) > SURE * it.error
-    # As fast as it is at the end of the stretch; where a fall may be an accident, half of it is believed.
-    last = it.mean + it.slope * BINS / 2 * (1 if steep else MAYBE_FALLS if falls and it.slope < 0 else 0)
-    if left <= 0 or last <= 0 or it.spread > VAGUE * it.mean:
+    trend = _trend(rates)
+    steep = abs(trend.slope) > SURE * trend.error
+    # The speed at the end of the stretch; where a fall may be an accident, half of it is believed.
+    last = trend.mean + trend.slope * BINS / 2 * (
+        1 if steep else MAYBE_FALLS if falls and trend.slope < 0 else 0
+    )
+    if documents <= 0 or last <= 0 or trend.spread > VAGUE * trend.mean:
         return None
-    eta = left / last
+    eta = documents / last
     ahead = (eta / 2) / (length / BINS) / last
-    if abs(it.slope) * ahead > (WRONG if steep else MAYBE) or it.error * ahead > MAYBE:
+    if abs(trend.slope) * ahead > (WRONG if steep else MAYBE) or trend.error * ahead > MAYBE:
         return None
     return max(0.0, eta - since)
 
 
 @dataclass(frozen=True, slots=True)
 class _Trend:
-    """The rates in the parts of a stretch: their mean and its error, by how much they grow from part to part and its error."""
+    """The rates in the parts of a stretch: their mean and its error, their growth from part to part and its error."""
 
     mean: float
     spread: float
@@ -135,45 +142,49 @@ class _Trend:
 
 def _trend(rates: Sequence[float]) -> _Trend:
     mean, centre = sum(rates) / BINS, (BINS - 1) / 2
-    squares = sum((at - centre) ** 2 for at in range(BINS))
-    slope = sum((at - centre) * (rate - mean) for at, rate in enumerate(rates)) / squares
-    rest = sum((rate - mean - slope * (at - centre)) ** 2 for at, rate in enumerate(rates)) / (BINS - 2)
-    return _Trend(mean, sqrt(rest / BINS), slope, sqrt(rest / squares))
+    squares = sum((part - centre) ** 2 for part in range(BINS))
+    slope = sum((part - centre) * (rate - mean) for part, rate in enumerate(rates)) / squares
+    residual = sum((rate - mean - slope * (part - centre)) ** 2 for part, rate in enumerate(rates)) / (
+        BINS - 2
+    )
+    return _Trend(mean, sqrt(residual / BINS), slope, sqrt(residual / squares))
 
 
 def _rate(points: Sequence[ProgressSample], seconds: float) -> float:
-    """Documents a second in the last seconds."""
+    """Returns documents a second in the last seconds."""
     end = points[-1]
-    start = max(0.0, end.at - seconds)
-    return (end.done - _done(points, start)) / (end.at - start) if end.at > start else 0.0
+    start = max(0.0, end.worked - seconds)
+    return (end.done - _done(points, start)) / (end.worked - start) if end.worked > start else 0.0
 
 
 def _rates(points: Sequence[ProgressSample], start: float, end: float) -> list[float]:
-    """Documents a second in each of the equal parts of a stretch."""
+    """Returns documents a second in each of the equal parts of a stretch."""
     width = (end - start) / BINS
     done = [_done(points, start + part * width) for part in range(BINS)] + [points[-1].done]
     return [(after - before) / width for before, after in pairwise(done)]
 
 
-def _done(points: Sequence[ProgressSample], at: float) -> float:
-    """How far it was at a time, between two samples as if it had gone on evenly."""
-    number = bisect_left(points, at, key=lambda each: each.at)
+def _done(points: Sequence[ProgressSample], moment: float) -> float:
+    """Returns how far the run was at a moment, interpolated between two samples."""
+    number = bisect_left(points, moment, key=lambda point: point.worked)
     if number == 0 or number == len(points):
         return points[min(number, len(points) - 1)].done
     before, after = points[number - 1], points[number]
-    return before.done + (at - before.at) / (after.at - before.at) * (after.done - before.done)
+    return before.done + (moment - before.worked) / (after.worked - before.worked) * (
+        after.done - before.done
+    )
 
 
 def _steps(samples: Sequence[ProgressSample]) -> list[ProgressSample]:
-    """Those that were further than the one before. Documents are counted a chunk at a time: in between nothing is seen.
+    """Returns the samples that were further than the one before. Documents are counted a chunk at a time: nothing is seen in between.
 
-    Where nothing was seen for much longer than ever of late, it stands still, and the last of all is one too.
+    Where nothing was seen for much longer than recently, the run stands still, and the last sample is a step too.
     """
-    found = list(samples[:1])
-    for each in samples[1:]:
-        if each.at > found[-1].at and each.done > found[-1].done:
-            found.append(each)
-    gaps = [after.at - before.at for before, after in pairwise(found[-RECENT:])]
-    if samples[-1].at - found[-1].at > max(STILL, 2 * max(gaps, default=0.0)):
-        found.append(samples[-1])
-    return found
+    steps = list(samples[:1])
+    for sample in samples[1:]:
+        if sample.worked > steps[-1].worked and sample.done > steps[-1].done:
+            steps.append(sample)
+    gaps = [after.worked - before.worked for before, after in pairwise(steps[-RECENT:])]
+    if samples[-1].worked - steps[-1].worked > max(STILL, 2 * max(gaps, default=0.0)):
+        steps.append(samples[-1])
+    return steps

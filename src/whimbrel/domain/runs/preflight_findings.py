@@ -1,4 +1,4 @@
-"""What preflight finds before a run starts: errors that refuse it, warnings that ask, and what it may not look at."""
+"""What preflight finds before a run starts: errors that refuse it, warnings that ask, and checks that could not be done."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ Level = Literal["error", "warning", "unknown"]
 
 
 class CheckName(StrEnum):
-    """What is looked at. docs/preflight.md has a row for each."""
+    """The checks. docs/preflight.md has a row for each."""
 
     COLLECTION = "collection"
     SHARD = "shard"
@@ -78,15 +78,15 @@ def unknown(check: CheckName, reason: str, remedy: str, **detail: Any) -> Findin
 
 
 def _plain(detail: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Values of MongoDB as relaxed Extended JSON."""
+    """Returns values of MongoDB as relaxed Extended JSON."""
     if not detail:
         return None
-    found: dict[str, Any] = relaxed(detail)
-    return found
+    plain: dict[str, Any] = relaxed(detail)
+    return plain
 
 
 def finding_object(finding: Finding) -> dict[str, Any]:
-    """The form of a finding in JSON: of the REST API, of `--json`, and of a run's row."""
+    """Returns a finding in JSON: for the REST API, for `--json`, and for a run's row."""
     detail = None if finding.detail is None else dict(finding.detail)
     return {
         "check": finding.check,
@@ -97,9 +97,11 @@ def finding_object(finding: Finding) -> dict[str, Any]:
     }
 
 
-def finding_of(given: Mapping[str, Any]) -> Finding:
-    """Back from `finding_object`."""
-    return Finding(given["check"], given["level"], given["reason"], given["remedy"], given.get("detail"))
+def finding_of(finding: Mapping[str, Any]) -> Finding:
+    """Reads what `finding_object` returned."""
+    return Finding(
+        finding["check"], finding["level"], finding["reason"], finding["remedy"], finding.get("detail")
+    )
 
 
 _REFUSALS: dict[str, type[WhimbrelError]] = {
@@ -111,24 +113,24 @@ _REFUSALS: dict[str, type[WhimbrelError]] = {
 
 
 def refusal(findings: Iterable[Finding]) -> WhimbrelError | None:
-    """The first error among findings as an exception: FilterRefused, DefinitionInvalid or CollectionUnsuitable."""
-    first = next((each for each in findings if each.level == "error"), None)
+    """Returns the first error among findings as an exception: FilterRefused, DefinitionInvalid or CollectionUnsuitable."""
+    first = next((finding for finding in findings if finding.level == "error"), None)
     return None if first is None else _REFUSALS.get(first.check, CollectionUnsuitable)(first.sentence)
 
 
 def refuse(findings: Iterable[Finding]) -> None:
-    """Raise `refusal`, if there is one."""
+    """Raises `refusal`, if there is one."""
     error = refusal(findings)
     if error is not None:
         raise error
 
 
 def refuse_all(findings: Iterable[Finding]) -> None:
-    """As `refuse`, and take what is no error for one. Raises WarningsRefused that names each."""
+    """Does the same as `refuse`, and treats warnings as errors. Raises WarningsRefused that names each."""
     listed = list(findings)
     refuse(listed)
     if listed:
-        said = " ".join(f"[{each.check}] {each.reason}" for each in listed)
+        sentences = " ".join(f"[{finding.check}] {finding.reason}" for finding in listed)
         raise WarningsRefused(
-            f"Not started, for warnings count as errors here (strict): {said} Mend them, or start without strict."
+            f"Not started, for warnings count as errors here (strict): {sentences} Mend them, or start without strict."
         )

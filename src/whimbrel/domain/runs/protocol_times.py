@@ -8,7 +8,7 @@ CHUNK_BYTES = 4 * 1024 * 1024
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Times:
-    """Seconds, but for `notes`.
+    """Seconds, except `notes`.
 
     A statement must end before the grace after its lease does (`statement < grace`): then nothing of a
     lost claim can still run when the batch is taken over (hole H12).
@@ -18,13 +18,13 @@ class Times:
     grace: float = 5.0
     statement: float = 4.0
     chunk: float = 2.0
-    tick: float = 0.2  # the coordinator's
+    tick: float = 0.2  # between two ticks of the coordinator
     sweep: float = 5.0
-    idle_poll: float = 1.0  # the longest pause between two looks for work
-    notes: float = 0.01  # the share of a batch's time that noting how far it is may take
+    idle_poll: float = 1.0  # the longest pause between two attempts to claim
+    notes: float = 0.01  # the share of a batch's time that noting its progress may take
     delay: float = 0.0  # between two chunks, to go easy on the database
-    broker: float = 5.0  # between two looks whether the broker still holds and delivers pointers
-    control: float = 0.2  # how often a worker looks whether a run was paused or cancelled
+    broker: float = 5.0  # between two checks whether the broker still holds and delivers pointers
+    control: float = 0.2  # between two checks of a worker whether a run was paused or cancelled
 
     def __post_init__(self) -> None:
         if not self.statement < self.grace:

@@ -1,4 +1,4 @@
-"""A run: one execution of a migration, its scope, its legs, and what has come of it."""
+"""A run: one execution of a migration, its scope, its legs, and its results."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -28,7 +28,7 @@ RunKind = Literal["migration", "rollback", "cleanup", "verification"]
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Documents by outcome. Failures and conflicts are not in here: they are rows of their own."""
+    """Documents by outcome. Failures and conflicts are not included: they have rows of their own."""
 
     changed: int = 0
     unchanged: int = 0
@@ -74,10 +74,8 @@ class Run:
     adopt: Literal["ours", "all"]
     scope: Scope
     asked: Phase | None = None  # the phase that a filter on the status field asked for
-    request: Request | None = (
-        None  # what somebody asked for; None: of earlier versions, which did not keep it
-    )
-    abridged: bool = False  # of a list: the filter was too long for that, and is not in it
+    request: Request | None = None  # what somebody asked for; None: an earlier version did not store it
+    abridged: bool = False  # in a list: the filter was too long for it, and is missing
     legs: tuple[Phase, ...]
     leg: int = 0
     status: RunStatus = RunStatus.QUEUED
@@ -88,32 +86,28 @@ class Run:
     retry_delay: float
     timeout: float
     code_hash: str
-    update: bytes | None = (
-        None  # of a declared migration, as it was evaluated at the start: BSON {"update": ...}
-    )
+    # Of a declarative migration, as it was evaluated at the start: BSON {"update": ...}.
+    update: bytes | None = None
     reads: tuple[str, ...] | None = None
     concurrency: int = 16
     kind: RunKind = "migration"
     of: str | None = None  # the run that this one rolls back, cleans up or verifies
     undo: UndoMode = False
-    collection_uuid: bytes | None = None  # of the collection that it is bound to; None: of earlier versions
+    collection_uuid: bytes | None = None  # of the collection that it is bound to; None: an earlier version
     collated: bool = False  # whether its collection compares text by a collation of its own
     uuids: str = UNSPECIFIED  # how values of `uuid.UUID` are stored: one of `domain.bson.uuids.UUIDS`
-    undone_by: str | None = None  # the run that rolled this one back, or does
-    sample: int | None = 0  # of a verification: documents that are transformed again; None: all
-    report: tuple[Proof, ...] = ()  # of a verification: what it proved
+    undone_by: str | None = None  # the run that rolled this run back, or is doing so
+    sample: int | None = 0  # in a verification: documents that are transformed again; None: all
+    report: tuple[Proof, ...] = ()  # in a verification: what it proved
     counts: Counts = field(default_factory=Counts)
     folded_through: int = 0
     rows: bytes | None = None  # the UUID of the collection that holds its batches
-    planned: int = 0  # the last batch that was ever stored, as far as that is known
-    tiling: Tiling = field(
-        default_factory=Tiling
-    )  # of its batches, as far as they were looked at, at its end
-    checked: Tiling = field(
-        default_factory=Tiling
-    )  # of a verification: of the batches of the run it verifies
+    planned: int = 0  # the last batch that was ever stored, as far as is known
+    tiling: Tiling = field(default_factory=Tiling)  # of its batches, as far as they were checked at its end
+    # In a verification: of the batches of the run it verifies.
+    checked: Tiling = field(default_factory=Tiling)
     inferred: bool = False
-    taken_over: bool = False  # whether a worker was lost that had a batch of it in hand
+    taken_over: bool = False  # whether a worker was lost that held a batch of it
     estimated: int = 0
     retried: int = 0  # how often a person reopened its dead failures
     message: str = ""
@@ -124,8 +118,8 @@ class Run:
     updated_at: datetime
     started_at: datetime | None = None
     working_since: datetime | None = None  # None while it is paused, waits, or has ended
-    worked: float = 0.0  # seconds, in stretches before the present one
-    samples: tuple[ProgressSample, ...] = ()  # how far it was, while it is at work
+    worked: float = 0.0  # seconds, in earlier periods of work
+    samples: tuple[ProgressSample, ...] = ()  # of its progress, while it is at work
     ended_at: datetime | None = None
 
     @property
@@ -148,17 +142,17 @@ class Run:
 
     @property
     def selecting(self) -> dict[str, Any]:
-        """The same with the status that was asked for: given again, it selects the same."""
+        """The query with the status that was asked for: as a filter, it selects the same again."""
         return self.query if self.asked is None else {self.status_field: self.asked, **self.query}
 
     @property
     def place(self) -> RunPlace:
-        """Where it stands in the list of all."""
+        """Its place in the list of all runs."""
         return RunPlace(self.created_at, self.id)
 
     @property
     def declared(self) -> Update | None:
-        """The update of a declared migration, as it was evaluated at the start."""
+        """The update of a declarative migration, as it was evaluated at the start."""
         return None if self.update is None else decoded(self.update)["update"]
 
     @property
@@ -167,7 +161,7 @@ class Run:
 
     @property
     def has_user_code(self) -> bool:
-        """Whether its batches need the code of its migration: what is declared stands in the run."""
+        """Whether its batches need the code of its migration: an update is stored in the run."""
         asked = self.kind == "migration" or (self.kind == "verification" and self.sample != 0)
         return asked and self.update is None
 
@@ -191,8 +185,8 @@ class Run:
         )
 
 
-def given(definition: Definition, uuids: str) -> dict[str, Any]:
-    """The fields of a run that a migration's code gives it, as they are evaluated now."""
+def code_fields(definition: Definition, uuids: str) -> dict[str, Any]:
+    """Returns the fields of a run that a migration's code determines, as they are evaluated now."""
     update = (
         None if definition.update is None else encoded({"update": stored(definition.update, writing(uuids))})
     )
@@ -202,7 +196,7 @@ def given(definition: Definition, uuids: str) -> dict[str, Any]:
 
 
 def definition_of(run: Run) -> Definition:
-    """A run's migration, without its function, as it was evaluated when the run was started."""
+    """Returns a run's migration, without its function, as it was evaluated when the run was started."""
     return Definition(
         name=run.migration, version=run.version, collection=run.collection, database=run.database, filter=run.query,
         mark=run.mark, status_field=run.status_field, batch_size=run.batch_size, max_attempts=run.max_attempts,
@@ -212,16 +206,16 @@ def definition_of(run: Run) -> Definition:
 
 
 def for_run(definition: Definition, run: Run) -> Definition:
-    """A definition as a run carries it out: by what was evaluated at the run's start, whatever it would be now."""
+    """Returns a definition as a run carries it out: with what was evaluated at the run's start, whatever it would be now."""
     pinned = replace(definition_of(run), code=definition.code, summary=definition.summary)
-    if run.update is None and definition.update is not None:  # a run of an earlier version, which kept it not
+    if run.update is None and definition.update is not None:  # an earlier version did not store it in the run
         return replace(pinned, update=stored(definition.update, writing(run.uuids)))
     return pinned
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunAtWork:
-    """What many processes ask of every run that is at work, several times a second: no more than they need."""
+    """What many processes query of every run that is at work, several times a second: no more than they need."""
 
     id: str
     ns: str
@@ -238,11 +232,11 @@ class RunAtWork:
 
 
 def _urgent(priority: int) -> bool:
-    return priority > 5  # noqa: PLR2004  where the lane of its own begins
+    return priority > 5  # noqa: PLR2004  from here on runs have a lane of their own
 
 
 def first_phases(run: Run) -> list[Phase]:
-    """The phases that find documents by themselves, not by what an earlier one of the run left."""
+    """Returns the phases that find documents by themselves, not by what an earlier phase of the run left."""
     if run.mark != "status":
         return ["pending"]
     failed: list[Phase] = (
@@ -252,24 +246,24 @@ def first_phases(run: Run) -> list[Phase]:
 
 
 def work_of(run: Run) -> str:
-    """The phase that a run is about, or `all`: that does not change while it goes on."""
+    """Returns the phase that a run is about, or `all`: that does not change during the run."""
     phases = first_phases(run)
     return phases[0] if len(phases) == 1 else "all"
 
 
-def found_first(run: Run) -> dict[str, Any]:
-    """What a run finds by itself, in any of its phases."""
+def query_of_first_phases(run: Run) -> dict[str, Any]:
+    """Returns the query for what a run finds by itself, in any of its phases."""
     queries = [eligible(run, phase) for phase in first_phases(run)]
     return queries[0] if len(queries) == 1 else {"$or": queries}
 
 
 def in_status(run: Run, *statuses: str) -> dict[str, Any]:
-    """The documents of a run's collection whose status is one of these."""
+    """Returns the query for documents of a run's collection whose status is one of these."""
     return marks.in_status(run.status_field, statuses, collated=run.collated)
 
 
 def eligible(run: Run, phase: Phase, *, retry: bool = False) -> dict[str, Any]:
-    """`E`: the run's filter AND not yet marked. Evaluated when a document is reached, never at planning.
+    """Returns `E`: the run's filter AND not yet marked. Evaluated when a document is reached, never at planning.
 
     `retry`: for documents that have a failure row of the run.
     """
@@ -282,9 +276,9 @@ def _query(filter_: bytes) -> dict[str, Any]:
 
 
 def legs_of(*, mark: str, scope: Scope, first: Phase | None) -> tuple[Phase, ...]:
-    """The phases of a run in their order.
+    """Returns the phases of a run in order.
 
-    `first` is the phase that a filter on the status field asked for; that phase alone is then worked,
+    `first` is the phase that a filter on the status field asked for; then only that phase is processed,
     followed by the retries of its own failures.
     """
     legs: list[Phase] = ["pending"]

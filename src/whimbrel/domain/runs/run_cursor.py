@@ -1,4 +1,4 @@
-"""A place in the list of runs, newest first, as a cursor: it holds also when the run that stood there has been removed."""
+"""A place in the list of runs, newest first, as a cursor: it stays valid when the run at that place was removed."""
 
 import base64
 from dataclasses import dataclass
@@ -18,26 +18,26 @@ _RAW = DOCUMENT_OPTIONS.with_options(document_class=RawBSONDocument)
 
 @dataclass(frozen=True, slots=True)
 class RunPlace:
-    """By the time when a run was added, and its id."""
+    """A place given by the time when a run was added, and its id."""
 
     created_at: datetime
     id: str
 
     @property
     def cursor(self) -> str:
-        """As text that says nothing to people."""
-        told = {"c": self.created_at, "i": self.id}
-        return base64.urlsafe_b64encode(bson.encode(told)).decode()
+        """The place as text that means nothing to people."""
+        place = {"c": self.created_at, "i": self.id}
+        return base64.urlsafe_b64encode(bson.encode(place)).decode()
 
     @classmethod
     def of(cls, cursor: str) -> "RunPlace":
-        """Raises CursorInvalid."""
+        """Reads a cursor. Raises CursorInvalid."""
         try:
-            found = RawBSONDocument(base64.b64decode(cursor.encode(), b"-_", validate=True), _RAW)
-            told: dict[str, Any] = dict(found)
+            raw = RawBSONDocument(base64.b64decode(cursor.encode(), b"-_", validate=True), _RAW)
+            place: dict[str, Any] = dict(raw)
         except (ValueError, LookupError, InvalidBSON) as error:
             raise CursorInvalid(WRONG) from error
-        at, name = told.get("c"), told.get("i")
-        if list(told) != ["c", "i"] or not isinstance(at, datetime) or not isinstance(name, str):
+        created_at, name = place.get("c"), place.get("i")
+        if list(place) != ["c", "i"] or not isinstance(created_at, datetime) or not isinstance(name, str):
             raise CursorInvalid(WRONG)
-        return cls(at.astimezone(UTC), name)
+        return cls(created_at.astimezone(UTC), name)

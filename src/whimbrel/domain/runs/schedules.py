@@ -1,4 +1,4 @@
-"""Schedules: when they are due, by cron and a time zone, and what became of each tick. Pure: `now` is always given."""
+"""Schedules: when they are due, by cron and a time zone, and what became of each tick. Pure: `now` is always passed in."""
 
 import difflib
 import re
@@ -11,7 +11,7 @@ from cronsim import CronSim, CronSimError
 
 from whimbrel.errors import SettingsInvalid, WhimbrelError
 
-GRACE = timedelta(hours=1)  # a tick that is older than this when somebody is there again is missed
+GRACE = timedelta(hours=1)  # a tick that is older than this when a scheduler is back is missed
 LONGEST = 200  # characters of a cron expression
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 OWN_ZONES = {"localtime", "posixrules", "Factory"}  # what they mean differs from host to host
@@ -28,7 +28,7 @@ class ScheduleUnknown(WhimbrelError):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """What a person says of a schedule."""
+    """What a person specifies of a schedule."""
 
     migration: str
     cron: str
@@ -41,14 +41,14 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tick:
-    """What became of one tick. `first`: the oldest of the ticks that it stands for, mostly itself."""
+    """What became of one tick. `first`: the oldest of the ticks that it stands for, usually itself."""
 
-    at: datetime
+    due_at: datetime
     first: datetime
     outcome: Outcome
     run: str | None = None
     reason: str = ""
-    decided_at: datetime | None = None  # the server's
+    decided_at: datetime | None = None  # by the server's clock
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,12 +57,12 @@ class Schedule:
 
     name: str
     plan: Plan
-    revision: int  # one more with each change by a person
+    revision: int  # increased by each change by a person
     next_at: datetime | None
     last_at: datetime | None = None
     last_run: str | None = None
-    pending: str | None = None  # the run of a tick that is claimed and not closed yet
-    trouble: str = ""  # why its ticks cannot even be decided
+    pending: str | None = None  # the run of a tick that is decided and not closed yet
+    trouble: str = ""  # why its ticks cannot be decided
     made_by: str = ""
     made_at: datetime | None = None
     changed_by: str = ""
@@ -72,7 +72,7 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class DueTick:
-    """Ticks that are due, as one. `tick` is the latest of them, or the first where all are `missed`."""
+    """Due ticks, as one. `tick` is the latest of them, or the first where all are `missed`."""
 
     first: datetime
     tick: datetime
@@ -81,7 +81,7 @@ class DueTick:
 
 
 def check_name(name: str) -> str:
-    """Raises SettingsInvalid."""
+    """Checks the name of a schedule. Raises SettingsInvalid."""
     if not re.fullmatch(NAME, name, re.ASCII) or name.endswith("\n"):
         raise SettingsInvalid(
             f"name {name[:80]!r}: begin with a letter or digit, then up to 62 of a to z, 0 to 9, dot, hyphen and underscore."
@@ -90,12 +90,12 @@ def check_name(name: str) -> str:
 
 
 def check_cron(text: str) -> str:
-    """The expression, its fields one blank apart. Raises SettingsInvalid."""
-    found = " ".join(text.split())
+    """Returns the expression with its fields one blank apart. Raises SettingsInvalid."""
+    expression = " ".join(text.split())
     try:
-        if len(found) > LONGEST or not found.isascii():
+        if len(expression) > LONGEST or not expression.isascii():
             raise CronSimError("Too long, or not ASCII")  # noqa: TRY301
-        next(CronSim(found, datetime(2024, 1, 1, tzinfo=UTC)))
+        next(CronSim(expression, datetime(2024, 1, 1, tzinfo=UTC)))
     except CronSimError as error:
         raise SettingsInvalid(
             f"cron {text[:80]!r}: {error}. Write minute, hour, day, month and weekday, with the second before them if wanted, such as '*/5 * * * *'."
@@ -104,35 +104,36 @@ def check_cron(text: str) -> str:
         raise SettingsInvalid(
             f"cron {text[:80]!r}: no such time comes within 50 years. Choose a day that its months have."
         ) from error
-    return found
+    return expression
 
 
 def check_zone(name: str) -> str:
-    """Raises SettingsInvalid."""
-    _zone(name)
+    """Checks the name of a time zone. Raises SettingsInvalid."""
+    _time_zone(name)
     return name
 
 
-def _zone(name: str) -> tzinfo:
-    """UTC is the one that cronsim knows as such, and is quick with."""
+def _time_zone(name: str) -> tzinfo:
+    """Returns the time zone; UTC as the constant that cronsim recognises and handles quickly."""
     if name == "UTC":
         return UTC
     try:
         if name in OWN_ZONES:
             raise ValueError(name)  # noqa: TRY301
         return ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:  # KeyError: there is none; OSError: a folder of zones
-        near = difflib.get_close_matches(name[:80], available_timezones() - OWN_ZONES, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else "Write it such as 'Europe/Berlin', or UTC."
+    # KeyError: it does not exist; OSError: it is a folder of zones.
+    except (KeyError, ValueError, OSError) as error:
+        similar = difflib.get_close_matches(name[:80], available_timezones() - OWN_ZONES, n=1)
+        hint = f"Did you mean {similar[0]!r}?" if similar else "Write it such as 'Europe/Berlin', or UTC."
         raise SettingsInvalid(f"zone {name[:80]!r} is no time zone that this host knows. {hint}") from error
 
 
 def next_after(cron: str, zone: str, moment: datetime) -> datetime | None:
-    """The first tick after a moment, in UTC; None where there is none within 50 years. Raises SettingsInvalid."""
-    there = _zone(zone)
+    """Returns the first tick after a moment, in UTC; None where there is none within 50 years. Raises SettingsInvalid."""
+    time_zone = _time_zone(zone)
     try:
-        for found in CronSim(cron, moment.astimezone(there)):
-            tick = found.replace(tzinfo=found.tzinfo or there).astimezone(UTC)
+        for candidate in CronSim(cron, moment.astimezone(time_zone)):
+            tick = candidate.replace(tzinfo=candidate.tzinfo or time_zone).astimezone(UTC)
             # In the hour that an autumn has twice, cronsim names the earlier one, which may be over.
             if tick > moment:
                 return tick
@@ -142,7 +143,7 @@ def next_after(cron: str, zone: str, moment: datetime) -> datetime | None:
 
 
 def due(plan: Plan, next_at: datetime, now: datetime) -> DueTick:
-    """What is due at `now`, from the tick `next_at` on: the latest stands for all, unless it is older than the grace.
+    """Returns what is due at `now`, from the tick `next_at` on: the latest stands for all, unless it is older than the grace.
 
     Raises SettingsInvalid.
     """

@@ -1,4 +1,4 @@
-"""The states of runs and batches, and the state machine of runs: one table, with the reason beside every odd edge."""
+"""The states of runs and batches, and the state machine of runs: one table, with the reason beside every unusual edge."""
 
 from enum import StrEnum
 
@@ -20,7 +20,7 @@ class RunStatus(StrEnum):
 
 
 class BatchStatus(StrEnum):
-    """The state of a batch: queued until it is claimed, and again when it is given back or lost; done and cancelled are for good."""
+    """The state of a batch: queued until it is claimed, and again when it is given back or lost; done and cancelled are final."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -30,20 +30,20 @@ class BatchStatus(StrEnum):
 
 _R = RunStatus
 RUN_EDGES: dict[RunStatus, frozenset[RunStatus]] = {
-    # A run that has not begun has touched nothing and stops at once; one that was resumed drains.
+    # A run that has not begun has touched nothing and stops at once; a resumed run drains.
     _R.QUEUED: frozenset({_R.RUNNING, _R.PAUSED, _R.CANCELLED, _R.CANCELLING, _R.FAILED}),
     _R.RUNNING: frozenset({_R.PAUSING, _R.CANCELLING, _R.COMPLETED, _R.COMPLETED_WITH_FAILURES, _R.FAILED}),
-    # Resumed before it has drained: the batches that were released are simply claimed again. One that a worker has
-    # found wrong drains too: another run must not get its collection while batches of it are in hand.
+    # Resumed before it has drained: the released batches are simply claimed again. A run that a worker has
+    # found to be wrong drains too: another run must not get its collection while its batches are being worked on.
     _R.PAUSING: frozenset({_R.PAUSED, _R.RUNNING, _R.CANCELLING, _R.FAILED}),
-    # Resumed runs queue: one that was paused before it began may have to wait for its collection still.
+    # Resumed runs queue: a run that was paused before it began may still have to wait for its collection.
     _R.PAUSED: frozenset({_R.QUEUED, _R.CANCELLING}),
     _R.CANCELLING: frozenset({_R.CANCELLED}),
     # Retry reopens the dead failures of a run that ended.
     _R.COMPLETED_WITH_FAILURES: frozenset({_R.QUEUED}),
     _R.CANCELLED: frozenset(),
     _R.COMPLETED: frozenset(),
-    # The definition or the preflight broke after the start; once that is mended, resume goes on.
+    # The definition or the preflight broke after the start; once that is fixed, resume continues it.
     _R.FAILED: frozenset({_R.QUEUED}),
 }
 
@@ -53,12 +53,12 @@ STOPPED = frozenset({_R.PAUSING, _R.PAUSED, _R.CANCELLING, _R.CANCELLED})
 
 
 def sources(target: RunStatus) -> list[RunStatus]:
-    """The statuses from which a run may become `target`."""
+    """Returns the statuses from which a run may become `target`."""
     return [status for status, targets in RUN_EDGES.items() if target in targets]
 
 
 def check_run_edge(run_id: str, status: RunStatus, target: RunStatus, verb: str) -> None:
-    """Raise StateForbids where a run that is `status` cannot become `target`."""
+    """Raises StateForbids where a run that is `status` cannot become `target`."""
     if target not in RUN_EDGES[status]:
         raise StateForbids(f"Run {run_id} is {status} and cannot {verb}. {_advice(run_id, status, target)}")
 

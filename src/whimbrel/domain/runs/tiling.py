@@ -1,6 +1,6 @@
-"""Whether the ranges of a run's batches tile the key space, looked at once, batch by batch in their order.
+"""Checks whether the ranges of a run's batches tile the key space, once, batch by batch in order.
 
-What was looked at is kept in a few values, so that nothing is looked at again.
+The result so far is kept in a few values, so that nothing is checked twice.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ FaultKind = Literal["missing", "disordered", "break"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
-    """A batch as far as tiling asks. `ranged`: it is one of the ranges that tile, not named documents, nor a range of which something is known. `hi` None: it holds nothing."""
+    """A batch as far as tiling needs it. `ranged`: it is one of the ranges that must tile, not named documents, nor a range that is known to hold something. `hi` None: it holds nothing."""
 
     seq: int
     leg: int
@@ -27,7 +27,7 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class TilingFault:
-    """Where they do not tile. `before`: the end of the range that came before this batch's, None at the beginning."""
+    """Where the ranges do not tile. `before`: the end of the range before this batch's, None at the beginning."""
 
     seq: int
     kind: FaultKind
@@ -46,15 +46,15 @@ class Tiling:
 
 
 def tile_of(tiling: Tiling, tiles: Iterable[Tile]) -> Tiling:
-    """What is known after these batches, which follow those before; nothing more once there is a fault."""
+    """Returns what is known after these batches, which follow the earlier ones; unchanged once there is a fault."""
     for tile in tiles:
         if tiling.fault is not None:
             return tiling
-        tiling = _laid(tiling, tile)
+        tiling = _add_tile(tiling, tile)
     return tiling
 
 
-def _laid(tiling: Tiling, tile: Tile) -> Tiling:
+def _add_tile(tiling: Tiling, tile: Tile) -> Tiling:
     if tile.seq != tiling.through + 1:
         return replace(tiling, fault=TilingFault(tiling.through + 1, "missing"))
     tiling = replace(tiling, through=tile.seq)
@@ -70,7 +70,7 @@ def _laid(tiling: Tiling, tile: Tile) -> Tiling:
 
 
 def fault_of(tiling: Tiling, phases: Sequence[str]) -> TilingFault | None:
-    """The fault after all batches of a run with these phases: where they do not tile, or a leg's planning did not end."""
+    """Returns the fault after all batches of a run with these phases: where they do not tile, or a leg's planning did not end."""
     if tiling.fault is not None:
         return tiling.fault
     ranges = {leg for leg, phase in enumerate(phases) if phase != "failed"}

@@ -4,19 +4,19 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-LISTED = 100  # documents that are listed of one finding, in one statement's range; more are only counted
+LISTED = 100  # documents listed of one finding in one statement's range; more are only counted
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
     """One sentence about a run. `proved`: True, False where a fault was found, None where nothing can prove it.
 
-    `since`: what was found is no fault of the run: by what a majority had acknowledged to it, it came later.
+    `since`: the finding is no fault of the run: according to what a majority had acknowledged, it came later.
     """
 
     check: str
     proved: bool | None
-    said: str
+    sentence: str
     numbers: Mapping[str, int] = field(default_factory=dict)
     since: bool = False
 
@@ -29,7 +29,7 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class MarkTally:
-    """What was counted in a batch of a verification. `marks`: documents by the value of their mark, the verified run's own."""
+    """What was counted in a batch of a verification. `marks`: documents by the value of the verified run's mark."""
 
     numbers: Counter[str] = field(default_factory=Counter)
     marks: Counter[str] = field(default_factory=Counter)
@@ -40,15 +40,15 @@ class MarkTally:
 
 @dataclass(frozen=True, slots=True)
 class UnaccountedDocuments:
-    """Marks in the documents beside what a run's batches have counted: of how many batches they differ, and by how much."""
+    """Marks in the documents compared with what a run's batches have counted: in how many batches they differ, and by how much."""
 
     batches: int
-    missing: int  # documents that were counted, and bear no such mark
-    surplus: int  # documents that bear a mark, and were not counted
+    missing: int  # documents that were counted, but bear no such mark
+    surplus: int  # documents that bear a mark, but were not counted
     examples: tuple[str, ...]  # tokens of some such batches
 
 
-# Types of findings about single documents, as they stand in failures.
+# Types of findings about single documents, as failures have them.
 LEFT = "Left"
 WITHOUT_REASON = "The document is not migrated, though the migration selects it."
 UNTOLD = f"{WITHOUT_REASON} Its id does not tell whether it was there when the run looked."

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-WORKERS_SEEN = 10.0  # seconds within which a worker must have said so to be planned for
-ALIVE = 5.0  # seconds within which a live worker says that it is alive
+WORKERS_SEEN = 10.0  # seconds within which a worker must have given a sign of life to be planned for
+ALIVE = 5.0  # seconds within which a live worker gives a sign of life
 NOT_LOADED = "not loaded here"
 
 
@@ -18,7 +18,7 @@ class InHand:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A run that a worker does not serve, for its code of that migration is not the run's."""
+    """A run that a worker does not serve, because its code of that migration is not the run's."""
 
     run: str
     pinned: str
@@ -34,11 +34,11 @@ class Worker:
     pid: int
     version: str  # of Whimbrel
     slots: int
-    only: str | None  # the only run that it works on
+    only: str | None  # the only run that it works on, if not all
     code: dict[str, str]  # migration -> hash of its code
     done: int  # batches settled since it started
     in_hand: tuple[InHand, ...]
     refuses: tuple[Refusal, ...]
     started_at: datetime
     seen_at: datetime
-    loading: bool = False  # it imports the migrations, and has no slots yet
+    loading: bool = False  # it is importing the migrations, and has no slots yet

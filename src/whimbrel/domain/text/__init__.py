@@ -1,5 +1,5 @@
 """Texts that come from elsewhere: errors, values, addresses, made safe to store and to show.
 
 Not here: masking of passwords (`whimbrel.masking`), which the whole program uses.
-Imports no other room of the domain.
+Imports no other package of the domain.
 """

@@ -1,10 +1,10 @@
-"""Text of documents, functions and servers as it may be shown: what would act on a terminal can be read instead."""
+"""Shows text of documents, functions and servers: what would act on a terminal becomes readable instead."""
 
 import re
 from functools import cache, lru_cache
 from itertools import chain, groupby
 
-# Letters and marks, says Unicode, that nobody sees: joiners, fillers, selectors of variants.
+# Letters and marks, according to Unicode, that nobody sees: joiners, fillers, variation selectors.
 _UNSEEN = frozenset(
     map(
         chr,
@@ -17,7 +17,7 @@ _UNSEEN = frozenset(
     )
 )
 
-# Beyond the first plane: of its few formats, and of what has no meaning yet nothing, for each range there costs time at each character.
+# Beyond the first plane: its few format characters; unassigned characters are left out, for each range there costs time at each character.
 _PLANE = 0x10000
 _FORMATS = (
     (0x110BD, 0x110BD),
@@ -30,47 +30,50 @@ _FORMATS = (
 
 
 def counted(number: int, noun: str) -> str:
-    """`1 batch`, `2 batches`, `1,234 failures`."""
+    """Returns `1 batch`, `2 batches`, `1,234 failures`."""
     plural = f"{noun}es" if noun.endswith(("ch", "s", "x")) else f"{noun}s"
     return f"{number:,} {noun if number == 1 else plural}"
 
 
-def visible(text: str, kept: str = "\n\t") -> str:
-    """A text with an escape, as Python writes it, for each character that acts on a terminal or cannot be seen.
+def visible(text: str, allowed: str = "\n\t") -> str:
+    """Returns a text with an escape, as Python writes it, for each character that acts on a terminal or cannot be seen.
 
-    Controls, format characters (those of bidirectional text too), lone surrogates, line separators, odd blanks. `kept`: those that stay.
+    Controls, format characters (also those of bidirectional text), lone surrogates, line separators, odd blanks. `allowed`: characters that stay.
     """
     if text.isascii() and text.isprintable():
         return text
-    return "".join(each if _harmless(each) or each in kept else _escape(each) for each in text)
+    return "".join(
+        character if _harmless(character) or character in allowed else _escape(character)
+        for character in text
+    )
 
 
 def visible_json(text: str) -> str:
-    """The same of JSON, or of lines of it, by JSON's own escapes: whoever reads it gets the same values.
+    """Does the same for JSON, or lines of it, by JSON's own escapes: its reader gets the same values.
 
-    JSON escapes only the first 32 characters by itself. All others stand in its texts, where each may be an escape.
+    JSON itself escapes only the first 32 characters. All others are in its texts, where each may be an escape.
     """
-    return _acting().sub(lambda found: "".join(map(_json_escape, found[0])), text)
+    return _acting_pattern().sub(lambda match: "".join(map(_json_escape, match[0])), text)
 
 
 @cache
-def _acting() -> re.Pattern[str]:
-    """Runs of such characters, found as fast as the text can be read: it is read in the API's event loop, and may be long."""
-    runs = groupby(range(0x7F, _PLANE), lambda each: _harmless(chr(each)))
-    found = [list(run) for harmless, run in runs if not harmless]
-    ranges = [*((run[0], run[-1]) for run in found), *_FORMATS]
+def _acting_pattern() -> re.Pattern[str]:
+    """Returns a pattern for such characters that is as fast as reading: the API's event loop runs it, and texts may be long."""
+    runs = groupby(range(0x7F, _PLANE), lambda code: _harmless(chr(code)))
+    acting = [list(run) for harmless, run in runs if not harmless]
+    ranges = [*((run[0], run[-1]) for run in acting), *_FORMATS]
     return re.compile(f"[{''.join(f'{chr(first)}-{chr(last)}' for first, last in ranges)}]+")
 
 
 @lru_cache(maxsize=1024)
-def _json_escape(each: str) -> str:
-    units = each.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[at : at + 4]}" for at in range(0, len(units), 4))
+def _json_escape(character: str) -> str:
+    units = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
-def _harmless(each: str) -> bool:
-    return each.isprintable() and each not in _UNSEEN
+def _harmless(character: str) -> bool:
+    return character.isprintable() and character not in _UNSEEN
 
 
-def _escape(each: str) -> str:
-    return each.encode("unicode_escape").decode()
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()

@@ -1,5 +1,5 @@
-"""What is decided from the ledger, by one process for each run: planning ahead, adding up, phases, pausing, the end.
+"""What one process for each run decides from the ledger: planning ahead, adding up, phases, pausing, the end.
 
-Not here: looking at documents; the coordinator has kinds and planning do that.
+Not here: looking at documents; the coordinator leaves that to kinds and planning.
 Imports `kinds`, `queueing`, `planning`, `operating`, and of `executing` what settles a batch.
 """

@@ -1,8 +1,8 @@
-"""The coordinator: plans ahead, folds what is settled, opens the next phase, finishes, pauses, cancels.
+"""The coordinator: plans ahead, folds settled batches, opens the next phase, finishes, pauses, cancels.
 
 It keeps nothing in memory that matters, and decides from the ledger alone, by conditional updates: it may die at any
-point, or be there twice, without harm. A tick attends to each run for a little while, and to as many as there is time for; the others
-come first in the next one.
+point, or run twice, without harm. A tick attends to each run for a short while, and to as many runs as there is time for; the others
+come first in the next tick.
 """
 
 import contextlib
@@ -37,32 +37,32 @@ log = structlog.get_logger("whimbrel.coordinator")
 
 ATTENDED = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING)
 SUSPENDED = "Waits: somebody has stopped all consumers."
-RESTING = 2.0  # seconds in which others may coordinate, after this process could not reach the broker
-LATER = 0.5  # seconds until a run that met a trouble is attended to again
-TICK_SECONDS = 2.0  # that attending to all runs may take, about; no more than one run's share above it
+STEP_DOWN_SECONDS = 2.0  # in which others may coordinate, after this process could not reach the broker
+RETRY_SECONDS = 0.5  # until a run that met an error is attended to again
+TICK_SECONDS = 2.0  # that attending to all runs may take; exceeded by at most one run's share
 TILING_SECONDS = 0.2  # that looking at ranges, and waiting for proofs, may take of a tick
 
 
 class Coordinator:
-    """One process's candidate for the coordinator of every run."""
+    """One process's candidate for the role of coordinator of every run."""
 
     def __init__(
         self, store: Store, announcer: Announcer, *, name: str, role_seconds: float, step: Step
     ) -> None:
         self._store, self._announcer, self._name, self._step = store, announcer, name, step
         self._role_seconds = role_seconds
-        self._led: dict[str, float] = {}  # run -> when its role was last asked for
-        self._rests_until = 0.0
-        self._suspended = ""  # what is said of running runs while somebody has stopped all consumers
+        self._roles: dict[str, float] = {}  # run -> when its role was last asked for
+        self._steps_down_until = 0.0
+        self._suspended = ""  # the message of running runs while somebody has stopped all consumers
         self._ledger = store.ledger
         self._session: Session = store.session()
         self._planner = Planner(store.ledger, announcer, step)
         self._prover = BackgroundReports(store)
         self._measuring = ProgressSampling(store.ledger)
         self._repeated_errors = RepeatedErrors()
-        self._later: dict[str, float] = {}  # run -> when to attend to it again
-        self._untold: dict[str, str] = {}  # cancelled run -> why it is not known what its batches have done
-        self._behind: Sequence[str] = ()  # runs for which there was no time
+        self._retry_times: dict[str, float] = {}  # run -> when to attend to it again
+        self._untold: dict[str, str] = {}  # cancelled run -> why what its batches have done is unknown
+        self._postponed: Sequence[str] = ()  # runs for which there was no time
         self._serving = UnservedRuns(store.ledger)
         self._handlers: dict[RunStatus, Callable[[Run], None]] = {
             RunStatus.QUEUED: self._begin,
@@ -72,95 +72,96 @@ class Coordinator:
         }
 
     def tick(self) -> None:
-        """Attend to runs that are at work or may begin, and that nobody else attends to, oldest first.
+        """Attends to runs that are at work or may begin and that nobody else attends to, oldest first.
 
         Runs that wait behind another cost nothing, however many they are. Raises what the ledger itself raises.
         """
-        if time.monotonic() < self._rests_until:
+        if time.monotonic() < self._steps_down_until:
             return
         if self._announcer.stuck(self._role_seconds):
             self._ledger.leases.step_down(self._name, role="coordinator:")
-            self._led, self._rests_until = {}, time.monotonic() + min(RESTING, self._role_seconds / 2)
+            self._roles = {}
+            self._steps_down_until = time.monotonic() + min(STEP_DOWN_SECONDS, self._role_seconds / 2)
             return
         attended = dict.fromkeys([run.id for run in self._ledger.runs.at_work()])
         attended |= dict.fromkeys(self._ledger.runs.in_line())
-        self._keep(attended)
+        self._forget_other_runs(attended)
         self._serving.keep(set(attended))
         if attended:
-            self._suspended = SUSPENDED if self._ledger.leases.off(CONSUMERS) else ""
+            self._suspended = SUSPENDED if self._ledger.leases.is_off(CONSUMERS) else ""
         end = time.monotonic() + TICK_SECONDS
-        turns = list(dict.fromkeys([run for run in self._behind if run in attended]) | attended)
-        for at, run_id in enumerate(turns):
-            if at and time.monotonic() > end:
-                self._behind = turns[at:]
+        turns = list(dict.fromkeys([run for run in self._postponed if run in attended]) | attended)
+        for position, run_id in enumerate(turns):
+            if position and time.monotonic() > end:
+                self._postponed = turns[position:]
                 return
-            if self._leads(run_id):
+            if self._holds_role(run_id):
                 self._attend_alone(run_id)
-        self._behind = ()
+        self._postponed = ()
 
-    def _keep(self, runs: dict[str, None]) -> None:
-        """What is remembered of other runs is forgotten."""
+    def _forget_other_runs(self, runs: dict[str, None]) -> None:
+        """Forgets what is remembered of other runs."""
         now = time.monotonic()
-        self._led = {run: at for run, at in self._led.items() if now - at < self._role_seconds}
-        self._later = {run: at for run, at in self._later.items() if run in runs and at > now}
+        self._roles = {run: asked for run, asked in self._roles.items() if now - asked < self._role_seconds}
+        self._retry_times = {run: due for run, due in self._retry_times.items() if run in runs and due > now}
         self._untold = {run: why for run, why in self._untold.items() if run in runs}
-        for each in (self._planner, self._prover, self._announcer, self._repeated_errors, self._measuring):
-            each.keep(runs)
+        for memory in (self._planner, self._prover, self._announcer, self._repeated_errors, self._measuring):
+            memory.keep(runs)
 
-    def _leads(self, run_id: str) -> bool:
-        """Hold the role, asking again only when half of it is over."""
+    def _holds_role(self, run_id: str) -> bool:
+        """Returns whether this process holds the role, which it asks for again only when half of it is over."""
         now = time.monotonic()
-        if now - self._led.get(run_id, -self._role_seconds) < self._role_seconds / 2:
+        if now - self._roles.get(run_id, -self._role_seconds) < self._role_seconds / 2:
             return True
         if not self._ledger.leases.lead(f"coordinator:{run_id}", self._name, self._role_seconds):
             return False
-        self._led[run_id] = now
+        self._roles[run_id] = now
         return True
 
-    # one run's trouble
+    # errors of one run
 
     def _attend_alone(self, run_id: str) -> None:
-        """This run's trouble is not that of the others: it is tried again, and when it goes no further, the run pauses."""
-        if run_id in self._later:
+        """Attends to a run whose errors must not affect the others: it is tried again, and without progress it is paused."""
+        if run_id in self._retry_times:
             return
         try:
             self._attend(run_id)
-        except Exception as error:  # whatever it is
+        except Exception as error:  # of any class
             if not isinstance(error, WhimbrelError):
                 log.exception("attending to a run broke", run=run_id)
-            self._troubled(run_id, error)
+            self._handle_error(run_id, error)
         else:
-            if not self._prover.proves(run_id):
-                self._repeated_errors.over(run_id)
+            if not self._prover.is_computing(run_id):
+                self._repeated_errors.forget(run_id)
 
-    def _troubled(self, run_id: str, error: Exception) -> None:
-        """A trouble counts only where the ledger answers: else all runs have it, and none of them can be paused."""
+    def _handle_error(self, run_id: str, error: Exception) -> None:
+        """Counts an error, but only while the ledger answers: otherwise all runs have it, and none of them can be paused."""
         run = self._ledger.runs.get(run_id)
         if run is None or run.status in ENDED:
             return
-        at = (run.status, run.leg, run.folded_through, run.tiling.through, run.checked.through)
-        why = self._repeated_errors.met(run_id, error, (*at, self._ledger.batches.last_seq(run_id)))
+        progress = (run.status, run.leg, run.folded_through, run.tiling.through, run.checked.through)
+        why = self._repeated_errors.record(run_id, error, (*progress, self._ledger.batches.last_seq(run_id)))
         if not why:
-            self._later[run_id] = time.monotonic() + LATER
+            self._retry_times[run_id] = time.monotonic() + RETRY_SECONDS
             log.warning("a run is attended to again", run=run_id, reason=pause_message(error))
-            self._say(run, f"Tried again: {pause_message(error)}")
+            self._set_message(run, f"Tried again: {pause_message(error)}")
         elif run.status is RunStatus.CANCELLING:
             self._untold[run_id] = why
         else:
-            self._stop(run_id, why)
+            self._pause_run(run_id, why)
 
-    def _say(self, run: Run, message: str) -> None:
+    def _set_message(self, run: Run, message: str) -> None:
         if run.status in (RunStatus.QUEUED, RunStatus.RUNNING) and run.message != message:
             self._ledger.runs.describe(run.id, message=message)
 
-    def _stop(self, run_id: str, why: str) -> None:
-        with contextlib.suppress(StateForbids, RunUnknown):  # it stops already, or is gone
+    def _pause_run(self, run_id: str, why: str) -> None:
+        with contextlib.suppress(StateForbids, RunUnknown):  # it is stopping already, or is gone
             control.pause(self._ledger, run_id, who=self._name, why=why)
 
-    # a run's way
+    # the course of a run
 
     def _attend(self, run_id: str) -> None:
-        """Phases without documents follow one another at once, not a tick apart."""
+        """Lets phases without documents follow one another at once, not a tick apart."""
         before: tuple[RunStatus, int] | None = None
         while run := self._ledger.runs.get(run_id):
             if (run.status, run.leg) == before or run.status not in ATTENDED:
@@ -170,7 +171,7 @@ class Coordinator:
 
     def _begin(self, run: Run) -> None:
         if self._ledger.runs.holder(run.ns) not in (None, run.id):
-            return  # it waits, and will be in line when that one is over
+            return  # it waits, and will be in line when that run has ended
         self._session.documents(run).check_identity()
         fields = {
             "estimated": run.estimated or estimate(self._store, run),
@@ -178,24 +179,26 @@ class Coordinator:
             "error": None,
             "rowsUuid": run.rows or self._ledger.batches.uuid(),
         }
-        if run.tiling.fault is not None:  # it failed by that, and was resumed: all is looked at again
+        if run.tiling.fault is not None:  # it failed because of it, and was resumed: all is checked again
             self._ledger.runs.keep_tiling(run.id, tiling=Tiling())
         if self._ledger.runs.move(
             run.id, RunStatus.RUNNING, seen=RunStatus.QUEUED, who=self._name, fields=fields
         ):
-            self._announcer.everything(run)
+            self._announcer.announce_all(run)
 
     def _advance(self, run: Run) -> None:
         check_rows(self._ledger, run)
         run = fold(self._ledger, run, self._step)
-        self._measuring.look(run)
+        self._measuring.sample(run)
         self._announcer.repair(run)
-        if self._announcer.hopeless and not self._ledger.batches.count(run.id, [BatchStatus.RUNNING], most=1):
-            why, self._announcer.hopeless = self._announcer.hopeless, ""
-            self._stop(run.id, why)
+        if self._announcer.pause_reason and not self._ledger.batches.count(
+            run.id, [BatchStatus.RUNNING], most=1
+        ):
+            why, self._announcer.pause_reason = self._announcer.pause_reason, ""
+            self._pause_run(run.id, why)
             return
         slots = self._ledger.leases.slots(WORKERS_SEEN)
-        self._say(run, self._announcer.trouble or self._suspended or self._serving.trouble(run))
+        self._set_message(run, self._announcer.trouble or self._suspended or self._serving.reason(run))
         documents = self._session.documents(run)
         documents.check_identity()
         if not self._planner.plan(run, documents, slots=slots):
@@ -210,13 +213,13 @@ class Coordinator:
             self._finish(run, documents)
 
     def _finish(self, run: Run, documents: Documents) -> None:
-        """S12: what the run claims at its end is checked, not assumed (hole H6)."""
+        """S12: checks what the run claims at its end instead of assuming it (hole H6)."""
         last = self._ledger.batches.last_seq(run.id)
         tiling = check_more(self._ledger, run.id, run.tiling, through=last, seconds=TILING_SECONDS)
         if tiling != run.tiling:
             self._ledger.runs.keep_tiling(run.id, tiling=tiling)
         if tiling.fault is None and tiling.through < last:
-            return  # the rest in the next tick: other runs wait
+            return  # the next tick continues: other runs wait
         gap = fault_of(tiling, run.legs)
         if gap is not None:
             error = f"The ranges of batches do not tile the collection at {run.id}.{gap.seq}. Nothing was lost, but the run is not complete."
@@ -231,7 +234,7 @@ class Coordinator:
             )
         )
         if ended is None:
-            return  # it goes on in the next tick: other runs wait
+            return  # the next tick continues: other runs wait
         documents.check_identity()
         target = RunStatus.COMPLETED_WITH_FAILURES if ended.faults else RunStatus.COMPLETED
         self._step("S12")
@@ -239,20 +242,20 @@ class Coordinator:
 
     def _pause(self, run: Run) -> None:
         if not self._ledger.batches.count(run.id, [BatchStatus.RUNNING], most=1):
-            with contextlib.suppress(LedgerIncomplete):  # it pauses for that
+            with contextlib.suppress(LedgerIncomplete):  # that is why it pauses
                 fold(self._ledger, run, self._step)
             target = RunStatus.FAILED if run.failing else RunStatus.PAUSED
             why = (run.error or "") if run.failing else ""
             self._ledger.runs.move(run.id, target, seen=RunStatus.PAUSING, who=self._name, why=why)
 
     def _cancel(self, run: Run) -> None:
-        """Only when nobody holds a batch any more: what was touched is settled by evidence, a little in each tick."""
+        """Cancels the run once nobody holds a batch any more: what was touched is settled by evidence, a little in each tick."""
         if self._ledger.batches.count(run.id, [BatchStatus.RUNNING], most=1):
             return
         documents = self._session.documents(run)
         settle_cancelled(self._ledger, documents, run, untold=run.id in self._untold)
         if self._ledger.batches.count(run.id, [BatchStatus.QUEUED, BatchStatus.RUNNING], most=1):
-            return  # the rest in the next tick; or a worker that did not know yet has claimed one: it gives it back, untouched
+            return  # the next tick continues; or a worker that did not know yet has claimed a batch, and will give it back untouched
         before, why = run.folded_through, self._untold.get(run.id)
         try:
             run = fold(self._ledger, run, self._step)

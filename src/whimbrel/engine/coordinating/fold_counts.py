@@ -1,4 +1,4 @@
-"""S10: what settled batches have counted is added to their run, a little in each tick, each batch once (hole H7)."""
+"""S10: adds the counts of settled batches to their run, a little in each tick, each batch once (hole H7)."""
 
 import time
 from collections.abc import Sequence
@@ -11,24 +11,26 @@ from whimbrel.engine.protocol_steps import Step
 from whimbrel.errors import LedgerIncomplete
 from whimbrel.ports import Ledger
 
-SECONDS = 0.2  # that folding one run may take of a tick
-FIRST = 50  # batches that are looked at first: more where all of them are settled
+SECONDS = 0.2  # of a tick that folding one run may take
+FIRST_PAGE = 50  # batches looked at first: more where all of them are settled
 SETTLED = (BatchStatus.DONE, BatchStatus.CANCELLED)
 
 
 def fold(ledger: Ledger, run: Run, step: Step) -> Run:
-    """The contiguous prefix of settled batches, in one conditional update a page: the run as it is then.
+    """Folds the contiguous prefix of settled batches, in one conditional update a page. Returns the run as it is then.
 
-    Raises LedgerIncomplete where a batch is not there that was: they are stored in their order, so there is never a gap.
+    Raises LedgerIncomplete where a batch is missing: batches are stored in order, so there is never a gap.
     """
-    end, limit = time.monotonic() + SECONDS, FIRST
+    end, limit = time.monotonic() + SECONDS, FIRST_PAGE
     while time.monotonic() < end:
         page = ledger.batches.outlines(run.id, after=run.folded_through, limit=limit)
         if page and page[0].seq != run.folded_through + 1:
             raise LedgerIncomplete(
-                _lost(run, f"batch {run.id}.{run.folded_through + 1} is not there, and later ones are")
+                _lost_rows_message(
+                    run, f"batch {run.id}.{run.folded_through + 1} is not there, and later ones are"
+                )
             )
-        settled = _prefix(page, run.folded_through)
+        settled = _settled_prefix(page, run.folded_through)
         if settled:
             step("S10")
             run = _add_up(ledger, run, settled)
@@ -39,48 +41,52 @@ def fold(ledger: Ledger, run: Run, step: Step) -> Run:
 
 
 def check_rows(ledger: Ledger, run: Run) -> None:
-    """Raise LedgerIncomplete where fewer batches are there than were stored, or settled ones are not settled any more."""
+    """Raises LedgerIncomplete where fewer batches exist than were stored, or settled batches are not settled any more."""
     if run.rows is not None and ledger.batches.uuid() != run.rows:
         raise LedgerIncomplete(
-            _lost(run, "nobody knows whether they are as they were: their collection is another one")
+            _lost_rows_message(
+                run, "nobody knows whether they are as they were: their collection is another one"
+            )
         )
     check_last(run, ledger.batches.last_seq(run.id))
     if ledger.batches.open_through(run.id, run.folded_through):
-        raise LedgerIncomplete(_lost(run, "batches that were settled, and added up, are open again"))
+        raise LedgerIncomplete(
+            _lost_rows_message(run, "batches that were settled, and added up, are open again")
+        )
 
 
 def check_last(run: Run, last: int) -> None:
-    """Raise LedgerIncomplete where more batches of a run were stored than up to this one."""
+    """Raises LedgerIncomplete where more batches of the run were stored than up to `last`."""
     stored = max(run.planned, run.folded_through)
     if last < stored:
-        raise LedgerIncomplete(_lost(run, f"{stored} were stored, and they end at {last}"))
+        raise LedgerIncomplete(_lost_rows_message(run, f"{stored} were stored, and they end at {last}"))
 
 
-def _lost(run: Run, what: str) -> str:
+def _lost_rows_message(run: Run, loss: str) -> str:
     return (
-        f"The ledger has lost rows of run {run.id}: of its batches {what}. Was whimbrel_batches dropped, or restored from a backup? Restore "
+        f"The ledger has lost rows of run {run.id}: of its batches {loss}. Was whimbrel_batches dropped, or restored from a backup? Restore "
         "what belongs together and resume, or cancel the run and start a new one: what is done is done, and its documents bear their marks."
     )
 
 
 def folded(ledger: Ledger, run: Run) -> bool:
-    """Whether all batches that the run has are in its counts."""
+    """Returns whether the run's counts include all its batches."""
     return run.folded_through >= ledger.batches.last_seq(run.id)
 
 
 def _add_up(ledger: Ledger, run: Run, settled: Sequence[BatchOutline]) -> Run:
-    counts = sum((each.counts for each in settled), Counts())
-    inferred = any(each.inferred for each in settled)
-    taken_over = any(each.taken_over for each in settled)
+    counts = sum((batch.counts for batch in settled), Counts())
+    inferred = any(batch.inferred for batch in settled)
+    taken_over = any(batch.taken_over for batch in settled)
     ledger.runs.fold(run, counts, settled[-1].seq, inferred=inferred, taken_over=taken_over)
     return ledger.runs.get(run.id) or run
 
 
-def _prefix(page: Sequence[BatchOutline], through: int) -> Sequence[BatchOutline]:
-    """The settled batches that follow one another from this one on."""
-    found: list[BatchOutline] = []
-    for each in page:
-        if each.seq != through + len(found) + 1 or each.status not in SETTLED:
+def _settled_prefix(page: Sequence[BatchOutline], folded_through: int) -> Sequence[BatchOutline]:
+    """Returns the settled batches that directly follow `folded_through`, without a gap."""
+    settled: list[BatchOutline] = []
+    for batch in page:
+        if batch.seq != folded_through + len(settled) + 1 or batch.status not in SETTLED:
             break
-        found.append(each)
-    return found
+        settled.append(batch)
+    return settled

@@ -1,8 +1,8 @@
-"""S1 and S2: planning a run's batches a window ahead, each from the one before it as stored (hole H25).
+"""S1 and S2: plans a run's batches a window ahead, each from the stored batch before it (hole H25).
 
 There is no cursor that could be lost: a batch's range begins where the range of the last stored batch
-ends. Batches are inserted in order under `<run>.<seq>`; a second coordinator stops at the first that is there.
-Which documents of a phase are where says the job of the run's kind, in one of three ways: by hops over an index in `_id` order
+ends. Batches are inserted in order under `<run>.<seq>`; a second coordinator stops at the first that exists.
+The run's kind decides how the documents of a phase are located, in one of three ways: by hops over an index in `_id` order
 (`engine/planning/range_planning.py`), by the keys that another index yields (`engine/planning/key_planning.py`), and for later phases from the ranges of an earlier
 one (`engine/planning/replanning.py`).
 """
@@ -23,7 +23,7 @@ from whimbrel.ports import Documents, Ledger
 
 OPEN = (BatchStatus.QUEUED, BatchStatus.RUNNING)
 SMALLEST_WINDOW = 16  # batches
-RETRIES = 1000  # documents in a batch of them
+RETRY_DOCUMENTS = 1000  # in a batch of retries
 
 
 class Planner:
@@ -31,10 +31,10 @@ class Planner:
 
     def __init__(self, ledger: Ledger, announcer: Announcer, step: Step) -> None:
         self._ledger, self._announcer, self._step = ledger, announcer, step
-        self._gatherings = KeyPlans(ledger)
+        self._key_plans = KeyPlans(ledger)
 
     def plan(self, run: Run, documents: Documents, *, slots: int) -> bool:
-        """Plan the next batches of the run's leg. True when the leg is planned to its end and drained.
+        """Plans the next batches of the run's leg. Returns True when the leg is planned to its end and drained.
 
         While the broker takes no pointers, nothing is planned.
         """
@@ -43,21 +43,18 @@ class Planner:
         window = max(SMALLEST_WINDOW, 4 * slots)
         open_ = self._ledger.batches.count(run.id, OPEN, most=window)
         last = self._ledger.batches.last(run.id)
-        check_last(
-            run, last.seq if last else 0
-        )  # what is lost must not be planned once more, as if it had never been
+        # Lost batches must not be planned once more, as if they had never existed.
+        check_last(run, last.seq if last else 0)
         if _has_ranges(run) and not _ranges_planned(run, last):
-            room, at = (
-                window - open_,
-                PlanningContext(
-                    run=run, documents=documents, ledger=self._ledger, gatherings=self._gatherings, last=last
-                ),
+            room = window - open_
+            context = PlanningContext(
+                run=run, documents=documents, ledger=self._ledger, key_plans=self._key_plans, last=last
             )
-            batches = kind_of(run).plan(at, room) if room > 0 else []
+            batches = kind_of(run).plan(context, room) if room > 0 else []
             added = self._add(run, batches)
-            if open_ or not added or not batches[-1].last or any(not each.empty for each in batches):
+            if open_ or not added or not batches[-1].last or any(not batch.empty for batch in batches):
                 return False
-            last = batches[-1]  # nothing to do in this phase
+            last = batches[-1]  # this phase has nothing to do
         if open_:
             return False
         if run.phase != "failed":
@@ -65,8 +62,8 @@ class Planner:
         return self._plan_retries(run, last)
 
     def keep(self, runs: Collection[str]) -> None:
-        """Forget what is not among these runs."""
-        self._gatherings.keep(runs)
+        """Forgets all other runs."""
+        self._key_plans.keep(runs)
 
     def _add(self, run: Run, batches: list[Batch]) -> int:
         if not batches:
@@ -76,13 +73,15 @@ class Planner:
         self._step("S2")
         if added:
             self._ledger.runs.note_planned(run.id, batches[added - 1].seq)
-        self._announcer.announce(run, [each for each in batches[:added] if each.status is BatchStatus.QUEUED])
-        if added < len(batches):  # somebody else plans too: what was gathered here is theirs now
-            self._gatherings.forget(run.id)
+        self._announcer.announce(
+            run, [batch for batch in batches[:added] if batch.status is BatchStatus.QUEUED]
+        )
+        if added < len(batches):  # somebody else plans too, and has stored what was gathered here
+            self._key_plans.forget(run.id)
         return added
 
     def _plan_retries(self, run: Run, last: Batch | None) -> bool:
-        due = self._ledger.failures.due(run.id, SMALLEST_WINDOW * RETRIES)
+        due = self._ledger.failures.due(run.id, SMALLEST_WINDOW * RETRY_DOCUMENTS)
         if due:
             self._add(run, list(_retries(run, due, last.seq if last else 0)))
             return False
@@ -100,9 +99,9 @@ def _ranges_planned(run: Run, last: Batch | None) -> bool:
 def _retries(run: Run, due: Sequence[DueRetry], seq: int) -> Iterator[Batch]:
     deadly = [row for row in due if row.kind in (FailureKind.DEATH, FailureKind.HANG)]
     for rows, solo in (([row for row in due if row not in deadly], False), (deadly, True)):
-        for at in range(0, len(rows), RETRIES):
+        for start in range(0, len(rows), RETRY_DOCUMENTS):
             seq += 1
-            ids = tuple(row.key for row in rows[at : at + RETRIES])
+            ids = tuple(row.key for row in rows[start : start + RETRY_DOCUMENTS])
             yield Batch(
                 run=run.id, seq=seq, leg=run.leg, phase="failed", ids=ids, solo=solo, estimated=len(ids)
             )

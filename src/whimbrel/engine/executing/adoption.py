@@ -1,4 +1,4 @@
-"""The phase processing: documents that bear the token of a batch which nobody works on are taken up (hole H23)."""
+"""The phase processing: takes over documents that bear the token of a batch which nobody works on (hole H23)."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ from whimbrel.ports import Batches, Documents
 
 
 def adopt_documents(documents: Documents, batches: Batches, selection: BatchSelection, piece: Piece) -> bool:
-    """Let a selection take the documents of a piece that may be taken: whether there are any."""
+    """Lets a selection take those documents of a piece that may be adopted. Returns whether there are any."""
     run, batch, tally = selection.lease.run, selection.lease.batch, selection.tally
     path, field = run.marking.path or "", run.status_field
     statuses = ["processing"] if tally.left is None else ["failed", "pending", "processing"]
@@ -24,9 +24,9 @@ def adopt_documents(documents: Documents, batches: Batches, selection: BatchSele
     known, live = batches.live([token.partition("/")[0] for token in tokens]) if tokens else (set(), set())
     live -= {batch.token}
     if run.adopt == "all":
-        held = [token for token in tokens if token.partition("/")[0] in live]
-        selection.tokens = {path: {"$nin": held}} if held else {}
+        held_tokens = [token for token in tokens if token.partition("/")[0] in live]
+        selection.tokens = {path: {"$nin": held_tokens}} if held_tokens else {}
         return any(status == "processing" for status, _ in holders)
-    taken = [token for token in tokens if token.partition("/")[0] in known - live]
-    selection.tokens = {path: {"$in": taken}}
-    return bool(taken)
+    adoptable_tokens = [token for token in tokens if token.partition("/")[0] in known - live]
+    selection.tokens = {path: {"$in": adoptable_tokens}}
+    return bool(adoptable_tokens)

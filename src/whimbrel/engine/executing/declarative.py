@@ -1,8 +1,8 @@
-"""Executing a declarative migration: one statement a chunk, inside MongoDB.
+"""Executes a declarative migration: one statement a chunk, inside MongoDB.
 
-A statement that MongoDB breaks off for the sake of one document has changed others by then and says
-nothing of them (hole H1). What is still eligible is then written in small groups, and the groups that
-are refused document by document: the bad ones stand alone, the rest is done.
+A statement that MongoDB aborts because of one document has changed others by then, and does not say
+which (hole H1). What is still eligible is then written in small groups, and refused groups document
+by document: the bad documents are singled out, the rest is done.
 """
 
 import threading
@@ -27,10 +27,10 @@ GROUP = 32  # documents: about the square root of a chunk, so that few bad ones 
 
 
 def chunk_parts(documents: Documents, selection: BatchSelection, pace: Pace, where: Range) -> Iterator[Range]:
-    """A planned chunk, in parts as small as the run's rate wants them."""
-    while (most := pace.chunk) < CHUNK_DOCUMENTS:
-        keys = documents.keys(where, selection.eligible, most)
-        if len(keys) < most:
+    """Yields a planned chunk in parts as small as the run's rate demands."""
+    while (limit := pace.chunk) < CHUNK_DOCUMENTS:
+        keys = documents.keys(where, selection.eligible, limit)
+        if len(keys) < limit:
             break
         yield Range(where.lo, keys[-1])
         where = Range(keys[-1], where.hi)
@@ -40,7 +40,7 @@ def chunk_parts(documents: Documents, selection: BatchSelection, pace: Pace, whe
 
 @dataclass(frozen=True, slots=True)
 class ByUpdate:
-    """Changes the documents of a claimed batch by an update. `turn`: one such statement of a process at a time."""
+    """Changes the documents of a claimed batch by an update. `turn`: lets a process run one such statement at a time."""
 
     update: Update
     documents: Documents
@@ -54,33 +54,33 @@ class ByUpdate:
     step: Step
 
     def change_range(self, where: Range) -> None:
-        """All eligible documents of a range."""
+        """Changes all eligible documents of a range."""
         for part in chunk_parts(self.documents, self.selection, self.pace, where):
-            self._chunk(part)
+            self._update_chunk(part)
             self.step("S6")
             if part.hi is not None and part.hi != where.hi:
                 self.notes.reached(part.hi)
 
     def change_keys(self, keys: Iterable[Key]) -> None:
-        """The documents of these keys, as far as they are eligible still."""
-        left = list(keys)
-        while left:
-            part = left[: self.pace.chunk]
-            self._named(part)
+        """Changes the documents of these keys, as far as they are still eligible."""
+        remaining = list(keys)
+        while remaining:
+            part = remaining[: self.pace.chunk]
+            self._update_keys(part)
             self.step("S6")
-            left = left[len(part) :]
-            if left:
+            remaining = remaining[len(part) :]
+            if remaining:
                 self.notes.reached(part[-1])
                 self.pace.between_chunks()
 
-    def account(self, where: Range | Sequence[Key]) -> str:
-        """The statement over these documents, and its plan."""
-        return self.documents.account(where, self.update, self.selection.write())
+    def explain(self, where: Range | Sequence[Key]) -> str:
+        """Returns the statement over these documents, and its plan."""
+        return self.documents.explain(where, self.update, self.selection.write())
 
-    def _chunk(self, where: Range) -> None:
+    def _update_chunk(self, where: Range) -> None:
         tally = self.pace.tally
         try:
-            # Two statements of one process at a time only make both dearer; waiting for the journal overlaps anyway.
+            # Two statements of one process at a time only slow each other down; waiting for the journal overlaps anyway.
             with self.turn, self.lease.fenced():
                 changed = self.documents.update_range(where, self.update, self.selection.write())
             tally.count(changed)
@@ -89,9 +89,9 @@ class ByUpdate:
             self._isolate(where)
         except TooSlow:
             tally.broken = True
-            self.retrying.in_parts(where, self._part, self.account)
+            self.retrying.in_parts(where, self._update_part, self.explain)
 
-    def _part(self, where: Range) -> None:
+    def _update_part(self, where: Range) -> None:
         try:
             with self.lease.fenced():
                 self.documents.update_range(where, self.update, self.selection.write())
@@ -101,15 +101,15 @@ class ByUpdate:
     def _isolate(self, where: Range) -> None:
         while keys := self.documents.keys(where, self.selection.eligible, 1000):
             self.pace.between_chunks()
-            self._named(keys)
-            if len(keys) < 1000:  # noqa: PLR2004  the page was the last
+            self._update_keys(keys)
+            if len(keys) < 1000:  # noqa: PLR2004  this was the last page
                 return
             where = Range(keys[-1], where.hi)
 
-    def _named(self, keys: Sequence[Key]) -> None:
-        """Documents by their keys: together, and where MongoDB refuses one of them, in groups, and then one by one.
+    def _update_keys(self, keys: Sequence[Key]) -> None:
+        """Updates documents by their keys: together, and where MongoDB refuses one of them, in groups, and then one by one.
 
-        Those of a retry one by one at once: they have been refused before.
+        Documents of a retry are updated one by one at once: they have been refused before.
         """
         tally = self.pace.tally
         for group in (1,) if self.lease.batch.retry else (len(keys), GROUP, 1):
@@ -124,11 +124,11 @@ class ByUpdate:
                     raise
                 for half in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):
                     self.pace.between_chunks()
-                    self._named(half)
+                    self._update_keys(half)
                 return
             tally.count(written.applied)
-            self.recorder.fail(written.troubles)
-            keys = [each.key for each in written.doubtful]
+            self.recorder.fail(written.refused)
+            keys = [document.key for document in written.doubtful]
             if not keys:
                 return
             tally.broken = True

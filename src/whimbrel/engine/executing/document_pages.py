@@ -1,4 +1,4 @@
-"""Reading the documents of a batch for a function: as many at once as a chunk's time and bytes allow."""
+"""Reads the documents of a batch for a function: as many at once as a chunk's time and bytes allow."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from whimbrel.engine.executing.pace import Pace
 from whimbrel.errors import TooSlow
 from whimbrel.ports import Documents
 
-FIRST_PAGE = 100  # documents, until their size is known
+FIRST_PAGE = 100  # documents, while their size is unknown
 
 
 @dataclass(slots=True)
@@ -29,11 +29,11 @@ class Pages:
 
     @property
     def limit(self) -> int:
-        """How many documents the next page has at most."""
+        """Returns how many documents the next page may have."""
         return 1 if self.pace.lease.batch.solo else min(self._limit, self.pace.chunk)
 
     def of_range(self, where: Range) -> Iterator[Sequence[bytes]]:
-        """What takes too long is asked for in smaller pages, and then in smaller ranges."""
+        """Yields the eligible documents of a range. What takes too long is read in smaller pages, and then in smaller ranges."""
         span: int | None = None
         while True:
             self.pace.between_chunks()
@@ -41,10 +41,10 @@ class Pages:
             try:
                 if span is not None:
                     part = Range(where.lo, self.documents.nth(where, span) or where.hi)
-                most = self.limit
-                if most == CHUNK_DOCUMENTS:  # one that is not there tells that a planned chunk is at its end
-                    most += 1
-                page = self.documents.read(part, self.selection.eligible, most)
+                limit = self.limit
+                if limit == CHUNK_DOCUMENTS:  # reading one more shows that a planned chunk has ended
+                    limit += 1
+                page = self.documents.read(part, self.selection.eligible, limit)
             except TooSlow:
                 if span == 1:
                     raise
@@ -57,7 +57,7 @@ class Pages:
             where = Range(part.hi if page.end else Key.of_document(page.documents[-1]), where.hi)
 
     def of_keys(self, keys: Sequence[Key]) -> Iterator[Sequence[bytes]]:
-        """Those of these documents that are eligible still."""
+        """Yields those of these documents that are still eligible."""
         after: Key | None = None
         while True:
             self.pace.between_chunks()
@@ -76,12 +76,12 @@ class Pages:
                 return
             after = Key.of_document(page.documents[-1])
 
-    def seen(self, documents: Sequence[bytes], done: int, seconds: float) -> None:
-        """So many of these documents took so long: the next page is as large as about what two chunks reach, by size and time."""
+    def adapt(self, documents: Sequence[bytes], reached: int, seconds: float) -> None:
+        """Sizes the next page by how long `reached` of these documents took: about what two chunks reach, by size and time."""
         mean = sum(map(len, documents)) / len(documents)
         fitting = max(1, min(CHUNK_DOCUMENTS, int(CHUNK_BYTES / mean)))
         chunk = self.pace.times.chunk
         if not self.pace.lease.run.claim:
-            self._limit = min(fitting, max(1, int(2 * chunk * done / max(seconds, 0.001))))
+            self._limit = min(fitting, max(1, int(2 * chunk * reached / max(seconds, 0.001))))
         else:
             self._limit = min(fitting, self._limit * 2 if seconds < chunk / 2 else max(1, self._limit // 2))

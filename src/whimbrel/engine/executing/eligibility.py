@@ -1,10 +1,10 @@
-"""Which documents of a batch a statement may take, and which it may write, at this moment."""
+"""Which documents of a batch a statement may currently select, and which it may write."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from whimbrel.domain.bson.raw_bson import Key, keys_under
-from whimbrel.domain.migrations.filters import all_of, beside_id
+from whimbrel.domain.migrations.filters import all_of, without_id_conditions
 from whimbrel.domain.migrations.marks import CLAIMED, stamp
 from whimbrel.domain.runs.run import eligible
 from whimbrel.engine.executing.lease import Lease
@@ -14,7 +14,7 @@ from whimbrel.ports import Query, Write
 
 @dataclass(slots=True)
 class BatchSelection:
-    """`E` of a batch: the run's filter and not yet marked, without what has failed in this run."""
+    """`E` of a batch: the run's filter and not yet marked, without the documents that have failed in this run."""
 
     lease: Lease
     tally: OutcomeTally
@@ -25,14 +25,12 @@ class BatchSelection:
     def eligible(self) -> Query:
         run, batch = self.lease.run, self.lease.batch
         query = eligible(run, batch.phase, retry=batch.retry)
-        if (
-            batch.found and batch.ids is not None
-        ):  # its documents were found by the whole filter, and an id does not change
-            query = beside_id(query)
+        # Its documents were found by the whole filter, and an id does not change.
+        if batch.located and batch.ids is not None:
+            query = without_id_conditions(query)
         query = all_of(query, self.tokens)
-        if (
-            run.claim and not self.tally.clean
-        ):  # what this batch has claimed and not finished is its own again
+        # What this batch has claimed and not finished belongs to it.
+        if run.claim and not self.tally.clean:
             query = {"$or": [query, self._claimed]}
         if not self._excluded:
             return query
@@ -40,7 +38,7 @@ class BatchSelection:
 
     @property
     def writable(self) -> Query:
-        """What a document satisfies when it is written: eligible, or claimed by this batch."""
+        """The condition that a document satisfies when it is written: eligible, or claimed by this batch."""
         return self._claimed if self.lease.run.claim else self.eligible
 
     @property
@@ -49,15 +47,15 @@ class BatchSelection:
         return {self.lease.run.status_field: "processing", "processedBy": token}
 
     def exclude(self, keys: Iterable[Key]) -> None:
-        """Leave out documents that have failed."""
+        """Leaves out documents that have failed."""
         self._excluded |= set(keys)
 
     def exclude_only(self, keys: Iterable[Key]) -> None:
-        """Leave out these, and no others."""
+        """Leaves out exactly these documents."""
         self._excluded = set(keys)
 
     def write(self, *, reads: tuple[str, ...] | None = None) -> Write:
-        """What the statements of the next chunk carry; the fence is the last renewal acknowledged."""
+        """Returns what the statements of the next chunk carry; the fence is the last acknowledged renewal."""
         run, batch = self.lease.run, self.lease.batch
         return Write(
             eligible=self.writable, until=self.lease.until, mark=run.marking, token=batch.token,

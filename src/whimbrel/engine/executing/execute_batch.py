@@ -1,4 +1,4 @@
-"""Executing a claimed batch from its first chunk to its settlement (S4 to S8)."""
+"""Executes a claimed batch from its first chunk to its settlement (S4 to S8)."""
 
 import threading
 import time
@@ -32,7 +32,7 @@ from whimbrel.ports import Documents, Ledger
 
 @dataclass(frozen=True, slots=True)
 class BatchExecution:
-    """A claimed batch, worked off stretch by stretch in one of the two ways to write."""
+    """A claimed batch, worked off stretch by stretch in one of the two ways of writing."""
 
     documents: Documents
     ledger: Ledger
@@ -41,50 +41,54 @@ class BatchExecution:
     retrying: Retrying
     notes: ProgressNotes
     chunk_costs: ChunkCosts
-    way: ByUpdate | ByFunction
+    writer: ByUpdate | ByFunction
 
     @property
     def lease(self) -> Lease:
         return self.pace.lease
 
     def prepare(self) -> None:
-        """What a claim that was lost, or a process that died, has left to do."""
+        """Does what a lost claim, or a process that died, has left to do."""
         batch, progress = self.lease.batch, self.lease.known
         if batch.suspect is not None:
-            self._charge(batch.suspect)
+            self._record_process_death(batch.suspect)
         if batch.phase == "processing" and batch.ids is None:
-            untold = progress.left is not None or not self.documents.served(self.selection.eligible)
-            self.pace.tally.left = Counter() if untold else None
+            counts_statuses = progress.left is not None or not self.documents.served(self.selection.eligible)
+            self.pace.tally.left = Counter() if counts_statuses else None
         if not batch.fresh:
             keep_counts_before(self.documents, self.ledger, self.lease, batch.began)
 
-    def _charge(self, suspect: Key) -> None:
-        """A process died alone with this document in hand: that is an attempt of the document's.
+    def _record_process_death(self, suspect: Key) -> None:
+        """Records that a process died alone with this document in hand: that is an attempt of the document.
 
-        Unless it was done by then, or its failure was recorded.
+        Not if the document was done by then, or its failure was recorded.
         """
         run, batch = self.lease.run, self.lease.batch
         rows = self.ledger.failures.unresolved(run, [suspect])
         recorded = any(row.run == run.id and row.batch == batch.token for row in rows)
-        still = not recorded and self.documents.read_keys([suspect], eligible(run, batch.phase, retry=True))
-        if still:
+        still_eligible = not recorded and self.documents.read_keys(
+            [suspect], eligible(run, batch.phase, retry=True)
+        )
+        if still_eligible:
             record_failures(self.ledger, self.lease, [process_death(suspect)])
         self.lease.batch = replace(batch, suspect=None)
         self.ledger.batches.suspect(self.lease.batch, None, self.lease.known)
 
-    def work_off(self) -> None:
-        for end in self._ends():
+    def execute_stretches(self) -> None:
+        for end in self._stretch_ends():
             self.notes.begin(end)
-            self.retrying.until_done(self._stretch, account=lambda: self.way.account(self.notes.rest))
+            self.retrying.until_done(
+                self._execute_stretch, explain=lambda: self.writer.explain(self.notes.remaining)
+            )
 
-    def _ends(self) -> Iterator[int]:
-        """Where the stretches of the batch end: several chunks in one while such are short, for each is read, or waits for the journal, once.
+    def _stretch_ends(self) -> Iterator[int]:
+        """Yields where the stretches of the batch end: several short chunks make one stretch, for each is read, or waits for the journal, once.
 
         After a crash each chunk is counted alone.
         """
         batch, progress = self.lease.batch, self.lease.known
         if not batch.fresh:
-            yield from [end for end, _ in batch.rest(progress)]
+            yield from [end for end, _ in batch.remaining_pieces(progress)]
             return
         done = progress.chunks
         if progress.part is not None:
@@ -92,42 +96,44 @@ class BatchExecution:
             yield done
         while done < batch.chunks:
             began, chunks = time.monotonic(), 1
-            if self._together:
+            if self._combines_chunks:
                 chunks = min(self.chunk_costs.chunks(batch.run), batch.chunks - done)
             done += chunks
             yield done
-            if self._together:
-                self.chunk_costs.took(batch.run, chunks, time.monotonic() - began)
+            if self._combines_chunks:
+                self.chunk_costs.record(batch.run, chunks, time.monotonic() - began)
 
     @property
-    def _together(self) -> bool:
-        """A function finds documents of several chunks by one read, but in a sweep, which has few."""
+    def _combines_chunks(self) -> bool:
+        """Whether a stretch may have several chunks: a function reads documents of several at once, except in a sweep, which has few."""
         batch = self.lease.batch
         if batch.ids is not None or batch.solo or self.pace.rate is not None:
             return False
         return batch.phase == "pending" or (batch.phase == "failed" and not self.lease.run.declarative)
 
-    def _stretch(self) -> None:
-        piece = self.notes.rest
+    def _execute_stretch(self) -> None:
+        piece = self.notes.remaining
         adopting = self.lease.batch.phase == "processing"
         if not adopting or adopt_documents(self.documents, self.ledger.batches, self.selection, piece):
             self._exclude(piece)
             if isinstance(piece, Range):
-                self.way.change_range(piece)
+                self.writer.change_range(piece)
             else:
-                self.way.change_keys(self._attempts(piece))
+                self.writer.change_keys(self._attempts(piece))
         self.notes.finish()
 
     def _exclude(self, piece: Piece) -> None:
-        """Documents with a failure of this run wait for their retry; only a batch that is new, of the first phase, cannot have met one."""
+        """Lets documents with a failure of this run wait for their retry; only a new batch of the first phase cannot have any."""
         batch = self.lease.batch
-        met = batch.found or not self.pace.tally.clean or batch.phase != "pending"
+        may_have_failures = batch.located or not self.pace.tally.clean or batch.phase != "pending"
         self.selection.exclude_only(
-            self.ledger.failures.excluded(self.lease.run.id, piece) if met and not batch.retry else ()
+            self.ledger.failures.excluded(self.lease.run.id, piece)
+            if may_have_failures and not batch.retry
+            else ()
         )
 
     def _attempts(self, keys: Sequence[Key]) -> dict[Key, int]:
-        """Which of these documents this batch has still to try, and the how-manieth try that is."""
+        """Returns which of these documents this batch still has to try, and the number of that attempt."""
         batch = self.lease.batch
         if not batch.retry:
             return dict.fromkeys(keys, 1)
@@ -146,32 +152,32 @@ def execute_batch(
     chunk_costs: ChunkCosts,
     step: Step,
 ) -> None:
-    """Work a batch off and settle it.
+    """Executes a batch and settles it.
 
-    Transient troubles are waited out here for as long as the lease holds. Raises LeaseStopped, LeaseLost or Systemic.
+    Waits out transient errors for as long as the lease holds. Raises LeaseStopped, LeaseLost or Systemic.
     """
     lease, tally = pace.lease, pace.tally
     tally.fresh = lease.batch.fresh
     selection, retrying = BatchSelection(lease, tally), Retrying(documents, pace)
     recorder = FailureRecorder(documents, ledger, lease, selection, tally, step)
     notes = ProgressNotes(documents, ledger, lease, tally, chunk_costs, pace.times.notes, step)
-    way: ByUpdate | ByFunction
+    writer: ByUpdate | ByFunction
     if lease.run.declarative:
         if definition.update is None:
             raise DefinitionInvalid(f"Migration {definition.name!r} has no update.")
-        way = ByUpdate(
+        writer = ByUpdate(
             definition.update, documents, lease, selection, pace, retrying, recorder, notes, turn, step
         )
     else:
         pages = Pages(documents, selection, pace, definition.concurrency)
-        way = ByFunction(
+        writer = ByFunction(
             definition, transform, pages, documents, ledger, lease, selection, pace, recorder, notes, step
         )
-    it = BatchExecution(documents, ledger, selection, pace, retrying, notes, chunk_costs, way)
+    execution = BatchExecution(documents, ledger, selection, pace, retrying, notes, chunk_costs, writer)
     retrying.until_done(documents.check_identity)
     try:
-        retrying.until_done(it.prepare)
-        it.work_off()
+        retrying.until_done(execution.prepare)
+        execution.execute_stretches()
         counts = retrying.until_done(lambda: settle(documents, ledger, selection, step))
     except LeaseStopped:
         notes.give_back()

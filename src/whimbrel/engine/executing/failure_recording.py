@@ -1,4 +1,4 @@
-"""S7: failures of documents, recorded in the ledger before their batch settles."""
+"""S7: records failures of documents in the ledger before their batch settles."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,18 +12,18 @@ from whimbrel.engine.protocol_steps import Step
 from whimbrel.ports import Documents, Ledger
 
 
-def record_failures(ledger: Ledger, lease: Lease, troubles: Sequence[FailedDocument]) -> None:
-    """Record failures of a batch's documents. Raises LeaseLost.
+def record_failures(ledger: Ledger, lease: Lease, failures: Sequence[FailedDocument]) -> None:
+    """Records failures of a batch's documents. Raises LeaseLost.
 
-    A row knows no fence, so the lease is renewed first: whoever has slept through it must not write one.
+    A failure row knows no fence, so the lease is renewed first: a process that slept through its lease must not write one.
     """
     lease.renew(ledger.batches)
-    ledger.failures.record(lease.run, lease.batch, troubles)
+    ledger.failures.record(lease.run, lease.batch, failures)
 
 
 @dataclass(frozen=True, slots=True)
 class FailureRecorder:
-    """Records the failures that one claim of a batch meets."""
+    """Records the failures of one claim of a batch."""
 
     documents: Documents
     ledger: Ledger
@@ -32,16 +32,16 @@ class FailureRecorder:
     tally: OutcomeTally
     step: Step
 
-    def fail(self, troubles: Sequence[FailedDocument]) -> None:
-        """In the ledger; the document's own field only as far as it goes. They are left out from now on."""
-        if not troubles:
+    def fail(self, failures: Sequence[FailedDocument]) -> None:
+        """Records them in the ledger, and in the documents' own field if possible. They are left out from now on."""
+        if not failures:
             return
         run, batch = self.lease.run, self.lease.batch
-        self.tally.fail(len(troubles))
-        record_failures(self.ledger, self.lease, troubles)
+        self.tally.fail(len(failures))
+        record_failures(self.ledger, self.lease, failures)
         self.step("S7")
         fields = run.marking.failed(stamp(batch.token, FAILED))
         if fields:
-            anyhow = replace(self.selection.write(), eligible=run.marking.unmarked(batch.phase, retry=True))
-            self.documents.mark_failed([each.key for each in troubles], fields, anyhow)
-        self.selection.exclude(each.key for each in troubles)
+            write = replace(self.selection.write(), eligible=run.marking.unmarked(batch.phase, retry=True))
+            self.documents.mark_failed([failure.key for failure in failures], fields, write)
+        self.selection.exclude(failure.key for failure in failures)

@@ -1,4 +1,4 @@
-"""Calling the user's function, for one document or many at a time; whatever it does, one outcome each."""
+"""Calls the user's function, for one document or many at a time; whatever it does, there is one outcome for each document."""
 
 import asyncio
 import random
@@ -34,7 +34,7 @@ IN_THREADS = "Functions are called in threads: set signals where the module is i
 
 @dataclass(frozen=True, slots=True)
 class UserFunction:
-    """The `Transform` that a migration's function is, in the hands of one slot: its lease tells what is being called."""
+    """The `Transform` of a migration's function, used by one slot: its lease tells what is being called."""
 
     migration: Migration
     lease: Lease
@@ -49,51 +49,51 @@ class UserFunction:
         *,
         until: float,
     ) -> Transformed:
-        slice_ = definition.concurrency if self.migration.is_async else 1
+        slice_size = definition.concurrency if self.migration.is_async else 1
         guarded: list[GuardedChange] = []
-        troubles: list[FailedDocument] = []
+        failures: list[FailedDocument] = []
         done = 0
         while done < len(documents) and (done == 0 or time.monotonic() < until):
-            part = documents[done : done + slice_]
+            part = documents[done : done + slice_size]
             contexts = [self._context(batch, document, attempts) for document in part]
             for outcome in self._outcomes(definition, part, contexts):
-                (guarded if isinstance(outcome, GuardedChange) else troubles).append(outcome)  # type: ignore[arg-type]
+                (guarded if isinstance(outcome, GuardedChange) else failures).append(outcome)  # type: ignore[arg-type]
             done += len(part)
             self.lease.step()
         self.lease.calling = None
-        return Transformed(guarded, troubles, done)
+        return Transformed(guarded, failures, done)
 
     def _outcomes(
         self, definition: Definition, part: Sequence[bytes], contexts: Sequence[Context | None]
     ) -> list[GuardedChange | FailedDocument]:
         called = list(zip(part, contexts, strict=True))
         if not self.migration.is_async:
-            return [self._one(definition, document, context) for document, context in called]
+            return [self._call_one(definition, document, context) for document, context in called]
 
         async def together() -> list[GuardedChange | FailedDocument]:
             return list(
                 await asyncio.gather(
-                    *(self._awaited(definition, document, context) for document, context in called)
+                    *(self._await_one(definition, document, context) for document, context in called)
                 )
             )
 
-        return self.loop.run(together(), self.lease.step)  # calls that do not end are found one by one
+        return self.loop.run(together(), self.lease.step)  # the watch finds calls that do not end one by one
 
-    async def _awaited(
+    async def _await_one(
         self, definition: Definition, document: bytes, context: Context | None
     ) -> GuardedChange | FailedDocument:
         key = Key.of_document(document)
-        async with self.loop.room(self.migration.name, definition.concurrency):
+        async with self.loop.semaphore(self.migration.name, definition.concurrency):
             with self.loop.call((self.lease, key)):
                 self.lease.awaited[key] = time.monotonic()
                 try:
                     return await call_async(self.migration, definition, document, context)
-                except BaseException as error:  # noqa: BLE001  a GeneratorExit closes what is inside, and comes out here
+                except BaseException as error:  # noqa: BLE001  a GeneratorExit closes the coroutine, and arrives here
                     return failure_of_exception(key, error)
                 finally:
                     self.lease.awaited.pop(key, None)
 
-    def _one(
+    def _call_one(
         self, definition: Definition, document: bytes, context: Context | None
     ) -> GuardedChange | FailedDocument:
         self.lease.calling = (Key.of_document(document), time.monotonic())
@@ -108,10 +108,10 @@ class UserFunction:
 def call_one(
     migration: Migration, definition: Definition, document: bytes, context: Context | None
 ) -> GuardedChange | FailedDocument:
-    """What a function makes of one raw document, or what went wrong with it.
+    """Returns what a function makes of one raw document, or what went wrong with it.
 
     `definition`: the migration's, as the run has it. `context`: where the function wants one.
-    KeyboardInterrupt is the function's too: in a worker process only its main thread hears signals, and calls nothing.
+    KeyboardInterrupt is a failure too: in a worker process only the main thread receives signals, and it calls no function.
     """
     key = Key.of_document(document)
     arguments = _arguments(key, document, context, definition.uuids)
@@ -129,7 +129,7 @@ def call_one(
 async def call_async(
     migration: Migration, definition: Definition, document: bytes, context: Context | None
 ) -> GuardedChange | FailedDocument:
-    """`call_one` of an `async def`, which is cancelled at the end of its time."""
+    """Does what `call_one` does for an `async def`, which is cancelled at the end of its time."""
     key = Key.of_document(document)
     arguments = _arguments(key, document, context, definition.uuids)
     if isinstance(arguments, FailedDocument):
@@ -147,7 +147,7 @@ async def call_async(
 def call(
     migration: Migration, definition: Definition, document: bytes, context: Context | None
 ) -> GuardedChange | FailedDocument:
-    """`call_one` of any function: an awaited one in this process's event loop, as a worker does it."""
+    """Does what `call_one` does for any function: an awaited one runs in this process's event loop, as in a worker."""
     if migration.is_async:
         return process_loop().run(call_async(migration, definition, document, context))
     return call_one(migration, definition, document, context)
@@ -170,14 +170,14 @@ def _arguments(
 
 
 def failure_of_answer(key: Key, error: UnusableAnswer) -> FailedDocument:
-    """The failure that an answer is which is no change."""
+    """Returns the failure for an answer that is not a change."""
     return FailedDocument(
         key=key, kind=error.kind, type=type_name(error), message=exception_message(error), final=True
     )
 
 
 def failure_of_exception(key: Key, error: BaseException) -> FailedDocument:
-    """The failure that an exception of the user's function is, with the function's own part of the traceback."""
+    """Returns the failure for an exception of the user's function, with the function's own part of the traceback."""
     message, threaded = exception_message(error), _wants_main_thread(error)
     return FailedDocument(
         key=key, kind=FailureKind.CODE, type=type_name(error), message=f"{message}. {IN_THREADS}" if threaded else message,
@@ -186,12 +186,12 @@ def failure_of_exception(key: Key, error: BaseException) -> FailedDocument:
 
 
 def _wants_main_thread(error: BaseException) -> bool:
-    """What Python says of `signal.signal` and its like in any other thread."""
+    """Whether this is what Python raises for `signal.signal` and the like in any other thread."""
     return isinstance(error, ValueError | RuntimeError) and "only works in main thread" in exception_message(
         error
     )
 
 
 def jitter(attempt: int) -> float:
-    """Seconds to wait before a document that the application keeps changing is read again."""
+    """Returns the seconds to wait before a document that the application keeps changing is read again."""
     return float(0.01 * 2**attempt * (0.5 + random.random()))  # noqa: S311  spreads retries, protects nothing

@@ -1,4 +1,4 @@
-"""The lease under which a slot works on a claimed batch: prolonged while there is progress, lost, or to be given up."""
+"""The lease under which a slot works on a claimed batch: prolonged while there is progress, lost, or given up."""
 
 import time
 from collections.abc import Iterator
@@ -23,42 +23,42 @@ class LeaseStopped(WhimbrelError):
 
 
 def clock() -> float:
-    """Seconds, as leases count them: they go on while the machine is suspended, where its system has such a clock."""
+    """Returns seconds as leases count them: they continue while the machine is suspended, where the system has such a clock."""
     return time.clock_gettime(_CLOCK)
 
 
 @dataclass(slots=True)
 class Lease:
-    """What the slot, the heartbeat and the watch share about a claimed batch."""
+    """What the slot, the heartbeat and the watchdog share about a claimed batch."""
 
     batch: Batch
     run: Run
     until: datetime  # the fence: the end of the last renewal that was acknowledged, by the server's clock
     renewed: float  # by `clock`: when the last renewal, or the claim, was asked for
     seconds: float
-    progress: float = field(default_factory=time.monotonic)  # when the slot made its last step
+    progress: float = field(default_factory=time.monotonic)  # when the slot last moved on
     lost: bool = False
-    stop: bool = False  # the batch shall be given back
+    stop: bool = False  # the batch has to be given back
     known: Progress = field(init=False)  # what of the batch is done
-    untouched: bool = field(init=False)  # whether nothing was sent but for that
-    calling: tuple[Key, float] | None = None  # the document in the function's hands, and since when
-    awaited: dict[Key, float] = field(default_factory=dict)  # the same of an `async def`, which has several
+    untouched: bool = field(init=False)  # whether nothing else was sent
+    calling: tuple[Key, float] | None = None  # the document that the function is called with, and since when
+    awaited: dict[Key, float] = field(default_factory=dict)  # the same for an `async def`, which has several
 
     def __post_init__(self) -> None:
         self.known, self.untouched = self.batch.progress, self.batch.fresh
 
     def step(self) -> None:
-        """The slot moves on: neither its batch nor its process is stuck."""
+        """Tells that the slot moves on: neither its batch nor its process is stuck."""
         self.progress = time.monotonic()
 
     @property
     def over(self) -> bool:
-        """Whether it has ended by now, unless it was renewed by somebody else."""
+        """Whether the lease has ended by now, unless somebody else renewed it."""
         return clock() - self.renewed > self.seconds
 
     @property
     def due(self) -> bool:
-        """Whether half of it is over."""
+        """Whether half of the lease is over."""
         return clock() - self.renewed > self.seconds / 2
 
     def check(self) -> None:
@@ -69,21 +69,21 @@ class Lease:
             raise LeaseStopped(self.batch.token)
 
     def renew(self, batches: Batches) -> None:
-        """Prolong it. The time of asking counts, not that of the answer. Raises LeaseLost."""
-        asked = clock()
+        """Prolongs the lease, from the time of the request, not of the answer. Raises LeaseLost."""
+        requested = clock()
         try:
             self.until = batches.renew(self.batch)
         except LeaseLost:
             self.lost = True
             raise
-        self.renewed = asked
+        self.renewed = requested
 
     @contextmanager
     def fenced(self) -> Iterator[None]:
-        """Around a statement of which only a count comes back.
+        """Surrounds a statement of which only a count comes back.
 
-        Raises Transient where its fence may have passed before the server came to it: nothing tells that from nothing
-        to change. It is made again then, under a new lease.
+        Raises Transient where its fence may have passed before the server executed it: that looks like nothing
+        to change. The statement is then made again under a new lease.
         """
         renewed = self.renewed
         yield

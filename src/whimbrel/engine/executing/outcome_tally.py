@@ -1,4 +1,4 @@
-"""What came of documents, as far as the replies to one claim's statements tell it."""
+"""What became of documents, as far as the replies to one claim's statements tell."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -9,17 +9,17 @@ from whimbrel.domain.runs.run import Counts
 
 @dataclass(slots=True)
 class OutcomeTally:
-    """The numbers of the part in hand: of a stretch of the batch, what is not counted in its progress.
+    """The numbers of the current part: of a stretch of the batch, what is not counted in its progress yet.
 
     They hold while it is clean: nobody else has sent anything for it, and no statement has met an error.
     """
 
     fresh: bool = True  # whether nobody has sent anything before this claim
     broken: bool = False  # whether a statement has met an error
-    open: bool = False  # whether documents were counted since the way told last how far it is
+    open: bool = False  # whether documents were counted since progress was last reported
     owed: int = 0  # documents evaluated since the slot last waited for the run's rate
     failed: int = 0
-    left: Counter[str] | None = None  # of the phase processing where no index tells: documents by status
+    left: Counter[str] | None = None  # in the phase processing, where no index tells: documents by status
     _done: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -45,12 +45,12 @@ class OutcomeTally:
         self.open = True
 
     def begin(self) -> None:
-        """With a stretch of which nothing is known."""
+        """Starts with a stretch of which nothing is known."""
         self.broken = False
         self.take_out()
 
     def take_out(self) -> None:
-        """Its numbers are counted in the progress now."""
+        """Resets the numbers, which are counted in the progress now."""
         self._done, self.failed, self.open = Counter(), 0, False
         if self.left is not None:
             self.left = Counter()

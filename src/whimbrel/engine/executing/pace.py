@@ -11,54 +11,56 @@ from whimbrel.engine.executing.outcome_tally import OutcomeTally
 from whimbrel.errors import Transient
 from whimbrel.ports import Ledger
 
-RATE_SEEN = 1.0  # seconds between two looks at the rate of a run
-REST = 1.0  # seconds that a slot rests after a chunk of a run with a rate, about
+RATE_SECONDS = 1.0  # between two reads of a run's rate
+REST_SECONDS = 1.0  # that a slot of a run with a rate pauses after a chunk, about
 
 
 @dataclass(slots=True)
 class Pace:
-    """A run's rate as its slot saw it last, and the way to keep it. All slots of a run keep it together."""
+    """A run's rate as its slot read it last, and how the slot keeps it. All slots of a run keep it together."""
 
     lease: Lease
     tally: OutcomeTally
     ledger: Ledger
     times: Times
     rate: int | None = field(init=False)  # documents a second
-    slots: int = 1  # that work on the run
-    _seen: float = field(init=False)  # when the rate was
+    slots: int = 1  # working on the run
+    _rate_read: float = field(init=False)  # when the rate was read
 
     def __post_init__(self) -> None:
         self.rate = self.lease.run.rate
-        self._seen = time.monotonic() if self.rate is None else float("-inf")
+        self._rate_read = time.monotonic() if self.rate is None else float("-inf")
 
     @property
     def chunk(self) -> int:
-        """How many documents a chunk may have, so that the rest after it is short."""
+        """Returns how many documents a chunk may have, so that the pause after it is short."""
         if self.rate is None:
             return CHUNK_DOCUMENTS
-        return max(1, min(CHUNK_DOCUMENTS, int(self.rate * REST / self.slots)))
+        return max(1, min(CHUNK_DOCUMENTS, int(self.rate * REST_SECONDS / self.slots)))
 
     def between_chunks(self) -> None:
-        """Stop requested? Lease more than half over? Is the run's rate kept? Raises LeaseStopped or LeaseLost."""
-        self._rest(self.times.delay)
-        self._pay()
+        """Checks for a stop request, renews a lease that is half over, keeps the run's rate. Raises LeaseStopped or LeaseLost."""
+        self._sleep(self.times.delay)
+        self._wait_for_rate()
         self.lease.step()
         self.lease.check()
         if self.lease.due:
             self.lease.renew(self.ledger.batches)
-        self._look()
+        self._read_rate()
 
-    def _rest(self, seconds: float, over: Callable[[], bool] = lambda: False) -> None:
-        """A delay between two chunks: it ends early where the batch must stop, and is no hanging."""
+    def _sleep(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
+        """Waits between two chunks: shorter where the batch must stop, and without seeming to hang."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0 and not (self.lease.stop or self.lease.lost or over()):
+        while (remaining := end - time.monotonic()) > 0 and not (
+            self.lease.stop or self.lease.lost or is_over()
+        ):
             self.lease.step()
-            time.sleep(min(left, 0.1))
+            time.sleep(min(remaining, 0.1))
 
-    def _pay(self) -> None:
-        """Wait for as long as the run's rate demands after what this slot has done.
+    def _wait_for_rate(self) -> None:
+        """Waits for as long as the run's rate demands after what this slot has done.
 
-        All slots reserve from one clock in the run's row: together they keep the rate, however many there are.
+        All slots reserve from one clock in the run's row: together they keep the rate, however many slots there are.
         """
         rate, owed, self.tally.owed = self.rate, self.tally.owed, 0
         if rate is None or not owed:
@@ -69,21 +71,21 @@ class Pace:
             seconds = owed * self.slots / rate
 
         def changed() -> bool:
-            self._look()
+            self._read_rate()
             return self.rate != rate
 
-        self._rest(seconds, changed)
+        self._sleep(seconds, changed)
 
-    def _look(self) -> None:
-        """Learn the run's rate once a second: it may be changed at any time."""
+    def _read_rate(self) -> None:
+        """Reads the run's rate once a second: it may be changed at any time."""
         now = time.monotonic()
-        if now - self._seen < RATE_SEEN:
+        if now - self._rate_read < RATE_SECONDS:
             return
-        self._seen = now
+        self._rate_read = now
         try:
-            found = self.ledger.runs.get(self.lease.run.id)
-            self.rate = found.rate if found else None
+            run = self.ledger.runs.get(self.lease.run.id)
+            self.rate = run.rate if run else None
             if self.rate is not None:
                 self.slots = max(1, self.ledger.batches.count(self.lease.run.id, [BatchStatus.RUNNING]))
         except Transient:
-            return  # what was seen last holds on
+            return  # the last rate read stays in force

@@ -1,4 +1,4 @@
-"""Putting a document back as it was before a run, from the before-image that it holds."""
+"""Puts a document back as it was before a run, from the before-image that it holds."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from whimbrel.ports import GuardedChange
 
 
 def definition_without_code(run: Run) -> Definition:
-    """What executing a run that needs no user code needs to know of its migration."""
+    """Returns what a run that needs no user code has to know of its migration."""
     return Definition(
         name=run.migration, version=run.version, database=run.database, collection=run.collection, mark="filter",
         timeout=run.timeout, code_hash=run.code_hash,
@@ -39,21 +39,21 @@ class Restore:
         until: float,  # noqa: ARG002
     ) -> Transformed:
         guarded: list[GuardedChange] = []
-        troubles: list[FailedDocument] = []
+        failures: list[FailedDocument] = []
         for document in documents:
             key = Key.of_document(document)
             try:
                 before = restored_document(document, definition.name, definition.version)
             except ChangedSince as error:
                 message = f"The application has changed the document since: {', '.join(error.fields)}."
-                troubles.append(
+                failures.append(
                     FailedDocument(key=key, kind=FailureKind.CONFLICT, type="ChangedSince", message=message)
                 )
             except Unreadable as error:
-                troubles.append(
+                failures.append(
                     FailedDocument(key=key, kind=FailureKind.DATA, type="NoImage", message=str(error))
                 )
             else:
                 guarded.append(GuardedChange(key, document, Whole(before)))
         self.lease.step()
-        return Transformed(guarded, troubles, len(documents))
+        return Transformed(guarded, failures, len(documents))

@@ -1,4 +1,4 @@
-"""Doing again what met a transient trouble, and in smaller parts what took too long; for ever nothing."""
+"""Repeats what met a transient error, and in smaller parts what took too long; nothing forever."""
 
 import random
 import time
@@ -18,12 +18,12 @@ from whimbrel.ports import Documents
 T = TypeVar("T")
 log = structlog.get_logger("whimbrel.worker")
 
-SLOW_TRIES = 8  # of a statement that cannot be made smaller and still takes too long
+SLOW_TRIES = 8  # attempts of a statement that cannot be made smaller and still takes too long
 
 
 @dataclass(frozen=True, slots=True)
 class Retrying:
-    """Waits out what passes by itself, for as long as the lease holds."""
+    """Waits out errors that pass by themselves, for as long as the lease holds."""
 
     documents: Documents
     pace: Pace
@@ -32,53 +32,53 @@ class Retrying:
         self,
         act: Callable[[], T],
         *,
-        but: type[Transient] | tuple[type[Transient], ...] = (),
-        account: Callable[[], str] = str,
+        not_retried: type[Transient] | tuple[type[Transient], ...] = (),
+        explain: Callable[[], str] = str,
     ) -> T:
-        """Act until no transient trouble is met, with jitter between; a lost lease, or a stop, ends it. `but`: what is raised at once.
+        """Acts until there is no transient error, with jitter in between; a lost lease, or a stop, ends it. `not_retried`: raised at once.
 
-        Raises Systemic where a statement takes too long time after time: it could not be made smaller; `account` tells of it. And where
-        the trouble is the same time after time and nothing goes on, though the ledger answers.
+        Raises Systemic where a statement that could not be made smaller takes too long time after time; `explain` describes it. And where
+        the error is the same time after time without progress, though the ledger answers.
         """
         slow, repeated_errors = 0, RepeatedErrors()
         while True:
             self.pace.between_chunks()
             try:
-                # What got no answer may still run: what is made again must not meet it, nor be counted before it ends.
+                # A statement without an answer may still run: its repetition must not meet it, nor be counted before it ends.
                 if self.documents.quiet():
                     return act()
                 reason = "a statement that got no answer goes on"
             except Transient as error:
-                if isinstance(error, but):
+                if isinstance(error, not_retried):
                     raise
                 slow = slow + 1 if isinstance(error, TooSlow) else 0
                 if slow == SLOW_TRIES:
                     raise Systemic(
-                        f"A statement ran out of time {SLOW_TRIES} times in a row, and cannot be made smaller: {error} {account()}"
+                        f"A statement ran out of time {SLOW_TRIES} times in a row, and cannot be made smaller: {error} {explain()}"
                     ) from error
                 self.pace.tally.broken, reason = True, str(error)
-                if why := self._standing_still(repeated_errors, error):
+                if why := self._reason_to_pause(repeated_errors, error):
                     raise Systemic(why) from error
             log.info("tried again", batch=self.pace.lease.batch.token, reason=reason)
             time.sleep(0.2 + random.random() * 0.8)  # noqa: S311  spreads retries, protects nothing
 
-    def _standing_still(self, repeated_errors: RepeatedErrors, error: Transient) -> str:
-        """Why a person must look. While the ledger does not answer either, nothing is counted: that is nobody's fault but MongoDB's."""
+    def _reason_to_pause(self, repeated_errors: RepeatedErrors, error: Transient) -> str:
+        """Returns why a person must look, or an empty string. While the ledger does not answer either, nothing is counted: the cause is MongoDB itself."""
         lease, tally = self.pace.lease, self.pace.tally
         lease.step()  # the answer may take as long as the statement did
         try:
             run = self.pace.ledger.runs.get(lease.run.id)
         except Transient:
-            repeated_errors.over(lease.batch.token)
+            repeated_errors.forget(lease.batch.token)
             return ""
         known = lease.known
-        reached = known.chunks, known.at, tally.counts, tally.failed, run and run.folded_through
-        return repeated_errors.met(lease.batch.token, error, reached)
+        reached = known.chunks, known.last_key, tally.counts, tally.failed, run and run.folded_through
+        return repeated_errors.record(lease.batch.token, error, reached)
 
-    def in_parts(self, where: Range, act: Callable[[Range], object], account: Callable[[Range], str]) -> None:
-        """Act on a range of which one statement took too long: on parts of it, each as large as it takes.
+    def in_parts(self, where: Range, act: Callable[[Range], object], explain: Callable[[Range], str]) -> None:
+        """Acts on a range of which one statement took too long: on parts of it, each as large as a statement can take.
 
-        Raises Systemic, with an account of the statement, where even one document takes too long, time after time.
+        Raises Systemic, with a description of the statement, where even one document takes too long, time after time.
         """
         size, tries = CHUNK_DOCUMENTS // 2, 0
         while True:
@@ -92,7 +92,7 @@ class Retrying:
                 tries += size == 1
                 if tries == SLOW_TRIES:
                     raise Systemic(
-                        f"One document takes longer than the time limit of a statement, {SLOW_TRIES} times in a row: {error} {account(part)}"
+                        f"One document takes longer than the time limit of a statement, {SLOW_TRIES} times in a row: {error} {explain(part)}"
                     ) from error
                 size = max(1, size // 2)
                 continue

@@ -1,4 +1,4 @@
-"""Settling a batch (S8): counts that are true, failures that are over, then the one write that ends it."""
+"""Settles a batch (S8): counts that are true, failures that are over, then the one write that ends it."""
 
 from collections.abc import Iterator, Sequence
 
@@ -16,11 +16,11 @@ from whimbrel.ports import Documents, Ledger
 
 
 def settle(documents: Documents, ledger: Ledger, selection: BatchSelection, step: Step) -> Counts:
-    """S8: failures that are over, then the one write that ends the batch, with what its progress tells."""
+    """S8: closes failures that are over, then ends the batch by one write, with the counts of its progress."""
     batch, progress = selection.lease.batch, selection.lease.known
     close_failures(documents, ledger, selection)
     counts = progress.counts
-    documents.check_identity()  # what was read, and found to be nothing, was of the run's collection
+    documents.check_identity()  # an empty read must have been of the run's collection
     ledger.batches.settle(batch, counts, inferred=progress.inferred, progress=progress, left=progress.left)
     step("S8")
     return counts
@@ -29,12 +29,12 @@ def settle(documents: Documents, ledger: Ledger, selection: BatchSelection, step
 def counts_from_documents(
     documents: Documents, ledger: Ledger, run: Run, batch: Batch
 ) -> tuple[Counts, bool]:
-    """Counts of a batch that nobody works on; True where some had to be inferred (mark "filter", hole H4)."""
+    """Returns the counts of a batch that nobody works on, and True where some had to be inferred (mark "filter", hole H4)."""
     known, inferred = batch.progress.counts, batch.progress.inferred
     if batch.fresh or batch.empty:
         return known, inferred
-    rest = list(batch.rest(batch.progress))
-    counts, inferred_too = count_pieces(documents, ledger, run, batch, batch.progress, rest, batch.began)
+    uncounted = list(batch.remaining_pieces(batch.progress))
+    counts, inferred_too = count_pieces(documents, ledger, run, batch, batch.progress, uncounted, batch.began)
     return known + counts, inferred or inferred_too
 
 
@@ -47,51 +47,54 @@ def count_pieces(
     pieces: Sequence[tuple[int, Piece]],
     since: Timestamp | None,
 ) -> tuple[Counts, bool]:
-    """Counts of pieces of a batch that its progress does not tell, from the documents themselves; True where they are inferred.
+    """Counts, from the documents themselves, pieces of a batch that its progress does not tell. Returns True where the counts are inferred.
 
     `since`: a time of the cluster before anything was sent for these pieces.
     """
     path = run.marking.path
     if path is not None:
         return sum((documents.evidence(piece, path, batch.token) for _, piece in pieces), Counts()), False
-    passed, told = ledger.failures.passed(run.id, batch.token), progress.counts
-    unchanged, skipped = max(0, passed.unchanged - told.unchanged), max(0, passed.skipped - told.skipped)
+    passed_over, noted = ledger.failures.passed_over(run.id, batch.token), progress.counts
+    unchanged, skipped = (
+        max(0, passed_over.unchanged - noted.unchanged),
+        max(0, passed_over.skipped - noted.skipped),
+    )
     changed = 0
     query = eligible(run, batch.phase, retry=batch.retry)
     for end, piece in pieces:
         before = (batch.before or {}).get(end)
         if before is None:
             before = documents.count_at(since, piece, query)
-        if before is not None:  # else what was changed is not known any more; nothing is made up
+        if before is not None:  # otherwise the number changed is not known any more; nothing is made up
             changed += max(0, before - documents.count(piece, query))
     return Counts(changed, unchanged, skipped), True
 
 
 def failed_in_piece(ledger: Ledger, run: Run, batch: Batch, piece: Piece) -> int:
-    """Documents of a piece that have failed in this batch."""
+    """Returns how many documents of a piece have failed in this batch."""
     keys = ledger.failures.excluded(run.id, piece) if isinstance(piece, Range) else piece
     rows = ledger.failures.unresolved(run, keys) if keys else ()
     return sum(row.run == run.id and row.batch == batch.token for row in rows)
 
 
 def close_failures(documents: Documents, ledger: Ledger, selection: BatchSelection) -> None:
-    """Resolve this migration's failures of documents that are done now, whichever run recorded them."""
+    """Resolves this migration's failures of documents that are done now, whichever run recorded them."""
     run, batch = selection.lease.run, selection.lease.batch
     if batch.empty:
         return
     for rows in _unresolved(ledger, run, batch):
-        for resolution, over in _resolutions(documents, selection, rows).items():
-            ledger.failures.resolve(over, resolution)
+        for resolution, resolved in _resolutions(documents, selection, rows).items():
+            ledger.failures.resolve(resolved, resolution)
 
 
 def _unresolved(ledger: Ledger, run: Run, batch: Batch) -> Iterator[Sequence[Unresolved]]:
-    """Failures that may be over, a thousand at a time. A range takes no document that has failed in its own run."""
+    """Yields failures that may be over, a thousand at a time. A range takes no document that has failed in its own run."""
     where = batch.extent
     if isinstance(where, Range):
         yield from ledger.failures.of_others(run, where)
         return
-    for at in range(0, len(where), 1000):
-        rows = ledger.failures.unresolved(run, where[at : at + 1000])
+    for start in range(0, len(where), 1000):
+        rows = ledger.failures.unresolved(run, where[start : start + 1000])
         yield [row for row in rows if row.batch != batch.token]
 
 
@@ -104,17 +107,19 @@ def _resolutions(
     keys = sorted({row.key for row in rows}, key=lambda key: key.raw)
     path = run.marking.path
     tokens = documents.tokens(keys, path) if path else {}
-    left = (
-        {Key.of_document(each) for each in documents.read_keys(keys, selection.eligible)} if retry else set()
+    still_eligible = (
+        {Key.of_document(document) for document in documents.read_keys(keys, selection.eligible)}
+        if retry
+        else set()
     )
     outcomes = {"u": UNCHANGED, "s": SKIPPED}
-    found: dict[str, list[Unresolved]] = {}
+    resolved: dict[str, list[Unresolved]] = {}
     for row in rows:
-        of, _, rest = str(tokens.get(row.key, "")).partition(".")
-        suffix = rest.partition("/")[2]
-        ours = of == run.id and suffix in ("", *outcomes)
-        if ours:
-            found.setdefault(outcomes.get(suffix, CHANGED), []).append(row)
-        elif row.run == run.id and retry and row.key not in left:
-            found.setdefault("gone" if path else CHANGED, []).append(row)
-    return found
+        run_id, _, batch_and_suffix = str(tokens.get(row.key, "")).partition(".")
+        suffix = batch_and_suffix.partition("/")[2]
+        done_by_run = run_id == run.id and suffix in ("", *outcomes)
+        if done_by_run:
+            resolved.setdefault(outcomes.get(suffix, CHANGED), []).append(row)
+        elif row.run == run.id and retry and row.key not in still_eligible:
+            resolved.setdefault("gone" if path else CHANGED, []).append(row)
+    return resolved

@@ -1,4 +1,4 @@
-"""What a run asks, document by document, about what shall become of it: the user's function, or one of Whimbrel's own."""
+"""Decides, document by document, what becomes of it: the user's function, or one of Whimbrel's own."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from whimbrel.ports import GuardedChange
 
 @dataclass(frozen=True, slots=True)
 class Transformed:
-    """What became of documents: `done` of those given were reached before the chunk's time was over."""
+    """What became of documents: `done` of them were reached before the chunk's time was over."""
 
     guarded: list[GuardedChange]
-    troubles: list[FailedDocument]
+    failures: list[FailedDocument]
     done: int
 
 
 class Transform(Protocol):
-    """Asked for documents in their order, until the monotonic clock passes `until`: one is answered for at least.
+    """Called with documents in their order, until the monotonic clock passes `until`: at least one of them is answered.
 
-    `definition`: the migration's, as the run that has the batch carries it out. `attempts`: the how-manieth try that is of
-    each document; the first of those that are not in it.
+    `definition`: the migration's, as the run that has the batch carries it out. `attempts`: the number of the attempt for
+    each document; 1 for those that are not in it.
     """
 
     def __call__(

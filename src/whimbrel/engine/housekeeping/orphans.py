@@ -1,4 +1,4 @@
-"""What belongs to nobody: batches of runs that are not in the ledger, and documents that no batch has in hand."""
+"""Settles what belongs to nobody: batches of runs that are not in the ledger, and documents that no batch works on."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -9,18 +9,18 @@ from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Counts, Run, eligible
 from whimbrel.domain.runs.states import ENDED, BatchStatus, RunStatus
-from whimbrel.engine.coordinating.cancelled_runs import PAGE, WHOLE
-from whimbrel.engine.operating.preflight import warned
+from whimbrel.engine.coordinating.cancelled_runs import FULL_BATCHES, PAGE
+from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.start import COUNTING, Defaults, add_run, asked_through, draft_run, estimate
 from whimbrel.errors import CollectionUnsuitable
 from whimbrel.ports import Documents, Query, Store
 
-SECONDS = 20.0  # after which settling says how far it came
+SECONDS = 20.0  # after which settling reports how far it came
 
 
 @dataclass(frozen=True, slots=True)
 class Orphan:
-    """A run that is not in the ledger, but whose batches are."""
+    """A run that is missing in the ledger although its batches are there."""
 
     run: str
     cancelled: int
@@ -31,16 +31,16 @@ class Orphan:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Documents left in `processing` by no batch that the ledger knows."""
+    """Documents that were left in `processing` by no batch of the ledger."""
 
     documents: int | None  # None: counting them takes too long
-    run: Run | None  # that takes them up
-    fresh: bool  # whether it was started for this
+    run: Run | None  # the run that processes them
+    fresh: bool  # whether the run was started for this
 
 
 @dataclass(slots=True)
 class Settled:
-    """What came of settling. `complete`: False where time ran out; asked again, it goes on."""
+    """The result of settling. `complete`: False where time ran out; the next call continues."""
 
     orphans: list[Orphan] = field(default_factory=list)
     complete: bool = True
@@ -49,37 +49,37 @@ class Settled:
 def settle_orphans(
     store: Store, definitions: Iterable[Definition], *, who: str, defaults: Defaults, seconds: float = SECONDS
 ) -> Settled:
-    """Cancel the batches of runs that are not in the ledger; what they did is counted by their tokens."""
+    """Cancels the batches of runs that are not in the ledger; what they did is counted by their tokens."""
     names, end = store.ledger.batches.orphaned(), time.monotonic() + seconds
     places = _places(store, definitions, defaults) if names else []
-    found = Settled()
+    result = Settled()
     for name in names:
-        orphan = _settle(store, name, places, end)
+        orphan = _settle_run(store, name, places, end)
         if orphan.cancelled:
-            what = f"{orphan.cancelled} batches of no run cancelled"
-            store.ledger.leases.audit(what, run=name, who=who)
-        found.orphans.append(orphan)
+            action = f"{orphan.cancelled} batches of no run cancelled"
+            store.ledger.leases.audit(action, run=name, who=who)
+        result.orphans.append(orphan)
         if time.monotonic() > end:
-            found.complete = False
+            result.complete = False
             break
-    return found
+    return result
 
 
-def _settle(store: Store, name: str, places: Sequence[tuple[Documents, str]], end: float) -> Orphan:
-    """Those that nobody has claimed together, the others one by one, until the time is over."""
+def _settle_run(store: Store, name: str, places: Sequence[tuple[Documents, str]], end: float) -> Orphan:
+    """Settles batches that nobody has claimed together, the others one by one, until the time is over."""
     batches = store.ledger.batches
     counts, cancelled, inferred = Counts(), 0, False
     while time.monotonic() < end:
         untouched = batches.withdraw(name, PAGE)
-        queued = batches.list(name, statuses=[BatchStatus.QUEUED], limit=WHOLE)
-        for batch in (each for each in queued if each.claims):
+        queued = batches.list(name, statuses=[BatchStatus.QUEUED], limit=FULL_BATCHES)
+        for batch in (batch for batch in queued if batch.claims):
             if time.monotonic() > end:
                 break
-            one = _evidence(places, batch)
-            batches.cancel(batch, one, inferred=not one.total)
-            counts, cancelled, inferred = counts + one, cancelled + 1, inferred or not one.total
+            evidence = _evidence(places, batch)
+            batches.cancel(batch, evidence, inferred=not evidence.total)
+            counts, cancelled, inferred = counts + evidence, cancelled + 1, inferred or not evidence.total
         cancelled += untouched
-        if untouched < PAGE and len(queued) < WHOLE:
+        if untouched < PAGE and len(queued) < FULL_BATCHES:
             break
     return Orphan(name, cancelled, batches.count(name, [BatchStatus.RUNNING]), counts, inferred)
 
@@ -87,16 +87,16 @@ def _settle(store: Store, name: str, places: Sequence[tuple[Documents, str]], en
 def _places(
     store: Store, definitions: Iterable[Definition], defaults: Defaults
 ) -> list[tuple[Documents, str]]:
-    """Where the tokens of batches may stand."""
-    found = []
-    for it in definitions:
-        if it.marking.path is not None:
+    """Returns where the tokens of batches may stand."""
+    places = []
+    for definition in definitions:
+        if definition.marking.path is not None:
             try:
-                run = draft_run(store, it, defaults=defaults)
+                run = draft_run(store, definition, defaults=defaults)
             except CollectionUnsuitable:
                 continue
-            found.append((store.session().documents(run), it.marking.path))
-    return found
+            places.append((store.session().documents(run), definition.marking.path))
+    return places
 
 
 def _evidence(places: Sequence[tuple[Documents, str]], batch: Batch) -> Counts:
@@ -110,9 +110,9 @@ def _evidence(places: Sequence[tuple[Documents, str]], batch: Batch) -> Counts:
 def recover(
     store: Store, definition: Definition, *, who: str, defaults: Defaults, route: str = ""
 ) -> Recovery | None:
-    """A run over what is in `processing` by no batch of the ledger. None where the migration has no statuses.
+    """Starts a run over what no batch of the ledger has in `processing`. Returns None where the migration has no statuses.
 
-    It takes up all of that phase but what live batches hold. `route`: the door through which it was asked for. Raises what `draft_run` raises.
+    The run processes all of that phase except what live batches hold. `route`: where the request came in. Raises what `draft_run` raises.
     """
     if definition.mark != "status":
         return None
@@ -130,8 +130,8 @@ def recover(
         if token is not None
     }
     known, _ = store.ledger.batches.live([read_stamp(token)[0] for token in tokens])
-    theirs = [token for token in tokens if read_stamp(token)[0] in known]
-    query: Query = {"$and": [processing, {path: {"$nin": theirs}}]}
+    known_tokens = [token for token in tokens if read_stamp(token)[0] in known]
+    query: Query = {"$and": [processing, {path: {"$nin": known_tokens}}]}
     survey = documents.survey(run.batch_size)
     if survey.exists(query, COUNTING) is False:
         return Recovery(0, None, fresh=False)
@@ -139,5 +139,5 @@ def recover(
     for other in store.ledger.runs.every(set(RunStatus) - ENDED, ns=run.ns):
         if (other.migration, other.asked, other.adopt) == (definition.name, "processing", "all"):
             return Recovery(count, other, fresh=False)
-    run = warned(store, definition, run, documents=estimate(store, run))
+    run = with_warnings(store, definition, run, documents=estimate(store, run))
     return Recovery(count, add_run(store, definition, run, who), fresh=True)

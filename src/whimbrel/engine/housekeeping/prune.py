@@ -1,4 +1,4 @@
-"""Pruning: runs that ended long ago go, with all that the ledger knows of them, unless somebody may still need them."""
+"""Prunes runs that ended long ago, with all that the ledger knows of them, unless somebody may still need them."""
 
 import time
 from collections import Counter
@@ -14,10 +14,10 @@ from whimbrel.ports.retention import Entry
 
 log = structlog.get_logger("whimbrel.parent")
 
-ROUND = 30.0  # seconds between two rounds of a process that works on
-MOMENT = 1.0  # seconds that a round may take, about
-LEFT = 1.0  # days after which what a killed process has left is removed
-ROWS = 5000  # of a kind that are removed in one statement
+ROUND = 30.0  # seconds between two rounds of a working process
+ROUND_SECONDS = 1.0  # that a round may take, about
+PROCESS_DAYS = 1.0  # after which what a killed process has left is removed
+ROWS = 5000  # of one kind removed in one statement
 
 FAILING = "with failures that are not resolved"
 UNDOABLE = "with before-images in the documents: they can be rolled back"
@@ -27,7 +27,7 @@ FOLLOWING = "that belong to a run that is kept"
 
 @dataclass(frozen=True, slots=True)
 class PrunedThrough:
-    """How far a call has looked: the last run, and the last entry of the audit; None where it has looked at all."""
+    """How far a call has looked: the last run, and the last entry of the audit; None before the first."""
 
     run: Run | None = None
     entry: Entry | None = None
@@ -35,7 +35,7 @@ class PrunedThrough:
 
 @dataclass(slots=True)
 class PruneReport:
-    """What a call has removed, why older runs were kept, and whether there is more to do."""
+    """What a call has removed, why it kept older runs, and whether there is more to do."""
 
     runs: list[str] = field(default_factory=list)
     batches: int = 0
@@ -46,9 +46,9 @@ class PruneReport:
 
 
 class Pruner:
-    """The retention of a ledger, applied beside the work: by one process of a cluster, for a moment in each round.
+    """Applies the retention of a ledger beside the work: in one process of a cluster, for a short time in each round.
 
-    What is kept though it is old is passed over: a round begins where the one before has ended.
+    Old runs that are kept are not looked at again: a round begins where the one before ended.
     """
 
     def __init__(self, ledger: Ledger, days: float, *, name: str) -> None:
@@ -58,12 +58,12 @@ class Pruner:
     def tick(self) -> None:
         if not self._ledger.leases.lead("retention", self._name, 3 * ROUND):
             return
-        found = prune(self._ledger, self._days, seconds=MOMENT, who="retention", after=self._reached)
-        self._reached = found.reached
-        if found.runs or found.batches or found.failures:
-            log.info("pruned", runs=len(found.runs), batches=found.batches, failures=found.failures)
-        if not found.more:
-            self._ledger.retention.processes(LEFT)
+        report = prune(self._ledger, self._days, seconds=ROUND_SECONDS, who="retention", after=self._reached)
+        self._reached = report.reached
+        if report.runs or report.batches or report.failures:
+            log.info("pruned", runs=len(report.runs), batches=report.batches, failures=report.failures)
+        if not report.more:
+            self._ledger.retention.processes(PROCESS_DAYS)
 
 
 def prune(
@@ -75,10 +75,10 @@ def prune(
     trial: bool = False,
     after: PrunedThrough | None = None,
 ) -> PruneReport:
-    """Remove what ended more than so many days ago, for about so many seconds. Audited.
+    """Removes what ended more than so many days ago, for about so many seconds. Audited.
 
-    Called again it goes on, also where a call was killed. `trial`: nothing is removed, only told. `after`: what an earlier call has
-    reached, where what it has kept shall not be looked at again.
+    Calling it again continues, also after a call was killed. `trial`: only reports, removes nothing. `after`: what an earlier call has
+    reached, where the runs that it kept should not be looked at again.
     """
     after = after or PrunedThrough()
     report, end = PruneReport(), time.monotonic() + seconds
@@ -91,14 +91,14 @@ def prune(
             report.more, report.reached = True, PrunedThrough(last, after.entry)
             return report
         last = run
-        if run.id in report.runs:  # it went with the one that it follows
+        if run.id in report.runs:  # it was removed with the run that it follows
             continue
         followers = list(ledger.runs.followers(run.id))
-        why = _kept_for(ledger, run, followers, days)
+        why = _why_kept(ledger, run, followers, days)
         if why:
             report.kept[why] += 1
         elif trial:
-            report.runs += [each.id for each in (*followers, run)]
+            report.runs += [removed_run.id for removed_run in (*followers, run)]
         else:
             _begin(ledger, [*followers, run], report, end, who)
     if not trial:
@@ -108,41 +108,43 @@ def prune(
 
 
 def _remove_audit(ledger: Ledger, days: float, after: Entry | None, end: float) -> Entry | None:
-    """Where it has stopped; None where nothing old is left."""
+    """Returns where it stopped; None where nothing old is left."""
     while (after := ledger.retention.audit(days, ROWS, after=after).last) is not None:
         if time.monotonic() > end:
             return after
     return None
 
 
-def _kept_for(ledger: Ledger, run: Run, followers: Sequence[Run], days: float) -> str:
-    """Why an old run must stay; empty where nobody needs it."""
-    if run.kind == "verification":  # what it found is no work that waits
+def _why_kept(ledger: Ledger, run: Run, followers: Sequence[Run], days: float) -> str:
+    """Returns why an old run must stay; an empty string where nobody needs it."""
+    if run.kind == "verification":  # its findings are no work that waits
         return ""
     if run.of is not None and ledger.runs.get(run.of) is not None:
         return FOLLOWING
-    if any(each.status not in ENDED or not ledger.retention.is_old(each, days) for each in followers):
+    if any(
+        follower.status not in ENDED or not ledger.retention.is_old(follower, days) for follower in followers
+    ):
         return TREATED
-    for each in (run, *followers):
-        unresolved = ledger.failures.counts(each.id)
-        if each.kind != "verification" and unresolved["open"] + unresolved["dead"]:
+    for related in (run, *followers):
+        unresolved = ledger.failures.counts(related.id)
+        if related.kind != "verification" and unresolved["open"] + unresolved["dead"]:
             return FAILING
     cleaned = any(
-        each.kind == "cleanup" and each.status is RunStatus.COMPLETED
-        and (run.ended_at is None or each.created_at >= run.ended_at)
-        for each in followers
+        follower.kind == "cleanup" and follower.status is RunStatus.COMPLETED
+        and (run.ended_at is None or follower.created_at >= run.ended_at)
+        for follower in followers
     )  # fmt: skip
     return UNDOABLE if run.undo and run.undone_by is None and not cleaned else ""
 
 
 def _begin(ledger: Ledger, runs: Sequence[Run], report: PruneReport, end: float, who: str) -> None:
-    """A run goes after those that follow it: cut off in between, the rest is found again."""
-    for each in runs:
-        if not ledger.retention.begin(each):
-            return  # it has changed: somebody works with it
-        ledger.leases.audit("run pruned", run="", who=who, why=each.id)
-        report.runs.append(each.id)
-        _remove(ledger, each.id, report, end)
+    """Removes followers before the run itself: after a crash in between, the rest is found again."""
+    for run in runs:
+        if not ledger.retention.begin(run):
+            return  # it has changed: somebody is working with it
+        ledger.leases.audit("run pruned", run="", who=who, why=run.id)
+        report.runs.append(run.id)
+        _remove(ledger, run.id, report, end)
 
 
 def _remove(ledger: Ledger, run_id: str, report: PruneReport, end: float) -> None:
@@ -150,6 +152,6 @@ def _remove(ledger: Ledger, run_id: str, report: PruneReport, end: float) -> Non
         removed = ledger.retention.remove(run_id, ROWS)
         report.batches += removed.batches
         report.failures += removed.failures
-        if not removed.rest:
+        if not removed.incomplete:
             return
     report.more = True

@@ -1,8 +1,8 @@
-"""Setting documents back to `pending` when something was left lying, from evidence alone.
+"""Sets documents that were left behind back to `pending`, from evidence alone.
 
 It goes page by page, and needs no lock. A page is read with the tokens of its documents; then
-one looks whether a run holds the collection; then each document is changed only while it bears the token
-that was read. A run that begins after that look writes tokens of its own, so nothing that it has done is
+it checks whether a run holds the collection; then each document is changed only while it bears the token
+that was read. A run that begins after that check writes tokens of its own, so nothing that it has done is
 ever taken back, whatever this process does meanwhile.
 """
 
@@ -22,29 +22,29 @@ from whimbrel.errors import CollectionBusy, FilterRefused, StateForbids
 from whimbrel.ports import Documents, Query, Store
 
 PAGE = 1000  # documents
-SECONDS = 20.0  # after which a reset says how far it came
+SECONDS = 20.0  # after which a reset reports how far it came
 
 Page = Sequence[tuple[Key, str | None]]
 
 
 @dataclass(slots=True)
 class ResetDocuments:
-    """What came of a reset."""
+    """The result of a reset."""
 
     by_status: Counter[str] = field(default_factory=Counter)
     left: int = 0  # somebody may be working on them
     refused: int = 0  # MongoDB refused them, or they changed at the same moment
-    resolved: int = 0  # failures that are over by it
+    resolved: int = 0  # failures that the reset resolved
     complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class _Resetting:
-    """One status of one collection."""
+    """One status of one collection, to be reset."""
 
     store: Store
     documents: Documents
-    run: Run  # never in the ledger: what is to be done, and where
+    run: Run  # never in the ledger: tells what to do, and where
     status: str
 
     @property
@@ -66,7 +66,7 @@ def reset(
     filter_: dict[str, Any] | None = None,
     seconds: float = SECONDS,
 ) -> ResetDocuments:
-    """Set documents of these statuses back to `pending`, without their token, and resolve their failures.
+    """Sets documents of these statuses back to `pending`, without their token, and resolves their failures.
 
     Raises StateForbids where the migration has no statuses, CollectionBusy while a run holds the
     collection, and what `draft_run` raises.
@@ -81,15 +81,17 @@ def reset(
         )
     run = draft_run(store, definition, defaults=defaults, filter_=filter_)
     _refuse_while_held(store, run)
-    documents, end, found = store.session().documents(run), time.monotonic() + seconds, ResetDocuments()
+    documents, end, result = store.session().documents(run), time.monotonic() + seconds, ResetDocuments()
     try:
         for status in dict.fromkeys(statuses):
-            _reset_all(_Resetting(store, documents, run, status), found, end)
+            _reset_all(_Resetting(store, documents, run, status), result, end)
     finally:
-        if found.by_status:
-            said = ", ".join(f"{status} {count}" for status, count in found.by_status.items())
-            store.ledger.leases.audit("documents reset to pending", run="", who=who, why=f"{run.ns}: {said}")
-    return found
+        if result.by_status:
+            counts = ", ".join(f"{status} {count}" for status, count in result.by_status.items())
+            store.ledger.leases.audit(
+                "documents reset to pending", run="", who=who, why=f"{run.ns}: {counts}"
+            )
+    return result
 
 
 def _refuse_while_held(store: Store, run: Run) -> None:
@@ -98,50 +100,50 @@ def _refuse_while_held(store: Store, run: Run) -> None:
         raise CollectionBusy(f"Run {holder} holds {run.ns}. Wait for its end, or cancel it, then reset.")
 
 
-def _reset_all(resetting: _Resetting, found: ResetDocuments, end: float) -> None:
-    for page in _bearing(resetting):
+def _reset_all(resetting: _Resetting, result: ResetDocuments, end: float) -> None:
+    for page in _pages(resetting):
         if time.monotonic() > end:
-            found.complete = False
+            result.complete = False
             return
-        taken = _takeable(resetting, page)
-        found.left += len(page) - sum(map(len, taken.values()))
+        by_token = _resettable(resetting, page)
+        result.left += len(page) - sum(map(len, by_token.values()))
         _refuse_while_held(resetting.store, resetting.run)
-        if taken:
-            _reset_page(resetting, taken, found)
+        if by_token:
+            _reset_page(resetting, by_token, result)
 
 
-def _bearing(resetting: _Resetting) -> Iterator[Page]:
-    """The documents of the status with their tokens, slice by slice of the collection."""
+def _pages(resetting: _Resetting) -> Iterator[Page]:
+    """Yields the documents of the status with their tokens, slice by slice of the collection."""
     for where in resetting.documents.survey(PAGE).slices(resetting.query):
         if page := resetting.documents.bearing(where, resetting.query, resetting.path, 2 * PAGE):
             yield page
 
 
-def _takeable(resetting: _Resetting, page: Page) -> Mapping[str | None, Sequence[Key]]:
-    """The documents by their tokens, without those that somebody may be working on (hole H23)."""
+def _resettable(resetting: _Resetting, page: Page) -> Mapping[str | None, Sequence[Key]]:
+    """Returns the documents by their tokens, without those that somebody may be working on (hole H23)."""
     known, live = resetting.store.ledger.batches.live(
         sorted({read_stamp(token)[0] for _, token in page if token})
     )
     guarded = resetting.status == "processing" and resetting.run.adopt == "ours"
-    found: dict[str | None, list[Key]] = {}
+    by_token: dict[str | None, list[Key]] = {}
     for key, token in page:
         batch = read_stamp(token)[0] if token else None
         if batch not in live and (batch in known or not guarded):
-            found.setdefault(token, []).append(key)
-    return found
+            by_token.setdefault(token, []).append(key)
+    return by_token
 
 
 def _reset_page(
-    resetting: _Resetting, taken: Mapping[str | None, Sequence[Key]], found: ResetDocuments
+    resetting: _Resetting, by_token: Mapping[str | None, Sequence[Key]], result: ResetDocuments
 ) -> None:
-    keys = [key for group in taken.values() for key in group]
+    keys = [key for group in by_token.values() for key in group]
     pending = {"$set": {resetting.run.status_field: "pending"}, "$unset": {resetting.path: ""}}
-    if resetting.documents.reset(taken, resetting.query, resetting.path, pending) < len(keys):
+    if resetting.documents.reset(by_token, resetting.query, resetting.path, pending) < len(keys):
         wanted = {resetting.run.status_field: "pending", resetting.path: {"$exists": False}}
-        done = [Key.of_document(each) for each in resetting.documents.read_keys(keys, wanted)]
-        found.refused += len(keys) - len(done)
-        keys = done
-    found.by_status[resetting.status] += len(keys)
+        reset_keys = [Key.of_document(document) for document in resetting.documents.read_keys(keys, wanted)]
+        result.refused += len(keys) - len(reset_keys)
+        keys = reset_keys
+    result.by_status[resetting.status] += len(keys)
     rows = resetting.store.ledger.failures.unresolved(resetting.run, keys) if keys else []
     resetting.store.ledger.failures.resolve(rows, "reset")
-    found.resolved += len(rows)
+    result.resolved += len(rows)

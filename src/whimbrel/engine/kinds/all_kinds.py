@@ -1,4 +1,4 @@
-"""The kinds of runs: one object for each, which plans, executes and finishes."""
+"""The kinds of runs: one object for each, which plans, executes and finishes its runs."""
 
 import threading
 from collections.abc import Mapping
@@ -32,7 +32,7 @@ from whimbrel.ports import Documents, Ledger
 class RollbackKind(KindOfRun):
     """See `engine.kinds.kind.KindOfRun`."""
 
-    def code(
+    def definition_and_transform(
         self,
         lease: Lease,
         migrations: Mapping[str, Migration],  # noqa: ARG002
@@ -43,56 +43,57 @@ class RollbackKind(KindOfRun):
     def finish(self, finishing: FinishingContext) -> RunOutcome:
         run, unresolved = finishing.run, unresolved_failures(finishing)
         conflicts = unresolved["conflict"]
-        kept = f" Changed since by the application, and left as they are: {conflicts:,}." if conflicts else ""
+        conflict_note = (
+            f" Changed since by the application, and left as they are: {conflicts:,}." if conflicts else ""
+        )
         return run_outcome(
-            unresolved, f"Documents that are as they were before run {run.of}: {run.counts.changed:,}.{kept}"
+            unresolved,
+            f"Documents that are as they were before run {run.of}: {run.counts.changed:,}.{conflict_note}",
         )
 
 
 class CleanupKind(KindOfRun):
     """See `engine.kinds.kind.KindOfRun`."""
 
-    def code(
+    def definition_and_transform(
         self,
         lease: Lease,
         migrations: Mapping[str, Migration],  # noqa: ARG002
         loop: EventLoop,  # noqa: ARG002
     ) -> tuple[Definition, Transform]:
-        return _cleanup_definition(lease.run), restore.Restore(lease)  # an update: nothing is asked
+        return _cleanup_definition(lease.run), restore.Restore(lease)  # an update calls no transform
 
     def finish(self, finishing: FinishingContext) -> RunOutcome:
-        said = (
+        message = (
             f"Nothing of run {finishing.run.of} is left in the documents: it cannot be rolled back any more."
         )
-        return run_outcome(unresolved_failures(finishing), said)
+        return run_outcome(unresolved_failures(finishing), message)
 
 
 def _cleanup_definition(run: Run) -> Definition:
-    """What executing a batch of a cleanup needs: the update that takes out what is the run's, and what is empty then."""
+    """Returns what executing a batch of a cleanup needs: the update that removes what is the run's, and what is empty then."""
     image, mark = paths_of(run)
-    taken = {
+    removed = {
         path: {"$cond": [of_run(token, run.of or ""), "$$REMOVE", f"${path}"]}
         for path, token in ((image, f"${image}.token"), (mark, f"${mark}"))
     }
     empty = {"$cond": [{"$eq": [f"${MARK_ROOT}", {"$literal": {}}]}, "$$REMOVE", f"${MARK_ROOT}"]}
     return replace(
-        restore.definition_without_code(run), update=[{"$set": taken}, {"$set": {MARK_ROOT: empty}}]
+        restore.definition_without_code(run), update=[{"$set": removed}, {"$set": {MARK_ROOT: empty}}]
     )
 
 
 class VerificationKind(KindOfRun):
     """See `engine.kinds.kind.KindOfRun`."""
 
-    def code(
+    def definition_and_transform(
         self, lease: Lease, migrations: Mapping[str, Migration], loop: EventLoop
     ) -> tuple[Definition, Transform]:
         run = lease.run
         if run.update is not None:
-            return definition_of(run), restore.Restore(lease)  # an update: nothing is asked
+            return definition_of(run), restore.Restore(lease)  # an update calls no transform
         if not run.has_user_code:
-            return restore.definition_without_code(run), restore.Restore(
-                lease
-            )  # nothing is asked for its documents
+            return restore.definition_without_code(run), restore.Restore(lease)  # the transform is not called
         migration = migrations[run.migration]
         return for_run(migration.definition, run), UserFunction(migration, lease, loop)
 
@@ -111,8 +112,8 @@ class VerificationKind(KindOfRun):
         verify_batch(pace, documents, ledger, definition, transform, step=step)
 
     def finish(self, finishing: FinishingContext) -> RunOutcome | None:
-        proved = finishing.prover.found(finishing.run, finishing.seconds)
-        return None if proved is None else RunOutcome(*proved)
+        outcome = finishing.prover.outcome(finishing.run, finishing.seconds)
+        return None if outcome is None else RunOutcome(*outcome)
 
 
 KINDS: Mapping[RunKind, KindOfRun] = {
@@ -124,5 +125,5 @@ KINDS: Mapping[RunKind, KindOfRun] = {
 
 
 def kind_of(run: Run) -> KindOfRun:
-    """The job of a run's kind."""
+    """Returns the object for a run's kind."""
     return KINDS[run.kind]

@@ -1,4 +1,4 @@
-"""What is particular to a kind of run: how its batches are planned and executed, and what it says at its end.
+"""What distinguishes a kind of run: how its batches are planned and executed, and what it reports at its end.
 
 All else is the same for every kind: claiming, leases, settling, folding, pausing, cancelling, failures.
 """
@@ -31,13 +31,13 @@ class PlanningContext:
     run: Run
     documents: Documents
     ledger: Ledger
-    gatherings: KeyPlans
+    key_plans: KeyPlans
     last: Batch | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FinishingContext:
-    """A run whose batches are all settled. `seconds`: about what the answer may take."""
+    """A run whose batches are all settled. `seconds`: about how long finishing may take."""
 
     run: Run
     documents: Documents
@@ -48,24 +48,24 @@ class FinishingContext:
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """How a run ends: whether with failures, and what it says of itself."""
+    """How a run ends: whether with failures, and its message."""
 
     faults: bool
     message: str
 
 
 class KindOfRun(ABC):
-    """One kind of run. It keeps nothing: one for all runs of its kind."""
+    """One kind of run. It has no state: one object serves all runs of its kind."""
 
     def plan(self, planning: PlanningContext, room: int) -> list[Batch]:
-        """The next batches of the leg, about `room` of them; none where they do not come in time."""
+        """Returns the next batches of the leg, about `room` of them; none where they cannot be planned in time."""
         return range_planning.plan_ranges(planning.run, planning.documents, planning.last, room)
 
     @abstractmethod
-    def code(
+    def definition_and_transform(
         self, lease: Lease, migrations: Mapping[str, Migration], loop: EventLoop
     ) -> tuple[Definition, Transform]:
-        """The definition by which a run's batches are executed, and what is asked for the documents of the one that is leased."""
+        """Returns the definition by which a run's batches are executed, and the transform for the documents of the leased batch."""
 
     def execute(
         self,
@@ -79,18 +79,18 @@ class KindOfRun(ABC):
         chunk_costs: ChunkCosts,
         step: Step,
     ) -> None:
-        """Work a claimed batch off and settle it. Raises LeaseStopped, LeaseLost or Systemic."""
+        """Executes a claimed batch and settles it. Raises LeaseStopped, LeaseLost or Systemic."""
         execute_batch(
             pace, documents, ledger, definition, transform, turn=turn, chunk_costs=chunk_costs, step=step
         )
 
     @abstractmethod
     def finish(self, finishing: FinishingContext) -> RunOutcome | None:
-        """How the run ends; None where telling takes longer: asked again, it goes on."""
+        """Returns how the run ends; None where finding out takes longer: the next call continues."""
 
 
 def unresolved_failures(finishing: FinishingContext) -> Mapping[str, int]:
-    """The failures that a run leaves, as `Failures.counts` has them: counted again where a crash has left them uncounted."""
+    """Returns the failures that a run leaves, as `Failures.counts` has them: counted again where a crash has left them uncounted."""
     finishing.ledger.failures.add_up(finishing.run.id)
     return finishing.ledger.failures.counts(finishing.run.id)
 

@@ -1,4 +1,4 @@
-"""The kind of run that all others are about: a migration."""
+"""The migration: the kind of run that all others are about."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ from whimbrel.engine.planning import range_planning, replanning
 from whimbrel.engine.planning.tiling import bound
 from whimbrel.errors import Systemic, TooSlow
 
-NEWER = 1000  # documents behind the last range that the end of a run looks at
+NEWER = 1000  # documents behind the last range that are looked at when a run ends
 
 
 class MigrationKind(KindOfRun):
@@ -30,41 +30,40 @@ class MigrationKind(KindOfRun):
 
     def plan(self, planning: PlanningContext, room: int) -> list[Batch]:
         run, batches = planning.run, planning.ledger.batches
-        if (
-            run.scope.kind == "ids"
-        ):  # its batches are all there before it starts (engine/operating/start_by_ids.py)
+        # All its batches exist before it starts (engine/operating/start_by_ids.py).
+        if run.scope.kind == "ids":
             raise Systemic(
                 f"Not all ids of run {run.id} were stored: whoever sent them was cut off. Cancel the run, and send them again."
             )
-        gathered = planning.gatherings.batches(run, planning.documents, planning.last, room)
-        if gathered is not None:
-            return gathered
+        key_batches = planning.key_plans.batches(run, planning.documents, planning.last, room)
+        if key_batches is not None:
+            return key_batches
         if replanning.counts_what_is_left(batches, run):
             return replanning.ranges_with_leftovers(batches, run, planning.last, room)
         if run.phase == "sweep" or (
             run.phase == "processing" and not planning.documents.served(eligible(run, run.phase))
         ):
-            found = replanning.merged_ranges(batches, run, planning.last, room)
-            if found is not None:
-                return found
+            merged = replanning.merged_ranges(batches, run, planning.last, room)
+            if merged is not None:
+                return merged
         return range_planning.plan_ranges(run, planning.documents, planning.last, room)
 
-    def code(
+    def definition_and_transform(
         self, lease: Lease, migrations: Mapping[str, Migration], loop: EventLoop
     ) -> tuple[Definition, Transform]:
         run = lease.run
         if run.update is not None:
-            return definition_of(run), restore.Restore(lease)  # an update: nothing is asked
+            return definition_of(run), restore.Restore(lease)  # an update calls no transform
         migration = migrations[run.migration]
         return for_run(migration.definition, run), UserFunction(migration, lease, loop)
 
     def finish(self, finishing: FinishingContext) -> RunOutcome:
         unresolved = unresolved_failures(finishing)
-        return run_outcome(unresolved, _left(finishing, unresolved))
+        return run_outcome(unresolved, _end_message(finishing, unresolved))
 
 
-def _left(finishing: FinishingContext, unresolved: Mapping[str, int]) -> str:
-    """What a run says of the documents that it may have left."""
+def _end_message(finishing: FinishingContext, unresolved: Mapping[str, int]) -> str:
+    """Returns what a run reports of the documents that it may have left."""
     run = finishing.run
     if run.scope.kind == "ids":
         return f"The {run.scope.limit} documents named were evaluated."
@@ -75,22 +74,22 @@ def _left(finishing: FinishingContext, unresolved: Mapping[str, int]) -> str:
         return f"The first {run.scope.limit:,} eligible documents were evaluated; others may be left."
     if "sweep" not in run.legs:
         return f"All documents of the phase {run.legs[0]} were evaluated."
-    newer = _newer(finishing)
+    newer = _count_newer(finishing)
     if newer is None:
         return (
             "The sweep was through. How many documents became eligible behind it could not be told in time."
         )
     if newer:
-        more = "at least " if newer == NEWER else ""
-        return f"{more}{newer} documents became eligible after the sweep had begun.".capitalize()
-    passed = run.counts.unchanged + run.counts.skipped if run.marking.path is None else 0
-    if unresolved["dead"] + unresolved["open"] + passed:
+        at_least = "at least " if newer == NEWER else ""
+        return f"{at_least}{newer} documents became eligible after the sweep had begun.".capitalize()
+    passed_over = run.counts.unchanged + run.counts.skipped if run.marking.path is None else 0
+    if unresolved["dead"] + unresolved["open"] + passed_over:
         return "Nothing eligible is left but the failures and what was passed over."
     return "Nothing eligible is left."
 
 
-def _newer(finishing: FinishingContext) -> int | None:
-    """Eligible documents behind what the run has looked at: those were inserted since. `NEWER` at most; None where that takes too long."""
+def _count_newer(finishing: FinishingContext) -> int | None:
+    """Counts eligible documents behind what the run has looked at, which were inserted since. `NEWER` at most; None where that takes too long."""
     end = bound(finishing.ledger, finishing.run)
     if end is None:
         return 0

@@ -1,15 +1,15 @@
-"""What is said of a migration that has nothing left to do: by which run it was done."""
+"""Tells by which run a migration was done that has nothing left to do."""
 
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.ports import Ledger, Store
 
-LOOKED_AT = 100  # runs of the migration, the newest
+LOOKED_AT = 100  # newest runs of the migration
 DONE = (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)
 
 
 def nothing_left(store: Store, run: Run) -> str:
-    """For a run that finds no document: a sentence that says why."""
+    """Returns the sentence that tells why a run finds no document."""
     before = done_by(store.ledger, run)
     if before is None:
         return f"Nothing matches on {run.ns}: 0 left."
@@ -17,12 +17,15 @@ def nothing_left(store: Store, run: Run) -> str:
 
 
 def done_by(ledger: Ledger, run: Run) -> Run | None:
-    """The newest run of this migration and version on this collection that changed anything, else the newest that completed."""
-    found = [
-        each
-        for each in ledger.runs.list(
+    """Returns the newest run of this migration and version on this collection that changed anything, else the newest that completed."""
+    completed = [
+        candidate
+        for candidate in ledger.runs.list(
             statuses=DONE, migration=run.migration, kind="migration", limit=LOOKED_AT
         )
-        if (each.ns, each.version) == (run.ns, run.version) and each.undone_by is None
+        if (candidate.ns, candidate.version) == (run.ns, run.version) and candidate.undone_by is None
     ]
-    return next((each for each in found if each.counts.changed), found[0] if found else None)
+    return next(
+        (candidate for candidate in completed if candidate.counts.changed),
+        completed[0] if completed else None,
+    )

@@ -3,27 +3,27 @@
 from collections.abc import Callable, Mapping
 
 from whimbrel.domain.migrations.migration import Definition
-from whimbrel.domain.runs.run import Run, given
+from whimbrel.domain.runs.run import Run, code_fields
 from whimbrel.domain.runs.states import ENDED, RunStatus, check_run_edge
 from whimbrel.engine.operating.code_differences import differing_code
 from whimbrel.errors import GroupUnknown, RunUnknown, StateForbids
 from whimbrel.ports import Ledger
 
-NAMED = 5  # groups of failures that are named where another was asked for
+NAMED = 5  # groups of failures named where an unknown one was asked for
 
 
 def find_run(ledger: Ledger, run_id: str) -> Run:
-    """The run of this id. Raises RunUnknown."""
+    """Returns the run of this id. Raises RunUnknown."""
     run = ledger.runs.get(run_id)
     if run is None:
-        close = [each.id for each in ledger.runs.list(limit=5)]
-        hint = f"The newest are {', '.join(close)}." if close else "There are no runs yet."
+        recent_ids = [recent.id for recent in ledger.runs.list(limit=5)]
+        hint = f"The newest are {', '.join(recent_ids)}." if recent_ids else "There are no runs yet."
         raise RunUnknown(f"There is no run {run_id!r}. {hint}")
     return run
 
 
 def pause(ledger: Ledger, run_id: str, *, who: str, why: str = "") -> Run:
-    """Stop within a chunk; a run that has not begun stops at once. Raises RunUnknown, StateForbids."""
+    """Stops a run within a chunk; a run that has not begun stops at once. Raises RunUnknown, StateForbids."""
     run = find_run(ledger, run_id)
 
     def target(now: Run) -> RunStatus:
@@ -33,7 +33,7 @@ def pause(ledger: Ledger, run_id: str, *, who: str, why: str = "") -> Run:
 
 
 def cancel(ledger: Ledger, run_id: str, *, who: str) -> Run:
-    """Stop for good, within a chunk. Raises RunUnknown, StateForbids."""
+    """Stops a run for good, within a chunk. Raises RunUnknown, StateForbids."""
 
     def target(now: Run) -> RunStatus:
         untouched = now.status is RunStatus.QUEUED and now.started_at is None
@@ -43,31 +43,31 @@ def cancel(ledger: Ledger, run_id: str, *, who: str) -> Run:
 
 
 def resume(ledger: Ledger, run_id: str, *, who: str, code: Definition | None = None) -> Run:
-    """Go on where it stopped, by the code that is loaded now: `code`. Raises RunUnknown, StateForbids."""
+    """Continues a run where it stopped, by the code that is loaded now: `code`. Raises RunUnknown, StateForbids."""
     run = find_run(ledger, run_id)
     if run.status is RunStatus.COMPLETED_WITH_FAILURES:
         raise StateForbids(
             f"Run {run.id} has ended. Open its dead failures again with: whimbrel retry {run.id}"
         )
-    _refuse_taken_back(ledger, run, "be resumed")
+    _refuse_undone(ledger, run, "be resumed")
     if run.kind == "verification":
         _refuse_other_code(run, code)
         code = None
-    return _go_on(ledger, run, "be resumed", who=who, code=code)
+    return _requeue(ledger, run, "be resumed", who=who, code=code)
 
 
-def _refuse_taken_back(ledger: Ledger, run: Run, verb: str) -> None:
-    """A run whose work was taken back, or whose marks are gone before it was through, would do what it has done again."""
+def _refuse_undone(ledger: Ledger, run: Run, verb: str) -> None:
+    """Refuses a run whose work was rolled back, or whose marks are gone before it finished: it would do again what it has done."""
     if run.undone_by is not None:
         raise StateForbids(
             f"Run {run.id} could not {verb}: it was rolled back by run {run.undone_by}. Start a new run of {run.migration}."
         )
-    if run.mark != "marker" or run.status is RunStatus.COMPLETED_WITH_FAILURES:  # of that only failures go on
+    if run.mark != "marker" or run.status is RunStatus.COMPLETED_WITH_FAILURES:  # only its failures continue
         return
-    for each in ledger.runs.followers(run.id, kind="cleanup"):
-        if each.started_at is not None:
+    for cleanup in ledger.runs.followers(run.id, kind="cleanup"):
+        if cleanup.started_at is not None:
             raise StateForbids(
-                f"Run {run.id} could not {verb}: run {each.id} has removed its marks, and it would change again what it has changed."
+                f"Run {run.id} could not {verb}: run {cleanup.id} has removed its marks, and it would change again what it has changed."
                 f" Start a new run of {run.migration}, with a filter that selects only what is left."
             )
 
@@ -82,9 +82,9 @@ def _refuse_other_code(run: Run, code: Definition | None) -> None:
 def retry(
     ledger: Ledger, run_id: str, *, who: str, group: str | None = None, code: Definition | None = None
 ) -> tuple[Run, int]:
-    """Open dead failures again, all or those of one group, and go on: the run, and how many.
+    """Reopens dead failures, all or those of one group, and continues the run. Returns the run, and how many were reopened.
 
-    Raises RunUnknown; StateForbids where the run cannot go on, or has no dead failures.
+    Raises RunUnknown; StateForbids where the run cannot continue, or has no dead failures.
     """
     run = find_run(ledger, run_id)
     if run.kind == "verification":
@@ -92,9 +92,9 @@ def retry(
             f"Run {run.id} is a verification: what it found is no work to be tried again. Mend it, then: whimbrel verify {run.of}"
         )
     check_run_edge(run.id, run.status, RunStatus.QUEUED, "be retried")
-    _refuse_taken_back(ledger, run, "be retried")
+    _refuse_undone(ledger, run, "be retried")
     opened = ledger.failures.reopen(run.id, group=group)
-    if not opened and not _left_open(ledger, run):
+    if not opened and not _has_reopened_failures(ledger, run):
         raise StateForbids(
             f"Run {run.id} has no dead failures{' of that group' if group else ''} to try again."
         )
@@ -103,34 +103,34 @@ def retry(
     if run.status is RunStatus.COMPLETED_WITH_FAILURES:
         fields["leg"] = len(run.legs) - 1
     try:
-        return _go_on(ledger, run, "be retried", who=who, code=code, **fields), opened
+        return _requeue(ledger, run, "be retried", who=who, code=code, **fields), opened
     except StateForbids:
         now = find_run(ledger, run.id)
-        other = code is not None and code.code_hash != now.code_hash
-        if now.status not in (RunStatus.QUEUED, RunStatus.RUNNING) or other:
+        changed_code = code is not None and code.code_hash != now.code_hash
+        if now.status not in (RunStatus.QUEUED, RunStatus.RUNNING) or changed_code:
             raise
-        return now, opened  # another retry has set it going, and these failures go with it
+        return now, opened  # another retry has started it, and these failures are retried with it
 
 
-def _left_open(ledger: Ledger, run: Run) -> bool:
-    """Whether a retry that was cut off has opened failures, and not set the run going."""
+def _has_reopened_failures(ledger: Ledger, run: Run) -> bool:
+    """Whether an interrupted retry has reopened failures without starting the run."""
     return run.status is RunStatus.COMPLETED_WITH_FAILURES and ledger.failures.counts(run.id)["open"] > 0
 
 
 def group_of(ledger: Ledger, run_id: str, name: str) -> str:
-    """The group of failures of this short name or signature. Raises GroupUnknown."""
+    """Returns the group of failures with this short name or signature. Raises GroupUnknown."""
     group = ledger.failures.group_of(run_id, name)
     if group is not None:
         return group
     page = ledger.failures.groups(run_id, limit=NAMED)
-    names = ", ".join(each.group for each in page.groups)
-    more = f", and {page.rest:,} more: whimbrel failures {run_id}" if page.rest else "."
-    hint = f"There are: {names}{more}" if names else "It has no failures."
+    names = ", ".join(group_row.group for group_row in page.groups)
+    others = f", and {page.rest:,} more: whimbrel failures {run_id}" if page.rest else "."
+    hint = f"There are: {names}{others}" if names else "It has no failures."
     raise GroupUnknown(f"Run {run_id} has no group of failures {name!r}. {hint}")
 
 
 def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: int | None) -> Run:
-    """Change `batch_size`, `rate` or `priority` of a run that has not ended. Audited.
+    """Changes `batch_size`, `rate` or `priority` of a run that has not ended. Audited.
 
     Raises RunUnknown, StateForbids.
     """
@@ -141,20 +141,17 @@ def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: int | None) -> 
     return find_run(ledger, run_id)
 
 
-def _go_on(
+def _requeue(
     ledger: Ledger, run: Run, verb: str, *, who: str, code: Definition | None, **fields: object
 ) -> Run:
     why = ""
     if code is not None and code.code_hash != run.code_hash:
         why = f"code {run.code_hash} replaced by {code.code_hash}: {differing_code(ledger, run.code_hash, code)}"
-        fields |= _taken(run, code, verb)
+        fields |= _fields_of_code(run, code, verb)
         ledger.codes.keep(code.code_hash, code.code)
-    anew = ledger.codes.forget(run.id) if code is not None and run.kind == "migration" else ()
-    fields |= {
-        "error": None,
-        "failing": False,
-        "rowsUuid": None,
-    }  # whoever resumes it has looked at the ledger
+    forgotten = ledger.codes.forget(run.id) if code is not None and run.kind == "migration" else ()
+    # Whoever resumes it has looked at the ledger.
+    fields |= {"error": None, "failing": False, "rowsUuid": None}
 
     def target(now: Run) -> RunStatus:
         return RunStatus.RUNNING if now.status is RunStatus.PAUSING else RunStatus.QUEUED
@@ -162,23 +159,25 @@ def _go_on(
     moved = _move(ledger, run, target, verb, who=who, fields=fields)
     if why:
         ledger.leases.audit(why, run=run.id, who=who)
-    if anew:
-        named = ", ".join(anew[:NAMED]) + (f" and {len(anew) - NAMED} more" if len(anew) > NAMED else "")
+    if forgotten:
+        named = ", ".join(forgotten[:NAMED]) + (
+            f" and {len(forgotten) - NAMED} more" if len(forgotten) > NAMED else ""
+        )
         ledger.leases.audit(f"taken as they are now: files that calls load: {named}", run=run.id, who=who)
     return moved
 
 
-def _taken(run: Run, code: Definition, verb: str) -> dict[str, object]:
-    """What a run takes of new code. Its filter stays: by that it is decided which documents are the run's."""
+def _fields_of_code(run: Run, code: Definition, verb: str) -> dict[str, object]:
+    """Returns the fields that a run takes from new code. Its filter stays, because it decides which documents are the run's."""
     if code.declarative != run.declarative:
         now = "an update" if code.declarative else "a function"
         raise StateForbids(
             f"Run {run.id} could not {verb}: {run.migration} is {now} now, which it was not when the run began. Start a new run."
         )
-    new = given(code, run.uuids)
+    stored = code_fields(code, run.uuids)
     return {
-        "codeHash": code.code_hash, "update": new["update"], "concurrency": code.concurrency, "timeout": code.timeout,
-        "reads": None if code.reads is None else list(code.reads), "needsCode": new["update"] is None,
+        "codeHash": code.code_hash, "update": stored["update"], "concurrency": code.concurrency, "timeout": code.timeout,
+        "reads": None if code.reads is None else list(code.reads), "needsCode": stored["update"] is None,
     }  # fmt: skip
 
 
@@ -192,11 +191,11 @@ def _move(
     why: str = "",
     fields: Mapping[str, object] | None = None,
 ) -> Run:
-    """Change the run as it is seen, and look again where it has changed meanwhile: it may just have begun."""
+    """Changes the run from the state in which it was seen, and reads it again where it has changed meanwhile: it may just have begun."""
     while True:
-        to = target(run)
-        check_run_edge(run.id, run.status, to, verb)
-        if ledger.runs.move(run.id, to, seen=run.status, who=who, why=why, fields=fields):
+        target_status = target(run)
+        check_run_edge(run.id, run.status, target_status, verb)
+        if ledger.runs.move(run.id, target_status, seen=run.status, who=who, why=why, fields=fields):
             return find_run(ledger, run.id)
         now = find_run(ledger, run.id)
         if (now.status, now.started_at) == (run.status, run.started_at):

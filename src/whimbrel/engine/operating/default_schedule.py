@@ -1,4 +1,4 @@
-"""The schedule `default`: made by the settings of the first process, and enabled by those of a later one, unless a person has decided otherwise."""
+"""The schedule `default`: created by the settings of the first process, and enabled by those of a later one, unless a person has decided otherwise."""
 
 from datetime import datetime
 
@@ -7,12 +7,12 @@ from whimbrel.engine.operating.run_view import iso_time
 from whimbrel.ports import Ledger
 
 DEFAULT = "default"
-SETTINGS = "settings"  # who changed a schedule: the environment, and no person
+SETTINGS = "settings"  # changed a schedule: the environment, not a person
 NOTHING = "ENABLE_SCHEDULER=true enables nothing"
 
 
 def prepare_default(ledger: Ledger, plan: Plan) -> None:
-    """Make the default schedule, if nobody ever has: one that was removed stays away; or let `plan` enable it. Raises SettingsInvalid."""
+    """Creates the default schedule, unless it was ever created: a removed one stays removed; or lets `plan` enable it. Raises SettingsInvalid."""
     if ledger.schedules.is_prepared():
         enable_by_settings(ledger, plan)
     else:
@@ -20,30 +20,30 @@ def prepare_default(ledger: Ledger, plan: Plan) -> None:
 
 
 def enable_by_settings(ledger: Ledger, plan: Plan) -> None:
-    """Enable the default schedule, where `plan` says so, no person has changed it, and the scheduler is not stopped. Raises SettingsInvalid."""
+    """Enables the default schedule where `plan` says so, no person has changed it, and the scheduler is not stopped. Raises SettingsInvalid."""
     schedules = ledger.schedules
     if plan.enabled and schedules.stopped() is None:
-        found = schedules.get(DEFAULT)
-        if found is not None and not found.plan.enabled and found.changed_by == SETTINGS:
-            schedules.take_up(DEFAULT, plan, next_at(ledger, plan), who=SETTINGS)
+        schedule = schedules.get(DEFAULT)
+        if schedule is not None and not schedule.plan.enabled and schedule.changed_by == SETTINGS:
+            schedules.replace_untouched(DEFAULT, plan, next_at(ledger, plan), who=SETTINGS)
 
 
 def why_not_enabled(ledger: Ledger, plan: Plan) -> str:
-    """Why a setting that enables the scheduler has not; nothing where it has, or where there is none."""
+    """Returns why a setting that enables the scheduler has not done so; an empty string where it has, or where there is none."""
     schedules = ledger.schedules
     if not plan.enabled or not schedules.is_prepared():
         return ""
-    stopped, found = schedules.stopped(), schedules.get(DEFAULT)
+    stopped, schedule = schedules.stopped(), schedules.get(DEFAULT)
     if stopped is not None:
-        who, at = stopped
-        return f"{NOTHING}: {who} stopped the scheduler at {iso_time(at)}. Start it: whimbrel schedule start, or POST /migrate/scheduler/start."
-    if found is None:
+        who, stopped_at = stopped
+        return f"{NOTHING}: {who} stopped the scheduler at {iso_time(stopped_at)}. Start it: whimbrel schedule start, or POST /migrate/scheduler/start."
+    if schedule is None:
         return f"{NOTHING}: the schedule {DEFAULT!r} was removed. Make one: whimbrel schedule set {DEFAULT}."
-    if not found.plan.enabled and found.changed_by != SETTINGS:
-        return f"{NOTHING}: {found.changed_by} disabled the schedule {DEFAULT!r} at {iso_time(found.changed_at)}. Enable it: whimbrel schedule set {DEFAULT} --enable."
+    if not schedule.plan.enabled and schedule.changed_by != SETTINGS:
+        return f"{NOTHING}: {schedule.changed_by} disabled the schedule {DEFAULT!r} at {iso_time(schedule.changed_at)}. Enable it: whimbrel schedule set {DEFAULT} --enable."
     return ""
 
 
 def next_at(ledger: Ledger, plan: Plan) -> datetime | None:
-    """The next tick of a plan, by the server's clock; None where it is disabled. Raises SettingsInvalid."""
+    """Returns the next tick of a plan, by the server's clock; None where it is disabled. Raises SettingsInvalid."""
     return next_after(plan.cron, plan.zone, ledger.schedules.now()) if plan.enabled else None

@@ -1,4 +1,4 @@
-"""Runs on the documents of a run that has ended: its rollback, its cleanup, its verification."""
+"""Composes runs on the documents of a run that has ended: its rollback, its cleanup, its verification."""
 
 import re
 from collections.abc import Mapping
@@ -14,48 +14,50 @@ from whimbrel.errors import StateForbids
 from whimbrel.ports import Ledger, Store
 
 LEGS: tuple[Phase, ...] = ("pending", "failed")
-_TREATING: tuple[RunKind, ...] = ("rollback", "cleanup")
-TIMEOUT = 30.0  # seconds; nobody's function is called
+_EXCLUSIVE_KINDS: tuple[RunKind, ...] = ("rollback", "cleanup")
+TIMEOUT = 30.0  # seconds; no user function is called
 
 
 def bound_to_collection(store: Store, old: Run, *, new_collection: bool) -> Run:
-    """A run as it is bound to the collection that a run on its documents shall have. Raises CollectionReplaced.
+    """Returns a run bound to the collection that a run on its documents should use. Raises CollectionReplaced.
 
-    `new_collection`: that may be another one of the same name, where somebody says so.
+    `new_collection`: allows another collection of the same name.
     """
     if not new_collection:
         store.session().documents(old).check_identity()
         return old
-    found = store.identity(old.database, old.collection)
-    return replace(old, collection_uuid=found.uuid, collated=found.collated)
+    identity = store.identity(old.database, old.collection)
+    return replace(old, collection_uuid=identity.uuid, collated=identity.collated)
 
 
 def check_ended(store: Store, old: Run, verb: str) -> None:
-    """Raise StateForbids where a run has not ended, or another treats it now."""
+    """Raises StateForbids where a run has not ended, or another run is rolling it back or cleaning it up now."""
     if old.kind != "migration":
         raise StateForbids(f"Run {old.id} is a {old.kind} of run {old.of}, and cannot be {verb} itself.")
     if old.status not in ENDED:
         raise StateForbids(
             f"Run {old.id} is {old.status}, and cannot be {verb} before it has ended. Cancel it first, or let it finish: whimbrel cancel {old.id}"
         )
-    alive = [status for status in RunStatus if status not in ENDED]
-    for kind in _TREATING:
-        for each in store.ledger.runs.list(statuses=alive, of=old.id, kind=kind, limit=1):
+    unended = [status for status in RunStatus if status not in ENDED]
+    for kind in _EXCLUSIVE_KINDS:
+        for active in store.ledger.runs.list(statuses=unended, of=old.id, kind=kind, limit=1):
             raise StateForbids(
-                f"Run {each.id} is a {each.kind} of run {old.id} already, and is {each.status}."
+                f"Run {active.id} is a {active.kind} of run {old.id} already, and is {active.status}."
             )
 
 
 def with_newest_rollback(ledger: Ledger, old: Run) -> Run:
-    """A run with the newest of its rollbacks that has begun: one that was only asked for has taken nothing back yet."""
+    """Returns a run with the newest of its rollbacks that has begun: a rollback that was only requested has taken nothing back yet."""
     if old.undone_by is None:
         return old
     rollbacks = ledger.runs.followers(old.id, kind="rollback")
-    return replace(old, undone_by=next((each.id for each in rollbacks if each.started_at is not None), None))
+    return replace(
+        old, undone_by=next((rollback.id for rollback in rollbacks if rollback.started_at is not None), None)
+    )
 
 
 def follow_up_run(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: Defaults) -> Run:
-    """A run of another kind on the documents of a run."""
+    """Composes a run of another kind on the documents of a run."""
     now = datetime.now(UTC)
     return Run(
         id=new_id(), kind=kind, of=old.id, migration=old.migration, version=old.version, database=old.database,
@@ -67,5 +69,5 @@ def follow_up_run(old: Run, kind: RunKind, query: Mapping[str, Any], defaults: D
 
 
 def token_condition(run_id: str) -> dict[str, str]:
-    """The condition that a token is one of this run."""
+    """Returns the condition that a token is one of this run."""
     return {"$regex": f"^{re.escape(run_id)}\\."}

@@ -1,4 +1,4 @@
-"""Preflight: all that speaks against a run, or for thinking twice, before anything is written."""
+"""Preflight: looks for all that speaks against a run, before anything is written."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,54 +13,56 @@ from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating.code_differences import other_values
 from whimbrel.ports import Ahead, FunctionAnswer, Store
 
-BLINDING = {CheckName.COLLECTION, CheckName.FILTER}  # errors after which no document can be looked at
+BLINDING = {CheckName.COLLECTION, CheckName.FILTER}  # errors after which documents cannot be examined
 ZONES = "Give them the zone that they are of, such as datetime.now(UTC)."
-NAMED = 5  # other runs on the collection, beside their number
+NAMED = 5  # other runs on the collection that are named, besides their number
 
 
 def preflight(store: Store, definition: Definition, run: Run, ahead: Ahead | None) -> list[Finding]:
-    """Everything at once, errors first. Nothing is written.
+    """Returns all findings at once, errors first. Nothing is written.
 
-    `ahead`: what a dry run found; None where there was none, because of errors.
+    `ahead`: what a dry run found; None where there was none because of errors.
     """
-    found = [*store.errors(run, definition), *_id(ahead), *answer(ahead)]
-    if BLINDING.intersection(each.check for each in found):
-        return found
-    return found + _warnings(store, definition, run, ahead or Ahead(documents=None, touched=None))
+    findings = [*store.errors(run, definition), *_changed_id(ahead), *unusable_answer_findings(ahead)]
+    if BLINDING.intersection(finding.check for finding in findings):
+        return findings
+    return findings + _warnings(store, definition, run, ahead or Ahead(documents=None, touched=None))
 
 
 def _warnings(store: Store, definition: Definition, run: Run, ahead: Ahead) -> list[Finding]:
-    if definition.update is not None:  # a definition tells more than a sample
+    if definition.update is not None:  # the definition tells more than a sample
         paths = changed_paths(definition.update)
         ahead = replace(ahead, touched=None if paths is None else frozenset(paths))
     return [
-        *_times(definition, ahead),
-        *made_anew(ahead),
-        *_others(store, run),
+        *_naive_times(definition, ahead),
+        *process_value_findings(ahead),
+        *_other_runs(store, run),
         *store.warnings(run, definition, ahead),
     ]
 
 
-def warned(store: Store, definition: Definition, run: Run, *, documents: int, strict: bool = False) -> Run:
-    """A run that has no errors, with what a person should know before it starts. `documents`: how many it will change, about.
+def with_warnings(
+    store: Store, definition: Definition, run: Run, *, documents: int, strict: bool = False
+) -> Run:
+    """Returns a run without errors, with the warnings that a person should know before it starts. `documents`: about how many it will change.
 
-    `strict`: raise WarningsRefused where there is anything to say.
+    `strict`: raises WarningsRefused where there are any.
     """
-    found = _warnings(store, definition, run, Ahead(documents=documents, touched=None))
+    findings = _warnings(store, definition, run, Ahead(documents=documents, touched=None))
     if strict:
-        refuse_all(found)
-    return replace(run, warnings=tuple(found))
+        refuse_all(findings)
+    return replace(run, warnings=tuple(findings))
 
 
-def _id(ahead: Ahead | None) -> Iterator[Finding]:
+def _changed_id(ahead: Ahead | None) -> Iterator[Finding]:
     if any(overlaps(path, "_id") for path in (ahead and ahead.touched) or ()):
         yield error(
             CheckName.ID, "The migration changes _id, which MongoDB does not allow.", "Leave _id as it is."
         )
 
 
-def answer(ahead: Ahead | None) -> Iterator[Finding]:
-    """An error where the function has no answer that can be used, for any document that it was tried on."""
+def unusable_answer_findings(ahead: Ahead | None) -> Iterator[Finding]:
+    """Yields an error where the function gave no usable answer for any document that it was tried on."""
     if ahead and ahead.unusable:
         yield error(
             CheckName.ANSWER,
@@ -69,7 +71,7 @@ def answer(ahead: Ahead | None) -> Iterator[Finding]:
         )
 
 
-def _times(definition: Definition, ahead: Ahead) -> Iterator[Finding]:
+def _naive_times(definition: Definition, ahead: Ahead) -> Iterator[Finding]:
     if definition.code.naive:
         yield warning(
             CheckName.TIMES,
@@ -86,35 +88,37 @@ def _times(definition: Definition, ahead: Ahead) -> Iterator[Finding]:
         )
 
 
-def unlike(definition: Definition, asked: FunctionAnswer | None) -> tuple[str, ...]:
-    """What the function uses that is another value in the process that was asked than in the one that has told the definition."""
+def differing_values(definition: Definition, asked: FunctionAnswer | None) -> tuple[str, ...]:
+    """Returns the names of what the function uses that differs between the process asked and the one that loaded the definition."""
     return tuple(other_values(definition.code, CodeFiles(values=asked.values))) if asked else ()
 
 
-def made_anew(ahead: Ahead) -> Iterator[Finding]:
-    """A warning where the function uses values that are others in each process."""
-    if ahead.unlike:
+def process_value_findings(ahead: Ahead) -> Iterator[Finding]:
+    """Yields a warning where the function uses values that differ between processes."""
+    if ahead.differing_values:
         yield warning(
             CheckName.VALUES,
-            f"The function uses what its module makes when it is loaded, and each process makes it anew: {', '.join(ahead.unlike)}.",
+            f"The function uses what its module makes when it is loaded, and each process makes it anew: {', '.join(ahead.differing_values)}.",
             "Each worker process would write its own. Take the run's name from the context, or put the value into the filter or an "
             "update: these are evaluated once.",
-            values=list(ahead.unlike),
+            values=list(ahead.differing_values),
         )
 
 
-def _others(store: Store, run: Run) -> Iterator[Finding]:
-    """One run at a time works on a collection (hole H26)."""
-    runs, alive = store.ledger.runs, set(RunStatus) - ENDED
-    count = sum(runs.counted(alive, ns=run.ns).values())
-    begun = runs.every(alive - {RunStatus.QUEUED}, ns=run.ns)
+def _other_runs(store: Store, run: Run) -> Iterator[Finding]:
+    """Yields a warning where other runs are on the collection: one run at a time works on it (hole H26)."""
+    runs, unended = store.ledger.runs, set(RunStatus) - ENDED
+    count = sum(runs.counted(unended, ns=run.ns).values())
+    begun = runs.every(unended - {RunStatus.QUEUED}, ns=run.ns)
     rows = list(islice(chain(begun, runs.every([RunStatus.QUEUED], ns=run.ns)), NAMED))
     if rows:
-        listed = ", ".join(f"{each.id} of {each.migration} ({each.status})" for each in rows)
-        more = f", and {count - len(rows):,} more" if count > len(rows) else ""
+        listed = ", ".join(f"{other.id} of {other.migration} ({other.status})" for other in rows)
+        others = f", and {count - len(rows):,} more" if count > len(rows) else ""
         yield warning(
             CheckName.RUNS,
-            f"Other runs are on {run.ns}: {listed}{more}. One at a time works on a collection: this one waits for those that have begun.",
+            f"Other runs are on {run.ns}: {listed}{others}. One at a time works on a collection: this one waits for those that have begun.",
             "Wait for them, or cancel what is not wanted: whimbrel cancel RUN.",
-            runs=[{"run": each.id, "migration": each.migration, "status": str(each.status)} for each in rows],
+            runs=[
+                {"run": other.id, "migration": other.migration, "status": str(other.status)} for other in rows
+            ],
         )

@@ -1,4 +1,4 @@
-"""What is known of a run right now, from the ledger alone: no look at the collection (promise 6)."""
+"""What is known of a run right now, from the ledger alone, without looking at the collection (promise 6)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ from whimbrel.domain.runs.workers import ALIVE, Worker
 from whimbrel.engine.operating.unserved_runs import why_unserved
 from whimbrel.ports import Ledger
 
-QUIET = 3.0  # seconds without a word of a coordinator
-FOLDED = (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)  # nothing is left to be added up
+QUIET = 3.0  # seconds without a sign of a coordinator
+FOLDED = (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)  # everything is folded
 CANCELLED = (RunStatus.CANCELLING, RunStatus.CANCELLED)  # states in which batches are cancelled
 SERVED = (RunStatus.QUEUED, RunStatus.RUNNING)  # states in which workers should be there
 STOPPING = {RunStatus.PAUSING: "pause", RunStatus.CANCELLING: "cancel"}  # and the command that does it
@@ -27,17 +27,17 @@ UNKNOWN = Forecast(0.0, None)
 
 @dataclass(frozen=True, slots=True)
 class RunView:
-    """A run and the sums that its row alone does not have."""
+    """A run, and the sums that its row alone does not have."""
 
     run: Run
     counts: Counts
     failures: Mapping[str, int]
     total_batches: int
-    completed_batches: int  # settled, and not cancelled
+    completed_batches: int  # settled and not cancelled
     cancelled_batches: int
     failed_batches: int
     seconds: float
-    next_retry: float | None = None  # seconds until one is due, while nothing else than retries is left
+    next_retry: float | None = None  # seconds until the next retry is due, while only retries are left
     speed: Forecast = UNKNOWN
 
     @property
@@ -47,18 +47,18 @@ class RunView:
 
     @property
     def total(self) -> int:
-        """The estimate until it is overtaken; at the end of a run what was evaluated."""
-        over = self.run.status in (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)
-        return self.processed if over else max(self.run.estimated, self.processed)
+        """The estimate until it is exceeded; at the end of a run what was evaluated."""
+        completed = self.run.status in (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)
+        return self.processed if completed else max(self.run.estimated, self.processed)
 
     @property
     def retrying(self) -> int:
-        """Failures that are tried again, while nothing else is left to do."""
+        """Failures that will be tried again, while nothing else is left to do."""
         return self.failures["open"] if self.next_retry is not None else 0
 
     @property
     def throughput(self) -> float:
-        """Documents a second, of late."""
+        """Recent documents a second."""
         return round(self.speed.rate, 1)
 
     @property
@@ -70,49 +70,49 @@ class RunView:
 
     @property
     def eta(self) -> float | None:
-        """Seconds until every document was evaluated; what fails is tried again after that. None where it is not known."""
-        found = self.speed.eta
-        return None if found is None or self.next_retry is not None else round(found, 1)
+        """Seconds until every document was evaluated, without the retries after that. None where it is not known."""
+        eta = self.speed.eta
+        return None if eta is None or self.next_retry is not None else round(eta, 1)
 
     @property
     def only_retries(self) -> bool:
-        """Whether all documents were evaluated, and those that failed are tried again."""
-        phase = self.run.status is RunStatus.RUNNING and self.run.phase == "failed"
-        return phase and (not self.run.takes_failed or self.processed >= self.total)
+        """Whether all documents were evaluated, and only failed ones are tried again."""
+        retry_phase = self.run.status is RunStatus.RUNNING and self.run.phase == "failed"
+        return retry_phase and (not self.run.takes_failed or self.processed >= self.total)
 
 
 def view(ledger: Ledger, run: Run, *, now: datetime | None = None) -> RunView:
-    """Sums over what was folded into the run and the batches since."""
+    """Returns a run with the sums over what was folded into it and the batches since."""
     return views(ledger, [run], now=now)[0]
 
 
 def views(ledger: Ledger, runs: Iterable[Run], *, now: datetime | None = None) -> list[RunView]:
-    """The same of several runs: as many questions to the ledger, however many they are, but for those that only retry."""
+    """Does the same for several runs, with a fixed number of queries, plus one for each run that only retries."""
     listed = list(runs)
     after = ledger.batches.after_each(
         {run.id: run.folded_through for run in listed if run.status not in FOLDED}
     )
-    times = [each.now for each in after.values() if each.now is not None]
+    times = [sums.now for sums in after.values() if sums.now is not None]
     moment = now or max(times, default=None) or datetime.now(UTC)
-    told = _told(ledger, listed, moment)
-    failures = ledger.failures.numbers_each([run.id for run in told])
-    cancelled = ledger.batches.cancelled([run.id for run in told if run.status in CANCELLED])
-    found = []
-    for run in told:
-        since, gone = after.get(run.id, BatchSums()), cancelled.get(run.id, 0)
+    explained = _with_reasons(ledger, listed, moment)
+    failures = ledger.failures.numbers_each([run.id for run in explained])
+    cancelled = ledger.batches.cancelled([run.id for run in explained if run.status in CANCELLED])
+    run_views = []
+    for run in explained:
+        since, cancelled_count = after.get(run.id, BatchSums()), cancelled.get(run.id, 0)
         counts, failing = failures[run.id]
         stretch = (moment - run.working_since).total_seconds() if run.working_since else 0.0
-        it = RunView(
+        run_view = RunView(
             run=run, counts=run.counts + since.counts + since.begun, failures=counts, total_batches=max(since.last, run.folded_through),
-            completed_batches=run.folded_through + since.settled - gone, cancelled_batches=gone, failed_batches=failing,
+            completed_batches=run.folded_through + since.settled - cancelled_count, cancelled_batches=cancelled_count, failed_batches=failing,
             seconds=run.worked + max(0.0, stretch),
         )  # fmt: skip
-        found.append(_ahead(ledger, it, since.in_hand))
-    return found
+        run_views.append(_with_forecast(ledger, run_view, since.in_hand))
+    return run_views
 
 
-def _ahead(ledger: Ledger, run_view: RunView, in_hand: int) -> RunView:
-    """With what is known of its speed, and of what is still to come."""
+def _with_forecast(ledger: Ledger, run_view: RunView, in_hand: int) -> RunView:
+    """Adds what is known of the run's speed, and of what is still to come."""
     if run_view.only_retries and run_view.failures["open"]:
         return replace(run_view, next_retry=ledger.failures.next_due(run_view.run.id))
     if run_view.run.status is not RunStatus.RUNNING:
@@ -123,25 +123,25 @@ def _ahead(ledger: Ledger, run_view: RunView, in_hand: int) -> RunView:
     return replace(run_view, speed=speed)
 
 
-def _told(ledger: Ledger, runs: Sequence[Run], moment: datetime) -> list[Run]:
-    """The runs, those that nobody works on with the reason in their message, also where no coordinator is there to say so."""
+def _with_reasons(ledger: Ledger, runs: Sequence[Run], moment: datetime) -> list[Run]:
+    """Gives runs that nobody works on the reason as their message, also where no coordinator is there to write it."""
     holders = ledger.runs.holders(run.ns for run in runs if run.status is RunStatus.QUEUED)
-    found = [_waiting(run, holders.get(run.ns)) for run in runs]
+    explained = [_waiting(run, holders.get(run.ns)) for run in runs]
     quiet = [
-        (run.status in STOPPING or (run.status in SERVED and run is same))
+        (run.status in STOPPING or (run.status in SERVED and run is original))
         and (moment - run.updated_at).total_seconds() > QUIET
-        for run, same in zip(found, runs, strict=True)
+        for run, original in zip(explained, runs, strict=True)
     ]
     if not any(quiet):
-        return found
+        return explained
     alive = ledger.leases.workers(ALIVE)
     return [
-        replace(run, message=_silence(alive, run) or run.message) if is_quiet else run
-        for run, is_quiet in zip(found, quiet, strict=True)
+        replace(run, message=_reason_for_silence(alive, run) or run.message) if is_quiet else run
+        for run, is_quiet in zip(explained, quiet, strict=True)
     ]
 
 
-def _silence(alive: Sequence[Worker], run: Run) -> str:
+def _reason_for_silence(alive: Sequence[Worker], run: Run) -> str:
     if run.status not in STOPPING:
         return why_unserved(alive, run)
     if alive:
@@ -156,20 +156,20 @@ def _waiting(run: Run, holder: str | None) -> Run:
 
 
 def run_object(run_view: RunView) -> dict[str, Any]:
-    """The Run object of the REST API and of `--json`."""
+    """Returns the Run object of the REST API and of `--json`."""
     run = run_view.run
     return {
         **row_object(run_view),
         "update": relaxed(run.declared),
-        "report": [proof_object(each) for each in run.report],
-        "warnings": [finding_object(each) for each in run.warnings],
+        "report": [proof_object(proof) for proof in run.report],
+        "warnings": [finding_object(finding) for finding in run.warnings],
     }
 
 
 def row_object(run_view: RunView) -> dict[str, Any]:
-    """The same as a row of a list: without what is long."""
+    """Returns the run as a row of a list: without its long fields."""
     run = run_view.run
-    whole = (
+    throughput = (
         run_view.processed / run_view.seconds
         if run_view.seconds and run.status in ENDED
         else run_view.throughput
@@ -184,7 +184,7 @@ def row_object(run_view: RunView) -> dict[str, Any]:
         "skipped": run_view.counts.skipped, "conflicts": run_view.failures["conflict"], "progress": run_view.progress,
         "totalBatches": run_view.total_batches, "completedBatches": run_view.completed_batches, "cancelledBatches": run_view.cancelled_batches,
         "failedBatches": run_view.failed_batches,
-        "throughput": round(whole, 1), "etaSeconds": run_view.eta, "retrying": run_view.retrying,
+        "throughput": round(throughput, 1), "etaSeconds": run_view.eta, "retrying": run_view.retrying,
         "nextRetrySeconds": None if run_view.next_retry is None else max(0.0, round(run_view.next_retry, 1)),
         "seconds": round(run_view.seconds, 3), "inferred": run.inferred,
         "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate,
@@ -197,11 +197,11 @@ def row_object(run_view: RunView) -> dict[str, Any]:
 
 
 def request_object(run: Run) -> dict[str, Any]:
-    """What was asked for. Of runs of earlier versions as much as their rows tell."""
-    it = run.request or Request(limit=run.scope.limit if run.scope.kind == "first" else None)
+    """Returns what was asked for. For runs of earlier versions, as much as their rows tell."""
+    request = run.request or Request(limit=run.scope.limit if run.scope.kind == "first" else None)
     return {
-        "route": it.route or None, "phase": work_of(run), "filters": None if it.query is None else relaxed(it.query),
-        "limit": it.limit, "ids": [id_json(key) for key in it.ids], "idCount": it.named, "abridged": it.abridged,
+        "route": request.route or None, "phase": work_of(run), "filters": None if request.query is None else relaxed(request.query),
+        "limit": request.limit, "ids": [id_json(key) for key in request.ids], "idCount": request.named, "abridged": request.abridged,
     }  # fmt: skip
 
 
@@ -210,10 +210,12 @@ def proof_object(proof: Proof) -> dict[str, Any]:
         "check": proof.check,
         "proved": proof.proved,
         "verdict": proof.verdict,
-        "said": proof.said,
+        "said": proof.sentence,
         "numbers": dict(proof.numbers),
     }
 
 
-def iso_time(at: datetime | None) -> str | None:
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
+def iso_time(moment: datetime | None) -> str | None:
+    return (
+        moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
+    )

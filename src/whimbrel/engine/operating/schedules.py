@@ -21,7 +21,7 @@ from whimbrel.engine.operating.default_schedule import DEFAULT, next_at, why_not
 from whimbrel.engine.operating.run_view import iso_time
 from whimbrel.ports import Ledger
 
-SHOWN = 20  # ticks of all schedules together, in the status
+SHOWN = 20  # ticks of all schedules together that the status shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,88 +35,92 @@ class SchedulerStatus:
 
 
 def scheduler_status(ledger: Ledger, first: Plan | None = None) -> SchedulerStatus:
-    """As it is; given the `first` plan, with the default schedule that the next `prepare` will make. Nothing is written."""
+    """Returns the scheduler as it is; given the `first` plan, with the default schedule that the next `prepare` will create. Writes nothing."""
     schedules = ledger.schedules
     note = "" if first is None else why_not_enabled(ledger, first)
     return SchedulerStatus(
-        schedules.is_on(), schedules.leader(), [*schedules.list(), *_ahead(ledger, first)], note
+        schedules.is_on(), schedules.leader(), [*schedules.list(), *_future_default(ledger, first)], note
     )
 
 
-def _ahead(ledger: Ledger, first: Plan | None) -> list[Schedule]:
+def _future_default(ledger: Ledger, first: Plan | None) -> list[Schedule]:
     if first is None or ledger.schedules.is_prepared():
         return []
     return [Schedule(name=DEFAULT, plan=first, revision=0, next_at=next_at(ledger, first))]
 
 
 def plan_of(ledger: Ledger, name: str, first: Plan) -> Plan | None:
-    """What a schedule does, or the default one will do as soon as it is made. None where there is none of that name."""
-    found = [ledger.schedules.get(name), *_ahead(ledger, first)]
-    return next((each.plan for each in found if each is not None and each.name == name), None)
+    """Returns what a schedule does, or what the default one will do as soon as it is created. None where none has that name."""
+    candidates = [ledger.schedules.get(name), *_future_default(ledger, first)]
+    return next(
+        (schedule.plan for schedule in candidates if schedule is not None and schedule.name == name), None
+    )
 
 
 def find_schedule(ledger: Ledger, name: str) -> Schedule:
-    """Raises ScheduleUnknown."""
-    found = ledger.schedules.get(name)
-    if found is None:
-        names = ", ".join(each.name for each in ledger.schedules.list()[:10])
+    """Returns the schedule of this name. Raises ScheduleUnknown."""
+    schedule = ledger.schedules.get(name)
+    if schedule is None:
+        names = ", ".join(other.name for other in ledger.schedules.list()[:10])
         hint = f"There are: {names}." if names else "There are none."
         raise ScheduleUnknown(f"There is no schedule {name[:80]!r}. {hint}")
-    return found
+    return schedule
 
 
 def save_schedule(ledger: Ledger, name: str, plan: Plan, *, who: str) -> Schedule:
-    """Make or replace a schedule. Raises SettingsInvalid that names the field."""
+    """Creates or replaces a schedule. Raises SettingsInvalid that names the field."""
     checked = check_schedule(name, plan)
     return ledger.schedules.put(name, checked, next_at(ledger, checked), who=who)
 
 
 def check_schedule(name: str, plan: Plan) -> Plan:
-    """A plan as it can be kept under this name. Raises SettingsInvalid that names the field."""
+    """Returns a plan as it can be stored under this name. Raises SettingsInvalid that names the field."""
     check_name(name)
     return replace(plan, cron=check_cron(plan.cron), zone=check_zone(plan.zone))
 
 
 def remove_schedule(ledger: Ledger, name: str, *, who: str) -> Schedule:
-    """The schedule that was there. Its runs stay. Raises ScheduleUnknown."""
-    found = find_schedule(ledger, name)
+    """Removes a schedule and returns it. Its runs stay. Raises ScheduleUnknown."""
+    schedule = find_schedule(ledger, name)
     ledger.schedules.remove(name, who=who)
-    return found
+    return schedule
 
 
 def switch_on(ledger: Ledger, *, who: str) -> bool:
-    """Turn the switch on. False where it was on. Ticks that passed while it was off are not made up for.
+    """Turns the switch on. Returns False where it was on. Ticks that passed while it was off are not made up for.
 
-    Where no schedule is enabled, the default one is: a scheduler that is started shall have something to do.
+    Where no schedule is enabled, the default one is: a started scheduler should have something to do.
     """
     schedules = ledger.schedules
     rows = schedules.list()
     turned = not schedules.is_on()
     if turned:
-        anew = [(each, next_at(ledger, each.plan)) for each in rows if each.plan.enabled]
-        schedules.switch(on=True, who=who, anew=anew)
-    default = next((each for each in rows if each.name == DEFAULT), None)
-    if default is not None and not any(each.plan.enabled for each in rows):
+        next_ticks = [
+            (schedule, next_at(ledger, schedule.plan)) for schedule in rows if schedule.plan.enabled
+        ]
+        schedules.switch(on=True, who=who, next_ticks=next_ticks)
+    default = next((schedule for schedule in rows if schedule.name == DEFAULT), None)
+    if default is not None and not any(schedule.plan.enabled for schedule in rows):
         save_schedule(ledger, DEFAULT, replace(default.plan, enabled=True), who=who)
         turned = True
     return turned
 
 
 def switch_off(ledger: Ledger, *, who: str) -> bool:
-    """Turn the switch off. False where it was off. Runs go on; a tick that was decided before gets its run."""
+    """Turns the switch off. Returns False where it was off. Runs continue; a tick that was decided before gets its run."""
     return ledger.schedules.switch(on=False, who=who)
 
 
-def kept(filters: Mapping[str, Any] | str | None) -> bytes | None:
-    """Filters, as Extended JSON or its text, as a plan keeps them; None where there are none. Raises FilterRefused."""
+def stored_filters(filters: Mapping[str, Any] | str | None) -> bytes | None:
+    """Returns filters, given as Extended JSON or its text, as a plan stores them; None where there are none. Raises FilterRefused."""
     if filters is None:
         return None
-    found = parse_filter(filters) if isinstance(filters, str) else read_filter(filters)
-    return encoded(found) if found else None
+    query = parse_filter(filters) if isinstance(filters, str) else read_filter(filters)
+    return encoded(query) if query else None
 
 
 def schedule_object(schedule: Schedule, *, on: bool) -> dict[str, Any]:
-    """The Schedule object of the REST API and of `--json`."""
+    """Returns the Schedule object of the REST API and of `--json`."""
     plan = schedule.plan
     return {
         "name": schedule.name, "migration": plan.migration, "cron": plan.cron, "zone": plan.zone, "enabled": plan.enabled,
@@ -128,29 +132,35 @@ def schedule_object(schedule: Schedule, *, on: bool) -> dict[str, Any]:
 
 
 def ticks_of(scheduler: SchedulerStatus) -> list[tuple[str, Tick]]:
-    """The last ticks of all schedules, newest first, each with its schedule's name."""
-    found = [(each.name, tick) for each in scheduler.schedules for tick in each.history]
-    return sorted(found, key=lambda each: (each[1].decided_at or each[1].at, each[1].at), reverse=True)
+    """Returns the last ticks of all schedules, newest first, each with its schedule's name."""
+    named_ticks = [(schedule.name, tick) for schedule in scheduler.schedules for tick in schedule.history]
+    return sorted(
+        named_ticks,
+        key=lambda named_tick: (named_tick[1].decided_at or named_tick[1].due_at, named_tick[1].due_at),
+        reverse=True,
+    )
 
 
 def tick_object(name: str, tick: Tick) -> dict[str, Any]:
     return {
-        "schedule": name, "at": iso_time(tick.at), "since": iso_time(tick.first), "outcome": tick.outcome,
+        "schedule": name, "at": iso_time(tick.due_at), "since": iso_time(tick.first), "outcome": tick.outcome,
         "migrationId": tick.run, "reason": tick.reason, "decidedAt": iso_time(tick.decided_at),
     }  # fmt: skip
 
 
 def scheduler_object(scheduler: SchedulerStatus) -> dict[str, Any]:
-    """The status of the REST API and of `--json`. `cron` and `zone` are those of the default schedule."""
-    default = next((each.plan for each in scheduler.schedules if each.name == DEFAULT), None)
-    enabled = scheduler.on and any(each.plan.enabled for each in scheduler.schedules)
+    """Returns the status of the REST API and of `--json`. `cron` and `zone` are those of the default schedule."""
+    default = next((schedule.plan for schedule in scheduler.schedules if schedule.name == DEFAULT), None)
+    enabled = scheduler.on and any(schedule.plan.enabled for schedule in scheduler.schedules)
     ticks = ticks_of(scheduler)
-    nearest = min((each.next_at for each in scheduler.schedules if each.next_at is not None), default=None)
-    last = next((each for each in ticks if each[1].outcome == "started"), None)
+    nearest = min(
+        (schedule.next_at for schedule in scheduler.schedules if schedule.next_at is not None), default=None
+    )
+    last = next((named_tick for named_tick in ticks if named_tick[1].outcome == "started"), None)
     return {
         "enabled": enabled, "switchedOn": scheduler.on, "cron": default.cron if default else None,
         "zone": default.zone if default else None, "nextRun": iso_time(nearest) if scheduler.on else None,
         "lastRun": tick_object(*last) if last else None, "holder": scheduler.holder, "note": scheduler.note,
-        "schedules": [schedule_object(each, on=scheduler.on) for each in scheduler.schedules],
-        "history": [tick_object(*each) for each in ticks[:SHOWN]],
+        "schedules": [schedule_object(schedule, on=scheduler.on) for schedule in scheduler.schedules],
+        "history": [tick_object(*named_tick) for named_tick in ticks[:SHOWN]],
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Starting a run: everything that can be refused is refused here, before anything is written."""
+"""Starts a run: everything that can be refused is refused here, before anything is written."""
 
 import secrets
 from dataclasses import dataclass, replace
@@ -11,10 +11,10 @@ from whimbrel.domain.bson.uuids import stored, writing
 from whimbrel.domain.migrations.filters import check_filter, split_status
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.preflight_findings import refuse
-from whimbrel.domain.runs.requests import requested, through
-from whimbrel.domain.runs.run import Phase, Run, Scope, eligible, first_phases, given, legs_of
+from whimbrel.domain.runs.requests import requested, with_route
+from whimbrel.domain.runs.run import Phase, Run, Scope, code_fields, eligible, first_phases, legs_of
 from whimbrel.domain.runs.states import RunStatus
-from whimbrel.engine.operating.preflight import warned
+from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.errors import FilterRefused, Refused, TooSlow
 from whimbrel.ports import Store
 
@@ -26,7 +26,7 @@ _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Defaults:
-    """What a run takes where neither its migration nor its caller says otherwise."""
+    """What a run uses where neither its migration nor its caller says otherwise."""
 
     batch_size: int = 5000
     max_attempts: int = 4
@@ -35,7 +35,7 @@ class Defaults:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preview:
-    """What a run would do, without one: `total` documents if they could be counted in time, else about `estimated`."""
+    """What a run would do: evaluate `total` documents if they could be counted in time, else about `estimated`."""
 
     total: int | None
     estimated: int
@@ -54,7 +54,7 @@ def compose_run(
     rate: int | None = None,
     adopt: str | None = None,
 ) -> Run:
-    """A run of a migration, not in the ledger, nor looked at whether it can be. Raises FilterRefused.
+    """Composes a run of a migration that is not in the ledger, and is not checked. Raises FilterRefused.
 
     `filter_` narrows the migration's own.
     """
@@ -63,20 +63,20 @@ def compose_run(
     query = stored(query, writing(store.uuids))
     scope = Scope("all") if limit is None else Scope("first", limit)
     database = definition.database or store.database
-    found = store.identity(database, definition.collection)
+    identity = store.identity(database, definition.collection)
     return Run(
         id=new_id(), migration=definition.name, version=definition.version, database=database, collection=definition.collection,
-        filter=encoded(query), mark=definition.mark, status_field=definition.status_field, collection_uuid=found.uuid, collated=found.collated, declarative=definition.declarative, claim=definition.claim,
+        filter=encoded(query), mark=definition.mark, status_field=definition.status_field, collection_uuid=identity.uuid, collated=identity.collated, declarative=definition.declarative, claim=definition.claim,
         adopt="all" if adopt == "all" else definition.adopt,
         scope=scope, asked=asked, request=request, legs=legs_of(mark=definition.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
         priority=priority, rate=rate, batch_size=batch_size or definition.batch_size or defaults.batch_size,
         max_attempts=definition.max_attempts or defaults.max_attempts, retry_delay=defaults.retry_delay,
-        undo=definition.undo, uuids=store.uuids, **given(definition, store.uuids), created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
+        undo=definition.undo, uuids=store.uuids, **code_fields(definition, store.uuids), created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
     )  # fmt: skip
 
 
 def draft_run(store: Store, definition: Definition, *, defaults: Defaults, **options: Any) -> Run:
-    """A run of a migration that is not in the ledger: nothing is written.
+    """Composes and checks a run of a migration that is not in the ledger: nothing is written.
 
     `options` are those of `compose_run`. Raises what it raises, and CollectionUnsuitable, FilterRefused or
     DefinitionInvalid where the run could not keep its promises.
@@ -87,53 +87,55 @@ def draft_run(store: Store, definition: Definition, *, defaults: Defaults, **opt
 
 
 def asked_through(run: Run, route: str) -> Run:
-    """A run that was asked for through this door, such as `POST /migrate` or `whimbrel run`."""
-    return replace(run, request=through(run.request, route))
+    """Returns a run that was requested through this route, such as `POST /migrate` or `whimbrel run`."""
+    return replace(run, request=with_route(run.request, route))
 
 
 def start_run(
     store: Store, definition: Definition, *, who: str, defaults: Defaults, route: str = "", **options: Any
 ) -> Run:
-    """Add a run of a migration, `queued`, with its warnings. A coordinator starts it as soon as its collection is free.
+    """Adds a run of a migration, `queued`, with its warnings. A coordinator starts it as soon as its collection is free.
 
-    `route`: the door through which it was asked for. `options` and errors are those of `draft_run`.
+    `route`: where the request came in. `options` and errors are those of `draft_run`.
     """
     run = asked_through(draft_run(store, definition, defaults=defaults, **options), route)
-    return add_run(store, definition, warned(store, definition, run, documents=estimate(store, run)), who)
+    return add_run(
+        store, definition, with_warnings(store, definition, run, documents=estimate(store, run)), who
+    )
 
 
 def add_run(store: Store, definition: Definition, run: Run, who: str, *, holding: bool = False) -> Run:
-    """Add a run that may begin, and keep which files its code is."""
+    """Adds a run that may begin, and stores which files its code consists of."""
     store.prepare()  # the code's row may be the first of a ledger
     store.ledger.codes.keep(definition.code_hash, definition.code)
     return store.ledger.runs.add(run, who, holding=holding)
 
 
 def preview(store: Store, run: Run, *, seconds: float = 0.0) -> Preview:
-    """How many documents a run would evaluate, and in how many batches. Nothing is written.
+    """Returns how many documents a run would evaluate, and in how many batches. Nothing is written.
 
     `seconds`: how long counting them may take. Raises FilterRefused where MongoDB fails on a document.
     """
-    survey, estimated, known = store.survey(run), 0, True
+    survey, estimated, exact = store.survey(run), 0, True
     try:
         for phase in first_phases(run):
             query = eligible(run, phase)
-            about, sure = survey.about(query)
-            counted = survey.count(query, seconds) if seconds and not sure else None
-            known = known and (sure or counted is not None)
+            about, about_exact = survey.about(query)
+            counted = survey.count(query, seconds) if seconds and not about_exact else None
+            exact = exact and (about_exact or counted is not None)
             estimated += about if counted is None else counted
     except Refused as error:
         raise FilterRefused(f"The filter cannot be evaluated on every document: {error}") from error
     except TooSlow:
-        known, estimated = False, survey.size()
+        exact, estimated = False, survey.size()
     estimated = capped(run, estimated)
     return Preview(
-        total=estimated if known else None, estimated=estimated, batches=ceil(estimated / run.batch_size)
+        total=estimated if exact else None, estimated=estimated, batches=ceil(estimated / run.batch_size)
     )
 
 
-def anything(store: Store, run: Run) -> bool:
-    """Whether a run would find a document at all. Where that cannot be said quickly, it may: the run will find out."""
+def has_documents(store: Store, run: Run) -> bool:
+    """Whether a run would find any document. True where that takes too long to find out: the run will."""
     survey = store.survey(run)
     try:
         return any(survey.exists(eligible(run, phase), LOOKING) is not False for phase in first_phases(run))
@@ -142,12 +144,12 @@ def anything(store: Store, run: Run) -> bool:
 
 
 def estimate(store: Store, run: Run) -> int:
-    """How many documents a run will evaluate, about, from a few short statements."""
+    """Estimates how many documents a run will evaluate, by a few short statements."""
     return preview(store, run).estimated
 
 
 def capped(run: Run, count: int) -> int:
-    """A count of documents, as far as the run's scope goes."""
+    """Returns a count of documents, limited to the run's scope."""
     return min(count, run.scope.limit) if run.scope.limit else count
 
 
@@ -156,16 +158,16 @@ def _query(definition: Definition, narrower: dict[str, Any] | None) -> tuple[dic
     asked: str | None = None
     parts = []
     for part in (definition.filter, narrower or {}):
-        rest = dict(part)
+        remaining = dict(part)
         if definition.mark == "status":
-            rest, phase = split_status(part, definition.status_field)
+            remaining, phase = split_status(part, definition.status_field)
             asked = phase or asked
-        if rest:
-            parts.append(rest)
+        if remaining:
+            parts.append(remaining)
     query = {"$and": parts} if len(parts) > 1 else parts[0] if parts else {}
     return query, asked  # type: ignore[return-value]  # split_status returns a phase
 
 
 def new_id() -> str:
-    """A run's id: the day and six random characters, short enough to stand in every document's mark."""
+    """Returns a new run id: the day and six random characters, short enough to stand in every document's mark."""
     return f"{datetime.now(UTC):%Y%m%d}-{''.join(secrets.choice(_ALPHABET) for _ in range(6))}"

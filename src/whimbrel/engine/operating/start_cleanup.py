@@ -1,6 +1,6 @@
-"""Removing what a run left in the documents: its before-images, and its marks where they are fields of Whimbrel's own.
+"""Starts the removal of what a run left in the documents: its before-images, and its marks where they are fields of Whimbrel's own.
 
-A run of its own, by one statement a chunk. Afterwards the run cannot be rolled back, and its migration would change the documents again.
+It is a run of its own, with one statement a chunk. Afterwards the cleaned run cannot be rolled back, and its migration would change the documents again.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from whimbrel.engine.operating.follow_up_runs import (
 from whimbrel.engine.operating.start import Defaults
 from whimbrel.ports import Store
 
-WEIGHING = 5.0  # seconds that weighing all documents may take
+MEASURING = 5.0  # seconds that measuring all documents may take
 
 
 @dataclass(frozen=True, slots=True)
 class CleanupSize:
-    """What a run left in the documents. `exact`: all were weighed, not a random sample of them."""
+    """What a run left in the documents. `exact`: all were measured, not a random sample."""
 
     documents: int
     size: int  # bytes of BSON, before MongoDB compresses them
@@ -33,16 +33,16 @@ class CleanupSize:
 def start_cleanup(
     store: Store, run_id: str, *, who: str, defaults: Defaults, new_collection: bool = False
 ) -> Run:
-    """Add a run that removes what another left, `queued`. Raises RunUnknown, StateForbids, CollectionReplaced."""
+    """Adds a run that removes what another left, `queued`. Raises RunUnknown, StateForbids, CollectionReplaced."""
     return store.ledger.runs.add(_draft(store, run_id, defaults, new_collection=new_collection), who)
 
 
 def measure_cleanup(store: Store, run_id: str, *, new_collection: bool = False) -> CleanupSize:
-    """What a cleanup of a run would remove. Raises RunUnknown, StateForbids, CollectionReplaced."""
+    """Returns what a cleanup of a run would remove. Raises RunUnknown, StateForbids, CollectionReplaced."""
     run = _draft(store, run_id, Defaults(), new_collection=new_collection)
     documents = store.session().documents(run)
-    found = documents.weigh(eligible(run, "pending"), paths_of(run), WEIGHING)
-    return CleanupSize(*found)
+    size = documents.weigh(eligible(run, "pending"), paths_of(run), MEASURING)
+    return CleanupSize(*size)
 
 
 def _draft(store: Store, run_id: str, defaults: Defaults, *, new_collection: bool) -> Run:
@@ -50,10 +50,12 @@ def _draft(store: Store, run_id: str, defaults: Defaults, *, new_collection: boo
     check_ended(store, old, "cleaned up")
     old = bound_to_collection(store, old, new_collection=new_collection)
     image, mark = paths_of(old)
-    ours = token_condition(old.id)
-    return follow_up_run(old, "cleanup", {"$or": [{f"{image}.token": ours}, {mark: ours}]}, defaults)
+    token_of_run = token_condition(old.id)
+    return follow_up_run(
+        old, "cleanup", {"$or": [{f"{image}.token": token_of_run}, {mark: token_of_run}]}, defaults
+    )
 
 
 def paths_of(run: Run) -> tuple[str, str]:
-    """Where images and marks of a run's migration stand."""
+    """Returns the paths of images and marks of a run's migration."""
     return image_path(run.migration, run.version), f"{MARK_ROOT}.{marker_field(run.migration, run.version)}"

@@ -1,4 +1,4 @@
-"""Going on with the collection that has taken the place of a run's own: by a run of its own, planned afresh.
+"""Continues with the collection that has replaced a run's own: by a new run, planned afresh.
 
 The numbers of two collections do not mix: the old run ends with what was done in its collection, and the new one begins at zero.
 """
@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.preflight_findings import refuse
-from whimbrel.domain.runs.run import Counts, Run, given
+from whimbrel.domain.runs.run import Counts, Run, code_fields
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.tiling import Tiling
 from whimbrel.engine.operating import control
@@ -17,23 +17,23 @@ from whimbrel.ports import Store
 
 
 def start_over(store: Store, run_id: str, definition: Definition, *, who: str) -> Run:
-    """Cancel a run whose collection was replaced, and add one like it over the collection that has the name now, `queued`.
+    """Cancels a run whose collection was replaced, and adds a similar run over the collection that has the name now, `queued`.
 
-    Raises RunUnknown; StateForbids where it has ended, its collection is there still, or it was given ids; CollectionUnsuitable,
-    FilterRefused or DefinitionInvalid where the new one could not keep its promises.
+    Raises RunUnknown; StateForbids where the run has ended, its collection still exists, or it was given ids; CollectionUnsuitable,
+    FilterRefused or DefinitionInvalid where the new run could not keep its promises.
     """
     old = control.find_run(store.ledger, run_id)
-    found = store.identity(old.database, old.collection)
-    _refuse(old, found.uuid)
+    identity = store.identity(old.database, old.collection)
+    _refuse(old, identity.uuid)
     new = replace(
         old,
-        id=new_id(), collection_uuid=found.uuid, collated=found.collated,
+        id=new_id(), collection_uuid=identity.uuid, collated=identity.collated,
         leg=0, status=RunStatus.QUEUED, counts=Counts(), folded_through=0, planned=0, rows=None, tiling=Tiling(), checked=Tiling(), inferred=False,
         estimated=0, retried=0, message="", error=None, failing=False, undone_by=None, started_at=None,
         working_since=None, worked=0.0, ended_at=None,
     )  # fmt: skip
     if definition.code_hash != old.code_hash:
-        new = replace(new, declarative=definition.declarative, **given(definition, old.uuids))
+        new = replace(new, declarative=definition.declarative, **code_fields(definition, old.uuids))
     refuse(store.errors(new, definition))
     control.cancel(store.ledger, old.id, who=who)
     added = add_run(store, definition, new, who)

@@ -1,7 +1,7 @@
-"""Undoing a run: a run of its own over the documents that hold a before-image of the one that is undone.
+"""Starts the rollback of a run: a run of its own over the documents that hold a before-image of the run that is undone.
 
-It goes by the same batches, claims and guarded writes as every run. A document that was put back holds no image
-any more, so it is not eligible again: the effect happens once, whatever dies. One that the application has
+It uses the same batches, claims and guarded writes as every run. A document that was put back holds no image
+any more, so it is not eligible again: the effect happens once, whatever dies. A document that the application has
 changed since is a conflict, and stays as it is.
 """
 
@@ -33,10 +33,10 @@ def start_rollback(
     priority: int = 0,
     new_collection: bool = False,
 ) -> Run:
-    """Add a run that undoes another, `queued`.
+    """Adds a run that undoes another, `queued`.
 
-    `new_collection`: in the collection that has its collection's name now, such as one that was restored. Raises RunUnknown;
-    StateForbids where that run has not ended, kept no before-images, is being undone, or was cleaned up; CollectionReplaced.
+    `new_collection`: uses the collection that has the collection's name now, such as a restored one. Raises RunUnknown;
+    StateForbids where the undone run has not ended, kept no before-images, is being undone, or was cleaned up; CollectionReplaced.
     """
     old = control.find_run(store.ledger, run_id)
     check_rollback(store, old)
@@ -56,15 +56,16 @@ def start_rollback(
 
 
 def check_rollback(store: Store, old: Run) -> None:
-    """Raise StateForbids where a run cannot be rolled back."""
+    """Raises StateForbids where a run cannot be rolled back."""
     check_ended(store, old, "rolled back")
     if not old.undo:
         raise StateForbids(
             f"Run {old.id} cannot be rolled back: it kept no before-images. Start runs with --undo, or undo=True in the migration, to keep them."
         )
-    for each in store.ledger.runs.followers(old.id, kind="cleanup"):
-        since = old.ended_at is None or each.created_at >= old.ended_at  # else the run went on after it
-        if since and each.status is RunStatus.COMPLETED:
+    for cleanup in store.ledger.runs.followers(old.id, kind="cleanup"):
+        # A run that was continued after a cleanup has kept before-images since.
+        after_end = old.ended_at is None or cleanup.created_at >= old.ended_at
+        if after_end and cleanup.status is RunStatus.COMPLETED:
             raise StateForbids(
-                f"Run {old.id} cannot be rolled back: run {each.id} has removed its before-images."
+                f"Run {old.id} cannot be rolled back: run {cleanup.id} has removed its before-images."
             )

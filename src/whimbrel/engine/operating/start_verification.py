@@ -1,8 +1,8 @@
-"""Verifying a run: a run of its own over the whole collection, which writes nothing to it.
+"""Starts the verification of a run: a run of its own over the whole collection, which writes nothing to it.
 
-It has batches, workers, a rate and a lease as every run, so it can be paused, throttled and killed; it takes its turn on the
-collection, so no other run writes meanwhile. What each batch counted stands in its row; the coordinator adds that up at the end,
-looks at the ledger itself, and keeps a report of what was proved and what was not (`engine/verifying/report.py`).
+It has batches, workers, a rate and a lease like every run, so it can be paused, throttled and killed; it takes its turn on the
+collection, so no other run writes meanwhile. Each batch's row holds what the batch counted; the coordinator adds that up at the end,
+checks the ledger itself, and keeps a report of what was proved and what was not (`engine/verifying/report.py`).
 """
 
 from dataclasses import replace
@@ -23,8 +23,8 @@ from whimbrel.engine.operating.start import Defaults
 from whimbrel.errors import StateForbids, Untranslatable
 from whimbrel.ports import Store
 
-BATCH = 50_000  # documents: a batch is a few statements that only look, unless all are transformed again
-SAMPLE = 1000  # documents that are transformed again unless somebody asks for more
+BATCH = 50_000  # documents: a batch is a few reading statements, unless all documents are transformed again
+SAMPLE = 1000  # documents that are transformed again by default
 AGAIN = "transform again"
 
 
@@ -40,17 +40,17 @@ def start_verification(
     rate: int | None = None,
     new_collection: bool = False,
 ) -> Run:
-    """Add a run that verifies another, `queued`.
+    """Adds a run that verifies another, `queued`.
 
-    `loaded`: the migration as it is loaded here, if it is. `sample`: how many documents are transformed again to see whether that changes
-    nothing; None: all. `new_collection`: the collection that has the name now is looked at, whether it is the run's or not, such as
-    one that was restored. Raises RunUnknown; CollectionReplaced; StateForbids where that run has not ended, or left nothing that could be verified.
+    `loaded`: the migration as it is loaded here, if it is. `sample`: how many documents are transformed again to check that nothing
+    changes; None: all. `new_collection`: examines the collection that has the name now, even if it is not the run's, such as
+    a restored one. Raises RunUnknown; CollectionReplaced; StateForbids where the verified run has not ended, or left nothing that could be verified.
     """
     old = find_run(store.ledger, run_id)
     check_ended(store, old, "verified")
     _refuse_cleaned(store, old)
     old = bound_to_collection(store, old, new_collection=new_collection)
-    why = _not_again(with_newest_rollback(store.ledger, old), loaded)
+    why = _why_not_again(with_newest_rollback(store.ledger, old), loaded)
     run = replace(
         follow_up_run(old, "verification", {}, defaults),
         legs=("pending",), timeout=old.timeout, update=old.update, batch_size=batch_size or (defaults.batch_size if sample is None else BATCH), rate=rate, sample=0 if why else sample,
@@ -63,15 +63,15 @@ def start_verification(
 def _refuse_cleaned(store: Store, old: Run) -> None:
     if old.mark != "marker":
         return
-    for each in store.ledger.runs.followers(old.id, kind="cleanup"):
-        if each.status is not RunStatus.CANCELLED:
+    for cleanup in store.ledger.runs.followers(old.id, kind="cleanup"):
+        if cleanup.status is not RunStatus.CANCELLED:
             raise StateForbids(
-                f"Run {old.id} cannot be verified: run {each.id} has removed its marks from the documents."
+                f"Run {old.id} cannot be verified: run {cleanup.id} has removed its marks from the documents."
             )
 
 
-def _not_again(old: Run, loaded: Definition | None) -> str:
-    """Why the transform cannot be run again to see whether it changes nothing; empty where it can."""
+def _why_not_again(old: Run, loaded: Definition | None) -> str:
+    """Returns why the transform cannot be run again to check that nothing changes; an empty string where it can."""
     if old.undone_by is not None:
         return "Not asked: the run was rolled back."
     if old.mark == "filter":
@@ -79,7 +79,7 @@ def _not_again(old: Run, loaded: Definition | None) -> str:
     if old.claim:
         return "Not proved: the function has effects outside the database (claim=True), so it is not called again."
     if old.update is None:
-        return _not_called_again(old, loaded)
+        return _why_not_called_again(old, loaded)
     try:
         as_pipeline(old.declared or {})
     except Untranslatable as error:
@@ -87,7 +87,7 @@ def _not_again(old: Run, loaded: Definition | None) -> str:
     return ""
 
 
-def _not_called_again(old: Run, loaded: Definition | None) -> str:
+def _why_not_called_again(old: Run, loaded: Definition | None) -> str:
     if loaded is None:
         return f"Not proved: the migration {old.migration!r} is not loaded here. Name its file with --migrations."
     if loaded.code_hash != old.code_hash:

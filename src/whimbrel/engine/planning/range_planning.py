@@ -1,35 +1,35 @@
-"""Planning by hops over an index, in `_id` order: nothing is known of where the documents of a phase are."""
+"""Plans by hops over an index, in `_id` order: without knowing where the documents of a phase are."""
 
 from math import ceil
 
-from whimbrel.domain.runs.batches import Batch, estimated_documents
+from whimbrel.domain.runs.batches import Batch, batch_of_leg
 from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
 from whimbrel.domain.runs.run import Run, eligible
 from whimbrel.ports import Documents
 
 HOPS = 256  # chunks planned in one go
-SECONDS = 0.5  # that hopping may take of a tick, but for one hop
+SECONDS = 0.5  # of a tick that hopping may take, not counting the last hop
 
 
 def plan_ranges(run: Run, documents: Documents, last: Batch | None, room: int) -> list[Batch]:
-    """The next batches; the last one of the leg says so."""
+    """Returns the next batches; the last one of the leg says so."""
     seq, after = 0, None
     if last is not None:
         seq, after = last.seq, last.hi if last.leg == run.leg else None
     per_batch = ceil(run.batch_size / CHUNK_DOCUMENTS)
     size = ceil(run.batch_size / per_batch)
-    most = min(room * per_batch, max(HOPS, per_batch))
-    found = documents.cuts(after, eligible(run, run.phase), size, most, SECONDS)
-    pages = [found.keys[at : at + per_batch] for at in range(0, len(found.keys), per_batch)]
-    if not pages and found.end:
-        return [estimated_documents(run, seq + 1, lo=after, last=True)]
-    rest = found.estimated
+    most_cuts = min(room * per_batch, max(HOPS, per_batch))
+    cuts = documents.cuts(after, eligible(run, run.phase), size, most_cuts, SECONDS)
+    pages = [cuts.keys[start : start + per_batch] for start in range(0, len(cuts.keys), per_batch)]
+    if not pages and cuts.end:
+        return [batch_of_leg(run, seq + 1, lo=after, last=True)]
+    uncounted = cuts.estimated
     batches = []
     for page in pages:
         seq += 1
-        count = min(rest, len(page) * size)
-        rest -= count
-        last_ = found.end and page is pages[-1]
-        batches.append(estimated_documents(run, seq, lo=after, cuts=page, estimated=count, last=last_))
+        count = min(uncounted, len(page) * size)
+        uncounted -= count
+        last_ = cuts.end and page is pages[-1]
+        batches.append(batch_of_leg(run, seq, lo=after, cuts=page, estimated=count, last=last_))
         after = page[-1]
     return batches

@@ -1,4 +1,4 @@
-"""The queue as a whole: pointers that are announced to the broker, how deep it is, stopping, emptying, trying again.
+"""The queue as a whole: announcing pointers to the broker, its depth, stopping, emptying, retrying.
 
 Not here: RabbitMQ itself (`whimbrel.brokers`).
 Imports `operating`.

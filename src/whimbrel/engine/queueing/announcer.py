@@ -1,6 +1,6 @@
-"""S2 and its repair: pointers go out through the broker, and out again where it lost them (hole H28).
+"""S2 and its repair: announces pointers through the broker, and again where the broker lost them (hole H28).
 
-What is kept here is only when to look again; which batches wait is the ledger's to say. A coordinator
+Only the times of the next look are kept here; the ledger knows which batches wait. A coordinator
 that dies takes nothing with it: the next one looks a little later.
 """
 
@@ -19,16 +19,16 @@ from whimbrel.ports.ledger import CONSUMERS
 
 log = structlog.get_logger("whimbrel.coordinator")
 
-LONGEST = 60.0  # seconds between two announcements of one batch
-PAGE = 1000  # queued batches of a run that are looked at: those behind them come when these have gone
-SECONDS = 0.5  # that announcing all that is queued may take
+LONGEST = 60.0  # seconds between two announcements of one batch at most
+PAGE = 1000  # queued batches of a run that are looked at: later ones follow when these are gone
+SECONDS = 0.5  # that announcing all queued batches may take
 
 
 class Announcer:
-    """One process's announcements.
+    """Announces the batches of one process's runs.
 
-    `pause`: seconds after which a batch that still is queued is announced again, if the broker holds fewer pointers
-    than batches are queued; doubled with each time. `patience`: seconds beyond that pause, after which the broker's number is not
+    `pause`: seconds after which a batch that is still queued is announced again, if the broker holds fewer pointers
+    than batches are queued; doubled each time. `patience`: seconds beyond that pause after which the broker's number is not
     asked any more.
     """
 
@@ -40,9 +40,9 @@ class Announcer:
         self._next: dict[str, float] = {}  # run -> when to look
         self.on_announced: Callable[[], None] = lambda: None  # workers of this process may look at once
         self.trouble = ""  # why pointers do not go out
-        self.hopeless = ""  # why a person must see to that
+        self.pause_reason = ""  # why a person must look at that
         self._repeated_errors = RepeatedErrors()
-        self._since = 0.0  # when that began
+        self._since = 0.0  # when the trouble began
         self._asked, self._lacked = float("-inf"), False  # the last look at what the broker holds
 
     @property
@@ -51,45 +51,45 @@ class Announcer:
 
     @property
     def polled(self) -> bool:
-        """Whether workers look for themselves, and nothing is announced."""
+        """Whether workers poll the ledger, and nothing is announced."""
         return self._broker.polled
 
     def check(self) -> None:
-        """Ask the broker whether it answers. Raises BrokerUnavailable, BrokerRefused."""
+        """Checks that the broker answers. Raises BrokerUnavailable, BrokerRefused."""
         self._broker.waiting()
 
     def stuck(self, seconds: float) -> bool:
-        """Whether pointers have not gone out for so long: another process may reach the broker. Asked again, it starts anew."""
+        """Whether pointers have not gone out for so long: another process may reach the broker. The next call counts anew."""
         if not self.trouble or time.monotonic() - self._since < seconds:
             return False
         self._since = time.monotonic()
         return True
 
     def keep(self, runs: Collection[str]) -> None:
-        """Forget what is not among these runs."""
+        """Forgets all other runs."""
         self._due = {run: due for run, due in self._due.items() if run in runs}
-        self._next = {run: at for run, at in self._next.items() if run in runs}
+        self._next = {run: due for run, due in self._next.items() if run in runs}
 
     def announce(self, run: Run, batches: Sequence[Batch | BatchPointer]) -> None:
-        """Never fails: what could not go out is announced as soon as the broker takes it."""
+        """Announces batches. Never fails: what could not be sent is announced as soon as the broker takes it."""
         try:
             self._broker.announce(run, batches)
         except (BrokerUnavailable, BrokerRefused) as error:
-            self._complain(error)
-            self._due.setdefault(run.id, {}).update({each.token: (0.0, self._pause) for each in batches})
+            self._record_error(error)
+            self._due.setdefault(run.id, {}).update({batch.token: (0.0, self._pause) for batch in batches})
         else:
-            self._over()
+            self._record_success()
         self.on_announced()
 
-    def released(self, batches: Sequence[Batch]) -> None:
-        """Batches that were taken from dead workers: their pointers may be gone with them."""
-        for run_id in {each.run for each in batches}:
+    def announce_released(self, batches: Sequence[Batch]) -> None:
+        """Announces batches that were taken from dead workers: their pointers may be lost with them."""
+        for run_id in {batch.run for batch in batches}:
             run = self._ledger.runs.get(run_id)
             if run is not None and run.status is RunStatus.RUNNING:
-                self.announce(run, [each for each in batches if each.run == run_id])
+                self.announce(run, [batch for batch in batches if batch.run == run_id])
 
-    def everything(self, run: Run) -> None:
-        """All that is queued, as far as there is time: a run begins again, and its pointers were acknowledged while it was not running."""
+    def announce_all(self, run: Run) -> None:
+        """Announces all queued batches, as far as there is time: their pointers were acknowledged while the run was not running."""
         if self._broker.polled:
             return
         end, after = time.monotonic() + SECONDS, -1
@@ -100,36 +100,38 @@ class Announcer:
                 return
 
     def repair(self, run: Run) -> None:
-        """Announce again what has waited for longer than its pause, if the broker holds too few pointers.
+        """Announces again what has waited for longer than its pause, if the broker holds too few pointers.
 
-        What has waited for very long is announced whatever the broker holds: pointers that nobody needs may hide that it is missing.
+        What has waited for very long is announced whatever the broker holds: useless pointers may hide that the right one is missing.
         """
         now = time.monotonic()
         if self._broker.polled or now < self._next.get(run.id, 0.0):
             return
         self._next[run.id] = now + min(1.0, self._pause / 2)
-        if self._ledger.leases.off(CONSUMERS):
-            return  # nobody takes them now
+        if self._ledger.leases.is_off(CONSUMERS):
+            return  # nobody takes pointers now
         queued = self._ledger.batches.waiting(run.id, PAGE)
         before = self._due.get(run.id, {})
-        due = {each.token: before.get(each.token, (now + self._pause, self._pause)) for each in queued}
+        due = {batch.token: before.get(batch.token, (now + self._pause, self._pause)) for batch in queued}
         self._due[run.id] = due
-        late = [each for each in queued if due[each.token][0] <= now]
+        late = [batch for batch in queued if due[batch.token][0] <= now]
         lost = (
-            late if self._lacking() else [each for each in late if due[each.token][0] + self._patience <= now]
+            late
+            if self._broker_lacks_pointers()
+            else [batch for batch in late if due[batch.token][0] + self._patience <= now]
         )
         if self.trouble or not lost:
             return
-        for each in lost:
-            pause = min(2 * due[each.token][1], LONGEST)
-            due[each.token] = now + pause, pause
+        for batch in lost:
+            pause = min(2 * due[batch.token][1], LONGEST)
+            due[batch.token] = now + pause, pause
         log.info("announced again", run=run.id, batches=len(lost))
         self.announce(run, lost)
 
-    def _lacking(self) -> bool:
-        """Whether the broker holds fewer pointers than batches of running runs are queued. Also how one learns that it is back.
+    def _broker_lacks_pointers(self) -> bool:
+        """Whether the broker holds fewer pointers than batches of running runs are queued. This also finds out that it is back.
 
-        Asked once for all runs that want to know at about the same time.
+        Asked once for all runs that need to know at about the same time.
         """
         now = time.monotonic()
         if now - self._asked < min(0.5, self._pause / 4):
@@ -138,20 +140,20 @@ class Announcer:
         try:
             ready = self._broker.waiting()
         except (BrokerUnavailable, BrokerRefused) as error:
-            self._complain(error)
+            self._record_error(error)
             return False
-        self._over()
+        self._record_success()
         running = [run.id for run in self._ledger.runs.at_work() if run.status is RunStatus.RUNNING]
         self._lacked = ready < self._ledger.batches.queued(running, most=ready + 1)
         return self._lacked
 
-    def _complain(self, error: Exception) -> None:
+    def _record_error(self, error: Exception) -> None:
         if not self.trouble:
             log.warning("pointers do not go out", reason=str(error))
             self._since = time.monotonic()
         self.trouble = f"Waits for the broker: {error}"
-        self.hopeless = self._repeated_errors.met("", error)
+        self.pause_reason = self._repeated_errors.record("", error)
 
-    def _over(self) -> None:
-        self.trouble = self.hopeless = ""
-        self._repeated_errors.over("")
+    def _record_success(self) -> None:
+        self.trouble = self.pause_reason = ""
+        self._repeated_errors.forget("")

@@ -1,4 +1,4 @@
-"""The queue over the last minutes: sampled by a thread of this process, from the first question on until nobody asks."""
+"""Samples the queue over the last minutes in a thread of this process, from the first request until nobody asks any more."""
 
 import threading
 import time
@@ -19,26 +19,26 @@ log = structlog.get_logger("whimbrel.sampling")
 EVERY = 1.0  # seconds between two samples
 KEPT = 300  # samples
 UNASKED = 300.0  # seconds after which the thread ends
-SPAN = 60.0  # seconds over which the rate is taken
-LOOKED_AT = 1000  # queued batches of a run, the first: among them is what has waited longest
+SPAN = 60.0  # seconds over which the rate is measured
+LOOKED_AT = 1000  # first queued batches of a run: among them is the one that has waited longest
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSample:
     """The queue at one moment. `oldest`: seconds since this process first saw the batch that has waited longest."""
 
-    at: datetime
+    taken_at: datetime
     stats: queues.Stats
     settled: float
     oldest: float | None
 
     @property
     def in_hand(self) -> int:
-        return sum(each.in_hand for each in self.stats.queues.values())
+        return sum(queue.in_hand for queue in self.stats.queues.values())
 
 
 class QueueSampler:
-    """One process's samples. `alive`: whether what it asks is still there."""
+    """The samples of one process. `alive`: whether the ledger and the broker are still open."""
 
     def __init__(self, ledger: Ledger, broker: Broker, alive: Callable[[], bool]) -> None:
         self._ledger, self._broker, self._alive = ledger, broker, alive
@@ -49,12 +49,12 @@ class QueueSampler:
         self._thread: threading.Thread | None = None
 
     def history(self) -> Sequence[QueueSample]:
-        """What was sampled so far, the newest last. Raises BrokerUnavailable, BrokerRefused, Transient where there is none of now."""
+        """Returns the samples so far, the newest last. Raises BrokerUnavailable, BrokerRefused, Transient where there is no current one."""
         self._asked = time.monotonic()
         with self._lock:
             newest = self._samples[-1] if self._samples else None
-            if newest is None or (datetime.now(UTC) - newest.at).total_seconds() > 2 * EVERY:
-                self._look()
+            if newest is None or (datetime.now(UTC) - newest.taken_at).total_seconds() > 2 * EVERY:
+                self._take_sample()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._repeat, name="sampling", daemon=True)
                 self._thread.start()
@@ -66,26 +66,26 @@ class QueueSampler:
             try:
                 with self._lock:
                     if self._alive():
-                        self._look()
+                        self._take_sample()
             except WhimbrelError as error:
                 log.debug("no sample", reason=str(error))
             except Exception:
-                if self._alive():  # else what it asks was closed under it
+                if self._alive():  # otherwise the ledger was closed meanwhile
                     log.exception("sampling broke")
                     return
 
-    def _look(self) -> None:
+    def _take_sample(self) -> None:
         rate = self._ledger.batches.settled(SPAN) / SPAN
-        oldest = self._oldest()
-        found = queues.stats(self._ledger, self._broker)
-        self._samples.append(QueueSample(datetime.now(UTC), found, round(rate, 3), oldest))
+        oldest = self._longest_wait()
+        stats = queues.stats(self._ledger, self._broker)
+        self._samples.append(QueueSample(datetime.now(UTC), stats, round(rate, 3), oldest))
 
-    def _oldest(self) -> float | None:
+    def _longest_wait(self) -> float | None:
         now = time.monotonic()
         waiting = [
-            each.token
+            batch.token
             for run in queues.running(self._ledger)
-            for each in self._ledger.batches.waiting(run.id, LOOKED_AT)
+            for batch in self._ledger.batches.waiting(run.id, LOOKED_AT)
         ]
         self._seen = {token: self._seen.get(token, now) for token in waiting}
         return round(now - min(self._seen.values()), 3) if self._seen else None
@@ -107,30 +107,33 @@ COUNTERS = "worker counters"
 
 
 def worker_counters(ledger: Ledger) -> tuple[Sequence[WorkerCounters], datetime | None]:
-    """The live workers' counts, and when they were reset."""
-    found, failed = _workers(ledger)
-    kept = ledger.leases.recall(COUNTERS)
-    base = {row["name"]: row for row in kept[0]["workers"]} if kept else {}
+    """Returns the live workers' counters, and when they were reset."""
+    workers, failed = _live_workers(ledger)
+    reset = ledger.leases.recall(COUNTERS)
+    at_reset = {row["name"]: row for row in reset[0]["workers"]} if reset else {}
     nothing = {"processed": 0, "failed": 0}
     counted = [
         WorkerCounters(
-            each.name, each.host, each.pid, max(0, each.done - base.get(each.name, nothing)["processed"]),
-            max(0, failed.get(each.name, 0) - base.get(each.name, nothing)["failed"]), len(each.in_hand),
+            worker.name, worker.host, worker.pid, max(0, worker.done - at_reset.get(worker.name, nothing)["processed"]),
+            max(0, failed.get(worker.name, 0) - at_reset.get(worker.name, nothing)["failed"]), len(worker.in_hand),
         )
-        for each in found
+        for worker in workers
     ]  # fmt: skip
-    return counted, kept[1] if kept else None
+    return counted, reset[1] if reset else None
 
 
-def _workers(ledger: Ledger) -> tuple[Sequence[Worker], Mapping[str, int]]:
-    """The live workers, and batches of each with unresolved failures."""
-    found = ledger.leases.workers(ALIVE)
-    return found, ledger.failures.by_worker([each.name for each in found])
+def _live_workers(ledger: Ledger) -> tuple[Sequence[Worker], Mapping[str, int]]:
+    """Returns the live workers, and for each the number of batches with unresolved failures."""
+    workers = ledger.leases.workers(ALIVE)
+    return workers, ledger.failures.by_worker([worker.name for worker in workers])
 
 
 def reset_counters(ledger: Ledger, who: str) -> int:
-    """Count from now on: of how many live workers."""
-    found, failed = _workers(ledger)
-    rows = [{"name": each.name, "processed": each.done, "failed": failed.get(each.name, 0)} for each in found]
+    """Resets the counters. Returns for how many live workers."""
+    workers, failed = _live_workers(ledger)
+    rows = [
+        {"name": worker.name, "processed": worker.done, "failed": failed.get(worker.name, 0)}
+        for worker in workers
+    ]
     ledger.leases.remember(COUNTERS, {"workers": rows}, who=who)
     return len(rows)

@@ -1,4 +1,4 @@
-"""The queue as a whole: how deep it is, who takes from it, stopping and starting that, emptying it, trying failures again."""
+"""The queue as a whole: how deep it is, who takes from it, stopping and starting that, emptying it, retrying failures."""
 
 import contextlib
 import secrets
@@ -20,14 +20,14 @@ from whimbrel.ports import Broker, Ledger
 from whimbrel.ports.broker import DEAD_LETTER_QUEUE, LANE_QUEUES, Depth, lane_name
 from whimbrel.ports.ledger import CONSUMERS
 
-LOOK = 0.1  # seconds between two looks at what is awaited
+LOOK = 0.1  # seconds between two looks at an awaited state
 SEEN_BY_ALL = 1.0  # seconds after which every live worker has seen a switch
 BrokerName = Literal["ledger", "rabbitmq"]
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """One queue: what lies ready, what workers have in hand, who takes from it."""
+    """One queue: what lies ready, what workers work on, who takes from it."""
 
     ready: int
     in_hand: int
@@ -42,12 +42,12 @@ class Stats:
 
     @property
     def ready(self) -> int:
-        return sum(each.ready for each in self.queues.values())
+        return sum(queue.ready for queue in self.queues.values())
 
 
 @dataclass(frozen=True, slots=True)
 class SkippedRun:
-    """A run whose dead failures stay, and why."""
+    """A run whose dead failures are not retried, and why."""
 
     run: str
     dead: int
@@ -63,22 +63,22 @@ def running(ledger: Ledger) -> Sequence[RunAtWork]:
 
 
 def stats(ledger: Ledger, broker: Broker) -> Stats:
-    """The depth of every queue. Without a server they are queued batches of running runs, and slots. Raises BrokerUnavailable."""
+    """Returns the depth of every queue; without a server: queued batches of running runs, and slots. Raises BrokerUnavailable."""
     queued, held = _by_lane(ledger)
     if broker.queues is not None:
         depths = broker.queues.depths()
-        consumers = sum(each.consumers for each in depths.values())
+        consumers = sum(depth.consumers for depth in depths.values())
     else:
-        slots = sum(each.slots for each in ledger.leases.workers(ALIVE))
+        slots = sum(worker.slots for worker in ledger.leases.workers(ALIVE))
         depths = {name: Depth(queued.get(name, 0), slots) for name in LANE_QUEUES.values()}
         depths[DEAD_LETTER_QUEUE] = Depth(0, 0)
         consumers = slots
-    queues = {name: Queue(each.ready, held.get(name, 0), each.consumers) for name, each in depths.items()}
+    queues = {name: Queue(depth.ready, held.get(name, 0), depth.consumers) for name, depth in depths.items()}
     return Stats(name_of(broker), queues, consumers)
 
 
 def _by_lane(ledger: Ledger) -> tuple[dict[str, int], dict[str, int]]:
-    """Queued batches of running runs, and batches in hand of all, by queue."""
+    """Returns queued batches of running runs, and running batches of all runs, by queue."""
     runs: dict[str, RunAtWork | Run | None] = {run.id: run for run in ledger.runs.at_work()}
     at_work = [run.id for run in runs.values() if run is not None and run.status is RunStatus.RUNNING]
     queued: dict[str, int] = {}
@@ -87,55 +87,55 @@ def _by_lane(ledger: Ledger) -> tuple[dict[str, int], dict[str, int]]:
         run = runs[run_id] if run_id in runs else runs.setdefault(run_id, ledger.runs.get(run_id))
         if run is None:
             continue
-        into = queued if status is BatchStatus.QUEUED else held
+        counts = queued if status is BatchStatus.QUEUED else held
         queue = LANE_QUEUES[lane_name(urgent=run.urgent, retry=retry)]
-        into[queue] = into.get(queue, 0) + count
+        counts[queue] = counts.get(queue, 0) + count
     return queued, held
 
 
 def in_hand(ledger: Ledger) -> int:
-    """How many batches workers hold."""
+    """Returns how many batches workers hold."""
     counts = ledger.batches.open_counts([])
     return sum(count for (_, _, status), count in counts.items() if status is BatchStatus.RUNNING)
 
 
 def workers_with_code(workers: Sequence[Worker], definition: Definition) -> Sequence[Worker]:
-    """Those of these workers that take batches of any run of this migration."""
+    """Returns those of these workers that take batches of any run of this migration."""
     return [
-        each
-        for each in workers
-        if each.only is None and each.code.get(definition.name) == definition.code_hash
+        worker
+        for worker in workers
+        if worker.only is None and worker.code.get(definition.name) == definition.code_hash
     ]
 
 
 def round_trip(ledger: Ledger, broker: Broker, seconds: float) -> float:
-    """Seconds of a message's way through the broker and back, or of a row's into the ledger. Raises BrokerUnavailable."""
+    """Returns how many seconds a message needs through the broker and back, or a row into the ledger. Raises BrokerUnavailable."""
     return ledger.leases.probe() if broker.queues is None else broker.queues.round_trip(seconds)
 
 
 def restart(ledger: Ledger, seconds: float, who: str) -> bool:
-    """Stop, wait until nobody holds a batch, start. False where some still did after so many seconds; it started all the same.
+    """Stops consumers, waits until nobody holds a batch, starts them. Returns False where somebody still did after so many seconds; they are started all the same.
 
-    Whoever stops them meanwhile has the last word: then they stay stopped.
+    If somebody else stops them meanwhile, they stay stopped.
     """
     ticket = secrets.token_hex(8)
     ledger.leases.switch(CONSUMERS, on=False, who=who, ticket=ticket)
     try:
         began = time.monotonic()
         time.sleep(SEEN_BY_ALL)
-        while held := in_hand(ledger):
+        while held_batches := in_hand(ledger):
             if time.monotonic() - began > seconds:
                 break
             time.sleep(LOOK)
-        return not held
+        return not held_batches
     finally:
         ledger.leases.switch(CONSUMERS, on=True, who=who, ticket=ticket)
 
 
 def purge(ledger: Ledger, announcer: Announcer, queue: str, who: str) -> int:
-    """Remove what lies ready in a queue: how many messages. Raises BrokerUnavailable, BrokerRefused.
+    """Removes what lies ready in a queue. Returns how many messages. Raises BrokerUnavailable, BrokerRefused.
 
-    No batch is lost: those of running runs are announced again at once.
+    No batch is lost: the batches of running runs are announced again at once.
     """
     queues = announcer.broker.queues
     if queues is None:
@@ -143,19 +143,19 @@ def purge(ledger: Ledger, announcer: Announcer, queue: str, who: str) -> int:
     purged = queues.purge(queue)
     ledger.leases.audit(f"{purged} messages of {queue} purged", run="", who=who)
     if queue != DEAD_LETTER_QUEUE:
-        for each in running(ledger):
-            run = ledger.runs.get(each.id)
+        for run_at_work in running(ledger):
+            run = ledger.runs.get(run_at_work.id)
             if run is not None and run.status is RunStatus.RUNNING:
-                announcer.everything(run)
+                announcer.announce_all(run)
     return purged
 
 
 def retry_dead(
     ledger: Ledger, loaded: Mapping[str, Definition], limit: int, who: str
 ) -> tuple[dict[str, int], list[SkippedRun]]:
-    """Open dead failures again, at most so many: how many by run, oldest run first, and the runs that were passed over.
+    """Reopens dead failures, at most so many. Returns how many by run, oldest run first, and the runs that were skipped.
 
-    A run goes on by the code that is loaded. Of one with more than what is left of the limit, the largest group that fits is taken.
+    A run continues by the code that is loaded. From a run with more failures than the limit has left, the largest group that fits is taken.
     """
     opened: dict[str, int] = {}
     skipped = []
@@ -171,30 +171,32 @@ def retry_dead(
     return opened, skipped
 
 
-def _retry(ledger: Ledger, loaded: Mapping[str, Definition], run: Run, left: int, dead: int, who: str) -> int:
-    it = loaded.get(run.migration)
+def _retry(
+    ledger: Ledger, loaded: Mapping[str, Definition], run: Run, limit: int, dead: int, who: str
+) -> int:
+    definition = loaded.get(run.migration)
     if run.kind == "verification":
         raise StateForbids(
             f"It is a verification: what it found is no work to be tried again. Look at it: whimbrel failures {run.id}."
         )
     if run.kind != "migration":
         raise StateForbids(f"It is a {run.kind}, and is retried alone: whimbrel retry {run.id}.")
-    if it is None:
+    if definition is None:
         raise StateForbids(f"Migration {run.migration!r} is not loaded here.")
     group = None
-    if dead > left:
+    if dead > limit:
         groups = ledger.failures.groups(run.id, state=FailureState.DEAD, limit=GROUPS).groups
-        fitting = [each for each in groups if each.dead <= left]
+        fitting = [group_row for group_row in groups if group_row.dead <= limit]
         if not fitting:
             raise StateForbids(
-                f"It has {dead} dead failures, and {left} are left of the limit: whimbrel retry {run.id}."
+                f"It has {dead} dead failures, and {limit} are left of the limit: whimbrel retry {run.id}."
             )
-        group = max(fitting, key=lambda each: each.dead).group
-    return control.retry(ledger, run.id, who=who, group=group, code=it)[1]
+        group = max(fitting, key=lambda group_row: group_row.dead).group
+    return control.retry(ledger, run.id, who=who, group=group, code=definition)[1]
 
 
 def wait_for_end(ledger: Ledger, run_id: str, seconds: float) -> Run | None:
-    """The run when it has ended; None where that takes longer."""
+    """Waits until the run has ended, and returns it; None where that takes longer."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         run = ledger.runs.get(run_id)
@@ -205,7 +207,7 @@ def wait_for_end(ledger: Ledger, run_id: str, seconds: float) -> Run | None:
 
 
 def cancel_after(ledger: Ledger, run_id: str, seconds: float, who: str) -> None:
-    """Cancel a run, and wait a little until it is."""
+    """Cancels a run, and waits a little for its end."""
     with contextlib.suppress(StateForbids):
         control.cancel(ledger, run_id, who=who)
     wait_for_end(ledger, run_id, seconds)

@@ -1,5 +1,5 @@
-"""Before a run: the dry run on a sample, what it predicts, and whether the transform is deterministic and idempotent.
+"""Before a run: the dry run on a sample, its predictions, and whether the transform is deterministic and idempotent.
 
-Not here: preflight, which every start asks for (`operating.preflight`).
+Not here: preflight, which every start performs (`operating.preflight`).
 Imports `operating`.
 """

@@ -1,4 +1,4 @@
-"""The dry run: what a run would do, shown on a sample of its documents. Nothing is written anywhere."""
+"""The dry run: shows on a sample of its documents what a run would do. Nothing is written anywhere."""
 
 import time
 from collections import Counter
@@ -23,7 +23,7 @@ from whimbrel.errors import TooSlow
 from whimbrel.ports import Ahead, Callers, Clash, Rehearsal, Store
 
 SAMPLE, LARGEST_SAMPLE = 40, 1000  # documents
-DOCUMENTS = 3  # of which the differences are shown
+DOCUMENTS = 3  # whose differences are shown
 SECONDS = 60.0  # that the rehearsal may take
 OUTCOMES = (CHANGED, UNCHANGED, SKIPPED, FAILED, NOT_SHOWN, NOT_REACHED)
 
@@ -58,7 +58,7 @@ class Growth:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RefusedDocuments:
-    """Documents of the sample that the validator would refuse. `refuses`: it does not only log them."""
+    """Documents of the sample that the validator would refuse. `refuses`: whether it refuses them, or only logs them."""
 
     keys: tuple[Key, ...]
     refuses: bool
@@ -75,7 +75,7 @@ class SelectedAgain:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DryRun:
-    """All that is shown. `run` is the one that would be started; it is in no ledger."""
+    """All that a dry run shows. `run` is the run that would be started; it is in no ledger."""
 
     run: Run
     selected: Selected
@@ -90,12 +90,12 @@ class DryRun:
     growth: Growth | None
     validator: RefusedDocuments | None
     clashes: Sequence[Clash]
-    unchecked: Sequence[str]  # what could not be looked at, and why
+    unchecked: Sequence[str]  # what could not be checked, and why
     deterministic: Verdict
     idempotent: Verdict
     reselected: SelectedAgain
     predicted: Prediction
-    warnings: Sequence[Finding]  # of preflight, which knows by now what the change touches
+    warnings: Sequence[Finding]  # of preflight, which knows by then what the change touches
 
     @property
     def objections(self) -> bool:
@@ -115,68 +115,72 @@ def dry_run(
     documents: int = DOCUMENTS,
     seconds: float = SECONDS,
 ) -> DryRun:
-    """Rehearse a run that `draft_run` made, on `size` documents, for at most about so many seconds.
+    """Rehearses a run that `draft_run` made, on `size` documents, for at most about so many seconds.
 
-    `documents`: of how many the differences are told; `workers`: processes that shall carry the run out. Raises DefinitionInvalid, Transient, Systemic.
+    `documents`: how many differences are shown; `workers`: processes that are to carry the run out. Raises DefinitionInvalid, Transient, Systemic.
     """
     until = time.monotonic() + seconds
     rehearsal = store.rehearsal(run)
     unchecked: list[str] = []
     chosen, phases = draw_sample(rehearsal, run, size, unchecked)
-    found = RehearsalStage(definition, run, rehearsal, callers).rehearse([*phases.items()], until)
+    rehearsed = RehearsalStage(definition, run, rehearsal, callers).rehearse([*phases.items()], until)
     selected = select(store, run, rehearsal)
-    changed = [each for each in found if each.after is not None]
-    inner = [difference(each.before, each.changed or each.before) for each in changed]
+    changed = [document for document in rehearsed if document.after is not None]
+    inner = [difference(document.before, document.changed or document.before) for document in changed]
     touched, growth = _touched(inner), _growth(changed, selected.estimated)
-    predicted = predict(store.ledger, run, found, documents=selected.estimated, workers=workers)
+    predicted = predict(store.ledger, run, rehearsed, documents=selected.estimated, workers=workers)
     ahead = Ahead(
         documents=selected.estimated, touched=touched or None, growth=growth.largest if growth else None,
         mean_growth=growth.mean if growth else None, oplog=round(predicted.oplog.value) if predicted.oplog else None,
-        naive=tuple(dict.fromkeys(name for each in found for name in each.naive)), unusable=_unusable(found), unlike=next((each.unlike for each in found if each.unlike), ()),
+        naive=tuple(dict.fromkeys(name for document in rehearsed for name in document.naive)), unusable=_unusable_answer(rehearsed), differing_values=next((document.differing_values for document in rehearsed if document.differing_values), ()),
     )  # fmt: skip
     return DryRun(
-        run=run, selected=selected, batches=ceil(selected.estimated / run.batch_size), sample=chosen, rehearsed=found,
-        outcomes=_outcomes(found), failures=_failures(found), not_shown=Counter(each.why for each in found if each.why),
+        run=run, selected=selected, batches=ceil(selected.estimated / run.batch_size), sample=chosen, rehearsed=rehearsed,
+        outcomes=_outcomes(rehearsed), failures=_failures(rehearsed), not_shown=Counter(document.why for document in rehearsed if document.why),
         differences=_differences(changed, documents), touched=touched,
         growth=growth, validator=_refusals(rehearsal, changed, unchecked),
         clashes=_clashes(rehearsal, changed, {edit.top for edits in inner for edit in edits}, unchecked), unchecked=unchecked,
-        deterministic=deterministic(definition, found), idempotent=idempotent(run, found),
-        reselected=_reselected(rehearsal, run, found),
+        deterministic=deterministic(definition, rehearsed), idempotent=idempotent(run, rehearsed),
+        reselected=_reselected(rehearsal, run, rehearsed),
         predicted=predicted, warnings=preflight(store, definition, run, ahead),
     )  # fmt: skip
 
 
-def _unusable(found: Sequence[RehearsedDocument]) -> str:
-    """What is wrong with the function's answer, where it is for every document by a mistake that no retry mends."""
-    reached = [each.trouble for each in found if each.outcome not in (NOT_SHOWN, NOT_REACHED)]
-    final = [each.message for each in reached if each is not None and each.final]
+def _unusable_answer(rehearsed: Sequence[RehearsedDocument]) -> str:
+    """Returns what is wrong with the function's answer, where it is wrong for every document by a mistake that no retry fixes."""
+    reached = [document.failure for document in rehearsed if document.outcome not in (NOT_SHOWN, NOT_REACHED)]
+    final = [failure.message for failure in reached if failure is not None and failure.final]
     return final[0] if final and len(final) == len(reached) else ""
 
 
-def _outcomes(found: Sequence[RehearsedDocument]) -> dict[str, int]:
-    counted = Counter(each.outcome for each in found)
+def _outcomes(rehearsed: Sequence[RehearsedDocument]) -> dict[str, int]:
+    counted = Counter(document.outcome for document in rehearsed)
     return {outcome: counted[outcome] for outcome in OUTCOMES}
 
 
-def _failures(found: Sequence[RehearsedDocument]) -> list[FailedGroup]:
+def _failures(rehearsed: Sequence[RehearsedDocument]) -> list[FailedGroup]:
     groups: dict[Cause, list[FailedDocument]] = {}
-    for each in found:
-        if each.trouble is not None:
-            groups.setdefault(cause(each.trouble), []).append(each.trouble)
+    for document in rehearsed:
+        if document.failure is not None:
+            groups.setdefault(cause(document.failure), []).append(document.failure)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    return [FailedGroup(cause=it, count=len(group), example=group[0]) for it, group in ordered]
+    return [
+        FailedGroup(cause=group_cause, count=len(group), example=group[0]) for group_cause, group in ordered
+    ]
 
 
-def _differences(changed: Sequence[RehearsedDocument], most: int) -> list[Difference]:
-    """Documents that differ in other places first: they show more."""
+def _differences(changed: Sequence[RehearsedDocument], limit: int) -> list[Difference]:
+    """Takes documents that differ in other places first: they show more."""
     shapes: dict[object, list[Difference]] = {}
-    for each in changed:
-        edits = tuple(difference(each.before, each.after or each.before))
-        if each.outcome == CHANGED:
+    for document in changed:
+        edits = tuple(difference(document.before, document.after or document.before))
+        if document.outcome == CHANGED:
             shape = frozenset((edit.kind, edit.path) for edit in edits)
-            shapes.setdefault(shape, []).append(Difference(key=each.key, edits=edits))
+            shapes.setdefault(shape, []).append(Difference(key=document.key, edits=edits))
     rounds = max(map(len, shapes.values()), default=0)
-    return [group[at] for at in range(rounds) for group in shapes.values() if at < len(group)][:most]
+    return [
+        group[position] for position in range(rounds) for group in shapes.values() if position < len(group)
+    ][:limit]
 
 
 def _touched(inner: Sequence[Sequence[Edit]]) -> frozenset[str]:
@@ -184,7 +188,7 @@ def _touched(inner: Sequence[Sequence[Edit]]) -> frozenset[str]:
 
 
 def _names(edit: Edit) -> Iterator[str]:
-    """The path down to the first array."""
+    """Yields the path down to the first array."""
     for part in edit.path:
         if isinstance(part, int):
             return
@@ -192,14 +196,14 @@ def _names(edit: Edit) -> Iterator[str]:
 
 
 def _growth(changed: Sequence[RehearsedDocument], total: int) -> Growth | None:
-    sizes = [(len(each.after or b"") - len(each.before), each.key) for each in changed]
+    sizes = [(len(document.after or b"") - len(document.before), document.key) for document in changed]
     if not sizes:
         return None
     mean = sum(size for size, _ in sizes) / len(sizes)
     largest, key = max(sizes, key=lambda pair: pair[0])
     return Growth(
         mean=mean, largest=largest, largest_key=key, projected=round(mean * total),
-        largest_document=max(len(each.after or b"") for each in changed),
+        largest_document=max(len(document.after or b"") for document in changed),
     )  # fmt: skip
 
 
@@ -210,36 +214,38 @@ def _refusals(
     if validator is None:
         return None
     try:
-        valid = rehearsal.satisfying(validator.query, [each.after or b"" for each in changed])
-        broken = [each for each in changed if each.key not in valid]
+        valid = rehearsal.satisfying(validator.query, [document.after or b"" for document in changed])
+        broken = [document for document in changed if document.key not in valid]
         if not validator.strict:
-            before = rehearsal.satisfying(validator.query, [each.before for each in broken])
-            broken = [each for each in broken if each.key in before]
+            before = rehearsal.satisfying(validator.query, [document.before for document in broken])
+            broken = [document for document in broken if document.key in before]
     except TooSlow:
         unchecked.append("the validator did not answer in time")
         return None
-    return RefusedDocuments(keys=tuple(each.key for each in broken), refuses=validator.refuses)
+    return RefusedDocuments(keys=tuple(document.key for document in broken), refuses=validator.refuses)
 
 
 def _clashes(
     rehearsal: Rehearsal, changed: Sequence[RehearsedDocument], tops: set[str | None], unchecked: list[str]
 ) -> list[Clash]:
-    found: list[Clash] = []
+    all_clashes: list[Clash] = []
     for index in rehearsal.unique_indexes():
         if not tops & {name.partition(".")[0] for name in index.fields}:
             continue
         try:
-            clashes = rehearsal.clashes(index, [each.after or b"" for each in changed])
+            clashes = rehearsal.clashes(index, [document.after or b"" for document in changed])
         except TooSlow:
             unchecked.append(f"the unique index {index.name} did not answer in time")
             continue
         if clashes is None:
             unchecked.append(f"the unique index {index.name} holds arrays, which are not looked at")
-        found += clashes or ()
-    return found
+        all_clashes += clashes or ()
+    return all_clashes
 
 
-def _reselected(rehearsal: Rehearsal, run: Run, found: Sequence[RehearsedDocument]) -> SelectedAgain:
-    after = [each.after for each in found if each.outcome == CHANGED and each.after is not None]
-    still = rehearsal.satisfying(run.query, after)
-    return SelectedAgain(still=len(still), changed=len(after), filtered=bool(run.query))
+def _reselected(rehearsal: Rehearsal, run: Run, rehearsed: Sequence[RehearsedDocument]) -> SelectedAgain:
+    after = [
+        document.after for document in rehearsed if document.outcome == CHANGED and document.after is not None
+    ]
+    still_selected = rehearsal.satisfying(run.query, after)
+    return SelectedAgain(still=len(still_selected), changed=len(after), filtered=bool(run.query))

@@ -1,4 +1,4 @@
-"""A dry run as an object: of the REST API and of `--json`. Values of documents are Extended JSON."""
+"""Shows a dry run as an object of the REST API and of `--json`. Values of documents are Extended JSON."""
 
 from typing import Any
 
@@ -11,12 +11,12 @@ from whimbrel.engine.rehearsing.prediction import PredictedRange
 
 
 def exact(value: Value) -> Any:
-    """A value as canonical Extended JSON, with every type told: 5 and 5.0 are not the same."""
+    """Returns a value as canonical Extended JSON, with every type told: 5 and 5.0 are not the same."""
     return canonical(readable(value))
 
 
 def dry_run_object(dry_run: DryRun) -> dict[str, Any]:
-    """Counts are documents, sizes bytes."""
+    """Returns the dry run as an object. Counts are documents, sizes bytes."""
     growth, validator = dry_run.growth, dry_run.validator
     return {
         "migration": dry_run.run.migration, "collection": dry_run.run.ns, "mark": dry_run.run.mark,
@@ -27,9 +27,9 @@ def dry_run_object(dry_run: DryRun) -> dict[str, Any]:
         },
         "batches": dry_run.batches, "batchSize": dry_run.run.batch_size, "sample": {"documents": len(dry_run.rehearsed), **dry_run.sample},
         "outcomes": {_camel(name): count for name, count in dry_run.outcomes.items()},
-        "failures": [_failed(each) for each in dry_run.failures],
+        "failures": [_failed(group) for group in dry_run.failures],
         "notShown": [{"reason": reason, "documents": count} for reason, count in dry_run.not_shown.items()],
-        "diffs": [_difference(each) for each in dry_run.differences],
+        "diffs": [_difference(difference) for difference in dry_run.differences],
         "touched": sorted(dry_run.touched),
         "growth": None if growth is None else {
             "mean": round(growth.mean, 1), "largest": growth.largest, "largestId": id_json(growth.largest_key),
@@ -39,15 +39,15 @@ def dry_run_object(dry_run: DryRun) -> dict[str, Any]:
             "refused": len(validator.keys), "ids": [id_json(key) for key in validator.keys[:10]], "refuses": validator.refuses,
         },
         "uniqueIndexes": [
-            {"index": each.index, "id": id_json(each.key), "other": id_json(each.other), "stored": each.stored}
-            for each in dry_run.clashes
+            {"index": clash.index, "id": id_json(clash.key), "other": id_json(clash.other), "stored": clash.stored}
+            for clash in dry_run.clashes
         ],
         "unchecked": list(dry_run.unchecked),
         "deterministic": _verdict(dry_run.deterministic), "idempotent": _verdict(dry_run.idempotent),
         "filterAfter": {
             "filtered": dry_run.reselected.filtered, "changed": dry_run.reselected.changed, "stillSelected": dry_run.reselected.still,
         },
-        "warnings": [finding_object(each) for each in dry_run.warnings],
+        "warnings": [finding_object(finding) for finding in dry_run.warnings],
         "predicted": {
             "seconds": _guess(dry_run.predicted.seconds), "oplogBytes": _guess(dry_run.predicted.oplog),
         },
@@ -55,8 +55,8 @@ def dry_run_object(dry_run: DryRun) -> dict[str, Any]:
 
 
 def _camel(name: str) -> str:
-    first, *rest = name.split()
-    return first + "".join(word.title() for word in rest)
+    first, *others = name.split()
+    return first + "".join(word.title() for word in others)
 
 
 def _failed(group: FailedGroup) -> dict[str, Any]:
@@ -68,16 +68,16 @@ def _failed(group: FailedGroup) -> dict[str, Any]:
 
 
 def _difference(difference: Difference) -> dict[str, Any]:
-    return {"id": id_json(difference.key), "changes": [_edit(each) for each in difference.edits]}
+    return {"id": id_json(difference.key), "changes": [_edit(edit) for edit in difference.edits]}
 
 
 def _edit(edit: Edit) -> dict[str, Any]:
-    told: dict[str, Any] = {"kind": edit.kind, "path": dotted(edit.path)}
+    shown: dict[str, Any] = {"kind": edit.kind, "path": dotted(edit.path)}
     if edit.old is not None:
-        told["old"] = exact(edit.old)
+        shown["old"] = exact(edit.old)
     if edit.new is not None:
-        told["new"] = exact(edit.new)
-    return {**told, "order": list(edit.names)} if edit.names else told
+        shown["new"] = exact(edit.new)
+    return {**shown, "order": list(edit.names)} if edit.names else shown
 
 
 def _verdict(verdict: Verdict) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How long a run will take and what it will write to the oplog: a guess, told with what it rests on."""
+"""Predicts how long a run will take and what it will write to the oplog: a guess, with what it is based on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,16 +10,16 @@ from whimbrel.engine.operating.run_view import view
 from whimbrel.engine.rehearsing.rehearsal import RehearsedDocument
 from whimbrel.ports import Ledger
 
-# Documents a second of docs/benchmarks.md, on two cores.
+# Documents a second from docs/benchmarks.md, on two cores.
 DECLARATIVE, FUNCTION = 48_906, 25_759
 ENTRY = 170  # bytes of an oplog entry of an update besides namespace, `_id`, names and values: measured with MongoDB 6.0.5
-LOOKED_THROUGH = 30  # runs of the migration, newest first, of all kinds
-TELLING = 100  # documents that an earlier run must have evaluated to tell anything
+LOOKED_THROUGH = 30  # newest runs of the migration, of all kinds
+ENOUGH = 100  # documents that an earlier run must have evaluated to be a basis
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedRange:
-    """`basis`: what it was taken from, in a sentence."""
+    """A predicted number. `basis`: the sentence that tells what it was taken from."""
 
     value: float
     basis: str
@@ -27,56 +27,58 @@ class PredictedRange:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """`seconds` of the run; `oplog`: bytes. None: nothing is known to predict it from."""
+    """`seconds` of the run; `oplog`: bytes. None: there is nothing to predict it from."""
 
     seconds: PredictedRange
     oplog: PredictedRange | None
 
 
 def predict(
-    ledger: Ledger, run: Run, found: Sequence[RehearsedDocument], *, documents: int, workers: int
+    ledger: Ledger, run: Run, rehearsed: Sequence[RehearsedDocument], *, documents: int, workers: int
 ) -> Prediction:
-    """For so many documents, carried out by so many worker processes."""
-    return Prediction(_seconds(ledger, run, found, documents, workers), _oplog(run, found, documents))
+    """Predicts for so many documents and so many worker processes."""
+    return Prediction(_seconds(ledger, run, rehearsed, documents, workers), _oplog(run, rehearsed, documents))
 
 
 def _seconds(
-    ledger: Ledger, run: Run, found: Sequence[RehearsedDocument], documents: int, workers: int
+    ledger: Ledger, run: Run, rehearsed: Sequence[RehearsedDocument], documents: int, workers: int
 ) -> PredictedRange:
-    guess = _last(ledger, run, documents) or _measured(run, found, documents, workers)
+    guess = _from_last_run(ledger, run, documents) or _from_sample(run, rehearsed, documents, workers)
     if run.rate and documents / run.rate > guess.value:
         return PredictedRange(documents / run.rate, f"its rate of {run.rate:,} documents/s")
     return guess
 
 
-def _last(ledger: Ledger, run: Run, documents: int) -> PredictedRange | None:
-    """The newest run of this migration that ended and evaluated enough, before-images kept as this one keeps them."""
+def _from_last_run(ledger: Ledger, run: Run, documents: int) -> PredictedRange | None:
+    """Predicts from the newest run of this migration that ended, evaluated enough, and kept before-images as this one does."""
     ended = [RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES]
-    for each in ledger.runs.list(statuses=ended, migration=run.migration, limit=LOOKED_THROUGH):
-        if _alike(each) != _alike(run):
+    for earlier in ledger.runs.list(statuses=ended, migration=run.migration, limit=LOOKED_THROUGH):
+        if _comparable_by(earlier) != _comparable_by(run):
             continue
-        seen = view(ledger, each)
-        if seen.processed >= TELLING and seen.seconds:
-            speed = seen.processed / seen.seconds
+        outcome = view(ledger, earlier)
+        if outcome.processed >= ENOUGH and outcome.seconds:
+            speed = outcome.processed / outcome.seconds
             return PredictedRange(
                 documents / speed,
-                f"the last run of this migration, {each.id}: {seen.processed:,} documents at {speed:,.0f}/s",
+                f"the last run of this migration, {earlier.id}: {outcome.processed:,} documents at {speed:,.0f}/s",
             )
     return None
 
 
-def _alike(run: Run) -> tuple[object, ...]:
-    """What two runs must have in common for the one to tell how long the other takes."""
+def _comparable_by(run: Run) -> tuple[object, ...]:
+    """Returns what two runs must have in common for one to predict how long the other takes."""
     return run.kind, run.ns, run.undo, run.code_hash
 
 
-def _measured(run: Run, found: Sequence[RehearsedDocument], documents: int, workers: int) -> PredictedRange:
+def _from_sample(
+    run: Run, rehearsed: Sequence[RehearsedDocument], documents: int, workers: int
+) -> PredictedRange:
     if run.declarative:
         return PredictedRange(
             documents / DECLARATIVE,
             f"{DECLARATIVE:,} documents/s, the figure of docs/benchmarks.md for small documents on two cores",
         )
-    calls = [each.seconds for each in found if each.seconds]
+    calls = [document.seconds for document in rehearsed if document.seconds]
     mean = sum(calls) / len(calls) if calls else 0.0
     return PredictedRange(
         documents * (1 / FUNCTION + mean / workers),
@@ -85,14 +87,14 @@ def _measured(run: Run, found: Sequence[RehearsedDocument], documents: int, work
     )
 
 
-def _oplog(run: Run, found: Sequence[RehearsedDocument], documents: int) -> PredictedRange | None:
-    """MongoDB logs of an update what differs: names, and new values."""
+def _oplog(run: Run, rehearsed: Sequence[RehearsedDocument], documents: int) -> PredictedRange | None:
+    """Predicts bytes of oplog: MongoDB logs what an update changes, names and new values."""
     sizes = [
-        ENTRY + len(run.ns) + len(each.key.payload) + _logged(each.before, each.after)
-        if each.after != each.before
+        ENTRY + len(run.ns) + len(document.key.payload) + _logged_bytes(document.before, document.after)
+        if document.after != document.before
         else 0
-        for each in found
-        if each.after is not None
+        for document in rehearsed
+        if document.after is not None
     ]
     if not sizes:
         return None
@@ -103,7 +105,7 @@ def _oplog(run: Run, found: Sequence[RehearsedDocument], documents: int) -> Pred
     )
 
 
-def _logged(before: bytes, after: bytes | None) -> int:
+def _logged_bytes(before: bytes, after: bytes | None) -> int:
     return sum(
         sum(len(str(part)) + 4 for part in edit.path) + (len(edit.new[1]) if edit.new else 0)
         for edit in difference(before, after or before)

@@ -1,4 +1,4 @@
-"""A transform carried out on a sample, twice, without a document being written."""
+"""Carries a transform out on a sample, twice, without writing a document."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -7,21 +7,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
-from whimbrel.domain.bson.raw_bson import Key, repeats
+from whimbrel.domain.bson.raw_bson import Key, has_repeated_fields
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
 from whimbrel.domain.migrations.changes import Change, Single, Skipped
 from whimbrel.domain.migrations.marks import CHANGED, FAILED, SKIPPED, UNCHANGED, Filter
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Phase, Run, for_run
-from whimbrel.engine.operating.preflight import unlike
+from whimbrel.engine.operating.preflight import differing_values
 from whimbrel.errors import TooSlow, Untranslatable
 from whimbrel.ports import Callers, FunctionAnswer, GuardedChange, Rehearsal, Write
 
 NOT_SHOWN, NOT_REACHED = "not shown", "not reached"
-APART = (
-    0.005  # seconds between the two times, so that a clock that is read does not show the same millisecond
-)
+APART = 0.005  # seconds between the two times, so that a function that reads the clock does not see the same millisecond
 TWICE = "The document holds a field name twice, and MongoDB 6.0 cannot carry out a pipeline on it safely."
 
 
@@ -31,7 +29,7 @@ class RehearsedDocument:
 
     `changed`: after the change alone. `after`: after change and mark, as it would be stored. `same`: the second time had the same
     outcome. `stable`: applied to its own output, the transform changes nothing. None where it could not be seen. `naive`: fields of
-    the function's answer that hold times without a zone. `unlike`: what the function uses that is another value there.
+    the function's answer that hold times without a zone. `differing_values`: what the function uses that has another value in that process.
     """
 
     key: Key
@@ -40,11 +38,11 @@ class RehearsedDocument:
     outcome: str
     changed: bytes | None = None
     after: bytes | None = None
-    trouble: FailedDocument | None = None
-    why: str = ""  # it is not shown
-    seconds: float = 0.0  # of the call
+    failure: FailedDocument | None = None
+    why: str = ""  # why it is not shown
+    seconds: float = 0.0  # of the function's call
     naive: tuple[str, ...] = ()
-    unlike: tuple[str, ...] = ()
+    differing_values: tuple[str, ...] = ()
     same: bool | None = None
     stable: bool | None = None
 
@@ -55,7 +53,7 @@ class _Transform(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Update:
-    """A declarative migration: the same change for all."""
+    """A declarative migration: the same change for all documents."""
 
     single: Single
 
@@ -64,7 +62,7 @@ class _Update:
 
 
 class RehearsalStage:
-    """Where the transform is carried out: MongoDB's engine, and a process for the function. `claimed_at`: now, if none is given."""
+    """Where the transform is carried out: MongoDB's engine, and a process for the function. `claimed_at`: defaults to now."""
 
     def __init__(
         self,
@@ -75,7 +73,7 @@ class RehearsalStage:
         *,
         claimed_at: datetime | None = None,
     ) -> None:
-        self._it, self._run, self._rehearsal, self._callers = (
+        self._definition, self._run, self._rehearsal, self._callers = (
             for_run(definition, run),
             run,
             rehearsal,
@@ -84,28 +82,28 @@ class RehearsalStage:
         self._now = claimed_at or datetime.now(UTC)
 
     def rehearse(self, sample: Sequence[tuple[bytes, Phase]], until: float) -> list[RehearsedDocument]:
-        """Every document once, then once more: on itself and on its own output, by a new process. What the clock does not allow is not reached."""
+        """Transforms every document once, then once more: itself and its own output, in a new process. What does not fit into the time is not reached."""
         with self._transform(until) as transform:
-            found = [self._first(transform, document, phase, until) for document, phase in sample]
-        if not any(each.outcome in (CHANGED, UNCHANGED, SKIPPED, FAILED) for each in found):
-            return found
+            rehearsed = [self._first(transform, document, phase, until) for document, phase in sample]
+        if not any(document.outcome in (CHANGED, UNCHANGED, SKIPPED, FAILED) for document in rehearsed):
+            return rehearsed
         time.sleep(APART)
         with self._transform(until) as transform:
-            return [self._second(transform, each, until) for each in found]
+            return [self._second(transform, document, until) for document in rehearsed]
 
     @contextmanager
     def _transform(self, until: float) -> Iterator[_Transform]:
-        if self._it.update is not None:
-            yield _Update(Single(self._it.update))
+        if self._definition.update is not None:
+            yield _Update(Single(self._definition.update))
             return
         with self._callers(self._run) as caller:
-            yield _Called(caller.call, self._it.timeout, until)
+            yield _Called(caller.call, self._definition.timeout, until)
 
     def _first(self, transform: _Transform, document: bytes, phase: Phase, until: float) -> RehearsedDocument:
         new = RehearsedDocument(
             key=Key.of_document(document), before=document, phase=phase, outcome=NOT_REACHED
         )
-        if repeats(document):
+        if has_repeated_fields(document):
             return replace(new, outcome=NOT_SHOWN, why=TWICE)
         if time.monotonic() > until:
             return new
@@ -113,12 +111,17 @@ class RehearsalStage:
             answer = transform.change(document)
         except TimeoutError:
             return new
-        new = replace(new, seconds=answer.seconds, naive=answer.naive, unlike=unlike(self._it, answer))
+        new = replace(
+            new,
+            seconds=answer.seconds,
+            naive=answer.naive,
+            differing_values=differing_values(self._definition, answer),
+        )
         if isinstance(answer.outcome, FailedDocument):
-            return replace(new, outcome=FAILED, trouble=answer.outcome)
-        return self._carried_out(new, answer.outcome)
+            return replace(new, outcome=FAILED, failure=answer.outcome)
+        return self._apply(new, answer.outcome)
 
-    def _carried_out(self, new: RehearsedDocument, change: Change) -> RehearsedDocument:
+    def _apply(self, new: RehearsedDocument, change: Change) -> RehearsedDocument:
         guarded = GuardedChange(new.key, new.before, change)
         try:
             changed = self._rehearsal.after(guarded, self._write(new.phase, marked=False))
@@ -128,25 +131,29 @@ class RehearsalStage:
         except TooSlow:
             return replace(new, outcome=NOT_SHOWN, why="MongoDB did not carry the change out in time.")
         if isinstance(changed, FailedDocument):
-            return replace(new, outcome=FAILED, trouble=changed)
+            return replace(new, outcome=FAILED, failure=changed)
         if isinstance(after, FailedDocument):
-            return replace(new, outcome=FAILED, trouble=after)
+            return replace(new, outcome=FAILED, failure=after)
         outcome = SKIPPED if isinstance(change, Skipped) else UNCHANGED if changed == new.before else CHANGED
         return replace(new, outcome=outcome, changed=changed, after=after)
 
     def _second(self, transform: _Transform, first: RehearsedDocument, until: float) -> RehearsedDocument:
-        if first.outcome in (NOT_SHOWN, NOT_REACHED) or _ended(first):
+        if first.outcome in (NOT_SHOWN, NOT_REACHED) or _ended_process(first):
             return first
-        again = self._first(transform, first.before, first.phase, until)
-        if again.outcome == NOT_REACHED:
+        second = self._first(transform, first.before, first.phase, until)
+        if second.outcome == NOT_REACHED:
             return first
-        same = (again.outcome, again.changed) == (first.outcome, first.changed)
+        same = (second.outcome, second.changed) == (first.outcome, first.changed)
         if first.changed is None:
             return replace(first, same=same)
-        if first.outcome != CHANGED:  # its own output is what it was
+        if first.outcome != CHANGED:  # its own output is the document itself
             return replace(first, same=same, stable=same)
-        own = self._first(transform, first.changed, first.phase, until)
-        stable = None if own.outcome in (NOT_SHOWN, NOT_REACHED) else own.changed == first.changed
+        rehearsed_output = self._first(transform, first.changed, first.phase, until)
+        stable = (
+            None
+            if rehearsed_output.outcome in (NOT_SHOWN, NOT_REACHED)
+            else rehearsed_output.changed == first.changed
+        )
         return replace(first, same=same, stable=stable)
 
     def _write(self, phase: Phase, *, marked: bool) -> Write:
@@ -154,32 +161,36 @@ class RehearsalStage:
         batch = Batch(run=run.id, seq=0, leg=0, phase=phase, claimed_at=self._now)
         return Write(
             eligible={}, until=self._now, mark=run.marking if marked else Filter(), token=batch.token,
-            variables=batch.variables if run.declarative else {}, reads=self._it.reads,
+            variables=batch.variables if run.declarative else {}, reads=self._definition.reads,
             undo=run.undoing if marked else None,
         )  # fmt: skip
 
 
-def _ended(first: RehearsedDocument) -> bool:
-    """It took its process along: once is enough."""
-    return first.trouble is not None and first.trouble.kind in (FailureKind.HANG, FailureKind.DEATH)
+def _ended_process(first: RehearsedDocument) -> bool:
+    """Whether the call ended its process: once is enough."""
+    return first.failure is not None and first.failure.kind in (FailureKind.HANG, FailureKind.DEATH)
 
 
 @dataclass(frozen=True, slots=True)
 class _Called:
-    """A function: asked each time, for at most its own time limit and what is left of the dry run's."""
+    """Calls a function, for at most its own time limit and what is left of the dry run's."""
 
     call: "_Call"
     timeout: float
     until: float
 
     def change(self, document: bytes) -> FunctionAnswer:
-        """Raises TimeoutError where the dry run's time is over before the function's own."""
-        left = self.until - time.monotonic()
-        found = self.call(document, min(self.timeout, max(left, 0.0)))
-        trouble = found.outcome
-        if isinstance(trouble, FailedDocument) and trouble.kind is FailureKind.HANG and left < self.timeout:
+        """Calls the function. Raises TimeoutError where the dry run's time is over before the function's own."""
+        remaining = self.until - time.monotonic()
+        answer = self.call(document, min(self.timeout, max(remaining, 0.0)))
+        outcome = answer.outcome
+        if (
+            isinstance(outcome, FailedDocument)
+            and outcome.kind is FailureKind.HANG
+            and remaining < self.timeout
+        ):
             raise TimeoutError
-        return found
+        return answer
 
 
 class _Call(Protocol):

@@ -1,7 +1,7 @@
-"""One run, one code, for what calls of its function load: no change is written that files have made which differ from the run's.
+"""Ensures one code for each run, also for what its function's calls load: a change that differing files made is not written.
 
-Files that a function imports by a name that is made when it is called are known only then. The first process that loads one
-tells the ledger its hash, before it writes what came of the call; a process with another one gives the batch back (hole H77).
+Files that a function imports by a name that is built during the call are known only then. The first process that loads such a file
+tells the ledger its hash, before it writes what came of the call; a process with another file gives the batch back (hole H77).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,42 +21,42 @@ from whimbrel.ports.loaded import Loaded
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """Files that calls have loaded here, beside those of a run. `outdated`: nobody has told of them, and they are others by now."""
+    """Files that calls have loaded here, compared with those of a run. `outdated`: changed on the disk since, and unknown to the run."""
 
     differing: tuple[str, ...] = ()
     outdated: tuple[str, ...] = ()
 
     @property
-    def said(self) -> str:
-        """What differs, in a few words."""
-        told = [f"{name} differs" for name in self.differing[:NAMED]]
+    def description(self) -> str:
+        """Tells in a few words what differs."""
+        named = [f"{name} differs" for name in self.differing[:NAMED]]
         more = [f"and {len(self.differing) - NAMED} more"] if len(self.differing) > NAMED else []
-        return ", ".join([*told, *more])
+        return ", ".join([*named, *more])
 
 
 def compare(
     ledger: Ledger, loaded: Loaded, run: str, code: CodeFiles, *, tell: Literal["nothing", "current", "all"]
 ) -> Compared:
-    """What this process has loaded of the user's files since it has loaded the migrations.
+    """Compares what this process has loaded of the user's files, since it loaded the migrations, with the run's files.
 
-    `tell`: which files the run is told of, if it knows nothing of them yet: `current` are those that are still the same on the disk.
+    `tell`: which files are announced to the run, if it does not know them yet: `current` are those that are unchanged on the disk.
     """
     if not loaded.times or not code.files:
         return Compared()
     later = loaded.later(code)
-    told = {"nothing": set(), "current": set(later.others) - later.stale, "all": set(later.others)}[tell]
-    held = ledger.codes.agree(run, later.others, new=told) if later.others else {}
-    differing = [name for name, digest in later.others.items() if held.get(name, digest) != digest]
-    outdated = [name for name in later.stale if name not in held]
+    announced = {"nothing": set(), "current": set(later.others) - later.stale, "all": set(later.others)}[tell]
+    agreed = ledger.codes.agree(run, later.others, new=announced) if later.others else {}
+    differing = [name for name, digest in later.others.items() if agreed.get(name, digest) != digest]
+    outdated = [name for name in later.stale if name not in agreed]
     return Compared((*later.differing, *sorted(differing)), tuple(sorted(outdated)))
 
 
 @dataclass(slots=True)
 class SameCode:
-    """Asks a function, and lets nothing through that it has made of another code than the run's. One for each claimed batch.
+    """Calls a function, and lets no change through that other code than the run's has made. One for each claimed batch.
 
     `run`: whose files count. `refuse` takes what differs: this process serves the run no more. `replace` takes files that have changed
-    on the disk since this process has loaded them, and that no process has told of: one that begins now shall go on.
+    on the disk since this process loaded them, and that no process has announced: a newly started process should continue.
     """
 
     transform: Transform
@@ -65,8 +65,8 @@ class SameCode:
     run: str
     refuse: Callable[[str], None]
     replace: Callable[[Sequence[str]], None]
-    fresh: bool  # the process has settled nothing yet: another would be no newer
-    _seen: int = field(default=-1, init=False)
+    fresh: bool  # the process has settled nothing yet: a new one would load the same
+    _times_checked: int = field(default=-1, init=False)
 
     def __call__(
         self,
@@ -77,20 +77,20 @@ class SameCode:
         *,
         until: float,
     ) -> Transformed:
-        """See `Transform`. Raises LeaseStopped where what was loaded for it is not the run's."""
-        found = self.transform(definition, batch, documents, attempts, until=until)
+        """See `Transform`. Raises LeaseStopped where what the call loaded is not the run's."""
+        transformed = self.transform(definition, batch, documents, attempts, until=until)
         times = self.loaded.times
-        if times != self._seen:
+        if times != self._times_checked:
             self._check(definition.code, batch)
-            self._seen = times
-        return found
+            self._times_checked = times
+        return transformed
 
     def _check(self, code: CodeFiles, batch: Batch) -> None:
-        found = compare(self.ledger, self.loaded, self.run, code, tell="all" if self.fresh else "current")
-        if found.differing:
-            self.refuse(found.said)
-        elif found.outdated:
-            self.replace(found.outdated)
+        compared = compare(self.ledger, self.loaded, self.run, code, tell="all" if self.fresh else "current")
+        if compared.differing:
+            self.refuse(compared.description)
+        elif compared.outdated:
+            self.replace(compared.outdated)
         else:
             return
         raise LeaseStopped(batch.token)

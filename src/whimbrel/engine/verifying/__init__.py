@@ -1,5 +1,5 @@
-"""Verification of a run that has ended: a batch that examines every document of its range, and the report at the end.
+"""Verification of a run that has ended: examines every document batch by batch, and reports at the end.
 
-Not here: asking for a verification (`operating.start_verification`).
+Not here: requesting a verification (`operating.start_verification`).
 Imports `executing`, `planning`, `operating`.
 """

@@ -1,6 +1,6 @@
-"""Documents that bear a mark of the run and may have come after its last look: copies that an application has made.
+"""Counts documents that bear a mark of the run and may have been inserted after its last look: copies that an application has made.
 
-Those behind what the run has looked at lie outside their batch's range, which tells enough.
+Documents behind what the run has looked at lie outside their batch's range, which tells enough.
 """
 
 from bson import ObjectId
@@ -8,10 +8,10 @@ from bson import ObjectId
 from whimbrel.ports import Marked
 
 
-def came_since(marked: Marked, *, born: ObjectId, before: ObjectId) -> tuple[int, int]:
-    """Of documents with one mark: how many came after the run's last look for certain, and of how many their ids do not tell.
+def count_inserted_since(marked: Marked, *, born: ObjectId, before: ObjectId) -> tuple[int, int]:
+    """Returns how many of the documents with one mark came after the run's last look for certain, and of how many the ids do not tell.
 
-    `born`, `before`: ids from the first on were made after that look, those below the second before the run began.
+    `born`, `before`: ids from `born` on were made after that look, those below `before` before the run began.
     """
     low, high = marked.low.value, marked.high.value
     if not (isinstance(low, ObjectId) and isinstance(high, ObjectId)):

@@ -1,6 +1,6 @@
-"""A batch of a verification: looks at every document of its range, lists what is wrong, and writes nothing but that.
+"""A batch of a verification: examines every document of its range, lists what is wrong, and writes nothing else.
 
-Worked through again after a crash it begins anew: what it found first is listed already, and counted once, when it settles.
+Repeated after a crash, it starts again: what it found first is listed already, and counted once, when it settles.
 """
 
 import re
@@ -41,25 +41,25 @@ from whimbrel.engine.executing.transform import Transform
 from whimbrel.engine.operating.follow_up_runs import token_condition, with_newest_rollback
 from whimbrel.engine.planning.tiling import bound
 from whimbrel.engine.protocol_steps import Step
-from whimbrel.engine.verifying.copied_documents import came_since
+from whimbrel.engine.verifying.copied_documents import count_inserted_since
 from whimbrel.errors import RunUnknown, TooSlow, Transient
 from whimbrel.ports import Documents, Examiner, Ledger, Marked, Query
 
-TOGETHER = 25  # chunks that are looked at in one statement
-CLOCKS = 60  # seconds by which clocks of hosts may differ
+TOGETHER = 25  # chunks examined by one statement
+CLOCKS = 60  # seconds by which the clocks of hosts may differ
 TOKEN = re.compile(r"[0-9a-z-]+\.[0-9]+")
 
 
 @dataclass(slots=True)
 class Findings:
-    """What came of looking: numbers, and what is wrong with single documents, one thing each."""
+    """The result of examining: numbers, and what is wrong with single documents, one thing for each."""
 
     tally: MarkTally = field(default_factory=MarkTally)
-    troubles: dict[Key, FailedDocument] = field(default_factory=dict)
+    failures: dict[Key, FailedDocument] = field(default_factory=dict)
 
     def list(self, keys: Sequence[Key], type_: str, message: str) -> None:
         for key in keys:
-            self._put(FailedDocument(key=key, kind=FailureKind.DATA, type=type_, message=message))
+            self._keep_first(FailedDocument(key=key, kind=FailureKind.DATA, type=type_, message=message))
 
     def count(self, name: str, number: int) -> None:
         if number:
@@ -68,18 +68,18 @@ class Findings:
     def add(self, other: "Findings") -> None:
         self.tally.numbers.update(other.tally.numbers)
         self.tally.marks.update(other.tally.marks)
-        for each in other.troubles.values():
-            self._put(each)
+        for failure in other.failures.values():
+            self._keep_first(failure)
 
-    def _put(self, trouble: FailedDocument) -> None:
-        """One of each document, the first: but for what may be taken back."""
-        if trouble.key not in self.troubles or self.troubles[trouble.key].message == UNTOLD:
-            self.troubles[trouble.key] = trouble
+    def _keep_first(self, failure: FailedDocument) -> None:
+        """Keeps the first failure of each document, but replaces one that may be withdrawn."""
+        if failure.key not in self.failures or self.failures[failure.key].message == UNTOLD:
+            self.failures[failure.key] = failure
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """A run that is verified, and what all looks of one batch at it need."""
+    """A run that is verified, and what examining it in one batch needs."""
 
     run: Run
     retrying: Retrying
@@ -87,12 +87,10 @@ class Examination:
     definition: Definition
     transform: Transform
     step: Step
-    born: (
-        ObjectId  # ids from here on were made after the run had begun to look at everything for the last time
-    )
+    born: ObjectId  # ids from here on were made after the run had begun its last look at everything
     before: ObjectId  # ids below were made before the run began
-    bound: Key | None  # the run has looked at nothing behind; None where that is not known
-    excluded: Query  # not the documents with a row of their own
+    bound: Key | None  # the run has looked at nothing behind it; None where that is not known
+    excluded: Query  # leaves out the documents with a failure row
 
     @property
     def pace(self) -> Pace:
@@ -100,7 +98,7 @@ class Examination:
 
     @property
     def lease(self) -> Lease:
-        """On the batch of the verification."""
+        """The lease on the batch of the verification."""
         return self.pace.lease
 
     @property
@@ -113,13 +111,13 @@ class Examination:
 
     @property
     def phase(self) -> Query:
-        """What a document satisfies that the run should have taken, and has not."""
+        """The condition of documents that the run should have taken, and has not."""
         phase = "sweep" if self.run.scope.swept and "sweep" in self.run.legs else self.run.legs[0]
         return all_of(eligible(self.run, phase), self.excluded)
 
     @property
-    def whole(self) -> bool:
-        """Whether the run says that nothing is left."""
+    def complete(self) -> bool:
+        """Whether the run claims that nothing is left."""
         return self.run.scope.swept and self.run.status in (
             RunStatus.COMPLETED,
             RunStatus.COMPLETED_WITH_FAILURES,
@@ -129,14 +127,14 @@ class Examination:
 def examination_of(
     retrying: Retrying, ledger: Ledger, definition: Definition, transform: Transform, step: Step
 ) -> Examination:
-    """Raises RunUnknown where somebody has removed the run that is verified."""
+    """Composes the examination. Raises RunUnknown where somebody has removed the verified run."""
     lease = retrying.pace.lease
     run = ledger.runs.get(lease.run.of or "")
     if run is None:
         raise RunUnknown(f"Run {lease.run.of} is gone from the ledger: it cannot be verified any more.")
     run = with_newest_rollback(ledger, run)
-    kept = ledger.failures.excluded(run.undone_by or run.id, lease.batch.range)
-    excluded: Query = {"_id": keys_under("$nin", kept)} if kept else {}
+    with_rows = ledger.failures.excluded(run.undone_by or run.id, lease.batch.range)
+    excluded: Query = {"_id": keys_under("$nin", with_rows)} if with_rows else {}
     born = _object_id(_last_look(ledger, run), 1)
     before = _object_id(run.started_at or run.created_at, -CLOCKS)
     return Examination(
@@ -144,73 +142,75 @@ def examination_of(
     )
 
 
-def _object_id(at: datetime, seconds: int) -> ObjectId:
-    """The least that is made in that second."""
-    return ObjectId((floor(at.timestamp()) + seconds).to_bytes(4, "big") + bytes(8))
+def _object_id(moment: datetime, seconds: int) -> ObjectId:
+    """Returns the smallest id that is made in that second."""
+    return ObjectId((floor(moment.timestamp()) + seconds).to_bytes(4, "big") + bytes(8))
 
 
 def _last_look(ledger: Ledger, run: Run) -> datetime:
-    """When the run began to look at everything for the last time, or a little before."""
+    """Returns when the run began to look at everything for the last time, or a little before."""
     began = (ledger.proofs.began(run.id, leg) for leg in run.looks)
-    return next((at for at in began if at is not None), run.started_at or run.created_at)
+    return next((moment for moment in began if moment is not None), run.started_at or run.created_at)
 
 
 def examine_range(examination: Examination) -> Findings:
-    """Every document of the batch's range: several chunks in one statement, or less where a rate or the time limit wants it."""
-    found, todo, together = Findings(), examination.lease.batch.ranges, TOGETHER
+    """Examines every document of the batch's range: several chunks by one statement, or fewer where a rate or the time limit demands it."""
+    findings, todo, together = Findings(), examination.lease.batch.ranges, TOGETHER
     while todo:
-        taken = 1 if examination.pace.rate is not None else min(together, len(todo))
-        if taken == 1:
+        count = 1 if examination.pace.rate is not None else min(together, len(todo))
+        if count == 1:
             for part in chunk_parts(
                 examination.documents,
                 BatchSelection(examination.lease, examination.pace.tally),
                 examination.pace,
                 todo[0],
             ):
-                found.add(_seen(examination, part))
+                findings.add(_examine_counted(examination, part))
         else:
             try:
-                found.add(_seen(examination, Range(todo[0].lo, todo[taken - 1].hi), but=TooSlow))
+                findings.add(
+                    _examine_counted(examination, Range(todo[0].lo, todo[count - 1].hi), not_retried=TooSlow)
+                )
             except TooSlow:
                 together = 1
                 continue
-        todo = todo[taken:]
-    return found
+        todo = todo[count:]
+    return findings
 
 
-def _seen(
-    examination: Examination, where: Range, *, but: tuple[type[Transient], ...] | type[Transient] = ()
+def _examine_counted(
+    examination: Examination, where: Range, *, not_retried: tuple[type[Transient], ...] | type[Transient] = ()
 ) -> Findings:
-    seen = examination.retrying.until_done(lambda: _look(examination, where), but=but)
-    examination.pace.tally.owed += seen.tally.numbers["looked"]
+    findings = examination.retrying.until_done(lambda: _examine(examination, where), not_retried=not_retried)
+    examination.pace.tally.owed += findings.tally.numbers["looked"]
     examination.step("V1")
-    return seen
+    return findings
 
 
-def _look(examination: Examination, where: Range) -> Findings:
-    found = Findings()
+def _examine(examination: Examination, where: Range) -> Findings:
+    findings = Findings()
     if examination.run.undone_by is not None:
-        found.count("looked", examination.examiner.count(where, {}))
-        _look_for_remains(examination, where, found)
-        return found
+        findings.count("looked", examination.examiner.count(where, {}))
+        _find_remains(examination, where, findings)
+        return findings
     path = examination.run.marking.path
     if path is None:
-        found.count("looked", examination.examiner.count(where, {}))
-        _look_for_left(examination, where, found)
-        return found
+        findings.count("looked", examination.examiner.count(where, {}))
+        _find_unmigrated(examination, where, findings)
+        return findings
     marked = examination.examiner.marks(where, path)
-    found.count("looked", sum(each.count for each in marked))
-    _judge_marks(examination, where, path, marked, found)
-    if examination.run.mark == "status" or any(each.missing for each in marked):
-        _look_for_left(examination, where, found)
-    return found
+    findings.count("looked", sum(marked_group.count for marked_group in marked))
+    _check_marks(examination, where, path, marked, findings)
+    if examination.run.mark == "status" or any(marked_group.missing for marked_group in marked):
+        _find_unmigrated(examination, where, findings)
+    return findings
 
 
-def _look_for_left(examination: Examination, where: Range, found: Findings) -> None:
-    """Documents that are still not migrated.
+def _find_unmigrated(examination: Examination, where: Range, findings: Findings) -> None:
+    """Finds documents that are still not migrated.
 
-    Those behind what the run has looked at, and those whose id is younger than its last look, came later. Of others that tells only
-    an id from before the run: the rest may have been inserted since, between those that are there. Where documents bear no marks,
+    Those behind what the run has looked at, and those whose id is younger than its last look, came later. For the others only
+    an id from before the run is proof: the rest may have been inserted since, between existing documents. Where documents bear no marks,
     the oldest may have been set back.
     """
     if not examination.examiner.keys(where, examination.phase, 1):
@@ -223,101 +223,112 @@ def _look_for_left(examination: Examination, where: Range, found: Findings) -> N
         if examination.run.marking.path is not None
         else {"_id": {"$in": []}}
     )
-    back: list[Query] = []
+    set_back: list[Query] = []
     if examination.run.marking.path is not None:
-        back.append(
-            {examination.run.marking.path: token_condition(examination.run.id)}
-        )  # the run has had it in hand
-        query = all_of(examination.phase, *back, {"$nor": newer})
-        _count_left(examination, where, query, found, ("set back", SET_BACK))
-    found.count("newer", examination.examiner.count(where, all_of(examination.phase, {"$or": newer})))
-    query = all_of(examination.phase, older, {"$nor": [*back, *newer]})
-    _count_left(examination, where, query, found, ("left", WITHOUT_REASON))
+        # Documents that the run has worked on.
+        set_back.append({examination.run.marking.path: token_condition(examination.run.id)})
+        query = all_of(examination.phase, *set_back, {"$nor": newer})
+        _count_left(examination, where, query, findings, ("set back", SET_BACK))
+    findings.count("newer", examination.examiner.count(where, all_of(examination.phase, {"$or": newer})))
+    query = all_of(examination.phase, older, {"$nor": [*set_back, *newer]})
+    _count_left(examination, where, query, findings, ("left", WITHOUT_REASON))
     _count_left(
         examination,
         where,
-        all_of(examination.phase, {"$nor": [older, *back, *newer]}),
-        found,
+        all_of(examination.phase, {"$nor": [older, *set_back, *newer]}),
+        findings,
         ("untold", UNTOLD),
     )
 
 
 def _count_left(
-    examination: Examination, where: Range, query: Query, found: Findings, names: tuple[str, str]
+    examination: Examination, where: Range, query: Query, findings: Findings, names: tuple[str, str]
 ) -> None:
     keys = examination.examiner.keys(where, query, LISTED)
-    found.count(names[0], examination.examiner.count(where, query) if len(keys) == LISTED else len(keys))
-    if examination.whole:
-        found.list(keys, LEFT, names[1])
+    findings.count(names[0], examination.examiner.count(where, query) if len(keys) == LISTED else len(keys))
+    if examination.complete:
+        findings.list(keys, LEFT, names[1])
 
 
-def _judge_marks(
-    examination: Examination, where: Range, path: str, marked: Sequence[Marked], found: Findings
+def _check_marks(
+    examination: Examination, where: Range, path: str, marked: Sequence[Marked], findings: Findings
 ) -> None:
-    """Marks must name a batch of the ledger; those of this run must lie inside it."""
+    """Checks that marks name a batch of the ledger, and that those of this run lie inside it."""
     extents = {}
-    for each in marked:
-        if each.value is not None and TOKEN.fullmatch(token := read_stamp(each.value)[0]):
-            extents[each.value] = token, each.low, each.high
+    for marked_group in marked:
+        if marked_group.value is not None and TOKEN.fullmatch(token := read_stamp(marked_group.value)[0]):
+            extents[marked_group.value] = token, marked_group.low, marked_group.high
     known, inside = examination.ledger.proofs.placed(extents)
-    for each in marked:
-        if each.value is None:
+    for marked_group in marked:
+        if marked_group.value is None:
             continue
-        token, outcome = read_stamp(each.value)
+        token, outcome = read_stamp(marked_group.value)
         if token not in known or outcome not in SUFFIX:
-            found.count("unknown", each.count)
-            message = f"The mark {each.value!r:.80} names no batch of the ledger."
-            found.list(examination.examiner.keys(where, {path: each.value}, LISTED), UNKNOWN_MARK, message)
+            findings.count("unknown", marked_group.count)
+            message = f"The mark {marked_group.value!r:.80} names no batch of the ledger."
+            findings.list(
+                examination.examiner.keys(where, {path: marked_group.value}, LISTED), UNKNOWN_MARK, message
+            )
         elif token.partition(".")[0] == examination.run.id:
-            found.tally.marks[each.value] += each.count
-            since, untold = came_since(each, born=examination.born, before=examination.before)
-            found.count("marked since", since)
-            found.count("marked untold", untold)
-            if outcome == CLAIMED or each.value not in inside:
-                _judge_own(examination, where, path, each.value, found)
+            findings.tally.marks[marked_group.value] += marked_group.count
+            since, untold = count_inserted_since(
+                marked_group, born=examination.born, before=examination.before
+            )
+            findings.count("marked since", since)
+            findings.count("marked untold", untold)
+            if outcome == CLAIMED or marked_group.value not in inside:
+                _check_own_mark(examination, where, path, marked_group.value, findings)
         else:
-            found.count("of other runs", each.count)
-    odd = sum(each.count for each in marked if each.value is None and not each.missing)
-    if odd:
-        found.count("unknown", odd)
+            findings.count("of other runs", marked_group.count)
+    not_text = sum(
+        marked_group.count
+        for marked_group in marked
+        if marked_group.value is None and not marked_group.missing
+    )
+    if not_text:
+        findings.count("unknown", not_text)
         query = {"$and": [{path: {"$exists": True}}, {path: {"$not": {"$type": ["string", "null"]}}}]}
-        found.list(examination.examiner.keys(where, query, LISTED), UNKNOWN_MARK, "The mark is no text.")
+        findings.list(examination.examiner.keys(where, query, LISTED), UNKNOWN_MARK, "The mark is no text.")
 
 
-def _judge_own(examination: Examination, where: Range, path: str, value: str, found: Findings) -> None:
-    """Documents with a mark of this run that does not say that they are done, or is not theirs."""
+def _check_own_mark(
+    examination: Examination, where: Range, path: str, value: str, findings: Findings
+) -> None:
+    """Lists documents with a mark of this run that does not say that they are done, or is not theirs."""
     token, outcome = read_stamp(value)
     if outcome == CLAIMED:
         keys = examination.examiner.keys(where, {path: value}, LISTED)
-        found.count("unfinished", examination.examiner.count(where, {path: value}))
+        findings.count("unfinished", examination.examiner.count(where, {path: value}))
         message = (
             f"The mark {value!r} says that the function has the document in hand, but the run has ended."
         )
-        found.list(keys, MARK_UNFINISHED, message)
+        findings.list(keys, MARK_UNFINISHED, message)
     batch = examination.ledger.batches.get(token)
     if batch is not None and batch.ids is None:
         number, keys = examination.examiner.outside(where, batch, {path: value}, LISTED)
-        found.count("outside", number)
-        found.list(
+        findings.count("outside", number)
+        findings.list(
             keys, MARK_OUTSIDE, f"The mark {value!r} is of a batch whose range does not hold this document."
         )
 
 
-def _look_for_remains(examination: Examination, where: Range, found: Findings) -> None:
-    """After a rollback: images and marks of the run, but on the conflicts that the rollback has listed."""
-    ours, path = token_condition(examination.run.id), examination.run.marking.path
-    places: list[Query] = [{f"{image_path(examination.run.migration, examination.run.version)}.token": ours}]
-    places += [{path: ours}] if path else []
+def _find_remains(examination: Examination, where: Range, findings: Findings) -> None:
+    """After a rollback: lists documents with images or marks of the run, except the conflicts that the rollback has listed."""
+    token_of_run, path = token_condition(examination.run.id), examination.run.marking.path
+    places: list[Query] = [
+        {f"{image_path(examination.run.migration, examination.run.version)}.token": token_of_run}
+    ]
+    places += [{path: token_of_run}] if path else []
     query = all_of({"$or": places}, examination.excluded)
     keys = examination.examiner.keys(where, query, LISTED)
-    found.count("left", examination.examiner.count(where, query) if len(keys) == LISTED else len(keys))
-    found.list(
+    findings.count("left", examination.examiner.count(where, query) if len(keys) == LISTED else len(keys))
+    findings.list(
         keys,
         NOT_TAKEN_BACK,
         f"The document still bears marks of run {examination.run.id}, which was rolled back.",
     )
 
 
-def settled_counts(found: Findings) -> Counts:
-    """Documents without a finding count as unchanged: a verification changes nothing."""
-    return Counts(unchanged=max(0, found.tally.numbers["looked"] - len(found.troubles)))
+def settled_counts(findings: Findings) -> Counts:
+    """Counts documents without a finding as unchanged: a verification changes nothing."""
+    return Counts(unchanged=max(0, findings.tally.numbers["looked"] - len(findings.failures)))

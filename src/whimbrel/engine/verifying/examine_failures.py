@@ -1,4 +1,4 @@
-"""A batch of a verification looks at the failures on its range: each record must point to a document in that state."""
+"""A batch of a verification examines the failures in its range: each record must point to a document in that state."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,41 +11,46 @@ from whimbrel.engine.verifying.examine_documents import Examination, Findings
 
 
 def examine_failures(examination: Examination) -> Findings:
-    """Every failure record points to a document that is in that state."""
-    found = Findings()
+    """Checks that every failure record points to a document in that state."""
+    findings = Findings()
     if examination.run.undone_by is not None:
-        return found
+        return findings
     for rows in examination.ledger.failures.standings(examination.run.id, examination.lease.batch.range):
         examination.pace.between_chunks()
         unresolved = [row.key for row in rows if row.state is not FailureState.RESOLVED]
         marked = [row.key for row in rows if row.resolution in DONE]
         if unresolved:
-            _judge_unresolved(examination, unresolved, found)
+            _check_unresolved(examination, unresolved, findings)
         if marked and examination.run.marking.path:
-            _judge_resolved(examination, marked, found)
-    return found
+            _check_resolved(examination, marked, findings)
+    return findings
 
 
-def _judge_unresolved(examination: Examination, keys: Sequence[Key], found: Findings) -> None:
-    still = eligible(examination.run, examination.run.legs[0], retry=True)
-    there = set(examination.examiner.keys(keys, {}, len(keys)))
-    failed = set(examination.examiner.keys(keys, still, len(keys)))
-    found.count("failures", len(keys))
-    gone, over = [key for key in keys if key not in there], [key for key in keys if key in there - failed]
-    found.count("failures wrong", len(gone) + len(over))
-    found.list(gone, FAILURE_GONE, "A failure is recorded for this document, but there is no such document.")
+def _check_unresolved(examination: Examination, keys: Sequence[Key], findings: Findings) -> None:
+    failing = eligible(examination.run, examination.run.legs[0], retry=True)
+    existing = set(examination.examiner.keys(keys, {}, len(keys)))
+    failed = set(examination.examiner.keys(keys, failing, len(keys)))
+    findings.count("failures", len(keys))
+    missing, outdated = (
+        [key for key in keys if key not in existing],
+        [key for key in keys if key in existing - failed],
+    )
+    findings.count("failures wrong", len(missing) + len(outdated))
+    findings.list(
+        missing, FAILURE_GONE, "A failure is recorded for this document, but there is no such document."
+    )
     message = "A failure is recorded for this document, but it is not in that state: it is marked, or the filter does not select it."
-    found.list(over, FAILURE_OVER, message)
+    findings.list(outdated, FAILURE_OVER, message)
 
 
-def _judge_resolved(examination: Examination, keys: Sequence[Key], found: Findings) -> None:
+def _check_resolved(examination: Examination, keys: Sequence[Key], findings: Findings) -> None:
     path = examination.run.marking.path or ""
     tokens: Mapping[Key, object] = examination.documents.tokens(keys, path)
-    there = examination.examiner.keys(keys, {}, len(keys))
-    found.count("failures", len(there))
-    bare = [key for key in there if read_stamp(str(tokens.get(key) or "/"))[1] not in DONE]
-    found.count("failures wrong", len(bare))
+    existing = examination.examiner.keys(keys, {}, len(keys))
+    findings.count("failures", len(existing))
+    unmarked = [key for key in existing if read_stamp(str(tokens.get(key) or "/"))[1] not in DONE]
+    findings.count("failures wrong", len(unmarked))
     message = (
         "A failure of this document is recorded as resolved, but the document bears no mark that says so."
     )
-    found.list(bare, RESOLVED_UNMARKED, message)
+    findings.list(unmarked, RESOLVED_UNMARKED, message)

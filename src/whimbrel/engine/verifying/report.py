@@ -1,4 +1,4 @@
-"""What a verification proved, when all its batches are settled: from what these counted, and from the ledger."""
+"""Reports what a verification proved, when all its batches are settled: from what they counted, and from the ledger."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from whimbrel.domain.runs.verification import CHANGES_AGAIN, LEFT, UNTOLD, Proof
 from whimbrel.engine.operating.follow_up_runs import with_newest_rollback
 from whimbrel.engine.operating.start_verification import AGAIN
 from whimbrel.engine.planning.tiling import check_more, tiling_fault
-from whimbrel.engine.verifying.report_of_marks import of_marks
+from whimbrel.engine.verifying.report_of_marks import proof_of_marks
 from whimbrel.errors import RunUnknown
 from whimbrel.ports import Documents, Ledger
 
@@ -18,9 +18,9 @@ VERDICTS = ("fault", "changed since", "not proved")
 
 
 def verification_report(ledger: Ledger, documents: Documents, run: Run) -> tuple[bool, str]:
-    """Keep the report of a verification; whether it found a fault, and a sentence for its row. Done twice it is the same.
+    """Stores the report of a verification. Returns whether it found a fault, and a sentence for its row. Doing it twice gives the same.
 
-    Raises RunUnknown where the run that was verified is gone.
+    Raises RunUnknown where the verified run is gone.
     """
     old = ledger.runs.get(run.of or "")
     if old is None:
@@ -30,64 +30,68 @@ def verification_report(ledger: Ledger, documents: Documents, run: Run) -> tuple
     if idempotent(numbers) is False:
         ledger.failures.withdraw(run.id, CHANGES_AGAIN)
     marked = None if old.marking.path is None else ledger.proofs.unaccounted(old.id, run.id)
-    if (
-        marked is None or not marked.missing
-    ):  # all that the run has counted bear their marks: the rest is newer
+    # All that the run has counted bear their marks: the rest is newer.
+    if marked is None or not marked.missing:
         ledger.failures.withdraw(run.id, LEFT, message=UNTOLD)
-    told = tuple(each for each in run.report if each.check == AGAIN)
-    report = (*_of_ledger(ledger, run, old), *_of_documents(ledger, documents, run, old, numbers, marked))
-    report += told or _again(numbers)
-    found = ledger.failures.counts(run.id)["dead"]
-    ledger.proofs.keep(run.id, report, max(0, numbers.get("looked", 0) - found))
-    wrong, since, open_ = ([each.check for each in report if each.verdict == it] for it in VERDICTS)
-    said = (
+    not_transformed = tuple(proof for proof in run.report if proof.check == AGAIN)
+    report = (
+        *_ledger_proofs(ledger, run, old),
+        *_document_proofs(ledger, documents, run, old, numbers, marked),
+    )
+    report += not_transformed or _transformed_again(numbers)
+    dead = ledger.failures.counts(run.id)["dead"]
+    ledger.proofs.keep(run.id, report, max(0, numbers.get("looked", 0) - dead))
+    wrong, since, open_ = (
+        [proof.check for proof in report if proof.verdict == verdict] for verdict in VERDICTS
+    )
+    sentence = (
         f"Faults of run {old.id} were found by: {', '.join(wrong)}."
         if wrong
         else f"Run {old.id} is verified."
     )
-    said += f" Changed since by others, as was found by: {', '.join(since)}." if since else ""
-    return bool(wrong), said + (f" Nothing was proved by: {', '.join(open_)}." if open_ else "")
+    sentence += f" Changed since by others, as was found by: {', '.join(since)}." if since else ""
+    return bool(wrong), sentence + (f" Nothing was proved by: {', '.join(open_)}." if open_ else "")
 
 
 def idempotent(numbers: Numbers) -> bool | None:
-    """Whether the transform leaves alone what it has changed: False where it would change all that it was tried on once more.
+    """Whether the transform leaves alone what it has changed: False where it would change everything again that it was tried on.
 
-    None where that cannot be said.
+    None where that is not known.
     """
     tried, differing = numbers.get("tried", 0), numbers.get("differing", 0)
     return None if not tried else differing < tried
 
 
-def _of_ledger(ledger: Ledger, run: Run, old: Run) -> Sequence[Proof]:
+def _ledger_proofs(ledger: Ledger, run: Run, old: Run) -> Sequence[Proof]:
     counts, batches, settled = ledger.proofs.summed(old.id)
     open_ = batches - settled
-    over = Proof(
+    settled_proof = Proof(
         "batches settled", not open_,
         f"{open_} of {batches} batches are not settled." if open_ else f"All {batches:,} batches are settled.",
         {"batches": batches, "settled": settled},
     )  # fmt: skip
     equal = counts == old.counts
-    said = "The counts of all batches add up to those of the run."
+    sentence = "The counts of all batches add up to those of the run."
     if not equal:
-        said = f"The batches have counted {_said(counts.changed, counts.unchanged, counts.skipped)}; the run says {_said(old.counts.changed, old.counts.unchanged, old.counts.skipped)}."
+        sentence = f"The batches have counted {_outcomes(counts.changed, counts.unchanged, counts.skipped)}; the run says {_outcomes(old.counts.changed, old.counts.unchanged, old.counts.skipped)}."
     elif old.inferred:
-        said += " Some of them were inferred after a crash, as mark='filter' leaves no evidence."
+        sentence += " Some of them were inferred after a crash, as mark='filter' leaves no evidence."
     failures = ledger.failures.counts(old.id)
     evaluated = counts.total + failures["failed"] + failures["conflict"]
     sums = Proof(
-        "outcomes add up", equal, said,
+        "outcomes add up", equal, sentence,
         {"changed": counts.changed, "unchanged": counts.unchanged, "skipped": counts.skipped,
          "failed": failures["failed"], "conflict": failures["conflict"], "evaluated": evaluated},
     )  # fmt: skip
-    return _ranges(ledger, old, run.checked), over, sums
+    return _ranges(ledger, old, run.checked), settled_proof, sums
 
 
-def _said(changed: int, unchanged: int, skipped: int) -> str:
+def _outcomes(changed: int, unchanged: int, skipped: int) -> str:
     return f"{changed:,} changed, {unchanged:,} unchanged, {skipped:,} skipped"
 
 
 def examined_everything(ledger: Ledger, run: Run, seconds: float) -> bool:
-    """Look on, for about so many seconds, at the ranges of the run that a verification is of. True when all were seen."""
+    """Continues, for about so many seconds, to check the ranges of the verified run. Returns True when all were checked."""
     old = ledger.runs.get(run.of or "")
     last = ledger.batches.last_seq(old.id) if old is not None and old.scope.kind != "ids" else 0
     checked = check_more(ledger, run.of or "", run.checked, through=last, seconds=seconds)
@@ -109,7 +113,7 @@ def _ranges(ledger: Ledger, old: Run, checked: Tiling) -> Proof:
     return Proof(name, False, fault)
 
 
-def _of_documents(
+def _document_proofs(
     ledger: Ledger,
     documents: Documents,
     run: Run,
@@ -117,44 +121,44 @@ def _of_documents(
     numbers: Numbers,
     marked: UnaccountedDocuments | None,
 ) -> Sequence[Proof]:
-    looked = numbers.get("looked", 0)
+    examined = numbers.get("looked", 0)
     if old.undone_by is not None:
-        return (_remains(ledger, old, looked, numbers.get("left", 0)),)
+        return (_taken_back(ledger, old, examined, numbers.get("left", 0)),)
     return (
-        _left(
-            old, looked, numbers, marked.missing if marked else 0, ledger.failures.counts(old.id)["failed"]
+        _nothing_left(
+            old, examined, numbers, marked.missing if marked else 0, ledger.failures.counts(old.id)["failed"]
         ),
-        of_marks(ledger, documents, run, old, numbers, marked),
+        proof_of_marks(ledger, documents, run, old, numbers, marked),
         _failures(numbers),
         *_images(old, numbers),
     )
 
 
-def _remains(ledger: Ledger, old: Run, looked: int, left: int) -> Proof:
+def _taken_back(ledger: Ledger, old: Run, examined: int, left: int) -> Proof:
     conflicts = ledger.failures.counts(old.undone_by or "")["conflict"]
-    kept = f", but for those that are listed as conflicts ({conflicts:,})" if conflicts else ""
-    said = f"{left:,} documents still bear marks or before-images of the run, which was rolled back by run {old.undone_by}."
+    exception = f", but for those that are listed as conflicts ({conflicts:,})" if conflicts else ""
+    sentence = f"{left:,} documents still bear marks or before-images of the run, which was rolled back by run {old.undone_by}."
     if not left:
-        said = f"The run was rolled back by run {old.undone_by}: no document bears a mark or before-image of it{kept}."
-    return Proof("taken back", not left, said, {"looked": looked, "left": left, "conflicts": conflicts})
+        sentence = f"The run was rolled back by run {old.undone_by}: no document bears a mark or before-image of it{exception}."
+    return Proof("taken back", not left, sentence, {"looked": examined, "left": left, "conflicts": conflicts})
 
 
-def _left(old: Run, looked: int, numbers: Numbers, missing: int, failed: int) -> Proof:
+def _nothing_left(old: Run, examined: int, numbers: Numbers, missing: int, failed: int) -> Proof:
     name, left, newer = "nothing left", numbers.get("left", 0), numbers.get("newer", 0)
-    untold, again = numbers.get("untold", 0), numbers.get("set back", 0)
+    untold, set_back = numbers.get("untold", 0), numbers.get("set back", 0)
     if not old.scope.swept or old.status in (RunStatus.CANCELLED, RunStatus.FAILED):
-        left, untold = left + untold + again, 0
-    # As many as have lost a mark that was counted: replaced, put in again, or their mark taken away.
+        left, untold = left + untold + set_back, 0
+    # As many as have lost a counted mark: replaced, inserted again, or their mark was removed.
     replaced = min(missing, left + untold)
     facts = {
-        "looked": looked,
+        "looked": examined,
         "left": left,
         "newer": newer,
         "untold": untold,
-        "set back": again,
+        "set back": set_back,
         "replaced": replaced,
     }
-    since = f" {newer:,} came after the run's last look, and wait for the next run." if newer else ""
+    later = f" {newer:,} came after the run's last look, and wait for the next run." if newer else ""
     if not old.scope.swept:
         return Proof(
             name,
@@ -163,26 +167,28 @@ def _left(old: Run, looked: int, numbers: Numbers, missing: int, failed: int) ->
             facts,
         )
     if old.status in (RunStatus.CANCELLED, RunStatus.FAILED):
-        return Proof(name, None, f"The run is {old.status}, and {left:,} documents are left.{since}", facts)
+        return Proof(name, None, f"The run is {old.status}, and {left:,} documents are left.{later}", facts)
     if left > missing:
-        said = f"{left - missing:,} of {looked:,} documents are not migrated, and nothing says why.{since}"
-        return Proof(name, False, said, facts)
-    if replaced or again:
-        said = (
-            f"{replaced + again:,} of {looked:,} documents are not migrated any more: they were, as a majority had acknowledged, and were replaced, "
-            f"put in again or set back since. A new run would take them.{since}"
+        sentence = (
+            f"{left - missing:,} of {examined:,} documents are not migrated, and nothing says why.{later}"
         )
-        return Proof(name, None, said, facts, since=True)
+        return Proof(name, False, sentence, facts)
+    if replaced or set_back:
+        sentence = (
+            f"{replaced + set_back:,} of {examined:,} documents are not migrated any more: they were, as a majority had acknowledged, and were replaced, "
+            f"put in again or set back since. A new run would take them.{later}"
+        )
+        return Proof(name, None, sentence, facts, since=True)
     if untold:
         return Proof(
             name,
             None,
-            f"{untold:,} documents are not migrated that may have come since: their ids do not tell when.{since}",
+            f"{untold:,} documents are not migrated that may have come since: their ids do not tell when.{later}",
             facts,
         )
-    apart = f", but for the {failed:,} that failed" if failed else ""
-    said = f"None of {looked:,} documents is left that the run should have taken{apart}.{since}"
-    return Proof(name, True, said, facts)
+    exception = f", but for the {failed:,} that failed" if failed else ""
+    sentence = f"None of {examined:,} documents is left that the run should have taken{exception}.{later}"
+    return Proof(name, True, sentence, facts)
 
 
 def _scope(old: Run) -> str:
@@ -196,9 +202,9 @@ def _scope(old: Run) -> str:
 
 def _failures(numbers: Numbers) -> Proof:
     rows, wrong = numbers.get("failures", 0), numbers.get("failures wrong", 0)
-    said = f"{wrong:,} of {rows:,} failure records point to a document that is not in that state."
+    sentence = f"{wrong:,} of {rows:,} failure records point to a document that is not in that state."
     if not wrong:
-        said = (
+        sentence = (
             "The one failure record points to a document in that state."
             if rows == 1
             else f"All {rows:,} failure records point to a document in that state."
@@ -206,9 +212,9 @@ def _failures(numbers: Numbers) -> Proof:
             else "There are no failure records."
         )
     if wrong:
-        said += " What was recorded was so then: the documents were changed or deleted since."
+        sentence += " What was recorded was so then: the documents were changed or deleted since."
     return Proof(
-        "failures", None if wrong else True, said, {"records": rows, "wrong": wrong}, since=bool(wrong)
+        "failures", None if wrong else True, sentence, {"records": rows, "wrong": wrong}, since=bool(wrong)
     )
 
 
@@ -217,28 +223,30 @@ def _images(old: Run, numbers: Numbers) -> Sequence[Proof]:
         return ()
     since, without = numbers.get("changed since", 0), numbers.get("without image", 0)
     facts = {"restorable": numbers.get("restorable", 0), "changed since": since, "without image": without}
-    said = f"{facts['restorable']:,} of {numbers['sampled']:,} documents can be put back as they were."
-    said += f" {since:,} were changed since by the application: a rollback would leave them." if since else ""
-    said += f" {without:,} have no before-image that can be read." if without else ""
-    return (Proof("before-images", None if without else True, said, facts, since=bool(without)),)
+    sentence = f"{facts['restorable']:,} of {numbers['sampled']:,} documents can be put back as they were."
+    sentence += (
+        f" {since:,} were changed since by the application: a rollback would leave them." if since else ""
+    )
+    sentence += f" {without:,} have no before-image that can be read." if without else ""
+    return (Proof("before-images", None if without else True, sentence, facts, since=bool(without)),)
 
 
-def _again(numbers: Numbers) -> tuple[Proof, ...]:
-    tried, differing, sampled = (numbers.get(each, 0) for each in ("tried", "differing", "sampled"))
-    others = {each: numbers.get(each, 0) for each in ("not selected", "unknown change")}
+def _transformed_again(numbers: Numbers) -> tuple[Proof, ...]:
+    tried, differing, sampled = (numbers.get(name, 0) for name in ("tried", "differing", "sampled"))
+    others = {name: numbers.get(name, 0) for name in ("not selected", "unknown change")}
     facts = {"sampled": sampled, "tried": tried, "differing": differing, **others}
-    apart = (
+    exception = (
         f" {others['not selected']:,} more are not selected by the filter any more."
         if others["not selected"]
         else ""
     )
     if others["unknown change"]:
-        apart += (
+        exception += (
             f" What the function returned for {others['unknown change']:,} can be tried only by writing it."
         )
     if deadly := numbers.get("deadly", 0):
-        said = f"The function hangs, or kills its process, when it is called for {deadly:,} of the documents as they are now.{apart}"
-        return (Proof(AGAIN, False, said, {**facts, "deadly": deadly}),)
+        sentence = f"The function hangs, or kills its process, when it is called for {deadly:,} of the documents as they are now.{exception}"
+        return (Proof(AGAIN, False, sentence, {**facts, "deadly": deadly}),)
     if not sampled:
         return (Proof(AGAIN, None, "No document was found that this run has changed.", facts),)
     if not tried:
@@ -251,17 +259,17 @@ def _again(numbers: Numbers) -> tuple[Proof, ...]:
             ),
         )
     if idempotent(numbers) is False:
-        said = f"It would change each of {tried:,} documents once more, so it is not idempotent. Their marks keep it from that.{apart}"
-        return (Proof(AGAIN, None, said, facts),)
+        sentence = f"It would change each of {tried:,} documents once more, so it is not idempotent. Their marks keep it from that.{exception}"
+        return (Proof(AGAIN, None, sentence, facts),)
     if differing:
         return (
             Proof(
                 AGAIN,
                 None,
-                f"It would change {differing:,} of {tried:,} documents once more. They were changed since, or it does not always do the same: nothing tells which.{apart}",
+                f"It would change {differing:,} of {tried:,} documents once more. They were changed since, or it does not always do the same: nothing tells which.{exception}",
                 facts,
             ),
         )
     unknown = others["unknown change"]
     proved = None if unknown else True
-    return (Proof(AGAIN, proved, f"It changes none of {tried:,} documents once more.{apart}", facts),)
+    return (Proof(AGAIN, proved, f"It changes none of {tried:,} documents once more.{exception}", facts),)

@@ -1,4 +1,4 @@
-"""What the marks in documents prove of a run: beside what its batches had counted when they settled, as a majority acknowledged."""
+"""Reports what the marks in documents prove of a run, compared with what its batches had counted when they settled, as a majority acknowledged."""
 
 from collections.abc import Mapping
 
@@ -17,36 +17,38 @@ SENTENCES = {
     "strayed": "{:,} bear the mark of a retry that they were not given to: their _id was changed since, or they are copies.",
 }
 COUNTED = ("unknown", "outside", "unfinished", "marked since", "marked untold")  # by the batches
-NAMED = 100  # batches of named documents that are read at once
+NAMED = 100  # batches of named documents read at once
 
 
-def of_marks(
+def proof_of_marks(
     ledger: Ledger,
     documents: Documents,
     run: Run,
     old: Run,
     numbers: Mapping[str, int],
-    found: UnaccountedDocuments | None,
+    unaccounted: UnaccountedDocuments | None,
 ) -> Proof:
-    """`found`: None where the run has left no marks. `numbers`: what the verification's batches have counted."""
+    """Returns the proof. `unaccounted`: None where the run has left no marks. `numbers`: what the verification's batches have counted."""
     name = "marks"
-    if found is None:
+    if unaccounted is None:
         return Proof(
             name,
             None,
             "Under mark='filter' documents bear none: the ledger's counts cannot be compared with them.",
         )
-    facts = {each: numbers.get(each, 0) for each in COUNTED}
+    facts = {name: numbers.get(name, 0) for name in COUNTED}
     facts |= {
-        "missing": found.missing,
-        "surplus": found.surplus,
+        "missing": unaccounted.missing,
+        "surplus": unaccounted.surplus,
         "strayed": _strayed(ledger, documents, run, old),
     }
-    odd = [SENTENCES[each].format(number) for each, number in facts.items() if number and each in SENTENCES]
-    if odd:
-        where = f" Look at the batches {', '.join(found.examples)}." if found.examples else ""
-        wrong, since = _judged(facts)
-        return Proof(name, False if wrong else None, " ".join(odd) + where, facts, since=since)
+    sentences = [
+        SENTENCES[name].format(number) for name, number in facts.items() if number and name in SENTENCES
+    ]
+    if sentences:
+        where = f" Look at the batches {', '.join(unaccounted.examples)}." if unaccounted.examples else ""
+        wrong, since = _verdict(facts)
+        return Proof(name, False if wrong else None, " ".join(sentences) + where, facts, since=since)
     return Proof(
         name,
         True,
@@ -55,13 +57,12 @@ def of_marks(
     )
 
 
-def _judged(facts: Mapping[str, int]) -> tuple[bool, bool]:
-    """Whether marks are a fault of the run, and else whether others have changed them since. Neither: nothing tells.
+def _verdict(facts: Mapping[str, int]) -> tuple[bool, bool]:
+    """Returns whether marks are a fault of the run, and else whether others have changed them since. Neither: that is not known.
 
-    Each that bears another mark than was counted is missing where it was counted. One that names no batch is nothing that Whimbrel has
-    written here. A mark outside its batch's range was written inside
-    it. One that was not counted else is a copy, where the document's id is younger than the run's last look, or may be one, where its id
-    does not tell.
+    A document that bears another mark than was counted is missing where it was counted. A mark that names no batch is not
+    Whimbrel's writing here. A mark outside its batch's range was written inside it. Any other mark that was not counted is a
+    copy, where the document's id is younger than the run's last look, or may be one, where its id does not tell.
     """
     moved = facts["outside"] + facts["strayed"]
     excess = max(0, facts["surplus"] - max(facts["marked since"], moved))
@@ -71,19 +72,19 @@ def _judged(facts: Mapping[str, int]) -> tuple[bool, bool]:
 
 
 def _strayed(ledger: Ledger, documents: Documents, run: Run, old: Run) -> int:
-    """Documents that bear the mark of a batch of ids, and are not among these."""
+    """Counts documents that bear the mark of a batch of ids, and are not among these ids."""
     strayed, seq = 0, 0
     while page := ledger.batches.named(old.id, after=seq, limit=NAMED):
         for batch in page:
             if batch.ids:
-                strayed += ledger.proofs.marked(run.id, batch.token) - _bearing(documents, old, batch)
+                strayed += ledger.proofs.marked(run.id, batch.token) - _bearing_count(documents, old, batch)
         seq = page[-1].seq
     return strayed
 
 
-def _bearing(documents: Documents, old: Run, batch: Batch) -> int:
+def _bearing_count(documents: Documents, old: Run, batch: Batch) -> int:
     ids, bearing = batch.ids or (), 0
-    for at in range(0, len(ids), 1000):
-        tokens = documents.tokens(ids[at : at + 1000], old.marking.path or "")
-        bearing += sum(read_stamp(str(each))[0] == batch.token for each in tokens.values())
+    for start in range(0, len(ids), 1000):
+        tokens = documents.tokens(ids[start : start + 1000], old.marking.path or "")
+        bearing += sum(read_stamp(str(token))[0] == batch.token for token in tokens.values())
     return bearing

@@ -1,4 +1,4 @@
-"""The transform once more, for documents that a run has changed: it must leave them as they are. Nothing is written.
+"""Transforms documents that a run has changed once more: they must stay as they are. Nothing is written.
 
 A function is called here, in the worker, as the run called it, with the run's own context. An update is applied inside MongoDB, which
 hands the documents back instead of storing them. Both are compared byte by byte, without the marks.
@@ -28,54 +28,59 @@ from whimbrel.ports import GuardedChange
 
 T = TypeVar("T")
 
-PLACES = 8  # chunks of a batch from which its part of a sample is taken
-PAGE = 100  # documents that are read at once, at most, and 16 MB
-RACES = 2  # looks at a document that seems to differ: the application may have written between two reads
+PLACES = 8  # chunks of a batch from which its share of a sample is taken
+PAGE = 100  # documents that are read at once at most, and 16 MB
+# Comparisons of a document that seems to differ: the application may have written between two reads.
+RACES = 2
 
 DIFFERS = "The transform would change the document again."
 
 
 def transform_again(examination: Examination) -> Findings:
-    """For the batch's part of the sample."""
-    found = Findings()
+    """Transforms the batch's share of the sample again."""
+    findings = Findings()
     share = _share(examination)
     if not share:
-        return found
-    deadly = _deadly(examination)
-    found.troubles.update(deadly)
-    found.count("deadly", len(deadly))
+        return findings
+    deadly = _deadly_documents(examination)
+    findings.failures.update(deadly)
+    findings.count("deadly", len(deadly))
     places = examination.lease.batch.ranges
     if examination.lease.run.sample is not None:
         places = random.Random(examination.lease.batch.token).sample(places, min(PLACES, share, len(places)))  # noqa: S311
-    left = share
+    remaining = share
     for number, where in enumerate(places):
-        most = None if examination.lease.run.sample is None else ceil(left / (len(places) - number))
-        for documents in _pages(examination, where, most):
+        limit = None if examination.lease.run.sample is None else ceil(remaining / (len(places) - number))
+        for documents in _pages(examination, where, limit):
             examination.pace.between_chunks()
-            _judge(examination, [each for each in documents if Key.of_document(each) not in deadly], found)
+            _try_documents(
+                examination,
+                [document for document in documents if Key.of_document(document) not in deadly],
+                findings,
+            )
             examination.pace.tally.owed += len(documents)
-            left -= len(documents)
-    return found
+            remaining -= len(documents)
+    return findings
 
 
 def _share(examination: Examination) -> int:
-    """How many documents of this batch are due."""
+    """Returns how many documents of this batch are to be tried."""
     sample, looked = examination.lease.run.sample, examination.lease.batch.estimated
     if sample is None or not sample:
         return looked if sample is None else 0
     return min(looked, ceil(sample * looked / max(examination.lease.run.estimated, looked, 1)))
 
 
-def _pages(examination: Examination, where: Range, most: int | None) -> Iterator[Sequence[bytes]]:
-    """Documents of a range that the run has changed. What takes too long is asked for in smaller pages, and of smaller ranges."""
+def _pages(examination: Examination, where: Range, wanted: int | None) -> Iterator[Sequence[bytes]]:
+    """Yields documents of a range that the run has changed. What takes too long is read in smaller pages, and from smaller ranges."""
     query = {examination.run.marking.path or "": {"$regex": f"^{examination.run.id}\\.[0-9]+$"}}
-    left, limit, span = most, PAGE, 0
-    while left is None or left > 0:
+    remaining, limit, span = wanted, PAGE, 0
+    while remaining is None or remaining > 0:
         part = Range(where.lo, examination.documents.nth(where, span) or where.hi) if span else where
-        asked = limit if left is None else min(limit, left)
-        read = partial(examination.examiner.read, part, query, asked)
+        page_size = limit if remaining is None else min(limit, remaining)
+        read = partial(examination.examiner.read, part, query, page_size)
         try:
-            page = examination.retrying.until_done(read, but=() if span == 1 else TooSlow)
+            page = examination.retrying.until_done(read, not_retried=() if span == 1 else TooSlow)
         except TooSlow:
             limit, span = max(1, limit // 4), max(1, (span or CHUNK_DOCUMENTS) // 4)
             continue
@@ -84,69 +89,71 @@ def _pages(examination: Examination, where: Range, most: int | None) -> Iterator
         if page.end and part.hi == where.hi:
             return
         where = Range(part.hi if page.end else Key.of_document(page.documents[-1]), where.hi)
-        left = None if left is None else left - len(page.documents)
+        remaining = None if remaining is None else remaining - len(page.documents)
 
 
 def _in_parts(
     examination: Examination, keys: Sequence[Key], ask: Callable[[Sequence[Key]], Sequence[T]]
 ) -> list[T]:
-    """What is answered about documents; asked about fewer at once where that takes too long."""
+    """Returns the answer about documents; asks about fewer at once where that takes too long."""
     try:
-        return list(examination.retrying.until_done(lambda: ask(keys), but=TooSlow if len(keys) > 1 else ()))
+        return list(
+            examination.retrying.until_done(lambda: ask(keys), not_retried=TooSlow if len(keys) > 1 else ())
+        )
     except TooSlow:
         half = len(keys) // 2
         return [*_in_parts(examination, keys[:half], ask), *_in_parts(examination, keys[half:], ask)]
 
 
 def _read(examination: Examination, keys: Sequence[Key]) -> list[bytes]:
-    """These documents as they are now."""
+    """Returns these documents as they are now."""
 
     def ask(part: Sequence[Key]) -> list[bytes]:
         page = examination.examiner.read(part, {}, len(part) + 1)
-        found = list(page.documents)
+        documents = list(page.documents)
         while not page.end:
-            page = examination.examiner.read(part, {}, len(part) + 1, after=Key.of_document(found[-1]))
-            found += page.documents
-        return found
+            page = examination.examiner.read(part, {}, len(part) + 1, after=Key.of_document(documents[-1]))
+            documents += page.documents
+        return documents
 
     return _in_parts(examination, keys, ask)
 
 
-def _judge(examination: Examination, documents: Sequence[bytes], found: Findings) -> None:
-    """Documents that were changed by the run, by the batches that changed them: what the transform saw of these it shall see again."""
+def _try_documents(examination: Examination, documents: Sequence[bytes], findings: Findings) -> None:
+    """Tries documents that the run changed, by the batches that changed them: the transform must see again what it saw then."""
     if not documents:
         return
-    found.count("sampled", len(documents))
+    findings.count("sampled", len(documents))
     if examination.run.undo:
-        _judge_images(examination, documents, found)
-    keys = [Key.of_document(each) for each in documents]
+        _count_images(examination, documents, findings)
+    keys = [Key.of_document(document) for document in documents]
     selected = set(
         _in_parts(
             examination, keys, lambda part: examination.examiner.keys(part, examination.run.query, len(part))
         )
     )
-    found.count("not selected", len(documents) - len(selected))
+    findings.count("not selected", len(documents) - len(selected))
     for batch, part in _by_batch(
-        examination, [each for each in documents if Key.of_document(each) in selected]
+        examination, [document for document in documents if Key.of_document(document) in selected]
     ):
-        troubles = _differing(examination, batch, part, found)
-        found.count("tried", len(part))
-        found.count("differing", len(troubles))
-        room = max(0, LISTED - sum(each.type == CHANGES_AGAIN for each in found.troubles.values()))
-        for each in troubles[:room]:
-            found.troubles.setdefault(each.key, each)
+        failures = _differing(examination, batch, part, findings)
+        findings.count("tried", len(part))
+        findings.count("differing", len(failures))
+        room = max(0, LISTED - sum(failure.type == CHANGES_AGAIN for failure in findings.failures.values()))
+        for failure in failures[:room]:
+            findings.failures.setdefault(failure.key, failure)
 
 
-def _judge_images(examination: Examination, documents: Sequence[bytes], found: Findings) -> None:
+def _count_images(examination: Examination, documents: Sequence[bytes], findings: Findings) -> None:
     for document in documents:
         try:
             restored_document(document, examination.run.migration, examination.run.version)
         except ChangedSince:
-            found.count("changed since", 1)
+            findings.count("changed since", 1)
         except Unreadable:
-            found.count("without image", 1)
+            findings.count("without image", 1)
         else:
-            found.count("restorable", 1)
+            findings.count("restorable", 1)
 
 
 def _by_batch(examination: Examination, documents: Sequence[bytes]) -> Iterator[tuple[Batch, list[bytes]]]:
@@ -156,101 +163,115 @@ def _by_batch(examination: Examination, documents: Sequence[bytes]) -> Iterator[
         parts.setdefault(text_at(document, path) or "", []).append(document)
     for token, part in parts.items():
         batch = examination.retrying.until_done(lambda token=token: examination.ledger.batches.get(token))  # type: ignore[misc]
-        if batch is not None:  # a mark of no batch is a finding already
+        if batch is not None:  # a mark that names no batch is a finding already
             yield batch, part
 
 
 def _differing(
-    examination: Examination, batch: Batch, documents: Sequence[bytes], found: Findings
+    examination: Examination, batch: Batch, documents: Sequence[bytes], findings: Findings
 ) -> list[FailedDocument]:
     update = examination.definition.update
     if update is None:
-        return _called(examination, batch, documents, found)
+        return _changed_by_function(examination, batch, documents, findings)
     for _ in range(RACES):
-        documents = _changed_by(examination, batch, documents, update)
+        documents = _changed_by_update(examination, batch, documents, update)
         if not documents:
             return []
-        keys = [Key.of_document(each) for each in documents]
+        keys = [Key.of_document(document) for document in documents]
         documents = _read(examination, keys)
-    return [_trouble(Key.of_document(each), DIFFERS) for each in documents]
+    return [_failure(Key.of_document(document), DIFFERS) for document in documents]
 
 
-def _trouble(key: Key, message: str) -> FailedDocument:
+def _failure(key: Key, message: str) -> FailedDocument:
     return FailedDocument(key=key, kind=FailureKind.DATA, type=CHANGES_AGAIN, message=message)
 
 
-def _changed_by(
+def _changed_by_update(
     examination: Examination, batch: Batch, documents: Sequence[bytes], update: Update
 ) -> list[bytes]:
-    """Those of these documents that an update would change, as MongoDB carries it out."""
-    stages, let = as_pipeline(update), batch.variables
-    keys = [Key.of_document(each) for each in documents]
+    """Returns those of these documents that an update would change, as MongoDB carries it out."""
+    stages, variables = as_pipeline(update), batch.variables
+    keys = [Key.of_document(document) for document in documents]
     try:
-        made = _in_parts(examination, keys, lambda part: examination.examiner.applied(part, stages, let))
+        changed_documents = _in_parts(
+            examination, keys, lambda part: examination.examiner.applied(part, stages, variables)
+        )
     except Refused:
         if len(documents) == 1:
             return list(documents)
-        return [bad for each in documents for bad in _changed_by(examination, batch, [each], update)]
-    if len(made) != len(documents):  # one was deleted between two reads: each alone
+        return [
+            changed
+            for document in documents
+            for changed in _changed_by_update(examination, batch, [document], update)
+        ]
+    if len(changed_documents) != len(documents):  # one was deleted between two reads: try each alone
         if len(documents) == 1:
             return []
-        return [bad for each in documents for bad in _changed_by(examination, batch, [each], update)]
-    return [old for old, new in zip(documents, made, strict=True) if not _same(examination, old, new)]
+        return [
+            changed
+            for document in documents
+            for changed in _changed_by_update(examination, batch, [document], update)
+        ]
+    return [
+        old
+        for old, new in zip(documents, changed_documents, strict=True)
+        if not _same_document(examination, old, new)
+    ]
 
 
-def _same(examination: Examination, old: bytes, new: bytes) -> bool:
+def _same_document(examination: Examination, old: bytes, new: bytes) -> bool:
     return old == new or _fields(examination, old) == _fields(examination, new)
 
 
 def _fields(examination: Examination, document: bytes) -> list[tuple[bytes, int, bytes]]:
-    """Without what Whimbrel itself writes; a pipeline that drops `_id` gets it back from MongoDB."""
-    beside = {name.encode() for name in (*examination.run.marking.reserved, MARK_ROOT, "_id")}
-    return [each for each in iterate_fields(document) if each[0] not in beside]
+    """Leaves out what Whimbrel itself writes, and `_id`, which MongoDB puts back where a pipeline drops it."""
+    ignored = {name.encode() for name in (*examination.run.marking.reserved, MARK_ROOT, "_id")}
+    return [field_ for field_ in iterate_fields(document) if field_[0] not in ignored]
 
 
-# functions
+# For functions
 
 
-def _called(
-    examination: Examination, batch: Batch, documents: Sequence[bytes], found: Findings
+def _changed_by_function(
+    examination: Examination, batch: Batch, documents: Sequence[bytes], findings: Findings
 ) -> list[FailedDocument]:
-    """Those documents for which the function returns a change, or fails."""
+    """Returns failures for those documents for which the function returns a change, or fails."""
     definition = for_run(examination.definition, examination.run)
-    troubles: list[FailedDocument] = []
+    failures: list[FailedDocument] = []
     while documents:
         examination.pace.between_chunks()
-        one = documents[:1] if examination.lease.batch.solo else documents
-        _hold_suspect(examination, one)
+        called = documents[:1] if examination.lease.batch.solo else documents
+        _name_suspect(examination, called)
         until = time.monotonic() + examination.pace.times.chunk
-        asked = examination.transform(definition, batch, one, {}, until=until)
-        documents = documents[asked.done :]
-        troubles += [
-            _trouble(each.key, f"The function fails now: {each.type}: {each.message}")
-            for each in asked.troubles
+        transformed = examination.transform(definition, batch, called, {}, until=until)
+        documents = documents[transformed.done :]
+        failures += [
+            _failure(failure.key, f"The function fails now: {failure.type}: {failure.message}")
+            for failure in transformed.failures
         ]
-        for each in asked.guarded:
-            changes = _is_change(examination, batch, each)
+        for guarded in transformed.guarded:
+            changes = _is_change(examination, batch, guarded)
             if changes is None:
-                found.count("unknown change", 1)
+                findings.count("unknown change", 1)
             elif changes:
-                troubles.append(_trouble(each.key, DIFFERS))
-    return troubles
+                failures.append(_failure(guarded.key, DIFFERS))
+    return failures
 
 
 def _is_change(examination: Examination, batch: Batch, change: GuardedChange) -> bool | None:
-    """None where only writing would show it."""
+    """Whether a change would change its document; None where only writing would show it."""
     if isinstance(change.change, Unchanged | Skipped):
         return False
     if not isinstance(change.change, Single):
         return True
     try:
-        return bool(_changed_by(examination, batch, [change.document], change.change.update))
+        return bool(_changed_by_update(examination, batch, [change.document], change.change.update))
     except Untranslatable:
         return None
 
 
-def _hold_suspect(examination: Examination, documents: Sequence[bytes]) -> None:
-    """Should the call kill this process, which has died of this batch twice, the document is named (hole H10)."""
+def _name_suspect(examination: Examination, documents: Sequence[bytes]) -> None:
+    """Names the document in the ledger, in case the call kills this process, which has died of this batch twice (hole H10)."""
     batch = examination.lease.batch
     if batch.solo:
         suspect = Key.of_document(documents[0])
@@ -259,8 +280,8 @@ def _hold_suspect(examination: Examination, documents: Sequence[bytes]) -> None:
         )
 
 
-def _deadly(examination: Examination) -> dict[Key, FailedDocument]:
-    """Documents whose call has hung or killed a process of this batch before: they are not given to the function again."""
+def _deadly_documents(examination: Examination) -> dict[Key, FailedDocument]:
+    """Returns documents whose call has hung or killed a process of this batch before: they are not given to the function again."""
     run, batch, until_done = examination.lease.run, examination.lease.batch, examination.retrying.until_done
     if batch.claims == 1:
         return {}

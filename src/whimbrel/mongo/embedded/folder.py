@@ -1,4 +1,4 @@
-"""The home folder of an embedded MongoDB: where its files are, what it remembers, its locks."""
+"""The home folder of an embedded MongoDB: its files, its stored state, its locks."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final, NamedTuple, Self
 
 from whimbrel.errors import EMBEDDED_FULL, EmbeddedMissing, EmbeddedUnavailable
-from whimbrel.mongo.embedded.private import FOLDER, KEYFILE, guard, opened, refuse_link, secret_of
+from whimbrel.mongo.embedded.private import FOLDER, KEYFILE, opened, refuse_link, restrict_access, secret_of
 
 if sys.platform != "win32":
     import fcntl
@@ -26,7 +26,7 @@ _POLL: Final = 0.01
 
 
 class State(NamedTuple):
-    """What `mongod.json` remembers. Only a hint: a running server itself knows better."""
+    """What `mongod.json` remembers. It is only a hint: the running server decides."""
 
     pid: int = 0
     port: int = 0
@@ -39,14 +39,14 @@ class Folder:
 
     @classmethod
     def at(cls, home: Path, *, create: bool = True) -> Self:
-        """Raises EmbeddedMissing where there is none and none shall be made, EmbeddedUnavailable where others may be in it."""
+        """Opens a home. Raises EmbeddedMissing where there is none and `create` is false, EmbeddedUnavailable where others have access."""
         refuse_link(home)
         folder = cls(Path(os.path.realpath(home)))
         if not create and not folder.root.is_dir():
             raise _missing(folder.root)
         try:
             folder.root.mkdir(FOLDER, parents=True, exist_ok=True)
-            guard(folder.root, OWN)
+            restrict_access(folder.root, OWN)
             if not create and not folder.filled:
                 raise _missing(folder.root)
             folder.data.mkdir(FOLDER, exist_ok=True)
@@ -72,16 +72,16 @@ class Folder:
     @property
     def filled(self) -> bool:
         """Whether there is a database: files of its storage engine."""
-        return os.access(self.data / "WiredTiger", os.F_OK)  # False also where it may not be looked at
+        return os.access(self.data / "WiredTiger", os.F_OK)  # False also without permission to look
 
     def secret(self) -> str:
-        """What opens its MongoDB; a new one is made where there is none. For the holder of `starting` only."""
+        """Returns the secret of its MongoDB, a new one where there is none. Only the holder of `starting` may call it."""
         return secret_of(self.keyfile)
 
     def state(self) -> State:
         try:
-            found = json.loads((self.root / "mongod.json").read_text("utf-8"))
-            state = State(int(found["pid"]), int(found["port"]), found.get("stopping") is True)
+            stored = json.loads((self.root / "mongod.json").read_text("utf-8"))
+            state = State(int(stored["pid"]), int(stored["port"]), stored.get("stopping") is True)
         except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError):
             return State()
         return state if 0 < state.pid < 2**31 and 0 < state.port < 2**16 else State()
@@ -89,13 +89,13 @@ class Folder:
     def remember(self, state: State) -> None:
         if state == self.state():
             return
-        fresh = self.root / "mongod.json.new"
-        with opened(fresh, "w") as file:
+        new_file = self.root / "mongod.json.new"
+        with opened(new_file, "w") as file:
             json.dump(state._asdict(), file)
-        fresh.replace(self.root / "mongod.json")
+        new_file.replace(self.root / "mongod.json")
 
     def make_room(self) -> None:
-        """Keeps the log bounded (one older file stays), and refuses a disk that is as good as full."""
+        """Limits the log's size (one older file stays), and raises where the disk is almost full."""
         with suppress(FileNotFoundError):
             if self.log.stat().st_size > LOG_LIMIT:
                 self.log.replace(self.log.with_suffix(".log.1"))
@@ -107,7 +107,7 @@ class Folder:
 
     @contextmanager
     def starting(self, seconds: float) -> Iterator[None]:
-        """The exclusive right to start, join, leave and stop."""
+        """Holds the exclusive right to start, join, leave and stop."""
         lock = Lock(self.root / "start")
         try:
             lock.exclusive(seconds)
@@ -117,7 +117,7 @@ class Folder:
 
 
 class Lock:
-    """A `flock`. Its descriptor is not inherited by programs that we start (Python's default, PEP 446)."""
+    """A `flock`. Programs that we start do not inherit its descriptor (Python's default, PEP 446)."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -130,9 +130,9 @@ class Lock:
         self._wait(fcntl.LOCK_EX, seconds)
 
     def is_last(self) -> bool:
-        """Gives up the own share, and says whether nobody else holds one (then the lock is exclusive).
+        """Gives up the own share, and returns whether no other process holds one (then the lock is exclusive).
 
-        Not atomic, so only for the holder of `starting`: without that nobody can join in between.
+        Not atomic, so only the holder of `starting` may call it: it keeps others from joining in between.
         """
         fcntl.flock(self._file, fcntl.LOCK_UN)
         try:
@@ -147,7 +147,7 @@ class Lock:
 
     def close(self) -> None:
         if not self._file.closed:
-            # Unlocked in so many words: a forked copy of the descriptor would go on holding it.
+            # Unlock explicitly: a forked copy of the descriptor would keep the lock.
             fcntl.flock(self._file, fcntl.LOCK_UN)
             self._file.close()
 
@@ -167,9 +167,11 @@ class Lock:
 
 
 def _missing(root: Path) -> EmbeddedMissing:
-    above = (each / root.name for each in root.parent.parents)
-    near = next((each for each in above if Folder(each).filled), None)
-    hint = f" There is one in {near}: change to that folder, or set WHIMBREL_HOME to it." if near else ""
+    candidates = (folder / root.name for folder in root.parent.parents)
+    nearest = next((folder for folder in candidates if Folder(folder).filled), None)
+    hint = (
+        f" There is one in {nearest}: change to that folder, or set WHIMBREL_HOME to it." if nearest else ""
+    )
     return EmbeddedMissing(
         f"There is no database: {root} holds no embedded MongoDB, and MONGODB_URI is not set.{hint} Set MONGODB_URI to a MongoDB that runs, "
         "or change to the folder where you work with Whimbrel; a new, empty one is made here by `whimbrel uri --create`, to load your "

@@ -1,4 +1,4 @@
-"""The mongod process of a folder: found, started, waited for, stopped."""
+"""Finds, starts, awaits and stops the mongod process of a folder."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ from whimbrel.mongo.embedded.binary import usable_mongod
 from whimbrel.mongo.embedded.failures import Contended, failure
 from whimbrel.mongo.embedded.folder import Folder, State
 from whimbrel.mongo.embedded.private import opened
-from whimbrel.mongo.embedded.replica_set import NAME, Unproven, connect, settle
+from whimbrel.mongo.embedded.replica_set import NAME, Unproven, advance, connect
 
 T = TypeVar("T")
 
@@ -30,19 +30,19 @@ _KILL_SECONDS: Final = 10.0
 _ATTEMPTS: Final = 5
 _OPLOG_MB: Final = 1024
 _POLL: Final = 0.01
-_ITERATIONS: Final = 5000  # the least there may be: they make guessing slow, and nobody guesses 256 bits
+_ITERATIONS: Final = 5000  # the minimum: they slow down guessing, which is hopeless with 256 bits anyway
 
-# Whatever listens on the port may be of any kind, and answer anything.
+# Any program may listen on the port, and answer anything.
 _WRONG_ANSWERS: Final = (PyMongoError, BSONError, ValueError, LookupError, TypeError)
 
 _log = logging.getLogger(__name__)
 
 
 class _Child(subprocess.Popen[bytes]):
-    """A mongod that we started. It may outlive us, which is no mistake that a warning should name."""
+    """A mongod that we started. It may outlive us, which needs no warning."""
 
     def __del__(self) -> None:
-        """Popen would warn that it still runs."""
+        """Avoids Popen's warning that it still runs."""
 
 
 _children: list[_Child] = []
@@ -69,15 +69,15 @@ class Server:
 
 
 def uninterrupted(act: Callable[[], T]) -> T:
-    """In a thread of its own: a signal's exception, which the main thread meets anywhere, comes before it or when it is done."""
-    begun, ended = threading.Lock(), threading.Event()
-    found: list[T] = []
+    """Runs `act` in a thread, so that a signal's exception in the main thread comes before it or after it."""
+    started, ended = threading.Lock(), threading.Event()
+    results: list[T] = []
     raised: list[BaseException] = []
 
     def run() -> None:
-        if begun.acquire(blocking=False):
+        if started.acquire(blocking=False):
             try:
-                found.append(act())
+                results.append(act())
             except BaseException as error:  # noqa: BLE001  raised below
                 raised.append(error)
             finally:
@@ -87,31 +87,31 @@ def uninterrupted(act: Callable[[], T]) -> T:
         threading.Thread(target=run, name="whole").start()
         ended.wait()
     except BaseException:
-        if not begun.acquire(blocking=False):
+        if not started.acquire(blocking=False):
             ended.wait()
         raise
     if raised:
         raise raised[0]
-    return found[0]
+    return results[0]
 
 
-def obtain(folder: Folder, cache_gb: float, seconds: float, alone: Callable[[], bool]) -> Server:
-    """The folder's server, ready: the running one, else a new one. For the holder of `starting` only.
+def obtain(folder: Folder, cache_gb: float, seconds: float, no_other_user: Callable[[], bool]) -> Server:
+    """Returns the folder's ready server: the running one, else a new one. Only the holder of `starting` may call it.
 
-    `alone`: whether nobody else uses it; then one that does not know the secret of the home, as those of earlier versions, is
-    started anew.
+    `no_other_user`: whether no other process uses it; then a server that does not know the secret of the home, as those of earlier
+    versions, is restarted.
     """
     deadline = time.monotonic() + seconds
     for attempt in range(1, _ATTEMPTS + 1):
         server = find(folder)
         try:
-            if server and _doomed(folder, server):
+            if server and _must_be_replaced(folder, server):
                 stop(folder, server)
             elif server and _ready(folder, server, deadline):
                 folder.remember(State(server.process.pid, server.port))
                 return server
         except Unproven as error:
-            if not alone():
+            if not no_other_user():
                 raise EmbeddedUnavailable(
                     f"The embedded MongoDB in {folder.root} (process {server.process.pid if server else 0}) does not know the secret in "
                     f"{folder.keyfile}: an earlier version of Whimbrel started it, or that file was changed. End the commands that use it, "
@@ -128,7 +128,7 @@ def obtain(folder: Folder, cache_gb: float, seconds: float, alone: Callable[[], 
 
 
 def find(folder: Folder) -> Server | None:
-    """The process of this user that has the folder's data in its command line. What it is worth, its login shows."""
+    """Returns this user's process that has the folder's data in its command line. The login shows whether it is genuine."""
     _reap()
     for process in chain(_process(folder.state().pid), psutil.process_iter()):
         with suppress(psutil.Error, OSError):
@@ -165,9 +165,9 @@ def stop(folder: Folder, server: Server) -> None:
 def _start(folder: Folder, cache_gb: float, deadline: float, *, anew: bool) -> Server:
     binary = usable_mongod()
     folder.make_room()
-    _outlast(folder)
+    _wait_for_dying_server(folder)
     port = folder.state().port
-    if anew or not _free(port):  # else the same as last time, where older clients look for it
+    if anew or not _free(port):  # else the same port as last time, which older clients use
         port = _free_port()
     folder.secret()  # for the keyfile
     arguments = [
@@ -189,7 +189,7 @@ def _start(folder: Folder, cache_gb: float, deadline: float, *, anew: bool) -> S
 
 
 def _spawn(folder: Folder, arguments: Sequence[str]) -> tuple[_Child, int]:
-    """The process, and where in the log it begins."""
+    """Returns the process, and the offset in the log where its output begins."""
     with opened(folder.log, "ab") as log:
         written = log.tell()
         child = _Child(
@@ -198,20 +198,20 @@ def _spawn(folder: Folder, arguments: Sequence[str]) -> tuple[_Child, int]:
             stdout=log,
             stderr=log,
             cwd=folder.root,
-            start_new_session=True,  # a Ctrl-C in the starter's terminal is not meant for it
+            start_new_session=True,  # a Ctrl-C in our terminal must not reach it
         )
     _children.append(child)
     return child, written
 
 
-def _doomed(folder: Folder, server: Server) -> bool:
-    """Whoever began to stop it was interrupted, or its data folder was deleted under it."""
+def _must_be_replaced(folder: Folder, server: Server) -> bool:
+    """Whether stopping it was interrupted, or its data folder was deleted."""
     interrupted = folder.state() == State(server.process.pid, server.port, stopping=True)
     return interrupted or not (folder.data / "mongod.lock").exists()
 
 
-def _outlast(folder: Folder) -> None:
-    """A server that is just dying has no command line any more, but still the files and the port."""
+def _wait_for_dying_server(folder: Folder) -> None:
+    """Waits for a dying server, which has no command line any more, but still the files and the port."""
     for process in _process(folder.state().pid):
         with suppress(psutil.AccessDenied):
             try:
@@ -223,7 +223,7 @@ def _outlast(folder: Folder) -> None:
 
 
 def _ready(folder: Folder, server: Server, deadline: float, *, own: bool = False) -> bool:
-    """Waits until the server takes writes, or is gone (False). `own`: it has the secret from us, whatever answers on its port.
+    """Waits until the server takes writes, or is gone (False). `own`: we started it, so it has the secret.
 
     Raises Unproven.
     """
@@ -234,8 +234,8 @@ def _ready(folder: Folder, server: Server, deadline: float, *, own: bool = False
             obstacle = "it does not become primary"
             with connect(server.port, secret) as client:
                 try:
-                    while not settle(client, server.port, folder.data, secret):
-                        _insist(deadline, folder, server, obstacle)
+                    while not advance(client, server.port, folder.data, secret):
+                        _check_deadline(deadline, folder, server, obstacle)
                         time.sleep(next(pauses))
                 except Unproven:
                     if not own:
@@ -245,12 +245,12 @@ def _ready(folder: Folder, server: Server, deadline: float, *, own: bool = False
                     obstacle = str(error)
                 else:
                     return True
-        _insist(deadline, folder, server, obstacle)
+        _check_deadline(deadline, folder, server, obstacle)
         time.sleep(next(pauses))
     return False
 
 
-def _insist(deadline: float, folder: Folder, server: Server, obstacle: str) -> None:
+def _check_deadline(deadline: float, folder: Folder, server: Server, obstacle: str) -> None:
     if time.monotonic() > deadline:
         raise EmbeddedUnavailable(
             f"The embedded MongoDB (process {server.process.pid}) was not ready in time ({obstacle}): see {folder.log}, then try again."
@@ -258,17 +258,17 @@ def _insist(deadline: float, folder: Folder, server: Server, obstacle: str) -> N
 
 
 def _pauses() -> Iterator[float]:
-    """Short ones first, as a start takes half a second; longer ones when something is slow."""
+    """Yields short pauses first, as a start takes half a second; then longer ones."""
     return chain(repeat(_POLL, 200), repeat(0.25))
 
 
 def _ours(process: psutil.Process) -> bool:
-    """Of this user in every respect: another one's program may say in its command line what it likes."""
+    """Whether all its user ids are ours: the command line of another user's program proves nothing."""
     return set(process.uids()) == {os.geteuid()}
 
 
 def _running(process: psutil.Process) -> bool:
-    """A zombie is gone, but for one with threads left: these still hold the files and the port."""
+    """Whether it runs. A zombie does not, unless it has threads left, which still hold the files and the port."""
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and (
             process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1
@@ -277,7 +277,7 @@ def _running(process: psutil.Process) -> bool:
 
 
 def _reap() -> None:
-    """Ends of our own children are taken note of, so that none stays behind as a zombie."""
+    """Collects the exit codes of our children, so that none stays a zombie."""
     _children[:] = [child for child in _children if child.poll() is None]
 
 
@@ -294,7 +294,7 @@ def _option(arguments: Sequence[str], name: str) -> str:
 
 
 def _listening(port: int) -> bool:
-    """Asked before a client is made, which would wait half a second after a first refusal."""
+    """Whether a process listens. Checked before creating a client, which would wait half a second after a refusal."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=2).close()
     except OSError:

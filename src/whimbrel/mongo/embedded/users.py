@@ -1,4 +1,4 @@
-"""Who uses the embedded MongoDB, and so whether it runs."""
+"""Starts the embedded MongoDB for its first user, and stops it after the last."""
 
 import atexit
 import errno
@@ -29,9 +29,9 @@ _log = logging.getLogger(__name__)
 def embedded(
     home: Path, *, create: bool = True, cache_gb: float = _CACHE_GB, start_seconds: float = _START_SECONDS
 ) -> Iterator[str]:
-    """The URI of the MongoDB of `home`, which runs at least as long as this context. It holds the secret.
+    """Yields the URI, secret included, of the MongoDB of `home`, which runs at least as long as this context.
 
-    Raises EmbeddedMissing where there is none yet and `create` does not say that one shall be made.
+    Raises EmbeddedMissing where there is none yet and `create` is false.
     """
     with _explained(home):
         folder = Folder.at(home, create=create)
@@ -44,13 +44,13 @@ def embedded(
 
 
 def exists(home: Path) -> bool:
-    """Whether there is a MongoDB in `home`, so that none has to be made."""
+    """Whether there is a MongoDB in `home` already."""
     return Folder(home).filled
 
 
 @atexit.register
 def leave_all() -> None:
-    """What an exception has kept from leaving by itself."""
+    """Leaves what an exception kept from leaving."""
     for leave in list(_leaving):
         leave()
 
@@ -58,7 +58,7 @@ def leave_all() -> None:
 def left_running(
     home: Path, *, create: bool, cache_gb: float = _CACHE_GB, start_seconds: float = _START_SECONDS
 ) -> str:
-    """The URI of the MongoDB of `home`, which runs on without a user: until the next one that uses it has left.
+    """Returns the URI of the MongoDB of `home`, which runs on without a user, until its next user has left.
 
     Raises EmbeddedMissing as `embedded` does.
     """
@@ -68,7 +68,7 @@ def left_running(
             users = Lock(folder.root / "users")
             try:
                 users.shared(STOP_SECONDS)
-                return _obtained(folder, cache_gb, start_seconds, partial(_alone, users))
+                return _running_address(folder, cache_gb, start_seconds, partial(_alone, users))
             except BaseException:
                 _give_up(folder, users)
                 raise
@@ -77,25 +77,27 @@ def left_running(
 
 
 def ensure_running(home: Path, *, cache_gb: float = _CACHE_GB, start_seconds: float = _START_SECONDS) -> str:
-    """The URI again, after a restart if the server is gone. For a process inside `embedded(home)`."""
+    """Returns the URI again, after a restart if the server is gone. For a process inside `embedded(home)`."""
     with _explained(home):
         folder = Folder.at(home)
         with folder.starting(_patience(start_seconds)):
-            return _obtained(folder, cache_gb, start_seconds, lambda: False)
+            return _running_address(folder, cache_gb, start_seconds, lambda: False)
 
 
-def _obtained(folder: Folder, cache_gb: float, seconds: float, alone: Callable[[], bool]) -> str:
-    server = obtain(folder, cache_gb, seconds, alone)
+def _running_address(
+    folder: Folder, cache_gb: float, seconds: float, no_other_user: Callable[[], bool]
+) -> str:
+    server = obtain(folder, cache_gb, seconds, no_other_user)
     return address(server.port, folder.secret())
 
 
 def _join(folder: Folder, cache_gb: float, seconds: float) -> tuple[Callable[[], None], str]:
-    """What leaves again, and the URI. An interpreter that ends leaves too, wherever an exception came between."""
+    """Returns the function that leaves, and the URI. An interpreter that ends leaves too, wherever an exception interrupted it."""
     with folder.starting(_patience(seconds)):
         users = Lock(folder.root / "users")
         try:
             users.shared(STOP_SECONDS)
-            uri = _obtained(folder, cache_gb, seconds, partial(_alone, users))
+            uri = _running_address(folder, cache_gb, seconds, partial(_alone, users))
             leave = partial(_leave, folder, users, os.getpid())
             _leaving.add(leave)
         except BaseException:
@@ -105,14 +107,14 @@ def _join(folder: Folder, cache_gb: float, seconds: float) -> tuple[Callable[[],
 
 
 def _alone(users: Lock) -> bool:
-    """The caller holds `starting`: so nobody joins while the own share is given up and taken again."""
-    found = users.is_last()
+    """Whether there is no other user. The caller holds `starting`, so no process joins while the own share is given up and taken again."""
+    last = users.is_last()
     users.shared(STOP_SECONDS)
-    return found
+    return last
 
 
 def _leave(folder: Folder, users: Lock, owner: int) -> None:
-    """Never raises for a server that goes on running: the next user will adopt it."""
+    """Leaves, and stops the server after its last user. Does not raise where it goes on running: the next user will adopt it."""
     if users.closed or os.getpid() != owner:  # a forked child, whose copy of the lock is its parent's
         return
     try:
@@ -125,7 +127,7 @@ def _leave(folder: Folder, users: Lock, owner: int) -> None:
 
 
 def _give_up(folder: Folder, users: Lock) -> None:
-    """Stops the server after its last user. The caller holds `starting`, so that nobody joins meanwhile."""
+    """Stops the server after its last user. The caller holds `starting`, so that no process joins meanwhile."""
     try:
         if users.is_last() and (server := find(folder)):
             stop(folder, server)
@@ -136,7 +138,7 @@ def _give_up(folder: Folder, users: Lock) -> None:
 
 
 def _patience(start_seconds: float) -> float:
-    """Longer than one other process may rightly need for a start or a stop."""
+    """Returns seconds that exceed what another process may need for a start or a stop."""
     return start_seconds + STOP_SECONDS + 15
 
 
@@ -147,7 +149,7 @@ def _explained(home: Path) -> Iterator[None]:
             "The embedded MongoDB works on Linux and macOS: set MONGODB_URI to a running replica set."
         )
     if os.environ.get("WHIMBREL_MONGOD"):
-        find_mongod()  # a setting that is wrong is told whatever else there is to say
+        find_mongod()  # reports a wrong setting before anything else
     try:
         yield
     except OSError as error:

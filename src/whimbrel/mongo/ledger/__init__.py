@@ -1,4 +1,4 @@
-"""The ledger in MongoDB: one module a collection. All its times are the server's (`$$NOW`, hole H18)."""
+"""Keeps the ledger in MongoDB, mostly one module for each collection. All its times are the server's (`$$NOW`, hole H18)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -47,33 +47,35 @@ def _collection(database: Database[Any], name: str) -> Collection[Any]:
 def mongo_ledger(
     client: MongoClient[Any], database: str, times: Times, *, replica_set: bool, prepare: Callable[[], None]
 ) -> tuple[Ledger, MongoFormat, Callable[[], None]]:
-    """The ledger of one database, of a replica set or a stand-alone server, the number of its format, and what makes its indexes.
+    """Returns the ledger of a database, its format, and the function that creates its indexes. Writes nothing.
 
-    Nothing is written. `prepare`: called before a run is added, which makes the first row of a new ledger.
+    `replica_set`: false for a stand-alone server. `prepare`: called before a run is added, which may be the ledger's first row.
     """
-    found = {name: _collection(client[database], name) for name in COLLECTIONS}
-    leases = MongoLeases(found["leases"], found["workers"], found["audit"])
-    format_ = MongoFormat(client[database], found["format"], found["runs"], leases)
-    runs = MongoRuns(found["runs"], leases, format_, prepare)
-    blocks = FailureSums(found["blocks"], found["batches"], found["failures"])
+    collections = {name: _collection(client[database], name) for name in COLLECTIONS}
+    leases = MongoLeases(collections["leases"], collections["workers"], collections["audit"])
+    format_ = MongoFormat(client[database], collections["format"], collections["runs"], leases)
+    runs = MongoRuns(collections["runs"], leases, format_, prepare)
+    blocks = FailureSums(collections["blocks"], collections["batches"], collections["failures"])
     batch_failures, causes = (
-        BatchFailureCounts(found["batches"], found["failures"], blocks),
-        FailureCauses(found["causes"]),
+        BatchFailureCounts(collections["batches"], collections["failures"], blocks),
+        FailureCauses(collections["causes"]),
     )
-    remains = Remains(found["pruned"])
-    batches = MongoBatches(client, found["batches"], times, batch_failures, remains, replica_set=replica_set)
-    failures = MongoFailures(found["failures"], found["runs"], batch_failures, blocks, causes)
-    schedules = MongoSchedules(found["schedules"], found["runs"], found["leases"], leases)
-    answers = MongoAnswers(found["answers"])
-    proofs = MongoProofs(found["batches"], found["runs"], remains)
-    retention = MongoRetention(found["pruned"], found)
-    codes = MongoCodes(found["codes"])
+    remains = Remains(collections["pruned"])
+    batches = MongoBatches(
+        client, collections["batches"], times, batch_failures, remains, replica_set=replica_set
+    )
+    failures = MongoFailures(collections["failures"], collections["runs"], batch_failures, blocks, causes)
+    schedules = MongoSchedules(collections["schedules"], collections["runs"], collections["leases"], leases)
+    answers = MongoAnswers(collections["answers"])
+    proofs = MongoProofs(collections["batches"], collections["runs"], remains)
+    retention = MongoRetention(collections["pruned"], collections)
+    codes = MongoCodes(collections["codes"])
     ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs, retention, codes)
 
     def create_indexes() -> None:
         with translated():
-            for each in (answers, runs, batches, failures, batch_failures, blocks, causes, retention):
-                each.create_indexes()
-            found["audit"].create_index([("run", 1), ("at", 1)])
+            for part in (answers, runs, batches, failures, batch_failures, blocks, causes, retention):
+                part.create_indexes()
+            collections["audit"].create_index([("run", 1), ("at", 1)])
 
     return ledger, format_, create_indexes

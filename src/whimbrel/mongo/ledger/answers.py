@@ -1,4 +1,4 @@
-"""Answers to requests with an idempotency key."""
+"""Stores answers to requests with an idempotency key."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ DAY = 24 * 60 * 60
 
 
 class MongoAnswers:
-    """See `whimbrel.ports.answers`."""
+    """Implements `whimbrel.ports.answers`."""
 
     def __init__(self, collection: Collection[Any]) -> None:
         self._answers = collection
@@ -22,13 +22,15 @@ class MongoAnswers:
         self._answers.create_index("at", expireAfterSeconds=DAY)
 
     def begin(self, key: str, fingerprint: str) -> GivenAnswer | None:
-        fresh = [
+        new_row = [
             {"$set": {"at": "$$NOW", "fingerprint": {"$literal": fingerprint}, "status": None, "body": b""}}
         ]
         with translated():
             try:
-                # The condition matches no row that is there: the upsert makes it, or another has.
-                self._answers.update_one({"_id": key, "fingerprint": {"$exists": False}}, fresh, upsert=True)
+                # The condition matches no existing row, so the upsert inserts one, or fails on another process's.
+                self._answers.update_one(
+                    {"_id": key, "fingerprint": {"$exists": False}}, new_row, upsert=True
+                )
             except DuplicateKeyError:
                 row = self._answers.find_one({"_id": key})
                 return (

@@ -1,4 +1,4 @@
-"""What is asked about batches; nothing here changes a row."""
+"""Reads batches from the ledger; changes no row."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -22,7 +22,7 @@ LEAVING: Mapping[str, Mapping[str, Any]] = {
 
 
 class BatchReads:
-    """What of `whimbrel.ports.Batches` only reads. `grace`: milliseconds after a lease in which its batch counts as held."""
+    """Implements the reads of `whimbrel.ports.Batches`. `grace`: milliseconds after a lease in which its batch counts as held."""
 
     def __init__(self, collection: Collection[Any], remains: Remains, grace: int) -> None:
         self._batches, self._remains, self._grace = collection, remains, grace
@@ -65,8 +65,8 @@ class BatchReads:
     ) -> Sequence[BatchOutline]:
         fields = OUTLINE | ({"ascending": ASCENDING} if bounds else {})
         with translated():
-            found = self._batches.find({"run": run_id, "seq": {"$gt": after}}, fields)
-            return [outline_of(row) for row in found.sort("seq", 1).limit(limit)]
+            rows = self._batches.find({"run": run_id, "seq": {"$gt": after}}, fields)
+            return [outline_of(row) for row in rows.sort("seq", 1).limit(limit)]
 
     def named(self, run_id: str, *, after: int, limit: int) -> Sequence[Batch]:
         query = {"run": run_id, "seq": {"$gt": after}, "ids": {"$type": "array"}}
@@ -108,31 +108,31 @@ class BatchReads:
         return self.after_each({run_id: seq}).get(run_id, BatchSums())
 
     def after_each(self, folded: Mapping[str, int]) -> Mapping[str, BatchSums]:
-        def settled(what: Any) -> dict[str, Any]:
-            return {"$sum": {"$cond": [{"$in": ["$status", ["done", "cancelled"]]}, what, 0]}}
+        def settled(expression: Any) -> dict[str, Any]:
+            return {"$sum": {"$cond": [{"$in": ["$status", ["done", "cancelled"]]}, expression, 0]}}
 
         open_ = {"$and": [{"$in": ["$status", ["queued", "running"]]}, {"$ne": ["$retry", True]}]}
         names = list(counts_row(Counts()))
         sums: dict[str, Any] = {name: settled(f"$counts.{name}") for name in names}
-        for at, name in enumerate(names, 1):
-            sums[f"begun_{name}"] = {"$sum": {"$cond": [open_, _of_stretches(at), 0]}}
+        for position, name in enumerate(names, 1):
+            sums[f"begun_{name}"] = {"$sum": {"$cond": [open_, _sum_of_stretches(position), 0]}}
         worked_on = {"$and": [{"$eq": ["$status", "running"]}, {"$ne": ["$retry", True]}]}
         sums["in_hand"] = {"$sum": {"$cond": [worked_on, "$estimated", 0]}}
         sums |= {"settled": settled(1), "last": {"$max": "$seq"}, "now": {"$max": "$$NOW"}}
-        of_each = {
+        sums_of_run = {
             "from": self._batches.name, "localField": "run", "foreignField": "run", "let": {"through": "$through"},
             "pipeline": [{"$match": {"$expr": {"$gt": ["$seq", "$$through"]}}}, {"$group": {"_id": None, **sums}}],
             "as": "found",
         }  # fmt: skip
-        asked = [{"run": run, "through": seq} for run, seq in folded.items()]
-        if not asked:
+        requested = [{"run": run, "through": seq} for run, seq in folded.items()]
+        if not requested:
             return {}
         stages: Sequence[Mapping[str, Any]] = [
-            {"$documents": asked}, {"$lookup": of_each}, {"$unwind": "$found"},
+            {"$documents": requested}, {"$lookup": sums_of_run}, {"$unwind": "$found"},
         ]  # fmt: skip
         with translated():
-            rows = self._majority.aggregate(stages, batchSize=len(asked) + 1)
-            return {row["run"]: _after_of(row["found"], names) for row in rows}
+            rows = self._majority.aggregate(stages, batchSize=len(requested) + 1)
+            return {row["run"]: _batch_sums(row["found"], names) for row in rows}
 
     def cancelled(self, runs: Sequence[str]) -> Mapping[str, int]:
         if not runs:
@@ -148,20 +148,20 @@ class BatchReads:
     def waiting(self, run_id: str, limit: int, *, after: int = -1) -> Sequence[BatchPointer]:
         queued = {"status": "queued", "run": run_id, "seq": {"$gt": after}}
         with translated():
-            found = self._batches.find(queued, {"_id": 0, "seq": 1, "retry": 1}).sort("seq", 1).limit(limit)
-            return [BatchPointer(run_id, row["seq"], bool(row.get("retry"))) for row in found]
+            rows = self._batches.find(queued, {"_id": 0, "seq": 1, "retry": 1}).sort("seq", 1).limit(limit)
+            return [BatchPointer(run_id, row["seq"], bool(row.get("retry"))) for row in rows]
 
     def open_counts(self, runs: Sequence[str]) -> Mapping[tuple[str, bool, BatchStatus], int]:
         kind = {"run": "$run", "retry": "$retry", "status": "$status"}
         counted = {"$group": {"_id": kind, "n": {"$sum": 1}}}
-        found: dict[tuple[str, bool, BatchStatus], int] = {}
+        counts: dict[tuple[str, bool, BatchStatus], int] = {}
         with translated():
             for open_ in ({"status": "queued", "run": {"$in": list(runs)}}, {"status": "running"}):
                 for row in self._batches.aggregate([{"$match": open_}, counted]):
-                    of = row["_id"]
-                    key = of["run"], bool(of.get("retry")), BatchStatus(of["status"])
-                    found[key] = found.get(key, 0) + int(row["n"])
-        return found
+                    group = row["_id"]
+                    key = group["run"], bool(group.get("retry")), BatchStatus(group["status"])
+                    counts[key] = counts.get(key, 0) + int(row["n"])
+        return counts
 
     def settled(self, seconds: float) -> int:
         since = {"$gte": ["$settledAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}
@@ -193,19 +193,21 @@ class BatchReads:
                     [{"$match": {"_id": {"$in": list(tokens)}}}, {"$project": {"alive": alive}}]
                 )
             )
-            known = {row["_id"] for row in rows}
-            known |= self._remains.known(token for token in tokens if token not in known)
-        return known, {row["_id"] for row in rows if row["alive"]}
+            known_tokens = {row["_id"] for row in rows}
+            known_tokens |= self._remains.known(token for token in tokens if token not in known_tokens)
+        return known_tokens, {row["_id"] for row in rows if row["alive"]}
 
 
-def _of_stretches(at: int) -> dict[str, Any]:
-    """The sum of the numbers at this place of the stretches of a batch's progress."""
-    numbers = {"$map": {"input": {"$ifNull": ["$progress", []]}, "in": {"$arrayElemAt": ["$$this", at]}}}
+def _sum_of_stretches(position: int) -> dict[str, Any]:
+    """Returns an expression for the sum of the numbers at this position in the stretches of a batch's progress."""
+    numbers = {
+        "$map": {"input": {"$ifNull": ["$progress", []]}, "in": {"$arrayElemAt": ["$$this", position]}}
+    }
     return {"$sum": numbers}
 
 
-def _after_of(row: Mapping[str, Any], names: Sequence[str]) -> BatchSums:
-    begun = counts_of({name: row[f"begun_{name}"] for name in names})
+def _batch_sums(row: Mapping[str, Any], names: Sequence[str]) -> BatchSums:
+    in_progress = counts_of({name: row[f"begun_{name}"] for name in names})
     return BatchSums(
-        counts_of(row), int(row["settled"]), int(row["last"]), begun, row["now"], int(row["in_hand"])
+        counts_of(row), int(row["settled"]), int(row["last"]), in_progress, row["now"], int(row["in_hand"])
     )

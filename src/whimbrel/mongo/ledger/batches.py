@@ -1,4 +1,4 @@
-"""Batches. Every later write to a claimed row is conditional on its owner, a random nonce (hole H3)."""
+"""Stores batches. Every later write to a claimed row is conditional on its owner, a random nonce (hole H3)."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -33,18 +33,18 @@ from whimbrel.mongo.ledger.rows import (
 )
 from whimbrel.mongo.unanswered_statements import end_sessions, still_at_work
 
-# Seconds that lost batches are waited for whose statements do not end at once: one long document holds them up. After
-# that the batch stays as it is, and is looked at again when its lease and the grace are over, or at the next look.
-BURIAL_PATIENCE, SWEEP_PATIENCE = 2.0, 0.3
-TOGETHER = 100  # lost batches whose sessions are ended at once
+# Seconds to wait for the statements of lost batches, which one long document can delay. Then the batch stays as it is
+# until its lease and the grace are over, or until the next look.
+DEAD_WORKER_PATIENCE, SWEEP_PATIENCE = 2.0, 0.3
+TOGETHER = 100  # lost batches whose sessions are ended together
 
 
-# Of a note how far a batch is. A failover or a crash may take it back: then less is known than was done.
+# For notes of a batch's progress. A failover or a crash may lose one: then less is known than was done.
 LIGHT = WriteConcern(1, j=False)
 
 
 class MongoBatches(BatchReads):
-    """See `whimbrel.ports.Batches`."""
+    """Implements `whimbrel.ports.Batches`."""
 
     def __init__(
         self,
@@ -67,12 +67,12 @@ class MongoBatches(BatchReads):
         self._batches.create_index([("status", 1), ("run", 1), ("seq", 1), ("retry", 1)])
         by_place = [("run", 1), ("leg", 1), ("seq", 1)]
         self._batches.create_index(by_place)
-        # For the few that are asked for among many: the last range of a leg, and those that left something to a phase.
-        for name, some in (
+        # For queries that find few rows among many: the last range of a leg, and batches that left documents to a phase.
+        for name, partial_filter in (
             ("ranges", RANGED),
-            *((f"left_{status}", left) for status, left in LEAVING.items()),
+            *((f"left_{status}", condition) for status, condition in LEAVING.items()),
         ):
-            self._batches.create_index(by_place, partialFilterExpression=some, name=name)
+            self._batches.create_index(by_place, partialFilterExpression=partial_filter, name=name)
         self._batches.create_index([("run", 1), ("settledAt", 1)])
         self._batches.create_index([("settledAt", 1)])
 
@@ -83,11 +83,11 @@ class MongoBatches(BatchReads):
             try:
                 return len(
                     self._batches.insert_many(
-                        [batch_row(each) for each in batches], ordered=True
+                        [batch_row(batch) for batch in batches], ordered=True
                     ).inserted_ids
                 )
             except BulkWriteError as error:
-                if any(each["code"] != DUPLICATE_KEY for each in error.details["writeErrors"]):
+                if any(write_error["code"] != DUPLICATE_KEY for write_error in error.details["writeErrors"]):
                     raise
                 return int(error.details["nInserted"])
 
@@ -98,13 +98,13 @@ class MongoBatches(BatchReads):
         worker: str,
         lsid: bytes,
         token: str | None = None,
-        aside: Sequence[str] = (),
+        excluding: Sequence[str] = (),
     ) -> Batch | None:
         if not runs:
             return None
         with translated():
             if token is None:
-                row = self._claims.any(runs, worker, lsid, aside)
+                row = self._claims.any(runs, worker, lsid, excluding)
             else:
                 row = self._claims.one(runs, token, worker, lsid)
         return batch_of(row) if row else None
@@ -124,17 +124,17 @@ class MongoBatches(BatchReads):
     def note(self, batch: Batch, progress: Progress, *, since: Timestamp | None = None) -> None:
         fields = progress_row(progress) | ({} if since is None else {"began": since})
         with translated():
-            found = self._light.update_one(
+            result = self._light.update_one(
                 {"_id": batch.token, "owner": batch.owner, "status": "running"}, {"$set": fields}
             )
-        if not found.matched_count:
+        if not result.matched_count:
             raise LeaseLost(f"Batch {batch.token} was taken over.")
 
     def suspect(self, batch: Batch, key: Key | None, progress: Progress) -> None:
-        self._own(batch, {"suspect": key.document if key else None, **progress_row(progress)})
+        self._update_own(batch, {"suspect": key.document if key else None, **progress_row(progress)})
 
     def keep_before(self, batch: Batch, before: Mapping[int, int]) -> None:
-        self._own(batch, {"before": before_row(before)})
+        self._update_own(batch, {"before": before_row(before)})
 
     def settle(
         self,
@@ -158,20 +158,20 @@ class MongoBatches(BatchReads):
         if tally is not None:
             fields["tally"] = tally_row(tally)
         with translated():
-            found = self._batches.find_one_and_update(
+            row = self._batches.find_one_and_update(
                 {"_id": batch.token, "owner": batch.owner},
                 {"$set": fields, "$currentDate": {"settledAt": True}},
                 projection={"failing.n": 1},
             )
-            if found is None:
+            if row is None:
                 raise LeaseLost(f"Batch {batch.token} was taken over.")
-            if found.get("failing"):
+            if row.get("failing"):
                 self._batch_failures.count([batch.token])
 
-    def _own(self, batch: Batch, fields: dict[str, Any]) -> None:
+    def _update_own(self, batch: Batch, fields: dict[str, Any]) -> None:
         with translated():
-            found = self._batches.update_one({"_id": batch.token, "owner": batch.owner}, {"$set": fields})
-        if not found.matched_count:
+            result = self._batches.update_one({"_id": batch.token, "owner": batch.owner}, {"$set": fields})
+        if not result.matched_count:
             raise LeaseLost(f"Batch {batch.token} was taken over.")
 
     def release(self, batch: Batch, *, progress: Progress | None = None, untouched: bool = False) -> None:
@@ -192,20 +192,20 @@ class MongoBatches(BatchReads):
         else:
             lost["worker"] = worker
         with translated():
-            found, taken = self._batches.find(lost, LAST_KEYS), list[Batch]()
-            while rows := list(islice(found, TOGETHER)):
-                busy = self._busy({bytes(row["lsid"]) for row in rows}, worker)
-                taken += [
+            lost_rows, taken_over = self._batches.find(lost, LAST_KEYS), list[Batch]()
+            while rows := list(islice(lost_rows, TOGETHER)):
+                busy = self._sessions_at_work({bytes(row["lsid"]) for row in rows}, worker)
+                taken_over += [
                     batch_of(row)
                     for row in rows
                     if bytes(row["lsid"]) not in busy
                     and self._requeue(row["_id"], row["owner"], row["leaseUntil"])
                 ]
-        return taken
+        return taken_over
 
-    def _busy(self, lsids: set[bytes], worker: str | None) -> set[bytes]:
-        """Whose statements may still change documents after they were told to end (hole H13)."""
-        patience = SWEEP_PATIENCE if worker is None else BURIAL_PATIENCE
+    def _sessions_at_work(self, lsids: set[bytes], worker: str | None) -> set[bytes]:
+        """Returns the sessions whose statements may still change documents after they were told to end (hole H13)."""
+        patience = SWEEP_PATIENCE if worker is None else DEAD_WORKER_PATIENCE
         try:
             end_sessions(self._client, lsids)
             return still_at_work(self._client, lsids, worker=worker, patience=patience)
@@ -218,8 +218,8 @@ class MongoBatches(BatchReads):
             "status": "queued", "owner": None, "leaseUntil": None, "takeovers": takeovers,
             "solo": {"$or": ["$solo", {"$gte": [takeovers, SOLO_AFTER]}]},
         }  # fmt: skip
-        held = {"_id": batch_id, "owner": owner, "leaseUntil": lease_until, "status": "running"}
-        return self._batches.update_one(held, [{"$set": fields}]).modified_count == 1
+        lost_claim = {"_id": batch_id, "owner": owner, "leaseUntil": lease_until, "status": "running"}
+        return self._batches.update_one(lost_claim, [{"$set": fields}]).modified_count == 1
 
     def cancel(self, batch: Batch, counts: Counts, *, inferred: bool) -> None:
         with translated():
@@ -235,8 +235,8 @@ class MongoBatches(BatchReads):
     def withdraw(self, run_id: str, limit: int) -> int:
         queued = {"status": "queued", "run": run_id}
         with translated():
-            found = self._batches.find(queued, {"claims": 1}).sort("seq", 1).limit(limit)
-            untouched = [row["_id"] for row in found if not row["claims"]]
+            rows = self._batches.find(queued, {"claims": 1}).sort("seq", 1).limit(limit)
+            untouched = [row["_id"] for row in rows if not row["claims"]]
             cancelled = self._batches.update_many(
                 {"_id": {"$in": untouched}, "status": "queued", "claims": 0},
                 {"$set": {"status": "cancelled"}, "$currentDate": {"settledAt": True}},

@@ -1,4 +1,4 @@
-"""Claims: which queued batch a claimer takes. Fair to the runs, and by many at once without meeting on one row."""
+"""Claims queued batches: fair to the runs, and with few collisions among many claimers."""
 
 import random
 import secrets
@@ -11,9 +11,9 @@ from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 
 UUID_SUBTYPE = 4
-WIDEST = 256  # batches among which one is picked at random; a window of 64 slots
+WIDEST = 256  # batches among which one is picked at random at most; the window of 64 slots
 TURNS = 64  # sets of runs whose turn is remembered
-NARROWER = 0.98  # by what the width shrinks with each claim
+NARROWER = 0.98  # the width's factor after each successful claim
 _ORDER = [("run", 1), ("seq", 1)]
 _COVERED = {"_id": 0, "run": 1, "seq": 1}
 
@@ -21,9 +21,9 @@ _COVERED = {"_id": 0, "run": 1, "seq": 1}
 class Claims:
     """One process's claims.
 
-    Runs take turns: a claim looks first at the runs whose ids come after that of the run it served last. Within a run the
-    first queued batch is taken while nobody else is about; whoever finds that another was faster picks at random
-    among more and more of the first, and among fewer again as claims succeed.
+    Runs take turns: a claim first tries the runs whose ids come after that of the last one served. Within a run the
+    first queued batch is taken while there is no competition; a process that loses a batch to another one picks at random
+    among more and more of the first batches, and among fewer again as claims succeed.
     """
 
     def __init__(self, batches: Collection[Any], lease: int, *, replica_set: bool) -> None:
@@ -31,22 +31,22 @@ class Claims:
         untouched = {"$eq": [{"$ifNull": ["$untouched", 0]}, "$claims"]}
         began = {"$cond": [untouched, "$$CLUSTER_TIME", {"$ifNull": ["$began", None]}]}
         self._began = {"began": began} if replica_set else {}
-        # What is read here is only where to try: no need to wait for what the majority has. The claim itself decides.
+        # Reads here only tell where to try, so they need not wait for the majority. The claim itself decides.
         self._glance = batches.with_options(read_concern=ReadConcern("local"))
         self._turns: dict[tuple[str, ...], str] = {}
         self._width = 1.0
 
     def any(
-        self, runs: Sequence[str], worker: str, lsid: bytes, aside: Sequence[str] = ()
+        self, runs: Sequence[str], worker: str, lsid: bytes, excluding: Sequence[str] = ()
     ) -> Mapping[str, Any] | None:
-        """The row of a batch of the run whose turn it is, claimed; None where none of these runs has a queued one.
+        """Claims a batch of the run whose turn it is, and returns its row; None where none of these runs has a queued one.
 
-        `aside`: tokens of batches that are not to be taken.
+        `excluding`: tokens of batches that are not to be taken.
         """
         served = tuple(runs)
         turn = self._turns.get(served, "")
         for part in ([run for run in runs if run > turn], [run for run in runs if run <= turn]):
-            row = self._first(part, worker, lsid, aside) if part else None
+            row = self._first(part, worker, lsid, excluding) if part else None
             if row is not None:
                 if len(self._turns) >= TURNS:
                     self._turns = {}
@@ -55,17 +55,17 @@ class Claims:
         return None
 
     def one(self, runs: Sequence[str], token: str, worker: str, lsid: bytes) -> Mapping[str, Any] | None:
-        """The row of this batch, claimed; None where it is not queued, or of no such run."""
-        wanted = {"_id": token, "status": "queued", "run": {"$in": list(runs)}}
+        """Claims this batch and returns its row; None where it is not queued, or of none of these runs."""
+        queued_batch = {"_id": token, "status": "queued", "run": {"$in": list(runs)}}
         row: Mapping[str, Any] | None = self._batches.find_one_and_update(
-            wanted, [{"$set": self._claimed(worker, lsid)}], return_document=ReturnDocument.AFTER
+            queued_batch, [{"$set": self._claimed(worker, lsid)}], return_document=ReturnDocument.AFTER
         )
         return row
 
     def _first(
-        self, runs: Sequence[str], worker: str, lsid: bytes, aside: Sequence[str]
+        self, runs: Sequence[str], worker: str, lsid: bytes, excluding: Sequence[str]
     ) -> Mapping[str, Any] | None:
-        while (token := self._pick(runs, aside)) is not None:
+        while (token := self._pick(runs, excluding)) is not None:
             row = self.one(runs, token, worker, lsid)
             if row is not None:
                 self._width = max(1.0, self._width * NARROWER)
@@ -73,14 +73,14 @@ class Claims:
             self._width = min(WIDEST, self._width * 2)
         return None
 
-    def _pick(self, runs: Sequence[str], aside: Sequence[str]) -> str | None:
-        """A queued batch of the first of these runs that has one; from that place on, any of so many."""
+    def _pick(self, runs: Sequence[str], excluding: Sequence[str]) -> str | None:
+        """Picks a queued batch, at random among the first `self._width` of these runs."""
         queued: dict[str, Any] = {"status": "queued", "run": {"$in": list(runs)}}
-        if aside:
-            queued["_id"] = {"$nin": list(aside)}
-        beyond = random.randrange(int(self._width))  # noqa: S311  spreads claims, protects nothing
-        for skipped in (beyond, 0) if beyond else (0,):
-            for row in self._glance.find(queued, _COVERED).sort(_ORDER).skip(skipped).limit(1):
+        if excluding:
+            queued["_id"] = {"$nin": list(excluding)}
+        offset = random.randrange(int(self._width))  # noqa: S311  spreads claims, protects nothing
+        for offset_tried in (offset, 0) if offset else (0,):
+            for row in self._glance.find(queued, _COVERED).sort(_ORDER).skip(offset_tried).limit(1):
                 return f"{row['run']}.{row['seq']}"
         return None
 

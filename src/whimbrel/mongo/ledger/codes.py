@@ -1,4 +1,4 @@
-"""The files and versions that the hashes of code in runs stand for, so that a refusal can name the file that differs."""
+"""Stores the files and versions behind the code hashes of runs, so that a refusal can name the file that differs."""
 
 import contextlib
 from collections.abc import Collection as Some
@@ -14,7 +14,7 @@ from whimbrel.mongo.driver_errors import translated
 
 
 class MongoCodes:
-    """See `whimbrel.ports.codes`."""
+    """Implements `whimbrel.ports.codes`."""
 
     def __init__(self, collection: Collection[Any]) -> None:
         self._codes = collection
@@ -27,7 +27,7 @@ class MongoCodes:
             try:
                 self._codes.update_one(
                     {"_id": pin, "files": {"$exists": False}},
-                    [{"$set": {**{name: {"$literal": each} for name, each in row.items()}, "at": "$$NOW"}}],
+                    [{"$set": {**{name: {"$literal": value} for name, value in row.items()}, "at": "$$NOW"}}],
                     upsert=True,
                 )
             except DuplicateKeyError:
@@ -39,20 +39,20 @@ class MongoCodes:
         return None if row is None else CodeFiles(_mapping(row["files"]), _mapping(row["versions"]))
 
     def agree(self, run: str, files: Mapping[str, str], *, new: Some[str]) -> Mapping[str, str]:
-        held = self._held(run, files)
-        missing = [name for name in files if name in new and name not in held]
+        pinned = self._stored_hashes(run, files)
+        missing = [name for name in files if name in new and name not in pinned]
         for name in missing:
             with translated(), contextlib.suppress(DuplicateKeyError):  # another process was first
                 self._codes.insert_one({"_id": f"{run}/{name}", "hash": files[name]})
-        held = self._held(run, files) if missing else held
-        if any(name not in held for name in missing):
+        pinned = self._stored_hashes(run, files) if missing else pinned
+        if any(name not in pinned for name in missing):
             raise Transient("What another process has just pinned cannot be read yet.")
-        return held
+        return pinned
 
-    def _held(self, run: str, names: Some[str]) -> dict[str, str]:
+    def _stored_hashes(self, run: str, names: Some[str]) -> dict[str, str]:
         with translated():
-            found = self._codes.find({"_id": {"$in": [f"{run}/{name}" for name in names]}})
-            return {row["_id"].partition("/")[2]: row["hash"] for row in found}
+            rows = self._codes.find({"_id": {"$in": [f"{run}/{name}" for name in names]}})
+            return {row["_id"].partition("/")[2]: row["hash"] for row in rows}
 
     def forget(self, run: str) -> Sequence[str]:
         with translated():
@@ -63,13 +63,13 @@ class MongoCodes:
 
 
 def later_of(run: str) -> dict[str, Any]:
-    """Selects the rows of files that calls of a run's function have loaded. Those of codes have hashes for ids, without a slash."""
+    """Selects the rows of files that calls of a run's function have loaded. Rows of code have hashes as ids, without a slash."""
     return {"_id": {"$gte": f"{run}/", "$lt": f"{run}0"}}  # 0 comes next after the slash
 
 
-def _pairs(named: Mapping[str, str]) -> list[list[str]]:
-    """Names of files hold dots, which names of fields should not."""
-    return [[name, value] for name, value in named.items()]
+def _pairs(mapping: Mapping[str, str]) -> list[list[str]]:
+    """Returns pairs: names of files have dots, which names of fields should not."""
+    return [[name, value] for name, value in mapping.items()]
 
 
 def _mapping(pairs: Any) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""The causes of a run's failures: a row for each, in the order in which they were met first, and never more than so many.
+"""Stores the causes of a run's failures: a row for each, in the order in which they were first met, up to a limit.
 
-The number of a row is part of its id. Who wants to add one states by that how many he has seen: where somebody else was
-faster, he looks again. So the bounds hold, however many processes meet new causes at the same time (hole H69).
+The number of a row is part of its id, so a process that adds one states how many it has seen: if another process was
+faster, it reads again. So the limits hold, however many processes meet new causes at the same time (hole H69).
 """
 
 from collections import Counter
@@ -16,21 +16,21 @@ from whimbrel.domain.failures.causes import GROUPS, Cause, cause
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
 from whimbrel.mongo.driver_errors import DUPLICATE_KEY
 
-RUNS = 16  # whose causes are remembered
+RUNS = 16  # runs whose causes are remembered
 RESERVED = len(FailureKind)  # rows that are kept free: one for all others of each kind
 TOLD = 500  # characters of the first message
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a run's rows said when they were read: groups by signature, and how many there are of each family."""
+    """A run's rows as last read: groups by signature, and the number of groups of each family."""
 
     groups: Mapping[str, str]
     families: Mapping[str, int]
 
 
 class FailureCauses:
-    """Which group each failure of a run belongs to."""
+    """Finds the group that each failure of a run belongs to."""
 
     def __init__(self, collection: Collection[Any]) -> None:
         self._causes = collection
@@ -39,25 +39,25 @@ class FailureCauses:
     def create_indexes(self) -> None:
         self._causes.create_index([("run", 1), ("group", 1)])
 
-    def groups(self, run_id: str, troubles: Sequence[FailedDocument]) -> Sequence[str]:
-        """The group of each of these, in their order. Where one has none yet, it is added."""
-        wanted = [cause(each) for each in troubles]
+    def groups(self, run_id: str, failures: Sequence[FailedDocument]) -> Sequence[str]:
+        """Returns the group of each failure, in their order, and adds new causes."""
+        own_causes = [cause(failure) for failure in failures]
         known = self._known.get(run_id) or self._read(run_id)
         while True:
-            chosen = _Choosing(known)
-            found = [chosen.of(each) for each in wanted]
-            if not chosen.fresh:
-                return [each.id for each in found]
-            messages = {each: trouble.message for each, trouble in zip(found, troubles, strict=True)}
-            self._add(run_id, len(known.groups), {each: messages[each] for each in chosen.fresh})
+            choosing = _Choosing(known)
+            causes = [choosing.of(own_cause) for own_cause in own_causes]
+            if not choosing.fresh:
+                return [chosen.id for chosen in causes]
+            messages = {chosen: failure.message for chosen, failure in zip(causes, failures, strict=True)}
+            self._add(run_id, len(known.groups), {fresh: messages[fresh] for fresh in choosing.fresh})
             known = self._read(run_id)
 
-    def _add(self, run_id: str, number: int, fresh: Mapping[Cause, str]) -> None:
-        rows = cause_rows(run_id, fresh, number=number)
+    def _add(self, run_id: str, number: int, new_causes: Mapping[Cause, str]) -> None:
+        rows = cause_rows(run_id, new_causes, number=number)
         try:
             self._causes.insert_many(rows, ordered=True)
         except BulkWriteError as error:
-            if any(each["code"] != DUPLICATE_KEY for each in error.details["writeErrors"]):
+            if any(write_error["code"] != DUPLICATE_KEY for write_error in error.details["writeErrors"]):
                 raise
 
     def _read(self, run_id: str) -> _Known:
@@ -71,29 +71,29 @@ class FailureCauses:
         return known
 
     def of_run(self, run_id: str) -> Mapping[str, Mapping[str, Any]]:
-        """The rows of a run by group: `GROUPS` at most."""
+        """Returns the rows of a run by group: `GROUPS` at most."""
         return {row["group"]: row for row in self._causes.find({"run": run_id})}
 
     def named(self, run_id: str, name: str) -> str | None:
-        """The group of this short name or signature."""
+        """Returns the group with this short name or signature."""
         either = {"run": run_id, "$or": [{"group": name}, {"signature": name}]}
         row = self._causes.find_one(either, {"group": 1})
         return None if row is None else str(row["group"])
 
 
-def cause_rows(run_id: str, fresh: Mapping[Cause, str], *, number: int = 0) -> list[dict[str, Any]]:
-    """Rows of causes, each with a message of it, behind so many that the run has."""
+def cause_rows(run_id: str, new_causes: Mapping[Cause, str], *, number: int = 0) -> list[dict[str, Any]]:
+    """Returns rows of causes, each with a message, numbered after the `number` that the run has."""
     return [
         {
-            "_id": {"r": run_id, "n": number + at}, "run": run_id, "group": each.id, "signature": each.signature, "kind": str(each.kind),
-            "type": each.type, "place": each.place, "template": each.template, "family": each.family.id, "message": message[:TOLD],
+            "_id": {"r": run_id, "n": number + index}, "run": run_id, "group": new_cause.id, "signature": new_cause.signature, "kind": str(new_cause.kind),
+            "type": new_cause.type, "place": new_cause.place, "template": new_cause.template, "family": new_cause.family.id, "message": message[:TOLD],
         }
-        for at, (each, message) in enumerate(fresh.items())
+        for index, (new_cause, message) in enumerate(new_causes.items())
     ]  # fmt: skip
 
 
 class _Choosing:
-    """Which causes of a page are new, and which are one with others because there are too many."""
+    """Decides which causes of a page are new, and which are grouped with others because there are too many."""
 
     def __init__(self, known: _Known) -> None:
         self._groups, self._families = known.groups, Counter(known.families)
@@ -101,19 +101,19 @@ class _Choosing:
 
     def of(self, wanted: Cause) -> Cause:
         family = wanted.family
-        if self._there(wanted):
+        if self._exists(wanted):
             return wanted
-        if self._there(family):
+        if self._exists(family):
             return family
         if len(self._groups) + len(self.fresh) >= GROUPS - RESERVED:
             return self._add(wanted.others)
         return self._add(family if self._families[family.id] >= wanted.variants else wanted)
 
-    def _there(self, cause: Cause) -> bool:
+    def _exists(self, cause: Cause) -> bool:
         return cause.signature in self._groups or cause in self.fresh
 
     def _add(self, cause: Cause) -> Cause:
-        if not self._there(cause):
+        if not self._exists(cause):
             self.fresh[cause] = None
             self._families[cause.family.id] += 1
         return cause

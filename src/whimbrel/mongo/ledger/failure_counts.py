@@ -1,4 +1,4 @@
-"""Numbers of failures by batch and cause: counted from the failures' own rows, and as they are kept."""
+"""Counts failures by batch and cause from their own rows, and converts these numbers to what rows keep."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ UNRESOLVED = [str(FailureState.OPEN), str(FailureState.DEAD)]
 RECORDED = [*UNRESOLVED, str(FailureState.RESOLVED)]
 AT_ONCE = 1000  # batches in one statement
 STATES = ("open", "dead", "resolved", "conflict")
-LOOKS = 3  # at kept numbers that change while rows are counted beside them
+LOOKS = 3  # reads of kept numbers that change while rows are counted
 Groups = Mapping[str, GroupCount]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class FailureTally:
-    """Documents with an unresolved failure, those of them that are tried again and that are conflicts, and their batches."""
+    """Counts of documents with an unresolved failure, of those to be tried again, of conflicts, and of their batches."""
 
     n: int = 0
     open: int = 0
@@ -37,65 +37,71 @@ class FailureTally:
 
 
 def tally(groups: Groups) -> FailureTally:
-    """The numbers of one batch."""
-    both = sum(groups.values(), GroupCount())
-    return FailureTally(both.unresolved, both.open, both.conflict, int(both.unresolved > 0))
+    """Returns the numbers of one batch."""
+    total = sum(groups.values(), GroupCount())
+    return FailureTally(total.unresolved, total.open, total.conflict, int(total.unresolved > 0))
 
 
 def counted(failures: Collection[Any], tokens: Sequence[str]) -> dict[str, dict[str, GroupCount]]:
-    """What the rows say, by batch and group. From an index alone."""
-    found: dict[str, dict[str, GroupCount]] = {}
-    for at in range(0, len(tokens), AT_ONCE):
+    """Counts the rows by batch and group, from an index alone."""
+    groups_by_batch: dict[str, dict[str, GroupCount]] = {}
+    for start in range(0, len(tokens), AT_ONCE):
         rows = failures.aggregate([
-            {"$match": {"batch": {"$in": list(tokens[at : at + AT_ONCE])}, "state": {"$in": RECORDED}}},
+            {"$match": {"batch": {"$in": list(tokens[start : start + AT_ONCE])}, "state": {"$in": RECORDED}}},
             {"$group": {"_id": {"b": "$batch", "g": "$group", "s": "$state", "o": "$outcome"}, "n": {"$sum": 1}}},
         ])  # fmt: skip
         for row in rows:
-            of, number = row["_id"], int(row["n"])
-            conflict = number if of["o"] == "conflict" and of["s"] in UNRESOLVED else 0
-            count = GroupCount(**{of["s"]: number, "conflict": conflict})
-            groups = found.setdefault(of["b"], {})
-            groups[of["g"]] = groups.get(of["g"], GroupCount()) + count
-    return found
+            key, number = row["_id"], int(row["n"])
+            conflict = number if key["o"] == "conflict" and key["s"] in UNRESOLVED else 0
+            count = GroupCount(**{key["s"]: number, "conflict": conflict})
+            groups = groups_by_batch.setdefault(key["b"], {})
+            groups[key["g"]] = groups.get(key["g"], GroupCount()) + count
+    return groups_by_batch
 
 
 def kept_and_counted(
     failures: Collection[Any], look: Callable[[], tuple[T, list[str]]]
 ) -> tuple[T, dict[str, dict[str, GroupCount]]]:
-    """What a look finds: the numbers that are kept, and by their rows those of the batches that it names.
+    """Returns the kept numbers that `look` reads, and the counted numbers of the batches that it names.
 
-    A row that moves from a batch whose number is kept to one whose rows are counted would be there twice. That batch is marked
-    before the row moves, so a second look that finds the same shows that none has; in the third, what changes all the time is taken as it is.
+    A row that moves from a batch with a kept number to a counted batch would be counted twice. That batch is marked before the
+    row moves, so a second read with the same result shows that none has moved; the result of the third is taken as it is.
     """
-    found = look()
+    latest = look()
     for _ in range(LOOKS):
-        rows = counted(failures, found[1])
-        before, found = found, look() if found[1] else found
-        if found == before:
+        rows = counted(failures, latest[1])
+        before, latest = latest, look() if latest[1] else latest
+        if latest == before:
             break
     return before[0], rows
 
 
 def added(parts: Sequence[Groups]) -> dict[str, GroupCount]:
-    found: dict[str, GroupCount] = {}
+    total: dict[str, GroupCount] = {}
     for part in parts:
         for group, count in part.items():
-            found[group] = found.get(group, GroupCount()) + count
-    return found
+            total[group] = total.get(group, GroupCount()) + count
+    return total
 
 
 def groups_rows(groups: Groups) -> list[dict[str, Any]]:
-    """As they are kept in a row."""
+    """Returns groups as they are kept in a row."""
     return [
-        {"group": group, "open": it.open, "dead": it.dead, "resolved": it.resolved, "conflict": it.conflict}
-        for group, it in groups.items()
+        {
+            "group": group,
+            "open": count.open,
+            "dead": count.dead,
+            "resolved": count.resolved,
+            "conflict": count.conflict,
+        }
+        for group, count in groups.items()
     ]
 
 
 def summed(rows: Collection[Any], query: Mapping[str, Any], path: str) -> dict[str, GroupCount]:
-    """The sum over what rows keep at a path."""
+    """Returns the sum over what rows keep at a path."""
     sums = {state: {"$sum": f"${path}.{state}"} for state in STATES}
-    found = rows.aggregate([
+    sums_by_group = rows.aggregate([
         {"$match": query}, {"$unwind": f"${path}"}, {"$group": {"_id": f"${path}.group", **sums}},
     ])  # fmt: skip
-    return {row["_id"]: GroupCount(*(int(row[state]) for state in STATES)) for row in found}
+    return {row["_id"]: GroupCount(*(int(row[state]) for state in STATES)) for row in sums_by_group}

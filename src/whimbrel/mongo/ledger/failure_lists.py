@@ -1,4 +1,4 @@
-"""The failures of a run as people look at them: by cause, and by document, those first that wait for somebody."""
+"""Lists the failures of a run for people: by cause and by document, those that wait for a person first."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ from whimbrel.mongo.ledger.failure_sums import FailureSums
 from whimbrel.mongo.ledger.rows import failure_of
 from whimbrel.mongo.ranges import within
 
-# Their names are in this order in an index too.
+# Also the alphabetical order of the names, and so of an index.
 ORDER = (FailureState.DEAD, FailureState.OPEN, FailureState.RESOLVED)
 BY_CAUSE = [("run", 1), ("state", 1), ("group", 1), ("key._id", 1)]
 _CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})-(\d{1,18})-([0-9a-f]{8})")
@@ -31,7 +31,7 @@ Rank = tuple[int, int, int, str]
 
 
 class FailureLists:
-    """What of `whimbrel.ports.Failures` lists them."""
+    """Implements the lists of `whimbrel.ports.Failures`."""
 
     def __init__(self, collection: Collection[Any], blocks: FailureSums, causes: FailureCauses) -> None:
         self._failures, self._blocks, self._causes = collection, blocks, causes
@@ -49,33 +49,39 @@ class FailureLists:
         after: str | None = None,
         limit: int = 50,
     ) -> GroupPage:
-        begin = _rank_of(after)
+        start_rank = _rank_of(after)
         with translated():
             counts = self._blocks.groups_of(run_id)
             ranked = sorted(
-                (rank, it)
-                for name, it in counts.items()
-                if _shown(it, state) and group in (None, name) and (rank := _rank(name, it)) > begin
+                (rank, failure_count)
+                for name, failure_count in counts.items()
+                if _has_failures_in(failure_count, state)
+                and group in (None, name)
+                and (rank := _rank(name, failure_count)) > start_rank
             )
             rows = self._causes.of_run(run_id)
-            shown, left = ranked[:limit], [it for _, it in ranked[limit:]]
-            found = [self._group(run_id, rows[rank[3]], it) for rank, it in shown if rank[3] in rows]
-            rest = sum(left, GroupCount())
+            listed_groups, remaining = ranked[:limit], [count for _, count in ranked[limit:]]
+            groups = [
+                self._group(run_id, rows[rank[3]], count) for rank, count in listed_groups if rank[3] in rows
+            ]
+            total = sum(remaining, GroupCount())
         return GroupPage(
-            groups=tuple(each for each in found if each is not None),
-            after=_cursor(shown[-1][0]) if left else None,
-            rest=len(left), open=rest.open, dead=rest.dead, resolved=rest.resolved,
+            groups=tuple(page_group for page_group in groups if page_group is not None),
+            after=_cursor(listed_groups[-1][0]) if remaining else None,
+            rest=len(remaining), open=total.open, dead=total.dead, resolved=total.resolved,
         )  # fmt: skip
 
     def _group(self, run_id: str, row: Mapping[str, Any], count: GroupCount) -> FailureGroup | None:
-        for state in sorted(ORDER, key=lambda each: not _number(count, each)):  # those that there are, first
+        for state in sorted(
+            ORDER, key=lambda state: not _count_in_state(count, state)
+        ):  # states with failures first
             query = {"run": run_id, "state": str(state), "group": row["group"]}
             example = self._failures.find_one(query, sort=[("key._id", 1)], hint=BY_CAUSE)
             if example is not None:
-                it = failure_of(example)
+                failure = failure_of(example)
                 return FailureGroup(
-                    group=row["group"], signature=row["signature"], kind=row["kind"], type=it.type, place=row["place"],
-                    message=it.message, open=count.open, dead=count.dead, resolved=count.resolved, example=it.key,
+                    group=row["group"], signature=row["signature"], kind=row["kind"], type=failure.type, place=row["place"],
+                    message=failure.message, open=count.open, dead=count.dead, resolved=count.resolved, example=failure.key,
                 )  # fmt: skip
         return None
 
@@ -88,45 +94,50 @@ class FailureLists:
         after: FailurePlace | None = None,
         limit: int = 100,
     ) -> list[Failure]:
-        found: list[Failure] = []
+        failures: list[Failure] = []
         with translated():
-            for query, order in _parts(run_id, state, group, after):
-                rows = self._failures.find(query).sort(order).hint(BY_CAUSE).limit(limit - len(found))
-                found += map(failure_of, rows)
-                if len(found) >= limit:
+            for query, order in _queries(run_id, state, group, after):
+                rows = self._failures.find(query).sort(order).hint(BY_CAUSE).limit(limit - len(failures))
+                failures += map(failure_of, rows)
+                if len(failures) >= limit:
                     break
-        return found
+        return failures
 
 
-def _parts(
+def _queries(
     run_id: str, state: FailureState | None, group: str | None, after: FailurePlace | None
 ) -> Iterator[tuple[Mapping[str, Any], Sequence[tuple[str, int]]]]:
-    """The questions whose answers, one after the other, are the list from there on."""
+    """Yields the queries whose results, one after the other, are the list after that place."""
     by_key, by_group = [("key._id", 1)], [("group", 1), ("key._id", 1)]
-    for each in ORDER:
-        of = {"run": run_id, "state": str(each)}
+    for listed_state in ORDER:
+        query = {"run": run_id, "state": str(listed_state)}
         begins = ORDER.index(after.state) if after is not None else 0
-        if state not in (None, each) or ORDER.index(each) < begins:
+        if state not in (None, listed_state) or ORDER.index(listed_state) < begins:
             continue
-        if after is None or each is not after.state:
-            yield (of, by_group) if group is None else ({**of, "group": group}, by_key)
+        if after is None or listed_state is not after.state:
+            yield (query, by_group) if group is None else ({**query, "group": group}, by_key)
             continue
         if group in (None, after.group):
-            yield {**of, "group": after.group, **within({}, Range(after.key, None), field="key._id")}, by_key
+            yield (
+                {**query, "group": after.group, **within({}, Range(after.key, None), field="key._id")},
+                by_key,
+            )
         if group is None:
-            yield {**of, "group": {"$gt": after.group}}, by_group
+            yield {**query, "group": {"$gt": after.group}}, by_group
 
 
-def _number(count: GroupCount, state: FailureState) -> int:
+def _count_in_state(count: GroupCount, state: FailureState) -> int:
     return {FailureState.DEAD: count.dead, FailureState.OPEN: count.open}.get(state, count.resolved)
 
 
-def _shown(count: GroupCount, state: FailureState | None) -> bool:
-    return any(_number(count, each) for each in (ORDER if state is None else (state,)))
+def _has_failures_in(count: GroupCount, state: FailureState | None) -> bool:
+    return any(
+        _count_in_state(count, listed_state) for listed_state in (ORDER if state is None else (state,))
+    )
 
 
 def _rank(group: str, count: GroupCount) -> Rank:
-    """Most dead first, then most open, then most resolved."""
+    """Orders groups: most dead first, then most open, then most resolved."""
     return -count.dead, -count.open, -count.resolved, group
 
 
@@ -137,8 +148,8 @@ def _cursor(rank: Rank) -> str:
 def _rank_of(cursor: str | None) -> Rank | tuple[()]:
     if cursor is None:
         return ()
-    found = _CURSOR.fullmatch(cursor)
-    if found is None:
+    match = _CURSOR.fullmatch(cursor)
+    if match is None:
         raise CursorInvalid(NO_CURSOR)
-    dead, open_, resolved, group = found.groups()
+    dead, open_, resolved, group = match.groups()
     return -int(dead), -int(open_), -int(resolved), group

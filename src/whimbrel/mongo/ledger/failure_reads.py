@@ -1,4 +1,4 @@
-"""What workers and coordinators ask about rows of failures: keys where keys suffice, a thousand at a time where there may be more."""
+"""Reads failures for workers and coordinators: keys only where they suffice, a thousand rows at a time where there may be more."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -42,7 +42,7 @@ _CHAIN = ("ns", "migration", "version", "createdAt")
 
 
 class FailureReads(FailureLists):
-    """What of `whimbrel.ports.Failures` only reads rows. `runs`: their collection."""
+    """Implements the reads of `whimbrel.ports.Failures`. `runs`: the collection of runs."""
 
     def __init__(
         self, collection: Collection[Any], runs: Collection[Any], blocks: FailureSums, causes: FailureCauses
@@ -50,14 +50,14 @@ class FailureReads(FailureLists):
         super().__init__(collection, blocks, causes)
         self._runs = runs
 
-    def passed(self, run_id: str, token: str) -> Counts:
+    def passed_over(self, run_id: str, token: str) -> Counts:
         pipeline: Sequence[Mapping[str, Any]] = [
             {"$match": {"run": run_id, "batch": token, "state": "passed"}},
             {"$group": {"_id": "$outcome", "n": {"$sum": 1}}},
         ]
         with translated():
-            found = {row["_id"]: int(row["n"]) for row in self._failures.aggregate(pipeline)}
-        return Counts(unchanged=found.get("unchanged", 0), skipped=found.get("skipped", 0))
+            counts = {row["_id"]: int(row["n"]) for row in self._failures.aggregate(pipeline)}
+        return Counts(unchanged=counts.get("unchanged", 0), skipped=counts.get("skipped", 0))
 
     def excluded(self, run_id: str, where: Range | Sequence[Key]) -> Sequence[Key]:
         with translated():
@@ -71,14 +71,14 @@ class FailureReads(FailureLists):
         excluded = {"state": {"$in": EXCLUDED}, **on(where)}
         yield from self._keys({"run": run_id, **excluded})
         run = self._runs.find_one({"_id": run_id, "endedAt": {"$ne": None}}, _CHAIN)
-        if run is not None:  # a later run may have met its failures again, and have taken them over
+        if run is not None:  # a later run may have met its failures again, and taken them over
             later = {name: run[name] for name in ("ns", "migration", "version")}
             since = {"run": {"$ne": run_id}, "job": "migration", "since": {"$lte": run["createdAt"]}}
             yield from self._keys({**later, **since, **excluded})
 
     def _keys(self, query: Mapping[str, Any]) -> Iterator[Sequence[Key]]:
-        found = self._failures.find(query, {"_id": 0, "key": 1}).sort("key._id", 1).batch_size(PAGE)
-        while page := [Key(row["key"].raw) for row in islice(found, PAGE)]:
+        rows = self._failures.find(query, {"_id": 0, "key": 1}).sort("key._id", 1).batch_size(PAGE)
+        while page := [Key(row["key"].raw) for row in islice(rows, PAGE)]:
             yield page
 
     def unresolved(self, run: Run, keys: Sequence[Key]) -> Sequence[Unresolved]:
@@ -87,17 +87,19 @@ class FailureReads(FailureLists):
             return [unresolved_of(row) for row in self._failures.find(query, UNRESOLVED_FIELDS)]
 
     def of_others(self, run: Run, where: Range) -> Iterator[Sequence[Unresolved]]:
-        others = {**same(run), "run": {"$ne": run.id}, "state": {"$in": UNRESOLVED}}
+        unresolved_elsewhere = {**same(run), "run": {"$ne": run.id}, "state": {"$in": UNRESOLVED}}
         with translated():
-            found = self._failures.find({**others, **on(where)}, UNRESOLVED_FIELDS).batch_size(PAGE)
-            while page := [unresolved_of(row) for row in islice(found, PAGE)]:
+            rows = self._failures.find({**unresolved_elsewhere, **on(where)}, UNRESOLVED_FIELDS).batch_size(
+                PAGE
+            )
+            while page := [unresolved_of(row) for row in islice(rows, PAGE)]:
                 yield page
 
     def standings(self, run_id: str, where: Range) -> Iterator[Sequence[FailureStanding]]:
         query = {"run": run_id, "state": {"$in": RECORDED}, **on(where)}
         with translated():
-            found = self._failures.find(query, STANDING_FIELDS).batch_size(PAGE)
-            while page := [standing_of(row) for row in islice(found, PAGE)]:
+            rows = self._failures.find(query, STANDING_FIELDS).batch_size(PAGE)
+            while page := [standing_of(row) for row in islice(rows, PAGE)]:
                 yield page
 
     def of_kinds(self, run_id: str, where: Range, kinds: Sequence[FailureKind]) -> Sequence[FailedDocument]:
@@ -118,15 +120,15 @@ class FailureReads(FailureLists):
             {"$project": {"_id": 0, "left": {"$subtract": ["$dueAt", "$$NOW"]}}},
         ]
         with translated():
-            found = list(self._failures.aggregate(first))
-        return int(found[0]["left"]) / 1000 if found else None
+            rows = list(self._failures.aggregate(first))
+        return int(rows[0]["left"]) / 1000 if rows else None
 
     def due(self, run_id: str, limit: int) -> Sequence[DueRetry]:
         query = {"run": run_id, "state": "open", "$expr": {"$lte": ["$dueAt", "$$NOW"]}}
         with translated():
-            found = self._failures.find(query, {"_id": 0, "key": 1, "kind": 1}).sort("dueAt", 1).limit(limit)
-            due = [DueRetry(Key(row["key"].raw), FailureKind(row["kind"])) for row in found]
-        return sorted(due, key=lambda each: each.key.raw)
+            rows = self._failures.find(query, {"_id": 0, "key": 1, "kind": 1}).sort("dueAt", 1).limit(limit)
+            due = [DueRetry(Key(row["key"].raw), FailureKind(row["kind"])) for row in rows]
+        return sorted(due, key=lambda retry: retry.key.raw)
 
     def tried(self, run_id: str, keys: Sequence[Key]) -> Sequence[OpenFailure]:
         query = {"run": run_id, "state": "open", **on(keys)}
@@ -135,12 +137,12 @@ class FailureReads(FailureLists):
 
 
 def same(run: Run) -> dict[str, Any]:
-    """Rows of all runs of this migration and version on this collection."""
+    """Selects the rows of all runs of this migration and version on this collection."""
     return {"ns": run.ns, "migration": run.migration, "version": run.version}
 
 
 def on(where: Range | Sequence[Key]) -> dict[str, Any]:
-    """Rows on these documents."""
+    """Selects the rows of these documents."""
     if not isinstance(where, Range):
         return {"key._id": keys_under("$in", where)}
     return within({}, where, field="key._id")

@@ -1,9 +1,9 @@
-"""Sums of failures over blocks of a thousand batches: a run of any size is added up from a few rows.
+"""Keeps sums of failures over blocks of a thousand batches, so that a run of any size is summed from a few rows.
 
-They are kept as the numbers of batches are. Who changes rows of failures has first marked their batches, and then, before the change,
-their blocks; what a marked block has is added up from its batches. A block is kept again when none of its batches is marked,
-unless somebody has marked it since it was looked at. The order matters: of a block that was looked at before one of its batches was
-marked, the mark is still to come.
+They are kept like the numbers of batches. A process that changes rows of failures first marks their batches, and then, before the change,
+their blocks; the sum of a marked block is computed from its batches. A block is kept again when none of its batches is marked,
+unless it was marked since it was read. The order matters: if a block is read before one of its batches is
+marked, the block's mark is still to come.
 """
 
 import random
@@ -25,10 +25,10 @@ from whimbrel.mongo.ledger.failure_counts import (
 )
 
 SIZE = 1000  # batches of a block
-SOME = 1000  # marked blocks that are looked at in one round
+SOME = 1000  # marked blocks that one round handles
 MARKED = -1  # a batch's number, while its rows may change
-KEPT = {"failing.n": {"$gte": MARKED}}  # as it stands in the index
-ROWS = 100_000  # that are read in one answer, as far as 16 MB go
+KEPT = {"failing.n": {"$gte": MARKED}}  # the condition of the partial indexes
+ROWS = 100_000  # read in one answer, up to 16 MB
 Place = tuple[str, int]
 """A run, and the number of one of its blocks."""
 T = TypeVar("T")
@@ -36,7 +36,7 @@ _NUMBERS = {"n": 1, "open": 1, "conflict": 1, "batches": 1}
 
 
 class FailureSums:
-    """The sums of runs: a row for each block, and as many blocks asked for by their batches as are marked."""
+    """Sums failures of runs: a row for each block; marked blocks are computed from their batches."""
 
     def __init__(self, blocks: Collection[Any], batches: Collection[Any], failures: Collection[Any]) -> None:
         self._blocks, self._batches, self._failures = blocks, batches, failures
@@ -62,13 +62,13 @@ class FailureSums:
     # kept
 
     def keep_all(self, run_id: str) -> None:
-        """Those of a run, as far as none of their batches is marked."""
+        """Keeps the sums of a run's blocks that have no marked batch."""
         marked = self._blocks.find({"run": run_id, "marked": True}, {"_id": 0, "block": 1})
         for block in [row["block"] for row in marked]:
             self._keep(run_id, block)
 
     def keep_some(self, seconds: float, keep: Callable[[Sequence[str]], None]) -> None:
-        """Those of any run, for about so many seconds. `keep`: what counts marked batches, if nobody works on them."""
+        """Keeps blocks of any run, for about `seconds`. `keep` counts marked batches that are not being worked on."""
         end = time.monotonic() + seconds
         marked = list(self._blocks.find({"marked": True}, {"_id": 0, "run": 1, "block": 1}).limit(SOME))
         random.shuffle(marked)
@@ -82,68 +82,73 @@ class FailureSums:
         row = self._blocks.find_one({"_id": {"r": run_id, "b": block}, "marked": True}, {"marks": 1})
         if row is None:
             return
-        it, unclear = self._numbers(run_id, [block])
+        tally_of_block, unclear = self._numbers(run_id, [block])
         if unclear:
             return
-        groups = summed(self._batches, _among(run_id, [block]), "failing.groups")
-        if self._numbers(run_id, [block]) != (it, []):  # the two sums may be of different times
+        groups = summed(self._batches, _batches_of_blocks(run_id, [block]), "failing.groups")
+        if self._numbers(run_id, [block]) != (tally_of_block, []):  # the two sums may be of different times
             return
-        sums = {"n": it.n, "open": it.open, "conflict": it.conflict, "batches": it.batches}
+        sums = {
+            "n": tally_of_block.n,
+            "open": tally_of_block.open,
+            "conflict": tally_of_block.conflict,
+            "batches": tally_of_block.batches,
+        }
         self._blocks.update_one(
             {"_id": row["_id"], "marks": row["marks"]},
             {"$set": {**sums, "groups": groups_rows(groups), "marked": False}},
         )
 
-    # asked
+    # read
 
     def of_runs(self, run_ids: Sequence[str]) -> dict[str, FailureTally]:
-        """The sums of some runs: as many questions, however many they are, but for what is marked."""
-        sums, rows = kept_and_counted(self._failures, lambda: self._kept_of(run_ids))
-        found = {run_id: sums.get(run_id, FailureTally()) for run_id in run_ids}
+        """Returns the sums of some runs. The number of queries does not depend on how many, except for what is marked."""
+        sums, rows = kept_and_counted(self._failures, lambda: self._kept_sums(run_ids))
+        totals = {run_id: sums.get(run_id, FailureTally()) for run_id in run_ids}
         for token, groups in rows.items():
-            found[token.rpartition(".")[0]] += tally(groups)
-        return found
+            totals[token.rpartition(".")[0]] += tally(groups)
+        return totals
 
-    def _kept_of(self, run_ids: Sequence[str]) -> tuple[dict[str, FailureTally], list[str]]:
-        """The sums of what is kept, by run, and the batches beside whose number is not known."""
-        found, marked = dict[str, FailureTally](), list[Place]()
+    def _kept_sums(self, run_ids: Sequence[str]) -> tuple[dict[str, FailureTally], list[str]]:
+        """Returns the sums of what is kept, by run, and the other batches, whose number is not known."""
+        totals, marked = dict[str, FailureTally](), list[Place]()
         query = {"run": {"$in": list(run_ids)}}
         fields = {"_id": 0, "run": 1, "marked": 1, "block": 1, **_NUMBERS}
         for row in self._blocks.find(query, fields, batch_size=ROWS):
             if row["marked"]:
                 marked.append((row["run"], row["block"]))
             else:
-                it = FailureTally(row["n"], row["open"], row["conflict"], row["batches"])
-                found[row["run"]] = found.get(row["run"], FailureTally()) + it
+                tally_of_block = FailureTally(row["n"], row["open"], row["conflict"], row["batches"])
+                totals[row["run"]] = totals.get(row["run"], FailureTally()) + tally_of_block
         sums, unclear = self._sums(marked)
-        for run_id, it in sums.items():
-            found[run_id] = found.get(run_id, FailureTally()) + it
-        return found, unclear
+        for run_id, tally_of_run in sums.items():
+            totals[run_id] = totals.get(run_id, FailureTally()) + tally_of_run
+        return totals, unclear
 
     def groups_of(self, run_id: str) -> dict[str, GroupCount]:
-        """How many failures of a run there are of each group."""
-        kept, rows = kept_and_counted(self._failures, lambda: self._kept_groups(run_id))
-        return added([kept, *rows.values()])
+        """Counts the failures of a run by group."""
+        kept_counts, rows = kept_and_counted(self._failures, lambda: self._kept_groups(run_id))
+        return added([kept_counts, *rows.values()])
 
     def _kept_groups(self, run_id: str) -> tuple[dict[str, GroupCount], list[str]]:
-        """The same as far as they are kept, and the batches beside whose number is not known."""
+        """Counts those that are kept by group, and returns the other batches, whose number is not known."""
         marked = self._blocks.find({"run": run_id, "marked": True}, {"_id": 0, "block": 1})
         parts = [summed(self._blocks, {"run": run_id, "marked": False}, "groups")]
         open_ = list[str]()
         for page in _pages([row["block"] for row in marked]):
             _, unclear = self._numbers(run_id, page)
-            kept = {**_among(run_id, page), "_id": {"$nin": unclear}}
-            parts.append(summed(self._batches, kept, "failing.groups"))
+            counted_batches = {**_batches_of_blocks(run_id, page), "_id": {"$nin": unclear}}
+            parts.append(summed(self._batches, counted_batches, "failing.groups"))
             open_ += unclear
         return added(parts), open_
 
     def _numbers(self, run_id: str, blocks: Sequence[int]) -> tuple[FailureTally, list[str]]:
-        """The sum over the batches of blocks, and those whose number is not known: they are in hand, or a crash has left them."""
+        """Returns the sum over the batches of blocks, and the batches without a number: being executed, or left by a crash."""
         sums, unclear = self._sums([(run_id, block) for block in blocks])
         return sums.get(run_id, FailureTally()), unclear
 
     def _sums(self, places: Sequence[Place]) -> tuple[dict[str, FailureTally], list[str]]:
-        """The same for blocks of some runs, by run."""
+        """Does the same for blocks of some runs, by run."""
         total, unclear = dict[str, FailureTally](), list[str]()
         is_marked = {"$eq": ["$failing.n", MARKED]}
         sums = {name: {"$sum": f"$failing.{name}"} for name in ("open", "conflict")}
@@ -155,22 +160,22 @@ class FailureSums:
             by_run: dict[str, list[int]] = {}
             for run_id, block in page:
                 by_run.setdefault(run_id, []).append(block)
-            among = [_among(run_id, blocks) for run_id, blocks in by_run.items()]
+            among = [_batches_of_blocks(run_id, blocks) for run_id, blocks in by_run.items()]
             for row in self._batches.aggregate([
                 {"$match": among[0] if len(among) == 1 else {"$or": among}},
                 {"$group": {"_id": "$run", **sums, **counts}},
             ]):  # fmt: skip
-                it = FailureTally(*(int(row[name]) for name in _NUMBERS))
-                total[row["_id"]] = total.get(row["_id"], FailureTally()) + it
+                tally_of_run = FailureTally(*(int(row[name]) for name in _NUMBERS))
+                total[row["_id"]] = total.get(row["_id"], FailureTally()) + tally_of_run
                 unclear += [f"{row['_id']}.{seq}" for seq in row["marked"]]
         return total, unclear
 
 
-def _among(run_id: str, blocks: Sequence[int]) -> dict[str, Any]:
-    """The batches of these blocks that have a number, or are marked."""
+def _batches_of_blocks(run_id: str, blocks: Sequence[int]) -> dict[str, Any]:
+    """Selects the batches of these blocks that have a number, or are marked."""
     places = [{"seq": {"$gte": block * SIZE, "$lt": (block + 1) * SIZE}} for block in blocks]
     return {"run": run_id, "$or": places, **KEPT}
 
 
 def _pages(blocks: Sequence[T]) -> Iterator[Sequence[T]]:
-    return (blocks[at : at + 100] for at in range(0, len(blocks), 100))
+    return (blocks[start : start + 100] for start in range(0, len(blocks), 100))

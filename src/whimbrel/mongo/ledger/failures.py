@@ -1,7 +1,7 @@
-"""Failures: one row for each run and document; the truth about a document that failed (hole H21).
+"""Stores failures: one row for each run and document; the truth about a document that failed (hole H21).
 
-Rows in state "passed" are no failures: they remember what was skipped or unchanged under the mark
-"filter", where documents cannot say so themselves (hole H2).
+Rows in state "passed" are not failures: they remember what was skipped or unchanged under the mark
+"filter", where documents have no mark of their own (hole H2).
 """
 
 from collections import defaultdict
@@ -23,12 +23,12 @@ from whimbrel.mongo.ledger.failure_causes import FailureCauses
 from whimbrel.mongo.ledger.failure_counts import RECORDED, UNRESOLVED
 from whimbrel.mongo.ledger.failure_lists import BY_CAUSE
 from whimbrel.mongo.ledger.failure_reads import PAGE, PASSED, FailureReads, on, same
-from whimbrel.mongo.ledger.failure_rows import first_row, one_more
+from whimbrel.mongo.ledger.failure_rows import another_attempt, first_row
 from whimbrel.mongo.ledger.failure_sums import FailureSums
 
 
 class MongoFailures(FailureReads):
-    """See `whimbrel.ports.Failures`."""
+    """Implements `whimbrel.ports.Failures`."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class MongoFailures(FailureReads):
     ) -> None:
         super().__init__(collection, runs, blocks, causes)
         self._batch_failures = batch_failures
-        self._marked: dict[str, str | None] = {}  # batch -> the claim under which it was marked here
+        self._marked: dict[str, str | None] = {}  # batch -> the claim for which this process marked it
 
     def create_indexes(self) -> None:
         self._failures.create_index([("run", 1), ("key._id", 1)])
@@ -51,23 +51,23 @@ class MongoFailures(FailureReads):
         self._failures.create_index(BY_CAUSE)
         self._failures.create_index([("batch", 1), ("state", 1), ("outcome", 1), ("group", 1)])
 
-    def record(self, run: Run, batch: Batch, troubles: Sequence[FailedDocument]) -> None:
-        for at in range(0, len(troubles), PAGE):
-            page = troubles[at : at + PAGE]
+    def record(self, run: Run, batch: Batch, failures: Sequence[FailedDocument]) -> None:
+        for start in range(0, len(failures), PAGE):
+            page = failures[start : start + PAGE]
             with translated():
-                rows = self._rows(run, [each.key for each in page], {})
-                known = {Key(row["key"].raw): row["batch"] for row in rows}
-                before = set(known.values()) - {batch.token}
+                rows = self._rows(run, [failure.key for failure in page], {})
+                batch_by_key = {Key(row["key"].raw): row["batch"] for row in rows}
+                before = set(batch_by_key.values()) - {batch.token}
                 self._mark(batch)
                 self._batch_failures.mark(before)
-                older = self._older(run, [each.key for each in page], UNRESOLVED)
-                self._write(run, batch, page, known, _since(run, older))
+                older = self._older(run, [failure.key for failure in page], UNRESOLVED)
+                self._write(run, batch, page, batch_by_key, _since(run, older))
                 self._batch_failures.keep(before)
-                self._batch_failures.late(batch)
+                self._batch_failures.count_if_lost(batch)
                 self._supersede(older)
 
     def _rows(self, run: Run, keys: Sequence[Key], query: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        """The run's rows of these documents."""
+        """Returns the run's rows of these documents."""
         ids = [{"r": run.id, "d": key.document} for key in keys]
         return list(self._failures.find({"_id": {"$in": ids}, **query}, {"_id": 0, "key": 1, "batch": 1}))
 
@@ -75,33 +75,38 @@ class MongoFailures(FailureReads):
         self,
         run: Run,
         batch: Batch,
-        troubles: Sequence[FailedDocument],
+        failures: Sequence[FailedDocument],
         known: Container[Key],
         since: Mapping[Key, datetime],
     ) -> None:
-        """A document's first row is inserted, which is several times as fast; the others have one attempt more."""
-        groups = self._causes.groups(run.id, troubles)
-        fresh, rest = list[tuple[FailedDocument, str]](), list[tuple[FailedDocument, str]]()
-        for trouble, group in zip(troubles, groups, strict=True):
-            (rest if trouble.key in known else fresh).append((trouble, group))
-        if fresh:
+        """Inserts documents' first rows, which is several times as fast, and adds an attempt to existing ones."""
+        groups = self._causes.groups(run.id, failures)
+        new_failures, repeated_failures = (
+            list[tuple[FailedDocument, str]](),
+            list[tuple[FailedDocument, str]](),
+        )
+        for failure, group in zip(failures, groups, strict=True):
+            (repeated_failures if failure.key in known else new_failures).append((failure, group))
+        if new_failures:
             now: datetime = self._failures.database.command("hello")["localTime"]  # the server's
             rows = [
-                first_row(run, batch, trouble, group, now=now, since=since[trouble.key])
-                for trouble, group in fresh
+                first_row(run, batch, failure, group, now=now, since=since[failure.key])
+                for failure, group in new_failures
             ]
             try:
                 self._failures.insert_many(rows, ordered=False)
             except BulkWriteError as error:
                 failed = error.details["writeErrors"]
-                if any(each["code"] != DUPLICATE_KEY for each in failed):
+                if any(write_error["code"] != DUPLICATE_KEY for write_error in failed):
                     raise
-                rest += [fresh[each["index"]] for each in failed]
-        if rest:
-            self._failures.bulk_write([one_more(run, batch, *each) for each in rest], ordered=False)
+                repeated_failures += [new_failures[write_error["index"]] for write_error in failed]
+        if repeated_failures:
+            self._failures.bulk_write(
+                [another_attempt(run, batch, *repeat) for repeat in repeated_failures], ordered=False
+            )
 
     def _mark(self, batch: Batch) -> None:
-        """Once a claim: nobody keeps the number of a batch that is worked on, so the mark stays until it ends."""
+        """Marks a batch once for each claim: the number of a batch being worked on is not kept, so the mark stays until it ends."""
         if self._marked.get(batch.token, "") == batch.owner:
             return
         if len(self._marked) >= PAGE:
@@ -110,7 +115,7 @@ class MongoFailures(FailureReads):
         self._marked[batch.token] = batch.owner
 
     def _older(self, run: Run, keys: Sequence[Key], states: Sequence[str]) -> Sequence[Mapping[str, Any]]:
-        """What earlier runs of the migration have recorded of these documents. Only they: a verification takes over nothing."""
+        """Returns what earlier runs of the migration recorded of these documents; nothing for other kinds of run."""
         if run.kind != "migration":
             return []
         of_others = {
@@ -123,7 +128,7 @@ class MongoFailures(FailureReads):
         return list(self._failures.find(of_others, {"batch": 1, "key": 1, "since": 1}))
 
     def _supersede(self, older: Sequence[Mapping[str, Any]]) -> None:
-        """These rows go: the newest tells since when its document fails."""
+        """Deletes rows that a newer one replaces, which keeps since when its document fails."""
         if not older:
             return
         tokens = {row["batch"] for row in older}
@@ -131,10 +136,10 @@ class MongoFailures(FailureReads):
         self._failures.delete_many({"_id": {"$in": [row["_id"] for row in older]}})
         self._batch_failures.keep(tokens)
 
-    def pass_over(self, run: Run, batch: Batch, outcomes: Mapping[Key, str]) -> None:
+    def record_passed_over(self, run: Run, batch: Batch, outcomes: Mapping[Key, str]) -> None:
         keys = list(outcomes)
-        for at in range(0, len(keys), PAGE):
-            page = keys[at : at + PAGE]
+        for start in range(0, len(keys), PAGE):
+            page = keys[start : start + PAGE]
             with translated():
                 older = self._older(run, page, PASSED)
                 since = _since(run, older)
@@ -160,11 +165,11 @@ class MongoFailures(FailureReads):
 
     def resolve(self, failures: Sequence[Unresolved], resolution: str) -> None:
         if failures:
-            tokens = {each.batch for each in failures}
+            tokens = {failure.batch for failure in failures}
             with translated():
                 self._batch_failures.mark(tokens)
                 self._failures.update_many(
-                    {"_id": {"$in": [{"r": each.run, "d": each.key.document} for each in failures]}},
+                    {"_id": {"$in": [{"r": failure.run, "d": failure.key.document} for failure in failures]}},
                     {
                         "$set": {"state": "resolved", "resolution": resolution},
                         "$currentDate": {"lastAt": True},
@@ -190,18 +195,18 @@ class MongoFailures(FailureReads):
         if not runs:
             return {}
         with translated():
-            found = self._batch_failures.of_runs(runs)
+            tallies = self._batch_failures.of_runs(runs)
         return {
             run: (
                 {
-                    "open": it.open,
-                    "dead": it.n - it.open,
-                    "failed": it.n - it.conflict,
-                    "conflict": it.conflict,
+                    "open": tally.open,
+                    "dead": tally.n - tally.open,
+                    "failed": tally.n - tally.conflict,
+                    "conflict": tally.conflict,
                 },
-                it.batches,
+                tally.batches,
             )
-            for run, it in found.items()
+            for run, tally in tallies.items()
         }
 
     def add_up(self, run_id: str) -> None:
@@ -217,21 +222,21 @@ class MongoFailures(FailureReads):
             self._batch_failures.keep_some(seconds)
 
     def reopen(self, run_id: str, *, group: str | None = None) -> int:
-        again, opened = [{"$set": {"state": "open", "attempt": 0, "dueAt": "$$NOW"}}], 0
+        reopening, opened = [{"$set": {"state": "open", "attempt": 0, "dueAt": "$$NOW"}}], 0
         with translated():
             for tokens in self._batch_failures.failing(run_id):
                 dead = {"batch": {"$in": tokens}, "state": "dead", **({"group": group} if group else {})}
                 if self._failures.find_one(dead, {"_id": 1}) is not None:
                     self._batch_failures.mark(tokens)
-                    opened += self._failures.update_many(dead, again).modified_count
+                    opened += self._failures.update_many(dead, reopening).modified_count
                     self._batch_failures.keep(tokens)
         return opened
 
 
 def _since(run: Run, older: Sequence[Mapping[str, Any]]) -> Mapping[Key, datetime]:
-    """When the first run began that has met each document's failure, one run after the other."""
-    found: dict[Key, datetime] = defaultdict(lambda: run.created_at)
+    """Returns when the first of the consecutive runs that met each document's failure began."""
+    since: dict[Key, datetime] = defaultdict(lambda: run.created_at)
     for row in older:
         key = Key(row["key"].raw)
-        found[key] = min(found[key], row.get("since") or run.created_at)
-    return found
+        since[key] = min(since[key], row.get("since") or run.created_at)
+    return since

@@ -1,7 +1,7 @@
-"""The format of the ledger: a number that says how its rows are to be read.
+"""Checks and upgrades the format of the ledger: a number that says how its rows are to be read.
 
-A newer program upgrades an older ledger, in steps that may each be done twice, under a lease, when no worker of an older format is
-alive. An older program refuses a newer ledger. The number is written with the first run: what only looks writes nothing.
+A newer program upgrades an older ledger in idempotent steps, under a lease, when no worker of an older format is
+alive. An older program refuses a newer ledger. The number is written with the first run, so that reading writes nothing.
 """
 
 import time
@@ -20,24 +20,24 @@ from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.rows import FORMAT
 
 ROW = "format"
-LOOK = 1.0  # seconds between two looks of a process at the number
+LOOK = 1.0  # seconds between two reads of the number by a process
 UPGRADING = 30.0  # seconds that the lease of an upgrade lasts
-WAITING = 60.0  # seconds that another process's upgrade is waited for
-ALIVE = 10.0  # seconds within which a worker must have said that it lives
+WAITING = 60.0  # seconds to wait for another process's upgrade
+ALIVE = 10.0  # seconds after a live worker's last heartbeat
 PAGE = 100  # runs
 
 
 class MongoFormat:
-    """The number of one database's ledger."""
+    """The format number of one database's ledger."""
 
     def __init__(
         self, database: Database[Any], rows: Collection[Any], runs: Collection[Any], leases: MongoLeases
     ) -> None:
         self._database, self._rows, self._runs, self._leases = database, rows, runs, leases
-        self._noted, self._looked = False, float("-inf")
+        self._noted, self._checked_at = False, float("-inf")
 
-    def found(self) -> int | None:
-        """The number of what is there; None where there is no ledger yet. The first format did not say its number."""
+    def stored_number(self) -> int | None:
+        """Returns the ledger's number; None where there is no ledger yet. The first format has no number stored."""
         with translated():
             row = self._rows.find_one({"_id": ROW})
             if row is not None:
@@ -45,7 +45,7 @@ class MongoFormat:
             return 1 if self._runs.find_one({}, {"_id": 1}) else None
 
     def note(self) -> None:
-        """Write the number, before the first row that is in this format."""
+        """Writes the number, before the first row in this format."""
         if self._noted:
             return
         with translated():
@@ -53,25 +53,25 @@ class MongoFormat:
         self._noted = True
 
     def check(self) -> None:
-        """Raise LedgerFormat where the ledger is of a newer format than this program: at most once a second it is asked."""
-        if time.monotonic() - self._looked < LOOK:
+        """Raises LedgerFormat where the ledger's format is newer than this program. Reads it at most once a second."""
+        if time.monotonic() - self._checked_at < LOOK:
             return
-        found = self.found()
-        if found is not None and found > FORMAT:
+        number = self.stored_number()
+        if number is not None and number > FORMAT:
             raise LedgerFormat(
-                f"The ledger in the database {self._database.name!r} has format {found}; this Whimbrel knows formats up to {FORMAT}. "
+                f"The ledger in the database {self._database.name!r} has format {number}; this Whimbrel knows formats up to {FORMAT}. "
                 "Use the newer Whimbrel, as all other processes here must."
             )
-        self._looked = time.monotonic()
+        self._checked_at = time.monotonic()
 
     def upgrade(self, name: str, prepare: Callable[[], None]) -> None:
-        """Bring an older ledger to this format. Raises LedgerFormat where it is newer, or workers of an older one are alive.
+        """Upgrades an older ledger to this format. Raises LedgerFormat where it is newer, or workers of an older one are alive.
 
-        `prepare` makes the indexes that rows of this format are asked by.
+        `prepare` creates the indexes that queries of this format need.
         """
         self.check()
-        found = self.found()
-        if found is None or found == FORMAT:
+        number = self.stored_number()
+        if number is None or number == FORMAT:
             return
         end = time.monotonic() + WAITING
         while not self._leases.lead("upgrade", name, UPGRADING):
@@ -81,27 +81,27 @@ class MongoFormat:
                 )
             time.sleep(0.2)
         try:
-            self._carry_out(name, prepare)
+            self._apply_steps(name, prepare)
         finally:
             self._leases.step_down(name, role="upgrade")
 
-    def _carry_out(self, name: str, prepare: Callable[[], None]) -> None:
-        while (found := self.found()) is not None and found < FORMAT:
-            older = self._leases.older_than(found + 1, ALIVE)
+    def _apply_steps(self, name: str, prepare: Callable[[], None]) -> None:
+        while (number := self.stored_number()) is not None and number < FORMAT:
+            older = self._leases.older_than(number + 1, ALIVE)
             if older:
                 raise LedgerFormat(
-                    f"Workers of an earlier Whimbrel are at work ({', '.join(older[:5])}): the ledger cannot be upgraded to format {found + 1} "
+                    f"Workers of an earlier Whimbrel are at work ({', '.join(older[:5])}): the ledger cannot be upgraded to format {number + 1} "
                     "meanwhile. Stop them first; their batches are given back, and nothing is lost."
                 )
             prepare()
-            STEPS[found](self._database, self._runs)
+            STEPS[number](self._database, self._runs)
             with translated():
-                self._rows.update_one({"_id": ROW}, {"$set": {"format": found + 1}}, upsert=True)
-            self._leases.audit(f"ledger upgraded from format {found} to {found + 1}", run="", who=name)
+                self._rows.update_one({"_id": ROW}, {"$set": {"format": number + 1}}, upsert=True)
+            self._leases.audit(f"ledger upgraded from format {number} to {number + 1}", run="", who=name)
 
 
 def _to_2(database: Database[Any], runs: Collection[Any]) -> None:
-    """Runs know whether they need their migration's code, and unfinished ones the collection that they are about."""
+    """Sets for runs whether they need their migration's code, and for unfinished ones the collection's UUID."""
     kind = {"$ifNull": ["$kind", "migration"]}
     verifying = {"$and": [{"$eq": [kind, "verification"]}, {"$ne": [{"$ifNull": ["$sample", 0]}, 0]}]}
     needs = {"$or": [{"$eq": [kind, "migration"]}, verifying]}
@@ -120,6 +120,6 @@ def _to_2(database: Database[Any], runs: Collection[Any]) -> None:
 
 STEPS: Mapping[int, Callable[[Database[Any], Collection[Any]], None]] = {
     1: _to_2,
-    2: upgrade_to_format_3.group,
+    2: upgrade_to_format_3.group_failures,
 }
-"""What brings a ledger of a format to the next one."""
+"""The step that upgrades a ledger of each format to the next one."""

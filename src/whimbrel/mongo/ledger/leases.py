@@ -1,4 +1,4 @@
-"""Roles that one process has at a time, workers that are alive, and who did what."""
+"""Stores the roles that one process has at a time, the live workers, and the audit of who did what."""
 
 import re
 import secrets
@@ -18,11 +18,11 @@ from whimbrel.masking import masked
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.rows import FORMAT, worker_of
 
-PROBING = 5.0  # seconds that a row may take to be read back
+PROBING = 5.0  # seconds within which a written row must be readable
 
 
 class MongoLeases:
-    """See `whimbrel.ports.Leases`."""
+    """Implements `whimbrel.ports.Leases`."""
 
     def __init__(self, leases: Collection[Any], workers: Collection[Any], audit: Collection[Any]) -> None:
         self._leases, self._workers, self._audit = leases, workers, audit
@@ -33,7 +33,7 @@ class MongoLeases:
         with translated():
             if self._leases.update_one({"_id": role, **mine_or_over}, hold).matched_count:
                 return True
-            try:  # an upsert does not take $expr: this one only makes a role that is not there yet
+            try:  # an upsert does not allow $expr: this one only creates a missing role
                 self._leases.update_one({"_id": role, "holder": holder}, hold, upsert=True)
             except DuplicateKeyError:
                 return False
@@ -51,17 +51,17 @@ class MongoLeases:
 
     def workers(self, seconds: float) -> Sequence[Worker]:
         with translated():
-            found = list(self._workers.find(_seen_within(seconds), sort=[("_id", 1)]))
-        return [worker_of(row) for row in found]
+            rows = list(self._workers.find(_seen_within(seconds), sort=[("_id", 1)]))
+        return [worker_of(row) for row in rows]
 
     def older_than(self, format_: int, seconds: float) -> list[str]:
-        """The live workers that write the ledger in an older format, as host:pid. The first format did not say its number."""
+        """Returns the live workers that write the ledger in an older format, as host:pid. The first format has no number."""
         older = {"$or": [{"format": {"$exists": False}}, {"format": {"$lt": format_}}]}
         with translated():
-            found = self._workers.find({"$and": [_seen_within(seconds), older]}, {"host": 1, "pid": 1}).limit(
+            rows = self._workers.find({"$and": [_seen_within(seconds), older]}, {"host": 1, "pid": 1}).limit(
                 10
             )
-            return [f"{row.get('host', '?')}:{row.get('pid', '?')}" for row in found]
+            return [f"{row.get('host', '?')}:{row.get('pid', '?')}" for row in rows]
 
     def leave(self, worker: str) -> None:
         with translated():
@@ -77,12 +77,12 @@ class MongoLeases:
         if without:
             recent["_id"] = {"$not": re.compile(f"^{re.escape(without)}")}
         with translated():
-            found = list(
+            rows = list(
                 self._workers.aggregate(
                     [{"$match": recent}, {"$group": {"_id": None, "slots": {"$sum": "$slots"}}}]
                 )
             )
-        return int(found[0]["slots"]) if found else 0
+        return int(rows[0]["slots"]) if rows else 0
 
     def audit(self, what: str, *, run: str, who: str, why: str = "") -> None:
         entry = [
@@ -90,8 +90,13 @@ class MongoLeases:
                 "$set": {
                     "at": "$$NOW",
                     **{
-                        k: {"$literal": v}
-                        for k, v in {"what": masked(what), "run": run, "who": who, "why": masked(why)}.items()
+                        name: {"$literal": value}
+                        for name, value in {
+                            "what": masked(what),
+                            "run": run,
+                            "who": who,
+                            "why": masked(why),
+                        }.items()
                     },
                 }
             }
@@ -99,7 +104,7 @@ class MongoLeases:
         with translated():
             self._audit.update_one({"_id": ObjectId()}, entry, upsert=True)
 
-    def off(self, name: str) -> bool:
+    def is_off(self, name: str) -> bool:
         with translated():
             return self._leases.find_one({"_id": f"switch:{name}", "off": True}, {"_id": 1}) is not None
 
@@ -121,9 +126,9 @@ class MongoLeases:
         return changed
 
     def remember(self, name: str, value: Mapping[str, Any], *, who: str) -> None:
-        kept = [{"$set": {"value": {"$literal": value}, "at": "$$NOW"}}]
+        stored = [{"$set": {"value": {"$literal": value}, "at": "$$NOW"}}]
         with translated():
-            self._leases.update_one({"_id": f"kept:{name}"}, kept, upsert=True)
+            self._leases.update_one({"_id": f"kept:{name}"}, stored, upsert=True)
         self.audit(f"{name} kept", run="", who=who)
 
     def recall(self, name: str) -> tuple[Mapping[str, Any], datetime] | None:
@@ -139,7 +144,7 @@ class MongoLeases:
             try:
                 while (
                     self._leases.find_one(row) is None
-                ):  # acknowledged by the majority, and not read there yet
+                ):  # acknowledged by the majority, not readable there yet
                     if time.perf_counter() - began > PROBING:
                         raise Transient(f"A row of the ledger could not be read within {PROBING:g} seconds.")
                     time.sleep(0.001)

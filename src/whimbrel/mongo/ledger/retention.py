@@ -1,4 +1,4 @@
-"""Removal of old rows. What is left of a run whose marks may stand in documents is one small row: its marks stay known."""
+"""Removes old rows. A run whose marks may be in documents leaves one small row, so that its marks stay known."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -18,13 +18,13 @@ DAY = 86_400_000  # milliseconds
 
 
 class Remains:
-    """Which marks are of batches that were pruned."""
+    """Knows the batches that were pruned, by their marks."""
 
     def __init__(self, pruned: Collection[Any]) -> None:
         self._pruned = pruned
 
     def known(self, tokens: Iterable[str]) -> set[str]:
-        """Those of these tokens that name a batch of a pruned run."""
+        """Returns the tokens that name a batch of a pruned run."""
         by_run: dict[str, list[tuple[int, str]]] = {}
         for token in tokens:
             run, _, seq = token.partition(".")
@@ -32,18 +32,26 @@ class Remains:
                 by_run.setdefault(run, []).append((int(seq), token))
         if not by_run:
             return set()
-        found = self._pruned.find({"_id": {"$in": list(by_run)}}, {"batches": 1})
-        return {token for row in found for seq, token in by_run[row["_id"]] if 1 <= seq <= row["batches"]}
+        rows = self._pruned.find({"_id": {"$in": list(by_run)}}, {"batches": 1})
+        return {token for row in rows for seq, token in by_run[row["_id"]] if 1 <= seq <= row["batches"]}
 
 
 class MongoRetention:
-    """See `whimbrel.ports.Retention`."""
+    """Implements `whimbrel.ports.Retention`."""
 
-    def __init__(self, pruned: Collection[Any], found: dict[str, Collection[Any]]) -> None:
-        self._pruned, self._runs, self._batches = pruned, found["runs"], found["batches"]
-        self._failures, self._causes, self._blocks = found["failures"], found["causes"], found["blocks"]
-        self._codes = found["codes"]
-        self._leases, self._workers, self._audit = found["leases"], found["workers"], found["audit"]
+    def __init__(self, pruned: Collection[Any], collections: dict[str, Collection[Any]]) -> None:
+        self._pruned, self._runs, self._batches = pruned, collections["runs"], collections["batches"]
+        self._failures, self._causes, self._blocks = (
+            collections["failures"],
+            collections["causes"],
+            collections["blocks"],
+        )
+        self._codes = collections["codes"]
+        self._leases, self._workers, self._audit = (
+            collections["leases"],
+            collections["workers"],
+            collections["audit"],
+        )
 
     def create_indexes(self) -> None:
         self._runs.create_index(
@@ -53,20 +61,20 @@ class MongoRetention:
         self._pruned.create_index([("left", 1)], partialFilterExpression={"left": True})
 
     def old(self, days: float, *, after: Run | None = None) -> Iterator[Run]:
-        query: dict[str, Any] = {"endedAt": {"$type": "date"}, "$expr": _before("$endedAt", days)}
+        query: dict[str, Any] = {"endedAt": {"$type": "date"}, "$expr": _older_than("$endedAt", days)}
         if after is not None:
-            query |= _behind("endedAt", after.ended_at, after.id)
+            query |= _after_row("endedAt", after.ended_at, after.id)
         while True:
             with translated():
                 page = list(self._runs.find(query).sort([("endedAt", 1), ("_id", 1)]).limit(PAGE))
             yield from map(run_of, page)
             if len(page) < PAGE:
                 return
-            query |= _behind("endedAt", page[-1]["endedAt"], page[-1]["_id"])
+            query |= _after_row("endedAt", page[-1]["endedAt"], page[-1]["_id"])
 
     def is_old(self, run: Run, days: float) -> bool:
         with translated():
-            old = {"_id": run.id, "endedAt": {"$type": "date"}, "$expr": _before("$endedAt", days)}
+            old = {"_id": run.id, "endedAt": {"$type": "date"}, "$expr": _older_than("$endedAt", days)}
             return self._runs.find_one(old, {"_id": 1}) is not None
 
     def begin(self, run: Run) -> bool:
@@ -95,55 +103,57 @@ class MongoRetention:
 
     def remove(self, run_id: str, limit: int) -> Removed:
         with translated():
-            if self._runs.find_one({"_id": run_id}, {"_id": 1}) is not None:  # it was not begun after all
+            # Its removal has not begun after all.
+            if self._runs.find_one({"_id": run_id}, {"_id": 1}) is not None:
                 self._pruned.delete_one({"_id": run_id})
                 return Removed()
-            failures = _some(self._failures, {"run": run_id}, limit)
-            batches = _some(self._batches, {"run": run_id}, limit) if failures < limit else 0
+            failures = _delete_some(self._failures, {"run": run_id}, limit)
+            batches = _delete_some(self._batches, {"run": run_id}, limit) if failures < limit else 0
             if max(failures, batches) == limit:
-                return Removed(batches, failures, rest=True)
+                return Removed(batches, failures, incomplete=True)
+            # Few rows: `domain.failures.causes.GROUPS`, and a thousandth of the batches.
             for rows in (self._causes, self._blocks):
-                rows.delete_many(
-                    {"run": run_id}
-                )  # few: `domain.failures.causes.GROUPS`, and a thousandth of the batches
+                rows.delete_many({"run": run_id})
             self._codes.delete_many(later_of(run_id))  # few: files of a program
             self._leases.delete_one({"_id": f"coordinator:{run_id}"})
-            _some(self._audit, {"run": run_id}, limit)
+            _delete_some(self._audit, {"run": run_id}, limit)
             self._pruned.delete_one({"_id": run_id, "marks": False})
             self._pruned.update_one({"_id": run_id}, {"$set": {"left": False}})
             return Removed(batches, failures)
 
     def audit(self, days: float, limit: int, *, after: Entry | None = None) -> Audited:
-        query: dict[str, Any] = {"at": {"$type": "date"}, "$expr": _before("$at", days)}
+        query: dict[str, Any] = {"at": {"$type": "date"}, "$expr": _older_than("$at", days)}
         if after is not None:
-            query |= _behind("at", after.at, ObjectId(after.id))
+            query |= _after_row("at", after.time, ObjectId(after.id))
         with translated():
             old = self._audit.find(query, {"run": 1, "at": 1}).sort([("at", 1), ("_id", 1)])
             rows = list(old.limit(limit))
-            about = {row["run"] for row in rows} - {""}
-            kept = {row["_id"] for row in self._runs.find({"_id": {"$in": list(about)}}, {"_id": 1})}
-            gone = [row["_id"] for row in rows if row["run"] not in kept]
-            removed = self._audit.delete_many({"_id": {"$in": gone}}).deleted_count
+            run_ids = {row["run"] for row in rows} - {""}
+            existing_runs = {
+                row["_id"] for row in self._runs.find({"_id": {"$in": list(run_ids)}}, {"_id": 1})
+            }
+            removable = [row["_id"] for row in rows if row["run"] not in existing_runs]
+            removed = self._audit.delete_many({"_id": {"$in": removable}}).deleted_count
         last = Entry(rows[-1]["at"], str(rows[-1]["_id"])) if len(rows) == limit else None
         return Audited(removed, last)
 
     def processes(self, days: float) -> int:
         with translated():
-            seen = {"seenAt": {"$type": "date"}, "$expr": _before("$seenAt", days)}
-            held = {"until": {"$type": "date"}, "$expr": _before("$until", days)}
-            dead = self._workers.delete_many(seen).deleted_count
-            return dead + self._leases.delete_many(held).deleted_count
+            old_workers = {"seenAt": {"$type": "date"}, "$expr": _older_than("$seenAt", days)}
+            old_leases = {"until": {"$type": "date"}, "$expr": _older_than("$until", days)}
+            dead = self._workers.delete_many(old_workers).deleted_count
+            return dead + self._leases.delete_many(old_leases).deleted_count
 
 
-def _behind(field: str, at: datetime | None, last: Any) -> dict[str, Any]:
-    """What comes after a row in the order of a time; said so that its index serves."""
-    return {field: {"$type": "date", "$gte": at}, "$or": [{field: {"$gt": at}}, {"_id": {"$gt": last}}]}
+def _after_row(field: str, time: datetime | None, last: Any) -> dict[str, Any]:
+    """Selects what comes after a row in the order of a time, in a form that its index serves."""
+    return {field: {"$type": "date", "$gte": time}, "$or": [{field: {"$gt": time}}, {"_id": {"$gt": last}}]}
 
 
-def _before(field: str, days: float) -> dict[str, Any]:
+def _older_than(field: str, days: float) -> dict[str, Any]:
     return {"$lt": [field, {"$subtract": ["$$NOW", int(days * DAY)]}]}
 
 
-def _some(rows: Collection[Any], query: dict[str, Any], limit: int) -> int:
+def _delete_some(rows: Collection[Any], query: dict[str, Any], limit: int) -> int:
     ids = [row["_id"] for row in rows.find(query, {"_id": 1}).limit(limit)]
     return rows.delete_many({"_id": {"$in": ids}}).deleted_count if ids else 0

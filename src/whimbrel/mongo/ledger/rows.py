@@ -1,4 +1,4 @@
-"""Rows of the ledger: between dataclasses and BSON. Keys stay raw bytes on both ways."""
+"""Converts between dataclasses and the rows of the ledger. Keys stay raw bytes both ways."""
 
 import json
 from collections import Counter
@@ -34,7 +34,9 @@ from whimbrel.domain.runs.tiling import Tile, Tiling, TilingFault
 from whimbrel.domain.runs.verification import MarkTally, Proof
 from whimbrel.domain.runs.workers import InHand, Refusal, Worker
 
-FORMAT = 3  # of the ledger: another number, and a step in `ledger/format.py`, wherever older rows are not read right any more
+FORMAT = (
+    3  # of the ledger: needs a new number, and a step in `ledger/format.py`, when older rows would be misread
+)
 Row = Mapping[str, Any]
 
 
@@ -47,7 +49,7 @@ def _raw(key: Key | None) -> Any:
 
 
 def _keys(values: Sequence[Any] | None) -> tuple[Key, ...]:
-    return tuple(Key(each.raw) for each in values or ())
+    return tuple(Key(raw_key.raw) for raw_key in values or ())
 
 
 def counts_of(row: Row | None) -> Counts:
@@ -60,7 +62,7 @@ def counts_row(counts: Counts) -> dict[str, int]:
 
 
 def tally_row(tally: MarkTally) -> dict[str, Any]:
-    """Marks are kept by batch and outcome, so that they can be added up beside the batches' own counts."""
+    """Returns the row of a tally, its marks by batch and outcome, so that they can be summed with the batches' own counts."""
     marks = []
     for value, count in tally.marks.items():
         batch, outcome = read_stamp(value)
@@ -71,7 +73,7 @@ def tally_row(tally: MarkTally) -> dict[str, Any]:
 def tally_of(row: Row | None) -> MarkTally | None:
     if row is None:
         return None
-    marks = {stamp(each["batch"], each["outcome"]): each["n"] for each in row["marks"]}
+    marks = {stamp(mark["batch"], mark["outcome"]): mark["n"] for mark in row["marks"]}
     return MarkTally(Counter(dict(row["numbers"])), Counter(marks))
 
 
@@ -79,7 +81,7 @@ def proof_row(proof: Proof) -> dict[str, Any]:
     return {
         "check": proof.check,
         "proved": proof.proved,
-        "said": proof.said,
+        "said": proof.sentence,
         "numbers": dict(proof.numbers),
         "since": proof.since,
     }
@@ -90,12 +92,12 @@ def proof_of(row: Row) -> Proof:
 
 
 def progress_row(progress: Progress) -> dict[str, Any]:
-    """A stretch is a list of numbers: rows are many, and are written while a batch is worked on."""
+    """Returns progress with each stretch as a list of numbers: there are many rows, written while batches are executed."""
     rows = [
-        [each.end, each.counts.changed, each.counts.unchanged, each.counts.skipped, each.failed, *_left_row(each.left)]
-        for each in progress.stretches
+        [stretch.end, stretch.counts.changed, stretch.counts.unchanged, stretch.counts.skipped, stretch.failed, *_left_row(stretch.left)]
+        for stretch in progress.stretches
     ]  # fmt: skip
-    return {"progress": rows, "at": _raw(progress.at), "inferred": progress.inferred}
+    return {"progress": rows, "at": _raw(progress.last_key), "inferred": progress.inferred}
 
 
 def _left_row(left: Mapping[str, int] | None) -> list[int]:
@@ -125,14 +127,14 @@ def before_of(row: Row) -> dict[int, int] | None:
 
 
 def batch_row(batch: Batch) -> dict[str, Any]:
-    """A batch as it is planned."""
+    """Returns the row of a batch as it is planned."""
     return {
         "_id": batch.token, "run": batch.run, "seq": batch.seq, "leg": batch.leg, "phase": batch.phase,
         "lo": _raw(batch.lo), "cuts": [key.document for key in batch.cuts],
         "ids": None if batch.ids is None else [key.document for key in batch.ids],
         "retry": batch.retry, "last": batch.last, "estimated": batch.estimated, "status": str(batch.status), "claims": batch.claims,
         "takeovers": batch.takeovers, "solo": batch.solo, "counts": counts_row(batch.counts),
-        "found": batch.found, "through": batch.through, "source": batch.source,
+        "found": batch.located, "through": batch.through, "source": batch.source,
     }  # fmt: skip
 
 
@@ -140,7 +142,7 @@ def batch_of(row: Row) -> Batch:
     return Batch(
         run=row["run"], seq=row["seq"], leg=row["leg"], phase=row["phase"],
         lo=_key(row.get("lo")), cuts=_keys(row.get("cuts")),
-        ids=None if row.get("ids") is None else _keys(row["ids"]), found=row.get("found", False), left=dict(row["left"]) if row.get("left") is not None else None,
+        ids=None if row.get("ids") is None else _keys(row["ids"]), located=row.get("found", False), left=dict(row["left"]) if row.get("left") is not None else None,
         through=row.get("through", 0), source=row.get("source"), began=row.get("began"),
         last=row["last"], estimated=row["estimated"], status=BatchStatus(row["status"]),
         owner=row.get("owner"), lease_until=row.get("leaseUntil"), claimed_at=row.get("claimedAt"),
@@ -190,16 +192,16 @@ def tiling_of(row: Row | None) -> Tiling:
     if row is None:
         return Tiling()
     fault = row["fault"]
-    found = TilingFault(fault["seq"], fault["kind"], _key(fault["before"])) if fault else None
-    return Tiling(row["through"], row["leg"], _key(row["after"]), tuple(row["ended"]), found)
+    tiling_fault = TilingFault(fault["seq"], fault["kind"], _key(fault["before"])) if fault else None
+    return Tiling(row["through"], row["leg"], _key(row["after"]), tuple(row["ended"]), tiling_fault)
 
 
 def request_row(request: Request | None) -> dict[str, Any] | None:
-    """Ids as bytes: whatever stands in them is not looked at."""
+    """Returns the row of a request, with its ids as bytes that are not decoded."""
     if request is None:
         return None
     return {
-        "route": request.route, "filter": request.filter, "limit": request.limit, "ids": [each.raw for each in request.ids], "named": request.named,
+        "route": request.route, "filter": request.filter, "limit": request.limit, "ids": [key.raw for key in request.ids], "named": request.named,
         "abridged": request.abridged,
     }  # fmt: skip
 
@@ -208,13 +210,13 @@ def request_of(row: Row | None) -> Request | None:
     if row is None:
         return None
     return Request(
-        route=row["route"], filter=row["filter"], limit=row["limit"], ids=tuple(Key(bytes(each)) for each in row["ids"]),
+        route=row["route"], filter=row["filter"], limit=row["limit"], ids=tuple(Key(bytes(key)) for key in row["ids"]),
         named=row["named"], abridged=row["abridged"],
     )  # fmt: skip
 
 
 def sample_row(sample: ProgressSample) -> list[int]:
-    return [int(sample.at * 1000 + 0.5), sample.done, sample.total]
+    return [int(sample.worked * 1000 + 0.5), sample.done, sample.total]
 
 
 def sample_of(row: Sequence[int]) -> ProgressSample:
@@ -222,7 +224,7 @@ def sample_of(row: Sequence[int]) -> ProgressSample:
 
 
 def run_row(run: Run) -> dict[str, Any]:
-    """A run as it starts; the ledger adds the times."""
+    """Returns the row of a run as it starts; the ledger adds the times."""
     return {
         "_id": run.id, "migration": run.migration, "version": run.version, "database": run.database,
         "collection": run.collection, "ns": run.ns, "filter": run.filter, "mark": run.mark,
@@ -231,21 +233,21 @@ def run_row(run: Run) -> dict[str, Any]:
         "status": str(run.status), "batchSize": run.batch_size, "priority": run.priority, "rate": run.rate, "maxAttempts": run.max_attempts,
         "retryDelay": run.retry_delay, "timeout": run.timeout, "codeHash": run.code_hash,
         "update": run.update, "reads": None if run.reads is None else list(run.reads), "concurrency": run.concurrency, "needsCode": run.has_user_code,
-        "kind": run.kind, "of": run.of, "undo": run.undo, "uuids": run.uuids, "sample": run.sample, "report": [proof_row(each) for each in run.report],
+        "kind": run.kind, "of": run.of, "undo": run.undo, "uuids": run.uuids, "sample": run.sample, "report": [proof_row(proof) for proof in run.report],
         "counts": counts_row(run.counts), "foldedThrough": run.folded_through, "planned": run.planned, "rowsUuid": run.rows, "inferred": run.inferred,
         "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
-        # As text: a plan in it has field names with a dollar.
-        "warnings": json.dumps([finding_object(each) for each in run.warnings]),
+        # As text: a query plan has field names with a dollar.
+        "warnings": json.dumps([finding_object(finding) for finding in run.warnings]),
     }  # fmt: skip
 
 
 def filter_of(value: bytes | str) -> bytes:
-    """A filter as it was kept: BSON; of earlier versions, canonical Extended JSON."""
+    """Reads a stored filter: BSON, or canonical Extended JSON from earlier versions."""
     return encoded(parse_canonical(value)) if isinstance(value, str) else value
 
 
 def _raw_uuid(value: bytes | None) -> bytes | None:
-    """Without the subtype, by which one is not equal to the bytes in it."""
+    """Removes the subtype, which makes a UUID unequal to its bytes."""
     return None if value is None else bytes(value)
 
 
@@ -259,12 +261,12 @@ def run_of(row: Row) -> Run:
         retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
         update=row.get("update"), reads=tuple(row["reads"]) if row.get("reads") is not None else None, concurrency=row.get("concurrency", 16),
         kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), uuids=row.get("uuids", UNSPECIFIED), undone_by=row.get("undoneBy"),
-        sample=row.get("sample", 0), report=tuple(proof_of(each) for each in row.get("report", ())),
+        sample=row.get("sample", 0), report=tuple(proof_of(proof) for proof in row.get("report", ())),
         counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], planned=row.get("planned", 0), rows=_raw_uuid(row.get("rowsUuid")),
         tiling=tiling_of(row.get("tiling")), checked=tiling_of(row.get("checked")), inferred=row["inferred"],
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
-        created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, samples=tuple(sample_of(each) for each in row.get("samples", ())), taken_over=row.get("takenOver", False), ended_at=row.get("endedAt"),
+        created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, samples=tuple(sample_of(sample) for sample in row.get("samples", ())), taken_over=row.get("takenOver", False), ended_at=row.get("endedAt"),
     )  # fmt: skip
 
 
@@ -272,7 +274,7 @@ AT_WORK_FIELDS = ("ns", "migration", "needsCode", "kind", "sample", "codeHash", 
 
 
 def _needed_code(row: Row) -> bool:
-    """Of a run of an earlier version, which did not say so."""
+    """Whether a run of an earlier version, whose row does not say so, needed code."""
     kind = row.get("kind", "migration")
     return bool(kind == "migration" or (kind == "verification" and row.get("sample", 0) != 0))
 
@@ -324,8 +326,8 @@ def trouble_of(row: Row) -> FailedDocument:
 def worker_of(row: Row) -> Worker:
     return Worker(
         name=row["_id"], host=row["host"], pid=row["pid"], version=row["version"], slots=row["slots"], only=row["only"],
-        code={each["migration"]: each["hash"] for each in row["code"]}, done=row["done"],
-        in_hand=tuple(InHand(each["batch"], each["since"]) for each in row["inHand"]),
-        refuses=tuple(Refusal(each["run"], each["pinned"], each["here"]) for each in row["refuses"]),
+        code={code["migration"]: code["hash"] for code in row["code"]}, done=row["done"],
+        in_hand=tuple(InHand(held["batch"], held["since"]) for held in row["inHand"]),
+        refuses=tuple(Refusal(refusal["run"], refusal["pinned"], refusal["here"]) for refusal in row["refuses"]),
         started_at=row["startedAt"], seen_at=row["seenAt"], loading=row.get("loading", False),
     )  # fmt: skip

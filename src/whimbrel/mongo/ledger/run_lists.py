@@ -1,4 +1,4 @@
-"""The runs as people look at them: in pages, newest first."""
+"""Lists the runs for people: in pages, newest first."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -16,13 +16,7 @@ from whimbrel.mongo.ledger.rows import run_of
 PAGE = 200  # runs that are read at once
 NEWEST = {"createdAt": -1, "_id": -1}
 LONGEST = 2000  # bytes of a filter in a brief row
-LEFT_OUT = (
-    "warnings",
-    "report",
-    "update",
-    "tiling",
-    "checked",
-)  # of a brief row: what is long, and is not listed
+LEFT_OUT = ("warnings", "report", "update", "tiling", "checked")  # long fields that lists do not show
 
 
 def _too_long(path: str) -> dict[str, Any]:
@@ -48,7 +42,7 @@ BRIEF: Sequence[Mapping[str, Any]] = (
 
 
 class RunLists:
-    """What of `whimbrel.ports.Runs` lists them."""
+    """Implements the lists of `whimbrel.ports.Runs`."""
 
     def __init__(self, collection: Collection[Any]) -> None:
         self._runs = collection
@@ -73,15 +67,14 @@ class RunLists:
         if isinstance(after, str):
             after = self._place(after)
         if after is not None:
-            query["createdAt"] = query.get("createdAt", {}) | {
-                "$lte": after.created_at
-            }  # beside it, for an index
+            # In addition to $or, so that an index serves.
+            query["createdAt"] = query.get("createdAt", {}) | {"$lte": after.created_at}
             query["$or"] = [{"createdAt": {"$lt": after.created_at}}, {"_id": {"$lt": after.id}}]
         stages: list[Mapping[str, Any]] = [{"$match": query}, {"$sort": NEWEST}, {"$limit": limit}]
         with translated():
             # All in one answer, as far as 16 MB go.
-            found = self._runs.aggregate([*stages, *(BRIEF if brief else ())], batchSize=limit + 1)
-            return [run_of(row) for row in found]
+            rows = self._runs.aggregate([*stages, *(BRIEF if brief else ())], batchSize=limit + 1)
+            return [run_of(row) for row in rows]
 
     def _place(self, run_id: str) -> RunPlace:
         with translated():
@@ -97,10 +90,10 @@ class RunLists:
             after = page[-1].place
 
     def holders(self, collections: Iterable[str]) -> Mapping[str, str]:
-        wanted = sorted(set(collections))
-        if not wanted:
+        namespaces = sorted(set(collections))
+        if not namespaces:
             return {}
-        holding = {"active": True, "ns": {"$in": wanted}}
+        holding = {"active": True, "ns": {"$in": namespaces}}
         with translated():
-            found = self._runs.find(holding, {"ns": 1}, batch_size=len(wanted) + 1)
-            return {row["ns"]: str(row["_id"]) for row in found}
+            rows = self._runs.find(holding, {"ns": 1}, batch_size=len(namespaces) + 1)
+            return {row["ns"]: str(row["_id"]) for row in rows}

@@ -1,4 +1,4 @@
-"""Runs. A run that holds its collection is `active`; a unique partial index lets there be one (hole H26)."""
+"""Stores runs. A run that holds its collection is `active`; a unique partial index allows one (hole H26)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,19 +26,19 @@ _SINCE = {"$subtract": ["$$NOW", {"$ifNull": ["$workingSince", "$$NOW"]}]}
 _WORKED = {"$add": [{"$ifNull": ["$worked", 0]}, _SINCE]}
 
 
-def _stretch(target: RunStatus) -> dict[str, Any]:
+def _working_time_fields(target: RunStatus) -> dict[str, Any]:
     if target in AT_WORK:
         return {"workingSince": {"$ifNull": ["$workingSince", "$$NOW"]}}
-    over: dict[str, Any] = {"samples": []} if target in ENDED else {}
-    return {"worked": _WORKED, "workingSince": None, **over}
+    cleared: dict[str, Any] = {"samples": []} if target in ENDED else {}
+    return {"worked": _WORKED, "workingSince": None, **cleared}
 
 
-def _among(statuses: Iterable[RunStatus]) -> dict[str, Any]:
+def _any_of(statuses: Iterable[RunStatus]) -> dict[str, Any]:
     return {"$in": sorted(str(status) for status in statuses)}
 
 
 class MongoRuns(RunLists):
-    """See `whimbrel.ports.Runs`."""
+    """Implements `whimbrel.ports.Runs`."""
 
     def __init__(
         self,
@@ -65,14 +65,14 @@ class MongoRuns(RunLists):
 
     def add(self, run: Run, who: str, *, holding: bool = False) -> Run:
         times = {"createdAt": "$$NOW", "updatedAt": "$$NOW"}
-        self._prepare()  # the first of a ledger is fenced by its indexes too
+        self._prepare()  # the indexes must exist before the first run of a ledger
         literal = run_row(run) | ({"active": True} if holding else {})
         self._format.note()
-        born = [{"$replaceWith": {"$mergeObjects": [{"$literal": literal}, times]}}]
+        new_row = [{"$replaceWith": {"$mergeObjects": [{"$literal": literal}, times]}}]
         with translated():
             try:
                 row: Any = self._runs.find_one_and_update(
-                    {"_id": run.id}, born, upsert=True, return_document=ReturnDocument.AFTER
+                    {"_id": run.id}, new_row, upsert=True, return_document=ReturnDocument.AFTER
                 )
             except DuplicateKeyError as error:
                 raise CollectionBusy(f"Another run holds {run.ns}.") from error
@@ -85,55 +85,55 @@ class MongoRuns(RunLists):
         return run_of(row) if row else None
 
     def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
-        query: dict[str, Any] = {"status": _among(statuses), **({"ns": ns} if ns is not None else {})}
+        query: dict[str, Any] = {"status": _any_of(statuses), **({"ns": ns} if ns is not None else {})}
         while True:
             with translated():
                 page = list(self._runs.find(query).sort([("createdAt", 1), ("_id", 1)]).limit(PAGE))
             yield from map(run_of, page)
             if len(page) < PAGE:
                 return
-            born, last = page[-1]["createdAt"], page[-1]["_id"]
-            query["createdAt"] = {"$gte": born}
-            query["$or"] = [{"createdAt": {"$gt": born}}, {"_id": {"$gt": last}}]
+            created_at, last = page[-1]["createdAt"], page[-1]["_id"]
+            query["createdAt"] = {"$gte": created_at}
+            query["$or"] = [{"createdAt": {"$gt": created_at}}, {"_id": {"$gt": last}}]
 
     def counted(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Mapping[RunStatus, int]:
-        wanted = {"status": _among(statuses), **({"ns": ns} if ns is not None else {})}
-        pipeline: Sequence[Any] = [{"$match": wanted}, {"$group": {"_id": "$status", "n": {"$sum": 1}}}]
+        query = {"status": _any_of(statuses), **({"ns": ns} if ns is not None else {})}
+        pipeline: Sequence[Any] = [{"$match": query}, {"$group": {"_id": "$status", "n": {"$sum": 1}}}]
         with translated():
             return {RunStatus(row["_id"]): int(row["n"]) for row in self._runs.aggregate(pipeline)}
 
     def at_work(self) -> Sequence[RunAtWork]:
         self._format.check()
-        working = {"status": _among(AT_WORK)}
+        working = {"status": _any_of(AT_WORK)}
         with translated():
-            found = self._runs.find(working, AT_WORK_FIELDS).sort([("createdAt", 1), ("_id", 1)])
-            return [at_work_of(row) for row in found]
+            rows = self._runs.find(working, AT_WORK_FIELDS).sort([("createdAt", 1), ("_id", 1)])
+            return [at_work_of(row) for row in rows]
 
     def in_line(self) -> Sequence[str]:
         with translated():
-            held = self._held()
-            free = {"status": "queued", "ns": {"$nin": [row["ns"] for row in held]}}
+            active = self._active_runs()
+            free = {"status": "queued", "ns": {"$nin": [row["ns"] for row in active]}}
             oldest: Sequence[Any] = [
                 {"$match": free},
                 {"$sort": {"ns": 1, "createdAt": 1, "_id": 1}},
                 {"$group": {"_id": "$ns", "run": {"$first": "$_id"}}},
             ]
             first = [row["run"] for row in self._runs.aggregate(oldest)]
-        return [row["_id"] for row in held if row["status"] == "queued"] + sorted(first)
+        return [row["_id"] for row in active if row["status"] == "queued"] + sorted(first)
 
     def waiting(self) -> Sequence[tuple[str, int]]:
         with translated():
-            behind = {"status": "queued", "ns": {"$in": [row["ns"] for row in self._held()]}}
+            queued = {"status": "queued", "ns": {"$in": [row["ns"] for row in self._active_runs()]}}
             pipeline: Sequence[Any] = [
-                {"$match": {**behind, "active": {"$ne": True}}},
+                {"$match": {**queued, "active": {"$ne": True}}},
                 {"$sort": {"ns": 1, "createdAt": 1, "_id": 1}},
                 {"$group": {"_id": "$ns", "run": {"$first": "$_id"}, "n": {"$sum": 1}}},
                 {"$sort": {"_id": 1}},
             ]
             return [(row["run"], int(row["n"]) - 1) for row in self._runs.aggregate(pipeline)]
 
-    def _held(self) -> Sequence[Any]:
-        # Strings are above "": said so that the index of runs that have their collection serves.
+    def _active_runs(self) -> Sequence[Any]:
+        # All strings are above "", which lets the index of active runs serve.
         holding = {"active": True, "ns": {"$gte": ""}}
         return list(self._runs.find(holding, {"ns": 1, "status": 1}))
 
@@ -159,7 +159,7 @@ class MongoRuns(RunLists):
             if target is RunStatus.RUNNING
             else {"$ifNull": ["$startedAt", None]},
             "endedAt": "$$NOW" if target in ENDED else None,
-            **_stretch(target),
+            **_working_time_fields(target),
             **{name: {"$literal": value} for name, value in (fields or {}).items()},
         }
         allowed: dict[str, Any] = {
@@ -194,33 +194,35 @@ class MongoRuns(RunLists):
     def fold(
         self, run: Run, counts: Counts, through: int, *, inferred: bool, taken_over: bool = False
     ) -> bool:
-        seen = {"inferred": inferred, "takenOver": taken_over}
+        flags = {"inferred": inferred, "takenOver": taken_over}
         changes: dict[str, Any] = {
             "$inc": {
                 "counts.changed": counts.changed,
                 "counts.unchanged": counts.unchanged,
                 "counts.skipped": counts.skipped,
             },
-            "$set": {"foldedThrough": through, **{name: True for name, each in seen.items() if each}},
+            "$set": {"foldedThrough": through, **{name: True for name, set_now in flags.items() if set_now}},
             "$currentDate": {"updatedAt": True},
         }
         with translated():
             folded = self._runs.update_one({"_id": run.id, "foldedThrough": run.folded_through}, changes)
         return folded.modified_count == 1
 
-    def sample(self, run_id: str, kept: Sequence[ProgressSample], *, done: int, total: int) -> None:
+    def sample(self, run_id: str, samples: Sequence[ProgressSample], *, done: int, total: int) -> None:
         now = [[_WORKED, {"$literal": done}, {"$literal": total}]]
-        samples = {"$concatArrays": [{"$literal": [sample_row(each) for each in kept]}, now]}
+        rows = {"$concatArrays": [{"$literal": [sample_row(sample) for sample in samples]}, now]}
         with translated():
             self._runs.update_one(
-                {"_id": run_id, "status": str(RunStatus.RUNNING)}, [{"$set": {"samples": samples}}]
+                {"_id": run_id, "status": str(RunStatus.RUNNING)}, [{"$set": {"samples": rows}}]
             )
 
     def keep_tiling(
         self, run_id: str, *, tiling: Tiling | None = None, checked: Tiling | None = None
     ) -> None:
-        known = {"tiling": tiling, "checked": checked}
-        self.describe(run_id, **{name: tiling_row(each) for name, each in known.items() if each is not None})
+        given = {"tiling": tiling, "checked": checked}
+        self.describe(
+            run_id, **{name: tiling_row(value) for name, value in given.items() if value is not None}
+        )
 
     def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
         names = {"batch_size": "batchSize", "rate": "rate", "priority": "priority"}
@@ -229,33 +231,33 @@ class MongoRuns(RunLists):
             fields["pace"] = None  # what was reserved by the old rate
         live = {"_id": run_id, "status": {"$nin": [str(status) for status in ENDED]}}
         with translated():
-            found = self._runs.update_one(live, {"$set": fields, "$currentDate": {"updatedAt": True}})
-        if found.matched_count:
-            said = ", ".join(f"{names[name]} {value}" for name, value in settings.items())
-            self._leases.audit("settings changed", run=run_id, who=who, why=said)
-        return found.matched_count == 1
+            result = self._runs.update_one(live, {"$set": fields, "$currentDate": {"updatedAt": True}})
+        if result.matched_count:
+            changes = ", ".join(f"{names[name]} {value}" for name, value in settings.items())
+            self._leases.audit("settings changed", run=run_id, who=who, why=changes)
+        return result.matched_count == 1
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:
         now = {"$toDouble": {"$toLong": "$$NOW"}}
-        taken = {"$add": [{"$max": ["$pace", now]}, 1000 * documents / rate]}
+        reserved = {"$add": [{"$max": ["$pace", now]}, 1000 * documents / rate]}
         with translated():
-            # The answer stands in the row: to a statement that the driver had to send twice, the server answers with
-            # the row as it was left, and works out no projection.
+            # The answer is stored in the row: when the driver sends a statement twice, the server answers with the row
+            # as it was left, and evaluates no projection.
             row = self._runs.find_one_and_update(
-                {"_id": run_id}, [{"$set": {"pace": taken}}, {"$set": {"turn": {"$subtract": ["$pace", now]}}}],
+                {"_id": run_id}, [{"$set": {"pace": reserved}}, {"$set": {"turn": {"$subtract": ["$pace", now]}}}],
                 projection={"turn": 1}, return_document=ReturnDocument.AFTER,
             )  # fmt: skip
         return float(row["turn"]) / 1000 if row else 0.0
 
     def undo(self, run_id: str, by: str, *, seen: str | None, who: str) -> bool:
-        over = {"_id": run_id, "status": {"$in": [str(status) for status in ENDED]}, "undoneBy": seen}
+        ended_run = {"_id": run_id, "status": {"$in": [str(status) for status in ENDED]}, "undoneBy": seen}
         with translated():
-            found = self._runs.update_one(
-                over, {"$set": {"undoneBy": by}, "$currentDate": {"updatedAt": True}}
+            result = self._runs.update_one(
+                ended_run, {"$set": {"undoneBy": by}, "$currentDate": {"updatedAt": True}}
             )
-        if found.matched_count:
+        if result.matched_count:
             self._leases.audit("run undone", run=run_id, who=who, why=f"by run {by}")
-        return found.matched_count == 1
+        return result.matched_count == 1
 
     def describe(self, run_id: str, **fields: Any) -> None:
         with translated():

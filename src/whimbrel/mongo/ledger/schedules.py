@@ -1,4 +1,4 @@
-"""Schedules. What decides a tick is one conditional update of its row; a run that it starts is kept there until it is added."""
+"""Stores schedules. One conditional update of its row decides a tick; a run that it starts is kept there until it is added."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.rows import filter_of, run_row
 from whimbrel.ports.schedules import Decision, ScheduleLook
 
-SWITCH = "$switch"  # the id of a row that is no schedule: names cannot begin like this
+SWITCH = "$switch"  # the id of a row that is not a schedule: names cannot begin like this
 KEPT = 50  # ticks of a schedule's history
 ROLE = "scheduler"
 
@@ -24,7 +24,7 @@ Row = Mapping[str, Any]
 
 
 class MongoSchedules:
-    """See `whimbrel.ports.Schedules`."""
+    """Implements `whimbrel.ports.Schedules`."""
 
     def __init__(
         self, schedules: Collection[Any], runs: Collection[Any], roles: Collection[Any], leases: MongoLeases
@@ -34,8 +34,10 @@ class MongoSchedules:
 
     def now(self) -> datetime:
         with translated():
-            found: datetime = self._database.command("hello", codec_options=DOCUMENT_OPTIONS)["localTime"]
-        return found
+            server_time: datetime = self._database.command("hello", codec_options=DOCUMENT_OPTIONS)[
+                "localTime"
+            ]
+        return server_time
 
     def is_prepared(self) -> bool:
         with translated():
@@ -44,18 +46,18 @@ class MongoSchedules:
     def prepare(self, name: str, plan: Plan, next_at: datetime | None) -> None:
         first = {"_id": name, "revision": {"$exists": False}}
         with translated():
-            with contextlib.suppress(DuplicateKeyError):  # another process was first, or a person
-                self._schedules.update_one(first, [_put(plan, next_at, "settings")], upsert=True)
-            made: list[dict[str, Any]] = [{"$set": {"made": True, "on": {"$ifNull": ["$on", True]}}}]
-            self._schedules.update_one({"_id": SWITCH}, made, upsert=True)
+            with contextlib.suppress(DuplicateKeyError):  # another process or a person was first
+                self._schedules.update_one(first, [_plan_stage(plan, next_at, "settings")], upsert=True)
+            switched_on: list[dict[str, Any]] = [{"$set": {"made": True, "on": {"$ifNull": ["$on", True]}}}]
+            self._schedules.update_one({"_id": SWITCH}, switched_on, upsert=True)
 
-    def look(self) -> ScheduleLook:
+    def snapshot(self) -> ScheduleLook:
         due = {
             "enabled": True, "nextAt": {"$type": "date"}, "$expr": {"$lte": ["$nextAt", "$$NOW"]},
         }  # fmt: skip
-        wanted = {"$or": [{"_id": SWITCH}, {"pending": {"$type": "object"}}, due]}
+        query = {"$or": [{"_id": SWITCH}, {"pending": {"$type": "object"}}, due]}
         stages: list[dict[str, Any]] = [
-            {"$match": wanted},
+            {"$match": query},
             {"$project": {"history": 0, "pending.row": 0}},
             {"$set": {"now": "$$NOW"}},
             {"$sort": {"nextAt": 1, "_id": 1}},
@@ -63,8 +65,8 @@ class MongoSchedules:
         with translated():
             rows = list(self._schedules.aggregate(stages))
         on = all(row.get("on", True) for row in rows if row["_id"] == SWITCH)
-        found = [_schedule_of(row) for row in rows if row["_id"] != SWITCH]
-        return ScheduleLook(rows[0]["now"] if rows else self.now(), on, found)
+        schedules = [_schedule_of(row) for row in rows if row["_id"] != SWITCH]
+        return ScheduleLook(rows[0]["now"] if rows else self.now(), on, schedules)
 
     def get(self, name: str) -> Schedule | None:
         with translated():
@@ -79,25 +81,32 @@ class MongoSchedules:
     def put(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> Schedule:
         with translated():
             row: Any = self._schedules.find_one_and_update(
-                {"_id": name}, [_put(plan, next_at, who)], upsert=True, return_document=ReturnDocument.AFTER
+                {"_id": name},
+                [_plan_stage(plan, next_at, who)],
+                upsert=True,
+                return_document=ReturnDocument.AFTER,
             )
         self._leases.audit(f"schedule {name} set", run="", who=who)
         return _schedule_of(row)
 
-    def take_up(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> bool:
+    def replace_untouched(self, name: str, plan: Plan, next_at: datetime | None, *, who: str) -> bool:
         as_made = {"_id": name, "enabled": False, "madeBy": who, "changedBy": who}
         with translated():
-            taken = self._schedules.update_one(as_made, [_put(plan, next_at, who)]).matched_count == 1
-        if taken:
+            taken_up = (
+                self._schedules.update_one(as_made, [_plan_stage(plan, next_at, who)]).matched_count == 1
+            )
+        if taken_up:
             self._leases.audit(f"schedule {name} enabled", run="", who=who)
-        return taken
+        return taken_up
 
     def remove(self, name: str, *, who: str) -> bool:
         with translated():
-            gone = self._schedules.delete_one({"_id": name, "revision": {"$exists": True}}).deleted_count == 1
-        if gone:
+            removed = (
+                self._schedules.delete_one({"_id": name, "revision": {"$exists": True}}).deleted_count == 1
+            )
+        if removed:
             self._leases.audit(f"schedule {name} removed", run="", who=who)
-        return gone
+        return removed
 
     def is_on(self) -> bool:
         with translated():
@@ -109,20 +118,23 @@ class MongoSchedules:
             row = self._schedules.find_one({"_id": SWITCH, "on": False}, {"changedBy": 1, "changedAt": 1})
         return None if row is None else (str(row.get("changedBy", "somebody")), row.get("changedAt"))
 
-    def switch(self, *, on: bool, who: str, anew: Sequence[tuple[Schedule, datetime | None]] = ()) -> bool:
-        turned: list[dict[str, Any]] = [
+    def switch(
+        self, *, on: bool, who: str, next_ticks: Sequence[tuple[Schedule, datetime | None]] = ()
+    ) -> bool:
+        switched: list[dict[str, Any]] = [
             {"$set": {"on": on, "changedBy": {"$literal": who}, "changedAt": "$$NOW"}}
         ]
         with translated():
-            for each, at in anew:
+            for schedule, next_at in next_ticks:
                 self._schedules.update_one(
-                    {"_id": each.name, "enabled": True, "revision": each.revision}, {"$set": {"nextAt": at}}
+                    {"_id": schedule.name, "enabled": True, "revision": schedule.revision},
+                    {"$set": {"nextAt": next_at}},
                 )
             try:
-                result = self._schedules.update_one({"_id": SWITCH, "on": {"$ne": on}}, turned, upsert=True)
-            except DuplicateKeyError:  # it is there, and turned so
+                result = self._schedules.update_one({"_id": SWITCH, "on": {"$ne": on}}, switched, upsert=True)
+            except DuplicateKeyError:  # it exists, and is switched so already
                 return False
-            if not on:  # what is being decided now, by what was seen before, does not hold any more
+            if not on:  # invalidate decisions under way, which are based on what was read before
                 self._schedules.update_many({"enabled": True}, {"$inc": {"revision": 1}})
         self._leases.audit(f"scheduler {'started' if on else 'stopped'}", run="", who=who)
         return bool(result.matched_count or result.upserted_id)
@@ -139,10 +151,10 @@ class MongoSchedules:
         }  # fmt: skip
         tick = {"$mergeObjects": [{"$literal": _tick_row(decision.tick)}, {"decidedAt": "$$NOW"}]}
         sets: dict[str, Any] = {
-            "nextAt": decision.following, "lastAt": decision.tick.at, "trouble": "", "lookedAt": "$$NOW"
+            "nextAt": decision.following, "lastAt": decision.tick.due_at, "trouble": "", "lookedAt": "$$NOW"
         }  # fmt: skip
         if decision.run is None:
-            sets["history"] = _with(tick)
+            sets["history"] = _history_with(tick)
         else:
             row = run_row(decision.run)
             sets["pending"] = {"run": decision.run.id, "tick": tick, "row": {"$literal": row}}
@@ -151,23 +163,23 @@ class MongoSchedules:
 
     def add_run(self, schedule: Schedule) -> bool:
         with translated():
-            held = self._schedules.find_one(
+            stored = self._schedules.find_one(
                 {"_id": schedule.name, "pending.run": schedule.pending}, {"pending.row": 1}
             )
-            if held is None:
+            if stored is None:
                 return False
-            born = {
+            new_row = {
                 "$mergeObjects": [
-                    {"$literal": held["pending"]["row"]},
+                    {"$literal": stored["pending"]["row"]},
                     {"createdAt": "$$NOW", "updatedAt": "$$NOW"},
                 ]
             }
-            # A run that is there may be at work by now: it stays as it is.
-            there = {"$ne": [{"$type": "$status"}, "missing"]}
+            # A run that exists may be at work by now, so it stays as it is.
+            exists = {"$ne": [{"$type": "$status"}, "missing"]}
             try:
                 added = self._runs.update_one(
                     {"_id": schedule.pending},
-                    [{"$replaceWith": {"$cond": [there, "$$ROOT", born]}}],
+                    [{"$replaceWith": {"$cond": [exists, "$$ROOT", new_row]}}],
                     upsert=True,
                 )
             except DuplicateKeyError:  # another process was first
@@ -177,36 +189,36 @@ class MongoSchedules:
         return True
 
     def close(self, schedule: Schedule) -> None:
-        sets = {"history": _with("$pending.tick"), "lastRun": "$pending.run", "pending": None}
+        sets = {"history": _history_with("$pending.tick"), "lastRun": "$pending.run", "pending": None}
         with translated():
             self._schedules.update_one(
                 {"_id": schedule.name, "pending.run": schedule.pending}, [{"$set": sets}]
             )
 
-    def complain(self, name: str, trouble: str) -> None:
+    def record_trouble(self, name: str, trouble: str) -> None:
         with translated():
             self._schedules.update_one(
                 {"_id": name, "trouble": {"$ne": trouble}}, {"$set": {"trouble": trouble}}
             )
 
 
-def _with(tick: Any) -> dict[str, Any]:
+def _history_with(tick: Any) -> dict[str, Any]:
     return {"$slice": [{"$concatArrays": [{"$ifNull": ["$history", []]}, [tick]]}, -KEPT]}
 
 
-def _put(plan: Plan, next_at: datetime | None, who: str) -> dict[str, Any]:
+def _plan_stage(plan: Plan, next_at: datetime | None, who: str) -> dict[str, Any]:
     stated = {
         "migration": plan.migration, "cron": plan.cron, "zone": plan.zone, "enabled": plan.enabled,
         "batchSize": plan.batch_size, "filters": plan.filters, "priority": plan.priority,
     }  # fmt: skip
-    # Else a tick that comes due at this moment would be lost to a change of something else.
-    kept: list[Any] = [
+    # Else a tick that comes due at this moment would be lost when other settings change.
+    unchanged: list[Any] = [
         {"$eq": [f"${name}", {"$literal": stated[name]}]} for name in ("cron", "zone", "enabled")
     ]
     return {
         "$set": {
             **{name: {"$literal": value} for name, value in stated.items()},
-            "nextAt": {"$cond": [{"$and": kept}, "$nextAt", next_at]},
+            "nextAt": {"$cond": [{"$and": unchanged}, "$nextAt", next_at]},
             "revision": {"$add": [{"$ifNull": ["$revision", 0]}, 1]}, "trouble": "",
             "pending": {"$ifNull": ["$pending", None]}, "lastAt": {"$ifNull": ["$lastAt", None]},
             "lastRun": {"$ifNull": ["$lastRun", None]}, "history": {"$ifNull": ["$history", []]},
@@ -218,13 +230,13 @@ def _put(plan: Plan, next_at: datetime | None, who: str) -> dict[str, Any]:
 
 def _tick_row(tick: Tick) -> dict[str, Any]:
     return {
-        "at": tick.at, "first": tick.first, "outcome": tick.outcome, "run": tick.run, "reason": tick.reason
+        "at": tick.due_at, "first": tick.first, "outcome": tick.outcome, "run": tick.run, "reason": tick.reason
     }  # fmt: skip
 
 
 def _tick_of(row: Row) -> Tick:
     return Tick(
-        at=row["at"], first=row["first"], outcome=row["outcome"], run=row["run"], reason=row["reason"],
+        due_at=row["at"], first=row["first"], outcome=row["outcome"], run=row["run"], reason=row["reason"],
         decided_at=row["decidedAt"],
     )  # fmt: skip
 
@@ -239,5 +251,5 @@ def _schedule_of(row: Row) -> Schedule:
         name=row["_id"], plan=plan, revision=row["revision"], next_at=row["nextAt"], last_at=row["lastAt"],
         last_run=row["lastRun"], pending=pending["run"] if pending else None, trouble=row["trouble"],
         made_by=row["madeBy"], made_at=row["madeAt"], changed_by=row["changedBy"], changed_at=row["changedAt"],
-        history=tuple(_tick_of(each) for each in row.get("history", ())),
+        history=tuple(_tick_of(tick) for tick in row.get("history", ())),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Format 3 of the ledger: failures know the group of their cause, and batches and blocks how many they have of each."""
+"""Upgrades the ledger to format 3: failures store the group of their cause, batches and blocks their number of each group."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, islice
@@ -18,8 +18,8 @@ from whimbrel.mongo.ledger.rows import trouble_of
 PAGE = 1000  # rows
 
 
-def group(database: Database[Any], runs: Collection[Any]) -> None:
-    """Group the failures that have no group yet, a page after the other, each as if it were recorded now."""
+def group_failures(database: Database[Any], runs: Collection[Any]) -> None:
+    """Groups the failures without a group page by page, each as if it were recorded now."""
 
     def opened(name: str) -> Collection[Any]:
         return database.get_collection(
@@ -34,11 +34,11 @@ def group(database: Database[Any], runs: Collection[Any]) -> None:
             tokens = {row["batch"] for row in rows}
             batch_failures.mark(tokens)
             for run, of_run in groupby(rows, key=lambda row: row["run"]):
-                some = list(of_run)
-                groups = causes.groups(str(run), [trouble_of(row) for row in some])
+                rows_of_run = list(of_run)
+                groups = causes.groups(str(run), [trouble_of(row) for row in rows_of_run])
                 failures.bulk_write([
-                    UpdateOne({"_id": row["_id"]}, {"$set": {"group": each}, "$unset": {"signature": ""}})
-                    for row, each in zip(some, groups, strict=True)
+                    UpdateOne({"_id": row["_id"]}, {"$set": {"group": group_id}, "$unset": {"signature": ""}})
+                    for row, group_id in zip(rows_of_run, groups, strict=True)
                 ])  # fmt: skip
             batch_failures.keep(tokens)
         _drop(batches, "failing_of_a_run")
@@ -48,11 +48,11 @@ def group(database: Database[Any], runs: Collection[Any]) -> None:
 
 
 def _pages(failures: Collection[Any]) -> Iterator[Sequence[Mapping[str, Any]]]:
-    """By `_id`, so that those of a run stand together."""
-    left = {"group": {"$exists": False}, "state": {"$in": RECORDED}}
+    """Yields failures by `_id`, so that those of a run are together."""
+    ungrouped = {"group": {"$exists": False}, "state": {"$in": RECORDED}}
     fields = {"run": 1, "batch": 1, "key": 1, "kind": 1, "type": 1, "message": 1}
-    found = failures.find(left, fields).sort("_id", 1).batch_size(PAGE)
-    while page := list(islice(found, PAGE)):
+    rows = failures.find(ungrouped, fields).sort("_id", 1).batch_size(PAGE)
+    while page := list(islice(rows, PAGE)):
         yield page
 
 

@@ -1,4 +1,4 @@
-"""What a verification asks of the ledger. The sums are made in MongoDB: no number of batches must fit into memory here."""
+"""Answers a verification's questions about the ledger. MongoDB computes the sums, so batches need not fit into memory."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -21,16 +21,18 @@ _OPEN_BELOW = {"$eq": [{"$ifNull": ["$lo", None]}, None]}
 
 
 class MongoProofs:
-    """See `whimbrel.ports.Proofs`."""
+    """Implements `whimbrel.ports.Proofs`."""
 
     def __init__(self, batches: Collection[Any], runs: Collection[Any], remains: Remains) -> None:
         self._batches, self._runs, self._remains = batches, runs, remains
 
     def placed(self, extents: Mapping[str, tuple[str, Key, Key]]) -> tuple[set[str], set[str]]:
-        known: set[str] = set()
-        inside: set[str] = set()
-        listed = list(extents.items())
-        for page in (listed[at : at + TOKENS] for at in range(0, len(listed), TOKENS)):
+        known_tokens: set[str] = set()
+        values_inside: set[str] = set()
+        extents_listed = list(extents.items())
+        for page in (
+            extents_listed[start : start + TOKENS] for start in range(0, len(extents_listed), TOKENS)
+        ):
             holds = [
                 {
                     "$cond": [
@@ -41,15 +43,17 @@ class MongoProofs:
                 }
                 for value, (token, low, high) in page
             ]
-            found = self._ask([
+            rows = self._aggregate([
                 {"$match": {"_id": {"$in": [token for _, (token, _, _) in page]}}},
                 {"$project": {"inside": {"$setUnion": holds}}},
             ])  # fmt: skip
-            known |= {row["_id"] for row in found}
-            inside |= {value for row in found for value in row["inside"]}
+            known_tokens |= {row["_id"] for row in rows}
+            values_inside |= {value for row in rows for value in row["inside"]}
         with translated():
-            known |= self._remains.known(token for token, _, _ in extents.values() if token not in known)
-        return known, inside
+            known_tokens |= self._remains.known(
+                token for token, _, _ in extents.values() if token not in known_tokens
+            )
+        return known_tokens, values_inside
 
     def began(self, run_id: str, leg: int) -> datetime | None:
         with translated():
@@ -63,36 +67,36 @@ class MongoProofs:
     def summed(self, run_id: str) -> tuple[Counts, int, int]:
         counts = {name: {"$sum": f"$counts.{name}"} for name in DONE}
         settled = {"$sum": {"$cond": [{"$in": ["$status", ["done", "cancelled"]]}, 1, 0]}}
-        found = self._ask([
+        rows = self._aggregate([
             {"$match": {"run": run_id}},
             {"$group": {"_id": None, "batches": {"$sum": 1}, "settled": settled, **counts}},
         ])  # fmt: skip
-        if not found:
+        if not rows:
             return Counts(), 0, 0
-        row = found[0]
+        row = rows[0]
         return Counts(*(int(row[name]) for name in DONE)), int(row["batches"]), int(row["settled"])
 
     def overlaps(self, token: str, end: Key) -> bool:
         before = {"$or": [_OPEN_BELOW, {"$lt": ["$lo._id", end.literal()]}]}
-        return bool(self._ask([{"$match": {"_id": token, "$expr": before}}, {"$project": {"_id": 1}}]))
+        return bool(self._aggregate([{"$match": {"_id": token, "$expr": before}}, {"$project": {"_id": 1}}]))
 
     def tallied(self, verification_id: str) -> Mapping[str, int]:
-        found = self._ask([
+        rows = self._aggregate([
             {"$match": {"run": verification_id, "tally": {"$type": "object"}}},
             {"$project": {"pair": {"$objectToArray": "$tally.numbers"}}},
             {"$unwind": "$pair"},
             {"$group": {"_id": "$pair.k", "n": {"$sum": "$pair.v"}}},
         ])  # fmt: skip
-        return {row["_id"]: int(row["n"]) for row in found}
+        return {row["_id"]: int(row["n"]) for row in rows}
 
     def marked(self, verification_id: str, token: str) -> int:
-        found = self._ask([
+        rows = self._aggregate([
             {"$match": {"run": verification_id, "tally.marks.batch": token}},
             {"$unwind": "$tally.marks"},
             {"$match": {"tally.marks.batch": token}},
             {"$group": {"_id": None, "n": {"$sum": "$tally.marks.n"}}},
         ])  # fmt: skip
-        return int(found[0]["n"]) if found else 0
+        return int(rows[0]["n"]) if rows else 0
 
     def unaccounted(self, run_id: str, verification_id: str) -> UnaccountedDocuments:
         marked = {
@@ -107,9 +111,9 @@ class MongoProofs:
             {"$project": {"_id": "$tally.marks.batch", **marked}},
         ]
         counted = {name: f"$counts.{name}" for name in DONE}
-        over = {"$add": [{"$max": [0, f"${name}"]} for name in DONE]}
-        under = {"$add": [{"$max": [0, {"$multiply": [-1, f"${name}"]}]} for name in DONE]}
-        found = self._ask([
+        missing = {"$add": [{"$max": [0, f"${name}"]} for name in DONE]}
+        surplus = {"$add": [{"$max": [0, {"$multiply": [-1, f"${name}"]}]} for name in DONE]}
+        rows = self._aggregate([
             {"$match": {"run": run_id}},
             {"$project": counted},
             {"$unionWith": {"coll": self._batches.name, "pipeline": tallies}},
@@ -118,24 +122,24 @@ class MongoProofs:
             {"$sort": {"_id": 1}},
             {
                 "$group": {
-                    "_id": None, "n": {"$sum": 1}, "missing": {"$sum": over}, "surplus": {"$sum": under},
+                    "_id": None, "n": {"$sum": 1}, "missing": {"$sum": missing}, "surplus": {"$sum": surplus},
                     "examples": {"$firstN": {"input": "$_id", "n": EXAMPLES}},
                 }
             },
         ])  # fmt: skip
-        if not found:
+        if not rows:
             return UnaccountedDocuments(0, 0, 0, ())
-        row = found[0]
+        row = rows[0]
         return UnaccountedDocuments(
             int(row["n"]), int(row["missing"]), int(row["surplus"]), tuple(row["examples"])
         )
 
     def keep(self, verification_id: str, report: Sequence[Proof], unchanged: int) -> None:
-        fields = {"report": [proof_row(each) for each in report], "counts.unchanged": unchanged}
+        fields = {"report": [proof_row(proof) for proof in report], "counts.unchanged": unchanged}
         with translated():
             self._runs.update_one({"_id": verification_id}, {"$set": fields})
 
-    def _ask(self, pipeline: Sequence[Mapping[str, Any]]) -> list[Any]:
+    def _aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> list[Any]:
         with translated():
             return list(self._batches.aggregate(pipeline))
 

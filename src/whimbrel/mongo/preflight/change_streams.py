@@ -1,4 +1,4 @@
-"""Who listens to the collection: each document that changes is an event in every change stream on it."""
+"""Finds change streams on the collection: each document that changes is an event in every one of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,30 +9,30 @@ from whimbrel.mongo.preflight.subject import LOOK, Subject
 
 
 def change_streams(subject: Subject) -> list[str]:
-    """What each open change stream watches that sees the collection."""
+    """Returns what each open change stream that sees the collection watches."""
     pipeline: list[Mapping[str, Any]] = [
         {"$currentOp": {"allUsers": True, "idleCursors": True}},
         {"$match": {"cursor.tailable": True}},
     ]
     with translated():
         rows = list(subject.client.admin.aggregate(pipeline, maxTimeMS=LOOK))
-    return [found for row in rows if (found := scope(row, subject.run.database, subject.run.collection))]
+    return [watched for row in rows if (watched := scope(row, subject.run.database, subject.run.collection))]
 
 
 def watchers(subject: Subject) -> Iterator[Finding]:
     scopes = change_streams(subject)
     if scopes:
-        listed = ", ".join(f"{scopes.count(each)} on the {each}" for each in dict.fromkeys(scopes))
+        counts = ", ".join(f"{scopes.count(scope)} on the {scope}" for scope in dict.fromkeys(scopes))
         yield warning(
             CheckName.CHANGE_STREAMS,
-            f"Change streams are open that see {subject.name}: {listed}. Each document that the run changes is an event for each of them.",
+            f"Change streams are open that see {subject.name}: {counts}. Each document that the run changes is an event for each of them.",
             "Make sure that those who listen can take them, and that their resume tokens stay in the oplog; or give the run a rate (`maxDocsPerSecond` of the REST API).",
             open=scopes,
         )
 
 
 def scope(row: Mapping[str, Any], database: str, collection: str) -> str | None:
-    """What a cursor watches, if that takes in the collection: "collection", "database" or "cluster"."""
+    """Returns what a cursor watches, if that includes the collection: "collection", "database" or "cluster"."""
     command = row["cursor"].get("originatingCommand", {})
     stages: Sequence[Mapping[str, Any]] = command.get("pipeline", ())
     stage = stages[0].get("$changeStream") if stages else None

@@ -1,4 +1,4 @@
-"""Whether this kind of collection can be migrated at all (holes H31 and H39)."""
+"""Checks whether this kind of collection can be migrated at all (holes H31 and H39)."""
 
 import contextlib
 import re
@@ -12,7 +12,7 @@ from whimbrel.domain.runs.preflight_findings import CheckName, Finding, error
 from whimbrel.errors import WhimbrelError
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.preflight.find_one_quickly import indexed
-from whimbrel.mongo.preflight.subject import LOOK, Subject, looked
+from whimbrel.mongo.preflight.subject import LOOK, Subject, findings_of
 
 SUGGESTED = 3  # names that may be meant
 NOT_SHARDED = (
@@ -23,21 +23,21 @@ NOT_SHARDED = (
 
 
 def kind(subject: Subject) -> Iterator[Finding]:
-    """An error for each reason why it cannot."""
-    found, name = subject.found, subject.name
-    if found is None:
+    """Yields an error for each reason why it cannot be migrated."""
+    listing, name = subject.listing, subject.name
+    if listing is None:
         yield error(
             CheckName.COLLECTION,
             f"There is no collection {subject.run.collection!r} in the database {subject.run.database!r}.",
-            f"Check the migration's collection and MONGODB_DB_NAME.{_alike(subject)}",
+            f"Check the migration's collection and MONGODB_DB_NAME.{_similar_names(subject)}",
         )
-    elif found["type"] == "view":
+    elif listing["type"] == "view":
         yield error(
             CheckName.COLLECTION,
             f"{name} is a view of {subject.options.get('viewOn')!r}.",
             "Migrate that collection instead.",
         )
-    elif found["type"] == "timeseries":
+    elif listing["type"] == "timeseries":
         yield error(
             CheckName.COLLECTION,
             f"{name} is a time-series collection, whose documents cannot be updated one by one.",
@@ -57,24 +57,32 @@ def kind(subject: Subject) -> Iterator[Finding]:
         )
 
 
-def _alike(subject: Subject) -> str:
-    """Which database or collection may be meant: of the same name but for small and capital letters."""
-    found: list[str] = []
+def _similar_names(subject: Subject) -> str:
+    """Names databases and collections whose name differs in case only, as they may be meant."""
+    suggestions: list[str] = []
     with contextlib.suppress(WhimbrelError), translated(), pymongo.timeout(LOOK / 1000):
-        wanted = subject.run.database
-        near = [each for each in subject.client.list_database_names() if each.lower() == wanted.lower()]
-        found += [f" There is a database {each!r}." for each in near if each != wanted]
-        pattern = f"^{re.escape(subject.run.collection)}$"
-        named = {"name": {"$regex": pattern, "$options": "i"}}
-        found += [
-            f" There is a collection {each!r}."
-            for each in subject.client[wanted].list_collection_names(filter=named)
+        database_wanted = subject.run.database
+        similar_databases = [
+            database_name
+            for database_name in subject.client.list_database_names()
+            if database_name.lower() == database_wanted.lower()
         ]
-    return "".join(found[:SUGGESTED])
+        suggestions += [
+            f" There is a database {database_name!r}."
+            for database_name in similar_databases
+            if database_name != database_wanted
+        ]
+        pattern = f"^{re.escape(subject.run.collection)}$"
+        same_name = {"name": {"$regex": pattern, "$options": "i"}}
+        suggestions += [
+            f" There is a collection {collection_name!r}."
+            for collection_name in subject.client[database_wanted].list_collection_names(filter=same_name)
+        ]
+    return "".join(suggestions[:SUGGESTED])
 
 
 def shard(client: MongoClient[Any]) -> list[Finding]:
-    """A router is refused on connecting; here it is the replica set behind one."""
+    """Finds whether this replica set is a shard; a router is refused on connecting."""
 
     def look() -> Iterator[Finding]:
         if is_shard(client.admin.command("shardingState", maxTimeMS=2000)):
@@ -84,16 +92,16 @@ def shard(client: MongoClient[Any]) -> list[Finding]:
                 NOT_SHARDED,
             )
 
-    return looked(CheckName.SHARD, "Whether this replica set is a shard of a cluster", look)
+    return findings_of(CheckName.SHARD, "Whether this replica set is a shard of a cluster", look)
 
 
 def is_shard(state: dict[str, Any]) -> bool:
-    """By the answer to `shardingState`."""
+    """Tells from the answer to `shardingState` whether a server is a shard."""
     return bool(state.get("enabled"))
 
 
 def collation(subject: Subject) -> Iterator[Finding]:
-    """Guarded statements compare by the simple collation, which cannot find text in an index of another one (hole H31)."""
+    """Checks the collation: guarded statements use the simple one, which cannot find text in an index of another one (hole H31)."""
     locale = subject.options.get("collation", {}).get("locale", "simple")
     if locale != "simple" and subject.run.undo and subject.run.mark == "status":
         yield error(

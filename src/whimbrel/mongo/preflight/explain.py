@@ -1,4 +1,4 @@
-"""Whether MongoDB understands the filter and the update: asked by explaining, without running them."""
+"""Checks by `explain`, without running them, that MongoDB understands the filter and the update."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -37,7 +37,7 @@ def update(subject: Subject) -> Iterator[Finding]:
 
 
 def explain(subject: Subject, command: dict[str, Any]) -> dict[str, Any]:
-    """The planner's answer. Raises Refused where MongoDB does not understand the command."""
+    """Returns the planner's answer. Raises Refused where MongoDB does not understand the command."""
     with translated():
         return subject.collection.database.command(
             "explain", command, verbosity="queryPlanner", codec_options=DOCUMENT_OPTIONS

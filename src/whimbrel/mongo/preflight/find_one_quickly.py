@@ -1,4 +1,4 @@
-"""One document that satisfies a query, without looking through a large collection for it."""
+"""Finds one document that satisfies a query, without a scan of a large collection."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from whimbrel.mongo.ranges import BY_ID
 
 
 def find_one_quickly(subject: Subject, query: Mapping[str, Any]) -> Key | None:
-    """A document that satisfies a query, if one turns up: among all where they are few, else in a random sample."""
+    """Returns a document that satisfies a query, from all documents where they are few, else from a random sample."""
     stages: list[Mapping[str, Any]] = [
         *subject.drawn,
         {"$match": query},
@@ -20,14 +20,16 @@ def find_one_quickly(subject: Subject, query: Mapping[str, Any]) -> Key | None:
     ]
     try:
         with translated():
-            found = subject.collection.aggregate_raw_batches(stages, maxTimeMS=LOOK)
-            return next((Key(each) for batch in found for each in split(bytes(batch))), None)
+            batches = subject.collection.aggregate_raw_batches(stages, maxTimeMS=LOOK)
+            return next((Key(document) for batch in batches for document in split(bytes(batch))), None)
     except TooSlow:
         return None
 
 
 def indexed(subject: Subject, query: Mapping[str, Any]) -> Key | None:
-    """The same by the index on `_id`, which answers the query."""
+    """Does the same with the index on `_id`, which answers the query."""
     with translated():
-        found = subject.collection.find_raw_batches(query, {"_id": 1}, hint=BY_ID, limit=1, max_time_ms=LOOK)
-        return next((Key(each) for batch in found for each in split(bytes(batch))), None)
+        batches = subject.collection.find_raw_batches(
+            query, {"_id": 1}, hint=BY_ID, limit=1, max_time_ms=LOOK
+        )
+        return next((Key(document) for batch in batches for document in split(bytes(batch))), None)

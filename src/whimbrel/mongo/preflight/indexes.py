@@ -1,4 +1,4 @@
-"""Indexes: the one that would serve the selection, and those that the change touches."""
+"""Checks indexes: whether one serves the selection, and which ones the change touches."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,18 +15,16 @@ from whimbrel.mongo.query_plans import outline, shortened
 from whimbrel.mongo.ranges import BY_ID, equalities, serving_index
 from whimbrel.ports import Ahead
 
-# A collection below both is walked through in about a second.
+# A scan of a collection below both takes about a second.
 MANY = 100_000  # documents
 LARGE = 100_000_000  # bytes
-FEW = (
-    0.5  # part of the documents: where more are eligible, the walk reads at most two for each that is changed
-)
+FEW = 0.5  # share of the documents: where more are eligible, the scan reads at most two for each that is changed
 
 Indexes = Mapping[str, Mapping[str, Any]]
 
 
 def selection(subject: Subject, ahead: Ahead, sample: Sample) -> Iterator[Finding]:
-    """Whether the run must walk through documents that are not eligible."""
+    """Warns where the run must read documents that are not eligible."""
     count, weight = int(subject.storage["count"]), int(subject.storage["size"])
     if ahead.documents == 0:  # a run that finds nothing to do is not worth an index
         return
@@ -51,7 +49,7 @@ def selection(subject: Subject, ahead: Ahead, sample: Sample) -> Iterator[Findin
 
 
 def _advice(subject: Subject, query: Mapping[str, Any]) -> tuple[str, str | None]:
-    """What to do, and the command that builds the index: fields that are compared with one value, then the sort by _id."""
+    """Returns what to do, and the command that builds the index: on fields that are compared with one value, then on _id."""
     fields = list(equalities(query))
     if not fields:
         return (
@@ -65,7 +63,7 @@ def _advice(subject: Subject, query: Mapping[str, Any]) -> tuple[str, str | None
 
 
 def touched(subject: Subject, paths: Iterable[str] | None) -> Iterator[Finding]:
-    """Unique and TTL indexes on what the run changes. `paths`: None where that is not known."""
+    """Yields findings for unique and TTL indexes on what the run changes. `paths`: None where that is not known."""
     for name, index in _indexes(subject).items():
         fields = [str(field) for field, _ in index["key"]]
         hit = sorted(path for path in paths or () if any(overlaps(path, field) for field in fields))

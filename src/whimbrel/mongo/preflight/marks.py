@@ -1,4 +1,4 @@
-"""Whether documents can take the mark: its field must be free, and a validator must allow it (hole H20)."""
+"""Checks whether documents can take the mark: its field must be free, and a validator must allow it (hole H20)."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,17 +15,17 @@ def field(subject: Subject) -> Iterator[Finding]:
     if not isinstance(subject.run.marking, Marker):
         return
     kind = {"$type": f"${MARK_ROOT}"}
-    taken = find_one_quickly(subject, {"$expr": {"$not": [{"$in": [kind, ["missing", "object"]]}]}})
-    if taken is not None:
+    foreign = find_one_quickly(subject, {"$expr": {"$not": [{"$in": [kind, ["missing", "object"]]}]}})
+    if foreign is not None:
         yield error(
             CheckName.MARK,
-            f"{subject.name} uses the field {MARK_ROOT!r} itself (document {taken.value!r}).",
+            f"{subject.name} uses the field {MARK_ROOT!r} itself (document {foreign.value!r}).",
             "Choose mark='status' or mark='filter'.",
         )
 
 
 def allowed(subject: Subject) -> Iterator[Finding]:
-    """Try the validator on one valid document with the mark added."""
+    """Tries the validator on one valid document with the mark added."""
     mark, validator, query = subject.run.marking, subject.validator, subject.run.query
     if validator is None or not mark.path:
         return

@@ -1,4 +1,4 @@
-"""One look at documents, from which several checks read: sizes, validity, what stands above dotted paths."""
+"""Samples documents once for several checks: sizes, validity, what is at the parents of dotted paths."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,37 +12,37 @@ from whimbrel.mongo.preflight.subject import LOOK, Subject, size
 LIMIT = 16 * 1024 * 1024  # bytes of a document
 NEAR = int(0.9 * LIMIT)
 IMAGE = 150  # bytes of a before-image without the fields in it
-PATHS = 20  # parents that are looked at
+PATHS = 20  # parents that are checked
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sample:
-    """Counts over the documents looked at. Sizes, `invalid` and `blocked` are of the eligible ones among them."""
+    """Counts of the documents in the sample. Sizes, `invalid` and `blocked` are of the eligible ones."""
 
-    whole: bool  # whether these are all documents
-    looked: int
+    complete: bool  # whether these are all documents
+    examined: int
     eligible: int
     mean: float  # bytes
     largest: int  # bytes
     image: float  # mean bytes of what a before-image keeps of a document; 0 where the run keeps none
     largest_with_image: int  # bytes
-    invalid: int  # that the validator does not accept as they are
-    blocked: Mapping[str, int]  # by path: where something that is no document stands
+    invalid: int  # violate the validator already
+    blocked: Mapping[str, int]  # by path: where something that is not a document is
 
     @property
     def share(self) -> float:
-        """Which part of the documents is eligible."""
-        return self.eligible / self.looked if self.looked else 0.0
+        """The share of the documents that is eligible."""
+        return self.eligible / self.examined if self.examined else 0.0
 
     @property
     def basis(self) -> str:
-        where = f"all {self.looked:,}" if self.whole else f"a random sample of {self.looked:,}"
+        where = f"all {self.examined:,}" if self.complete else f"a random sample of {self.examined:,}"
         return f"the {self.eligible:,} eligible among {where} documents"
 
 
-def taken(subject: Subject, paths: Iterable[str] | None) -> Sample:
-    """`paths`: what the run changes, None where that is not known. Raises TooSlow, Systemic, Refused."""
-    above = sorted(parents(subject.definition.update or {}))[:PATHS]
+def take(subject: Subject, paths: Iterable[str] | None) -> Sample:
+    """Takes the sample. `paths`: what the run changes, None where that is not known. Raises TooSlow, Systemic, Refused."""
+    parent_paths = sorted(parents(subject.definition.update or {}))[:PATHS]
     eligible = {"$match": subject.eligible}
     weight = {"$bsonSize": "$$ROOT"}
     image = _image(subject, paths)
@@ -53,7 +53,7 @@ def taken(subject: Subject, paths: Iterable[str] | None) -> Sample:
     facets: dict[str, list[Any]] = {"all": [{"$count": "n"}], "eligible": [eligible, {"$group": sums}]}
     if subject.validator is not None:
         facets["invalid"] = [eligible, {"$match": {"$nor": [subject.validator]}}, {"$count": "n"}]
-    for number, path in enumerate(above):
+    for number, path in enumerate(parent_paths):
         fine = {"$in": [{"$type": f"${path}"}, ["missing", "object"]]}
         facets[f"above{number}"] = [eligible, {"$match": {"$expr": {"$not": [fine]}}}, {"$count": "n"}]
     pipeline: list[Mapping[str, Any]] = [*subject.drawn, {"$facet": facets}]
@@ -63,58 +63,58 @@ def taken(subject: Subject, paths: Iterable[str] | None) -> Sample:
         row["eligible"][0] if row["eligible"] else dict.fromkeys(("n", "mean", "largest", "image", "both"), 0)
     )
     return Sample(
-        whole=not subject.drawn, looked=_count(row["all"]), eligible=sizes["n"], mean=sizes["mean"], largest=sizes["largest"],
+        complete=not subject.drawn, examined=_count(row["all"]), eligible=sizes["n"], mean=sizes["mean"], largest=sizes["largest"],
         image=sizes["image"], largest_with_image=sizes["both"],
         invalid=_count(row.get("invalid", [])),
-        blocked={path: _count(row[f"above{number}"]) for number, path in enumerate(above)},
+        blocked={path: _count(row[f"above{number}"]) for number, path in enumerate(parent_paths)},
     )  # fmt: skip
 
 
 def _image(subject: Subject, paths: Iterable[str] | None) -> dict[str, Any]:
-    """The size of what a run that can be undone keeps of a document: what it changes as it was and as it became, or all."""
+    """Returns the size of a document's before-image: of what the run changes, before and after, or of all."""
     if not subject.run.undo:
         return {"$literal": 0}
     fields = None if paths is None else sorted({path.partition(".")[0] for path in paths})
-    whole = {"$bsonSize": "$$ROOT"}
+    document_size = {"$bsonSize": "$$ROOT"}
     if not fields or any(not field or field[0] == "$" for field in fields):
-        return {"$add": [IMAGE, whole, whole]}
-    part = {"$bsonSize": {f"f{number}": f"${field}" for number, field in enumerate(fields)}}
-    return {"$add": [IMAGE, whole if subject.run.undo == "document" else part, part]}
+        return {"$add": [IMAGE, document_size, document_size]}
+    fields_size = {"$bsonSize": {f"f{number}": f"${field}" for number, field in enumerate(fields)}}
+    return {"$add": [IMAGE, document_size if subject.run.undo == "document" else fields_size, fields_size]}
 
 
 def _count(rows: list[Mapping[str, Any]]) -> int:
     return int(rows[0]["n"]) if rows else 0
 
 
-def checked(subject: Subject, found: Sample, growth: int) -> Iterator[Finding]:
-    """`growth`: bytes that a document gains, its before-image included."""
-    kept = " with its before-image" if subject.run.undo else ""
-    if found.largest + growth > NEAR:
+def check(subject: Subject, sample: Sample, growth: int) -> Iterator[Finding]:
+    """Yields findings from a sample. `growth`: bytes that a document gains, its before-image included."""
+    with_image = " with its before-image" if subject.run.undo else ""
+    if sample.largest + growth > NEAR:
         yield warning(
             CheckName.SIZE,
-            f"A document of {subject.name} has {size(found.largest)} and gains about {size(growth)}{kept}; more than {size(LIMIT)} no document may have (largest of {found.basis}).",
+            f"A document of {subject.name} has {size(sample.largest)} and gains about {size(growth)}{with_image}; more than {size(LIMIT)} no document may have (largest of {sample.basis}).",
             "Those that grow too large become failures and stay as they are. Make them smaller first, or take them out by the filter.",
-            largest=found.largest, growth=growth, limit=LIMIT,
+            largest=sample.largest, growth=growth, limit=LIMIT,
         )  # fmt: skip
-    if found.invalid and subject.options.get("validationLevel", "strict") == "strict":
+    if sample.invalid and subject.options.get("validationLevel", "strict") == "strict":
         yield warning(
             CheckName.VALIDATOR,
-            f"{subject.name} has a strict validator, which {found.invalid:,} of {found.basis} violate already. MongoDB refuses a change that leaves such a document invalid: it becomes a failure.",
+            f"{subject.name} has a strict validator, which {sample.invalid:,} of {sample.basis} violate already. MongoDB refuses a change that leaves such a document invalid: it becomes a failure.",
             "Mend those documents first, let the migration mend them, or set validationLevel to moderate.",
-            invalid=found.invalid, eligible=found.eligible, level="strict",
+            invalid=sample.invalid, eligible=sample.eligible, level="strict",
         )  # fmt: skip
-    elif found.invalid:
+    elif sample.invalid:
         yield warning(
             CheckName.VALIDATOR,
-            f"{subject.name} has a moderate validator, which {found.invalid:,} of {found.basis} violate already. MongoDB does not check changes of those: they are changed, and may stay invalid.",
+            f"{subject.name} has a moderate validator, which {sample.invalid:,} of {sample.basis} violate already. MongoDB does not check changes of those: they are changed, and may stay invalid.",
             "If the migration shall make them valid, look for what is still invalid at its end: {$nor: [the validator]}.",
-            invalid=found.invalid, eligible=found.eligible, level="moderate",
+            invalid=sample.invalid, eligible=sample.eligible, level="moderate",
         )  # fmt: skip
-    for path, count in found.blocked.items():
+    for path, count in sample.blocked.items():
         if count:
             yield warning(
                 CheckName.PARENT,
-                f"The update sets a path under {path!r}, which is no document in {count:,} of {found.basis}: MongoDB replaces what stands there without a word (in an array: of each element).",
+                f"The update sets a path under {path!r}, which is no document in {count:,} of {sample.basis}: MongoDB replaces what stands there without a word (in an array: of each element).",
                 f"If that is not meant, refuse such documents by {{'$mergeObjects': ['${path}', ...]}}, which fails on them, or leave them out by the filter.",
-                path=path, documents=count, eligible=found.eligible,
+                path=path, documents=count, eligible=sample.eligible,
             )  # fmt: skip

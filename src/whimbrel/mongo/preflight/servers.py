@@ -1,4 +1,4 @@
-"""The servers: whether there are several, whether they follow, and whether their clocks agree with this host's."""
+"""Checks the servers: whether there are several, whether they keep up, and whether their clocks agree with this host's."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -11,7 +11,7 @@ from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.preflight.subject import LOOK
 
 BEHIND = (
-    30.0  # seconds that a member may lag: an idle set writes every 10, and hears of it by a later heartbeat
+    30.0  # seconds that a member may lag: an idle set writes every 10, and learns of it by a later heartbeat
 )
 SKEW = 2.0  # seconds that clocks may differ
 PRIMARY, SECONDARY, ARBITER = 1, 2, 7
@@ -30,37 +30,37 @@ def alone() -> Finding:
 
 
 def members(client: MongoClient[Any]) -> Iterator[Finding]:
-    """Every write of a run waits for a majority of them."""
+    """Warns of members that are down or lag: every write of a run waits for a majority."""
     status = _status(client)
-    rows = [each for each in status["members"] if each["state"] != ARBITER]
-    down = [each["name"] for each in rows if each["state"] not in (PRIMARY, SECONDARY)]
-    newest = max((each["optimeDate"] for each in rows if each["state"] == PRIMARY), default=None)
+    rows = [member for member in status["members"] if member["state"] != ARBITER]
+    down = [member["name"] for member in rows if member["state"] not in (PRIMARY, SECONDARY)]
+    newest = max((member["optimeDate"] for member in rows if member["state"] == PRIMARY), default=None)
     lags = {
-        str(each["name"]): (newest - each["optimeDate"]).total_seconds()
-        for each in rows
-        if newest is not None and each["state"] == SECONDARY
+        str(member["name"]): (newest - member["optimeDate"]).total_seconds()
+        for member in rows
+        if newest is not None and member["state"] == SECONDARY
     }
     late = {name: lag for name, lag in lags.items() if lag > BEHIND}
     if down or late:
-        said = [
+        complaints = [
             *(f"{name} is down" for name in down),
             *(f"{name} lags {lag:,.0f} s" for name, lag in late.items()),
         ]
         yield warning(
             CheckName.MEMBERS,
-            f"Of the replica set's {len(rows)} members {', '.join(said)}. Every write of a run waits for a majority, and members that are behind must catch up with it.",
+            f"Of the replica set's {len(rows)} members {', '.join(complaints)}. Every write of a run waits for a majority, and members that are behind must catch up with it.",
             "Bring them back first, or give the run a rate (`maxDocsPerSecond` of the REST API).",
             down=down, lagSeconds=late,
         )  # fmt: skip
 
 
 def clock(client: MongoClient[Any]) -> Iterator[Finding]:
-    """Of this host against the server that answers. Leases are in the server's time, so none of it breaks a promise."""
+    """Compares this host's clock with the server's. Leases use the server's time, so a difference does not break them."""
     before = now()
     with translated():
-        said = client.admin.command("hello")["localTime"]
+        server_time = client.admin.command("hello")["localTime"]
     after = now()
-    difference = skew(_aware(said), before, after)
+    difference = skew(_with_zone(server_time), before, after)
     if abs(difference) > SKEW:
         word = "ahead of" if difference > 0 else "behind"
         yield warning(
@@ -72,9 +72,11 @@ def clock(client: MongoClient[Any]) -> Iterator[Finding]:
 
 
 def cluster_time(client: MongoClient[Any]) -> Iterator[Finding]:
-    """Of the members against one another: the oplog's time never goes back, so it shows a clock that was ahead."""
+    """Compares the members' clocks: the oplog's time never goes back, so it shows a clock that was ahead."""
     status = _status(client)
-    newest = max((each["optimeDate"] for each in status["members"] if "optimeDate" in each), default=None)
+    newest = max(
+        (member["optimeDate"] for member in status["members"] if "optimeDate" in member), default=None
+    )
     ahead = (newest - status["date"]).total_seconds() if newest else 0.0
     if ahead > SKEW:
         yield warning(
@@ -85,18 +87,18 @@ def cluster_time(client: MongoClient[Any]) -> Iterator[Finding]:
         )
 
 
-def skew(said: datetime, before: datetime, after: datetime) -> float:
-    """Seconds by which a clock is ahead that was read between two moments; 0 where it may be right."""
-    if said > after:
-        return (said - after).total_seconds()
-    return (said - before).total_seconds() if said < before else 0.0
+def skew(time: datetime, before: datetime, after: datetime) -> float:
+    """Returns the seconds by which a clock that was read between two moments is ahead; 0 where it may be right."""
+    if time > after:
+        return (time - after).total_seconds()
+    return (time - before).total_seconds() if time < before else 0.0
 
 
-def _aware(at: datetime) -> datetime:
-    return at if at.tzinfo else at.replace(tzinfo=UTC)
+def _with_zone(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _status(client: MongoClient[Any]) -> Mapping[str, Any]:
     with translated():
-        found: Mapping[str, Any] = client.admin.command("replSetGetStatus", maxTimeMS=LOOK)
-    return found
+        status: Mapping[str, Any] = client.admin.command("replSetGetStatus", maxTimeMS=LOOK)
+    return status

@@ -1,4 +1,4 @@
-"""What preflight looks at, and how: each look is bounded, and one that is not allowed says so."""
+"""The subject of preflight's checks; each check is bounded, and one that is not allowed is reported."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -11,22 +11,22 @@ from pymongo.collection import Collection
 from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS
 from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.preflight_findings import CheckName, Finding, unknown
-from whimbrel.domain.runs.run import Run, found_first
+from whimbrel.domain.runs.run import Run, query_of_first_phases
 from whimbrel.errors import Refused, Systemic, TooSlow
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.survey import LEAST, SPARSE
 
-LOOK = 2000  # milliseconds that one look may take
-WHOLE = 10_000  # documents of a collection that is looked at as a whole
+LOOK = 2000  # milliseconds that one statement may take
+WHOLE = 10_000  # documents of a collection that is read completely
 MOST = 500  # documents of a random sample
-BYTES = 64_000_000  # that are read for it
+BYTES = 64_000_000  # read for it
 
 Query = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A run that is about to start, and its collection; `found` is how MongoDB lists that, if it is there."""
+    """A run that is about to start, and its collection; `listing` is MongoDB's entry for that, if it exists."""
 
     client: MongoClient[Any]
     run: Run
@@ -43,36 +43,36 @@ class Subject:
         )
 
     @cached_property
-    def found(self) -> Mapping[str, Any] | None:
+    def listing(self) -> Mapping[str, Any] | None:
         with translated():
-            listed = self.collection.database.list_collections(filter={"name": self.run.collection})
-            return next(iter(listed), None)
+            entries = self.collection.database.list_collections(filter={"name": self.run.collection})
+            return next(iter(entries), None)
 
     @property
     def options(self) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = (self.found or {}).get("options", {})
-        return found
+        chosen: Mapping[str, Any] = (self.listing or {}).get("options", {})
+        return chosen
 
     @property
     def validator(self) -> Mapping[str, Any] | None:
-        """The one that refuses documents; None where there is none, or it only warns."""
+        """The validator that refuses documents; None where there is none, or it only warns."""
         lenient = (
             self.options.get("validationLevel") == "off" or self.options.get("validationAction") == "warn"
         )
-        found: Mapping[str, Any] | None = self.options.get("validator")
-        return None if lenient or not found else found
+        validator: Mapping[str, Any] | None = self.options.get("validator")
+        return None if lenient or not validator else validator
 
     @cached_property
     def eligible(self) -> dict[str, Any]:
-        return found_first(self.run)
+        return query_of_first_phases(self.run)
 
     @cached_property
     def drawn(self) -> list[dict[str, Any]]:
-        """The stages that draw the documents which are looked at: none where all of them are, for they are few."""
+        """The stages that draw the sample; none where the documents are few, and all are read."""
         count, mean = int(self.storage["count"]), float(self.storage.get("avgObjSize") or 1)
         if count <= min(WHOLE, max(LEAST, self.run.batch_size)) and count * mean <= BYTES:
             return []
-        # A sample of more than one in twenty documents makes MongoDB look at all of them.
+        # MongoDB reads every document for a sample of more than one in twenty.
         return [
             {"$sample": {"size": max(1, min(MOST, self.run.batch_size, int(BYTES / mean), count // SPARSE))}}
         ]
@@ -86,12 +86,12 @@ class Subject:
 def storage_of(collection: Collection[Any]) -> Mapping[str, Any]:
     with translated():
         row = next(collection.aggregate([{"$collStats": {"storageStats": {}}}], maxTimeMS=LOOK))
-    found: Mapping[str, Any] = row["storageStats"]
-    return found
+    statistics: Mapping[str, Any] = row["storageStats"]
+    return statistics
 
 
-def looked(check: CheckName, what: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
-    """What a look finds; where it is not allowed, not possible or takes too long, that.
+def findings_of(check: CheckName, what: str, look: Callable[[], Iterable[Finding]]) -> list[Finding]:
+    """Returns the findings of a check; one "unknown" where the check is not allowed, not possible or takes too long.
 
     `what`: what is not known then, as the beginning of a sentence, such as "Whether change streams are open".
     """
@@ -107,7 +107,7 @@ def looked(check: CheckName, what: str, look: Callable[[], Iterable[Finding]]) -
 
 
 def size(count: float) -> str:
-    """Bytes for people."""
+    """Formats bytes for people."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:  # noqa: PLR2004
             return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"

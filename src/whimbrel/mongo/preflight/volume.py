@@ -1,4 +1,4 @@
-"""What the run writes, against the oplog and the disk that are there."""
+"""Compares what the run writes with the oplog and the free disk space."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,19 +16,17 @@ from whimbrel.mongo.preflight.sample import Sample
 from whimbrel.mongo.preflight.subject import LOOK, Subject, size, storage_of
 from whimbrel.ports import Ahead
 
-ENTRY = (
-    250  # bytes of an oplog entry without what the update sets, the mark included: 214 to 234 were measured
-)
+ENTRY = 250  # bytes of an oplog entry with the mark, without what the update sets: 214 to 234 were measured
 MARK = 64  # bytes that the mark adds to a document
-SMALL = 50_000_000  # bytes: no oplog is too short for that, so none need be looked at
-PART = 0.5  # of the oplog, that a run may write without a warning
+SMALL = 50_000_000  # bytes: any oplog is large enough for that
+PART = 0.5  # of the oplog: a run may write it without a warning
 SPARE = 2  # times the expected growth must be free: MongoDB keeps old versions of documents for a while
-LEAST = 1_000_000_000  # bytes that must be free whatever the run does
+LEAST = 1_000_000_000  # bytes that must be free for any run
 
 
 @dataclass(frozen=True, slots=True)
 class Volume:
-    """What is expected: `growth` bytes of documents, `oplog` bytes of entries, and on which basis."""
+    """Expected writes: `growth` bytes of documents, `oplog` bytes of entries, and the basis of the estimate."""
 
     growth: int
     oplog: int
@@ -36,18 +34,18 @@ class Volume:
 
 
 def growth_of(subject: Subject, ahead: Ahead, image: float) -> float:
-    """Bytes that one document gains on average: as a dry run found, else the mark, what the update holds and the before-image."""
-    return MARK + _written(subject) + image if ahead.mean_growth is None else ahead.mean_growth
+    """Returns the bytes that a document gains on average: as a dry run found, else mark, update and before-image."""
+    return MARK + _update_size(subject) + image if ahead.mean_growth is None else ahead.mean_growth
 
 
 def largest_growth(subject: Subject, ahead: Ahead, sample: Sample) -> int:
-    """Bytes that the largest document gains at most."""
+    """Returns the bytes that the largest document gains at most."""
     if ahead.growth is not None:
         return ahead.growth
-    return MARK + _written(subject) + sample.largest_with_image - sample.largest
+    return MARK + _update_size(subject) + sample.largest_with_image - sample.largest
 
 
-def _written(subject: Subject) -> int:
+def _update_size(subject: Subject) -> int:
     return len(bson.encode({"u": subject.definition.update})) if subject.definition.update is not None else 0
 
 
@@ -56,7 +54,7 @@ def expected(subject: Subject, ahead: Ahead, sample: Sample) -> Volume:
     growth = round(documents * max(0.0, growth_of(subject, ahead, sample.image)))
     if ahead.oplog is not None:
         return Volume(growth, ahead.oplog, f"{documents:,} documents, as the dry run predicts")
-    written = _written(subject) if subject.definition.declarative else round(sample.mean)
+    written = _update_size(subject) if subject.definition.declarative else round(sample.mean)
     basis = f"{documents:,} documents, of each {ENTRY} bytes for its entry and " + (
         f"{written:,} as the size of the update"
         if subject.definition.declarative
@@ -68,29 +66,29 @@ def expected(subject: Subject, ahead: Ahead, sample: Sample) -> Volume:
 
 
 def oplog(subject: Subject, volume: Volume) -> Iterator[Finding]:
-    """Whoever follows and is further behind than the oplog reaches must be copied anew."""
+    """Warns where the run may outgrow the oplog: a member that falls behind it must be synced from scratch."""
     if volume.oplog <= SMALL:
         return
     most = int(storage_of(subject.client.local["oplog.rs"])["maxSize"])
-    if volume.oplog <= PART * most or not _followed(subject):
+    if volume.oplog <= PART * most or not _oplog_is_read(subject):
         return
-    seconds = _window(subject.client)
+    seconds = _oplog_window(subject.client)
     yield warning(
         CheckName.OPLOG,
-        f"The run writes about {size(volume.oplog)} to the oplog ({volume.basis}), which holds {size(most)} and reaches {_span(seconds)} back now. Members, change streams and backups that fall behind further than it then reaches cannot catch up.",
+        f"The run writes about {size(volume.oplog)} to the oplog ({volume.basis}), which holds {size(most)} and reaches {_duration_text(seconds)} back now. Members, change streams and backups that fall behind further than it then reaches cannot catch up.",
         "Give the run a rate (`maxDocsPerSecond` of the REST API), or make the oplog larger first: db.adminCommand({replSetResizeOplog: 1, size: megabytes}).",
         volume=volume.oplog, oplogBytes=most, windowSeconds=round(seconds), basis=volume.basis,
     )  # fmt: skip
 
 
-def _followed(subject: Subject) -> bool:
-    """Whether anybody reads the oplog: other members, or change streams."""
+def _oplog_is_read(subject: Subject) -> bool:
+    """Whether other members or change streams read the oplog."""
     with translated():
         hosts = subject.client.admin.command("hello").get("hosts", [])
     return len(hosts) > 1 or bool(change_streams(subject))
 
 
-def _window(client: MongoClient[Any]) -> float:
+def _oplog_window(client: MongoClient[Any]) -> float:
     entries = client.local["oplog.rs"]
     with translated():
         first, last = (
@@ -100,12 +98,12 @@ def _window(client: MongoClient[Any]) -> float:
     return float(last["ts"].time - first["ts"].time)
 
 
-def _span(seconds: float) -> str:
+def _duration_text(seconds: float) -> str:
     return f"{seconds / 3600:,.1f} hours" if seconds >= 3600 else f"{seconds / 60:,.1f} minutes"  # noqa: PLR2004
 
 
-def _room(client: MongoClient[Any]) -> float:
-    """Bytes that the oplog can still grow by; without bound where it may not be looked at."""
+def _oplog_room(client: MongoClient[Any]) -> float:
+    """Returns the bytes that the oplog can still grow by; infinity without permission to look."""
     try:
         stats = storage_of(client.local["oplog.rs"])
     except (Systemic, Refused):
@@ -115,9 +113,9 @@ def _room(client: MongoClient[Any]) -> float:
 
 def disk(subject: Subject, volume: Volume, *, replica_set: bool) -> Iterator[Finding]:
     with translated():
-        found = subject.collection.database.command("dbStats", maxTimeMS=LOOK)
-    free = float(found["fsTotalSize"]) - float(found["fsUsedSize"])
-    entries = min(volume.oplog, _room(subject.client)) if replica_set else 0
+        statistics = subject.collection.database.command("dbStats", maxTimeMS=LOOK)
+    free = float(statistics["fsTotalSize"]) - float(statistics["fsUsedSize"])
+    entries = min(volume.oplog, _oplog_room(subject.client)) if replica_set else 0
     needed = SPARE * (volume.growth + entries)
     if free < max(LEAST, needed):
         yield warning(
