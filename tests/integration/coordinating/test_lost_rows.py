@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from tests.conftest import SHORT
 from tests.integration.in_process_system import start, system, until
 from whimbrel import Migration
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating import control
-from whimbrel.mongo.store import MongoStore
+from whimbrel.mongo.store import MongoStore, connected
 
 Data = Database[dict[str, Any]]
 COUNT = 3000
@@ -71,7 +72,7 @@ def _emptied(database: Data, _: list[dict[str, Any]]) -> None:
     "lose", [_dropped, _restored, _one_deleted, _last_deleted, _emptied], ids=lambda each: each.__name__
 )
 def test_lost_batches_pause_the_run_which_can_be_cancelled_and_made_anew(
-    store: MongoStore, database: Data, lose: Any
+    mongo_uri: str, store: MongoStore, database: Data, lose: Any
 ) -> None:
     database["things"].insert_many({"_id": at, "n": 0} for at in range(COUNT))
     with system(store, [IT], step=Losing(database, lose)):
@@ -79,7 +80,8 @@ def test_lost_batches_pause_the_run_which_can_be_cancelled_and_made_anew(
         stopped = until(store, run, RunStatus.PAUSED, RunStatus.COMPLETED, RunStatus.FAILED).run
     assert stopped.status is RunStatus.PAUSED
     assert "has lost rows" in (stopped.error or "")
-    store.ledger.batches.create_indexes()  # type: ignore[attr-defined]  # as the next process does
+    with connected(mongo_uri, database.name, SHORT) as next_process:
+        next_process.prepare()
     control.cancel(store.ledger, run.id, who="test")
     with system(store, [IT]):
         assert until(store, run).run.status is RunStatus.CANCELLED

@@ -21,6 +21,7 @@ from whimbrel.mongo.ledger.failure_causes import FailureCauses
 from whimbrel.mongo.ledger.failure_sums import FailureSums
 from whimbrel.mongo.ledger.failures import MongoFailures
 from whimbrel.mongo.ledger.format import MongoFormat
+from whimbrel.mongo.ledger.indexes import INDEXES
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
@@ -74,8 +75,7 @@ def mongo_ledger(
 
     def create_indexes() -> None:
         with translated():
-            for part in (answers, runs, batches, failures, batch_failures, blocks, causes, retention):
-                part.create_indexes()
-            collections["audit"].create_index([("run", 1), ("at", 1)])
+            for name, indexes in INDEXES.items():
+                collections[name].create_indexes(indexes)
 
     return ledger, format_, create_indexes

@@ -18,9 +18,6 @@ class MongoAnswers:
     def __init__(self, collection: Collection[Any]) -> None:
         self._answers = collection
 
-    def create_indexes(self) -> None:
-        self._answers.create_index("at", expireAfterSeconds=DAY)
-
     def begin(self, key: str, fingerprint: str) -> GivenAnswer | None:
         new_row = [
             {"$set": {"at": "$$NOW", "fingerprint": {"$literal": fingerprint}, "status": None, "body": b""}}

@@ -33,19 +33,6 @@ class BatchFailureCounts:
     def __init__(self, batches: Collection[Any], failures: Collection[Any], blocks: FailureSums) -> None:
         self._batches, self._failures, self._blocks = batches, failures, blocks
 
-    def create_indexes(self) -> None:
-        index_fields = [
-            ("run", 1),
-            ("seq", 1),
-            ("failing.n", 1),
-            ("failing.open", 1),
-            ("failing.conflict", 1),
-        ]
-        self._batches.create_index(index_fields, partialFilterExpression=KEPT, name="failing_in_order")
-        self._batches.create_index(
-            [("worker", 1), ("failing.n", 1)], partialFilterExpression=KEPT, name="failing_of_a_worker"
-        )
-
     def mark(self, tokens: Iterable[str]) -> None:
         """Marks batches whose rows of failures are about to change."""
         marked = {

@@ -20,7 +20,7 @@ from whimbrel.domain.runs.verification import MarkTally
 from whimbrel.errors import LeaseLost, Refused, Systemic
 from whimbrel.mongo.driver_errors import DUPLICATE_KEY, translated
 from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
-from whimbrel.mongo.ledger.batch_reads import LAST_KEYS, LEAVING, RANGED, BatchReads
+from whimbrel.mongo.ledger.batch_reads import LAST_KEYS, BatchReads
 from whimbrel.mongo.ledger.claims import Claims
 from whimbrel.mongo.ledger.retention import Remains
 from whimbrel.mongo.ledger.rows import (
@@ -61,20 +61,6 @@ class MongoBatches(BatchReads):
         self._light = collection.with_options(write_concern=LIGHT)
         self._lease = int(times.lease * 1000)
         self._claims = Claims(collection, self._lease, replica_set=replica_set)
-
-    def create_indexes(self) -> None:
-        self._batches.create_index([("run", 1), ("seq", 1)], unique=True)
-        self._batches.create_index([("status", 1), ("run", 1), ("seq", 1), ("retry", 1)])
-        by_place = [("run", 1), ("leg", 1), ("seq", 1)]
-        self._batches.create_index(by_place)
-        # For queries that find few rows among many: the last range of a leg, and batches that left documents to a phase.
-        for name, partial_filter in (
-            ("ranges", RANGED),
-            *((f"left_{status}", condition) for status, condition in LEAVING.items()),
-        ):
-            self._batches.create_index(by_place, partialFilterExpression=partial_filter, name=name)
-        self._batches.create_index([("run", 1), ("settledAt", 1)])
-        self._batches.create_index([("settledAt", 1)])
 
     def add(self, batches: Sequence[Batch]) -> int:
         if not batches:

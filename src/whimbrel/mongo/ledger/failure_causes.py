@@ -36,9 +36,6 @@ class FailureCauses:
         self._causes = collection
         self._known: dict[str, _Known] = {}
 
-    def create_indexes(self) -> None:
-        self._causes.create_index([("run", 1), ("group", 1)])
-
     def groups(self, run_id: str, failures: Sequence[FailedDocument]) -> Sequence[str]:
         """Returns the group of each failure, in their order, and adds new causes."""
         own_causes = [cause(failure) for failure in failures]

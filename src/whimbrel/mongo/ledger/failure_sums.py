@@ -41,11 +41,6 @@ class FailureSums:
     def __init__(self, blocks: Collection[Any], batches: Collection[Any], failures: Collection[Any]) -> None:
         self._blocks, self._batches, self._failures = blocks, batches, failures
 
-    def create_indexes(self) -> None:
-        numbers = [("n", 1), ("open", 1), ("conflict", 1), ("batches", 1)]
-        self._blocks.create_index([("run", 1), ("marked", 1), ("block", 1), *numbers])
-        self._blocks.create_index([("marked", 1)], partialFilterExpression={"marked": True})
-
     def mark(self, tokens: Iterable[str]) -> None:
         places = {(run, int(seq) // SIZE) for run, _, seq in (token.rpartition(".") for token in tokens)}
         changes = [

@@ -21,7 +21,6 @@ from whimbrel.mongo.driver_errors import DUPLICATE_KEY, translated
 from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
 from whimbrel.mongo.ledger.failure_causes import FailureCauses
 from whimbrel.mongo.ledger.failure_counts import RECORDED, UNRESOLVED
-from whimbrel.mongo.ledger.failure_lists import BY_CAUSE
 from whimbrel.mongo.ledger.failure_reads import PAGE, PASSED, FailureReads, on, same
 from whimbrel.mongo.ledger.failure_rows import another_attempt, first_row
 from whimbrel.mongo.ledger.failure_sums import FailureSums
@@ -41,15 +40,6 @@ class MongoFailures(FailureReads):
         super().__init__(collection, runs, blocks, causes)
         self._batch_failures = batch_failures
         self._marked: dict[str, str | None] = {}  # batch -> the claim for which this process marked it
-
-    def create_indexes(self) -> None:
-        self._failures.create_index([("run", 1), ("key._id", 1)])
-        self._failures.create_index([
-            ("ns", 1), ("migration", 1), ("version", 1), ("state", 1), ("key._id", 1), ("run", 1)
-        ])  # fmt: skip
-        self._failures.create_index([("run", 1), ("state", 1), ("dueAt", 1)])
-        self._failures.create_index(BY_CAUSE)
-        self._failures.create_index([("batch", 1), ("state", 1), ("outcome", 1), ("group", 1)])
 
     def record(self, run: Run, batch: Batch, failures: Sequence[FailedDocument]) -> None:
         for start in range(0, len(failures), PAGE):

@@ -53,13 +53,6 @@ class MongoRetention:
             collections["audit"],
         )
 
-    def create_indexes(self) -> None:
-        self._runs.create_index(
-            [("endedAt", 1), ("_id", 1)], partialFilterExpression={"endedAt": {"$type": "date"}}
-        )
-        self._audit.create_index([("at", 1), ("_id", 1)])
-        self._pruned.create_index([("left", 1)], partialFilterExpression={"left": True})
-
     def old(self, days: float, *, after: Run | None = None) -> Iterator[Run]:
         query: dict[str, Any] = {"endedAt": {"$type": "date"}, "$expr": _older_than("$endedAt", days)}
         if after is not None:

@@ -51,18 +51,6 @@ class MongoRuns(RunLists):
         self._leases = leases
         self._format, self._prepare = format_, prepare
 
-    def create_indexes(self) -> None:
-        self._runs.create_index(
-            [("ns", 1)], unique=True, partialFilterExpression={"active": True}, name="one_run_a_collection"
-        )
-        self._runs.create_index([("status", 1), ("createdAt", -1), ("_id", -1)])
-        self._runs.create_index([("status", 1), ("ns", 1), ("createdAt", 1), ("_id", 1)])
-        self._runs.create_index([("migration", 1), ("createdAt", -1), ("_id", -1)])
-        self._runs.create_index(
-            [("of", 1), ("createdAt", -1)], partialFilterExpression={"of": {"$type": "string"}}
-        )
-        self._runs.create_index([("createdAt", -1), ("_id", -1)])
-
     def add(self, run: Run, who: str, *, holding: bool = False) -> Run:
         times = {"createdAt": "$$NOW", "updatedAt": "$$NOW"}
         self._prepare()  # the indexes must exist before the first run of a ledger
