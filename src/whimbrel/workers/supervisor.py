@@ -5,6 +5,7 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 
@@ -26,6 +27,7 @@ SILENCE = 30.0  # seconds without a sign of life, beyond a function's own time l
 LOADING = 600.0  # seconds that importing the migrations may take
 LOADS = 3  # processes in a row that end while they load before that counts as hopeless
 SLOW = 2.0  # seconds of loading after which the ledger is told, each time
+UNRELEASED = 1000  # dead children that are remembered while the ledger does not answer: leases of others end by themselves
 STANDARD_ERROR = 2
 
 
@@ -64,7 +66,7 @@ class Supervisor:
         self._fatal_error: WhimbrelError | None = None
         self._unloaded = 0  # children in a row that ended while they loaded
         self._draining = threading.Event()
-        self._unreachable = False
+        self._unreleased = deque[str](maxlen=UNRELEASED)  # names of dead children that still hold batches
         self._due = 0.0  # when the next child may be started
         self._pause = 0.1
 
@@ -103,7 +105,7 @@ class Supervisor:
     def _check_children(self) -> None:
         for child in list(self._children):
             if child.process.poll() is not None:
-                self._release_dead_child(child)
+                self._remove_dead_child(child)
             elif not child.loaded:
                 self._check_loading(child)
             elif time.monotonic() - child.heard > self._silence:
@@ -111,8 +113,14 @@ class Supervisor:
                 child.process.kill()
             elif self.memory is not None:
                 self._check_memory(child, self.memory)
-        if self._fatal_error and not self._draining.is_set():
-            raise self._fatal_error
+        try:
+            self._release_dead_children()
+        finally:  # a ledger that does not answer delays neither the end nor the next child
+            if self._fatal_error and not self._draining.is_set():
+                raise self._fatal_error
+            self._start_missing_children()
+
+    def _start_missing_children(self) -> None:
         while (
             len(self._children) < self._size and not self._draining.is_set() and time.monotonic() >= self._due
         ):
@@ -179,20 +187,10 @@ class Supervisor:
         child.on_idle = self._idle
         return child
 
-    def _release_dead_child(self, child: ChildProcess) -> None:
-        """Releases what a dead child held at once: there is no need to wait for its leases to end."""
+    def _remove_dead_child(self, child: ChildProcess) -> None:
         code = child.process.returncode or 0
-        try:
-            if not self._unreachable:
-                self.on_released(self._batches.take_over(worker=child.name))
-                if self._leases is not None:
-                    self._leases.leave(child.name)
-        except Transient as error:
-            log.warning("the ledger does not answer; a dead worker's batches wait", error=str(error))
-            if not self._draining.is_set():
-                raise
-            self._unreachable = True  # no time left: the leases of our children will end by themselves
         self._children.remove(child)
+        self._unreleased.append(child.name)
         child.close()
         self._check_fatal_exit(child, code)
         if code and not self._draining.is_set():
@@ -200,6 +198,25 @@ class Supervisor:
         young = time.monotonic() - child.started < 1 or not child.loaded
         self._pause = min(self._pause * 2, 5.0) if young else 0.1
         self._due = time.monotonic() + (self._pause if young else 0)
+
+    def _release_dead_children(self) -> None:
+        """Releases what dead children held at once: there is no need to wait for their leases to end.
+
+        Raises Transient where the ledger does not answer: the next call tries again. While draining there is no time left for
+        that: the leases will end by themselves.
+        """
+        try:
+            while self._unreleased:
+                worker = self._unreleased[0]
+                self.on_released(self._batches.take_over(worker=worker))
+                if self._leases is not None:
+                    self._leases.leave(worker)
+                self._unreleased.popleft()
+        except Transient as error:
+            log.warning("the ledger does not answer; a dead worker's batches wait", error=str(error))
+            if not self._draining.is_set():
+                raise
+            self._unreleased.clear()
 
     def _check_fatal_exit(self, child: ChildProcess, code: int) -> None:
         """Finds out whether the next child would end as this one did."""
@@ -251,5 +268,6 @@ class Supervisor:
             for child in killed:
                 child.process.kill()
                 child.process.wait()
-                self._release_dead_child(child)
+                self._remove_dead_child(child)
+            self._release_dead_children()
         return len(killed)
