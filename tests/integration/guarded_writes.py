@@ -13,8 +13,9 @@ from pymongo.database import Database
 
 from whimbrel import Migration
 from whimbrel.domain.bson.raw_bson import RAW, Key, iterate_fields
-from whimbrel.domain.migrations.changes import Change, smallest_change
+from whimbrel.domain.migrations.changes import Change
 from whimbrel.domain.migrations.marks import mark_of
+from whimbrel.domain.migrations.smallest_change import smallest_change
 from whimbrel.mongo.documents import MongoDocuments
 from whimbrel.ports import GuardedChange, Write, Written
 

@@ -12,16 +12,8 @@ from tests.bson_values import EACH_TYPE, UNDEFINED, documents, embedded, field, 
 from whimbrel import SKIP, Migration
 from whimbrel.domain.bson.raw_bson import iterate_fields
 from whimbrel.domain.failures.failure import FailureKind
-from whimbrel.domain.migrations.changes import (
-    Paths,
-    Row,
-    Single,
-    Skipped,
-    Unchanged,
-    UnusableAnswer,
-    Unwritable,
-    smallest_change,
-)
+from whimbrel.domain.migrations.changes import Paths, Row, Single, Skipped, Unchanged
+from whimbrel.domain.migrations.smallest_change import UnusableAnswer, Unwritable, smallest_change
 
 
 def definition(**options: Any) -> Any:

@@ -12,7 +12,7 @@ from tests.integration.in_process_system import DEFAULTS, migrate, system, until
 from whimbrel import Migration
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailureKind
-from whimbrel.domain.migrations.changes import smallest_change
+from whimbrel.domain.migrations.smallest_change import smallest_change
 from whimbrel.domain.runs.batches import Range
 from whimbrel.domain.runs.run import Counts
 from whimbrel.domain.runs.states import ENDED, RunStatus

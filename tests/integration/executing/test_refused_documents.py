@@ -11,7 +11,7 @@ from tests.integration.in_process_system import migrate
 from whimbrel import Migration
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailureKind
-from whimbrel.domain.migrations.changes import smallest_change
+from whimbrel.domain.migrations.smallest_change import smallest_change
 from whimbrel.domain.runs.batches import Range
 from whimbrel.domain.runs.run import Counts
 from whimbrel.domain.runs.states import RunStatus

@@ -21,7 +21,8 @@ from whimbrel.domain.migrations.before_images import (
     image_field,
     restored_document,
 )
-from whimbrel.domain.migrations.changes import UnusableAnswer, Whole, smallest_change
+from whimbrel.domain.migrations.changes import Whole
+from whimbrel.domain.migrations.smallest_change import UnusableAnswer, smallest_change
 from whimbrel.mongo.before_images import NEVER_MISSING
 from whimbrel.ports import GuardedChange
 

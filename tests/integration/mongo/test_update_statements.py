@@ -10,8 +10,8 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from tests.bson_values import NULL, Value, array, documents, embedded, field, int32, int64, string
 from tests.integration.guarded_writes import MARK, TOKEN, Hand, unmarked
 from whimbrel.domain.bson.raw_bson import Key
-from whimbrel.domain.migrations.changes import smallest_change
 from whimbrel.domain.migrations.marks import Filter, Status
+from whimbrel.domain.migrations.smallest_change import smallest_change
 from whimbrel.domain.runs.batches import Range
 from whimbrel.domain.runs.run import Counts
 from whimbrel.errors import Refused

@@ -13,7 +13,7 @@ from pymongo.errors import WriteError
 from tests.bson_values import FIELDS, NAMES, documents, field, int32, python_values, relaxed, updates
 from tests.integration.guarded_writes import Client, Hand, new_name, unmarked
 from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS, Key, document
-from whimbrel.domain.migrations.changes import Unwritable, smallest_change
+from whimbrel.domain.migrations.smallest_change import Unwritable, smallest_change
 
 RELAXED = relaxed(100)
 

@@ -36,7 +36,8 @@ from tests.integration.in_process_system import migrate
 from whimbrel import Migration
 from whimbrel.domain.bson.raw_bson import Key, document, elements
 from whimbrel.domain.failures.failure import FailureKind
-from whimbrel.domain.migrations.changes import Row, Single, Skipped, Unchanged, smallest_change
+from whimbrel.domain.migrations.changes import Row, Single, Skipped, Unchanged
+from whimbrel.domain.migrations.smallest_change import smallest_change
 from whimbrel.domain.runs.run import Counts
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.mongo.store import MongoStore
