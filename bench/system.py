@@ -12,7 +12,7 @@ from pymongo import UpdateOne, WriteConcern
 
 from bench.migrations import CHANGE, change
 from whimbrel.bootstrap import store_at
-from whimbrel.domain.migrations.migration import with_undo
+from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED
 from whimbrel.engine.operating.run_view import view

@@ -9,7 +9,7 @@ from tests.faults.rig import Rig
 from tests.faults.test_zombies import stopped_in_the_middle
 from tests.integration.guarded_writes import stored
 from tests.integration.in_process_system import system
-from whimbrel.domain.migrations.migration import with_undo
+from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.start import Defaults, start_run

@@ -14,7 +14,7 @@ from whimbrel.api.http_errors import ApiError
 from whimbrel.api.outage_messages import OutageMessages
 from whimbrel.bootstrap import Opened, opened
 from whimbrel.domain.migrations.catalog import Catalog, choose
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.engine.queueing.announcer import Announcer
 from whimbrel.errors import DatabaseRefused, DatabaseUnreachable, Systemic, Transient, WhimbrelError
 from whimbrel.settings import Settings

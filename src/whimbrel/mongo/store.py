@@ -16,7 +16,7 @@ from pymongo.errors import (
 )
 
 from whimbrel.domain.bson.uuids import UNSPECIFIED
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.domain.runs.run import Run, for_run

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # typing only: it uses few of these, and describes many
-    from whimbrel.domain.migrations.migration import Definition
+    from whimbrel.domain.migrations.definition import Definition
     from whimbrel.domain.runs.preflight_findings import Finding
     from whimbrel.domain.runs.run import Run
     from whimbrel.ports.documents import Documents

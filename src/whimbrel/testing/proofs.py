@@ -10,7 +10,7 @@ from whimbrel.domain.bson.diffs import difference, dotted, readable
 from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS, Key, document, element, iterate_fields
 from whimbrel.domain.failures.failure import FailedDocument, FailureState
 from whimbrel.domain.migrations.changes import Change, Paths, Row, Single
-from whimbrel.domain.migrations.migration import with_undo
+from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.run_view import RunView
 from whimbrel.engine.operating.start import draft_run

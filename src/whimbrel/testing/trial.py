@@ -19,7 +19,8 @@ from pymongo.collection import Collection
 from whimbrel.bootstrap import broker, database, feed, store_at
 from whimbrel.domain.bson.raw_bson import RAW, Key
 from whimbrel.domain.bson.uuids import Options, stored, writing
-from whimbrel.domain.migrations.migration import Definition, Migration
+from whimbrel.domain.migrations.definition import Definition
+from whimbrel.domain.migrations.migration import Migration
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED

@@ -22,7 +22,7 @@ from whimbrel.domain.bson.raw_bson import decoded
 from whimbrel.domain.bson.uuids import untag_uuids
 from whimbrel.domain.migrations.catalog import Broken, Catalog, choose
 from whimbrel.domain.migrations.code import CodeFiles
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.settings import read_settings

@@ -12,7 +12,7 @@ from typing import Any
 
 from whimbrel.domain.bson.encoding import encoded
 from whimbrel.domain.bson.uuids import tag_uuids
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.workers.migration_loader import load
 

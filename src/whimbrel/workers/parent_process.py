@@ -11,7 +11,7 @@ from typing import Self
 import structlog
 
 from whimbrel.bootstrap import broker, revive, step_hook
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.domain.text.safe_text import exception_message, type_name
 from whimbrel.engine.coordinating.coordinator import Coordinator

@@ -18,7 +18,7 @@ from pymongo.database import Database
 
 from tests.integration.in_process_system import start, system, until
 from whimbrel import Migration
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.run_view import RunView
 from whimbrel.mongo.store import MongoStore

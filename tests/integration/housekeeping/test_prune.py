@@ -11,7 +11,7 @@ from pymongo.database import Database
 
 from tests.integration.in_process_system import DEFAULTS, migrate, start, system, until
 from whimbrel import Migration
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.housekeeping import prune as retention

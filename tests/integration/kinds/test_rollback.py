@@ -8,7 +8,7 @@ from pymongo.database import Database
 from tests.integration.guarded_writes import stored
 from tests.integration.in_process_system import DEFAULTS, start, system, until
 from whimbrel import SKIP, Migration, migration
-from whimbrel.domain.migrations.migration import with_undo
+from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating import control

@@ -20,7 +20,7 @@ from whimbrel.api.models.databases import (
 )
 from whimbrel.api.models.envelope import failures
 from whimbrel.domain.migrations.catalog import choose
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.errors import TooSlow, WhimbrelError
 from whimbrel.ports.store import Server
 from whimbrel.samples.migration import SOME_MODEL

@@ -19,7 +19,7 @@ from whimbrel.api.models.runs import (
     row_model,
     run_model,
 )
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run as DomainRun
 from whimbrel.domain.runs.run_cursor import RunPlace
 from whimbrel.domain.runs.states import ENDED, RunStatus

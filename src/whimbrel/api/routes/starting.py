@@ -13,8 +13,9 @@ from whimbrel.api.middleware.audit import DRY
 from whimbrel.api.models.dry_run import Plan
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber, WholeNumberText, failures
 from whimbrel.api.models.runs import RUN, Warned, warned_models
+from whimbrel.domain.migrations.definition import Definition
+from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import read_filter
-from whimbrel.domain.migrations.migration import Definition, with_undo
 from whimbrel.domain.runs.preflight_findings import refuse_all
 from whimbrel.domain.runs.run import Run
 from whimbrel.engine.operating.already_done import done_by

@@ -12,8 +12,8 @@ from whimbrel.cli.output.dry_run import differences, failed_table, plan_table
 from whimbrel.cli.output.preflight_findings import findings_lines
 from whimbrel.cli.output.screen import Screen
 from whimbrel.domain.migrations.catalog import choose
+from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import parse_filter
-from whimbrel.domain.migrations.migration import with_undo
 from whimbrel.domain.runs.preflight_findings import Finding, finding_object, refusal
 from whimbrel.engine.operating.already_done import nothing_left
 from whimbrel.engine.operating.preflight import preflight

@@ -16,7 +16,7 @@ from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.arguments.which_run import TO_RESUME, choose_run
 from whimbrel.cli.foreground.begin_and_end import Detach, code_of, go_on, pool_of
 from whimbrel.cli.foreground.interrupts import Interrupts
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating import control

@@ -26,8 +26,8 @@ from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.foreground.other_workers import leave_to_others
 from whimbrel.cli.output.preflight_findings import consent
 from whimbrel.domain.migrations.catalog import choose
+from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import parse_filter
-from whimbrel.domain.migrations.migration import with_undo
 from whimbrel.engine.operating.already_done import nothing_left
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.start import add_run, asked_through, draft_run, has_documents, preview

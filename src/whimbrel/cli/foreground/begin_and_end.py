@@ -16,7 +16,7 @@ from whimbrel.cli.output.failure_groups import first_groups
 from whimbrel.cli.output.screen import Screen
 from whimbrel.cli.output.tables import report_table, run_table
 from whimbrel.domain.migrations.catalog import choose
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.executing import restore

@@ -11,7 +11,7 @@ from whimbrel.cli.foreground.leave_or_pause import LeaveOrPause
 from whimbrel.cli.output.ledger_observer import LedgerObserver
 from whimbrel.cli.output.progress_bar import Progress, moment, progress
 from whimbrel.cli.output.screen import Pipe, Screen
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.workers import ALIVE

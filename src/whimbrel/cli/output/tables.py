@@ -15,7 +15,7 @@ from whimbrel.domain.bson.uuids import UNSPECIFIED, stored, writing
 from whimbrel.domain.failures.causes import VARIOUS
 from whimbrel.domain.failures.failure import Failure, FailureGroup
 from whimbrel.domain.migrations.catalog import Broken
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.requests import Request
 from whimbrel.domain.runs.run import Run, work_of

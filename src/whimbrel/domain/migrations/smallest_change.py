@@ -11,8 +11,9 @@ from whimbrel.domain.bson.raw_bson import Key, has_repeated_fields, iterate_fiel
 from whimbrel.domain.bson.uuids import Options, reading, stored, writing
 from whimbrel.domain.failures.failure import FailureKind
 from whimbrel.domain.migrations.changes import Change, Paths, Row, Single, Skipped, Unchanged
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.marks import MARK_ROOT
-from whimbrel.domain.migrations.migration import SKIP, Definition
+from whimbrel.domain.migrations.migration import SKIP
 from whimbrel.domain.migrations.pipelines import as_pipeline
 from whimbrel.domain.migrations.update_paths import BLOCKED, Leaf, PathSet, operators, parent_of, path_set
 from whimbrel.domain.migrations.updates import check_update

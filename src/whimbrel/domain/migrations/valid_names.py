@@ -7,7 +7,7 @@ from whimbrel.domain.migrations.marks import MARK_ROOT
 from whimbrel.errors import DefinitionInvalid
 
 if TYPE_CHECKING:
-    from whimbrel.domain.migrations.migration import Definition
+    from whimbrel.domain.migrations.definition import Definition
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 COLLECTION = re.compile(r"(?!\.)(?!.*\.\.)[^$\0]{1,200}(?<!\.)", re.DOTALL)

@@ -10,9 +10,9 @@ from whimbrel.domain.bson.raw_bson import decoded
 from whimbrel.domain.bson.uuids import UNSPECIFIED, stored, writing
 from whimbrel.domain.migrations import marks
 from whimbrel.domain.migrations.before_images import UndoStages, image_field
+from whimbrel.domain.migrations.definition import Definition, UndoMode
 from whimbrel.domain.migrations.filters import all_of
 from whimbrel.domain.migrations.marks import Mark, mark_of, marker_field
-from whimbrel.domain.migrations.migration import Definition, UndoMode
 from whimbrel.domain.migrations.updates import Update
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.preflight_findings import Finding

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import process_death
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.batches import Piece, Range
 from whimbrel.domain.runs.run import eligible
 from whimbrel.engine.executing.adoption import adopt_documents

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
 from whimbrel.domain.migrations.changes import Skipped, Unchanged
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.marks import CLAIMED, DONE, SUFFIX, stamp
-from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.batches import Range
 from whimbrel.engine.executing.document_pages import Pages
 from whimbrel.engine.executing.eligibility import BatchSelection

@@ -14,8 +14,9 @@ from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.bson.uuids import reading
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
 from whimbrel.domain.migrations.context import Context
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.marks import MARK_ROOT
-from whimbrel.domain.migrations.migration import Definition, Migration
+from whimbrel.domain.migrations.migration import Migration
 from whimbrel.domain.migrations.smallest_change import UnusableAnswer, smallest_change
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.text.safe_text import (

@@ -7,7 +7,7 @@ from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
 from whimbrel.domain.migrations.before_images import ChangedSince, Unreadable, restored_document
 from whimbrel.domain.migrations.changes import Whole
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Run
 from whimbrel.engine.executing.lease import Lease

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.ports import GuardedChange
 

@@ -4,8 +4,8 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.marks import read_stamp
-from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Counts, Run, eligible
 from whimbrel.domain.runs.states import ENDED, BatchStatus, RunStatus

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.filters import all_of
 from whimbrel.domain.migrations.marks import read_stamp
-from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.run import Run, in_status
 from whimbrel.engine.operating.start import Defaults, draft_run
 from whimbrel.errors import CollectionBusy, FilterRefused, StateForbids

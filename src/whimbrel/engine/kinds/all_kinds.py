@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from whimbrel.domain.migrations.before_images import of_run
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.marks import MARK_ROOT
-from whimbrel.domain.migrations.migration import Definition, Migration
+from whimbrel.domain.migrations.migration import Migration
 from whimbrel.domain.runs.run import Run, RunKind, definition_of, for_run
 from whimbrel.engine.executing import restore
 from whimbrel.engine.executing.chunk_costs import ChunkCosts

@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from whimbrel.domain.migrations.migration import Definition, Migration
+from whimbrel.domain.migrations.definition import Definition
+from whimbrel.domain.migrations.migration import Migration
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Run
 from whimbrel.engine.executing.chunk_costs import ChunkCosts

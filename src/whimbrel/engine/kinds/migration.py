@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 
-from whimbrel.domain.migrations.migration import Definition, Migration
+from whimbrel.domain.migrations.definition import Definition
+from whimbrel.domain.migrations.migration import Migration
 from whimbrel.domain.runs.batches import Batch, Range
 from whimbrel.domain.runs.run import definition_of, eligible, for_run
 from whimbrel.engine.executing import restore

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from whimbrel.domain.migrations.code import CodeFiles, differing
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.workers import NOT_LOADED
 from whimbrel.ports import Ledger
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run, code_fields
 from whimbrel.domain.runs.states import ENDED, RunStatus, check_run_edge
 from whimbrel.engine.operating.code_differences import differing_code

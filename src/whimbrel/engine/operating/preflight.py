@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import chain, islice
 
 from whimbrel.domain.migrations.code import CodeFiles
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.updates import changed_paths, overlaps
 from whimbrel.domain.runs.preflight_findings import CheckName, Finding, error, refuse_all, warning
 from whimbrel.domain.runs.run import Run

@@ -12,7 +12,7 @@ from datetime import datetime
 import structlog
 
 from whimbrel.domain.bson.raw_bson import decoded
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.schedules import (
     Plan,

@@ -8,8 +8,8 @@ from typing import Any
 
 from whimbrel.domain.bson.encoding import encoded
 from whimbrel.domain.bson.uuids import stored, writing
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.filters import check_filter, split_status
-from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.preflight_findings import refuse
 from whimbrel.domain.runs.requests import requested, with_route
 from whimbrel.domain.runs.run import Phase, Run, Scope, code_fields, eligible, first_phases, legs_of

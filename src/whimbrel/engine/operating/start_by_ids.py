@@ -20,7 +20,7 @@ from bson import ObjectId
 from bson.decimal128 import Decimal128
 
 from whimbrel.domain.bson.raw_bson import DOCUMENT, STRING, Key
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.requests import requested
 from whimbrel.domain.runs.run import Run, Scope, eligible, legs_of

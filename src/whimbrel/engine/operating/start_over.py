@@ -5,7 +5,7 @@ The numbers of two collections do not mix: the old run ends with what was done i
 
 from dataclasses import replace
 
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.preflight_findings import refuse
 from whimbrel.domain.runs.run import Counts, Run, code_fields
 from whimbrel.domain.runs.states import ENDED, RunStatus

@@ -7,7 +7,7 @@ checks the ledger itself, and keeps a report of what was proved and what was not
 
 from dataclasses import replace
 
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.pipelines import as_pipeline
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus

@@ -9,7 +9,7 @@ from typing import Literal
 
 from whimbrel.domain.failures.causes import GROUPS
 from whimbrel.domain.failures.failure import FailureState
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run, RunAtWork
 from whimbrel.domain.runs.states import BatchStatus, RunStatus, sources
 from whimbrel.domain.runs.workers import ALIVE, Worker

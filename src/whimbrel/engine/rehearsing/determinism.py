@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.marks import CHANGED
-from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.run import Run
 from whimbrel.engine.rehearsing.rehearsal import RehearsedDocument
 

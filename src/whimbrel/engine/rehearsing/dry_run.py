@@ -10,8 +10,8 @@ from whimbrel.domain.bson.diffs import Edit, difference
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.causes import Cause, cause
 from whimbrel.domain.failures.failure import FailedDocument
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.marks import CHANGED, FAILED, SKIPPED, UNCHANGED
-from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.run import Run
 from whimbrel.engine.operating.preflight import preflight

@@ -10,8 +10,8 @@ from typing import Protocol
 from whimbrel.domain.bson.raw_bson import Key, has_repeated_fields
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
 from whimbrel.domain.migrations.changes import Change, Single, Skipped
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.marks import CHANGED, FAILED, SKIPPED, UNCHANGED, Filter
-from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Phase, Run, for_run
 from whimbrel.engine.operating.preflight import differing_values

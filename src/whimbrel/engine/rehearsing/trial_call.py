@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from whimbrel.domain.failures.failure import FailedDocument
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.preflight_findings import refuse, refuse_all
 from whimbrel.domain.runs.run import Run, query_of_first_phases
 from whimbrel.engine.operating.preflight import (

@@ -10,7 +10,7 @@ from typing import Literal
 
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.migrations.code import CodeFiles
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.engine.executing.lease import LeaseStopped
 from whimbrel.engine.executing.transform import Transform, Transformed

@@ -9,7 +9,8 @@ from contextvars import ContextVar
 import structlog
 
 from whimbrel.domain.migrations.catalog import Catalog
-from whimbrel.domain.migrations.migration import Definition, Migration
+from whimbrel.domain.migrations.definition import Definition
+from whimbrel.domain.migrations.migration import Migration
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Run, RunAtWork
 from whimbrel.domain.runs.states import RunStatus

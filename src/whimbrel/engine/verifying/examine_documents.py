@@ -14,9 +14,9 @@ from bson import ObjectId
 from whimbrel.domain.bson.raw_bson import Key, keys_under
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
 from whimbrel.domain.migrations.before_images import image_path
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.filters import all_of
 from whimbrel.domain.migrations.marks import CLAIMED, SUFFIX, read_stamp
-from whimbrel.domain.migrations.migration import Definition
 from whimbrel.domain.runs.batches import Range
 from whimbrel.domain.runs.run import Counts, Run, eligible
 from whimbrel.domain.runs.states import RunStatus

@@ -1,6 +1,6 @@
 """Executes a batch of a verification: examines every document of its range, and transforms some again."""
 
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.engine.executing.pace import Pace
 from whimbrel.engine.executing.retrying import Retrying
 from whimbrel.engine.executing.transform import Transform

@@ -6,7 +6,7 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.preflight_findings import CheckName, Finding
 from whimbrel.domain.runs.run import Run
 from whimbrel.mongo.preflight import (

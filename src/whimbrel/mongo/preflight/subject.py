@@ -9,7 +9,7 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 
 from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS
-from whimbrel.domain.migrations.migration import Definition
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.preflight_findings import CheckName, Finding, unknown
 from whimbrel.domain.runs.run import Run, query_of_first_phases
 from whimbrel.errors import Refused, Systemic, TooSlow
