@@ -1,5 +1,6 @@
 """A parent as `whimbrel worker` is one: coordinator, sweep, and worker processes. Ends on SIGTERM."""
 
+import contextlib
 import signal
 import sys
 import threading
@@ -24,12 +25,19 @@ def main() -> None:
             store.ledger.batches, {"MONGODB_URI": uri}, size=workers, slots=slots, run=None, longest_call=30
         )
         evaluated = partial(evaluate, settings.whimbrel_migrations)
-        with ParentProcess(
-            store, settings, supervisor, scheduling=evaluated if settings.enable_scheduler else None
-        ):
+        with contextlib.ExitStack() as stack:
+            parent = stack.enter_context(
+                ParentProcess(
+                    store, settings, supervisor, scheduling=evaluated if settings.enable_scheduler else None
+                )
+            )
+            stack.callback(supervisor.kill)
             # In pieces: Python may hear a signal only when what the main thread waits for ends.
             while not over.wait(0.2):
-                pass
+                if (
+                    parent.broken is not None
+                ):  # such as after three worker processes that were killed while they loaded
+                    raise parent.broken
             supervisor.drain(5)
 
 
