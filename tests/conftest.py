@@ -6,6 +6,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +90,11 @@ def databases(client: MongoClient[dict[str, Any]]) -> Iterator[Databases]:
 def database(
     request: pytest.FixtureRequest, client: MongoClient[dict[str, Any]], databases: Databases
 ) -> Iterator[Database[dict[str, Any]]]:
-    """A database without documents; with the ledger's empty collections where the test has a `store`."""
-    if "store" not in request.fixturenames:
+    """A database without documents; with the ledger's empty collections where the test has a `store`.
+
+    A test that asks for `client` looks at the server itself, such as its oplog: its database has had no other test.
+    """
+    if "store" not in request.fixturenames or "client" in signature(request.function).parameters:
         name = databases.new()
         yield client[name]
         databases.drop(name)
