@@ -66,6 +66,7 @@ class Supervisor:
         self._fatal_error: WhimbrelError | None = None
         self._unloaded = 0  # children in a row that ended while they loaded
         self._draining = threading.Event()
+        self._unreachable = False  # the ledger, while draining: it is not asked again
         self._unreleased = deque[str](maxlen=UNRELEASED)  # names of dead children that still hold batches
         self._due = 0.0  # when the next child may be started
         self._pause = 0.1
@@ -113,20 +114,15 @@ class Supervisor:
                 child.process.kill()
             elif self.memory is not None:
                 self._check_memory(child, self.memory)
-        try:
-            self._release_dead_children()
-        finally:  # a ledger that does not answer delays neither the end nor the next child
-            if self._fatal_error and not self._draining.is_set():
-                raise self._fatal_error
-            self._start_missing_children()
-
-    def _start_missing_children(self) -> None:
+        if self._fatal_error and not self._draining.is_set():
+            raise self._fatal_error
         while (
             len(self._children) < self._size and not self._draining.is_set() and time.monotonic() >= self._due
         ):
             child = self._start()
             child.serve(self._run)
             self._children.append(child)
+        self._release_dead_children()  # last: a ledger that does not answer delays neither the end nor the next child
 
     def _check_memory(self, child: ChildProcess, limit: MemoryLimit) -> None:
         """Lets a child that holds more than it may give its batches back after their chunks; a child that holds much more, at once.
@@ -206,7 +202,7 @@ class Supervisor:
         that: the leases will end by themselves.
         """
         try:
-            while self._unreleased:
+            while self._unreleased and not self._unreachable:
                 worker = self._unreleased[0]
                 self.on_released(self._batches.take_over(worker=worker))
                 if self._leases is not None:
@@ -216,7 +212,7 @@ class Supervisor:
             log.warning("the ledger does not answer; a dead worker's batches wait", error=str(error))
             if not self._draining.is_set():
                 raise
-            self._unreleased.clear()
+            self._unreachable = True
 
     def _check_fatal_exit(self, child: ChildProcess, code: int) -> None:
         """Finds out whether the next child would end as this one did."""

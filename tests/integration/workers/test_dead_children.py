@@ -95,3 +95,23 @@ def test_why_no_other_would_do_better_is_said_without_the_ledger(
         supervisor.adopt(first)
         with pytest.raises(SettingsInvalid, match="cannot start"):
             supervisor.check_children()
+
+
+def test_who_leaves_asks_a_ledger_that_does_not_answer_only_once(
+    store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question may take as long as the driver waits."""
+    asked = list[str | None]()
+
+    def unanswered(*, worker: str | None = None) -> Any:
+        asked.append(worker)
+        raise Transient("no answer")
+
+    monkeypatch.setattr(store.ledger.batches, "take_over", unanswered)
+    supervisor = Supervisor(store.ledger.batches, {}, size=2, slots=1, run=None, longest_call=30)
+    with child("first", -9) as first, child("second") as second:
+        supervisor.adopt(first)
+        supervisor.adopt(second)
+        assert not supervisor.drain(0.2)  # the second had to be killed
+    assert supervisor.alive == 0
+    assert asked == ["first"]
