@@ -281,7 +281,7 @@ FAULTS: dict[str, tuple[Plant, dict[str, int], str]] = {
 
 # By what a majority had acknowledged when batches settled these came later: no faults of the run.
 SINCE = {
-    "a stripped mark", "a mark of nobody", "a mark of no batch", "a mark of no outcome", "a mark that is no text", "a mark that is null",
+    "an unmarked document", "a stripped mark", "a mark of nobody", "a mark of no batch", "a mark of no outcome", "a mark that is no text", "a mark that is null",
     "a mark of another batch", "a failure of a document that is gone", "a failure of a document that is migrated",
     "a failure that is resolved without a mark", "a document in hand",
 }  # fmt: skip
@@ -358,6 +358,30 @@ def test_what_came_after_the_last_look_is_told_apart(store: MongoStore, database
     found = verified(store, run, OPERATORS)
     assert found.run.status is RunStatus.COMPLETED
     assert "1 came after the run's last look" in proofs(found)["nothing left"].sentence
+
+
+@pytest.mark.parametrize("name", ["operators", "pipeline"])
+@pytest.mark.parametrize("how", ["imported", "restored", "imported, and as many deleted"])
+def test_documents_put_in_after_the_run_under_older_ids_are_no_fault(
+    store: MongoStore, database: Data, name: str, how: str
+) -> None:
+    seed(database, 300, made=lambda at: of_2023(at + 1000))
+    things = database["things"]
+    put_in = list(things.find({"number": {"$lt": 40}}))
+    run = ran(store, CLEAN[name])
+    if how == "restored":
+        things.delete_many({"number": {"$lt": 40}})
+    else:
+        put_in = [{**each, "_id": of_2023(each["number"])} for each in put_in]
+    things.insert_many(put_in)
+    if "deleted" in how:
+        things.delete_many({"number": {"$gte": 260}})
+    found = verified(store, run, CLEAN[name])
+    left = proofs(found)["nothing left"]
+    assert left.verdict == "changed since", left.sentence
+    assert found.run.status is RunStatus.COMPLETED
+    listed = [each.key.value for each in store.ledger.failures.list(found.run.id)]
+    assert listed == [each["_id"] for each in put_in]
 
 
 IDS: dict[str, tuple[Callable[[int], Any], bool]] = {  # ids in the order of their making; whether they ascend
@@ -488,7 +512,7 @@ def test_what_cannot_be_verified_is_refused(store: MongoStore, database: Data) -
 def test_a_verification_is_not_retried_and_keeps_its_code(store: MongoStore, database: Data) -> None:
     seed(database, 20)
     run = ran(store, OPERATORS)
-    database["things"].insert_one({"_id": ObjectId(bytes(12))})
+    database["whimbrel_runs"].update_one({"_id": run.id}, {"$inc": {"counts.skipped": 1}})
     found = verified(store, run, OPERATORS)
     assert found.run.status is RunStatus.COMPLETED_WITH_FAILURES
     with pytest.raises(StateForbids, match="no work to be tried again"):

@@ -1,7 +1,6 @@
 """Answers Prometheus with metrics read from the ledger at that moment, the same on every instance."""
 
 from collections.abc import Iterable
-from itertools import chain, islice
 
 from fastapi import APIRouter
 from fastapi.responses import PlainTextResponse
@@ -14,6 +13,7 @@ from whimbrel.api.routes.health import broker_part, database_part
 from whimbrel.domain.runs.states import ENDED, BatchStatus, RunStatus
 from whimbrel.domain.runs.workers import ALIVE
 from whimbrel.engine.operating.run_view import view
+from whimbrel.engine.operating.unended_runs import unended_runs
 from whimbrel.errors import WhimbrelError
 from whimbrel.ports import Ledger
 
@@ -77,9 +77,7 @@ def _ledger_metrics(ledger: Ledger) -> Iterable[Metric]:
             "whimbrel_run_queued_batches", "Batches that wait for a worker.", labels=labels
         ),
     }
-    at_rest = {RunStatus.PAUSED, RunStatus.QUEUED}
-    at_work_first = chain(ledger.runs.every(set(OPEN) - at_rest), ledger.runs.every(at_rest))
-    for run in islice(at_work_first, SERIES):
+    for run in unended_runs(ledger.runs, {RunStatus.PAUSED, RunStatus.QUEUED}, most=SERIES):
         run_view = view(ledger, run)
         values = {
             "processed": run_view.processed, "total": run_view.total, "failed": run_view.failures["failed"], "throughput": run_view.throughput,

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain, islice
 
 from whimbrel.domain.migrations.code import CodeFiles
 from whimbrel.domain.migrations.definition import Definition
@@ -11,6 +10,7 @@ from whimbrel.domain.runs.preflight_findings import CheckName, Finding, error, r
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating.code_differences import other_values
+from whimbrel.engine.operating.unended_runs import unended_runs
 from whimbrel.ports import Ahead, FunctionAnswer, Store
 
 BLINDING = {CheckName.COLLECTION, CheckName.FILTER}  # errors after which documents cannot be examined
@@ -109,8 +109,7 @@ def _other_runs(store: Store, run: Run) -> Iterator[Finding]:
     """Yields a warning where other runs are on the collection: one run at a time works on it (hole H26)."""
     runs, unended = store.ledger.runs, set(RunStatus) - ENDED
     count = sum(runs.counted(unended, ns=run.ns).values())
-    begun = runs.every(unended - {RunStatus.QUEUED}, ns=run.ns)
-    rows = list(islice(chain(begun, runs.every([RunStatus.QUEUED], ns=run.ns)), NAMED))
+    rows = unended_runs(runs, {RunStatus.QUEUED}, most=NAMED, ns=run.ns)
     if rows:
         listed = ", ".join(f"{other.id} of {other.migration} ({other.status})" for other in rows)
         others = f", and {count - len(rows):,} more" if count > len(rows) else ""
