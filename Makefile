@@ -4,6 +4,8 @@ PYTHON ?= python3
 DOCUMENTS ?= 50000
 BIN := .venv/bin
 READY := .venv/.ready
+# Images of Python set it, and then each of the hundreds of processes of a test run compiles Whimbrel anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help serve reference demo test check format lock chaos fuzz bench rabbitmq clean wheel picture
 
