@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # imported where they are needed: most commands need neither
     from whimbrel.domain.runs.schedules import Plan
     from whimbrel.engine.operating.start import Defaults
 
+LARGEST_BATCH = 50_000  # documents: on two cores, a declared update has as many in about a second
 UNNAMED = "whimbrel"  # the database where neither the environment nor the address names one
 
 
@@ -74,7 +75,12 @@ class Settings(BaseSettings):
         gt=0,
         description="seconds that the head of a request, or the next piece of its body, may take",
     )
-    batch_size: int = Field(default=5000, ge=1, le=100_000, description="documents in a batch")
+    batch_size: int = Field(
+        default=5000,
+        ge=1,
+        le=100_000,
+        description=f"documents in a batch; unset: declared updates of large collections have up to {LARGEST_BATCH:,}",
+    )
     processing_delay: int = Field(default=0, ge=0, le=60_000, description="milliseconds between two chunks")
     max_retries: int = Field(default=3, ge=0, le=99, description="tries of a document after the first")
     retry_delay: int = Field(
@@ -190,7 +196,10 @@ class Settings(BaseSettings):
         from whimbrel.engine.operating.start import Defaults  # noqa: PLC0415
 
         return Defaults(
-            batch_size=self.batch_size, max_attempts=self.max_retries + 1, retry_delay=self.retry_delay / 1000
+            batch_size=self.batch_size,
+            largest_batch=0 if "batch_size" in self.model_fields_set else LARGEST_BATCH,
+            max_attempts=self.max_retries + 1,
+            retry_delay=self.retry_delay / 1000,
         )
 
 

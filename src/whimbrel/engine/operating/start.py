@@ -19,6 +19,7 @@ from whimbrel.errors import FilterRefused, Refused, TooSlow
 from whimbrel.ports import Store
 
 COUNTING = 0.5  # seconds that an exact count may take, where a person waits for it
+FEWEST_BATCHES = 40  # of a run whose batches are larger than the default: enough for all slots to end at about the same time
 LOOKING = 0.5  # seconds that looking for one document may take
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -26,11 +27,25 @@ _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Defaults:
-    """What a run uses where neither its migration nor its caller says otherwise."""
+    """What a run uses where neither its migration nor its caller says otherwise.
+
+    `largest_batch`: up to which declared updates of large collections have larger batches than `batch_size`.
+    """
 
     batch_size: int = 5000
+    largest_batch: int = 0
     max_attempts: int = 4
     retry_delay: float = 5.0
+
+    def batch_size_of(self, *, declarative: bool, documents: int) -> int:
+        """Returns the batch size for a collection of so many documents.
+
+        What a batch costs besides its documents is a tenth of the work of a declared update of 5,000. A function's documents cost so
+        much more that it does not count; and its slots should all have work to the end.
+        """
+        if not declarative:
+            return self.batch_size
+        return max(self.batch_size, min(self.largest_batch, documents // FEWEST_BATCHES))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,12 +79,16 @@ def compose_run(
     scope = Scope("all") if limit is None else Scope("first", limit)
     database = definition.database or store.database
     identity = store.identity(database, definition.collection)
+    size = batch_size or definition.batch_size
+    if size is None:
+        count = 0 if identity.view else store.estimate(database, definition.collection)
+        size = defaults.batch_size_of(declarative=definition.declarative, documents=count)
     return Run(
         id=new_id(), migration=definition.name, version=definition.version, database=database, collection=definition.collection,
         filter=encoded(query), mark=definition.mark, status_field=definition.status_field, collection_uuid=identity.uuid, collated=identity.collated, declarative=definition.declarative, claim=definition.claim,
         adopt="all" if adopt == "all" else definition.adopt,
         scope=scope, asked=asked, request=request, legs=legs_of(mark=definition.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
-        priority=priority, rate=rate, batch_size=batch_size or definition.batch_size or defaults.batch_size,
+        priority=priority, rate=rate, batch_size=size,
         max_attempts=definition.max_attempts or defaults.max_attempts, retry_delay=defaults.retry_delay,
         undo=definition.undo, uuids=store.uuids, **code_fields(definition, store.uuids), created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
     )  # fmt: skip
