@@ -160,4 +160,12 @@ LEFT_OUT = (
     "tests/integration/api/test_queue.py::test_monitoring_says_that_the_broker_is_away",
     "tests/integration/brokers/test_rabbitmq.py::test_no_statement_of_a_run_through_rabbitmq_needs_the_collection",
     "tests/integration/coordinating/test_lost_rows.py::test_lost_batches_pause_the_run_which_can_be_cancelled_and_made_anew[_one_deleted]",
+    # most signals of the health are driven here only: each waits for real servers
+    "tests/integration/sampling/test_signals.py::test_flow_control_stops_runs",
+    "tests/integration/sampling/test_signals.py::test_a_frozen_member_is_silent",
+    "tests/integration/sampling/test_signals.py::test_a_member_that_is_down_leaves",
+    "tests/integration/sampling/test_signals.py::test_a_small_cache_is_dirty",
+    "tests/integration/sampling/test_signals.py::test_a_slow_read_is_compared",
+    "tests/integration/sampling/test_signals.py::test_operations_that_wait_for_tickets",
+    "tests/integration/sampling/test_signals.py::test_write_conflicts_are_counted",
 )  # fmt: skip

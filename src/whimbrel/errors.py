@@ -135,6 +135,13 @@ class GroupUnknown(WhimbrelError):
     exit_code = 66
 
 
+class SignalUnknown(WhimbrelError):
+    """The database's health has no signal of that name."""
+
+    code = "signal_unknown"
+    exit_code = 66
+
+
 class CursorInvalid(WhimbrelError):
     """The cursor is not one that a list has returned for its next page."""
 

@@ -127,6 +127,10 @@ class Settings(BaseSettings):
         default=None,
         description="what a worker process may hold, such as 800 (megabytes), 512M, 2G or none; unset: what the machine has room for, 512 MB to 2 GB",
     )
+    whimbrel_health: Literal["on", "off"] = Field(
+        default="on",
+        description="on: runs go slower, or wait, while the database is not well (docs/health.md); off: nobody looks, and nothing waits",
+    )
     whimbrel_keep_days: int = Field(
         default=90, ge=1, le=36_500, description="days after their end that runs are kept"
     )

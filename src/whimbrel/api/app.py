@@ -32,6 +32,7 @@ from whimbrel.api.routes import (
     database,
     failures,
     health,
+    health_signals,
     jobs,
     maintenance,
     metrics,
@@ -121,6 +122,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
     for module in (
         root,
         health,
+        health_signals,
         metrics,
         starting,
         verifying,

@@ -24,6 +24,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.MigrationUnknown: 404,
     errors.RunUnknown: 404,
     errors.GroupUnknown: 404,
+    errors.SignalUnknown: 404,
     errors.CursorInvalid: 422,
     errors.CollectionUnsuitable: 409,
     errors.StateForbids: 409,

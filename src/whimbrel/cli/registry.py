@@ -128,6 +128,16 @@ COMMANDS: dict[str, Command] = {
         "Serve all runs, until Ctrl-C or SIGTERM.",
         ("worker", "worker --workers 8 --migrations split_name.py", "worker --queues priority"),
     ),
+    "health": Command(
+        "health",
+        "Show the signals of the database's health, and what they ask of runs; or change one.",
+        (
+            "health",
+            "health --watch",
+            "health member-lag --slow 5 --stop 20",
+            'health disk-used --ignore 2h --note "a backup is being written"',
+        ),
+    ),
     "workers": Command(
         "workers",
         "Show the worker processes that are alive, on all hosts, and what they work on.",

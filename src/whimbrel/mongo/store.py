@@ -30,6 +30,7 @@ from whimbrel.ports.store import ClientOptions, Identity, Server
 
 if TYPE_CHECKING:  # imported where they are needed: commands that only read need none of them
     from whimbrel.mongo.documents import MongoDocuments
+    from whimbrel.mongo.health_reader import MongoHealthReader
     from whimbrel.mongo.rehearsal import MongoRehearsal
     from whimbrel.mongo.survey import MongoSurvey
     from whimbrel.ports import Ahead, Ledger
@@ -112,6 +113,11 @@ class MongoStore:
 
     def session(self) -> MongoSession:
         return MongoSession(self.client, self._times)
+
+    def health_reader(self) -> "MongoHealthReader":
+        from whimbrel.mongo.health_reader import MongoHealthReader  # noqa: PLC0415
+
+        return MongoHealthReader(self.client, self.database, replica_set=self.replica_set)
 
     def rehearsal(self, run: Run) -> "MongoRehearsal":
         from whimbrel.mongo.rehearsal import MongoRehearsal  # noqa: PLC0415

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from whimbrel.ports.documents import CutPoints, Documents, GuardedChange, Write, Written
     from whimbrel.ports.examiner import Examiner, Marked
     from whimbrel.ports.failures import Failures
+    from whimbrel.ports.health import HealthReader, HealthRecords, HealthSample, HealthSettings
     from whimbrel.ports.leases import Leases
     from whimbrel.ports.ledger import Ledger
     from whimbrel.ports.page import Page
@@ -51,6 +52,10 @@ __all__ = [
     "FunctionAnswer",
     "GivenAnswer",
     "GuardedChange",
+    "HealthReader",
+    "HealthRecords",
+    "HealthSample",
+    "HealthSettings",
     "Leases",
     "Ledger",
     "Marked",
@@ -79,6 +84,7 @@ _PLACES = {
         "documents": "CutPoints Documents GuardedChange Write Written",
         "examiner": "Examiner Marked",
         "failures": "Failures",
+        "health": "HealthReader HealthRecords HealthSample HealthSettings",
         "leases": "Leases",
         "ledger": "Ledger",
         "page": "Page",

@@ -11,8 +11,11 @@ from whimbrel.domain.runs.workers import Worker
 class Leases(Protocol):
     """Roles that one process has at a time, workers that are alive, and the audit."""
 
-    def lead(self, role: str, holder: str, seconds: float) -> bool:
-        """Takes or keeps a role (coordinator of a run, sweep) for the next seconds. Returns False while another holds it."""
+    def lead(self, role: str, holder: str, seconds: float, *, within: float | None = None) -> bool:
+        """Takes or keeps a role (coordinator of a run, sweep) for the next seconds. Returns False while another holds it.
+
+        `within`: raises Transient where a majority has not acknowledged that so soon.
+        """
         ...
 
     def step_down(self, holder: str, *, role: str = "") -> None:

@@ -6,6 +6,7 @@ from whimbrel.ports.answers import Answers
 from whimbrel.ports.batches import Batches
 from whimbrel.ports.codes import Codes
 from whimbrel.ports.failures import Failures
+from whimbrel.ports.health import HealthRecords
 from whimbrel.ports.leases import Leases
 from whimbrel.ports.proofs import Proofs
 from whimbrel.ports.retention import Retention
@@ -28,3 +29,4 @@ class Ledger:
     proofs: Proofs
     retention: Retention
     codes: Codes
+    health: HealthRecords

@@ -19,6 +19,7 @@ from whimbrel.engine.housekeeping.prune import ROUND, Pruner
 from whimbrel.engine.operating.scheduler import Scheduler
 from whimbrel.engine.queueing.announcer import Announcer
 from whimbrel.engine.repeated_errors import FAULTS
+from whimbrel.engine.sampling.sampler import EVERY, Sampler
 from whimbrel.errors import EmbeddedUnavailable, Systemic, Transient, WhimbrelError
 from whimbrel.ports import Store
 from whimbrel.settings import Settings
@@ -68,7 +69,12 @@ class ParentProcess:
             self._broker.close()
             raise
         coordinator = Coordinator(
-            self._store, self.announcer, name=self.name, role_seconds=self._times.lease, step=step_hook()
+            self._store,
+            self.announcer,
+            name=self.name,
+            role_seconds=self._times.lease,
+            step=step_hook(),
+            watched=self._settings.whimbrel_health == "on",
         )
         if self._supervisor is not None:
             self._supervisor.on_released = self.announcer.announce_released
@@ -79,6 +85,9 @@ class ParentProcess:
         rounds = [(coordinator.tick, self._times.tick), (self._sweep, self._times.sweep), (self._revive, 1.0)]
         if self._supervisor is not None:
             rounds.append((self._supervisor.check_children, 0.05))
+        if self._settings.whimbrel_health == "on":
+            sampler = Sampler(self._store, self._store.health_reader(), name=self.name)
+            rounds.append((sampler.tick, EVERY))
         if self._scheduling is not None:
             scheduler = Scheduler(
                 self._store, self._scheduling, name=self.name, role_seconds=self._times.lease,

@@ -19,6 +19,7 @@ from importlib.metadata import version
 
 from whimbrel.bootstrap import feed, step_hook, store_at
 from whimbrel.domain.text.printable import visible
+from whimbrel.engine.executing.gate import Gate
 from whimbrel.engine.running.heartbeat import keep_heartbeat
 from whimbrel.engine.running.slot import run_slot
 from whimbrel.engine.running.worker_state import BATCH, WorkerState
@@ -112,6 +113,8 @@ def _serve(
 ) -> bool:
     """Works until drained. Returns True where the broker sent nothing though it was connected."""
     starved = threading.Event()
+    if settings.whimbrel_health == "on":
+        worker_state.gate = Gate(store.ledger.health.verdict)
 
     def give_up() -> None:
         starved.set()

@@ -9,6 +9,14 @@ _AGO = re.compile(r"(\d{1,6})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
+def duration(option: str, text: str) -> float:
+    """Parses how long something lasts. Returns seconds. Raises SettingsInvalid."""
+    length = _AGO.fullmatch(text.strip().lower())
+    if length is None:
+        raise SettingsInvalid(f"{option} {text}: give how long, such as 90s, 30m, 2h or 1d.")
+    return timedelta(**{_UNITS[length[2]]: int(length[1])}).total_seconds()
+
+
 def point_in_time(text: str, now: datetime | None = None) -> datetime:
     """Parses a time; without a zone it is in this machine's. Raises SettingsInvalid."""
     try:

@@ -14,6 +14,7 @@ from whimbrel.domain.bson.document_ids import relaxed
 from whimbrel.domain.bson.uuids import UNSPECIFIED, stored, writing
 from whimbrel.domain.failures.causes import VARIOUS
 from whimbrel.domain.failures.failure import Failure, FailureGroup
+from whimbrel.domain.health.verdict import SLOWER
 from whimbrel.domain.migrations.catalog import Broken
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.batches import Batch
@@ -36,9 +37,10 @@ COLOURS = {
 
 
 def _status(run_view: RunView) -> Text:
-    waits = run_view.run.status is RunStatus.RUNNING and run_view.run.message
+    message = run_view.run.message if run_view.run.status is RunStatus.RUNNING else ""
+    how = ", slower" if message.startswith(SLOWER) else ", waits" if message else ""
     return Text(
-        f"{run_view.run.status}, waits" if waits else str(run_view.run.status),
+        f"{run_view.run.status}{how}",
         style=COLOURS.get(run_view.run.status, ""),
     )
 

@@ -40,6 +40,8 @@ SUSPENDED = "Waits: somebody has stopped all consumers."
 STEP_DOWN_SECONDS = 2.0  # in which others may coordinate, after this process could not reach the broker
 RETRY_SECONDS = 0.5  # until a run that met an error is attended to again
 TICK_SECONDS = 2.0  # that attending to all runs may take; exceeded by at most one run's share
+SAME_HEALTH_SECONDS = 10.0  # for which a message stays where only its numbers change
+HEALTH_SECONDS = 1.0  # between two looks at the verdict on the database's health
 TILING_SECONDS = 0.2  # that looking at ranges, and waiting for proofs, may take of a tick
 
 
@@ -47,13 +49,25 @@ class Coordinator:
     """One process's candidate for the role of coordinator of every run."""
 
     def __init__(
-        self, store: Store, announcer: Announcer, *, name: str, role_seconds: float, step: Step
+        self,
+        store: Store,
+        announcer: Announcer,
+        *,
+        name: str,
+        role_seconds: float,
+        step: Step,
+        watched: bool = False,
     ) -> None:
+        """`watched`: runs obey the database's health, and their messages say so."""
         self._store, self._announcer, self._name, self._step = store, announcer, name, step
         self._role_seconds = role_seconds
         self._roles: dict[str, float] = {}  # run -> when its role was last asked for
         self._steps_down_until = 0.0
         self._suspended = ""  # the message of running runs while somebody has stopped all consumers
+        self._watched = watched
+        self._health, self._health_read = "", float("-inf")  # what holds runs back, and when that was read
+        self._health_why: tuple[object, ...] = ()
+        self._health_said = 0.0  # when the sentence was made
         self._ledger = store.ledger
         self._session: Session = store.session()
         self._planner = Planner(store.ledger, announcer, step)
@@ -89,6 +103,7 @@ class Coordinator:
         self._serving.keep(set(attended))
         if attended:
             self._suspended = SUSPENDED if self._ledger.leases.is_off(CONSUMERS) else ""
+            self._read_health()
         end = time.monotonic() + TICK_SECONDS
         turns = list(dict.fromkeys([run for run in self._postponed if run in attended]) | attended)
         for position, run_id in enumerate(turns):
@@ -98,6 +113,19 @@ class Coordinator:
             if self._holds_role(run_id):
                 self._attend_alone(run_id)
         self._postponed = ()
+
+    def _read_health(self) -> None:
+        """Reads what the verdict on the database's health says. Other numbers alone are no news, for a while: each is a write, and a line of the log."""
+        if self._watched and time.monotonic() - self._health_read >= HEALTH_SECONDS:
+            self._health_read = now = time.monotonic()
+            verdict = self._ledger.health.verdict()
+            why = (
+                verdict.allowed == 0.0,
+                verdict.allowed < 1.0,
+                *(reason.signal for reason in verdict.reasons),
+            )
+            if why != self._health_why or now - self._health_said >= SAME_HEALTH_SECONDS:
+                self._health, self._health_why, self._health_said = verdict.explain(), why, now
 
     def _forget_other_runs(self, runs: dict[str, None]) -> None:
         """Forgets what is remembered of other runs."""
@@ -198,7 +226,9 @@ class Coordinator:
             self._pause_run(run.id, why)
             return
         slots = self._ledger.leases.slots(WORKERS_SEEN)
-        self._set_message(run, self._announcer.trouble or self._suspended or self._serving.reason(run))
+        self._set_message(
+            run, self._announcer.trouble or self._suspended or self._serving.reason(run) or self._health
+        )
         documents = self._session.documents(run)
         documents.check_identity()
         if not self._planner.plan(run, documents, slots=slots):

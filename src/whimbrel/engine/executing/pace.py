@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS, Times
 from whimbrel.domain.runs.states import BatchStatus
+from whimbrel.engine.executing.gate import LOOK_SECONDS, Gate, rest_after
 from whimbrel.engine.executing.lease import Lease
 from whimbrel.engine.executing.outcome_tally import OutcomeTally
 from whimbrel.errors import Transient
@@ -23,13 +24,16 @@ class Pace:
     tally: OutcomeTally
     ledger: Ledger
     times: Times
+    gate: Gate
     rate: int | None = field(init=False)  # documents a second
     slots: int = 1  # working on the run
     _rate_read: float = field(init=False)  # when the rate was read
+    _began: float = field(init=False)  # when the slot began what it does after its last rest
 
     def __post_init__(self) -> None:
         self.rate = self.lease.run.rate
         self._rate_read = time.monotonic() if self.rate is None else float("-inf")
+        self._began = time.monotonic()
 
     @property
     def chunk(self) -> int:
@@ -39,7 +43,8 @@ class Pace:
         return max(1, min(CHUNK_DOCUMENTS, int(self.rate * REST_SECONDS / self.slots)))
 
     def between_chunks(self) -> None:
-        """Checks for a stop request, renews a lease that is half over, keeps the run's rate. Raises LeaseStopped or LeaseLost."""
+        """Checks for a stop request, renews a lease that is half over, keeps the run's rate and share. Raises LeaseStopped or LeaseLost."""
+        self._rest()
         self._sleep(self.times.delay)
         self._wait_for_rate()
         self.lease.step()
@@ -47,6 +52,15 @@ class Pace:
         if self.lease.due:
             self.lease.renew(self.ledger.batches)
         self._read_rate()
+        self._began = time.monotonic()
+
+    def _rest(self) -> None:
+        """Rests after what was done since the last rest, as the gate demands; while it is closed, waits until it opens."""
+        share = self.gate.share
+        if 0.0 < share < 1.0:
+            self._sleep(rest_after(time.monotonic() - self._began, share), lambda: self.gate.share >= 1.0)
+        while self.gate.share == 0.0 and not (self.lease.stop or self.lease.lost):
+            self._sleep(LOOK_SECONDS, lambda: self.gate.share > 0.0)
 
     def _sleep(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
         """Waits between two chunks: shorter where the batch must stop, and without seeming to hang."""

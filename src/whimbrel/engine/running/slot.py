@@ -207,7 +207,10 @@ def _execute(
     kind = kind_of(lease.run)
     definition, transform = kind.definition_and_transform(lease, worker_state.migrations, worker_state.loop)
     transform = worker_state.checked(store, lease.run, transform)
-    documents, pace = session.documents(lease.run), Pace(lease, OutcomeTally(), store.ledger, times)
+    documents, pace = (
+        session.documents(lease.run),
+        Pace(lease, OutcomeTally(), store.ledger, times, worker_state.gate),
+    )
 
     def act() -> None:
         kind.execute(

@@ -16,6 +16,7 @@ from whimbrel.domain.runs.run import Run, RunAtWork
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.executing.chunk_costs import ChunkCosts
 from whimbrel.engine.executing.event_loop import process_loop
+from whimbrel.engine.executing.gate import Gate
 from whimbrel.engine.executing.lease import Lease
 from whimbrel.engine.executing.transform import Transform
 from whimbrel.engine.operating.code_differences import differing_code, differing_versions
@@ -59,6 +60,7 @@ class WorkerState:
         self.loaded: Loaded = NothingLoaded()
         # A slot begins a batch, or ends it.
         self.on_batch: Callable[[str, bool], object] = lambda _token, _begins: None
+        self.gate = Gate()  # the share of its speed that the database's health allows
         self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
         self.idle = threading.Lock()  # one slot looks for work, the others wait
         self.refused: dict[tuple[str, str], str] = {}  # run and pinned code -> what is loaded here instead

@@ -21,6 +21,7 @@ from whimbrel.mongo.ledger.failure_causes import FailureCauses
 from whimbrel.mongo.ledger.failure_sums import FailureSums
 from whimbrel.mongo.ledger.failures import MongoFailures
 from whimbrel.mongo.ledger.format import MongoFormat
+from whimbrel.mongo.ledger.health import MongoHealthRecords
 from whimbrel.mongo.ledger.indexes import INDEXES
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.retention import MongoRetention, Remains
@@ -31,7 +32,7 @@ from whimbrel.ports import Ledger
 
 COLLECTIONS = (
     "runs", "batches", "failures", "causes", "blocks", "leases", "workers", "audit", "schedules", "answers", "pruned",
-    "codes", "format",
+    "codes", "format", "health",
 )  # fmt: skip
 DURABLE = WriteConcern("majority", j=True)
 
@@ -71,7 +72,8 @@ def mongo_ledger(
     proofs = MongoProofs(collections["batches"], collections["runs"], remains)
     retention = MongoRetention(collections["pruned"], collections)
     codes = MongoCodes(collections["codes"])
-    ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs, retention, codes)
+    health = MongoHealthRecords(collections["health"], leases)
+    ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health)
 
     def create_indexes() -> None:
         with translated():

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import pymongo
 from bson import ObjectId
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
@@ -27,10 +28,10 @@ class MongoLeases:
     def __init__(self, leases: Collection[Any], workers: Collection[Any], audit: Collection[Any]) -> None:
         self._leases, self._workers, self._audit = leases, workers, audit
 
-    def lead(self, role: str, holder: str, seconds: float) -> bool:
+    def lead(self, role: str, holder: str, seconds: float, *, within: float | None = None) -> bool:
         mine_or_over = {"$or": [{"holder": holder}, {"$expr": {"$lt": ["$until", "$$NOW"]}}]}
         hold = [{"$set": {"holder": {"$literal": holder}, "until": {"$add": ["$$NOW", int(seconds * 1000)]}}}]
-        with translated():
+        with translated(), pymongo.timeout(within):
             if self._leases.update_one({"_id": role, **mine_or_over}, hold).matched_count:
                 return True
             try:  # an upsert does not allow $expr: this one only creates a missing role

@@ -1,0 +1,176 @@
+"""The signals of the database's health: what they are, what they ask of runs, and how each of them counts."""
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Body, Path, Query, Response
+from pydantic import ConfigDict, Field, model_validator
+
+from whimbrel.api.answer_cache import ThisAnswerCache
+from whimbrel.api.authorization import Operator, Reader
+from whimbrel.api.deployment import Deployment
+from whimbrel.api.models.envelope import Answer, Model, failures
+from whimbrel.engine.operating.health_settings import (
+    change_thresholds,
+    heed_signal,
+    ignore_signal,
+    reset_thresholds,
+)
+from whimbrel.engine.operating.health_view import health_object
+from whimbrel.engine.operating.run_view import iso_time
+from whimbrel.ports import HealthSample, Ledger
+
+router = APIRouter(prefix="/health", tags=["health"])
+WEEK = 7 * 24 * 3600
+Level = Literal["ok", "slow", "stop", "unknown"]
+Share = Annotated[float, Field(ge=0, le=1, examples=[0.25])]
+Moment = Annotated[str | None, Field(examples=["2026-12-31T14:02:00.000Z"])]
+
+
+class Reason(Model):
+    """Why runs go slower, or wait."""
+
+    signal: str = Field(description="name of the signal", examples=["member-lag"])
+    level: Literal["slow", "stop"] = Field(description="what it asks for", examples=["slow"])
+    since: Moment = Field(description="since when")
+    said: str = Field(
+        description="the same in one sentence", examples=["replication lag 2.4 s > 2 s on host2:27017"]
+    )
+
+
+class Signal(Model):
+    """One signal."""
+
+    name: str = Field(description="its name", examples=["member-lag"])
+    title: str = Field(description="what it measures", examples=["replication lag"])
+    unit: str = Field(description="of value and thresholds; empty where they are numbers", examples=["s"])
+    level: Level = Field(
+        description="what it asks for; unknown: it was never read, and asks for nothing", examples=["ok"]
+    )
+    value: float | None = Field(description="null: not read", examples=[0.2])
+    slow: float | None = Field(description="from here on runs go slower; null: never", examples=[2.0])
+    stop: float | None = Field(description="from here on runs wait; null: never", examples=[5.0])
+    low_is_bad: bool = Field(description="whether small values are the bad ones", examples=[False])
+    host: str | None = Field(description="where it was read", examples=["host2:27017"])
+    how: str | None = Field(description="the command that it was read by", examples=["replSetGetStatus.members.lastAppliedWallTime"])  # fmt: skip
+    problem: str | None = Field(description="why it cannot be read", examples=[None])
+    since: Moment = Field(description="since when it has this level")
+    ignored_until: Moment = Field(description="until when a person ignores it")
+    grant: str | None = Field(
+        description="the role that reading it takes beside readWrite", examples=["clusterMonitor"]
+    )
+
+
+class Sample(Model):
+    """A second, or the worst of a minute."""
+
+    at: str = Field(description="when", examples=["2026-12-31T14:02:00.000Z"])
+    share: Share = Field(description="of their speed that runs had")
+    level: Level = Field(description="the worst of all signals", examples=["slow"])
+    values: dict[str, float] = Field(description="by the signal's name", examples=[{"member-lag": 2.4}])
+
+
+class HealthSignals(Answer):
+    """The database's health as runs obey it."""
+
+    state: Level = Field(description="the worst that any signal asks for", examples=["slow"])
+    share: Share = Field(description="of their speed that runs may have now")
+    since: Moment = Field(description="since when that has not been all of it")
+    age: float | None = Field(
+        description="seconds since the last sample; null: there never was one", examples=[0.4]
+    )
+    sampled_by: str | None = Field(description="the process that samples", examples=["host1:4711:0a1b2c3d"])
+    reasons: list[Reason] = Field(description="why, the worst first")
+    signals: list[Signal] = Field(description="all signals")
+    history: list[Sample] = Field(description="oldest first; empty where none was asked for")
+
+
+class Change(Model):
+    """What to change; what is left out stays as it is."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+
+    slow: float | None = Field(
+        default=None, strict=True, ge=0, le=1e12, description="from here on runs go slower", examples=[5.0]
+    )
+    stop: float | None = Field(
+        default=None, strict=True, ge=0, le=1e12, description="from here on runs wait", examples=[20.0]
+    )
+    reset: bool | None = Field(default=None, strict=True, description="true: first make its thresholds those of the table again", examples=[False])  # fmt: skip
+    ignore_seconds: float | None = Field(
+        default=None,
+        strict=True,
+        ge=0,
+        le=WEEK,
+        description="ignore the signal for so long; 0: heed it again",
+        examples=[3600],
+    )
+    note: str = Field(
+        default="", max_length=500, description="why, for the audit", examples=["a backup is being written"]
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> "Change":
+        if not self.model_fields_set - {"note"}:
+            raise ValueError("give at least one of slow, stop, reset and ignoreSeconds")
+        return self
+
+
+class Changed(Answer):
+    """The signal as it counts from the next second on."""
+
+    name: str = Field(description="its name", examples=["member-lag"])
+    slow: float | None = Field(description="from here on runs go slower; null: never", examples=[5.0])
+    stop: float | None = Field(description="from here on runs wait; null: never", examples=[20.0])
+    ignored_until: Moment = Field(description="until when it is ignored")
+
+
+@router.get("/signals", response_model=HealthSignals, responses=failures(422, 503))
+async def signals(
+    deployment: Deployment,
+    _caller: Reader,
+    cache: ThisAnswerCache,
+    history: Annotated[
+        Literal["seconds", "minutes"] | None,
+        Query(
+            description="seconds: also the last 15 minutes by seconds; minutes: the last day",
+            examples=["seconds"],
+        ),
+    ] = None,
+) -> Response:
+    """The signals of the database's health, what they ask of runs, and why. Looked at twice a second at most."""
+    ledger = deployment.store.ledger
+    return await cache.answer(("signals", history), lambda: (200, _signals(ledger, history)))
+
+
+def _signals(ledger: Ledger, history: str | None) -> HealthSignals:
+    found = health_object(ledger.health.verdict(), ledger.health.settings())
+    rows = ledger.health.history(minutes=history == "minutes") if history else ()
+    return HealthSignals.model_validate({**found, "history": [_sample(row) for row in rows]})
+
+
+def _sample(row: HealthSample) -> dict[str, Any]:
+    return {"at": iso_time(row.at), "share": row.share, "level": row.level, "values": dict(row.values)}
+
+
+@router.patch("/signals/{name}", responses=failures(400, 404, 413, 415, 422))
+def change_signal(
+    deployment: Deployment,
+    caller: Operator,
+    name: Annotated[str, Path(max_length=40, description="name of a signal", examples=["member-lag"])],
+    body: Annotated[Change, Body()],
+) -> Changed:
+    """Change the thresholds of a signal, or ignore it for a while. Audited."""
+    ledger, who = deployment.store.ledger, caller.who
+    if body.reset:
+        reset_thresholds(ledger, name, who=who)
+    if body.slow is not None or body.stop is not None:
+        change_thresholds(ledger, name, slow=body.slow, stop=body.stop, who=who)
+    if body.ignore_seconds:
+        ignore_signal(ledger, name, seconds=body.ignore_seconds, who=who, why=body.note)
+    elif body.ignore_seconds is not None:
+        heed_signal(ledger, name, who=who)
+    settings = ledger.health.settings()
+    until = settings.ignored.get(name)
+    found = health_object(ledger.health.verdict(), settings)
+    row = next(each for each in found["signals"] if each["name"] == name)
+    return Changed(name=name, slow=row["slow"], stop=row["stop"], ignored_until=iso_time(until))

@@ -1,0 +1,56 @@
+"""Builds the table of the database's health."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from rich.console import RenderableType
+
+from whimbrel.cli.output.fact_tables import FactTable
+from whimbrel.cli.output.terminal_text import Text
+from whimbrel.domain.health.signal_states import SignalState
+from whimbrel.domain.health.signals import SIGNALS, Level, Signal, Thresholds
+from whimbrel.domain.health.verdict import Verdict, measured
+from whimbrel.ports.health import HealthSettings
+
+COLOURS = {Level.OK: "green", Level.SLOW: "yellow", Level.STOP: "red", Level.UNKNOWN: "dim"}
+COLUMNS = ("signal", "level", "value", "slow", "stop", "host")
+
+
+def health_lines(verdict: Verdict, settings: HealthSettings) -> Iterator[RenderableType]:
+    """Yields what the verdict asks for, and the table of signals."""
+    if verdict.age is None:
+        yield Text(
+            "Nobody samples the database's health now, as no process of Whimbrel is at work. This is one look, without what takes two."
+        )
+    else:
+        yield Text(verdict.explain() or "Runs may go at their full speed.", "yellow" if verdict.allowed < 1.0 else "green")  # fmt: skip
+    table = FactTable(COLUMNS, right=("value", "slow", "stop"), whole=("signal", "level"))
+    for name, signal in SIGNALS.items():
+        state = verdict.signals.get(name, SignalState())
+        slow, stop = settings.thresholds.get(name, Thresholds()).of(signal)
+        table.add(
+            name, _level(state), "" if state.value is None else measured(state.value, signal.unit), _threshold(slow, signal), _threshold(stop, signal), state.host
+        )  # fmt: skip
+    yield table
+    yield from _problems(verdict)
+
+
+def _level(state: SignalState) -> Text:
+    if state.ignored_until is not None:
+        until = datetime.fromtimestamp(state.ignored_until, UTC)
+        return Text(f"ignored until {until.astimezone():%H:%M}", "dim")
+    return Text(str(state.level), COLOURS[state.level])
+
+
+def _threshold(value: float | None, signal: Signal) -> str:
+    return "" if value is None else measured(value, signal.unit)
+
+
+def _problems(verdict: Verdict) -> Iterator[RenderableType]:
+    """Yields why signals cannot be read, each reason once."""
+    names: dict[str, list[str]] = {}
+    for name, state in verdict.signals.items():
+        if state.problem:
+            names.setdefault(state.problem, []).append(name)
+    for problem, signals in names.items():
+        yield Text(f"Not read: {', '.join(signals)}: {problem}")

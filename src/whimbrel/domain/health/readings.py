@@ -1,0 +1,42 @@
+"""What was read of a signal at a moment, on one host."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from whimbrel.domain.health.signals import SIGNALS, Signal
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A value, or why there is none.
+
+    `how`: the command that it was read by. `problem`: why it cannot be read; empty where it was. `slow`, `stop`: thresholds that go with this value, as
+    of a signal that is compared with its own past; None: those of the signal. `absent`: why the signal means nothing here, as the lag of a set of one.
+    """
+
+    signal: str
+    value: float | None
+    host: str = ""
+    how: str = ""
+    problem: str = ""
+    slow: float | None = None
+    stop: float | None = None
+    absent: str = ""
+
+
+def worst_readings(readings: Iterable[Reading]) -> dict[str, Reading]:
+    """Returns the worst reading of each signal over all hosts. One that cannot be read is worse than any value, one that means nothing is better."""
+    worst: dict[str, Reading] = {}
+    for reading in readings:
+        known = worst.get(reading.signal)
+        if known is None or _is_worse(SIGNALS[reading.signal], reading, known):
+            worst[reading.signal] = reading
+    return worst
+
+
+def _is_worse(signal: Signal, reading: Reading, known: Reading) -> bool:
+    if reading.absent or known.absent:
+        return bool(known.absent)
+    if reading.value is None or known.value is None:
+        return reading.value is None and known.value is not None
+    return reading.value < known.value if signal.low else reading.value > known.value

@@ -1,0 +1,138 @@
+"""Decides from a signal's readings, one after the other, which level it asks for. A level is entered and left with a delay, so that it does not flutter."""
+
+from dataclasses import dataclass, replace
+
+from whimbrel.domain.health.readings import Reading
+from whimbrel.domain.health.signals import CLEAR, Level, Signal, Thresholds
+
+UNREAD_SLOW, UNREAD_STOP = 5.0, 15.0  # seconds for which a signal that was readable may not be
+
+_RANK = {Level.UNKNOWN: 0, Level.OK: 0, Level.SLOW: 1, Level.STOP: 2}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SignalState:
+    """A signal's level, and what it takes to decide the next one. Times are seconds since the epoch, by the sampler's clock.
+
+    `slow_count`, `stop_count`: bad samples in a row. `good_since`: since when it has been good enough for a lower level; None: it is not.
+    `read_at`: when a value was read last; None: never.
+    """
+
+    level: Level = Level.UNKNOWN
+    since: float = 0.0
+    value: float | None = None
+    threshold: float | None = None  # of the level, where it is slow or stop
+    host: str = ""
+    how: str = ""
+    problem: str = ""
+    slow_count: int = 0
+    stop_count: int = 0
+    good_since: float | None = None
+    read_at: float | None = None
+    ignored_until: float | None = None  # a person overrides the signal until then
+
+    @property
+    def asks(self) -> Level:
+        """The level that counts: an overridden signal asks for nothing."""
+        return Level.OK if self.ignored_until is not None else self.level
+
+    def ignoring(self, until: float | None) -> "SignalState":
+        """Returns the state with the time until which a person overrides the signal."""
+        return replace(self, ignored_until=until)
+
+
+def next_state(
+    signal: Signal, state: SignalState, reading: Reading | None, now: float, thresholds: Thresholds
+) -> SignalState:
+    """Returns the state after a sample. `reading`: None where the sample has nothing about the signal."""
+    if reading is not None and reading.absent:
+        return SignalState(level=Level.OK, since=now, how=reading.absent, ignored_until=state.ignored_until)
+    if reading is None or reading.value is None:
+        return _unread(state, reading, now)
+    slow, stop = thresholds.of(signal)
+    # What a person has set is stricter or laxer on purpose: a threshold that goes with the value must not undo it.
+    slow = reading.slow if reading.slow is not None and thresholds.slow is None else slow
+    stop = reading.stop if reading.stop is not None and thresholds.stop is None else stop
+    slow_count = state.slow_count + 1 if _reached(signal, reading.value, slow) else 0
+    stop_count = state.stop_count + 1 if _reached(signal, reading.value, stop) else 0
+    asked = (
+        Level.STOP
+        if stop_count >= signal.stop_after
+        else Level.SLOW
+        if slow_count >= signal.slow_after
+        else Level.OK
+    )
+    unread = bool(state.problem)
+    current = Level.OK if state.level is Level.UNKNOWN or unread else state.level
+    level, good_since = _settle(signal, current, asked, state.good_since, reading.value, (slow, stop), now)
+    return replace(
+        state,
+        level=level,
+        since=state.since if level is state.level and not unread else now,
+        value=reading.value,
+        threshold={Level.SLOW: slow, Level.STOP: stop}.get(level),
+        host=reading.host,
+        how=reading.how,
+        problem="",
+        slow_count=slow_count,
+        stop_count=stop_count,
+        good_since=good_since,
+        read_at=now,
+    )
+
+
+def _settle(
+    signal: Signal,
+    current: Level,
+    asked: Level,
+    good_since: float | None,
+    value: float,
+    thresholds: tuple[float | None, float | None],
+    now: float,
+) -> tuple[Level, float | None]:
+    """Returns the level, and since when the value has been good enough for a lower one: a worse level at once, a better one after the hold."""
+    if _RANK[asked] >= _RANK[current]:
+        return asked, None
+    limit = thresholds[0] if current is Level.SLOW else thresholds[1]
+    if limit is None or not _clear(signal, value, limit):
+        return current, None
+    if good_since is None:
+        return current, now
+    if now - good_since < signal.hold:
+        return current, good_since
+    return asked, None
+
+
+def _reached(signal: Signal, value: float, threshold: float | None) -> bool:
+    if threshold is None:
+        return False
+    return value <= threshold if signal.low else value >= threshold
+
+
+def _clear(signal: Signal, value: float, threshold: float) -> bool:
+    return value > threshold / CLEAR if signal.low else value < threshold * CLEAR
+
+
+def _unread(state: SignalState, reading: Reading | None, now: float) -> SignalState:
+    """A signal that cannot be read. Where it could be before, that is bad by itself: it may hide anything."""
+    problem = reading.problem if reading is not None else "nothing was read"
+    host, how = (reading.host, reading.how) if reading is not None else (state.host, state.how)
+    if state.read_at is None:
+        return replace(state, level=Level.UNKNOWN, problem=problem, host=host, how=how, value=None)
+    silent = now - state.read_at
+    level = Level.STOP if silent >= UNREAD_STOP else Level.SLOW if silent >= UNREAD_SLOW else state.level
+    if _RANK[level] < _RANK[state.level]:
+        level = state.level
+    return replace(
+        state,
+        level=level,
+        since=state.since if level is state.level else now,
+        value=None,
+        threshold=None,
+        host=host,
+        how=how,
+        problem=problem,
+        slow_count=0,
+        stop_count=0,
+        good_since=None,
+    )

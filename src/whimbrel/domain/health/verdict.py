@@ -1,0 +1,124 @@
+"""The verdict on the database's health, as all slots obey it and people read it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from whimbrel.domain.health.share import RESTART
+from whimbrel.domain.health.signal_states import SignalState
+from whimbrel.domain.health.signals import SIGNALS, Level, Reads
+
+STALE_SLOW, STALE_STOP = 5.0, 15.0  # seconds after which a verdict counts as slow, and as stop
+SLOWER = "Goes at "  # how the message of a run begins that has a part of its speed
+NAMED = 3  # reasons in a message
+_ORDER = (Level.OK, Level.UNKNOWN, Level.SLOW, Level.STOP)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why runs are slower, or wait. `since`: seconds since the epoch."""
+
+    signal: str
+    level: Level
+    since: float
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the sampler has decided, once a second. `age`: seconds since then, by the server's clock; None where there has never been one.
+
+    `since`: since when the share has not been whole, seconds since the epoch; None: it is whole.
+    """
+
+    share: float = 1.0
+    level: Level = Level.OK
+    since: float | None = None
+    reasons: tuple[Reason, ...] = ()
+    signals: Mapping[str, SignalState] = field(default_factory=dict)
+    at: datetime | None = None
+    age: float | None = None
+    by: str = ""  # the process that has sampled
+
+    def aged(self, age: float) -> "Verdict":
+        """Returns the verdict as it is at this age, in seconds."""
+        return replace(self, age=age)
+
+    def explain(self) -> str:
+        """Returns why runs go slower or wait, for their message; empty where they do not."""
+        if self.age is not None and self.age >= STALE_SLOW:
+            why = stale_reason(self.age)
+            return (
+                f"Waits: {why}" if self.allowed == 0.0 else f"{SLOWER}{self.allowed:.0%} of its speed: {why}"
+            )
+        if self.share >= 1.0:
+            return ""
+        since = "" if self.since is None else f" since {datetime.fromtimestamp(self.since, UTC):%H:%M} UTC"
+        why = (
+            "; ".join(reason.sentence for reason in self.reasons[:NAMED])
+            or "the database is well again, and it gets faster"
+        )
+        return (
+            f"Waits{since}: {why}."
+            if self.share == 0.0
+            else f"{SLOWER}{self.share:.0%} of its speed{since}: {why}."
+        )
+
+    @property
+    def allowed(self) -> float:
+        """The share that may be used now: that of a verdict which nobody renews falls to nothing."""
+        if self.age is None or self.age < STALE_SLOW:
+            return self.share
+        return 0.0 if self.age >= STALE_STOP else min(self.share, RESTART)
+
+
+def worst_level(states: Iterable[SignalState]) -> Level:
+    """Returns the worst level that any signal asks for."""
+    asked = max((_ORDER.index(state.asks) for state in states), default=0)
+    return _ORDER[asked] if _ORDER[asked] is not Level.UNKNOWN else Level.OK
+
+
+def floor_of(states: Mapping[str, SignalState]) -> float:
+    """Returns the share that the slow signals leave at least: the smallest floor of them."""
+    return min(
+        (SIGNALS[name].floor for name, state in states.items() if state.asks is Level.SLOW), default=0.0
+    )
+
+
+def reasons_of(states: Mapping[str, SignalState]) -> tuple[Reason, ...]:
+    """Returns why the level is not good, the worst reason first, and of equal ones the oldest."""
+    bad = [(name, state) for name, state in states.items() if state.asks in (Level.SLOW, Level.STOP)]
+    bad.sort(key=lambda named: (-_ORDER.index(named[1].level), named[1].since))
+    return tuple(Reason(name, state.level, state.since, sentence_of(name, state)) for name, state in bad)
+
+
+def sentence_of(name: str, state: SignalState) -> str:
+    """Returns what is bad about a signal, with its value, threshold and host."""
+    signal = SIGNALS[name]
+    where = f" on {state.host}" if state.host else ""
+    if state.value is None:
+        return f"{signal.title} cannot be read{where}: {state.problem}"
+    if state.threshold is None or not signal.unit:
+        return f"{signal.title}{where}"
+    sign = "<" if signal.low else ">"
+    return f"{signal.title} {measured(state.value, signal.unit)} {sign} {measured(state.threshold, signal.unit)}{where}"
+
+
+def measured(value: float, unit: str) -> str:
+    """Returns a value with its unit, in at most a few digits."""
+    digits = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"  # noqa: PLR2004  three digits
+    return f"{digits}{unit}" if unit in ("%", "/s") else f"{digits} {unit}".rstrip()
+
+
+def stale_reason(age: float) -> str:
+    """Returns why a verdict that nobody renews holds runs back."""
+    return f"nobody has sampled the database's health for {age:,.0f} s: is WHIMBREL_HEALTH off for some processes, or none alive that may sample?"
+
+
+def missing_grants(states: Mapping[str, SignalState]) -> tuple[str, ...]:
+    """Returns the names of signals that cannot be read, and could be with more rights."""
+    return tuple(
+        name
+        for name, state in states.items()
+        if state.level is Level.UNKNOWN and SIGNALS[name].needs is not Reads.NOTHING
+    )

@@ -1,0 +1,48 @@
+"""What people set about the database's health: thresholds of a signal, and a signal that is ignored for a while."""
+
+from datetime import UTC, datetime, timedelta
+
+from whimbrel.domain.health.signals import Thresholds, check_thresholds, find_signal
+from whimbrel.errors import SettingsInvalid
+from whimbrel.ports import Ledger
+
+LONGEST = timedelta(days=7)  # that a signal may be ignored: an override that nobody ends must end by itself
+
+
+def change_thresholds(
+    ledger: Ledger, name: str, *, slow: float | None, stop: float | None, who: str
+) -> Thresholds:
+    """Sets one or both thresholds of a signal; the other stays as it is. Returns both as they are set now.
+
+    Raises SignalUnknown, and SettingsInvalid where they do not fit.
+    """
+    signal = find_signal(name)
+    known = ledger.health.settings().thresholds.get(name, Thresholds())
+    thresholds = Thresholds(known.slow if slow is None else slow, known.stop if stop is None else stop)
+    check_thresholds(signal, thresholds)
+    ledger.health.set_thresholds(name, thresholds, who=who)
+    return thresholds
+
+
+def reset_thresholds(ledger: Ledger, name: str, *, who: str) -> None:
+    """Makes the thresholds of a signal those of the table again. Raises SignalUnknown."""
+    find_signal(name)
+    ledger.health.set_thresholds(name, Thresholds(), who=who)
+
+
+def ignore_signal(ledger: Ledger, name: str, *, seconds: float, who: str, why: str) -> datetime:
+    """Ignores a signal for so long. Returns until when. Raises SignalUnknown, SettingsInvalid."""
+    find_signal(name)
+    if not 0 < seconds <= LONGEST.total_seconds():
+        raise SettingsInvalid(
+            f"A signal is ignored for a second to {LONGEST.days} days, not for {seconds:g} seconds."
+        )
+    until = datetime.now(UTC) + timedelta(seconds=seconds)
+    ledger.health.ignore(name, until, who=who, why=why)
+    return until
+
+
+def heed_signal(ledger: Ledger, name: str, *, who: str) -> None:
+    """Heeds a signal again. Raises SignalUnknown."""
+    find_signal(name)
+    ledger.health.ignore(name, None, who=who, why="")

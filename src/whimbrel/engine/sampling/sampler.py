@@ -1,0 +1,173 @@
+"""The sampler: once a second it reads the signals, decides the share that runs may have, and stores the verdict.
+
+One process in the cluster does it, by lease. Another one that takes over goes on from the stored verdict. A verdict that is not renewed
+holds all slots back by itself (`Verdict.allowed`): whatever happens to the sampler, runs do not go on unwatched.
+"""
+
+import time
+from collections.abc import Mapping
+
+import structlog
+
+from whimbrel.domain.health.own_times import OwnTimes
+from whimbrel.domain.health.readings import Reading, worst_readings
+from whimbrel.domain.health.share import Share, next_share
+from whimbrel.domain.health.signal_states import SignalState, next_state
+from whimbrel.domain.health.signals import SIGNALS, Level, Thresholds
+from whimbrel.domain.health.verdict import STALE_STOP, Verdict, floor_of, reasons_of, worst_level
+from whimbrel.errors import Transient, WhimbrelError
+from whimbrel.ports import Store
+from whimbrel.ports.health import HealthReader, HealthSettings
+
+log = structlog.get_logger("whimbrel.health")
+
+EVERY = 1.0  # seconds between two samples
+ROLE = "health"
+ROLE_SECONDS = (
+    3.0  # another process samples so soon after the last sign of this one: before its verdict counts as old
+)
+ROLE_WITHIN = 1.0  # seconds that asking for the role may take
+MINUTE = 60.0
+NO_THRESHOLDS = Thresholds()
+
+
+class Sampler:
+    """One process's candidate for the role of sampler."""
+
+    def __init__(self, store: Store, reader: HealthReader, *, name: str) -> None:
+        self._store, self._reader, self._name = store, reader, name
+        self._records = store.ledger.health
+        self._asked = float("-inf")  # when the role was asked for, where it was given
+        self._states: dict[str, SignalState] | None = None  # None: another process had the role
+        self._share = Share()
+        self._level = Level.OK
+        self._since: float | None = None
+        self._times = OwnTimes()
+        self._minute = MinuteHistory()
+        self.latest = Verdict()  # that this process decided
+
+    def tick(self) -> None:
+        """Takes one sample, where this process has the role. Raises Transient, whatever is wrong.
+
+        A sampler that cannot work must not end its process: its verdict gets old, and that holds runs back, and says so.
+        """
+        try:
+            self._sample()
+        except Transient:
+            raise
+        except WhimbrelError as error:
+            raise Transient(f"The database's health was not sampled: {error}") from error
+
+    def _sample(self) -> None:
+        if not self._has_role():
+            self._states = None
+            return
+        began = time.perf_counter()
+        before = self._records.verdict()
+        elapsed = (time.perf_counter() - began) * 1000
+        now = before.at.timestamp() + (before.age or 0.0) if before.at is not None else time.time()
+        if self._states is None:
+            self._take_over(before, now)
+        at_work = self._store.ledger.runs.at_work()
+        self._times.read(elapsed, at_rest=not at_work or self._share.value == 0.0)
+        self._keep(self._judge(now, self._records.settings(), {run.ns for run in at_work}))
+
+    def _has_role(self) -> bool:
+        now = time.monotonic()
+        if now - self._asked < ROLE_SECONDS / 2:
+            return True
+        try:
+            has_role = self._store.ledger.leases.lead(ROLE, self._name, ROLE_SECONDS, within=ROLE_WITHIN)
+        except Transient:
+            has_role = self._states is not None  # without a majority nobody else can say so either
+        if not has_role:
+            self._asked = float("-inf")
+            return False
+        self._asked = now
+        return True
+
+    def _take_over(self, before: Verdict, now: float) -> None:
+        """Goes on from what another sampler stored, unless that is long ago."""
+        self._states, self._share, self._since = {}, Share(), None
+        self._times = OwnTimes()
+        if before.age is not None and before.age < STALE_STOP:
+            self._states = dict(before.signals)
+            self._share, self._since = Share(before.share, before.share, now), before.since
+            self._level = before.level
+
+    def _judge(self, now: float, settings: HealthSettings, namespaces: set[str]) -> Verdict:
+        slots = self._store.ledger.leases.slots(MINUTE / 10)
+        readings = self._reader.read(own_slots=slots, namespaces=namespaces)
+        host = next((reading.host for reading in readings if reading.host), "")
+        worst = worst_readings([*readings, *self._times.readings(host)])
+        states = {name: self._next_state(name, worst.get(name), now, settings) for name in SIGNALS}
+        level = worst_level(states.values())
+        self._share = next_share(self._share, level, now, floor_of(states))
+        self._since = None if self._share.value >= 1.0 else self._since if self._since is not None else now
+        self._states = states
+        verdict = Verdict(
+            share=self._share.value, level=level, since=self._since, reasons=reasons_of(states), signals=states, by=self._name
+        )  # fmt: skip
+        if level is not self._level:
+            log.info("health", level=str(level), share=verdict.share, reasons=[reason.sentence for reason in verdict.reasons])  # fmt: skip
+        self._level = level
+        return verdict
+
+    def _next_state(
+        self, name: str, reading: Reading | None, now: float, settings: HealthSettings
+    ) -> SignalState:
+        known = (self._states or {}).get(name, SignalState(since=now))
+        until = settings.ignored.get(name)
+        ignored = until.timestamp() if until is not None and until.timestamp() > now else None
+        state = next_state(SIGNALS[name], known, reading, now, settings.thresholds.get(name, NO_THRESHOLDS))
+        return state.ignoring(ignored)
+
+    def _keep(self, verdict: Verdict) -> None:
+        self.latest, minute = verdict, self._minute.add(time.time(), verdict)
+        began = time.perf_counter()
+        try:
+            self._records.keep(verdict, minute)
+        finally:
+            self._times.writes.append((time.perf_counter() - began) * 1000)
+
+
+class MinuteHistory:
+    """Gathers the seconds of a minute into one row: the smallest share, and the worst value of each signal."""
+
+    def __init__(self) -> None:
+        self._minute: int | None = None
+        self._share, self._level = 1.0, Level.OK
+        self._values: dict[str, float] = {}
+
+    def add(self, now: float, verdict: Verdict) -> Mapping[str, object] | None:
+        """Adds a second. Returns the row of the minute before, where this second is the first of another one."""
+        minute, row = int(now // MINUTE), None
+        if self._minute is not None and minute != self._minute:
+            row = {"share": self._share, "level": str(self._level), "values": self._values}
+            self._share, self._level, self._values = 1.0, Level.OK, {}
+        self._minute = minute
+        if verdict.share <= self._share:
+            self._share, self._level = verdict.share, verdict.level
+        for name, state in verdict.signals.items():
+            if state.value is not None:
+                known = self._values.get(name, state.value)
+                self._values[name] = min(known, state.value) if SIGNALS[name].low else max(known, state.value)
+        return row
+
+
+def sample_once(store: Store) -> Verdict:
+    """Reads the signals now, for a person to see, where nobody samples. Writes nothing, so that no run obeys it."""
+    reader, now = store.health_reader(), time.time()
+    readings = worst_readings(reader.read(own_slots=0, namespaces=()))
+    settings = store.ledger.health.settings()
+    states = {
+        name: next_state(
+            signal,
+            SignalState(since=now),
+            readings.get(name),
+            now,
+            settings.thresholds.get(name, NO_THRESHOLDS),
+        )
+        for name, signal in SIGNALS.items()
+    }
+    return Verdict(signals=states)

@@ -1,0 +1,131 @@
+"""Stores the verdict on the database's health, its history in two rings of rows, and what people have set."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import pymongo
+from pymongo import UpdateOne
+from pymongo.collection import Collection
+from pymongo.errors import BulkWriteError
+
+from whimbrel.domain.health.signal_states import SignalState
+from whimbrel.domain.health.signals import SIGNALS, Level, Thresholds
+from whimbrel.domain.health.verdict import Reason, Verdict
+from whimbrel.errors import Transient
+from whimbrel.mongo.driver_errors import sentence, translated
+from whimbrel.mongo.ledger.leases import MongoLeases
+from whimbrel.ports.health import HealthSample, HealthSettings
+
+VERDICT, SETTINGS = "verdict", "settings"
+SECONDS, MINUTES = 900, 1440  # rows of each ring
+WITHIN = 2.0  # seconds in which the verdict must be stored; a write that takes longer counts as so long
+
+
+class MongoHealthRecords:
+    """Implements `whimbrel.ports.health.HealthRecords`."""
+
+    def __init__(self, collection: Collection[Any], leases: MongoLeases) -> None:
+        self._rows, self._leases = collection, leases
+
+    def verdict(self) -> Verdict:
+        with translated():
+            found = list(
+                self._rows.aggregate([
+                    {"$match": {"_id": VERDICT}},
+                    {"$set": {"age": {"$subtract": ["$$NOW", "$at"]}}},
+                ])
+            )  # fmt: skip
+        return _verdict_of(found[0]) if found else Verdict()
+
+    def settings(self) -> HealthSettings:
+        with translated():
+            row = self._rows.find_one({"_id": SETTINGS})
+        if row is None:
+            return HealthSettings()
+        thresholds = {
+            name: Thresholds(each.get("slow"), each.get("stop"))
+            for name, each in dict(row.get("thresholds", {})).items()
+        }
+        ignored = {name: _with_zone(until) for name, until in dict(row.get("ignored", {})).items()}
+        return HealthSettings(
+            {name: each for name, each in thresholds.items() if name in SIGNALS}, {name: until for name, until in ignored.items() if name in SIGNALS}
+        )  # fmt: skip
+
+    def keep(self, verdict: Verdict, minute: Mapping[str, Any] | None) -> None:
+        row = {
+            "share": verdict.share, "level": str(verdict.level), "since": verdict.since, "by": verdict.by,
+            "reasons": [{**asdict(reason), "level": str(reason.level)} for reason in verdict.reasons],
+            "signals": {name: {**asdict(state), "level": str(state.level)} for name, state in verdict.signals.items()},
+        }  # fmt: skip
+        values = {name: state.value for name, state in verdict.signals.items() if state.value is not None}
+        second = {"share": verdict.share, "level": str(verdict.level), "values": values}
+        writes = [_stored(VERDICT, row), _in_ring("s", SECONDS, 1000, second)]
+        if minute is not None:
+            writes.append(_in_ring("m", MINUTES, 60_000, minute))
+        with translated(), pymongo.timeout(WITHIN):
+            try:
+                self._rows.bulk_write(writes)
+            except BulkWriteError as error:  # its own code does not tell that a majority is missing
+                raise Transient(
+                    f"The verdict on the database's health was not stored: {sentence(error)}"
+                ) from error
+
+    def history(self, *, minutes: bool) -> Sequence[HealthSample]:
+        ring, size = ("m", MINUTES) if minutes else ("s", SECONDS)
+        span = size * (60_000 if minutes else 1000)
+        with translated():
+            rows = self._rows.find(
+                {"ring": ring, "$expr": {"$gt": ["$at", {"$subtract": ["$$NOW", span]}]}}
+            ).sort("at", 1)
+            return [HealthSample(_with_zone(row["at"]), row["share"], row["level"], dict(row["values"])) for row in rows]  # fmt: skip
+
+    def set_thresholds(self, signal: str, thresholds: Thresholds, *, who: str) -> None:
+        asked = {name: value for name, value in asdict(thresholds).items() if value is not None}
+        place = f"thresholds.{signal}"
+        with translated():
+            self._rows.update_one(
+                {"_id": SETTINGS}, {"$set": {place: asked}} if asked else {"$unset": {place: ""}}, upsert=True
+            )
+        self._leases.audit(f"thresholds of {signal}: {asked or 'as in the table'}", run="", who=who)
+
+    def ignore(self, signal: str, until: datetime | None, *, who: str, why: str) -> None:
+        place = f"ignored.{signal}"
+        with translated():
+            self._rows.update_one(
+                {"_id": SETTINGS}, {"$set": {place: until}} if until else {"$unset": {place: ""}}, upsert=True
+            )
+        what = f"ignored until {until.isoformat(timespec='seconds')}" if until else "no longer ignored"
+        self._leases.audit(f"signal {signal} {what}", run="", who=who, why=why)
+
+
+def _stored(row_id: str, fields: Mapping[str, Any]) -> UpdateOne:
+    stated = {"_id": row_id, **{name: {"$literal": value} for name, value in fields.items()}, "at": "$$NOW"}
+    return UpdateOne({"_id": row_id}, [{"$replaceWith": stated}], upsert=True)
+
+
+def _in_ring(ring: str, size: int, width: int, fields: Mapping[str, Any]) -> UpdateOne:
+    """Overwrites the oldest row of a ring. Its place goes by this process's clock; only its time counts, which is the server's."""
+    number = int(datetime.now(UTC).timestamp() * 1000) // width % size
+    return _stored(f"{ring}:{number}", {**fields, "ring": ring})
+
+
+def _verdict_of(row: Mapping[str, Any]) -> Verdict:
+    reasons = tuple(
+        Reason(each["signal"], Level(each["level"]), each["since"], each["sentence"])
+        for each in row["reasons"]
+    )
+    signals = {
+        name: SignalState(**{**dict(state), "level": Level(state["level"])})
+        for name, state in dict(row["signals"]).items()
+        if name in SIGNALS
+    }
+    return Verdict(
+        share=row["share"], level=Level(row["level"]), since=row["since"], reasons=reasons, signals=signals, at=_with_zone(row["at"]),
+        age=max(0.0, row["age"] / 1000), by=row["by"],
+    )  # fmt: skip
+
+
+def _with_zone(moment: datetime) -> datetime:
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

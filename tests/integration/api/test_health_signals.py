@@ -1,0 +1,55 @@
+"""The signals of the database's health over HTTP."""
+
+import pytest
+from starlette.testclient import TestClient
+
+from tests.integration.api.conftest import TOKENS, Docs, serving
+from whimbrel.domain.health.verdict import Verdict
+from whimbrel.settings import Settings
+
+
+def test_signals_are_shown_and_changed(still: TestClient, database: Docs) -> None:
+    found = still.get("/health/signals").json()
+    assert (found["state"], found["share"], found["age"], found["history"]) == ("ok", 1.0, None, [])
+    assert {"member-lag", "majority-write", "disk-used"} <= {row["name"] for row in found["signals"]}
+    changed = still.patch("/health/signals/member-lag", json={"slow": 3, "ignoreSeconds": 60, "note": "why"})
+    assert (changed.status_code, changed.json()["slow"], changed.json()["stop"]) == (200, 3.0, 5.0)
+    assert changed.json()["ignoredUntil"]
+    row = next(row for row in still.get("/health/signals").json()["signals"] if row["name"] == "member-lag")
+    assert row["slow"] == 3.0
+    again = still.patch("/health/signals/member-lag", json={"reset": True, "ignoreSeconds": 0}).json()
+    assert (again["slow"], again["ignoredUntil"]) == (2.0, None)
+    assert database["whimbrel_audit"].count_documents({"what": {"$regex": "member-lag"}}) >= 4
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status"),
+    [
+        ("lag", {"slow": 3}, 404), ("member-lag", {}, 422), ("member-lag", {"note": "only"}, 422), ("member-lag", {"slow": 9}, 422),
+        ("member-lag", {"slow": -1}, 422), ("member-lag", {"ignoreSeconds": 1e9}, 422), ("new-primary", {"slow": 1}, 422), ("member-lag", {"slow": "3"}, 422),
+    ],
+)  # fmt: skip
+def test_bad_changes_are_refused(still: TestClient, database: Docs, name: str, body: dict[str, object], status: int) -> None:  # fmt: skip
+    assert still.patch(f"/health/signals/{name}", json=body).status_code == status
+    assert database["whimbrel_health"].find_one({"_id": "settings"}) is None
+
+
+def test_the_history_is_given_where_it_is_asked_for(still: TestClient) -> None:
+    records = still.app.state.system.deployment.store.ledger.health  # type: ignore[attr-defined]
+    records.keep(Verdict(share=0.5), {"share": 0.25, "level": "stop", "values": {"member-lag": 9.0}})
+    seconds = still.get("/health/signals", params={"history": "seconds"}).json()["history"]
+    minutes = still.get("/health/signals", params={"history": "minutes"}).json()["history"]
+    assert ([row["share"] for row in seconds], [row["values"] for row in minutes]) == (
+        [0.5],
+        [{"member-lag": 9.0}],
+    )
+    assert still.get("/health/signals", params={"history": "hours"}).status_code == 422
+
+
+def test_reading_needs_a_token_and_changing_one_that_may(settings: Settings) -> None:
+    tokens = ",".join(f"{scope}:{token}" for scope, token in TOKENS.items())
+    with serving(settings, workers=0, tokens=tokens) as client:
+        read = {"Authorization": f"Bearer {TOKENS['read']}"}
+        assert client.get("/health/signals").status_code == 401
+        assert client.get("/health/signals", headers=read).status_code == 200
+        assert client.patch("/health/signals/member-lag", json={"slow": 3}, headers=read).status_code == 403

@@ -1,0 +1,225 @@
+"""The sampler and what obeys it: one in the cluster, its verdict in the ledger, thresholds, overrides, and runs that rest or wait."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pymongo.database import Database
+
+from tests.integration.in_process_system import start, system, until
+from tests.servers.serve import eventually
+from whimbrel import Migration
+from whimbrel.domain.health.signal_states import SignalState
+from whimbrel.domain.health.signals import SIGNALS, Level
+from whimbrel.domain.health.verdict import Verdict
+from whimbrel.domain.runs.states import RunStatus
+from whimbrel.engine.executing.gate import Gate, rest_after
+from whimbrel.engine.operating import control
+from whimbrel.engine.operating.health_settings import change_thresholds, heed_signal, ignore_signal
+from whimbrel.engine.sampling.sampler import Sampler, sample_once
+from whimbrel.errors import SettingsInvalid, Transient
+from whimbrel.mongo.store import MongoStore
+
+Docs = Database[dict[str, Any]]
+THINGS = Migration(name="things", collection="things", update={"$set": {"n": 1}})
+
+
+def sampler(store: MongoStore, name: str = "one") -> Sampler:
+    return Sampler(store, store.health_reader(), name=name)
+
+
+def aged(database: Docs, seconds: float) -> None:
+    """Makes the stored verdict so much older."""
+    move = [{"$set": {"at": {"$subtract": ["$$NOW", int(seconds * 1000)]}}}]
+    database["whimbrel_health"].update_one({"_id": "verdict"}, move)
+
+
+def test_a_sample_reads_every_signal_and_is_stored_with_its_age(store: MongoStore, database: Docs) -> None:
+    assert store.ledger.health.verdict() == Verdict()
+    one = sampler(store)
+    for _ in range(2):
+        one.tick()
+    verdict = store.ledger.health.verdict()
+    assert (verdict.share, verdict.by) == (1.0, "one")
+    assert verdict.age is not None
+    assert 0 <= verdict.age < 5
+    assert verdict.signals.keys() == SIGNALS.keys()
+    unread = {name: state.problem for name, state in verdict.signals.items() if state.level is Level.UNKNOWN}
+    assert not unread
+    stats = database.command("dbStats")
+    disk = verdict.signals["disk-used"].value
+    assert disk == pytest.approx(100 * stats["fsUsedSize"] / stats["fsTotalSize"], abs=2)
+    assert verdict.signals["member-lag"].how == "there is no other member"
+    (row,) = store.ledger.health.history(minutes=False)[-1:]
+    assert (row.share, row.values["disk-used"]) == (1.0, disk)
+
+
+def test_one_process_samples_and_another_goes_on_where_it_stopped(store: MongoStore, database: Docs) -> None:
+    one, two = sampler(store), sampler(store, "two")
+    one.tick()
+    two.tick()
+    assert store.ledger.health.verdict().by == "one"
+    verdict = store.ledger.health.verdict()
+    store.ledger.health.keep(replace(verdict, share=0.25, since=1000.0, by="one"), None)
+    database["whimbrel_leases"].delete_one({"_id": "health"})  # its time is over
+    two.tick()
+    found = store.ledger.health.verdict()
+    assert (found.by, found.share, found.since) == ("two", 0.25, 1000.0)
+    aged(database, 60)
+    three = sampler(store, "three")
+    database["whimbrel_leases"].delete_one({"_id": "health"})
+    three.tick()
+    assert store.ledger.health.verdict().share == 1.0, "what was decided a minute ago says nothing any more"
+
+
+def test_thresholds_count_from_the_next_sample_and_an_override_has_an_end(
+    store: MongoStore, database: Docs
+) -> None:
+    one = sampler(store)
+    with pytest.raises(SettingsInvalid, match="slow=60 is above stop=50"):
+        change_thresholds(store.ledger, "read-canary", slow=60, stop=None, who="test")
+    change_thresholds(store.ledger, "read-canary", slow=0, stop=None, who="test")
+    for _ in range(2):
+        one.tick()
+    verdict = store.ledger.health.verdict()
+    assert (verdict.share, [reason.signal for reason in verdict.reasons]) == (0.5, ["read-canary"])
+    assert "a read by _id" in verdict.explain()
+    until_ = ignore_signal(store.ledger, "read-canary", seconds=3600, who="test", why="a test")
+    assert timedelta(seconds=3590) < until_ - datetime.now(UTC) <= timedelta(seconds=3600)
+    one.tick()
+    assert store.ledger.health.verdict().level is Level.OK
+    heed_signal(store.ledger, "read-canary", who="test")
+    one.tick()
+    assert store.ledger.health.verdict().level is Level.SLOW
+    ignore_signal(store.ledger, "read-canary", seconds=0.2, who="test", why="")
+    time.sleep(0.3)
+    one.tick()
+    assert store.ledger.health.verdict().level is Level.SLOW, "it is over by itself"
+    for seconds in (0, -1, 8 * 86_400, float("nan")):
+        with pytest.raises(SettingsInvalid, match="7 days"):
+            ignore_signal(store.ledger, "read-canary", seconds=seconds, who="test", why="")
+    audited = [row["what"] for row in database["whimbrel_audit"].find({"who": "test"}).sort("at", 1)]
+    assert audited[0] == "thresholds of read-canary: {'slow': 0}"
+    assert [what.partition(" until")[0] for what in audited[1:]] == [
+        "signal read-canary ignored", "signal read-canary no longer ignored", "signal read-canary ignored"
+    ]  # fmt: skip
+
+
+def test_a_look_without_a_sampler_writes_nothing(store: MongoStore, database: Docs) -> None:
+    verdict = sample_once(store)
+    assert verdict.signals["connections-free"].value
+    assert database["whimbrel_health"].count_documents({}) == 0
+
+
+def test_the_history_is_two_rings(store: MongoStore, database: Docs) -> None:
+    for share in (1.0, 0.5):
+        store.ledger.health.keep(
+            Verdict(share=share), {"share": share, "level": "slow", "values": {"member-lag": 3.0}}
+        )
+    assert [row.share for row in store.ledger.health.history(minutes=True)][-1] == 0.5
+    rows = database["whimbrel_health"]
+    rows.update_many({"ring": "s"}, [{"$set": {"at": {"$subtract": ["$$NOW", 1_000_000]}}}])
+    assert not store.ledger.health.history(minutes=False), "older than a quarter of an hour"
+    assert rows.count_documents({}) <= 5
+
+
+# What obeys the verdict
+
+
+def run_with(store: MongoStore, read: Callable[[], Verdict]) -> Any:
+    """A run of 3,000 documents whose slots obey a gate."""
+    store.client[store.database]["things"].insert_many([{"at": at} for at in range(3000)])
+    entered = system(store, [THINGS])
+    worker_state = entered.__enter__()
+    worker_state.gate = Gate(read)
+    return entered, start(store, THINGS, batch_size=500)
+
+
+def test_a_closed_gate_holds_a_run_in_hand_and_costs_it_nothing(store: MongoStore, database: Docs) -> None:
+    store.ledger.health.keep(Verdict(share=0.0), None)
+    entered, run = run_with(store, store.ledger.health.verdict)
+    try:
+        in_hand = {"run": run.id, "status": "running"}
+        eventually(lambda: database["whimbrel_batches"].count_documents(in_hand) == 2)
+        leases = [row["leaseUntil"] for row in database["whimbrel_batches"].find(in_hand)]
+        # Longer than a lease lasts: it is renewed, and nobody takes the batches over.
+        eventually(lambda: min(row["leaseUntil"] for row in database["whimbrel_batches"].find(in_hand)) > max(leases) + timedelta(seconds=2))  # fmt: skip
+        store.ledger.health.keep(Verdict(share=0.0), None)
+        assert database["things"].count_documents({"n": 1}) == 0
+        store.ledger.health.keep(Verdict(share=1.0), None)
+        found = until(store, run)
+        assert (found.run.status, found.counts.changed, found.failures["failed"]) == (
+            RunStatus.COMPLETED,
+            3000,
+            0,
+        )
+        rows = list(database["whimbrel_batches"].find({"run": run.id}))
+        assert max(row["claims"] for row in rows) == 1, "waiting is no attempt"
+    finally:
+        entered.__exit__(None, None, None)
+
+
+def test_a_run_that_waits_at_the_gate_can_be_paused(store: MongoStore, database: Docs) -> None:
+    entered, run = run_with(store, lambda: Verdict(share=0.0, age=0.0))
+    try:
+        in_hand = {"run": run.id, "status": "running"}
+        eventually(lambda: database["whimbrel_batches"].count_documents(in_hand))
+        control.pause(store.ledger, run.id, who="test")
+        until(store, run, RunStatus.PAUSED)
+        assert database["things"].count_documents({"n": 1}) == 0
+    finally:
+        entered.__exit__(None, None, None)
+
+
+def test_a_verdict_that_nobody_renews_closes_the_gate(store: MongoStore, database: Docs) -> None:
+    store.ledger.health.keep(Verdict(share=1.0), None)
+    aged(database, 14)
+    gate = Gate(store.ledger.health.verdict)
+    assert gate.share == 0.05
+    eventually(lambda: gate.share == 0.0)
+    store.ledger.health.keep(Verdict(share=1.0), None)
+    eventually(lambda: gate.share == 1.0)
+
+
+def test_a_ledger_that_does_not_answer_closes_the_gate_too() -> None:
+    answers = [Verdict(share=1.0, age=13.0)]
+
+    def read() -> Verdict:
+        if not answers:
+            raise Transient("no answer")
+        return answers.pop()
+
+    gate = Gate(read)
+    assert gate.share == 0.05
+    eventually(lambda: gate.share == 0.0)
+
+
+def test_a_share_of_its_time_is_worked_and_the_rest_rested(store: MongoStore) -> None:
+    shares = {1.0: 0.0, 0.5: 0.4, 0.25: 1.2, 0.1: 3.6, 0.01: 5.0, 0.0: 5.0}
+    assert {share: round(rest_after(0.4, share), 6) for share in shares} == shares
+    entered, run = run_with(store, lambda: Verdict(share=0.02, age=0.0))
+    began = time.monotonic()
+    try:
+        until(store, run)
+    finally:
+        entered.__exit__(None, None, None)
+    assert time.monotonic() - began > 0.5, "3,000 documents take a few hundredths of a second without rests"
+
+
+def test_a_state_that_is_stored_comes_back_as_it_was(store: MongoStore) -> None:
+    state = SignalState(
+        level=Level.SLOW, since=5.5, value=3.0, threshold=2.0, host="h", how="a command", problem="", slow_count=3, stop_count=0, good_since=None, read_at=7.0, ignored_until=9.0
+    )  # fmt: skip
+    store.ledger.health.keep(
+        Verdict(share=0.5, level=Level.SLOW, since=4.0, signals={"member-lag": state}, by="me"), None
+    )
+    found = store.ledger.health.verdict()
+    assert (found.signals, found.level, found.since, found.by) == (
+        {"member-lag": state},
+        Level.SLOW,
+        4.0,
+        "me",
+    )

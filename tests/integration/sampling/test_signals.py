@@ -1,0 +1,320 @@
+"""Every signal driven for real on a set of three: what is done to the servers, and what the verdict then says, and when it is well again."""
+
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import pytest
+from pymongo import MongoClient, WriteConcern
+from pymongo.errors import PyMongoError
+
+from tests.conftest import SHORT
+from tests.servers.replicas import Member, ReplicaSet
+from tests.servers.serve import eventually
+from whimbrel import Migration
+from whimbrel.domain.health.signals import Level
+from whimbrel.domain.health.verdict import Verdict
+from whimbrel.domain.runs.states import RunStatus
+from whimbrel.engine.operating.health_settings import change_thresholds
+from whimbrel.engine.operating.start import Defaults, start_run
+from whimbrel.engine.sampling.sampler import Sampler
+from whimbrel.errors import Transient
+from whimbrel.mongo.store import MongoStore, connected
+
+THINGS = Migration(name="things", collection="things", update={"$set": {"n": 1}})
+PAUSE = 0.2  # seconds between two samples, which count as a second apart: levels need some samples, and leaving them five real seconds
+
+
+@pytest.fixture(scope="module")
+def replicas() -> Iterator[ReplicaSet]:
+    with ReplicaSet(3, election=10, enableTestCommands=1) as found:
+        yield found
+
+
+class Watch:
+    """A sampler at work, sample by sample."""
+
+    def __init__(self, store: MongoStore) -> None:
+        self.store = store
+        self.sampler = Sampler(store, store.health_reader(), name="test")
+        self.verdict = Verdict()
+
+    def sample(self) -> Verdict:
+        with suppress(Transient):  # a verdict that no majority acknowledges is stored all the same
+            self.sampler.tick()
+        self.verdict = self.sampler.latest
+        return self.verdict
+
+    def until(self, name: str, level: Level, seconds: float = 40) -> Verdict:
+        """The first verdict in which a signal has this level."""
+
+        def reached() -> bool:
+            time.sleep(PAUSE)
+            state = self.sample().signals.get(name)
+            return state is not None and state.level is level
+
+        eventually(reached, seconds)
+        return self.verdict
+
+    def said(self, name: str) -> str:
+        return next((reason.sentence for reason in self.verdict.reasons if reason.signal == name), "")
+
+
+@pytest.fixture
+def watch(replicas: ReplicaSet) -> Iterator[Watch]:
+    replicas.wait_secondaries()
+    with connected(replicas.uri, f"health_{secrets.token_hex(4)}", SHORT) as store:
+        store.prepare()
+        store.client[store.database]["things"].insert_many([{"at": at} for at in range(100)])
+        found = Watch(store)
+        for _ in range(3):
+            found.sample()
+        yield found
+        store.client.drop_database(store.database)
+
+
+@contextmanager
+def locked(member: Member) -> Iterator[None]:
+    """Nothing is applied on it meanwhile."""
+    with member.client() as client:
+        client.admin.command("fsync", lock=True)
+        try:
+            yield
+        finally:
+            client.admin.command("fsyncUnlock")
+
+
+@contextmanager
+def writing(store: MongoStore, *, size: int = 10, threads: int = 1) -> Iterator[None]:
+    """An application that inserts without waiting for others."""
+    over = threading.Event()
+    quick = store.client[store.database].get_collection("application", write_concern=WriteConcern(1))
+
+    def insert() -> None:
+        while not over.is_set():
+            with suppress(PyMongoError):
+                quick.insert_many([{"text": secrets.token_hex(size)} for _ in range(50)])
+            over.wait(0.005)
+
+    workers = [threading.Thread(target=insert) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for worker in workers:
+            worker.join()
+
+
+@contextmanager
+def parameter(client: MongoClient[Any], **values: Any) -> Iterator[None]:
+    before = client.admin.command({"getParameter": 1, **dict.fromkeys(values, 1)})
+    client.admin.command({"setParameter": 1, **values})
+    try:
+        yield
+    finally:
+        client.admin.command(
+            {"setParameter": 1, **{name: before[name] or 128 for name in values}}
+        )  # 0: never set
+
+
+@contextmanager
+def fail_point(client: MongoClient[Any], name: str, mode: Any = "alwaysOn", **data: Any) -> Iterator[None]:
+    client.admin.command({"configureFailPoint": name, "mode": mode, "data": data})
+    try:
+        yield
+    finally:
+        client.admin.command({"configureFailPoint": name, "mode": "off"})
+
+
+def at_work(store: MongoStore) -> None:
+    """A run that counts as being at work."""
+    run = start_run(store, THINGS.definition, who="test", defaults=Defaults())
+    store.ledger.runs.move(run.id, RunStatus.RUNNING, who="test")
+
+
+def test_a_secondary_that_applies_nothing_lags(replicas: ReplicaSet, watch: Watch) -> None:
+    member = replicas.secondaries()[0]
+    with writing(watch.store):
+        with locked(member):
+            watch.until("member-lag", Level.SLOW)
+            assert f"on 127.0.0.1:{member.port}" in watch.said("member-lag")
+            assert watch.verdict.share < 1.0
+            verdict = watch.until("member-lag", Level.STOP)
+            assert verdict.share == 0.0
+            assert verdict.signals["majority-lag"].level is Level.OK, "the other one acknowledges"
+        watch.until("member-lag", Level.OK)
+    assert watch.verdict.share > 0.0
+
+
+def test_without_a_majority_its_lag_and_our_own_write_stop(replicas: ReplicaSet, watch: Watch) -> None:
+    with writing(watch.store), ExitStack() as stack:
+        for member in replicas.secondaries():
+            stack.enter_context(locked(member))
+        watch.until("majority-lag", Level.STOP)
+        watch.until("majority-write", Level.STOP, 60)
+        assert watch.verdict.share == 0.0
+    watch.until("majority-lag", Level.OK)
+    watch.until("majority-write", Level.OK)
+
+
+def test_flow_control_stops_runs_before_it_holds_the_application_back(
+    replicas: ReplicaSet, watch: Watch
+) -> None:
+    with replicas.primary().client() as client, parameter(client, flowControlTargetLagSeconds=2):
+        with writing(watch.store), ExitStack() as stack:
+            for member in replicas.secondaries():
+                stack.enter_context(locked(member))
+            watch.until("flow-control-lagged", Level.STOP, 60)
+        watch.until("flow-control-lagged", Level.OK, 60)
+
+
+def test_a_frozen_member_is_silent_long_before_the_election_timeout(
+    replicas: ReplicaSet, watch: Watch
+) -> None:
+    member = replicas.secondaries()[0]
+    member.freeze()
+    try:
+        watch.until("member-silence", Level.SLOW)
+        assert f"127.0.0.1:{member.port}" in watch.said("member-silence")
+    finally:
+        member.thaw()
+    watch.until("member-silence", Level.OK)
+
+
+def test_a_member_that_is_down_leaves_no_more_than_a_majority(replicas: ReplicaSet, watch: Watch) -> None:
+    member = replicas.secondaries()[0]
+    member.kill()
+    try:
+        verdict = watch.until("members-down", Level.STOP, 60)
+        assert str(member.port) in watch.said("members-down")
+        assert verdict.share == 0.0
+    finally:
+        replicas.restart(member)
+    watch.until("members-down", Level.OK, 60)
+
+
+def test_a_new_primary_stops_runs_for_a_while(replicas: ReplicaSet, watch: Watch) -> None:
+    replicas.step_down()
+    replicas.wait_secondaries()
+    watch.until("new-primary", Level.STOP)
+    assert watch.said("new-primary").startswith("a new primary was elected")
+
+
+def test_a_small_cache_is_dirty_full_of_updates_and_evicts(replicas: ReplicaSet, watch: Watch) -> None:
+    """The runtime option takes 16 MB, the start option 256 MB at least."""
+    with replicas.primary().client() as client:
+
+        def size(megabytes: int) -> None:
+            client.admin.command(
+                {"setParameter": 1, "wiredTigerEngineRuntimeConfig": f"cache_size={megabytes}M"}
+            )
+
+        size(16)
+        try:
+            with writing(watch.store, size=4000, threads=3):
+                seen: set[str] = set()
+
+                def all_seen() -> bool:
+                    verdict = watch.sample()
+                    seen.update(
+                        name
+                        for name, state in verdict.signals.items()
+                        if state.level in (Level.SLOW, Level.STOP)
+                    )
+                    return {"cache-dirty", "cache-updates"} <= seen and bool(
+                        seen & {"application-evictions", "cache-used"}
+                    )
+
+                eventually(all_seen, 60)
+        finally:
+            size(256)
+    watch.until("cache-dirty", Level.OK, 60)
+    watch.until("cache-updates", Level.OK, 60)
+
+
+def test_a_slow_read_is_compared_with_its_own_past(replicas: ReplicaSet, watch: Watch) -> None:
+    with replicas.primary().client() as client:
+        for _ in range(20):
+            watch.sample()
+        at_work(watch.store)  # while nothing is at work, what a read takes is what it takes
+        commands = {"failCommands": ["aggregate"], "blockConnection": True, "blockTimeMS": 120}
+        with fail_point(client, "failCommand", **commands):
+            watch.until("read-canary", Level.STOP)
+        assert "a read by _id" in watch.said("read-canary")
+        watch.until("read-canary", Level.OK)
+
+
+def test_operations_that_wait_for_tickets_are_seen(replicas: ReplicaSet, watch: Watch) -> None:
+    primary = replicas.primary()
+    with (
+        primary.client() as client,
+        parameter(client, wiredTigerConcurrentWriteTransactions=6),
+        writing(watch.store, threads=20),
+    ):
+        with locked(primary):  # no write gets on, ours neither
+            watch.until("ticket-queue", Level.STOP, 60)
+        watch.until("ticket-queue", Level.OK, 60)
+
+
+def test_write_conflicts_are_counted(replicas: ReplicaSet, watch: Watch) -> None:
+    with (
+        replicas.primary().client() as client,
+        fail_point(client, "WTWriteConflictException", {"activationProbability": 0.3}),
+        writing(watch.store, threads=2),
+    ):
+        watch.until("write-conflicts", Level.SLOW, 60)
+    watch.until("write-conflicts", Level.OK, 60)
+
+
+def test_an_index_build_on_the_runs_collection_is_seen(replicas: ReplicaSet, watch: Watch) -> None:
+    at_work(watch.store)
+    with replicas.primary().client() as client, fail_point(client, "hangAfterStartingIndexBuild"):
+        building = threading.Thread(
+            target=watch.store.client[watch.store.database]["things"].create_index, args=[[("at", 1)]]
+        )
+        building.start()
+        verdict = watch.until("index-build", Level.SLOW, 60)
+        assert verdict.share >= 0.25, "it only goes slower"
+    building.join()
+
+
+@pytest.mark.parametrize(
+    ("name", "slow", "stop"), [("disk-used", 0.001, 100.0), ("connections-free", 100.0, 0.0)]
+)
+def test_disk_and_connections_slow_down_to_half_and_stop_at_their_threshold(watch: Watch, name: str, slow: float, stop: float) -> None:  # fmt: skip
+    """The threshold is moved to the real value: to fill a disk takes too long."""
+    change_thresholds(watch.store.ledger, name, slow=slow, stop=stop, who="test")
+    watch.until(name, Level.SLOW)
+    assert watch.verdict.share == 0.5, "going slower does not cure it"
+    change_thresholds(watch.store.ledger, name, slow=slow, stop=slow, who="test")
+    assert watch.until(name, Level.STOP).share == 0.0
+
+
+def test_what_stops_being_readable_slows_and_then_stops(replicas: ReplicaSet, watch: Watch) -> None:
+    commands = {"failCommands": ["serverStatus"], "errorCode": 13}
+    with replicas.primary().client() as client, fail_point(client, "failCommand", **commands):
+        watch.until("cache-dirty", Level.SLOW)
+        assert "cannot be read" in watch.said("cache-dirty")
+        assert watch.until("cache-dirty", Level.STOP).share == 0.0
+    watch.until("cache-dirty", Level.OK)
+
+
+def test_a_user_who_may_only_write_has_the_basic_signals(replicas: ReplicaSet, watch: Watch) -> None:
+    """Refused from the beginning: that is unknown, and asks for nothing."""
+    commands = {
+        "failCommands": ["serverStatus", "replSetGetStatus", "replSetGetConfig", "aggregate"],
+        "errorCode": 13,
+    }
+    with replicas.primary().client() as client:
+        readings = {}
+        with fail_point(client, "failCommand", **commands):
+            for each in watch.store.health_reader().read(own_slots=0, namespaces=["a.b"]):
+                readings[each.signal] = each
+    read = {name for name, each in readings.items() if each.value is not None}
+    assert read == {"new-primary", "majority-lag", "disk-used"}
+    assert all("clusterMonitor" in each.problem for each in readings.values() if each.value is None)

@@ -1,0 +1,192 @@
+"""When a signal asks for less, and when no longer: sequences of values, second by second, against levels written by hand."""
+
+import pytest
+
+from whimbrel.domain.health.readings import Reading, worst_readings
+from whimbrel.domain.health.share import Share, next_share
+from whimbrel.domain.health.signal_states import SignalState, next_state
+from whimbrel.domain.health.signals import (
+    SIGNALS,
+    Level,
+    Signal,
+    Thresholds,
+    check_thresholds,
+    find_signal,
+)
+from whimbrel.domain.health.verdict import (
+    STALE_SLOW,
+    STALE_STOP,
+    Verdict,
+    floor_of,
+    reasons_of,
+    worst_level,
+)
+from whimbrel.errors import SettingsInvalid, SignalUnknown
+
+HIGH = Signal(name="member-lag", title="lag", unit="s", slow=2.0, stop=5.0)
+LOW = Signal(name="oplog-window", title="window", unit="h", slow=6.0, stop=2.0, low=True)
+AT_ONCE = Signal(name="new-primary", title="new", unit="", slow=None, stop=0.5, stop_after=1, hold=30.0)
+AS_IN_THE_TABLE, WHOLE = Thresholds(), Share()
+U, O, S, X = Level.UNKNOWN, Level.OK, Level.SLOW, Level.STOP  # noqa: E741
+
+
+def levels(
+    signal: Signal, values: list[float | None], thresholds: Thresholds = AS_IN_THE_TABLE
+) -> list[Level]:
+    """One value a second; None: it could not be read."""
+    state, found = SignalState(), []
+    for second, value in enumerate(values):
+        problem = "" if value is not None else "not allowed"
+        state = next_state(
+            signal,
+            state,
+            Reading(signal.name, value, "host1", "a command", problem),
+            100.0 + second,
+            thresholds,
+        )
+        found.append(state.level)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("signal", "values", "expected"),
+    [
+        (HIGH, [1, 1, 1.9], [O, O, O]),
+        (HIGH, [3, 1, 3, 1], [O, O, O, O]),  # one bad sample is none
+        (HIGH, [3, 3, 3], [O, S, S]),
+        (HIGH, [9, 9], [O, X]),
+        (HIGH, [3, 9, 3, 9, 9], [O, S, S, S, X]),
+        # Left after 5 seconds under 70 % of the threshold that was reached.
+        (HIGH, [3, 3, 1.3, 1.3, 1.3, 1.3, 1.3, 1.3], [O, S, S, S, S, S, S, O]),
+        (HIGH, [3, 3, 1.3, 1.3, 1.5, 1.3, 1.3, 1.3, 1.3, 1.3, 1.3], [O, S, S, S, S, S, S, S, S, S, O]),
+        (HIGH, [9, 9, 3, 3, 3, 3, 3, 3], [O, X, X, X, X, X, X, S]),
+        (HIGH, [9, 9, 4, 4, 4, 4, 4, 4, 4], [O, X, X, X, X, X, X, X, X]),  # 4 is not under 70 % of 5
+        (LOW, [7, 5, 5, 1, 1], [O, O, S, S, X]),
+        (LOW, [5, 5, 8, 8, 8, 8, 8, 8, 8], [O, S, S, S, S, S, S, S, S]),  # 8 is not over 6 / 0.7
+        (LOW, [5, 5, 9, 9, 9, 9, 9, 9], [O, S, S, S, S, S, S, O]),
+        (AT_ONCE, [0, 1, *[0] * 30, 0], [O, X, *[X] * 30, O]),
+        (HIGH, [None, None, None], [U, U, U]),  # never read: it asks for nothing
+        (HIGH, [None, 1, 1], [U, O, O]),
+        (HIGH, [1, *[None] * 16], [O, O, O, O, O, S, *[S] * 9, X, X]),
+        (HIGH, [1, *[None] * 6, 1], [O, O, O, O, O, S, S, O]),
+        (HIGH, [9, 9, *[None] * 6], [O, X, X, X, X, X, X, X]),  # not to be read is not better
+    ],
+)
+def test_levels_follow_the_values_with_a_delay(
+    signal: Signal, values: list[float | None], expected: list[Level]
+) -> None:
+    assert levels(signal, values) == expected
+
+
+def test_what_a_person_has_set_counts_and_what_goes_with_a_value_else() -> None:
+    assert levels(HIGH, [3, 3, 3], Thresholds(slow=4)) == [O, O, O]
+    assert levels(HIGH, [3, 3, 3], Thresholds(slow=1, stop=2.5)) == [O, X, X]
+    state, own = SignalState(), Reading("read-canary", 30.0, slow=40.0, stop=80.0)
+    for second in range(3):
+        state = next_state(SIGNALS["read-canary"], state, own, second, Thresholds())
+    assert state.level is O, "twice its own past is 40 ms"
+    for second in range(3):
+        state = next_state(SIGNALS["read-canary"], state, own, second, Thresholds(slow=20))
+    assert (state.level, state.threshold) == (S, 20)
+
+
+def test_an_ignored_signal_asks_for_nothing_and_one_without_meaning_neither() -> None:
+    state = SignalState(level=X, value=9.0, threshold=5.0)
+    assert worst_level([state, SignalState(level=S)]) is X
+    assert worst_level([state.ignoring(123.0), SignalState(level=S)]) is S
+    assert worst_level([SignalState(), SignalState(level=O)]) is O
+    absent = next_state(HIGH, state, Reading("member-lag", None, absent="a set of one"), 5.0, Thresholds())
+    assert (absent.level, absent.problem) == (O, "")
+
+
+def test_the_worst_reading_of_several_hosts_counts() -> None:
+    readings = [Reading("member-lag", 1.0, "a"), Reading("member-lag", 3.0, "b"), Reading("oplog-window", 9.0, "a"), Reading("oplog-window", 4.0, "c")]  # fmt: skip
+    worst = worst_readings(readings)
+    assert {name: reading.host for name, reading in worst.items()} == {"member-lag": "b", "oplog-window": "c"}
+    unread = Reading("member-lag", None, "d", problem="no answer")
+    assert worst_readings([*readings, unread])["member-lag"].host == "d"
+
+
+def test_a_share_is_halved_and_comes_back_in_steps() -> None:
+    def shares(asked: list[Level], share: Share = WHOLE, floor: float = 0.0) -> list[float]:
+        found = []
+        for second, level in enumerate(asked):
+            share = next_share(share, level, 1000.0 + second, floor)
+            found.append(round(share.value, 4))
+        return found
+
+    assert shares([O, O]) == [1, 1]
+    assert shares([S] * 11) == [0.5, 0.5, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25, 0.125]
+    assert shares([S, O, O, O, O]) == [0.5, 0.5, 0.55, 0.55, 0.6]
+    assert shares([X, X, O]) == [0, 0, 0.5]  # half of what it was before
+    assert shares([X, O], Share(0.06, 0.06)) == [0, 0.05]
+    assert shares([X, S, S]) == [0, 0.5, 0.5]
+    assert shares([S] * 60)[-1] == 0.01
+    assert shares([S] * 60, floor=0.5)[-1] == 0.5
+    assert shares([S] * 60, Share(0.3, 0.3), floor=0.5)[-1] == 0.3, "a floor raises nothing"
+    back = shares([O] * 60, Share(0.0, 0.4))
+    assert (back[0], back[-1], back.index(1.0)) == (0.2, 1.0, 32)
+
+
+def test_the_floor_is_that_of_the_slow_signals() -> None:
+    disk, lag = SignalState(level=S), SignalState(level=S)
+    assert floor_of({"disk-used": disk}) == 0.5
+    assert floor_of({"disk-used": disk, "member-lag": lag}) == 0.0
+    assert floor_of({"disk-used": disk, "member-lag": SignalState(level=O)}) == 0.5
+
+
+def test_an_old_verdict_allows_less_and_then_nothing() -> None:
+    ages = [None, 0.0, 4.9, 5.0, 14.9, 15.0, 1e6]
+    assert [Verdict(share=1.0, age=age).allowed for age in ages] == [1.0, 1.0, 1.0, 0.05, 0.05, 0.0, 0.0]
+    assert Verdict(share=0.02, age=STALE_SLOW).allowed == 0.02
+    assert "nobody has sampled" in Verdict(age=STALE_STOP).explain()
+    assert Verdict(age=1.0).explain() == ""
+
+
+def test_reasons_name_value_threshold_and_host_the_worst_first() -> None:
+    states = {
+        "cache-dirty": SignalState(level=S, since=50.0, value=7.64, threshold=7.0, host="host1:27017"),
+        "member-lag": SignalState(level=X, since=60.0, value=12.3456, threshold=5.0, host="host2:27017"),
+        "oplog-window": SignalState(level=S, since=40.0, value=3.0, threshold=6.0, host="host1:27017"),
+        "disk-used": SignalState(level=X, since=1.0, value=99.0, threshold=90.0, ignored_until=100.0),
+        "read-canary": SignalState(level=S, since=55.0, problem="it timed out"),
+        "connections-free": SignalState(level=O),
+    }
+    assert [reason.sentence for reason in reasons_of(states)] == [
+        "replication lag 12.3 s > 5 s on host2:27017",
+        "the oplog reaches back 3 h < 6 h on host1:27017",
+        "dirty cache 7.64% > 7% on host1:27017",
+        "a read by _id cannot be read: it timed out",
+    ]
+    verdict = Verdict(share=0.25, since=1796047320.0, reasons=reasons_of(states)[:1], age=0.2)
+    assert (
+        verdict.explain()
+        == "Goes at 25% of its speed since 14:02 UTC: replication lag 12.3 s > 5 s on host2:27017."
+    )
+    assert Verdict(share=0.0, since=1796047320.0, reasons=reasons_of(states)[:1], age=0.2).explain().startswith("Waits since 14:02 UTC: replication lag")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "thresholds", "why"),
+    [
+        ("member-lag", Thresholds(slow=6), "slow=6 is above stop=5"),
+        ("member-lag", Thresholds(stop=1), "slow=2 is above stop=1"),
+        ("oplog-window", Thresholds(slow=1), "slow=1 is below stop=2"),
+        ("flow-control", Thresholds(stop=5), "has no threshold 'stop'"),
+        ("new-primary", Thresholds(slow=5), "has no threshold 'slow'"),
+        ("member-lag", Thresholds(slow=float("nan")), "cannot be a threshold"),
+        ("member-lag", Thresholds(stop=float("inf")), "cannot be a threshold"),
+        ("member-lag", Thresholds(slow=-1), "cannot be a threshold"),
+    ],
+)
+def test_thresholds_that_cannot_be_are_refused(name: str, thresholds: Thresholds, why: str) -> None:
+    with pytest.raises(SettingsInvalid, match=why):
+        check_thresholds(find_signal(name), thresholds)
+
+
+def test_the_table_itself_is_possible_and_an_unknown_signal_is_told_the_names() -> None:
+    for signal in SIGNALS.values():
+        check_thresholds(signal, Thresholds())
+        assert signal.slow is not None or signal.stop is not None
+    with pytest.raises(SignalUnknown, match=r"no signal 'lag'.*member-lag"):
+        find_signal("lag")
