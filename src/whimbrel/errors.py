@@ -142,6 +142,13 @@ class SignalUnknown(WhimbrelError):
     exit_code = 66
 
 
+class ThresholdsRefused(WhimbrelError):
+    """A signal of the database's health cannot have these thresholds."""
+
+    code = "thresholds_refused"
+    exit_code = 64
+
+
 class CursorInvalid(WhimbrelError):
     """The cursor is not one that a list has returned for its next page."""
 

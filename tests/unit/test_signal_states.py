@@ -21,7 +21,7 @@ from whimbrel.domain.health.verdict import (
     reasons_of,
     worst_level,
 )
-from whimbrel.errors import SettingsInvalid, SignalUnknown
+from whimbrel.errors import SignalUnknown, ThresholdsRefused
 
 HIGH = Signal(name="member-lag", title="lag", unit="s", slow=2.0, stop=5.0)
 LOW = Signal(name="oplog-window", title="window", unit="h", slow=6.0, stop=2.0, low=True)
@@ -180,7 +180,7 @@ def test_reasons_name_value_threshold_and_host_the_worst_first() -> None:
     ],
 )
 def test_thresholds_that_cannot_be_are_refused(name: str, thresholds: Thresholds, why: str) -> None:
-    with pytest.raises(SettingsInvalid, match=why):
+    with pytest.raises(ThresholdsRefused, match=why):
         check_thresholds(find_signal(name), thresholds)
 
 

@@ -25,6 +25,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.RunUnknown: 404,
     errors.GroupUnknown: 404,
     errors.SignalUnknown: 404,
+    errors.ThresholdsRefused: 409,
     errors.CursorInvalid: 422,
     errors.CollectionUnsuitable: 409,
     errors.StateForbids: 409,

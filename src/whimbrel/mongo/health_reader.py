@@ -54,10 +54,14 @@ class MongoHealthReader:
         return found
 
     def _rarely(self, name: str, read: Callable[[], Sequence[Reading]]) -> Sequence[Reading]:
+        """Repeats what was read lately. What could not be read is tried again at the next sample: it counts as unread meanwhile."""
         now = time.monotonic()
-        if name not in self._rare or now - self._rare[name][0] >= RARELY:
-            self._rare[name] = now, read()
-        readings: Sequence[Reading] = self._rare[name][1]
+        if name in self._rare and now - self._rare[name][0] < RARELY:
+            known: Sequence[Reading] = self._rare[name][1]
+            return known
+        readings = read()
+        if not any(reading.problem for reading in readings):
+            self._rare[name] = now, readings
         return readings
 
     # one command each

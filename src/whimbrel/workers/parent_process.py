@@ -87,7 +87,7 @@ class ParentProcess:
             rounds.append((self._supervisor.check_children, 0.05))
         if self._settings.whimbrel_health == "on":
             sampler = Sampler(self._store, self._store.health_reader(), name=self.name)
-            rounds.append((sampler.tick, EVERY))
+            rounds.append((sampler.round, EVERY))
         if self._scheduling is not None:
             scheduler = Scheduler(
                 self._store, self._scheduling, name=self.name, role_seconds=self._times.lease,

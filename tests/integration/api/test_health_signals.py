@@ -25,8 +25,8 @@ def test_signals_are_shown_and_changed(still: TestClient, database: Docs) -> Non
 @pytest.mark.parametrize(
     ("name", "body", "status"),
     [
-        ("lag", {"slow": 3}, 404), ("member-lag", {}, 422), ("member-lag", {"note": "only"}, 422), ("member-lag", {"slow": 9}, 422),
-        ("member-lag", {"slow": -1}, 422), ("member-lag", {"ignoreSeconds": 1e9}, 422), ("new-primary", {"slow": 1}, 422), ("member-lag", {"slow": "3"}, 422),
+        ("lag", {"slow": 3}, 404), ("member-lag", {}, 422), ("member-lag", {"note": "only"}, 422), ("member-lag", {"slow": 9}, 409), ("member-lag", {"slow": 9, "reset": True, "ignoreSeconds": 60}, 409),
+        ("member-lag", {"slow": -1}, 422), ("member-lag", {"ignoreSeconds": 1e9}, 422), ("new-primary", {"slow": 1}, 409), ("member-lag", {"slow": "3"}, 422),
     ],
 )  # fmt: skip
 def test_bad_changes_are_refused(still: TestClient, database: Docs, name: str, body: dict[str, object], status: int) -> None:  # fmt: skip

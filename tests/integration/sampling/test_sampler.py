@@ -20,7 +20,7 @@ from whimbrel.engine.executing.gate import Gate, rest_after
 from whimbrel.engine.operating import control
 from whimbrel.engine.operating.health_settings import change_thresholds, heed_signal, ignore_signal
 from whimbrel.engine.sampling.sampler import Sampler, sample_once
-from whimbrel.errors import SettingsInvalid, Transient
+from whimbrel.errors import SettingsInvalid, ThresholdsRefused, Transient
 from whimbrel.mongo.store import MongoStore
 
 Docs = Database[dict[str, Any]]
@@ -75,11 +75,25 @@ def test_one_process_samples_and_another_goes_on_where_it_stopped(store: MongoSt
     assert store.ledger.health.verdict().share == 1.0, "what was decided a minute ago says nothing any more"
 
 
+def test_while_no_run_is_at_work_few_samples_are_taken(store: MongoStore, database: Docs) -> None:
+    """Each is a write, day and night."""
+    one = sampler(store)
+    one.round()
+    first = store.ledger.health.verdict().at
+    for _ in range(3):
+        one.round()
+    assert store.ledger.health.verdict().at == first
+    database["things"].insert_one({"n": 0})
+    store.ledger.runs.move(start(store, THINGS).id, RunStatus.RUNNING, who="test")
+    one.round()
+    assert store.ledger.health.verdict().at != first
+
+
 def test_thresholds_count_from_the_next_sample_and_an_override_has_an_end(
     store: MongoStore, database: Docs
 ) -> None:
     one = sampler(store)
-    with pytest.raises(SettingsInvalid, match="slow=60 is above stop=50"):
+    with pytest.raises(ThresholdsRefused, match="slow=60 is above stop=50"):
         change_thresholds(store.ledger, "read-canary", slow=60, stop=None, who="test")
     change_thresholds(store.ledger, "read-canary", slow=0, stop=None, who="test")
     for _ in range(2):

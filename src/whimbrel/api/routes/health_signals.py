@@ -87,7 +87,11 @@ class HealthSignals(Answer):
 class Change(Model):
     """What to change; what is left out stays as it is."""
 
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"required": [name]} for name in ("slow", "stop", "reset", "ignoreSeconds")]
+        }
+    )
 
     slow: float | None = Field(
         default=None, strict=True, ge=0, le=1e12, description="from here on runs go slower", examples=[5.0]
@@ -152,7 +156,7 @@ def _sample(row: HealthSample) -> dict[str, Any]:
     return {"at": iso_time(row.at), "share": row.share, "level": row.level, "values": dict(row.values)}
 
 
-@router.patch("/signals/{name}", responses=failures(400, 404, 413, 415, 422))
+@router.patch("/signals/{name}", responses=failures(400, 404, 409, 413, 415, 422))
 def change_signal(
     deployment: Deployment,
     caller: Operator,
@@ -161,10 +165,10 @@ def change_signal(
 ) -> Changed:
     """Change the thresholds of a signal, or ignore it for a while. Audited."""
     ledger, who = deployment.store.ledger, caller.who
-    if body.reset:
-        reset_thresholds(ledger, name, who=who)
     if body.slow is not None or body.stop is not None:
-        change_thresholds(ledger, name, slow=body.slow, stop=body.stop, who=who)
+        change_thresholds(ledger, name, slow=body.slow, stop=body.stop, who=who, reset=bool(body.reset))
+    elif body.reset:
+        reset_thresholds(ledger, name, who=who)
     if body.ignore_seconds:
         ignore_signal(ledger, name, seconds=body.ignore_seconds, who=who, why=body.note)
     elif body.ignore_seconds is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
 
-from whimbrel.errors import SettingsInvalid, SignalUnknown
+from whimbrel.errors import SignalUnknown, ThresholdsRefused
 
 HOLD = 5.0  # seconds for which a signal must be good before it counts as good again
 CLEAR = 0.7  # the part of a threshold that it must be under meanwhile
@@ -109,19 +109,19 @@ def find_signal(name: str) -> Signal:
 
 
 def check_thresholds(signal: Signal, thresholds: Thresholds) -> None:
-    """Raises SettingsInvalid where a signal cannot have these thresholds."""
+    """Raises ThresholdsRefused where a signal cannot have these thresholds."""
     slow, stop = thresholds.of(signal)
     for level, asked, own in (("slow", thresholds.slow, signal.slow), ("stop", thresholds.stop, signal.stop)):
         if asked is None:
             continue
         if own is None:
-            raise SettingsInvalid(f"The signal {signal.name} has no threshold {level!r}.")
+            raise ThresholdsRefused(f"The signal {signal.name} has no threshold {level!r}.")
         if not 0 <= asked < 1e12:  # noqa: PLR2004  larger than anything that is measured
-            raise SettingsInvalid(
+            raise ThresholdsRefused(
                 f"{level}={asked:g} cannot be a threshold of {signal.name}: take a number from 0 up."
             )
     if slow is not None and stop is not None and (slow < stop if signal.low else slow > stop):
         order = "below" if signal.low else "above"
-        raise SettingsInvalid(
+        raise ThresholdsRefused(
             f"The thresholds of {signal.name} do not fit: slow={slow:g} is {order} stop={stop:g}, so that runs would stop before they go slower."
         )

@@ -10,14 +10,14 @@ LONGEST = timedelta(days=7)  # that a signal may be ignored: an override that no
 
 
 def change_thresholds(
-    ledger: Ledger, name: str, *, slow: float | None, stop: float | None, who: str
+    ledger: Ledger, name: str, *, slow: float | None, stop: float | None, who: str, reset: bool = False
 ) -> Thresholds:
-    """Sets one or both thresholds of a signal; the other stays as it is. Returns both as they are set now.
+    """Sets one or both thresholds of a signal; the other stays as it is, or with `reset` becomes the table's. Returns both as they are set now.
 
-    Raises SignalUnknown, and SettingsInvalid where they do not fit.
+    Raises SignalUnknown, and ThresholdsRefused where they do not fit.
     """
     signal = find_signal(name)
-    known = ledger.health.settings().thresholds.get(name, Thresholds())
+    known = Thresholds() if reset else ledger.health.settings().thresholds.get(name, Thresholds())
     thresholds = Thresholds(known.slow if slow is None else slow, known.stop if stop is None else stop)
     check_thresholds(signal, thresholds)
     ledger.health.set_thresholds(name, thresholds, who=who)

@@ -22,6 +22,7 @@ from whimbrel.ports.health import HealthReader, HealthSettings
 log = structlog.get_logger("whimbrel.health")
 
 EVERY = 1.0  # seconds between two samples
+IDLE_EVERY = 4.0  # the same while no run is at work: a verdict must not be old when one begins
 ROLE = "health"
 ROLE_SECONDS = (
     3.0  # another process samples so soon after the last sign of this one: before its verdict counts as old
@@ -38,6 +39,7 @@ class Sampler:
         self._store, self._reader, self._name = store, reader, name
         self._records = store.ledger.health
         self._asked = float("-inf")  # when the role was asked for, where it was given
+        self._sampled = float("-inf")
         self._states: dict[str, SignalState] | None = None  # None: another process had the role
         self._share = Share()
         self._level = Level.OK
@@ -45,6 +47,13 @@ class Sampler:
         self._times = OwnTimes()
         self._minute = MinuteHistory()
         self.latest = Verdict()  # that this process decided
+
+    def round(self) -> None:
+        """Takes a sample; while no run is at work only now and then, as each sample is a write."""
+        idle = not self._store.ledger.runs.at_work()
+        if idle and self._has_role() and time.monotonic() - self._sampled < IDLE_EVERY:
+            return
+        self.tick()
 
     def tick(self) -> None:
         """Takes one sample, where this process has the role. Raises Transient, whatever is wrong.
@@ -62,6 +71,7 @@ class Sampler:
         if not self._has_role():
             self._states = None
             return
+        self._sampled = time.monotonic()
         began = time.perf_counter()
         before = self._records.verdict()
         elapsed = (time.perf_counter() - began) * 1000
