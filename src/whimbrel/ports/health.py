@@ -16,7 +16,6 @@ class HealthSettings:
 
     thresholds: Mapping[str, Thresholds] = field(default_factory=dict)
     ignored: Mapping[str, datetime] = field(default_factory=dict)
-    now: datetime | None = None  # the server's time; None where there is no row
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ from whimbrel.engine.operating.health_settings import (
     change_thresholds,
     heed_signal,
     ignore_signal,
-    reset_thresholds,
 )
 from whimbrel.engine.operating.health_view import health_object
 from whimbrel.engine.operating.run_view import iso_time
@@ -165,10 +164,8 @@ def change_signal(
 ) -> Changed:
     """Change the thresholds of a signal, or ignore it for a while. Audited."""
     ledger, who = deployment.store.ledger, caller.who
-    if body.slow is not None or body.stop is not None:
+    if body.reset or body.slow is not None or body.stop is not None:
         change_thresholds(ledger, name, slow=body.slow, stop=body.stop, who=who, reset=bool(body.reset))
-    elif body.reset:
-        reset_thresholds(ledger, name, who=who)
     if body.ignore_seconds:
         ignore_signal(ledger, name, seconds=body.ignore_seconds, who=who, why=body.note)
     elif body.ignore_seconds is not None:

@@ -9,19 +9,23 @@ _AGO = re.compile(r"(\d{1,6})\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
+def _length(parts: re.Match[str]) -> timedelta:
+    return timedelta(**{_UNITS[parts[2]]: int(parts[1])})
+
+
 def duration(option: str, text: str) -> float:
     """Parses how long something lasts. Returns seconds. Raises SettingsInvalid."""
     length = _AGO.fullmatch(text.strip().lower())
     if length is None:
         raise SettingsInvalid(f"{option} {text}: give how long, such as 90s, 30m, 2h or 1d.")
-    return timedelta(**{_UNITS[length[2]]: int(length[1])}).total_seconds()
+    return _length(length).total_seconds()
 
 
 def point_in_time(text: str, now: datetime | None = None) -> datetime:
     """Parses a time; without a zone it is in this machine's. Raises SettingsInvalid."""
     try:
         if ago := _AGO.fullmatch(text.strip().lower()):
-            return (now or datetime.now(UTC)) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+            return (now or datetime.now(UTC)) - _length(ago)
         return datetime.fromisoformat(text.strip()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise SettingsInvalid(

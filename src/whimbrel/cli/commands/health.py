@@ -20,7 +20,6 @@ from whimbrel.engine.operating.health_settings import (
     change_thresholds,
     heed_signal,
     ignore_signal,
-    reset_thresholds,
 )
 from whimbrel.engine.operating.health_view import health_object
 from whimbrel.engine.sampling.sampler import sample_once
@@ -92,7 +91,7 @@ def _change(
 ) -> str:
     """Changes what was asked for. Returns a sentence about it."""
     if reset:
-        reset_thresholds(ledger, signal, who=who)
+        change_thresholds(ledger, signal, slow=None, stop=None, who=who, reset=True)
         return f"The thresholds of {signal} are those of the table again."
     if slow is not None or stop is not None:
         slow_now, stop_now = change_thresholds(ledger, signal, slow=slow, stop=stop, who=who).of(

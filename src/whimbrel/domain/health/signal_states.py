@@ -7,8 +7,6 @@ from whimbrel.domain.health.signals import CLEAR, Level, Signal, Thresholds
 
 UNREAD_SLOW, UNREAD_STOP = 5.0, 15.0  # seconds for which a signal that was readable may not be
 
-_RANK = {Level.UNKNOWN: 0, Level.OK: 0, Level.SLOW: 1, Level.STOP: 2}
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SignalState:
@@ -91,7 +89,7 @@ def _settle(
     now: float,
 ) -> tuple[Level, float | None]:
     """Returns the level, and since when the value has been good enough for a lower one: a worse level at once, a better one after the hold."""
-    if _RANK[asked] >= _RANK[current]:
+    if asked.rank >= current.rank:
         return asked, None
     limit = thresholds[0] if current is Level.SLOW else thresholds[1]
     if limit is None or not _clear(signal, value, limit):
@@ -121,7 +119,7 @@ def _unread(state: SignalState, reading: Reading | None, now: float) -> SignalSt
         return replace(state, level=Level.UNKNOWN, problem=problem, host=host, how=how, value=None)
     silent = now - state.read_at
     level = Level.STOP if silent >= UNREAD_STOP else Level.SLOW if silent >= UNREAD_SLOW else state.level
-    if _RANK[level] < _RANK[state.level]:
+    if level.rank < state.level.rank:
         level = state.level
     return replace(
         state,

@@ -23,6 +23,11 @@ class Level(StrEnum):
     STOP = "stop"
     UNKNOWN = "unknown"  # never read by this cluster's user: it asks for nothing
 
+    @property
+    def rank(self) -> int:
+        """How much it asks for."""
+        return {Level.SLOW: 1, Level.STOP: 2}.get(self, 0)
+
 
 class Reads(StrEnum):
     """What a user must be granted for a signal to be read."""

@@ -6,12 +6,11 @@ from datetime import UTC, datetime
 
 from whimbrel.domain.health.share import RESTART
 from whimbrel.domain.health.signal_states import SignalState
-from whimbrel.domain.health.signals import SIGNALS, Level, Reads
+from whimbrel.domain.health.signals import SIGNALS, Level
 
 STALE_SLOW, STALE_STOP = 5.0, 15.0  # seconds after which a verdict counts as slow, and as stop
 SLOWER = "Goes at "  # how the message of a run begins that has a part of its speed
 NAMED = 3  # reasons in a message
-_ORDER = (Level.OK, Level.UNKNOWN, Level.SLOW, Level.STOP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +73,7 @@ class Verdict:
 
 def worst_level(states: Iterable[SignalState]) -> Level:
     """Returns the worst level that any signal asks for."""
-    asked = max((_ORDER.index(state.asks) for state in states), default=0)
-    return _ORDER[asked] if _ORDER[asked] is not Level.UNKNOWN else Level.OK
+    return max([Level.OK, *(state.asks for state in states)], key=lambda level: level.rank)
 
 
 def floor_of(states: Mapping[str, SignalState]) -> float:
@@ -88,7 +86,7 @@ def floor_of(states: Mapping[str, SignalState]) -> float:
 def reasons_of(states: Mapping[str, SignalState]) -> tuple[Reason, ...]:
     """Returns why the level is not good, the worst reason first, and of equal ones the oldest."""
     bad = [(name, state) for name, state in states.items() if state.asks in (Level.SLOW, Level.STOP)]
-    bad.sort(key=lambda named: (-_ORDER.index(named[1].level), named[1].since))
+    bad.sort(key=lambda named: (-named[1].level.rank, named[1].since))
     return tuple(Reason(name, state.level, state.since, sentence_of(name, state)) for name, state in bad)
 
 
@@ -113,12 +111,3 @@ def measured(value: float, unit: str) -> str:
 def stale_reason(age: float) -> str:
     """Returns why a verdict that nobody renews holds runs back."""
     return f"nobody has sampled the database's health for {age:,.0f} s: is WHIMBREL_HEALTH off for some processes, or none alive that may sample?"
-
-
-def missing_grants(states: Mapping[str, SignalState]) -> tuple[str, ...]:
-    """Returns the names of signals that cannot be read, and could be with more rights."""
-    return tuple(
-        name
-        for name, state in states.items()
-        if state.level is Level.UNKNOWN and SIGNALS[name].needs is not Reads.NOTHING
-    )

@@ -12,7 +12,7 @@ LONGEST = timedelta(days=7)  # that a signal may be ignored: an override that no
 def change_thresholds(
     ledger: Ledger, name: str, *, slow: float | None, stop: float | None, who: str, reset: bool = False
 ) -> Thresholds:
-    """Sets one or both thresholds of a signal; the other stays as it is, or with `reset` becomes the table's. Returns both as they are set now.
+    """Sets thresholds of a signal; the other stays as it is, or with `reset` becomes the table's. Returns both as they are set now.
 
     Raises SignalUnknown, and ThresholdsRefused where they do not fit.
     """
@@ -22,12 +22,6 @@ def change_thresholds(
     check_thresholds(signal, thresholds)
     ledger.health.set_thresholds(name, thresholds, who=who)
     return thresholds
-
-
-def reset_thresholds(ledger: Ledger, name: str, *, who: str) -> None:
-    """Makes the thresholds of a signal those of the table again. Raises SignalUnknown."""
-    find_signal(name)
-    ledger.health.set_thresholds(name, Thresholds(), who=who)
 
 
 def ignore_signal(ledger: Ledger, name: str, *, seconds: float, who: str, why: str) -> datetime:

@@ -49,27 +49,31 @@ class Sampler:
         self.latest = Verdict()  # that this process decided
 
     def round(self) -> None:
-        """Takes a sample; while no run is at work only now and then, as each sample is a write."""
-        idle = not self._store.ledger.runs.at_work()
-        if idle and self._has_role() and time.monotonic() - self._sampled < IDLE_EVERY:
-            return
-        self.tick()
+        """Takes a sample as `tick` does; while no run is at work only now and then, as each sample is a write."""
+        self._translated(rested=IDLE_EVERY)
 
     def tick(self) -> None:
         """Takes one sample, where this process has the role. Raises Transient, whatever is wrong.
 
         A sampler that cannot work must not end its process: its verdict gets old, and that holds runs back, and says so.
         """
+        self._translated(rested=0.0)
+
+    def _translated(self, *, rested: float) -> None:
         try:
-            self._sample()
+            self._sample(rested)
         except Transient:
             raise
         except WhimbrelError as error:
             raise Transient(f"The database's health was not sampled: {error}") from error
 
-    def _sample(self) -> None:
+    def _sample(self, rested: float) -> None:
+        """Takes a sample. `rested`: seconds since the last one, where no run is at work."""
         if not self._has_role():
             self._states = None
+            return
+        at_work = self._store.ledger.runs.at_work()
+        if not at_work and time.monotonic() - self._sampled < rested:
             return
         self._sampled = time.monotonic()
         began = time.perf_counter()
@@ -78,7 +82,6 @@ class Sampler:
         now = before.at.timestamp() + (before.age or 0.0) if before.at is not None else time.time()
         if self._states is None:
             self._take_over(before, now)
-        at_work = self._store.ledger.runs.at_work()
         self._times.read(elapsed, at_rest=not at_work or self._share.value == 0.0)
         self._keep(self._judge(now, self._records.settings(), {run.ns for run in at_work}))
 

@@ -48,7 +48,7 @@ class MongoHealthRecords:
             name: Thresholds(each.get("slow"), each.get("stop"))
             for name, each in dict(row.get("thresholds", {})).items()
         }
-        ignored = {name: _with_zone(until) for name, until in dict(row.get("ignored", {})).items()}
+        ignored = dict(row.get("ignored", {}))
         return HealthSettings(
             {name: each for name, each in thresholds.items() if name in SIGNALS}, {name: until for name, until in ignored.items() if name in SIGNALS}
         )  # fmt: skip
@@ -79,25 +79,23 @@ class MongoHealthRecords:
             rows = self._rows.find(
                 {"ring": ring, "$expr": {"$gt": ["$at", {"$subtract": ["$$NOW", span]}]}}
             ).sort("at", 1)
-            return [HealthSample(_with_zone(row["at"]), row["share"], row["level"], dict(row["values"])) for row in rows]  # fmt: skip
+            return [HealthSample(row["at"], row["share"], row["level"], dict(row["values"])) for row in rows]  # fmt: skip
 
     def set_thresholds(self, signal: str, thresholds: Thresholds, *, who: str) -> None:
         asked = {name: value for name, value in asdict(thresholds).items() if value is not None}
-        place = f"thresholds.{signal}"
-        with translated():
-            self._rows.update_one(
-                {"_id": SETTINGS}, {"$set": {place: asked}} if asked else {"$unset": {place: ""}}, upsert=True
-            )
+        self._set(f"thresholds.{signal}", asked or None)
         self._leases.audit(f"thresholds of {signal}: {asked or 'as in the table'}", run="", who=who)
 
     def ignore(self, signal: str, until: datetime | None, *, who: str, why: str) -> None:
-        place = f"ignored.{signal}"
-        with translated():
-            self._rows.update_one(
-                {"_id": SETTINGS}, {"$set": {place: until}} if until else {"$unset": {place: ""}}, upsert=True
-            )
+        self._set(f"ignored.{signal}", until)
         what = f"ignored until {until.isoformat(timespec='seconds')}" if until else "no longer ignored"
         self._leases.audit(f"signal {signal} {what}", run="", who=who, why=why)
+
+    def _set(self, place: str, value: Any) -> None:
+        """Stores what a person has set; None: nothing any more."""
+        change = {"$unset": {place: ""}} if value is None else {"$set": {place: value}}
+        with translated():
+            self._rows.update_one({"_id": SETTINGS}, change, upsert=True)
 
 
 def _stored(row_id: str, fields: Mapping[str, Any]) -> UpdateOne:
@@ -122,10 +120,6 @@ def _verdict_of(row: Mapping[str, Any]) -> Verdict:
         if name in SIGNALS
     }
     return Verdict(
-        share=row["share"], level=Level(row["level"]), since=row["since"], reasons=reasons, signals=signals, at=_with_zone(row["at"]),
+        share=row["share"], level=Level(row["level"]), since=row["since"], reasons=reasons, signals=signals, at=row["at"],
         age=max(0.0, row["age"] / 1000), by=row["by"],
     )  # fmt: skip
-
-
-def _with_zone(moment: datetime) -> datetime:
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
