@@ -8,6 +8,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from whimbrel.domain.migrations.valid_names import RESERVED_DATABASES, is_database
 from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.domain.runs.sizing import LARGEST_BATCH
 from whimbrel.domain.text.mongodb_addresses import database_of
 from whimbrel.errors import SettingsInvalid
 from whimbrel.plain_wording import plain
@@ -16,7 +17,6 @@ if TYPE_CHECKING:  # imported where they are needed: most commands need neither
     from whimbrel.domain.runs.schedules import Plan
     from whimbrel.engine.operating.start import Defaults
 
-LARGEST_BATCH = 50_000  # documents: on two cores, a declared update has as many in about a second
 UNNAMED = "whimbrel"  # the database where neither the environment nor the address names one
 
 
@@ -79,7 +79,7 @@ class Settings(BaseSettings):
         default=5000,
         ge=1,
         le=100_000,
-        description=f"documents in a batch; unset: declared updates of large collections have up to {LARGEST_BATCH:,}",
+        description=f"documents in a batch; unset: as many as take a slot about 20 seconds, up to {LARGEST_BATCH:,}",
     )
     processing_delay: int = Field(default=0, ge=0, le=60_000, description="milliseconds between two chunks")
     max_retries: int = Field(default=3, ge=0, le=99, description="tries of a document after the first")

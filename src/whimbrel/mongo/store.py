@@ -3,7 +3,7 @@
 import contextlib
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pymongo
@@ -20,7 +20,15 @@ from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.domain.runs.run import Run, for_run
-from whimbrel.errors import AWAY, DatabaseRefused, DatabaseUnreachable, Refused, SettingsInvalid, Systemic
+from whimbrel.errors import (
+    AWAY,
+    DatabaseRefused,
+    DatabaseUnreachable,
+    Refused,
+    SettingsInvalid,
+    Systemic,
+    TooSlow,
+)
 from whimbrel.masking import masked_address
 from whimbrel.mongo.client_options import connecting, reduced, uuids_of
 from whimbrel.mongo.collection_identity import identity_of
@@ -37,6 +45,7 @@ if TYPE_CHECKING:  # imported where they are needed: commands that only read nee
 
 OLDEST = (6, 0)
 LARGEST_SLICE = 5000  # documents
+METADATA_MS = 2000  # milliseconds that asking for a collection's metadata may take
 SRV = "mongodb+srv://"
 DIFFERENT_CASE = 13297  # the code of MongoDB's error
 NAMELESS = "requires authentication"  # MongoDB's words to a client that gave no user name
@@ -170,6 +179,24 @@ class MongoStore:
     def estimate(self, database: str, collection: str) -> int:
         with translated():
             return self.client[database][collection].estimated_document_count()
+
+    def document_bytes(self, database: str, collection: str) -> int:
+        statistics: Sequence[Any] = [
+            {"$collStats": {"storageStats": {}}},
+            {"$project": {"mean": "$storageStats.avgObjSize"}},
+        ]
+        try:
+            with translated():
+                row = next(
+                    iter(self.client[database][collection].aggregate(statistics, maxTimeMS=METADATA_MS)), {}
+                )
+        except (
+            TooSlow,
+            Refused,
+            Systemic,
+        ):  # it is not there, or the user may not ask: statements are sized by their time alone
+            return 0
+        return int(row.get("mean") or 0)
 
     def errors(self, run: Run, definition: Definition) -> list[Finding]:
         from whimbrel.mongo import preflight  # noqa: PLC0415

@@ -10,6 +10,7 @@ from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.runs.batch_progress import Progress
 from whimbrel.domain.runs.batches import Batch, BatchOutline, BatchPointer, BatchSums
 from whimbrel.domain.runs.run import Counts
+from whimbrel.domain.runs.sizing import BatchWork
 from whimbrel.domain.runs.states import BatchStatus
 from whimbrel.domain.runs.verification import MarkTally
 
@@ -121,8 +122,16 @@ class Batches(Protocol):
         progress: Progress | None = None,
         tally: MarkTally | None = None,
         left: Mapping[str, int] | None = None,
+        work: BatchWork | None = None,
     ) -> None:
-        """Ends a batch. Doing it twice changes nothing. `tally`: of a verification; `left`: of the phase processing. Raises LeaseLost."""
+        """Ends a batch. Doing it twice changes nothing. `tally`: of a verification; `left`: of the phase processing; `work`: what it took.
+
+        Raises LeaseLost.
+        """
+        ...
+
+    def work(self, run_id: str, leg: int, limit: int) -> Sequence[BatchWork]:
+        """Returns what the last settled batches of a run have taken, as far as they are of this leg, newest first."""
         ...
 
     def release(self, batch: Batch, *, progress: Progress | None = None, untouched: bool = False) -> None:

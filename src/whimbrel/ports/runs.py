@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.runs.run_cursor import RunPlace
+from whimbrel.domain.runs.sizing import Sizing
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.domain.runs.tiling import Tiling
 
@@ -118,6 +119,10 @@ class Runs(Protocol):
 
     def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
         """Changes `batch_size`, `rate` or `priority` of a run that has not ended. Audited. Returns False where it has."""
+        ...
+
+    def resize(self, run: Run, size: int, sizing: Sizing) -> bool:
+        """Stores how large the run's next batches are, and why. Returns False where somebody has set another size since it was read."""
         ...
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:

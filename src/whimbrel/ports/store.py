@@ -137,6 +137,10 @@ class Store(Protocol):
         """Returns about how many documents there are, from the collection's metadata."""
         ...
 
+    def document_bytes(self, database: str, collection: str) -> int:
+        """Returns the mean size of the collection's documents, from its metadata; 0 where that cannot be told."""
+        ...
+
     def errors(self, run: Run, definition: Definition) -> list[Finding]:
         """Returns why a run could not keep its promises on its collection, each with the reason and what to do. Nothing is written."""
         ...

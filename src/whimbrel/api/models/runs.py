@@ -71,6 +71,30 @@ class RequestOf(Model):
     abridged: bool = Field(description="whether `filters` is null because it is too long", examples=[False])
 
 
+class SizingOf(Model):
+    """What the sizes of batches and statements follow, as measured over the last batches."""
+
+    measured: bool = Field(
+        description="whether batches get larger or smaller by what they take; false where somebody has set a size",
+        examples=[True],
+    )
+    docs_per_second_of_a_slot: float | None = Field(
+        description="documents a second of one slot, without rests and waits; null: too little was measured yet",
+        examples=[640.0],
+    )
+    statement_size: int | None = Field(description="documents that a statement may have", examples=[320])
+    limited_by: Literal["planned", "time", "bytes", "rate"] | None = Field(
+        description="what bounds the documents of a statement: 1,000 as planned, half a second, 8 MB, or the run's rate",
+        examples=["time"],
+    )
+    why: str | None = Field(
+        description="the same as a sentence",
+        examples=[
+            "batches of 12,000: about 19 s of work each at 640 documents/s a slot; statements of up to 320 to take half a second"
+        ],
+    )
+
+
 class RunRow(Model):
     """A run as lists show it: without its warnings, report and update, which GET /migrate/status/{id} has."""
 
@@ -124,7 +148,8 @@ class RunRow(Model):
         description="whether counts are differences that were seen in the documents: after a crash or another interruption",
         examples=[False],
     )
-    batch_size: int = Field(description="documents in a batch", examples=[5000])
+    batch_size: int = Field(description="documents in a batch that is planned from now on", examples=[5000])
+    sizing: SizingOf = Field(description="why batches and statements have their sizes")
     max_docs_per_second: int | None = Field(description="at most so many documents a second", examples=[None])
     priority: int = Field(description="0 to 10; above 5 it goes before others", examples=[0])
     filters: dict[str, Any] | None = Field(

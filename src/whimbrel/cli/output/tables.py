@@ -20,6 +20,7 @@ from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.requests import Request
 from whimbrel.domain.runs.run import Run, work_of
+from whimbrel.domain.runs.sizing import sizing_sentence
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.verification import Proof
 from whimbrel.domain.runs.workers import Worker
@@ -156,7 +157,7 @@ def run_table(run_view: RunView) -> Facts:
         "changed": f"{run_view.counts.changed:,}{_inferred(run_view.run)}", "unchanged": f"{run_view.counts.unchanged:,}",
         "skipped": f"{run_view.counts.skipped:,}", "failed": f"{run_view.failures['failed']:,}",
         "conflict": f"{run_view.failures['conflict']:,}",
-        "batches": _batches(run_view), "retries": retrying(run_view),
+        "batches": _batches(run_view), "sizes": sizing_sentence(run_view.run.batch_size, run_view.run.sizing), "retries": retrying(run_view),
         "seconds": f"{run_view.seconds:,.1f}", "docs/s": rate(run_view), "eta": clock(run_view.eta) if run_view.eta is not None else "", "rate": _limit(run_view.run), "before-images": _images(run_view),
         "message": run_view.run.message, "error": run_view.run.error or "",
     }  # fmt: skip

@@ -18,6 +18,7 @@ from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.requests import Request
 from whimbrel.domain.runs.run_cursor import RunPlace
+from whimbrel.domain.runs.sizing import Sizing
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.domain.runs.tiling import Tiling
 from whimbrel.domain.runs.verification import Proof
@@ -79,7 +80,9 @@ class Run:
     legs: tuple[Phase, ...]
     leg: int = 0
     status: RunStatus = RunStatus.QUEUED
-    batch_size: int
+    batch_size: int  # documents in a batch: the next ones to be planned
+    sizing: Sizing = field(default_factory=Sizing)
+    document_bytes: int = 0  # the mean of its collection's documents when it began; 0: not known
     priority: int = 0  # 0 to 10; above 5 its batches go before those of others
     rate: int | None = None  # documents a second that all its slots together may evaluate
     max_attempts: int

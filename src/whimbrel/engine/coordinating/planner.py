@@ -13,6 +13,7 @@ from whimbrel.domain.failures.failure import DueRetry, FailureKind
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import BatchStatus
+from whimbrel.engine.coordinating.batch_sizing import BatchSizing
 from whimbrel.engine.coordinating.fold_counts import check_last
 from whimbrel.engine.kinds.all_kinds import kind_of
 from whimbrel.engine.kinds.kind import PlanningContext
@@ -32,6 +33,7 @@ class Planner:
     def __init__(self, ledger: Ledger, announcer: Announcer, step: Step) -> None:
         self._ledger, self._announcer, self._step = ledger, announcer, step
         self._key_plans = KeyPlans(ledger)
+        self._sizing = BatchSizing(ledger)
 
     def plan(self, run: Run, documents: Documents, *, slots: int) -> bool:
         """Plans the next batches of the run's leg. Returns True when the leg is planned to its end and drained.
@@ -47,6 +49,7 @@ class Planner:
         check_last(run, last.seq if last else 0)
         if _has_ranges(run) and not _ranges_planned(run, last):
             room = window - open_
+            run = self._sizing.resized(run) if room > 0 else run
             context = PlanningContext(
                 run=run, documents=documents, ledger=self._ledger, key_plans=self._key_plans, last=last
             )
@@ -64,6 +67,7 @@ class Planner:
     def keep(self, runs: Collection[str]) -> None:
         """Forgets all other runs."""
         self._key_plans.keep(runs)
+        self._sizing.keep(runs)
 
     def _add(self, run: Run, batches: list[Batch]) -> int:
         if not batches:

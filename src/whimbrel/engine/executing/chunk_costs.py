@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from whimbrel.domain.runs.chunk_size import ChunkSize
+from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
+from whimbrel.domain.runs.run import Run
+
 SAVED = 0.02  # seconds that may be saved up for notes: so a run's first chunks are noted one by one
 OWED = 0.5  # seconds that notes may overdraw at most: one note that hung does not stop them for long
 FIRST_COST = 0.0005  # seconds that a note is assumed to take before one was written
@@ -17,6 +21,7 @@ class ChunkCosts:
     _saved: float = SAVED
     _cost: float = FIRST_COST
     _chunks: dict[str, int] = field(default_factory=dict)
+    _sizes: dict[str, ChunkSize] = field(default_factory=dict)
 
     def earn(self, seconds: float) -> None:
         """Adds time that the batch's work has earned for notes."""
@@ -29,6 +34,16 @@ class ChunkCosts:
     def spend(self, seconds: float) -> None:
         """Subtracts the time that a note has taken."""
         self._saved, self._cost = max(-OWED, self._saved - seconds), (self._cost + seconds) / 2
+
+    def size(self, run: Run) -> ChunkSize:
+        """Returns how many documents a statement of a run may have, as the process's slots learn it. It begins where the run has been before."""
+        size = self._sizes.get(run.id)
+        if size is None:
+            if len(self._sizes) >= RUNS:
+                self._sizes = {}
+            chunk = run.sizing.chunk if run.sizing.limit == "time" else None
+            size = self._sizes[run.id] = ChunkSize(run.document_bytes, float(chunk or CHUNK_DOCUMENTS))
+        return size
 
     def chunks(self, run: str) -> int:
         """Returns how many chunks of a run make a stretch."""

@@ -6,13 +6,13 @@ by document: the bad documents are singled out, the rest is done.
 """
 
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.migrations.updates import Update
 from whimbrel.domain.runs.batches import Range
-from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
 from whimbrel.engine.executing.eligibility import BatchSelection
 from whimbrel.engine.executing.failure_recording import FailureRecorder
 from whimbrel.engine.executing.lease import Lease
@@ -27,8 +27,8 @@ GROUP = 32  # documents: about the square root of a chunk, so that few bad ones 
 
 
 def chunk_parts(documents: Documents, selection: BatchSelection, pace: Pace, where: Range) -> Iterator[Range]:
-    """Yields a planned chunk in parts as small as the run's rate demands."""
-    while (limit := pace.chunk) < CHUNK_DOCUMENTS:
+    """Yields a planned chunk in parts that are as small as the run's rate, or the time of a statement, demands."""
+    while (limit := pace.chunk) < pace.size.planned:
         keys = documents.keys(where, selection.eligible, limit)
         if len(keys) < limit:
             break
@@ -82,13 +82,16 @@ class ByUpdate:
         try:
             # Two statements of one process at a time only slow each other down; waiting for the journal overlaps anyway.
             with self.turn, self.lease.fenced():
+                began = time.monotonic()
                 changed = self.documents.update_range(where, self.update, self.selection.write())
+            self.pace.size.record(changed, time.monotonic() - began)
             tally.count(changed)
         except Refused:
             tally.broken = True
             self._isolate(where)
         except TooSlow:
             tally.broken = True
+            self.pace.size.shrink()
             self.retrying.in_parts(where, self._update_part, self.explain)
 
     def _update_part(self, where: Range) -> None:
@@ -120,6 +123,7 @@ class ByUpdate:
                     )
             except TooSlow:
                 tally.broken = True
+                self.pace.size.shrink()
                 if len(keys) == 1:
                     raise
                 for half in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):

@@ -10,6 +10,7 @@ from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import process_death
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.batches import Piece, Range
+from whimbrel.domain.runs.chunk_size import chunks_by_bytes
 from whimbrel.domain.runs.run import eligible
 from whimbrel.engine.executing.adoption import adopt_documents
 from whimbrel.engine.executing.chunk_costs import ChunkCosts
@@ -97,7 +98,10 @@ class BatchExecution:
         while done < batch.chunks:
             began, chunks = time.monotonic(), 1
             if self._combines_chunks:
-                chunks = min(self.chunk_costs.chunks(batch.run), batch.chunks - done)
+                together = min(
+                    self.chunk_costs.chunks(batch.run), chunks_by_bytes(self.lease.run.document_bytes)
+                )
+                chunks = min(together, batch.chunks - done)
             done += chunks
             yield done
             if self._combines_chunks:
@@ -178,7 +182,7 @@ def execute_batch(
     try:
         retrying.until_done(execution.prepare)
         execution.execute_stretches()
-        counts = retrying.until_done(lambda: settle(documents, ledger, selection, step))
+        counts = retrying.until_done(lambda: settle(documents, ledger, selection, step, pace.work))
     except LeaseStopped:
         notes.give_back()
         raise

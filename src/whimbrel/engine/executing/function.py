@@ -173,7 +173,9 @@ class ByFunction:
         ]
         if not sent:
             return [], []
+        began = time.monotonic()
         written = self.documents.write(sent, self.selection.write(reads=self.definition.reads))
+        seconds = time.monotonic() - began
         self.step("S6")
         if not written.clean and marked is None:  # otherwise they are counted by their tokens below
             tally.broken = True
@@ -183,6 +185,7 @@ class ByFunction:
             if document.key not in doubtful and document.key not in refused:
                 tally.count(1, document.outcome)
         applied = written.applied - (len(sent) - len(doubtful) - len(refused))
+        self.pace.size.record(len(sent), seconds, conflicts=len(doubtful) - max(applied, 0))
         return self._not_written(doubtful, applied), list(written.refused)
 
     def _not_written(self, doubtful: set[Key], applied: int) -> list[Key]:

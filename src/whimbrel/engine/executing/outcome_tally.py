@@ -18,6 +18,7 @@ class OutcomeTally:
     broken: bool = False  # whether a statement has met an error
     open: bool = False  # whether documents were counted since progress was last reported
     owed: int = 0  # documents evaluated since the slot last waited for the run's rate
+    evaluated: int = 0  # documents of the whole claim
     failed: int = 0
     left: Counter[str] | None = None  # in the phase processing, where no index tells: documents by status
     _done: Counter[str] = field(default_factory=Counter)
@@ -37,11 +38,13 @@ class OutcomeTally:
     def count(self, number: int, outcome: str = CHANGED) -> None:
         self._done[outcome] += number
         self.owed += number
+        self.evaluated += number
         self.open = True
 
     def fail(self, number: int) -> None:
         self.failed += number
         self.owed += number
+        self.evaluated += number
         self.open = True
 
     def begin(self) -> None:

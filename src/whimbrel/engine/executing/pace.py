@@ -4,7 +4,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS, Times
+from whimbrel.domain.runs.chunk_size import ChunkSize
+from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.domain.runs.sizing import BatchWork, ChunkLimit
 from whimbrel.domain.runs.states import BatchStatus
 from whimbrel.engine.executing.gate import LOOK_SECONDS, Gate, rest_after
 from whimbrel.engine.executing.lease import Lease
@@ -25,10 +27,12 @@ class Pace:
     ledger: Ledger
     times: Times
     gate: Gate
+    size: ChunkSize  # of statements, as the process learns it
     rate: int | None = field(init=False)  # documents a second
     slots: int = 1  # working on the run
     _rate_read: float = field(init=False)  # when the rate was read
     _began: float = field(init=False)  # when the slot began what it does after its last rest
+    _worked: float = 0.0  # seconds, before its last rest
 
     def __post_init__(self) -> None:
         self.rate = self.lease.run.rate
@@ -37,13 +41,24 @@ class Pace:
 
     @property
     def chunk(self) -> int:
-        """Returns how many documents a chunk may have, so that the pause after it is short."""
-        if self.rate is None:
-            return CHUNK_DOCUMENTS
-        return max(1, min(CHUNK_DOCUMENTS, int(self.rate * REST_SECONDS / self.slots)))
+        """How many documents a statement may have: it should be short, and the pause after it too where the run has a rate."""
+        return max(1, min(self.size.documents, self._chunk_by_rate))
+
+    @property
+    def _chunk_by_rate(self) -> int:
+        return self.size.documents if self.rate is None else int(self.rate * REST_SECONDS / self.slots)
+
+    @property
+    def work(self) -> BatchWork:
+        """What the batch has taken since it was claimed."""
+        by_rate = self._chunk_by_rate < self.size.documents
+        limit: ChunkLimit = "rate" if by_rate else self.size.limit
+        seconds = self._worked + time.monotonic() - self._began
+        return BatchWork(self.tally.evaluated, seconds, self.chunk, limit)
 
     def between_chunks(self) -> None:
         """Checks for a stop request, renews a lease that is half over, keeps the run's rate and share. Raises LeaseStopped or LeaseLost."""
+        self._worked += time.monotonic() - self._began
         self._rest()
         self._sleep(self.times.delay)
         self._wait_for_rate()

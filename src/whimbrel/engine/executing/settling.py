@@ -10,18 +10,23 @@ from whimbrel.domain.migrations.marks import CHANGED, SKIPPED, UNCHANGED
 from whimbrel.domain.runs.batch_progress import Progress
 from whimbrel.domain.runs.batches import Batch, Piece, Range
 from whimbrel.domain.runs.run import Counts, Run, eligible
+from whimbrel.domain.runs.sizing import BatchWork
 from whimbrel.engine.executing.eligibility import BatchSelection
 from whimbrel.engine.protocol_steps import Step
 from whimbrel.ports import Documents, Ledger
 
 
-def settle(documents: Documents, ledger: Ledger, selection: BatchSelection, step: Step) -> Counts:
-    """S8: closes failures that are over, then ends the batch by one write, with the counts of its progress."""
+def settle(
+    documents: Documents, ledger: Ledger, selection: BatchSelection, step: Step, work: BatchWork | None = None
+) -> Counts:
+    """S8: closes failures that are over, then ends the batch by one write, with the counts of its progress. `work`: what it took."""
     batch, progress = selection.lease.batch, selection.lease.known
     close_failures(documents, ledger, selection)
     counts = progress.counts
     documents.check_identity()  # an empty read must have been of the run's collection
-    ledger.batches.settle(batch, counts, inferred=progress.inferred, progress=progress, left=progress.left)
+    ledger.batches.settle(
+        batch, counts, inferred=progress.inferred, progress=progress, left=progress.left, work=work
+    )
     step("S8")
     return counts
 

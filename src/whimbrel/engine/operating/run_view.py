@@ -11,6 +11,7 @@ from whimbrel.domain.runs.forecast import Forecast, ProgressSample, forecast
 from whimbrel.domain.runs.preflight_findings import finding_object
 from whimbrel.domain.runs.requests import Request
 from whimbrel.domain.runs.run import Counts, Run, work_of
+from whimbrel.domain.runs.sizing import sizing_sentence
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.verification import Proof
 from whimbrel.domain.runs.workers import ALIVE, Worker
@@ -187,12 +188,21 @@ def row_object(run_view: RunView) -> dict[str, Any]:
         "throughput": round(throughput, 1), "etaSeconds": run_view.eta, "retrying": run_view.retrying,
         "nextRetrySeconds": None if run_view.next_retry is None else max(0.0, round(run_view.next_retry, 1)),
         "seconds": round(run_view.seconds, 3), "inferred": run.inferred,
-        "batchSize": run.batch_size, "priority": run.priority, "maxDocsPerSecond": run.rate,
+        "batchSize": run.batch_size, "sizing": sizing_object(run), "priority": run.priority, "maxDocsPerSecond": run.rate,
         "filters": None if run.abridged else relaxed(run.selecting), "request": request_object(run), "dryRun": False,
         "collection": run.ns, "kind": run.kind, "of": run.of, "undo": run.undo, "undoneBy": run.undone_by,
         "message": run.message, "error": run.error, "startTime": iso_time(run.started_at), "endTime": ended,
         "completedAt": ended, "duration": None if span is None else int(span.total_seconds() * 1000),
         "createdAt": iso_time(run.created_at), "updatedAt": iso_time(run.updated_at),
+    }  # fmt: skip
+
+
+def sizing_object(run: Run) -> dict[str, Any]:
+    """Returns how large batches and statements are, and why."""
+    sizing = run.sizing
+    return {
+        "measured": sizing.measured, "docsPerSecondOfASlot": None if sizing.rate is None else round(sizing.rate, 1), "statementSize": sizing.chunk,
+        "limitedBy": sizing.limit or None, "why": sizing_sentence(run.batch_size, sizing) or None,
     }  # fmt: skip
 
 

@@ -13,13 +13,13 @@ from whimbrel.domain.migrations.filters import check_filter, split_status
 from whimbrel.domain.runs.preflight_findings import refuse
 from whimbrel.domain.runs.requests import requested, with_route
 from whimbrel.domain.runs.run import Phase, Run, Scope, code_fields, eligible, first_phases, legs_of
+from whimbrel.domain.runs.sizing import FEWEST_BATCHES, FIRST_BATCH, Sizing
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.errors import FilterRefused, Refused, TooSlow
 from whimbrel.ports import Store
 
 COUNTING = 0.5  # seconds that an exact count may take, where a person waits for it
-FEWEST_BATCHES = 40  # of a run whose batches are larger than the default: enough for all slots to end at about the same time
 LOOKING = 0.5  # seconds that looking for one document may take
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
@@ -29,7 +29,7 @@ _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 class Defaults:
     """What a run uses where neither its migration nor its caller says otherwise.
 
-    `largest_batch`: up to which declared updates of large collections have larger batches than `batch_size`.
+    `largest_batch`: up to which batches may get larger than `batch_size`, and smaller, by what they take; 0: all have `batch_size`.
     """
 
     batch_size: int = 5000
@@ -38,13 +38,15 @@ class Defaults:
     retry_delay: float = 5.0
 
     def batch_size_of(self, *, declarative: bool, documents: int) -> int:
-        """Returns the batch size for a collection of so many documents.
+        """Returns the size of a run's first batches, in a collection of so many documents.
 
-        What a batch costs besides its documents is a tenth of the work of a declared update of 5,000. A function's documents cost so
-        much more that it does not count; and its slots should all have work to the end.
+        What a batch costs besides its documents is a tenth of the work of a declared update of 5,000. Of a function's documents nobody
+        knows yet what they cost.
         """
-        if not declarative:
+        if not self.largest_batch:
             return self.batch_size
+        if not declarative:
+            return min(self.batch_size, FIRST_BATCH)
         return max(self.batch_size, min(self.largest_batch, documents // FEWEST_BATCHES))
 
 
@@ -79,8 +81,9 @@ def compose_run(
     scope = Scope("all") if limit is None else Scope("first", limit)
     database = definition.database or store.database
     identity = store.identity(database, definition.collection)
-    size = batch_size or definition.batch_size
+    size, sizing = batch_size or definition.batch_size, Sizing()
     if size is None:
+        sizing = Sizing(measured=bool(defaults.largest_batch))
         count = 0 if identity.view else store.estimate(database, definition.collection)
         size = defaults.batch_size_of(declarative=definition.declarative, documents=count)
     return Run(
@@ -88,7 +91,7 @@ def compose_run(
         filter=encoded(query), mark=definition.mark, status_field=definition.status_field, collection_uuid=identity.uuid, collated=identity.collated, declarative=definition.declarative, claim=definition.claim,
         adopt="all" if adopt == "all" else definition.adopt,
         scope=scope, asked=asked, request=request, legs=legs_of(mark=definition.mark, scope=scope, first=asked), status=RunStatus.QUEUED,
-        priority=priority, rate=rate, batch_size=size,
+        priority=priority, rate=rate, batch_size=size, sizing=sizing, document_bytes=0 if identity.view else store.document_bytes(database, definition.collection),
         max_attempts=definition.max_attempts or defaults.max_attempts, retry_delay=defaults.retry_delay,
         undo=definition.undo, uuids=store.uuids, **code_fields(definition, store.uuids), created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
     )  # fmt: skip

@@ -3,7 +3,7 @@
 from math import ceil
 
 from whimbrel.domain.runs.batches import Batch, batch_of_leg
-from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
+from whimbrel.domain.runs.chunk_size import by_bytes
 from whimbrel.domain.runs.run import Run, eligible
 from whimbrel.ports import Documents
 
@@ -16,7 +16,7 @@ def plan_ranges(run: Run, documents: Documents, last: Batch | None, room: int) -
     seq, after = 0, None
     if last is not None:
         seq, after = last.seq, last.hi if last.leg == run.leg else None
-    per_batch = ceil(run.batch_size / CHUNK_DOCUMENTS)
+    per_batch = ceil(run.batch_size / by_bytes(run.document_bytes))
     size = ceil(run.batch_size / per_batch)
     most_cuts = min(room * per_batch, max(HOPS, per_batch))
     cuts = documents.cuts(after, eligible(run, run.phase), size, most_cuts, SECONDS)

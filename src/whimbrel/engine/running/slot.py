@@ -209,7 +209,14 @@ def _execute(
     transform = worker_state.checked(store, lease.run, transform)
     documents, pace = (
         session.documents(lease.run),
-        Pace(lease, OutcomeTally(), store.ledger, times, worker_state.gate),
+        Pace(
+            lease,
+            OutcomeTally(),
+            store.ledger,
+            times,
+            worker_state.gate,
+            worker_state.chunk_costs.size(lease.run),
+        ),
     )
 
     def act() -> None:

@@ -8,11 +8,20 @@ from pymongo.collection import Collection
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.runs.batches import Batch, BatchOutline, BatchPointer, BatchSums
 from whimbrel.domain.runs.run import Counts
+from whimbrel.domain.runs.sizing import BatchWork
 from whimbrel.domain.runs.states import BatchStatus
 from whimbrel.mongo.collection_identity import identity_of
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.retention import Remains
-from whimbrel.mongo.ledger.rows import ASCENDING, OUTLINE, batch_of, counts_of, counts_row, outline_of
+from whimbrel.mongo.ledger.rows import (
+    ASCENDING,
+    OUTLINE,
+    batch_of,
+    counts_of,
+    counts_row,
+    outline_of,
+    work_of,
+)
 
 LAST_KEYS: Mapping[str, Any] = {"cuts": {"$slice": -1}, "ids": {"$slice": -1}}
 RANGED: Mapping[str, Any] = {"cuts.0": {"$exists": True}}
@@ -34,6 +43,12 @@ class BatchReads:
         with translated():
             row = self._batches.find_one({"run": run_id}, LAST_KEYS, sort=[("seq", -1)])
         return batch_of(row) if row else None
+
+    def work(self, run_id: str, leg: int, limit: int) -> Sequence[BatchWork]:
+        fields = {"_id": 0, "leg": 1, "work": 1}
+        with translated():
+            rows = self._batches.find({"run": run_id}, fields).sort("settledAt", -1).limit(limit)
+            return [work_of(row["work"]) for row in rows if row["leg"] == leg and row.get("work")]
 
     def last_seq(self, run_id: str) -> int:
         with translated():

@@ -16,6 +16,7 @@ from whimbrel.domain.runs.batch_progress import Progress
 from whimbrel.domain.runs.batches import SOLO_AFTER, Batch
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.domain.runs.run import Counts
+from whimbrel.domain.runs.sizing import BatchWork
 from whimbrel.domain.runs.verification import MarkTally
 from whimbrel.errors import LeaseLost, Refused, Systemic
 from whimbrel.mongo.driver_errors import DUPLICATE_KEY, translated
@@ -30,6 +31,7 @@ from whimbrel.mongo.ledger.rows import (
     counts_row,
     progress_row,
     tally_row,
+    work_row,
 )
 from whimbrel.mongo.unanswered_statements import end_sessions, still_at_work
 
@@ -131,6 +133,7 @@ class MongoBatches(BatchReads):
         progress: Progress | None = None,
         tally: MarkTally | None = None,
         left: Mapping[str, int] | None = None,
+        work: BatchWork | None = None,
     ) -> None:
         fields: dict[str, Any] = {
             **({} if progress is None else progress_row(progress)),
@@ -143,6 +146,8 @@ class MongoBatches(BatchReads):
             fields["left"] = dict(left)
         if tally is not None:
             fields["tally"] = tally_row(tally)
+        if work is not None:
+            fields["work"] = work_row(work)
         with translated():
             row = self._batches.find_one_and_update(
                 {"_id": batch.token, "owner": batch.owner},

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from math import ceil
 from typing import Any
 
@@ -29,6 +30,7 @@ from whimbrel.domain.runs.preflight_findings import finding_object, finding_of
 from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
 from whimbrel.domain.runs.requests import Request
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork, Scope
+from whimbrel.domain.runs.sizing import BatchWork, Sizing
 from whimbrel.domain.runs.states import BatchStatus, RunStatus
 from whimbrel.domain.runs.tiling import Tile, Tiling, TilingFault
 from whimbrel.domain.runs.verification import MarkTally, Proof
@@ -110,6 +112,14 @@ def progress_of(row: Row) -> Progress:
         for end, changed, unchanged, skipped, failed, *left in row.get("progress", ())
     )  # fmt: skip
     return Progress(stretches, _key(row.get("at")) if stretches else None, row.get("inferred", False))
+
+
+def work_row(work: BatchWork) -> dict[str, Any]:
+    return asdict(work)
+
+
+def work_of(row: Row) -> BatchWork:
+    return BatchWork(**row)
 
 
 def before_row(before: Mapping[int, int]) -> dict[str, int]:
@@ -231,6 +241,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "statusField": run.status_field, "collectionUuid": run.collection_uuid, "collated": run.collated, "declarative": run.declarative, "claim": run.claim, "adopt": run.adopt,
         "scope": {"kind": run.scope.kind, "limit": run.scope.limit}, "asked": run.asked, "request": request_row(run.request), "legs": list(run.legs), "leg": run.leg,
         "status": str(run.status), "batchSize": run.batch_size, "priority": run.priority, "rate": run.rate, "maxAttempts": run.max_attempts,
+        "sizing": asdict(run.sizing), "documentBytes": run.document_bytes,
         "retryDelay": run.retry_delay, "timeout": run.timeout, "codeHash": run.code_hash,
         "update": run.update, "reads": None if run.reads is None else list(run.reads), "concurrency": run.concurrency, "needsCode": run.has_user_code,
         "kind": run.kind, "of": run.of, "undo": run.undo, "uuids": run.uuids, "sample": run.sample, "report": [proof_row(proof) for proof in run.report],
@@ -257,7 +268,7 @@ def run_of(row: Row) -> Run:
         collection=row["collection"], filter=filter_of(row["filter"]), mark=row["mark"], status_field=row["statusField"], collection_uuid=_raw_uuid(row.get("collectionUuid")), collated=row.get("collated", False),
         declarative=row["declarative"], claim=row["claim"], adopt=row["adopt"],
         scope=Scope(row["scope"]["kind"], row["scope"]["limit"]), asked=row["asked"], request=request_of(row.get("request")), abridged=row.get("abridged", False), legs=tuple(row["legs"]), leg=row["leg"],
-        status=RunStatus(row["status"]), batch_size=row["batchSize"], priority=row.get("priority", 0), rate=row.get("rate"), max_attempts=row["maxAttempts"],
+        status=RunStatus(row["status"]), batch_size=row["batchSize"], sizing=Sizing(**row.get("sizing", {})), document_bytes=row.get("documentBytes", 0), priority=row.get("priority", 0), rate=row.get("rate"), max_attempts=row["maxAttempts"],
         retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
         update=row.get("update"), reads=tuple(row["reads"]) if row.get("reads") is not None else None, concurrency=row.get("concurrency", 16),
         kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), uuids=row.get("uuids", UNSPECIFIED), undone_by=row.get("undoneBy"),

@@ -1,6 +1,7 @@
 """Stores runs. A run that holds its collection is `active`; a unique partial index allows one (hole H26)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -9,6 +10,7 @@ from pymongo.errors import DuplicateKeyError
 
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork
+from whimbrel.domain.runs.sizing import Sizing
 from whimbrel.domain.runs.states import ENDED, RunStatus, sources
 from whimbrel.domain.runs.tiling import Tiling
 from whimbrel.errors import CollectionBusy
@@ -215,6 +217,8 @@ class MongoRuns(RunLists):
     def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
         names = {"batch_size": "batchSize", "rate": "rate", "priority": "priority"}
         fields: dict[str, Any] = {names[name]: value for name, value in settings.items()}
+        if "batch_size" in settings:
+            fields["sizing.measured"] = False
         if "rate" in settings:
             fields["pace"] = None  # what was reserved by the old rate
         live = {"_id": run_id, "status": {"$nin": [str(status) for status in ENDED]}}
@@ -223,6 +227,13 @@ class MongoRuns(RunLists):
         if result.matched_count:
             changes = ", ".join(f"{names[name]} {value}" for name, value in settings.items())
             self._leases.audit("settings changed", run=run_id, who=who, why=changes)
+        return result.matched_count == 1
+
+    def resize(self, run: Run, size: int, sizing: Sizing) -> bool:
+        seen = {"_id": run.id, "batchSize": run.batch_size}
+        seen |= {"sizing.measured": True} if run.sizing.measured else {"sizing.measured": {"$ne": True}}
+        with translated():
+            result = self._runs.update_one(seen, {"$set": {"batchSize": size, "sizing": asdict(sizing)}})
         return result.matched_count == 1
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:
