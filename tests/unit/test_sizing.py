@@ -30,12 +30,12 @@ def taken(documents: int, seconds: float, chunk: int = 1000) -> BatchWork:
         (1000, 20, 50_000, 400),  # a function of 50 ms
         (1000, 600, 50_000, 2000),  # never more than twice as large at once
         (5000, 600, 50_000, 10_000),
-        (9000, 600, 50_000, 12_000),
+        (9000, 1000, 50_000, 18_000),
         (40_000, 30_000, 50_000, 50_000),
         (5000, 30_000, 5000, 5000),  # a small collection
         (20_000, 30_000, 5000, 5000),  # it was larger than its collection allows
         (1000, 123.4, 50_000, 2000),
-        (1000, 76.4, 50_000, 1000),
+        (1000, 76.4, 50_000, 1000),  # 13 seconds
         (4000, 76.4, 50_000, 1500),  # two digits count
     ],
 )

@@ -187,7 +187,7 @@ class MongoStore:
         ]
         try:
             with translated():
-                row = next(
+                row: Any = next(
                     iter(self.client[database][collection].aggregate(statistics, maxTimeMS=METADATA_MS)), {}
                 )
         except (

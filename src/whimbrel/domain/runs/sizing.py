@@ -74,7 +74,7 @@ def next_batch_size(size: int, sizing: Sizing, *, largest: int) -> int:
 
 def _rounded(size: float) -> int:
     """Returns a size with two digits that count: it is shown, and each change is a write."""
-    step = 10 ** max(0, len(str(int(size))) - 2)
+    step: int = 10 ** max(0, len(str(int(size))) - 2)
     return int(size) // step * step
 
 
