@@ -184,6 +184,18 @@ class CollectionBusy(StateForbids):
     exit_code = 69
 
 
+class DependencyIncomplete(StateForbids):
+    """A migration that this one depends on is not complete."""
+
+    code = "dependency_incomplete"
+
+
+class AlreadyStarted(StateForbids):
+    """Somebody else has just started what was to be started once."""
+
+    code = "already_started"
+
+
 class DatabaseUnreachable(WhimbrelError):
     """MongoDB did not answer within the time limit."""
 

@@ -15,7 +15,10 @@ def given() -> dict[str, set[str]]:
     """The levels by check, from the calls `error(Check.X, ...)`, `findings_of(Check.X, ...)` in the source."""
     found: dict[str, set[str]] = defaultdict(set)
     source = ROOT / "src/whimbrel"
-    files = [*source.glob("mongo/preflight/*.py"), source / "engine/operating/preflight.py"]
+    files = [
+        *source.glob("mongo/preflight/*.py"),
+        *(source / f"engine/operating/{name}.py" for name in ("preflight", "sequence")),
+    ]
     for call in (
         node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
     ):

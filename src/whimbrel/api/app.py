@@ -30,6 +30,7 @@ from whimbrel.api.route_requirements import RouteRequirements
 from whimbrel.api.routes import (
     bulk,
     database,
+    ensuring,
     failures,
     health,
     health_signals,
@@ -126,6 +127,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         metrics,
         starting,
         verifying,
+        ensuring,
         runs,
         jobs,
         failures,

@@ -37,6 +37,8 @@ EXITS = """[bold]Exit codes:[/bold]
 
 72 no embedded MongoDB · 73 RabbitMQ does not answer · 74 RabbitMQ refuses
 
+ensure: 10 not started · 11 at work · 12 paused or failed · 13 complete, not verified
+
 76 the port is busy · 130 interrupted: nothing is lost, resume goes on
 """
 

@@ -99,6 +99,15 @@ COMMANDS: dict[str, Command] = {
         "Verify a run that has ended: look at every document, write to none.",
         ("verify", "verify 20261231-abc234 --all --rate 20000", "verify 20261231-abc234 --json"),
     ),
+    "ensure": Command(
+        "ensure",
+        "Tell whether a migration is complete and verified, for deploy pipelines; or make it so.",
+        (
+            "ensure split-name",
+            "ensure split-name --finish --migrations migrations/",
+            "ensure split-name@2 --json",
+        ),
+    ),
     "prune": Command(
         "prune",
         "Remove runs that ended long ago from the ledger, with their failures and their audit. No document is touched.",

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.standing import PrunedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,15 @@ class Retention(Protocol):
         """Whether a run has ended so long ago."""
         ...
 
-    def begin(self, run: Run) -> bool:
-        """Removes the run's row, and remembers that its other rows have to go. Returns False where the run has changed since it was read."""
+    def begin(self, run: Run, *, verified: bool = False) -> bool:
+        """Removes the run's row, and remembers that its other rows have to go. Returns False where the run has changed since it was read.
+
+        Of a run that has completed its migration it also remembers that, and whether it was `verified`.
+        """
+        ...
+
+    def completed(self, migration: str, version: int, ns: str) -> PrunedRun | None:
+        """Returns the newest pruned run that has completed this version on this collection, unless a pruned later one has changed that."""
         ...
 
     def begun(self) -> Sequence[str]:

@@ -18,7 +18,7 @@ class Runs(Protocol):
     def add(self, run: Run, who: str, *, holding: bool = False) -> Run:
         """Inserts a run; its times are the server's. `holding`: it holds its collection from the beginning, or is not added.
 
-        Raises CollectionBusy where another run holds it.
+        Raises CollectionBusy where another run holds it; AlreadyStarted where another run has its `start_key`.
         """
         ...
 
@@ -40,6 +40,24 @@ class Runs(Protocol):
 
         `brief`: to be listed, not to be worked on: without warnings, report, update, and long filters (`abridged`).
         """
+        ...
+
+    def of_version(
+        self,
+        migration: str,
+        version: int,
+        ns: str | None,
+        *,
+        kind: RunKind | None = None,
+        since: datetime | None = None,
+        after: RunPlace | None = None,
+        limit: int = 100,
+    ) -> Sequence[Run]:
+        """Lists the runs of a version on a collection, or on any, newest first and `brief`: see `list`."""
+        ...
+
+    def versions(self, migration: str, *, least: int) -> Sequence[int]:
+        """Returns the versions of a migration, from this one on, of which there are runs."""
         ...
 
     def followers(self, run_id: str, *, kind: RunKind | None = None) -> Iterator[Run]:

@@ -23,6 +23,7 @@ from whimbrel.domain.bson.uuids import untag_uuids
 from whimbrel.domain.migrations.catalog import Broken, Catalog, choose
 from whimbrel.domain.migrations.code import CodeFiles
 from whimbrel.domain.migrations.definition import Definition
+from whimbrel.domain.migrations.sequence import Dependency
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.samples.migration import SOME_MODEL
 from whimbrel.settings import read_settings
@@ -128,6 +129,8 @@ def _definition(row: Mapping[str, Any]) -> Definition:
             **row,
             "reads": None if reads is None else tuple(reads),
             "code": CodeFiles(**{**row["code"], "naive": tuple(row["code"]["naive"])}),
+            "depends_on": tuple(row["depends_on"]),
+            "dependencies": tuple(Dependency(**dependency) for dependency in row["dependencies"]),
         }
     )
 

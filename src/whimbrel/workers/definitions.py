@@ -32,6 +32,7 @@ def main() -> None:
                     for option in fields(Definition)
                 },
                 "code": asdict(migration.definition.code),
+                "dependencies": [asdict(dependency) for dependency in migration.definition.dependencies],
             }
             for name, migration in catalog.items()
         }

@@ -7,7 +7,7 @@ loaded the others of its folder.
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from types import ModuleType
 from whimbrel.domain.migrations.catalog import Broken, Catalog
 from whimbrel.domain.migrations.made_anew import values_of
 from whimbrel.domain.migrations.migration import Migration, tolerant
+from whimbrel.domain.migrations.sequence import resolved, sequence_faults
 from whimbrel.domain.text.safe_text import exception_message, type_name
 from whimbrel.errors import DefinitionInvalid
 from whimbrel.samples.migration import SOME_MODEL
@@ -144,7 +145,19 @@ def _catalog(
                 f"Two migrations are called {migration.name!r} in {where}. Rename one: give it name='...'."
             )
             broken.append(Broken(migration.name, source, reason))
+    _put_in_sequence(usable, {migration.name: source for source, migration in unique.values()}, broken)
     return Catalog(usable, tuple(dict.fromkeys(broken)), tuple(empty))
+
+
+def _put_in_sequence(usable: dict[str, Migration], sources: Mapping[str, str], broken: list[Broken]) -> None:
+    """Resolves what migrations depend on; those that can be run in no sequence are broken."""
+    definitions = {name: migration.definition for name, migration in usable.items()}
+    unusable = {refused.name: refused.source for refused in broken if refused.name}
+    for name, reason in sequence_faults(definitions, sources, unusable).items():
+        broken.append(Broken(name, sources[name], reason))
+        del usable[name]
+    for migration in usable.values():
+        migration.definition = resolved(migration.definition, definitions)
 
 
 def _load_place(source: str) -> ModuleType:

@@ -17,6 +17,7 @@ from whimbrel.api.routes.starting import Size, Strict, start_message
 from whimbrel.domain.bson.document_ids import id_json, parse_id
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.engine.operating.preflight import with_warnings
+from whimbrel.engine.operating.sequence import check_dependencies
 from whimbrel.engine.operating.start import asked_through
 from whimbrel.engine.operating.start_by_ids import choose_ids, start_by_ids
 from whimbrel.samples.migration import SOME_MODEL
@@ -92,6 +93,8 @@ def bulk(
     response.status_code = 200
     if not body.dry_run and not chosen.eligible:
         return answer.model_copy(update={"message": "Nothing is left to do: no run was started."})
+    if not body.dry_run:
+        check_dependencies(store, definition)
     run = asked_through(chosen.run, "POST /migrate/bulk")
     ready = with_warnings(store, definition, run, documents=chosen.eligible, strict=body.strict)
     answer.warnings = warned_models(ready.warnings)

@@ -78,6 +78,10 @@ class DefinitionOf(Model):
         description="of its code: a run goes on only by the code that it began with",
         examples=["5721c65e8e6cd6f5"],
     )
+    depends_on: list[str] = Field(
+        description="migrations that must be complete before a run of it may start, each as `name` or `name@version`",
+        examples=[[]],
+    )
 
 
 class BrokenOf(Model):
@@ -202,6 +206,7 @@ def definitions(system: ThisSystem, _: Reader) -> Definitions:
             DefinitionOf(
                 name=definition.name, version=definition.version, collection=definition.collection, database=definition.database, mark=definition.mark,
                 declarative=definition.declarative, summary=definition.summary, code_hash=definition.code_hash,
+                depends_on=list(definition.depends_on),
             )
             for definition in system.loaded.values()
         ],

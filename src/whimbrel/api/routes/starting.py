@@ -20,6 +20,7 @@ from whimbrel.domain.runs.preflight_findings import refuse_all
 from whimbrel.domain.runs.run import Run
 from whimbrel.engine.operating.already_done import done_by
 from whimbrel.engine.operating.preflight import with_warnings
+from whimbrel.engine.operating.sequence import check_dependencies
 from whimbrel.engine.operating.start import (
     COUNTING,
     add_run,
@@ -152,6 +153,7 @@ def _start(
         response.headers[DRY] = "true"
         plan = _plan(system, definition, run, strict=body.strict)
         return answer.model_copy(update={"plan": plan, "warnings": plan.warnings})
+    check_dependencies(store, definition)
     if not expected.total and not has_documents(store, run):
         before = done_by(store.ledger, run)
         why = f"Already done by {before.id}, 0 left" if before else "Nothing matches"

@@ -20,6 +20,7 @@ from whimbrel.engine.operating.preflight import preflight
 from whimbrel.engine.operating.start import compose_run, has_documents
 from whimbrel.engine.rehearsing.dry_run import DOCUMENTS, LARGEST_SAMPLE, SAMPLE, DryRun, dry_run
 from whimbrel.engine.rehearsing.dry_run_view import dry_run_object
+from whimbrel.errors import DependencyIncomplete
 from whimbrel.workers import definition_catalog
 from whimbrel.workers.function_caller import callers
 from whimbrel.workers.worker_pool import cores
@@ -71,7 +72,9 @@ def plan(
         screen.answer(dry_run_object(result))
     else:
         _show(screen, result)
-    return OBJECTIONS if result.objections else 0
+    refused = refusal(result.warnings)
+    otherwise = refused.exit_code if isinstance(refused, DependencyIncomplete) else 0
+    return OBJECTIONS if result.objections else otherwise
 
 
 def _refused(screen: Screen, findings: list[Finding]) -> int:

@@ -30,6 +30,7 @@ from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import parse_filter
 from whimbrel.engine.operating.already_done import nothing_left
 from whimbrel.engine.operating.preflight import with_warnings
+from whimbrel.engine.operating.sequence import check_dependencies
 from whimbrel.engine.operating.start import add_run, asked_through, draft_run, has_documents, preview
 from whimbrel.engine.rehearsing.trial_call import needs_trial, try_function
 from whimbrel.errors import SettingsInvalid
@@ -108,11 +109,14 @@ def run(
         start_workers_ahead(screen, settings, pool) as workers_ahead,
         open_database(settings, screen) as system,
     ):
-        draft = draft_run(
-            system.store, definition, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
-            priority=priority, rate=rate,
+        draft = asked_through(
+            draft_run(
+                system.store, definition, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
+                priority=priority, rate=rate,
+            ),
+            "whimbrel run",
         )  # fmt: skip
-        draft = asked_through(draft, "whimbrel run")
+        check_dependencies(system.store, definition)
         expected = preview(system.store, draft)
         if workers is None and expected.total is not None and expected.batches <= 1:
             pool = replace(pool, workers=1)  # there will be only one batch at a time

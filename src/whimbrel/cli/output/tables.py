@@ -234,7 +234,9 @@ def report_table(report: Iterable[Proof]) -> FactTable:
 
 
 def migrations_table(definitions: Mapping[str, Definition]) -> FactTable:
-    table = FactTable(("name", "version", "collection", "mark", "kind", "summary"), right=("version",))
+    columns = ("name", "version", "collection", "mark", "kind", "summary")
+    sequenced = any(definition.depends_on for definition in definitions.values())
+    table = FactTable((*columns, "depends on") if sequenced else columns, right=("version",))
     for definition in definitions.values():
         where = (
             f"{definition.database}.{definition.collection}" if definition.database else definition.collection
@@ -246,6 +248,7 @@ def migrations_table(definitions: Mapping[str, Definition]) -> FactTable:
             definition.mark,
             "declarative" if definition.declarative else "function",
             definition.summary,
+            *(["\n".join(definition.depends_on)] if sequenced else []),
         )
     return table
 
@@ -285,7 +288,7 @@ def definition_object(definition: Definition) -> dict[str, Any]:
         "name": definition.name, "version": definition.version, "database": definition.database, "collection": definition.collection,
         "mark": definition.mark, "kind": "declarative" if definition.declarative else "function",
         "filter": stored(definition.filter, writing(UNSPECIFIED)),
-        "summary": definition.summary, "codeHash": definition.code_hash, "broken": None,
+        "summary": definition.summary, "codeHash": definition.code_hash, "dependsOn": list(definition.depends_on), "broken": None,
     }  # fmt: skip
 
 

@@ -45,7 +45,9 @@ class _Definition(Protocol):
 
 def code_hash(definition: _Definition, function: Callable[..., Any] | None) -> str:
     """Returns a hash of a migration's options, its update, and its function's source: for a migration that was not loaded from a file."""
-    names = [option.name for option in fields(definition) if option.name not in ("uuids", "code")]  # type: ignore[arg-type]
+    # What it depends on decides when it may be run, not what it does.
+    without = ("uuids", "code", "depends_on", "dependencies")
+    names = [option.name for option in fields(definition) if option.name not in without]  # type: ignore[arg-type]
     try:
         options = stored({name: getattr(definition, name) for name in names}, writing(UNSPECIFIED))
         text = json_util.dumps(options, json_options=json_util.CANONICAL_JSON_OPTIONS)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from whimbrel.domain.bson.uuids import UNSPECIFIED
 from whimbrel.domain.migrations.code import CodeFiles
 from whimbrel.domain.migrations.marks import Mark, mark_of, marker_field
+from whimbrel.domain.migrations.sequence import Dependency
 from whimbrel.domain.migrations.updates import Update
 
 MarkStrategy = Literal["marker", "status", "filter"]
@@ -36,6 +37,8 @@ class Definition:
     code: CodeFiles = field(default_factory=CodeFiles)
     summary: str = ""
     uuids: str = UNSPECIFIED  # how a run stores values of `uuid.UUID`, set by its MongoDB address
+    depends_on: tuple[str, ...] = ()  # as its author wrote it
+    dependencies: tuple[Dependency, ...] = ()  # the same, with what the loaded migrations tell of them
 
     @property
     def declarative(self) -> bool:

@@ -11,7 +11,7 @@ from whimbrel.domain.migrations.valid_names import check_names
 from whimbrel.errors import DefinitionInvalid, Untranslatable
 
 _OPTIONS = frozenset(option.name for option in fields(Definition)) - {
-    "update", "filter", "code_hash", "code", "summary", "uuids",
+    "update", "filter", "code_hash", "code", "summary", "uuids", "dependencies",
 }  # fmt: skip
 
 
@@ -21,6 +21,7 @@ _ELSEWHERE = {
     "pipeline": "update", "change": "update", "set": "update", "function": "transform", "callback": "transform",
     "retries": "max_attempts", "tries": "max_attempts", "parallel": "concurrency", "fields": "reads",
     "projection": "reads", "rollback": "undo", "images": "undo",
+    "dependencies": "depends_on", "requires": "depends_on", "needs": "depends_on", "after": "depends_on",
 }  # fmt: skip
 
 

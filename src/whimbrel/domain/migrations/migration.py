@@ -27,6 +27,7 @@ from whimbrel.domain.migrations.definition_checks import (
 )
 from whimbrel.domain.migrations.filters import check_filter
 from whimbrel.domain.migrations.functions import is_awaited, is_function, own_name, summary, takes_context
+from whimbrel.domain.migrations.sequence import check_depends_on, dependencies_of
 from whimbrel.domain.migrations.updates import Update, check_update
 from whimbrel.domain.migrations.valid_names import check_name
 from whimbrel.domain.text.safe_text import exception_message, type_name
@@ -88,6 +89,8 @@ class Migration:
         concurrency: calls of an `async def` function at a time.
         undo: True keeps in each document what the change overwrites, so that a run can be rolled back;
             "document" keeps the whole document, and treats any later change of it as a conflict.
+        depends_on: names of migrations that must be complete before a run of this one may start, such as
+            ["split-name", "price-in-cents@2"].
 
     Raises DefinitionInvalid with a sentence that names the migration and the fix.
 
@@ -138,12 +141,15 @@ class Migration:
             )
         self.transform = transform
         reads = options.pop("reads", None)
+        depends_on = check_depends_on(str(name), options.pop("depends_on", ()))
         unpinned = Definition(
             filter=_check_filter(str(name), filter_),
             update=update,
             reads=tuple(reads) if isinstance(reads, list | tuple) else reads,
             summary=summary(transform) if transform is not None and is_function(transform) else "",
             code=CodeFiles(naive=_naive(filter=filter_, update=update)),
+            depends_on=depends_on,
+            dependencies=dependencies_of(depends_on),
             **options,
         )
         check_values(unpinned)

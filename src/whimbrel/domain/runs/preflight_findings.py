@@ -9,6 +9,7 @@ from whimbrel.domain.bson.document_ids import relaxed
 from whimbrel.errors import (
     CollectionUnsuitable,
     DefinitionInvalid,
+    DependencyIncomplete,
     FilterRefused,
     WarningsRefused,
     WhimbrelError,
@@ -44,6 +45,7 @@ class CheckName(StrEnum):
     CLOCK = "clock"
     RUNS = "runs"
     CHANGE_STREAMS = "change-streams"
+    DEPENDENCIES = "dependencies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +111,12 @@ _REFUSALS: dict[str, type[WhimbrelError]] = {
     CheckName.UPDATE: DefinitionInvalid,
     CheckName.ID: DefinitionInvalid,
     CheckName.ANSWER: DefinitionInvalid,
+    CheckName.DEPENDENCIES: DependencyIncomplete,
 }
 
 
 def refusal(findings: Iterable[Finding]) -> WhimbrelError | None:
-    """Returns the first error among findings as an exception: FilterRefused, DefinitionInvalid or CollectionUnsuitable."""
+    """Returns the first error among findings as an exception: FilterRefused, DefinitionInvalid, DependencyIncomplete or CollectionUnsuitable."""
     first = next((finding for finding in findings if finding.level == "error"), None)
     return None if first is None else _REFUSALS.get(first.check, CollectionUnsuitable)(first.sentence)
 

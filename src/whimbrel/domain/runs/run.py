@@ -124,6 +124,9 @@ class Run:
     worked: float = 0.0  # seconds, in earlier periods of work
     samples: tuple[ProgressSample, ...] = ()  # of its progress, while it is at work
     ended_at: datetime | None = None
+    start_key: str | None = (
+        None  # no two runs have the same: what several processes want to start at once, one starts
+    )
 
     @property
     def phase(self) -> Phase:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.standing import is_verified, over_everything
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.ports import Ledger
 from whimbrel.ports.retention import Entry
@@ -117,7 +118,9 @@ def _remove_audit(ledger: Ledger, days: float, after: Entry | None, end: float) 
 
 def _why_kept(ledger: Ledger, run: Run, followers: Sequence[Run], days: float) -> str:
     """Returns why an old run must stay; an empty string where nobody needs it."""
-    if run.kind == "verification":  # its findings are no work that waits
+    if run.kind == "verification" and not _tells_of_kept_run(
+        ledger, run
+    ):  # its findings are no work that waits
         return ""
     if run.of is not None and ledger.runs.get(run.of) is not None:
         return FOLLOWING
@@ -137,10 +140,23 @@ def _why_kept(ledger: Ledger, run: Run, followers: Sequence[Run], days: float) -
     return UNDOABLE if run.undo and run.undone_by is None and not cleaned else ""
 
 
+def _tells_of_kept_run(ledger: Ledger, verification: Run) -> bool:
+    """Whether a migration is known as complete and verified by this verification."""
+    run = ledger.runs.get(verification.of or "")
+    if run is None or not over_everything(run) or run.undone_by is not None:
+        return False
+    unresolved = ledger.failures.counts(run.id)
+    newest = next(ledger.runs.followers(run.id, kind="verification"), None)
+    is_newest = newest is not None and newest.id == verification.id
+    return is_newest and not unresolved["open"] + unresolved["dead"] and is_verified(run, [verification])
+
+
 def _begin(ledger: Ledger, runs: Sequence[Run], report: PruneReport, end: float, who: str) -> None:
     """Removes followers before the run itself: after a crash in between, the rest is found again."""
+    *followers, pruned = runs
+    verified = is_verified(pruned, [follower for follower in followers if follower.kind == "verification"])
     for run in runs:
-        if not ledger.retention.begin(run):
+        if not ledger.retention.begin(run, verified=verified and run is pruned):
             return  # it has changed: somebody is working with it
         ledger.leases.audit("run pruned", run="", who=who, why=run.id)
         report.runs.append(run.id)

@@ -10,6 +10,7 @@ from whimbrel.domain.runs.preflight_findings import CheckName, Finding, error, r
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating.code_differences import other_values
+from whimbrel.engine.operating.sequence import dependency_findings
 from whimbrel.engine.operating.unended_runs import unended_runs
 from whimbrel.ports import Ahead, FunctionAnswer, Store
 
@@ -24,6 +25,7 @@ def preflight(store: Store, definition: Definition, run: Run, ahead: Ahead | Non
     `ahead`: what a dry run found; None where there was none because of errors.
     """
     findings = [*store.errors(run, definition), *_changed_id(ahead), *unusable_answer_findings(ahead)]
+    findings += dependency_findings(store, definition)
     if BLINDING.intersection(finding.check for finding in findings):
         return findings
     return findings + _warnings(store, definition, run, ahead or Ahead(documents=None, touched=None))

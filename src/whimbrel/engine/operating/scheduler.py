@@ -24,6 +24,7 @@ from whimbrel.domain.runs.states import ENDED
 from whimbrel.engine.operating.default_schedule import prepare_default, why_not_enabled
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.run_view import iso_time
+from whimbrel.engine.operating.sequence import check_dependencies
 from whimbrel.engine.operating.start import Defaults, asked_through, draft_run, estimate, has_documents
 from whimbrel.engine.protocol_steps import Step
 from whimbrel.engine.repeated_errors import RepeatedErrors, pause_message
@@ -192,11 +193,12 @@ class Scheduler:
             ) from error
 
     def _draft(self, schedule: Schedule, definition: Definition) -> Run:
-        """Drafts a run over all phases, unless the filters ask for one. Raises what `draft_run` raises."""
+        """Drafts a run over all phases, unless the filters ask for one. Raises what `draft_run` and `check_dependencies` raise."""
         plan = schedule.plan
         query = decoded(plan.filters) if plan.filters else None
         run = draft_run(
             self._store, definition, defaults=self._defaults, filter_=query, batch_size=plan.batch_size,
             priority=plan.priority,
         )  # fmt: skip
+        check_dependencies(self._store, definition)
         return asked_through(run, f"schedule {schedule.name}")

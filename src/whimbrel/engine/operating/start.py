@@ -16,6 +16,7 @@ from whimbrel.domain.runs.run import Phase, Run, Scope, code_fields, eligible, f
 from whimbrel.domain.runs.sizing import FEWEST_BATCHES, FIRST_BATCH, Sizing
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.preflight import with_warnings
+from whimbrel.engine.operating.sequence import check_dependencies
 from whimbrel.errors import FilterRefused, Refused, TooSlow
 from whimbrel.ports import Store
 
@@ -118,9 +119,10 @@ def start_run(
 ) -> Run:
     """Adds a run of a migration, `queued`, with its warnings. A coordinator starts it as soon as its collection is free.
 
-    `route`: where the request came in. `options` and errors are those of `draft_run`.
+    `route`: where the request came in. `options` and errors are those of `draft_run`. Raises DependencyIncomplete too.
     """
     run = asked_through(draft_run(store, definition, defaults=defaults, **options), route)
+    check_dependencies(store, definition)
     return add_run(
         store, definition, with_warnings(store, definition, run, documents=estimate(store, run)), who
     )

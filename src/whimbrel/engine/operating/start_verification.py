@@ -40,7 +40,32 @@ def start_verification(
     rate: int | None = None,
     new_collection: bool = False,
 ) -> Run:
-    """Adds a run that verifies another, `queued`.
+    """Adds a run that verifies another, `queued`. Options and errors are those of `compose_verification`."""
+    run = compose_verification(
+        store,
+        run_id,
+        loaded,
+        defaults=defaults,
+        sample=sample,
+        batch_size=batch_size,
+        rate=rate,
+        new_collection=new_collection,
+    )
+    return store.ledger.runs.add(run, who)
+
+
+def compose_verification(
+    store: Store,
+    run_id: str,
+    loaded: Definition | None,
+    *,
+    defaults: Defaults,
+    sample: int | None = SAMPLE,
+    batch_size: int | None = None,
+    rate: int | None = None,
+    new_collection: bool = False,
+) -> Run:
+    """Composes a run that verifies another; it is not in the ledger.
 
     `loaded`: the migration as it is loaded here, if it is. `sample`: how many documents are transformed again to check that nothing
     changes; None: all. `new_collection`: examines the collection that has the name now, even if it is not the run's, such as
@@ -51,13 +76,12 @@ def start_verification(
     _refuse_cleaned(store, old)
     old = bound_to_collection(store, old, new_collection=new_collection)
     why = _why_not_again(with_newest_rollback(store.ledger, old), loaded)
-    run = replace(
+    return replace(
         follow_up_run(old, "verification", {}, defaults),
         legs=("pending",), timeout=old.timeout, update=old.update, batch_size=batch_size or (defaults.batch_size if sample is None else BATCH), rate=rate, sample=0 if why else sample,
         report=(Proof(AGAIN, None, why),) if why else (),
         estimated=store.estimate(old.database, old.collection),
     )  # fmt: skip
-    return store.ledger.runs.add(run, who)
 
 
 def _refuse_cleaned(store: Store, old: Run) -> None:

@@ -52,7 +52,14 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel(BY_CAUSE),
         IndexModel([("batch", 1), ("state", 1), ("outcome", 1), ("group", 1)]),
     ],
-    "pruned": [IndexModel([("left", 1)], partialFilterExpression={"left": True})],
+    "pruned": [
+        IndexModel([("left", 1)], partialFilterExpression={"left": True}),
+        # Runs over everything that completed: what their migrations depend on this after they were pruned.
+        IndexModel(
+            [("migration", 1), ("version", 1), ("ns", 1), ("createdAt", -1)], partialFilterExpression={"whole": True},
+            name="completed",
+        ),
+    ],
     "runs": [
         IndexModel(
             [("ns", 1)], unique=True, partialFilterExpression={"active": True}, name="one_run_a_collection"
@@ -63,5 +70,9 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("of", 1), ("createdAt", -1)], partialFilterExpression={"of": {"$type": "string"}}),
         IndexModel([("createdAt", -1), ("_id", -1)]),
         IndexModel([("endedAt", 1), ("_id", 1)], partialFilterExpression={"endedAt": {"$type": "date"}}),
+        # What two processes may want to start at the same moment, and only one shall.
+        IndexModel(
+            [("startKey", 1)], unique=True, partialFilterExpression={"startKey": {"$type": "string"}}, name="started_once"
+        ),
     ],
 }  # fmt: skip

@@ -1,4 +1,7 @@
-"""Removes old rows. A run whose marks may be in documents leaves one small row, so that its marks stay known."""
+"""Removes old rows.
+
+A run whose marks may be in documents leaves one small row, so that its marks stay known; so does the last run that completed a migration.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
@@ -8,6 +11,8 @@ from bson import ObjectId
 from pymongo.collection import Collection
 
 from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.standing import PrunedRun, over_everything
+from whimbrel.domain.runs.states import RunStatus
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.codes import later_of
 from whimbrel.mongo.ledger.rows import run_of
@@ -15,6 +20,7 @@ from whimbrel.ports.retention import Audited, Entry, Removed
 
 PAGE = 200  # runs that are read at once
 DAY = 86_400_000  # milliseconds
+COMPLETED = (RunStatus.COMPLETED, RunStatus.COMPLETED_WITH_FAILURES)
 
 
 class Remains:
@@ -70,7 +76,7 @@ class MongoRetention:
             old = {"_id": run.id, "endedAt": {"$type": "date"}, "$expr": _older_than("$endedAt", days)}
             return self._runs.find_one(old, {"_id": 1}) is not None
 
-    def begin(self, run: Run) -> bool:
+    def begin(self, run: Run, *, verified: bool = False) -> bool:
         with translated():
             same = {
                 "_id": run.id,
@@ -82,13 +88,44 @@ class MongoRetention:
                 return False
             last = self._batches.find_one({"run": run.id}, {"_id": 0, "seq": 1}, sort=[("seq", -1)])
             marks = run.marking.path is not None and run.counts.total > 0
-            row = {"batches": int(last["seq"]) if last else 0, "left": True, "marks": marks}
+            row = {
+                "batches": int(last["seq"]) if last else 0,
+                "left": True,
+                "marks": marks,
+                **_completed_row(run, verified=verified),
+            }
             self._pruned.update_one({"_id": run.id}, {"$setOnInsert": row}, upsert=True)
             if self._runs.delete_one(same).deleted_count:
+                if over_everything(run) or run.kind == "rollback":
+                    self._forget_completed(run)
                 return True
             if self._runs.find_one({"_id": run.id}, {"_id": 1}) is not None:
                 self._pruned.delete_one({"_id": run.id})
             return False
+
+    def completed(self, migration: str, version: int, ns: str) -> PrunedRun | None:
+        same: dict[str, Any] = {"whole": True, "migration": migration, "version": version, "ns": ns}
+        with translated():
+            row = self._pruned.find_one(same, sort=[("createdAt", -1)])
+        if row is None:
+            return None
+        uuid = None if row["uuid"] is None else bytes(row["uuid"])
+        return PrunedRun(
+            id=row["_id"],
+            created_at=row["createdAt"],
+            ended_at=row["endedAt"],
+            verified=row["verified"],
+            collection_uuid=uuid,
+        )
+
+    def _forget_completed(self, run: Run) -> None:
+        """Forgets the earlier completion of a version: a later run over everything, or a rollback, has taken its place."""
+        earlier: dict[str, Any] = {
+            "_id": {"$ne": run.id}, "whole": True, "migration": run.migration, "version": run.version, "ns": run.ns,
+            "createdAt": {"$lte": run.created_at},
+        }  # fmt: skip
+        self._pruned.delete_many({**earlier, "marks": False, "left": False})
+        self._pruned.update_many(earlier, {"$set": {"whole": False}})
 
     def begun(self) -> Sequence[str]:
         with translated():
@@ -110,7 +147,7 @@ class MongoRetention:
             self._codes.delete_many(later_of(run_id))  # few: files of a program
             self._leases.delete_one({"_id": f"coordinator:{run_id}"})
             _delete_some(self._audit, {"run": run_id}, limit)
-            self._pruned.delete_one({"_id": run_id, "marks": False})
+            self._pruned.delete_one({"_id": run_id, "marks": False, "whole": {"$ne": True}})
             self._pruned.update_one({"_id": run_id}, {"$set": {"left": False}})
             return Removed(batches, failures)
 
@@ -136,6 +173,16 @@ class MongoRetention:
             old_leases = {"until": {"$type": "date"}, "$expr": _older_than("$until", days)}
             dead = self._workers.delete_many(old_workers).deleted_count
             return dead + self._leases.delete_many(old_leases).deleted_count
+
+
+def _completed_row(run: Run, *, verified: bool) -> dict[str, Any]:
+    """Returns what tells later that a run has completed its migration; nothing where it has not."""
+    if not over_everything(run) or run.undone_by is not None or run.status not in COMPLETED:
+        return {}
+    return {
+        "whole": True, "migration": run.migration, "version": run.version, "ns": run.ns, "createdAt": run.created_at, "endedAt": run.ended_at,
+        "uuid": run.collection_uuid, "verified": verified,
+    }  # fmt: skip
 
 
 def _after_row(field: str, time: datetime | None, last: Any) -> dict[str, Any]:

@@ -249,6 +249,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
         # As text: a query plan has field names with a dollar.
         "warnings": json.dumps([finding_object(finding) for finding in run.warnings]),
+        "startKey": run.start_key,
     }  # fmt: skip
 
 
@@ -278,6 +279,7 @@ def run_of(row: Row) -> Run:
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
         created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, samples=tuple(sample_of(sample) for sample in row.get("samples", ())), taken_over=row.get("takenOver", False), ended_at=row.get("endedAt"),
+        start_key=row.get("startKey"),
     )  # fmt: skip
 
 

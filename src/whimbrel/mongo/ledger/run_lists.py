@@ -66,6 +66,36 @@ class RunLists:
         query |= {name: value for name, value in equal.items() if value is not None}
         if isinstance(after, str):
             after = self._place(after)
+        return list(self._page(query, after, limit, brief=brief))
+
+    def of_version(
+        self,
+        migration: str,
+        version: int,
+        ns: str | None,
+        *,
+        kind: RunKind | None = None,
+        since: datetime | None = None,
+        after: RunPlace | None = None,
+        limit: int = 100,
+    ) -> Sequence[Run]:
+        equal = {"migration": migration, "version": version, "ns": ns, "kind": kind}
+        query = {name: value for name, value in equal.items() if value is not None}
+        if since is not None:
+            query["createdAt"] = {"$gte": since}
+        return tuple(self._page(query, after, limit, brief=True))
+
+    def versions(self, migration: str, *, least: int) -> Sequence[int]:
+        newer: Sequence[Mapping[str, Any]] = [
+            {"$match": {"migration": migration, "kind": "migration", "version": {"$gte": least}}},
+            {"$group": {"_id": "$version"}},
+        ]
+        with translated():
+            return [int(row["_id"]) for row in self._runs.aggregate(newer)]
+
+    def _page(
+        self, query: dict[str, Any], after: RunPlace | None, limit: int, *, brief: bool
+    ) -> Iterator[Run]:
         if after is not None:
             # In addition to $or, so that an index serves.
             query["createdAt"] = query.get("createdAt", {}) | {"$lte": after.created_at}
@@ -74,7 +104,7 @@ class RunLists:
         with translated():
             # All in one answer, as far as 16 MB go.
             rows = self._runs.aggregate([*stages, *(BRIEF if brief else ())], batchSize=limit + 1)
-            return [run_of(row) for row in rows]
+            yield from map(run_of, rows)
 
     def _place(self, run_id: str) -> RunPlace:
         with translated():

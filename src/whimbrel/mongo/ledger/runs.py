@@ -13,7 +13,7 @@ from whimbrel.domain.runs.run import Counts, Run, RunAtWork
 from whimbrel.domain.runs.sizing import Sizing
 from whimbrel.domain.runs.states import ENDED, RunStatus, sources
 from whimbrel.domain.runs.tiling import Tiling
-from whimbrel.errors import CollectionBusy
+from whimbrel.errors import AlreadyStarted, CollectionBusy
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
@@ -65,6 +65,8 @@ class MongoRuns(RunLists):
                     {"_id": run.id}, new_row, upsert=True, return_document=ReturnDocument.AFTER
                 )
             except DuplicateKeyError as error:
+                if "startKey" in ((error.details or {}).get("keyPattern") or {}):
+                    raise AlreadyStarted("Somebody else has just started it.") from error
                 raise CollectionBusy(f"Another run holds {run.ns}.") from error
         self._leases.audit("run added", run=run.id, who=who)
         return run_of(row)
