@@ -31,6 +31,7 @@ from whimbrel.api.routes import (
     bulk,
     database,
     failures,
+    freezing,
     health,
     health_signals,
     jobs,
@@ -137,6 +138,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         database,
         seed,
         scheduler,
+        freezing,
     ):
         app.include_router(module.router)
     openapi.install(app)
