@@ -27,6 +27,8 @@ fresh = itertools.count()
 
 schemathesis.openapi.format("cron", strategies.sampled_from(["*/5 * * * *", "0 3 * * 1-5", "30 0 3 1 * *"]))
 schemathesis.openapi.format("time-zone", strategies.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]))
+WINDOWS = ["22:00-06:00 Europe/Berlin", "Mon-Fri 00:00-24:00 UTC share=0.2", "Sat,Sun 9:30-17:00"]
+schemathesis.openapi.format("run-window", strategies.sampled_from(WINDOWS))
 
 
 @schemathesis.hook

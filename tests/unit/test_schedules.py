@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel.domain.runs.schedules import GRACE, Plan, check_cron, check_name, check_zone, due, next_after
+from whimbrel.domain.runs.schedules import GRACE, Plan, check_cron, check_name, due, next_after
+from whimbrel.domain.runs.time_zones import check_zone
 from whimbrel.errors import SettingsInvalid
 from whimbrel.settings import Settings, read_settings
 

@@ -32,6 +32,7 @@ from whimbrel.api.routes import (
     database,
     ensuring,
     failures,
+    freezing,
     health,
     health_signals,
     jobs,
@@ -139,6 +140,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         database,
         seed,
         scheduler,
+        freezing,
     ):
         app.include_router(module.router)
     openapi.install(app)

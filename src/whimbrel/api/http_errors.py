@@ -14,6 +14,7 @@ from starlette.types import Scope
 from whimbrel import errors
 from whimbrel.api import suggestions
 from whimbrel.api.models.envelope import Failure, Fault
+from whimbrel.domain.runs.freezes import FreezeRefused, FreezeUnknown
 
 log = structlog.get_logger("whimbrel.api")
 
@@ -27,6 +28,8 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.SignalUnknown: 404,
     errors.ThresholdsRefused: 409,
     errors.CursorInvalid: 422,
+    FreezeRefused: 409,
+    FreezeUnknown: 404,
     errors.CollectionUnsuitable: 409,
     errors.StateForbids: 409,
     errors.WarningsRefused: 409,

@@ -10,6 +10,7 @@ from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.queues import BrokerName, Tried
 from whimbrel.bootstrap import samples
 from whimbrel.domain.migrations.catalog import choose
+from whimbrel.domain.runs.freezes import in_force
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.workers import ALIVE
 from whimbrel.engine.operating.start import asked_through, draft_run
@@ -64,6 +65,11 @@ def _check_workers(system: System) -> int:
         raise ApiError(
             409, "consumers_stopped", "All consumers are stopped. Start them: POST /queue/consumers/start."
         )
+    look = system.deployment.store.ledger.freezes.look()
+    if freeze := in_force(look.freezes, look.now):
+        raise ApiError(
+            409, "frozen", f"Runs wait for the freeze {freeze.id}, and a trial would too. Lift it: DELETE /freeze/{freeze.id}"
+        )  # fmt: skip
     workers = queues.workers_with_code(leases.workers(ALIVE), choose(system.loaded, SOME_MODEL.name))
     if not workers:
         raise ApiError(

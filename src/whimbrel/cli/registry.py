@@ -46,6 +46,7 @@ COMMANDS: dict[str, Command] = {
             "run some-model",
             "run split-name --migrations split_name.py --limit 100",
             "run split-name --migrations split_name.py --rate 2000 --max-memory 1G",
+            'run split-name --window "22:00-06:00 Europe/Berlin"',
             'run split-name --filter \'{"country": "NL"}\' --json > run.json',
         ),
     ),
@@ -66,8 +67,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "set": Command(
         "set_",
-        "Change the rate, batch size or priority of a run that has not ended; it is not stopped for it.",
-        ("set 20261231-abc234 --rate 500", "set 20261231-abc234 --no-rate --priority 8"),
+        "Change how a run goes on that has not ended: its rate, batch size, priority, windows, and how nice it is.",
+        (
+            "set 20261231-abc234 --rate 500",
+            "set 20261231-abc234 --no-rate --priority 8",
+            'set 20261231-abc234 --window "Mon-Fri 22:00-06:00 UTC share=0.1"',
+        ),
     ),
     "cancel": Command(
         "cancel",
@@ -146,6 +151,21 @@ COMMANDS: dict[str, Command] = {
             "health member-lag --slow 5 --stop 20",
             'health disk-used --ignore 2h --note "a backup is being written"',
         ),
+    ),
+    "freeze": Command(
+        "freeze",
+        "Let everything that writes or reads much wait, for the whole cluster: from now on, or in a time to come.",
+        (
+            'freeze --note "the primary is being moved"',
+            'freeze --from 2026-12-20T00:00Z --until 14d --note "peak season"',
+            "freeze --file freezes.json",
+            "freeze --list",
+        ),
+    ),
+    "unfreeze": Command(
+        "unfreeze",
+        "Lift the freezes that are in force, or those that are named: runs go on by themselves.",
+        ("unfreeze", "unfreeze 1f3a5c7e"),
     ),
     "workers": Command(
         "workers",

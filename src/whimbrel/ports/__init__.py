@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from whimbrel.ports.documents import CutPoints, Documents, GuardedChange, Write, Written
     from whimbrel.ports.examiner import Examiner, Marked
     from whimbrel.ports.failures import Failures
+    from whimbrel.ports.freezes import FreezeLook, Freezes
     from whimbrel.ports.health import HealthReader, HealthRecords, HealthSample, HealthSettings
     from whimbrel.ports.leases import Leases
     from whimbrel.ports.ledger import Ledger
@@ -49,6 +50,8 @@ __all__ = [
     "Examiner",
     "Failures",
     "Feed",
+    "FreezeLook",
+    "Freezes",
     "FunctionAnswer",
     "GivenAnswer",
     "GuardedChange",
@@ -84,6 +87,7 @@ _PLACES = {
         "documents": "CutPoints Documents GuardedChange Write Written",
         "examiner": "Examiner Marked",
         "failures": "Failures",
+        "freezes": "FreezeLook Freezes",
         "health": "HealthReader HealthRecords HealthSample HealthSettings",
         "leases": "Leases",
         "ledger": "Ledger",

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from whimbrel.domain.runs.allowance import Allowance
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.runs.run_cursor import RunPlace
@@ -135,8 +136,12 @@ class Runs(Protocol):
         """Stores what is known of the ranges of the run's batches, or of those of the run that it verifies."""
         ...
 
-    def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
-        """Changes `batch_size`, `rate` or `priority` of a run that has not ended. Audited. Returns False where it has."""
+    def adjust(self, run_id: str, settings: Mapping[str, int | Sequence[str] | None], *, who: str) -> bool:
+        """Changes `batch_size`, `rate`, `priority`, `windows` or `nice` of a run that has not ended. Audited. Returns False where it has."""
+        ...
+
+    def hold(self, run_id: str, allowance: Allowance, message: str) -> None:
+        """Stores what a running run may have of its speed, and why. While it waits, its working time does not go on."""
         ...
 
     def resize(self, run: Run, size: int, sizing: Sizing) -> bool:

@@ -55,16 +55,15 @@ def main() -> None:
     faulthandler.enable(2)
     end_before_the_driver()
     parent_pipe = ParentPipe(options.said, flush)
-    left_out = json.loads(os.environ.get(LEFT_OUT, "[]"))
     try:
-        worker_state = WorkerState(load(settings.whimbrel_migrations, left_out), options.name)
+        migrations = load(settings.whimbrel_migrations, json.loads(os.environ.get(LEFT_OUT, "[]")))
+        worker_state = WorkerState(migrations, options.name)
         worker_state.loaded = LoadedHere()
         parent_pipe.say(LOADED)
         worker_state.on_batch = parent_pipe.on_batch
         signal.signal(signal.SIGTERM, lambda *_: worker_state.drain())
         worker_state.only = _read_run(parent)
         with store_at(settings.mongodb_uri or "", settings, worker=options.name) as store:
-            worker_state.refresh(store)
             starved = _serve(store, worker_state, settings, options, parent, parent_pipe)
         worker_state.loop.close()
     except WhimbrelError as error:
@@ -103,6 +102,12 @@ class ParentPipe:
         self.say(f"{BEGINS if begins else ENDS}{token}")
 
 
+def _gate(store: Store, settings: Settings) -> Gate:
+    """Freezes and windows count also where nobody watches the database's health."""
+    watched = settings.whimbrel_health == "on"
+    return Gate(store.ledger.health.verdict if watched else None, store.ledger.freezes.look)
+
+
 def _serve(
     store: Store,
     worker_state: WorkerState,
@@ -113,8 +118,8 @@ def _serve(
 ) -> bool:
     """Works until drained. Returns True where the broker sent nothing though it was connected."""
     starved = threading.Event()
-    if settings.whimbrel_health == "on":
-        worker_state.gate = Gate(store.ledger.health.verdict)
+    worker_state.gate = _gate(store, settings)
+    worker_state.refresh(store)
 
     def give_up() -> None:
         starved.set()

@@ -212,7 +212,7 @@ def test_a_ledger_that_does_not_answer_closes_the_gate_too() -> None:
 
 
 def test_a_share_of_its_time_is_worked_and_the_rest_rested(store: MongoStore) -> None:
-    shares = {1.0: 0.0, 0.5: 0.4, 0.25: 1.2, 0.1: 3.6, 0.01: 5.0, 0.0: 5.0}
+    shares = {1.0: 0.0, 0.5: 0.4, 0.25: 1.2, 0.1: 3.6, 0.01: 39.6, 0.0: float("inf")}
     assert {share: round(rest_after(0.4, share), 6) for share in shares} == shares
     entered, run = run_with(store, lambda: Verdict(share=0.02, age=0.0))
     began = time.monotonic()

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from whimbrel.api.models.envelope import Answer, Model
+from whimbrel.api.models.terms import HeldBy
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.preflight_findings import Finding, finding_object
 from whimbrel.domain.runs.states import BatchStatus
@@ -180,6 +181,20 @@ class RunRow(Model):
     )
     created_at: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
     updated_at: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
+    windows: list[str] = Field(
+        description="hours in which it works; empty: at any time", examples=[["22:00-06:00 Europe/Berlin"]]
+    )
+    nice: int = Field(description="0 to 100: its share is at most 1/(1+nice)", examples=[0])
+    state: Literal["working", "slowed", "waiting"] | None = Field(
+        description="of a running run: whether it has its full speed, a part of it, or waits; null: it is not running",
+        examples=["slowed"],
+    )
+    share: float | None = Field(
+        ge=0, le=1, description="of a running run: the share of its speed that it has", examples=[0.25]
+    )
+    reasons: list[HeldBy] = Field(
+        description="why, what holds it back most first; `message` has the same for people"
+    )
 
 
 class Run(RunRow):

@@ -11,8 +11,10 @@ from whimbrel.api.deployment import ThisSystem
 from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
 from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.terms import Nice, Windows
 from whimbrel.domain.migrations.catalog import choose
-from whimbrel.domain.runs.schedules import NAME, Plan, Schedule, ScheduleUnknown, check_cron, check_zone
+from whimbrel.domain.runs.schedules import NAME, Plan, Schedule, ScheduleUnknown, check_cron
+from whimbrel.domain.runs.time_zones import check_zone
 from whimbrel.engine.operating import schedules as engine
 from whimbrel.engine.operating.default_schedule import prepare_default
 from whimbrel.errors import SettingsInvalid
@@ -77,6 +79,8 @@ class ScheduleBody(Model):
     priority: Annotated[
         int, Field(strict=True, ge=0, le=10, description="above 5 it goes before others"), WholeNumber
     ] = 0
+    windows: Windows = Field(default_factory=list)
+    nice: Nice = 0
 
 
 class ScheduleOf(Model):
@@ -100,6 +104,8 @@ class ScheduleOf(Model):
     made_at: str | None = Field(description="RFC 3339", examples=[AT])
     changed_by: str = Field(description="who changed it last", examples=["api:operate-1@10.0.0.7"])
     changed_at: str | None = Field(description="RFC 3339", examples=[AT])
+    windows: list[str] = Field(description="hours in which its runs work; empty: at any time", examples=[[]])
+    nice: int = Field(description="0 to 100: the share of its runs is at most 1/(1+nice)", examples=[0])
 
 
 class TickOf(Model):
@@ -213,6 +219,7 @@ def put(
     plan = Plan(
         migration=body.migration, cron=body.cron, zone=body.zone, enabled=body.enabled,
         batch_size=body.batch_size, filters=engine.stored_filters(body.filters), priority=body.priority,
+        windows=tuple(body.windows), nice=body.nice,
     )  # fmt: skip
     return _answer(ledger, engine.save_schedule(ledger, name, plan, who=caller.who))
 

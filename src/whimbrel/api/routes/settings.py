@@ -9,6 +9,7 @@ from whimbrel.api.authorization import Operator
 from whimbrel.api.deployment import Deployment
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
 from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.terms import NIGHT, Nice, Windows
 from whimbrel.api.routes.runs import RunId
 from whimbrel.api.routes.starting import Rate, Size
 from whimbrel.engine.operating import control
@@ -41,15 +42,23 @@ class Settings(Model):
     priority: Priority = Field(
         default_factory=_no_default, description="above 5 it goes before others", examples=[7]
     )
+    windows: Windows = Field(default_factory=_no_default)
+    nice: Nice = Field(default_factory=_no_default, examples=[1])
 
     @model_validator(mode="after")
     def _says_something(self) -> "Settings":
         if not self.model_fields_set:
-            raise ValueError("give at least one of batchSize, maxDocsPerSecond and priority")
+            raise ValueError("give at least one of batchSize, maxDocsPerSecond, priority, windows and nice")
         return self
 
     def changes(self) -> dict[str, Any]:
-        names = {"batch_size": "batch_size", NULLABLE: "rate", "priority": "priority"}
+        names = {
+            "batch_size": "batch_size",
+            NULLABLE: "rate",
+            "priority": "priority",
+            "windows": "windows",
+            "nice": "nice",
+        }
         return {names[field]: getattr(self, field) for field in names if field in self.model_fields_set}
 
 
@@ -63,6 +72,8 @@ class SettingsOf(Answer):
         examples=[2000],
     )
     priority: int = Field(description="0 to 10; above 5 it goes before others", examples=[0])
+    windows: list[str] = Field(description="hours in which it works; empty: at any time", examples=[[NIGHT]])
+    nice: int = Field(description="0 to 100: its share is at most 1/(1+nice)", examples=[0])
 
 
 @router.patch("/settings/{migrationId}", responses=failures(400, 404, 409, 413, 415, 422))
@@ -72,11 +83,13 @@ def change_settings(
     migration_id: Annotated[RunId, Path(alias="migrationId")],
     body: Annotated[Settings, Body()],
 ) -> SettingsOf:
-    """Change how a run goes on: its rate within a second, the rest for batches that are planned from now on."""
+    """Change how a run goes on: its rate, windows and `nice` within a second, the rest for batches that are planned from now on."""
     run = control.adjust(deployment.store.ledger, migration_id, who=caller.who, **body.changes())
     return SettingsOf(
         migration_id=run.id,
         batch_size=run.batch_size,
         max_docs_per_second=run.rate,
         priority=run.priority,
+        windows=list(run.windows),
+        nice=run.nice,
     )

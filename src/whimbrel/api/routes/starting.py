@@ -13,11 +13,13 @@ from whimbrel.api.middleware.audit import DRY
 from whimbrel.api.models.dry_run import Plan
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber, WholeNumberText, failures
 from whimbrel.api.models.runs import RUN, Warned, warned_models
+from whimbrel.api.models.terms import Nice, Windows
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import read_filter
 from whimbrel.domain.runs.preflight_findings import refuse_all
 from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.already_done import done_by
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.sequence import check_dependencies
@@ -102,6 +104,8 @@ class Start(Phased):
     exclusive: Annotated[bool, Field(strict=True, description="409 instead of waiting for another run")] = (
         False
     )
+    windows: Windows = Field(default_factory=list)
+    nice: Nice = 0
 
 
 PhasedBody = Annotated[Phased, Body(default_factory=Phased)]
@@ -227,6 +231,7 @@ def start(
     return _start(
         system, caller, response, definition, body, route="POST /migrate", exclusive=body.exclusive,
         filter_=read_filter(filters or {}), priority=body.priority, rate=body.max_docs_per_second,
+        terms=Terms(body.windows, body.nice),
     )  # fmt: skip
 
 

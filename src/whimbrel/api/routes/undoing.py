@@ -10,8 +10,10 @@ from whimbrel.api.deployment import ThisSystem
 from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
 from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.terms import Nice, Windows
 from whimbrel.api.routes.runs import NewCollection, RunId
 from whimbrel.api.routes.starting import Rate, Size, waiting_message
+from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating import start_cleanup, start_rollback
 
 router = APIRouter(prefix="/migrate", tags=["undo"])
@@ -24,6 +26,8 @@ class Confirmed(Model):
         default=None, max_length=100, description="the id of the run, again", examples=[RUN]
     )
     new_collection: NewCollection = False
+    windows: Windows = Field(default_factory=list)
+    nice: Nice = 0
 
 
 class Undo(Confirmed):
@@ -73,7 +77,7 @@ def roll_back(
     started = start_rollback.start_rollback(
         store, migration_id, who=caller.who, defaults=system.settings.defaults,
         batch_size=body.batch_size, rate=body.max_docs_per_second, priority=body.priority,
-        new_collection=body.new_collection,
+        new_collection=body.new_collection, terms=Terms(body.windows, body.nice),
     )  # fmt: skip
     return Undoing(migration_id=started.id, message=waiting_message(store.ledger, started))
 
@@ -98,6 +102,7 @@ def clean_up(
         who=caller.who,
         defaults=system.settings.defaults,
         new_collection=body.new_collection,
+        terms=Terms(body.windows, body.nice),
     )
     return CleaningUp(
         migration_id=started.id, message=waiting_message(store.ledger, started), documents=weight.documents,

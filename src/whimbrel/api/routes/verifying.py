@@ -10,8 +10,10 @@ from whimbrel.api.deployment import ThisSystem
 from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
 from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.terms import Nice, Windows
 from whimbrel.api.routes.runs import NewCollection, RunId
 from whimbrel.api.routes.starting import Rate, Size, waiting_message
+from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating import control
 from whimbrel.engine.operating.start_verification import SAMPLE, start_verification
 
@@ -50,6 +52,8 @@ class Verify(Model):
     batch_size: Size | None = Field(
         default=None, description="documents in a batch; null: 50,000, or with `all` the server's own"
     )
+    windows: Windows = Field(default_factory=list)
+    nice: Nice = 0
 
 
 class Verifying(Answer):
@@ -75,5 +79,6 @@ def verify(
     started = start_verification(
         store, old.id, system.loaded.get(old.migration), who=caller.who, defaults=system.settings.defaults,
         sample=sample, batch_size=body.batch_size, rate=body.max_docs_per_second, new_collection=body.new_collection,
+        terms=Terms(body.windows, body.nice),
     )  # fmt: skip
     return Verifying(migration_id=started.id, message=waiting_message(store.ledger, started))

@@ -70,6 +70,37 @@ Rate = Annotated[
         help="documents a second that all its workers together may evaluate",
     ),
 ]
+
+
+def _checked(windows: list[str] | None) -> list[str] | None:
+    """Checks windows before anything is done. Raises SettingsInvalid."""
+    if not windows:
+        return None
+    from whimbrel.domain.runs.windows import check_windows  # noqa: PLC0415  most command lines have none
+
+    return list(check_windows(windows))
+
+
+Windows = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--window",
+        callback=_checked,
+        metavar="WINDOW",
+        help="hours in which it works, such as '22:00-06:00 Europe/Berlin' or 'Mon-Fri 22:00-06:00 UTC'; outside it waits, or has with "
+        "'... share=0.2' a fifth of its speed; give it once for each",
+    ),
+]
+Nice = Annotated[
+    int,
+    typer.Option(
+        "--nice",
+        metavar="0-100",
+        min=0,
+        max=100,
+        help="N: it rests N times as long as it works, its share is at most 1/(1+N)",
+    ),
+]
 Limit = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1000, help="rows to show")]
 NewCollection = Annotated[
     bool,

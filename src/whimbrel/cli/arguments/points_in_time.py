@@ -13,6 +13,11 @@ def _length(parts: re.Match[str]) -> timedelta:
     return timedelta(**{_UNITS[parts[2]]: int(parts[1])})
 
 
+def is_duration(text: str) -> bool:
+    """Whether a text says how long something lasts."""
+    return _AGO.fullmatch(text.strip().lower()) is not None
+
+
 def duration(option: str, text: str) -> float:
     """Parses how long something lasts. Returns seconds. Raises SettingsInvalid."""
     length = _AGO.fullmatch(text.strip().lower())

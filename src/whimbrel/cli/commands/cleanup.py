@@ -5,8 +5,10 @@ from whimbrel.cli.arguments.options import (
     Json,
     MaxMemory,
     NewCollection,
+    Nice,
     RunId,
     Slots,
+    Windows,
     Workers,
     begin,
     caller,
@@ -14,6 +16,7 @@ from whimbrel.cli.arguments.options import (
 )
 from whimbrel.cli.arguments.which_run import TO_CLEAN_UP, choose_run
 from whimbrel.cli.foreground.begin_and_end import conclude, note_stand_alone, open_foreground
+from whimbrel.domain.runs.terms import Terms
 from whimbrel.domain.text.printable import counted
 from whimbrel.engine.executing.restore import definition_without_code
 from whimbrel.engine.operating import start_cleanup as cleaning
@@ -27,6 +30,8 @@ def clean_up(
     workers: Workers = None,
     concurrency: Slots = 2,
     max_memory: MaxMemory = None,
+    window: Windows = None,
+    nice: Nice = 0,
     json: Json = False,
 ) -> int:
     """Remove the before-images and marks of a run from the documents. It cannot be rolled back afterwards."""
@@ -47,7 +52,12 @@ def clean_up(
             return 1
         foreground.arm()
         started = cleaning.start_cleanup(
-            system.store, old.id, who=caller(), defaults=settings.defaults, new_collection=new_collection
+            system.store,
+            old.id,
+            who=caller(),
+            defaults=settings.defaults,
+            new_collection=new_collection,
+            terms=Terms(window or (), nice),
         )
         screen.say(f"Run {started.id} cleans up after run {old.id} on {started.ns}.")
         return conclude(screen, system, foreground.work(started, definition_without_code(started), pool))

@@ -5,9 +5,11 @@ from whimbrel.cli.arguments.options import (
     Json,
     MaxMemory,
     NewCollection,
+    Nice,
     Rate,
     RunId,
     Slots,
+    Windows,
     Workers,
     begin,
     caller,
@@ -15,6 +17,7 @@ from whimbrel.cli.arguments.options import (
 )
 from whimbrel.cli.arguments.which_run import TO_ROLL_BACK, choose_run
 from whimbrel.cli.foreground.begin_and_end import conclude, note_stand_alone, open_foreground
+from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.executing.restore import definition_without_code
 from whimbrel.engine.operating import start_rollback
 from whimbrel.workers.worker_pool import WorkerPool
@@ -28,6 +31,8 @@ def roll_back(
     workers: Workers = None,
     concurrency: Slots = 2,
     max_memory: MaxMemory = None,
+    window: Windows = None,
+    nice: Nice = 0,
     json: Json = False,
 ) -> int:
     """Put the documents that a run changed back as they were, but for those that were changed since."""
@@ -49,6 +54,7 @@ def roll_back(
             defaults=settings.defaults,
             rate=rate,
             new_collection=new_collection,
+            terms=Terms(window or (), nice),
         )
         screen.say(f"Run {started.id} rolls back run {old.id} on {started.ns}.")
         return conclude(screen, system, foreground.work(started, definition_without_code(started), pool))

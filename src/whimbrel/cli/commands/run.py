@@ -12,9 +12,11 @@ from whimbrel.cli.arguments.options import (
     Json,
     MaxMemory,
     MigrationName,
+    Nice,
     Rate,
     Slots,
     Source,
+    Windows,
     Workers,
     begin,
     caller,
@@ -28,6 +30,7 @@ from whimbrel.cli.output.preflight_findings import consent
 from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import parse_filter
+from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.already_done import nothing_left
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.sequence import check_dependencies
@@ -78,6 +81,8 @@ def run(
             "--force", help="start also where no answer of the function can be used; it is not tried before"
         ),
     ] = False,
+    window: Windows = None,
+    nice: Nice = 0,
     json: Json = False,
 ) -> int:
     """Run a migration, and show how far it is."""
@@ -112,7 +117,7 @@ def run(
         draft = asked_through(
             draft_run(
                 system.store, definition, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
-                priority=priority, rate=rate,
+                priority=priority, rate=rate, terms=Terms(window or (), nice),
             ),
             "whimbrel run",
         )  # fmt: skip

@@ -11,7 +11,7 @@ import typer
 from rich.console import RenderableType
 
 from whimbrel.cli.arguments.completion import migration_names
-from whimbrel.cli.arguments.options import Json, Source, begin, caller, source
+from whimbrel.cli.arguments.options import Json, Source, Windows, begin, caller, source
 from whimbrel.cli.arguments.single_options import Group, SingleOptionCommand
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.interrupts import Interrupts
@@ -77,6 +77,16 @@ def set_(
         typer.Option(metavar="0-10", min=0, max=10, help="above 5 its runs go before others"),
     ] = None,
     migrations: Source = None,
+    window: Windows = None,
+    no_windows: Annotated[
+        bool, typer.Option("--no-windows", help="its runs work at any time of the day")
+    ] = False,
+    nice: Annotated[
+        int | None,
+        typer.Option(
+            "--nice", metavar="0-100", min=0, max=100, help="N: its runs rest N times as long as they work"
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Make a schedule, or change what is given of one."""
@@ -86,7 +96,7 @@ def set_(
         plan = engine.plan_of(ledger, name, settings.first_schedule) or _new_plan(name, migration, cron)
         options_given = {
             "migration": migration, "cron": cron, "zone": zone, "enabled": enable, "batch_size": batch_size,
-            "priority": priority,
+            "priority": priority, "nice": nice, "windows": _windows(window, none=no_windows),
         }  # fmt: skip
         changes: dict[str, Any] = {
             field: value for field, value in options_given.items() if value is not None
@@ -104,6 +114,13 @@ def set_(
         else:
             screen.show(_schedules_table([saved], on=on), *_hints(on=on))
         return 0
+
+
+def _windows(given: list[str] | None, *, none: bool) -> tuple[str, ...] | None:
+    """Returns the windows that were asked for; None: those that the schedule has."""
+    if given and none:
+        raise SettingsInvalid("--window and --no-windows exclude one another: give one of them.")
+    return tuple(given) if given else () if none else None
 
 
 def _new_plan(name: str, migration: str | None, cron: str | None) -> Plan:
@@ -221,6 +238,7 @@ EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
             "set nightly --migration some-model --cron '0 3 * * *'",
             "set nightly --zone Europe/Berlin",
             "set nightly --disable",
+            'set nightly --window "22:00-06:00 Europe/Berlin"',
             """set nightly --filter '{"country": "NL"}' --batch-size 500""",
             "set often --migration some-model --cron '*/30 * * * * *'",
         ],

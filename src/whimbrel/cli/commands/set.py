@@ -1,14 +1,16 @@
 """`set`: change how a live run goes on."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from whimbrel.cli.arguments.options import BatchSize, Json, Rate, RunId, begin, caller
+from whimbrel.cli.arguments.options import BatchSize, Json, Rate, RunId, Windows, begin, caller
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.arguments.which_run import TO_SET, choose_run
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.windows import windows_sentence
 from whimbrel.engine.operating import control
 from whimbrel.engine.operating.run_view import run_object, view
 from whimbrel.errors import SettingsInvalid
@@ -23,20 +25,44 @@ def set_(
         int | None,
         typer.Option(metavar="0-10", min=0, max=10, help="above 5 its batches go before those of other runs"),
     ] = None,
+    window: Windows = None,
+    no_windows: Annotated[bool, typer.Option("--no-windows", help="at any time of the day")] = False,
+    nice: Annotated[
+        int | None,
+        typer.Option(
+            "--nice",
+            metavar="0-100",
+            min=0,
+            max=100,
+            help="N: it rests N times as long as it works; 0: not at all",
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
-    """Change the rate, batch size or priority of a run that has not ended; it is not stopped for it."""
+    """Change how a run goes on that has not ended: its rate, batch size, priority, windows, and how nice it is.
+
+    It is not stopped for it.
+    """
     settings, screen = begin(json=json)
-    options_given: dict[str, int | None] = {"rate": rate, "batch_size": batch_size, "priority": priority}
-    changes: dict[str, int | None] = {
+    options_given: dict[str, int | Sequence[str] | None] = {
+        "rate": rate, "batch_size": batch_size, "priority": priority, "nice": nice,
+        "windows": tuple(window) if window else None,
+    }  # fmt: skip
+    changes: dict[str, int | Sequence[str] | None] = {
         name: value for name, value in options_given.items() if value is not None
     }
+    if no_windows:
+        if window:
+            raise SettingsInvalid("--window and --no-windows exclude one another: give one of them.")
+        changes["windows"] = ()
     if no_rate:
         if rate is not None:
             raise SettingsInvalid("--rate and --no-rate exclude one another: give one of them.")
         changes["rate"] = None
     if not changes:
-        raise SettingsInvalid("Nothing to set: give --rate, --no-rate, --batch-size or --priority.")
+        raise SettingsInvalid(
+            "Nothing to set: give --rate, --no-rate, --batch-size, --priority, --window, --no-windows or --nice."
+        )
     with Interrupts(), open_database(settings, screen, chooses=True) as system:
         chosen = choose_run(screen, system.store.ledger, run_id, TO_SET)
         run = control.adjust(system.store.ledger, chosen.id, who=caller(), **changes)
@@ -49,7 +75,9 @@ def set_(
 
 def _summary(run: Run) -> str:
     pace = "as fast as its workers can" if run.rate is None else f"at most {run.rate:,} documents a second"
+    windows = f", in its windows: {windows_sentence(run.windows)}" if run.windows else ""
+    nice = f", nice {run.nice}" if run.nice else ""
     return (
-        f"Run {run.id} goes on: {pace}, priority {run.priority}, batches of {run.batch_size:,} documents from the next that "
+        f"Run {run.id} goes on: {pace}{windows}{nice}, priority {run.priority}, batches of {run.batch_size:,} documents from the next that "
         "is planned."
     )

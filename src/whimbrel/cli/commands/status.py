@@ -24,6 +24,7 @@ from whimbrel.cli.output.progress_bar import moment, progress
 from whimbrel.cli.output.screen import Screen
 from whimbrel.cli.output.tables import (
     batches_table,
+    held_lines,
     report_table,
     run_table,
     runs_table,
@@ -131,7 +132,7 @@ def _has_more(ledger: Ledger, wanted: Wanted) -> bool:
 
 def _show_runs(screen: Screen, views: list[RunView], *, narrow: bool) -> None:
     if views:
-        screen.show(runs_table(views))
+        screen.show(runs_table(views), *held_lines(views))
     elif narrow:
         screen.show("There are no such runs. All of them: whimbrel status")
     else:
@@ -195,7 +196,7 @@ def _views_that_fit(console: Console, views: list[RunView]) -> Group:
             if left_out
             else []
         )
-        shown = Group(runs_table(views[:count], fold=True), *note)
+        shown = Group(runs_table(views[:count], fold=True), *held_lines(views[:count]), *note)
         if len(console.render_lines(shown)) < console.height:
             break
     return shown

@@ -8,16 +8,19 @@ from whimbrel.cli.arguments.options import (
     Json,
     MaxMemory,
     NewCollection,
+    Nice,
     Rate,
     RunId,
     Slots,
     Source,
+    Windows,
     Workers,
     begin,
     caller,
 )
 from whimbrel.cli.arguments.which_run import TO_VERIFY, choose_run
 from whimbrel.cli.foreground.begin_and_end import conclude, note_stand_alone, open_foreground, pool_of
+from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.executing.restore import definition_without_code
 from whimbrel.engine.operating.start_verification import SAMPLE, start_verification
 from whimbrel.errors import SettingsInvalid
@@ -42,6 +45,8 @@ def verify(
     workers: Workers = None,
     concurrency: Slots = 2,
     max_memory: MaxMemory = None,
+    window: Windows = None,
+    nice: Nice = 0,
     json: Json = False,
 ) -> int:
     """Verify a run that has ended: look at every document, write to none."""
@@ -59,7 +64,7 @@ def verify(
         started = start_verification(
             system.store, old.id, definition, who=caller(), defaults=settings.defaults, rate=rate,
             sample=None if all_ else SAMPLE if sample is None else sample,
-            new_collection=new_collection,
+            new_collection=new_collection, terms=Terms(window or (), nice),
         )  # fmt: skip
         screen.say(f"Run {started.id} verifies run {old.id} of {old.migration} on {old.ns}.")
         return conclude(

@@ -131,7 +131,7 @@ class Foreground:
         while True:
             _check(parent, observer)
             run_view, note = observer.latest
-            if run_view.run.status is RunStatus.RUNNING and run_view.run.message and leaving is None:
+            if run_view.run.status is RunStatus.RUNNING and run_view.run.said_otherwise and leaving is None:
                 with contextlib.suppress(Transient):  # the observer reports it if it lasts
                     self._check_served(run_view.run, supervisor)
             display.show(moment(run_view, observer.silent, note))

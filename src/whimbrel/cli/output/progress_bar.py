@@ -19,6 +19,7 @@ from whimbrel.engine.operating.run_view import RunView
 
 SHORTEST = 20  # columns for a bar and what follows it
 EVERY = 3.0  # seconds between two plain lines
+WAITING_EVERY = 60.0  # the same while nothing moves, for a reason that is said
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +36,7 @@ class Moment:
     retry: str = ""  # while only failures are left, to be tried again
     facts: str = ""  # more, in a few words
     note: str = ""  # why it does not move
+    waits: bool = False  # whether it is known to wait
 
     @property
     def line(self) -> str:
@@ -68,6 +70,7 @@ def moment(run_view: RunView, silent: float, note: str = "") -> Moment:
         rate=0.0 if silent else run_view.throughput, eta=None if silent else run_view.eta,
         status=str(run.status) if at_rest else f"{run.status} ({run.phase})",
         retry=retrying(run_view), facts=", ".join(failure_counts), note=note or run.error or run.message,
+        waits=run.status is RunStatus.RUNNING and run.allowance.share == 0.0 and not silent,
     )  # fmt: skip
 
 
@@ -121,7 +124,8 @@ class _Lines:
         state = (moment.status, moment.note.partition(" for ")[0])
         if time.monotonic() < self._due and state == self._said:
             return
-        self._due, self._said = time.monotonic() + EVERY, state
+        self._due = time.monotonic() + (WAITING_EVERY if moment.waits else EVERY)
+        self._said = state
         note = f" · {moment.note}" if moment.note else ""
         share = "" if moment.retry else f"{moment.percent:g}% · "
         self._screen.say(f"{moment.title}: {share}{moment.line}{note}")

@@ -9,6 +9,7 @@ from typing import Self
 
 from whimbrel.cli.output.ledger_observer import internal_fault
 from whimbrel.cli.output.screen import Screen
+from whimbrel.domain.health.verdict import SLOWER
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating.run_view import run_object, view
@@ -26,7 +27,8 @@ class SeenRun:
 
     status: RunStatus
     rate: int | None
-    waits: str  # why it does not go on
+    waits: str  # why it does not go on, or is slower
+    why: tuple[object, ...]  # the same, without what changes every few seconds
 
 
 class RunLog:
@@ -54,8 +56,10 @@ class RunLog:
                     "run throttled" if now.rate else "run not throttled",
                     _rate(run) or "has no rate any more",
                 )
-            if now.waits != (before.waits if before else ""):
-                if now.waits:
+            if now.why != (before.why if before else ()):
+                if now.waits.startswith(SLOWER):
+                    self._say(run, "run slower", f"{now.waits[0].lower()}{now.waits[1:]}", reason=now.waits)
+                elif now.waits:
                     self._say(run, "run waits", f"does not go on: {now.waits}", reason=now.waits)
                 elif now.status is RunStatus.RUNNING:
                     self._say(run, "run goes on", "goes on")
@@ -85,7 +89,9 @@ class RunLog:
 
 
 def _seen_run(run: Run) -> SeenRun:
-    return SeenRun(run.status, run.rate, run.message if run.status is RunStatus.RUNNING else "")
+    waits = run.message if run.status is RunStatus.RUNNING else ""
+    why: tuple[object, ...] = () if not waits else (waits,) if run.said_otherwise else run.allowance.news
+    return SeenRun(run.status, run.rate, waits, why)
 
 
 def _rate(run: Run) -> str:

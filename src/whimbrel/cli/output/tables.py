@@ -1,7 +1,7 @@
 """Builds the tables and JSON objects that commands show."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +23,7 @@ from whimbrel.domain.runs.run import Run, work_of
 from whimbrel.domain.runs.sizing import sizing_sentence
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.verification import Proof
+from whimbrel.domain.runs.windows import windows_sentence
 from whimbrel.domain.runs.workers import Worker
 from whimbrel.engine.operating.run_view import RunView, iso_time, run_object
 
@@ -102,6 +103,13 @@ def runs_table(views: Iterable[RunView], *, fold: bool = False) -> FactTable:
     return table
 
 
+def held_lines(views: Iterable[RunView]) -> Iterator[Text]:
+    """Yields why runs at work go slower, or do not go on."""
+    for run_view in views:
+        if run_view.run.status is RunStatus.RUNNING and run_view.run.message:
+            yield Text(f"{run_view.run.id}: {run_view.run.message}", style="yellow")
+
+
 def _eta(run_view: RunView) -> str:
     if run_view.next_retry is not None:
         return f"retry {clock(max(0.0, run_view.next_retry))}"
@@ -159,6 +167,7 @@ def run_table(run_view: RunView) -> Facts:
         "conflict": f"{run_view.failures['conflict']:,}",
         "batches": _batches(run_view), "sizes": sizing_sentence(run_view.run.batch_size, run_view.run.sizing), "retries": retrying(run_view),
         "seconds": f"{run_view.seconds:,.1f}", "docs/s": rate(run_view), "eta": clock(run_view.eta) if run_view.eta is not None else "", "rate": _limit(run_view.run), "before-images": _images(run_view),
+        "windows": windows_sentence(run_view.run.windows) if run_view.run.windows else "", "nice": str(run_view.run.nice or ""),
         "message": run_view.run.message, "error": run_view.run.error or "",
     }  # fmt: skip
     if run_view.run.kind == "verification":  # it changes nothing; its findings are stored as failures

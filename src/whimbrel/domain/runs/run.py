@@ -14,6 +14,7 @@ from whimbrel.domain.migrations.definition import Definition, UndoMode
 from whimbrel.domain.migrations.filters import all_of
 from whimbrel.domain.migrations.marks import Mark, mark_of, marker_field
 from whimbrel.domain.migrations.updates import Update
+from whimbrel.domain.runs.allowance import FULL, Allowance
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.requests import Request
@@ -124,9 +125,10 @@ class Run:
     worked: float = 0.0  # seconds, in earlier periods of work
     samples: tuple[ProgressSample, ...] = ()  # of its progress, while it is at work
     ended_at: datetime | None = None
-    start_key: str | None = (
-        None  # no two runs have the same: what several processes want to start at once, one starts
-    )
+    start_key: str | None = None  # no two runs have the same: what several want to start at once, one starts
+    windows: tuple[str, ...] = ()  # as `domain.runs.windows` reads them; none: it may work at any time
+    nice: int = 0  # 0 to 100: its share of its speed is at most 1/(1 + nice)
+    allowance: Allowance = FULL  # while it is at work: what a coordinator saw last that it may have, and why
 
     @property
     def phase(self) -> Phase:
@@ -164,6 +166,11 @@ class Run:
     @property
     def urgent(self) -> bool:
         return _urgent(self.priority)
+
+    @property
+    def said_otherwise(self) -> bool:
+        """Whether its message tells something else than what holds it back."""
+        return bool(self.message) and self.message != self.allowance.explain()
 
     @property
     def has_user_code(self) -> bool:
@@ -231,6 +238,8 @@ class RunAtWork:
     status: RunStatus
     leg: int
     priority: int
+    windows: tuple[str, ...] = ()
+    nice: int = 0
 
     @property
     def urgent(self) -> bool:

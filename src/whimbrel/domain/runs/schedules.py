@@ -1,20 +1,18 @@
 """Schedules: when they are due, by cron and a time zone, and what became of each tick. Pure: `now` is always passed in."""
 
-import difflib
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta
 from typing import ClassVar, Literal
-from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
+from whimbrel.domain.runs.time_zones import time_zone
 from whimbrel.errors import SettingsInvalid, WhimbrelError
 
 GRACE = timedelta(hours=1)  # a tick that is older than this when a scheduler is back is missed
 LONGEST = 200  # characters of a cron expression
 NAME = r"^[a-z0-9][a-z0-9._-]{0,62}$"
-OWN_ZONES = {"localtime", "posixrules", "Factory"}  # what they mean differs from host to host
 
 Outcome = Literal["started", "skipped", "missed", "failed"]
 
@@ -37,6 +35,8 @@ class Plan:
     batch_size: int | None = None
     filters: bytes | None = None  # BSON
     priority: int = 0
+    windows: tuple[str, ...] = ()
+    nice: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,33 +107,12 @@ def check_cron(text: str) -> str:
     return expression
 
 
-def check_zone(name: str) -> str:
-    """Checks the name of a time zone. Raises SettingsInvalid."""
-    _time_zone(name)
-    return name
-
-
-def _time_zone(name: str) -> tzinfo:
-    """Returns the time zone; UTC as the constant that cronsim recognises and handles quickly."""
-    if name == "UTC":
-        return UTC
-    try:
-        if name in OWN_ZONES:
-            raise ValueError(name)  # noqa: TRY301
-        return ZoneInfo(name)
-    # KeyError: it does not exist; OSError: it is a folder of zones.
-    except (KeyError, ValueError, OSError) as error:
-        similar = difflib.get_close_matches(name[:80], available_timezones() - OWN_ZONES, n=1)
-        hint = f"Did you mean {similar[0]!r}?" if similar else "Write it such as 'Europe/Berlin', or UTC."
-        raise SettingsInvalid(f"zone {name[:80]!r} is no time zone that this host knows. {hint}") from error
-
-
 def next_after(cron: str, zone: str, moment: datetime) -> datetime | None:
     """Returns the first tick after a moment, in UTC; None where there is none within 50 years. Raises SettingsInvalid."""
-    time_zone = _time_zone(zone)
+    place = time_zone(zone)
     try:
-        for candidate in CronSim(cron, moment.astimezone(time_zone)):
-            tick = candidate.replace(tzinfo=candidate.tzinfo or time_zone).astimezone(UTC)
+        for candidate in CronSim(cron, moment.astimezone(place)):
+            tick = candidate.replace(tzinfo=candidate.tzinfo or place).astimezone(UTC)
             # In the hour that an autumn has twice, cronsim names the earlier one, which may be over.
             if tick > moment:
                 return tick

@@ -17,6 +17,7 @@ from whimbrel.domain.runs.tiling import Tiling, fault_of
 from whimbrel.domain.runs.workers import WORKERS_SEEN
 from whimbrel.engine.coordinating.cancelled_runs import settle_cancelled
 from whimbrel.engine.coordinating.fold_counts import check_rows, fold, folded
+from whimbrel.engine.coordinating.held_runs import HeldRuns
 from whimbrel.engine.coordinating.planner import Planner
 from whimbrel.engine.coordinating.progress_samples import ProgressSampling
 from whimbrel.engine.kinds.all_kinds import kind_of
@@ -40,8 +41,6 @@ SUSPENDED = "Waits: somebody has stopped all consumers."
 STEP_DOWN_SECONDS = 2.0  # in which others may coordinate, after this process could not reach the broker
 RETRY_SECONDS = 0.5  # until a run that met an error is attended to again
 TICK_SECONDS = 2.0  # that attending to all runs may take; exceeded by at most one run's share
-SAME_HEALTH_SECONDS = 10.0  # for which a message stays where only its numbers change
-HEALTH_SECONDS = 1.0  # between two looks at the verdict on the database's health
 TILING_SECONDS = 0.2  # that looking at ranges, and waiting for proofs, may take of a tick
 
 
@@ -64,11 +63,8 @@ class Coordinator:
         self._roles: dict[str, float] = {}  # run -> when its role was last asked for
         self._steps_down_until = 0.0
         self._suspended = ""  # the message of running runs while somebody has stopped all consumers
-        self._watched = watched
-        self._health, self._health_read = "", float("-inf")  # what holds runs back, and when that was read
-        self._health_why: tuple[object, ...] = ()
-        self._health_said = 0.0  # when the sentence was made
         self._ledger = store.ledger
+        self._held = HeldRuns(store.ledger, watched=watched)
         self._session: Session = store.session()
         self._planner = Planner(store.ledger, announcer, step)
         self._prover = BackgroundReports(store)
@@ -97,13 +93,14 @@ class Coordinator:
             self._roles = {}
             self._steps_down_until = time.monotonic() + min(STEP_DOWN_SECONDS, self._role_seconds / 2)
             return
-        attended = dict.fromkeys([run.id for run in self._ledger.runs.at_work()])
+        at_work = self._ledger.runs.at_work()
+        attended = dict.fromkeys([run.id for run in at_work])
         attended |= dict.fromkeys(self._ledger.runs.in_line())
         self._forget_other_runs(attended)
         self._serving.keep(set(attended))
         if attended:
             self._suspended = SUSPENDED if self._ledger.leases.is_off(CONSUMERS) else ""
-            self._read_health()
+            self._held.admit([run for run in at_work if run.status is RunStatus.RUNNING])
         end = time.monotonic() + TICK_SECONDS
         turns = list(dict.fromkeys([run for run in self._postponed if run in attended]) | attended)
         for position, run_id in enumerate(turns):
@@ -114,26 +111,20 @@ class Coordinator:
                 self._attend_alone(run_id)
         self._postponed = ()
 
-    def _read_health(self) -> None:
-        """Reads what the verdict on the database's health says. Other numbers alone are no news, for a while: each is a write, and a line of the log."""
-        if self._watched and time.monotonic() - self._health_read >= HEALTH_SECONDS:
-            self._health_read = now = time.monotonic()
-            verdict = self._ledger.health.verdict()
-            why = (
-                verdict.allowed == 0.0,
-                verdict.allowed < 1.0,
-                *(reason.signal for reason in verdict.reasons),
-            )
-            if why != self._health_why or now - self._health_said >= SAME_HEALTH_SECONDS:
-                self._health, self._health_why, self._health_said = verdict.explain(), why, now
-
     def _forget_other_runs(self, runs: dict[str, None]) -> None:
         """Forgets what is remembered of other runs."""
         now = time.monotonic()
         self._roles = {run: asked for run, asked in self._roles.items() if now - asked < self._role_seconds}
         self._retry_times = {run: due for run, due in self._retry_times.items() if run in runs and due > now}
         self._untold = {run: why for run, why in self._untold.items() if run in runs}
-        for memory in (self._planner, self._prover, self._announcer, self._repeated_errors, self._measuring):
+        for memory in (
+            self._planner,
+            self._prover,
+            self._announcer,
+            self._repeated_errors,
+            self._measuring,
+            self._held,
+        ):
             memory.keep(runs)
 
     def _holds_role(self, run_id: str) -> bool:
@@ -205,6 +196,7 @@ class Coordinator:
             "estimated": run.estimated or estimate(self._store, run),
             "message": "",
             "error": None,
+            "allowance": None,
             "rowsUuid": run.rows or self._ledger.batches.uuid(),
         }
         if run.tiling.fault is not None:  # it failed because of it, and was resumed: all is checked again
@@ -217,7 +209,10 @@ class Coordinator:
     def _advance(self, run: Run) -> None:
         check_rows(self._ledger, run)
         run = fold(self._ledger, run, self._step)
-        self._measuring.sample(run)
+        allowance = self._held.of(run)
+        self._announcer.pass_over(run.id, asleep=allowance.gives_back)
+        if allowance.share > 0.0:
+            self._measuring.sample(run)
         self._announcer.repair(run)
         if self._announcer.pause_reason and not self._ledger.batches.count(
             run.id, [BatchStatus.RUNNING], most=1
@@ -226,9 +221,13 @@ class Coordinator:
             self._pause_run(run.id, why)
             return
         slots = self._ledger.leases.slots(WORKERS_SEEN)
-        self._set_message(
-            run, self._announcer.trouble or self._suspended or self._serving.reason(run) or self._health
+        if run.allowance.gives_back and not allowance.gives_back:
+            self._announcer.announce_all(run)  # before the row says so: the next coordinator would not know
+        self._held.tell(
+            run, allowance, self._announcer.trouble or self._suspended or self._serving.reason(run)
         )
+        if allowance.gives_back:
+            return  # planning reads too
         documents = self._session.documents(run)
         documents.check_identity()
         if not self._planner.plan(run, documents, slots=slots):

@@ -8,7 +8,7 @@ from whimbrel.domain.runs.chunk_size import ChunkSize
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.domain.runs.sizing import BatchWork, ChunkLimit
 from whimbrel.domain.runs.states import BatchStatus
-from whimbrel.engine.executing.gate import LOOK_SECONDS, Gate, rest_after
+from whimbrel.engine.executing.gate import Gate, rest_after
 from whimbrel.engine.executing.lease import Lease
 from whimbrel.engine.executing.outcome_tally import OutcomeTally
 from whimbrel.errors import Transient
@@ -70,12 +70,15 @@ class Pace:
         self._began = time.monotonic()
 
     def _rest(self) -> None:
-        """Rests after what was done since the last rest, as the gate demands; while it is closed, waits until it opens."""
-        share = self.gate.share
-        if 0.0 < share < 1.0:
-            self._sleep(rest_after(time.monotonic() - self._began, share), lambda: self.gate.share >= 1.0)
-        while self.gate.share == 0.0 and not (self.lease.stop or self.lease.lost):
-            self._sleep(LOOK_SECONDS, lambda: self.gate.share > 0.0)
+        """Rests after what was done since the last rest, as long as the gate demands now; while it is closed, waits until it opens."""
+        began = time.monotonic()
+        worked = began - self._began
+        while not (self.lease.stop or self.lease.lost):
+            left = rest_after(worked, self.gate.share_of(self.lease.run)) - (time.monotonic() - began)
+            if left <= 0:
+                return
+            self.lease.step()
+            time.sleep(min(left, 0.1))
 
     def _sleep(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
         """Waits between two chunks: shorter where the batch must stop, and without seeming to hang."""

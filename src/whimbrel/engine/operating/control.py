@@ -1,10 +1,11 @@
 """Pause, resume, cancel, retry: what a person does to a run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run, code_fields
 from whimbrel.domain.runs.states import ENDED, RunStatus, check_run_edge
+from whimbrel.domain.runs.windows import check_windows
 from whimbrel.engine.operating.code_differences import differing_code
 from whimbrel.errors import GroupUnknown, RunUnknown, StateForbids
 from whimbrel.ports import Ledger
@@ -129,12 +130,14 @@ def group_of(ledger: Ledger, run_id: str, name: str) -> str:
     raise GroupUnknown(f"Run {run_id} has no group of failures {name!r}. {hint}")
 
 
-def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: int | None) -> Run:
-    """Changes `batch_size`, `rate` or `priority` of a run that has not ended. Audited.
+def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: int | Sequence[str] | None) -> Run:
+    """Changes `batch_size`, `rate`, `priority`, `windows` or `nice` of a run that has not ended. Audited.
 
-    Raises RunUnknown, StateForbids.
+    Raises RunUnknown, StateForbids; SettingsInvalid for windows that cannot be.
     """
     run = find_run(ledger, run_id)
+    if isinstance(windows := settings.get("windows"), Sequence):
+        settings["windows"] = list(check_windows(windows))
     if run.status in ENDED or not ledger.runs.adjust(run_id, settings, who=who):
         now = find_run(ledger, run_id)
         raise StateForbids(f"Run {run_id} is {now.status}: its settings change nothing any more.")

@@ -24,6 +24,9 @@ CANCELLED = (RunStatus.CANCELLING, RunStatus.CANCELLED)  # states in which batch
 SERVED = (RunStatus.QUEUED, RunStatus.RUNNING)  # states in which workers should be there
 STOPPING = {RunStatus.PAUSING: "pause", RunStatus.CANCELLING: "cancel"}  # and the command that does it
 UNKNOWN = Forecast(0.0, None)
+OTHER = (
+    "run"  # the reason of a run that does not go on for what its message says, such as that it has no workers
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +119,8 @@ def _with_forecast(ledger: Ledger, run_view: RunView, in_hand: int) -> RunView:
     """Adds what is known of the run's speed, and of what is still to come."""
     if run_view.only_retries and run_view.failures["open"]:
         return replace(run_view, next_retry=ledger.failures.next_due(run_view.run.id))
-    if run_view.run.status is not RunStatus.RUNNING:
-        return run_view
+    if run_view.run.status is not RunStatus.RUNNING or run_view.run.allowance.share == 0.0:
+        return run_view  # nothing is said about the end of a run that waits
     speed = forecast(
         run_view.run.samples, ProgressSample(run_view.seconds, run_view.processed, run_view.total), in_hand
     )
@@ -194,6 +197,7 @@ def row_object(run_view: RunView) -> dict[str, Any]:
         "message": run.message, "error": run.error, "startTime": iso_time(run.started_at), "endTime": ended,
         "completedAt": ended, "duration": None if span is None else int(span.total_seconds() * 1000),
         "createdAt": iso_time(run.created_at), "updatedAt": iso_time(run.updated_at),
+        "windows": list(run.windows), "nice": run.nice, **held_object(run),
     }  # fmt: skip
 
 
@@ -204,6 +208,33 @@ def sizing_object(run: Run) -> dict[str, Any]:
         "measured": sizing.measured, "docsPerSecondOfASlot": None if sizing.rate is None else round(sizing.rate, 1), "statementSize": sizing.chunk,
         "limitedBy": sizing.limit or None, "why": sizing_sentence(run.batch_size, sizing) or None,
     }  # fmt: skip
+
+
+def held_object(run: Run) -> dict[str, Any]:
+    """Returns whether a run works at its full speed, and what holds it back; nothing of a run that is not at work."""
+    if run.status is not RunStatus.RUNNING:
+        return {"state": None, "share": None, "reasons": []}
+    allowance = run.allowance
+    reasons = [
+        {
+            "signal": hold.signal, "level": str(hold.level), "share": round(hold.share, 4), "since": iso_seconds(hold.since),
+            "until": iso_seconds(hold.until), "value": hold.value, "threshold": hold.threshold, "host": hold.host or None,
+            "said": hold.sentence,
+        }
+        for hold in allowance.holds
+    ]  # fmt: skip
+    if not run.said_otherwise:
+        return {"state": allowance.state, "share": round(allowance.share, 4), "reasons": reasons}
+    other = {
+        "signal": OTHER, "level": "stop", "share": 0.0, "since": None, "until": None, "value": None, "threshold": None,
+        "host": None, "said": run.message,
+    }  # fmt: skip
+    return {"state": "waiting", "share": 0.0, "reasons": [other, *reasons]}
+
+
+def iso_seconds(seconds: float | None) -> str | None:
+    """Returns seconds since the epoch as a time; None where there are none."""
+    return None if seconds is None else iso_time(datetime.fromtimestamp(seconds, UTC))
 
 
 def request_object(run: Run) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from whimbrel.domain.runs.schedules import (
     due,
 )
 from whimbrel.domain.runs.states import ENDED
+from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.default_schedule import prepare_default, why_not_enabled
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.run_view import iso_time
@@ -198,7 +199,7 @@ class Scheduler:
         query = decoded(plan.filters) if plan.filters else None
         run = draft_run(
             self._store, definition, defaults=self._defaults, filter_=query, batch_size=plan.batch_size,
-            priority=plan.priority,
+            priority=plan.priority, terms=Terms(plan.windows, plan.nice),
         )  # fmt: skip
         check_dependencies(self._store, definition)
         return asked_through(run, f"schedule {schedule.name}")

@@ -15,8 +15,9 @@ from whimbrel.domain.runs.schedules import (
     Tick,
     check_cron,
     check_name,
-    check_zone,
 )
+from whimbrel.domain.runs.time_zones import check_zone
+from whimbrel.domain.runs.windows import check_windows
 from whimbrel.engine.operating.default_schedule import DEFAULT, next_at, why_not_enabled
 from whimbrel.engine.operating.run_view import iso_time
 from whimbrel.ports import Ledger
@@ -76,7 +77,9 @@ def save_schedule(ledger: Ledger, name: str, plan: Plan, *, who: str) -> Schedul
 def check_schedule(name: str, plan: Plan) -> Plan:
     """Returns a plan as it can be stored under this name. Raises SettingsInvalid that names the field."""
     check_name(name)
-    return replace(plan, cron=check_cron(plan.cron), zone=check_zone(plan.zone))
+    return replace(
+        plan, cron=check_cron(plan.cron), zone=check_zone(plan.zone), windows=check_windows(plan.windows)
+    )
 
 
 def remove_schedule(ledger: Ledger, name: str, *, who: str) -> Schedule:
@@ -128,6 +131,7 @@ def schedule_object(schedule: Schedule, *, on: bool) -> dict[str, Any]:
         "priority": plan.priority, "nextRun": iso_time(schedule.next_at) if on else None, "lastTick": iso_time(schedule.last_at),
         "lastMigrationId": schedule.last_run, "trouble": schedule.trouble, "madeBy": schedule.made_by, "madeAt": iso_time(schedule.made_at),
         "changedBy": schedule.changed_by, "changedAt": iso_time(schedule.changed_at),
+        "windows": list(plan.windows), "nice": plan.nice,
     }  # fmt: skip
 
 

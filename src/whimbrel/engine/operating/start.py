@@ -15,6 +15,7 @@ from whimbrel.domain.runs.requests import requested, with_route
 from whimbrel.domain.runs.run import Phase, Run, Scope, code_fields, eligible, first_phases, legs_of
 from whimbrel.domain.runs.sizing import FEWEST_BATCHES, FIRST_BATCH, Sizing
 from whimbrel.domain.runs.states import RunStatus
+from whimbrel.domain.runs.terms import ANY_TIME, Terms
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.sequence import check_dependencies
 from whimbrel.errors import FilterRefused, Refused, TooSlow
@@ -98,13 +99,15 @@ def compose_run(
     )  # fmt: skip
 
 
-def draft_run(store: Store, definition: Definition, *, defaults: Defaults, **options: Any) -> Run:
+def draft_run(
+    store: Store, definition: Definition, *, defaults: Defaults, terms: Terms = ANY_TIME, **options: Any
+) -> Run:
     """Composes and checks a run of a migration that is not in the ledger: nothing is written.
 
-    `options` are those of `compose_run`. Raises what it raises, and CollectionUnsuitable, FilterRefused or
-    DefinitionInvalid where the run could not keep its promises.
+    `options` are those of `compose_run`. Raises what it raises, SettingsInvalid for windows that cannot be, and CollectionUnsuitable,
+    FilterRefused or DefinitionInvalid where the run could not keep its promises.
     """
-    run = compose_run(store, definition, defaults=defaults, **options)
+    run = terms.of(compose_run(store, definition, defaults=defaults, **options))
     refuse(store.errors(run, definition))
     return run
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from whimbrel.domain.migrations.before_images import image_path
 from whimbrel.domain.migrations.marks import MARK_ROOT, marker_field
 from whimbrel.domain.runs.run import Run, eligible
+from whimbrel.domain.runs.terms import ANY_TIME, Terms
 from whimbrel.engine.operating.control import find_run
 from whimbrel.engine.operating.follow_up_runs import (
     bound_to_collection,
@@ -31,10 +32,17 @@ class CleanupSize:
 
 
 def start_cleanup(
-    store: Store, run_id: str, *, who: str, defaults: Defaults, new_collection: bool = False
+    store: Store,
+    run_id: str,
+    *,
+    who: str,
+    defaults: Defaults,
+    new_collection: bool = False,
+    terms: Terms = ANY_TIME,
 ) -> Run:
     """Adds a run that removes what another left, `queued`. Raises RunUnknown, StateForbids, CollectionReplaced."""
-    return store.ledger.runs.add(_draft(store, run_id, defaults, new_collection=new_collection), who)
+    run = _draft(store, run_id, defaults, new_collection=new_collection)
+    return store.ledger.runs.add(terms.of(run), who)
 
 
 def measure_cleanup(store: Store, run_id: str, *, new_collection: bool = False) -> CleanupSize:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from whimbrel.domain.migrations.before_images import image_path
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
+from whimbrel.domain.runs.terms import ANY_TIME, Terms
 from whimbrel.engine.operating import control
 from whimbrel.engine.operating.follow_up_runs import (
     bound_to_collection,
@@ -32,6 +33,7 @@ def start_rollback(
     rate: int | None = None,
     priority: int = 0,
     new_collection: bool = False,
+    terms: Terms = ANY_TIME,
 ) -> Run:
     """Adds a run that undoes another, `queued`.
 
@@ -47,7 +49,7 @@ def start_rollback(
         {f"{image_path(old.migration, old.version)}.token": token_condition(old.id)},
         defaults,
     )
-    run = replace(run, batch_size=batch_size or run.batch_size, rate=rate, priority=priority)
+    run = terms.of(replace(run, batch_size=batch_size or run.batch_size, rate=rate, priority=priority))
     if not store.ledger.runs.undo(old.id, run.id, seen=old.undone_by, who=who):
         raise StateForbids(
             f"Run {old.id} changed at the same moment. It is {control.find_run(store.ledger, old.id).status} now; try again."

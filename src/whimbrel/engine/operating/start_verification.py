@@ -11,6 +11,7 @@ from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.pipelines import as_pipeline
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
+from whimbrel.domain.runs.terms import ANY_TIME, Terms
 from whimbrel.domain.runs.verification import Proof
 from whimbrel.engine.operating.control import find_run
 from whimbrel.engine.operating.follow_up_runs import (
@@ -28,7 +29,7 @@ SAMPLE = 1000  # documents that are transformed again by default
 AGAIN = "transform again"
 
 
-def start_verification(
+def start_verification(  # noqa: PLR0913  the options of a command
     store: Store,
     run_id: str,
     loaded: Definition | None,
@@ -39,6 +40,7 @@ def start_verification(
     batch_size: int | None = None,
     rate: int | None = None,
     new_collection: bool = False,
+    terms: Terms = ANY_TIME,
 ) -> Run:
     """Adds a run that verifies another, `queued`. Options and errors are those of `compose_verification`."""
     run = compose_verification(
@@ -51,7 +53,7 @@ def start_verification(
         rate=rate,
         new_collection=new_collection,
     )
-    return store.ledger.runs.add(run, who)
+    return store.ledger.runs.add(terms.of(run), who)
 
 
 def compose_verification(

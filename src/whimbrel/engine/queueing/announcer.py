@@ -44,6 +44,7 @@ class Announcer:
         self._repeated_errors = RepeatedErrors()
         self._since = 0.0  # when the trouble began
         self._asked, self._lacked = float("-inf"), False  # the last look at what the broker holds
+        self._asleep: set[str] = set()  # runs that wait for long: their pointers are acknowledged until then
 
     @property
     def broker(self) -> Broker:
@@ -69,6 +70,14 @@ class Announcer:
         """Forgets all other runs."""
         self._due = {run: due for run, due in self._due.items() if run in runs}
         self._next = {run: due for run, due in self._next.items() if run in runs}
+        self._asleep &= set(runs)
+
+    def pass_over(self, run_id: str, *, asleep: bool) -> None:
+        """Announces nothing of a run again while it is asleep, nor misses its pointers."""
+        if asleep:
+            self._asleep.add(run_id)
+        else:
+            self._asleep.discard(run_id)
 
     def announce(self, run: Run, batches: Sequence[Batch | BatchPointer]) -> None:
         """Announces batches. Never fails: what could not be sent is announced as soon as the broker takes it."""
@@ -105,7 +114,7 @@ class Announcer:
         What has waited for very long is announced whatever the broker holds: useless pointers may hide that the right one is missing.
         """
         now = time.monotonic()
-        if self._broker.polled or now < self._next.get(run.id, 0.0):
+        if self._broker.polled or run.id in self._asleep or now < self._next.get(run.id, 0.0):
             return
         self._next[run.id] = now + min(1.0, self._pause / 2)
         if self._ledger.leases.is_off(CONSUMERS):
@@ -143,7 +152,10 @@ class Announcer:
             self._record_error(error)
             return False
         self._record_success()
-        running = [run.id for run in self._ledger.runs.at_work() if run.status is RunStatus.RUNNING]
+        at_work = self._ledger.runs.at_work()
+        running = [
+            run.id for run in at_work if run.status is RunStatus.RUNNING and run.id not in self._asleep
+        ]
         self._lacked = ready < self._ledger.batches.queued(running, most=ready + 1)
         return self._lacked
 

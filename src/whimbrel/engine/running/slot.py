@@ -152,7 +152,8 @@ def _return_pointer(store: Store, worker_state: WorkerState, delivery: Delivery)
         delivery.refuse("the ledger has no such batch")
         return
     run = store.ledger.runs.get(row.run)
-    if row.status is not BatchStatus.QUEUED or run is None or run.status is not RunStatus.RUNNING:
+    waits = row.run in worker_state.asleep
+    if row.status is not BatchStatus.QUEUED or run is None or run.status is not RunStatus.RUNNING or waits:
         delivery.acknowledge()  # taken, done, or announced again when the run continues (hole H28)
         return
     # This process's code is not the run's, or it has just failed at the batch: wait, so that others are faster.

@@ -60,7 +60,10 @@ class WorkerState:
         self.loaded: Loaded = NothingLoaded()
         # A slot begins a batch, or ends it.
         self.on_batch: Callable[[str, bool], object] = lambda _token, _begins: None
-        self.gate = Gate()  # the share of its speed that the database's health allows
+        self.gate = Gate()  # the share of its speed that each run may have now
+        self.asleep: frozenset[str] = (
+            frozenset()
+        )  # runs that wait for so long that nothing of them is kept in hand
         self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
         self.idle = threading.Lock()  # one slot looks for work, the others wait
         self.refused: dict[tuple[str, str], str] = {}  # run and pinned code -> what is loaded here instead
@@ -117,12 +120,14 @@ class WorkerState:
     def refresh(self, store: Store) -> None:
         """Finds out which runs these slots may take batches of, and which of the current batches must stop."""
         running = [run for run in store.ledger.runs.at_work() if run.status is RunStatus.RUNNING]
-        phases = {(run.id, run.leg) for run in running}
+        self.gate.admit(running)
+        self.asleep = frozenset(run.id for run in running if self.gate.allowance_of(run).gives_back)
+        phases = {(run.id, run.leg) for run in running if run.id not in self.asleep}
         if not phases <= self._phases:
             self.news.set()
         self._phases = phases
         self.stopped = store.ledger.leases.is_off(CONSUMERS)
-        servable = [run for run in running if self._can_serve(store, run)]
+        servable = [run for run in running if run.id not in self.asleep and self._can_serve(store, run)]
         served = [] if self.stopped else servable
         self.urgent = tuple(run.id for run in served if run.urgent)
         self.serving = tuple(run.id for run in served)
@@ -132,7 +137,7 @@ class WorkerState:
         self.refused = {key: loaded for key, loaded in list(self.refused.items()) if key[0] in alive}
         self._late = {key: code_run for key, code_run in list(self._late.items()) if key[0] in alive}
         for lease in list(self.holds.values()):
-            lease.stop = lease.run.id not in alive or self.stopping.is_set()
+            lease.stop = lease.run.id not in alive - self.asleep or self.stopping.is_set()
 
     def _can_serve(self, store: Store, run: RunAtWork) -> bool:
         if self.only not in (None, run.id):

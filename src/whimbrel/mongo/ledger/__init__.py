@@ -21,6 +21,7 @@ from whimbrel.mongo.ledger.failure_causes import FailureCauses
 from whimbrel.mongo.ledger.failure_sums import FailureSums
 from whimbrel.mongo.ledger.failures import MongoFailures
 from whimbrel.mongo.ledger.format import MongoFormat
+from whimbrel.mongo.ledger.freezes import MongoFreezes
 from whimbrel.mongo.ledger.health import MongoHealthRecords
 from whimbrel.mongo.ledger.indexes import INDEXES
 from whimbrel.mongo.ledger.leases import MongoLeases
@@ -32,7 +33,7 @@ from whimbrel.ports import Ledger
 
 COLLECTIONS = (
     "runs", "batches", "failures", "causes", "blocks", "leases", "workers", "audit", "schedules", "answers", "pruned",
-    "codes", "format", "health",
+    "codes", "format", "health", "freezes",
 )  # fmt: skip
 DURABLE = WriteConcern("majority", j=True)
 
@@ -73,7 +74,10 @@ def mongo_ledger(
     retention = MongoRetention(collections["pruned"], collections)
     codes = MongoCodes(collections["codes"])
     health = MongoHealthRecords(collections["health"], leases)
-    ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health)
+    freezes = MongoFreezes(collections["freezes"])
+    ledger = Ledger(
+        runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health, freezes
+    )
 
     def create_indexes() -> None:
         with translated():

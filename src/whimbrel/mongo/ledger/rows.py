@@ -22,7 +22,9 @@ from whimbrel.domain.failures.failure import (
     OpenFailure,
     Unresolved,
 )
+from whimbrel.domain.health.signals import Level
 from whimbrel.domain.migrations.marks import read_stamp, stamp
+from whimbrel.domain.runs.allowance import FULL, Allowance, Hold
 from whimbrel.domain.runs.batch_progress import LEFT, Progress, Stretch
 from whimbrel.domain.runs.batches import Batch, BatchOutline
 from whimbrel.domain.runs.forecast import ProgressSample
@@ -250,6 +252,7 @@ def run_row(run: Run) -> dict[str, Any]:
         # As text: a query plan has field names with a dollar.
         "warnings": json.dumps([finding_object(finding) for finding in run.warnings]),
         "startKey": run.start_key,
+        "windows": list(run.windows), "nice": run.nice,
     }  # fmt: skip
 
 
@@ -280,10 +283,23 @@ def run_of(row: Row) -> Run:
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
         created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, samples=tuple(sample_of(sample) for sample in row.get("samples", ())), taken_over=row.get("takenOver", False), ended_at=row.get("endedAt"),
         start_key=row.get("startKey"),
+        windows=tuple(row.get("windows", ())), nice=row.get("nice", 0), allowance=allowance_of(row.get("allowance")),
     )  # fmt: skip
 
 
-AT_WORK_FIELDS = ("ns", "migration", "needsCode", "kind", "sample", "codeHash", "status", "leg", "priority")
+AT_WORK_FIELDS = (
+    "ns",
+    "migration",
+    "needsCode",
+    "kind",
+    "sample",
+    "codeHash",
+    "status",
+    "leg",
+    "priority",
+    "windows",
+    "nice",
+)
 
 
 def _needed_code(row: Row) -> bool:
@@ -296,8 +312,23 @@ def at_work_of(row: Row) -> RunAtWork:
     return RunAtWork(
         id=row["_id"], ns=row["ns"], migration=row["migration"], has_user_code=row.get("needsCode", _needed_code(row)),
         code_hash=row["codeHash"], status=RunStatus(row["status"]), leg=row["leg"],
-        priority=row.get("priority", 0),
+        priority=row.get("priority", 0), windows=tuple(row.get("windows", ())), nice=row.get("nice", 0),
     )  # fmt: skip
+
+
+def allowance_row(allowance: Allowance) -> dict[str, Any] | None:
+    """Returns the row of an allowance; None for all of the speed."""
+    if allowance == FULL:
+        return None
+    holds = [{**asdict(hold), "level": str(hold.level)} for hold in allowance.holds]
+    return {"share": allowance.share, "holds": holds, "givesBack": allowance.gives_back}
+
+
+def allowance_of(row: Row | None) -> Allowance:
+    if row is None:
+        return FULL
+    holds = tuple(Hold(**{**dict(hold), "level": Level(hold["level"])}) for hold in row["holds"])
+    return Allowance(row["share"], holds, row["givesBack"])
 
 
 def failure_of(row: Row) -> Failure:

@@ -8,6 +8,7 @@ from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
+from whimbrel.domain.runs.allowance import Allowance
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork
 from whimbrel.domain.runs.sizing import Sizing
@@ -17,7 +18,15 @@ from whimbrel.errors import AlreadyStarted, CollectionBusy
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
-from whimbrel.mongo.ledger.rows import AT_WORK_FIELDS, at_work_of, run_of, run_row, sample_row, tiling_row
+from whimbrel.mongo.ledger.rows import (
+    AT_WORK_FIELDS,
+    allowance_row,
+    at_work_of,
+    run_of,
+    run_row,
+    sample_row,
+    tiling_row,
+)
 from whimbrel.mongo.ledger.run_lists import PAGE, RunLists
 
 AT_WORK = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
@@ -33,6 +42,10 @@ def _working_time_fields(target: RunStatus) -> dict[str, Any]:
         return {"workingSince": {"$ifNull": ["$workingSince", "$$NOW"]}}
     cleared: dict[str, Any] = {"samples": []} if target in ENDED else {}
     return {"worked": _WORKED, "workingSince": None, **cleared}
+
+
+def _audited(value: int | Sequence[str] | None) -> str:
+    return str(value) if value is None or isinstance(value, int) else "; ".join(value) or "none"
 
 
 def _any_of(statuses: Iterable[RunStatus]) -> dict[str, Any]:
@@ -216,9 +229,9 @@ class MongoRuns(RunLists):
             run_id, **{name: tiling_row(value) for name, value in given.items() if value is not None}
         )
 
-    def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
-        names = {"batch_size": "batchSize", "rate": "rate", "priority": "priority"}
-        fields: dict[str, Any] = {names[name]: value for name, value in settings.items()}
+    def adjust(self, run_id: str, settings: Mapping[str, int | Sequence[str] | None], *, who: str) -> bool:
+        names = {"batch_size": "batchSize"}
+        fields: dict[str, Any] = {names.get(name, name): value for name, value in settings.items()}
         if "batch_size" in settings:
             fields["sizing.measured"] = False
         if "rate" in settings:
@@ -227,7 +240,9 @@ class MongoRuns(RunLists):
         with translated():
             result = self._runs.update_one(live, {"$set": fields, "$currentDate": {"updatedAt": True}})
         if result.matched_count:
-            changes = ", ".join(f"{names[name]} {value}" for name, value in settings.items())
+            changes = ", ".join(
+                f"{name} {_audited(value)}" for name, value in fields.items() if name != "pace"
+            )
             self._leases.audit("settings changed", run=run_id, who=who, why=changes)
         return result.matched_count == 1
 
@@ -237,6 +252,17 @@ class MongoRuns(RunLists):
         with translated():
             result = self._runs.update_one(seen, {"$set": {"batchSize": size, "sizing": asdict(sizing)}})
         return result.matched_count == 1
+
+    def hold(self, run_id: str, allowance: Allowance, message: str) -> None:
+        waits = allowance.share == 0.0
+        clock: dict[str, Any] = (
+            {"worked": _WORKED, "workingSince": None}
+            if waits
+            else {"workingSince": {"$ifNull": ["$workingSince", "$$NOW"]}}
+        )
+        said = {"allowance": {"$literal": allowance_row(allowance)}, "message": {"$literal": message}}
+        with translated():
+            self._runs.update_one({"_id": run_id, "status": str(RunStatus.RUNNING)}, [{"$set": said | clock}])
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:
         now = {"$toDouble": {"$toLong": "$$NOW"}}
