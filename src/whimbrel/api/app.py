@@ -45,6 +45,7 @@ from whimbrel.api.routes import (
     starting,
     undoing,
     verifying,
+    webhooks,
 )
 
 SECURITY = {
@@ -137,6 +138,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         database,
         seed,
         scheduler,
+        webhooks,
     ):
         app.include_router(module.router)
     openapi.install(app)

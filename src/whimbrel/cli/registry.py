@@ -138,6 +138,11 @@ COMMANDS: dict[str, Command] = {
             'health disk-used --ignore 2h --note "a backup is being written"',
         ),
     ),
+    "webhooks": Command(
+        "webhooks",
+        "Show the deliveries of webhooks, newest first, or send a test.",
+        ("webhooks", "webhooks --test", "webhooks --state failed --json"),
+    ),
     "workers": Command(
         "workers",
         "Show the worker processes that are alive, on all hosts, and what they work on.",

@@ -12,6 +12,7 @@ from whimbrel.ports.proofs import Proofs
 from whimbrel.ports.retention import Retention
 from whimbrel.ports.runs import Runs
 from whimbrel.ports.schedules import Schedules
+from whimbrel.ports.webhooks import WebhookRecords
 
 CONSUMERS = "consumers"  # the switch by which a person stops all consumers of the cluster
 
@@ -30,3 +31,4 @@ class Ledger:
     retention: Retention
     codes: Codes
     health: HealthRecords
+    webhooks: WebhookRecords

@@ -14,6 +14,7 @@ from whimbrel.domain.migrations.definition import Definition, UndoMode
 from whimbrel.domain.migrations.filters import all_of
 from whimbrel.domain.migrations.marks import Mark, mark_of, marker_field
 from whimbrel.domain.migrations.updates import Update
+from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.requests import Request
@@ -121,6 +122,9 @@ class Run:
     worked: float = 0.0  # seconds, in earlier periods of work
     samples: tuple[ProgressSample, ...] = ()  # of its progress, while it is at work
     ended_at: datetime | None = None
+    chunk_times: ChunkTimes = field(
+        default_factory=ChunkTimes
+    )  # of its settled batches, as far as they are folded
 
     @property
     def phase(self) -> Phase:

@@ -178,6 +178,7 @@ def execute_batch(
     try:
         retrying.until_done(execution.prepare)
         execution.execute_stretches()
+        pace.end_chunk()
         counts = retrying.until_done(lambda: settle(documents, ledger, selection, step))
     except LeaseStopped:
         notes.give_back()

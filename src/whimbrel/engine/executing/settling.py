@@ -21,7 +21,10 @@ def settle(documents: Documents, ledger: Ledger, selection: BatchSelection, step
     close_failures(documents, ledger, selection)
     counts = progress.counts
     documents.check_identity()  # an empty read must have been of the run's collection
-    ledger.batches.settle(batch, counts, inferred=progress.inferred, progress=progress, left=progress.left)
+    ledger.batches.settle(
+        batch, counts, inferred=progress.inferred, progress=progress, left=progress.left,
+        chunk_times=selection.tally.chunk_times,
+    )  # fmt: skip
     step("S8")
     return counts
 

@@ -28,11 +28,13 @@ from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
 from whimbrel.mongo.ledger.verification_sums import MongoProofs
+from whimbrel.mongo.ledger.webhooks import MongoWebhookRecords
 from whimbrel.ports import Ledger
 
 COLLECTIONS = (
     "runs", "batches", "failures", "causes", "blocks", "leases", "workers", "audit", "schedules", "answers", "pruned",
     "codes", "format", "health",
+    "deliveries",
 )  # fmt: skip
 DURABLE = WriteConcern("majority", j=True)
 
@@ -73,7 +75,11 @@ def mongo_ledger(
     retention = MongoRetention(collections["pruned"], collections)
     codes = MongoCodes(collections["codes"])
     health = MongoHealthRecords(collections["health"], leases)
-    ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health)
+    webhooks = MongoWebhookRecords(collections["deliveries"], collections["runs"], collections["batches"])
+    ledger = Ledger(
+        runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health,
+        webhooks,
+    )  # fmt: skip
 
     def create_indexes() -> None:
         with translated():
