@@ -51,6 +51,11 @@ def _ledger_metrics(ledger: Ledger) -> Iterable[Metric]:
         "Batches that they can work on at a time.",
         value=sum(worker.slots for worker in workers),
     )
+    yield GaugeMetricFamily(
+        "whimbrel_slots_busy",
+        "Batches that they work on now.",
+        value=sum(len(worker.in_hand) for worker in workers),
+    )
     yield from run_metrics(ledger)
     yield from health_metrics(ledger.health)
     yield from webhook_metrics(ledger.webhooks)
