@@ -69,7 +69,7 @@ format: $(READY)
 
 lock:  ## needs uv on the path
 	uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 \
-	  --extra embedded --group dev pyproject.toml -o requirements.lock
+	  --extra embedded --extra otel --group dev pyproject.toml -o requirements.lock
 	uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 \
 	  -c requirements.lock pyproject.toml -o requirements-runtime.lock
 	uv pip compile --universal --generate-hashes --no-annotate --no-header --python-version 3.11 \

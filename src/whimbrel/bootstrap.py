@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from whimbrel.domain.text.mongodb_addresses import hosts_of
+from whimbrel.errors import SettingsInvalid
 from whimbrel.masking import masked_address
 from whimbrel.mongo.store import MongoStore, check_uri, connected
 from whimbrel.settings import Settings
 
 if TYPE_CHECKING:
+    from whimbrel.engine.notifying.sender import WebhookSender
     from whimbrel.engine.protocol_steps import Step
     from whimbrel.mongo.seeding import MongoSamples
-    from whimbrel.ports import Broker, Feed
+    from whimbrel.ports import Broker, Feed, Store
+    from whimbrel.ports.webhooks import Poster
 
 
 @contextlib.contextmanager
@@ -150,13 +153,44 @@ def broker(settings: Settings, name: str) -> "Broker":
 
 def check_addresses(settings: Settings) -> None:
     """Raises SettingsInvalid for what is wrong without asking a server: addresses, times, and the name of the database."""
-    _ = settings.times, settings.database
+    _ = settings.times, settings.database, settings.webhooks
     if settings.mongodb_uri:
         check_uri(settings.mongodb_uri)
     if settings.rabbitmq_url:
         from whimbrel.brokers.rabbitmq.addresses import urls_of
 
         urls_of(settings.rabbitmq_url)
+
+
+def poster(settings: Settings) -> "Poster":
+    """Returns the way to the receivers of webhooks."""
+    from whimbrel.webhooks.http_poster import HttpPoster
+
+    return HttpPoster(allow_private=settings.whimbrel_webhook_allow_private)
+
+
+def webhook_sender(settings: Settings, store: "Store", name: str) -> "WebhookSender | None":
+    """Returns a candidate for the role of sending webhooks; None where there are none."""
+    webhooks = settings.webhooks
+    if webhooks is None:
+        return None
+    from whimbrel.engine.notifying.sender import WebhookSender
+
+    return WebhookSender(
+        store.ledger, webhooks, poster(settings), name=name, watched=settings.whimbrel_health == "on"
+    )
+
+
+def check_receivers(settings: Settings) -> None:
+    """Raises SettingsInvalid for a webhook whose name leads to a private address. A name that cannot be resolved now may be later."""
+    webhooks = settings.webhooks
+    if webhooks is None or webhooks.allow_private:
+        return
+    from whimbrel.webhooks.resolving import refused
+
+    why = refused(webhooks.receivers)
+    if why:
+        raise SettingsInvalid(why)
 
 
 def lane_names() -> tuple[str, ...]:
@@ -167,7 +201,8 @@ def lane_names() -> tuple[str, ...]:
 
 
 def check_broker(settings: Settings) -> None:
-    """Raises SettingsInvalid, BrokerUnavailable or BrokerRefused where a configured broker cannot be used."""
+    """Raises SettingsInvalid, BrokerUnavailable or BrokerRefused where a configured broker cannot be used, or a webhook is refused."""
+    check_receivers(settings)
     with contextlib.closing(broker(settings, "check")) as opened_broker:
         opened_broker.connect(settings.whimbrel_connect_seconds)
 

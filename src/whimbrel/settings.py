@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from whimbrel.domain.migrations.valid_names import RESERVED_DATABASES, is_database
@@ -15,6 +15,7 @@ from whimbrel.plain_wording import plain
 
 if TYPE_CHECKING:  # imported where they are needed: most commands need neither
     from whimbrel.domain.runs.schedules import Plan
+    from whimbrel.domain.webhooks.addresses import Webhooks
     from whimbrel.engine.operating.start import Defaults
 
 UNNAMED = "whimbrel"  # the database where neither the environment nor the address names one
@@ -137,6 +138,20 @@ class Settings(BaseSettings):
     whimbrel_connect_seconds: float = Field(
         default=10.0, gt=0, description="seconds to wait for MongoDB at the start"
     )
+    whimbrel_webhooks: SecretStr = Field(
+        default=SecretStr(""),
+        description="addresses that are told what becomes of runs, with commas between (docs/observability.md)",
+    )
+    whimbrel_webhook_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="by which receivers of webhooks verify the sender, 16 characters at least",
+    )
+    whimbrel_webhook_allow_private: bool = Field(
+        default=False, description="true lets webhooks lead to private, loopback and link-local addresses"
+    )
+    whimbrel_webhook_no_progress: float = Field(
+        default=15.0, ge=0, le=10_080, description="minutes without progress of a run that are told; 0: never"
+    )
 
     @field_validator("cron_schedule")
     @classmethod
@@ -181,6 +196,21 @@ class Settings(BaseSettings):
         from whimbrel.samples.migration import SOME_MODEL  # noqa: PLC0415
 
         return Plan(migration=SOME_MODEL.name, cron=self.cron_schedule, enabled=self.enable_scheduler)
+
+    @property
+    def webhooks(self) -> "Webhooks | None":
+        """What is said about webhooks; None where there are none. Raises SettingsInvalid."""
+        addresses = self.whimbrel_webhooks.get_secret_value()
+        if not addresses.strip():
+            return None
+        from whimbrel.domain.webhooks.addresses import read_webhooks  # noqa: PLC0415
+
+        return read_webhooks(
+            addresses,
+            self.whimbrel_webhook_secret.get_secret_value(),
+            allow_private=self.whimbrel_webhook_allow_private,
+            no_progress=self.whimbrel_webhook_no_progress * 60,
+        )
 
     @property
     def times(self) -> Times:

@@ -47,6 +47,7 @@ from whimbrel.api.routes import (
     starting,
     undoing,
     verifying,
+    webhooks,
 )
 
 SECURITY = {
@@ -141,6 +142,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         seed,
         scheduler,
         freezing,
+        webhooks,
     ):
         app.include_router(module.router)
     openapi.install(app)

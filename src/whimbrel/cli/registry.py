@@ -167,6 +167,11 @@ COMMANDS: dict[str, Command] = {
         "Lift the freezes that are in force, or those that are named: runs go on by themselves.",
         ("unfreeze", "unfreeze 1f3a5c7e"),
     ),
+    "webhooks": Command(
+        "webhooks",
+        "Show the deliveries of webhooks, newest first, or send a test.",
+        ("webhooks", "webhooks --test", "webhooks --state failed --json"),
+    ),
     "workers": Command(
         "workers",
         "Show the worker processes that are alive, on all hosts, and what they work on.",

@@ -9,6 +9,7 @@ from bson.timestamp import Timestamp
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.runs.batch_progress import Progress
 from whimbrel.domain.runs.batches import Batch, BatchOutline, BatchPointer, BatchSums
+from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.run import Counts
 from whimbrel.domain.runs.sizing import BatchWork
 from whimbrel.domain.runs.states import BatchStatus
@@ -123,6 +124,7 @@ class Batches(Protocol):
         tally: MarkTally | None = None,
         left: Mapping[str, int] | None = None,
         work: BatchWork | None = None,
+        chunk_times: ChunkTimes | None = None,
     ) -> None:
         """Ends a batch. Doing it twice changes nothing. `tally`: of a verification; `left`: of the phase processing; `work`: what it took.
 

@@ -48,8 +48,17 @@ class HealthRecords(Protocol):
 
     def settings(self) -> HealthSettings: ...
 
-    def keep(self, verdict: Verdict, minute: Mapping[str, Any] | None) -> None:
-        """Stores a verdict and the second's history, acknowledged by the majority. `minute`: also the worst of a minute that is over."""
+    def keep(
+        self, verdict: Verdict, minute: Mapping[str, Any] | None, throttled: Mapping[str, float] | None = None
+    ) -> None:
+        """Stores a verdict and the second's history, acknowledged by the majority. `minute`: also the worst of a minute that is over.
+
+        `throttled`: seconds for which runs at work were held back since the verdict before, by what held them back.
+        """
+        ...
+
+    def throttled(self) -> Mapping[str, float]:
+        """Returns the seconds for which runs at work were held back since the first verdict, by what held them back."""
         ...
 
     def history(self, *, minutes: bool) -> Sequence[HealthSample]:

@@ -13,6 +13,7 @@ from whimbrel.ports.proofs import Proofs
 from whimbrel.ports.retention import Retention
 from whimbrel.ports.runs import Runs
 from whimbrel.ports.schedules import Schedules
+from whimbrel.ports.webhooks import WebhookRecords
 
 CONSUMERS = "consumers"  # the switch by which a person stops all consumers of the cluster
 
@@ -32,3 +33,4 @@ class Ledger:
     codes: Codes
     health: HealthRecords
     freezes: Freezes
+    webhooks: WebhookRecords

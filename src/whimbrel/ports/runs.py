@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from whimbrel.domain.runs.allowance import Allowance
+from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.runs.run_cursor import RunPlace
@@ -118,7 +119,14 @@ class Runs(Protocol):
         ...
 
     def fold(
-        self, run: Run, counts: Counts, through: int, *, inferred: bool, taken_over: bool = False
+        self,
+        run: Run,
+        counts: Counts,
+        through: int,
+        *,
+        inferred: bool,
+        taken_over: bool = False,
+        chunk_times: ChunkTimes | None = None,
     ) -> bool:
         """Adds settled batches to the run's counts, once: conditional on what was folded before (hole H7).
 
@@ -173,4 +181,8 @@ class Runs(Protocol):
 
     def holder(self, ns: str) -> str | None:
         """Returns the run that holds a collection."""
+        ...
+
+    def just_ended(self, seconds: float, *, limit: int) -> Sequence[Run]:
+        """Returns runs that ended within the last seconds, the last first."""
         ...

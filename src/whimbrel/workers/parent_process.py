@@ -10,7 +10,7 @@ from typing import Self
 
 import structlog
 
-from whimbrel.bootstrap import broker, revive, step_hook
+from whimbrel.bootstrap import broker, revive, step_hook, webhook_sender
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.domain.text.safe_text import exception_message, type_name
@@ -30,6 +30,8 @@ log = structlog.get_logger("whimbrel.parent")
 ADDING = 1.0  # seconds of a sweep that adding up failures may take
 LEAST = 0.02  # seconds between two rounds at least, however much there is to do
 SCHEDULING = 0.5  # seconds between two checks for ticks
+WEBHOOKS = 0.5  # seconds between two looks for what webhooks have to tell
+TELLING = 3.0  # seconds that telling it may take at the end
 
 
 class ParentProcess:
@@ -59,6 +61,7 @@ class ParentProcess:
         self._broker = broker(settings, self.name)
         self.announcer = Announcer(store.ledger, self._broker, pause=self._times.broker)
         self._threads: list[threading.Thread] = []
+        self._webhooks = webhook_sender(settings, store, self.name)
 
     def __enter__(self) -> Self:
         """Starts the threads. Raises BrokerUnavailable, BrokerRefused where a broker cannot be used; DatabaseRefused as `Store.prepare` does."""
@@ -88,6 +91,8 @@ class ParentProcess:
         if self._settings.whimbrel_health == "on":
             sampler = Sampler(self._store, self._store.health_reader(), name=self.name)
             rounds.append((sampler.round, EVERY))
+        if self._webhooks is not None:
+            rounds.append((self._webhooks.round, WEBHOOKS))
         if self._scheduling is not None:
             scheduler = Scheduler(
                 self._store, self._scheduling, name=self.name, role_seconds=self._times.lease,
@@ -116,6 +121,8 @@ class ParentProcess:
         if any(thread.is_alive() for thread in self._threads):
             log.warning("the ledger does not answer; this process's roles will end by themselves")
             return
+        if self._webhooks is not None:
+            self._webhooks.finish(TELLING)
         try:
             self._store.ledger.leases.step_down(self.name)
         except Transient:

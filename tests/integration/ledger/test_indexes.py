@@ -15,8 +15,11 @@ from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind, FailureState
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.states import BatchStatus, RunStatus
+from whimbrel.domain.webhooks.addresses import read_webhooks
+from whimbrel.domain.webhooks.deliveries import DeliveryState, Reply
 from whimbrel.engine.housekeeping import stuck_batches
 from whimbrel.engine.housekeeping.prune import prune
+from whimbrel.engine.notifying.collecting import collect
 from whimbrel.engine.operating.control import cancel, group_of, pause, resume, retry
 from whimbrel.engine.operating.run_view import view
 from whimbrel.engine.operating.start_rollback import start_rollback
@@ -26,7 +29,7 @@ from whimbrel.engine.queueing.announcer import Announcer
 from whimbrel.mongo.store import MongoStore
 
 Data = Database[dict[str, Any]]
-GROWING = ("runs", "batches", "failures", "causes", "blocks", "audit", "pruned")
+GROWING = ("runs", "batches", "failures", "causes", "blocks", "audit", "pruned", "deliveries")
 SHOWN = (FailureState.OPEN, FailureState.DEAD, FailureState.RESOLVED)
 
 
@@ -100,6 +103,28 @@ def questions(store: MongoStore, _: Data) -> None:
     queue_history.worker_counters(ledger)
     stuck_batches.release_stuck(store, Announcer(ledger, broker, pause=1), who="test")
     prune(ledger, 90, seconds=60, who="test")
+    ledger.runs.just_ended(3600, limit=10)
+    about_webhooks(store)
+
+
+def about_webhooks(store: MongoStore) -> None:
+    """What the sender of webhooks asks."""
+    records = store.ledger.webhooks
+    receivers = read_webhooks(
+        "http://127.0.0.1:9/", "a secret of the tests", allow_private=True, no_progress=60
+    )
+    assert receivers is not None
+    collect(store.ledger, receivers.receivers)
+    (key,) = [receiver.key for receiver in receivers.receivers]
+    delivery = records.claim(key)
+    assert delivery is not None
+    records.settle(delivery, Reply(500, "It answered 500."))
+    records.give_up([key])
+    records.trim()
+    records.counts()
+    for page in (records.list(limit=1), records.list(states=[DeliveryState.PENDING], limit=1)):
+        records.list(after=page[0].place)
+    records.progress_marks(store.ledger.runs.list())
 
 
 def by_hand(store: MongoStore, database: Data) -> None:

@@ -14,7 +14,7 @@ from tests.servers.serve import eventually
 from whimbrel import Migration
 from whimbrel.domain.health.signal_states import SignalState
 from whimbrel.domain.health.signals import SIGNALS, Level
-from whimbrel.domain.health.verdict import Verdict
+from whimbrel.domain.health.verdict import Reason, Verdict
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.executing.gate import Gate, rest_after
 from whimbrel.engine.operating import control
@@ -55,6 +55,25 @@ def test_a_sample_reads_every_signal_and_is_stored_with_its_age(store: MongoStor
     assert verdict.signals["member-lag"].how == "there is no other member"
     (row,) = store.ledger.health.history(minutes=False)[-1:]
     assert (row.share, row.values["disk-used"]) == (1.0, disk)
+
+
+def test_how_long_runs_were_held_back_is_counted_while_there_are_some(
+    store: MongoStore, database: Docs
+) -> None:
+    held = Verdict(share=0.25, reasons=(Reason("disk-used", Level.SLOW, 1.0, "disk"),))
+    store.ledger.health.keep(held, None)
+    aged(database, 2)
+    one = sampler(store)
+    one.tick()
+    assert store.ledger.health.throttled() == {}
+    database["things"].insert_one({})
+    run = start(store, THINGS)
+    assert store.ledger.runs.move(run.id, RunStatus.RUNNING, who="test")
+    for _ in range(2):
+        store.ledger.health.keep(held, None)
+        aged(database, 2)
+        one.tick()
+    assert store.ledger.health.throttled() == {"disk-used": pytest.approx(4, abs=2)}
 
 
 def test_one_process_samples_and_another_goes_on_where_it_stopped(store: MongoStore, database: Docs) -> None:

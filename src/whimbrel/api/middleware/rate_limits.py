@@ -14,7 +14,7 @@ from whimbrel.api.middleware.early_refusal import refuse_early
 from whimbrel.errors import SettingsInvalid
 
 EXPENSIVE = {
-    "POST": ("/migrate", "/seed", "/queue/test"),
+    "POST": ("/migrate", "/seed", "/queue/test", "/webhooks/test"),
     "GET": ("/db/count", "/db/pending-count", "/db/success-count"),
     "DELETE": ("/queue/purge", "/seed"),
 }

@@ -9,16 +9,16 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from whimbrel.api.deployment import System, ThisSystem
+from whimbrel.api.health_metrics import health_metrics
 from whimbrel.api.routes.health import broker_part, database_part
-from whimbrel.domain.runs.states import ENDED, BatchStatus, RunStatus
+from whimbrel.api.run_metrics import run_metrics
+from whimbrel.api.webhook_metrics import webhook_metrics
+from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.workers import ALIVE
-from whimbrel.engine.operating.run_view import view
-from whimbrel.engine.operating.unended_runs import unended_runs
 from whimbrel.errors import WhimbrelError
 from whimbrel.ports import Ledger
 
 router = APIRouter(tags=["health"])
-SERIES = 100  # runs with series of their own: each costs some queries, and Prometheus asks often
 OPEN = [status for status in RunStatus if status not in ENDED]
 
 
@@ -51,43 +51,14 @@ def _ledger_metrics(ledger: Ledger) -> Iterable[Metric]:
         "Batches that they can work on at a time.",
         value=sum(worker.slots for worker in workers),
     )
-    labels = ["run", "migration"]
-    gauges = {
-        "processed": GaugeMetricFamily("whimbrel_run_processed", "Documents evaluated.", labels=labels),
-        "total": GaugeMetricFamily(
-            "whimbrel_run_total", "Documents to evaluate, an estimate.", labels=labels
-        ),
-        "failed": GaugeMetricFamily(
-            "whimbrel_run_failed", "Documents with an unresolved failure.", labels=labels
-        ),
-        "throughput": GaugeMetricFamily(
-            "whimbrel_run_throughput", "Documents a second, of late.", labels=labels
-        ),
-        "eta": GaugeMetricFamily(
-            "whimbrel_run_eta_seconds",
-            "Seconds until every document was evaluated, where that is known.",
-            labels=labels,
-        ),
-        "retrying": GaugeMetricFamily(
-            "whimbrel_run_retrying",
-            "Failures that are tried again, while nothing else is left.",
-            labels=labels,
-        ),
-        "queued": GaugeMetricFamily(
-            "whimbrel_run_queued_batches", "Batches that wait for a worker.", labels=labels
-        ),
-    }
-    for run in unended_runs(ledger.runs, {RunStatus.PAUSED, RunStatus.QUEUED}, most=SERIES):
-        run_view = view(ledger, run)
-        values = {
-            "processed": run_view.processed, "total": run_view.total, "failed": run_view.failures["failed"], "throughput": run_view.throughput,
-            "eta": run_view.eta, "retrying": run_view.retrying,
-            "queued": ledger.batches.count(run.id, [BatchStatus.QUEUED]),
-        }  # fmt: skip
-        for name, value in values.items():
-            if value is not None:
-                gauges[name].add_metric([run.id, run.migration], value)
-    yield from gauges.values()
+    yield GaugeMetricFamily(
+        "whimbrel_slots_busy",
+        "Batches that they work on now.",
+        value=sum(len(worker.in_hand) for worker in workers),
+    )
+    yield from run_metrics(ledger)
+    yield from health_metrics(ledger.health)
+    yield from webhook_metrics(ledger.webhooks)
 
 
 @router.get(

@@ -11,6 +11,7 @@ from bson.timestamp import Timestamp
 
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.runs.batch_progress import Progress
+from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
 from whimbrel.domain.runs.run import Counts, Phase, Run
 from whimbrel.domain.runs.states import BatchStatus
@@ -197,6 +198,7 @@ class BatchOutline:
     counts: Counts
     inferred: bool
     taken_over: bool = False  # from a lost worker
+    chunk_times: ChunkTimes = field(default_factory=ChunkTimes)
 
     @property
     def seq(self) -> int:

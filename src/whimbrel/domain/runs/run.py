@@ -15,6 +15,7 @@ from whimbrel.domain.migrations.filters import all_of
 from whimbrel.domain.migrations.marks import Mark, mark_of, marker_field
 from whimbrel.domain.migrations.updates import Update
 from whimbrel.domain.runs.allowance import FULL, Allowance
+from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.requests import Request
@@ -129,6 +130,8 @@ class Run:
     windows: tuple[str, ...] = ()  # as `domain.runs.windows` reads them; none: it may work at any time
     nice: int = 0  # 0 to 100: its share of its speed is at most 1/(1 + nice)
     allowance: Allowance = FULL  # while it is at work: what a coordinator saw last that it may have, and why
+    # Of its settled batches, as far as they are folded.
+    chunk_times: ChunkTimes = field(default_factory=ChunkTimes)
 
     @property
     def phase(self) -> Phase:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from whimbrel.domain.runs.batches import BatchOutline
+from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.run import Counts, Run
 from whimbrel.domain.runs.states import BatchStatus
 from whimbrel.engine.planning.tiling import PAGE
@@ -78,7 +79,10 @@ def _add_up(ledger: Ledger, run: Run, settled: Sequence[BatchOutline]) -> Run:
     counts = sum((batch.counts for batch in settled), Counts())
     inferred = any(batch.inferred for batch in settled)
     taken_over = any(batch.taken_over for batch in settled)
-    ledger.runs.fold(run, counts, settled[-1].seq, inferred=inferred, taken_over=taken_over)
+    times = sum((batch.chunk_times for batch in settled), ChunkTimes())
+    ledger.runs.fold(
+        run, counts, settled[-1].seq, inferred=inferred, taken_over=taken_over, chunk_times=times
+    )
     return ledger.runs.get(run.id) or run
 
 

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from whimbrel.domain.migrations.marks import CHANGED, SKIPPED, UNCHANGED
+from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.run import Counts
 
 
@@ -22,6 +23,7 @@ class OutcomeTally:
     failed: int = 0
     left: Counter[str] | None = None  # in the phase processing, where no index tells: documents by status
     _done: Counter[str] = field(default_factory=Counter)
+    chunk_times: ChunkTimes = field(default_factory=ChunkTimes)  # of this claim
 
     @property
     def clean(self) -> bool:

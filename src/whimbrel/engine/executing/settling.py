@@ -25,8 +25,9 @@ def settle(
     counts = progress.counts
     documents.check_identity()  # an empty read must have been of the run's collection
     ledger.batches.settle(
-        batch, counts, inferred=progress.inferred, progress=progress, left=progress.left, work=work
-    )
+        batch, counts, inferred=progress.inferred, progress=progress, left=progress.left, work=work,
+        chunk_times=selection.tally.chunk_times,
+    )  # fmt: skip
     step("S8")
     return counts
 

@@ -14,6 +14,7 @@ from whimbrel.domain.health.readings import Reading, worst_readings
 from whimbrel.domain.health.share import Share, next_share
 from whimbrel.domain.health.signal_states import SignalState, next_state
 from whimbrel.domain.health.signals import SIGNALS, Level, Thresholds
+from whimbrel.domain.health.throttled import throttled_seconds
 from whimbrel.domain.health.verdict import STALE_STOP, Verdict, floor_of, reasons_of, worst_level
 from whimbrel.errors import Transient, WhimbrelError
 from whimbrel.ports import Store
@@ -83,7 +84,8 @@ class Sampler:
         if self._states is None:
             self._take_over(before, now)
         self._times.read(elapsed, at_rest=not at_work or self._share.value == 0.0)
-        self._keep(self._judge(now, self._records.settings(), {run.ns for run in at_work}))
+        throttled = throttled_seconds(before) if at_work else {}
+        self._keep(self._judge(now, self._records.settings(), {run.ns for run in at_work}), throttled)
 
     def _has_role(self) -> bool:
         now = time.monotonic()
@@ -135,11 +137,11 @@ class Sampler:
         state = next_state(SIGNALS[name], known, reading, now, settings.thresholds.get(name, NO_THRESHOLDS))
         return state.ignoring(ignored)
 
-    def _keep(self, verdict: Verdict) -> None:
+    def _keep(self, verdict: Verdict, throttled: Mapping[str, float]) -> None:
         self.latest, minute = verdict, self._minute.add(time.time(), verdict)
         began = time.perf_counter()
         try:
-            self._records.keep(verdict, minute)
+            self._records.keep(verdict, minute, throttled)
         finally:
             self._times.writes.append((time.perf_counter() - began) * 1000)
 

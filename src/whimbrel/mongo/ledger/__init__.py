@@ -29,11 +29,12 @@ from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
 from whimbrel.mongo.ledger.verification_sums import MongoProofs
+from whimbrel.mongo.ledger.webhooks import MongoWebhookRecords
 from whimbrel.ports import Ledger
 
 COLLECTIONS = (
     "runs", "batches", "failures", "causes", "blocks", "leases", "workers", "audit", "schedules", "answers", "pruned",
-    "codes", "format", "health", "freezes",
+    "codes", "format", "health", "freezes", "deliveries",
 )  # fmt: skip
 DURABLE = WriteConcern("majority", j=True)
 
@@ -75,8 +76,20 @@ def mongo_ledger(
     codes = MongoCodes(collections["codes"])
     health = MongoHealthRecords(collections["health"], leases)
     freezes = MongoFreezes(collections["freezes"])
+    webhooks = MongoWebhookRecords(collections["deliveries"], collections["runs"], collections["batches"])
     ledger = Ledger(
-        runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health, freezes
+        runs,
+        batches,
+        failures,
+        leases,
+        schedules,
+        answers,
+        proofs,
+        retention,
+        codes,
+        health,
+        freezes,
+        webhooks,
     )
 
     def create_indexes() -> None:

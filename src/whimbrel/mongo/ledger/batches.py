@@ -14,6 +14,7 @@ from pymongo.write_concern import WriteConcern
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.runs.batch_progress import Progress
 from whimbrel.domain.runs.batches import SOLO_AFTER, Batch
+from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.domain.runs.run import Counts
 from whimbrel.domain.runs.sizing import BatchWork
@@ -22,6 +23,7 @@ from whimbrel.errors import LeaseLost, Refused, Systemic
 from whimbrel.mongo.driver_errors import DUPLICATE_KEY, translated
 from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
 from whimbrel.mongo.ledger.batch_reads import LAST_KEYS, BatchReads
+from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_row
 from whimbrel.mongo.ledger.claims import Claims
 from whimbrel.mongo.ledger.retention import Remains
 from whimbrel.mongo.ledger.rows import (
@@ -134,6 +136,7 @@ class MongoBatches(BatchReads):
         tally: MarkTally | None = None,
         left: Mapping[str, int] | None = None,
         work: BatchWork | None = None,
+        chunk_times: ChunkTimes | None = None,
     ) -> None:
         fields: dict[str, Any] = {
             **({} if progress is None else progress_row(progress)),
@@ -148,6 +151,8 @@ class MongoBatches(BatchReads):
             fields["tally"] = tally_row(tally)
         if work is not None:
             fields["work"] = work_row(work)
+        if chunk_times is not None:
+            fields["chunkTimes"] = chunk_times_row(chunk_times)
         with translated():
             row = self._batches.find_one_and_update(
                 {"_id": batch.token, "owner": batch.owner},

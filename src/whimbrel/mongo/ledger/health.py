@@ -19,6 +19,7 @@ from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.ports.health import HealthSample, HealthSettings
 
 VERDICT, SETTINGS = "verdict", "settings"
+THROTTLED = "throttled"
 SECONDS, MINUTES = 900, 1440  # rows of each ring
 WITHIN = 2.0  # seconds in which the verdict must be stored; a write that takes longer counts as so long
 
@@ -53,7 +54,9 @@ class MongoHealthRecords:
             {name: each for name, each in thresholds.items() if name in SIGNALS}, {name: until for name, until in ignored.items() if name in SIGNALS}
         )  # fmt: skip
 
-    def keep(self, verdict: Verdict, minute: Mapping[str, Any] | None) -> None:
+    def keep(
+        self, verdict: Verdict, minute: Mapping[str, Any] | None, throttled: Mapping[str, float] | None = None
+    ) -> None:
         row = {
             "share": verdict.share, "level": str(verdict.level), "since": verdict.since, "by": verdict.by,
             "reasons": [{**asdict(reason), "level": str(reason.level)} for reason in verdict.reasons],
@@ -64,6 +67,8 @@ class MongoHealthRecords:
         writes = [_stored(VERDICT, row), _in_ring("s", SECONDS, 1000, second)]
         if minute is not None:
             writes.append(_in_ring("m", MINUTES, 60_000, minute))
+        if throttled:
+            writes.append(UpdateOne({"_id": THROTTLED}, {"$inc": dict(throttled)}, upsert=True))
         with translated(), pymongo.timeout(WITHIN):
             try:
                 self._rows.bulk_write(writes)
@@ -71,6 +76,11 @@ class MongoHealthRecords:
                 raise Transient(
                     f"The verdict on the database's health was not stored: {sentence(error)}"
                 ) from error
+
+    def throttled(self) -> Mapping[str, float]:
+        with translated():
+            row = self._rows.find_one({"_id": THROTTLED}, {"_id": 0})
+        return {name: float(seconds) for name, seconds in (row or {}).items()}
 
     def history(self, *, minutes: bool) -> Sequence[HealthSample]:
         ring, size = ("m", MINUTES) if minutes else ("s", SECONDS)

@@ -4,10 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from pymongo import IndexModel
 
+from whimbrel.domain.webhooks.deliveries import KEEP_DAYS
 from whimbrel.mongo.ledger.answers import DAY
 from whimbrel.mongo.ledger.batch_reads import LEAVING, RANGED
 from whimbrel.mongo.ledger.failure_lists import BY_CAUSE
 from whimbrel.mongo.ledger.failure_sums import KEPT
+from whimbrel.mongo.ledger.run_events import WAITING_TO_BE_SENT
+from whimbrel.mongo.ledger.webhooks import PENDING
 
 BY_PLACE = [("run", 1), ("leg", 1), ("seq", 1)]
 
@@ -74,5 +77,12 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel(
             [("startKey", 1)], unique=True, partialFilterExpression={"startKey": {"$type": "string"}}, name="started_once"
         ),
+        IndexModel([("unsent.n", 1)], partialFilterExpression=WAITING_TO_BE_SENT),
+    ],
+    "deliveries": [
+        IndexModel([("createdAt", -1), ("_id", -1)]),
+        IndexModel([("state", 1), ("createdAt", -1), ("_id", -1)]),
+        IndexModel([("receiver", 1), ("dueAt", 1)], partialFilterExpression=PENDING),
+        IndexModel("endedAt", expireAfterSeconds=KEEP_DAYS * DAY),
     ],
 }  # fmt: skip

@@ -37,6 +37,7 @@ from whimbrel.domain.runs.states import BatchStatus, RunStatus
 from whimbrel.domain.runs.tiling import Tile, Tiling, TilingFault
 from whimbrel.domain.runs.verification import MarkTally, Proof
 from whimbrel.domain.runs.workers import InHand, Refusal, Worker
+from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_of
 
 FORMAT = (
     3  # of the ledger: needs a new number, and a step in `ledger/format.py`, when older rows would be misread
@@ -170,6 +171,7 @@ _HI = {"$ifNull": [{"$last": "$cuts"}, None]}
 OUTLINE = {
     "takeovers": 1, "seq": 1, "leg": 1, "status": 1, "counts": 1, "inferred": 1, "last": 1, "lo": 1, "hi": _HI,
     "named": {"$or": [{"$isArray": "$ids"}, {"$ifNull": ["$found", False]}]},
+    "chunkTimes": 1,
 }  # fmt: skip
 _FIRST = {"$getField": {"field": "_id", "input": {"$first": "$cuts"}}}
 _ORDERED = {"$eq": ["$cuts", {"$sortArray": {"input": "$cuts", "sortBy": 1}}]}
@@ -188,6 +190,7 @@ def outline_of(row: Row) -> BatchOutline:
         counts=counts_of(row.get("counts")),
         inferred=row.get("inferred", False),
         taken_over=bool(row.get("takeovers")),
+        chunk_times=chunk_times_of(row.get("chunkTimes")),
     )
 
 
@@ -284,6 +287,7 @@ def run_of(row: Row) -> Run:
         created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, samples=tuple(sample_of(sample) for sample in row.get("samples", ())), taken_over=row.get("takenOver", False), ended_at=row.get("endedAt"),
         start_key=row.get("startKey"),
         windows=tuple(row.get("windows", ())), nice=row.get("nice", 0), allowance=allowance_of(row.get("allowance")),
+        chunk_times=chunk_times_of(row.get("chunkTimes")),
     )  # fmt: skip
 
 

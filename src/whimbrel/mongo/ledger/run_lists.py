@@ -16,7 +16,14 @@ from whimbrel.mongo.ledger.rows import run_of
 PAGE = 200  # runs that are read at once
 NEWEST = {"createdAt": -1, "_id": -1}
 LONGEST = 2000  # bytes of a filter in a brief row
-LEFT_OUT = ("warnings", "report", "update", "tiling", "checked")  # long fields that lists do not show
+LEFT_OUT = (
+    "warnings",
+    "report",
+    "update",
+    "tiling",
+    "checked",
+    "unsent",
+)  # long fields that lists do not show
 
 
 def _too_long(path: str) -> dict[str, Any]:
@@ -118,6 +125,12 @@ class RunLists:
         while page := self.list(of=run_id, kind=kind, after=after, limit=PAGE):
             yield from page
             after = page[-1].place
+
+    def just_ended(self, seconds: float, *, limit: int) -> Sequence[Run]:
+        recent = {"$gte": ["$endedAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}
+        with translated():
+            rows = self._runs.find({"endedAt": {"$type": "date"}, "$expr": recent})
+            return [run_of(row) for row in rows.sort([("endedAt", -1), ("_id", -1)]).limit(limit)]
 
     def holders(self, collections: Iterable[str]) -> Mapping[str, str]:
         namespaces = sorted(set(collections))

@@ -9,6 +9,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from whimbrel.domain.runs.allowance import Allowance
+from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork
 from whimbrel.domain.runs.sizing import Sizing
@@ -16,6 +17,7 @@ from whimbrel.domain.runs.states import ENDED, RunStatus, sources
 from whimbrel.domain.runs.tiling import Tiling
 from whimbrel.errors import AlreadyStarted, CollectionBusy
 from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_row
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.rows import (
@@ -27,6 +29,7 @@ from whimbrel.mongo.ledger.rows import (
     sample_row,
     tiling_row,
 )
+from whimbrel.mongo.ledger.run_events import first_event, next_event
 from whimbrel.mongo.ledger.run_lists import PAGE, RunLists
 
 AT_WORK = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
@@ -67,7 +70,7 @@ class MongoRuns(RunLists):
         self._format, self._prepare = format_, prepare
 
     def add(self, run: Run, who: str, *, holding: bool = False) -> Run:
-        times = {"createdAt": "$$NOW", "updatedAt": "$$NOW"}
+        times = {"createdAt": "$$NOW", "updatedAt": "$$NOW", **first_event(str(run.status), who=who)}
         self._prepare()  # the indexes must exist before the first run of a ledger
         literal = run_row(run) | ({"active": True} if holding else {})
         self._format.note()
@@ -165,6 +168,7 @@ class MongoRuns(RunLists):
             else {"$ifNull": ["$startedAt", None]},
             "endedAt": "$$NOW" if target in ENDED else None,
             **_working_time_fields(target),
+            **next_event(str(target), who=who, why=why),
             **{name: {"$literal": value} for name, value in (fields or {}).items()},
         }
         allowed: dict[str, Any] = {
@@ -197,7 +201,14 @@ class MongoRuns(RunLists):
         return moved.modified_count == 1
 
     def fold(
-        self, run: Run, counts: Counts, through: int, *, inferred: bool, taken_over: bool = False
+        self,
+        run: Run,
+        counts: Counts,
+        through: int,
+        *,
+        inferred: bool,
+        taken_over: bool = False,
+        chunk_times: ChunkTimes | None = None,
     ) -> bool:
         flags = {"inferred": inferred, "takenOver": taken_over}
         changes: dict[str, Any] = {
@@ -205,6 +216,10 @@ class MongoRuns(RunLists):
                 "counts.changed": counts.changed,
                 "counts.unchanged": counts.unchanged,
                 "counts.skipped": counts.skipped,
+                **{
+                    f"chunkTimes.{name}": number
+                    for name, number in chunk_times_row(chunk_times or ChunkTimes()).items()
+                },
             },
             "$set": {"foldedThrough": through, **{name: True for name, set_now in flags.items() if set_now}},
             "$currentDate": {"updatedAt": True},

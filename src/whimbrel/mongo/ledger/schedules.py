@@ -14,6 +14,7 @@ from whimbrel.domain.runs.schedules import Plan, Schedule, Tick
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.rows import filter_of, run_row
+from whimbrel.mongo.ledger.run_events import first_event
 from whimbrel.ports.schedules import Decision, ScheduleLook
 
 SWITCH = "$switch"  # the id of a row that is not a schedule: names cannot begin like this
@@ -172,6 +173,7 @@ class MongoSchedules:
                 "$mergeObjects": [
                     {"$literal": stored["pending"]["row"]},
                     {"createdAt": "$$NOW", "updatedAt": "$$NOW"},
+                    first_event("queued", who=f"schedule:{schedule.name}"),
                 ]
             }
             # A run that exists may be at work by now, so it stays as it is.
