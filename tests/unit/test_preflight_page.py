@@ -15,7 +15,7 @@ def given() -> dict[str, set[str]]:
     """The levels by check, from the calls `error(Check.X, ...)`, `findings_of(Check.X, ...)` in the source."""
     found: dict[str, set[str]] = defaultdict(set)
     source = ROOT / "src/whimbrel"
-    files = [*source.glob("mongo/preflight/*.py"), source / "engine/operating/preflight.py"]
+    files = [*source.glob("mongo/preflight/*.py"), *source.glob("engine/operating/*preflight.py")]
     for call in (
         node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
     ):
@@ -25,7 +25,7 @@ def given() -> dict[str, set[str]]:
             and isinstance(first, ast.Attribute)
             and ast.unparse(first.value) == "CheckName"
         ):
-            level = {"findings_of": "unknown"}.get(call.func.id, call.func.id)
+            level = {"findings_of": "unknown", "information": "info"}.get(call.func.id, call.func.id)
             found[CheckName[first.attr]].add(level)
     return found
 

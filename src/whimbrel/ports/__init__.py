@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from whimbrel.ports.documents import CutPoints, Documents, GuardedChange, Write, Written
     from whimbrel.ports.examiner import Examiner, Marked
     from whimbrel.ports.failures import Failures
-    from whimbrel.ports.health import HealthReader, HealthRecords, HealthSample, HealthSettings
+    from whimbrel.ports.health import (
+        HealthCheck,
+        HealthReader,
+        HealthRecords,
+        HealthSample,
+        HealthSettings,
+        Watching,
+    )
     from whimbrel.ports.leases import Leases
     from whimbrel.ports.ledger import Ledger
     from whimbrel.ports.page import Page
@@ -52,6 +59,7 @@ __all__ = [
     "FunctionAnswer",
     "GivenAnswer",
     "GuardedChange",
+    "HealthCheck",
     "HealthReader",
     "HealthRecords",
     "HealthSample",
@@ -71,6 +79,7 @@ __all__ = [
     "Survey",
     "UniqueIndex",
     "Validator",
+    "Watching",
     "Write",
     "Written",
 ]
@@ -84,7 +93,7 @@ _PLACES = {
         "documents": "CutPoints Documents GuardedChange Write Written",
         "examiner": "Examiner Marked",
         "failures": "Failures",
-        "health": "HealthReader HealthRecords HealthSample HealthSettings",
+        "health": "HealthCheck HealthReader HealthRecords HealthSample HealthSettings Watching",
         "leases": "Leases",
         "ledger": "Ledger",
         "page": "Page",

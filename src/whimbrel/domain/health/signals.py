@@ -42,6 +42,7 @@ class Signal:
 
     `low`: small values are bad. `slow_after`, `stop_after`: so many bad samples in a row, one a second. `hold`: seconds until it is
     good again. `floor`: the share that is left at least while the signal is slow: going slower does not cure a disk that fills up.
+    `state`: the value says whether something is so, and no measure of it, so that reasons do not show it.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Signal:
     stop_after: int = 2
     hold: float = HOLD
     floor: float = 0.0
+    state: bool = False
 
 
 def _table(*signals: Signal) -> Mapping[str, Signal]:
@@ -68,9 +70,9 @@ SIGNALS: Mapping[str, Signal] = _table(
         name="majority-write", title="a majority write to the ledger", unit="ms", slow=250.0, stop=1000.0, needs=Reads.NOTHING
     ),
     Signal(name="member-silence", title="silence of a member", unit="s", slow=6.0, stop=None),
-    Signal(name="members-down", title="members do not answer", unit="", slow=0.5, stop=1.5, floor=0.5),
+    Signal(name="members-down", title="members do not answer", unit="", slow=0.5, stop=1.5, floor=0.5, state=True),
     Signal(name="flow-control", title="flow control holds writes back", unit="ms/s", slow=50.0, stop=None),
-    Signal(name="flow-control-lagged", title="flow control sees lag", unit="", slow=None, stop=0.5, stop_after=1),
+    Signal(name="flow-control-lagged", title="flow control sees lag", unit="", slow=None, stop=0.5, stop_after=1, state=True),
     Signal(name="cache-dirty", title="dirty cache", unit="%", slow=7.0, stop=15.0),
     Signal(name="cache-updates", title="updates in the cache", unit="%", slow=5.0, stop=8.0),
     Signal(name="cache-used", title="cache in use", unit="%", slow=90.0, stop=95.0),
@@ -84,9 +86,12 @@ SIGNALS: Mapping[str, Signal] = _table(
     Signal(name="disk-used", title="disk in use", unit="%", slow=90.0, stop=95.0, needs=Reads.NOTHING, floor=0.5),
     Signal(name="connections-free", title="free connections", unit="%", slow=20.0, stop=5.0, low=True, floor=0.5),
     Signal(
-        name="new-primary", title="a new primary was elected", unit="", slow=None, stop=0.5, needs=Reads.NOTHING, stop_after=1, hold=30.0
+        name="new-primary", title="a new primary was elected", unit="", slow=None, stop=0.5, needs=Reads.NOTHING, stop_after=1, hold=30.0, state=True
     ),
-    Signal(name="index-build", title="an index is built on the collection", unit="", slow=0.5, stop=None, floor=0.25),
+    Signal(name="index-build", title="an index is built on the collection", unit="", slow=0.5, stop=None, floor=0.25, state=True),
+    Signal(
+        name="broker-alarm", title="RabbitMQ has stopped all publishers, as it runs out of memory or disk", unit="", slow=None, stop=0.5, needs=Reads.NOTHING, stop_after=1, state=True
+    ),
 )  # fmt: skip
 
 
@@ -105,11 +110,11 @@ class Thresholds:
         )
 
 
-def find_signal(name: str) -> Signal:
+def find_signal(name: str, signals: Mapping[str, Signal] = SIGNALS) -> Signal:
     """Returns the signal of a name. Raises SignalUnknown, with all names."""
-    signal = SIGNALS.get(name)
+    signal = signals.get(name)
     if signal is None:
-        raise SignalUnknown(f"There is no signal {name!r}. These are: {', '.join(SIGNALS)}.")
+        raise SignalUnknown(f"There is no signal {name!r}. These are: {', '.join(signals)}.")
     return signal
 
 
