@@ -72,6 +72,10 @@ def test_counters_are_compared_with_the_answer_before() -> None:
     assert readings(before, now)["application-evictions"].value == 0, "the server was started again"
     other = changed(before, "host", value="host2:27017")
     assert readings(now, other)["application-evictions"].value == 0, "it is another server"
+    slower = changed(RECORDED, "opLatencies", value={"reads": {"latency": 2383 + 9000, "ops": 4 + 3}, "writes": {"latency": 1000, "ops": 1}})  # fmt: skip
+    assert readings(slower, RECORDED)["operation-latency"].value == pytest.approx(2.5), (
+        "10 ms in 4 operations"
+    )
     held = changed(RECORDED, "flowControl", "timeAcquiringMicros", value=RECORDED["flowControl"]["timeAcquiringMicros"] + 80_000)  # fmt: skip
     assert readings(held, RECORDED)["flow-control"].value == pytest.approx(80)
     lagged = changed(RECORDED, "flowControl", "isLaggedTimeMicros", value=5)
@@ -123,7 +127,7 @@ def test_answers_in_the_shape_of_the_manuals_of_7_0_and_8_0_have_every_signal(ve
     found = {name: each.value for name, each in readings(status, status).items()}
     assert found == {
         "cache-dirty": 3.0, "cache-updates": 4.0, "cache-used": 80.0, "application-evictions": 0.0, "write-conflicts": 0.0, "ticket-queue": 7.0,
-        "connections-free": 80.0, "flow-control": 0.0, "flow-control-lagged": 0.0,
+        "connections-free": 80.0, "flow-control": 0.0, "flow-control-lagged": 0.0, "operation-latency": 0.0,
     }  # fmt: skip
 
 
@@ -146,6 +150,7 @@ def test_the_page_has_the_table_of_versions() -> None:
         (("flowControl",), {"flow-control", "flow-control-lagged"}),
         (("connections",), {"connections-free"}),
         (("metrics",), {"write-conflicts"}),
+        (("opLatencies", "writes"), {"operation-latency"}),
         (("globalLock",), {"ticket-queue"}),
     ],
 )

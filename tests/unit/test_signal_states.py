@@ -190,7 +190,10 @@ def test_thresholds_that_cannot_be_are_refused(name: str, thresholds: Thresholds
 def test_the_table_itself_is_possible_and_an_unknown_signal_is_told_the_names() -> None:
     for signal in SIGNALS.values():
         check_thresholds(signal, Thresholds())
-        assert signal.slow is not None or signal.stop is not None
+        assert signal.slow is not None or signal.stop is not None or signal.shown_only
+    check_thresholds(find_signal("operation-latency"), Thresholds(slow=20, stop=100))
+    assert levels(SIGNALS["operation-latency"], [500, 500]) == [O, O], "shown, until a person sets thresholds"
+    assert levels(SIGNALS["operation-latency"], [500, 500], Thresholds(slow=20, stop=100)) == [O, X]
     with pytest.raises(SignalUnknown, match=r"no signal 'lag'.*member-lag"):
         find_signal("lag")
 

@@ -26,7 +26,7 @@ NOT_ALLOWED = 13  # Unauthorized
 MEMBER_SIGNALS = ("member-lag", "member-silence", "members-down", "majority-lag")
 SERVER_SIGNALS = (
     "flow-control", "flow-control-lagged", "cache-dirty", "cache-updates", "cache-used", "application-evictions", "ticket-queue",
-    "write-conflicts", "oplog-window", "connections-free",
+    "write-conflicts", "oplog-window", "connections-free", "operation-latency",
 )  # fmt: skip
 BUILDING: Mapping[str, Any] = {
     "$or": [{"command.createIndexes": {"$exists": True}}, {"msg": {"$regex": "^Index Build"}}]

@@ -337,7 +337,7 @@ def test_where_all_is_read_preflight_says_so_in_one_line_and_without_a_watch_not
         verdict = sample_once(watched)
     assert (finding.level, finding.remedy) == ("info", "See them all: whimbrel health.")
     assert finding.reason == (
-        "All 17 signals of the database's health are read. 3 mean nothing here (member-lag, member-silence, oplog-window: there is no other member)."
+        "All 18 signals of the database's health are read. 3 mean nothing here (member-lag, member-silence, oplog-window: there is no other member)."
     )
     refuse_all([finding])
     assert (warned.level, warned.detail) == ("warning", {"hosts": ["db9:27017"]})

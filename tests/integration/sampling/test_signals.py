@@ -221,7 +221,6 @@ def test_the_oplog_counts_once_it_is_full(replicas: ReplicaSet, watch: Watch) ->
             )  # it reaches back some minutes, and not the two hours of the table
     change_thresholds(watch.store.ledger, name, slow=1e6, stop=0, who="test")
     watch.until(name, Level.SLOW)
-    assert watch.verdict.share >= 0.25, "going slower does not cure it"
     change_thresholds(watch.store.ledger, name, slow=0, stop=0, who="test")
     watch.until(name, Level.OK)
 

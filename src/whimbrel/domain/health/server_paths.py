@@ -59,6 +59,8 @@ PLACES: Mapping[str, Sequence[Place]] = MappingProxyType({
         _both("7.0", "wiredTiger", "concurrentTransactions", "*", "queueLength"),
         Place("6.0", (("globalLock", "currentQueue", "readers"), ("globalLock", "currentQueue", "writers"))),
     ),
+    "latency": (Place("6.0", (("opLatencies", "reads", "latency"), ("opLatencies", "writes", "latency"))),),
+    "operations": (Place("6.0", (("opLatencies", "reads", "ops"), ("opLatencies", "writes", "ops"))),),
     "oplog-earliest": _one("oplog", "earliestOptime"),
     "oplog-latest": _one("oplog", "latestOptime"),
 })  # fmt: skip

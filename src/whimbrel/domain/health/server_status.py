@@ -40,6 +40,10 @@ def server_readings(
     yield _reading(
         "connections-free", free / total * 100 if free is not None and total else None, status, path
     )
+    taken, _, path = _growth("latency", status, before, seconds)  # microseconds
+    done = _growth("operations", status, before, seconds)[0]
+    mean = None if taken is None or done is None else taken / done / 1000 if done else 0.0
+    yield _reading("operation-latency", mean, status, path)
     yield from _flow_control(status, before, seconds)
 
 

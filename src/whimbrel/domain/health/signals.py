@@ -42,7 +42,8 @@ class Signal:
 
     `low`: small values are bad. `slow_after`, `stop_after`: so many bad samples in a row, one a second. `hold`: seconds until it is
     good again. `floor`: the share that is left at least while the signal is slow: going slower does not cure a disk that fills up.
-    `state`: the value says whether something is so, and no measure of it, so that reasons do not show it.
+    `state`: the value says whether something is so, and no measure of it, so that reasons do not show it. `shown_only`: it has no thresholds but those that
+    a person sets.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Signal:
     hold: float = HOLD
     floor: float = 0.0
     state: bool = False
+    shown_only: bool = False
 
 
 def _table(*signals: Signal) -> Mapping[str, Signal]:
@@ -81,6 +83,7 @@ SIGNALS: Mapping[str, Signal] = _table(
     ),
     Signal(name="ticket-queue", title="operations that wait for a ticket", unit="", slow=0.5, stop=10.0, stop_after=3),
     Signal(name="read-canary", title="a read by _id", unit="ms", slow=10.0, stop=50.0, needs=Reads.NOTHING),
+    Signal(name="operation-latency", title="reads and writes take", unit="ms", slow=None, stop=None, shown_only=True),
     Signal(name="write-conflicts", title="write conflicts", unit="/s", slow=100.0, stop=None),
     Signal(name="oplog-window", title="the oplog reaches back", unit="h", slow=6.0, stop=2.0, low=True, floor=0.5),
     Signal(name="disk-used", title="disk in use", unit="%", slow=90.0, stop=95.0, needs=Reads.NOTHING, floor=0.5),
@@ -124,7 +127,7 @@ def check_thresholds(signal: Signal, thresholds: Thresholds) -> None:
     for level, asked, own in (("slow", thresholds.slow, signal.slow), ("stop", thresholds.stop, signal.stop)):
         if asked is None:
             continue
-        if own is None:
+        if own is None and not signal.shown_only:
             raise ThresholdsRefused(f"The signal {signal.name} has no threshold {level!r}.")
         if not 0 <= asked < 1e12:  # noqa: PLR2004  larger than anything that is measured
             raise ThresholdsRefused(

@@ -151,6 +151,10 @@ class Sampler:
         )  # fmt: skip
         if level is not self._level:
             log.info("health", level=str(level), share=verdict.share, reasons=[reason.sentence for reason in verdict.reasons])  # fmt: skip
+        if verdict.left_out != self.latest.left_out:
+            log.info(
+                "members left out", members=[f"{member.host}: {member.why}" for member in verdict.left_out]
+            )
         self._level = level
         return verdict
 
