@@ -47,6 +47,7 @@ bench: $(READY) rabbitmq  ## the benchmarks at full size, with ratios
 	$(BIN)/python -m bench.small
 	$(BIN)/python -m bench.millions
 	$(BIN)/python -m bench.scale
+	$(BIN)/python -m bench.health
 
 rabbitmq: $(READY)  ## the RabbitMQ server that the tests start nodes of: installed where it is missing and may be
 	@$(BIN)/python -m tests.servers.install

@@ -138,6 +138,7 @@ def working(
     environment = {
         "MONGODB_URI": uri, "MONGODB_DB_NAME": settings.mongodb_db_name, "WHIMBREL_MIGRATIONS": MIGRATIONS,
         "RABBITMQ_URL": settings.rabbitmq_url or "", "BATCH_SIZE": str(settings.batch_size),
+        "WHIMBREL_HEALTH": settings.whimbrel_health,
     }  # fmt: skip
     supervisor = Supervisor(
         store.ledger.batches, environment, size=workers, slots=slots, run=None, longest_call=30

@@ -161,7 +161,8 @@ LEFT_OUT = (
     "tests/integration/brokers/test_rabbitmq.py::test_no_statement_of_a_run_through_rabbitmq_needs_the_collection",
     "tests/integration/coordinating/test_lost_rows.py::test_lost_batches_pause_the_run_which_can_be_cancelled_and_made_anew[_one_deleted]",
     # most signals of the health are driven here only: each waits for real servers
-    "tests/integration/sampling/test_signals.py::test_flow_control_stops_runs",
+    "tests/integration/sampling/test_signals.py::test_writes_that_wait_for_flow_control",
+    "tests/integration/sampling/test_signals.py::test_the_oplog_counts_once",
     "tests/integration/sampling/test_signals.py::test_a_frozen_member_is_silent",
     "tests/integration/sampling/test_signals.py::test_a_member_that_is_down_leaves",
     "tests/integration/sampling/test_signals.py::test_a_small_cache_is_dirty",

@@ -20,10 +20,11 @@ from whimbrel.mongo.store import MongoStore, check_uri, connected
 from whimbrel.settings import Settings
 
 if TYPE_CHECKING:
+    from whimbrel.domain.health.own_checks import OwnCheck
     from whimbrel.engine.notifying.sender import WebhookSender
     from whimbrel.engine.protocol_steps import Step
     from whimbrel.mongo.seeding import MongoSamples
-    from whimbrel.ports import Broker, Feed, Store
+    from whimbrel.ports import Broker, Feed, HealthCheck, Store, Watching
     from whimbrel.ports.webhooks import Poster
 
 
@@ -95,7 +96,7 @@ def revive(settings: Settings) -> None:
 def store_at(uri: str, settings: Settings, *, worker: str | None = None) -> Iterator[MongoStore]:
     """Yields the ledger and the collections of one deployment. Raises DatabaseUnreachable, DatabaseRefused, SettingsInvalid.
 
-    Does not write the ledger's indexes: see `Store.prepare`. `worker`: the name of this worker process.
+    Does not write the ledger's indexes: see `Store.prepare`. `worker`: the name of this worker process, which obeys the health and does not watch it.
     """
     with connected(
         uri,
@@ -103,6 +104,7 @@ def store_at(uri: str, settings: Settings, *, worker: str | None = None) -> Iter
         settings.times,
         seconds=settings.whimbrel_connect_seconds,
         worker=worker,
+        watching=watching(settings) if worker is None else None,
     ) as store:
         yield store
 
@@ -151,9 +153,26 @@ def broker(settings: Settings, name: str) -> "Broker":
     return RabbitBroker(urls, settings.rabbitmq_exchange, name=f"whimbrel coordinator {name}")
 
 
+def watching(settings: Settings) -> "Watching | None":
+    """Returns how this process watches the database's health; None: nobody is to watch. Raises SettingsInvalid."""
+    if settings.whimbrel_health == "off":
+        return None
+    from whimbrel.ports import Watching
+
+    return Watching(
+        tuple(_asked_by_http(check) for check in settings.own_checks), settings.ignored_members, brokered=bool(settings.rabbitmq_url)
+    )  # fmt: skip
+
+
+def _asked_by_http(check: "OwnCheck") -> "HealthCheck":
+    from whimbrel.health_checks.http_check import HttpCheck
+
+    return HttpCheck(check)
+
+
 def check_addresses(settings: Settings) -> None:
-    """Raises SettingsInvalid for what is wrong without asking a server: addresses, times, and the name of the database."""
-    _ = settings.times, settings.database, settings.webhooks
+    """Raises SettingsInvalid for what is wrong without asking a server: addresses, times, the name of the database, and the user's own checks."""
+    _ = settings.times, settings.database, settings.webhooks, settings.own_checks, settings.ignored_members
     if settings.mongodb_uri:
         check_uri(settings.mongodb_uri)
     if settings.rabbitmq_url:

@@ -1,5 +1,6 @@
 """Reads the environment once; other code takes plain values."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,10 +15,13 @@ from whimbrel.errors import SettingsInvalid
 from whimbrel.plain_wording import plain
 
 if TYPE_CHECKING:  # imported where they are needed: most commands need neither
+    from whimbrel.domain.health.own_checks import OwnCheck
     from whimbrel.domain.runs.schedules import Plan
     from whimbrel.domain.webhooks.addresses import Webhooks
     from whimbrel.engine.operating.start import Defaults
 
+MEMBER = re.compile(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?")
+MEMBER_PORT = re.compile(r":[0-9]{1,5}$")
 UNNAMED = "whimbrel"  # the database where neither the environment nor the address names one
 
 
@@ -132,6 +136,14 @@ class Settings(BaseSettings):
         default="on",
         description="on: runs go slower, or wait, while the database is not well (docs/health.md); off: nobody looks, and nothing waits",
     )
+    whimbrel_health_checks: str = Field(
+        default="",
+        description="a TOML file with checks of your own, over HTTP or of Prometheus, which count like the database's signals (docs/health.md)",
+    )
+    whimbrel_health_ignore_members: str = Field(
+        default="",
+        description="members of the replica set whose lag and silence do not count, as host:port with commas between",
+    )
     whimbrel_keep_days: int = Field(
         default=90, ge=1, le=36_500, description="days after their end that runs are kept"
     )
@@ -189,6 +201,33 @@ class Settings(BaseSettings):
         if not self.mongodb_db_name or addressed in (None, self.mongodb_db_name, "admin"):
             return ""  # admin: many addresses name it for the users
         return f"MONGODB_URI names the database {addressed!r}, MONGODB_DB_NAME names {self.mongodb_db_name!r}: {self.mongodb_db_name!r} is used."
+
+    @property
+    def own_checks(self) -> "tuple[OwnCheck, ...]":
+        """The user's own checks of health. Raises SettingsInvalid."""
+        if not self.whimbrel_health_checks:
+            return ()
+        from whimbrel.domain.health.own_checks import LARGEST_FILE, own_checks  # noqa: PLC0415
+
+        where = f"WHIMBREL_HEALTH_CHECKS={self.whimbrel_health_checks}"
+        try:
+            with Path(self.whimbrel_health_checks).open("rb") as file:
+                return own_checks(file.read(LARGEST_FILE + 1))
+        except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+            raise SettingsInvalid(f"{where} cannot be read: {getattr(error, 'strerror', error)}.") from error
+        except SettingsInvalid as error:
+            raise SettingsInvalid(f"{where}: {error}") from error
+
+    @property
+    def ignored_members(self) -> frozenset[str]:
+        """The members of the replica set that do not count, as MongoDB names them. Raises SettingsInvalid."""
+        names = [name.strip() for name in self.whimbrel_health_ignore_members.split(",") if name.strip()]
+        for name in names:
+            if not MEMBER.fullmatch(name):
+                raise SettingsInvalid(
+                    f"WHIMBREL_HEALTH_IGNORE_MEMBERS has {name!r}, which is no member: write host:port as rs.conf() does, with commas between."
+                )
+        return frozenset(name if MEMBER_PORT.search(name) else f"{name}:27017" for name in names)
 
     @property
     def first_schedule(self) -> "Plan":

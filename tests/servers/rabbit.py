@@ -16,8 +16,10 @@ PLUGINS: Final = ("rabbitmq_management",)
 START_SECONDS: Final = 90.0
 _STOP_SECONDS: Final = 20.0
 _WATERMARK: Final = '{absolute, "1GB"}'
+_DISK: Final = "10MB"
+_NO_DISK: Final = "1000000GB"
 _SETTINGS: Final = (
-    "disk_free_limit.absolute = 10MB",
+    f"disk_free_limit.absolute = {_DISK}",
     "vm_memory_high_watermark.absolute = 1GB",
     "collect_statistics_interval = 200",
     "raft.wal_max_size_bytes = 16777216",
@@ -136,6 +138,11 @@ class RabbitNode(Started, Management):
         shutil.rmtree(self.folder / "mnesia", ignore_errors=True)
         self.start()
 
+    @property
+    def alarms_url(self) -> str:
+        """Of the management plugin: 200 without an alarm, 503 with one."""
+        return f"http://guest:guest@127.0.0.1:{self._management}/api/health/checks/alarms"
+
     def ask(self, expression: str) -> Any:
         """The value of an Erlang expression on this node, as JSON has it. Raises ServerFailed."""
         return self.erlang.ask(self.name, expression)
@@ -146,6 +153,13 @@ class RabbitNode(Started, Management):
 
     def clear_alarm(self) -> None:
         self._set_watermark(_WATERMARK, alarms=False)
+
+    def raise_disk_alarm(self) -> None:
+        """The alarm for disk, as `rabbitmqctl set_disk_free_limit` raises it."""
+        self._set_limit(f'rabbit_disk_monitor:set_disk_free_limit("{_NO_DISK}")', alarms=True)
+
+    def clear_disk_alarm(self) -> None:
+        self._set_limit(f'rabbit_disk_monitor:set_disk_free_limit("{_DISK}")', alarms=False)
 
     def log(self) -> str:
         """What it wrote since its first start."""
@@ -174,8 +188,11 @@ class RabbitNode(Started, Management):
             return False
 
     def _set_watermark(self, value: str, *, alarms: bool) -> None:
+        self._set_limit(f"vm_memory_monitor:set_vm_memory_high_watermark({value})", alarms=alarms)
+
+    def _set_limit(self, expression: str, *, alarms: bool) -> None:
         deadline = time.monotonic() + _STOP_SECONDS
-        self.ask(f"vm_memory_monitor:set_vm_memory_high_watermark({value}), true")
+        self.ask(f"{expression}, true")
         while self.ask("rabbit_alarm:get_alarms() =/= []") != alarms:
             pause(deadline, f"The alarm of {self.name} did not change")
 

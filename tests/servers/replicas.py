@@ -31,8 +31,8 @@ _SETTLE_SECONDS: Final = 0.25
 class Member:
     """One mongod, on a port that stays the same over its restarts."""
 
-    def __init__(self, folder: Path, port: int, parameters: Mapping[str, object]) -> None:
-        self.folder, self.port, self._parameters = folder, port, parameters
+    def __init__(self, folder: Path, port: int, parameters: Mapping[str, object], oplog: int) -> None:
+        self.folder, self.port, self._parameters, self._oplog = folder, port, parameters, oplog
         self.child: Child | None = None
 
     @property
@@ -50,7 +50,7 @@ class Member:
         arguments = [
             *(str(binary), "--dbpath", str(self.folder), "--replSet", NAME),
             *("--bind_ip", "127.0.0.1", "--port", str(self.port), "--nounixsocket", "--quiet"),
-            *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "256"),
+            *("--wiredTigerCacheSizeGB", "0.25", "--oplogSize", str(self._oplog)),
             # Rolling back goes from the last checkpoint on. At the usual minute, it takes a busy machine another one.
             *("--syncdelay", "2"),
             *("--setParameter", "diagnosticDataCollectionEnabled=false"),
@@ -96,15 +96,17 @@ class Member:
 class ReplicaSet(Started):
     """`size` members. Without a primary, they elect one after `election` seconds. Raises ServerFailed.
 
-    `parameters`: server parameters that the members are started with.
+    `parameters`: server parameters that the members are started with. `oplog`: its size, in megabytes.
     """
 
-    def __init__(self, size: int = 3, *, election: float = 1.5, **parameters: object) -> None:
+    def __init__(
+        self, size: int = 3, *, election: float = 1.5, oplog: int = 256, **parameters: object
+    ) -> None:
         self._binary = find_mongod()
         self._election = election
         self.folder = make_folder()
         self.members = [
-            Member(self.folder / str(number), port, parameters)
+            Member(self.folder / str(number), port, parameters, oplog)
             for number, port in enumerate(free_ports(size))
         ]
 

@@ -1,6 +1,7 @@
 """Signals in the answers of MongoDB's versions: 6.0.5 as it was recorded, 7.0 and 8.0 in the shape of their manuals, replica sets by hand."""
 
 import json
+import re
 from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,14 +10,16 @@ from typing import Any
 import pytest
 from bson import Timestamp, json_util
 
+from whimbrel.domain.health.hello_answers import hello_readings, majority_reading, other_hosts
+from whimbrel.domain.health.members_left_out import Newcomers
 from whimbrel.domain.health.readings import Reading
 from whimbrel.domain.health.replica_set_status import member_readings
+from whimbrel.domain.health.server_paths import PLACES
 from whimbrel.domain.health.server_status import oplog_window, server_readings
 from whimbrel.domain.health.signals import SIGNALS
 
-RECORDED: dict[str, Any] = json_util.loads(
-    (Path(__file__).parents[1] / "data/server_status/6.0.5.json").read_text()
-)
+DATA = Path(__file__).parents[1] / "data/server_status"
+RECORDED: dict[str, Any] = json_util.loads((DATA / "6.0.5.json").read_text())
 NOW = datetime(2026, 11, 30, 12, 0, 0, tzinfo=UTC)
 
 
@@ -69,6 +72,10 @@ def test_counters_are_compared_with_the_answer_before() -> None:
     assert readings(before, now)["application-evictions"].value == 0, "the server was started again"
     other = changed(before, "host", value="host2:27017")
     assert readings(now, other)["application-evictions"].value == 0, "it is another server"
+    slower = changed(RECORDED, "opLatencies", value={"reads": {"latency": 2383 + 9000, "ops": 4 + 3}, "writes": {"latency": 1000, "ops": 1}})  # fmt: skip
+    assert readings(slower, RECORDED)["operation-latency"].value == pytest.approx(2.5), (
+        "10 ms in 4 operations"
+    )
     held = changed(RECORDED, "flowControl", "timeAcquiringMicros", value=RECORDED["flowControl"]["timeAcquiringMicros"] + 80_000)  # fmt: skip
     assert readings(held, RECORDED)["flow-control"].value == pytest.approx(80)
     lagged = changed(RECORDED, "flowControl", "isLaggedTimeMicros", value=5)
@@ -101,10 +108,10 @@ EIGHT = {
 @pytest.mark.parametrize(
     ("status", "how"),
     [
-        (changed(RECORDED, "globalLock", "currentQueue", value={"total": 13, "readers": 4, "writers": 9}), "serverStatus.globalLock.currentQueue"),
-        (changed(RECORDED, "wiredTiger", "concurrentTransactions", value=SEVEN), "serverStatus.wiredTiger.concurrentTransactions.read"),
-        (changed(RECORDED, "wiredTiger", "concurrentTransactions", value=SEVEN_NESTED), "serverStatus.wiredTiger.concurrentTransactions.read.normalPriority"),
-        (changed(without(RECORDED, "wiredTiger", "concurrentTransactions"), "queues", value=EIGHT), "serverStatus.queues.execution.read.normalPriority"),
+        (changed(RECORDED, "globalLock", "currentQueue", value={"total": 13, "readers": 4, "writers": 9}), "serverStatus.globalLock.currentQueue.*"),
+        (changed(RECORDED, "wiredTiger", "concurrentTransactions", value=SEVEN), "serverStatus.wiredTiger.concurrentTransactions.*.queueLength"),
+        (changed(RECORDED, "wiredTiger", "concurrentTransactions", value=SEVEN_NESTED), "serverStatus.wiredTiger.concurrentTransactions.*.normalPriority.queueLength"),
+        (changed(without(RECORDED, "wiredTiger", "concurrentTransactions"), "queues", value=EIGHT), "serverStatus.queues.execution.*.normalPriority.queueLength"),
     ],
     ids=["6.0", "7.0", "7.0 nested", "8.0"],
 )  # fmt: skip
@@ -112,6 +119,25 @@ def test_the_queue_is_found_in_every_version_and_our_own_slots_are_subtracted(st
     found = readings(status, own=6)["ticket-queue"]
     assert (found.value, found.how) == (7, how)
     assert readings(status, own=60)["ticket-queue"].value == 0
+
+
+@pytest.mark.parametrize("version", ["7.0", "8.0"])
+def test_answers_in_the_shape_of_the_manuals_of_7_0_and_8_0_have_every_signal(version: str) -> None:
+    status: dict[str, Any] = json_util.loads((DATA / f"{version}.json").read_text())
+    found = {name: each.value for name, each in readings(status, status).items()}
+    assert found == {
+        "cache-dirty": 3.0, "cache-updates": 4.0, "cache-used": 80.0, "application-evictions": 0.0, "write-conflicts": 0.0, "ticket-queue": 7.0,
+        "connections-free": 80.0, "flow-control": 0.0, "flow-control-lagged": 0.0, "operation-latency": 0.0,
+    }  # fmt: skip
+
+
+def test_the_page_has_the_table_of_versions() -> None:
+    """Each place that the code looks at stands in docs/health.md, and no other."""
+    page = (Path(__file__).parents[2] / "docs/health.md").read_text()
+    rows = re.findall(r"^\| (\d\.\d) \| `([^`]+)` \|", page, re.MULTILINE)
+    assert sorted(rows) == sorted(
+        {(place.since, place.shown) for places in PLACES.values() for place in places}
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,6 +150,7 @@ def test_the_queue_is_found_in_every_version_and_our_own_slots_are_subtracted(st
         (("flowControl",), {"flow-control", "flow-control-lagged"}),
         (("connections",), {"connections-free"}),
         (("metrics",), {"write-conflicts"}),
+        (("opLatencies", "writes"), {"operation-latency"}),
         (("globalLock",), {"ticket-queue"}),
     ],
 )
@@ -181,13 +208,56 @@ def test_where_there_is_no_wall_time_its_rounded_neighbour_is_corrected() -> Non
     assert (found["member-lag", "host2:27017"], found["member-lag", "host3:27017"]) == (6.0, 0.0)
 
 
-def test_delayed_restored_and_recovering_members_are_left_out() -> None:
-    status = replica_set(member(1, 1), member(2, 2, behind=25.0), member(3, 2, behind=72_000.0), member(4, 5, behind=99.0), member(5, 7), member(6, 2, behind=0.1))  # fmt: skip
+def lags(
+    status: dict[str, Any], config: dict[str, Any] | None = None, *, ignored: frozenset[str] = frozenset(), newcomers: Newcomers | None = None
+) -> dict[str, Any]:  # fmt: skip
+    found = member_readings(status, config, ignored, newcomers)
+    return {each.host: each.absent or each.value for each in found if each.signal == "member-lag"}
+
+
+def test_delayed_restored_and_recovering_members_are_named_and_left_out() -> None:
+    status = replica_set(member(1, 1), member(2, 2, behind=25.0), member(3, 2, behind=72_000.0), member(4, 5, behind=99.0), member(5, 7), member(6, 2, behind=0.1), member(7, 3))  # fmt: skip
     config = {"members": [{"host": "host2:27017", "secondaryDelaySecs": 20}, {"host": "host6:27017", "secondaryDelaySecs": 0}]}  # fmt: skip
-    lags = {
-        host: value for (signal, host), value in members(status, config).items() if signal == "member-lag"
+    assert lags(status, config) == {
+        "host2:27017": "it lags 20 s on purpose",
+        "host3:27017": "more than an hour behind when it was first seen",
+        "host4:27017": "STARTUP2: it is being built or restored",
+        "host6:27017": 0.1,
+        "host7:27017": "RECOVERING: it is being built or restored",
     }
-    assert lags == {"host6:27017": 0.1}
+
+
+def test_a_member_that_was_far_behind_at_first_counts_once_it_has_caught_up() -> None:
+    """And one that falls behind while it is watched counts all the time: it is what runs wait for."""
+    newcomers, found = Newcomers(), []
+    for restored, other in ((72_000.0, 0.0), (900.0, 60.0), (3.0, 3700.0), (1.0, 7200.0), (4.0, 1.0)):
+        status = replica_set(member(1, 1), member(2, 2, behind=restored), member(3, 2, behind=other))
+        found.append(tuple(lags(status, newcomers=newcomers).values()))
+    why = "more than an hour behind when it was first seen"
+    assert found == [(why, 0.0), (why, 60.0), (why, 3700.0), (1.0, 7200.0), (4.0, 1.0)]
+    built = Newcomers()
+    assert "STARTUP2" in lags(replica_set(member(1, 1), member(2, 5)), newcomers=built)["host2:27017"]
+    assert (
+        "STARTUP2" in lags(replica_set(member(1, 1), member(2, 2, behind=30)), newcomers=built)["host2:27017"]
+    )
+    assert lags(replica_set(member(1, 1), member(2, 2)), newcomers=built) == {"host2:27017": 0.0}
+    lags(replica_set(member(1, 1)), newcomers=built)
+    assert not built.seen & {"host2:27017"}, "members that are gone are forgotten"
+
+
+def test_members_that_a_person_has_named_do_not_count_and_unknown_ones_are_told() -> None:
+    status = replica_set(
+        member(1, 1), member(2, 2, behind=99.0, heard=50.0), member(3, 2), member(4, 8, health=0.0)
+    )
+    named = frozenset({"host2:27017", "host4:27017", "host9:27017"})
+    found = [(each.signal, each.host, each.value) for each in member_readings(status, None, named) if each.value is not None]  # fmt: skip
+    assert found == [
+        ("member-lag", "host3:27017", 0.0), ("member-silence", "host3:27017", 0.5), ("majority-lag", "host1:27017", 0.0), ("members-down", "host1:27017", 0.0),
+    ]  # fmt: skip
+    assert lags(status, ignored=named) == {
+        "host2:27017": "WHIMBREL_HEALTH_IGNORE_MEMBERS names it", "host3:27017": 0.0, "host4:27017": "WHIMBREL_HEALTH_IGNORE_MEMBERS names it",
+        "host9:27017": "WHIMBREL_HEALTH_IGNORE_MEMBERS names it, but the replica set has no member of this name",
+    }  # fmt: skip
 
 
 def test_members_that_are_down_slow_and_the_last_majority_stops() -> None:
@@ -202,6 +272,55 @@ def test_members_that_are_down_slow_and_the_last_majority_stops() -> None:
     alone = members(replica_set(member(1, 1)))
     assert alone["members-down", "host1:27017"] == 0.0
     assert alone["member-lag", ""] == "there is no other member"
+
+
+def down_with(config: dict[str, Any], *rows: dict[str, Any]) -> float | None:
+    status = {**replica_set(*rows), "writeMajorityCount": 2}
+    (found,) = (each.value for each in member_readings(status, config) if each.signal == "members-down")
+    return found
+
+
+def test_only_voters_that_hold_data_and_are_in_time_make_a_majority() -> None:
+    rows = [member(1, 1), member(2, 8, health=0.0), *(member(number, 2) for number in (3, 4, 5))]
+    votes = {"members": [{"host": f"host{number}:27017", "votes": int(number < 4)} for number in range(1, 6)]}
+    assert down_with(votes, *rows) == 2.0, "two of three voters are left, however many others there are"
+    assert down_with({"members": []}, *rows) == 1.0
+    arbiter = [member(1, 1), member(2, 8, health=0.0), member(3, 7)]
+    assert down_with({"members": []}, *arbiter) == 2.0, "an arbiter acknowledges nothing"
+    late = {"members": [{"host": "host3:27017", "secondaryDelaySecs": 60}]}
+    assert down_with(late, member(1, 1), member(2, 8, health=0.0), member(3, 2), member(4, 2)) == 2.0
+    assert down_with({"members": []}, member(1, 1), member(2, 3), member(3, 2)) == 0.0, "it is being restored"
+    assert down_with({"members": []}, member(1, 1), member(2, 9), member(3, 2), member(4, 2)) == 1.0, (
+        "ROLLBACK"
+    )
+
+
+def said(me: str, written: float, *, majority: float = 0.0, **fields: Any) -> dict[str, Any]:
+    """As `hello` answers: times in whole seconds."""
+    last = {
+        "lastWriteDate": NOW - timedelta(seconds=written),
+        "majorityWriteDate": NOW - timedelta(seconds=majority),
+    }
+    return {"me": me, "secondary": True, "lastWrite": last, **fields}
+
+
+def test_by_hello_each_member_is_compared_with_the_primary_in_whole_seconds() -> None:
+    primary = said("a:1", 0.0, majority=4.0, secondary=False, hosts=["a:1", "b:1", "c:1"], passives=["d:1", "e:1", "f:1"], arbiters=["z:1"])  # fmt: skip
+    assert other_hosts(primary) == ["b:1", "c:1", "d:1", "e:1", "f:1"]
+    assert majority_reading(primary).value == 3.0
+    answers = {
+        "b:1": said("b:1", 6.0), "c:1": None, "d:1": said("d:1", 90.0, secondaryDelaySecs=60), "e:1": said("e:1", 0.0, secondary=False), "f:1": said("f:1", 9.0),
+    }  # fmt: skip
+    found = list(hello_readings(primary, answers, {"c:1": 7.5}, frozenset({"f:1", "q:1"}), Newcomers()))
+    assert {each.host: each.value or each.absent for each in found if each.signal == "member-lag"} == {
+        "b:1": 5.0, "d:1": "it lags 60 s on purpose", "e:1": "STARTUP2: it is being built or restored",
+        "f:1": "WHIMBREL_HEALTH_IGNORE_MEMBERS names it",
+        "q:1": "WHIMBREL_HEALTH_IGNORE_MEMBERS names it, but the replica set has no member of this name",
+    }  # fmt: skip
+    assert {each.host: each.value for each in found if each.signal == "member-silence"} == {"b:1": 0.0, "c:1": 7.5, "d:1": 0.0, "e:1": 0.0}  # fmt: skip
+    assert all(each.lesser for each in found if each.value is not None)
+    alone = list(hello_readings(said("a:1", 0.0), {}, {}, frozenset(), Newcomers()))
+    assert {each.absent for each in alone} == {"there is no other member"}
 
 
 def test_a_member_counts_as_silent_after_three_heartbeats() -> None:

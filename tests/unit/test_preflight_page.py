@@ -17,7 +17,8 @@ def given() -> dict[str, set[str]]:
     source = ROOT / "src/whimbrel"
     files = [
         *source.glob("mongo/preflight/*.py"),
-        *(source / f"engine/operating/{name}.py" for name in ("preflight", "sequence")),
+        *source.glob("engine/operating/*preflight.py"),
+        source / "engine/operating/sequence.py",
     ]
     for call in (
         node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)
@@ -28,7 +29,7 @@ def given() -> dict[str, set[str]]:
             and isinstance(first, ast.Attribute)
             and ast.unparse(first.value) == "CheckName"
         ):
-            level = {"findings_of": "unknown"}.get(call.func.id, call.func.id)
+            level = {"findings_of": "unknown", "information": "info"}.get(call.func.id, call.func.id)
             found[CheckName[first.attr]].add(level)
     return found
 

@@ -1,7 +1,10 @@
 """When a signal asks for less, and when no longer: sequences of values, second by second, against levels written by hand."""
 
+from dataclasses import replace
+
 import pytest
 
+from whimbrel.domain.health.blame import advice, blamed
 from whimbrel.domain.health.readings import Reading, worst_readings
 from whimbrel.domain.health.share import Share, next_share
 from whimbrel.domain.health.signal_states import SignalState, next_state
@@ -96,7 +99,7 @@ def test_an_ignored_signal_asks_for_nothing_and_one_without_meaning_neither() ->
     assert worst_level([state.ignoring(123.0), SignalState(level=S)]) is S
     assert worst_level([SignalState(), SignalState(level=O)]) is O
     absent = next_state(HIGH, state, Reading("member-lag", None, absent="a set of one"), 5.0, Thresholds())
-    assert (absent.level, absent.problem) == (O, "")
+    assert (absent.level, absent.problem, absent.how) == (U, "", "a set of one")
 
 
 def test_the_worst_reading_of_several_hosts_counts() -> None:
@@ -187,6 +190,73 @@ def test_thresholds_that_cannot_be_are_refused(name: str, thresholds: Thresholds
 def test_the_table_itself_is_possible_and_an_unknown_signal_is_told_the_names() -> None:
     for signal in SIGNALS.values():
         check_thresholds(signal, Thresholds())
-        assert signal.slow is not None or signal.stop is not None
+        assert signal.slow is not None or signal.stop is not None or signal.shown_only
+    check_thresholds(find_signal("operation-latency"), Thresholds(slow=20, stop=100))
+    assert levels(SIGNALS["operation-latency"], [500, 500]) == [O, O], "shown, until a person sets thresholds"
+    assert levels(SIGNALS["operation-latency"], [500, 500], Thresholds(slow=20, stop=100)) == [O, X]
     with pytest.raises(SignalUnknown, match=r"no signal 'lag'.*member-lag"):
         find_signal("lag")
+
+
+def not_ours(signal: Signal, values: list[float | None], *, waits: bool = True) -> list[bool]:
+    """One value each 20 seconds, while all runs wait for the signal."""
+    state, found = SignalState(level=X, since=0.0), []
+    for look, value in enumerate(values):
+        state = blamed(signal, replace(state, value=value), 1000.0 + 20 * look, waits=waits)
+        found.append(state.not_ours)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("signal", "values", "expected"),
+    [
+        (HIGH, [9, 20, 40, 60, 80, 99], [False, False, False, True, True, True]),  # it rises on
+        (HIGH, [9, 9, 9, 9, 9], [False, False, False, True, True]),  # no better
+        (HIGH, [9, 8, 7, 6, 5.5], [False] * 5),  # it gets better while nothing runs: it was the runs
+        (HIGH, [9, 99, 300, 200, 100], [False, False, False, True, False]),  # it began to get better
+        (HIGH, [9, 60, 90, 300, 280, 200, 100, 60], [False, False, False, True, False, False, False, False]),
+        (LOW, [1, 0.9, 0.8, 0.7], [False, False, False, True]),
+        (LOW, [1, 1.1, 1.2, 1.3], [False] * 4),
+        (HIGH, [9, None, 9, 9, 9], [False] * 5),  # what cannot be read says nothing
+    ],
+)
+def test_what_gets_no_better_while_all_wait_is_not_caused_by_runs(
+    signal: Signal, values: list[float | None], expected: list[bool]
+) -> None:
+    assert not_ours(signal, values) == expected
+    assert not any(not_ours(signal, values, waits=False))
+
+
+def test_a_signal_that_does_not_hold_the_runs_back_is_not_judged() -> None:
+    slow = SignalState(level=S, value=9.0, marked_at=1.0, marked=1.0, not_ours=True)
+    assert blamed(HIGH, slow, 500.0, waits=True) == SignalState(level=S, value=9.0)
+    ignored = SignalState(level=X, value=9.0, marked_at=1.0, marked=1.0, not_ours=True, ignored_until=900.0)
+    assert not blamed(HIGH, ignored, 500.0, waits=True).not_ours
+
+
+def test_the_reason_says_so_and_after_ten_minutes_what_a_person_may_do() -> None:
+    state = SignalState(level=X, value=75.0, threshold=5.0, host="host2:27017", not_ours=True)
+    (reason,) = reasons_of({"member-lag": state})
+    assert reason.sentence == (
+        "replication lag 75 s > 5 s on host2:27017 (not caused by this run: it is no better after a minute in which all runs waited)"
+    )
+    assert advice("member-lag", 599.0) == ""
+    said = advice("member-lag", 600.0)
+    assert "wait on" in said
+    assert "whimbrel health member-lag --ignore 1h" in said
+    waiting = Verdict(share=0.0, since=0.0, reasons=(reason,), advice=said, age=0.0)
+    assert waiting.explain().endswith(f"waited). {said}")
+    assert said not in Verdict(share=0.5, since=0.0, reasons=(reason,), advice=said, age=0.0).explain()
+
+
+def test_a_state_is_named_without_a_value_and_a_number_with_it() -> None:
+    states = {
+        "ticket-queue": SignalState(level=S, since=1.0, value=12.0, threshold=0.5, host="a"),
+        "broker-alarm": SignalState(level=X, since=1.0, value=1.0, threshold=0.5),
+        "members-down": SignalState(level=S, since=2.0, problem="it timed out"),
+    }
+    assert [reason.sentence for reason in reasons_of(states)] == [
+        "RabbitMQ has stopped all publishers, as it runs out of memory or disk",
+        "operations that wait for a ticket 12 > 0.5 on a",
+        "the signal members-down cannot be read: it timed out",
+    ]

@@ -21,6 +21,9 @@ class LedgerBroker:
     def announce(self, run: Run, batches: Sequence[Batch | BatchPointer]) -> None:
         """Does nothing: workers find queued rows by themselves."""
 
+    def alarmed(self) -> bool:
+        return False
+
     def waiting(self) -> int:
         return 0
 

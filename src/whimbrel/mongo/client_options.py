@@ -32,6 +32,7 @@ TAKEN = frozenset({
     "tlscertificatekeyfilepassword", "tlscrlfile", "tlsdisableocspendpointcheck", "tlsinsecure",
     "compressors", "zlibcompressionlevel", "maxidletimems", "servermonitoringmode",  # what the network needs
 })  # fmt: skip
+TLS = frozenset(name for name in TAKEN if name.startswith("tls")) | {"ssl"}
 OWN = frozenset({
     "readpreference", "readpreferencetags", "maxstalenessseconds", "localthresholdms", "readconcernlevel",  # the primary
     "w", "wtimeoutms", "journal", "fsync",  # the majority, in the journal
@@ -112,6 +113,23 @@ def connecting(uri: str, seconds: float, worker: str | None = None, **options: A
         client.close()
         raise unreadable(uri, REFUSED["loadbalanced"])
     return client
+
+
+def to_member(uri: str, host: str, seconds: float) -> MongoClient[Any]:
+    """Returns a client of one member alone, whatever its state, and without a user: `hello` needs none.
+
+    `uri`: the deployment's address, whose options of TLS it takes.
+    """
+    _, options, _ = _split_options(reduced(uri))
+    kept = [option for option in options if option.partition("=")[0].lower() in TLS]
+    named = {option.partition("=")[0].lower() for option in kept}
+    if uri.startswith("mongodb+srv://") and not named & {"tls", "ssl"}:  # there it is the default
+        kept.append("tls=true")
+    milliseconds = int(seconds * 1000)
+    return MongoClient(
+        f"mongodb://{host}/?{'&'.join([*kept, 'directConnection=true'])}", appname=app_name(None), tz_aware=False,
+        serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds, socketTimeoutMS=milliseconds,
+    )  # fmt: skip
 
 
 def unreadable(uri: str, why: str) -> SettingsInvalid:

@@ -4,6 +4,7 @@ import contextlib
 import re
 import secrets
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pymongo
@@ -30,10 +31,11 @@ from whimbrel.errors import (
     TooSlow,
 )
 from whimbrel.masking import masked_address
-from whimbrel.mongo.client_options import connecting, reduced, uuids_of
+from whimbrel.mongo.client_options import connecting, reduced, to_member, uuids_of
 from whimbrel.mongo.collection_identity import identity_of
 from whimbrel.mongo.driver_errors import NOT_ALLOWED, sentence, translated, why_away
 from whimbrel.mongo.ledger import mongo_ledger
+from whimbrel.ports.health import Watching
 from whimbrel.ports.store import ClientOptions, Identity, Server
 
 if TYPE_CHECKING:  # imported where they are needed: commands that only read need none of them
@@ -93,9 +95,12 @@ class MongoStore:
         replica_set: bool,
         where: str,
         uuids: str = UNSPECIFIED,
+        uri: str = "",
+        watching: Watching | None = None,
     ) -> None:
         self.client, self.database, self.replica_set = client, database, replica_set
-        self.uuids = uuids
+        self.uuids, self.watching = uuids, watching
+        self._uri = uri
         self._times, self._where = times, where
         self._prepared = False
         try:
@@ -126,7 +131,10 @@ class MongoStore:
     def health_reader(self) -> "MongoHealthReader":
         from whimbrel.mongo.health_reader import MongoHealthReader  # noqa: PLC0415
 
-        return MongoHealthReader(self.client, self.database, replica_set=self.replica_set)
+        ignored = self.watching.ignored_members if self.watching is not None else frozenset()
+        return MongoHealthReader(
+            self.client, self.database, partial(to_member, self._uri), replica_set=self.replica_set, ignored=ignored
+        )  # fmt: skip
 
     def rehearsal(self, run: Run) -> "MongoRehearsal":
         from whimbrel.mongo.rehearsal import MongoRehearsal  # noqa: PLC0415
@@ -219,10 +227,11 @@ def connected(
     *,
     seconds: float = 10.0,
     worker: str | None = None,
+    watching: Watching | None = None,
 ) -> Iterator[MongoStore]:
     """Connects, checks the server, and upgrades an older ledger.
 
-    `worker`: the name of this worker process.
+    `worker`: the name of this worker process. `watching`: how this process watches the deployment's health; None: it does not.
 
     Raises DatabaseUnreachable when nothing answers within `seconds`, or only a member that takes no writes, DatabaseRefused when the server
     cannot be used: credentials, permissions, a version before 6.0, a router of a sharded cluster.
@@ -245,6 +254,8 @@ def connected(
                 replica_set="setName" in hello,
                 where=masked_address(uri),
                 uuids=uuids_of(uri),
+                uri=uri,
+                watching=watching,
             )
             store.upgrade()
         yield store

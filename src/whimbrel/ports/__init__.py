@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from whimbrel.ports.examiner import Examiner, Marked
     from whimbrel.ports.failures import Failures
     from whimbrel.ports.freezes import FreezeLook, Freezes
-    from whimbrel.ports.health import HealthReader, HealthRecords, HealthSample, HealthSettings
+    from whimbrel.ports.health import (
+        HealthCheck,
+        HealthReader,
+        HealthRecords,
+        HealthSample,
+        HealthSettings,
+        Watching,
+    )
     from whimbrel.ports.leases import Leases
     from whimbrel.ports.ledger import Ledger
     from whimbrel.ports.page import Page
@@ -55,6 +62,7 @@ __all__ = [
     "FunctionAnswer",
     "GivenAnswer",
     "GuardedChange",
+    "HealthCheck",
     "HealthReader",
     "HealthRecords",
     "HealthSample",
@@ -74,6 +82,7 @@ __all__ = [
     "Survey",
     "UniqueIndex",
     "Validator",
+    "Watching",
     "Write",
     "Written",
 ]
@@ -88,7 +97,7 @@ _PLACES = {
         "examiner": "Examiner Marked",
         "failures": "Failures",
         "freezes": "FreezeLook Freezes",
-        "health": "HealthReader HealthRecords HealthSample HealthSettings",
+        "health": "HealthCheck HealthReader HealthRecords HealthSample HealthSettings Watching",
         "leases": "Leases",
         "ledger": "Ledger",
         "page": "Page",

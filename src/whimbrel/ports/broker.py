@@ -63,6 +63,13 @@ class Broker(Protocol):
         """Whether workers poll the ledger themselves: nothing is announced."""
         ...
 
+    def alarmed(self) -> bool:
+        """Returns whether the server has stopped all publishers, as it runs out of memory or disk. Raises BrokerUnavailable, BrokerRefused.
+
+        To know, it publishes a message without a content that no queue takes. The ledger broker is never alarmed.
+        """
+        ...
+
     def connect(self, seconds: float) -> None:
         """Waits for the broker at the start. Raises BrokerUnavailable, BrokerRefused."""
         ...

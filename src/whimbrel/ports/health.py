@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from whimbrel.domain.health.readings import Reading
-from whimbrel.domain.health.signals import Thresholds
+from whimbrel.domain.health.signals import SIGNALS, Signal, Thresholds
 from whimbrel.domain.health.verdict import Verdict
 
 
@@ -16,6 +16,44 @@ class HealthSettings:
 
     thresholds: Mapping[str, Thresholds] = field(default_factory=dict)
     ignored: Mapping[str, datetime] = field(default_factory=dict)
+
+    def of(self, name: str) -> Thresholds:
+        """Returns what a person has set for a signal."""
+        return self.thresholds.get(name, Thresholds())
+
+
+class HealthCheck(Protocol):
+    """Reads one signal elsewhere than in MongoDB."""
+
+    @property
+    def signal(self) -> Signal: ...
+
+    def read(self) -> Reading:
+        """Asks once, and returns what came, or why nothing did. Raises nothing. May hang: callers do not wait for it."""
+        ...
+
+    def abandon(self) -> None:
+        """Ends a `read` of another thread that takes too long, if it can be ended."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """How a process watches the database's health: by which checks of the user, and without which members. `brokered`: RabbitMQ is used."""
+
+    checks: tuple[HealthCheck, ...] = ()
+    ignored_members: frozenset[str] = frozenset()
+    brokered: bool = False
+
+    @property
+    def signals(self) -> tuple[Signal, ...]:
+        """The user's own signals, as this process is configured."""
+        return tuple(check.signal for check in self.checks)
+
+
+def all_signals(*own: Sequence[Signal]) -> Mapping[str, Signal]:
+    """Returns the signals of the table and the user's own, by name."""
+    return {**SIGNALS, **{signal.name: signal for signals in own for signal in signals}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +74,10 @@ class HealthReader(Protocol):
 
         `own_slots`: batches that Whimbrel works on. `namespaces`: collections that runs are at work on.
         """
+        ...
+
+    def close(self) -> None:
+        """Ends the connections that reading has opened."""
         ...
 
 

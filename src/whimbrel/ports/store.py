@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # typing only: it uses few of these, and describes many
     from whimbrel.domain.runs.preflight_findings import Finding
     from whimbrel.domain.runs.run import Run
     from whimbrel.ports.documents import Documents
-    from whimbrel.ports.health import HealthReader
+    from whimbrel.ports.health import HealthReader, Watching
     from whimbrel.ports.ledger import Ledger
     from whimbrel.ports.rehearsal import Rehearsal
     from whimbrel.ports.survey import Survey
@@ -97,6 +97,11 @@ class Store(Protocol):
         ...
 
     def session(self) -> Session: ...
+
+    @property
+    def watching(self) -> Watching | None:
+        """How this process watches the deployment's health. None: it does not, and neither does preflight."""
+        ...
 
     def health_reader(self) -> HealthReader:
         """Returns what reads the signals of the deployment's health. It remembers what it read last."""

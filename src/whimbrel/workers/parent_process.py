@@ -16,12 +16,13 @@ from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.domain.text.safe_text import exception_message, type_name
 from whimbrel.engine.coordinating.coordinator import Coordinator
 from whimbrel.engine.housekeeping.prune import ROUND, Pruner
+from whimbrel.engine.operating.checks_apart import Apart, BrokerAlarm
 from whimbrel.engine.operating.scheduler import Scheduler
 from whimbrel.engine.queueing.announcer import Announcer
 from whimbrel.engine.repeated_errors import FAULTS
 from whimbrel.engine.sampling.sampler import EVERY, Sampler
 from whimbrel.errors import EmbeddedUnavailable, Systemic, Transient, WhimbrelError
-from whimbrel.ports import Store
+from whimbrel.ports import HealthReader, Store, Watching
 from whimbrel.settings import Settings
 from whimbrel.workers.supervisor import Supervisor
 
@@ -62,6 +63,7 @@ class ParentProcess:
         self.announcer = Announcer(store.ledger, self._broker, pause=self._times.broker)
         self._threads: list[threading.Thread] = []
         self._webhooks = webhook_sender(settings, store, self.name)
+        self._reader: HealthReader | None = None
 
     def __enter__(self) -> Self:
         """Starts the threads. Raises BrokerUnavailable, BrokerRefused where a broker cannot be used; DatabaseRefused as `Store.prepare` does."""
@@ -77,7 +79,7 @@ class ParentProcess:
             name=self.name,
             role_seconds=self._times.lease,
             step=step_hook(),
-            watched=self._settings.whimbrel_health == "on",
+            watched=self._store.watching is not None,
         )
         if self._supervisor is not None:
             self._supervisor.on_released = self.announcer.announce_released
@@ -88,11 +90,10 @@ class ParentProcess:
         rounds = [(coordinator.tick, self._times.tick), (self._sweep, self._times.sweep), (self._revive, 1.0)]
         if self._supervisor is not None:
             rounds.append((self._supervisor.check_children, 0.05))
-        if self._settings.whimbrel_health == "on":
-            sampler = Sampler(self._store, self._store.health_reader(), name=self.name)
-            rounds.append((sampler.round, EVERY))
         if self._webhooks is not None:
             rounds.append((self._webhooks.round, WEBHOOKS))
+        if self._store.watching is not None:
+            rounds.append((self._sampler(self._store.watching).round, EVERY))
         if self._scheduling is not None:
             scheduler = Scheduler(
                 self._store, self._scheduling, name=self.name, role_seconds=self._times.lease,
@@ -123,10 +124,17 @@ class ParentProcess:
             return
         if self._webhooks is not None:
             self._webhooks.finish(TELLING)
+        if self._reader is not None:
+            self._reader.close()
         try:
             self._store.ledger.leases.step_down(self.name)
         except Transient:
             log.warning("the ledger does not answer; this process's roles will end by themselves")
+
+    def _sampler(self, watching: Watching) -> Sampler:
+        self._reader = self._store.health_reader()
+        checks = [BrokerAlarm(self._broker), *watching.checks]
+        return Sampler(self._store, self._reader, name=self.name, apart=[Apart(check) for check in checks])
 
     def _repeat(self, round_: Callable[[], None], pause: float, wake: threading.Event) -> None:
         """Repeats a round until the process ends. `wake` ends a pause early."""

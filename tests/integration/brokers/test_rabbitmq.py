@@ -13,19 +13,25 @@ import aio_pika
 import pytest
 from pymongo.database import Database
 
+from tests.integration.hurried_sampler import HurriedSampler
 from tests.integration.in_process_system import start, system, until
 from tests.integration.profiling import profiled
 from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
 from whimbrel import Migration, migration
+from whimbrel.brokers.ledger import LedgerBroker
 from whimbrel.brokers.rabbitmq import declare
 from whimbrel.brokers.rabbitmq.consumer import RabbitFeed
 from whimbrel.brokers.rabbitmq.publisher import RabbitBroker
 from whimbrel.brokers.rabbitmq.topology import LANES, generations, lanes
+from whimbrel.domain.health.own_checks import own_checks
+from whimbrel.domain.health.signals import Level
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
+from whimbrel.engine.operating.checks_apart import Apart, BrokerAlarm
 from whimbrel.errors import BrokerRefused, BrokerUnavailable
+from whimbrel.health_checks.http_check import HttpCheck
 from whimbrel.mongo.store import MongoStore
 from whimbrel.ports import Delivery
 from whimbrel.ports.broker import QUEUES, Depth
@@ -507,3 +513,52 @@ def test_no_statement_of_a_run_through_rabbitmq_needs_the_collection(
         found = until(store, start(store, it, batch_size=100))
     assert (found.run.status, found.counts.changed) == (RunStatus.COMPLETED, 3000)
     looks.check(200, 2.5, 3000)
+
+
+def test_an_alarm_for_memory_or_disk_is_known_without_a_batch_and_holds_runs_back(
+    node: RabbitNode, store: MongoStore
+) -> None:
+    """Also by the management plugin, as a check of one's own."""
+    (by_http,) = own_checks(f"[alarms]\nurl = '{node.alarms_url}'".encode())
+    alarms = {
+        "memory": (node.raise_alarm, node.clear_alarm),
+        "disk": (node.raise_disk_alarm, node.clear_disk_alarm),
+    }
+    with publishing(node) as broker:
+        apart = [Apart(BrokerAlarm(broker)), Apart(HttpCheck(by_http))]
+        one = HurriedSampler(store, store.health_reader(), name="one", apart=apart)
+
+        def levels() -> set[Level]:
+            one.tick()
+            return {one.latest.signals[name].level for name in ("broker-alarm", "alarms")}
+
+        eventually(lambda: levels() == {Level.OK})
+        for raised, cleared in alarms.values():
+            raised()
+            try:
+                eventually(lambda: levels() == {Level.STOP})
+                assert one.latest.share == 0.0
+                assert (
+                    "RabbitMQ has stopped all publishers, as it runs out of memory or disk"
+                    in one.latest.explain()
+                )
+            finally:
+                cleared()
+            eventually(lambda: levels() == {Level.OK})
+        assert broker.waiting() == 0, "the connection goes on"
+        assert node.queues()[DEAD].ready == 0
+
+
+def test_the_ledger_broker_has_no_alarm() -> None:
+    reading = BrokerAlarm(LedgerBroker()).read()
+    assert (reading.value, reading.absent) == (None, "there is no RabbitMQ: workers look into the ledger")
+
+
+def test_a_rabbitmq_that_is_away_has_no_alarm_and_is_not_known() -> None:
+    broker = RabbitBroker(["amqp://guest:secret@127.0.0.1:1/"], EXCHANGE, name="test publisher")
+    try:
+        reading = BrokerAlarm(broker).read()
+    finally:
+        broker.close()
+    assert reading.value is None
+    assert "RabbitMQ at amqp://***@127.0.0.1:1/" in reading.problem

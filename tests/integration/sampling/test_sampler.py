@@ -7,21 +7,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.conftest import SHORT
 from tests.integration.in_process_system import start, system, until
 from tests.servers.serve import eventually
 from whimbrel import Migration
 from whimbrel.domain.health.signal_states import SignalState
-from whimbrel.domain.health.signals import SIGNALS, Level
-from whimbrel.domain.health.verdict import Reason, Verdict
+from whimbrel.domain.health.signals import SIGNALS, Level, Reads, Signal
+from whimbrel.domain.health.verdict import LeftOut, Reason, Verdict
+from whimbrel.domain.runs.preflight_findings import refuse_all
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.executing.gate import Gate, rest_after
 from whimbrel.engine.operating import control
+from whimbrel.engine.operating.health_preflight import health_findings
 from whimbrel.engine.operating.health_settings import change_thresholds, heed_signal, ignore_signal
+from whimbrel.engine.operating.health_view import health_object
 from whimbrel.engine.sampling.sampler import Sampler, sample_once
 from whimbrel.errors import SettingsInvalid, ThresholdsRefused, Transient
-from whimbrel.mongo.store import MongoStore
+from whimbrel.mongo.store import MongoStore, connected
+from whimbrel.ports import HealthSettings, Watching
 
 Docs = Database[dict[str, Any]]
 THINGS = Migration(name="things", collection="things", update={"$set": {"n": 1}})
@@ -47,12 +53,15 @@ def test_a_sample_reads_every_signal_and_is_stored_with_its_age(store: MongoStor
     assert verdict.age is not None
     assert 0 <= verdict.age < 5
     assert verdict.signals.keys() == SIGNALS.keys()
-    unread = {name: state.problem for name, state in verdict.signals.items() if state.level is Level.UNKNOWN}
-    assert not unread
+    assert not {name: state.problem for name, state in verdict.signals.items() if state.problem}
+    unknown = {name: state.how for name, state in verdict.signals.items() if state.level is Level.UNKNOWN}
+    assert unknown == {
+        "member-lag": "there is no other member", "member-silence": "there is no other member", "oplog-window": "there is no other member",
+        "broker-alarm": "there is no RabbitMQ: workers look into the ledger",
+    }  # fmt: skip
     stats = database.command("dbStats")
     disk = verdict.signals["disk-used"].value
     assert disk == pytest.approx(100 * stats["fsUsedSize"] / stats["fsTotalSize"], abs=2)
-    assert verdict.signals["member-lag"].how == "there is no other member"
     (row,) = store.ledger.health.history(minutes=False)[-1:]
     assert (row.share, row.values["disk-used"]) == (1.0, disk)
 
@@ -163,7 +172,7 @@ def test_the_history_is_two_rings(store: MongoStore, database: Docs) -> None:
 
 
 def run_with(store: MongoStore, read: Callable[[], Verdict]) -> Any:
-    """A run of 3,000 documents whose slots obey a gate."""
+    """A run whose slots obey a gate."""
     store.client[store.database]["things"].insert_many([{"at": at} for at in range(3000)])
     entered = system(store, [THINGS])
     worker_state = entered.__enter__()
@@ -230,29 +239,127 @@ def test_a_ledger_that_does_not_answer_closes_the_gate_too() -> None:
     eventually(lambda: gate.share == 0.0)
 
 
-def test_a_share_of_its_time_is_worked_and_the_rest_rested(store: MongoStore) -> None:
+def test_a_share_of_its_time_is_worked_and_the_rest_rested(
+    store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shares = {1.0: 0.0, 0.5: 0.4, 0.25: 1.2, 0.1: 3.6, 0.01: 39.6, 0.0: float("inf")}
     assert {share: round(rest_after(0.4, share), 6) for share in shares} == shares
+    rests: list[tuple[float, float]] = []
+
+    def rested(worked: float, share: float) -> float:
+        rests.append((worked, share))
+        return 0.01
+
+    monkeypatch.setattr("whimbrel.engine.executing.pace.rest_after", rested)
     entered, run = run_with(store, lambda: Verdict(share=0.02, age=0.0))
-    began = time.monotonic()
     try:
         until(store, run)
     finally:
         entered.__exit__(None, None, None)
-    assert time.monotonic() - began > 0.5, "3,000 documents take a few hundredths of a second without rests"
+    assert len(rests) >= 6, "after each chunk of each batch"
+    assert {share for _, share in rests} == {0.02}
+    assert min(worked for worked, _ in rests) > 0
 
 
-def test_a_state_that_is_stored_comes_back_as_it_was(store: MongoStore) -> None:
+def test_a_verdict_that_is_stored_comes_back_as_it_was(store: MongoStore, database: Docs) -> None:
     state = SignalState(
-        level=Level.SLOW, since=5.5, value=3.0, threshold=2.0, host="h", how="a command", problem="", slow_count=3, stop_count=0, good_since=None, read_at=7.0, ignored_until=9.0
+        level=Level.STOP, since=5.5, value=3.0, threshold=2.0, host="h", how="a command", problem="", slow_count=3, stop_count=0, good_since=None, read_at=7.0, ignored_until=9.0,
+        marked_at=8.0, marked=2.5, not_ours=True,
     )  # fmt: skip
-    store.ledger.health.keep(
-        Verdict(share=0.5, level=Level.SLOW, since=4.0, signals={"member-lag": state}, by="me"), None
-    )
+    check = Signal(name="p99", title="the check p99", unit="s", slow=1.0, stop=None, needs=Reads.NOTHING, low=True)  # fmt: skip
+    kept = Verdict(
+        share=0.0, level=Level.STOP, since=4.0, reasons=(Reason("p99", Level.STOP, 4.0, "bad"),), signals={"member-lag": state, "p99": state}, by="me", waits_since=4.5,
+        advice="wait", share_before=0.3, left_out=(LeftOut("host3:1", "why"),), checks=(check,),
+    )  # fmt: skip
+    store.ledger.health.keep(kept, None)
+    newer = {"$set": {"signals.p99.tomorrow": 1, "checks.0.tomorrow": 1, "tomorrow": 1}}
+    database["whimbrel_health"].update_one({"_id": "verdict"}, newer)  # by a newer version, beside this one
     found = store.ledger.health.verdict()
-    assert (found.signals, found.level, found.since, found.by) == (
-        {"member-lag": state},
-        Level.SLOW,
-        4.0,
-        "me",
+    assert replace(found, at=None, age=None) == kept
+    assert store.ledger.health.verdict().checks[0].needs is Reads.NOTHING
+
+
+def bad_disk(store: MongoStore) -> Sampler:
+    """A sampler by which all runs wait for a signal that no pause makes better."""
+    change_thresholds(store.ledger, "disk-used", slow=0, stop=0, who="test")
+    one = sampler(store)
+    for _ in range(2):
+        one.tick()
+    assert one.latest.share == 0.0
+    return one
+
+
+def test_what_gets_no_better_while_all_wait_is_said_not_to_be_caused_by_runs(
+    store: MongoStore, database: Docs
+) -> None:
+    one, rows = bad_disk(store), database["whimbrel_health"]
+    assert "not caused" not in one.latest.explain()
+    rows.update_one({"_id": "verdict"}, {"$inc": {"signals.disk-used.marked_at": -61}})
+    database["whimbrel_leases"].delete_one({"_id": "health"})
+    two = sampler(store, "two")  # goes on with what the first has noted
+    two.tick()
+    assert (
+        "(not caused by this run: it is no better after a minute" in store.ledger.health.verdict().explain()
     )
+    assert "whimbrel health" not in two.latest.explain()
+    row = next(row for row in health_object(two.latest, HealthSettings())["signals"] if row["name"] == "disk-used")  # fmt: skip
+    assert row["notCausedByRuns"]
+    rows.update_one({"_id": "verdict"}, {"$inc": {"waitsSince": -601}})
+    database["whimbrel_leases"].delete_one({"_id": "health"})
+    three = sampler(store, "three")
+    three.tick()
+    assert "whimbrel health disk-used --ignore 1h --note WHY" in store.ledger.health.verdict().explain()
+    ignore_signal(store.ledger, "disk-used", seconds=60, who="test", why="as it is advised")
+    three.tick()
+    assert store.ledger.health.verdict().explain().startswith("Goes at 50% of its speed")
+
+
+def test_a_user_who_may_only_write_reads_what_needs_no_privilege_and_is_told_the_grant(
+    store: MongoStore, database: Docs, client: MongoClient[dict[str, Any]], mongo_uri: str
+) -> None:
+    """Refused by a real server: docs/health.md, "When it cannot be read"."""
+    client[database.name].command("createUser", "app", pwd="app", roles=["readWrite"])  # noqa: S106
+    (address,) = client.nodes
+    uri = f"mongodb://app:app@{address[0]}:{address[1]}/{database.name}?replicaSet={client.topology_description.replica_set_name}"
+    try:
+        with connected(uri, database.name, SHORT, watching=Watching()) as basic:
+            one = sampler(basic)
+            for _ in range(2):
+                one.tick()
+            one._reader.close()
+            (finding,) = health_findings(basic)
+    finally:
+        client[database.name].command("dropUser", "app")
+    states = one.latest.signals
+    assert {name for name, state in states.items() if state.value is not None} == {
+        "majority-lag", "majority-write", "read-canary", "disk-used", "new-primary",
+    }  # fmt: skip
+    grant = f'db.getSiblingDB("{database.name}").grantRolesToUser("app", [{{role: "clusterMonitor", db: "admin"}}])'
+    assert states["cache-dirty"].problem == f"not allowed: grant it by {grant}"
+    assert one.latest.share == 1.0, "what was never allowed asks for nothing"
+    assert finding.level == "unknown"
+    assert finding.remedy == f"Grant what is missing: {grant}"
+    assert "1 are read by a lesser means, in whole seconds (majority-lag)" in finding.reason
+    assert "not allowed" in finding.reason
+    detail = finding.detail or {}
+    assert set(detail["read"]) == {"majority-write", "read-canary", "disk-used", "new-primary"}
+    assert set(detail["unread"]) == SIGNALS.keys() - {*detail["read"], *detail["lesser"], *detail["absent"]}
+
+
+def test_where_all_is_read_preflight_says_so_in_one_line_and_without_a_watch_nothing(
+    store: MongoStore, database: Docs, mongo_uri: str
+) -> None:
+    assert health_findings(store) == []
+    strange = Watching(ignored_members=frozenset({"db9:27017"}), brokered=True)
+    with connected(mongo_uri, database.name, SHORT, watching=strange) as watched:
+        finding, warned = health_findings(watched)
+        verdict = sample_once(watched)
+    assert (finding.level, finding.remedy) == ("info", "See them all: whimbrel health.")
+    assert finding.reason == (
+        "All 18 signals of the database's health are read. 3 mean nothing here (member-lag, member-silence, oplog-window: there is no other member)."
+    )
+    refuse_all([finding])
+    assert (warned.level, warned.detail) == ("warning", {"hosts": ["db9:27017"]})
+    assert "WHIMBREL_HEALTH_IGNORE_MEMBERS names db9:27017" in warned.reason
+    (member,) = verdict.left_out
+    assert (member.host, "no member of this name" in member.why) == ("db9:27017", True)

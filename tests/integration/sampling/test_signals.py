@@ -4,7 +4,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -12,25 +12,28 @@ from pymongo import MongoClient, WriteConcern
 from pymongo.errors import PyMongoError
 
 from tests.conftest import SHORT
+from tests.integration.hurried_sampler import HurriedSampler
 from tests.servers.replicas import Member, ReplicaSet
 from tests.servers.serve import eventually
 from whimbrel import Migration
+from whimbrel.domain.health.readings import Reading
 from whimbrel.domain.health.signals import Level
 from whimbrel.domain.health.verdict import Verdict
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.health_settings import change_thresholds
-from whimbrel.engine.operating.start import Defaults, start_run
-from whimbrel.engine.sampling.sampler import Sampler
+from whimbrel.engine.operating.preflight import preflight
+from whimbrel.engine.operating.start import Defaults, compose_run, start_run
 from whimbrel.errors import Transient
 from whimbrel.mongo.store import MongoStore, connected
+from whimbrel.ports import Watching
 
 THINGS = Migration(name="things", collection="things", update={"$set": {"n": 1}})
-PAUSE = 0.2  # seconds between two samples, which count as a second apart: levels need some samples, and leaving them five real seconds
+PAUSE = 0.1  # seconds between two samples, of which a level needs some
 
 
 @pytest.fixture(scope="module")
 def replicas() -> Iterator[ReplicaSet]:
-    with ReplicaSet(3, election=10, enableTestCommands=1) as found:
+    with ReplicaSet(3, election=10, oplog=64, enableTestCommands=1) as found:
         yield found
 
 
@@ -39,7 +42,8 @@ class Watch:
 
     def __init__(self, store: MongoStore) -> None:
         self.store = store
-        self.sampler = Sampler(store, store.health_reader(), name="test")
+        self.reader = store.health_reader()
+        self.sampler = HurriedSampler(store, self.reader, name="test")
         self.verdict = Verdict()
 
     def sample(self) -> Verdict:
@@ -73,6 +77,7 @@ def watch(replicas: ReplicaSet) -> Iterator[Watch]:
         for _ in range(3):
             found.sample()
         yield found
+        found.reader.close()
         store.client.drop_database(store.database)
 
 
@@ -137,8 +142,25 @@ def at_work(store: MongoStore) -> None:
     store.ledger.runs.move(run.id, RunStatus.RUNNING, who="test")
 
 
+DENIED = {"failCommands": ["replSetGetStatus", "replSetGetConfig"], "errorCode": 13}
+
+
+def basic(replicas: ReplicaSet, watch: Watch) -> dict[tuple[str, str], Reading]:
+    """What a user is shown who may not ask for the set's state: by signal and host."""
+    with (
+        replicas.primary().client() as client,
+        closing(watch.store.health_reader()) as reader,
+        fail_point(client, "failCommand", **DENIED),
+    ):
+        reader.read(own_slots=0, namespaces=())
+        found = reader.read(own_slots=0, namespaces=())
+    return {(each.signal, each.host): each for each in found if each.signal.startswith("member")}
+
+
 def test_a_secondary_that_applies_nothing_lags(replicas: ReplicaSet, watch: Watch) -> None:
-    member = replicas.secondaries()[0]
+    """Seen also by a user who has readWrite alone: by `hello` to each member, in whole seconds."""
+    member, other = replicas.secondaries()
+    change_thresholds(watch.store.ledger, "member-lag", slow=1.5, stop=3, who="test")
     with writing(watch.store):
         with locked(member):
             watch.until("member-lag", Level.SLOW)
@@ -147,30 +169,104 @@ def test_a_secondary_that_applies_nothing_lags(replicas: ReplicaSet, watch: Watc
             verdict = watch.until("member-lag", Level.STOP)
             assert verdict.share == 0.0
             assert verdict.signals["majority-lag"].level is Level.OK, "the other one acknowledges"
+            seen = basic(replicas, watch)
+            lag = seen["member-lag", f"127.0.0.1:{member.port}"]
+            assert lag.lesser
+            assert lag.value is not None
+            assert lag.value >= 1.0
+            assert (seen["member-lag", f"127.0.0.1:{other.port}"].value or 0.0) < lag.value
+            assert "clusterMonitor" in seen["members-down", ""].problem
         watch.until("member-lag", Level.OK)
     assert watch.verdict.share > 0.0
 
 
-def test_without_a_majority_its_lag_and_our_own_write_stop(replicas: ReplicaSet, watch: Watch) -> None:
-    with writing(watch.store), ExitStack() as stack:
-        for member in replicas.secondaries():
-            stack.enter_context(locked(member))
-        watch.until("majority-lag", Level.STOP)
-        watch.until("majority-write", Level.STOP, 60)
-        assert watch.verdict.share == 0.0
-    watch.until("majority-lag", Level.OK)
-    watch.until("majority-write", Level.OK)
-
-
-def test_flow_control_stops_runs_before_it_holds_the_application_back(
+def test_without_a_majority_its_lag_our_own_write_and_flow_control_stop(
     replicas: ReplicaSet, watch: Watch
 ) -> None:
-    with replicas.primary().client() as client, parameter(client, flowControlTargetLagSeconds=2):
-        with writing(watch.store), ExitStack() as stack:
+    with (
+        replicas.primary().client() as client,
+        parameter(client, flowControlTargetLagSeconds=2),
+        writing(watch.store),
+    ):
+        with ExitStack() as stack:
             for member in replicas.secondaries():
                 stack.enter_context(locked(member))
+            watch.until("majority-lag", Level.STOP)
+            watch.until("majority-write", Level.STOP, 60)
+            assert watch.verdict.share == 0.0
             watch.until("flow-control-lagged", Level.STOP, 60)
-        watch.until("flow-control-lagged", Level.OK, 60)
+        for name in ("majority-lag", "majority-write", "flow-control-lagged"):
+            watch.until(name, Level.OK, 60)
+
+
+def test_writes_that_wait_for_flow_control_are_seen(replicas: ReplicaSet, watch: Watch) -> None:
+    with (
+        replicas.primary().client() as client,
+        writing(watch.store, threads=8),
+    ):
+        with fail_point(client, "flowControlTicketOverride", numTickets=20):
+            watch.until("flow-control", Level.SLOW, 60)
+            assert "flow control holds writes back" in watch.said("flow-control")
+        watch.until("flow-control", Level.OK, 60)
+
+
+def test_the_oplog_counts_once_it_is_full(replicas: ReplicaSet, watch: Watch) -> None:
+    """By thresholds above what it reaches back: MongoDB forgets entries late, and not when a test wants it to."""
+    name = "oplog-window"
+    if watch.sample().signals[name].value is None:
+        assert watch.verdict.signals[name].how == "the oplog is not full yet"
+        with writing(watch.store, size=8000, threads=2):
+            watch.until(
+                name, Level.STOP, 120
+            )  # it reaches back some minutes, and not the two hours of the table
+    change_thresholds(watch.store.ledger, name, slow=1e6, stop=0, who="test")
+    watch.until(name, Level.SLOW)
+    change_thresholds(watch.store.ledger, name, slow=0, stop=0, who="test")
+    watch.until(name, Level.OK)
+
+
+@contextmanager
+def configured(replicas: ReplicaSet, member: Member, **fields: Any) -> Iterator[None]:
+    """A member has other settings meanwhile."""
+
+    def set_(**values: Any) -> None:
+        with replicas.primary().client() as client:
+            config = client.admin.command("replSetGetConfig")["config"]
+            row = next(each for each in config["members"] if each["host"].endswith(f":{member.port}"))
+            row.update(values)
+            config["version"] += 1
+            client.admin.command("replSetReconfig", config)
+
+    set_(**fields)
+    try:
+        yield
+    finally:
+        set_(secondaryDelaySecs=0, priority=1, votes=1)
+
+
+def test_members_that_lag_on_purpose_or_are_named_are_left_out_from_the_next_sample_on(
+    replicas: ReplicaSet, watch: Watch
+) -> None:
+    late, named = replicas.secondaries()
+    ignored = frozenset({f"127.0.0.1:{named.port}", "db9:27017"})
+    watching, definition = Watching(ignored_members=ignored), THINGS.definition
+    with (
+        connected(replicas.uri, watch.store.database, SHORT, watching=watching) as store,
+        closing(store.health_reader()) as reader,
+    ):
+        reader.read(own_slots=0, namespaces=())
+        with configured(replicas, late, secondaryDelaySecs=3600, priority=0):
+            readings = reader.read(own_slots=0, namespaces=())
+            preflighted = preflight(store, definition, compose_run(store, definition, defaults=Defaults()), None)  # fmt: skip
+    found = {each.host: each for each in readings if each.signal == "member-lag"}
+    assert {host: each.absent for host, each in found.items()} == {
+        f"127.0.0.1:{late.port}": "it lags 3,600 s on purpose", f"127.0.0.1:{named.port}": "WHIMBREL_HEALTH_IGNORE_MEMBERS names it",
+        "db9:27017": "WHIMBREL_HEALTH_IGNORE_MEMBERS names it, but the replica set has no member of this name",
+    }  # fmt: skip
+    (voter,) = [each for each in preflighted if each.check == "members"]
+    assert voter.level == "warning"
+    assert f"lag on purpose, and vote: 127.0.0.1:{late.port} (3,600 s)" in voter.reason
+    assert [each.level for each in preflighted if each.check == "health"] == ["info", "warning"]
 
 
 def test_a_frozen_member_is_silent_long_before_the_election_timeout(
@@ -181,6 +277,9 @@ def test_a_frozen_member_is_silent_long_before_the_election_timeout(
     try:
         watch.until("member-silence", Level.SLOW)
         assert f"127.0.0.1:{member.port}" in watch.said("member-silence")
+        silent = basic(replicas, watch)["member-silence", f"127.0.0.1:{member.port}"].value
+        assert silent is not None
+        assert silent > 0, "it does not answer a user who has readWrite alone either"
     finally:
         member.thaw()
     watch.until("member-silence", Level.OK)
@@ -283,16 +382,15 @@ def test_an_index_build_on_the_runs_collection_is_seen(replicas: ReplicaSet, wat
     building.join()
 
 
-@pytest.mark.parametrize(
-    ("name", "slow", "stop"), [("disk-used", 0.001, 100.0), ("connections-free", 100.0, 0.0)]
-)
-def test_disk_and_connections_slow_down_to_half_and_stop_at_their_threshold(watch: Watch, name: str, slow: float, stop: float) -> None:  # fmt: skip
+def test_disk_and_connections_slow_down_to_half_and_stop_at_their_threshold(watch: Watch) -> None:
     """The threshold is moved to the real value: to fill a disk takes too long."""
-    change_thresholds(watch.store.ledger, name, slow=slow, stop=stop, who="test")
-    watch.until(name, Level.SLOW)
+    for name, slow, stop in (("disk-used", 0.001, 100.0), ("connections-free", 100.0, 0.0)):
+        change_thresholds(watch.store.ledger, name, slow=slow, stop=stop, who="test")
+        watch.until(name, Level.SLOW)
     assert watch.verdict.share == 0.5, "going slower does not cure it"
-    change_thresholds(watch.store.ledger, name, slow=slow, stop=slow, who="test")
-    assert watch.until(name, Level.STOP).share == 0.0
+    for name, threshold in (("disk-used", 0.001), ("connections-free", 100.0)):
+        change_thresholds(watch.store.ledger, name, slow=threshold, stop=threshold, who="test")
+        assert watch.until(name, Level.STOP).share == 0.0
 
 
 def test_what_stops_being_readable_slows_and_then_stops(replicas: ReplicaSet, watch: Watch) -> None:
@@ -302,19 +400,3 @@ def test_what_stops_being_readable_slows_and_then_stops(replicas: ReplicaSet, wa
         assert "cannot be read" in watch.said("cache-dirty")
         assert watch.until("cache-dirty", Level.STOP).share == 0.0
     watch.until("cache-dirty", Level.OK)
-
-
-def test_a_user_who_may_only_write_has_the_basic_signals(replicas: ReplicaSet, watch: Watch) -> None:
-    """Refused from the beginning: that is unknown, and asks for nothing."""
-    commands = {
-        "failCommands": ["serverStatus", "replSetGetStatus", "replSetGetConfig", "aggregate"],
-        "errorCode": 13,
-    }
-    with replicas.primary().client() as client:
-        readings = {}
-        with fail_point(client, "failCommand", **commands):
-            for each in watch.store.health_reader().read(own_slots=0, namespaces=["a.b"]):
-                readings[each.signal] = each
-    read = {name for name, each in readings.items() if each.value is not None}
-    assert read == {"new-primary", "majority-lag", "disk-used"}
-    assert all("clusterMonitor" in each.problem for each in readings.values() if each.value is None)

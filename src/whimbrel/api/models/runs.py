@@ -20,7 +20,7 @@ class Warned(Model):
 
     check: str = Field(description="what was looked at", examples=["index"])
     level: str = Field(
-        description="warning; unknown, where the check could not be done; error, of a dry run whose function changes `_id`",
+        description="warning; unknown, where the check could not be done; error, of a dry run whose function changes `_id`; info, which asks nothing",
         examples=["warning"],
     )
     reason: str = Field(description="what was found", examples=["No index yields the eligible documents."])

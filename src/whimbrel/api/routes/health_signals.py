@@ -9,6 +9,7 @@ from whimbrel.api.answer_cache import ThisAnswerCache
 from whimbrel.api.authorization import Operator, Reader
 from whimbrel.api.deployment import Deployment
 from whimbrel.api.models.envelope import Answer, Model, failures
+from whimbrel.domain.health import signals as domain
 from whimbrel.engine.operating.health_settings import (
     change_thresholds,
     heed_signal,
@@ -16,7 +17,7 @@ from whimbrel.engine.operating.health_settings import (
 )
 from whimbrel.engine.operating.health_view import health_object
 from whimbrel.engine.operating.run_view import iso_time
-from whimbrel.ports import HealthSample, Ledger
+from whimbrel.ports import HealthSample, Ledger, Store
 
 router = APIRouter(prefix="/health", tags=["health"])
 WEEK = 7 * 24 * 3600
@@ -54,9 +55,19 @@ class Signal(Model):
     problem: str | None = Field(description="why it cannot be read", examples=[None])
     since: Moment = Field(description="since when it has this level")
     ignored_until: Moment = Field(description="until when a person ignores it")
+    not_caused_by_runs: bool = Field(
+        description="whether it has got no better in a minute in which all runs waited", examples=[False]
+    )
     grant: str | None = Field(
         description="the role that reading it takes beside readWrite", examples=["clusterMonitor"]
     )
+
+
+class LeftOut(Model):
+    """A member of the replica set that does not count."""
+
+    host: str = Field(description="as MongoDB names it", examples=["host3:27017"])
+    why: str = Field(description="why it does not count", examples=["it lags 3,600 s on purpose"])
 
 
 class Sample(Model):
@@ -79,7 +90,11 @@ class HealthSignals(Answer):
     )
     sampled_by: str | None = Field(description="the process that samples", examples=["host1:4711:0a1b2c3d"])
     reasons: list[Reason] = Field(description="why, the worst first")
-    signals: list[Signal] = Field(description="all signals")
+    advice: str | None = Field(
+        description="what a person may do, once runs have waited for ten minutes", examples=[None]
+    )
+    left_out: list[LeftOut] = Field(description="members whose lag and silence do not count")
+    signals: list[Signal] = Field(description="all signals, those of your own checks last")
     history: list[Sample] = Field(description="oldest first; empty where none was asked for")
 
 
@@ -141,12 +156,19 @@ async def signals(
     ] = None,
 ) -> Response:
     """The signals of the database's health, what they ask of runs, and why. Looked at twice a second at most."""
-    ledger = deployment.store.ledger
-    return await cache.answer(("signals", history), lambda: (200, _signals(ledger, history)))
+    store = deployment.store
+    return await cache.answer(
+        ("signals", history), lambda: (200, _signals(store.ledger, history, _own(store)))
+    )
 
 
-def _signals(ledger: Ledger, history: str | None) -> HealthSignals:
-    found = health_object(ledger.health.verdict(), ledger.health.settings())
+def _own(store: Store) -> tuple[domain.Signal, ...]:
+    """The checks that this process has."""
+    return store.watching.signals if store.watching is not None else ()
+
+
+def _signals(ledger: Ledger, history: str | None, own: tuple[domain.Signal, ...]) -> HealthSignals:
+    found = health_object(ledger.health.verdict(), ledger.health.settings(), own)
     rows = ledger.health.history(minutes=history == "minutes") if history else ()
     return HealthSignals.model_validate({**found, "history": [_sample(row) for row in rows]})
 
@@ -163,15 +185,17 @@ def change_signal(
     body: Annotated[Change, Body()],
 ) -> Changed:
     """Change the thresholds of a signal, or ignore it for a while. Audited."""
-    ledger, who = deployment.store.ledger, caller.who
+    ledger, own, who = deployment.store.ledger, _own(deployment.store), caller.who
     if body.reset or body.slow is not None or body.stop is not None:
-        change_thresholds(ledger, name, slow=body.slow, stop=body.stop, who=who, reset=bool(body.reset))
+        change_thresholds(
+            ledger, name, slow=body.slow, stop=body.stop, who=who, reset=bool(body.reset), own=own
+        )
     if body.ignore_seconds:
-        ignore_signal(ledger, name, seconds=body.ignore_seconds, who=who, why=body.note)
+        ignore_signal(ledger, name, seconds=body.ignore_seconds, who=who, why=body.note, own=own)
     elif body.ignore_seconds is not None:
-        heed_signal(ledger, name, who=who)
+        heed_signal(ledger, name, who=who, own=own)
     settings = ledger.health.settings()
     until = settings.ignored.get(name)
-    found = health_object(ledger.health.verdict(), settings)
+    found = health_object(ledger.health.verdict(), settings, own)
     row = next(each for each in found["signals"] if each["name"] == name)
     return Changed(name=name, slow=row["slow"], stop=row["stop"], ignored_until=iso_time(until))

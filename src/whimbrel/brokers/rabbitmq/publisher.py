@@ -20,6 +20,9 @@ from whimbrel.domain.runs.run import Run
 from whimbrel.errors import BrokerRefused, BrokerUnavailable
 from whimbrel.ports.broker import Depth
 
+ALARM_KEY = "alarm"  # no queue is bound by it: what is published with it is dropped
+CONFIRMED = 0.8  # seconds: a server without an alarm confirms what it drops in milliseconds
+
 
 class RabbitBroker:
     """Implements `whimbrel.ports.Broker`. Its connection has no consumers, as an alarm of the server blocks a publishing connection."""
@@ -54,6 +57,9 @@ class RabbitBroker:
 
     def waiting(self) -> int:
         return self._loop.call(self._count(), 2 * ANSWER)
+
+    def alarmed(self) -> bool:
+        return self._loop.call(self._is_alarmed(), ANSWER)
 
     @property
     def queues(self) -> Self:
@@ -123,6 +129,23 @@ class RabbitBroker:
             self._link.last_error = error
             self._link.reset(str(error))
             raise
+
+    async def _is_alarmed(self) -> bool:
+        """Publishes something, as the server tells only publishers of an alarm. One that tells so confirms nothing, until the alarm is over."""
+        _ = self._link.connection
+        if await self._link.blocked:
+            return True
+        if self._exchange is None:
+            raise self._link.last_error
+        try:
+            with translated(self._link.where):
+                async with asyncio.timeout(CONFIRMED):
+                    await self._exchange.publish(Message(b""), ALARM_KEY, mandatory=False)
+        except BrokerUnavailable:
+            if await self._link.blocked:
+                return True
+            raise
+        return False
 
     async def _check_alarm(self) -> None:
         if await self._link.blocked:

@@ -14,12 +14,13 @@ from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.output.health_tables import health_lines
 from whimbrel.cli.output.screen import Screen
-from whimbrel.domain.health.signals import SIGNALS
+from whimbrel.domain.health.signals import SIGNALS, Signal
 from whimbrel.domain.runs.workers import ALIVE
 from whimbrel.engine.operating.health_settings import (
     change_thresholds,
     heed_signal,
     ignore_signal,
+    known_signal,
 )
 from whimbrel.engine.operating.health_view import health_object
 from whimbrel.engine.sampling.sampler import sample_once
@@ -65,14 +66,16 @@ def health(
     seconds = duration("--ignore", ignore) if ignore is not None else None
     with Interrupts(), open_database(settings, screen, answers=True) as system:
         store, who = system.store, caller()
-        ledger = store.ledger
+        ledger, own = store.ledger, store.watching.signals if store.watching is not None else ()
         if signal is None:
             _show(store, screen, watch=watch, json=json)
             return 0
         store.prepare()
-        said = _change(ledger, signal, slow=slow, stop=stop, reset=reset, seconds=seconds, who=who, why=note)
+        said = _change(
+            ledger, known_signal(ledger, signal, own), slow=slow, stop=stop, reset=reset, seconds=seconds, who=who, why=note
+        )  # fmt: skip
         if json:
-            screen.answer(health_object(ledger.health.verdict(), ledger.health.settings()))
+            screen.answer(health_object(ledger.health.verdict(), ledger.health.settings(), own))
         else:
             screen.show(said)
         return 0
@@ -80,7 +83,7 @@ def health(
 
 def _change(
     ledger: Ledger,
-    signal: str,
+    signal: Signal,
     *,
     slow: float | None,
     stop: float | None,
@@ -90,38 +93,37 @@ def _change(
     why: str,
 ) -> str:
     """Changes what was asked for. Returns a sentence about it."""
+    name, own = signal.name, (signal,) if signal.name not in SIGNALS else ()
     if reset:
-        change_thresholds(ledger, signal, slow=None, stop=None, who=who, reset=True)
-        return f"The thresholds of {signal} are those of the table again."
+        change_thresholds(ledger, name, slow=None, stop=None, who=who, reset=True, own=own)
+        return f"The thresholds of {name} are those of the table again."
     if slow is not None or stop is not None:
-        slow_now, stop_now = change_thresholds(ledger, signal, slow=slow, stop=stop, who=who).of(
-            SIGNALS[signal]
-        )
+        levels = change_thresholds(ledger, name, slow=slow, stop=stop, who=who, own=own).of(signal)
         parts = [
-            f"{name} {value:g}"
-            for name, value in (("slow", slow_now), ("stop", stop_now))
+            f"{level} {value:g}"
+            for level, value in zip(("slow", "stop"), levels, strict=True)
             if value is not None
         ]
-        return f"The thresholds of {signal} are {', '.join(parts)} from the next second on."
+        return f"The thresholds of {name} are {', '.join(parts)} from the next second on."
     if seconds is not None:
-        until = ignore_signal(ledger, signal, seconds=seconds, who=who, why=why)
-        return f"{signal} is ignored until {until.astimezone():%Y-%m-%d %H:%M:%S}. Heed it again: whimbrel health {signal} --heed"
-    heed_signal(ledger, signal, who=who)
-    return f"{signal} is heeded again."
+        until = ignore_signal(ledger, name, seconds=seconds, who=who, why=why, own=own)
+        return f"{name} is ignored until {until.astimezone():%Y-%m-%d %H:%M:%S}. Heed it again: whimbrel health {name} --heed"
+    heed_signal(ledger, name, who=who, own=own)
+    return f"{name} is heeded again."
 
 
 def _show(store: Store, screen: Screen, *, watch: bool, json: bool) -> None:
-    records = store.ledger.health
+    records, own = store.ledger.health, store.watching.signals if store.watching is not None else ()
     if watch and screen.live and not json:
         with contextlib.suppress(KeyboardInterrupt), Live(console=screen.out, auto_refresh=False) as live:
             while True:
-                live.update(Group(*health_lines(records.verdict(), records.settings())), refresh=True)
+                live.update(Group(*health_lines(records.verdict(), records.settings(), own)), refresh=True)
                 time.sleep(1)
         return
     verdict = records.verdict()
     if verdict.age is None or (verdict.age > FORGOTTEN and not store.ledger.leases.workers(ALIVE)):
         verdict = sample_once(store)
     if json:
-        screen.answer(health_object(verdict, records.settings()))
+        screen.answer(health_object(verdict, records.settings(), own))
     else:
-        screen.show(*health_lines(verdict, records.settings()))
+        screen.show(*health_lines(verdict, records.settings(), own))

@@ -1,6 +1,6 @@
 """Builds the table of the database's health."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from rich.console import RenderableType
@@ -8,16 +8,18 @@ from rich.console import RenderableType
 from whimbrel.cli.output.fact_tables import FactTable
 from whimbrel.cli.output.terminal_text import Text
 from whimbrel.domain.health.signal_states import SignalState
-from whimbrel.domain.health.signals import SIGNALS, Level, Signal, Thresholds
+from whimbrel.domain.health.signals import Level, Signal
 from whimbrel.domain.health.verdict import Verdict, measured
-from whimbrel.ports.health import HealthSettings
+from whimbrel.ports.health import HealthSettings, all_signals
 
 COLOURS = {Level.OK: "green", Level.SLOW: "yellow", Level.STOP: "red", Level.UNKNOWN: "dim"}
 COLUMNS = ("signal", "level", "value", "slow", "stop", "host")
 
 
-def health_lines(verdict: Verdict, settings: HealthSettings) -> Iterator[RenderableType]:
-    """Yields what the verdict asks for, and the table of signals."""
+def health_lines(
+    verdict: Verdict, settings: HealthSettings, own: Sequence[Signal] = ()
+) -> Iterator[RenderableType]:
+    """Yields what the verdict asks for, and the table of signals. `own`: the checks that this process has."""
     if verdict.age is None:
         yield Text(
             "Nobody samples the database's health now, as no process of Whimbrel is at work. This is one look, without what takes two."
@@ -25,13 +27,15 @@ def health_lines(verdict: Verdict, settings: HealthSettings) -> Iterator[Rendera
     else:
         yield Text(verdict.explain() or "Runs may go at their full speed.", "yellow" if verdict.allowed < 1.0 else "green")  # fmt: skip
     table = FactTable(COLUMNS, right=("value", "slow", "stop"), whole=("signal", "level"))
-    for name, signal in SIGNALS.items():
+    for name, signal in all_signals(own, verdict.checks).items():
         state = verdict.signals.get(name, SignalState())
-        slow, stop = settings.thresholds.get(name, Thresholds()).of(signal)
+        slow, stop = settings.of(name).of(signal)
         table.add(
             name, _level(state), "" if state.value is None else measured(state.value, signal.unit), _threshold(slow, signal), _threshold(stop, signal), state.host
         )  # fmt: skip
     yield table
+    for member in verdict.left_out:
+        yield Text(f"Left out: {member.host}: {member.why}.")
     yield from _problems(verdict)
 
 
@@ -47,10 +51,11 @@ def _threshold(value: float | None, signal: Signal) -> str:
 
 
 def _problems(verdict: Verdict) -> Iterator[RenderableType]:
-    """Yields why signals cannot be read, each reason once."""
+    """Yields why signals are not read, or mean nothing here, each reason once."""
     names: dict[str, list[str]] = {}
     for name, state in verdict.signals.items():
-        if state.problem:
-            names.setdefault(state.problem, []).append(name)
-    for problem, signals in names.items():
-        yield Text(f"Not read: {', '.join(signals)}: {problem}")
+        why = state.problem or (state.how if state.level is Level.UNKNOWN else "")
+        if why:
+            names.setdefault(why, []).append(name)
+    for why, signals in names.items():
+        yield Text(f"Not read: {', '.join(signals)}: {why}")

@@ -9,7 +9,7 @@ from whimbrel.cli.output.terminal_text import Paragraph, Text
 from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.errors import WarningsRefused
 
-STYLES = {"error": "bold red", "warning": "bold yellow", "unknown": "bold blue"}
+STYLES = {"error": "bold red", "warning": "bold yellow", "unknown": "bold blue", "info": "dim"}
 
 
 def findings_lines(findings: Iterable[Finding]) -> Iterator[RenderableType]:

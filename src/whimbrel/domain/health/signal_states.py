@@ -13,7 +13,8 @@ class SignalState:
     """A signal's level, and what it takes to decide the next one. Times are seconds since the epoch, by the sampler's clock.
 
     `slow_count`, `stop_count`: bad samples in a row. `good_since`: since when it has been good enough for a lower level; None: it is not.
-    `read_at`: when a value was read last; None: never.
+    `read_at`: when a value was read last; None: never. `marked_at`, `marked`: while all runs wait for this signal, when its value was noted last, and that
+    value; `not_ours`: it has not got better meanwhile (`domain.health.blame`).
     """
 
     level: Level = Level.UNKNOWN
@@ -28,6 +29,9 @@ class SignalState:
     good_since: float | None = None
     read_at: float | None = None
     ignored_until: float | None = None  # a person overrides the signal until then
+    marked_at: float | None = None
+    marked: float | None = None
+    not_ours: bool = False
 
     @property
     def asks(self) -> Level:
@@ -44,7 +48,7 @@ def next_state(
 ) -> SignalState:
     """Returns the state after a sample. `reading`: None where the sample has nothing about the signal."""
     if reading is not None and reading.absent:
-        return SignalState(level=Level.OK, since=now, how=reading.absent, ignored_until=state.ignored_until)
+        return SignalState(since=now, how=reading.absent, ignored_until=state.ignored_until)
     if reading is None or reading.value is None:
         return _unread(state, reading, now)
     slow, stop = thresholds.of(signal)

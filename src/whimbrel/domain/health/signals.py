@@ -42,6 +42,8 @@ class Signal:
 
     `low`: small values are bad. `slow_after`, `stop_after`: so many bad samples in a row, one a second. `hold`: seconds until it is
     good again. `floor`: the share that is left at least while the signal is slow: going slower does not cure a disk that fills up.
+    `state`: the value says whether something is so, and no measure of it, so that reasons do not show it. `shown_only`: it has no thresholds but those that
+    a person sets.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Signal:
     stop_after: int = 2
     hold: float = HOLD
     floor: float = 0.0
+    state: bool = False
+    shown_only: bool = False
 
 
 def _table(*signals: Signal) -> Mapping[str, Signal]:
@@ -68,9 +72,9 @@ SIGNALS: Mapping[str, Signal] = _table(
         name="majority-write", title="a majority write to the ledger", unit="ms", slow=250.0, stop=1000.0, needs=Reads.NOTHING
     ),
     Signal(name="member-silence", title="silence of a member", unit="s", slow=6.0, stop=None),
-    Signal(name="members-down", title="members do not answer", unit="", slow=0.5, stop=1.5, floor=0.5),
+    Signal(name="members-down", title="members do not answer", unit="", slow=0.5, stop=1.5, floor=0.5, state=True),
     Signal(name="flow-control", title="flow control holds writes back", unit="ms/s", slow=50.0, stop=None),
-    Signal(name="flow-control-lagged", title="flow control sees lag", unit="", slow=None, stop=0.5, stop_after=1),
+    Signal(name="flow-control-lagged", title="flow control sees lag", unit="", slow=None, stop=0.5, stop_after=1, state=True),
     Signal(name="cache-dirty", title="dirty cache", unit="%", slow=7.0, stop=15.0),
     Signal(name="cache-updates", title="updates in the cache", unit="%", slow=5.0, stop=8.0),
     Signal(name="cache-used", title="cache in use", unit="%", slow=90.0, stop=95.0),
@@ -79,14 +83,18 @@ SIGNALS: Mapping[str, Signal] = _table(
     ),
     Signal(name="ticket-queue", title="operations that wait for a ticket", unit="", slow=0.5, stop=10.0, stop_after=3),
     Signal(name="read-canary", title="a read by _id", unit="ms", slow=10.0, stop=50.0, needs=Reads.NOTHING),
+    Signal(name="operation-latency", title="reads and writes take", unit="ms", slow=None, stop=None, shown_only=True),
     Signal(name="write-conflicts", title="write conflicts", unit="/s", slow=100.0, stop=None),
     Signal(name="oplog-window", title="the oplog reaches back", unit="h", slow=6.0, stop=2.0, low=True, floor=0.5),
     Signal(name="disk-used", title="disk in use", unit="%", slow=90.0, stop=95.0, needs=Reads.NOTHING, floor=0.5),
     Signal(name="connections-free", title="free connections", unit="%", slow=20.0, stop=5.0, low=True, floor=0.5),
     Signal(
-        name="new-primary", title="a new primary was elected", unit="", slow=None, stop=0.5, needs=Reads.NOTHING, stop_after=1, hold=30.0
+        name="new-primary", title="a new primary was elected", unit="", slow=None, stop=0.5, needs=Reads.NOTHING, stop_after=1, hold=30.0, state=True
     ),
-    Signal(name="index-build", title="an index is built on the collection", unit="", slow=0.5, stop=None, floor=0.25),
+    Signal(name="index-build", title="an index is built on the collection", unit="", slow=0.5, stop=None, floor=0.25, state=True),
+    Signal(
+        name="broker-alarm", title="RabbitMQ has stopped all publishers, as it runs out of memory or disk", unit="", slow=None, stop=0.5, needs=Reads.NOTHING, stop_after=1, state=True
+    ),
 )  # fmt: skip
 
 
@@ -105,11 +113,11 @@ class Thresholds:
         )
 
 
-def find_signal(name: str) -> Signal:
+def find_signal(name: str, signals: Mapping[str, Signal] = SIGNALS) -> Signal:
     """Returns the signal of a name. Raises SignalUnknown, with all names."""
-    signal = SIGNALS.get(name)
+    signal = signals.get(name)
     if signal is None:
-        raise SignalUnknown(f"There is no signal {name!r}. These are: {', '.join(SIGNALS)}.")
+        raise SignalUnknown(f"There is no signal {name!r}. These are: {', '.join(signals)}.")
     return signal
 
 
@@ -119,7 +127,7 @@ def check_thresholds(signal: Signal, thresholds: Thresholds) -> None:
     for level, asked, own in (("slow", thresholds.slow, signal.slow), ("stop", thresholds.stop, signal.stop)):
         if asked is None:
             continue
-        if own is None:
+        if own is None and not signal.shown_only:
             raise ThresholdsRefused(f"The signal {signal.name} has no threshold {level!r}.")
         if not 0 <= asked < 1e12:  # noqa: PLR2004  larger than anything that is measured
             raise ThresholdsRefused(

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from whimbrel.domain.health.blame import NOT_OURS
 from whimbrel.domain.health.share import RESTART
 from whimbrel.domain.health.signal_states import SignalState
-from whimbrel.domain.health.signals import SIGNALS, Level
+from whimbrel.domain.health.signals import SIGNALS, Level, Signal
 
 STALE_SLOW, STALE_STOP = 5.0, 15.0  # seconds after which a verdict counts as slow, and as stop
 SLOWER = "Goes at "  # how the message of a run begins that has a part of its speed
@@ -24,10 +25,19 @@ class Reason:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A member of the replica set that does not count, and why."""
+
+    host: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What the sampler has decided, once a second. `age`: seconds since then, by the server's clock; None where there has never been one.
 
-    `since`: since when the share has not been whole, seconds since the epoch; None: it is whole.
+    `since`: since when the share has not been whole, seconds since the epoch; None: it is whole. `waits_since`: since when it has been 0.
+    `advice`: what a person may do, where runs have waited for long. `checks`: the user's own signals, beside those of the table.
     """
 
     share: float = 1.0
@@ -38,6 +48,11 @@ class Verdict:
     at: datetime | None = None
     age: float | None = None
     by: str = ""  # the process that has sampled
+    waits_since: float | None = None
+    share_before: float = 1.0  # the one before a stop
+    advice: str = ""
+    left_out: tuple[LeftOut, ...] = ()
+    checks: tuple[Signal, ...] = ()
 
     def aged(self, age: float) -> "Verdict":
         """Returns the verdict as it is at this age, in seconds."""
@@ -58,7 +73,7 @@ class Verdict:
             or "the database is well again, and it gets faster"
         )
         return (
-            f"Waits{since}: {why}."
+            f"Waits{since}: {why}. {self.advice}".rstrip()
             if self.share == 0.0
             else f"{SLOWER}{self.share:.0%} of its speed{since}: {why}."
         )
@@ -76,30 +91,35 @@ def worst_level(states: Iterable[SignalState]) -> Level:
     return max([Level.OK, *(state.asks for state in states)], key=lambda level: level.rank)
 
 
-def floor_of(states: Mapping[str, SignalState]) -> float:
+def floor_of(states: Mapping[str, SignalState], signals: Mapping[str, Signal] = SIGNALS) -> float:
     """Returns the share that the slow signals leave at least: the smallest floor of them."""
     return min(
-        (SIGNALS[name].floor for name, state in states.items() if state.asks is Level.SLOW), default=0.0
+        (signals[name].floor for name, state in states.items() if state.asks is Level.SLOW), default=0.0
     )
 
 
-def reasons_of(states: Mapping[str, SignalState]) -> tuple[Reason, ...]:
+def reasons_of(
+    states: Mapping[str, SignalState], signals: Mapping[str, Signal] = SIGNALS
+) -> tuple[Reason, ...]:
     """Returns why the level is not good, the worst reason first, and of equal ones the oldest."""
     bad = [(name, state) for name, state in states.items() if state.asks in (Level.SLOW, Level.STOP)]
     bad.sort(key=lambda named: (-named[1].level.rank, named[1].since))
-    return tuple(Reason(name, state.level, state.since, sentence_of(name, state)) for name, state in bad)
+    return tuple(
+        Reason(name, state.level, state.since, sentence_of(signals[name], state)) for name, state in bad
+    )
 
 
-def sentence_of(name: str, state: SignalState) -> str:
+def sentence_of(signal: Signal, state: SignalState) -> str:
     """Returns what is bad about a signal, with its value, threshold and host."""
-    signal = SIGNALS[name]
     where = f" on {state.host}" if state.host else ""
     if state.value is None:
-        return f"{signal.title} cannot be read{where}: {state.problem}"
-    if state.threshold is None or not signal.unit:
-        return f"{signal.title}{where}"
+        title = f"the signal {signal.name}" if signal.state else signal.title
+        return f"{title} cannot be read{where}: {state.problem}"
+    foreign = f" ({NOT_OURS})" if state.not_ours else ""
+    if state.threshold is None or signal.state:
+        return f"{signal.title}{where}{foreign}"
     sign = "<" if signal.low else ">"
-    return f"{signal.title} {measured(state.value, signal.unit)} {sign} {measured(state.threshold, signal.unit)}{where}"
+    return f"{signal.title} {measured(state.value, signal.unit)} {sign} {measured(state.threshold, signal.unit)}{where}{foreign}"
 
 
 def measured(value: float, unit: str) -> str:

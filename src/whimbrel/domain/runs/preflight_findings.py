@@ -15,7 +15,7 @@ from whimbrel.errors import (
     WhimbrelError,
 )
 
-Level = Literal["error", "warning", "unknown"]
+Level = Literal["error", "warning", "unknown", "info"]
 
 
 class CheckName(StrEnum):
@@ -46,6 +46,7 @@ class CheckName(StrEnum):
     RUNS = "runs"
     CHANGE_STREAMS = "change-streams"
     DEPENDENCIES = "dependencies"
+    HEALTH = "health"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class Finding:
     """One thing that preflight found.
 
     `level`: an "error" refuses the run; a "warning" asks a person, or is recorded; "unknown" says that a check could
-    not be done. `reason` and `remedy` are sentences; `detail` is for machines, JSON values only.
+    not be done; "info" asks nothing, and is shown and recorded alone. `reason` and `remedy` are sentences; `detail` is for machines, JSON values only.
     """
 
     check: str
@@ -77,6 +78,10 @@ def warning(check: CheckName, reason: str, remedy: str, **detail: Any) -> Findin
 
 def unknown(check: CheckName, reason: str, remedy: str, **detail: Any) -> Finding:
     return Finding(str(check), "unknown", reason, remedy, _plain(detail))
+
+
+def information(check: CheckName, reason: str, remedy: str, **detail: Any) -> Finding:
+    return Finding(str(check), "info", reason, remedy, _plain(detail))
 
 
 def _plain(detail: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -130,7 +135,7 @@ def refuse(findings: Iterable[Finding]) -> None:
 
 def refuse_all(findings: Iterable[Finding]) -> None:
     """Does the same as `refuse`, and treats warnings as errors. Raises WarningsRefused that names each."""
-    listed = list(findings)
+    listed = [finding for finding in findings if finding.level != "info"]
     refuse(listed)
     if listed:
         sentences = " ".join(f"[{finding.check}] {finding.reason}" for finding in listed)

@@ -10,6 +10,7 @@ from whimbrel.domain.runs.preflight_findings import CheckName, Finding, error, r
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating.code_differences import other_values
+from whimbrel.engine.operating.health_preflight import health_findings
 from whimbrel.engine.operating.sequence import dependency_findings
 from whimbrel.engine.operating.unended_runs import unended_runs
 from whimbrel.ports import Ahead, FunctionAnswer, Store
@@ -40,6 +41,7 @@ def _warnings(store: Store, definition: Definition, run: Run, ahead: Ahead) -> l
         *process_value_findings(ahead),
         *_other_runs(store, run),
         *store.warnings(run, definition, ahead),
+        *health_findings(store),
     ]
 
 

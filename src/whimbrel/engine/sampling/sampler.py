@@ -4,21 +4,32 @@ One process in the cluster does it, by lease. Another one that takes over goes o
 holds all slots back by itself (`Verdict.allowed`): whatever happens to the sampler, runs do not go on unwatched.
 """
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import structlog
 
+from whimbrel.domain.health.blame import advice, blamed
 from whimbrel.domain.health.own_times import OwnTimes
 from whimbrel.domain.health.readings import Reading, worst_readings
 from whimbrel.domain.health.share import Share, next_share
 from whimbrel.domain.health.signal_states import SignalState, next_state
-from whimbrel.domain.health.signals import SIGNALS, Level, Thresholds
+from whimbrel.domain.health.signals import SIGNALS, Level, Signal
 from whimbrel.domain.health.throttled import throttled_seconds
-from whimbrel.domain.health.verdict import STALE_STOP, Verdict, floor_of, reasons_of, worst_level
+from whimbrel.domain.health.verdict import (
+    STALE_STOP,
+    LeftOut,
+    Reason,
+    Verdict,
+    floor_of,
+    reasons_of,
+    worst_level,
+)
+from whimbrel.engine.operating.checks_apart import Apart, answers, unbrokered
 from whimbrel.errors import Transient, WhimbrelError
-from whimbrel.ports import Store
-from whimbrel.ports.health import HealthReader, HealthSettings
+from whimbrel.ports import Store, Watching
+from whimbrel.ports.health import HealthReader, HealthSettings, all_signals
 
 log = structlog.get_logger("whimbrel.health")
 
@@ -30,14 +41,16 @@ ROLE_SECONDS = (
 )
 ROLE_WITHIN = 1.0  # seconds that asking for the role may take
 MINUTE = 60.0
-NO_THRESHOLDS = Thresholds()
 
 
 class Sampler:
-    """One process's candidate for the role of sampler."""
+    """One process's candidate for the role of sampler. `apart`: the signals that are read elsewhere than in MongoDB."""
 
-    def __init__(self, store: Store, reader: HealthReader, *, name: str) -> None:
+    def __init__(self, store: Store, reader: HealthReader, *, name: str, apart: Sequence[Apart] = ()) -> None:
         self._store, self._reader, self._name = store, reader, name
+        self._apart = tuple(apart)
+        self._own = tuple(each.signal for each in apart if each.signal.name not in SIGNALS)
+        self._signals = all_signals(self._own)
         self._records = store.ledger.health
         self._asked = float("-inf")  # when the role was asked for, where it was given
         self._sampled = float("-inf")
@@ -45,8 +58,9 @@ class Sampler:
         self._share = Share()
         self._level = Level.OK
         self._since: float | None = None
+        self._waits_since: float | None = None
         self._times = OwnTimes()
-        self._minute = MinuteHistory()
+        self._minute = MinuteHistory(self._signals)
         self.latest = Verdict()  # that this process decided
 
     def round(self) -> None:
@@ -80,12 +94,16 @@ class Sampler:
         began = time.perf_counter()
         before = self._records.verdict()
         elapsed = (time.perf_counter() - began) * 1000
-        now = before.at.timestamp() + (before.age or 0.0) if before.at is not None else time.time()
+        now = self._now(before)
         if self._states is None:
             self._take_over(before, now)
         self._times.read(elapsed, at_rest=not at_work or self._share.value == 0.0)
         throttled = throttled_seconds(before) if at_work else {}
         self._keep(self._judge(now, self._records.settings(), {run.ns for run in at_work}), throttled)
+
+    def _now(self, before: Verdict) -> float:
+        """Returns the time by the server's clock, which levels go by."""
+        return before.at.timestamp() + (before.age or 0.0) if before.at is not None else time.time()
 
     def _has_role(self) -> bool:
         now = time.monotonic()
@@ -103,39 +121,64 @@ class Sampler:
 
     def _take_over(self, before: Verdict, now: float) -> None:
         """Goes on from what another sampler stored, unless that is long ago."""
-        self._states, self._share, self._since = {}, Share(), None
+        self._states, self._share, self._since, self._waits_since = {}, Share(), None, None
         self._times = OwnTimes()
         if before.age is not None and before.age < STALE_STOP:
             self._states = dict(before.signals)
-            self._share, self._since = Share(before.share, before.share, now), before.since
-            self._level = before.level
+            self._share, self._since = Share(before.share, before.share_before, now), before.since
+            self._level, self._waits_since = before.level, before.waits_since
 
     def _judge(self, now: float, settings: HealthSettings, namespaces: set[str]) -> Verdict:
         slots = self._store.ledger.leases.slots(MINUTE / 10)
+        apart = self._looks()
         readings = self._reader.read(own_slots=slots, namespaces=namespaces)
         host = next((reading.host for reading in readings if reading.host), "")
-        worst = worst_readings([*readings, *self._times.readings(host)])
-        states = {name: self._next_state(name, worst.get(name), now, settings) for name in SIGNALS}
+        worst = worst_readings([*apart, *readings, *self._times.readings(host)], self._signals)
+        states = {
+            signal.name: self._next_state(signal, worst.get(signal.name), now, settings)
+            for signal in self._signals.values()
+        }
         level = worst_level(states.values())
-        self._share = next_share(self._share, level, now, floor_of(states))
+        self._share = next_share(self._share, level, now, floor_of(states, self._signals))
         self._since = None if self._share.value >= 1.0 else self._since if self._since is not None else now
-        self._states = states
+        waits = self._share.value == 0.0
+        self._waits_since = (self._waits_since or now) if waits else None
+        self._states = {
+            name: blamed(self._signals[name], state, now, waits=waits) for name, state in states.items()
+        }
+        reasons = reasons_of(self._states, self._signals)
         verdict = Verdict(
-            share=self._share.value, level=level, since=self._since, reasons=reasons_of(states), signals=states, by=self._name
+            share=self._share.value, level=level, since=self._since, reasons=reasons, signals=self._states, by=self._name, waits_since=self._waits_since, share_before=self._share.before,
+            advice=self._advice(reasons, now), left_out=left_out(readings), checks=self._own,
         )  # fmt: skip
         if level is not self._level:
             log.info("health", level=str(level), share=verdict.share, reasons=[reason.sentence for reason in verdict.reasons])  # fmt: skip
+        if verdict.left_out != self.latest.left_out:
+            log.info(
+                "members left out", members=[f"{member.host}: {member.why}" for member in verdict.left_out]
+            )
         self._level = level
         return verdict
 
+    def _looks(self) -> list[Reading]:
+        """Returns what is read elsewhere, and begins to read it anew while MongoDB is asked."""
+        found = [each.look() for each in self._apart]
+        if not any(reading.signal == "broker-alarm" for reading in found):
+            found.append(unbrokered())
+        return found
+
+    def _advice(self, reasons: Sequence[Reason], now: float) -> str:
+        if self._waits_since is None or not reasons:
+            return ""
+        return advice(reasons[0].signal, now - self._waits_since)
+
     def _next_state(
-        self, name: str, reading: Reading | None, now: float, settings: HealthSettings
+        self, signal: Signal, reading: Reading | None, now: float, settings: HealthSettings
     ) -> SignalState:
-        known = (self._states or {}).get(name, SignalState(since=now))
-        until = settings.ignored.get(name)
+        known = (self._states or {}).get(signal.name, SignalState(since=now))
+        until = settings.ignored.get(signal.name)
         ignored = until.timestamp() if until is not None and until.timestamp() > now else None
-        state = next_state(SIGNALS[name], known, reading, now, settings.thresholds.get(name, NO_THRESHOLDS))
-        return state.ignoring(ignored)
+        return next_state(signal, known, reading, now, settings.of(signal.name)).ignoring(ignored)
 
     def _keep(self, verdict: Verdict, throttled: Mapping[str, float]) -> None:
         self.latest, minute = verdict, self._minute.add(time.time(), verdict)
@@ -149,7 +192,8 @@ class Sampler:
 class MinuteHistory:
     """Gathers the seconds of a minute into one row: the smallest share, and the worst value of each signal."""
 
-    def __init__(self) -> None:
+    def __init__(self, signals: Mapping[str, Signal] = SIGNALS) -> None:
+        self._signals = signals
         self._minute: int | None = None
         self._share, self._level = 1.0, Level.OK
         self._values: dict[str, float] = {}
@@ -166,23 +210,29 @@ class MinuteHistory:
         for name, state in verdict.signals.items():
             if state.value is not None:
                 known = self._values.get(name, state.value)
-                self._values[name] = min(known, state.value) if SIGNALS[name].low else max(known, state.value)
+                self._values[name] = (
+                    min(known, state.value) if self._signals[name].low else max(known, state.value)
+                )
         return row
+
+
+def left_out(readings: Sequence[Reading]) -> tuple[LeftOut, ...]:
+    """Returns the members that do not count, each once."""
+    why = {reading.host: reading.absent for reading in readings if reading.absent and reading.host}
+    return tuple(LeftOut(host, reason) for host, reason in sorted(why.items()))
 
 
 def sample_once(store: Store) -> Verdict:
     """Reads the signals now, for a person to see, where nobody samples. Writes nothing, so that no run obeys it."""
-    reader, now = store.health_reader(), time.time()
-    readings = worst_readings(reader.read(own_slots=0, namespaces=()))
-    settings = store.ledger.health.settings()
+    watching, now = store.watching or Watching(), time.time()
+    with contextlib.closing(store.health_reader()) as reader:
+        readings = [*answers(watching), *reader.read(own_slots=0, namespaces=())]
+    if not watching.brokered:
+        readings.append(unbrokered())
+    signals = all_signals(watching.signals)
+    worst, settings = worst_readings(readings, signals), store.ledger.health.settings()
     states = {
-        name: next_state(
-            signal,
-            SignalState(since=now),
-            readings.get(name),
-            now,
-            settings.thresholds.get(name, NO_THRESHOLDS),
-        )
-        for name, signal in SIGNALS.items()
+        name: next_state(signal, SignalState(since=now), worst.get(name), now, settings.of(name))
+        for name, signal in signals.items()
     }
-    return Verdict(signals=states)
+    return Verdict(signals=states, left_out=left_out(readings), checks=watching.signals)

@@ -1,7 +1,7 @@
 """Stores the verdict on the database's health, its history in two rings of rows, and what people have set."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,8 +11,8 @@ from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
 from whimbrel.domain.health.signal_states import SignalState
-from whimbrel.domain.health.signals import SIGNALS, Level, Thresholds
-from whimbrel.domain.health.verdict import Reason, Verdict
+from whimbrel.domain.health.signals import SIGNALS, Level, Reads, Signal, Thresholds
+from whimbrel.domain.health.verdict import LeftOut, Reason, Verdict
 from whimbrel.errors import Transient
 from whimbrel.mongo.driver_errors import sentence, translated
 from whimbrel.mongo.ledger.leases import MongoLeases
@@ -49,10 +49,7 @@ class MongoHealthRecords:
             name: Thresholds(each.get("slow"), each.get("stop"))
             for name, each in dict(row.get("thresholds", {})).items()
         }
-        ignored = dict(row.get("ignored", {}))
-        return HealthSettings(
-            {name: each for name, each in thresholds.items() if name in SIGNALS}, {name: until for name, until in ignored.items() if name in SIGNALS}
-        )  # fmt: skip
+        return HealthSettings(thresholds, dict(row.get("ignored", {})))
 
     def keep(
         self, verdict: Verdict, minute: Mapping[str, Any] | None, throttled: Mapping[str, float] | None = None
@@ -61,6 +58,8 @@ class MongoHealthRecords:
             "share": verdict.share, "level": str(verdict.level), "since": verdict.since, "by": verdict.by,
             "reasons": [{**asdict(reason), "level": str(reason.level)} for reason in verdict.reasons],
             "signals": {name: {**asdict(state), "level": str(state.level)} for name, state in verdict.signals.items()},
+            "waitsSince": verdict.waits_since, "shareBefore": verdict.share_before, "advice": verdict.advice, "leftOut": [asdict(member) for member in verdict.left_out],
+            "checks": [{**asdict(signal), "needs": str(signal.needs)} for signal in verdict.checks],
         }  # fmt: skip
         values = {name: state.value for name, state in verdict.signals.items() if state.value is not None}
         second = {"share": verdict.share, "level": str(verdict.level), "values": values}
@@ -124,12 +123,23 @@ def _verdict_of(row: Mapping[str, Any]) -> Verdict:
         Reason(each["signal"], Level(each["level"]), each["since"], each["sentence"])
         for each in row["reasons"]
     )
+    checks = tuple(
+        Signal(**{**_known(Signal, each), "needs": Reads(each["needs"])}) for each in row.get("checks", ())
+    )
+    names = {*SIGNALS, *(check.name for check in checks)}
     signals = {
-        name: SignalState(**{**dict(state), "level": Level(state["level"])})
+        name: SignalState(**{**_known(SignalState, state), "level": Level(state["level"])})
         for name, state in dict(row["signals"]).items()
-        if name in SIGNALS
+        if name in names
     }
     return Verdict(
         share=row["share"], level=Level(row["level"]), since=row["since"], reasons=reasons, signals=signals, at=row["at"],
-        age=max(0.0, row["age"] / 1000), by=row["by"],
+        age=max(0.0, row["age"] / 1000), by=row["by"], waits_since=row.get("waitsSince"), share_before=row.get("shareBefore", 1.0), advice=row.get("advice", ""),
+        left_out=tuple(LeftOut(each["host"], each["why"]) for each in row.get("leftOut", ())), checks=checks,
     )  # fmt: skip
+
+
+def _known(kind: type[Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what this version knows of a row that a newer one may have stored."""
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in row.items() if name in names}

@@ -1,6 +1,6 @@
 """Checks the servers: whether there are several, whether they keep up, and whether their clocks agree with this host's."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,10 +35,12 @@ def members(client: MongoClient[Any]) -> Iterator[Finding]:
     rows = [member for member in status["members"] if member["state"] != ARBITER]
     down = [member["name"] for member in rows if member["state"] not in (PRIMARY, SECONDARY)]
     newest = max((member["optimeDate"] for member in rows if member["state"] == PRIMARY), default=None)
+    configured = _configured(client)
+    delays = _delays(configured)
     lags = {
         str(member["name"]): (newest - member["optimeDate"]).total_seconds()
         for member in rows
-        if newest is not None and member["state"] == SECONDARY
+        if newest is not None and member["state"] == SECONDARY and member["name"] not in delays
     }
     late = {name: lag for name, lag in lags.items() if lag > BEHIND}
     if down or late:
@@ -52,6 +54,35 @@ def members(client: MongoClient[Any]) -> Iterator[Finding]:
             "Bring them back first, or give the run a rate (`maxDocsPerSecond` of the REST API).",
             down=down, lagSeconds=late,
         )  # fmt: skip
+    yield from _delayed_voters(configured)
+
+
+def _delayed_voters(configured: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Warns of members that lag on purpose and vote: where they are needed for a majority, each write takes as long as they lag."""
+    delays = _delays([row for row in configured if row.get("votes", 1)])
+    if delays:
+        listed = ", ".join(f"{host} ({seconds:,} s)" for host, seconds in delays.items())
+        yield warning(
+            CheckName.MEMBERS,
+            f"Of the replica set's members these lag on purpose, and vote: {listed}. As soon as another member is down, each write of a run, and of the application with the majority, waits so long.",
+            "Take their votes: set votes and priority of such a member to 0 by rs.reconfig().",
+            delaySeconds=delays,
+        )
+
+
+def _configured(client: MongoClient[Any]) -> Sequence[Mapping[str, Any]]:
+    with translated():
+        config = client.admin.command("replSetGetConfig", maxTimeMS=LOOK)["config"]
+    rows: Sequence[Mapping[str, Any]] = config["members"]
+    return rows
+
+
+def _delays(configured: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {
+        str(row["host"]): int(row["secondaryDelaySecs"])
+        for row in configured
+        if row.get("secondaryDelaySecs")
+    }
 
 
 def clock(client: MongoClient[Any]) -> Iterator[Finding]:
