@@ -62,12 +62,21 @@ COMMANDS: dict[str, Command] = {
     "resume": Command(
         "resume",
         "Go on with a run that was paused, failed, or lost its processes.",
-        ("resume", "resume 20261231-abc234", "resume 20261231-abc234 --detach"),
+        (
+            "resume",
+            "resume 20261231-abc234",
+            "resume 20261231-abc234 --detach",
+            "resume --max-failure-rate 10%",
+        ),
     ),
     "set": Command(
         "set_",
-        "Change the rate, batch size or priority of a run that has not ended; it is not stopped for it.",
-        ("set 20261231-abc234 --rate 500", "set 20261231-abc234 --no-rate --priority 8"),
+        "Change the rate, batch size, priority or failure budget of a run that has not ended; it is not stopped for it.",
+        (
+            "set 20261231-abc234 --rate 500",
+            "set 20261231-abc234 --no-rate --priority 8",
+            "set --max-failure-rate 10%",
+        ),
     ),
     "cancel": Command(
         "cancel",
@@ -77,7 +86,12 @@ COMMANDS: dict[str, Command] = {
     "failures": Command(
         "failures",
         "Show the failures of a run by cause, or by document.",
-        ("failures", "failures 20261231-abc234 --documents --limit 10"),
+        (
+            "failures",
+            "failures 20261231-abc234 --documents --limit 10",
+            'failures --accept 1f3a5c7e --note "known, see the wiki"',
+            "failures 20261231-abc234 --export failures.jsonl",
+        ),
     ),
     "retry": Command(
         "retry",

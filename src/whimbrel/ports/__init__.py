@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from whimbrel.ports.examiner import Examiner, Marked
     from whimbrel.ports.failures import Failures
     from whimbrel.ports.health import HealthReader, HealthRecords, HealthSample, HealthSettings
+    from whimbrel.ports.known_causes import KnownCauses
     from whimbrel.ports.leases import Leases
     from whimbrel.ports.ledger import Ledger
     from whimbrel.ports.page import Page
@@ -56,6 +57,7 @@ __all__ = [
     "HealthRecords",
     "HealthSample",
     "HealthSettings",
+    "KnownCauses",
     "Leases",
     "Ledger",
     "Marked",
@@ -85,6 +87,7 @@ _PLACES = {
         "examiner": "Examiner Marked",
         "failures": "Failures",
         "health": "HealthReader HealthRecords HealthSample HealthSettings",
+        "known_causes": "KnownCauses",
         "leases": "Leases",
         "ledger": "Ledger",
         "page": "Page",

@@ -7,6 +7,7 @@ from whimbrel.ports.batches import Batches
 from whimbrel.ports.codes import Codes
 from whimbrel.ports.failures import Failures
 from whimbrel.ports.health import HealthRecords
+from whimbrel.ports.known_causes import KnownCauses
 from whimbrel.ports.leases import Leases
 from whimbrel.ports.proofs import Proofs
 from whimbrel.ports.retention import Retention
@@ -30,3 +31,4 @@ class Ledger:
     retention: Retention
     codes: Codes
     health: HealthRecords
+    known_causes: KnownCauses

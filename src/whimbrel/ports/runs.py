@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
+from whimbrel.domain.runs.failure_budget import BrokenRule, FailureBudget, Standing
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.runs.run_cursor import RunPlace
@@ -116,8 +117,16 @@ class Runs(Protocol):
         """Stores what is known of the ranges of the run's batches, or of those of the run that it verifies."""
         ...
 
-    def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
-        """Changes `batch_size`, `rate` or `priority` of a run that has not ended. Audited. Returns False where it has."""
+    def adjust(self, run_id: str, settings: Mapping[str, float | None], *, who: str) -> bool:
+        """Changes `batch_size`, `rate`, `priority`, or a limit of the failure budget, of a run that has not ended. Audited. Returns False where it has."""
+        ...
+
+    def set_budget(self, run_id: str, budget: FailureBudget, forgiven: Standing | None, *, who: str) -> None:
+        """Stores the failure budget of a run, and what no longer counts for it. Audited."""
+        ...
+
+    def note_over_budget(self, run_id: str, broken: Sequence[BrokenRule]) -> None:
+        """Stores which limits of its failure budget a run has passed."""
         ...
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:

@@ -7,6 +7,15 @@ from pydantic import ConfigDict, Field, model_validator
 
 from whimbrel.api.authorization import Operator
 from whimbrel.api.deployment import Deployment
+from whimbrel.api.models.budgets import (
+    MAX_FAILURE_RATE,
+    MAX_FAILURES,
+    MAX_NEW_CAUSE,
+    Failures,
+    FailuresOfOne,
+    Share,
+    budget_of,
+)
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
 from whimbrel.api.models.runs import RUN
 from whimbrel.api.routes.runs import RunId
@@ -41,16 +50,24 @@ class Settings(Model):
     priority: Priority = Field(
         default_factory=_no_default, description="above 5 it goes before others", examples=[7]
     )
+    max_failures: Failures = Field(default_factory=_no_default, description=MAX_FAILURES, examples=[1000])
+    max_failure_rate: Share = Field(default_factory=_no_default, description=MAX_FAILURE_RATE, examples=[0.1])
+    max_new_cause: FailuresOfOne = Field(
+        default_factory=_no_default, description=MAX_NEW_CAUSE, examples=[100]
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> "Settings":
         if not self.model_fields_set:
-            raise ValueError("give at least one of batchSize, maxDocsPerSecond and priority")
+            raise ValueError(
+                "give at least one of batchSize, maxDocsPerSecond, priority, maxFailures, maxFailureRate and maxNewCause"
+            )
         return self
 
     def changes(self) -> dict[str, Any]:
         names = {"batch_size": "batch_size", NULLABLE: "rate", "priority": "priority"}
-        return {names[field]: getattr(self, field) for field in names if field in self.model_fields_set}
+        changes = {names[field]: getattr(self, field) for field in names if field in self.model_fields_set}
+        return changes | budget_of(self)
 
 
 class SettingsOf(Answer):
@@ -63,6 +80,16 @@ class SettingsOf(Answer):
         examples=[2000],
     )
     priority: int = Field(description="0 to 10; above 5 it goes before others", examples=[0])
+    max_failures: int | None = Field(
+        description="failed documents that it may have before it pauses; null: any number", examples=[None]
+    )
+    max_failure_rate: float | None = Field(
+        description="share of the documents that may fail before it pauses; null: any", examples=[0.1]
+    )
+    max_new_cause: int | None = Field(
+        description="failures of one cause that nobody has seen before, at which it pauses; null: any number",
+        examples=[20],
+    )
 
 
 @router.patch("/settings/{migrationId}", responses=failures(400, 404, 409, 413, 415, 422))
@@ -72,11 +99,14 @@ def change_settings(
     migration_id: Annotated[RunId, Path(alias="migrationId")],
     body: Annotated[Settings, Body()],
 ) -> SettingsOf:
-    """Change how a run goes on: its rate within a second, the rest for batches that are planned from now on."""
+    """Change how a run goes on: its rate and failure budget within a second, the rest for batches that are planned from now on."""
     run = control.adjust(deployment.store.ledger, migration_id, who=caller.who, **body.changes())
     return SettingsOf(
         migration_id=run.id,
         batch_size=run.batch_size,
         max_docs_per_second=run.rate,
         priority=run.priority,
+        max_failures=run.budget.failures,
+        max_failure_rate=run.budget.rate,
+        max_new_cause=run.budget.new_cause,
     )

@@ -7,6 +7,13 @@ from typing import Annotated
 import typer
 
 from whimbrel.bootstrap import check_broker, load
+from whimbrel.cli.arguments.budget_options import (
+    MaxFailureRate,
+    MaxFailures,
+    MaxNewCause,
+    budget_change,
+    causes_of_plan,
+)
 from whimbrel.cli.arguments.options import (
     BatchSize,
     Json,
@@ -29,6 +36,7 @@ from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import parse_filter
 from whimbrel.engine.operating.already_done import nothing_left
+from whimbrel.engine.operating.failure_budget import note_seen, with_budget
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.start import add_run, asked_through, draft_run, has_documents, preview
 from whimbrel.engine.rehearsing.trial_call import needs_trial, try_function
@@ -77,16 +85,24 @@ def run(
             "--force", help="start also where no answer of the function can be used; it is not tried before"
         ),
     ] = False,
+    max_failures: MaxFailures = None,
+    max_failure_rate: MaxFailureRate = None,
+    max_new_cause: MaxNewCause = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            "--plan",
+            metavar="FILE",
+            help="what `whimbrel plan NAME --json` wrote: causes of failures that it shows are not new to the run",
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Run a migration, and show how far it is."""
-    if yes and strict:
-        raise SettingsInvalid("--yes goes on where preflight warns, --strict does not: give one of them.")
-    if detach and (workers or max_memory is not None):
-        raise SettingsInvalid(
-            "--detach starts no workers here: leave --workers and --max-memory out, or --detach."
-        )
+    _check_options(yes=yes, strict=strict, detach=detach, own_workers=bool(workers or max_memory is not None))
     settings, screen = begin(json=json)
+    budget = budget_change(max_failures, max_failure_rate, max_new_cause)
+    seen = () if plan is None else causes_of_plan(plan, name)
     narrower = None if filter_ is None else parse_filter(filter_)
     pool = pool_of(
         settings,
@@ -112,7 +128,7 @@ def run(
             system.store, definition, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
             priority=priority, rate=rate,
         )  # fmt: skip
-        draft = asked_through(draft, "whimbrel run")
+        draft = with_budget(asked_through(draft, "whimbrel run"), budget)
         expected = preview(system.store, draft)
         if workers is None and expected.total is not None and expected.batches <= 1:
             pool = replace(pool, workers=1)  # there will be only one batch at a time
@@ -129,8 +145,21 @@ def run(
         consent(screen, ready.warnings, yes=yes)
         interrupts.arm()  # from here on there is a run, and Ctrl-C tells how to go on
         started = add_run(system.store, definition, ready, caller())
+        note_seen(system.store.ledger, started.id, seen, who=caller())
         screen.say(f"Run {started.id} of {definition.name} on {started.ns}.")
         if detach:
             return leave_to_others(screen, system, started, tell=True)
-        foreground = Foreground(system, settings, screen, interrupts)
-        return conclude(screen, system, foreground.work(started, definition, pool, workers_ahead))
+        ending = Foreground(system, settings, screen, interrupts).work(
+            started, definition, pool, workers_ahead
+        )
+        return conclude(screen, system, ending)
+
+
+def _check_options(*, yes: bool, strict: bool, detach: bool, own_workers: bool) -> None:
+    """Raises SettingsInvalid where options exclude one another."""
+    if yes and strict:
+        raise SettingsInvalid("--yes goes on where preflight warns, --strict does not: give one of them.")
+    if detach and own_workers:
+        raise SettingsInvalid(
+            "--detach starts no workers here: leave --workers and --max-memory out, or --detach."
+        )

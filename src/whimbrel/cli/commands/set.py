@@ -4,10 +4,12 @@ from typing import Annotated
 
 import typer
 
+from whimbrel.cli.arguments.budget_options import MaxFailureRate, MaxFailures, MaxNewCause, budget_change
 from whimbrel.cli.arguments.options import BatchSize, Json, Rate, RunId, begin, caller
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.arguments.which_run import TO_SET, choose_run
 from whimbrel.cli.foreground.interrupts import Interrupts
+from whimbrel.domain.runs.budget_texts import limits
 from whimbrel.domain.runs.run import Run
 from whimbrel.engine.operating import control
 from whimbrel.engine.operating.run_view import run_object, view
@@ -23,20 +25,26 @@ def set_(
         int | None,
         typer.Option(metavar="0-10", min=0, max=10, help="above 5 its batches go before those of other runs"),
     ] = None,
+    max_failures: MaxFailures = None,
+    max_failure_rate: MaxFailureRate = None,
+    max_new_cause: MaxNewCause = None,
     json: Json = False,
 ) -> int:
-    """Change the rate, batch size or priority of a run that has not ended; it is not stopped for it."""
+    """Change the rate, batch size, priority or failure budget of a run that has not ended; it is not stopped for it."""
     settings, screen = begin(json=json)
     options_given: dict[str, int | None] = {"rate": rate, "batch_size": batch_size, "priority": priority}
-    changes: dict[str, int | None] = {
+    changes: dict[str, float | None] = {
         name: value for name, value in options_given.items() if value is not None
     }
+    changes |= budget_change(max_failures, max_failure_rate, max_new_cause)
     if no_rate:
         if rate is not None:
             raise SettingsInvalid("--rate and --no-rate exclude one another: give one of them.")
         changes["rate"] = None
     if not changes:
-        raise SettingsInvalid("Nothing to set: give --rate, --no-rate, --batch-size or --priority.")
+        raise SettingsInvalid(
+            "Nothing to set: give --rate, --no-rate, --batch-size, --priority, --max-failures, --max-failure-rate or --max-new-cause."
+        )
     with Interrupts(), open_database(settings, screen, chooses=True) as system:
         chosen = choose_run(screen, system.store.ledger, run_id, TO_SET)
         run = control.adjust(system.store.ledger, chosen.id, who=caller(), **changes)
@@ -51,5 +59,5 @@ def _summary(run: Run) -> str:
     pace = "as fast as its workers can" if run.rate is None else f"at most {run.rate:,} documents a second"
     return (
         f"Run {run.id} goes on: {pace}, priority {run.priority}, batches of {run.batch_size:,} documents from the next that "
-        "is planned."
+        f"is planned. Failure budget: {limits(run.budget) or 'none'}."
     )

@@ -14,6 +14,7 @@ from whimbrel.domain.migrations.definition import Definition, UndoMode
 from whimbrel.domain.migrations.filters import all_of
 from whimbrel.domain.migrations.marks import Mark, mark_of, marker_field
 from whimbrel.domain.migrations.updates import Update
+from whimbrel.domain.runs.failure_budget import BrokenRule, FailureBudget, Standing
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.requests import Request
@@ -121,6 +122,11 @@ class Run:
     worked: float = 0.0  # seconds, in earlier periods of work
     samples: tuple[ProgressSample, ...] = ()  # of its progress, while it is at work
     ended_at: datetime | None = None
+    budget: FailureBudget = field(default_factory=FailureBudget)  # how many failures have it pause
+    forgiven: Standing | None = (
+        None  # what had failed when a person last had it go on in spite of that: it counts no more
+    )
+    over_budget: tuple[BrokenRule, ...] = ()  # why its budget has had it pause
 
     @property
     def phase(self) -> Phase:

@@ -23,6 +23,7 @@ from whimbrel.mongo.ledger.failures import MongoFailures
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.health import MongoHealthRecords
 from whimbrel.mongo.ledger.indexes import INDEXES
+from whimbrel.mongo.ledger.known_causes import MongoKnownCauses
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
@@ -32,7 +33,7 @@ from whimbrel.ports import Ledger
 
 COLLECTIONS = (
     "runs", "batches", "failures", "causes", "blocks", "leases", "workers", "audit", "schedules", "answers", "pruned",
-    "codes", "format", "health",
+    "codes", "format", "health", "known",
 )  # fmt: skip
 DURABLE = WriteConcern("majority", j=True)
 
@@ -73,7 +74,10 @@ def mongo_ledger(
     retention = MongoRetention(collections["pruned"], collections)
     codes = MongoCodes(collections["codes"])
     health = MongoHealthRecords(collections["health"], leases)
-    ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health)
+    known_causes = MongoKnownCauses(collections["known"], leases)
+    ledger = Ledger(
+        runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health, known_causes
+    )
 
     def create_indexes() -> None:
         with translated():

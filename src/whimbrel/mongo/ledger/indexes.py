@@ -52,6 +52,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel(BY_CAUSE),
         IndexModel([("batch", 1), ("state", 1), ("outcome", 1), ("group", 1)]),
     ],
+    "known": [IndexModel([("run", 1)])],
     "pruned": [IndexModel([("left", 1)], partialFilterExpression={"left": True})],
     "runs": [
         IndexModel(

@@ -33,6 +33,7 @@ from whimbrel.domain.runs.states import BatchStatus, RunStatus
 from whimbrel.domain.runs.tiling import Tile, Tiling, TilingFault
 from whimbrel.domain.runs.verification import MarkTally, Proof
 from whimbrel.domain.runs.workers import InHand, Refusal, Worker
+from whimbrel.mongo.ledger.budget_rows import broken_of, budget_fields, budget_of, standing_of_row
 
 FORMAT = (
     3  # of the ledger: needs a new number, and a step in `ledger/format.py`, when older rows would be misread
@@ -238,6 +239,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
         # As text: a query plan has field names with a dollar.
         "warnings": json.dumps([finding_object(finding) for finding in run.warnings]),
+        **budget_fields(run),
     }  # fmt: skip
 
 
@@ -267,6 +269,7 @@ def run_of(row: Row) -> Run:
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
         created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, samples=tuple(sample_of(sample) for sample in row.get("samples", ())), taken_over=row.get("takenOver", False), ended_at=row.get("endedAt"),
+        budget=budget_of(row.get("budget")), forgiven=standing_of_row(row.get("forgiven")), over_budget=broken_of(row.get("overBudget")),
     )  # fmt: skip
 
 

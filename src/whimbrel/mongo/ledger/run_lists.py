@@ -16,7 +16,14 @@ from whimbrel.mongo.ledger.rows import run_of
 PAGE = 200  # runs that are read at once
 NEWEST = {"createdAt": -1, "_id": -1}
 LONGEST = 2000  # bytes of a filter in a brief row
-LEFT_OUT = ("warnings", "report", "update", "tiling", "checked")  # long fields that lists do not show
+LEFT_OUT = (
+    "warnings",
+    "report",
+    "update",
+    "tiling",
+    "checked",
+    "forgiven",
+)  # long fields that lists do not show
 
 
 def _too_long(path: str) -> dict[str, Any]:

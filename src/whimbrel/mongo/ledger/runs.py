@@ -7,12 +7,15 @@ from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
+from whimbrel.domain.runs.budget_texts import limits
+from whimbrel.domain.runs.failure_budget import BrokenRule, FailureBudget, Standing
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork
 from whimbrel.domain.runs.states import ENDED, RunStatus, sources
 from whimbrel.domain.runs.tiling import Tiling
 from whimbrel.errors import CollectionBusy
 from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.ledger.budget_rows import BUDGET_PATHS, broken_rows, budget_row, standing_row
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.rows import AT_WORK_FIELDS, at_work_of, run_of, run_row, sample_row, tiling_row
@@ -212,8 +215,8 @@ class MongoRuns(RunLists):
             run_id, **{name: tiling_row(value) for name, value in given.items() if value is not None}
         )
 
-    def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
-        names = {"batch_size": "batchSize", "rate": "rate", "priority": "priority"}
+    def adjust(self, run_id: str, settings: Mapping[str, float | None], *, who: str) -> bool:
+        names = {"batch_size": "batchSize", "rate": "rate", "priority": "priority", **BUDGET_PATHS}
         fields: dict[str, Any] = {names[name]: value for name, value in settings.items()}
         if "rate" in settings:
             fields["pace"] = None  # what was reserved by the old rate
@@ -224,6 +227,18 @@ class MongoRuns(RunLists):
             changes = ", ".join(f"{names[name]} {value}" for name, value in settings.items())
             self._leases.audit("settings changed", run=run_id, who=who, why=changes)
         return result.matched_count == 1
+
+    def set_budget(self, run_id: str, budget: FailureBudget, forgiven: Standing | None, *, who: str) -> None:
+        changes = {"budget": budget_row(budget), "forgiven": standing_row(forgiven)}
+        with translated():
+            self._runs.update_one({"_id": run_id}, {"$set": changes, "$currentDate": {"updatedAt": True}})
+        told = f"failure budget: {limits(budget) or 'none'}"
+        if forgiven is not None:
+            told += f"; what failed of the first {forgiven.documents:,} documents counts no more"
+        self._leases.audit("settings changed", run=run_id, who=who, why=told)
+
+    def note_over_budget(self, run_id: str, broken: Sequence[BrokenRule]) -> None:
+        self.describe(run_id, overBudget=broken_rows(broken))
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:
         now = {"$toDouble": {"$toLong": "$$NOW"}}
