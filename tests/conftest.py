@@ -34,6 +34,9 @@ if not EVERYTHING and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM:
 # A busy machine is not well, and runs would rightly wait: the tests of the health turn it on.
 os.environ["WHIMBREL_HEALTH"] = "off"
 
+# Many tests let documents fail on purpose: the tests of the failure budget turn it on.
+os.environ["WHIMBREL_MAX_FAILURE_RATE"] = os.environ["WHIMBREL_MAX_NEW_CAUSE"] = "off"
+
 # The machine may stand still for a second at any time. `make test` tries the same examples each time, `make chaos` others.
 settings.register_profile("shared machine", deadline=None, derandomize=not EVERYTHING)
 settings.load_profile("shared machine")

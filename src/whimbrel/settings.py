@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from whimbrel.domain.migrations.valid_names import RESERVED_DATABASES, is_database
@@ -16,6 +16,7 @@ from whimbrel.plain_wording import plain
 
 if TYPE_CHECKING:  # imported where they are needed: most commands need neither
     from whimbrel.domain.health.own_checks import OwnCheck
+    from whimbrel.domain.runs.failure_budget import FailureBudget
     from whimbrel.domain.runs.schedules import Plan
     from whimbrel.domain.webhooks.addresses import Webhooks
     from whimbrel.engine.operating.start import Defaults
@@ -144,6 +145,17 @@ class Settings(BaseSettings):
         default="",
         description="members of the replica set whose lag and silence do not count, as host:port with commas between",
     )
+    whimbrel_max_failures: str = Field(
+        default="off", description="failed documents that a run may have before it pauses, or off"
+    )
+    whimbrel_max_failure_rate: str = Field(
+        default="5%",
+        description="share of documents that may fail, such as 5% or 0.05, before a run pauses; or off",
+    )
+    whimbrel_max_new_cause: str = Field(
+        default="20",
+        description="failures of one cause that nobody has seen before, at which a run pauses; or off",
+    )
     whimbrel_keep_days: int = Field(
         default=90, ge=1, le=36_500, description="days after their end that runs are kept"
     )
@@ -174,6 +186,18 @@ class Settings(BaseSettings):
             return check_cron(text)
         except SettingsInvalid as error:
             raise ValueError(str(error)) from error
+
+    @field_validator("whimbrel_max_failures", "whimbrel_max_failure_rate", "whimbrel_max_new_cause")
+    @classmethod
+    def _limit(cls, text: str, info: ValidationInfo) -> str:
+        from whimbrel.domain.runs import budget_texts  # noqa: PLC0415
+
+        read = {"whimbrel_max_failures": budget_texts.read_limit, "whimbrel_max_new_cause": budget_texts.read_new_cause}  # fmt: skip
+        try:
+            read.get(info.field_name or "", budget_texts.read_rate)(text)
+        except SettingsInvalid as error:
+            raise ValueError(str(error)) from error
+        return text
 
     @property
     def database(self) -> str:
@@ -273,7 +297,19 @@ class Settings(BaseSettings):
             largest_batch=0 if "batch_size" in self.model_fields_set else LARGEST_BATCH,
             max_attempts=self.max_retries + 1,
             retry_delay=self.retry_delay / 1000,
+            budget=self.budget,
         )
+
+    @property
+    def budget(self) -> "FailureBudget":
+        """The failure budget of runs where nothing else is said."""
+        from whimbrel.domain.runs.budget_texts import read_limit, read_new_cause, read_rate  # noqa: PLC0415
+        from whimbrel.domain.runs.failure_budget import FailureBudget  # noqa: PLC0415
+
+        return FailureBudget(
+            read_limit(self.whimbrel_max_failures), read_rate(self.whimbrel_max_failure_rate),
+            read_new_cause(self.whimbrel_max_new_cause),
+        )  # fmt: skip
 
 
 def read_settings() -> Settings:

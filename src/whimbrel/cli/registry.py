@@ -63,15 +63,21 @@ COMMANDS: dict[str, Command] = {
     "resume": Command(
         "resume",
         "Go on with a run that was paused, failed, or lost its processes.",
-        ("resume", "resume 20261231-abc234", "resume 20261231-abc234 --detach"),
+        (
+            "resume",
+            "resume 20261231-abc234",
+            "resume 20261231-abc234 --detach",
+            "resume --max-failure-rate 10%",
+        ),
     ),
     "set": Command(
         "set_",
-        "Change how a run goes on that has not ended: its rate, batch size, priority, windows, and how nice it is.",
+        "Change how a run goes on that has not ended: its rate, batch size, priority, windows, how nice it is, and its failure budget.",
         (
             "set 20261231-abc234 --rate 500",
             "set 20261231-abc234 --no-rate --priority 8",
             'set 20261231-abc234 --window "Mon-Fri 22:00-06:00 UTC share=0.1"',
+            "set --max-failure-rate 10%",
         ),
     ),
     "cancel": Command(
@@ -82,7 +88,12 @@ COMMANDS: dict[str, Command] = {
     "failures": Command(
         "failures",
         "Show the failures of a run by cause, or by document.",
-        ("failures", "failures 20261231-abc234 --documents --limit 10"),
+        (
+            "failures",
+            "failures 20261231-abc234 --documents --limit 10",
+            'failures --accept 1f3a5c7e --note "known, see the wiki"',
+            "failures 20261231-abc234 --export failures.jsonl",
+        ),
     ),
     "retry": Command(
         "retry",

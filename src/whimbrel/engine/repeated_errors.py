@@ -1,28 +1,21 @@
 """Decides when an error that keeps coming back pauses a run: nothing is silently repeated forever.
 
-An error's class says how to react to it (`errors.Remedy`). How often that is repeated is limited here, as long as the
+An error's class says how to react to it (`errors.Remedy`), and the table in `domain/failures/retry_policy.py` how often. That is counted here, as long as the
 error is the same and there is no progress in between.
 """
 
 import re
 from collections.abc import Collection, Hashable
 from dataclasses import dataclass
-from math import inf
 
+from whimbrel.domain.failures.retry_policy import ERRORS, OWN_FAULT
 from whimbrel.domain.text.safe_text import exception_message, type_name
 from whimbrel.errors import Remedy, WhimbrelError
 
-TIMES: dict[Remedy, float] = {
-    Remedy.AGAIN: 40,  # at least half a minute of attempts: several times what a failover takes
-    Remedy.SMALLER: 10,  # each attempt waits for the time limit of a statement
-    Remedy.WAIT: inf,
-    Remedy.RECORD: 1,  # it concerns no single document, so a second attempt would fail the same way
-    Remedy.PAUSE: 1,
-    Remedy.STOP: 40,  # somebody else continues: if nobody does, a person must look
-}
+TIMES: dict[Remedy, float] = {remedy: policy.times for remedy, policy in ERRORS.items()}
 """How often in a row the same error may occur before a person must look."""
 
-FAULTS = 5
+FAULTS = int(OWN_FAULT.times)
 """The same limit for an error of Whimbrel itself: of a batch, while its run has other batches; of a thread, before that error ends its work."""
 
 _VARYING = re.compile(r"\b[0-9a-f]{8,}\b|\d+")

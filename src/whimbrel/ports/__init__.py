@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         HealthSettings,
         Watching,
     )
+    from whimbrel.ports.known_causes import KnownCauses
     from whimbrel.ports.leases import Leases
     from whimbrel.ports.ledger import Ledger
     from whimbrel.ports.page import Page
@@ -67,6 +68,7 @@ __all__ = [
     "HealthRecords",
     "HealthSample",
     "HealthSettings",
+    "KnownCauses",
     "Leases",
     "Ledger",
     "Marked",
@@ -98,6 +100,7 @@ _PLACES = {
         "failures": "Failures",
         "freezes": "FreezeLook Freezes",
         "health": "HealthCheck HealthReader HealthRecords HealthSample HealthSettings Watching",
+        "known_causes": "KnownCauses",
         "leases": "Leases",
         "ledger": "Ledger",
         "page": "Page",

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.causes import GroupCount
 from whimbrel.domain.failures.failure import (
     DueRetry,
     FailedDocument,
@@ -121,6 +122,14 @@ class Failures(Protocol):
 
         A run has at most `domain.failures.causes.GROUPS`. Raises CursorInvalid.
         """
+        ...
+
+    def by_cause(self, run_id: str) -> Mapping[str, GroupCount]:
+        """Counts the failures of a run by group. The cost does not depend on how many there are."""
+        ...
+
+    def causes(self, run_id: str) -> Sequence[str]:
+        """Returns the groups of all causes that a run has ever met."""
         ...
 
     def group_of(self, run_id: str, name: str) -> str | None:

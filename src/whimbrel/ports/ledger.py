@@ -8,6 +8,7 @@ from whimbrel.ports.codes import Codes
 from whimbrel.ports.failures import Failures
 from whimbrel.ports.freezes import Freezes
 from whimbrel.ports.health import HealthRecords
+from whimbrel.ports.known_causes import KnownCauses
 from whimbrel.ports.leases import Leases
 from whimbrel.ports.proofs import Proofs
 from whimbrel.ports.retention import Retention
@@ -34,3 +35,4 @@ class Ledger:
     health: HealthRecords
     freezes: Freezes
     webhooks: WebhookRecords
+    known_causes: KnownCauses

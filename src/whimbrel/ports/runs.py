@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from whimbrel.domain.runs.allowance import Allowance
 from whimbrel.domain.runs.chunk_times import ChunkTimes
+from whimbrel.domain.runs.failure_budget import BrokenRule, FailureBudget, Standing
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.runs.run_cursor import RunPlace
@@ -144,8 +145,11 @@ class Runs(Protocol):
         """Stores what is known of the ranges of the run's batches, or of those of the run that it verifies."""
         ...
 
-    def adjust(self, run_id: str, settings: Mapping[str, int | Sequence[str] | None], *, who: str) -> bool:
-        """Changes `batch_size`, `rate`, `priority`, `windows` or `nice` of a run that has not ended. Audited. Returns False where it has."""
+    def adjust(self, run_id: str, settings: Mapping[str, float | Sequence[str] | None], *, who: str) -> bool:
+        """Changes `batch_size`, `rate`, `priority`, `windows`, `nice` or a limit of the failure budget of a run that has not ended.
+
+        Audited. Returns False where it has ended.
+        """
         ...
 
     def hold(self, run_id: str, allowance: Allowance, message: str) -> None:
@@ -154,6 +158,14 @@ class Runs(Protocol):
 
     def resize(self, run: Run, size: int, sizing: Sizing) -> bool:
         """Stores how large the run's next batches are, and why. Returns False where somebody has set another size since it was read."""
+        ...
+
+    def set_budget(self, run_id: str, budget: FailureBudget, forgiven: Standing | None, *, who: str) -> None:
+        """Stores the failure budget of a run, and what no longer counts for it. Audited."""
+        ...
+
+    def note_over_budget(self, run_id: str, broken: Sequence[BrokenRule]) -> None:
+        """Stores which limits of its failure budget a run has passed."""
         ...
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:

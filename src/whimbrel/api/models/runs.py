@@ -96,6 +96,26 @@ class SizingOf(Model):
     )
 
 
+class FailuresOfCause(Model):
+    """How many failures of a cause count for a failure budget."""
+
+    group: str = Field(description="short name of the cause's group", examples=["2f1a9c3e"])
+    failures: int = Field(description="documents", examples=[812])
+
+
+class PassedLimit(Model):
+    """A limit of the failure budget that the run has passed."""
+
+    rule: Literal["failures", "rate", "newCause"] = Field(
+        description="which limit: maxFailures, maxFailureRate or maxNewCause", examples=["rate"]
+    )
+    value: float = Field(description="how far it got: documents, or a share", examples=[0.073])
+    limit: float = Field(description="what is allowed", examples=[0.05])
+    failures: int = Field(description="failed documents that count", examples=[901])
+    documents: int = Field(description="evaluated documents that they are among", examples=[12345])
+    causes: list[FailuresOfCause] = Field(description="those with most of them")
+
+
 class RunRow(Model):
     """A run as lists show it: without its warnings, report and update, which GET /migrate/status/{id} has."""
 
@@ -194,6 +214,19 @@ class RunRow(Model):
     )
     reasons: list[HeldBy] = Field(
         description="why, what holds it back most first; `message` has the same for people"
+    )
+    max_failures: int | None = Field(
+        description="failed documents that it may have before it pauses; null: any number", examples=[None]
+    )
+    max_failure_rate: float | None = Field(
+        description="share of the documents that may fail before it pauses; null: any", examples=[0.05]
+    )
+    max_new_cause: int | None = Field(
+        description="failures of one cause that nobody has seen before, at which it pauses; null: any number",
+        examples=[20],
+    )
+    over_budget: list[PassedLimit] = Field(
+        description="why its failure budget had it pause; empty where it did not", examples=[[]]
     )
 
 

@@ -11,11 +11,13 @@ from whimbrel.api.deployment import ThisSystem
 from whimbrel.api.http_errors import ApiError, bad_fields
 from whimbrel.api.json_bodies import ParsedRoute
 from whimbrel.api.middleware.audit import DRY
-from whimbrel.api.models.envelope import Answer, Fault, Model, failures
+from whimbrel.api.models.budgets import Budgeted
+from whimbrel.api.models.envelope import Answer, Fault, failures
 from whimbrel.api.models.runs import RUN, Warned, warned_models
 from whimbrel.api.routes.starting import Size, Strict, start_message
 from whimbrel.domain.bson.document_ids import id_json, parse_id
 from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.engine.operating.failure_budget import with_budget
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.sequence import check_dependencies
 from whimbrel.engine.operating.start import asked_through
@@ -25,7 +27,7 @@ from whimbrel.samples.migration import SOME_MODEL
 router = APIRouter(prefix="/migrate", tags=["migration"], route_class=ParsedRoute)
 
 
-class Bulk(Model):
+class Bulk(Budgeted):
     """Exactly these documents."""
 
     ids: list[Any] = Field(
@@ -95,7 +97,7 @@ def bulk(
         return answer.model_copy(update={"message": "Nothing is left to do: no run was started."})
     if not body.dry_run:
         check_dependencies(store, definition)
-    run = asked_through(chosen.run, "POST /migrate/bulk")
+    run = with_budget(asked_through(chosen.run, "POST /migrate/bulk"), body.budget)
     ready = with_warnings(store, definition, run, documents=chosen.eligible, strict=body.strict)
     answer.warnings = warned_models(ready.warnings)
     if body.dry_run:

@@ -1,8 +1,11 @@
-"""Lists the failures of a run by cause or by document, and tries them again."""
+"""Lists the failures of a run by cause or by document, exports them, accepts their causes, and tries them again."""
 
+from collections.abc import Mapping
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Path, Query
+from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from whimbrel.api.authorization import Operator, Reader
@@ -11,14 +14,27 @@ from whimbrel.api.models.envelope import Answer, Model, failures
 from whimbrel.api.models.runs import RUN, Run, run_model
 from whimbrel.api.routes.runs import Limit, RunId, code_of
 from whimbrel.domain.bson.document_ids import id_json
+from whimbrel.domain.failures.causes import GROUPS
 from whimbrel.domain.failures.failure import Failure, FailureGroup, FailurePlace, FailureState
+from whimbrel.domain.failures.known_causes import LONGEST_NOTE, KnownCause
 from whimbrel.engine.operating import control
+from whimbrel.engine.operating.accepted_causes import accept_causes, withdraw_causes
+from whimbrel.engine.operating.failure_export import accepted_object, export_pages
 from whimbrel.engine.operating.run_view import iso_time, view
 
 router = APIRouter(prefix="/migrate", tags=["failures"])
 
 TAIL = 2000  # characters of a traceback: its last frame and the error
 GROUP = "2f1a9c3e"
+NDJSON = "application/x-ndjson"
+
+
+class Acceptance(Model):
+    """That a person lets a run go on in spite of a cause: its failures do not count for the failure budget."""
+
+    by: str = Field(description="who", examples=["ops"])
+    at: str | None = Field(description="when: RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
+    note: str = Field(description="why", examples=["known, see the wiki"])
 
 
 class Group(Model):
@@ -44,6 +60,9 @@ class Group(Model):
     example: Any = Field(
         description="the `_id` of one of them, as relaxed Extended JSON",
         examples=[{"$oid": "65a1b2c3d4e5f60718293a4b"}],
+    )
+    accepted: Acceptance | None = Field(
+        description="who lets the run go on in spite of this cause; null: nobody", examples=[None]
     )
 
 
@@ -118,6 +137,33 @@ class Retry(Model):
     )
 
 
+class Accept(Model):
+    """Which causes to accept, or no longer."""
+
+    groups: list[Annotated[str, Field(max_length=2000)]] = Field(
+        min_length=1,
+        max_length=GROUPS,
+        description="the causes, by the short names or signatures of their groups",
+        examples=[[GROUP]],
+    )
+    note: str = Field(
+        default="",
+        max_length=LONGEST_NOTE,
+        description="why, for the audit",
+        examples=["known, see the wiki"],
+    )
+    withdraw: Annotated[
+        bool, Field(strict=True, description="true: accept them no longer; their failures count again")
+    ] = False
+
+
+class CausesAccepted(Answer):
+    """The causes, and who has accepted them."""
+
+    migration_id: str = Field(description="id of the run", examples=[RUN])
+    groups: list[Group] = Field(description="the causes that were named, as they are now")
+
+
 class FailuresRetried(Answer):
     """The run goes on with the failures that were opened again."""
 
@@ -162,7 +208,8 @@ def failures_of(
         answer.next_cursor = rows[-1].place.cursor if len(rows) == limit else None
         return answer
     page = ledger.failures.groups(run.id, state=only, group=chosen, after=cursor, limit=limit)
-    answer.groups = [_group(failure_group) for failure_group in page.groups]
+    known = ledger.known_causes.of(run.id)
+    answer.groups = [_group(failure_group, known) for failure_group in page.groups]
     answer.rest = Rest(groups=page.rest, open=page.open, dead=page.dead, resolved=page.resolved)
     answer.next_cursor = page.after
     return answer
@@ -186,10 +233,68 @@ def retry(
     return FailuresRetried(migration=run_model(view(ledger, run)), reopened=opened)
 
 
-def _group(group: FailureGroup) -> Group:
+@router.post("/failures/{migrationId}/accept", responses=failures(400, 404, 409, 413, 415, 422))
+def accept(
+    deployment: Deployment,
+    caller: Operator,
+    migration_id: Annotated[RunId, Path(alias="migrationId")],
+    body: Annotated[Accept, Body()],
+) -> CausesAccepted:
+    """Accept causes: their failures do not count for the failure budget any more, and a run that paused for them can be resumed. Audited."""
+    ledger = deployment.store.ledger
+    judge = withdraw_causes if body.withdraw else accept_causes
+    groups = judge(ledger, migration_id, body.groups, who=caller.who, note=body.note)
+    known = ledger.known_causes.of(migration_id)
+    pages = [ledger.failures.groups(migration_id, group=group, limit=1) for group in groups]
+    return CausesAccepted(
+        migration_id=migration_id, groups=[_group(cause, known) for page in pages for cause in page.groups]
+    )
+
+
+@router.get(
+    "/failures/{migrationId}/export",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "content": {NDJSON: {"schema": {"type": "string"}}},
+            "description": "a JSON object a line: the fields of `documents` above, and `code`, `outcome`, `phase`, `migrationId`, `migration`, `collection`, `accepted`",
+        },
+        **failures(404, 422),
+    },
+)
+def export(
+    deployment: Deployment,
+    _: Reader,
+    migration_id: Annotated[RunId, Path(alias="migrationId")],
+    group: Annotated[
+        str | None,
+        Query(
+            max_length=2000,
+            description="only this group, by its short name or its signature",
+            examples=[GROUP],
+        ),
+    ] = None,
+    state: Annotated[
+        Literal["open", "dead", "resolved"] | None,
+        Query(description="only failures in this state", examples=["dead"]),
+    ] = None,
+) -> StreamingResponse:
+    """All failures of a run as JSON lines, however many there are. An answer that breaks off is not complete: its last chunk is missing."""
+    ledger = deployment.store.ledger
+    run = control.find_run(ledger, migration_id)
+    chosen = None if group is None else control.group_of(ledger, run.id, group)
+    only = None if state is None else FailureState(state)
+    pages = export_pages(ledger, run, state=only, group=chosen)
+    first = next(pages, "")  # what cannot be read is answered with an error, not with half an answer
+    headers = {"Content-Disposition": f'attachment; filename="failures-{run.id}.jsonl"'}
+    return StreamingResponse(chain((first,), pages), media_type=NDJSON, headers=headers)
+
+
+def _group(group: FailureGroup, known: Mapping[str, KnownCause]) -> Group:
     return Group(
         group=group.group, signature=group.signature, kind=group.kind, type=group.type, place=group.place, message=group.message,
         open=group.open, dead=group.dead, resolved=group.resolved, example=id_json(group.example),
+        accepted=Acceptance.model_validate(found) if (found := accepted_object(known.get(group.group))) else None,
     )  # fmt: skip
 
 

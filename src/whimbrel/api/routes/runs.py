@@ -11,6 +11,7 @@ from whimbrel.api.answer_cache import ThisAnswerCache
 from whimbrel.api.authorization import Operator, Reader
 from whimbrel.api.deployment import Deployment, System, ThisSystem
 from whimbrel.api.event_streams import Event, ThisStreams
+from whimbrel.api.models.budgets import Budgeted
 from whimbrel.api.models.envelope import Answer, Model, WholeNumberText, failures
 from whimbrel.api.models.runs import (
     RUN,
@@ -48,8 +49,8 @@ NewCollection = Annotated[
 ]
 
 
-class Resume(Model):
-    """How to go on."""
+class Resume(Budgeted):
+    """How to go on. A run that went over its failure budget goes on only by another one, by an accepted cause, or by other code."""
 
     new_collection: NewCollection = False
 
@@ -149,7 +150,7 @@ async def status_of(
     ledger = deployment.store.ledger
     run = await anyio.to_thread.run_sync(control.find_run, ledger, migration_id)
     # The key includes what other processes can change, so that their changes show at once.
-    version = (run.id, run.status, run.leg, run.batch_size, run.priority, run.rate, run.undone_by, run.message, run.error)  # fmt: skip
+    version = (run.id, run.status, run.leg, run.batch_size, run.priority, run.rate, run.undone_by, run.message, run.error, run.budget, run.over_budget)  # fmt: skip
     return await cache.answer(version, lambda: (200, _answer(ledger, run)))
 
 
@@ -193,9 +194,14 @@ def resume(
     run = control.find_run(ledger, migration_id)
     if body.new_collection:
         definition = code_of(system, run) or definition_without_code(run)
-        return _answer(ledger, start_over(system.deployment.store, run.id, definition, who=caller.who))
+        started_over = start_over(
+            system.deployment.store, run.id, definition, who=caller.who, budget=body.budget
+        )
+        return _answer(ledger, started_over)
     code = code_of(system, run)
-    return _answer(ledger, control.resume(ledger, migration_id, who=caller.who, code=code))
+    return _answer(
+        ledger, control.resume(ledger, migration_id, who=caller.who, code=code, budget=body.budget)
+    )
 
 
 @router.get("/definitions", responses=failures())

@@ -7,6 +7,15 @@ from pydantic import ConfigDict, Field, model_validator
 
 from whimbrel.api.authorization import Operator
 from whimbrel.api.deployment import Deployment
+from whimbrel.api.models.budgets import (
+    MAX_FAILURE_RATE,
+    MAX_FAILURES,
+    MAX_NEW_CAUSE,
+    Failures,
+    FailuresOfOne,
+    Share,
+    budget_of,
+)
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
 from whimbrel.api.models.runs import RUN
 from whimbrel.api.models.terms import NIGHT, Nice, Windows
@@ -44,11 +53,18 @@ class Settings(Model):
     )
     windows: Windows = Field(default_factory=_no_default)
     nice: Nice = Field(default_factory=_no_default, examples=[1])
+    max_failures: Failures = Field(default_factory=_no_default, description=MAX_FAILURES, examples=[1000])
+    max_failure_rate: Share = Field(default_factory=_no_default, description=MAX_FAILURE_RATE, examples=[0.1])
+    max_new_cause: FailuresOfOne = Field(
+        default_factory=_no_default, description=MAX_NEW_CAUSE, examples=[100]
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> "Settings":
         if not self.model_fields_set:
-            raise ValueError("give at least one of batchSize, maxDocsPerSecond, priority, windows and nice")
+            raise ValueError(
+                "give at least one of batchSize, maxDocsPerSecond, priority, windows, nice, maxFailures, maxFailureRate and maxNewCause"
+            )
         return self
 
     def changes(self) -> dict[str, Any]:
@@ -59,7 +75,8 @@ class Settings(Model):
             "windows": "windows",
             "nice": "nice",
         }
-        return {names[field]: getattr(self, field) for field in names if field in self.model_fields_set}
+        changes = {names[field]: getattr(self, field) for field in names if field in self.model_fields_set}
+        return changes | budget_of(self)
 
 
 class SettingsOf(Answer):
@@ -74,6 +91,16 @@ class SettingsOf(Answer):
     priority: int = Field(description="0 to 10; above 5 it goes before others", examples=[0])
     windows: list[str] = Field(description="hours in which it works; empty: at any time", examples=[[NIGHT]])
     nice: int = Field(description="0 to 100: its share is at most 1/(1+nice)", examples=[0])
+    max_failures: int | None = Field(
+        description="failed documents that it may have before it pauses; null: any number", examples=[None]
+    )
+    max_failure_rate: float | None = Field(
+        description="share of the documents that may fail before it pauses; null: any", examples=[0.1]
+    )
+    max_new_cause: int | None = Field(
+        description="failures of one cause that nobody has seen before, at which it pauses; null: any number",
+        examples=[20],
+    )
 
 
 @router.patch("/settings/{migrationId}", responses=failures(400, 404, 409, 413, 415, 422))
@@ -83,7 +110,7 @@ def change_settings(
     migration_id: Annotated[RunId, Path(alias="migrationId")],
     body: Annotated[Settings, Body()],
 ) -> SettingsOf:
-    """Change how a run goes on: its rate, windows and `nice` within a second, the rest for batches that are planned from now on."""
+    """Change how a run goes on: its rate, windows, `nice` and failure budget within a second, the rest for batches that are planned from now on."""
     run = control.adjust(deployment.store.ledger, migration_id, who=caller.who, **body.changes())
     return SettingsOf(
         migration_id=run.id,
@@ -92,4 +119,7 @@ def change_settings(
         priority=run.priority,
         windows=list(run.windows),
         nice=run.nice,
+        max_failures=run.budget.failures,
+        max_failure_rate=run.budget.rate,
+        max_new_cause=run.budget.new_cause,
     )

@@ -10,10 +10,12 @@ from whimbrel.api.deployment import System, ThisSystem
 from whimbrel.api.http_errors import ApiError
 from whimbrel.api.json_bodies import ParsedRoute
 from whimbrel.api.middleware.audit import DRY
+from whimbrel.api.models.budgets import Budgeted
 from whimbrel.api.models.dry_run import Plan
-from whimbrel.api.models.envelope import Answer, Model, WholeNumber, WholeNumberText, failures
+from whimbrel.api.models.envelope import Answer, WholeNumber, WholeNumberText, failures
 from whimbrel.api.models.runs import RUN, Warned, warned_models
 from whimbrel.api.models.terms import Nice, Windows
+from whimbrel.domain.failures.causes import GROUPS
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import read_filter
@@ -21,6 +23,7 @@ from whimbrel.domain.runs.preflight_findings import refuse_all
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.already_done import done_by
+from whimbrel.engine.operating.failure_budget import note_seen, with_budget
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.sequence import check_dependencies
 from whimbrel.engine.operating.start import (
@@ -52,7 +55,7 @@ Strict = Annotated[
 ]
 
 
-class Phased(Model):
+class Phased(Budgeted):
     """What to start over one phase, or all."""
 
     migration: str = Field(default=SOME_MODEL.name, max_length=200, description="name of the migration")
@@ -83,6 +86,12 @@ class Phased(Model):
             description="start also where no answer of the function can be used; else it is called for a few documents first, and that is 422",
         ),
     ] = False
+    seen_causes: list[Annotated[str, Field(max_length=40)]] = Field(
+        default=[],
+        max_length=GROUPS,
+        description="causes of failures that are not new to the run, such as `plan.failures[].group` of a dry run",
+        examples=[["2d39b3ed"]],
+    )
 
 
 class Start(Phased):
@@ -147,6 +156,7 @@ def _start(
     definition = with_undo(definition) if body.undo else definition
     options = {"batch_size": body.batch_size, **options}
     run = asked_through(draft_run(store, definition, defaults=system.settings.defaults, **options), route)
+    run = with_budget(run, body.budget)
     expected = preview(store, run, seconds=COUNTING)
     answer = Started(
         migration_id=None, message="Nothing was written.", total_documents=expected.total,
@@ -175,6 +185,7 @@ def _start(
         )
         answer.warnings = warned_models(run.warnings)
     started = add_run(store, definition, run, caller.who, holding=exclusive)
+    note_seen(store.ledger, started.id, body.seen_causes, who=caller.who)
     response.status_code = 202
     return answer.model_copy(update={"migration_id": started.id, "message": start_message(ahead, run.ns)})
 

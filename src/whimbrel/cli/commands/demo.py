@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from whimbrel.cli.foreground.interrupts import INTERRUPTED, Interrupts
 from whimbrel.cli.output.demo_checks import Check, check_object, checks_table, verify
 from whimbrel.cli.output.progress_bar import Moment, progress
 from whimbrel.cli.output.screen import Screen
+from whimbrel.domain.runs.failure_budget import FailureBudget
 from whimbrel.engine.operating.run_view import run_object
 from whimbrel.engine.operating.start import start_run
 from whimbrel.samples.migration import SOME_MODEL
@@ -110,7 +112,9 @@ class Demonstration:
             self._system.store,
             definition,
             who=caller(),
-            defaults=self._settings.defaults,
+            defaults=replace(
+                self._settings.defaults, budget=FailureBudget()
+            ),  # what fails does so on purpose
             route="whimbrel demo",
         )
         self._screen.say(f"Run {run.id} of {definition.name} on {run.ns}.")

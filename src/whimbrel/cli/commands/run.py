@@ -7,6 +7,13 @@ from typing import Annotated
 import typer
 
 from whimbrel.bootstrap import check_broker, load
+from whimbrel.cli.arguments.budget_options import (
+    MaxFailureRate,
+    MaxFailures,
+    MaxNewCause,
+    budget_change,
+    causes_of_plan,
+)
 from whimbrel.cli.arguments.options import (
     BatchSize,
     Json,
@@ -32,6 +39,7 @@ from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import parse_filter
 from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.already_done import nothing_left
+from whimbrel.engine.operating.failure_budget import note_seen, with_budget
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.sequence import check_dependencies
 from whimbrel.engine.operating.start import add_run, asked_through, draft_run, has_documents, preview
@@ -83,16 +91,24 @@ def run(
     ] = False,
     window: Windows = None,
     nice: Nice = 0,
+    max_failures: MaxFailures = None,
+    max_failure_rate: MaxFailureRate = None,
+    max_new_cause: MaxNewCause = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            "--plan",
+            metavar="FILE",
+            help="what `whimbrel plan NAME --json` wrote: causes of failures that it shows are not new to the run",
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Run a migration, and show how far it is."""
-    if yes and strict:
-        raise SettingsInvalid("--yes goes on where preflight warns, --strict does not: give one of them.")
-    if detach and (workers or max_memory is not None):
-        raise SettingsInvalid(
-            "--detach starts no workers here: leave --workers and --max-memory out, or --detach."
-        )
+    _check_options(yes=yes, strict=strict, detach=detach, own_workers=bool(workers or max_memory is not None))
     settings, screen = begin(json=json)
+    budget = budget_change(max_failures, max_failure_rate, max_new_cause)
+    seen = () if plan is None else causes_of_plan(plan, name)
     narrower = None if filter_ is None else parse_filter(filter_)
     pool = pool_of(
         settings,
@@ -114,13 +130,11 @@ def run(
         start_workers_ahead(screen, settings, pool) as workers_ahead,
         open_database(settings, screen) as system,
     ):
-        draft = asked_through(
-            draft_run(
-                system.store, definition, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
-                priority=priority, rate=rate, terms=Terms(window or (), nice),
-            ),
-            "whimbrel run",
+        draft = draft_run(
+            system.store, definition, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
+            priority=priority, rate=rate, terms=Terms(window or (), nice),
         )  # fmt: skip
+        draft = with_budget(asked_through(draft, "whimbrel run"), budget)
         check_dependencies(system.store, definition)
         expected = preview(system.store, draft)
         if workers is None and expected.total is not None and expected.batches <= 1:
@@ -138,8 +152,19 @@ def run(
         consent(screen, ready.warnings, yes=yes)
         interrupts.arm()  # from here on there is a run, and Ctrl-C tells how to go on
         started = add_run(system.store, definition, ready, caller())
+        note_seen(system.store.ledger, started.id, seen, who=caller())
         screen.say(f"Run {started.id} of {definition.name} on {started.ns}.")
         if detach:
             return leave_to_others(screen, system, started, tell=True)
         foreground = Foreground(system, settings, screen, interrupts)
         return conclude(screen, system, foreground.work(started, definition, pool, workers_ahead))
+
+
+def _check_options(*, yes: bool, strict: bool, detach: bool, own_workers: bool) -> None:
+    """Raises SettingsInvalid where options exclude one another."""
+    if yes and strict:
+        raise SettingsInvalid("--yes goes on where preflight warns, --strict does not: give one of them.")
+    if detach and own_workers:
+        raise SettingsInvalid(
+            "--detach starts no workers here: leave --workers and --max-memory out, or --detach."
+        )

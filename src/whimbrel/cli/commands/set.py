@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from whimbrel.cli.arguments.budget_options import MaxFailureRate, MaxFailures, MaxNewCause, budget_change
 from whimbrel.cli.arguments.options import BatchSize, Json, Rate, RunId, Windows, begin, caller
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.arguments.which_run import TO_SET, choose_run
 from whimbrel.cli.foreground.interrupts import Interrupts
+from whimbrel.domain.runs.budget_texts import limits
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.windows import windows_sentence
 from whimbrel.engine.operating import control
@@ -37,20 +39,24 @@ def set_(
             help="N: it rests N times as long as it works; 0: not at all",
         ),
     ] = None,
+    max_failures: MaxFailures = None,
+    max_failure_rate: MaxFailureRate = None,
+    max_new_cause: MaxNewCause = None,
     json: Json = False,
 ) -> int:
-    """Change how a run goes on that has not ended: its rate, batch size, priority, windows, and how nice it is.
+    """Change how a run goes on that has not ended: its rate, batch size, priority, windows, how nice it is, and its failure budget.
 
     It is not stopped for it.
     """
     settings, screen = begin(json=json)
-    options_given: dict[str, int | Sequence[str] | None] = {
+    options_given: dict[str, float | Sequence[str] | None] = {
         "rate": rate, "batch_size": batch_size, "priority": priority, "nice": nice,
         "windows": tuple(window) if window else None,
     }  # fmt: skip
-    changes: dict[str, int | Sequence[str] | None] = {
+    changes: dict[str, float | Sequence[str] | None] = {
         name: value for name, value in options_given.items() if value is not None
     }
+    changes |= budget_change(max_failures, max_failure_rate, max_new_cause)
     if no_windows:
         if window:
             raise SettingsInvalid("--window and --no-windows exclude one another: give one of them.")
@@ -61,7 +67,8 @@ def set_(
         changes["rate"] = None
     if not changes:
         raise SettingsInvalid(
-            "Nothing to set: give --rate, --no-rate, --batch-size, --priority, --window, --no-windows or --nice."
+            "Nothing to set: give --rate, --no-rate, --batch-size, --priority, --window, --no-windows, --nice, --max-failures, "
+            "--max-failure-rate or --max-new-cause."
         )
     with Interrupts(), open_database(settings, screen, chooses=True) as system:
         chosen = choose_run(screen, system.store.ledger, run_id, TO_SET)
@@ -79,5 +86,5 @@ def _summary(run: Run) -> str:
     nice = f", nice {run.nice}" if run.nice else ""
     return (
         f"Run {run.id} goes on: {pace}{windows}{nice}, priority {run.priority}, batches of {run.batch_size:,} documents from the next that "
-        "is planned."
+        f"is planned. Failure budget: {limits(run.budget) or 'none'}."
     )

@@ -16,7 +16,8 @@ def first_groups(ledger: Ledger, run: Run) -> Iterator[FactTable | str]:
     """Yields the first causes of a run's failures and a summary of the others; nothing where there are none."""
     page = ledger.failures.groups(run.id, limit=GROUPS)
     if page.groups:
-        yield groups_table(page.groups, "Findings" if run.report else "Failures by cause")
+        known = ledger.known_causes.of(run.id)
+        yield groups_table(page.groups, "Findings" if run.report else "Failures by cause", known)
     if page.after is not None:
         yield f"{summary_of_rest(page)} All of them: whimbrel failures {run.id}"
 

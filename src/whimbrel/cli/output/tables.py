@@ -14,10 +14,12 @@ from whimbrel.domain.bson.document_ids import relaxed
 from whimbrel.domain.bson.uuids import UNSPECIFIED, stored, writing
 from whimbrel.domain.failures.causes import VARIOUS
 from whimbrel.domain.failures.failure import Failure, FailureGroup
+from whimbrel.domain.failures.known_causes import KnownCause
 from whimbrel.domain.health.verdict import SLOWER
 from whimbrel.domain.migrations.catalog import Broken
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.budget_texts import limits
 from whimbrel.domain.runs.requests import Request
 from whimbrel.domain.runs.run import Run, work_of
 from whimbrel.domain.runs.sizing import sizing_sentence
@@ -25,6 +27,7 @@ from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.verification import Proof
 from whimbrel.domain.runs.windows import windows_sentence
 from whimbrel.domain.runs.workers import Worker
+from whimbrel.engine.operating.failure_export import accepted_object
 from whimbrel.engine.operating.run_view import RunView, iso_time, run_object
 
 BRIEF = 40  # characters of what was asked for, in a list
@@ -152,6 +155,11 @@ def _limit(run: Run) -> str:
     return f"at most {run.rate:,} documents a second" if run.rate else ""
 
 
+def _budget(run: Run) -> str:
+    """Returns the failure budget of a run that has not ended; afterwards it says nothing any more."""
+    return "" if run.status in ENDED else limits(run.budget)
+
+
 def run_table(run_view: RunView) -> Facts:
     """Builds the table of what happened in one run."""
     from whimbrel.cli.output.dry_run import shortened  # noqa: PLC0415  not needed for lists of runs
@@ -168,6 +176,7 @@ def run_table(run_view: RunView) -> Facts:
         "batches": _batches(run_view), "sizes": sizing_sentence(run_view.run.batch_size, run_view.run.sizing), "retries": retrying(run_view),
         "seconds": f"{run_view.seconds:,.1f}", "docs/s": rate(run_view), "eta": clock(run_view.eta) if run_view.eta is not None else "", "rate": _limit(run_view.run), "before-images": _images(run_view),
         "windows": windows_sentence(run_view.run.windows) if run_view.run.windows else "", "nice": str(run_view.run.nice or ""),
+        "failure budget": _budget(run_view.run),
         "message": run_view.run.message, "error": run_view.run.error or "",
     }  # fmt: skip
     if run_view.run.kind == "verification":  # it changes nothing; its findings are stored as failures
@@ -198,7 +207,12 @@ def batches_table(batches: Sequence[Batch], total: int = 0) -> FactTable:
     return table
 
 
-def groups_table(groups: Iterable[FailureGroup], title: str = "Failures by cause") -> FactTable:
+def groups_table(
+    groups: Iterable[FailureGroup],
+    title: str = "Failures by cause",
+    known: Mapping[str, KnownCause] | None = None,
+) -> FactTable:
+    """Builds the table of causes. `known`: what people have said of them."""
     table = FactTable(
         ("group", "open", "dead", "resolved", "cause"), title, right=("open", "dead", "resolved")
     )
@@ -207,9 +221,19 @@ def groups_table(groups: Iterable[FailureGroup], title: str = "Failures by cause
         various = "various messages, such as: " if group.signature.endswith(VARIOUS) else ""
         table.add(
             group.group, f"{group.open:,}", f"{group.dead:,}", f"{group.resolved:,}",
-            Text(f"{group.kind}, {group.type}{place}: {various}{group.message}\nfor example _id {group.example.value}"),
+            Text(
+                f"{group.kind}, {group.type}{place}: {various}{group.message}\nfor example _id {group.example.value}"
+                f"{_acceptance((known or {}).get(group.group))}"
+            ),
         )  # fmt: skip
     return table
+
+
+def _acceptance(known: KnownCause | None) -> str:
+    """Returns who has accepted a cause, when and why; empty where nobody has."""
+    if known is None or not known.accepted:
+        return ""
+    return f"\naccepted by {known.who}, {_time(known.at)}{f': {known.note}' if known.note else ''}"
 
 
 def failures_table(failures: Iterable[Failure]) -> FactTable:
@@ -274,11 +298,11 @@ def broken_object(broken: Broken) -> dict[str, Any]:
     return {"name": broken.name or None, "source": broken.source, "broken": broken.reason}
 
 
-def group_object(group: FailureGroup) -> dict[str, Any]:
+def group_object(group: FailureGroup, known: KnownCause | None = None) -> dict[str, Any]:
     return {
         "group": group.group, "signature": group.signature, "kind": group.kind, "type": group.type, "place": group.place,
         "message": group.message, "open": group.open, "dead": group.dead, "resolved": group.resolved,
-        "example": group.example.value,
+        "example": group.example.value, "accepted": accepted_object(known),
     }  # fmt: skip
 
 

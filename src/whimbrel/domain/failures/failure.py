@@ -11,6 +11,7 @@ from bson.errors import InvalidBSON
 from bson.raw_bson import RawBSONDocument
 
 from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.retry_policy import DOCUMENTS, attempts_of
 from whimbrel.domain.text.safe_text import storable
 from whimbrel.errors import CursorInvalid
 
@@ -201,11 +202,11 @@ class FailurePlace:
         return cls(state, group, key)
 
 
-def backoff(attempt: int, first: float, jitter: float) -> float:
-    """Returns the seconds until the next attempt: doubling from `first`, at most an hour, times 1 to 1.25 by `jitter` (0 to 1)."""
-    return float(min(first * 2 ** (attempt - 1), 3600.0)) * (1 + jitter / 4)
+def backoff(attempt: int, first: float, jitter: float, kind: FailureKind = FailureKind.CODE) -> float:
+    """Returns the seconds until the next attempt of a document, doubling from `first`, by `jitter` (0 to 1)."""
+    return DOCUMENTS[kind].delay_from(first, attempt, jitter)
 
 
 def is_dead(failure: FailedDocument, attempt: int, max_attempts: int) -> bool:
     """Whether it is not tried again automatically: no retry would help, or its attempts (the first included) are spent."""
-    return failure.final or failure.kind is FailureKind.DATA or attempt >= max_attempts
+    return attempt >= attempts_of(failure.kind, max_attempts, final=failure.final)

@@ -16,6 +16,7 @@ from whimbrel.domain.migrations.marks import Mark, mark_of, marker_field
 from whimbrel.domain.migrations.updates import Update
 from whimbrel.domain.runs.allowance import FULL, Allowance
 from whimbrel.domain.runs.chunk_times import ChunkTimes
+from whimbrel.domain.runs.failure_budget import BrokenRule, FailureBudget, Standing
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.requests import Request
@@ -132,6 +133,10 @@ class Run:
     allowance: Allowance = FULL  # while it is at work: what a coordinator saw last that it may have, and why
     # Of its settled batches, as far as they are folded.
     chunk_times: ChunkTimes = field(default_factory=ChunkTimes)
+    budget: FailureBudget = field(default_factory=FailureBudget)  # how many failures have it pause
+    # What had failed when a person last had it go on in spite of that: it counts no more.
+    forgiven: Standing | None = None
+    over_budget: tuple[BrokenRule, ...] = ()  # why its budget has had it pause
 
     @property
     def phase(self) -> Phase:

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from whimbrel.domain.failures.retry_policy import IN_A_TICK
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED, BatchStatus, RunStatus
 from whimbrel.domain.runs.tiling import Tiling, fault_of
 from whimbrel.domain.runs.workers import WORKERS_SEEN
 from whimbrel.engine.coordinating.cancelled_runs import settle_cancelled
+from whimbrel.engine.coordinating.failure_watch import FailureWatch
 from whimbrel.engine.coordinating.fold_counts import check_rows, fold, folded
 from whimbrel.engine.coordinating.held_runs import HeldRuns
 from whimbrel.engine.coordinating.planner import Planner
@@ -39,7 +41,7 @@ log = structlog.get_logger("whimbrel.coordinator")
 ATTENDED = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING)
 SUSPENDED = "Waits: somebody has stopped all consumers."
 STEP_DOWN_SECONDS = 2.0  # in which others may coordinate, after this process could not reach the broker
-RETRY_SECONDS = 0.5  # until a run that met an error is attended to again
+RETRY_SECONDS = IN_A_TICK.first  # until a run that met an error is attended to again
 TICK_SECONDS = 2.0  # that attending to all runs may take; exceeded by at most one run's share
 TILING_SECONDS = 0.2  # that looking at ranges, and waiting for proofs, may take of a tick
 
@@ -69,6 +71,7 @@ class Coordinator:
         self._planner = Planner(store.ledger, announcer, step)
         self._prover = BackgroundReports(store)
         self._measuring = ProgressSampling(store.ledger)
+        self._failures = FailureWatch(store.ledger, name)
         self._repeated_errors = RepeatedErrors()
         self._retry_times: dict[str, float] = {}  # run -> when to attend to it again
         self._untold: dict[str, str] = {}  # cancelled run -> why what its batches have done is unknown
@@ -124,6 +127,7 @@ class Coordinator:
             self._repeated_errors,
             self._measuring,
             self._held,
+            self._failures,
         ):
             memory.keep(runs)
 
@@ -213,6 +217,8 @@ class Coordinator:
         self._announcer.pass_over(run.id, asleep=allowance.gives_back)
         if allowance.share > 0.0:
             self._measuring.sample(run)
+        if self._failures.over_budget(run):
+            return
         self._announcer.repair(run)
         if self._announcer.pause_reason and not self._ledger.batches.count(
             run.id, [BatchStatus.RUNNING], most=1
@@ -233,7 +239,7 @@ class Coordinator:
         if not self._planner.plan(run, documents, slots=slots):
             return
         run = fold(self._ledger, run, self._step)
-        if not folded(self._ledger, run):
+        if not folded(self._ledger, run) or self._failures.over_budget(run, phase_ends=True):
             return
         if run.leg + 1 < len(run.legs):
             self._step("S11")

@@ -9,7 +9,8 @@ one (`engine/planning/replanning.py`).
 
 from collections.abc import Collection, Iterator, Sequence
 
-from whimbrel.domain.failures.failure import DueRetry, FailureKind
+from whimbrel.domain.failures.failure import DueRetry
+from whimbrel.domain.failures.retry_policy import DOCUMENTS
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import BatchStatus
@@ -101,7 +102,7 @@ def _ranges_planned(run: Run, last: Batch | None) -> bool:
 
 
 def _retries(run: Run, due: Sequence[DueRetry], seq: int) -> Iterator[Batch]:
-    deadly = [row for row in due if row.kind in (FailureKind.DEATH, FailureKind.HANG)]
+    deadly = [row for row in due if DOCUMENTS[row.kind].alone]
     for rows, solo in (([row for row in due if row not in deadly], False), (deadly, True)):
         for start in range(0, len(rows), RETRY_DOCUMENTS):
             seq += 1

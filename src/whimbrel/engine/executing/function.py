@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
+from whimbrel.domain.failures.retry_policy import CHANGED_MEANWHILE
 from whimbrel.domain.migrations.changes import Skipped, Unchanged
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.marks import CLAIMED, DONE, SUFFIX, stamp
@@ -21,7 +22,9 @@ from whimbrel.engine.executing.transform import Transform
 from whimbrel.engine.protocol_steps import Step
 from whimbrel.ports import Documents, GuardedChange, Ledger
 
-TRIES = 4  # writes of one document that the application keeps changing, within one batch
+TRIES = int(
+    CHANGED_MEANWHILE.times
+)  # writes of one document that the application keeps changing, within one batch
 
 
 @dataclass(frozen=True, slots=True)

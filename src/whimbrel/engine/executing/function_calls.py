@@ -13,6 +13,7 @@ from bson.errors import BSONError
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.bson.uuids import reading
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
+from whimbrel.domain.failures.retry_policy import CHANGED_MEANWHILE
 from whimbrel.domain.migrations.context import Context
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.marks import MARK_ROOT
@@ -195,4 +196,4 @@ def _wants_main_thread(error: BaseException) -> bool:
 
 def jitter(attempt: int) -> float:
     """Returns the seconds to wait before a document that the application keeps changing is read again."""
-    return float(0.01 * 2**attempt * (0.5 + random.random()))  # noqa: S311  spreads retries, protects nothing
+    return CHANGED_MEANWHILE.delay(attempt + 1, random.random())  # noqa: S311  spreads retries, protects nothing

@@ -8,17 +8,18 @@ from typing import TypeVar
 
 import structlog
 
+from whimbrel.domain.failures.retry_policy import ERRORS, ONE_STATEMENT
 from whimbrel.domain.runs.batches import Range
 from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
 from whimbrel.engine.executing.pace import Pace
 from whimbrel.engine.repeated_errors import RepeatedErrors
-from whimbrel.errors import Systemic, TooSlow, Transient
+from whimbrel.errors import Remedy, Systemic, TooSlow, Transient
 from whimbrel.ports import Documents
 
 T = TypeVar("T")
 log = structlog.get_logger("whimbrel.worker")
 
-SLOW_TRIES = 8  # attempts of a statement that cannot be made smaller and still takes too long
+SLOW_TRIES = int(ONE_STATEMENT.times)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Retrying:
                 if why := self._reason_to_pause(repeated_errors, error):
                     raise Systemic(why) from error
             log.info("tried again", batch=self.pace.lease.batch.token, reason=reason)
-            time.sleep(0.2 + random.random() * 0.8)  # noqa: S311  spreads retries, protects nothing
+            time.sleep(ERRORS[Remedy.AGAIN].delay(1, random.random()))  # noqa: S311  spreads retries, protects nothing
 
     def _reason_to_pause(self, repeated_errors: RepeatedErrors, error: Transient) -> str:
         """Returns why a person must look, or an empty string. While the ledger does not answer either, nothing is counted: the cause is MongoDB itself."""

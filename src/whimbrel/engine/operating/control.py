@@ -7,6 +7,7 @@ from whimbrel.domain.runs.run import Run, code_fields
 from whimbrel.domain.runs.states import ENDED, RunStatus, check_run_edge
 from whimbrel.domain.runs.windows import check_windows
 from whimbrel.engine.operating.code_differences import differing_code
+from whimbrel.engine.operating.failure_budget import FIELDS, Change, note_looked_at, prepare_to_resume
 from whimbrel.errors import GroupUnknown, RunUnknown, StateForbids
 from whimbrel.ports import Ledger
 
@@ -43,8 +44,13 @@ def cancel(ledger: Ledger, run_id: str, *, who: str) -> Run:
     return _move(ledger, find_run(ledger, run_id), target, "be cancelled", who=who)
 
 
-def resume(ledger: Ledger, run_id: str, *, who: str, code: Definition | None = None) -> Run:
-    """Continues a run where it stopped, by the code that is loaded now: `code`. Raises RunUnknown, StateForbids."""
+def resume(
+    ledger: Ledger, run_id: str, *, who: str, code: Definition | None = None, budget: Change | None = None
+) -> Run:
+    """Continues a run where it stopped, by the code that is loaded now: `code`. Raises RunUnknown, StateForbids.
+
+    `budget`: what changes of its failure budget. A run that went over it is refused while it would pause at once again.
+    """
     run = find_run(ledger, run_id)
     if run.status is RunStatus.COMPLETED_WITH_FAILURES:
         raise StateForbids(
@@ -54,7 +60,13 @@ def resume(ledger: Ledger, run_id: str, *, who: str, code: Definition | None = N
     if run.kind == "verification":
         _refuse_other_code(run, code)
         code = None
+    check_run_edge(run.id, run.status, _after_waiting(run), "be resumed")
+    prepare_to_resume(ledger, run, budget or {}, who=who, other_code=_is_other(code, run))
     return _requeue(ledger, run, "be resumed", who=who, code=code)
+
+
+def _is_other(code: Definition | None, run: Run) -> bool:
+    return code is not None and code.code_hash != run.code_hash
 
 
 def _refuse_undone(ledger: Ledger, run: Run, verb: str) -> None:
@@ -95,11 +107,12 @@ def retry(
     check_run_edge(run.id, run.status, RunStatus.QUEUED, "be retried")
     _refuse_undone(ledger, run, "be retried")
     opened = ledger.failures.reopen(run.id, group=group)
-    if not opened and not _has_reopened_failures(ledger, run):
+    if not opened and not _has_open_failures(ledger, run):
         raise StateForbids(
             f"Run {run.id} has no dead failures{' of that group' if group else ''} to try again."
         )
     ledger.leases.audit(f"{opened} dead failures opened", run=run.id, who=who, why=group or "")
+    prepare_to_resume(ledger, run, {}, who=who, other_code=False, anew=True)
     fields: dict[str, object] = {"retried": run.retried + 1}
     if run.status is RunStatus.COMPLETED_WITH_FAILURES:
         fields["leg"] = len(run.legs) - 1
@@ -113,9 +126,10 @@ def retry(
         return now, opened  # another retry has started it, and these failures are retried with it
 
 
-def _has_reopened_failures(ledger: Ledger, run: Run) -> bool:
-    """Whether an interrupted retry has reopened failures without starting the run."""
-    return run.status is RunStatus.COMPLETED_WITH_FAILURES and ledger.failures.counts(run.id)["open"] > 0
+def _has_open_failures(ledger: Ledger, run: Run) -> bool:
+    """Whether there are failures to be tried again: of a run that its budget had pause, or that an interrupted retry has reopened."""
+    waits = run.status is RunStatus.COMPLETED_WITH_FAILURES or bool(run.over_budget)
+    return waits and ledger.failures.counts(run.id)["open"] > 0
 
 
 def group_of(ledger: Ledger, run_id: str, name: str) -> str:
@@ -130,8 +144,8 @@ def group_of(ledger: Ledger, run_id: str, name: str) -> str:
     raise GroupUnknown(f"Run {run_id} has no group of failures {name!r}. {hint}")
 
 
-def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: int | Sequence[str] | None) -> Run:
-    """Changes `batch_size`, `rate`, `priority`, `windows` or `nice` of a run that has not ended. Audited.
+def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: float | Sequence[str] | None) -> Run:
+    """Changes `batch_size`, `rate`, `priority`, `windows`, `nice` or limits of the failure budget of a run that has not ended. Audited.
 
     Raises RunUnknown, StateForbids; SettingsInvalid for windows that cannot be.
     """
@@ -141,6 +155,8 @@ def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: int | Sequence[
     if run.status in ENDED or not ledger.runs.adjust(run_id, settings, who=who):
         now = find_run(ledger, run_id)
         raise StateForbids(f"Run {run_id} is {now.status}: its settings change nothing any more.")
+    if run.over_budget and settings.keys() & FIELDS.keys():
+        note_looked_at(ledger, run, who=who)
     return find_run(ledger, run_id)
 
 
@@ -148,18 +164,14 @@ def _requeue(
     ledger: Ledger, run: Run, verb: str, *, who: str, code: Definition | None, **fields: object
 ) -> Run:
     why = ""
-    if code is not None and code.code_hash != run.code_hash:
+    if code is not None and _is_other(code, run):
         why = f"code {run.code_hash} replaced by {code.code_hash}: {differing_code(ledger, run.code_hash, code)}"
         fields |= _fields_of_code(run, code, verb)
         ledger.codes.keep(code.code_hash, code.code)
     forgotten = ledger.codes.forget(run.id) if code is not None and run.kind == "migration" else ()
     # Whoever resumes it has looked at the ledger.
-    fields |= {"error": None, "failing": False, "rowsUuid": None}
-
-    def target(now: Run) -> RunStatus:
-        return RunStatus.RUNNING if now.status is RunStatus.PAUSING else RunStatus.QUEUED
-
-    moved = _move(ledger, run, target, verb, who=who, fields=fields)
+    fields |= {"error": None, "failing": False, "rowsUuid": None, "overBudget": []}
+    moved = _move(ledger, run, _after_waiting, verb, who=who, fields=fields)
     if why:
         ledger.leases.audit(why, run=run.id, who=who)
     if forgotten:
@@ -168,6 +180,10 @@ def _requeue(
         )
         ledger.leases.audit(f"taken as they are now: files that calls load: {named}", run=run.id, who=who)
     return moved
+
+
+def _after_waiting(now: Run) -> RunStatus:
+    return RunStatus.RUNNING if now.status is RunStatus.PAUSING else RunStatus.QUEUED
 
 
 def _fields_of_code(run: Run, code: Definition, verb: str) -> dict[str, object]:

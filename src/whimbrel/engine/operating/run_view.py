@@ -7,6 +7,7 @@ from typing import Any
 
 from whimbrel.domain.bson.document_ids import id_json, relaxed
 from whimbrel.domain.runs.batches import BatchSums
+from whimbrel.domain.runs.failure_budget import BrokenRule
 from whimbrel.domain.runs.forecast import Forecast, ProgressSample, forecast
 from whimbrel.domain.runs.preflight_findings import finding_object
 from whimbrel.domain.runs.requests import Request
@@ -198,6 +199,8 @@ def row_object(run_view: RunView) -> dict[str, Any]:
         "completedAt": ended, "duration": None if span is None else int(span.total_seconds() * 1000),
         "createdAt": iso_time(run.created_at), "updatedAt": iso_time(run.updated_at),
         "windows": list(run.windows), "nice": run.nice, **held_object(run),
+        "maxFailures": run.budget.failures, "maxFailureRate": run.budget.rate, "maxNewCause": run.budget.new_cause,
+        "overBudget": [broken_object(rule) for rule in run.over_budget],
     }  # fmt: skip
 
 
@@ -243,6 +246,14 @@ def request_object(run: Run) -> dict[str, Any]:
     return {
         "route": request.route or None, "phase": work_of(run), "filters": None if request.query is None else relaxed(request.query),
         "limit": request.limit, "ids": [id_json(key) for key in request.ids], "idCount": request.named, "abridged": request.abridged,
+    }  # fmt: skip
+
+
+def broken_object(broken: BrokenRule) -> dict[str, Any]:
+    """Returns a passed limit of a failure budget."""
+    return {
+        "rule": broken.rule, "value": broken.value, "limit": broken.limit, "failures": broken.failures, "documents": broken.documents,
+        "causes": [{"group": group, "failures": number} for group, number in broken.causes],
     }  # fmt: skip
 
 

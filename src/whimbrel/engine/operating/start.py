@@ -1,7 +1,7 @@
 """Starts a run: everything that can be refused is refused here, before anything is written."""
 
 import secrets
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import ceil
 from typing import Any
@@ -10,6 +10,7 @@ from whimbrel.domain.bson.encoding import encoded
 from whimbrel.domain.bson.uuids import stored, writing
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.filters import check_filter, split_status
+from whimbrel.domain.runs.failure_budget import FailureBudget
 from whimbrel.domain.runs.preflight_findings import refuse
 from whimbrel.domain.runs.requests import requested, with_route
 from whimbrel.domain.runs.run import Phase, Run, Scope, code_fields, eligible, first_phases, legs_of
@@ -32,12 +33,14 @@ class Defaults:
     """What a run uses where neither its migration nor its caller says otherwise.
 
     `largest_batch`: up to which batches may get larger than `batch_size`, and smaller, by what they take; 0: all have `batch_size`.
+    `budget`: how many failures have a run pause.
     """
 
     batch_size: int = 5000
     largest_batch: int = 0
     max_attempts: int = 4
     retry_delay: float = 5.0
+    budget: FailureBudget = field(default_factory=FailureBudget)
 
     def batch_size_of(self, *, declarative: bool, documents: int) -> int:
         """Returns the size of a run's first batches, in a collection of so many documents.
@@ -96,7 +99,13 @@ def compose_run(
         priority=priority, rate=rate, batch_size=size, sizing=sizing, document_bytes=0 if identity.view else store.document_bytes(database, definition.collection),
         max_attempts=definition.max_attempts or defaults.max_attempts, retry_delay=defaults.retry_delay,
         undo=definition.undo, uuids=store.uuids, **code_fields(definition, store.uuids), created_at=datetime.now(UTC), updated_at=datetime.now(UTC),
+        budget=_default_budget(defaults, asked),
     )  # fmt: skip
+
+
+def _default_budget(defaults: Defaults, asked: Phase | None) -> FailureBudget:
+    """Returns the budget of a run where nothing else is said. Of documents that are failed already, any number may fail again."""
+    return replace(defaults.budget, rate=None) if asked == "failed" else defaults.budget
 
 
 def draft_run(

@@ -11,12 +11,15 @@ from whimbrel.domain.runs.run import Counts, Run, code_fields
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.tiling import Tiling
 from whimbrel.engine.operating import control
+from whimbrel.engine.operating.failure_budget import Change, changed
 from whimbrel.engine.operating.start import add_run, new_id
 from whimbrel.errors import StateForbids
 from whimbrel.ports import Store
 
 
-def start_over(store: Store, run_id: str, definition: Definition, *, who: str) -> Run:
+def start_over(
+    store: Store, run_id: str, definition: Definition, *, who: str, budget: Change | None = None
+) -> Run:
     """Cancels a run whose collection was replaced, and adds a similar run over the collection that has the name now, `queued`.
 
     Raises RunUnknown; StateForbids where the run has ended, its collection still exists, or it was given ids; CollectionUnsuitable,
@@ -30,13 +33,15 @@ def start_over(store: Store, run_id: str, definition: Definition, *, who: str) -
         id=new_id(), collection_uuid=identity.uuid, collated=identity.collated,
         leg=0, status=RunStatus.QUEUED, counts=Counts(), folded_through=0, planned=0, rows=None, tiling=Tiling(), checked=Tiling(), inferred=False,
         estimated=0, retried=0, message="", error=None, failing=False, undone_by=None, started_at=None,
-        working_since=None, worked=0.0, ended_at=None,
+        working_since=None, worked=0.0, ended_at=None, forgiven=None, over_budget=(),
     )  # fmt: skip
+    new = replace(new, budget=changed(old.budget, budget or {}))
     if definition.code_hash != old.code_hash:
         new = replace(new, declarative=definition.declarative, **code_fields(definition, old.uuids))
     refuse(store.errors(new, definition))
     control.cancel(store.ledger, old.id, who=who)
     added = add_run(store, definition, new, who)
+    store.ledger.known_causes.copy(old.id, new.id)
     why = f"its collection was replaced: run {new.id} goes on with the new one"
     store.ledger.leases.audit("run started over", run=old.id, who=who, why=why)
     store.ledger.leases.audit("run begun for another", run=new.id, who=who, why=f"in place of run {old.id}")

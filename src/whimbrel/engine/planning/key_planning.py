@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence
 import structlog
 
 from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.failures.retry_policy import KEYS
 from whimbrel.domain.runs.batches import Batch, batch_of_leg
 from whimbrel.domain.runs.run import Run, eligible
 from whimbrel.domain.runs.states import BatchStatus
@@ -21,7 +22,7 @@ log = structlog.get_logger("whimbrel.coordinator")
 
 BYTES = 1024 * 1024  # of the keys in a batch
 SECONDS = 0.5  # of a tick that looking for keys may take
-BROKEN = 3  # times in a row that the keys do not come in time before the leg is planned by ranges
+BROKEN = int(KEYS.times)  # times in a row that the keys do not come before the leg is planned by ranges
 ROWS = 50  # batches read at once: each may hold BYTES of keys
 KNOWN = 200_000  # keys of open batches held in memory
 OPEN = (BatchStatus.QUEUED, BatchStatus.RUNNING)

@@ -4,7 +4,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-FIRST, LONGEST = 0.1, 30.0  # seconds until the next attempt; they double
+from whimbrel.domain.failures.retry_policy import OWN_FAULT
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,7 @@ class FaultyBatches:
         """Counts a failure of a batch. Returns how often it has failed."""
         with self._lock:
             tries = self._faults[token].tries + 1 if token in self._faults else 1
-            pause = min(FIRST * 2 ** (tries - 1), LONGEST)
-            self._faults[token] = _Fault(tries, time.monotonic() + pause)
+            self._faults[token] = _Fault(tries, time.monotonic() + OWN_FAULT.delay(tries, 0.0))
             return tries
 
     def forget(self, token: str) -> None:

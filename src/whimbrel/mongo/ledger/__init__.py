@@ -24,6 +24,7 @@ from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.freezes import MongoFreezes
 from whimbrel.mongo.ledger.health import MongoHealthRecords
 from whimbrel.mongo.ledger.indexes import INDEXES
+from whimbrel.mongo.ledger.known_causes import MongoKnownCauses
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
@@ -34,7 +35,7 @@ from whimbrel.ports import Ledger
 
 COLLECTIONS = (
     "runs", "batches", "failures", "causes", "blocks", "leases", "workers", "audit", "schedules", "answers", "pruned",
-    "codes", "format", "health", "freezes", "deliveries",
+    "codes", "format", "health", "freezes", "deliveries", "known",
 )  # fmt: skip
 DURABLE = WriteConcern("majority", j=True)
 
@@ -77,20 +78,10 @@ def mongo_ledger(
     health = MongoHealthRecords(collections["health"], leases)
     freezes = MongoFreezes(collections["freezes"])
     webhooks = MongoWebhookRecords(collections["deliveries"], collections["runs"], collections["batches"])
+    known_causes = MongoKnownCauses(collections["known"], leases)
     ledger = Ledger(
-        runs,
-        batches,
-        failures,
-        leases,
-        schedules,
-        answers,
-        proofs,
-        retention,
-        codes,
-        health,
-        freezes,
-        webhooks,
-    )
+        runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health, freezes, webhooks, known_causes
+    )  # fmt: skip
 
     def create_indexes() -> None:
         with translated():

@@ -71,6 +71,11 @@ class FailureCauses:
         """Returns the rows of a run by group: `GROUPS` at most."""
         return {row["group"]: row for row in self._causes.find({"run": run_id})}
 
+    def groups_met(self, run_id: str) -> Sequence[str]:
+        """Returns the groups of a run, from an index alone."""
+        rows = self._causes.find({"run": run_id}, {"_id": 0, "group": 1})
+        return [str(row["group"]) for row in rows]
+
     def named(self, run_id: str, name: str) -> str | None:
         """Returns the group with this short name or signature."""
         either = {"run": run_id, "$or": [{"group": name}, {"signature": name}]}

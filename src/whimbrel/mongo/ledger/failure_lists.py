@@ -40,6 +40,14 @@ class FailureLists:
         with translated():
             return self._causes.named(run_id, name)
 
+    def by_cause(self, run_id: str) -> Mapping[str, GroupCount]:
+        with translated():
+            return self._blocks.groups_of(run_id)
+
+    def causes(self, run_id: str) -> Sequence[str]:
+        with translated():
+            return self._causes.groups_met(run_id)
+
     def groups(
         self,
         run_id: str,

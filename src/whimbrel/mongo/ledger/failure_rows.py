@@ -7,6 +7,7 @@ from typing import Any
 from pymongo import UpdateOne
 
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind, backoff, is_dead
+from whimbrel.domain.failures.retry_policy import attempts_of
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Run
 
@@ -22,7 +23,7 @@ def first_row(
     return {
         "_id": _id(run, failure), "attempt": 1, "key": failure.key.document, "batch": batch.token, "since": since,
         "firstAt": now, "lastAt": now, "state": "dead" if dead else "open", "resolution": None,
-        "dueAt": now + timedelta(seconds=backoff(1, run.retry_delay, _jitter())), **_facts(run, batch, failure, group),
+        "dueAt": now + timedelta(seconds=backoff(1, run.retry_delay, _jitter(), failure.kind)), **_facts(run, batch, failure, group),
     }  # fmt: skip
 
 
@@ -34,12 +35,12 @@ def another_attempt(run: Run, batch: Batch, failure: FailedDocument, group: str)
     # The backoff of each possible attempt; only the row knows which one this is.
     jitter = _jitter()
     delays = [
-        int(backoff(attempt_number, run.retry_delay, jitter) * 1000)
+        int(backoff(attempt_number, run.retry_delay, jitter, failure.kind) * 1000)
         for attempt_number in range(1, run.max_attempts + 1)
     ]
     delay = {"$arrayElemAt": [delays, {"$min": [{"$subtract": ["$attempt", 1]}, len(delays) - 1]}]}
-    dead = is_dead(failure, 1, run.max_attempts)
-    state: Any = "dead" if dead else {"$cond": [{"$gte": ["$attempt", run.max_attempts]}, "dead", "open"]}
+    attempts = attempts_of(failure.kind, run.max_attempts, final=failure.final)
+    state = {"$cond": [{"$gte": ["$attempt", attempts]}, "dead", "open"]}
     return UpdateOne(
         {"_id": _id(run, failure)},
         [

@@ -63,6 +63,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
             name="completed",
         ),
     ],
+    "known": [IndexModel([("run", 1)])],
     "runs": [
         IndexModel(
             [("ns", 1)], unique=True, partialFilterExpression={"active": True}, name="one_run_a_collection"

@@ -52,6 +52,7 @@ class MongoRetention:
             collections["causes"],
             collections["blocks"],
         )
+        self._known = collections["known"]
         self._codes = collections["codes"]
         self._leases, self._workers, self._audit = (
             collections["leases"],
@@ -142,7 +143,7 @@ class MongoRetention:
             if max(failures, batches) == limit:
                 return Removed(batches, failures, incomplete=True)
             # Few rows: `domain.failures.causes.GROUPS`, and a thousandth of the batches.
-            for rows in (self._causes, self._blocks):
+            for rows in (self._causes, self._blocks, self._known):
                 rows.delete_many({"run": run_id})
             self._codes.delete_many(later_of(run_id))  # few: files of a program
             self._leases.delete_one({"_id": f"coordinator:{run_id}"})

@@ -37,6 +37,7 @@ from whimbrel.domain.runs.states import BatchStatus, RunStatus
 from whimbrel.domain.runs.tiling import Tile, Tiling, TilingFault
 from whimbrel.domain.runs.verification import MarkTally, Proof
 from whimbrel.domain.runs.workers import InHand, Refusal, Worker
+from whimbrel.mongo.ledger.budget_rows import broken_of, budget_fields, budget_of, standing_of_row
 from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_of
 
 FORMAT = (
@@ -256,6 +257,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "warnings": json.dumps([finding_object(finding) for finding in run.warnings]),
         "startKey": run.start_key,
         "windows": list(run.windows), "nice": run.nice,
+        **budget_fields(run),
     }  # fmt: skip
 
 
@@ -288,6 +290,7 @@ def run_of(row: Row) -> Run:
         start_key=row.get("startKey"),
         windows=tuple(row.get("windows", ())), nice=row.get("nice", 0), allowance=allowance_of(row.get("allowance")),
         chunk_times=chunk_times_of(row.get("chunkTimes")),
+        budget=budget_of(row.get("budget")), forgiven=standing_of_row(row.get("forgiven")), over_budget=broken_of(row.get("overBudget")),
     )  # fmt: skip
 
 

@@ -23,6 +23,7 @@ LEFT_OUT = (
     "tiling",
     "checked",
     "unsent",
+    "forgiven",
 )  # long fields that lists do not show
 
 

@@ -9,7 +9,9 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from whimbrel.domain.runs.allowance import Allowance
+from whimbrel.domain.runs.budget_texts import limits
 from whimbrel.domain.runs.chunk_times import ChunkTimes
+from whimbrel.domain.runs.failure_budget import BrokenRule, FailureBudget, Standing
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork
 from whimbrel.domain.runs.sizing import Sizing
@@ -17,6 +19,7 @@ from whimbrel.domain.runs.states import ENDED, RunStatus, sources
 from whimbrel.domain.runs.tiling import Tiling
 from whimbrel.errors import AlreadyStarted, CollectionBusy
 from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.ledger.budget_rows import BUDGET_PATHS, broken_rows, budget_row, standing_row
 from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_row
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
@@ -244,8 +247,8 @@ class MongoRuns(RunLists):
             run_id, **{name: tiling_row(value) for name, value in given.items() if value is not None}
         )
 
-    def adjust(self, run_id: str, settings: Mapping[str, int | Sequence[str] | None], *, who: str) -> bool:
-        names = {"batch_size": "batchSize"}
+    def adjust(self, run_id: str, settings: Mapping[str, float | Sequence[str] | None], *, who: str) -> bool:
+        names = {"batch_size": "batchSize", **BUDGET_PATHS}
         fields: dict[str, Any] = {names.get(name, name): value for name, value in settings.items()}
         if "batch_size" in settings:
             fields["sizing.measured"] = False
@@ -278,6 +281,18 @@ class MongoRuns(RunLists):
         said = {"allowance": {"$literal": allowance_row(allowance)}, "message": {"$literal": message}}
         with translated():
             self._runs.update_one({"_id": run_id, "status": str(RunStatus.RUNNING)}, [{"$set": said | clock}])
+
+    def set_budget(self, run_id: str, budget: FailureBudget, forgiven: Standing | None, *, who: str) -> None:
+        changes = {"budget": budget_row(budget), "forgiven": standing_row(forgiven)}
+        with translated():
+            self._runs.update_one({"_id": run_id}, {"$set": changes, "$currentDate": {"updatedAt": True}})
+        told = f"failure budget: {limits(budget) or 'none'}"
+        if forgiven is not None:
+            told += f"; what failed of the first {forgiven.documents:,} documents counts no more"
+        self._leases.audit("settings changed", run=run_id, who=who, why=told)
+
+    def note_over_budget(self, run_id: str, broken: Sequence[BrokenRule]) -> None:
+        self.describe(run_id, overBudget=broken_rows(broken))
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:
         now = {"$toDouble": {"$toLong": "$$NOW"}}
