@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from importlib.metadata import version
 
-from whimbrel.bootstrap import feed, step_hook, store_at
+from whimbrel.bootstrap import feed, step_hook, store_at, tracing
 from whimbrel.domain.text.printable import visible
 from whimbrel.engine.executing.gate import Gate
 from whimbrel.engine.running.heartbeat import keep_heartbeat
@@ -116,6 +116,8 @@ def _serve(
     if settings.whimbrel_health == "on":
         worker_state.gate = Gate(store.ledger.health.verdict)
 
+    worker_state.tracing = tracing(options.name)
+
     def give_up() -> None:
         starved.set()
         worker_state.drain()
@@ -158,6 +160,8 @@ def _serve(
         heartbeat.join(5)
         with contextlib.suppress(Transient):
             store.ledger.leases.leave(options.name)
+    if worker_state.tracing is not None:
+        worker_state.tracing.close()
     return starved.is_set()
 
 

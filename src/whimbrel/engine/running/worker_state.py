@@ -26,6 +26,7 @@ from whimbrel.engine.running.same_code import SameCode, compare
 from whimbrel.ports import Store
 from whimbrel.ports.ledger import CONSUMERS
 from whimbrel.ports.loaded import Loaded, NothingLoaded
+from whimbrel.ports.tracing import Tracing
 
 log = structlog.get_logger("whimbrel.worker")
 
@@ -60,6 +61,7 @@ class WorkerState:
         self.loaded: Loaded = NothingLoaded()
         # A slot begins a batch, or ends it.
         self.on_batch: Callable[[str, bool], object] = lambda _token, _begins: None
+        self.tracing: Tracing | None = None  # who makes spans of batches
         self.gate = Gate()  # the share of its speed that the database's health allows
         self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
         self.idle = threading.Lock()  # one slot looks for work, the others wait
