@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from whimbrel.engine.protocol_steps import Step
     from whimbrel.mongo.seeding import MongoSamples
     from whimbrel.ports import Broker, Feed, HealthCheck, Store, Watching
+    from whimbrel.ports.tracing import Tracing
     from whimbrel.ports.webhooks import Poster
 
 
@@ -200,8 +201,35 @@ def webhook_sender(settings: Settings, store: "Store", name: str) -> "WebhookSen
     )
 
 
-def check_receivers(settings: Settings) -> None:
-    """Raises SettingsInvalid for a webhook whose name leads to a private address. A name that cannot be resolved now may be later."""
+def tracing(name: str) -> "Tracing | None":
+    """Returns what makes spans in a process of this name; None where the environment names no collector, or the extra is missing."""
+    from whimbrel.tracing.wanted import installed, wanted
+
+    if not wanted(os.environ) or not installed():
+        return None
+    from whimbrel.tracing.spans import OpenTelemetryTracing
+
+    return OpenTelemetryTracing(name)
+
+
+def check_tracing() -> str:
+    """Returns why spans that are asked for are not sent; empty where they are. Raises SettingsInvalid."""
+    from whimbrel.tracing.wanted import MISSING, check, installed, wanted
+
+    if not wanted(os.environ):
+        return ""
+    if not installed():
+        return MISSING
+    check(os.environ)
+    return ""
+
+
+def check_reporting(settings: Settings) -> None:
+    """Raises SettingsInvalid for variables of OpenTelemetry that cannot be used, and for a webhook whose name leads to a private address.
+
+    A name that cannot be resolved now may be later.
+    """
+    check_tracing()
     webhooks = settings.webhooks
     if webhooks is None or webhooks.allow_private:
         return
@@ -221,7 +249,7 @@ def lane_names() -> tuple[str, ...]:
 
 def check_broker(settings: Settings) -> None:
     """Raises SettingsInvalid, BrokerUnavailable or BrokerRefused where a configured broker cannot be used, or a webhook is refused."""
-    check_receivers(settings)
+    check_reporting(settings)
     with contextlib.closing(broker(settings, "check")) as opened_broker:
         opened_broker.connect(settings.whimbrel_connect_seconds)
 

@@ -17,7 +17,7 @@ from whimbrel.api.app import create_app
 from whimbrel.api.authorization import read_tokens
 from whimbrel.api.deployment import System
 from whimbrel.api.http_protocol import HttpProtocol
-from whimbrel.bootstrap import Opened, check_addresses, check_receivers
+from whimbrel.bootstrap import Opened, check_addresses, check_reporting
 from whimbrel.cli.arguments.which_database import database_sentence
 from whimbrel.cli.foreground.interrupts import INTERRUPTED, PATIENCE, SIGNALS
 from whimbrel.cli.output.run_log import RunLogger
@@ -44,7 +44,7 @@ def serve_until_told(settings: Settings, screen: Screen, pool: WorkerPool, *, wo
         )
     proxies = read_proxies(settings.api_proxies)
     check_addresses(settings)
-    check_receivers(settings)
+    check_reporting(settings)
     system = System(settings, pool, workers=workers)
     app = create_app(system, tokens)
     listening = listen(settings.host, settings.port)

@@ -10,9 +10,10 @@ from typing import Self
 
 import structlog
 
-from whimbrel.bootstrap import broker, revive, step_hook, webhook_sender
+from whimbrel.bootstrap import broker, check_tracing, revive, step_hook, tracing, webhook_sender
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.domain.runs.run import Run
 from whimbrel.domain.text.safe_text import exception_message, type_name
 from whimbrel.engine.coordinating.coordinator import Coordinator
 from whimbrel.engine.housekeeping.prune import ROUND, Pruner
@@ -64,6 +65,9 @@ class ParentProcess:
         self._threads: list[threading.Thread] = []
         self._webhooks = webhook_sender(settings, store, self.name)
         self._reader: HealthReader | None = None
+        if why := check_tracing():
+            log.warning("no spans", reason=why)
+        self._tracing = tracing(self.name)
 
     def __enter__(self) -> Self:
         """Starts the threads. Raises BrokerUnavailable, BrokerRefused where a broker cannot be used; DatabaseRefused as `Store.prepare` does."""
@@ -80,6 +84,7 @@ class ParentProcess:
             role_seconds=self._times.lease,
             step=step_hook(),
             watched=self._store.watching is not None,
+            on_ended=self._trace,
         )
         if self._supervisor is not None:
             self._supervisor.on_released = self.announcer.announce_released
@@ -119,6 +124,8 @@ class ParentProcess:
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
         self._broker.close()
+        if self._tracing is not None:
+            self._tracing.close()
         if any(thread.is_alive() for thread in self._threads):
             log.warning("the ledger does not answer; this process's roles will end by themselves")
             return
@@ -135,6 +142,11 @@ class ParentProcess:
         self._reader = self._store.health_reader()
         checks = [BrokerAlarm(self._broker), *watching.checks]
         return Sampler(self._store, self._reader, name=self.name, apart=[Apart(check) for check in checks])
+
+    def _trace(self, run: Run) -> None:
+        """Makes the span of a run that this process has ended."""
+        if self._tracing is not None:
+            self._tracing.run_ended(run)
 
     def _repeat(self, round_: Callable[[], None], pause: float, wake: threading.Event) -> None:
         """Repeats a round until the process ends. `wake` ends a pause early."""

@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable
 from importlib.metadata import version
 
-from whimbrel.bootstrap import feed, step_hook, store_at
+from whimbrel.bootstrap import feed, step_hook, store_at, tracing
 from whimbrel.domain.text.printable import visible
 from whimbrel.engine.executing.gate import Gate
 from whimbrel.engine.running.heartbeat import keep_heartbeat
@@ -121,6 +121,8 @@ def _serve(
     worker_state.gate = _gate(store, settings)
     worker_state.refresh(store)
 
+    worker_state.tracing = tracing(options.name)
+
     def give_up() -> None:
         starved.set()
         worker_state.drain()
@@ -163,6 +165,8 @@ def _serve(
         heartbeat.join(5)
         with contextlib.suppress(Transient):
             store.ledger.leases.leave(options.name)
+    if worker_state.tracing is not None:
+        worker_state.tracing.close()
     return starved.is_set()
 
 

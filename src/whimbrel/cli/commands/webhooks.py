@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.bootstrap import check_receivers, poster
+from whimbrel.bootstrap import check_reporting, poster
 from whimbrel.cli.arguments.options import Json, Limit, begin, caller
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.interrupts import Interrupts
@@ -49,7 +49,7 @@ def webhooks(
 def _test(settings: Settings, screen: Screen) -> int:
     from whimbrel.engine.notifying.trial import try_webhooks  # noqa: PLC0415  lists need none of it
 
-    check_receivers(settings)
+    check_reporting(settings)
     tried = try_webhooks(settings.webhooks, poster(settings), who=caller())
     if screen.json:
         screen.answer([each.as_object for each in tried])

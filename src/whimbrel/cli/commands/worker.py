@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from whimbrel.bootstrap import Opened, check_receivers, lane_names
+from whimbrel.bootstrap import Opened, check_reporting, lane_names
 from whimbrel.cli.arguments.options import Json, MaxMemory, Slots, Source, Workers, begin
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.begin_and_end import note_stand_alone, pool_of
@@ -40,7 +40,7 @@ def worker(
 ) -> int:
     """Serve all runs, until Ctrl-C or SIGTERM."""
     settings, screen = begin(json=json, service=True)
-    check_receivers(settings)
+    check_reporting(settings)
     pool = pool_of(settings, workers=workers, slots=concurrency, migrations=migrations, max_memory=max_memory)
     pool = replace(pool, lanes=_lanes(queues, settings))
     catalog = definition_catalog.describe(pool.source)

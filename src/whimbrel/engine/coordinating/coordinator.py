@@ -58,12 +58,14 @@ class Coordinator:
         role_seconds: float,
         step: Step,
         watched: bool = False,
+        on_ended: Callable[[Run], None] = lambda _: None,
     ) -> None:
-        """`watched`: runs obey the database's health, and their messages say so."""
+        """`watched`: runs obey the database's health, and say so. `on_ended`: called with a run that this process has ended."""
         self._store, self._announcer, self._name, self._step = store, announcer, name, step
         self._role_seconds = role_seconds
         self._roles: dict[str, float] = {}  # run -> when its role was last asked for
         self._steps_down_until = 0.0
+        self._on_ended = on_ended
         self._suspended = ""  # the message of running runs while somebody has stopped all consumers
         self._ledger = store.ledger
         self._held = HeldRuns(store.ledger, watched=watched)
@@ -187,6 +189,8 @@ class Coordinator:
         """Lets phases without documents follow one another at once, not a tick apart."""
         before: tuple[RunStatus, int] | None = None
         while run := self._ledger.runs.get(run_id):
+            if before is not None and run.status in ENDED:
+                self._on_ended(run)
             if (run.status, run.leg) == before or run.status not in ATTENDED:
                 return
             before = run.status, run.leg

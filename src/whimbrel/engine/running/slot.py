@@ -17,6 +17,7 @@ from whimbrel.engine.kinds.all_kinds import kind_of
 from whimbrel.engine.operating import control
 from whimbrel.engine.protocol_steps import Step
 from whimbrel.engine.repeated_errors import FAULTS
+from whimbrel.engine.running.batch_spans import traced
 from whimbrel.engine.running.worker_state import WorkerState
 from whimbrel.errors import LeaseLost, Refused, Systemic, Transient, WhimbrelError
 from whimbrel.ports import Delivery, Documents, Feed, Session, Store
@@ -170,7 +171,8 @@ def _execute_held(
         with worker_state.holding(lease):
             try:
                 step("S3")
-                _execute(store, worker_state, session, lease, times=times, step=step)
+                with traced(worker_state.tracing, lease):
+                    _execute(store, worker_state, session, lease, times=times, step=step)
             except LeaseLost:
                 raise
             except BaseException:

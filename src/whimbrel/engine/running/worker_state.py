@@ -26,6 +26,7 @@ from whimbrel.engine.running.same_code import SameCode, compare
 from whimbrel.ports import Store
 from whimbrel.ports.ledger import CONSUMERS
 from whimbrel.ports.loaded import Loaded, NothingLoaded
+from whimbrel.ports.tracing import Tracing
 
 log = structlog.get_logger("whimbrel.worker")
 
@@ -61,9 +62,9 @@ class WorkerState:
         # A slot begins a batch, or ends it.
         self.on_batch: Callable[[str, bool], object] = lambda _token, _begins: None
         self.gate = Gate()  # the share of its speed that each run may have now
-        self.asleep: frozenset[str] = (
-            frozenset()
-        )  # runs that wait for so long that nothing of them is kept in hand
+        # Runs that wait for so long that nothing of them is kept in hand.
+        self.asleep: frozenset[str] = frozenset()
+        self.tracing: Tracing | None = None  # who makes spans of batches
         self.solo = threading.Lock()  # a batch that has killed processes runs alone in its own (hole H10)
         self.idle = threading.Lock()  # one slot looks for work, the others wait
         self.refused: dict[tuple[str, str], str] = {}  # run and pinned code -> what is loaded here instead
