@@ -46,6 +46,7 @@ COMMANDS: dict[str, Command] = {
             "run some-model",
             "run split-name --migrations split_name.py --limit 100",
             "run split-name --migrations split_name.py --rate 2000 --max-memory 1G",
+            "run split-name --migrations split_name.py --follow",
             'run split-name --filter \'{"country": "NL"}\' --json > run.json',
         ),
     ),
@@ -66,8 +67,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "set": Command(
         "set_",
-        "Change the rate, batch size or priority of a run that has not ended; it is not stopped for it.",
-        ("set 20261231-abc234 --rate 500", "set 20261231-abc234 --no-rate --priority 8"),
+        "Change the rate, batch size or priority of a run that has not ended, or end its following; it is not stopped for it.",
+        (
+            "set 20261231-abc234 --rate 500",
+            "set 20261231-abc234 --no-rate --priority 8",
+            "set 20261231-abc234 --no-follow",
+        ),
     ),
     "cancel": Command(
         "cancel",

@@ -29,6 +29,7 @@ from whimbrel.mongo.ledger import mongo_ledger
 from whimbrel.ports.store import ClientOptions, Identity, Server
 
 if TYPE_CHECKING:  # imported where they are needed: commands that only read need none of them
+    from whimbrel.mongo.changes import MongoChanges
     from whimbrel.mongo.documents import MongoDocuments
     from whimbrel.mongo.health_reader import MongoHealthReader
     from whimbrel.mongo.rehearsal import MongoRehearsal
@@ -118,6 +119,11 @@ class MongoStore:
         from whimbrel.mongo.health_reader import MongoHealthReader  # noqa: PLC0415
 
         return MongoHealthReader(self.client, self.database, replica_set=self.replica_set)
+
+    def changes(self, run: Run, position: bytes | None = None) -> "MongoChanges":
+        from whimbrel.mongo.changes import MongoChanges  # noqa: PLC0415
+
+        return MongoChanges(self.client[run.database][run.collection], run, position)
 
     def rehearsal(self, run: Run) -> "MongoRehearsal":
         from whimbrel.mongo.rehearsal import MongoRehearsal  # noqa: PLC0415

@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from whimbrel.ports.answers import Answers, GivenAnswer
     from whimbrel.ports.batches import Batches
     from whimbrel.ports.broker import Broker, Delivery, Feed
+    from whimbrel.ports.changes import Change, Changes
     from whimbrel.ports.documents import CutPoints, Documents, GuardedChange, Write, Written
     from whimbrel.ports.examiner import Examiner, Marked
     from whimbrel.ports.failures import Failures
+    from whimbrel.ports.followed_runs import FollowedRuns
     from whimbrel.ports.health import HealthReader, HealthRecords, HealthSample, HealthSettings
     from whimbrel.ports.leases import Leases
     from whimbrel.ports.ledger import Ledger
@@ -40,6 +42,8 @@ __all__ = [
     "Broker",
     "Caller",
     "Callers",
+    "Change",
+    "Changes",
     "Choice",
     "Clash",
     "CutPoints",
@@ -49,6 +53,7 @@ __all__ = [
     "Examiner",
     "Failures",
     "Feed",
+    "FollowedRuns",
     "FunctionAnswer",
     "GivenAnswer",
     "GuardedChange",
@@ -81,9 +86,11 @@ _PLACES = {
         "answers": "Answers GivenAnswer",
         "batches": "Batches",
         "broker": "Broker Delivery Feed",
+        "changes": "Change Changes",
         "documents": "CutPoints Documents GuardedChange Write Written",
         "examiner": "Examiner Marked",
         "failures": "Failures",
+        "followed_runs": "FollowedRuns",
         "health": "HealthReader HealthRecords HealthSample HealthSettings",
         "leases": "Leases",
         "ledger": "Ledger",

@@ -6,6 +6,7 @@ from whimbrel.ports.answers import Answers
 from whimbrel.ports.batches import Batches
 from whimbrel.ports.codes import Codes
 from whimbrel.ports.failures import Failures
+from whimbrel.ports.followed_runs import FollowedRuns
 from whimbrel.ports.health import HealthRecords
 from whimbrel.ports.leases import Leases
 from whimbrel.ports.proofs import Proofs
@@ -30,3 +31,4 @@ class Ledger:
     retention: Retention
     codes: Codes
     health: HealthRecords
+    following: FollowedRuns

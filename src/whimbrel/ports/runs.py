@@ -117,7 +117,7 @@ class Runs(Protocol):
         ...
 
     def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
-        """Changes `batch_size`, `rate` or `priority` of a run that has not ended. Audited. Returns False where it has."""
+        """Changes `batch_size`, `rate`, `priority` or `follow` of a run that has not ended. Audited. Returns False where it has."""
         ...
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:

@@ -12,6 +12,7 @@ from whimbrel.api.deployment import System, ThisSystem
 from whimbrel.api.routes.health import broker_part, database_part
 from whimbrel.domain.runs.states import ENDED, BatchStatus, RunStatus
 from whimbrel.domain.runs.workers import ALIVE
+from whimbrel.engine.operating.following_runs import behind
 from whimbrel.engine.operating.run_view import view
 from whimbrel.engine.operating.unended_runs import unended_runs
 from whimbrel.errors import WhimbrelError
@@ -76,13 +77,18 @@ def _ledger_metrics(ledger: Ledger) -> Iterable[Metric]:
         "queued": GaugeMetricFamily(
             "whimbrel_run_queued_batches", "Batches that wait for a worker.", labels=labels
         ),
+        "behind": GaugeMetricFamily(
+            "whimbrel_run_follow_behind_seconds",
+            "Of a run that follows: seconds for which what was written is not planned yet.",
+            labels=labels,
+        ),
     }
     for run in unended_runs(ledger.runs, {RunStatus.PAUSED, RunStatus.QUEUED}, most=SERIES):
         run_view = view(ledger, run)
         values = {
             "processed": run_view.processed, "total": run_view.total, "failed": run_view.failures["failed"], "throughput": run_view.throughput,
             "eta": run_view.eta, "retrying": run_view.retrying,
-            "queued": ledger.batches.count(run.id, [BatchStatus.QUEUED]),
+            "queued": ledger.batches.count(run.id, [BatchStatus.QUEUED]), "behind": behind(run, run_view.now or run.updated_at),
         }  # fmt: skip
         for name, value in values.items():
             if value is not None:

@@ -41,15 +41,24 @@ class Settings(Model):
     priority: Priority = Field(
         default_factory=_no_default, description="above 5 it goes before others", examples=[7]
     )
+    follow: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="false ends following: what was written so far is done, a last sweep looks at everything, and the run ends; true is refused where the run does not follow",
+        ),
+    ] = Field(default_factory=_no_default, examples=[False])
 
     @model_validator(mode="after")
     def _says_something(self) -> "Settings":
         if not self.model_fields_set:
-            raise ValueError("give at least one of batchSize, maxDocsPerSecond and priority")
+            raise ValueError("give at least one of batchSize, maxDocsPerSecond, priority and follow")
         return self
 
     def changes(self) -> dict[str, Any]:
-        names = {"batch_size": "batch_size", NULLABLE: "rate", "priority": "priority"}
+        names = {
+            "batch_size": "batch_size", NULLABLE: "rate", "priority": "priority", "follow": "follow",
+        }  # fmt: skip
         return {names[field]: getattr(self, field) for field in names if field in self.model_fields_set}
 
 
@@ -63,6 +72,9 @@ class SettingsOf(Answer):
         examples=[2000],
     )
     priority: int = Field(description="0 to 10; above 5 it goes before others", examples=[0])
+    follow: bool | None = Field(
+        description="whether it follows until it is told to end; null: it does not follow", examples=[None]
+    )
 
 
 @router.patch("/settings/{migrationId}", responses=failures(400, 404, 409, 413, 415, 422))
@@ -79,4 +91,5 @@ def change_settings(
         batch_size=run.batch_size,
         max_docs_per_second=run.rate,
         priority=run.priority,
+        follow=None if run.follow is None else run.follow.wanted,
     )

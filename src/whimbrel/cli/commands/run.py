@@ -77,11 +77,17 @@ def run(
             "--force", help="start also where no answer of the function can be used; it is not tried before"
         ),
     ] = False,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="go on after the sweep with each document that is written and matches, until `whimbrel set RUN --no-follow`",
+        ),
+    ] = False,
     json: Json = False,
 ) -> int:
     """Run a migration, and show how far it is."""
-    if yes and strict:
-        raise SettingsInvalid("--yes goes on where preflight warns, --strict does not: give one of them.")
+    _check_options(yes=yes and strict, limit=follow and limit is not None)
     if detach and (workers or max_memory is not None):
         raise SettingsInvalid(
             "--detach starts no workers here: leave --workers and --max-memory out, or --detach."
@@ -110,14 +116,14 @@ def run(
     ):
         draft = draft_run(
             system.store, definition, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
-            priority=priority, rate=rate,
+            priority=priority, rate=rate, follow=follow,
         )  # fmt: skip
         draft = asked_through(draft, "whimbrel run")
         expected = preview(system.store, draft)
         if workers is None and expected.total is not None and expected.batches <= 1:
             pool = replace(pool, workers=1)  # there will be only one batch at a time
         ready = draft
-        if not expected.total and not has_documents(system.store, draft):
+        if not expected.total and not follow and not has_documents(system.store, draft):
             screen.say(nothing_left(system.store, draft))
         else:
             ready = with_warnings(
@@ -134,3 +140,13 @@ def run(
             return leave_to_others(screen, system, started, tell=True)
         foreground = Foreground(system, settings, screen, interrupts)
         return conclude(screen, system, foreground.work(started, definition, pool, workers_ahead))
+
+
+def _check_options(*, yes: bool, limit: bool) -> None:
+    """Raises SettingsInvalid for options that exclude one another: `--yes` with `--strict`, `--limit` with `--follow`."""
+    if yes:
+        raise SettingsInvalid("--yes goes on where preflight warns, --strict does not: give one of them.")
+    if limit:
+        raise SettingsInvalid(
+            "--limit takes the first documents only, --follow all that come: give one of them."
+        )

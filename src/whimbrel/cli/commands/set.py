@@ -23,9 +23,16 @@ def set_(
         int | None,
         typer.Option(metavar="0-10", min=0, max=10, help="above 5 its batches go before those of other runs"),
     ] = None,
+    no_follow: Annotated[
+        bool,
+        typer.Option(
+            "--no-follow",
+            help="end following: what was written so far is done, a last sweep looks at everything, and the run ends",
+        ),
+    ] = False,
     json: Json = False,
 ) -> int:
-    """Change the rate, batch size or priority of a run that has not ended; it is not stopped for it."""
+    """Change the rate, batch size or priority of a run that has not ended, or end its following; it is not stopped for it."""
     settings, screen = begin(json=json)
     options_given: dict[str, int | None] = {"rate": rate, "batch_size": batch_size, "priority": priority}
     changes: dict[str, int | None] = {
@@ -35,8 +42,12 @@ def set_(
         if rate is not None:
             raise SettingsInvalid("--rate and --no-rate exclude one another: give one of them.")
         changes["rate"] = None
+    if no_follow:
+        changes["follow"] = False
     if not changes:
-        raise SettingsInvalid("Nothing to set: give --rate, --no-rate, --batch-size or --priority.")
+        raise SettingsInvalid(
+            "Nothing to set: give --rate, --no-rate, --batch-size, --priority or --no-follow."
+        )
     with Interrupts(), open_database(settings, screen, chooses=True) as system:
         chosen = choose_run(screen, system.store.ledger, run_id, TO_SET)
         run = control.adjust(system.store.ledger, chosen.id, who=caller(), **changes)
@@ -51,5 +62,11 @@ def _summary(run: Run) -> str:
     pace = "as fast as its workers can" if run.rate is None else f"at most {run.rate:,} documents a second"
     return (
         f"Run {run.id} goes on: {pace}, priority {run.priority}, batches of {run.batch_size:,} documents from the next that "
-        "is planned."
+        f"is planned.{_ending(run)}"
     )
+
+
+def _ending(run: Run) -> str:
+    if run.follow is None or run.follow.wanted:
+        return ""
+    return " It follows no more: it does what was written so far, sweeps once more, and ends."

@@ -62,6 +62,8 @@ def moment(run_view: RunView, silent: float, note: str = "") -> Moment:
     ]
     if silent:
         note = f"waiting for MongoDB, which has not answered for {silent:.0f} s"
+    if run.phase == "follow" and run.status not in ENDED:
+        failure_counts.append(run_view.following)
     at_rest = run.status in ENDED or run.status is RunStatus.QUEUED
     return Moment(
         title=run.migration, done=run_view.processed, total=run_view.total, percent=run_view.progress,

@@ -159,6 +159,7 @@ def run_table(run_view: RunView) -> Facts:
         "batches": _batches(run_view), "retries": retrying(run_view),
         "seconds": f"{run_view.seconds:,.1f}", "docs/s": rate(run_view), "eta": clock(run_view.eta) if run_view.eta is not None else "", "rate": _limit(run_view.run), "before-images": _images(run_view),
         "message": run_view.run.message, "error": run_view.run.error or "",
+        "follow": run_view.following,
     }  # fmt: skip
     if run_view.run.kind == "verification":  # it changes nothing; its findings are stored as failures
         rows = {"findings" if name == "failed" else name: rows[name] for name in rows if name not in OUTCOMES}

@@ -44,6 +44,7 @@ class CheckName(StrEnum):
     CLOCK = "clock"
     RUNS = "runs"
     CHANGE_STREAMS = "change-streams"
+    FOLLOW = "follow"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run, code_fields
 from whimbrel.domain.runs.states import ENDED, RunStatus, check_run_edge
 from whimbrel.engine.operating.code_differences import differing_code
+from whimbrel.engine.operating.following_runs import check_following
 from whimbrel.errors import GroupUnknown, RunUnknown, StateForbids
 from whimbrel.ports import Ledger
 
@@ -130,11 +131,13 @@ def group_of(ledger: Ledger, run_id: str, name: str) -> str:
 
 
 def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: int | None) -> Run:
-    """Changes `batch_size`, `rate` or `priority` of a run that has not ended. Audited.
+    """Changes `batch_size`, `rate`, `priority` or `follow` of a run that has not ended. Audited.
 
     Raises RunUnknown, StateForbids.
     """
     run = find_run(ledger, run_id)
+    if settings.get("follow") is not None and run.status not in ENDED:
+        check_following(run, follow=bool(settings["follow"]))
     if run.status in ENDED or not ledger.runs.adjust(run_id, settings, who=who):
         now = find_run(ledger, run_id)
         raise StateForbids(f"Run {run_id} is {now.status}: its settings change nothing any more.")

@@ -10,6 +10,7 @@ from whimbrel.domain.bson.encoding import encoded
 from whimbrel.domain.bson.uuids import stored, writing
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.filters import check_filter, split_status
+from whimbrel.domain.runs.following import Following
 from whimbrel.domain.runs.preflight_findings import refuse
 from whimbrel.domain.runs.requests import requested, with_route
 from whimbrel.domain.runs.run import Phase, Run, Scope, code_fields, eligible, first_phases, legs_of
@@ -94,13 +95,18 @@ def compose_run(
     )  # fmt: skip
 
 
-def draft_run(store: Store, definition: Definition, *, defaults: Defaults, **options: Any) -> Run:
+def draft_run(
+    store: Store, definition: Definition, *, defaults: Defaults, follow: bool = False, **options: Any
+) -> Run:
     """Composes and checks a run of a migration that is not in the ledger: nothing is written.
 
-    `options` are those of `compose_run`. Raises what it raises, and CollectionUnsuitable, FilterRefused or
-    DefinitionInvalid where the run could not keep its promises.
+    `follow`: it goes on with what changes after its sweep, until a person ends that. `options` are those of `compose_run`. Raises what
+    it raises, and CollectionUnsuitable, FilterRefused or DefinitionInvalid where the run could not keep its promises.
     """
     run = compose_run(store, definition, defaults=defaults, **options)
+    if follow:
+        legs = legs_of(mark=run.mark, scope=run.scope, first=run.asked, follow=True)
+        run = replace(run, follow=Following(), legs=legs)
     refuse(store.errors(run, definition))
     return run
 

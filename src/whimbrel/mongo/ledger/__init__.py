@@ -20,10 +20,12 @@ from whimbrel.mongo.ledger.codes import MongoCodes
 from whimbrel.mongo.ledger.failure_causes import FailureCauses
 from whimbrel.mongo.ledger.failure_sums import FailureSums
 from whimbrel.mongo.ledger.failures import MongoFailures
+from whimbrel.mongo.ledger.following import MongoFollowedRuns
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.health import MongoHealthRecords
 from whimbrel.mongo.ledger.indexes import INDEXES
 from whimbrel.mongo.ledger.leases import MongoLeases
+from whimbrel.mongo.ledger.merged_batches import MergedBatches
 from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
@@ -69,11 +71,15 @@ def mongo_ledger(
     failures = MongoFailures(collections["failures"], collections["runs"], batch_failures, blocks, causes)
     schedules = MongoSchedules(collections["schedules"], collections["runs"], collections["leases"], leases)
     answers = MongoAnswers(collections["answers"])
-    proofs = MongoProofs(collections["batches"], collections["runs"], remains)
+    merged = MergedBatches(client, collections["batches"])
+    proofs = MongoProofs(collections["batches"], collections["runs"], remains, merged)
     retention = MongoRetention(collections["pruned"], collections)
     codes = MongoCodes(collections["codes"])
     health = MongoHealthRecords(collections["health"], leases)
-    ledger = Ledger(runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health)
+    following = MongoFollowedRuns(collections["runs"])
+    ledger = Ledger(
+        runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health, following
+    )
 
     def create_indexes() -> None:
         with translated():

@@ -33,6 +33,7 @@ from whimbrel.domain.runs.states import BatchStatus, RunStatus
 from whimbrel.domain.runs.tiling import Tile, Tiling, TilingFault
 from whimbrel.domain.runs.verification import MarkTally, Proof
 from whimbrel.domain.runs.workers import InHand, Refusal, Worker
+from whimbrel.mongo.ledger.following import following_of, following_row
 
 FORMAT = (
     3  # of the ledger: needs a new number, and a step in `ledger/format.py`, when older rows would be misread
@@ -156,7 +157,7 @@ def batch_of(row: Row) -> Batch:
 _LO = {"$cond": [{"$eq": [{"$ifNull": ["$lo", None]}, None]}, None, "$lo"]}
 _HI = {"$ifNull": [{"$last": "$cuts"}, None]}
 OUTLINE = {
-    "takeovers": 1, "seq": 1, "leg": 1, "status": 1, "counts": 1, "inferred": 1, "last": 1, "lo": 1, "hi": _HI,
+    "takeovers": 1, "seq": 1, "leg": 1, "status": 1, "counts": 1, "inferred": 1, "last": 1, "lo": 1, "hi": _HI, "upTo": 1,
     "named": {"$or": [{"$isArray": "$ids"}, {"$ifNull": ["$found", False]}]},
 }  # fmt: skip
 _FIRST = {"$getField": {"field": "_id", "input": {"$first": "$cuts"}}}
@@ -168,7 +169,7 @@ ASCENDING = {"$or": [{"$eq": ["$cuts", []]}, {"$and": [_ORDERED, _ABOVE]}]}
 def outline_of(row: Row) -> BatchOutline:
     tile = Tile(
         seq=row["seq"], leg=row["leg"], lo=_key(row.get("lo")), hi=_key(row.get("hi")), ranged=not row["named"],
-        last=row["last"], ascending=row.get("ascending", True),
+        last=row["last"], ascending=row.get("ascending", True), through=row.get("upTo", 0),
     )  # fmt: skip
     return BatchOutline(
         tile=tile,
@@ -238,6 +239,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
         # As text: a query plan has field names with a dollar.
         "warnings": json.dumps([finding_object(finding) for finding in run.warnings]),
+        "follow": following_row(run.follow),
     }  # fmt: skip
 
 
@@ -267,6 +269,7 @@ def run_of(row: Row) -> Run:
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
         created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, samples=tuple(sample_of(sample) for sample in row.get("samples", ())), taken_over=row.get("takenOver", False), ended_at=row.get("endedAt"),
+        follow=following_of(row.get("follow")),
     )  # fmt: skip
 
 

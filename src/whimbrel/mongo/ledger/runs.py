@@ -213,7 +213,9 @@ class MongoRuns(RunLists):
         )
 
     def adjust(self, run_id: str, settings: Mapping[str, int | None], *, who: str) -> bool:
-        names = {"batch_size": "batchSize", "rate": "rate", "priority": "priority"}
+        names = {
+            "batch_size": "batchSize", "rate": "rate", "priority": "priority", "follow": "follow.wanted",
+        }  # fmt: skip
         fields: dict[str, Any] = {names[name]: value for name, value in settings.items()}
         if "rate" in settings:
             fields["pace"] = None  # what was reserved by the old rate
