@@ -20,6 +20,7 @@ from whimbrel.ports.changes import Change
 
 WAIT = 500  # milliseconds that the server waits for a change before it answers that there was none
 WRITES = ["insert", "update", "replace"]
+COMMENT = "whimbrel follows"  # tells our change streams from those of others
 GONE = "the collection was dropped or renamed meanwhile"
 
 
@@ -34,7 +35,7 @@ class MongoChanges:
             with translated():
                 self._stream: ChangeStream[Any] = collection.with_options(
                     codec_options=raw, read_preference=ReadPreference.PRIMARY
-                ).watch(stages(run), resume_after=after, max_await_time_ms=WAIT)
+                ).watch(stages(run), resume_after=after, max_await_time_ms=WAIT, comment=COMMENT)
         except Refused as error:
             raise self._lost(error) from error
 

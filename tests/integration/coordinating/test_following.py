@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import bson
@@ -17,6 +18,7 @@ from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.coordinating import following as following_code
 from whimbrel.engine.coordinating import recurring_documents
+from whimbrel.engine.coordinating.fold_counts import fold
 from whimbrel.engine.operating import control
 from whimbrel.engine.operating.run_view import RunView, row_object, view
 from whimbrel.engine.operating.start_rollback import start_rollback
@@ -171,8 +173,9 @@ def test_an_empty_collection_is_followed_and_people_are_told(store: MongoStore, 
         waits = wait(lambda: view(store.ledger, now(store, other)).run.message)
         assert f"Waits for run {run.id}" in waits
         assert f"whimbrel set {run.id} --no-follow" in waits
-        (finding,) = [each for each in now(store, other).warnings if each.check == "runs"]
-        assert "follows until it is told to end" in finding.reason
+        found_of = {each.check: each.reason for each in now(store, other).warnings}
+        assert "follows until it is told to end" in found_of["runs"]
+        assert "change-streams" not in found_of, "the run's own is no other's"
         control.cancel(store.ledger, other.id, who="test")
         ended = end(store, run)
         assert ended.following.startswith("followed since ")
@@ -350,6 +353,11 @@ def test_failures_are_tried_again_while_the_run_follows(store: MongoStore, datab
         wait(lambda: by_n(database) == {0: 1, 1: 3})
         assert tried[9] == 3
         assert now(store, run).phase == "follow"
+        control.pause(store.ledger, run.id, who="test")
+        until(store, run, RunStatus.PAUSED)
+        assert control.retry(store.ledger, run.id, who="test", code=it.definition)[1] == 1
+        wait(lambda: tried[9] == 6)
+        wait(lambda: store.ledger.failures.counts(run.id)["dead"] == 1)
         ended = end(store, run)
     assert ended.run.status is RunStatus.COMPLETED_WITH_FAILURES
     assert (ended.counts.changed, ended.failures["failed"]) == (3, 1)
@@ -423,6 +431,10 @@ def test_old_batches_are_merged_and_all_can_be_proved(
             until_evaluated(database, number)
         rows = database["whimbrel_batches"]
         wait(lambda: rows.count_documents({"run": run.id, "upTo": {"$exists": True}}) >= 2)
+        seen_long_ago = replace(now(store, run), folded_through=3)
+        assert fold(store.ledger, seen_long_ago, nothing).folded_through > 3, (
+            "no row is missed that was merged"
+        )
         ended = end(store, run)
         assert (ended.run.status, ended.counts.changed) == (RunStatus.COMPLETED_WITH_FAILURES, 20)
         assert rows.count_documents({"run": run.id}) < ended.run.planned - 5

@@ -19,6 +19,7 @@ from whimbrel.engine.operating.run_view import RunView
 
 SHORTEST = 20  # columns for a bar and what follows it
 EVERY = 3.0  # seconds between two plain lines
+UNCHANGED = 60.0  # the same where the line would be the same: a run may follow for days
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,6 +119,7 @@ class _Lines:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._due, self._said = 0.0, ("", "")
+        self._line, self._repeat = "", 0.0  # the last one, and when it may come again
 
     def show(self, moment: Moment) -> None:
         state = (moment.status, moment.note.partition(" for ")[0])
@@ -126,7 +128,10 @@ class _Lines:
         self._due, self._said = time.monotonic() + EVERY, state
         note = f" · {moment.note}" if moment.note else ""
         share = "" if moment.retry else f"{moment.percent:g}% · "
-        self._screen.say(f"{moment.title}: {share}{moment.line}{note}")
+        line = f"{moment.title}: {share}{moment.line}{note}"
+        if line != self._line or time.monotonic() >= self._repeat:
+            self._line, self._repeat = line, time.monotonic() + UNCHANGED
+            self._screen.say(line)
 
 
 @contextlib.contextmanager
