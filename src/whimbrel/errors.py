@@ -243,6 +243,13 @@ class CollectionReplaced(Systemic):
     exit_code = 67
 
 
+class ChangesLost(WhimbrelError):
+    """MongoDB cannot tell any more what has changed in a collection since a time: only a look at all documents can."""
+
+    code = "changes_lost"
+    remedy = Remedy.AGAIN
+
+
 class LedgerIncomplete(Systemic):
     """Rows of the ledger are missing: its batches do not match what was planned."""
 

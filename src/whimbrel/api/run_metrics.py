@@ -8,6 +8,7 @@ from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, Met
 
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED, BatchStatus, RunStatus
+from whimbrel.engine.operating.following_runs import behind
 from whimbrel.engine.operating.run_view import RunView, views
 from whimbrel.engine.operating.unended_runs import unended_runs
 from whimbrel.ports import Ledger
@@ -24,6 +25,7 @@ GAUGES = {
     "eta_seconds": "Seconds until every document was evaluated, where that is known.",
     "retrying": "Failures that are tried again, while nothing else is left.",
     "queued_batches": "Batches that wait for a worker.",
+    "follow_behind_seconds": "Of a run that follows: seconds for which what was written is not planned yet.",
 }
 
 
@@ -80,5 +82,5 @@ def _values(run_view: RunView, queued: int) -> dict[str, float | None]:
     return {
         "processed": run_view.processed, "total": run_view.total, "failed": run_view.failures["failed"],
         "conflicts": run_view.failures["conflict"], "throughput": run_view.throughput, "eta_seconds": run_view.eta,
-        "retrying": run_view.retrying, "queued_batches": queued,
+        "retrying": run_view.retrying, "queued_batches": queued, "follow_behind_seconds": behind(run_view.run, run_view.now or run_view.run.updated_at),
     }  # fmt: skip

@@ -47,6 +47,7 @@ COMMANDS: dict[str, Command] = {
             "run split-name --migrations split_name.py --limit 100",
             "run split-name --migrations split_name.py --rate 2000 --max-memory 1G",
             'run split-name --window "22:00-06:00 Europe/Berlin"',
+            "run split-name --migrations split_name.py --follow",
             'run split-name --filter \'{"country": "NL"}\' --json > run.json',
         ),
     ),
@@ -72,12 +73,13 @@ COMMANDS: dict[str, Command] = {
     ),
     "set": Command(
         "set_",
-        "Change how a run goes on that has not ended: its rate, batch size, priority, windows, how nice it is, and its failure budget.",
+        "Change how a run goes on that has not ended: its rate, batch size, priority, windows, how nice it is, its failure budget; or end its following.",
         (
             "set 20261231-abc234 --rate 500",
             "set 20261231-abc234 --no-rate --priority 8",
             'set 20261231-abc234 --window "Mon-Fri 22:00-06:00 UTC share=0.1"',
             "set --max-failure-rate 10%",
+            "set 20261231-abc234 --no-follow",
         ),
     ),
     "cancel": Command(

@@ -39,6 +39,7 @@ from whimbrel.ports.health import Watching
 from whimbrel.ports.store import ClientOptions, Identity, Server
 
 if TYPE_CHECKING:  # imported where they are needed: commands that only read need none of them
+    from whimbrel.mongo.changes import MongoChanges
     from whimbrel.mongo.documents import MongoDocuments
     from whimbrel.mongo.health_reader import MongoHealthReader
     from whimbrel.mongo.rehearsal import MongoRehearsal
@@ -135,6 +136,11 @@ class MongoStore:
         return MongoHealthReader(
             self.client, self.database, partial(to_member, self._uri), replica_set=self.replica_set, ignored=ignored
         )  # fmt: skip
+
+    def changes(self, run: Run, position: bytes | None = None) -> "MongoChanges":
+        from whimbrel.mongo.changes import MongoChanges  # noqa: PLC0415
+
+        return MongoChanges(self.client[run.database][run.collection], run, position)
 
     def rehearsal(self, run: Run) -> "MongoRehearsal":
         from whimbrel.mongo.rehearsal import MongoRehearsal  # noqa: PLC0415

@@ -10,9 +10,11 @@ if TYPE_CHECKING:
     from whimbrel.ports.answers import Answers, GivenAnswer
     from whimbrel.ports.batches import Batches
     from whimbrel.ports.broker import Broker, Delivery, Feed
+    from whimbrel.ports.changes import Change, Changes
     from whimbrel.ports.documents import CutPoints, Documents, GuardedChange, Write, Written
     from whimbrel.ports.examiner import Examiner, Marked
     from whimbrel.ports.failures import Failures
+    from whimbrel.ports.followed_runs import FollowedRuns
     from whimbrel.ports.freezes import FreezeLook, Freezes
     from whimbrel.ports.health import (
         HealthCheck,
@@ -49,6 +51,8 @@ __all__ = [
     "Broker",
     "Caller",
     "Callers",
+    "Change",
+    "Changes",
     "Choice",
     "Clash",
     "CutPoints",
@@ -58,6 +62,7 @@ __all__ = [
     "Examiner",
     "Failures",
     "Feed",
+    "FollowedRuns",
     "FreezeLook",
     "Freezes",
     "FunctionAnswer",
@@ -95,9 +100,11 @@ _PLACES = {
         "answers": "Answers GivenAnswer",
         "batches": "Batches",
         "broker": "Broker Delivery Feed",
+        "changes": "Change Changes",
         "documents": "CutPoints Documents GuardedChange Write Written",
         "examiner": "Examiner Marked",
         "failures": "Failures",
+        "followed_runs": "FollowedRuns",
         "freezes": "FreezeLook Freezes",
         "health": "HealthCheck HealthReader HealthRecords HealthSample HealthSettings Watching",
         "known_causes": "KnownCauses",

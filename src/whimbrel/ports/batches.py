@@ -160,6 +160,13 @@ class Batches(Protocol):
         """Cancels those of the first `limit` queued batches of a run that nobody has ever claimed. Returns how many."""
         ...
 
+    def merge(self, run_id: str, leg: int, *, through: int) -> None:
+        """Merges settled batches of named documents of this leg, as far as they are added up, through this one: each unbroken stretch into its first.
+
+        The first keeps the sums, and the number of the last. Batches with failures stay as they are. Does nothing where another process does the same.
+        """
+        ...
+
     def after(self, run_id: str, seq: int) -> BatchSums:
         """Returns the sums over a run's batches behind this one."""
         ...

@@ -6,6 +6,7 @@ from whimbrel.ports.answers import Answers
 from whimbrel.ports.batches import Batches
 from whimbrel.ports.codes import Codes
 from whimbrel.ports.failures import Failures
+from whimbrel.ports.followed_runs import FollowedRuns
 from whimbrel.ports.freezes import Freezes
 from whimbrel.ports.health import HealthRecords
 from whimbrel.ports.known_causes import KnownCauses
@@ -36,3 +37,4 @@ class Ledger:
     freezes: Freezes
     webhooks: WebhookRecords
     known_causes: KnownCauses
+    following: FollowedRuns

@@ -1,6 +1,6 @@
 """What a verification needs from the ledger."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -16,6 +16,10 @@ class Proofs(Protocol):
         """Takes marks' values, each with its token and the first and last document that bears it. Returns which tokens name a batch,
         and which values are inside the range of their batch. A batch of ids has no range: everything is inside.
         """
+        ...
+
+    def merged(self, tokens: Iterable[str]) -> Mapping[str, str]:
+        """Returns for tokens of batches that were merged the token of the batch in which they are counted now."""
         ...
 
     def began(self, run_id: str, leg: int) -> datetime | None:

@@ -146,7 +146,7 @@ class Runs(Protocol):
         ...
 
     def adjust(self, run_id: str, settings: Mapping[str, float | Sequence[str] | None], *, who: str) -> bool:
-        """Changes `batch_size`, `rate`, `priority`, `windows`, `nice` or a limit of the failure budget of a run that has not ended.
+        """Changes `batch_size`, `rate`, `priority`, `windows`, `nice`, `follow` or a limit of the failure budget of a run that has not ended.
 
         Audited. Returns False where it has ended.
         """

@@ -9,6 +9,7 @@ if TYPE_CHECKING:  # typing only: it uses few of these, and describes many
     from whimbrel.domain.migrations.definition import Definition
     from whimbrel.domain.runs.preflight_findings import Finding
     from whimbrel.domain.runs.run import Run
+    from whimbrel.ports.changes import Changes
     from whimbrel.ports.documents import Documents
     from whimbrel.ports.health import HealthReader, Watching
     from whimbrel.ports.ledger import Ledger
@@ -105,6 +106,13 @@ class Store(Protocol):
 
     def health_reader(self) -> HealthReader:
         """Returns what reads the signals of the deployment's health. It remembers what it read last."""
+        ...
+
+    def changes(self, run: Run, position: bytes | None = None) -> Changes:
+        """Returns what changes in the run's collection from this position on, or from now on.
+
+        Raises ChangesLost where MongoDB does not know that position any more; Systemic where this user, or this server, has no changes to tell.
+        """
         ...
 
     def rehearsal(self, run: Run) -> Rehearsal:

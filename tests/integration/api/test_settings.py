@@ -16,6 +16,7 @@ def test_settings_are_changed_one_by_one(still: TestClient, database: Docs) -> N
     told.pop("timestamp")
     assert told == {
         "success": True, "migrationId": run, "batchSize": 5, "maxDocsPerSecond": 500, "priority": 7, "windows": [], "nice": 0,
+        "follow": None,
     }  # fmt: skip
     told = still.patch(f"/migrate/settings/{run}", json={"batchSize": 50, "maxDocsPerSecond": None}).json()
     assert (told["batchSize"], told["maxDocsPerSecond"], told["priority"]) == (50, None, 7)
@@ -40,7 +41,7 @@ def test_a_run_with_a_rate_completes(api: TestClient, database: Docs) -> None:
     [
         None, {}, [], {"batchSize": None}, {"priority": None}, {"batchSize": 0}, {"batchSize": "5"}, {"priority": 11},
         {"maxDocsPerSecond": 0}, {"maxDocsPerSecond": 10_000_001}, {"maxDocsPerSecond": 1.5}, {"maxDocsPerSecond": True},
-        {"rate": 5},
+        {"rate": 5}, {"follow": None}, {"follow": "no"},
     ],
 )  # fmt: skip
 def test_what_cannot_be_set(still: TestClient, database: Docs, body: Any) -> None:

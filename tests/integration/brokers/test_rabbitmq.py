@@ -26,9 +26,11 @@ from whimbrel.brokers.rabbitmq.publisher import RabbitBroker
 from whimbrel.brokers.rabbitmq.topology import LANES, generations, lanes
 from whimbrel.domain.health.own_checks import own_checks
 from whimbrel.domain.health.signals import Level
-from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.batches import Batch, BatchPointer
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
+from whimbrel.engine.coordinating import following
+from whimbrel.engine.operating import control
 from whimbrel.engine.operating.checks_apart import Apart, BrokerAlarm
 from whimbrel.errors import BrokerRefused, BrokerUnavailable
 from whimbrel.health_checks.http_check import HttpCheck
@@ -341,6 +343,35 @@ def test_a_paused_run_goes_on_where_it_stopped(node: RabbitNode, store: MongoSto
         control.resume(store.ledger, started.id, who="test")
         assert until(store, started).counts.changed == 1000
     assert database["things"].count_documents({"n": 1}) == 1000
+
+
+def test_a_run_follows_and_a_pointer_to_a_merged_batch_is_no_stranger(
+    node: RabbitNode, store: MongoStore, database: Docs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "LEFT_APART", 1)
+    monkeypatch.setattr(following, "TOGETHER", 2)
+    monkeypatch.setattr(following, "GATHERING", 0.0)
+    it = adding("following")
+    things, rows = database["things"], database["whimbrel_batches"]
+    things.insert_one({"n": 0})
+    with (
+        publishing(node) as broker,
+        consuming(node) as feed,
+        system(store, [it], broker=broker, feed=feed),
+    ):
+        run = start(store, it, follow=True)
+        for count in range(2, 8):
+            eventually(lambda: things.count_documents({"n": 1}) == count - 1)  # noqa: B023
+            things.insert_one({"n": 0})
+        eventually(lambda: bool(rows.find_one({"run": run.id, "$expr": {"$gt": ["$upTo", "$seq"]}})))
+        merged = rows.find_one({"run": run.id, "$expr": {"$gt": ["$upTo", "$seq"]}})
+        assert merged is not None
+        broker.announce(run, [BatchPointer(run.id, merged["seq"] + 1, retry=False)])
+        control.adjust(store.ledger, run.id, who="test", follow=False)
+        assert until(store, run).run.status is RunStatus.COMPLETED
+        eventually(lambda: all(node.queues()[lane.queue].ready == 0 for lane in LANES))
+    assert things.count_documents({"n": 1}) == 7
+    assert node.queues()[DEAD].ready == 0
 
 
 def test_a_worker_that_is_busy_for_long_is_left_alone(node: RabbitNode, run: Run) -> None:

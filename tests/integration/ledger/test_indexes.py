@@ -145,6 +145,8 @@ def by_hand(store: MongoStore, database: Data) -> None:
     ledger.failures.due(run.id, 10)
     ledger.failures.withdraw(run.id, "E")
     ledger.batches.live([f"{run.id}.1", "gone.7"])
+    ledger.batches.merge(run.id, 0, through=3)
+    ledger.proofs.merged([f"{run.id}.2", "gone.7"])
 
 
 @pytest.mark.parametrize("asks", [life, questions, by_hand], ids=lambda each: each.__name__)

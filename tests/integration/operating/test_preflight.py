@@ -8,10 +8,11 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.database import Database
 
 from tests.bson_values import BAD_TEXT, YEAR_14645, documents, field, int32
+from tests.conftest import SHORT
 from whimbrel import DefinitionInvalid, Migration
 from whimbrel.engine.operating.start import Defaults, draft_run
 from whimbrel.errors import CollectionUnsuitable, FilterRefused
-from whimbrel.mongo.store import MongoStore
+from whimbrel.mongo.store import MongoStore, connected
 
 Data = Database[dict[str, Any]]
 
@@ -184,3 +185,37 @@ def test_nothing_is_written_by_looking(store: MongoStore, database: Data) -> Non
     database["things"].insert_one({"_id": 1, "a": 1})
     check(store, {"a": 1}, update={"$set": {"a": 2}})
     assert list(database["things"].find()) == [{"_id": 1, "a": 1}]
+
+
+# following
+
+
+def test_a_user_who_may_not_watch_the_collection_is_told_what_to_grant(
+    store: MongoStore, database: Data
+) -> None:
+    database.create_collection("things")
+    things = {"db": database.name, "collection": ""}
+    actions = [
+        "find",
+        "insert",
+        "update",
+        "remove",
+        "createIndex",
+        "listIndexes",
+        "listCollections",
+        "collStats",
+    ]
+    database.command("createRole", "app", privileges=[{"resource": things, "actions": actions}], roles=[])
+    database.command("createUser", "app", pwd="app", roles=[{"role": "app", "db": database.name}])  # noqa: S106
+    try:
+        host, port = store.client.address or ("", 0)
+        uri = f"mongodb://app:app@{host}:{port}/?authSource={database.name}"
+        with connected(uri, database.name, SHORT) as theirs:
+            check(theirs, update={"$set": {"a": 1}})
+            definition = Migration(name="m", collection="things", update={"$set": {"a": 1}}).definition
+            with pytest.raises(CollectionUnsuitable, match="does not let this user watch") as caught:
+                draft_run(theirs, definition, defaults=Defaults(), follow=True)
+        assert f'grantRolesToUser("USER", [{{role: "read", db: "{database.name}"}}])' in str(caught.value)
+    finally:
+        database.command("dropUser", "app")
+        database.command("dropRole", "app")

@@ -82,6 +82,8 @@ def test_a_stand_alone_server_and_a_user_who_may_not_look() -> None:
             client.test.things.insert_one({})
         with connected(f"mongodb://app:app@127.0.0.1:{port}/test", "test", SHORT) as store:
             found = findings(store)
+            with pytest.raises(CollectionUnsuitable, match="stand-alone, and has no change streams"):
+                draft_run(store, THINGS, defaults=Defaults(), follow=True)
         with connected(f"mongodb://root:root@127.0.0.1:{port}/", "test", SHORT) as store:
             allowed = findings(store)
 

@@ -116,6 +116,24 @@ class PassedLimit(Model):
     causes: list[FailuresOfCause] = Field(description="those with most of them")
 
 
+class FollowOf(Model):
+    """How far a run has followed the changes of its collection after its sweep."""
+
+    wanted: bool = Field(description="false: it was told to end", examples=[True])
+    since: str | None = Field(
+        description="when it began to follow: RFC 3339; null: not yet", examples=["2026-11-24T14:02:00.000Z"]
+    )
+    behind_seconds: float | None = Field(
+        description="for so long what was written is not planned yet; null while it does not follow",
+        examples=[0.4],
+    )
+    documents: int = Field(description="documents evaluated since then", examples=[1204])
+    lost: int = Field(
+        description="how often MongoDB did not know any more what had changed, so that another sweep came",
+        examples=[0],
+    )
+
+
 class RunRow(Model):
     """A run as lists show it: without its warnings, report and update, which GET /migrate/status/{id} has."""
 
@@ -126,7 +144,7 @@ class RunRow(Model):
         examples=["running"],
     )
     phase: str = Field(
-        description="in which it is: pending, processing, failed or sweep; of a run that has ended the one that it was about, or `all`",
+        description="in which it is: pending, processing, failed, sweep or follow; of a run that has ended the one that it was about, or `all`",
         examples=["pending"],
     )
     total_items: int = Field(
@@ -228,6 +246,10 @@ class RunRow(Model):
     over_budget: list[PassedLimit] = Field(
         description="why its failure budget had it pause; empty where it did not", examples=[[]]
     )
+    follow: FollowOf | None = Field(
+        description="of a run that goes on with what changes after its sweep; null: it does not",
+        examples=[None],
+    )
 
 
 class Run(RunRow):
@@ -259,7 +281,7 @@ class BatchOf(Model):
         description="queued, running, done (`completed` to clients of the old system) or cancelled",
         examples=["done"],
     )
-    phase: str = Field(description="pending, processing, failed or sweep", examples=["pending"])
+    phase: str = Field(description="pending, processing, failed, sweep or follow", examples=["pending"])
     total_items: int = Field(description="documents planned, an estimate", examples=[500])
     processed_items: int = Field(
         description="documents evaluated, as far as it is known while it is worked on", examples=[499]

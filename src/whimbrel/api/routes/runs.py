@@ -150,7 +150,7 @@ async def status_of(
     ledger = deployment.store.ledger
     run = await anyio.to_thread.run_sync(control.find_run, ledger, migration_id)
     # The key includes what other processes can change, so that their changes show at once.
-    version = (run.id, run.status, run.leg, run.batch_size, run.priority, run.rate, run.undone_by, run.message, run.error, run.budget, run.over_budget)  # fmt: skip
+    version = (run.id, run.status, run.leg, run.batch_size, run.priority, run.rate, run.undone_by, run.message, run.error, run.budget, run.over_budget, run.follow and run.follow.wanted)  # fmt: skip
     return await cache.answer(version, lambda: (200, _answer(ledger, run)))
 
 

@@ -58,12 +58,19 @@ class Settings(Model):
     max_new_cause: FailuresOfOne = Field(
         default_factory=_no_default, description=MAX_NEW_CAUSE, examples=[100]
     )
+    follow: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="false ends following: what was written so far is done, a last sweep looks at everything, and the run ends; true is refused where the run does not follow",
+        ),
+    ] = Field(default_factory=_no_default, examples=[False])
 
     @model_validator(mode="after")
     def _says_something(self) -> "Settings":
         if not self.model_fields_set:
             raise ValueError(
-                "give at least one of batchSize, maxDocsPerSecond, priority, windows, nice, maxFailures, maxFailureRate and maxNewCause"
+                "give at least one of batchSize, maxDocsPerSecond, priority, windows, nice, maxFailures, maxFailureRate, maxNewCause and follow"
             )
         return self
 
@@ -74,6 +81,7 @@ class Settings(Model):
             "priority": "priority",
             "windows": "windows",
             "nice": "nice",
+            "follow": "follow",
         }
         changes = {names[field]: getattr(self, field) for field in names if field in self.model_fields_set}
         return changes | budget_of(self)
@@ -101,6 +109,9 @@ class SettingsOf(Answer):
         description="failures of one cause that nobody has seen before, at which it pauses; null: any number",
         examples=[20],
     )
+    follow: bool | None = Field(
+        description="whether it follows until it is told to end; null: it does not follow", examples=[None]
+    )
 
 
 @router.patch("/settings/{migrationId}", responses=failures(400, 404, 409, 413, 415, 422))
@@ -122,4 +133,5 @@ def change_settings(
         max_failures=run.budget.failures,
         max_failure_rate=run.budget.rate,
         max_new_cause=run.budget.new_cause,
+        follow=None if run.follow is None else run.follow.wanted,
     )

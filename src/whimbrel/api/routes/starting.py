@@ -24,6 +24,7 @@ from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.already_done import done_by
 from whimbrel.engine.operating.failure_budget import note_seen, with_budget
+from whimbrel.engine.operating.following_runs import note_for_others
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.sequence import check_dependencies
 from whimbrel.engine.operating.start import (
@@ -115,6 +116,13 @@ class Start(Phased):
     )
     windows: Windows = Field(default_factory=list)
     nice: Nice = 0
+    follow: Annotated[
+        bool,
+        Field(
+            strict=True,
+            description="go on after the sweep with each document that is written and matches, until PATCH /migrate/settings/{migrationId} says `follow: false`; the run is started also where nothing matches yet",
+        ),
+    ] = False
 
 
 PhasedBody = Annotated[Phased, Body(default_factory=Phased)]
@@ -168,7 +176,7 @@ def _start(
         plan = _plan(system, definition, run, strict=body.strict)
         return answer.model_copy(update={"plan": plan, "warnings": plan.warnings})
     check_dependencies(store, definition)
-    if not expected.total and not has_documents(store, run):
+    if not expected.total and run.follow is None and not has_documents(store, run):
         before = done_by(store.ledger, run)
         why = f"Already done by {before.id}, 0 left" if before else "Nothing matches"
         return answer.model_copy(update={"message": f"{why}: no run was started."})
@@ -187,7 +195,8 @@ def _start(
     started = add_run(store, definition, run, caller.who, holding=exclusive)
     note_seen(store.ledger, started.id, body.seen_causes, who=caller.who)
     response.status_code = 202
-    return answer.model_copy(update={"migration_id": started.id, "message": start_message(ahead, run.ns)})
+    message = start_message(ahead, run.ns) + note_for_waiting(store.ledger, ahead)
+    return answer.model_copy(update={"migration_id": started.id, "message": message})
 
 
 def _plan(system: System, definition: Definition, run: Run, *, strict: bool) -> Plan:
@@ -210,10 +219,17 @@ def start_message(ahead: str | None, ns: str) -> str:
     return f"Waits for run {ahead}, which comes before it on {ns}." if ahead else "Started."
 
 
+def note_for_waiting(ledger: Ledger, ahead: str | None) -> str:
+    """Returns what must be known of the run that is waited for, if that does not end by itself."""
+    run = ledger.runs.get(ahead) if ahead else None
+    return note_for_others(run) if run else ""
+
+
 def waiting_message(ledger: Ledger, run: Run) -> str:
     """Returns the same message for a run that is in the ledger already."""
     holder = ledger.runs.holder(run.ns)
-    return start_message(None if holder == run.id else holder, run.ns)
+    ahead = None if holder == run.id else holder
+    return start_message(ahead, run.ns) + note_for_waiting(ledger, ahead)
 
 
 def _phase_filter(definition: Definition, phase: str) -> dict[str, Any]:
@@ -242,7 +258,7 @@ def start(
     return _start(
         system, caller, response, definition, body, route="POST /migrate", exclusive=body.exclusive,
         filter_=read_filter(filters or {}), priority=body.priority, rate=body.max_docs_per_second,
-        terms=Terms(body.windows, body.nice),
+        terms=Terms(body.windows, body.nice), follow=body.follow,
     )  # fmt: skip
 
 

@@ -35,6 +35,7 @@ from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.foreground.other_workers import leave_to_others
 from whimbrel.cli.output.preflight_findings import consent
 from whimbrel.domain.migrations.catalog import choose
+from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import parse_filter
 from whimbrel.domain.runs.terms import Terms
@@ -47,6 +48,11 @@ from whimbrel.engine.rehearsing.trial_call import needs_trial, try_function
 from whimbrel.errors import SettingsInvalid
 from whimbrel.workers import definition_catalog
 from whimbrel.workers.function_caller import FunctionCaller
+from whimbrel.workers.worker_pool import WorkerPool
+
+YES_AND_STRICT = "--yes goes on where preflight warns, --strict does not: give one of them."
+DETACH_AND_WORKERS = "--detach starts no workers here: leave --workers and --max-memory out, or --detach."
+FOLLOW_AND_LIMIT = "--limit takes the first documents only, --follow all that come: give one of them."
 
 
 def run(
@@ -102,10 +108,18 @@ def run(
             help="what `whimbrel plan NAME --json` wrote: causes of failures that it shows are not new to the run",
         ),
     ] = None,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow",
+            help="go on after the sweep with each document that is written and matches, until `whimbrel set RUN --no-follow`",
+        ),
+    ] = False,
     json: Json = False,
 ) -> int:
     """Run a migration, and show how far it is."""
-    _check_options(yes=yes, strict=strict, detach=detach, own_workers=bool(workers or max_memory is not None))
+    own_workers = bool(workers or max_memory is not None)
+    _check_options((yes and strict, YES_AND_STRICT), (detach and own_workers, DETACH_AND_WORKERS), (follow and limit is not None, FOLLOW_AND_LIMIT))  # fmt: skip
     settings, screen = begin(json=json)
     budget = budget_change(max_failures, max_failure_rate, max_new_cause)
     seen = () if plan is None else causes_of_plan(plan, name)
@@ -117,9 +131,7 @@ def run(
         migrations=migrations,
         max_memory=max_memory,
     )
-    loaded = definition_catalog.describe(pool.source)
-    pool, definition = pool.without(loaded.unloadable), choose(loaded, name)
-    definition = with_undo(definition) if undo else definition
+    pool, definition = _chosen(pool, name, undo=undo)
     load()
     calls = FunctionCaller(pool.source, pool.left_out)
     if needs_trial(definition) and not force:
@@ -132,7 +144,7 @@ def run(
     ):
         draft = draft_run(
             system.store, definition, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
-            priority=priority, rate=rate, terms=Terms(window or (), nice),
+            priority=priority, rate=rate, terms=Terms(window or (), nice), follow=follow,
         )  # fmt: skip
         draft = with_budget(asked_through(draft, "whimbrel run"), budget)
         check_dependencies(system.store, definition)
@@ -140,7 +152,7 @@ def run(
         if workers is None and expected.total is not None and expected.batches <= 1:
             pool = replace(pool, workers=1)  # there will be only one batch at a time
         ready = draft
-        if not expected.total and not has_documents(system.store, draft):
+        if not expected.total and not follow and not has_documents(system.store, draft):
             screen.say(nothing_left(system.store, draft))
         else:
             ready = with_warnings(
@@ -160,11 +172,15 @@ def run(
         return conclude(screen, system, foreground.work(started, definition, pool, workers_ahead))
 
 
-def _check_options(*, yes: bool, strict: bool, detach: bool, own_workers: bool) -> None:
-    """Raises SettingsInvalid where options exclude one another."""
-    if yes and strict:
-        raise SettingsInvalid("--yes goes on where preflight warns, --strict does not: give one of them.")
-    if detach and own_workers:
-        raise SettingsInvalid(
-            "--detach starts no workers here: leave --workers and --max-memory out, or --detach."
-        )
+def _chosen(pool: WorkerPool, name: str, *, undo: bool) -> tuple[WorkerPool, Definition]:
+    """Returns the migration of this name, and the pool without migrations that cannot be loaded. Raises what `choose` raises."""
+    loaded = definition_catalog.describe(pool.source)
+    definition = choose(loaded, name)
+    return pool.without(loaded.unloadable), with_undo(definition) if undo else definition
+
+
+def _check_options(*excluded: tuple[bool, str]) -> None:
+    """Raises SettingsInvalid for the first options that were given though they exclude one another."""
+    for given, why in excluded:
+        if given:
+            raise SettingsInvalid(why)

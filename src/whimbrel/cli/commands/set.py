@@ -42,9 +42,16 @@ def set_(
     max_failures: MaxFailures = None,
     max_failure_rate: MaxFailureRate = None,
     max_new_cause: MaxNewCause = None,
+    no_follow: Annotated[
+        bool,
+        typer.Option(
+            "--no-follow",
+            help="end following: what was written so far is done, a last sweep looks at everything, and the run ends",
+        ),
+    ] = False,
     json: Json = False,
 ) -> int:
-    """Change how a run goes on that has not ended: its rate, batch size, priority, windows, how nice it is, and its failure budget.
+    """Change how a run goes on that has not ended: its rate, batch size, priority, windows, how nice it is, its failure budget; or end its following.
 
     It is not stopped for it.
     """
@@ -65,10 +72,12 @@ def set_(
         if rate is not None:
             raise SettingsInvalid("--rate and --no-rate exclude one another: give one of them.")
         changes["rate"] = None
+    if no_follow:
+        changes["follow"] = False
     if not changes:
         raise SettingsInvalid(
             "Nothing to set: give --rate, --no-rate, --batch-size, --priority, --window, --no-windows, --nice, --max-failures, "
-            "--max-failure-rate or --max-new-cause."
+            "--max-failure-rate, --max-new-cause or --no-follow."
         )
     with Interrupts(), open_database(settings, screen, chooses=True) as system:
         chosen = choose_run(screen, system.store.ledger, run_id, TO_SET)
@@ -86,5 +95,11 @@ def _summary(run: Run) -> str:
     nice = f", nice {run.nice}" if run.nice else ""
     return (
         f"Run {run.id} goes on: {pace}{windows}{nice}, priority {run.priority}, batches of {run.batch_size:,} documents from the next that "
-        f"is planned. Failure budget: {limits(run.budget) or 'none'}."
+        f"is planned. Failure budget: {limits(run.budget) or 'none'}.{_ending(run)}"
     )
+
+
+def _ending(run: Run) -> str:
+    if run.follow is None or run.follow.wanted:
+        return ""
+    return " It follows no more: it does what was written so far, sweeps once more, and ends."

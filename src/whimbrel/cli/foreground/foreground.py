@@ -15,6 +15,7 @@ from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.workers import ALIVE
+from whimbrel.engine.operating.following_runs import note_for_others
 from whimbrel.engine.operating.run_view import RunView, view
 from whimbrel.engine.operating.unserved_runs import refusals
 from whimbrel.errors import DefinitionInvalid, Systemic, Transient, WhimbrelError
@@ -197,7 +198,10 @@ def _waits_for(ledger: Ledger, run: Run) -> str:
     if other.status is RunStatus.PAUSED:
         return f"{state}: whimbrel resume {other.id}, or cancel it"
     unserved = not ledger.leases.slots(ALIVE, run=other)
-    return f"{state}, but has no workers: whimbrel resume {other.id}" if unserved else state
+    if unserved:
+        return f"{state}, but has no workers: whimbrel resume {other.id}"
+    note = note_for_others(other)
+    return f"{state}.{note}" if note else state
 
 
 def _check(parent: ParentProcess, observer: LedgerObserver[tuple[RunView, str]]) -> None:

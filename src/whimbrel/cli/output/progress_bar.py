@@ -20,6 +20,7 @@ from whimbrel.engine.operating.run_view import RunView
 SHORTEST = 20  # columns for a bar and what follows it
 EVERY = 3.0  # seconds between two plain lines
 WAITING_EVERY = 60.0  # the same while nothing moves, for a reason that is said
+UNCHANGED = 60.0  # the same where the line would be the same: a run may follow for days
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +65,8 @@ def moment(run_view: RunView, silent: float, note: str = "") -> Moment:
     ]
     if silent:
         note = f"waiting for MongoDB, which has not answered for {silent:.0f} s"
+    if run.phase == "follow" and run.status not in ENDED:
+        failure_counts.append(run_view.following)
     at_rest = run.status in ENDED or run.status is RunStatus.QUEUED
     return Moment(
         title=run.migration, done=run_view.processed, total=run_view.total, percent=run_view.progress,
@@ -119,6 +122,7 @@ class _Lines:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._due, self._said = 0.0, ("", "")
+        self._line, self._repeat = "", 0.0  # the last one, and when it may come again
 
     def show(self, moment: Moment) -> None:
         state = (moment.status, moment.note.partition(" for ")[0])
@@ -128,7 +132,10 @@ class _Lines:
         self._said = state
         note = f" · {moment.note}" if moment.note else ""
         share = "" if moment.retry else f"{moment.percent:g}% · "
-        self._screen.say(f"{moment.title}: {share}{moment.line}{note}")
+        line = f"{moment.title}: {share}{moment.line}{note}"
+        if line != self._line or time.monotonic() >= self._repeat:
+            self._line, self._repeat = line, time.monotonic() + UNCHANGED
+            self._screen.say(line)
 
 
 @contextlib.contextmanager

@@ -178,6 +178,7 @@ def run_table(run_view: RunView) -> Facts:
         "windows": windows_sentence(run_view.run.windows) if run_view.run.windows else "", "nice": str(run_view.run.nice or ""),
         "failure budget": _budget(run_view.run),
         "message": run_view.run.message, "error": run_view.run.error or "",
+        "follow": run_view.following,
     }  # fmt: skip
     if run_view.run.kind == "verification":  # it changes nothing; its findings are stored as failures
         rows = {"findings" if name == "failed" else name: rows[name] for name in rows if name not in OUTCOMES}

@@ -27,6 +27,7 @@ FROM_STATUS = {
     "processing": ["processing"],
     "failed": ["failed"],
     "sweep": ["pending"],
+    "follow": ["pending"],
 }
 
 

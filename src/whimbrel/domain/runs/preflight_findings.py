@@ -47,6 +47,7 @@ class CheckName(StrEnum):
     CHANGE_STREAMS = "change-streams"
     DEPENDENCIES = "dependencies"
     HEALTH = "health"
+    FOLLOW = "follow"
 
 
 @dataclass(frozen=True, slots=True)

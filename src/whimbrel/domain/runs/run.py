@@ -17,6 +17,7 @@ from whimbrel.domain.migrations.updates import Update
 from whimbrel.domain.runs.allowance import FULL, Allowance
 from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.failure_budget import BrokenRule, FailureBudget, Standing
+from whimbrel.domain.runs.following import Following
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.requests import Request
@@ -26,8 +27,9 @@ from whimbrel.domain.runs.states import RunStatus
 from whimbrel.domain.runs.tiling import Tiling
 from whimbrel.domain.runs.verification import Proof
 
-Phase = Literal["pending", "processing", "failed", "sweep"]
+Phase = Literal["pending", "processing", "failed", "sweep", "follow"]
 RunKind = Literal["migration", "rollback", "cleanup", "verification"]
+UNRANGED = ("failed", "follow")  # phases that take documents by name: they look at no range
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,7 @@ class Run:
     # What had failed when a person last had it go on in spite of that: it counts no more.
     forgiven: Standing | None = None
     over_budget: tuple[BrokenRule, ...] = ()  # why its budget has had it pause
+    follow: Following | None = None  # it goes on with what changes after its sweep; None: it does not
 
     @property
     def phase(self) -> Phase:
@@ -145,7 +148,7 @@ class Run:
     @property
     def looks(self) -> list[int]:
         """The legs in which the run looks at everything, the last first."""
-        return [leg for leg, phase in reversed(list(enumerate(self.legs))) if phase != "failed"]
+        return [leg for leg, phase in reversed(list(enumerate(self.legs))) if phase not in UNRANGED]
 
     @property
     def ns(self) -> str:
@@ -298,11 +301,12 @@ def _query(filter_: bytes) -> dict[str, Any]:
     return decoded(filter_)
 
 
-def legs_of(*, mark: str, scope: Scope, first: Phase | None) -> tuple[Phase, ...]:
+def legs_of(*, mark: str, scope: Scope, first: Phase | None, follow: bool = False) -> tuple[Phase, ...]:
     """Returns the phases of a run in order.
 
     `first` is the phase that a filter on the status field asked for; then only that phase is processed,
-    followed by the retries of its own failures.
+    followed by the retries of its own failures. `follow`: what changes after the sweep is processed too, until a person ends that; then
+    another sweep comes.
     """
     legs: list[Phase] = ["pending"]
     if mark == "status" and scope.kind == "all" and first is None:
@@ -312,5 +316,6 @@ def legs_of(*, mark: str, scope: Scope, first: Phase | None) -> tuple[Phase, ...
     if "failed" not in legs:
         legs.append("failed")
     if scope.swept and "pending" in legs:
+        legs += ["sweep", "follow"] if follow else []
         legs += ["sweep", "failed"]
     return tuple(legs)

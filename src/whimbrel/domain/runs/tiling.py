@@ -23,6 +23,7 @@ class Tile:
     ranged: bool = True
     last: bool = False
     ascending: bool = True
+    through: int = 0  # the last of the batches that were merged into it; 0: it is one batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def tile_of(tiling: Tiling, tiles: Iterable[Tile]) -> Tiling:
 def _add_tile(tiling: Tiling, tile: Tile) -> Tiling:
     if tile.seq != tiling.through + 1:
         return replace(tiling, fault=TilingFault(tiling.through + 1, "missing"))
-    tiling = replace(tiling, through=tile.seq)
+    tiling = replace(tiling, through=max(tile.seq, tile.through))
     if not tile.ranged:
         return replace(tiling, ended=(*tiling.ended, tile.leg)) if tile.last else tiling
     if not tile.ascending:
@@ -73,5 +74,5 @@ def fault_of(tiling: Tiling, phases: Sequence[str]) -> TilingFault | None:
     """Returns the fault after all batches of a run with these phases: where they do not tile, or a leg's planning did not end."""
     if tiling.fault is not None:
         return tiling.fault
-    ranges = {leg for leg, phase in enumerate(phases) if phase != "failed"}
+    ranges = {leg for leg, phase in enumerate(phases) if phase not in ("failed", "follow")}
     return TilingFault(tiling.through + 1, "break", tiling.after) if ranges - set(tiling.ended) else None

@@ -19,6 +19,7 @@ from whimbrel.domain.runs.workers import WORKERS_SEEN
 from whimbrel.engine.coordinating.cancelled_runs import settle_cancelled
 from whimbrel.engine.coordinating.failure_watch import FailureWatch
 from whimbrel.engine.coordinating.fold_counts import check_rows, fold, folded
+from whimbrel.engine.coordinating.following import Following
 from whimbrel.engine.coordinating.held_runs import HeldRuns
 from whimbrel.engine.coordinating.planner import Planner
 from whimbrel.engine.coordinating.progress_samples import ProgressSampling
@@ -70,7 +71,8 @@ class Coordinator:
         self._ledger = store.ledger
         self._held = HeldRuns(store.ledger, watched=watched)
         self._session: Session = store.session()
-        self._planner = Planner(store.ledger, announcer, step)
+        self._following = Following(store.ledger, store.changes)
+        self._planner = Planner(store.ledger, announcer, step, self._following)
         self._prover = BackgroundReports(store)
         self._measuring = ProgressSampling(store.ledger)
         self._failures = FailureWatch(store.ledger, name)
@@ -247,7 +249,7 @@ class Coordinator:
             return
         if run.leg + 1 < len(run.legs):
             self._step("S11")
-            self._ledger.runs.next_leg(run)
+            self._following.open_next_phase(run)
         else:
             self._finish(run, documents)
 

@@ -26,6 +26,9 @@ def fold(ledger: Ledger, run: Run, step: Step) -> Run:
     while time.monotonic() < end:
         page = ledger.batches.outlines(run.id, after=run.folded_through, limit=limit)
         if page and page[0].seq != run.folded_through + 1:
+            now = ledger.runs.get(run.id)
+            if now is not None and now.folded_through > run.folded_through:
+                return now  # another process has folded them, and merged some
             raise LedgerIncomplete(
                 _lost_rows_message(
                     run, f"batch {run.id}.{run.folded_through + 1} is not there, and later ones are"

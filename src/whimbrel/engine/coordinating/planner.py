@@ -16,6 +16,7 @@ from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import BatchStatus
 from whimbrel.engine.coordinating.batch_sizing import BatchSizing
 from whimbrel.engine.coordinating.fold_counts import check_last
+from whimbrel.engine.coordinating.following import Following
 from whimbrel.engine.kinds.all_kinds import kind_of
 from whimbrel.engine.kinds.kind import PlanningContext
 from whimbrel.engine.planning.key_planning import KeyPlans
@@ -31,8 +32,9 @@ RETRY_DOCUMENTS = 1000  # in a batch of retries
 class Planner:
     """Plans for every run that one process coordinates."""
 
-    def __init__(self, ledger: Ledger, announcer: Announcer, step: Step) -> None:
+    def __init__(self, ledger: Ledger, announcer: Announcer, step: Step, following: Following) -> None:
         self._ledger, self._announcer, self._step = ledger, announcer, step
+        self._following = following
         self._key_plans = KeyPlans(ledger)
         self._sizing = BatchSizing(ledger)
 
@@ -48,6 +50,8 @@ class Planner:
         last = self._ledger.batches.last(run.id)
         # Lost batches must not be planned once more, as if they had never existed.
         check_last(run, last.seq if last else 0)
+        if run.phase == "follow":
+            return self._follow(run, documents, last.seq if last else 0, room=window - open_) and not open_
         if _has_ranges(run) and not _ranges_planned(run, last):
             room = window - open_
             run = self._sizing.resized(run) if room > 0 else run
@@ -69,6 +73,7 @@ class Planner:
         """Forgets all other runs."""
         self._key_plans.keep(runs)
         self._sizing.keep(runs)
+        self._following.keep(runs)
 
     def _add(self, run: Run, batches: list[Batch]) -> int:
         if not batches:
@@ -84,6 +89,41 @@ class Planner:
         if added < len(batches):  # somebody else plans too, and has stored what was gathered here
             self._key_plans.forget(run.id)
         return added
+
+    def _follow(self, run: Run, documents: Documents, seq: int, *, room: int) -> bool:
+        """Plans what has changed, and retries that are due. Returns True when a person has ended that."""
+        if run.follow is None or not run.follow.wanted:
+            self._following.forget(run.id)
+            return True
+        self._following.merge(run)
+        if room <= 0:
+            return False
+        try:
+            self._plan_changes(run, documents, seq, room)
+        except Exception:  # what was read may not be stored: it is read again
+            self._following.forget(run.id)
+            raise
+        return False
+
+    def _plan_changes(self, run: Run, documents: Documents, seq: int, room: int) -> None:
+        seq += self._add(run, self._due_retries(run, seq))
+        step = self._following.next_step(run, documents, seq, room)
+        if step is None:
+            return
+        if self._add(run, list(step.batches)) < len(step.batches):
+            self._following.forget(run.id)  # another process has read these changes too, and stored them
+        else:
+            self._following.planned(run, step)
+
+    def _due_retries(self, run: Run, seq: int) -> list[Batch]:
+        """Returns batches of the failures that are due, unless some are being tried again already: those would be planned once more."""
+        due = self._ledger.failures.due(run.id, RETRY_DOCUMENTS)
+        if not due:
+            return []
+        open_ = self._ledger.batches.open_counts([run.id])
+        if any(open_.get((run.id, True, status)) for status in OPEN):
+            return []
+        return list(_retries(run, due, seq))
 
     def _plan_retries(self, run: Run, last: Batch | None) -> bool:
         due = self._ledger.failures.due(run.id, SMALLEST_WINDOW * RETRY_DOCUMENTS)

@@ -39,7 +39,8 @@ class MigrationKind(KindOfRun):
         key_batches = planning.key_plans.batches(run, planning.documents, planning.last, room)
         if key_batches is not None:
             return key_batches
-        if replanning.counts_what_is_left(batches, run):
+        # A run that follows relies on its sweep: that must look at everything once more.
+        if not (run.phase == "sweep" and run.follow) and replanning.counts_what_is_left(batches, run):
             return replanning.ranges_with_leftovers(batches, run, planning.last, room)
         if run.phase == "sweep" or (
             run.phase == "processing" and not planning.documents.served(eligible(run, run.phase))

@@ -8,6 +8,7 @@ from whimbrel.domain.runs.states import ENDED, RunStatus, check_run_edge
 from whimbrel.domain.runs.windows import check_windows
 from whimbrel.engine.operating.code_differences import differing_code
 from whimbrel.engine.operating.failure_budget import FIELDS, Change, note_looked_at, prepare_to_resume
+from whimbrel.engine.operating.following_runs import check_following
 from whimbrel.errors import GroupUnknown, RunUnknown, StateForbids
 from whimbrel.ports import Ledger
 
@@ -152,6 +153,8 @@ def adjust(ledger: Ledger, run_id: str, *, who: str, **settings: float | Sequenc
     run = find_run(ledger, run_id)
     if isinstance(windows := settings.get("windows"), Sequence):
         settings["windows"] = list(check_windows(windows))
+    if settings.get("follow") is not None and run.status not in ENDED:
+        check_following(run, follow=bool(settings["follow"]))
     if run.status in ENDED or not ledger.runs.adjust(run_id, settings, who=who):
         now = find_run(ledger, run_id)
         raise StateForbids(f"Run {run_id} is {now.status}: its settings change nothing any more.")

@@ -9,6 +9,7 @@ from typing import Any
 from whimbrel.domain.bson.encoding import encoded
 from whimbrel.domain.runs.run import Phase, Run, RunKind, Scope
 from whimbrel.domain.runs.states import ENDED, RunStatus
+from whimbrel.engine.operating.following_runs import note_for_others
 from whimbrel.engine.operating.start import Defaults, new_id
 from whimbrel.errors import StateForbids
 from whimbrel.ports import Ledger, Store
@@ -36,7 +37,7 @@ def check_ended(store: Store, old: Run, verb: str) -> None:
         raise StateForbids(f"Run {old.id} is a {old.kind} of run {old.of}, and cannot be {verb} itself.")
     if old.status not in ENDED:
         raise StateForbids(
-            f"Run {old.id} is {old.status}, and cannot be {verb} before it has ended. Cancel it first, or let it finish: whimbrel cancel {old.id}"
+            f"Run {old.id} is {old.status}, and cannot be {verb} before it has ended. Cancel it first, or let it finish: whimbrel cancel {old.id}{note_for_others(old)}"
         )
     unended = [status for status in RunStatus if status not in ENDED]
     for kind in _EXCLUSIVE_KINDS:

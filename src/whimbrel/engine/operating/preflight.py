@@ -10,6 +10,7 @@ from whimbrel.domain.runs.preflight_findings import CheckName, Finding, error, r
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating.code_differences import other_values
+from whimbrel.engine.operating.following_runs import is_following
 from whimbrel.engine.operating.health_preflight import health_findings
 from whimbrel.engine.operating.sequence import dependency_findings
 from whimbrel.engine.operating.unended_runs import unended_runs
@@ -115,7 +116,7 @@ def _other_runs(store: Store, run: Run) -> Iterator[Finding]:
     count = sum(runs.counted(unended, ns=run.ns).values())
     rows = unended_runs(runs, {RunStatus.QUEUED}, most=NAMED, ns=run.ns)
     if rows:
-        listed = ", ".join(f"{other.id} of {other.migration} ({other.status})" for other in rows)
+        listed = ", ".join(f"{other.id} of {other.migration} ({_state(other)})" for other in rows)
         others = f", and {count - len(rows):,} more" if count > len(rows) else ""
         yield warning(
             CheckName.RUNS,
@@ -125,3 +126,7 @@ def _other_runs(store: Store, run: Run) -> Iterator[Finding]:
                 {"run": other.id, "migration": other.migration, "status": str(other.status)} for other in rows
             ],
         )
+
+
+def _state(run: Run) -> str:
+    return f"{run.status}, follows until it is told to end" if is_following(run) else str(run.status)

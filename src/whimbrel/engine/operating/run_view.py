@@ -16,6 +16,7 @@ from whimbrel.domain.runs.sizing import sizing_sentence
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.verification import Proof
 from whimbrel.domain.runs.workers import ALIVE, Worker
+from whimbrel.engine.operating.following_runs import following_object, following_sentence, note_for_others
 from whimbrel.engine.operating.unserved_runs import why_unserved
 from whimbrel.ports import Ledger
 
@@ -44,6 +45,7 @@ class RunView:
     seconds: float
     next_retry: float | None = None  # seconds until the next retry is due, while only retries are left
     speed: Forecast = UNKNOWN
+    now: datetime | None = None  # when that was so, by the server's clock as far as it is known
 
     @property
     def processed(self) -> int:
@@ -75,9 +77,14 @@ class RunView:
 
     @property
     def eta(self) -> float | None:
-        """Seconds until every document was evaluated, without the retries after that. None where it is not known."""
-        eta = self.speed.eta
+        """Seconds until every document was evaluated, without the retries after that. None where it is not known, or has no end."""
+        eta = None if self.run.phase == "follow" else self.speed.eta
         return None if eta is None or self.next_retry is not None else round(eta, 1)
+
+    @property
+    def following(self) -> str:
+        """How far it has followed its collection's changes, in a few words; empty where it does not."""
+        return following_sentence(self.run, self.counts, self.now or self.run.updated_at)
 
     @property
     def only_retries(self) -> bool:
@@ -110,7 +117,7 @@ def views(ledger: Ledger, runs: Iterable[Run], *, now: datetime | None = None) -
         run_view = RunView(
             run=run, counts=run.counts + since.counts + since.begun, failures=counts, total_batches=max(since.last, run.folded_through),
             completed_batches=run.folded_through + since.settled - cancelled_count, cancelled_batches=cancelled_count, failed_batches=failing,
-            seconds=run.worked + max(0.0, stretch),
+            seconds=run.worked + max(0.0, stretch), now=moment,
         )  # fmt: skip
         run_views.append(_with_forecast(ledger, run_view, since.in_hand))
     return run_views
@@ -131,7 +138,9 @@ def _with_forecast(ledger: Ledger, run_view: RunView, in_hand: int) -> RunView:
 def _with_reasons(ledger: Ledger, runs: Sequence[Run], moment: datetime) -> list[Run]:
     """Gives runs that nobody works on the reason as their message, also where no coordinator is there to write it."""
     holders = ledger.runs.holders(run.ns for run in runs if run.status is RunStatus.QUEUED)
-    explained = [_waiting(run, holders.get(run.ns)) for run in runs]
+    known = {run.id: run for run in runs}
+    busy = {ns: known.get(holder) or ledger.runs.get(holder) for ns, holder in holders.items()}
+    explained = [_waiting(run, busy.get(run.ns)) for run in runs]
     quiet = [
         (run.status in STOPPING or (run.status in SERVED and run is original))
         and (moment - run.updated_at).total_seconds() > QUIET
@@ -154,10 +163,11 @@ def _reason_for_silence(alive: Sequence[Worker], run: Run) -> str:
     return f"No worker process is alive. Where it does not end by itself: whimbrel {STOPPING[run.status]} {run.id}"
 
 
-def _waiting(run: Run, holder: str | None) -> Run:
-    if run.status is not RunStatus.QUEUED or holder in (None, run.id):
+def _waiting(run: Run, holder: Run | None) -> Run:
+    if run.status is not RunStatus.QUEUED or holder is None or holder.id == run.id:
         return run
-    return replace(run, message=f"Waits for run {holder}, which works on {run.ns}.")
+    why = f"Waits for run {holder.id}, which works on {run.ns}.{note_for_others(holder)}"
+    return replace(run, message=why)
 
 
 def run_object(run_view: RunView) -> dict[str, Any]:
@@ -201,7 +211,13 @@ def row_object(run_view: RunView) -> dict[str, Any]:
         "windows": list(run.windows), "nice": run.nice, **held_object(run),
         "maxFailures": run.budget.failures, "maxFailureRate": run.budget.rate, "maxNewCause": run.budget.new_cause,
         "overBudget": [broken_object(rule) for rule in run.over_budget],
+        "follow": _following(run_view),
     }  # fmt: skip
+
+
+def _following(run_view: RunView) -> dict[str, Any] | None:
+    told = following_object(run_view.run, run_view.counts, run_view.now or run_view.run.updated_at)
+    return None if told is None else {**told, "since": iso_time(told["since"])}
 
 
 def sizing_object(run: Run) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from whimbrel.domain.bson.uuids import stored, writing
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.filters import check_filter, split_status
 from whimbrel.domain.runs.failure_budget import FailureBudget
+from whimbrel.domain.runs.following import Following
 from whimbrel.domain.runs.preflight_findings import refuse
 from whimbrel.domain.runs.requests import requested, with_route
 from whimbrel.domain.runs.run import Phase, Run, Scope, code_fields, eligible, first_phases, legs_of
@@ -109,14 +110,24 @@ def _default_budget(defaults: Defaults, asked: Phase | None) -> FailureBudget:
 
 
 def draft_run(
-    store: Store, definition: Definition, *, defaults: Defaults, terms: Terms = ANY_TIME, **options: Any
+    store: Store,
+    definition: Definition,
+    *,
+    defaults: Defaults,
+    terms: Terms = ANY_TIME,
+    follow: bool = False,
+    **options: Any,
 ) -> Run:
     """Composes and checks a run of a migration that is not in the ledger: nothing is written.
 
-    `options` are those of `compose_run`. Raises what it raises, SettingsInvalid for windows that cannot be, and CollectionUnsuitable,
-    FilterRefused or DefinitionInvalid where the run could not keep its promises.
+    `follow`: it goes on with what changes after its sweep, until a person ends that. `options` are those of `compose_run`. Raises what
+    it raises, SettingsInvalid for windows that cannot be, and CollectionUnsuitable, FilterRefused or DefinitionInvalid where the run
+    could not keep its promises.
     """
     run = terms.of(compose_run(store, definition, defaults=defaults, **options))
+    if follow:
+        legs = legs_of(mark=run.mark, scope=run.scope, first=run.asked, follow=True)
+        run = replace(run, follow=Following(), legs=legs)
     refuse(store.errors(run, definition))
     return run
 

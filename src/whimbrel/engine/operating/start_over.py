@@ -6,8 +6,9 @@ The numbers of two collections do not mix: the old run ends with what was done i
 from dataclasses import replace
 
 from whimbrel.domain.migrations.definition import Definition
+from whimbrel.domain.runs.following import Following
 from whimbrel.domain.runs.preflight_findings import refuse
-from whimbrel.domain.runs.run import Counts, Run, code_fields
+from whimbrel.domain.runs.run import Counts, Run, code_fields, legs_of
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.tiling import Tiling
 from whimbrel.engine.operating import control
@@ -34,6 +35,8 @@ def start_over(
         leg=0, status=RunStatus.QUEUED, counts=Counts(), folded_through=0, planned=0, rows=None, tiling=Tiling(), checked=Tiling(), inferred=False,
         estimated=0, retried=0, message="", error=None, failing=False, undone_by=None, started_at=None,
         working_since=None, worked=0.0, ended_at=None, forgiven=None, over_budget=(),
+        legs=legs_of(mark=old.mark, scope=old.scope, first=old.asked, follow=old.follow is not None),
+        follow=None if old.follow is None else Following(wanted=old.follow.wanted),
     )  # fmt: skip
     new = replace(new, budget=changed(old.budget, budget or {}))
     if definition.code_hash != old.code_hash:

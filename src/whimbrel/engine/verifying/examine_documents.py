@@ -4,7 +4,7 @@ Repeated after a crash, it starts again: what it found first is listed already, 
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from math import floor
@@ -16,7 +16,7 @@ from whimbrel.domain.failures.failure import FailedDocument, FailureKind
 from whimbrel.domain.migrations.before_images import image_path
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.filters import all_of
-from whimbrel.domain.migrations.marks import CLAIMED, SUFFIX, read_stamp
+from whimbrel.domain.migrations.marks import CLAIMED, SUFFIX, read_stamp, stamp
 from whimbrel.domain.runs.batches import Range
 from whimbrel.domain.runs.run import Counts, Run, eligible
 from whimbrel.domain.runs.states import RunStatus
@@ -259,24 +259,25 @@ def _check_marks(
         if marked_group.value is not None and TOKEN.fullmatch(token := read_stamp(marked_group.value)[0]):
             extents[marked_group.value] = token, marked_group.low, marked_group.high
     known, inside = examination.ledger.proofs.placed(extents)
+    merged = _merged_batches(examination, extents, known)
     for marked_group in marked:
         if marked_group.value is None:
             continue
         token, outcome = read_stamp(marked_group.value)
-        if token not in known or outcome not in SUFFIX:
+        if (token not in known and token not in merged) or outcome not in SUFFIX:
             findings.count("unknown", marked_group.count)
             message = f"The mark {marked_group.value!r:.80} names no batch of the ledger."
             findings.list(
                 examination.examiner.keys(where, {path: marked_group.value}, LISTED), UNKNOWN_MARK, message
             )
         elif token.partition(".")[0] == examination.run.id:
-            findings.tally.marks[marked_group.value] += marked_group.count
+            findings.tally.marks[stamp(merged.get(token, token), outcome)] += marked_group.count
             since, untold = count_inserted_since(
                 marked_group, born=examination.born, before=examination.before
             )
             findings.count("marked since", since)
             findings.count("marked untold", untold)
-            if outcome == CLAIMED or marked_group.value not in inside:
+            if outcome == CLAIMED or (marked_group.value not in inside and token not in merged):
                 _check_own_mark(examination, where, path, marked_group.value, findings)
         else:
             findings.count("of other runs", marked_group.count)
@@ -289,6 +290,14 @@ def _check_marks(
         findings.count("unknown", not_text)
         query = {"$and": [{path: {"$exists": True}}, {path: {"$not": {"$type": ["string", "null"]}}}]}
         findings.list(examination.examiner.keys(where, query, LISTED), UNKNOWN_MARK, "The mark is no text.")
+
+
+def _merged_batches(
+    examination: Examination, extents: Mapping[str, tuple[str, Key, Key]], known: Collection[str]
+) -> Mapping[str, str]:
+    """Returns in which batches those are counted that were merged while a run followed. Of no other run any were."""
+    unknown = {token for token, _, _ in extents.values() if token not in known}
+    return examination.ledger.proofs.merged(unknown) if unknown else {}
 
 
 def _check_own_mark(

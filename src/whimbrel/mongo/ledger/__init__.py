@@ -20,12 +20,14 @@ from whimbrel.mongo.ledger.codes import MongoCodes
 from whimbrel.mongo.ledger.failure_causes import FailureCauses
 from whimbrel.mongo.ledger.failure_sums import FailureSums
 from whimbrel.mongo.ledger.failures import MongoFailures
+from whimbrel.mongo.ledger.following import MongoFollowedRuns
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.freezes import MongoFreezes
 from whimbrel.mongo.ledger.health import MongoHealthRecords
 from whimbrel.mongo.ledger.indexes import INDEXES
 from whimbrel.mongo.ledger.known_causes import MongoKnownCauses
 from whimbrel.mongo.ledger.leases import MongoLeases
+from whimbrel.mongo.ledger.merged_batches import MergedBatches
 from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
@@ -72,15 +74,18 @@ def mongo_ledger(
     failures = MongoFailures(collections["failures"], collections["runs"], batch_failures, blocks, causes)
     schedules = MongoSchedules(collections["schedules"], collections["runs"], collections["leases"], leases)
     answers = MongoAnswers(collections["answers"])
-    proofs = MongoProofs(collections["batches"], collections["runs"], remains)
+    merged = MergedBatches(client, collections["batches"])
+    proofs = MongoProofs(collections["batches"], collections["runs"], remains, merged)
     retention = MongoRetention(collections["pruned"], collections)
     codes = MongoCodes(collections["codes"])
     health = MongoHealthRecords(collections["health"], leases)
     freezes = MongoFreezes(collections["freezes"])
     webhooks = MongoWebhookRecords(collections["deliveries"], collections["runs"], collections["batches"])
     known_causes = MongoKnownCauses(collections["known"], leases)
+    following = MongoFollowedRuns(collections["runs"])
     ledger = Ledger(
-        runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health, freezes, webhooks, known_causes
+        runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health, freezes, webhooks, known_causes,
+        following,
     )  # fmt: skip
 
     def create_indexes() -> None:

@@ -25,6 +25,7 @@ from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
 from whimbrel.mongo.ledger.batch_reads import LAST_KEYS, BatchReads
 from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_row
 from whimbrel.mongo.ledger.claims import Claims
+from whimbrel.mongo.ledger.merged_batches import MergedBatches
 from whimbrel.mongo.ledger.retention import Remains
 from whimbrel.mongo.ledger.rows import (
     batch_of,
@@ -65,6 +66,7 @@ class MongoBatches(BatchReads):
         self._light = collection.with_options(write_concern=LIGHT)
         self._lease = int(times.lease * 1000)
         self._claims = Claims(collection, self._lease, replica_set=replica_set)
+        self._merged = MergedBatches(client, collection)
 
     def add(self, batches: Sequence[Batch]) -> int:
         if not batches:
@@ -216,6 +218,10 @@ class MongoBatches(BatchReads):
         }  # fmt: skip
         lost_claim = {"_id": batch_id, "owner": owner, "leaseUntil": lease_until, "status": "running"}
         return self._batches.update_one(lost_claim, [{"$set": fields}]).modified_count == 1
+
+    def merge(self, run_id: str, leg: int, *, through: int) -> None:
+        with translated():
+            self._merged.merge(run_id, leg, through)
 
     def cancel(self, batch: Batch, counts: Counts, *, inferred: bool) -> None:
         with translated():

@@ -9,6 +9,7 @@ from whimbrel.mongo.ledger.answers import DAY
 from whimbrel.mongo.ledger.batch_reads import LEAVING, RANGED
 from whimbrel.mongo.ledger.failure_lists import BY_CAUSE
 from whimbrel.mongo.ledger.failure_sums import KEPT
+from whimbrel.mongo.ledger.merged_batches import MERGED
 from whimbrel.mongo.ledger.run_events import WAITING_TO_BE_SENT
 from whimbrel.mongo.ledger.webhooks import PENDING
 
@@ -38,6 +39,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel(
             [("worker", 1), ("failing.n", 1)], partialFilterExpression=KEPT, name="failing_of_a_worker"
         ),
+        IndexModel([("run", 1), ("seq", 1), ("upTo", 1)], partialFilterExpression=MERGED, name="merged"),
     ],
     "blocks": [
         IndexModel([

@@ -39,6 +39,7 @@ from whimbrel.domain.runs.verification import MarkTally, Proof
 from whimbrel.domain.runs.workers import InHand, Refusal, Worker
 from whimbrel.mongo.ledger.budget_rows import broken_of, budget_fields, budget_of, standing_of_row
 from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_of
+from whimbrel.mongo.ledger.following import following_of, following_row
 
 FORMAT = (
     3  # of the ledger: needs a new number, and a step in `ledger/format.py`, when older rows would be misread
@@ -170,7 +171,7 @@ def batch_of(row: Row) -> Batch:
 _LO = {"$cond": [{"$eq": [{"$ifNull": ["$lo", None]}, None]}, None, "$lo"]}
 _HI = {"$ifNull": [{"$last": "$cuts"}, None]}
 OUTLINE = {
-    "takeovers": 1, "seq": 1, "leg": 1, "status": 1, "counts": 1, "inferred": 1, "last": 1, "lo": 1, "hi": _HI,
+    "takeovers": 1, "seq": 1, "leg": 1, "status": 1, "counts": 1, "inferred": 1, "last": 1, "lo": 1, "hi": _HI, "upTo": 1,
     "named": {"$or": [{"$isArray": "$ids"}, {"$ifNull": ["$found", False]}]},
     "chunkTimes": 1,
 }  # fmt: skip
@@ -183,7 +184,7 @@ ASCENDING = {"$or": [{"$eq": ["$cuts", []]}, {"$and": [_ORDERED, _ABOVE]}]}
 def outline_of(row: Row) -> BatchOutline:
     tile = Tile(
         seq=row["seq"], leg=row["leg"], lo=_key(row.get("lo")), hi=_key(row.get("hi")), ranged=not row["named"],
-        last=row["last"], ascending=row.get("ascending", True),
+        last=row["last"], ascending=row.get("ascending", True), through=row.get("upTo", 0),
     )  # fmt: skip
     return BatchOutline(
         tile=tile,
@@ -258,6 +259,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "startKey": run.start_key,
         "windows": list(run.windows), "nice": run.nice,
         **budget_fields(run),
+        "follow": following_row(run.follow),
     }  # fmt: skip
 
 
@@ -291,6 +293,7 @@ def run_of(row: Row) -> Run:
         windows=tuple(row.get("windows", ())), nice=row.get("nice", 0), allowance=allowance_of(row.get("allowance")),
         chunk_times=chunk_times_of(row.get("chunkTimes")),
         budget=budget_of(row.get("budget")), forgiven=standing_of_row(row.get("forgiven")), over_budget=broken_of(row.get("overBudget")),
+        follow=following_of(row.get("follow")),
     )  # fmt: skip
 
 

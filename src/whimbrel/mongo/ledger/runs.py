@@ -248,7 +248,7 @@ class MongoRuns(RunLists):
         )
 
     def adjust(self, run_id: str, settings: Mapping[str, float | Sequence[str] | None], *, who: str) -> bool:
-        names = {"batch_size": "batchSize", **BUDGET_PATHS}
+        names = {"batch_size": "batchSize", "follow": "follow.wanted", **BUDGET_PATHS}
         fields: dict[str, Any] = {names.get(name, name): value for name, value in settings.items()}
         if "batch_size" in settings:
             fields["sizing.measured"] = False

@@ -1,6 +1,6 @@
 """Answers a verification's questions about the ledger. MongoDB computes the sums, so batches need not fit into memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +11,7 @@ from whimbrel.domain.migrations.marks import DONE
 from whimbrel.domain.runs.run import Counts
 from whimbrel.domain.runs.verification import Proof, UnaccountedDocuments
 from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.ledger.merged_batches import MergedBatches
 from whimbrel.mongo.ledger.retention import Remains
 from whimbrel.mongo.ledger.rows import proof_row
 
@@ -23,8 +24,10 @@ _OPEN_BELOW = {"$eq": [{"$ifNull": ["$lo", None]}, None]}
 class MongoProofs:
     """Implements `whimbrel.ports.Proofs`."""
 
-    def __init__(self, batches: Collection[Any], runs: Collection[Any], remains: Remains) -> None:
-        self._batches, self._runs, self._remains = batches, runs, remains
+    def __init__(
+        self, batches: Collection[Any], runs: Collection[Any], remains: Remains, merged: MergedBatches
+    ) -> None:
+        self._batches, self._runs, self._remains, self._merged = batches, runs, remains, merged
 
     def placed(self, extents: Mapping[str, tuple[str, Key, Key]]) -> tuple[set[str], set[str]]:
         known_tokens: set[str] = set()
@@ -54,6 +57,13 @@ class MongoProofs:
                 token for token, _, _ in extents.values() if token not in known_tokens
             )
         return known_tokens, values_inside
+
+    def merged(self, tokens: Iterable[str]) -> Mapping[str, str]:
+        listed, found = list(tokens), dict[str, str]()
+        with translated():
+            for start in range(0, len(listed), TOKENS):
+                found |= self._merged.found(listed[start : start + TOKENS])
+        return found
 
     def began(self, run_id: str, leg: int) -> datetime | None:
         with translated():

@@ -13,6 +13,7 @@ from whimbrel.mongo.preflight import (
     change_streams,
     collection_kinds,
     explain,
+    following,
     indexes,
     marks,
     sample,
@@ -36,6 +37,7 @@ def errors(client: MongoClient[Any], run: Run, definition: Definition) -> list[F
     findings += explain.filter_(subject)
     readable = not findings or findings[-1].check != CheckName.FILTER
     findings += [*explain.update(subject), *collection_kinds.collation(subject), *marks.field(subject)]
+    findings += following.follow(subject)
     return [*findings, *(marks.allowed(subject) if readable else ())]
 
 

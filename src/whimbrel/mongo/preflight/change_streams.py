@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from whimbrel.domain.runs.preflight_findings import CheckName, Finding, warning
+from whimbrel.mongo.changes import COMMENT
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.preflight.subject import LOOK, Subject
 
@@ -32,11 +33,11 @@ def watchers(subject: Subject) -> Iterator[Finding]:
 
 
 def scope(row: Mapping[str, Any], database: str, collection: str) -> str | None:
-    """Returns what a cursor watches, if that includes the collection: "collection", "database" or "cluster"."""
+    """Returns what a cursor watches, if that includes the collection and is not Whimbrel's own: "collection", "database" or "cluster"."""
     command = row["cursor"].get("originatingCommand", {})
     stages: Sequence[Mapping[str, Any]] = command.get("pipeline", ())
     stage = stages[0].get("$changeStream") if stages else None
-    if stage is None:
+    if stage is None or command.get("comment") == COMMENT:
         return None
     if stage.get("allChangesForCluster"):
         return "cluster"
