@@ -1,9 +1,12 @@
 """The signals of the database's health over HTTP."""
 
+from pathlib import Path
+
 import pytest
 from starlette.testclient import TestClient
 
-from tests.integration.api.conftest import TOKENS, Docs, serving
+from tests.integration.api.conftest import TOKENS, Docs, seed, serving
+from tests.servers.serve import eventually
 from whimbrel.domain.health.verdict import Verdict
 from whimbrel.settings import Settings
 
@@ -53,3 +56,38 @@ def test_reading_needs_a_token_and_changing_one_that_may(settings: Settings) -> 
         assert client.get("/health/signals").status_code == 401
         assert client.get("/health/signals", headers=read).status_code == 200
         assert client.patch("/health/signals/member-lag", json={"slow": 3}, headers=read).status_code == 403
+
+
+def test_own_checks_are_signals_and_preflight_lists_all(
+    settings: Settings, database: Docs, tmp_path: Path
+) -> None:
+    """Of an address that nobody listens at: it was never read, and asks for nothing."""
+    file = tmp_path / "checks.toml"
+    file.write_text("[payments]\nurl = 'http://user:secret@127.0.0.1:1/health'\n")
+    watched = {"whimbrel_health": "on", "whimbrel_health_checks": str(file), "whimbrel_health_ignore_members": "db9:27017"}  # fmt: skip
+    seed(database, 20)
+    with serving(settings.model_copy(update=watched), workers=0) as client:
+
+        def sampled() -> bool:
+            problems = [row["problem"] for row in client.get("/health/signals").json()["signals"]]
+            return any("it cannot be asked" in (problem or "") for problem in problems)
+
+        eventually(sampled)
+        found = client.get("/health/signals").json()
+        assert "secret" not in str(found)
+        row = found["signals"][-1]
+        assert (row["name"], row["level"], row["value"], row["stop"], row["grant"]) == ("payments", "unknown", None, 0.5, None)  # fmt: skip
+        assert [member["host"] for member in found["leftOut"]] == ["db9:27017"]
+        assert found["advice"] is None
+        changed = client.patch("/health/signals/payments", json={"ignoreSeconds": 60})
+        assert (changed.status_code, changed.json()["stop"]) == (200, 0.5)
+        assert client.patch("/health/signals/payments", json={"slow": 1}).status_code == 409
+        missing = client.patch("/health/signals/payment", json={"slow": 1})
+        assert (missing.status_code, "payments" in missing.text) == (404, True)
+        strict = client.post("/migrate", json={"strict": True})
+        assert (strict.status_code, "[health]" in strict.text) == (409, True)
+        dry, started = (client.post("/migrate", json={"dryRun": dry}).json() for dry in (True, False))
+    for answer in (dry, started):
+        found = [each for each in answer["warnings"] if each["check"] == "health"]
+        assert [each["level"] for each in found] == ["unknown", "warning"]
+        assert "it cannot be asked" in found[0]["detail"]["unread"]["payments"]

@@ -78,6 +78,17 @@ def test_signals_are_changed_and_bad_changes_are_refused(
     assert not store.ledger.health.settings().thresholds
 
 
+def test_plan_says_in_one_line_that_all_is_read(commands: Commands, things: Docs) -> None:
+    commands.set(WHIMBREL_HEALTH="on", WHIMBREL_HEALTH_IGNORE_MEMBERS="db9")
+    said = commands("plan", "marking").out
+    assert "info: health. All 17 signals of the database's health are read." in said
+    assert "warning: health. WHIMBREL_HEALTH_IGNORE_MEMBERS names db9:27017" in said
+    rows = json.loads(commands("plan", "marking", "--json").out)["warnings"]
+    finding = next(row for row in rows if row["check"] == "health")
+    assert finding["level"] == "info"
+    assert set(finding["detail"]["read"]) == SIGNALS.keys() - finding["detail"]["absent"].keys()
+
+
 def test_a_run_waits_says_why_and_goes_on(commands: Commands, store: MongoStore, things: Docs) -> None:
     """Worker processes of its own, the sampler, the gate and the message: all of it."""
     commands.set(WHIMBREL_HEALTH="on")
