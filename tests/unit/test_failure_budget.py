@@ -83,7 +83,10 @@ def test_a_failure_that_is_tried_again_counts_where_its_cause_is_frequent() -> N
     budget = FailureBudget(failures=10, rate=0.05, new_cause=20)
     assert rules(budget, at(10_000, a=(100, 0))) == {}, "1 %: retries heal it, or it is dead later"
     assert rules(budget, at(10_000, a=(101, 0))) == {"failures": 101, "newCause": 101}
-    assert rules(budget, at(100, a=(19, 0))) == {}, "too few to be frequent"
+    assert rules(replace(budget, failures=None), at(100, a=(19, 0))) == {}, "too few to be frequent"
+    assert rules(FailureBudget(failures=10), at(100, a=(11, 0))) == {"failures": 11}, (
+        "a number is taken at its word"
+    )
     assert set(rules(budget, at(1000, a=(1000, 0)))) == {"failures", "rate", "newCause"}
     assert rules(budget, at(1000, untold=4000, a=(40, 0))) == {}, "others may be done, which nobody has told"
     assert rules(budget, at(10_000, a=(3, 9))) == {}, "what is dead counts, and no more"

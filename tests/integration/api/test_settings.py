@@ -16,7 +16,7 @@ def test_settings_are_changed_one_by_one(still: TestClient, database: Docs) -> N
     told.pop("timestamp")
     assert told == {
         "success": True, "migrationId": run, "batchSize": 5, "maxDocsPerSecond": 500, "priority": 7, "windows": [], "nice": 0,
-        "follow": None,
+        "follow": None, "maxFailures": None, "maxFailureRate": None, "maxNewCause": None,
     }  # fmt: skip
     told = still.patch(f"/migrate/settings/{run}", json={"batchSize": 50, "maxDocsPerSecond": None}).json()
     assert (told["batchSize"], told["maxDocsPerSecond"], told["priority"]) == (50, None, 7)

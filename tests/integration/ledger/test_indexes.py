@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,13 +15,17 @@ from whimbrel.brokers.ledger import LedgerBroker
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind, FailureState
 from whimbrel.domain.runs.batches import Batch
+from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import BatchStatus, RunStatus
 from whimbrel.domain.webhooks.addresses import read_webhooks
 from whimbrel.domain.webhooks.deliveries import DeliveryState, Reply
 from whimbrel.engine.housekeeping import stuck_batches
 from whimbrel.engine.housekeeping.prune import prune
 from whimbrel.engine.notifying.collecting import collect
+from whimbrel.engine.operating.accepted_causes import accept_causes, withdraw_causes
 from whimbrel.engine.operating.control import cancel, group_of, pause, resume, retry
+from whimbrel.engine.operating.failure_budget import causes_before, known_of, standing_of
+from whimbrel.engine.operating.failure_export import export_pages
 from whimbrel.engine.operating.run_view import view
 from whimbrel.engine.operating.start_rollback import start_rollback
 from whimbrel.engine.operating.start_verification import start_verification
@@ -29,7 +34,7 @@ from whimbrel.engine.queueing.announcer import Announcer
 from whimbrel.mongo.store import MongoStore
 
 Data = Database[dict[str, Any]]
-GROWING = ("runs", "batches", "failures", "causes", "blocks", "audit", "pruned", "deliveries")
+GROWING = ("runs", "batches", "failures", "causes", "blocks", "audit", "pruned", "deliveries", "known")
 SHOWN = (FailureState.OPEN, FailureState.DEAD, FailureState.RESOLVED)
 
 
@@ -96,6 +101,7 @@ def questions(store: MongoStore, _: Data) -> None:
             if page:
                 ledger.failures.list(run.id, state=state, group=chosen, after=page[-1].place)
             ledger.failures.groups(run.id, state=state, group=chosen)
+    _ask_about_causes(store, run, group)
     ledger.failures.keep_some(60)
     queues.stats(ledger, broker)
     queues.retry_dead(ledger, {"fails": FAILS.definition}, 100, "test")
@@ -125,6 +131,21 @@ def about_webhooks(store: MongoStore) -> None:
     for page in (records.list(limit=1), records.list(states=[DeliveryState.PENDING], limit=1)):
         records.list(after=page[0].place)
     records.progress_marks(store.ledger.runs.list())
+
+
+def _ask_about_causes(store: MongoStore, run: Run, group: str) -> None:
+    """What failure budgets and exports ask."""
+    ledger = store.ledger
+    ledger.failures.by_cause(run.id)
+    ledger.failures.causes(run.id)
+    accept_causes(ledger, run.id, [group], who="test")
+    withdraw_causes(ledger, run.id, [group], who="test")
+    ledger.known_causes.see(run.id, [group], who="test", note="")
+    ledger.known_causes.copy(run.id, "other")
+    standing_of(ledger, run)
+    known_of(ledger, run.id)
+    causes_before(ledger, replace(run, id="other"))
+    list(export_pages(ledger, run))
 
 
 def by_hand(store: MongoStore, database: Data) -> None:

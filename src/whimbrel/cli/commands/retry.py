@@ -45,7 +45,10 @@ def retry(
         only = None if group is None else control.group_of(ledger, old.id, group)
         interrupts.arm()
         ready, opened_again = control.retry(ledger, old.id, who=caller(), group=only, code=definition)
+        reopened = (
+            f"{counted(opened_again, 'dead failure')} {'is' if opened_again == 1 else 'are'} open again"
+        )
         screen.say(
-            f"Run {ready.id} of {definition.name}: {counted(opened_again, 'dead failure')} {'is' if opened_again == 1 else 'are'} open again."
+            f"Run {ready.id} of {definition.name}: {reopened if opened_again else 'what has failed is tried again'}."
         )
         return go_on(system, settings, screen, interrupts, ready, definition, None if detach else pool)

@@ -87,11 +87,15 @@ def broken_rules(
     budget: FailureBudget, now: Standing, *, since: Standing, base: Standing, known: Known
 ) -> list[BrokenRule]:
     """Returns the limits that a run has passed. `since`: where its window begins; `base`: where counting begins."""
-    all_of_it = _Span(base, now, _frequent(now, since) | _frequent(now, base), known)
-    window = _Span(since, now, _frequent(now, since), known)
+    lately = _frequent(now, since)
+    all_of_it = _Span(base, now, lately | _frequent(now, base), known)
+    window = _Span(since, now, lately, known)
     broken = []
-    if budget.failures is not None and all_of_it.total > budget.failures:
-        broken.append(all_of_it.rule("failures", all_of_it.total, budget.failures))
+    if budget.failures is not None:
+        # Somebody has said how many are too many: few of them may be frequent too.
+        numbered = _Span(base, now, lately | _frequent(now, base, fewest=1), known)
+        if numbered.total > budget.failures:
+            broken.append(numbered.rule("failures", numbered.total, budget.failures))
     if budget.rate is not None and window.documents >= JUDGED and window.rate > budget.rate:
         broken.append(window.rule("rate", window.rate, budget.rate))
     if budget.new_cause is not None:
@@ -119,13 +123,13 @@ def _holds(rule: BrokenRule, budget: FailureBudget, known: Known) -> bool:
     return budget.new_cause is not None and bool(passed) and max(passed) >= budget.new_cause
 
 
-def _frequent(now: Standing, since: Standing) -> frozenset[str]:
+def _frequent(now: Standing, since: Standing, *, fewest: int = FEWEST) -> frozenset[str]:
     """Returns the causes so frequent since then that failures count which are going to be tried again."""
     documents = now.documents - since.documents + now.untold
     return frozenset(
         cause
         for cause, count in now.causes.items()
-        if (number := count.open - since.causes.get(cause, GroupCount()).open) >= FEWEST
+        if (number := count.open - since.causes.get(cause, GroupCount()).open) >= fewest
         and number > FREQUENT * documents
     )
 
