@@ -17,6 +17,9 @@ from whimbrel.domain.runs.allowance import (
     with_lanes,
 )
 from whimbrel.domain.runs.freezes import Freeze
+from whimbrel.engine.executing.gate import Gate
+from whimbrel.errors import Transient
+from whimbrel.ports import FreezeLook
 
 NOW = datetime(2026, 11, 30, 14, 2, 30, tzinfo=UTC)
 LAG = Reason("member-lag", Level.SLOW, 1796047320.0, "replication lag 2.4 s > 2 s on host2")
@@ -130,7 +133,7 @@ def test_all_reasons_are_kept_and_the_strictest_is_said() -> None:
 def test_since_when_is_kept_while_the_same_holds_it() -> None:
     run = It(windows=("22:00-06:00 UTC",), nice=1)
     first = found(run)
-    later = found(run, now=NOW + timedelta(hours=1)).since(first)
+    later = found(run, now=NOW + timedelta(hours=1)).continued(first)
     assert [hold.since for hold in later.holds] == [NOW.timestamp()] * 2
     assert later.news == first.news
     assert found(It(nice=1)).news != first.news
@@ -179,3 +182,33 @@ def test_only_beside_one_another() -> None:
     assert allowance(other, with_lanes(around, [other, asleep])).share == 0.25, "it needs no share now"
     well = with_lanes(Circumstances(now=NOW, verdict=Verdict(age=0.1)), [other, urgent])
     assert allowance(other, well) == FULL
+
+
+# The gate of a process
+
+
+def test_the_ledger_servers_clock_decides_and_not_this_hosts() -> None:
+    run = It(windows=("22:00-06:00 Europe/Berlin",))
+    for moment, share in (("2026-10-25T02:30", 1.0), ("2026-10-25T05:30", 0.0), ("2026-10-24T20:00", 1.0)):
+        server = FreezeLook(datetime.fromisoformat(moment).replace(tzinfo=UTC))
+        assert Gate(None, lambda look=server: look).share_of(run) == share  # type: ignore[misc]
+
+
+def test_a_gate_that_has_never_read_the_freezes_is_closed() -> None:
+    def unreadable() -> FreezeLook:
+        raise Transient("no answer")
+
+    held = Gate(None, unreadable).allowance_of(It())
+    assert (held.share, held.gives_back, held.holds[0].signal) == (0.0, False, "ledger")
+
+
+def test_a_gate_knows_what_is_at_work_by_its_newest_terms() -> None:
+    urgent, other = It("urgent", urgent=True), It("other")
+    gate = Gate(lambda: Verdict(share=0.25, age=0.0))
+    gate.admit([other])
+    assert gate.share_of(other) == 0.25
+    gate.admit([urgent, other])
+    assert gate.share_of(urgent) == pytest.approx(0.475)
+    assert gate.share_of(other) == pytest.approx(0.025)
+    gate.admit([It("other", nice=99)])
+    assert gate.share_of(other) == pytest.approx(0.01), "not by those with which its batch was claimed"

@@ -40,6 +40,7 @@ def test_a_freeze_is_made_shown_and_lifted(commands: Commands, store: MongoStore
     assert "whimbrel_freezes" not in things.list_collection_names()
     said = one_line(commands("freeze", "--note", "moving").out)
     assert "Frozen until somebody lifts it: whimbrel unfreeze (moving)." in said
+    assert "Runs wait, whatever the signals say." in one_line(commands("health").out)
     planned = one_line(commands("freeze", "--from", "2h", "--until", "2099-01-01T00:00+01:00").out)
     assert "A freeze is planned from" in planned
     assert "until 2098-12-31 23:00 UTC." in planned

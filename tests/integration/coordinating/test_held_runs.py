@@ -30,7 +30,6 @@ from whimbrel.engine.operating.run_view import row_object, view
 from whimbrel.engine.operating.start_rollback import start_rollback
 from whimbrel.engine.operating.start_verification import start_verification
 from whimbrel.engine.running.worker_state import WorkerState
-from whimbrel.errors import Transient
 from whimbrel.mongo.store import MongoStore
 from whimbrel.ports import FreezeLook
 
@@ -186,10 +185,10 @@ def test_a_run_that_waits_is_paused_and_cancelled(store: MongoStore, things: Doc
         waits(store, run)
         if end == "cancel":
             control.cancel(store.ledger, run.id, who="test")
-            until(store, run, RunStatus.CANCELLED)
+            assert until(store, run, RunStatus.CANCELLED).run.message == ""
             return
         control.pause(store.ledger, run.id, who="test")
-        until(store, run, RunStatus.PAUSED)
+        assert until(store, run, RunStatus.PAUSED).run.message == "", "it does not wait for its windows now"
         control.adjust(store.ledger, run.id, who="test", windows=())
         control.resume(store.ledger, run.id, who="test")
         all_done_once(store, run)
@@ -238,37 +237,6 @@ def test_pointers_do_not_go_round_while_a_run_waits(
         lift_freezes(store.ledger, None, who="test")
         control.adjust(store.ledger, run.id, who="test", rate=None)
         all_done_once(store, run)
-
-
-# The gate
-
-
-def test_the_ledger_servers_clock_decides_and_not_this_hosts(store: MongoStore, things: Docs) -> None:
-    run = start(store, THINGS, terms=Terms(["22:00-06:00 Europe/Berlin"]))
-    for moment, share in (("2026-10-25T02:30", 1.0), ("2026-10-25T05:30", 0.0), ("2026-10-24T20:00", 1.0)):
-        server = FreezeLook(datetime.fromisoformat(moment).replace(tzinfo=UTC))
-        assert Gate(None, lambda look=server: look).share_of(run) == share  # type: ignore[misc]
-    look = store.ledger.freezes.look()
-    assert abs(look.now - datetime.now(UTC)) < timedelta(minutes=1)
-
-
-def test_a_gate_that_has_never_read_the_freezes_is_closed(store: MongoStore, things: Docs) -> None:
-    def unreadable() -> FreezeLook:
-        raise Transient("no answer")
-
-    gate = Gate(None, unreadable)
-    held = gate.allowance_of(start(store, THINGS))
-    assert (held.share, held.gives_back, held.holds[0].signal) == (0.0, False, "ledger")
-
-
-def test_urgent_runs_have_their_share_first_while_they_are_at_work(store: MongoStore, things: Docs) -> None:
-    urgent, other = start(store, THINGS, priority=9), start(store, THINGS)
-    gate = Gate(lambda: Verdict(share=0.25, age=0.0))
-    gate.admit([other])
-    assert gate.share_of(other) == 0.25
-    gate.admit([urgent, other])
-    assert gate.share_of(urgent) == pytest.approx(0.475)
-    assert gate.share_of(other) == pytest.approx(0.025)
 
 
 # What is said, and how often it is written

@@ -12,9 +12,11 @@ from whimbrel.cli.arguments.options import Json, begin, caller
 from whimbrel.cli.arguments.points_in_time import duration
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.interrupts import Interrupts
+from whimbrel.cli.output.freeze_tables import frozen_sentence
 from whimbrel.cli.output.health_tables import health_lines
 from whimbrel.cli.output.screen import Screen
 from whimbrel.domain.health.signals import SIGNALS, Signal
+from whimbrel.domain.runs.freezes import in_force
 from whimbrel.domain.runs.workers import ALIVE
 from whimbrel.engine.operating.health_settings import (
     change_thresholds,
@@ -127,3 +129,6 @@ def _show(store: Store, screen: Screen, *, watch: bool, json: bool) -> None:
         screen.answer(health_object(verdict, records.settings(), own))
     else:
         screen.show(*health_lines(verdict, records.settings(), own))
+        look = store.ledger.freezes.look()
+        if in_force(look.freezes, look.now) is not None:
+            screen.show(f"{frozen_sentence(look)} Runs wait, whatever the signals say.")

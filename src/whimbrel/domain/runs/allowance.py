@@ -17,7 +17,6 @@ from whimbrel.domain.runs.windows import Window, opens_at, share_at, windows_of
 
 IN_HAND = 30.0  # seconds for which a batch is kept while its run waits; it is given back at once where that takes longer
 LEAST_REST = 0.1  # of the cluster's share that runs keep beside urgent ones: an urgent run may have nothing to do for long
-NICEST = 100
 RunState = Literal["working", "slowed", "waiting"]
 WINDOW, FREEZE, NICE, URGENT, RECOVERY, SAMPLER, LEDGER = (
     "window",
@@ -96,7 +95,7 @@ class Allowance:
         """What must change to be worth a line of the log: not a number alone."""
         return (self.state, *sorted(f"{hold.signal} {hold.level} {hold.until}" for hold in self.holds))
 
-    def since(self, before: "Allowance") -> "Allowance":
+    def continued(self, before: "Allowance") -> "Allowance":
         """Returns the allowance with the times since when the same reasons have held the run, as they were known before."""
         known = {(hold.signal, hold.level): hold.since for hold in before.holds if hold.signal in FIRST_SEEN}
         holds = [replace(hold, since=known.get((hold.signal, hold.level), hold.since)) for hold in self.holds]

@@ -20,7 +20,7 @@ from whimbrel.engine.coordinating.cancelled_runs import settle_cancelled
 from whimbrel.engine.coordinating.failure_watch import FailureWatch
 from whimbrel.engine.coordinating.fold_counts import check_rows, fold, folded
 from whimbrel.engine.coordinating.following import Following
-from whimbrel.engine.coordinating.held_runs import HeldRuns
+from whimbrel.engine.coordinating.held_runs import HeldRuns, free_fields
 from whimbrel.engine.coordinating.planner import Planner
 from whimbrel.engine.coordinating.progress_samples import ProgressSampling
 from whimbrel.engine.kinds.all_kinds import kind_of
@@ -124,16 +124,11 @@ class Coordinator:
         self._roles = {run: asked for run, asked in self._roles.items() if now - asked < self._role_seconds}
         self._retry_times = {run: due for run, due in self._retry_times.items() if run in runs and due > now}
         self._untold = {run: why for run, why in self._untold.items() if run in runs}
-        for memory in (
-            self._planner,
-            self._prover,
-            self._announcer,
-            self._repeated_errors,
-            self._measuring,
-            self._held,
-            self._failures,
-        ):
+        for memory in (self._planner, self._prover, self._announcer, self._repeated_errors):
             memory.keep(runs)
+        self._measuring.keep(runs)
+        self._held.keep(runs)
+        self._failures.keep(runs)
 
     def _holds_role(self, run_id: str) -> bool:
         """Returns whether this process holds the role, which it asks for again only when half of it is over."""
@@ -287,7 +282,9 @@ class Coordinator:
                 fold(self._ledger, run, self._step)
             target = RunStatus.FAILED if run.failing else RunStatus.PAUSED
             why = (run.error or "") if run.failing else ""
-            self._ledger.runs.move(run.id, target, seen=RunStatus.PAUSING, who=self._name, why=why)
+            self._ledger.runs.move(
+                run.id, target, seen=RunStatus.PAUSING, who=self._name, why=why, fields=free_fields(run)
+            )
 
     def _cancel(self, run: Run) -> None:
         """Cancels the run once nobody holds a batch any more: what was touched is settled by evidence, a little in each tick."""
@@ -304,5 +301,7 @@ class Coordinator:
             why = str(error)
         if not why and run.folded_through > before and not folded(self._ledger, run):
             return
-        fields = {"error": f"It is not known what its last batches have done: {why}"} if why else {}
+        fields = free_fields(run)
+        if why:
+            fields["error"] = f"It is not known what its last batches have done: {why}"
         self._ledger.runs.move(run.id, RunStatus.CANCELLED, who=self._name, fields=fields)

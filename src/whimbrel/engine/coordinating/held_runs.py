@@ -28,22 +28,25 @@ class HeldRuns:
 
     def of(self, run: Run) -> Allowance:
         """Returns what a run may have now."""
-        return self._gate.allowance_of(run).since(run.allowance)
+        return self._gate.allowance_of(run).continued(run.allowance)
 
     def tell(self, run: Run, allowance: Allowance, other: str) -> None:
         """Stores what a run may have where that is new. `other`: what else is to be said of the run; that comes first."""
         message, now = other or allowance.explain(), time.monotonic()
-        if (allowance, message) == (run.allowance, run.message) and _clock_is_right(run, allowance):
-            return
-        said_of_it = allowance.news == run.allowance.news and not other and not run.said_otherwise
-        if (
-            said_of_it
-            and now - self._said.get(run.id, 0.0) < SAME_SECONDS
-            and _clock_is_right(run, allowance)
-        ):
-            return
+        if _clock_is_right(run, allowance):
+            same_words = other == run.message if other else not run.said_otherwise
+            recent = now - self._said.get(run.id, float("-inf")) < SAME_SECONDS
+            if (allowance, message) == (run.allowance, run.message) or (
+                recent and same_words and allowance.news == run.allowance.news
+            ):
+                return
         self._said[run.id] = now
         self._ledger.runs.hold(run.id, allowance, message)
+
+
+def free_fields(run: Run) -> dict[str, object]:
+    """Returns the fields of a run that stops: nothing holds it back any more, and its message must not say so."""
+    return {"allowance": None} if run.said_otherwise else {"allowance": None, "message": ""}
 
 
 def _clock_is_right(run: Run, allowance: Allowance) -> bool:
