@@ -4,7 +4,7 @@ import pytest
 from pymongo import common
 
 from whimbrel.errors import SettingsInvalid
-from whimbrel.mongo.client_options import OWN, REFUSED, TAKEN, connecting, reduced, uuids_of
+from whimbrel.mongo.client_options import OWN, REFUSED, TAKEN, connecting, member_address, reduced, uuids_of
 from whimbrel.mongo.store import check_uri
 from whimbrel.mongo.unanswered_statements import app_name
 
@@ -79,3 +79,16 @@ def test_names_of_workers_fit_and_differ() -> None:
     assert one != two
     assert max(len(one), len(two)) == 128
     assert app_name("host:1:aa") == "whimbrel host:1:aa"
+
+
+@pytest.mark.parametrize(
+    ("given", "member"),
+    [
+        ("mongodb://u:secret@one,two/db?replicaSet=rs&authSource=admin", "mongodb://host:1/?directConnection=true"),
+        ("mongodb://one/?TLS=true&tlsCAFile=/ca.pem&w=1", "mongodb://host:1/?TLS=true&tlsCAFile=/ca.pem&directConnection=true"),
+        ("mongodb+srv://u:secret@cluster.example/db", "mongodb://host:1/?tls=true&directConnection=true"),
+        ("mongodb+srv://u:secret@cluster.example/?ssl=false", "mongodb://host:1/?ssl=false&directConnection=true"),
+    ],
+)  # fmt: skip
+def test_a_member_is_asked_with_the_options_of_tls_and_without_the_user(given: str, member: str) -> None:
+    assert member_address(given, "host:1") == member

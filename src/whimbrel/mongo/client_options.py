@@ -116,20 +116,22 @@ def connecting(uri: str, seconds: float, worker: str | None = None, **options: A
 
 
 def to_member(uri: str, host: str, seconds: float) -> MongoClient[Any]:
-    """Returns a client of one member alone, whatever its state, and without a user: `hello` needs none.
+    """Returns a client of one member alone, whatever its state, for `hello`. `uri`: the deployment's address."""
+    milliseconds = int(seconds * 1000)
+    return MongoClient(
+        member_address(uri, host), appname=app_name(None), serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds,
+        socketTimeoutMS=milliseconds,
+    )  # fmt: skip
 
-    `uri`: the deployment's address, whose options of TLS it takes.
-    """
+
+def member_address(uri: str, host: str) -> str:
+    """Returns the address of one member: with the deployment's options of TLS, and without its user, as `hello` needs none."""
     _, options, _ = _split_options(reduced(uri))
     kept = [option for option in options if option.partition("=")[0].lower() in TLS]
     named = {option.partition("=")[0].lower() for option in kept}
     if uri.startswith("mongodb+srv://") and not named & {"tls", "ssl"}:  # there it is the default
         kept.append("tls=true")
-    milliseconds = int(seconds * 1000)
-    return MongoClient(
-        f"mongodb://{host}/?{'&'.join([*kept, 'directConnection=true'])}", appname=app_name(None), tz_aware=False,
-        serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds, socketTimeoutMS=milliseconds,
-    )  # fmt: skip
+    return f"mongodb://{host}/?{'&'.join([*kept, 'directConnection=true'])}"
 
 
 def unreadable(uri: str, why: str) -> SettingsInvalid:
