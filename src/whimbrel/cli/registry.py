@@ -69,6 +69,11 @@ COMMANDS: dict[str, Command] = {
         "Change the rate, batch size or priority of a run that has not ended; it is not stopped for it.",
         ("set 20261231-abc234 --rate 500", "set 20261231-abc234 --no-rate --priority 8"),
     ),
+    "approve": Command(
+        "approve",
+        "Let a run in stages go on: after a stage that waits for it, or that its gate has refused.",
+        ("approve", "approve 20261231-abc234"),
+    ),
     "cancel": Command(
         "cancel",
         "Stop a run for good, within a chunk. What it has changed stays changed.",

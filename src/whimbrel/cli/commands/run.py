@@ -19,6 +19,7 @@ from whimbrel.cli.arguments.options import (
     begin,
     caller,
 )
+from whimbrel.cli.arguments.points_in_time import duration
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.begin_and_end import conclude, pool_of
 from whimbrel.cli.foreground.foreground import Foreground, start_workers_ahead
@@ -28,6 +29,7 @@ from whimbrel.cli.output.preflight_findings import consent
 from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import parse_filter
+from whimbrel.domain.runs.stages import stages_asked
 from whimbrel.engine.operating.already_done import nothing_left
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.sequence import check_dependencies
@@ -78,15 +80,24 @@ def run(
             "--force", help="start also where no answer of the function can be used; it is not tried before"
         ),
     ] = False,
+    stages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="go in stages over the key space, such as 1000,1%,10%,100%; each ends at a gate",
+        ),
+    ] = None,
+    hold: Annotated[
+        str | None, typer.Option(metavar="TIME", help="wait at the gate of each stage, such as 10m")
+    ] = None,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="wait at each gate for a person: `whimbrel approve`")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Run a migration, and show how far it is."""
-    if yes and strict:
-        raise SettingsInvalid("--yes goes on where preflight warns, --strict does not: give one of them.")
-    if detach and (workers or max_memory is not None):
-        raise SettingsInvalid(
-            "--detach starts no workers here: leave --workers and --max-memory out, or --detach."
-        )
+    _refuse_contradictions(yes=yes, strict=strict, detach=detach, workers=workers, max_memory=max_memory)
+    gated = stages_asked(stages, hold=None if hold is None else duration("--hold", hold), approve=approve)
     settings, screen = begin(json=json)
     narrower = None if filter_ is None else parse_filter(filter_)
     pool = pool_of(
@@ -112,7 +123,7 @@ def run(
         draft = asked_through(
             draft_run(
                 system.store, definition, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
-                priority=priority, rate=rate,
+                priority=priority, rate=rate, stages=gated,
             ),
             "whimbrel run",
         )  # fmt: skip
@@ -138,3 +149,14 @@ def run(
             return leave_to_others(screen, system, started, tell=True)
         foreground = Foreground(system, settings, screen, interrupts)
         return conclude(screen, system, foreground.work(started, definition, pool, workers_ahead))
+
+
+def _refuse_contradictions(
+    *, yes: bool, strict: bool, detach: bool, workers: int | None, max_memory: str | None
+) -> None:
+    if yes and strict:
+        raise SettingsInvalid("--yes goes on where preflight warns, --strict does not: give one of them.")
+    if detach and (workers or max_memory is not None):
+        raise SettingsInvalid(
+            "--detach starts no workers here: leave --workers and --max-memory out, or --detach."
+        )

@@ -24,6 +24,7 @@ from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.verification import Proof
 from whimbrel.domain.runs.workers import Worker
 from whimbrel.engine.operating.run_view import RunView, iso_time, run_object
+from whimbrel.engine.operating.stage_view import stage_lines
 
 BRIEF = 40  # characters of what was asked for, in a list
 OUTCOMES = ("changed", "unchanged", "skipped", "conflict")
@@ -158,7 +159,7 @@ def run_table(run_view: RunView) -> Facts:
         "conflict": f"{run_view.failures['conflict']:,}",
         "batches": _batches(run_view), "retries": retrying(run_view),
         "seconds": f"{run_view.seconds:,.1f}", "docs/s": rate(run_view), "eta": clock(run_view.eta) if run_view.eta is not None else "", "rate": _limit(run_view.run), "before-images": _images(run_view),
-        "message": run_view.run.message, "error": run_view.run.error or "",
+        "stages": "\n".join(stage_lines(run_view.run)), "message": run_view.run.message, "error": run_view.run.error or "",
     }  # fmt: skip
     if run_view.run.kind == "verification":  # it changes nothing; its findings are stored as failures
         rows = {"findings" if name == "failed" else name: rows[name] for name in rows if name not in OUTCOMES}

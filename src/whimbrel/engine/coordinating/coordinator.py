@@ -19,6 +19,7 @@ from whimbrel.engine.coordinating.cancelled_runs import settle_cancelled
 from whimbrel.engine.coordinating.fold_counts import check_rows, fold, folded
 from whimbrel.engine.coordinating.planner import Planner
 from whimbrel.engine.coordinating.progress_samples import ProgressSampling
+from whimbrel.engine.coordinating.stage_gates import StageGates, stage_message
 from whimbrel.engine.kinds.all_kinds import kind_of
 from whimbrel.engine.kinds.kind import FinishingContext
 from whimbrel.engine.operating import control
@@ -71,6 +72,7 @@ class Coordinator:
         self._ledger = store.ledger
         self._session: Session = store.session()
         self._planner = Planner(store.ledger, announcer, step)
+        self._gates = StageGates(store.ledger, name=name, step=step)
         self._prover = BackgroundReports(store)
         self._measuring = ProgressSampling(store.ledger)
         self._repeated_errors = RepeatedErrors()
@@ -227,14 +229,19 @@ class Coordinator:
             return
         slots = self._ledger.leases.slots(WORKERS_SEEN)
         self._set_message(
-            run, self._announcer.trouble or self._suspended or self._serving.reason(run) or self._health
+            run,
+            self._announcer.trouble
+            or self._suspended
+            or self._serving.reason(run)
+            or stage_message(run)
+            or self._health,
         )
         documents = self._session.documents(run)
         documents.check_identity()
         if not self._planner.plan(run, documents, slots=slots):
             return
         run = fold(self._ledger, run, self._step)
-        if not folded(self._ledger, run):
+        if not folded(self._ledger, run) or not self._gates.is_open(run, documents):
             return
         if run.leg + 1 < len(run.legs):
             self._step("S11")

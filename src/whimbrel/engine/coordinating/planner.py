@@ -17,6 +17,7 @@ from whimbrel.engine.coordinating.fold_counts import check_last
 from whimbrel.engine.kinds.all_kinds import kind_of
 from whimbrel.engine.kinds.kind import PlanningContext
 from whimbrel.engine.planning.key_planning import KeyPlans
+from whimbrel.engine.planning.stage_planning import StagePlans
 from whimbrel.engine.protocol_steps import Step
 from whimbrel.engine.queueing.announcer import Announcer
 from whimbrel.ports import Documents, Ledger
@@ -32,6 +33,7 @@ class Planner:
     def __init__(self, ledger: Ledger, announcer: Announcer, step: Step) -> None:
         self._ledger, self._announcer, self._step = ledger, announcer, step
         self._key_plans = KeyPlans(ledger)
+        self._stage_plans = StagePlans(ledger)
 
     def plan(self, run: Run, documents: Documents, *, slots: int) -> bool:
         """Plans the next batches of the run's leg. Returns True when the leg is planned to its end and drained.
@@ -48,8 +50,9 @@ class Planner:
         if _has_ranges(run) and not _ranges_planned(run, last):
             room = window - open_
             context = PlanningContext(
-                run=run, documents=documents, ledger=self._ledger, key_plans=self._key_plans, last=last
-            )
+                run=run, documents=documents, ledger=self._ledger, key_plans=self._key_plans, last=last,
+                stage_plans=self._stage_plans,
+            )  # fmt: skip
             batches = kind_of(run).plan(context, room) if room > 0 else []
             added = self._add(run, batches)
             if open_ or not added or not batches[-1].last or any(not batch.empty for batch in batches):
@@ -64,6 +67,7 @@ class Planner:
     def keep(self, runs: Collection[str]) -> None:
         """Forgets all other runs."""
         self._key_plans.keep(runs)
+        self._stage_plans.keep(runs)
 
     def _add(self, run: Run, batches: list[Batch]) -> int:
         if not batches:
@@ -78,6 +82,7 @@ class Planner:
         )
         if added < len(batches):  # somebody else plans too, and has stored what was gathered here
             self._key_plans.forget(run.id)
+            self._stage_plans.forget(run.id)
         return added
 
     def _plan_retries(self, run: Run, last: Batch | None) -> bool:

@@ -14,6 +14,7 @@ from whimbrel.domain.runs.run import Counts, Run, work_of
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.verification import Proof
 from whimbrel.domain.runs.workers import ALIVE, Worker
+from whimbrel.engine.operating.stage_view import stages_object
 from whimbrel.engine.operating.unserved_runs import why_unserved
 from whimbrel.ports import Ledger
 
@@ -163,6 +164,7 @@ def run_object(run_view: RunView) -> dict[str, Any]:
         "update": relaxed(run.declared),
         "report": [proof_object(proof) for proof in run.report],
         "warnings": [finding_object(finding) for finding in run.warnings],
+        "stages": stages_object(run, iso_time),
     }
 
 

@@ -13,9 +13,11 @@ from whimbrel.domain.migrations.filters import check_filter, split_status
 from whimbrel.domain.runs.preflight_findings import refuse
 from whimbrel.domain.runs.requests import requested, with_route
 from whimbrel.domain.runs.run import Phase, Run, Scope, code_fields, eligible, first_phases, legs_of
+from whimbrel.domain.runs.stages import Stages
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.sequence import check_dependencies
+from whimbrel.engine.operating.stages import in_stages
 from whimbrel.errors import FilterRefused, Refused, TooSlow
 from whimbrel.ports import Store
 
@@ -95,13 +97,15 @@ def compose_run(
     )  # fmt: skip
 
 
-def draft_run(store: Store, definition: Definition, *, defaults: Defaults, **options: Any) -> Run:
+def draft_run(
+    store: Store, definition: Definition, *, defaults: Defaults, stages: Stages | None = None, **options: Any
+) -> Run:
     """Composes and checks a run of a migration that is not in the ledger: nothing is written.
 
     `options` are those of `compose_run`. Raises what it raises, and CollectionUnsuitable, FilterRefused or
-    DefinitionInvalid where the run could not keep its promises.
+    DefinitionInvalid where the run could not keep its promises; StagesRefused where it cannot go in stages.
     """
-    run = compose_run(store, definition, defaults=defaults, **options)
+    run = in_stages(compose_run(store, definition, defaults=defaults, **options), stages)
     refuse(store.errors(run, definition))
     return run
 

@@ -30,7 +30,7 @@ def start_over(store: Store, run_id: str, definition: Definition, *, who: str) -
         id=new_id(), collection_uuid=identity.uuid, collated=identity.collated,
         leg=0, status=RunStatus.QUEUED, counts=Counts(), folded_through=0, planned=0, rows=None, tiling=Tiling(), checked=Tiling(), inferred=False,
         estimated=0, retried=0, message="", error=None, failing=False, undone_by=None, started_at=None,
-        working_since=None, worked=0.0, ended_at=None,
+        working_since=None, worked=0.0, ended_at=None, start_key=None, stages=None if old.stages is None else old.stages.fresh(),
     )  # fmt: skip
     if definition.code_hash != old.code_hash:
         new = replace(new, declarative=definition.declarative, **code_fields(definition, old.uuids))

@@ -29,6 +29,7 @@ from whimbrel.domain.runs.preflight_findings import finding_object, finding_of
 from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
 from whimbrel.domain.runs.requests import Request
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork, Scope
+from whimbrel.domain.runs.stages import GateFinding, Stage, Stages, StageState
 from whimbrel.domain.runs.states import BatchStatus, RunStatus
 from whimbrel.domain.runs.tiling import Tile, Tiling, TilingFault
 from whimbrel.domain.runs.verification import MarkTally, Proof
@@ -223,6 +224,38 @@ def sample_of(row: Sequence[int]) -> ProgressSample:
     return ProgressSample(row[0] / 1000, row[1], row[2])
 
 
+def stages_row(stages: Stages | None) -> dict[str, Any] | None:
+    """Returns the row of stages by their position, as text: so that a pipeline may set fields of one of them."""
+    if stages is None:
+        return None
+    at = {
+        str(position): {"asked": stage.asked, "state": str(stage.state)}
+        for position, stage in enumerate(stages.stages)
+    }
+    return {"hold": stages.hold, "approve": stages.approve, "at": at}
+
+
+def gate_row(findings: Sequence[GateFinding]) -> list[dict[str, Any]]:
+    return [
+        {"check": finding.check, "passed": finding.passed, "said": finding.sentence} for finding in findings
+    ]
+
+
+def stages_of(row: Row | None) -> Stages | None:
+    if row is None:
+        return None
+    stages = tuple(_stage_of(row["at"][str(position)]) for position in range(len(row["at"])))
+    return Stages(stages=stages, hold=row["hold"], approve=row["approve"])
+
+
+def _stage_of(row: Row) -> Stage:
+    return Stage(
+        asked=row["asked"], state=StageState(row["state"]), evaluated=row.get("evaluated", 0), failed=row.get("failed", 0),
+        conflicts=row.get("conflicts", 0), gate=tuple(GateFinding(each["check"], each["passed"], each["said"]) for each in row.get("gate", ())),
+        looked_at=row.get("lookedAt"), held_until=row.get("heldUntil"), passed_at=row.get("passedAt"), approved_by=row.get("approvedBy"),
+    )  # fmt: skip
+
+
 def run_row(run: Run) -> dict[str, Any]:
     """Returns the row of a run as it starts; the ledger adds the times."""
     return {
@@ -238,7 +271,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
         # As text: a query plan has field names with a dollar.
         "warnings": json.dumps([finding_object(finding) for finding in run.warnings]),
-        "startKey": run.start_key,
+        "startKey": run.start_key, "stages": stages_row(run.stages),
     }  # fmt: skip
 
 
@@ -268,7 +301,7 @@ def run_of(row: Row) -> Run:
         estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
         warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
         created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, samples=tuple(sample_of(sample) for sample in row.get("samples", ())), taken_over=row.get("takenOver", False), ended_at=row.get("endedAt"),
-        start_key=row.get("startKey"),
+        start_key=row.get("startKey"), stages=stages_of(row.get("stages")),
     )  # fmt: skip
 
 
