@@ -122,6 +122,10 @@ LEFT_OUT = (
         "in the last chunk", "between two", "in the part of a chunk", "notes were lost", "in the first chunk",
     ) for each in ("update-status", "function-status")),
     "tests/faults/test_chunks.py::test_h62_an_update_killed_in_its_last_chunk_does_only_that_again[filter]",
+    "tests/faults/test_stages.py::test_a_staged_run_survives_the_death_of_a_process[S1-",
+    "tests/faults/test_stages.py::test_a_staged_run_survives_the_death_of_a_process[S11-",
+    "tests/integration/coordinating/test_stages.py::test_stages_are_spread_and_nothing_is_done_twice[declared]",
+    "tests/integration/coordinating/test_stages.py::test_stages_are_spread_and_nothing_is_done_twice[by-status]",
     "tests/faults/test_chunks.py::test_h62_a_function_killed_in_its_last_chunk_is_asked_for_nothing_else_again[marker]",
     # the tests' own servers
     "tests/integration/server_fixtures/test_servers.py::",

@@ -149,6 +149,13 @@ class ThresholdsRefused(WhimbrelError):
     exit_code = 64
 
 
+class StagesRefused(WhimbrelError):
+    """A run cannot go in these stages."""
+
+    code = "stages_refused"
+    exit_code = 64
+
+
 class CursorInvalid(WhimbrelError):
     """The cursor is not one that a list has returned for its next page."""
 

@@ -27,6 +27,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.GroupUnknown: 404,
     errors.SignalUnknown: 404,
     errors.ThresholdsRefused: 409,
+    errors.StagesRefused: 409,
     errors.CursorInvalid: 422,
     FreezeRefused: 409,
     FreezeUnknown: 404,

@@ -82,6 +82,11 @@ COMMANDS: dict[str, Command] = {
             "set 20261231-abc234 --no-follow",
         ),
     ),
+    "approve": Command(
+        "approve",
+        "Let a run in stages go on: after a stage that waits for it, or that its gate has refused.",
+        ("approve", "approve 20261231-abc234"),
+    ),
     "cancel": Command(
         "cancel",
         "Stop a run for good, within a chunk. What it has changed stays changed.",

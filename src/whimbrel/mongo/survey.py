@@ -24,6 +24,7 @@ SMALL = 1000  # documents of a collection that is always counted
 LONGER = 5  # such a statement may take so many times as long as a write: no lease depends on it
 COUNTED = 100_000  # ids in a list whose documents are counted: by the index on _id, in a fraction of a second
 SAMPLED = 500  # documents of a random sample
+DRAWN = 10  # documents drawn for each key of a spread, so that these are even
 SPARSE = 25  # MongoDB reads every document for a random sample of more than one in twenty
 FEW = 0.2  # the share of a collection up to which it is cheaper to use the keys that an index yields
 GATHERING = 60_000  # milliseconds that the server may work on one cursor over an index
@@ -117,6 +118,27 @@ class MongoSurvey:
         with translated():
             row = next(self._collection.aggregate(stages, maxTimeMS=self._limit, session=self._session))
         return float(row["hits"][0]["n"] / row["all"][0]["n"]) if row["hits"] else 0.0
+
+    def spread(self, query: Query, size: int) -> Sequence[Key]:
+        count = self.size()
+        all_examined = count <= SPARSE * size * DRAWN or self.few(query)
+        drawn: list[Mapping[str, Any]] = (
+            [] if all_examined else [{"$sample": {"size": min(size * DRAWN, count // SPARSE)}}]
+        )
+        keys = self._drawn([*drawn, {"$match": query}, {"$sample": {"size": size * DRAWN}}])
+        if not keys and drawn:
+            keys = self._drawn(drawn)
+        wanted = min(size, len(keys))
+        return [keys[(2 * position + 1) * len(keys) // (2 * wanted)] for position in range(wanted)]
+
+    def _drawn(self, stages: Sequence[Mapping[str, Any]]) -> list[Key]:
+        """Returns the keys of the documents that these stages draw, each once, in `_id` order."""
+        ordered = [*stages, {"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
+        with translated():
+            batches: RawBatchCursor[Any] = self._collection.aggregate_raw_batches(
+                ordered, maxTimeMS=self._limit, session=self._session
+            )
+            return list(dict.fromkeys(Key(document) for batch in batches for document in split(bytes(batch))))
 
     def gather(self, query: Query) -> Iterator[Sequence[Key]]:
         with translated():

@@ -11,6 +11,7 @@ from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.runs.run_cursor import RunPlace
 from whimbrel.domain.runs.sizing import Sizing
+from whimbrel.domain.runs.stages import GateLook, StageState
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.domain.runs.tiling import Tiling
 
@@ -170,6 +171,27 @@ class Runs(Protocol):
 
     def reserve(self, run_id: str, documents: int, rate: int) -> float:
         """Takes the time of so many documents from the run's rate. Returns the seconds until it is over, by the server's clock."""
+        ...
+
+    def move_stage(
+        self,
+        run: Run,
+        target: StageState,
+        *,
+        seen: StageState,
+        who: str,
+        looked: GateLook | None = None,
+        approved: bool = False,
+    ) -> bool:
+        """Changes the state of the stage that a run is in, if it is as it was seen. Audited. Returns False where it is not.
+
+        `looked`: what the gate has just found. `approved`: by `who`, a person. A stage that becomes `holding` is held from now on for as long as
+        the run's stages say. A stage that is refused pauses the run in the same write, with the reason; False also where it is not running.
+        """
+        ...
+
+    def hold_over(self, run: Run) -> bool:
+        """Whether the stage that a run is in was held long enough, by the server's clock."""
         ...
 
     def undo(self, run_id: str, by: str, *, seen: str | None, who: str) -> bool:

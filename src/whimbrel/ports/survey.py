@@ -44,6 +44,13 @@ class Survey(Protocol):
         """Yields the ranges that are examined one after another."""
         ...
 
+    def spread(self, query: Query, size: int) -> Sequence[Key]:
+        """Returns about `size` keys in `_id` order, evenly spread over the documents that satisfy a query, as far as a random sample tells.
+
+        Where a sample meets none of these, over all documents.
+        """
+        ...
+
     def gather(self, query: Query) -> Iterator[Sequence[Key]]:
         """Yields the keys of all documents that satisfy a query, by the index that yields them, in any order; a key may come twice."""
         ...

@@ -35,6 +35,43 @@ def warned_models(findings: Iterable[Finding]) -> list[Warned]:
     return [Warned(**finding_object(finding)) for finding in findings]
 
 
+class GateFindingOf(Model):
+    """What the gate of a stage found in one respect."""
+
+    check: str = Field(description="failures, conflicts, canary or sample", examples=["failures"])
+    passed: bool | None = Field(description="null: it could not be told", examples=[True])
+    said: str = Field(description="the same for people", examples=["0 of 1,000 documents failed."])
+
+
+class StageOf(Model):
+    """One stage of a run. The numbers are those of all stages so far, when the gate was looked at."""
+
+    stage: int = Field(description="its number, from 1", examples=[1])
+    asked: str = Field(description="as it was asked for: documents, or a percentage", examples=["1%"])
+    documents: int = Field(description="about how many documents the stages so far have", examples=[1000])
+    state: str = Field(
+        description="waiting, running, holding (until `heldUntil`), approval (a person must approve it), refused (by its gate; the run pauses), or passed",
+        examples=["passed"],
+    )
+    evaluated: int = Field(description="documents evaluated", examples=[1000])
+    failed: int = Field(description="documents with an unresolved failure", examples=[0])
+    conflicts: int = Field(description="documents that the application kept changing", examples=[0])
+    gate: list[GateFindingOf] = Field(description="what the gate found", examples=[[]])
+    looked_at: str | None = Field(description="when the gate was looked at: RFC 3339", examples=[None])
+    held_until: str | None = Field(description="RFC 3339", examples=[None])
+    passed_at: str | None = Field(description="when the run was let go on: RFC 3339", examples=[None])
+    approved_by: str | None = Field(description="who let it go on", examples=[None])
+
+
+class StagesOf(Model):
+    """The stages of a run."""
+
+    current: int = Field(description="number of the stage that it is in, or was in at its end", examples=[1])
+    hold: float = Field(description="seconds that each gate waits", examples=[600])
+    approve: bool = Field(description="whether a person must approve each stage", examples=[False])
+    stages: list[StageOf] = Field(description="each of them; the last one is everything, and has no gate")
+
+
 class ProofOf(Model):
     """One sentence of a verification."""
 
@@ -261,6 +298,9 @@ class Run(RunRow):
     )
     report: list[ProofOf] = Field(description="of a verification at its end: what it proved", examples=[[]])
     warnings: list[Warned] = Field(description="what preflight found before it started", examples=[[]])
+    stages: StagesOf | None = Field(
+        description="the stages that it goes in; null: all at once", examples=[None]
+    )
 
 
 class Outcomes(Model):

@@ -25,7 +25,7 @@ from whimbrel.domain.runs.run import Run as DomainRun
 from whimbrel.domain.runs.run_cursor import RunPlace
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.executing.restore import definition_without_code
-from whimbrel.engine.operating import control
+from whimbrel.engine.operating import control, stages
 from whimbrel.engine.operating.run_view import view, views
 from whimbrel.engine.operating.start_over import start_over
 from whimbrel.ports import Ledger
@@ -172,6 +172,15 @@ def pause(
     return _answer(
         deployment.store.ledger, control.pause(deployment.store.ledger, migration_id, who=caller.who)
     )
+
+
+@router.post("/approve/{migrationId}", responses=failures(404, 409, 422))
+def approve(
+    deployment: Deployment, caller: Operator, migration_id: Annotated[RunId, Path(alias="migrationId")]
+) -> RunAnswer:
+    """Let a run in stages go on: after a stage that waits for it, or that its gate has refused."""
+    ledger = deployment.store.ledger
+    return _answer(ledger, stages.approve(ledger, migration_id, who=caller.who))
 
 
 def code_of(system: System, run: DomainRun) -> Definition | None:

@@ -21,6 +21,7 @@ from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import read_filter
 from whimbrel.domain.runs.preflight_findings import refuse_all
 from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.stages import ASKED, LONGEST_HOLD, MOST, stages_asked
 from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.already_done import done_by
 from whimbrel.engine.operating.failure_budget import note_seen, with_budget
@@ -122,6 +123,19 @@ class Start(Phased):
             strict=True,
             description="go on after the sweep with each document that is written and matches, until PATCH /migrate/settings/{migrationId} says `follow: false`; the run is started also where nothing matches yet",
         ),
+    ] = False
+    stages: list[Annotated[str, Field(pattern=f"^({ASKED})$", max_length=20)]] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=MOST,
+        description="go in stages, spread over the key space: documents or percentages, each more than the one before, the last `100%`; null: all at once",
+        examples=[["1000", "1%", "10%", "100%"]],
+    )
+    hold_seconds: Annotated[int, Field(strict=True, ge=0, le=LONGEST_HOLD), WholeNumber] | None = Field(
+        default=None, description="seconds to wait at the gate of each stage; null: none", examples=[600]
+    )
+    approve: Annotated[
+        bool, Field(strict=True, description="wait at the gate of each stage for POST /migrate/approve")
     ] = False
 
 
@@ -259,6 +273,7 @@ def start(
         system, caller, response, definition, body, route="POST /migrate", exclusive=body.exclusive,
         filter_=read_filter(filters or {}), priority=body.priority, rate=body.max_docs_per_second,
         terms=Terms(body.windows, body.nice), follow=body.follow,
+        stages=stages_asked(body.stages, hold=body.hold_seconds, approve=body.approve),
     )  # fmt: skip
 
 

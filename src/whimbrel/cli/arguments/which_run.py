@@ -9,6 +9,7 @@ from whimbrel.cli.output.screen import Screen
 from whimbrel.domain.runs.run import Run, RunKind
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating import control
+from whimbrel.engine.operating.stages import waits_for_approval
 from whimbrel.errors import RunUnknown, SettingsInvalid
 from whimbrel.ports import Ledger
 
@@ -46,6 +47,7 @@ TO_PAUSE = RunFilter(
     "paused", (RunsThatFit(frozenset({S.RUNNING, S.QUEUED})), RunsThatFit(frozenset({S.PAUSING, S.PAUSED})))
 )
 TO_CANCEL = RunFilter("cancelled", (RunsThatFit(LIVE), RunsThatFit(frozenset({S.CANCELLING}))))
+TO_APPROVE = RunFilter("approved", (RunsThatFit(LIVE, fits=waits_for_approval),))
 TO_SET = RunFilter("changed while it goes on", (RunsThatFit(LIVE),))
 TO_RESUME = RunFilter(
     "resumed",

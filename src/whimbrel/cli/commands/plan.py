@@ -73,8 +73,9 @@ def plan(
     else:
         _show(screen, result)
     refused = refusal(result.warnings)
-    otherwise = refused.exit_code if isinstance(refused, DependencyIncomplete) else 0
-    return OBJECTIONS if result.objections else otherwise
+    if isinstance(refused, DependencyIncomplete):  # what comes first may be why documents of the sample fail
+        return refused.exit_code
+    return OBJECTIONS if result.objections else 0
 
 
 def _refused(screen: Screen, findings: list[Finding]) -> int:

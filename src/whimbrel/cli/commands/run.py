@@ -28,6 +28,7 @@ from whimbrel.cli.arguments.options import (
     begin,
     caller,
 )
+from whimbrel.cli.arguments.points_in_time import duration
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.begin_and_end import conclude, pool_of
 from whimbrel.cli.foreground.foreground import Foreground, start_workers_ahead
@@ -38,6 +39,7 @@ from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import parse_filter
+from whimbrel.domain.runs.stages import stages_asked
 from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.already_done import nothing_left
 from whimbrel.engine.operating.failure_budget import note_seen, with_budget
@@ -115,11 +117,28 @@ def run(
             help="go on after the sweep with each document that is written and matches, until `whimbrel set RUN --no-follow`",
         ),
     ] = False,
+    stages: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="go in stages over the key space, such as 1000,1%,10%,100%; each ends at a gate",
+        ),
+    ] = None,
+    hold: Annotated[
+        str | None, typer.Option(metavar="TIME", help="wait at the gate of each stage, such as 10m")
+    ] = None,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="wait at each gate for a person: `whimbrel approve`")
+    ] = False,
     json: Json = False,
 ) -> int:
     """Run a migration, and show how far it is."""
-    own_workers = bool(workers or max_memory is not None)
-    _check_options((yes and strict, YES_AND_STRICT), (detach and own_workers, DETACH_AND_WORKERS), (follow and limit is not None, FOLLOW_AND_LIMIT))  # fmt: skip
+    _check_options(
+        (yes and strict, YES_AND_STRICT),
+        (detach and bool(workers or max_memory is not None), DETACH_AND_WORKERS),
+        (follow and limit is not None, FOLLOW_AND_LIMIT),
+    )
+    gated = stages_asked(stages, hold=None if hold is None else duration("--hold", hold), approve=approve)
     settings, screen = begin(json=json)
     budget = budget_change(max_failures, max_failure_rate, max_new_cause)
     seen = () if plan is None else causes_of_plan(plan, name)
@@ -144,7 +163,7 @@ def run(
     ):
         draft = draft_run(
             system.store, definition, defaults=settings.defaults, filter_=narrower, batch_size=batch_size, limit=limit,
-            priority=priority, rate=rate, terms=Terms(window or (), nice), follow=follow,
+            priority=priority, rate=rate, terms=Terms(window or (), nice), follow=follow, stages=gated,
         )  # fmt: skip
         draft = with_budget(asked_through(draft, "whimbrel run"), budget)
         check_dependencies(system.store, definition)

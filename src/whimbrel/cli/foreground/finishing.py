@@ -18,6 +18,7 @@ from whimbrel.engine.operating import control
 from whimbrel.engine.operating.ensure import Step, next_step, to_start_once, verify_once
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.sequence import check_dependencies, standing_of_definition
+from whimbrel.engine.operating.stages import waits_for_approval
 from whimbrel.engine.operating.start import add_run, asked_through, draft_run, has_documents, preview
 from whimbrel.engine.rehearsing.trial_call import try_function
 from whimbrel.errors import AlreadyStarted, StateForbids
@@ -96,6 +97,10 @@ class Finishing:
             return self._start(definition, found)
         if step == "retry":
             return control.retry(self._ledger, run.id, who=caller(), code=definition)[0]
+        if waits_for_approval(run):
+            raise StateForbids(
+                f"Run {run.id} waits for a person after a stage: whimbrel status {run.id}, then whimbrel approve {run.id}"
+            )
         if step == "resume":
             return control.resume(self._ledger, run.id, who=caller(), code=definition)
         if run.has_user_code and run.code_hash != definition.code_hash:

@@ -29,6 +29,7 @@ from whimbrel.domain.runs.windows import windows_sentence
 from whimbrel.domain.runs.workers import Worker
 from whimbrel.engine.operating.failure_export import accepted_object
 from whimbrel.engine.operating.run_view import RunView, iso_time, run_object
+from whimbrel.engine.operating.stage_view import stage_lines
 
 BRIEF = 40  # characters of what was asked for, in a list
 OUTCOMES = ("changed", "unchanged", "skipped", "conflict")
@@ -178,7 +179,7 @@ def run_table(run_view: RunView) -> Facts:
         "windows": windows_sentence(run_view.run.windows) if run_view.run.windows else "", "nice": str(run_view.run.nice or ""),
         "failure budget": _budget(run_view.run),
         "message": run_view.run.message, "error": run_view.run.error or "",
-        "follow": run_view.following,
+        "follow": run_view.following, "stages": "\n".join(stage_lines(run_view.run)),
     }  # fmt: skip
     if run_view.run.kind == "verification":  # it changes nothing; its findings are stored as failures
         rows = {"findings" if name == "failed" else name: rows[name] for name in rows if name not in OUTCOMES}

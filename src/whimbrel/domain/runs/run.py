@@ -23,11 +23,13 @@ from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.requests import Request
 from whimbrel.domain.runs.run_cursor import RunPlace
 from whimbrel.domain.runs.sizing import Sizing
+from whimbrel.domain.runs.stages import GateLook, Stages
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.domain.runs.tiling import Tiling
 from whimbrel.domain.runs.verification import Proof
 
 Phase = Literal["pending", "processing", "failed", "sweep", "follow"]
+LEGS_OF_STAGE = 2
 RunKind = Literal["migration", "rollback", "cleanup", "verification"]
 UNRANGED = ("failed", "follow")  # phases that take documents by name: they look at no range
 
@@ -140,10 +142,21 @@ class Run:
     forgiven: Standing | None = None
     over_budget: tuple[BrokenRule, ...] = ()  # why its budget has had it pause
     follow: Following | None = None  # it goes on with what changes after its sweep; None: it does not
+    stages: Stages | None = None  # None: all at once
 
     @property
     def phase(self) -> Phase:
         return self.legs[min(self.leg, len(self.legs) - 1)]
+
+    @property
+    def main_leg(self) -> int:
+        """The first leg that is not one of a stage: each stage but the last has a leg of its own, and one for its retries."""
+        return 0 if self.stages is None else LEGS_OF_STAGE * self.stages.gates
+
+    @property
+    def stage(self) -> int | None:
+        """The position of the stage that it is in; None where it goes in none."""
+        return None if self.stages is None else min(self.leg // LEGS_OF_STAGE, self.stages.gates)
 
     @property
     def looks(self) -> list[int]:
@@ -193,7 +206,7 @@ class Run:
     def takes_failed(self) -> bool:
         """Whether this leg works on documents that somebody else left as failed, before its own failures."""
         wanted = self.asked == "failed" or (self.asked is None and self.scope.swept)
-        return self.mark == "status" and wanted and self.leg == self.legs.index("failed")
+        return self.mark == "status" and wanted and self.leg == self.legs.index("failed", self.main_leg)
 
     @property
     def undoing(self) -> UndoStages | None:
@@ -207,6 +220,18 @@ class Run:
         return mark_of(
             self.mark, marker_field(self.migration, self.version), self.status_field, collated=self.collated
         )
+
+
+def stage_refusal(run: Run, looked: GateLook) -> str:
+    """Returns why a run pauses at the gate of its stage, and what to do."""
+    return f"{stage_name(run)} did not pass its gate: {looked.why_not} Mend it, or approve the stage as it is: whimbrel approve {run.id}"
+
+
+def stage_name(run: Run) -> str:
+    """Returns which stage a run is in, for people."""
+    if run.stages is None or run.stage is None:
+        return "The run"
+    return f"Stage {run.stage + 1} of {len(run.stages.stages)} ({run.stages.stages[run.stage].asked})"
 
 
 def code_fields(definition: Definition, uuids: str) -> dict[str, Any]:
@@ -268,7 +293,7 @@ def first_phases(run: Run) -> list[Phase]:
     failed: list[Phase] = (
         ["failed"] if run.asked == "failed" or (run.asked is None and run.scope.swept) else []
     )
-    return [phase for phase in run.legs if phase in ("pending", "processing")] + failed
+    return [phase for phase in run.legs[run.main_leg :] if phase in ("pending", "processing")] + failed
 
 
 def work_of(run: Run) -> str:
@@ -301,13 +326,16 @@ def _query(filter_: bytes) -> dict[str, Any]:
     return decoded(filter_)
 
 
-def legs_of(*, mark: str, scope: Scope, first: Phase | None, follow: bool = False) -> tuple[Phase, ...]:
-    """Returns the phases of a run in order.
+def legs_of(
+    *, mark: str, scope: Scope, first: Phase | None, follow: bool = False, stages: Stages | None = None
+) -> tuple[Phase, ...]:
+    """Returns the phases of a run in order; before those of the whole the phases of its stages.
 
     `first` is the phase that a filter on the status field asked for; then only that phase is processed,
     followed by the retries of its own failures. `follow`: what changes after the sweep is processed too, until a person ends that; then
     another sweep comes.
     """
+    before: tuple[Phase, ...] = ("pending", "failed") * (stages.gates if stages else 0)
     legs: list[Phase] = ["pending"]
     if mark == "status" and scope.kind == "all" and first is None:
         legs.append("processing")
@@ -318,4 +346,4 @@ def legs_of(*, mark: str, scope: Scope, first: Phase | None, follow: bool = Fals
     if scope.swept and "pending" in legs:
         legs += ["sweep", "follow"] if follow else []
         legs += ["sweep", "failed"]
-    return tuple(legs)
+    return (*before, *legs)

@@ -23,6 +23,7 @@ from whimbrel.engine.coordinating.following import Following
 from whimbrel.engine.coordinating.held_runs import HeldRuns, free_fields
 from whimbrel.engine.coordinating.planner import Planner
 from whimbrel.engine.coordinating.progress_samples import ProgressSampling
+from whimbrel.engine.coordinating.stage_gates import StageGates, stage_message
 from whimbrel.engine.kinds.all_kinds import kind_of
 from whimbrel.engine.kinds.kind import FinishingContext
 from whimbrel.engine.operating import control
@@ -73,6 +74,7 @@ class Coordinator:
         self._session: Session = store.session()
         self._following = Following(store.ledger, store.changes)
         self._planner = Planner(store.ledger, announcer, step, self._following)
+        self._gates = StageGates(store.ledger, name=name, step=step)
         self._prover = BackgroundReports(store)
         self._measuring = ProgressSampling(store.ledger)
         self._failures = FailureWatch(store.ledger, name)
@@ -231,7 +233,9 @@ class Coordinator:
         if run.allowance.gives_back and not allowance.gives_back:
             self._announcer.announce_all(run)  # before the row says so: the next coordinator would not know
         self._held.tell(
-            run, allowance, self._announcer.trouble or self._suspended or self._serving.reason(run)
+            run,
+            allowance,
+            self._announcer.trouble or self._suspended or self._serving.reason(run) or stage_message(run),
         )
         if allowance.gives_back:
             return  # planning reads too
@@ -240,7 +244,11 @@ class Coordinator:
         if not self._planner.plan(run, documents, slots=slots):
             return
         run = fold(self._ledger, run, self._step)
-        if not folded(self._ledger, run) or self._failures.over_budget(run, phase_ends=True):
+        if (
+            not folded(self._ledger, run)
+            or self._failures.over_budget(run, phase_ends=True)
+            or not self._gates.is_open(run, documents)
+        ):
             return
         if run.leg + 1 < len(run.legs):
             self._step("S11")

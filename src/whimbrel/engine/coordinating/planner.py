@@ -20,6 +20,7 @@ from whimbrel.engine.coordinating.following import Following
 from whimbrel.engine.kinds.all_kinds import kind_of
 from whimbrel.engine.kinds.kind import PlanningContext
 from whimbrel.engine.planning.key_planning import KeyPlans
+from whimbrel.engine.planning.stage_planning import StagePlans
 from whimbrel.engine.protocol_steps import Step
 from whimbrel.engine.queueing.announcer import Announcer
 from whimbrel.ports import Documents, Ledger
@@ -37,6 +38,7 @@ class Planner:
         self._following = following
         self._key_plans = KeyPlans(ledger)
         self._sizing = BatchSizing(ledger)
+        self._stage_plans = StagePlans(ledger)
 
     def plan(self, run: Run, documents: Documents, *, slots: int) -> bool:
         """Plans the next batches of the run's leg. Returns True when the leg is planned to its end and drained.
@@ -56,8 +58,9 @@ class Planner:
             room = window - open_
             run = self._sizing.resized(run) if room > 0 else run
             context = PlanningContext(
-                run=run, documents=documents, ledger=self._ledger, key_plans=self._key_plans, last=last
-            )
+                run=run, documents=documents, ledger=self._ledger, key_plans=self._key_plans, last=last,
+                stage_plans=self._stage_plans,
+            )  # fmt: skip
             batches = kind_of(run).plan(context, room) if room > 0 else []
             added = self._add(run, batches)
             if open_ or not added or not batches[-1].last or any(not batch.empty for batch in batches):
@@ -74,6 +77,7 @@ class Planner:
         self._key_plans.keep(runs)
         self._sizing.keep(runs)
         self._following.keep(runs)
+        self._stage_plans.keep(runs)
 
     def _add(self, run: Run, batches: list[Batch]) -> int:
         if not batches:
@@ -88,6 +92,7 @@ class Planner:
         )
         if added < len(batches):  # somebody else plans too, and has stored what was gathered here
             self._key_plans.forget(run.id)
+            self._stage_plans.forget(run.id)
         return added
 
     def _follow(self, run: Run, documents: Documents, seq: int, *, room: int) -> bool:

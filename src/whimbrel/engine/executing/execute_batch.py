@@ -127,9 +127,11 @@ class BatchExecution:
         self.notes.finish()
 
     def _exclude(self, piece: Piece) -> None:
-        """Lets documents with a failure of this run wait for their retry; only a new batch of the first phase cannot have any."""
+        """Lets documents with a failure of this run wait for their retry; only a new batch of the first leg cannot have any."""
         batch = self.lease.batch
-        may_have_failures = batch.located or not self.pace.tally.clean or batch.phase != "pending"
+        may_have_failures = (
+            batch.located or not self.pace.tally.clean or batch.phase != "pending" or batch.leg > 0
+        )
         self.selection.exclude_only(
             self.ledger.failures.excluded(self.lease.run.id, piece)
             if may_have_failures and not batch.retry

@@ -20,6 +20,7 @@ from whimbrel.engine.executing.pace import Pace
 from whimbrel.engine.executing.transform import Transform
 from whimbrel.engine.planning import range_planning
 from whimbrel.engine.planning.key_planning import KeyPlans
+from whimbrel.engine.planning.stage_planning import StagePlans
 from whimbrel.engine.protocol_steps import Step
 from whimbrel.engine.verifying.background_report import BackgroundReports
 from whimbrel.ports import Documents, Ledger
@@ -34,6 +35,7 @@ class PlanningContext:
     ledger: Ledger
     key_plans: KeyPlans
     last: Batch | None
+    stage_plans: StagePlans
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

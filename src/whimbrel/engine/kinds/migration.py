@@ -36,6 +36,8 @@ class MigrationKind(KindOfRun):
             raise Systemic(
                 f"Not all ids of run {run.id} were stored: whoever sent them was cut off. Cancel the run, and send them again."
             )
+        if run.leg < run.main_leg:
+            return planning.stage_plans.batches(run, planning.documents, planning.last, room)
         key_batches = planning.key_plans.batches(run, planning.documents, planning.last, room)
         if key_batches is not None:
             return key_batches

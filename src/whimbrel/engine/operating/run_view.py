@@ -17,6 +17,7 @@ from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.verification import Proof
 from whimbrel.domain.runs.workers import ALIVE, Worker
 from whimbrel.engine.operating.following_runs import following_object, following_sentence, note_for_others
+from whimbrel.engine.operating.stage_view import stages_object
 from whimbrel.engine.operating.unserved_runs import why_unserved
 from whimbrel.ports import Ledger
 
@@ -178,6 +179,7 @@ def run_object(run_view: RunView) -> dict[str, Any]:
         "update": relaxed(run.declared),
         "report": [proof_object(proof) for proof in run.report],
         "warnings": [finding_object(finding) for finding in run.warnings],
+        "stages": stages_object(run, iso_time),
     }
 
 

@@ -16,10 +16,12 @@ from whimbrel.domain.runs.preflight_findings import refuse
 from whimbrel.domain.runs.requests import requested, with_route
 from whimbrel.domain.runs.run import Phase, Run, Scope, code_fields, eligible, first_phases, legs_of
 from whimbrel.domain.runs.sizing import FEWEST_BATCHES, FIRST_BATCH, Sizing
+from whimbrel.domain.runs.stages import Stages
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.domain.runs.terms import ANY_TIME, Terms
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.sequence import check_dependencies
+from whimbrel.engine.operating.stages import in_stages
 from whimbrel.errors import FilterRefused, Refused, TooSlow
 from whimbrel.ports import Store
 
@@ -116,17 +118,18 @@ def draft_run(
     defaults: Defaults,
     terms: Terms = ANY_TIME,
     follow: bool = False,
+    stages: Stages | None = None,
     **options: Any,
 ) -> Run:
     """Composes and checks a run of a migration that is not in the ledger: nothing is written.
 
     `follow`: it goes on with what changes after its sweep, until a person ends that. `options` are those of `compose_run`. Raises what
     it raises, SettingsInvalid for windows that cannot be, and CollectionUnsuitable, FilterRefused or DefinitionInvalid where the run
-    could not keep its promises.
+    could not keep its promises; StagesRefused where it cannot go in stages.
     """
-    run = terms.of(compose_run(store, definition, defaults=defaults, **options))
+    run = terms.of(in_stages(compose_run(store, definition, defaults=defaults, **options), stages))
     if follow:
-        legs = legs_of(mark=run.mark, scope=run.scope, first=run.asked, follow=True)
+        legs = legs_of(mark=run.mark, scope=run.scope, first=run.asked, follow=True, stages=stages)
         run = replace(run, follow=Following(), legs=legs)
     refuse(store.errors(run, definition))
     return run

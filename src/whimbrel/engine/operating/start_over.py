@@ -35,7 +35,8 @@ def start_over(
         leg=0, status=RunStatus.QUEUED, counts=Counts(), folded_through=0, planned=0, rows=None, tiling=Tiling(), checked=Tiling(), inferred=False,
         estimated=0, retried=0, message="", error=None, failing=False, undone_by=None, started_at=None,
         working_since=None, worked=0.0, ended_at=None, forgiven=None, over_budget=(),
-        legs=legs_of(mark=old.mark, scope=old.scope, first=old.asked, follow=old.follow is not None),
+        legs=legs_of(mark=old.mark, scope=old.scope, first=old.asked, follow=old.follow is not None, stages=old.stages),
+        start_key=None, stages=None if old.stages is None else old.stages.fresh(),
         follow=None if old.follow is None else Following(wanted=old.follow.wanted),
     )  # fmt: skip
     new = replace(new, budget=changed(old.budget, budget or {}))

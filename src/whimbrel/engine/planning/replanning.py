@@ -27,7 +27,7 @@ def merged_ranges(ledger: Batches, run: Run, last: Batch | None, room: int) -> l
     if begun and last.source is None:  # planned by hops already
         return None
     source, after = (last.source or 0, last.hi) if begun else (0, None)
-    leg = run.legs.index("pending")
+    leg = run.legs.index("pending", run.main_leg)
     rows = _ranges(ledger.list(run.id, after=source, leg=leg, limit=min(room, 100) * TOGETHER))
     batches: list[Batch] = []
     for start in range(0, len(rows), TOGETHER):

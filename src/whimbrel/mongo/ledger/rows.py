@@ -33,6 +33,7 @@ from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
 from whimbrel.domain.runs.requests import Request
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork, Scope
 from whimbrel.domain.runs.sizing import BatchWork, Sizing
+from whimbrel.domain.runs.stages import GateFinding, Stage, Stages, StageState
 from whimbrel.domain.runs.states import BatchStatus, RunStatus
 from whimbrel.domain.runs.tiling import Tile, Tiling, TilingFault
 from whimbrel.domain.runs.verification import MarkTally, Proof
@@ -240,6 +241,38 @@ def sample_of(row: Sequence[int]) -> ProgressSample:
     return ProgressSample(row[0] / 1000, row[1], row[2])
 
 
+def stages_row(stages: Stages | None) -> dict[str, Any] | None:
+    """Returns the row of stages by their position, as text: so that a pipeline may set fields of one of them."""
+    if stages is None:
+        return None
+    at = {
+        str(position): {"asked": stage.asked, "state": str(stage.state)}
+        for position, stage in enumerate(stages.stages)
+    }
+    return {"hold": stages.hold, "approve": stages.approve, "at": at}
+
+
+def gate_row(findings: Sequence[GateFinding]) -> list[dict[str, Any]]:
+    return [
+        {"check": finding.check, "passed": finding.passed, "said": finding.sentence} for finding in findings
+    ]
+
+
+def stages_of(row: Row | None) -> Stages | None:
+    if row is None:
+        return None
+    stages = tuple(_stage_of(row["at"][str(position)]) for position in range(len(row["at"])))
+    return Stages(stages=stages, hold=row["hold"], approve=row["approve"])
+
+
+def _stage_of(row: Row) -> Stage:
+    return Stage(
+        asked=row["asked"], state=StageState(row["state"]), evaluated=row.get("evaluated", 0), failed=row.get("failed", 0),
+        conflicts=row.get("conflicts", 0), gate=tuple(GateFinding(each["check"], each["passed"], each["said"]) for each in row.get("gate", ())),
+        looked_at=row.get("lookedAt"), held_until=row.get("heldUntil"), passed_at=row.get("passedAt"), approved_by=row.get("approvedBy"),
+    )  # fmt: skip
+
+
 def run_row(run: Run) -> dict[str, Any]:
     """Returns the row of a run as it starts; the ledger adds the times."""
     return {
@@ -260,6 +293,7 @@ def run_row(run: Run) -> dict[str, Any]:
         "windows": list(run.windows), "nice": run.nice,
         **budget_fields(run),
         "follow": following_row(run.follow),
+        "stages": stages_row(run.stages),
     }  # fmt: skip
 
 
@@ -294,6 +328,7 @@ def run_of(row: Row) -> Run:
         chunk_times=chunk_times_of(row.get("chunkTimes")),
         budget=budget_of(row.get("budget")), forgiven=standing_of_row(row.get("forgiven")), over_budget=broken_of(row.get("overBudget")),
         follow=following_of(row.get("follow")),
+        stages=stages_of(row.get("stages")),
     )  # fmt: skip
 
 

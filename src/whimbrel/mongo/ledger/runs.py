@@ -13,8 +13,9 @@ from whimbrel.domain.runs.budget_texts import limits
 from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.failure_budget import BrokenRule, FailureBudget, Standing
 from whimbrel.domain.runs.forecast import ProgressSample
-from whimbrel.domain.runs.run import Counts, Run, RunAtWork
+from whimbrel.domain.runs.run import Counts, Run, RunAtWork, stage_refusal
 from whimbrel.domain.runs.sizing import Sizing
+from whimbrel.domain.runs.stages import GateLook, StageState
 from whimbrel.domain.runs.states import ENDED, RunStatus, sources
 from whimbrel.domain.runs.tiling import Tiling
 from whimbrel.errors import AlreadyStarted, CollectionBusy
@@ -27,6 +28,7 @@ from whimbrel.mongo.ledger.rows import (
     AT_WORK_FIELDS,
     allowance_row,
     at_work_of,
+    gate_row,
     run_of,
     run_row,
     sample_row,
@@ -305,6 +307,55 @@ class MongoRuns(RunLists):
                 projection={"turn": 1}, return_document=ReturnDocument.AFTER,
             )  # fmt: skip
         return float(row["turn"]) / 1000 if row else 0.0
+
+    def move_stage(
+        self,
+        run: Run,
+        target: StageState,
+        *,
+        seen: StageState,
+        who: str,
+        looked: GateLook | None = None,
+        approved: bool = False,
+    ) -> bool:
+        path, sets = f"stages.at.{run.stage}", dict[str, Any]()
+        if looked is not None:
+            found = {
+                "evaluated": looked.evaluated,
+                "failed": looked.failed,
+                "conflicts": looked.conflicts,
+                "gate": gate_row(looked.findings),
+            }
+            sets = {f"{path}.{name}": {"$literal": value} for name, value in found.items()} | {
+                f"{path}.lookedAt": "$$NOW"
+            }
+        if approved:
+            sets[f"{path}.approvedBy"] = {"$literal": who}
+        if target is StageState.HOLDING and run.stages is not None:
+            sets[f"{path}.heldUntil"] = {"$add": ["$$NOW", int(run.stages.hold * 1000)]}
+        if target is StageState.PASSED:
+            sets[f"{path}.passedAt"] = "$$NOW"
+        sets |= {f"{path}.state": str(target), "updatedAt": "$$NOW"}
+        as_seen: dict[str, Any] = {"_id": run.id, "leg": run.leg, f"{path}.state": str(seen)}
+        if target is StageState.REFUSED and looked is not None:
+            why = stage_refusal(run, looked)
+            sets |= {
+                "status": str(RunStatus.PAUSING),
+                "error": {"$literal": why},
+                **_working_time_fields(RunStatus.PAUSING),
+            }
+            as_seen["status"] = str(RunStatus.RUNNING)
+        with translated():
+            moved = self._runs.update_one(as_seen, [{"$set": sets}]).modified_count == 1
+        if moved:
+            reason = looked.why_not if looked else ""
+            self._leases.audit(f"stage {(run.stage or 0) + 1} {target}", run=run.id, who=who, why=reason)
+        return moved
+
+    def hold_over(self, run: Run) -> bool:
+        over = {"_id": run.id, "$expr": {"$lte": [f"$stages.at.{run.stage}.heldUntil", "$$NOW"]}}
+        with translated():
+            return self._runs.find_one(over, {"_id": 1}) is not None
 
     def undo(self, run_id: str, by: str, *, seen: str | None, who: str) -> bool:
         ended_run = {"_id": run_id, "status": {"$in": [str(status) for status in ENDED]}, "undoneBy": seen}
