@@ -6,6 +6,7 @@ import pytest
 
 from whimbrel.domain.failures.causes import GroupCount
 from whimbrel.domain.runs.budget_texts import (
+    larger_budget,
     limits,
     percent,
     read_limit,
@@ -23,6 +24,7 @@ from whimbrel.domain.runs.failure_budget import (
     still_broken,
     window_start,
 )
+from whimbrel.engine.coordinating.failure_watch import _Memory, _remember
 from whimbrel.errors import SettingsInvalid
 
 NOBODY = Known()
@@ -178,9 +180,22 @@ def test_budgets_are_told() -> None:
         "100%",
         "12.3%",
     ]
-    assert (
-        "8% of the last 1,000 documents have failed (80), more than the 5% that --max-failure-rate allows"
-        in rule_sentence(RATE)
-    )
+    assert "8% of the last 1,000 documents have failed (80), more than the 5% allowed" in rule_sentence(RATE)
     assert "11 documents have failed, more than the 10" in rule_sentence(NUMBER)
     assert "nobody has seen before" in rule_sentence(NEW)
+    assert larger_budget([RATE, NEW]) == "--max-failure-rate 9%"
+    assert larger_budget([NUMBER]) == "--max-failures 22"
+    assert larger_budget([NEW]) == "--max-new-cause off"
+    assert larger_budget([replace(RATE, value=1.0)]) == "--max-failure-rate off"
+
+
+def test_what_is_remembered_of_a_long_run_stays_small_and_sees_what_breaks_late() -> None:
+    memory, budget = _Memory(None), FailureBudget(rate=0.05)
+    for number in range(1, 3001):
+        now = at(100 * number, batches=number)
+        since = window_start(memory.marks, now, NOTHING)
+        _remember(memory, now, since)
+        _remember(memory, now, since)  # nothing was settled meanwhile
+        assert len(memory.marks) <= 22
+    bad = at(300_500, batches=3005, a=(0, 150))
+    assert rules(budget, bad, window_start(memory.marks, bad, NOTHING)) == {"rate": 0.075}

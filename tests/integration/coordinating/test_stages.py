@@ -2,23 +2,26 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from pymongo.database import Database
 
-from tests.integration.in_process_system import DEFAULTS, start, system, until
+from tests.integration.in_process_system import DEFAULTS, system, until
 from tests.waiting import until as wait_until
 from whimbrel import SKIP, Migration
 from whimbrel.domain.health.signal_states import SignalState
 from whimbrel.domain.health.signals import Level
 from whimbrel.domain.health.verdict import Reason, Verdict
+from whimbrel.domain.runs.failure_budget import FailureBudget
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.stages import Stage, StageState, read_stages
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.control import find_run, pause, resume, retry
 from whimbrel.engine.operating.run_view import run_object, view
 from whimbrel.engine.operating.stages import approve
+from whimbrel.engine.operating.start import start_run
 from whimbrel.engine.operating.start_verification import start_verification
 from whimbrel.errors import StagesRefused, StateForbids
 from whimbrel.mongo.store import MongoStore
@@ -26,6 +29,12 @@ from whimbrel.mongo.store import MongoStore
 Data = Database[dict[str, Any]]
 S = StageState
 COUNT = 2000
+BUDGETED = replace(DEFAULTS, budget=FailureBudget(rate=0.05))
+
+
+def start(store: MongoStore, it: Migration, **options: Any) -> Run:
+    """Starts a run of which one document in twenty may fail."""
+    return start_run(store, it.definition, who="test", defaults=BUDGETED, **options)
 
 
 def seed(database: Data, count: int = COUNT) -> None:

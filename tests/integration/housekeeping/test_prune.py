@@ -28,7 +28,7 @@ from whimbrel.workers.parent_process import ParentProcess
 Data = Database[dict[str, Any]]
 IT = Migration(name="old", collection="things", update={"$set": {"a": 1}})
 UNDO = Migration(name="undo", collection="things", update=[{"$set": {"b": 1}}], undo=True)
-LEDGER = ("runs", "batches", "failures", "causes", "blocks")
+LEDGER = ("runs", "batches", "failures", "causes", "blocks", "known")
 
 
 def bad(document: dict[str, Any]) -> dict[str, Any]:
@@ -76,10 +76,11 @@ def test_an_old_run_goes_with_all_that_the_ledger_knows_of_it(store: MongoStore,
     fresh = migrate(store, FAILS).run
     for run in (old, fresh):  # files that calls of its function have loaded
         store.ledger.codes.agree(run.id, {"rules.py": "0123"}, new={"rules.py"})
+        store.ledger.known_causes.see(run.id, ["0123"], who="test", note="")
     found = pruned(store)
     assert (found.runs, found.more, dict(found.kept)) == ([old.id], False, {})
     assert rows(database, old) == dict.fromkeys(LEDGER, 0)
-    assert rows(database, fresh)["failures"] == 5
+    assert (rows(database, fresh)["failures"], rows(database, fresh)["known"]) == (5, 1)
     assert [row["_id"] for row in database["whimbrel_codes"].find({"hash": "0123"})] == [
         f"{fresh.id}/rules.py"
     ]

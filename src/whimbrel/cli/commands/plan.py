@@ -92,9 +92,10 @@ def _show(screen: Screen, dry_run: DryRun) -> None:
     screen.show(plan_table(dry_run))
     if dry_run.failures:
         screen.show(failed_table(dry_run.failures))
-        screen.show(
-            f"A run pauses where a cause that nobody has seen fails too many documents. Show it these: whimbrel plan {dry_run.run.migration} --json > plan.json, "
-            f"then whimbrel run {dry_run.run.migration} --plan plan.json"
+        named = dry_run.run.migration
+        screen.note(
+            f"a run pauses where a cause that it has not seen fails too many documents. Show it these: whimbrel plan {named} --json > plan.json, "
+            f"then whimbrel run {named} --plan plan.json"
         )
     screen.show(*findings_lines(dry_run.warnings))
     screen.show(*differences(dry_run, screen.out.width))

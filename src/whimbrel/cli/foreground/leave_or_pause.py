@@ -58,9 +58,14 @@ class LeaveOrPause:
         if other_slots:
             self.said = f"Left. {counted(other_slots, 'slot')} of other workers {'goes' if other_slots == 1 else 'go'} on with run {self._run}."
         elif _until_answered(self._wait_until_paused):
-            self.said = f"Paused; nothing is lost. {self._go_on}"
+            self.said = f"Paused; nothing is lost. {self._advice()}".rstrip()
         else:
             self.said = f"Other processes still hold batches of the run, which pauses when these are free. {self._go_on}"
+
+    def _advice(self) -> str:
+        """Returns how to go on; nothing for a run that went over its failure budget, whose reason says more."""
+        run = _until_answered(lambda: control.find_run(self._ledger, self._run))
+        return "" if run.over_budget else self._go_on
 
     def _others(self) -> int:
         run = control.find_run(self._ledger, self._run)

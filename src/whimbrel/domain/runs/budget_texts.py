@@ -1,11 +1,14 @@
 """Reads the limits of a failure budget as people write them, and shows them."""
 
 import re
+from collections.abc import Sequence
+from math import ceil
 
 from whimbrel.domain.runs.failure_budget import BrokenRule, FailureBudget
 from whimbrel.errors import SettingsInvalid
 
 OFF = "off"
+ALL = 100  # percent
 MOST = 1_000_000_000  # failures that a limit may allow
 PERCENT = r"(100(\.0{1,4})?|[0-9]{1,2}(\.[0-9]{1,4})?)%"  # of a rate
 _PERCENT = re.compile(rf"{PERCENT}", re.ASCII)
@@ -59,10 +62,23 @@ def limits(budget: FailureBudget) -> str:
 def rule_sentence(broken: BrokenRule) -> str:
     """Returns what has passed its limit, without the causes."""
     if broken.rule == "failures":
-        return f"{broken.failures:,} documents have failed, more than the {int(broken.limit):,} that --max-failures allows"
+        return f"{broken.failures:,} documents have failed, more than the {int(broken.limit):,} allowed"
     if broken.rule == "rate":
         return (
             f"{percent(broken.value)} of the last {broken.documents:,} documents have failed ({broken.failures:,}), "
-            f"more than the {percent(broken.limit)} that --max-failure-rate allows"
+            f"more than the {percent(broken.limit)} allowed"
         )
-    return f"{broken.failures:,} documents have failed by a cause that nobody has seen before, and --max-new-cause is {int(broken.limit):,}"
+    return f"{broken.failures:,} documents have failed by a cause that nobody has seen before ({int(broken.limit):,} are the limit)"
+
+
+def larger_budget(broken: Sequence[BrokenRule]) -> str:
+    """Returns the options of a budget that would let these rules hold no longer."""
+    options = []
+    for rule in broken:
+        if rule.rule == "failures":
+            options.append(f"--max-failures {2 * rule.failures}")
+        elif rule.rule == "rate":
+            share = ceil(rule.value * 100) + 1
+            options.append(f"--max-failure-rate {f'{share}%' if share < ALL else OFF}")
+    # Whoever gives another budget has seen the causes.
+    return " ".join(options) or f"--max-new-cause {OFF}"

@@ -96,8 +96,8 @@ def broken_rules(
         numbered = _Span(base, now, lately | _frequent(now, base, fewest=1), known)
         if numbered.total > budget.failures:
             broken.append(numbered.rule("failures", numbered.total, budget.failures))
-    if budget.rate is not None and window.documents >= JUDGED and window.rate > budget.rate:
-        broken.append(window.rule("rate", window.rate, budget.rate))
+    if budget.rate is not None and window.documents >= JUDGED and window.surely_over(budget.rate):
+        broken.append(window.rule("rate", window.total / window.documents, budget.rate))
     if budget.new_cause is not None:
         for cause, number in all_of_it.largest:
             if number >= budget.new_cause and cause not in known.seen:
@@ -151,12 +151,12 @@ class _Span:
         )
         self.total = sum(number for _, number in self.largest)
 
-    @property
-    def rate(self) -> float:
-        return self.total / self._evaluated if self._evaluated else 0.0
+    def surely_over(self, rate: float) -> bool:
+        """Whether more have failed, even if all documents that nobody has told of yet are well."""
+        return self.total > rate * self._evaluated
 
     def rule(self, name: Rule, value: float, limit: float) -> BrokenRule:
-        return BrokenRule(name, value, limit, self.total, self._evaluated, tuple(self.largest[:LISTED]))
+        return BrokenRule(name, value, limit, self.total, self.documents, tuple(self.largest[:LISTED]))
 
 
 def _increase(now: GroupCount, before: GroupCount, *, whole: bool) -> int:

@@ -14,7 +14,10 @@ from whimbrel.engine.operating.failure_budget import causes_before, known_of, pa
 from whimbrel.ports import Ledger
 
 SECONDS = 0.2  # between two looks at a run at least
+CALM_SECONDS = 1.0  # the same for a run without failures, after its first looks
+FIRST_LOOKS = 25  # a mistake in a migration shows at once, or in some documents much later
 SHARE = 0.05  # of a coordinator's time that looking at a run may take
+LONGEST = 2.0  # seconds between two looks, however long one takes
 
 
 @dataclass(slots=True)
@@ -23,6 +26,8 @@ class _Memory:
 
     began: datetime | None
     due: float = 0.0
+    looks: int = 0
+    calm: bool = True  # nothing has failed so far
     looked: tuple[int, int] = (-1, -1)  # leg and folded batches at the last look
     marks: list[Standing] = field(default_factory=list)
     before: frozenset[str] | None = None  # causes of the run before it
@@ -52,7 +57,9 @@ class FailureWatch:
         began = time.monotonic()
         over = self._judge(run, memory)
         now = time.monotonic()
-        memory.looked, memory.due = place, now + max(SECONDS, (now - began) / SHARE)
+        memory.looks += 1
+        pause = CALM_SECONDS if memory.calm and memory.looks > FIRST_LOOKS else SECONDS
+        memory.looked, memory.due = place, now + max(pause, min(LONGEST, (now - began) / SHARE))
         return over
 
     def _judge(self, run: Run, memory: _Memory) -> bool:
@@ -60,8 +67,10 @@ class FailureWatch:
         # Retries evaluate no other documents: from there on the rate is that of the whole run.
         windowed = "failed" not in run.legs[: run.leg + 1]
         since = window_start(memory.marks, now, base) if windowed else base
-        _remember(memory, now, since)
-        if not any(count.unresolved for count in now.causes.values()):
+        if windowed:
+            _remember(memory, now, since)
+        memory.calm = not any(count.unresolved for count in now.causes.values())
+        if memory.calm:
             return False
         known = known_of(self._ledger, run.id)
         broken = broken_rules(run.budget, now, since=since, base=base, known=known)
@@ -80,8 +89,9 @@ class FailureWatch:
 
 
 def _remember(memory: _Memory, now: Standing, since: Standing) -> None:
-    """Remembers a standing where batches were settled since the last one; what is before the window is not needed any more."""
+    """Remembers a standing where batches with documents were settled since the last one; what is before the window is not needed any more."""
     if since in memory.marks:
         del memory.marks[: memory.marks.index(since)]
-    if not memory.marks or now.batches > memory.marks[-1].batches:
+    last = memory.marks[-1] if memory.marks else NOTHING
+    if now.batches > last.batches and now.documents > last.documents:
         memory.marks.append(now)

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+from whimbrel.domain.failures.known_causes import LONGEST_NOTE
+from whimbrel.domain.text.safe_text import storable
 from whimbrel.engine.operating.control import find_run, group_of
 from whimbrel.errors import StateForbids
 from whimbrel.ports import Ledger
@@ -15,7 +17,7 @@ def accept_causes(
     Nothing is changed where one of them is unknown. Raises RunUnknown, GroupUnknown.
     """
     groups = _groups(ledger, run_id, names)
-    ledger.known_causes.accept(run_id, groups, who=who, note=note)
+    ledger.known_causes.accept(run_id, groups, who=who, note=storable(note, LONGEST_NOTE))
     return groups
 
 
@@ -33,7 +35,7 @@ def withdraw_causes(
         raise StateForbids(
             f"Run {run_id} has not accepted {', '.join(others)}: there is nothing to withdraw. whimbrel failures {run_id} shows what is accepted."
         )
-    ledger.known_causes.withdraw(run_id, groups, who=who, note=note)
+    ledger.known_causes.withdraw(run_id, groups, who=who, note=storable(note, LONGEST_NOTE))
     return groups
 
 

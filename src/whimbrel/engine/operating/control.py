@@ -6,6 +6,7 @@ from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run, code_fields
 from whimbrel.domain.runs.states import ENDED, RunStatus, check_run_edge
 from whimbrel.domain.runs.windows import check_windows
+from whimbrel.domain.text.safe_text import storable
 from whimbrel.engine.operating.code_differences import differing_code
 from whimbrel.engine.operating.failure_budget import FIELDS, Change, note_looked_at, prepare_to_resume
 from whimbrel.engine.operating.following_runs import check_following
@@ -13,6 +14,7 @@ from whimbrel.errors import GroupUnknown, RunUnknown, StateForbids
 from whimbrel.ports import Ledger
 
 NAMED = 5  # groups of failures named where an unknown one was asked for
+LONGEST_NAME = 2000  # characters of a signature; it may come from a command line in another encoding
 
 
 def find_run(ledger: Ledger, run_id: str) -> Run:
@@ -135,7 +137,7 @@ def _has_open_failures(ledger: Ledger, run: Run) -> bool:
 
 def group_of(ledger: Ledger, run_id: str, name: str) -> str:
     """Returns the group of failures with this short name or signature. Raises GroupUnknown."""
-    group = ledger.failures.group_of(run_id, name)
+    group = ledger.failures.group_of(run_id, storable(name, LONGEST_NAME))
     if group is not None:
         return group
     page = ledger.failures.groups(run_id, limit=NAMED)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from whimbrel.domain.bson.document_ids import id_json
 from whimbrel.domain.failures.causes import GroupCount
-from whimbrel.domain.runs.budget_texts import rule_sentence
+from whimbrel.domain.runs.budget_texts import larger_budget, rule_sentence
 from whimbrel.domain.runs.failure_budget import (
     BrokenRule,
     FailureBudget,
@@ -83,7 +83,7 @@ def _explanation(ledger: Ledger, run: Run, broken: Sequence[BrokenRule]) -> str:
     causes = dict(cause for rule in broken for cause in rule.causes)
     largest = sorted(causes.items(), key=lambda cause: -cause[1])[:NAMED]
     most = "; ".join(_cause(ledger, run.id, group, number) for group, number in largest)
-    return f"It has gone over its failure budget: {told}. Most failures: {most}. {_way_out(run, broken)}"
+    return f"It has gone over its failure budget: {told}. Most: {most}. {_way_out(run, broken)}"
 
 
 def _cause(ledger: Ledger, run_id: str, group: str, number: int) -> str:
@@ -97,15 +97,9 @@ def _cause(ledger: Ledger, run_id: str, group: str, number: int) -> str:
 
 def _way_out(run: Run, broken: Sequence[BrokenRule]) -> str:
     group = next((cause for rule in broken for cause, _ in rule.causes), "GROUP")
-    options = {
-        "failures": "--max-failures N",
-        "rate": "--max-failure-rate 10%",
-        "newCause": "--max-new-cause N",
-    }
-    given = " ".join(dict.fromkeys(options[rule.rule] for rule in broken))
     return (
-        f"Look at them: whimbrel failures {run.id}. Go on in spite of a cause: whimbrel failures {run.id} --accept {group} --note WHY, then "
-        f"whimbrel resume {run.id}; by another budget: whimbrel resume {run.id} {given}; when what fails is mended: whimbrel retry {run.id}"
+        f"Accept the cause: whimbrel failures {run.id} --accept {group} --note WHY, then whimbrel resume {run.id}; or give another budget: "
+        f"whimbrel resume {run.id} {larger_budget(broken)}; or mend what fails, then: whimbrel retry {run.id}"
     )
 
 
