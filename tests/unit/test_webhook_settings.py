@@ -62,6 +62,7 @@ def test_without_a_secret_nothing_is_sent(secret: str) -> None:
 def test_private_addresses_are_taken_where_they_are_allowed() -> None:
     found = settings("http://127.0.0.1:9/a?b=c, https://example.org", allow_private=True).webhooks
     assert found is not None
+    assert found.no_progress == 15 * 60
     one, two = found.receivers
     assert (one.shown, one.target, two.shown, two.target) == (
         "http://127.0.0.1:9",

@@ -40,7 +40,7 @@ class HttpPoster:
             return Reply(None, f"Its certificate is not accepted: {error.verify_message}.")
         except ssl.SSLError as error:
             return Reply(None, f"TLS with it failed: {error.reason or 'it broke off'}.")
-        except h11.RemoteProtocolError as error:
+        except h11.ProtocolError as error:
             return Reply(None, f"Its answer is no HTTP that can be read: {error}.")
         except OSError as error:
             return Reply(None, f"It cannot be reached: {error.strerror or type(error).__name__}.")

@@ -12,7 +12,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration.api.conftest import Docs, seed, serving
+from tests.integration.in_process_system import start
 from tests.waiting import until
+from whimbrel import Migration
 from whimbrel.api import run_metrics
 from whimbrel.domain.health.signal_states import SignalState
 from whimbrel.domain.health.signals import Level
@@ -235,17 +237,11 @@ def the_page_has_each_metric_with_its_labels(scraped: Samples) -> None:
 
 
 def test_there_are_no_more_series_than_for_so_many_runs(
-    settings: Settings, database: Docs, store: MongoStore, monkeypatch: pytest.MonkeyPatch
+    store: MongoStore, database: Docs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run_metrics, "SERIES", 2)
-    with serving(settings, workers=0) as client:
-        seed(database, 5)
-        for _ in range(4):
-            client.post("/migrate", json={})
-        runs = {
-            sample.labels["run"]
-            for family in text_string_to_metric_families(client.get("/metrics").text)
-            for sample in family.samples
-            if "run" in sample.labels
-        }
-    assert len(runs) == 2
+    database["things"].insert_one({})
+    for _ in range(4):
+        start(store, Migration(name="inc", collection="things", update={"$inc": {"n": 1}}))
+    families = list(run_metrics.run_metrics(store.ledger))
+    assert len({sample.labels["run"] for family in families for sample in family.samples}) == 2

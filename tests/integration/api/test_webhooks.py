@@ -22,6 +22,7 @@ def receiver() -> Iterator[Receiver]:
 def with_webhooks(settings: Settings, receiver: Receiver) -> Settings:
     return settings.model_copy(update={
         "whimbrel_webhooks": SecretStr(receiver.url), "whimbrel_webhook_secret": SecretStr(KEY), "whimbrel_webhook_allow_private": True,
+        "whimbrel_webhook_no_progress": 0.01,
     })  # fmt: skip
 
 
@@ -29,6 +30,7 @@ def test_what_runs_tell_is_sent_and_listed(settings: Settings, database: Docs, r
     seed(database, 20)
     with serving(with_webhooks(settings, receiver), workers=0) as client:
         run = client.post("/migrate", json={}).json()["migrationId"]
+        until(lambda: "run.no_progress" in receiver.events)  # nobody works on it
         client.post(f"/migrate/pause/{run}")
         until(lambda: "run.paused" in receiver.events)
         until(lambda: all(each["state"] == "delivered" for each in client.get("/webhooks/deliveries").json()["deliveries"]))  # fmt: skip

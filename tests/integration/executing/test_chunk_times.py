@@ -11,11 +11,11 @@ from whimbrel.mongo.store import MongoStore
 
 def test_each_chunk_of_a_run_is_counted_once(store: MongoStore) -> None:
     things = store.client[store.database]["things"]
-    things.insert_many({"_id": n} for n in range(1200))
+    things.insert_many({"_id": n} for n in range(40))
     declared = Migration(name="declared", collection="things", update={"$set": {"a": 1}})
     called = Migration(name="called", collection="things", transform=lambda _: {"$set": {"b": 1}})
     for it in (declared, called):
-        run = migrate(store, it, batch_size=600).run
+        run = migrate(store, it, batch_size=20).run
         times, batches = run.chunk_times, store.ledger.batches.list(run.id)
         of_batches = [ChunkTimes(*counted(store, batch.token)) for batch in batches if batch.counts.total]
         assert sum(times.numbers) == sum(sum(each.numbers) for each in of_batches) >= 2, it.name
