@@ -128,7 +128,16 @@ class ReplicaSet(Started):
         ]
         with self.members[0].client() as client:
             client.admin.command("replSetInitiate", {"_id": NAME, "members": members, "settings": settings})
+            self._elect(client)
         self.wait_secondaries()
+
+    def _elect(self, client: MongoClient[dict[str, Any]]) -> None:
+        """Has a member elected at once: by themselves they first wait for the election timeout."""
+        deadline = time.monotonic() + _SECONDS
+        while self._find_primary() is None:
+            with suppress(PyMongoError):  # as long as the others have not heard of the set
+                client.admin.command("replSetStepUp")
+            pause(deadline, f"The replica set has no primary within {_SECONDS:g} s")
 
     def wait_primary(self, seconds: float = _SECONDS) -> Member:
         """The member that takes writes, as soon as there is one. Raises ServerFailed."""
