@@ -13,7 +13,9 @@ from tests.integration.notifying.test_events import INC, row, things
 from tests.servers.receiver import Receiver
 from tests.waiting import until as eventually
 from whimbrel import Migration
+from whimbrel.domain.health.signals import Level
 from whimbrel.domain.health.verdict import Verdict
+from whimbrel.domain.runs.allowance import Allowance, Hold
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Counts, Run
 from whimbrel.domain.runs.states import RunStatus
@@ -117,6 +119,33 @@ def test_waiting_for_retries_is_no_standstill(store: MongoStore, receiver: Recei
         later(store, 20, seen=20)
         looked(it)
     assert row(store, run.id)["still"]["for"] < 20_000
+    assert told(receiver) == []
+
+
+FROZEN = Hold(signal="freeze", level=Level.STOP, share=0.0, sentence="frozen until somebody lifts it")
+FOLLOWING = {"legs": ["pending", "failed", "sweep", "follow", "sweep", "failed"], "leg": 3}
+
+
+@pytest.mark.parametrize("waits", ["frozen", "at a gate", "following"])
+def test_waiting_by_itself_is_no_standstill(store: MongoStore, receiver: Receiver, waits: str) -> None:
+    run, it = running(store), sender(store, receiver, no_progress=MINUTE)
+    runs = store.client[store.database]["whimbrel_runs"]
+    if waits == "frozen":
+        store.ledger.runs.hold(run.id, Allowance(0.0, (FROZEN,)), "frozen")
+    elif waits == "following":
+        runs.update_one({"_id": run.id}, {"$set": FOLLOWING})
+    else:
+        at = {"0": {"asked": "1", "state": "approval"}, "1": {"asked": "100%", "state": "open"}}
+        gated = {
+            "stages": {"hold": 0, "approve": True, "at": at},
+            "legs": ["pending", "failed", *run.legs],
+            "leg": 1,
+        }
+        runs.update_one({"_id": run.id}, {"$set": gated})
+    looked(it)
+    for _ in range(4):
+        later(store, 20, seen=20)
+        looked(it)
     assert told(receiver) == []
 
 

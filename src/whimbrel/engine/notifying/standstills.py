@@ -1,7 +1,8 @@
 """Notices runs that make no progress, and tells it once until they make some.
 
 A run that waits for a reason of its own makes none either, and that is told nobody: while the database's health holds all back, while somebody
-has stopped the consumers, until failures are due again. Paused and queued runs are not at work.
+has stopped the consumers, outside its windows and in a freeze, at the gate of a stage, while it follows and nothing is written, until failures are due
+again. Paused and queued runs are not at work.
 """
 
 import time
@@ -9,6 +10,7 @@ import time
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.run_view import view
+from whimbrel.engine.operating.stages import is_held_at_gate
 from whimbrel.ports import Ledger
 from whimbrel.ports.ledger import CONSUMERS
 
@@ -38,7 +40,7 @@ class Standstills:
         return sum(self._told(run, marks[run.id], all_wait) for run in running.values())
 
     def _told(self, run: Run, mark: str, all_wait: bool) -> bool:
-        waits = all_wait or self._waits_for_retries(run)
+        waits = all_wait or _waits_by_itself(run) or self._waits_for_retries(run)
         seconds = self._ledger.webhooks.standstill(
             run.id, mark, waits=waits, patience=max(UNSEEN, 3 * self._every)
         )
@@ -57,6 +59,10 @@ class Standstills:
     def _waits_for_retries(self, run: Run) -> bool:
         """Whether nothing is left of a run but failures that are not due yet."""
         return run.phase == "failed" and (view(self._ledger, run).next_retry or 0.0) > 0.0
+
+
+def _waits_by_itself(run: Run) -> bool:
+    return run.allowance.share == 0.0 or is_held_at_gate(run) or run.phase == "follow"
 
 
 def minutes(seconds: float) -> str:

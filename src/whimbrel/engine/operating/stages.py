@@ -53,5 +53,11 @@ def waits_for_approval(run: Run) -> bool:
     return stage is not None and stage.state in WAITING
 
 
+def is_held_at_gate(run: Run) -> bool:
+    """Whether a stage is done, and the run waits for some time, or for a person."""
+    stage = _stage_of(run)
+    return stage is not None and stage.state in (StageState.HOLDING, StageState.APPROVAL)
+
+
 def _where(run: Run) -> str:
     return f", in {stage_name(run)}" if run.stages is not None else ", and has no stages"
