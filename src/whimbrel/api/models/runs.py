@@ -192,6 +192,9 @@ class RunRow(Model):
     )
     created_at: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
     updated_at: str | None = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
+    stages: StagesOf | None = Field(
+        description="the stages that it goes in; null: all at once", examples=[None]
+    )
 
 
 class Run(RunRow):
@@ -203,9 +206,6 @@ class Run(RunRow):
     )
     report: list[ProofOf] = Field(description="of a verification at its end: what it proved", examples=[[]])
     warnings: list[Warned] = Field(description="what preflight found before it started", examples=[[]])
-    stages: StagesOf | None = Field(
-        description="the stages that it goes in; null: all at once", examples=[None]
-    )
 
 
 class Outcomes(Model):

@@ -164,7 +164,6 @@ def run_object(run_view: RunView) -> dict[str, Any]:
         "update": relaxed(run.declared),
         "report": [proof_object(proof) for proof in run.report],
         "warnings": [finding_object(finding) for finding in run.warnings],
-        "stages": stages_object(run, iso_time),
     }
 
 
@@ -195,6 +194,7 @@ def row_object(run_view: RunView) -> dict[str, Any]:
         "message": run.message, "error": run.error, "startTime": iso_time(run.started_at), "endTime": ended,
         "completedAt": ended, "duration": None if span is None else int(span.total_seconds() * 1000),
         "createdAt": iso_time(run.created_at), "updatedAt": iso_time(run.updated_at),
+        "stages": stages_object(run, iso_time),
     }  # fmt: skip
 
 
