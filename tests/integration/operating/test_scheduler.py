@@ -99,6 +99,16 @@ def test_a_tick_starts_a_run_over_all_phases(store: MongoStore) -> None:
         assert until(store, run).counts.changed == 10
 
 
+def test_a_tick_starts_nothing_before_what_its_migration_depends_on(store: MongoStore) -> None:
+    later = Migration(name="later", collection="things", update={"$inc": {"m": 1}}, depends_on=["things"])
+    hourly(store, migration="later")
+    scheduler(store, definitions={**DEFINITIONS, "later": later.definition}).tick()
+    assert runs(store) == []
+    [tick] = ticks(store)
+    assert tick.outcome == "failed"
+    assert "depends on 'things'" in tick.reason
+
+
 @pytest.mark.parametrize("given_as", ["text", "json", "the text of an earlier version"])
 def test_a_tick_starts_a_run_over_what_its_filters_select(store: MongoStore, given_as: str) -> None:
     filters = {"mail": {"$regex": "^a", "$nin": ["ab"]}, "of": {"$id": 1, "$ref": "c"}}

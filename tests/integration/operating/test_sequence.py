@@ -15,7 +15,7 @@ from whimbrel.domain.runs.standing import Standing
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.housekeeping.prune import PrunedThrough, prune
 from whimbrel.engine.operating.control import cancel, pause, retry
-from whimbrel.engine.operating.ensure import next_step, to_start_once, verify_once
+from whimbrel.engine.operating.ensure import next_step, refuse_cleaned, to_start_once, verify_once
 from whimbrel.engine.operating.sequence import (
     dependency_findings,
     standing_of_definition,
@@ -25,7 +25,7 @@ from whimbrel.engine.operating.start import add_run, draft_run
 from whimbrel.engine.operating.start_cleanup import start_cleanup
 from whimbrel.engine.operating.start_rollback import start_rollback
 from whimbrel.engine.operating.start_verification import start_verification
-from whimbrel.errors import AlreadyStarted, DependencyIncomplete
+from whimbrel.errors import AlreadyStarted, DependencyIncomplete, StateForbids
 from whimbrel.mongo.store import MongoStore
 
 Data = Database[dict[str, Any]]
@@ -116,8 +116,11 @@ def test_verified_ends_with_what_comes_later(store: MongoStore, database: Data) 
     assert "has ended since" in state(store).why
     checking = verified(store, whole)
     assert (state(store).state, state(store).verification) == ("verified", checking)
+    refuse_cleaned(store, A.definition)
     ended(store, lambda: start_cleanup(store, later.id, who="test", defaults=DEFAULTS))
     assert state(store).state == "verified"
+    with pytest.raises(StateForbids, match=f"has removed the marks of run {later.id}"):
+        refuse_cleaned(store, A.definition)
     database["things"].drop()
     seed(database)
     assert "another one than it was" in state(store).why
@@ -144,7 +147,7 @@ def test_a_version_stays_complete_when_its_run_is_pruned(store: MongoStore, data
     _age(database)
     prune(store.ledger, 90, seconds=60, who="test")
     found = state(store, B_ALONE)
-    assert (found.state, found.run_id, next_step(found)) == ("complete", late.id, ("start", None))
+    assert (found.state, found.run_id, next_step(found)) == ("complete", late.id, None)
     assert database["whimbrel_pruned"].count_documents({"whole": True}) == 1
 
 

@@ -287,6 +287,9 @@ class RunRow(Model):
         description="of a run that goes on with what changes after its sweep; null: it does not",
         examples=[None],
     )
+    stages: StagesOf | None = Field(
+        description="the stages that it goes in; null: all at once", examples=[None]
+    )
 
 
 class Run(RunRow):
@@ -298,9 +301,6 @@ class Run(RunRow):
     )
     report: list[ProofOf] = Field(description="of a verification at its end: what it proved", examples=[[]])
     warnings: list[Warned] = Field(description="what preflight found before it started", examples=[[]])
-    stages: StagesOf | None = Field(
-        description="the stages that it goes in; null: all at once", examples=[None]
-    )
 
 
 class Outcomes(Model):

@@ -15,7 +15,7 @@ from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.standing import Standing
 from whimbrel.engine.executing.restore import definition_without_code
 from whimbrel.engine.operating import control
-from whimbrel.engine.operating.ensure import Step, next_step, to_start_once, verify_once
+from whimbrel.engine.operating.ensure import Step, next_step, refuse_cleaned, to_start_once, verify_once
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.sequence import check_dependencies, standing_of_definition
 from whimbrel.engine.operating.stages import waits_for_approval
@@ -112,6 +112,7 @@ class Finishing:
 
     def _start(self, definition: Definition, found: Standing) -> Run:
         store = self._system.store
+        refuse_cleaned(store, definition)
         check_dependencies(store, definition)
         draft = asked_through(draft_run(store, definition, defaults=self._settings.defaults), ROUTE)
         if (expected := preview(store, draft)).total or has_documents(store, draft):

@@ -173,8 +173,12 @@ def _of_pruned(pruned: PrunedRun | None, runs: Sequence[Run]) -> Standing:
         return _nothing_whole(runs)
     verified = pruned.verified and not runs
     state = State.VERIFIED if verified else State.COMPLETE
-    why = (
-        f"Run {pruned.id} completed it{' and was verified' if verified else ''}; its record was pruned since."
+    known = "completed it and was verified" if verified else "completed it"
+    why = f"Run {pruned.id} {known}; its record was pruned since"
+    why += (
+        "."
+        if verified
+        else ", so it cannot be verified any more; another run can: whimbrel run, then whimbrel verify."
     )
     return Standing(state=state, why=why, run_id=pruned.id)
 

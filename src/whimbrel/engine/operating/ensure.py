@@ -6,11 +6,12 @@ from typing import Any, Literal
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.sequence import Dependency
 from whimbrel.domain.runs.run import Run
-from whimbrel.domain.runs.standing import DONE, Standing, State
+from whimbrel.domain.runs.standing import DONE, Standing, State, never_began
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating.sequence import standing_of_dependency
 from whimbrel.engine.operating.start import Defaults
 from whimbrel.engine.operating.start_verification import compose_verification
+from whimbrel.errors import StateForbids
 from whimbrel.ports import Store
 
 Step = Literal["start", "wait", "resume", "retry", "verify"]
@@ -18,7 +19,7 @@ STOPPED = (RunStatus.PAUSED, RunStatus.PAUSING, RunStatus.FAILED)
 
 
 def next_step(standing: Standing) -> tuple[Step, Run | None] | None:
-    """Returns what is to be done next, and with which run; None where nothing is left to do."""
+    """Returns what is to be done next, and with which run; None where nothing is left to do, or nothing can be done without a person."""
     match standing.state:
         case State.VERIFIED:
             return None
@@ -32,14 +33,27 @@ def next_step(standing: Standing) -> tuple[Step, Run | None] | None:
     return "retry" if completed else "resume", standing.run
 
 
-def _towards_verified(standing: Standing) -> tuple[Step, Run | None]:
+def _towards_verified(standing: Standing) -> tuple[Step, Run | None] | None:
     verification = standing.verification
     if verification is not None and verification.status in STOPPED:
         return "resume", verification
     if verification is not None and verification.status not in ENDED:
         return "wait", verification
-    # A run whose row was pruned cannot be verified any more: a new one finds nothing to do, and can.
-    return ("start", None) if standing.run is None else ("verify", standing.run)
+    # A run whose row was pruned cannot be verified any more, and nobody knows whether its marks are still there.
+    return None if standing.run is None else ("verify", standing.run)
+
+
+def refuse_cleaned(store: Store, definition: Definition) -> None:
+    """Raises StateForbids where a cleanup has removed marks of this version: a new run would change again what they were on."""
+    if definition.mark != "marker":
+        return
+    ns = f"{definition.database or store.database}.{definition.collection}"
+    for cleanup in store.ledger.runs.of_version(definition.name, definition.version, ns, kind="cleanup"):
+        if not never_began(cleanup):
+            raise StateForbids(
+                f"Run {cleanup.id} has removed the marks of run {cleanup.of}: another run of {definition.name} would change those documents "
+                f"again. Where that does no harm, start it yourself: whimbrel run {definition.name}"
+            )
 
 
 def to_start_once(run: Run, standing: Standing) -> Run:

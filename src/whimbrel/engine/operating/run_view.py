@@ -179,7 +179,6 @@ def run_object(run_view: RunView) -> dict[str, Any]:
         "update": relaxed(run.declared),
         "report": [proof_object(proof) for proof in run.report],
         "warnings": [finding_object(finding) for finding in run.warnings],
-        "stages": stages_object(run, iso_time),
     }
 
 
@@ -214,6 +213,7 @@ def row_object(run_view: RunView) -> dict[str, Any]:
         "maxFailures": run.budget.failures, "maxFailureRate": run.budget.rate, "maxNewCause": run.budget.new_cause,
         "overBudget": [broken_object(rule) for rule in run.over_budget],
         "follow": _following(run_view),
+        "stages": stages_object(run, iso_time),
     }  # fmt: skip
 
 
