@@ -170,7 +170,7 @@ LEFT_OUT = (
     "tests/integration/sampling/test_signals.py::test_write_conflicts_are_counted",
     # following: half of the steps, and a server with fail points
     "tests/faults/test_following.py::test_processes_that_die_while_a_run_follows_lose_and_double_nothing[S8-",
-    "tests/faults/test_following.py::test_processes_that_die_while_a_run_follows_lose_and_double_nothing[S1-",
+    "tests/faults/test_following.py::test_processes_that_die_while_a_run_follows_lose_and_double_nothing[S2-",
     "tests/faults/test_following.py::test_processes_that_die_while_a_run_follows_lose_and_double_nothing[S6-",
     "tests/faults/test_following.py::test_a_sweep_makes_up_for_a_stream_that_mongodb_cannot_continue",
 )  # fmt: skip
