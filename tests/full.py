@@ -179,7 +179,7 @@ LEFT_OUT = (
     "tests/integration/coordinating/test_held_runs.py::test_verifications_and_rollbacks_wait_too",
     # following: half of the steps, and a server with fail points
     "tests/faults/test_following.py::test_processes_that_die_while_a_run_follows_lose_and_double_nothing[S8-",
-    "tests/faults/test_following.py::test_processes_that_die_while_a_run_follows_lose_and_double_nothing[S1-",
+    "tests/faults/test_following.py::test_processes_that_die_while_a_run_follows_lose_and_double_nothing[S2-",
     "tests/faults/test_following.py::test_processes_that_die_while_a_run_follows_lose_and_double_nothing[S6-",
     "tests/faults/test_following.py::test_a_sweep_makes_up_for_a_stream_that_mongodb_cannot_continue",
     # the statement that writes an event with its change is tested without kills in any case
