@@ -40,9 +40,10 @@ def with_budget(run: Run, change: Change) -> Run:
 
 def standing_of(ledger: Ledger, run: Run) -> Standing:
     """Returns where a run stands, by a few queries, however many failures or batches it has."""
-    since = ledger.batches.after(run.id, run.folded_through)
+    # In this order a batch that settles meanwhile counts as more documents, never as fewer.
     causes = ledger.failures.by_cause(run.id)
     running = ledger.batches.count(run.id, [BatchStatus.RUNNING])
+    since = ledger.batches.after(run.id, run.folded_through)
     done = (run.counts + since.counts + since.begun).total
     return Standing(
         batches=run.folded_through + since.settled,
