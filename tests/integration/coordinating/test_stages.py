@@ -175,6 +175,8 @@ def test_a_gate_refuses_failures_and_a_person_may_mend_or_approve(store: MongoSt
             refused.error or ""
         )
         assert f"whimbrel approve {run.id}" in (refused.error or "")
+        row = database["whimbrel_runs"].find_one({"_id": run.id}) or {}
+        assert [event["to"] for event in row["unsent"]] == ["queued", "running", "pausing", "paused"]
         assert len(touched(database, run)) == 20
         database["things"].update_many({}, {"$unset": {"bad": ""}})
         retry(store.ledger, run.id, who="test")  # mended: the failures are tried again, and it goes on
@@ -191,6 +193,8 @@ def test_what_was_refused_goes_on_as_a_person_says(store: MongoStore, database: 
         run = start(store, FUNCTION, stages=read_stages("20,50%,100%"))
         until_stage(store, run, 0, S.REFUSED)
         assert approve(store.ledger, run.id, who="ada").status in (RunStatus.QUEUED, RunStatus.RUNNING)
+        (cause,) = store.ledger.failures.causes(run.id)
+        assert store.ledger.known_causes.of(run.id)[cause].note == "seen in a stage that was approved"
         until_stage(store, run, 1, S.REFUSED)
         first = find_run(store.ledger, run.id).stages
         assert first is not None

@@ -343,6 +343,7 @@ class MongoRuns(RunLists):
                 "status": str(RunStatus.PAUSING),
                 "error": {"$literal": why},
                 **_working_time_fields(RunStatus.PAUSING),
+                **next_event(str(RunStatus.PAUSING), who=who, why=why),
             }
             as_seen["status"] = str(RunStatus.RUNNING)
         with translated():
