@@ -23,7 +23,7 @@ from whimbrel.workers.migration_loader import load
 Data = Database[dict[str, Any]]
 DUMPS = Path(__file__).parents[2] / "data"
 RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
-NOW = 3
+NOW = 4
 
 
 def restore(database: Data, format_: int) -> None:

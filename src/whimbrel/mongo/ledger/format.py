@@ -118,8 +118,13 @@ def _to_2(database: Database[Any], runs: Collection[Any]) -> None:
                 runs.update_one({"_id": row["_id"]}, {"$set": bound})
 
 
+def _to_4(_database: Database[Any], _runs: Collection[Any]) -> None:
+    """Changes nothing: rows of format 3 are read as they are. But older programs heed no windows, freezes, stages or budgets, and know no phase follow."""
+
+
 STEPS: Mapping[int, Callable[[Database[Any], Collection[Any]], None]] = {
     1: _to_2,
     2: upgrade_to_format_3.group_failures,
+    3: _to_4,
 }
 """The step that upgrades a ledger of each format to the next one."""

@@ -43,7 +43,7 @@ from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_of
 from whimbrel.mongo.ledger.following import following_of, following_row
 
 FORMAT = (
-    3  # of the ledger: needs a new number, and a step in `ledger/format.py`, when older rows would be misread
+    4  # of the ledger: needs a new number, and a step in `ledger/format.py`, when older rows would be misread
 )
 Row = Mapping[str, Any]
 
