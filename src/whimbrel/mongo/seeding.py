@@ -20,7 +20,8 @@ from whimbrel.mongo.driver_errors import of_code, translated
 from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
 from whimbrel.mongo.ledger.failure_causes import cause_rows
 from whimbrel.mongo.ledger.failure_sums import FailureSums
-from whimbrel.mongo.ledger.rows import batch_row, run_row
+from whimbrel.mongo.ledger.rows import batch_row
+from whimbrel.mongo.ledger.run_rows import run_row
 from whimbrel.samples.migration import COLLECTION
 from whimbrel.samples.runs import SampleRun
 from whimbrel.samples.seeder import STATUSES

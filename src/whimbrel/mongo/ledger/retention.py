@@ -15,7 +15,7 @@ from whimbrel.domain.runs.standing import PrunedRun, over_everything
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.codes import later_of
-from whimbrel.mongo.ledger.rows import run_of
+from whimbrel.mongo.ledger.run_rows import run_of
 from whimbrel.ports.retention import Audited, Entry, Removed
 
 PAGE = 200  # runs that are read at once

@@ -1,6 +1,5 @@
 """Converts between dataclasses and the rows of the ledger. Keys stay raw bytes both ways."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -9,10 +8,7 @@ from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 
-from whimbrel.domain.bson.encoding import encoded
-from whimbrel.domain.bson.extended_json import parse_canonical
 from whimbrel.domain.bson.raw_bson import Key
-from whimbrel.domain.bson.uuids import UNSPECIFIED
 from whimbrel.domain.failures.failure import (
     FailedDocument,
     Failure,
@@ -22,25 +18,17 @@ from whimbrel.domain.failures.failure import (
     OpenFailure,
     Unresolved,
 )
-from whimbrel.domain.health.signals import Level
 from whimbrel.domain.migrations.marks import read_stamp, stamp
-from whimbrel.domain.runs.allowance import FULL, Allowance, Hold
 from whimbrel.domain.runs.batch_progress import LEFT, Progress, Stretch
 from whimbrel.domain.runs.batches import Batch, BatchOutline
-from whimbrel.domain.runs.forecast import ProgressSample
-from whimbrel.domain.runs.preflight_findings import finding_object, finding_of
 from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
-from whimbrel.domain.runs.requests import Request
-from whimbrel.domain.runs.run import Counts, Run, RunAtWork, Scope
-from whimbrel.domain.runs.sizing import BatchWork, Sizing
-from whimbrel.domain.runs.stages import GateFinding, Stage, Stages, StageState
-from whimbrel.domain.runs.states import BatchStatus, RunStatus
-from whimbrel.domain.runs.tiling import Tile, Tiling, TilingFault
-from whimbrel.domain.runs.verification import MarkTally, Proof
+from whimbrel.domain.runs.run import Counts
+from whimbrel.domain.runs.sizing import BatchWork
+from whimbrel.domain.runs.states import BatchStatus
+from whimbrel.domain.runs.tiling import Tile
+from whimbrel.domain.runs.verification import MarkTally
 from whimbrel.domain.runs.workers import InHand, Refusal, Worker
-from whimbrel.mongo.ledger.budget_rows import broken_of, budget_fields, budget_of, standing_of_row
 from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_of
-from whimbrel.mongo.ledger.following import following_of, following_row
 
 FORMAT = (
     4  # of the ledger: needs a new number, and a step in `ledger/format.py`, when older rows would be misread
@@ -48,11 +36,11 @@ FORMAT = (
 Row = Mapping[str, Any]
 
 
-def _key(value: Any) -> Key | None:
+def key_of(value: Any) -> Key | None:
     return Key(bytes(value.raw)) if isinstance(value, RawBSONDocument) else None
 
 
-def _raw(key: Key | None) -> Any:
+def raw_of(key: Key | None) -> Any:
     return key.document if key else None
 
 
@@ -85,27 +73,13 @@ def tally_of(row: Row | None) -> MarkTally | None:
     return MarkTally(Counter(dict(row["numbers"])), Counter(marks))
 
 
-def proof_row(proof: Proof) -> dict[str, Any]:
-    return {
-        "check": proof.check,
-        "proved": proof.proved,
-        "said": proof.sentence,
-        "numbers": dict(proof.numbers),
-        "since": proof.since,
-    }
-
-
-def proof_of(row: Row) -> Proof:
-    return Proof(row["check"], row["proved"], row["said"], dict(row["numbers"]), row.get("since", False))
-
-
 def progress_row(progress: Progress) -> dict[str, Any]:
     """Returns progress with each stretch as a list of numbers: there are many rows, written while batches are executed."""
     rows = [
         [stretch.end, stretch.counts.changed, stretch.counts.unchanged, stretch.counts.skipped, stretch.failed, *_left_row(stretch.left)]
         for stretch in progress.stretches
     ]  # fmt: skip
-    return {"progress": rows, "at": _raw(progress.last_key), "inferred": progress.inferred}
+    return {"progress": rows, "at": raw_of(progress.last_key), "inferred": progress.inferred}
 
 
 def _left_row(left: Mapping[str, int] | None) -> list[int]:
@@ -117,7 +91,7 @@ def progress_of(row: Row) -> Progress:
         Stretch(end, Counts(changed, unchanged, skipped), failed, dict(zip(LEFT, left, strict=True)) if left else None)
         for end, changed, unchanged, skipped, failed, *left in row.get("progress", ())
     )  # fmt: skip
-    return Progress(stretches, _key(row.get("at")) if stretches else None, row.get("inferred", False))
+    return Progress(stretches, key_of(row.get("at")) if stretches else None, row.get("inferred", False))
 
 
 def work_row(work: BatchWork) -> dict[str, Any]:
@@ -146,7 +120,7 @@ def batch_row(batch: Batch) -> dict[str, Any]:
     """Returns the row of a batch as it is planned."""
     return {
         "_id": batch.token, "run": batch.run, "seq": batch.seq, "leg": batch.leg, "phase": batch.phase,
-        "lo": _raw(batch.lo), "cuts": [key.document for key in batch.cuts],
+        "lo": raw_of(batch.lo), "cuts": [key.document for key in batch.cuts],
         "ids": None if batch.ids is None else [key.document for key in batch.ids],
         "retry": batch.retry, "last": batch.last, "estimated": batch.estimated, "status": str(batch.status), "claims": batch.claims,
         "takeovers": batch.takeovers, "solo": batch.solo, "counts": counts_row(batch.counts),
@@ -157,13 +131,13 @@ def batch_row(batch: Batch) -> dict[str, Any]:
 def batch_of(row: Row) -> Batch:
     return Batch(
         run=row["run"], seq=row["seq"], leg=row["leg"], phase=row["phase"],
-        lo=_key(row.get("lo")), cuts=_keys(row.get("cuts")),
+        lo=key_of(row.get("lo")), cuts=_keys(row.get("cuts")),
         ids=None if row.get("ids") is None else _keys(row["ids"]), located=row.get("found", False), left=dict(row["left"]) if row.get("left") is not None else None,
         through=row.get("through", 0), source=row.get("source"), began=row.get("began"),
         last=row["last"], estimated=row["estimated"], status=BatchStatus(row["status"]),
         owner=row.get("owner"), lease_until=row.get("leaseUntil"), claimed_at=row.get("claimedAt"),
         claims=row["claims"], takeovers=row["takeovers"], solo=row["solo"],
-        untouched=row.get("untouched", 0), progress=progress_of(row), suspect=_key(row.get("suspect")), before=before_of(row),
+        untouched=row.get("untouched", 0), progress=progress_of(row), suspect=key_of(row.get("suspect")), before=before_of(row),
         counts=counts_of(row.get("counts")), inferred=row.get("inferred", False), tally=tally_of(row.get("tally")),
         worker=row.get("worker"), settled_at=row.get("settledAt"),
     )  # fmt: skip
@@ -184,7 +158,7 @@ ASCENDING = {"$or": [{"$eq": ["$cuts", []]}, {"$and": [_ORDERED, _ABOVE]}]}
 
 def outline_of(row: Row) -> BatchOutline:
     tile = Tile(
-        seq=row["seq"], leg=row["leg"], lo=_key(row.get("lo")), hi=_key(row.get("hi")), ranged=not row["named"],
+        seq=row["seq"], leg=row["leg"], lo=key_of(row.get("lo")), hi=key_of(row.get("hi")), ranged=not row["named"],
         last=row["last"], ascending=row.get("ascending", True), through=row.get("upTo", 0),
     )  # fmt: skip
     return BatchOutline(
@@ -195,185 +169,6 @@ def outline_of(row: Row) -> BatchOutline:
         taken_over=bool(row.get("takeovers")),
         chunk_times=chunk_times_of(row.get("chunkTimes")),
     )
-
-
-def tiling_row(tiling: Tiling) -> dict[str, Any]:
-    fault = tiling.fault and {
-        "seq": tiling.fault.seq,
-        "kind": tiling.fault.kind,
-        "before": _raw(tiling.fault.before),
-    }
-    return {"through": tiling.through, "leg": tiling.leg, "after": _raw(tiling.after), "ended": list(tiling.ended), "fault": fault}  # fmt: skip
-
-
-def tiling_of(row: Row | None) -> Tiling:
-    if row is None:
-        return Tiling()
-    fault = row["fault"]
-    tiling_fault = TilingFault(fault["seq"], fault["kind"], _key(fault["before"])) if fault else None
-    return Tiling(row["through"], row["leg"], _key(row["after"]), tuple(row["ended"]), tiling_fault)
-
-
-def request_row(request: Request | None) -> dict[str, Any] | None:
-    """Returns the row of a request, with its ids as bytes that are not decoded."""
-    if request is None:
-        return None
-    return {
-        "route": request.route, "filter": request.filter, "limit": request.limit, "ids": [key.raw for key in request.ids], "named": request.named,
-        "abridged": request.abridged,
-    }  # fmt: skip
-
-
-def request_of(row: Row | None) -> Request | None:
-    if row is None:
-        return None
-    return Request(
-        route=row["route"], filter=row["filter"], limit=row["limit"], ids=tuple(Key(bytes(key)) for key in row["ids"]),
-        named=row["named"], abridged=row["abridged"],
-    )  # fmt: skip
-
-
-def sample_row(sample: ProgressSample) -> list[int]:
-    return [int(sample.worked * 1000 + 0.5), sample.done, sample.total]
-
-
-def sample_of(row: Sequence[int]) -> ProgressSample:
-    return ProgressSample(row[0] / 1000, row[1], row[2])
-
-
-def stages_row(stages: Stages | None) -> dict[str, Any] | None:
-    """Returns the row of stages by their position, as text: so that a pipeline may set fields of one of them."""
-    if stages is None:
-        return None
-    at = {
-        str(position): {"asked": stage.asked, "state": str(stage.state)}
-        for position, stage in enumerate(stages.stages)
-    }
-    return {"hold": stages.hold, "approve": stages.approve, "at": at}
-
-
-def gate_row(findings: Sequence[GateFinding]) -> list[dict[str, Any]]:
-    return [
-        {"check": finding.check, "passed": finding.passed, "said": finding.sentence} for finding in findings
-    ]
-
-
-def stages_of(row: Row | None) -> Stages | None:
-    if row is None:
-        return None
-    stages = tuple(_stage_of(row["at"][str(position)]) for position in range(len(row["at"])))
-    return Stages(stages=stages, hold=row["hold"], approve=row["approve"])
-
-
-def _stage_of(row: Row) -> Stage:
-    return Stage(
-        asked=row["asked"], state=StageState(row["state"]), evaluated=row.get("evaluated", 0), failed=row.get("failed", 0),
-        conflicts=row.get("conflicts", 0), gate=tuple(GateFinding(each["check"], each["passed"], each["said"]) for each in row.get("gate", ())),
-        looked_at=row.get("lookedAt"), held_until=row.get("heldUntil"), passed_at=row.get("passedAt"), approved_by=row.get("approvedBy"),
-    )  # fmt: skip
-
-
-def run_row(run: Run) -> dict[str, Any]:
-    """Returns the row of a run as it starts; the ledger adds the times."""
-    return {
-        "_id": run.id, "migration": run.migration, "version": run.version, "database": run.database,
-        "collection": run.collection, "ns": run.ns, "filter": run.filter, "mark": run.mark,
-        "statusField": run.status_field, "collectionUuid": run.collection_uuid, "collated": run.collated, "declarative": run.declarative, "claim": run.claim, "adopt": run.adopt,
-        "scope": {"kind": run.scope.kind, "limit": run.scope.limit}, "asked": run.asked, "request": request_row(run.request), "legs": list(run.legs), "leg": run.leg,
-        "status": str(run.status), "batchSize": run.batch_size, "priority": run.priority, "rate": run.rate, "maxAttempts": run.max_attempts,
-        "sizing": asdict(run.sizing), "documentBytes": run.document_bytes,
-        "retryDelay": run.retry_delay, "timeout": run.timeout, "codeHash": run.code_hash,
-        "update": run.update, "reads": None if run.reads is None else list(run.reads), "concurrency": run.concurrency, "needsCode": run.has_user_code,
-        "kind": run.kind, "of": run.of, "undo": run.undo, "uuids": run.uuids, "sample": run.sample, "report": [proof_row(proof) for proof in run.report],
-        "counts": counts_row(run.counts), "foldedThrough": run.folded_through, "planned": run.planned, "rowsUuid": run.rows, "inferred": run.inferred,
-        "estimated": run.estimated, "retried": run.retried, "message": run.message, "error": run.error,
-        # As text: a query plan has field names with a dollar.
-        "warnings": json.dumps([finding_object(finding) for finding in run.warnings]),
-        "startKey": run.start_key,
-        "windows": list(run.windows), "nice": run.nice,
-        **budget_fields(run),
-        "follow": following_row(run.follow),
-        "stages": stages_row(run.stages),
-    }  # fmt: skip
-
-
-def filter_of(value: bytes | str) -> bytes:
-    """Reads a stored filter: BSON, or canonical Extended JSON from earlier versions."""
-    return encoded(parse_canonical(value)) if isinstance(value, str) else value
-
-
-def _raw_uuid(value: bytes | None) -> bytes | None:
-    """Removes the subtype, which makes a UUID unequal to its bytes."""
-    return None if value is None else bytes(value)
-
-
-def run_of(row: Row) -> Run:
-    return Run(
-        id=row["_id"], migration=row["migration"], version=row["version"], database=row["database"],
-        collection=row["collection"], filter=filter_of(row["filter"]), mark=row["mark"], status_field=row["statusField"], collection_uuid=_raw_uuid(row.get("collectionUuid")), collated=row.get("collated", False),
-        declarative=row["declarative"], claim=row["claim"], adopt=row["adopt"],
-        scope=Scope(row["scope"]["kind"], row["scope"]["limit"]), asked=row["asked"], request=request_of(row.get("request")), abridged=row.get("abridged", False), legs=tuple(row["legs"]), leg=row["leg"],
-        status=RunStatus(row["status"]), batch_size=row["batchSize"], sizing=Sizing(**row.get("sizing", {})), document_bytes=row.get("documentBytes", 0), priority=row.get("priority", 0), rate=row.get("rate"), max_attempts=row["maxAttempts"],
-        retry_delay=row["retryDelay"], timeout=row["timeout"], code_hash=row["codeHash"],
-        update=row.get("update"), reads=tuple(row["reads"]) if row.get("reads") is not None else None, concurrency=row.get("concurrency", 16),
-        kind=row.get("kind", "migration"), of=row.get("of"), undo=row.get("undo", False), uuids=row.get("uuids", UNSPECIFIED), undone_by=row.get("undoneBy"),
-        sample=row.get("sample", 0), report=tuple(proof_of(proof) for proof in row.get("report", ())),
-        counts=counts_of(row["counts"]), folded_through=row["foldedThrough"], planned=row.get("planned", 0), rows=_raw_uuid(row.get("rowsUuid")),
-        tiling=tiling_of(row.get("tiling")), checked=tiling_of(row.get("checked")), inferred=row["inferred"],
-        estimated=row["estimated"], retried=row["retried"], message=row["message"], error=row["error"], failing=row.get("failing", False),
-        warnings=tuple(map(finding_of, json.loads(row.get("warnings", "[]")))),
-        created_at=row["createdAt"], updated_at=row["updatedAt"], started_at=row.get("startedAt"), working_since=row.get("workingSince"), worked=row.get("worked", 0) / 1000, samples=tuple(sample_of(sample) for sample in row.get("samples", ())), taken_over=row.get("takenOver", False), ended_at=row.get("endedAt"),
-        start_key=row.get("startKey"),
-        windows=tuple(row.get("windows", ())), nice=row.get("nice", 0), allowance=allowance_of(row.get("allowance")),
-        chunk_times=chunk_times_of(row.get("chunkTimes")),
-        budget=budget_of(row.get("budget")), forgiven=standing_of_row(row.get("forgiven")), over_budget=broken_of(row.get("overBudget")),
-        follow=following_of(row.get("follow")),
-        stages=stages_of(row.get("stages")),
-    )  # fmt: skip
-
-
-AT_WORK_FIELDS = (
-    "ns",
-    "migration",
-    "needsCode",
-    "kind",
-    "sample",
-    "codeHash",
-    "status",
-    "leg",
-    "priority",
-    "windows",
-    "nice",
-)
-
-
-def _needed_code(row: Row) -> bool:
-    """Whether a run of an earlier version, whose row does not say so, needed code."""
-    kind = row.get("kind", "migration")
-    return bool(kind == "migration" or (kind == "verification" and row.get("sample", 0) != 0))
-
-
-def at_work_of(row: Row) -> RunAtWork:
-    return RunAtWork(
-        id=row["_id"], ns=row["ns"], migration=row["migration"], has_user_code=row.get("needsCode", _needed_code(row)),
-        code_hash=row["codeHash"], status=RunStatus(row["status"]), leg=row["leg"],
-        priority=row.get("priority", 0), windows=tuple(row.get("windows", ())), nice=row.get("nice", 0),
-    )  # fmt: skip
-
-
-def allowance_row(allowance: Allowance) -> dict[str, Any] | None:
-    """Returns the row of an allowance; None for all of the speed."""
-    if allowance == FULL:
-        return None
-    holds = [{**asdict(hold), "level": str(hold.level)} for hold in allowance.holds]
-    return {"share": allowance.share, "holds": holds, "givesBack": allowance.gives_back}
-
-
-def allowance_of(row: Row | None) -> Allowance:
-    if row is None:
-        return FULL
-    holds = tuple(Hold(**{**dict(hold), "level": Level(hold["level"])}) for hold in row["holds"])
-    return Allowance(row["share"], holds, row["givesBack"])
 
 
 def failure_of(row: Row) -> Failure:

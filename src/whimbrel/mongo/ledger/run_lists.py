@@ -11,7 +11,7 @@ from whimbrel.domain.runs.run_cursor import RunPlace
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.errors import RunUnknown
 from whimbrel.mongo.driver_errors import translated
-from whimbrel.mongo.ledger.rows import run_of
+from whimbrel.mongo.ledger.run_rows import run_of
 
 PAGE = 200  # runs that are read at once
 NEWEST = {"createdAt": -1, "_id": -1}

@@ -24,7 +24,9 @@ from whimbrel.mongo.ledger.budget_rows import BUDGET_PATHS, broken_rows, budget_
 from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_row
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
-from whimbrel.mongo.ledger.rows import (
+from whimbrel.mongo.ledger.run_events import first_event, next_event
+from whimbrel.mongo.ledger.run_lists import PAGE, RunLists
+from whimbrel.mongo.ledger.run_rows import (
     AT_WORK_FIELDS,
     allowance_row,
     at_work_of,
@@ -34,8 +36,6 @@ from whimbrel.mongo.ledger.rows import (
     sample_row,
     tiling_row,
 )
-from whimbrel.mongo.ledger.run_events import first_event, next_event
-from whimbrel.mongo.ledger.run_lists import PAGE, RunLists
 
 AT_WORK = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING})
 

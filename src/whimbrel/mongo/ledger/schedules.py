@@ -13,8 +13,8 @@ from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS
 from whimbrel.domain.runs.schedules import Plan, Schedule, Tick
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.leases import MongoLeases
-from whimbrel.mongo.ledger.rows import filter_of, run_row
 from whimbrel.mongo.ledger.run_events import first_event
+from whimbrel.mongo.ledger.run_rows import filter_of, run_row
 from whimbrel.ports.schedules import Decision, ScheduleLook
 
 SWITCH = "$switch"  # the id of a row that is not a schedule: names cannot begin like this

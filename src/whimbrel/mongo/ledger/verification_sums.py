@@ -13,7 +13,7 @@ from whimbrel.domain.runs.verification import Proof, UnaccountedDocuments
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.merged_batches import MergedBatches
 from whimbrel.mongo.ledger.retention import Remains
-from whimbrel.mongo.ledger.rows import proof_row
+from whimbrel.mongo.ledger.run_rows import proof_row
 
 TOKENS = 500  # marks that are asked about at once
 EXAMPLES = 5  # batches that are named

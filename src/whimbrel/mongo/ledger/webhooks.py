@@ -22,8 +22,8 @@ from whimbrel.domain.webhooks.deliveries import (
 )
 from whimbrel.domain.webhooks.events import RunEvent
 from whimbrel.mongo.driver_errors import translated
-from whimbrel.mongo.ledger.rows import run_of
 from whimbrel.mongo.ledger.run_events import UNSENT, WAITING_TO_BE_SENT, standstill_event, without_events
+from whimbrel.mongo.ledger.run_rows import run_of
 from whimbrel.ports.webhooks import DeliveryCounts, Unsent
 
 SINCE, COUNTS = "since", "counts"  # rows that are no deliveries
