@@ -124,13 +124,13 @@ def _check(freeze: Freeze, moment: datetime) -> None:
         if freeze.begins > LATEST:
             raise FreezeRefused(f"A freeze from {freeze.begins:%Y} on would never begin.")
         return
+    if ends <= moment:
+        raise FreezeRefused(
+            f"A freeze until {shown(ends)} is over already: it is {shown(moment)}. Give a time to come."
+        )
     if ends <= freeze.begins:
         raise FreezeRefused(
             f"The freeze from {shown(freeze.begins)} until {shown(ends)} would end before it begins: exchange the two."
-        )
-    if ends <= moment:
-        raise FreezeRefused(
-            f"The freeze from {shown(freeze.begins)} until {shown(ends)} is over already: it is {shown(moment)}."
         )
     if ends > LATEST:
         raise FreezeRefused(
