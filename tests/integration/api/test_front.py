@@ -56,7 +56,8 @@ def test_head_says_what_get_says_without_a_body(front: TestClient) -> None:
         assert {k: v for k, v in head.headers.items() if k not in varying} == {
             k: v for k, v in full.headers.items() if k not in varying
         }, path
-        assert int(head.headers["content-length"]) > 0, path
+        if "export" not in path:  # it is streamed
+            assert int(head.headers["content-length"]) > 0, path
     for path in (f"/migrate/events/{run}", "/queue/monitoring?stream=true"):
         head = front.head(path)
         assert (head.status_code, head.content) == (200, b""), path

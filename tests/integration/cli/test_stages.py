@@ -34,7 +34,7 @@ COUNTED = Migration(name="counted", collection="things", update={"$inc": {"n": 1
 def things(database: Docs, commands: Commands, tmp_path: Path) -> Docs:
     (tmp_path / "file.py").write_text(FILE)
     database["things"].insert_many({"_id": n} for n in range(200))
-    commands.set(MONGODB_DB_NAME=database.name, WHIMBREL_MIGRATIONS="file.py")
+    commands.set(MONGODB_DB_NAME=database.name, WHIMBREL_MIGRATIONS="file.py", WHIMBREL_MAX_FAILURE_RATE="5%")
     return database
 
 

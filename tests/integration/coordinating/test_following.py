@@ -467,17 +467,18 @@ def test_old_batches_are_merged_and_all_can_be_proved(
     it = Migration(name="often", collection="things", transform=fail)
     database["things"].insert_one({**OLD, "_id": -1})
     with following(store, it) as run:
-        for number in range(12):
+        rows, number = database["whimbrel_batches"], 0
+        # Merged before the batch that failed, and behind it: where its retry comes depends on the machine.
+        while number < 12 or rows.count_documents({"run": run.id, "upTo": {"$exists": True}}) < 2:
             database["things"].insert_one({**OLD, "_id": number})
             until_evaluated(database, number)
-        rows = database["whimbrel_batches"]
-        wait(lambda: rows.count_documents({"run": run.id, "upTo": {"$exists": True}}) >= 2)
+            number += 1
         seen_long_ago = replace(now(store, run), folded_through=3)
         assert fold(store.ledger, seen_long_ago, nothing).folded_through > 3, (
             "no row is missed that was merged"
         )
         ended = end(store, run)
-        assert (ended.run.status, ended.counts.changed) == (RunStatus.COMPLETED_WITH_FAILURES, 12)
+        assert (ended.run.status, ended.counts.changed) == (RunStatus.COMPLETED_WITH_FAILURES, number)
         assert rows.count_documents({"run": run.id}) < ended.run.planned - 3
         assert rows.count_documents({"run": run.id, "failing.n": 1}) == 1, "what failures name is left"
         report = verified(store, it, run)
