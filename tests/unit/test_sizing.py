@@ -43,6 +43,12 @@ def test_batches_take_20_seconds(size: int, rate: float, largest: int, expected:
     assert next_batch_size(size, Sizing(measured=True, rate=rate), largest=largest) == expected
 
 
+def test_a_rate_of_the_run_counts_where_it_is_slower() -> None:
+    sizing = Sizing(measured=True, rate=30_000)
+    assert next_batch_size(5000, sizing, largest=50_000, run_rate=100) == 2000
+    assert next_batch_size(5000, sizing, largest=50_000, run_rate=10**6) == 10_000
+
+
 def test_a_size_that_was_set_and_one_of_which_nothing_is_known_stay() -> None:
     assert next_batch_size(5000, Sizing(measured=False, rate=1.0), largest=50_000) == 5000
     assert next_batch_size(5000, Sizing(measured=True), largest=50_000) == 5000

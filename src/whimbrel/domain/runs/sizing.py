@@ -64,11 +64,17 @@ def largest_batch(documents: int) -> int:
     return max(SMALL, min(LARGEST_BATCH, documents // FEWEST_BATCHES))
 
 
-def next_batch_size(size: int, sizing: Sizing, *, largest: int) -> int:
-    """Returns how many documents the batches of the next window should have. Their present size where that takes 10 to 30 seconds, or is set."""
-    if not sizing.measured or not sizing.rate or SHORTEST <= size / sizing.rate <= LONGEST:
+def next_batch_size(size: int, sizing: Sizing, *, largest: int, run_rate: int | None = None) -> int:
+    """Returns how many documents the batches of the next window should have. Their present size where that takes 10 to 30 seconds, or is set.
+
+    `run_rate`: documents a second that all slots together may evaluate.
+    """
+    if not sizing.measured or not sizing.rate:
         return size
-    fitting = min(sizing.rate * WANTED, size * GROWTH, float(largest))
+    rate = min(sizing.rate, float(run_rate or sizing.rate))
+    if SHORTEST <= size / rate <= LONGEST:
+        return size
+    fitting = min(rate * WANTED, size * GROWTH, float(largest))
     return _rounded(max(SMALLEST_BATCH, fitting))
 
 

@@ -32,7 +32,9 @@ class BatchSizing:
             return run
         self._looked_at[run.id] = now
         sizing = measure(run.sizing, self._ledger.batches.work(run.id, run.leg, MEASURED))
-        size = next_batch_size(run.batch_size, sizing, largest=largest_batch(run.estimated))
+        size = next_batch_size(
+            run.batch_size, sizing, largest=largest_batch(run.estimated), run_rate=run.rate
+        )
         if size == run.batch_size and not self._is_news(run, sizing, now):
             return run
         if not self._ledger.runs.resize(run, size, sizing):
