@@ -1,10 +1,12 @@
 """The API over a real MongoDB: with workers where something shall move, without where it shall stand still."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 from pymongo.database import Database
 from starlette.testclient import TestClient
 
@@ -59,6 +61,24 @@ def settings(mongo_uri: str, database: Docs) -> Settings:
         mongodb_uri=mongo_uri, mongodb_db_name=database.name, retry_delay=20, api_rate="10000/minute", whimbrel_lease=3, whimbrel_grace=1,
         whimbrel_statement=0.9, whimbrel_sweep=0.2, whimbrel_idle_poll=0.05, whimbrel_broker_look=0.3, rabbitmq_url=None,
     )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def refused(client: MongoClient[dict[str, Any]]) -> Iterator[Docs]:
+    """The database of `refusing`."""
+    name = f"test_{secrets.token_hex(4)}"
+    yield client[name]
+    client.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def refusing(mongo_uri: str, refused: Docs) -> Iterator[TestClient]:
+    """One server of a module, without workers, for what it refuses: nothing that another test sees is changed."""
+    settings = Settings(
+        mongodb_uri=mongo_uri, mongodb_db_name=refused.name, rabbitmq_url=None, api_rate="10000/minute"
+    )
+    with serving(settings, workers=0) as client:
+        yield client
 
 
 @pytest.fixture

@@ -81,12 +81,12 @@ def test_a_dry_run_and_nothing_left(still: TestClient, database: Docs) -> None:
     ],
 )
 def test_what_cannot_be_named(
-    still: TestClient, database: Docs, body: Any, status: int, code: str, field: str | None
+    refusing: TestClient, refused: Docs, body: Any, status: int, code: str, field: str | None
 ) -> None:
-    seed(database, 3)
-    answer = still.post("/migrate/bulk", json=body)
+    seed(refused, 3)
+    answer = refusing.post("/migrate/bulk", json=body)
     told = answer.json()
     assert (answer.status_code, told["code"]) == (status, code), told
     if field is not None:
         assert told["details"][0]["field"] == field
-    assert still.get("/migrate").json()["count"] == 0
+    assert refusing.get("/migrate").json()["count"] == 0

@@ -192,10 +192,10 @@ def test_what_is_left_and_what_is_done_make_the_whole_by_any_estimate(
 
 
 @pytest.mark.parametrize("path", ["count", "pending-count", "success-count"])
-def test_what_cannot_be_counted(still: TestClient, path: str) -> None:
-    unknown = still.get(f"/db/{path}?migration=some-modle")
+def test_what_cannot_be_counted(refusing: TestClient, path: str) -> None:
+    unknown = refusing.get(f"/db/{path}?migration=some-modle")
     assert (unknown.status_code, unknown.json()["code"]) == (404, "migration_unknown")
-    odd = still.get(f"/db/{path}?exact=perhaps")
+    odd = refusing.get(f"/db/{path}?exact=perhaps")
     assert (odd.status_code, odd.json()["details"][0]["field"]) == (422, "query.exact")
 
 

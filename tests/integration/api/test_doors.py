@@ -143,19 +143,19 @@ def test_the_documents_need_no_other_host(still: TestClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/health/live", "/migrate", "/nowhere"])
-def test_every_answer_has_the_headers_of_caution(still: TestClient, path: str) -> None:
-    headers = still.get(path).headers
+def test_every_answer_has_the_headers_of_caution(refusing: TestClient, path: str) -> None:
+    headers = refusing.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
     assert "server" not in headers
 
 
 @pytest.mark.parametrize("name", ["a/b", "%00", "x" * 10_000, "..%2f..", "%ff%fe", "a%0d%0ab:%20c"])
-def test_ids_that_are_none(still: TestClient, name: str) -> None:
-    answer = still.get(f"/migrate/status/{name}")
+def test_ids_that_are_none(refusing: TestClient, name: str) -> None:
+    answer = refusing.get(f"/migrate/status/{name}")
     assert answer.status_code in (404, 422)
     assert answer.json()["success"] is False
-    assert still.get("/health/live").status_code == 200
+    assert refusing.get("/health/live").status_code == 200
 
 
 def test_the_metrics_say_how_the_runs_are(api: TestClient, database: Docs) -> None:
@@ -198,8 +198,10 @@ def test_a_method_that_is_not_possible_is_told_all_that_are(still: TestClient) -
         ("/migrate?limit=5&limit=7", "query.limit"),
     ],
 )
-def test_query_parameters_that_no_route_reads_are_refused(still: TestClient, path: str, field: str) -> None:
-    answer = still.get(path)
+def test_query_parameters_that_no_route_reads_are_refused(
+    refusing: TestClient, path: str, field: str
+) -> None:
+    answer = refusing.get(path)
     assert answer.status_code == 422
     assert [each["field"] for each in answer.json()["details"]] == [field]
 

@@ -32,9 +32,9 @@ def test_signals_are_shown_and_changed(still: TestClient, database: Docs) -> Non
         ("member-lag", {"slow": -1}, 422), ("member-lag", {"ignoreSeconds": 1e9}, 422), ("new-primary", {"slow": 1}, 409), ("member-lag", {"slow": "3"}, 422),
     ],
 )  # fmt: skip
-def test_bad_changes_are_refused(still: TestClient, database: Docs, name: str, body: dict[str, object], status: int) -> None:  # fmt: skip
-    assert still.patch(f"/health/signals/{name}", json=body).status_code == status
-    assert database["whimbrel_health"].find_one({"_id": "settings"}) is None
+def test_bad_changes_are_refused(refusing: TestClient, refused: Docs, name: str, body: dict[str, object], status: int) -> None:  # fmt: skip
+    assert refusing.patch(f"/health/signals/{name}", json=body).status_code == status
+    assert refused["whimbrel_health"].find_one({"_id": "settings"}) is None
 
 
 def test_the_history_is_given_where_it_is_asked_for(still: TestClient) -> None:

@@ -438,9 +438,9 @@ def test_what_workers_have_done_is_counted_from_a_reset_on(api: TestClient, data
     ],
 )
 def test_what_cannot_be_done(
-    still: TestClient, method: str, path: str, body: Any, status: int, code: str
+    refusing: TestClient, method: str, path: str, body: Any, status: int, code: str
 ) -> None:
-    answer = still.request(method, path, json=body)
+    answer = refusing.request(method, path, json=body)
     told = answer.json()
     assert (answer.status_code, told["success"], told["code"]) == (status, False, code)
 

@@ -185,14 +185,14 @@ def test_progress_comes_as_events(api: TestClient, database: Docs) -> None:
     ],
 )
 def test_what_cannot_be_done_is_said_in_the_envelope(
-    still: TestClient, database: Docs, method: str, path: str, body: Any, status: int, code: str
+    refusing: TestClient, refused: Docs, method: str, path: str, body: Any, status: int, code: str
 ) -> None:
-    seed(database, 3)
-    answer = still.request(method, path, json=body)
+    seed(refused, 3)
+    answer = refusing.request(method, path, json=body)
     told = answer.json()
     assert (answer.status_code, told["success"], told["code"]) == (status, False, code)
     assert told["error"].strip().endswith((".", "?"))
-    assert still.get("/migrate").json()["count"] == 0
+    assert refusing.get("/migrate").json()["count"] == 0
 
 
 def test_all_bad_fields_are_named_at_once(still: TestClient) -> None:
@@ -217,11 +217,11 @@ def test_all_bad_fields_are_named_at_once(still: TestClient) -> None:
         (b'{"x": "' + b"a" * 2_000_000 + b'"}', "application/json", 413),
     ],
 )
-def test_bodies_that_are_no_json(still: TestClient, content: bytes, kind: str, status: int) -> None:
-    answer = still.post("/migrate", content=content, headers={"content-type": kind})
+def test_bodies_that_are_no_json(refusing: TestClient, content: bytes, kind: str, status: int) -> None:
+    answer = refusing.post("/migrate", content=content, headers={"content-type": kind})
     assert answer.status_code == status
     assert answer.json()["success"] is False
-    assert still.get("/health/live").status_code == 200
+    assert refusing.get("/health/live").status_code == 200
 
 
 def test_scopes(settings: Settings, database: Docs) -> None:

@@ -181,12 +181,14 @@ def test_the_history_of_ticks(still: TestClient, store: MongoStore, database: Do
         ({"odd": 1}, "body.odd"),
     ],
 )
-def test_fields_that_cannot_be_used_are_named(still: TestClient, changes: dict[str, Any], field: str) -> None:
-    answer = still.put(f"{BASE}/schedules/nightly", json={**BODY, **changes})
+def test_fields_that_cannot_be_used_are_named(
+    refusing: TestClient, changes: dict[str, Any], field: str
+) -> None:
+    answer = refusing.put(f"{BASE}/schedules/nightly", json={**BODY, **changes})
     told = answer.json()
     assert (answer.status_code, told["success"], told["code"]) == (422, False, "invalid")
     assert [each["field"] for each in told["details"]] == [field]
-    assert still.get(f"{BASE}/schedules/nightly").status_code == 404
+    assert refusing.get(f"{BASE}/schedules/nightly").status_code == 404
 
 
 def test_the_fix_is_named_too(still: TestClient) -> None:
@@ -211,9 +213,9 @@ def test_the_fix_is_named_too(still: TestClient) -> None:
     ],
 )
 def test_what_cannot_be_done(
-    still: TestClient, method: str, path: str, body: Any, status: int, code: str
+    refusing: TestClient, method: str, path: str, body: Any, status: int, code: str
 ) -> None:
-    answer = still.request(method, f"{BASE}/{path}", json=body)
+    answer = refusing.request(method, f"{BASE}/{path}", json=body)
     assert (answer.status_code, answer.json()["success"], answer.json()["code"]) == (status, False, code)
 
 

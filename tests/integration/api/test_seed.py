@@ -334,11 +334,11 @@ BAD = [
 
 
 @pytest.mark.parametrize("body", BAD)
-def test_bad_fields(still: TestClient, database: Docs, body: dict[str, Any]) -> None:
-    answer = still.post("/seed/some-model", json=body)
+def test_bad_fields(refusing: TestClient, refused: Docs, body: dict[str, Any]) -> None:
+    answer = refusing.post("/seed/some-model", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
     assert answer.json()["details"][0]["field"] == f"body.{next(iter(body))}"
-    assert "somemodels" not in database.list_collection_names()
+    assert "somemodels" not in refused.list_collection_names()
 
 
 @pytest.mark.parametrize(
@@ -357,20 +357,20 @@ def test_bad_fields(still: TestClient, database: Docs, body: dict[str, Any]) -> 
         ("all", {"count": 5}),
     ],
 )
-def test_bad_requests(still: TestClient, path: str, body: Any) -> None:
-    answer = still.post(f"/seed/{path}", json=body)
+def test_bad_requests(refusing: TestClient, path: str, body: Any) -> None:
+    answer = refusing.post(f"/seed/{path}", json=body)
     assert (answer.status_code, answer.json()["code"], answer.json()["success"]) == (422, "invalid", False)
 
 
 @pytest.mark.parametrize("path", ["some-model", "bulk/5", "job-status", "all"])
-def test_bad_bodies(still: TestClient, path: str) -> None:
+def test_bad_bodies(refusing: TestClient, path: str) -> None:
     json = {"content-type": "application/json"}
     for content, headers, status in (
         (b"{", json, 400),
         (b"{}", {"content-type": "text/plain"}, 415),
         (b'"' + b"a" * 2_000_000 + b'"', json, 413),
     ):
-        answer = still.post(f"/seed/{path}", content=content, headers=headers)
+        answer = refusing.post(f"/seed/{path}", content=content, headers=headers)
         assert (answer.status_code, answer.json()["success"]) == (status, False)
 
 

@@ -44,10 +44,10 @@ def test_a_run_with_a_rate_completes(api: TestClient, database: Docs) -> None:
         {"rate": 5}, {"follow": None}, {"follow": "no"},
     ],
 )  # fmt: skip
-def test_what_cannot_be_set(still: TestClient, database: Docs, body: Any) -> None:
-    seed(database, 3)
-    run = still.post("/migrate").json()["migrationId"]
-    answer = still.patch(f"/migrate/settings/{run}", json=body)
+def test_what_cannot_be_set(refusing: TestClient, refused: Docs, body: Any) -> None:
+    seed(refused, 3)
+    run = refusing.post("/migrate").json()["migrationId"]
+    answer = refusing.patch(f"/migrate/settings/{run}", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
     assert answer.json()["details"]
 

@@ -51,10 +51,10 @@ def test_a_run_waits_after_each_stage_for_an_approval(both: TestClient, database
     ],
 )  # fmt: skip
 def test_stages_that_cannot_be_are_refused(
-    still: TestClient, database: Docs, body: dict[str, Any], status: int
+    refusing: TestClient, refused: Docs, body: dict[str, Any], status: int
 ) -> None:
-    seed(database, 5)
-    answer = still.post("/migrate", json=body)
+    seed(refused, 5)
+    answer = refusing.post("/migrate", json=body)
     assert answer.status_code == status
     assert status == 422 or answer.json()["code"] == "stages_refused"
-    assert still.get("/migrate").json()["count"] == 0
+    assert refusing.get("/migrate").json()["count"] == 0

@@ -76,8 +76,8 @@ def test_what_cannot_be_verified_is_refused(still: TestClient, database: Docs) -
         {"x": 1},
     ],
 )
-def test_fields_out_of_range_are_refused(still: TestClient, body: dict[str, Any]) -> None:
-    assert still.post("/migrate/verify/nothing", json=body).status_code == 422
+def test_fields_out_of_range_are_refused(refusing: TestClient, body: dict[str, Any]) -> None:
+    assert refusing.post("/migrate/verify/nothing", json=body).status_code == 422
 
 
 def test_it_needs_the_scope_operate(settings: Settings) -> None:
