@@ -1,5 +1,6 @@
 """Batches and statements get their sizes from what they take, and say so. MongoDB itself tells how many documents lie between two cuts."""
 
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +27,8 @@ MEASURED = Defaults(batch_size=5000, largest_batch=50_000, max_attempts=3, retry
 
 
 def adding(thing: dict[str, Any]) -> dict[str, Any]:
+    """Takes its time, so that a run is sized while it works, however fast the machine is."""
+    time.sleep(0.0003)
     return {"$set": {"n": thing["n"] + 1}}
 
 
@@ -51,23 +54,23 @@ def test_a_statement_is_about_8_mb_of_documents(store: MongoStore, database: Dat
 
 
 def test_slow_statements_get_smaller_and_the_run_says_so(store: MongoStore, database: Data) -> None:
-    database["things"].insert_many([{"_id": key, "n": 0} for key in range(3000)])
+    database["things"].insert_many([{"_id": key, "n": 0} for key in range(1500)])
     with system(store, [SLOW]):
         found = until(store, start(store, SLOW, batch_size=1000))
-    assert (found.run.status, database["things"].count_documents({"n": 1})) == (RunStatus.COMPLETED, 3000)
+    assert (found.run.status, database["things"].count_documents({"n": 1})) == (RunStatus.COMPLETED, 1500)
     works = [row["work"] for row in settled(database)]
     assert all(work["limit"] == "time" and work["chunk"] <= 500 for work in works)
 
 
 @pytest.mark.parametrize("it", [INC, ADDING], ids=["declared", "function"])
 def test_batches_grow_where_nobody_sets_a_size(store: MongoStore, database: Data, it: Migration) -> None:
-    database["things"].insert_many([{"_id": key, "n": 0} for key in range(30_000)])
+    database["things"].insert_many([{"_id": key, "n": 0} for key in range(20_000)])
     run = start_run(store, it.definition, who="test", defaults=MEASURED)
     first = 5000 if it is INC else 1000
     assert (run.batch_size, run.sizing.measured) == (first, True)
     with system(store, [it]):
         found = until(store, run)
-    assert (found.counts.changed, database["things"].count_documents({"n": 1})) == (30_000, 30_000)
+    assert (found.counts.changed, database["things"].count_documents({"n": 1})) == (20_000, 20_000)
     sizes = [row["estimated"] for row in settled(database)]
     assert sizes[0] == first
     assert max(sizes) <= 5000
@@ -75,13 +78,13 @@ def test_batches_grow_where_nobody_sets_a_size(store: MongoStore, database: Data
 
 
 def test_a_size_that_somebody_sets_stays(store: MongoStore, database: Data) -> None:
-    database["things"].insert_many([{"_id": key, "n": 0} for key in range(30_000)])
+    database["things"].insert_many([{"_id": key, "n": 0} for key in range(14_000)])
     run = start_run(store, ADDING.definition, who="test", defaults=MEASURED)
     control.adjust(store.ledger, run.id, who="test", batch_size=700)
     with system(store, [ADDING]):
         found = until(store, run)
-    assert (found.run.batch_size, found.run.sizing.measured, found.counts.changed) == (700, False, 30_000)
-    assert {row["estimated"] for row in settled(database)} <= {700, 600}
+    assert (found.run.batch_size, found.run.sizing.measured, found.counts.changed) == (700, False, 14_000)
+    assert {row["estimated"] for row in settled(database)} == {700}
     seen = run_object(view(store.ledger, found.run))["sizing"]
     assert seen["why"].startswith("batches of 700: about ")
     assert "a size that was set" in seen["why"]
