@@ -20,6 +20,7 @@ from bench.system import NAME, SLOTS, WORKERS, Bench, working
 from whimbrel.bootstrap import store_at
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating import control
+from whimbrel.engine.operating.health_settings import ignore_signal
 from whimbrel.engine.operating.run_view import view
 from whimbrel.engine.sampling.sampler import Sampler
 from whimbrel.mongo.store import MongoStore
@@ -110,6 +111,10 @@ def system(replicas: ReplicaSet, documents: int, *, health: str) -> Iterator[Ben
     settings = Settings(mongodb_uri=replicas.uri, mongodb_db_name="bench", whimbrel_health=health)  # type: ignore[arg-type]
     with store_at(replicas.uri, settings) as store, working(store, settings, replicas.uri):
         bench = Bench(store, settings, documents)
+        # A test server's oplog is small and full, which would stop every run, whatever the application feels.
+        ignore_signal(
+            store.ledger, "oplog-window", seconds=3600, who="bench", why="a test server's oplog is small"
+        )
         bench.seed()
         yield bench
 
