@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -216,14 +216,27 @@ def test_a_run_that_waits_at_the_gate_can_be_paused(store: MongoStore, database:
         entered.__exit__(None, None, None)
 
 
+@dataclass(frozen=True)
+class Plain:
+    """A run that only the database's health holds back."""
+
+    id: str = "plain"
+    windows: tuple[str, ...] = ()
+    nice: int = 0
+    urgent: bool = False
+
+
+PLAIN = Plain()
+
+
 def test_a_verdict_that_nobody_renews_closes_the_gate(store: MongoStore, database: Docs) -> None:
     store.ledger.health.keep(Verdict(share=1.0), None)
     aged(database, 14)
     gate = Gate(store.ledger.health.verdict)
-    assert gate.share == 0.05
-    eventually(lambda: gate.share == 0.0)
+    assert gate.share_of(PLAIN) == 0.05
+    eventually(lambda: gate.share_of(PLAIN) == 0.0)
     store.ledger.health.keep(Verdict(share=1.0), None)
-    eventually(lambda: gate.share == 1.0)
+    eventually(lambda: gate.share_of(PLAIN) == 1.0)
 
 
 def test_a_ledger_that_does_not_answer_closes_the_gate_too() -> None:
@@ -235,8 +248,8 @@ def test_a_ledger_that_does_not_answer_closes_the_gate_too() -> None:
         return answers.pop()
 
     gate = Gate(read)
-    assert gate.share == 0.05
-    eventually(lambda: gate.share == 0.0)
+    assert gate.share_of(PLAIN) == 0.05
+    eventually(lambda: gate.share_of(PLAIN) == 0.0)
 
 
 def test_a_share_of_its_time_is_worked_and_the_rest_rested(

@@ -26,6 +26,12 @@ router = APIRouter(prefix="/migrate", tags=["failures"])
 
 TAIL = 2000  # characters of a traceback: its last frame and the error
 GROUP = "2f1a9c3e"
+OnlyGroup = Annotated[
+    str | None,
+    Query(
+        max_length=2000, description="only this group, by its short name or its signature", examples=[GROUP]
+    ),
+]
 NDJSON = "application/x-ndjson"
 
 
@@ -177,14 +183,7 @@ def failures_of(
     _: Reader,
     migration_id: Annotated[RunId, Path(alias="migrationId")],
     documents: Annotated[bool, Query(description="each document instead of each cause")] = False,
-    group: Annotated[
-        str | None,
-        Query(
-            max_length=2000,
-            description="only this group, by its short name or its signature",
-            examples=[GROUP],
-        ),
-    ] = None,
+    group: OnlyGroup = None,
     state: Annotated[
         Literal["open", "dead", "resolved"] | None,
         Query(description="only failures in this state, and groups that have such", examples=["dead"]),
@@ -266,14 +265,7 @@ def export(
     deployment: Deployment,
     _: Reader,
     migration_id: Annotated[RunId, Path(alias="migrationId")],
-    group: Annotated[
-        str | None,
-        Query(
-            max_length=2000,
-            description="only this group, by its short name or its signature",
-            examples=[GROUP],
-        ),
-    ] = None,
+    group: OnlyGroup = None,
     state: Annotated[
         Literal["open", "dead", "resolved"] | None,
         Query(description="only failures in this state", examples=["dead"]),

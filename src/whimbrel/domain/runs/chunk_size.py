@@ -16,9 +16,8 @@ SMOOTHING = 0.3  # the weight of the newest statement in the average
 GROWTH = 1.5  # from one statement to the next, at most
 SHRINK = 0.5  # at once, where a statement took too long or met conflicts
 CONFLICTS = 0.01  # the share of documents that may meet a conflict
-FEWEST_WITH_CONFLICTS = (
-    100  # documents: where the application writes everywhere, smaller statements meet no fewer
-)
+# Documents: where the application writes everywhere, smaller statements meet no fewer conflicts.
+FEWEST_WITH_CONFLICTS = 100
 TELLING = 0.5  # the part of the size that a statement must have changed for its time to tell something
 
 

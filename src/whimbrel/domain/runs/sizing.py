@@ -14,9 +14,8 @@ SMALLEST_BATCH = 100  # documents
 LARGEST_BATCH = 50_000  # documents: on two cores, a declared update has as many in about a second
 FEWEST_BATCHES = 40  # of a run whose batches are larger than a few thousand: enough for all slots to end at about the same time
 SMALL = 5000  # documents: a batch may always get as large as this
-FIRST_BATCH = (
-    1000  # documents of a function's batches before anything is measured: one call may take a second
-)
+# Documents of a function's batches before anything is measured: one call may take a second.
+FIRST_BATCH = 1000
 MEASURED = 20  # batches that the next size is concluded from, at most
 ENOUGH = 0.2  # seconds of work that must be measured before anything is concluded
 
@@ -59,9 +58,9 @@ def measure(sizing: Sizing, work: Sequence[BatchWork]) -> Sizing:
     return Sizing(sizing.measured, documents / seconds, chunk, limit)
 
 
-def largest_batch(documents: int) -> int:
-    """Returns how large the batches of a run over about so many documents may get."""
-    return max(SMALL, min(LARGEST_BATCH, documents // FEWEST_BATCHES))
+def largest_batch(documents: int, *, small: int = SMALL, largest: int = LARGEST_BATCH) -> int:
+    """Returns how large the batches of a run over about so many documents may get: always as large as `small`, never larger than `largest`."""
+    return max(small, min(largest, documents // FEWEST_BATCHES))
 
 
 def next_batch_size(size: int, sizing: Sizing, *, largest: int, run_rate: int | None = None) -> int:

@@ -126,11 +126,10 @@ class Coordinator:
         self._roles = {run: asked for run, asked in self._roles.items() if now - asked < self._role_seconds}
         self._retry_times = {run: due for run, due in self._retry_times.items() if run in runs and due > now}
         self._untold = {run: why for run, why in self._untold.items() if run in runs}
-        for memory in (self._planner, self._prover, self._announcer, self._repeated_errors):
+        for memory in (
+            self._planner, self._prover, self._announcer, self._repeated_errors, self._measuring, self._held, self._failures,
+        ):  # fmt: skip
             memory.keep(runs)
-        self._measuring.keep(runs)
-        self._held.keep(runs)
-        self._failures.keep(runs)
 
     def _holds_role(self, run_id: str) -> bool:
         """Returns whether this process holds the role, which it asks for again only when half of it is over."""

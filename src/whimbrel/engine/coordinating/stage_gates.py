@@ -16,7 +16,7 @@ from whimbrel.domain.runs.stages import (
     judge_failures,
     judge_sample,
 )
-from whimbrel.engine.operating.failure_budget import note_seen
+from whimbrel.engine.operating.failure_budget import note_all_seen
 from whimbrel.engine.protocol_steps import Step
 from whimbrel.ports import Documents, Ledger
 
@@ -64,8 +64,7 @@ class StageGates:
     def _move(self, run: Run, target: StageState, stage: Stage, looked: GateLook | None) -> bool:
         self._step("G1")
         if target in (S.PASSED, S.APPROVAL):  # what a stage has shown is not new to the next one
-            groups = sorted(self._ledger.failures.causes(run.id))
-            note_seen(self._ledger, run.id, groups, who=self._name, where="an earlier stage")
+            note_all_seen(self._ledger, run.id, who=self._name, where="an earlier stage")
         moved = self._ledger.runs.move_stage(run, target, seen=stage.state, who=self._name, looked=looked)
         return moved and target is S.PASSED
 

@@ -50,12 +50,6 @@ class Gate:
         return allowance(newest, self.around)
 
     @property
-    def share(self) -> float:
-        """The share that the database's health alone allows."""
-        self._look()
-        return 1.0 if self._read is None else self._aged().allowed
-
-    @property
     def around(self) -> Circumstances:
         """What holds for all runs now."""
         self._look()

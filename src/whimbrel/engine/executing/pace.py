@@ -58,9 +58,11 @@ class Pace:
 
     def between_chunks(self) -> None:
         """Checks for a stop request, renews a lease that is half over, keeps the run's rate and share. Raises LeaseStopped or LeaseLost."""
-        self._worked += time.monotonic() - self._began
-        self.end_chunk()
-        self._rest()
+        worked = time.monotonic() - self._began
+        self._worked += worked
+        if self.tally.owed:
+            self.tally.chunk_times = self.tally.chunk_times.with_one(worked)
+        self._rest(worked)
         self._sleep(self.times.delay)
         self._wait_for_rate()
         self.lease.step()
@@ -70,15 +72,9 @@ class Pace:
         self._read_rate()
         self._began = time.monotonic()
 
-    def end_chunk(self) -> None:
-        """Counts how long it took to evaluate what was evaluated since the last rest, if anything was."""
-        if self.tally.owed:
-            self.tally.chunk_times = self.tally.chunk_times.with_one(time.monotonic() - self._began)
-
-    def _rest(self) -> None:
-        """Rests after what was done since the last rest, as long as the gate demands now; while it is closed, waits until it opens."""
+    def _rest(self, worked: float) -> None:
+        """Rests after so many seconds of work, as long as the gate demands now; while it is closed, waits until it opens."""
         began = time.monotonic()
-        worked = began - self._began
         while not (self.lease.stop or self.lease.lost):
             left = rest_after(worked, self.gate.share_of(self.lease.run)) - (time.monotonic() - began)
             if left <= 0:

@@ -151,5 +151,10 @@ def note_seen(
         ledger.known_causes.see(run_id, list(dict.fromkeys(groups)), who=who, note=f"seen in {where}")
 
 
+def note_all_seen(ledger: Ledger, run_id: str, *, who: str, where: str) -> None:
+    """Notes that all causes that a run has met so far were seen there: they are not new to what comes."""
+    note_seen(ledger, run_id, sorted(ledger.failures.causes(run_id)), who=who, where=where)
+
+
 def _causes_of(run: Run) -> frozenset[str]:
     return frozenset(cause for rule in run.over_budget for cause, _ in rule.causes)

@@ -6,7 +6,7 @@ from whimbrel.domain.runs.run import Run, legs_of, stage_name
 from whimbrel.domain.runs.stages import Stage, Stages, StageState
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating import control
-from whimbrel.engine.operating.failure_budget import note_seen
+from whimbrel.engine.operating.failure_budget import note_all_seen
 from whimbrel.errors import StagesRefused, StateForbids
 from whimbrel.ports import Ledger
 
@@ -34,8 +34,7 @@ def approve(ledger: Ledger, run_id: str, *, who: str) -> Run:
         raise StateForbids(f"Nothing of run {run.id} waits for an approval: it is {run.status}{_where(run)}.")
     if run.status not in (RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.PAUSED, RunStatus.QUEUED):
         raise StateForbids(f"Run {run.id} is {run.status}: an approval changes nothing any more.")
-    causes = sorted(ledger.failures.causes(run.id))
-    note_seen(ledger, run.id, causes, who=who, where="a stage that was approved")
+    note_all_seen(ledger, run.id, who=who, where="a stage that was approved")
     if not ledger.runs.move_stage(run, StageState.PASSED, seen=stage.state, who=who, approved=True):
         raise StateForbids(
             f"{stage_name(run)} of run {run.id} changed at the same moment: look, and try again."

@@ -15,7 +15,7 @@ from whimbrel.domain.runs.following import Following
 from whimbrel.domain.runs.preflight_findings import refuse
 from whimbrel.domain.runs.requests import requested, with_route
 from whimbrel.domain.runs.run import Phase, Run, Scope, code_fields, eligible, first_phases, legs_of
-from whimbrel.domain.runs.sizing import FEWEST_BATCHES, FIRST_BATCH, Sizing
+from whimbrel.domain.runs.sizing import FIRST_BATCH, Sizing, largest_batch
 from whimbrel.domain.runs.stages import Stages
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.domain.runs.terms import ANY_TIME, Terms
@@ -55,7 +55,7 @@ class Defaults:
             return self.batch_size
         if not declarative:
             return min(self.batch_size, FIRST_BATCH)
-        return max(self.batch_size, min(self.largest_batch, documents // FEWEST_BATCHES))
+        return largest_batch(documents, small=self.batch_size, largest=self.largest_batch)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

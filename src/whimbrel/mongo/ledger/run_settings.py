@@ -30,8 +30,6 @@ AT_WORK = frozenset({RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.CANCELLING}
 
 # How long a run has worked: milliseconds, without the times when it was paused, waited, or had ended.
 _SINCE = {"$subtract": ["$$NOW", {"$ifNull": ["$workingSince", "$$NOW"]}]}
-
-
 WORKED = {"$add": [{"$ifNull": ["$worked", 0]}, _SINCE]}
 
 
