@@ -101,6 +101,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
     )
     recent, settings_ = AnswerCache(), system.settings
     app.state.system, app.state.recent = system, recent
+    app.state.refusals, app.state.sessions = refusals(), None  # sessions: begin where there is a dashboard
     app.state.streams = EventStreams(
         settings_.api_streams, settings_.api_stream_seconds, lambda: system.leaving, system.why
     )
@@ -116,7 +117,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         tokens=tokens,
         surface=RouteRequirements(app.routes),
         public=settings_.api_public,
-        refusals=refusals(),
+        refusals=app.state.refusals,
     )
     app.add_middleware(SameOrigin, hosts=hosts_of(settings_.api_hosts, settings_.host, tokens))
     app.add_middleware(ReadableJson)

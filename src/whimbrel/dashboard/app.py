@@ -8,12 +8,13 @@ from fastapi.routing import iter_route_contexts
 
 from whimbrel.api.authorization import Token
 from whimbrel.api.deployment import System
+from whimbrel.api.session_cookies import SessionCookies
 from whimbrel.dashboard.cluster import ClusterLine
 from whimbrel.dashboard.front import Front
-from whimbrel.dashboard.pages import own_files, runs
+from whimbrel.dashboard.pages import login, own_files, runs
 from whimbrel.dashboard.rendering import Frame, Link
 
-PAGES: Final = (own_files, runs)
+PAGES: Final = (own_files, login, runs)
 # In this order at the head of every page, those that there are.
 NAVIGATION: Final = (
     Link("Runs", "/"),
@@ -36,4 +37,7 @@ def install(app: FastAPI, system: System, tokens: Sequence[Token]) -> None:
         cluster=ClusterLine(system),
         login=bool(tokens),
     )
+    if tokens:
+        app.state.sessions = SessionCookies(system, tokens)
+    app.state.tokens = tokens
     app.add_middleware(Front)

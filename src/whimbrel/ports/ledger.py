@@ -15,6 +15,7 @@ from whimbrel.ports.proofs import Proofs
 from whimbrel.ports.retention import Retention
 from whimbrel.ports.runs import Runs
 from whimbrel.ports.schedules import Schedules
+from whimbrel.ports.sessions import LoginSessions
 from whimbrel.ports.webhooks import WebhookRecords
 
 CONSUMERS = "consumers"  # the switch by which a person stops all consumers of the cluster
@@ -38,3 +39,4 @@ class Ledger:
     webhooks: WebhookRecords
     known_causes: KnownCauses
     following: FollowedRuns
+    sessions: LoginSessions

@@ -31,6 +31,7 @@ from whimbrel.mongo.ledger.merged_batches import MergedBatches
 from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
+from whimbrel.mongo.ledger.sessions import MongoSessions
 from whimbrel.mongo.ledger.verification_sums import MongoProofs
 from whimbrel.mongo.ledger.webhooks import MongoWebhookRecords
 from whimbrel.ports import Ledger
@@ -38,6 +39,7 @@ from whimbrel.ports import Ledger
 COLLECTIONS = (
     "runs", "batches", "failures", "causes", "blocks", "leases", "workers", "audit", "schedules", "answers", "pruned",
     "codes", "format", "health", "freezes", "deliveries", "known",
+    "sessions",
 )  # fmt: skip
 DURABLE = WriteConcern("majority", j=True)
 
@@ -85,7 +87,7 @@ def mongo_ledger(
     following = MongoFollowedRuns(collections["runs"])
     ledger = Ledger(
         runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health, freezes, webhooks, known_causes,
-        following,
+        following, MongoSessions(collections["sessions"]),
     )  # fmt: skip
 
     def create_indexes() -> None:
