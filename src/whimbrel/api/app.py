@@ -36,6 +36,7 @@ from whimbrel.api.routes import (
     health,
     health_signals,
     jobs,
+    keyspace,
     maintenance,
     metrics,
     queue,
@@ -43,6 +44,7 @@ from whimbrel.api.routes import (
     runs,
     scheduler,
     seed,
+    series,
     settings,
     starting,
     undoing,
@@ -143,6 +145,8 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         scheduler,
         freezing,
         webhooks,
+        series,
+        keyspace,
     ):
         app.include_router(module.router)
     openapi.install(app)
