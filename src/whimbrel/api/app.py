@@ -37,6 +37,7 @@ from whimbrel.api.routes import (
     health,
     health_signals,
     jobs,
+    keyspace,
     maintenance,
     metrics,
     queue,
@@ -44,6 +45,7 @@ from whimbrel.api.routes import (
     runs,
     scheduler,
     seed,
+    series,
     settings,
     starting,
     streaming,
@@ -150,6 +152,8 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         webhooks,
         audit,
         streaming,
+        series,
+        keyspace,
     ):
         app.include_router(module.router)
     openapi.install(app)
