@@ -46,6 +46,7 @@ from whimbrel.api.routes import (
     seed,
     series,
     settings,
+    slots,
     starting,
     undoing,
     verifying,
@@ -147,6 +148,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         webhooks,
         series,
         keyspace,
+        slots,
     ):
         app.include_router(module.router)
     openapi.install(app)

@@ -17,6 +17,7 @@ from whimbrel.ports.retention import Retention
 from whimbrel.ports.runs import Runs
 from whimbrel.ports.schedules import Schedules
 from whimbrel.ports.series import SeriesRecords
+from whimbrel.ports.slots import Slots
 from whimbrel.ports.webhooks import WebhookRecords
 
 CONSUMERS = "consumers"  # the switch by which a person stops all consumers of the cluster
@@ -42,3 +43,4 @@ class Ledger:
     following: FollowedRuns
     series: SeriesRecords
     keyspace: KeySpace
+    slots: Slots

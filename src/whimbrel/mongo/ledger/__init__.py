@@ -33,6 +33,7 @@ from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
 from whimbrel.mongo.ledger.series import MongoSeries
+from whimbrel.mongo.ledger.slots import MongoSlots
 from whimbrel.mongo.ledger.verification_sums import MongoProofs
 from whimbrel.mongo.ledger.webhooks import MongoWebhookRecords
 from whimbrel.ports import Ledger
@@ -86,6 +87,7 @@ def mongo_ledger(
     webhooks = MongoWebhookRecords(collections["deliveries"], collections["runs"], collections["batches"])
     known_causes = MongoKnownCauses(collections["known"], leases)
     following = MongoFollowedRuns(collections["runs"])
+    slots = MongoSlots(collections["batches"])
     keyspace = MongoKeySpace(collections["batches"], collections["blocks"])
     series = MongoSeries(collections["series"], collections["audit"])
     ledger = Ledger(
@@ -93,6 +95,7 @@ def mongo_ledger(
         following,
         series,
         keyspace,
+        slots,
     )  # fmt: skip
 
     def create_indexes() -> None:
