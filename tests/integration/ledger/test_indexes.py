@@ -36,6 +36,7 @@ from whimbrel.engine.operating.start_verification import start_verification
 from whimbrel.engine.queueing import queue_history, queues
 from whimbrel.engine.queueing.announcer import Announcer
 from whimbrel.mongo.store import MongoStore
+from whimbrel.ports import LoggedIn
 from whimbrel.ports.series import SeriesChange
 
 Data = Database[dict[str, Any]]
@@ -50,6 +51,7 @@ GROWING = (
     "deliveries",
     "known",
     "series",
+    "sessions",
 )
 SHOWN = (FailureState.OPEN, FailureState.DEAD, FailureState.RESOLVED)
 
@@ -128,6 +130,7 @@ def questions(store: MongoStore, _: Data) -> None:
     ledger.runs.just_ended(3600, limit=10)
     about_webhooks(store)
     about_one_run(store, run)
+    about_sessions(store)
 
 
 def about_one_run(store: MongoStore, run: Run) -> None:
@@ -145,6 +148,15 @@ def about_one_run(store: MongoStore, run: Run) -> None:
             cell_object(ledger, strip, 0)
     slots_object(ledger, run)
     ledger.runs.some([run.id, "gone"])
+
+
+def about_sessions(store: MongoStore) -> None:
+    """What a login, each request after it, and a logout ask."""
+    sessions = store.ledger.sessions
+    for key in ("a", "b"):
+        sessions.begin(key, LoggedIn("token", "read"), who="test", seconds=60)
+    assert sessions.use("a", seconds=600) is not None
+    sessions.end("a")
 
 
 def about_webhooks(store: MongoStore) -> None:
