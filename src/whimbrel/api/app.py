@@ -31,6 +31,7 @@ from whimbrel.api.routes import (
     audit,
     bulk,
     database,
+    definitions,
     ensuring,
     failures,
     freezing,
@@ -149,6 +150,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         webhooks,
         audit,
         streaming,
+        definitions,
     ):
         app.include_router(module.router)
     openapi.install(app)
