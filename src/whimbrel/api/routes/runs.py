@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Body, Depends, Path, Query, Response
+from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
@@ -104,8 +104,9 @@ async def _query_of(
     )
 
 
-@router.get("", responses=failures(422))
-def runs(
+@router.get("", response_model=Runs, responses=failures(422))
+async def runs(
+    request: Request,
     deployment: Deployment,
     _: Reader,
     query: Annotated[RunQuery, Depends(_query_of)],
@@ -120,13 +121,23 @@ def runs(
     slim: Annotated[bool, Query(description="each run in short, as a line of an overview")] = False,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Runs:
-    """The runs. What is long of a run is left out: GET /migrate/status/{migrationId} has it. `from` and `to` are about when a run was asked for (`createdAt`)."""
+    cache: ThisAnswerCache,
+) -> Runs | Response:
+    """The runs. What is long of a run is left out: GET /migrate/status/{migrationId} has it. `from` and `to` are about when a run was asked for (`createdAt`).
+
+    With `slim` an answer may be half a second old, as of everything that many clients poll.
+    """
     ledger = deployment.store.ledger
-    page = run_page(ledger, query, order=order, cursor=cursor, limit=limit)
-    model = line_model if slim else row_model
-    rows = [model(run_view) for run_view in views(ledger, page.runs)]
-    return Runs(count=len(rows), migrations=rows, next_cursor=page.cursor)
+
+    def answer() -> Runs:
+        page = run_page(ledger, query, order=order, cursor=cursor, limit=limit)
+        model = line_model if slim else row_model
+        rows = [model(run_view) for run_view in views(ledger, page.runs)]
+        return Runs(count=len(rows), migrations=rows, next_cursor=page.cursor)
+
+    if slim:
+        return await cache.answer(("runs", request.url.query), lambda: (200, answer()))
+    return await anyio.to_thread.run_sync(answer)
 
 
 def _answer(ledger: Ledger, run: DomainRun) -> RunAnswer:
