@@ -159,3 +159,10 @@ def test_cancelled_batches_are_not_completed(still: TestClient, database: Docs) 
     states = [each["status"] for each in still.get(f"/migrate/jobs?parentJobId={run}").json()["jobs"]]
     assert set(states) == {"cancelled"}
     assert still.get(f"/migrate/jobs?parentJobId={run}&status=completed").json()["count"] == 0
+    assert (
+        still.get(f"/migrate/jobs?parentJobId={run}&status=completed,cancelled").json()["count"]
+        == told["totalBatches"]
+    )
+    assert [
+        job["jobId"] for job in still.get("/migrate/jobs?status=cancelled&status=failed").json()["jobs"]
+    ] == [run]

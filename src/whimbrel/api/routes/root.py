@@ -18,11 +18,13 @@ LINKS: Final = {
     "metrics": "/metrics",
     "runs": "/migrate",
     "jobs": "/migrate/jobs",
+    "stream": "/migrate/stream",
     "definitions": "/migrate/definitions",
     "scheduler": "/migrate/scheduler/status",
     "queue": "/queue/stats",
     "workers": "/queue/consumer-status",
     "monitoring": "/queue/monitoring",
+    "audit": "/audit",
     "database": "/db/status",
     "samples": "/seed/docs",
 }
