@@ -1,13 +1,16 @@
 """What all tests share: a real MongoDB, started by the run itself, and a database of its own for each test."""
 
+import gc
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
 from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,10 +20,13 @@ from pymongo.database import Database
 
 from tests.databases import Databases
 from tests.full import EVERYTHING, LEFT_OUT
+from tests.servers import preloaded
 from tests.servers.rabbit import RabbitNode
+from tests.shared_routes import share_routes
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore, connected
+from whimbrel.workers import process_start
 
 # A shell makes its children in the background ignore Ctrl-C, and they theirs: the programs that are tested shall hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -71,6 +77,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=list(left))
 
 
+def pytest_collection_finish() -> None:
+    """The tests themselves stay as they are: the collector of garbage need not look through them again and again."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _once() -> Iterator[None]:
+    """What takes most of the time of many tests is done once: Whimbrel's imports, also for its worker processes, and the API's routes."""
+    starting = SimpleNamespace(Popen=preloaded.Popen, TimeoutExpired=subprocess.TimeoutExpired)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process_start, "subprocess", starting)
+        share_routes(patch)
+        yield
+
+
 @pytest.fixture(scope="session")
 def mongo_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a mongod that lives as long as this test run."""
@@ -96,11 +118,14 @@ def databases(client: MongoClient[dict[str, Any]]) -> Iterator[Databases]:
 def database(
     request: pytest.FixtureRequest, client: MongoClient[dict[str, Any]], databases: Databases
 ) -> Iterator[Database[dict[str, Any]]]:
-    """A database without documents; with the ledger's empty collections where the test has a `store`.
+    """A database without documents; with the ledger's empty collections where the test has a `store`, or settings of a server.
 
     A test that asks for `client` looks at the server itself, such as its oplog: its database has had no other test.
     """
-    if "store" not in request.fixturenames or "client" in signature(request.function).parameters:
+    if (
+        not {"store", "settings"} & set(request.fixturenames)
+        or "client" in signature(request.function).parameters
+    ):
         name = databases.new()
         yield client[name]
         databases.drop(name)

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 from pymongo import MongoClient
 
+from tests.servers import preloaded
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED, BatchStatus, RunStatus
 from whimbrel.engine.operating.run_view import RunView, view
@@ -71,7 +72,7 @@ class Rig:
             "MONGODB_DB_NAME": self.store.database, "WHIMBREL_MIGRATIONS": MIGRATIONS,
         }  # fmt: skip
         command = [sys.executable, str(HERE / "parent_process.py"), str(workers), str(slots)]
-        parent = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+        parent = preloaded.Popen(command, env=environment, stdin=subprocess.DEVNULL)
         self.parents.append(parent)
         return parent
 

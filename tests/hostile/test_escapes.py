@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import subprocess
 import sys
 import unicodedata
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from pymongo.database import Database
 
 from tests.integration.in_process_commands import Commands, Said, commands
+from tests.servers import preloaded
 
 __all__ = ["commands"]
 
@@ -115,7 +115,7 @@ def test_a_run_on_a_terminal(database: Docs, mongo_uri: str, hostile: Path) -> N
     }  # fmt: skip
     command = [sys.executable, "-m", "whimbrel.cli.main", "run", "twice", "--workers", "1", "--yes"]
     written = b""
-    with subprocess.Popen(
+    with preloaded.Popen(
         command, env=environment, cwd=hostile, stdin=there, stdout=there, stderr=there
     ) as process:
         os.close(there)

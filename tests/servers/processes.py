@@ -19,6 +19,8 @@ from typing import Final, Self
 
 import psutil
 
+from tests.servers import preloaded
+
 # Below the ports that a kernel gives to clients: else, while a server is down, the port could go to somebody else,
 # or a client that tries again and again could be given it as its own and connect to itself.
 _PORTS: Final = range(20_000, 32_000)
@@ -88,7 +90,7 @@ class Child:
     ) -> None:
         self.log = log
         with log.open("ab") as output:
-            self._process = subprocess.Popen(
+            self._process = preloaded.Popen(
                 arguments,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -4,6 +4,11 @@ It reads raw documents from its standard input and answers each with what the fu
 no database. The function cannot reach either stream: what it prints goes to standard error.
 """
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # imports create no garbage; enabled again before there is code of the user
+
 import contextlib
 import contextvars
 import json
@@ -19,6 +24,7 @@ from typing import Any, BinaryIO
 
 import bson
 
+import whimbrel.structlog_without_rich  # noqa: F401  before anything that imports structlog
 from whimbrel.domain.bson.naive_datetimes import naive_datetime_fields
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
@@ -41,6 +47,7 @@ def main() -> None:
 
     The argument is JSON: the source of the migrations, and which files of it to leave out.
     """
+    gc.enable()
     requests, answers = _streams()
     source, without = json.loads(sys.argv[1])
     try:

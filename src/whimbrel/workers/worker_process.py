@@ -5,6 +5,11 @@ tells that it has loaded the migrations, from time to time that it lives, and wh
 hears nothing for long ends it. Its standard streams belong to user code.
 """
 
+import gc
+
+if __name__ == "__main__":
+    gc.disable()  # imports create no garbage; enabled again before there is code of the user
+
 import argparse
 import contextlib
 import contextvars
@@ -17,6 +22,7 @@ import threading
 from collections.abc import Callable
 from importlib.metadata import version
 
+import whimbrel.structlog_without_rich  # noqa: F401  before anything that imports structlog
 from whimbrel.bootstrap import feed, step_hook, store_at, tracing
 from whimbrel.domain.text.printable import visible
 from whimbrel.engine.executing.gate import Gate
@@ -38,6 +44,7 @@ STARVED = 75  # exit code of a child that was connected to the broker and got no
 
 
 def main() -> None:
+    gc.enable()
     parser = argparse.ArgumentParser(prog="whimbrel-child")
     parser.add_argument("--name", required=True)
     parser.add_argument("--slots", type=int, required=True)

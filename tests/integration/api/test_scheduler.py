@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from tests.conftest import SHORT
 from tests.integration.api.conftest import TOKENS, Docs, seed, serving
+from tests.servers import preloaded
 from tests.servers.serve import eventually
 from whimbrel.api.deployment import System
 from whimbrel.domain.migrations.catalog import Catalog, choose
@@ -262,7 +263,7 @@ def cli(mongo_uri: str, database: Docs, tmp_path: Path) -> Cli:
     environment = {**os.environ, "MONGODB_URI": mongo_uri, "MONGODB_DB_NAME": database.name}
 
     def call(*arguments: str, code: int = 0, **changes: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        done = preloaded.run(
             [sys.executable, "-m", "whimbrel.cli.main", "schedule", *arguments],
             env={**environment, **changes}, cwd=tmp_path,
             capture_output=True, text=True, timeout=60, check=False, stdin=subprocess.DEVNULL,

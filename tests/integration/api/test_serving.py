@@ -18,6 +18,7 @@ from pymongo.uri_parser import parse_uri
 
 from tests.full import EVERYTHING
 from tests.integration.api.conftest import Docs
+from tests.servers import preloaded
 from tests.servers.proxy import Proxy
 from tests.servers.rabbit import RabbitNode
 from tests.servers.serve import Serve, eventually
@@ -231,7 +232,7 @@ def test_no_part_of_an_answer_waits_for_an_acknowledgement(host: str) -> None:
 
 def ends(changes: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
     quiet = {"LOG_LEVEL": "error", "HOST": "127.0.0.1", "API_TOKENS": "", "RABBITMQ_URL": "", "PORT": "0"}
-    return subprocess.run(
+    return preloaded.run(
         PROGRAM, env={**os.environ, **quiet, **changes}, cwd=cwd, capture_output=True, text=True, timeout=90,
         check=False, stdin=subprocess.DEVNULL,
     )  # fmt: skip

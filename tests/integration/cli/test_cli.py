@@ -18,6 +18,7 @@ import pytest
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from tests.servers import preloaded
 from whimbrel.engine.operating.start import Defaults, start_run
 from whimbrel.mongo.embedded import find_mongod
 from whimbrel.mongo.store import MongoStore
@@ -58,7 +59,7 @@ def cli(environment: dict[str, str], tmp_path: Path) -> Cli:
     """Run a command to its end, and check its exit code."""
 
     def call(*arguments: str, code: int = 0, **changes: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
+        done = preloaded.run(
             [*PROGRAM, *arguments], env={**environment, **changes}, cwd=tmp_path,
             capture_output=True, text=True, timeout=240, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
@@ -78,7 +79,7 @@ def together(cli: Cli, *commands: list[str]) -> list[str]:
 @contextmanager
 def started(environment: Mapping[str, str], cwd: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """A command that goes on while the test does something to it."""
-    with subprocess.Popen(
+    with preloaded.Popen(
         [*PROGRAM, *arguments], env=environment, cwd=cwd,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL,
     ) as process:  # fmt: skip
@@ -519,7 +520,7 @@ def test_a_reader_that_stops_reading_is_no_error(
     reader, writer = os.pipe()
     os.close(reader)
     try:
-        done = subprocess.run(
+        done = preloaded.run(
             [*PROGRAM, *arguments], env=environment, cwd=tmp_path, stdout=writer,
             stderr=subprocess.PIPE, text=True, timeout=240, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip

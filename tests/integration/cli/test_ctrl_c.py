@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.servers import preloaded
 from tests.waiting import until
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.mongo.embedded.server import uninterrupted
@@ -85,7 +86,7 @@ def test_while_mongod_starts(tmp_path: Path) -> None:
         "WHIMBREL_HOME": str(home),
         "WHIMBREL_MONGOD": str(mongod),
     }
-    with subprocess.Popen(
+    with preloaded.Popen(
         [*PROGRAM, "worker"], env=environment, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:  # fmt: skip
         until((home / "mongod.json").exists)
@@ -103,7 +104,7 @@ def test_while_migrations_are_loaded(tmp_path: Path, words: list[str]) -> None:
         f"import pathlib, time\npathlib.Path({str(tmp_path / 'loads')!r}).touch()\ntime.sleep(600)\n"
     )
     environment = {**os.environ, "MONGODB_URI": "", "WHIMBREL_MIGRATIONS": str(file)}
-    with subprocess.Popen(
+    with preloaded.Popen(
         [*PROGRAM, *words], env=environment, cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:  # fmt: skip
         until((tmp_path / "loads").exists)

@@ -14,6 +14,7 @@ from pymongo.database import Database
 
 from tests.integration.in_process_commands import Commands, commands  # noqa: F401
 from tests.integration.in_process_system import DEFAULTS, migrate
+from tests.servers import preloaded
 from whimbrel import Migration
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
@@ -162,7 +163,7 @@ def many(commands: Commands, store: MongoStore, database: Data, ended: str) -> s
 
 def test_a_reader_that_goes_away_ends_the_export_quietly(many: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "whimbrel.cli.main", "failures", many, "--export", "-"]
-    child = subprocess.Popen(
+    child = preloaded.Popen(
         command, env={**os.environ}, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     assert child.stdout is not None

@@ -3,7 +3,6 @@
 # ruff: noqa: F811  fixtures are imported by their names
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 from pymongo.database import Database
 
 from tests.integration.in_process_commands import Commands, commands  # noqa: F401
+from tests.servers import preloaded
 from tests.servers.serve import eventually
 from whimbrel.domain.health.signals import SIGNALS
 from whimbrel.domain.health.verdict import Verdict
@@ -93,7 +93,7 @@ def test_a_run_waits_says_why_and_goes_on(commands: Commands, store: MongoStore,
     """Worker processes of its own, the sampler, the gate and the message: all of it."""
     commands.set(WHIMBREL_HEALTH="on")
     commands("health", "disk-used", "--slow", "0.001", "--stop", "0.001")
-    running = subprocess.Popen(
+    running = preloaded.Popen(
         [sys.executable, "-m", "whimbrel.cli.main", "run", "marking", "-y", "--workers", "1", "--rate", "100"]
     )
 

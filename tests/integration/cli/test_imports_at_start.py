@@ -37,3 +37,10 @@ def test_a_look_imports_nothing_that_only_work_needs(
     )
     assert {"pymongo", f"whimbrel.cli.commands.{words[0]}"} <= set(done.stderr.split())
     assert set(done.stderr.split()) & UNUSED == set()
+
+
+def test_processes_of_functions_do_not_import_what_draws_on_terminals() -> None:
+    code = "import sys, whimbrel.workers.worker_process, whimbrel.workers.rehearsal; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "structlog" in done.stdout.split()
+    assert {"rich", "pygments"} & set(done.stdout.split()) == set()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from tests.servers import preloaded
 from tests.servers.serve import Serve, eventually
 
 Docs = Database[dict[str, Any]]
@@ -100,7 +101,7 @@ def test_commands_log_json_where_nobody_sits_at_a_terminal(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     def command(*words: str, **changes: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return preloaded.run(
             [sys.executable, "-m", "whimbrel.cli.main", *words], cwd=tmp_path, env={**os.environ, **environment, **changes},
             capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
@@ -119,7 +120,7 @@ def test_commands_log_json_where_nobody_sits_at_a_terminal(
 def test_beside_the_bar_of_a_terminal_there_is_no_json(environment: dict[str, str], tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "whimbrel.cli.main", "run", "loud", "--workers", "1", "--force", "--yes"]
-    with subprocess.Popen(
+    with preloaded.Popen(
         command, cwd=tmp_path, env={**os.environ, **environment, "LOG_LEVEL": "info", "TERM": "xterm"},
         stdin=theirs, stdout=theirs, stderr=theirs, close_fds=True,
     ) as process:  # fmt: skip

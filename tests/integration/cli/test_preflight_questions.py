@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from tests.servers import preloaded
+
 PROGRAM = [sys.executable, "-m", "whimbrel.cli.main", "run", "counted", "--workers", "1"]
 COUNTED = """
 from whimbrel import Migration
@@ -39,7 +41,7 @@ def call(environment: dict[str, str], tmp_path: Path) -> Call:
     """The command, without a terminal."""
 
     def call(*options: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        return preloaded.run(
             [*PROGRAM, *options], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120,
             check=False, stdin=subprocess.DEVNULL,
         )  # fmt: skip
@@ -59,7 +61,7 @@ def on_a_terminal(
 ) -> tuple[int, str]:
     """The command's exit code and all that it wrote; `answer` is typed when it asks."""
     here, there = pty.openpty()
-    with subprocess.Popen(
+    with preloaded.Popen(
         [*PROGRAM, *options], env=environment, cwd=cwd, stdin=there, stdout=there, stderr=there
     ) as process:
         os.close(there)
@@ -141,10 +143,10 @@ def test_without_a_terminal_warnings_are_told_and_recorded(
     run_id = database["whimbrel_runs"].find_one({}, {"_id": 1})
     assert run_id is not None
     status = [*PROGRAM[:3], "status", str(run_id["_id"])]
-    shown = subprocess.run(status, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
+    shown = preloaded.run(status, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "Preflight, before it started" in shown.stdout
     assert "change-streams. " in shown.stdout
-    told = subprocess.run(
+    told = preloaded.run(
         [*status, "--json"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert '"check": "change-streams"' in told.stdout

@@ -15,6 +15,7 @@ from pymongo import MongoClient
 from pymongo.uri_parser import parse_uri
 
 from tests.integration.in_process_commands import Commands, commands  # noqa: F401
+from tests.servers import preloaded
 from whimbrel.mongo.embedded.folder import Folder
 from whimbrel.mongo.embedded.server import find, stop
 
@@ -153,7 +154,7 @@ def test_a_database_that_is_named_is_printed_as_it_is_and_told_without_its_passw
 def test_a_worker_says_that_its_database_is_new(at_home: Commands, tmp_path: Path) -> None:
     """What makes one says so: by a process, which goes on until it is told to end."""
     environment = {**os.environ, "MONGODB_URI": ""}
-    with subprocess.Popen(
+    with preloaded.Popen(
         [sys.executable, "-m", "whimbrel.cli.main", "worker", "--workers", "1"], env=environment, cwd=tmp_path,
         stderr=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip

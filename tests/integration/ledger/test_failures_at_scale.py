@@ -2,7 +2,6 @@
 
 import random
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pymongo.database import Database
 
 from tests.integration.coordinating.test_waiting_runs import current, looked_at
 from tests.integration.in_process_system import DEFAULTS, migrate, start, system, until
+from tests.servers import preloaded
 from whimbrel import SKIP, Migration
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
@@ -224,7 +224,7 @@ def test_counters_are_exact_after_a_process_was_killed_in_the_middle_of_recordin
     run, batches = working(store, database, 1)
     batch = batches[0]
     script = Path(__file__).parents[2] / "faults" / "recording.py"
-    child = subprocess.run(
+    child = preloaded.run(
         [sys.executable, script, mongo_uri, database.name, batch.token, dies], check=False, timeout=60
     )
     assert child.returncode == -signal.SIGKILL

@@ -9,6 +9,8 @@ from typing import Any
 
 from pymongo.database import Database
 
+from tests.servers import preloaded
+
 Data = Database[dict[str, Any]]
 SLOW = """
 import time
@@ -39,7 +41,7 @@ def test_nobody_is_told_to_resume_what_is_gone(mongo_uri: str, database: Data, t
     environment = {
         **os.environ, "MONGODB_URI": mongo_uri, "MONGODB_DB_NAME": database.name, "WHIMBREL_MIGRATIONS": str(tmp_path / "slow.py"),
     }  # fmt: skip
-    with subprocess.Popen(
+    with preloaded.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         end = time.monotonic() + 60

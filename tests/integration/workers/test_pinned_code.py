@@ -12,6 +12,7 @@ import pytest
 from pymongo.database import Database
 
 from tests.integration.in_process_system import DEFAULTS, start, system, until
+from tests.servers import preloaded
 from tests.waiting import until as reached
 from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.migrations.migration import Migration
@@ -428,7 +429,7 @@ def test_an_update_that_became_a_function_is_another_migration(store: MongoStore
 def test_the_whole_way_by_the_command_line(mongo_uri: str, database: Data, changing: str) -> None:
     """Parent and children order the words of a set differently."""
     seed(database)
-    done = subprocess.run(
+    done = preloaded.run(
         [sys.executable, "-m", "whimbrel.cli.main", "run", "by-function", "--migrations", changing, "--yes", "--workers", "1"],
         env={**os.environ, "MONGODB_URI": mongo_uri, "MONGODB_DB_NAME": database.name},
         capture_output=True, text=True, check=False, timeout=120,

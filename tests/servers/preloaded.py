@@ -1,0 +1,166 @@
+"""Python processes that begin with all of Whimbrel imported: copies (fork) of one process that has imported it before.
+
+`Popen` and `run` are those of `subprocess`, and so is what they start: a process with its own environment, folder, streams, signals
+and exit code. Only the imports are spared, which cost more than what most commands of a test do. What a copy cannot be is started as
+ever: another program than `python -m MODULE` or `python SCRIPT`, or an environment that Python itself reads when it starts.
+"""
+
+import atexit
+import inspect
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from tests.servers import preloading
+
+_ROOT: Final = Path(__file__).parents[2]
+_READ_BY_PYTHON: Final = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_")  # how the names of variables begin
+_POSSIBLE: Final = hasattr(os, "pidfd_open")
+_execute_child: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
+_PARAMETERS: Final = list(inspect.signature(_execute_child).parameters)[1:]
+
+
+class _Template:
+    """The process that is copied. It is started with the first copy, and ends with us."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._owner = 0
+        self._socket: socket.socket | None = None
+
+    def ask(self, question: Mapping[str, Any], files: Sequence[int] = ()) -> Any:
+        with self._lock:
+            if self._socket is None or self._owner != os.getpid():
+                self._socket, self._owner = _started(), os.getpid()
+            preloading.send(self._socket, question, files)
+            answer, _ = preloading.receive(self._socket)
+            return answer
+
+
+def _started() -> socket.socket:
+    ours, theirs = socket.socketpair()
+    process = subprocess.Popen(
+        [sys.executable, "-m", preloading.__name__, str(theirs.fileno())],
+        cwd=_ROOT,
+        pass_fds=[theirs.fileno()],
+    )
+    theirs.close()
+
+    def end() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(end)
+    return ours
+
+
+_template = _Template()
+
+
+class Popen(subprocess.Popen[Any]):
+    """As `subprocess.Popen`."""
+
+    _watched: int | None = None  # tells when a copy has ended
+
+    def _execute_child(self, *arguments: Any) -> None:
+        given = dict(zip(_PARAMETERS, arguments, strict=True))
+        words = _copyable(given)
+        if words is None:
+            _execute_child(self, *arguments)
+            return
+        streams = [
+            mine if theirs == -1 else theirs
+            for mine, theirs in enumerate((given["p2cread"], given["c2pwrite"], given["errwrite"]))
+        ]
+        kept = [int(number) for number in given["pass_fds"]]
+        question = {
+            "words": words,
+            "environment": dict(os.environ if given["env"] is None else given["env"]),
+            "folder": os.fspath(given["cwd"] or Path.cwd()),
+            "session": given["start_new_session"],
+            "numbers": [0, 1, 2, *kept],
+        }
+        try:
+            self.pid = _template.ask(question, [*streams, *kept])
+            self._watched = os.pidfd_open(self.pid)
+            self._child_created = True
+        finally:
+            given_pipes = ("p2cread", "p2cwrite", "c2pread", "c2pwrite", "errread", "errwrite")
+            self._close_pipe_fds(*(given[name] for name in given_pipes))  # type: ignore[attr-defined]
+
+    def _internal_poll(self, *arguments: Any, **options: Any) -> int | None:
+        if self._watched is None:
+            found: int | None = super()._internal_poll(*arguments, **options)  # type: ignore[misc]
+            return found
+        if self.returncode is None and _over(self._watched, 0):
+            status = _template.ask({"reap": self.pid})
+            os.close(self._watched)
+            self._watched = None
+            self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def _wait(self, timeout: float | None) -> int:
+        if self._watched is None:
+            code: int = super()._wait(timeout)  # type: ignore[misc]
+            return code
+        if not _over(self._watched, timeout):
+            assert timeout is not None
+            raise subprocess.TimeoutExpired(self.args, timeout)
+        ended = self._internal_poll()
+        assert ended is not None
+        return ended
+
+
+def _over(watched: int, timeout: float | None) -> bool:
+    """Whether the process ends within these seconds."""
+    waiting = select.poll()
+    waiting.register(watched, select.POLLIN)
+    return bool(waiting.poll(None if timeout is None else max(0.0, timeout) * 1000))
+
+
+def _copyable(given: Mapping[str, Any]) -> list[str] | None:
+    """What follows `python`, where a copy can stand for a fresh interpreter."""
+    words = [os.fspath(word) for word in given["args"]] if not isinstance(given["args"], str) else []
+    program = words[1:2] == ["-m"] or (words[1:2] and words[1].endswith(".py"))
+    unusual = given["preexec_fn"] or given["executable"] not in (None, sys.executable) or given["shell"]
+    usual = _read_by_python(os.environ if given["env"] is None else given["env"]) == _read_by_python(
+        os.environ
+    )
+    folder = given["cwd"] is None or Path(given["cwd"]).is_dir()
+    possible = _POSSIBLE and given["uid"] is None and given["gid"] is None and given["gids"] is None
+    if not (possible and program and words[0] == sys.executable and usual and folder) or unusual:
+        return None
+    return words[1:]
+
+
+def _read_by_python(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name.startswith(_READ_BY_PYTHON)}
+
+
+def run(
+    words: Sequence[Any],
+    *,
+    check: bool = False,
+    capture_output: bool = False,
+    timeout: float | None = None,
+    **options: Any,
+) -> subprocess.CompletedProcess[Any]:
+    """As `subprocess.run`, without `input`."""
+    if capture_output:
+        options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with Popen(words, **options) as process:
+        try:
+            out, error = process.communicate(timeout=timeout)
+        except BaseException:
+            process.kill()
+            raise
+    done = subprocess.CompletedProcess(process.args, process.returncode, out, error)
+    if check:
+        done.check_returncode()
+    return done

@@ -1,0 +1,165 @@
+"""The process whose copies are the processes of `tests.servers.preloaded`: `python -m tests.servers.preloading SOCKET`.
+
+It has one thread, knows no server and reads no setting, so a copy of it is as clean as a fresh interpreter.
+"""
+
+import atexit
+import contextlib
+import fcntl
+import gc
+import importlib.util
+import io
+import json
+import os
+import pkgutil
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NoReturn
+
+from setproctitle import setproctitle
+
+from whimbrel import logs
+
+_FILES = 64  # most that are sent at a time
+_OUT_OF_THE_WAY = 500  # file numbers that no process of a test has asked for
+
+
+def send(to: socket.socket, said: Any, files: Sequence[int] = ()) -> None:
+    text = json.dumps(said).encode()
+    socket.send_fds(to, [struct.pack("!I", len(text))], list(files))
+    to.sendall(text)
+
+
+def receive(of: socket.socket) -> tuple[Any, list[int]]:
+    """What was sent, and the files; None at the end."""
+    head, files, _, _ = socket.recv_fds(of, 4, _FILES)
+    if not head:
+        return None, []
+    while len(head) < 4:
+        head += of.recv(4 - len(head))
+    (size,), text = struct.unpack("!I", head), bytearray()
+    while len(text) < size:
+        text += of.recv(size - len(text))
+    return json.loads(bytes(text)), files
+
+
+def main() -> None:
+    requests = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGINT, lambda *_: None)  # it ends with the tests
+    _import_everything()
+    gc.collect()
+    gc.freeze()
+    while True:
+        question, files = receive(requests)
+        if question is None:
+            return
+        if "reap" in question:
+            send(requests, os.waitpid(question["reap"], 0)[1])
+            continue
+        pid = os.fork()
+        if not pid:
+            _become(question, files)
+        for each in files:
+            os.close(each)
+        send(requests, pid)
+
+
+def _import_everything() -> None:
+    package = importlib.import_module("whimbrel")
+    for module in pkgutil.walk_packages(package.__path__, "whimbrel."):
+        importlib.import_module(module.name)
+
+
+def _become(question: Mapping[str, Any], files: Sequence[int]) -> NoReturn:
+    """What `python WORDS` is in a fresh process."""
+    code = 1
+    try:
+        _take_files(question["numbers"], files)
+        _reset(question)
+        code = _run(question["words"])
+    finally:
+        with contextlib.suppress(BaseException):
+            _finish()
+        os._exit(code)
+
+
+def _take_files(numbers: Sequence[int], files: Sequence[int]) -> None:
+    high = [fcntl.fcntl(each, fcntl.F_DUPFD, _OUT_OF_THE_WAY) for each in files]
+    os.closerange(0, _OUT_OF_THE_WAY)
+    for number, each in zip(numbers, high, strict=True):
+        os.dup2(each, number, inheritable=number <= 2)
+    os.closerange(_OUT_OF_THE_WAY, _OUT_OF_THE_WAY + 2 * _FILES)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        before: Any = getattr(sys, name)
+        through = before.write_through  # as PYTHONUNBUFFERED says
+        raw = open(number, "wb" if number else "rb", buffering=0 if through else -1, closefd=False)  # noqa: SIM115
+        stream = io.TextIOWrapper(
+            raw, encoding=before.encoding, errors=before.errors, write_through=through,
+            line_buffering=not through and (number == 2 or os.isatty(number)),
+        )  # fmt: skip
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+
+
+def _reset(question: Mapping[str, Any]) -> None:
+    if question["session"]:
+        os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.orig_argv = [sys.executable, *question["words"]]
+    setproctitle(" ".join(sys.orig_argv))
+    os.environ.clear()
+    os.environ.update(question["environment"])
+    time.tzset()
+    os.chdir(question["folder"])
+    # The one thing that Whimbrel reads from the environment when it is imported.
+    logs._State.json_requested = os.environ.get("LOG_FORMAT") == "json"
+
+
+def _run(words: Sequence[str]) -> int:
+    """The exit code."""
+    main_module: Any = ModuleType("__main__")
+    sys.modules["__main__"] = main_module
+    if words[0] == "-m":
+        spec: Any = importlib.util.find_spec(words[1])
+        main_module.__spec__, main_module.__package__, main_module.__file__ = spec, spec.parent, spec.origin
+        code = spec.loader.get_code(words[1])
+        sys.argv, sys.path[0] = [spec.origin, *words[2:]], str(Path.cwd())
+    else:
+        script = Path(words[0])
+        main_module.__file__, sys.argv, sys.path[0] = words[0], list(words), str(script.resolve().parent)
+        code = compile(script.read_bytes(), words[0], "exec")
+    try:
+        exec(code, main_module.__dict__)  # noqa: S102
+    except SystemExit as end:
+        if end.code is None or isinstance(end.code, int):
+            return end.code or 0
+        sys.stderr.write(f"{end.code}\n")
+        return 1
+    except KeyboardInterrupt:
+        traceback.print_exc()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:  # noqa: BLE001  as an interpreter does with what nobody has caught
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+def _finish() -> None:
+    """Ends as an interpreter does: threads, exit handlers, unwritten output."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+
+
+if __name__ == "__main__":
+    main()
