@@ -81,7 +81,7 @@ def test_signals_are_changed_and_bad_changes_are_refused(
 def test_plan_says_in_one_line_that_all_is_read(commands: Commands, things: Docs) -> None:
     commands.set(WHIMBREL_HEALTH="on", WHIMBREL_HEALTH_IGNORE_MEMBERS="db9")
     said = commands("plan", "marking").out
-    assert "info: health. All 17 signals of the database's health are read." in said
+    assert "info: health. All 19 signals of the database's health are read." in said
     assert "warning: health. WHIMBREL_HEALTH_IGNORE_MEMBERS names db9:27017" in said
     rows = json.loads(commands("plan", "marking", "--json").out)["warnings"]
     finding = next(row for row in rows if row["check"] == "health")
