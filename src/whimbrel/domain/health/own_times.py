@@ -19,7 +19,8 @@ STORED = 10  # verdicts of which the median counts
 RESTING = 20  # times that tell what is usual
 FEWEST = 5  # of them, before anything is usual
 LOW = 0.1  # a share so small that what a canary takes is usual
-QUIET = "; nobody else is at work on this server, so that it is only shown"
+NOBODY_ELSE = "nobody else is at work on this server, whom a run could hurt"
+QUIET = f"; only shown: {NOBODY_ELSE}"
 
 
 @dataclass(slots=True)
