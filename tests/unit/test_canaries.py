@@ -4,7 +4,7 @@ import pytest
 
 from whimbrel.domain.health.oplog_past import OplogPast
 from whimbrel.domain.health.others_at_work import OthersAtWork
-from whimbrel.domain.health.own_times import OwnTimes
+from whimbrel.domain.health.own_times import OwnTimes, tells_what_is_usual
 from whimbrel.domain.health.readings import Reading
 from whimbrel.domain.health.share import Share, first_share, next_share
 from whimbrel.domain.health.signal_states import SignalState, next_state
@@ -63,6 +63,21 @@ def test_what_is_usual_is_learned_while_runs_have_little_and_not_while_they_have
     assert (reading.usual, reading.slow) == (80, 240), (
         "a majority far away is usual, and holds nothing back for ever"
     )
+
+
+@pytest.mark.parametrize(
+    ("signal", "level", "at_work", "share", "usual"),
+    [
+        ("disk-used", Level.OK, False, 1.0, True), ("disk-used", Level.OK, True, 0.1, True), ("disk-used", Level.OK, True, 0.2, False),
+        ("write-canary", Level.STOP, True, 0.0, True),  # a majority that has always been far away
+        ("majority-lag", Level.STOP, True, 0.0, False), ("majority-lag", Level.STOP, False, 1.0, False),  # one that is missing now
+        ("member-lag", Level.SLOW, True, 0.05, False),
+    ],
+)  # fmt: skip
+def test_what_is_measured_while_something_else_is_wrong_is_not_usual(
+    signal: str, level: Level, at_work: bool, share: float, usual: bool
+) -> None:
+    assert tells_what_is_usual({signal: SignalState(level=level)}, at_work=at_work, share=share) is usual
 
 
 def test_the_reason_says_how_much_more_than_usual_it_is() -> None:

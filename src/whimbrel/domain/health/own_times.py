@@ -5,12 +5,14 @@ counts, not the mean: runs work in bursts, and the application suffers in those.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from statistics import median
 
 from whimbrel.domain.health.readings import Reading
+from whimbrel.domain.health.signal_states import SignalState
+from whimbrel.domain.health.signals import Level
 
 READS = 3  # of a sample
 SECONDS = 5  # samples that count
@@ -18,9 +20,18 @@ PART = 0.8  # of the newest times that are no worse than the one that counts: a 
 STORED = 10  # verdicts of which the median counts
 RESTING = 20  # times that tell what is usual
 FEWEST = 5  # of them, before anything is usual
+OWN = ("read-canary", "write-canary", "majority-write")
 LOW = 0.1  # a share so small that what a canary takes is usual
 NOBODY_ELSE = "nobody else is at work on this server, whom a run could hurt"
 QUIET = f"; only shown: {NOBODY_ELSE}"
+
+
+def tells_what_is_usual(states: Mapping[str, SignalState], *, at_work: bool, share: float) -> bool:
+    """Whether what is measured now is usual: runs have little or nothing, and nothing else is wrong that would make it worse."""
+    disturbed = any(
+        state.asks in (Level.SLOW, Level.STOP) for name, state in states.items() if name not in OWN
+    )
+    return not disturbed and (not at_work or share <= LOW)
 
 
 @dataclass(slots=True)
@@ -71,7 +82,7 @@ def _writes() -> Canary:
 
 @dataclass(slots=True)
 class OwnTimes:
-    """What this sampler has measured lately. `at_rest`: no run is at work, or all together have little of their speed."""
+    """What this sampler has measured lately. `at_rest`: what is measured now tells what is usual."""
 
     reads: Canary = field(default_factory=_reads)
     writes: Canary = field(default_factory=_writes)

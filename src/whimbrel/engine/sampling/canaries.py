@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 
 from whimbrel.domain.health.others_at_work import OthersAtWork
-from whimbrel.domain.health.own_times import LOW, READS, OwnTimes
+from whimbrel.domain.health.own_times import READS, OwnTimes
 from whimbrel.domain.health.readings import Reading
 from whimbrel.domain.health.share import Share, first_share
 from whimbrel.errors import Transient
@@ -22,9 +22,9 @@ class Canaries:
         self._times, self._others = OwnTimes(), OthersAtWork()
         self._shared = False  # a run and others were at work at the last sample
 
-    def measure(self, *, at_work: bool, share: float) -> None:
-        """Reads and writes. Raises Transient where reading is not possible."""
-        self._times.at_rest = not at_work or share <= LOW
+    def measure(self, *, at_rest: bool) -> None:
+        """Reads and writes. `at_rest`: that tells what is usual. Raises Transient where reading is not possible."""
+        self._times.at_rest = at_rest
         for _ in range(READS):
             began = time.perf_counter()
             self._records.read_canary()

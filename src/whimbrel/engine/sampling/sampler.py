@@ -12,6 +12,7 @@ import structlog
 
 from whimbrel.domain.health.blame import advice, blamed
 from whimbrel.domain.health.oplog_past import OPLOG, OplogPast
+from whimbrel.domain.health.own_times import tells_what_is_usual
 from whimbrel.domain.health.readings import Reading, worst_readings
 from whimbrel.domain.health.share import Share, next_share
 from whimbrel.domain.health.signal_states import SignalState, next_state
@@ -98,7 +99,9 @@ class Sampler:
         now = self._now(before)
         if self._states is None:
             self._take_over(before, now)
-        self._canaries.measure(at_work=bool(at_work), share=self._share.value)
+        self._canaries.measure(
+            at_rest=tells_what_is_usual(self._states or {}, at_work=bool(at_work), share=self._share.value)
+        )
         throttled = throttled_seconds(before) if at_work else {}
         self._keep(self._judge(now, self._records.settings(), {run.ns for run in at_work}), throttled)
 
