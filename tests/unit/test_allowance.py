@@ -69,11 +69,22 @@ def test_the_databases_health() -> None:
         "it may be over at once: batches stay in hand"
     )
     assert stopped.explain().startswith("Waits since 14:02 UTC: replication lag")
+    since = NOW.timestamp()
+    given_back = {
+        seconds: found(verdict=replace(SLOW, share=0.0, waits_since=since - seconds)).gives_back
+        for seconds in (0, 30, 31)
+    }
+    assert given_back == {0: False, 30: False, 31: True}, "it has lasted for half a minute"
+    assert not found(verdict=replace(SLOW, waits_since=since - 99)).gives_back, "it goes on, slower"
+    nobody = {age: found(verdict=replace(SLOW, age=age)).gives_back for age in (20.0, 44.0, 45.0)}
+    assert nobody == {20.0: False, 44.0: False, 45.0: True}, (
+        "nobody has sampled for half a minute more than stops it"
+    )
     assert found(verdict=replace(SLOW, age=20.0)).explain().startswith("Waits: nobody has sampled")
     again = found(verdict=replace(SLOW, reasons=()))
     assert (
         again.explain()
-        == "Goes at 25% of its speed since 14:02 UTC: the database is well again, and it gets faster."
+        == "Goes at 25% of its speed since 14:02 UTC: the database is well, and it gets faster."
     )
 
 

@@ -17,6 +17,7 @@ from whimbrel.domain.health.server_status import UNUSED, oplog_window, server_re
 from whimbrel.domain.health.signals import SIGNALS, Reads
 from whimbrel.mongo.driver_errors import sentence
 from whimbrel.mongo.member_hellos import MemberHellos
+from whimbrel.mongo.unanswered_statements import APP_NAME
 
 T = TypeVar("T")
 
@@ -28,6 +29,15 @@ SERVER_SIGNALS = (
     "flow-control", "flow-control-lagged", "cache-dirty", "cache-updates", "cache-used", "application-evictions", "ticket-queue",
     "write-conflicts", "oplog-window", "connections-free", "operation-latency",
 )  # fmt: skip
+# What others have under way: what waits for its turn, for a lock or for a majority, and no cursor that waits for news.
+OF_OTHERS: Mapping[str, Any] = {
+    "active": True, "desc": {"$regex": "^conn"}, "appName": {"$not": {"$regex": f"^{APP_NAME}"}}, "ns": {"$not": {"$regex": r"^(local|config)\."}},
+    "$or": [
+        {"op": {"$in": ["query", "insert", "update", "remove"]}},
+        *({f"command.{name}": {"$exists": True}} for name in ("find", "insert", "update", "delete", "aggregate", "findAndModify", "count", "distinct")),
+    ],
+}  # fmt: skip
+MOST_OTHERS = 100  # that are counted
 BUILDING: Mapping[str, Any] = {
     "$or": [{"command.createIndexes": {"$exists": True}}, {"msg": {"$regex": "^Index Build"}}]
 }
@@ -61,6 +71,7 @@ class MongoHealthReader:
             *self._replication(),
             *self._server(own_slots),
             *self._disk(),
+            *self._others(),
             *self._index_builds(frozenset(namespaces)),
         ]
 
@@ -152,6 +163,21 @@ class MongoHealthReader:
         if used is None or not total:
             return [Reading("disk-used", None, how=how, problem=f"{how} is not in the server's answer")]
         return [Reading("disk-used", float(used) / float(total) * 100, self._host, how)]
+
+    def _others(self) -> Sequence[Reading]:
+        """What others have under way at this moment: whether there is anybody whom a run could hurt."""
+        how, name = "$currentOp", "other-operations"
+        try:
+            with pymongo.timeout(ANSWER_SECONDS):
+                found = list(self._client.admin.aggregate([
+                    {"$currentOp": {"allUsers": True}},
+                    {"$match": OF_OTHERS},
+                    {"$limit": MOST_OTHERS},
+                    {"$project": {"_id": 1}},
+                ]))  # fmt: skip
+        except PyMongoError as error:
+            return self._unread((name,), how, error)
+        return [Reading(name, float(len(found)), self._host, how)]
 
     def _index_builds(self, namespaces: frozenset[str]) -> Sequence[Reading]:
         def look() -> int:

@@ -90,6 +90,14 @@ class HealthRecords(Protocol):
 
     def settings(self) -> HealthSettings: ...
 
+    def read_canary(self) -> None:
+        """Reads one row by its `_id`, on the primary."""
+        ...
+
+    def write_canary(self, within: float) -> None:
+        """Writes one small row, acknowledged by the majority. Raises Transient where that takes more than so many seconds."""
+        ...
+
     def keep(
         self, verdict: Verdict, minute: Mapping[str, Any] | None, throttled: Mapping[str, float] | None = None
     ) -> None:

@@ -3,6 +3,7 @@
 # ruff: noqa: F811  fixtures are imported by their names
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from pymongo.database import Database
 from tests.integration.in_process_commands import Commands, commands  # noqa: F401
 from tests.servers import preloaded
 from tests.servers.serve import eventually
-from whimbrel.domain.health.signals import SIGNALS
+from whimbrel.domain.health.signal_states import SignalState
+from whimbrel.domain.health.signals import SIGNALS, Level
 from whimbrel.domain.health.verdict import Verdict
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating import control
@@ -48,9 +50,15 @@ def test_without_a_sampler_it_looks_itself_and_writes_nothing(commands: Commands
 
 
 def test_a_verdict_is_shown_with_its_reasons(commands: Commands, store: MongoStore, things: Docs) -> None:
-    store.ledger.health.keep(Verdict(share=0.25, since=1796047320.0), None)
-    assert "Goes at 25% of its speed since 14:02 UTC" in commands("health").out
-    assert json.loads(commands("health", "--json").out)["since"] == "2026-11-30T14:02:00.000Z"
+    quiet = SignalState(level=Level.OK, value=38.0, usual=9.5, how="a find; only shown: nobody else is at work on this server, whom a run could hurt")  # fmt: skip
+    store.ledger.health.keep(Verdict(share=0.25, since=1796047320.0, signals={"read-canary": quiet}), None)
+    said = commands("health").out
+    assert "Goes at 25% of its speed since 14:02 UTC" in said
+    assert "Only shown: read-canary: nobody else is at work on this server" in said
+    assert re.search(r"read-canary +ok +38 ms +9.5 ms +10 ms +50 ms", said)
+    found = json.loads(commands("health", "--json").out)
+    assert found["since"] == "2026-11-30T14:02:00.000Z"
+    assert next(row["usual"] for row in found["signals"] if row["name"] == "read-canary") == 9.5
 
 
 def test_signals_are_changed_and_bad_changes_are_refused(
@@ -81,7 +89,7 @@ def test_signals_are_changed_and_bad_changes_are_refused(
 def test_plan_says_in_one_line_that_all_is_read(commands: Commands, things: Docs) -> None:
     commands.set(WHIMBREL_HEALTH="on", WHIMBREL_HEALTH_IGNORE_MEMBERS="db9")
     said = commands("plan", "marking").out
-    assert "info: health. All 17 signals of the database's health are read." in said
+    assert "info: health. All 19 signals of the database's health are read." in said
     assert "warning: health. WHIMBREL_HEALTH_IGNORE_MEMBERS names db9:27017" in said
     rows = json.loads(commands("plan", "marking", "--json").out)["warnings"]
     finding = next(row for row in rows if row["check"] == "health")

@@ -78,6 +78,26 @@ def test_where_every_document_fails_a_run_pauses_long_before_it_has_tried_all(
     assert (run_object(found)["maxNewCause"], run_object(found)["maxFailures"]) == (20, None)
 
 
+def test_slots_whose_documents_mostly_fail_go_on_in_small_steps_until_somebody_has_looked(
+    store: MongoStore, database: Data
+) -> None:
+    """By the rate, which is judged after a thousand documents: a slot of its own accord would have tried thousands more by then."""
+    seed(database, 20_000, 0)
+
+    def poisoned(thing: dict[str, Any]) -> Any:
+        raise LookupError("no price")
+
+    run = begin(
+        store,
+        Migration(name="poisoned", collection="things", transform=poisoned),
+        batch_size=5000,
+        max_failure_rate=0.05,
+    )
+    found = goes(store, Migration(name="poisoned", collection="things", transform=poisoned), run)
+    assert (found.run.status, found.run.over_budget[0].rule) == (P, "rate")
+    assert 1000 <= found.processed <= 4000
+
+
 def test_a_run_that_would_pause_at_once_again_is_not_resumed_until_its_cause_is_accepted(
     store: MongoStore, database: Data
 ) -> None:

@@ -288,7 +288,34 @@ def test_where_mongodb_does_not_know_what_changed_a_sweep_makes_up_for_it(
     assert database["whimbrel_audit"].count_documents({"run": run.id, "what": "changes lost"}) == 1
 
 
-def test_a_position_that_is_lost_time_after_time_pauses_the_run(store: MongoStore, database: Data) -> None:
+def test_a_sweep_may_take_longer_than_the_oplog_reaches_back(store: MongoStore, database: Data) -> None:
+    """What changes during the sweep is read meanwhile: the stored position, which MongoDB does not know any more by then, is not needed."""
+    database["things"].insert_many([dict(OLD) for _ in range(10)])
+    names: list[str] = []
+
+    def step(name: str) -> None:
+        if name == "S11" and now(store, run).phase == "sweep":
+            names.extend(thread.name for thread in threading.enumerate())
+            forget(database, run, unreadable(database))
+            database["things"].insert_many([dict(OLD) for _ in range(10)])
+
+    run = start(store, IT, follow=True)
+    with system(store, [IT], step=step):
+        until_changed(database, 20)
+        assert f"changes for {run.id}" in names, "read already during the sweep"
+        found = now(store, run).follow
+        assert found is not None
+        assert found.lost == 0
+        ended = end(store, run)
+    assert ended.counts.changed == 20
+    assert ended.run.legs == ("pending", "failed", "sweep", "follow", "sweep", "failed")
+
+
+def test_a_position_that_is_lost_time_after_time_pauses_the_run(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody reads ahead, as with a coordinator that dies in each sweep."""
+    monkeypatch.setattr(following_code.Following, "read_ahead", lambda *_: None)
     database["things"].insert_one(dict(OLD))
     lose = threading.Event()
     lose.set()

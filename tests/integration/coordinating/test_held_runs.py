@@ -35,6 +35,7 @@ from whimbrel.ports import FreezeLook
 
 Docs = Database[dict[str, Any]]
 COUNT = 3000
+LAG = Reason("member-lag", Level.STOP, 0.0, "replication lag 9 s > 5 s on host2")
 THINGS = Migration(name="things", collection="things", update={"$inc": {"n": 1}}, undo=True)
 
 
@@ -126,6 +127,38 @@ def test_a_freeze_holds_runs_and_is_lifted(store: MongoStore, things: Docs) -> N
     assert (ended["state"], ended["share"], ended["reasons"]) == (None, None, [])
     rows = list(things["whimbrel_batches"].find({"run": run.id}))
     assert max(row["claims"] for row in rows) == 1, "nothing was held, and nothing was an attempt"
+
+
+def test_what_the_databases_health_has_stopped_for_half_a_minute_is_given_back_and_is_no_attempt(
+    store: MongoStore, things: Docs
+) -> None:
+    """A worker that is killed meanwhile takes nothing with it: its batches would run alone after the second time."""
+    batches = things["whimbrel_batches"]
+
+    def stopped(seconds: float) -> None:
+        """By a verdict that was renewed just now."""
+        since = store.ledger.freezes.look().now.timestamp() - seconds
+        store.ledger.health.keep(
+            Verdict(share=0.0, level=Level.STOP, waits_since=since, reasons=(LAG,)), None
+        )
+
+    stopped(0)
+    with gated(store) as worker_state:
+        worker_state.gate = Gate(store.ledger.health.verdict, store.ledger.freezes.look)
+        run = start(store, THINGS, batch_size=500)
+        in_hand = {"run": run.id, "status": "running"}
+        eventually(lambda: batches.count_documents(in_hand) == 2)
+
+        def given_back() -> bool:
+            stopped(31)
+            return not batches.count_documents(in_hand) and worker_state.asleep == {run.id}
+
+        eventually(given_back)
+        rows = list(batches.find({"run": run.id}))
+        assert {(row["status"], row["takeovers"], row["solo"]) for row in rows} == {("queued", 0, False)}
+        store.ledger.health.keep(Verdict(), None)
+        all_done_once(store, run)
+    assert not any(row["solo"] for row in batches.find({"run": run.id}))
 
 
 def test_what_is_at_work_gives_its_batches_back_and_goes_on_where_it_stopped(

@@ -223,15 +223,26 @@ def set_back(database: Data, _: MongoStore) -> None:
 
 
 def slow_reads(_: Data, store: MongoStore) -> None:
-    state = SignalState(level=Level.STOP)
-    reason = Reason("read-canary", Level.STOP, 0.0, "a read takes 80 ms")
-    store.ledger.health.keep(Verdict(signals={"read-canary": state}, reasons=(reason,)), None)
+    slow_canary(store, "read-canary", "a read takes 80 ms")
+
+
+def slow_writes(_: Data, store: MongoStore) -> None:
+    slow_canary(store, "write-canary", "a write takes 300 ms")
+
+
+def slow_canary(store: MongoStore, name: str, said: str) -> None:
+    reasons = (Reason(name, Level.STOP, 0.0, said),)
+    store.ledger.health.keep(Verdict(signals={name: SignalState(level=Level.STOP)}, reasons=reasons), None)
 
 
 @pytest.mark.parametrize(
     ("harm", "why"),
-    [(set_back, "not migrated any more"), (slow_reads, "a read takes 80 ms")],
-    ids=["sample", "canary"],
+    [
+        (set_back, "not migrated any more"),
+        (slow_reads, "a read takes 80 ms"),
+        (slow_writes, "a write takes 300 ms"),
+    ],
+    ids=["sample", "canary", "write"],
 )
 def test_after_a_hold_the_gate_is_looked_at_again(
     store: MongoStore, database: Data, harm: Callable[[Data, MongoStore], None], why: str

@@ -19,8 +19,8 @@ from whimbrel.domain.failures.failure_query import FailureQuery
 from whimbrel.domain.runs.audit import AuditQuery
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Run
-from whimbrel.domain.runs.series import Totals
 from whimbrel.domain.runs.run_query import RunQuery
+from whimbrel.domain.runs.series import Totals
 from whimbrel.domain.runs.states import BatchStatus, RunStatus
 from whimbrel.domain.webhooks.addresses import read_webhooks
 from whimbrel.domain.webhooks.deliveries import DeliveryState, Reply

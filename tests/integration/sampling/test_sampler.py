@@ -345,7 +345,7 @@ def test_a_user_who_may_only_write_reads_what_needs_no_privilege_and_is_told_the
         client[database.name].command("dropUser", "app")
     states = one.latest.signals
     assert {name for name, state in states.items() if state.value is not None} == {
-        "majority-lag", "majority-write", "read-canary", "disk-used", "new-primary",
+        "majority-lag", "majority-write", "read-canary", "write-canary", "disk-used", "new-primary",
     }  # fmt: skip
     grant = f'db.getSiblingDB("{database.name}").grantRolesToUser("app", [{{role: "clusterMonitor", db: "admin"}}])'
     assert states["cache-dirty"].problem == f"not allowed: grant it by {grant}"
@@ -355,7 +355,13 @@ def test_a_user_who_may_only_write_reads_what_needs_no_privilege_and_is_told_the
     assert "1 are read by a lesser means, in whole seconds (majority-lag)" in finding.reason
     assert "not allowed" in finding.reason
     detail = finding.detail or {}
-    assert set(detail["read"]) == {"majority-write", "read-canary", "disk-used", "new-primary"}
+    assert set(detail["read"]) == {
+        "majority-write",
+        "read-canary",
+        "write-canary",
+        "disk-used",
+        "new-primary",
+    }
     assert set(detail["unread"]) == SIGNALS.keys() - {*detail["read"], *detail["lesser"], *detail["absent"]}
 
 
@@ -369,7 +375,7 @@ def test_where_all_is_read_preflight_says_so_in_one_line_and_without_a_watch_not
         verdict = sample_once(watched)
     assert (finding.level, finding.remedy) == ("info", "See them all: whimbrel health.")
     assert finding.reason == (
-        "All 18 signals of the database's health are read. 3 mean nothing here (member-lag, member-silence, oplog-window: there is no other member)."
+        "All 20 signals of the database's health are read. 3 mean nothing here (member-lag, member-silence, oplog-window: there is no other member)."
     )
     refuse_all([finding])
     assert (warned.level, warned.detail) == ("warning", {"hosts": ["db9:27017"]})

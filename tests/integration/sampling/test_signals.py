@@ -1,5 +1,6 @@
 """Every signal driven for real on a set of three: what is done to the servers, and what the verdict then says, and when it is well again."""
 
+import re
 import secrets
 import threading
 import time
@@ -13,21 +14,21 @@ from pymongo.errors import PyMongoError
 
 from tests.conftest import SHORT
 from tests.integration.hurried_sampler import HurriedSampler
+from tests.integration.sampling.driving import THINGS, at_work, fail_point, locked, parameter, writing
 from tests.servers.replicas import Member, ReplicaSet
 from tests.servers.serve import eventually
-from whimbrel import Migration
 from whimbrel.domain.health.readings import Reading
+from whimbrel.domain.health.share import START
 from whimbrel.domain.health.signals import Level
 from whimbrel.domain.health.verdict import Verdict
-from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.health_settings import change_thresholds, heed_signal, ignore_signal
 from whimbrel.engine.operating.preflight import preflight
-from whimbrel.engine.operating.start import Defaults, compose_run, start_run
+from whimbrel.engine.operating.start import Defaults, compose_run
 from whimbrel.errors import Transient
 from whimbrel.mongo.store import MongoStore, connected
 from whimbrel.ports import Watching
 
-THINGS = Migration(name="things", collection="things", update={"$set": {"n": 1}})
+NOBODY = "nobody else is at work on this server"
 PAUSE = 0.1  # seconds between two samples, of which a level needs some
 
 
@@ -84,64 +85,30 @@ def watch(replicas: ReplicaSet) -> Iterator[Watch]:
 
 
 @contextmanager
-def locked(member: Member) -> Iterator[None]:
-    """Nothing is applied on it meanwhile."""
-    with member.client() as client:
-        client.admin.command("fsync", lock=True)
+def application(replicas: ReplicaSet, watch: Watch) -> Iterator[None]:
+    """Somebody else at work on the server, by majority writes and reads, as the sampler has noticed."""
+    over = threading.Event()
+
+    def work(client: MongoClient[Any]) -> None:
+        things = client[watch.store.database].get_collection("orders", write_concern=WriteConcern("majority"))
+        while not over.wait(0.005):
+            with suppress(PyMongoError):
+                things.update_one({"_id": 1}, {"$inc": {"n": 1}}, upsert=True)
+                things.find_one({"_id": 1})
+
+    with MongoClient[Any](replicas.uri) as client:
+        workers = [threading.Thread(target=work, args=[client]) for _ in range(3)]
+        for worker in workers:
+            worker.start()
         try:
+            for _ in range(60):
+                if NOBODY not in watch.sample().signals["read-canary"].how:
+                    break
             yield
         finally:
-            client.admin.command("fsyncUnlock")
-
-
-@contextmanager
-def writing(store: MongoStore, *, size: int = 10, threads: int = 1) -> Iterator[None]:
-    """An application that inserts without waiting for others."""
-    over = threading.Event()
-    quick = store.client[store.database].get_collection("application", write_concern=WriteConcern(1))
-
-    def insert() -> None:
-        while not over.is_set():
-            with suppress(PyMongoError):
-                quick.insert_many([{"text": secrets.token_hex(size)} for _ in range(50)])
-            over.wait(0.005)
-
-    workers = [threading.Thread(target=insert) for _ in range(threads)]
-    for worker in workers:
-        worker.start()
-    try:
-        yield
-    finally:
-        over.set()
-        for worker in workers:
-            worker.join()
-
-
-@contextmanager
-def parameter(client: MongoClient[Any], **values: Any) -> Iterator[None]:
-    before = client.admin.command({"getParameter": 1, **dict.fromkeys(values, 1)})
-    client.admin.command({"setParameter": 1, **values})
-    try:
-        yield
-    finally:
-        client.admin.command(
-            {"setParameter": 1, **{name: before[name] or 128 for name in values}}
-        )  # 0: never set
-
-
-@contextmanager
-def fail_point(client: MongoClient[Any], name: str, mode: Any = "alwaysOn", **data: Any) -> Iterator[None]:
-    client.admin.command({"configureFailPoint": name, "mode": mode, "data": data})
-    try:
-        yield
-    finally:
-        client.admin.command({"configureFailPoint": name, "mode": "off"})
-
-
-def at_work(store: MongoStore) -> None:
-    """A run that counts as being at work."""
-    run = start_run(store, THINGS.definition, who="test", defaults=Defaults())
-    store.ledger.runs.move(run.id, RunStatus.RUNNING, who="test")
+            over.set()
+            for worker in workers:
+                worker.join()
 
 
 DENIED = {"failCommands": ["replSetGetStatus", "replSetGetConfig"], "errorCode": 13}
@@ -219,9 +186,14 @@ def test_the_oplog_counts_once_it_is_full(replicas: ReplicaSet, watch: Watch) ->
     if watch.sample().signals[name].value is None:
         assert watch.verdict.signals[name].how == "the oplog is not full yet"
         with writing(watch.store, size=8000, threads=2):
-            watch.until(
-                name, Level.STOP, 120
-            )  # it reaches back some minutes, and not the two hours of the table
+            eventually(lambda: watch.sample().signals[name].value is not None, 120)
+    at_work(watch.store)
+    for _ in range(3):
+        watch.sample()
+    assert (watch.verdict.signals[name].value or 9.0) < 2, (
+        "it reaches back some minutes, and not the two hours of the table"
+    )
+    assert watch.verdict.signals[name].level is Level.OK, "as it did before a run was at work"
     change_thresholds(watch.store.ledger, name, slow=1e6, stop=0, who="test")
     watch.until(name, Level.SLOW)
     change_thresholds(watch.store.ledger, name, slow=0, stop=0, who="test")
@@ -339,16 +311,50 @@ def test_a_small_cache_is_dirty_full_of_updates_and_evicts(replicas: ReplicaSet,
     watch.until("cache-updates", Level.OK, 60)
 
 
-def test_a_slow_read_is_compared_with_its_own_past(replicas: ReplicaSet, watch: Watch) -> None:
+@pytest.mark.parametrize(("name", "command", "milliseconds", "told"), [
+    ("read-canary", "find", 120, "a read by _id"), ("write-canary", "update", 350, "a small majority write"),
+])  # fmt: skip
+def test_a_canary_is_compared_with_its_own_past_and_counts_while_others_are_at_work(
+    replicas: ReplicaSet, watch: Watch, name: str, command: str, milliseconds: int, told: str
+) -> None:
+    for _ in range(10):
+        watch.sample()
+    at_work(watch.store)  # while nothing is at work, what it takes is what it takes
+    slow = {"failCommands": [command], "blockConnection": True, "blockTimeMS": milliseconds, "appName": "whimbrel"}  # fmt: skip
     with replicas.primary().client() as client:
-        for _ in range(20):
-            watch.sample()
-        at_work(watch.store)  # while nothing is at work, what a read takes is what it takes
-        commands = {"failCommands": ["aggregate"], "blockConnection": True, "blockTimeMS": 120}
-        with fail_point(client, "failCommand", **commands):
-            watch.until("read-canary", Level.STOP)
-        assert "a read by _id" in watch.said("read-canary")
-        watch.until("read-canary", Level.OK)
+        with fail_point(client, "failCommand", **slow):
+            for _ in range(4):
+                state = watch.sample().signals[name]
+            assert (state.level, NOBODY in state.how) == (Level.OK, True)
+            assert (state.value or 0.0) >= milliseconds, "it is shown all the same"
+            with application(replicas, watch):
+                watch.until(name, Level.STOP)
+                assert re.search(
+                    rf"^{told} .* > [\d.,]+ x its usual [\d.,]+ ms on 127.0.0.1:\d+", watch.said(name)
+                )
+                assert watch.verdict.share == 0.0
+        with application(replicas, watch):
+            watch.until(name, Level.OK)
+
+
+def test_a_load_that_an_application_suffers_from_is_noticed_and_the_share_comes_back_after_it(
+    replicas: ReplicaSet, watch: Watch
+) -> None:
+    """No fail point: as many writes as the servers can take, as a run without a gate has them."""
+    for _ in range(10):
+        watch.sample()
+    at_work(watch.store)
+    with application(replicas, watch):
+        assert watch.verdict.share <= START, "beside others a run begins with a part of its speed"
+        before = watch.verdict.share
+        with writing(watch.store, size=500, threads=4):
+            eventually(
+                lambda: {"read-canary", "write-canary"} & {each.signal for each in watch.sample().reasons}, 60
+            )
+            eventually(lambda: watch.sample().share < before, 60)
+        eventually(lambda: watch.sample().level is Level.OK, 60)
+        least = watch.verdict.share
+        eventually(lambda: watch.sample().share > least, 60)
 
 
 def test_operations_that_wait_for_tickets_are_seen(replicas: ReplicaSet, watch: Watch) -> None:

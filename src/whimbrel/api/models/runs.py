@@ -165,8 +165,8 @@ class SizingOf(Model):
         examples=[640.0],
     )
     statement_size: int | None = Field(description="documents that a statement may have", examples=[320])
-    limited_by: Literal["planned", "time", "bytes", "rate"] | None = Field(
-        description="what bounds the documents of a statement: 1,000 as planned, half a second, 8 MB, or the run's rate",
+    limited_by: Literal["planned", "time", "bytes", "rate", "share"] | None = Field(
+        description="what bounds the documents of a statement: 1,000 as planned, half a second, 8 MB, the run's rate, or its share of its speed",
         examples=["time"],
     )
     why: str | None = Field(

@@ -58,6 +58,10 @@ class Signal(Model):
     not_caused_by_runs: bool = Field(
         description="whether it has got no better in a minute in which all runs waited", examples=[False]
     )
+    usual: float | None = Field(
+        description="what it is where no run makes it worse, of a signal that is compared with that; null: not known, or not compared",
+        examples=[9.0],
+    )
     grant: str | None = Field(
         description="the role that reading it takes beside readWrite", examples=["clusterMonitor"]
     )

@@ -7,13 +7,14 @@ from rich.console import RenderableType
 
 from whimbrel.cli.output.fact_tables import FactTable
 from whimbrel.cli.output.terminal_text import Text
+from whimbrel.domain.health.own_times import NOBODY_ELSE, QUIET
 from whimbrel.domain.health.signal_states import SignalState
 from whimbrel.domain.health.signals import Level, Signal
 from whimbrel.domain.health.verdict import Verdict, measured
 from whimbrel.ports.health import HealthSettings, all_signals
 
 COLOURS = {Level.OK: "green", Level.SLOW: "yellow", Level.STOP: "red", Level.UNKNOWN: "dim"}
-COLUMNS = ("signal", "level", "value", "slow", "stop", "host")
+COLUMNS = ("signal", "level", "value", "usual", "slow", "stop", "host")
 
 
 def health_lines(
@@ -26,14 +27,17 @@ def health_lines(
         )
     else:
         yield Text(verdict.explain() or "Runs may go at their full speed.", "yellow" if verdict.allowed < 1.0 else "green")  # fmt: skip
-    table = FactTable(COLUMNS, right=("value", "slow", "stop"), whole=("signal", "level"))
+    table = FactTable(COLUMNS, right=("value", "usual", "slow", "stop"), whole=("signal", "level"))
     for name, signal in all_signals(own, verdict.checks).items():
         state = verdict.signals.get(name, SignalState())
         slow, stop = settings.of(name).of(signal)
         table.add(
-            name, _level(state), "" if state.value is None else measured(state.value, signal.unit), _threshold(slow, signal), _threshold(stop, signal), state.host
+            name, _level(state), _shown(state.value, signal), _shown(state.usual, signal), _shown(slow, signal), _shown(stop, signal), state.host
         )  # fmt: skip
     yield table
+    quiet = [name for name, state in verdict.signals.items() if QUIET in state.how]
+    if quiet:
+        yield Text(f"Only shown: {', '.join(quiet)}: {NOBODY_ELSE}.")
     for member in verdict.left_out:
         yield Text(f"Left out: {member.host}: {member.why}.")
     yield from _problems(verdict)
@@ -46,7 +50,7 @@ def _level(state: SignalState) -> Text:
     return Text(str(state.level), COLOURS[state.level])
 
 
-def _threshold(value: float | None, signal: Signal) -> str:
+def _shown(value: float | None, signal: Signal) -> str:
     return "" if value is None else measured(value, signal.unit)
 
 

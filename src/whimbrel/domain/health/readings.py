@@ -13,7 +13,7 @@ class Reading:
     `how`: the command that it was read by. `problem`: why it cannot be read; empty where it was. `slow`, `stop`: thresholds that go with this value, as
     of a signal that is compared with its own past; None: those of the signal. `absent`: why the signal means nothing here, as the lag of a set of one; with
     a host: why that member is left out. `lesser`: it was read by a means that needs no privilege, and shows less. `grant`: the statement that would let
-    this user read it.
+    this user read it. `usual`: what it is where no run makes it worse. `shown_only`: it asks for nothing now, unless a person has set thresholds.
     """
 
     signal: str
@@ -26,6 +26,8 @@ class Reading:
     absent: str = ""
     lesser: bool = False
     grant: str = ""
+    usual: float | None = None
+    shown_only: bool = False
 
 
 def worst_readings(

@@ -14,7 +14,7 @@ class SignalState:
 
     `slow_count`, `stop_count`: bad samples in a row. `good_since`: since when it has been good enough for a lower level; None: it is not.
     `read_at`: when a value was read last; None: never. `marked_at`, `marked`: while all runs wait for this signal, when its value was noted last, and that
-    value; `not_ours`: it has not got better meanwhile (`domain.health.blame`).
+    value; `not_ours`: it has not got better meanwhile (`domain.health.blame`). `usual`: what the value usually is, where the threshold goes by that.
     """
 
     level: Level = Level.UNKNOWN
@@ -32,11 +32,17 @@ class SignalState:
     marked_at: float | None = None
     marked: float | None = None
     not_ours: bool = False
+    usual: float | None = None
 
     @property
     def asks(self) -> Level:
         """The level that counts: an overridden signal asks for nothing."""
         return Level.OK if self.ignored_until is not None else self.level
+
+    @property
+    def recovers(self) -> bool:
+        """Whether it is good by now, and has only to stay so for a while."""
+        return self.good_since is not None
 
     def ignoring(self, until: float | None) -> "SignalState":
         """Returns the state with the time until which a person overrides the signal."""
@@ -51,10 +57,7 @@ def next_state(
         return SignalState(since=now, how=reading.absent, ignored_until=state.ignored_until)
     if reading is None or reading.value is None:
         return _unread(state, reading, now)
-    slow, stop = thresholds.of(signal)
-    # What a person has set is stricter or laxer on purpose: a threshold that goes with the value must not undo it.
-    slow = reading.slow if reading.slow is not None and thresholds.slow is None else slow
-    stop = reading.stop if reading.stop is not None and thresholds.stop is None else stop
+    slow, stop = _thresholds(signal, reading, thresholds)
     slow_count = state.slow_count + 1 if _reached(signal, reading.value, slow) else 0
     stop_count = state.stop_count + 1 if _reached(signal, reading.value, stop) else 0
     asked = (
@@ -66,6 +69,7 @@ def next_state(
     )
     unread = bool(state.problem)
     current = Level.OK if state.level is Level.UNKNOWN or unread else state.level
+    by_person = {Level.SLOW: thresholds.slow, Level.STOP: thresholds.stop}
     level, good_since = _settle(signal, current, asked, state.good_since, reading.value, (slow, stop), now)
     return replace(
         state,
@@ -80,6 +84,20 @@ def next_state(
         stop_count=stop_count,
         good_since=good_since,
         read_at=now,
+        usual=reading.usual if by_person.get(level) is None else None,
+    )
+
+
+def _thresholds(
+    signal: Signal, reading: Reading, thresholds: Thresholds
+) -> tuple[float | None, float | None]:
+    """Returns the thresholds of a reading. What a person has set is stricter or laxer on purpose: one that goes with the value must not undo it."""
+    if reading.shown_only:
+        return thresholds.slow, thresholds.stop
+    slow, stop = thresholds.of(signal)
+    return (
+        reading.slow if reading.slow is not None and thresholds.slow is None else slow,
+        reading.stop if reading.stop is not None and thresholds.stop is None else stop,
     )
 
 
@@ -96,7 +114,9 @@ def _settle(
     if asked.rank >= current.rank:
         return asked, None
     limit = thresholds[0] if current is Level.SLOW else thresholds[1]
-    if limit is None or not _clear(signal, value, limit):
+    if limit is None:  # there is no such threshold any more
+        return asked, None
+    if not _clear(signal, value, limit):
         return current, None
     if good_since is None:
         return current, now

@@ -83,6 +83,8 @@ SIGNALS: Mapping[str, Signal] = _table(
     ),
     Signal(name="ticket-queue", title="operations that wait for a ticket", unit="", slow=0.5, stop=10.0, stop_after=3),
     Signal(name="read-canary", title="a read by _id", unit="ms", slow=10.0, stop=50.0, needs=Reads.NOTHING),
+    Signal(name="write-canary", title="a small majority write", unit="ms", slow=12.0, stop=150.0, needs=Reads.NOTHING),
+    Signal(name="other-operations", title="operations of others under way", unit="", slow=None, stop=None, shown_only=True),
     Signal(name="operation-latency", title="reads and writes take", unit="ms", slow=None, stop=None, shown_only=True),
     Signal(name="write-conflicts", title="write conflicts", unit="/s", slow=100.0, stop=None),
     Signal(name="oplog-window", title="the oplog reaches back", unit="h", slow=6.0, stop=2.0, low=True, floor=0.5),

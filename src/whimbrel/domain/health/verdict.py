@@ -70,13 +70,18 @@ class Verdict:
         since = "" if self.since is None else f" since {datetime.fromtimestamp(self.since, UTC):%H:%M} UTC"
         why = (
             "; ".join(reason.sentence for reason in self.reasons[:NAMED])
-            or "the database is well again, and it gets faster"
+            or "the database is well, and it gets faster"
         )
         return (
             f"Waits{since}: {why}. {self.advice}".rstrip()
             if self.share == 0.0
             else f"{SLOWER}{self.share:.0%} of its speed{since}: {why}."
         )
+
+    def usual_of(self, signal: str) -> float | None:
+        """Returns what a signal's value usually is, where its thresholds go by that."""
+        state = self.signals.get(signal)
+        return state.usual if state is not None else None
 
     @property
     def allowed(self) -> float:
@@ -89,6 +94,11 @@ class Verdict:
 def worst_level(states: Iterable[SignalState]) -> Level:
     """Returns the worst level that any signal asks for."""
     return max([Level.OK, *(state.asks for state in states)], key=lambda level: level.rank)
+
+
+def recovering(states: Mapping[str, SignalState]) -> bool:
+    """Whether all slow signals are good by now, and have only to stay so for a while."""
+    return all(state.recovers for state in states.values() if state.asks is Level.SLOW)
 
 
 def floor_of(states: Mapping[str, SignalState], signals: Mapping[str, Signal] = SIGNALS) -> float:
@@ -119,7 +129,10 @@ def sentence_of(signal: Signal, state: SignalState) -> str:
     if state.threshold is None or signal.state:
         return f"{signal.title}{where}{foreign}"
     sign = "<" if signal.low else ">"
-    return f"{signal.title} {measured(state.value, signal.unit)} {sign} {measured(state.threshold, signal.unit)}{where}{foreign}"
+    limit = measured(state.threshold, signal.unit)
+    if state.usual:
+        limit = f"{state.threshold / state.usual:.3g} x its usual {measured(state.usual, signal.unit)}"
+    return f"{signal.title} {measured(state.value, signal.unit)} {sign} {limit}{where}{foreign}"
 
 
 def measured(value: float, unit: str) -> str:

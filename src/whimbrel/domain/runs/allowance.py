@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from whimbrel.domain.health.signal_states import SignalState
 from whimbrel.domain.health.signals import Level
-from whimbrel.domain.health.verdict import NAMED, SLOWER, STALE_SLOW, Verdict, stale_reason
+from whimbrel.domain.health.verdict import NAMED, SLOWER, STALE_SLOW, STALE_STOP, Verdict, stale_reason
 from whimbrel.domain.runs.freezes import Freeze, in_force, shown, thaws_at
 from whimbrel.domain.runs.time_zones import time_zone
 from whimbrel.domain.runs.windows import Window, opens_at, share_at, windows_of
@@ -124,7 +124,10 @@ def allowance(run: Paced, around: Circumstances) -> Allowance:
     """Returns what a run may have now: the least of what each reason leaves it."""
     holds = sorted(_holds(run, around), key=lambda hold: hold.share)
     share = min((hold.share for hold in holds), default=1.0)
-    return Allowance(share, tuple(holds), share == 0.0 and _is_long(holds, around.now.timestamp()))
+    now = around.now.timestamp()
+    return Allowance(
+        share, tuple(holds), share == 0.0 and (_is_long(holds, now) or _has_been_long(around, now))
+    )
 
 
 def with_lanes(around: Circumstances, at_work: Iterable[Paced]) -> Circumstances:
@@ -220,18 +223,28 @@ def _by_verdict(verdict: Verdict, share: float) -> Iterator[Hold]:
             value=state.value, threshold=state.threshold, host=state.host,
         )  # fmt: skip
     if not verdict.reasons:
-        sentence = "the database is well again, and it gets faster"
+        sentence = "the database is well, and it gets faster"
         yield Hold(signal=RECOVERY, level=level, share=share, sentence=sentence, since=verdict.since)
 
 
 def _is_long(holds: Iterable[Hold], now: float) -> bool:
-    """Whether what stops a run is known to take long, or until somebody ends it. What the database's health asks for may be over at once."""
+    """Whether what stops a run is known to take long, or until somebody ends it."""
     return any(
         hold.share == 0.0
         and hold.signal in (WINDOW, FREEZE)
         and (hold.until is None or hold.until - now > IN_HAND)
         for hold in holds
     )
+
+
+def _has_been_long(around: Circumstances, now: float) -> bool:
+    """Whether the database's health has stopped all runs for long: it may be over at once, but what has taken long will not be missed soon."""
+    verdict = around.verdict
+    if verdict is None or verdict.allowed > 0.0:
+        return False
+    if verdict.age is not None and verdict.age >= STALE_STOP + IN_HAND:
+        return True
+    return verdict.waits_since is not None and now - verdict.waits_since > IN_HAND
 
 
 def _when(at: datetime, now: datetime, zone: str) -> str:

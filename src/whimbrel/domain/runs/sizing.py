@@ -19,8 +19,8 @@ FIRST_BATCH = 1000
 MEASURED = 20  # batches that the next size is concluded from, at most
 ENOUGH = 0.2  # seconds of work that must be measured before anything is concluded
 
-ChunkLimit = Literal["", "planned", "time", "bytes", "rate"]
-"""What bounds the documents of a statement: nothing but the chunk as it was planned, its time or bytes, the run's rate; "": not known."""
+ChunkLimit = Literal["", "planned", "time", "bytes", "rate", "share"]
+"""What bounds the documents of a statement: nothing but the chunk as it was planned, its time or bytes, the run's rate or its share; "": not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +94,7 @@ def sizing_sentence(size: int, sizing: Sizing) -> str:
         "time": " to take half a second",
         "bytes": " to be 8 MB",
         "rate": " to keep the rate",
+        "share": " as it has a part of its speed only",
     }.get(sizing.limit, "")
     return f"{batches}; statements of up to {sizing.chunk:,}{why}"
 

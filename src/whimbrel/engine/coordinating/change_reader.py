@@ -82,6 +82,10 @@ class ChangeReader:
                 raise self._error
             return None
 
+    def attend(self) -> None:
+        """Tells that what it holds will be taken, though not yet."""
+        self._asked = time.monotonic()
+
     def stop(self) -> None:
         with self._news:
             self._ended = True

@@ -84,6 +84,18 @@ class Following:
         finally:
             changes.close()
 
+    def read_ahead(self, run: Run) -> None:
+        """Reads what changes while a sweep goes on before the run follows, so that a sweep may take longer than the oplog reaches back.
+
+        What is read waits in memory. A process that takes over begins at the stored position, and may find it lost.
+        """
+        if (
+            run.legs[run.leg : run.leg + 2] == ("sweep", "follow")
+            and run.follow is not None
+            and run.follow.wanted
+        ):
+            self._reader(run, run.leg + 1).attend()
+
     # following
 
     def next_step(self, run: Run, documents: Documents, seq: int, room: int) -> FollowingStep | None:
@@ -91,7 +103,7 @@ class Following:
 
         Where MongoDB does not know any more what has changed, opens a sweep. Raises what reading raises.
         """
-        reader = self._reader(run)
+        reader = self._reader(run, run.leg)
         now, size = time.monotonic(), min(run.batch_size, LARGEST)
         if now - self._looked.get(run.id, float("-inf")) < GATHERING and reader.waiting < size:
             return None
@@ -123,13 +135,13 @@ class Following:
             self._ledger.batches.merge(run.id, run.leg, through=through)
             self._merged[run.id] = through
 
-    def _reader(self, run: Run) -> ChangeReader:
-        leg, reader = self._readers.get(run.id, (run.leg, None))
-        if reader is None or reader.ended or leg != run.leg:
+    def _reader(self, run: Run, for_leg: int) -> ChangeReader:
+        leg, reader = self._readers.get(run.id, (for_leg, None))
+        if reader is None or reader.ended or leg != for_leg:
             self.forget(run.id)
             position = run.follow.position if run.follow else None
             reader = ChangeReader(lambda: self._changes(run, position), run.id)
-            self._readers[run.id] = run.leg, reader
+            self._readers[run.id] = for_leg, reader
         return reader
 
     def _eligible(self, run: Run, documents: Documents, keys: Sequence[Key]) -> list[Key]:

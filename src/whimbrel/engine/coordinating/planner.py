@@ -45,6 +45,7 @@ class Planner:
 
         While the broker takes no pointers, nothing is planned.
         """
+        self._following.read_ahead(run)
         if self._announcer.trouble:
             return False
         window = max(SMALLEST_WINDOW, 4 * slots)

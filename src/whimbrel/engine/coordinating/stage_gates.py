@@ -22,7 +22,7 @@ from whimbrel.ports import Documents, Ledger
 
 SAMPLED = 1000  # documents of a stage
 BATCHES = 20  # that they are taken from, spread over the stage
-CANARY = "read-canary"
+CANARIES = ("read-canary", "write-canary")
 
 S = StageState
 
@@ -90,14 +90,15 @@ class StageGates:
 
     def _canary(self) -> GateFinding:
         verdict = self._ledger.health.verdict()
-        if verdict.age is None or verdict.age > STALE_SLOW or CANARY not in verdict.signals:
-            return GateFinding("canary", None, "Nobody measures how long a read takes.")
-        reason = next((reason for reason in verdict.reasons if reason.signal == CANARY), None)
+        known = [verdict.signals[name].level for name in CANARIES if name in verdict.signals]
+        if verdict.age is None or verdict.age > STALE_SLOW or not known:
+            return GateFinding("canary", None, "Nobody measures how long a read and a write take.")
+        reason = next((reason for reason in verdict.reasons if reason.signal in CANARIES), None)
         if reason is not None:
             return GateFinding("canary", False, f"{reason.sentence}.")
-        if verdict.signals[CANARY].level is Level.UNKNOWN:
-            return GateFinding("canary", None, "How long a read takes could not be measured.")
-        return GateFinding("canary", True, "A read takes no longer than it should.")
+        if Level.UNKNOWN in known:
+            return GateFinding("canary", None, "How long a read and a write take could not be measured.")
+        return GateFinding("canary", True, "A read and a write take no longer than they should.")
 
     def _sampled(self, run: Run, documents: Documents) -> GateFinding:
         """Examines documents that the stage has evaluated: those that are eligible still must have a row that tells why."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from whimbrel.domain.runs.caution import Caution
 from whimbrel.domain.runs.chunk_size import ChunkSize
 from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
 from whimbrel.domain.runs.run import Run
@@ -22,6 +23,7 @@ class ChunkCosts:
     _cost: float = FIRST_COST
     _chunks: dict[str, int] = field(default_factory=dict)
     _sizes: dict[str, ChunkSize] = field(default_factory=dict)
+    _cautions: dict[str, Caution] = field(default_factory=dict)
 
     def earn(self, seconds: float) -> None:
         """Adds time that the batch's work has earned for notes."""
@@ -44,6 +46,12 @@ class ChunkCosts:
             chunk = run.sizing.chunk if run.sizing.limit == "time" else None
             size = self._sizes[run.id] = ChunkSize(run.document_bytes, float(chunk or CHUNK_DOCUMENTS))
         return size
+
+    def caution(self, run: str) -> Caution:
+        """Returns how carefully the process's slots have gone where a run's documents failed."""
+        if run not in self._cautions and len(self._cautions) >= RUNS:
+            self._cautions = {}
+        return self._cautions.setdefault(run, Caution())
 
     def chunks(self, run: str) -> int:
         """Returns how many chunks of a run make a stretch."""

@@ -21,6 +21,7 @@ class OutcomeTally:
     owed: int = 0  # documents evaluated since the slot last waited for the run's rate
     evaluated: int = 0  # documents of the whole claim
     failed: int = 0
+    failed_in_all: int = 0  # documents of the whole claim
     left: Counter[str] | None = None  # in the phase processing, where no index tells: documents by status
     _done: Counter[str] = field(default_factory=Counter)
     chunk_times: ChunkTimes = field(default_factory=ChunkTimes)  # of this claim
@@ -45,6 +46,7 @@ class OutcomeTally:
 
     def fail(self, number: int) -> None:
         self.failed += number
+        self.failed_in_all += number
         self.owed += number
         self.evaluated += number
         self.open = True

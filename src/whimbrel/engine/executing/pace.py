@@ -4,7 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from whimbrel.domain.runs.chunk_size import ChunkSize
+from whimbrel.domain.runs.caution import CHUNK, SECONDS, Caution
+from whimbrel.domain.runs.chunk_size import FEWEST, ChunkSize
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.domain.runs.sizing import BatchWork, ChunkLimit
 from whimbrel.domain.runs.states import BatchStatus
@@ -33,6 +34,9 @@ class Pace:
     _rate_read: float = field(init=False)  # when the rate was read
     _began: float = field(init=False)  # when the slot began what it does after its last rest
     _worked: float = 0.0  # seconds, before its last rest
+    caution: Caution = field(default_factory=Caution)
+    _careful: bool = False  # documents of the last chunk have mostly failed
+    _told: tuple[int, int] = (0, 0)  # evaluated and failed documents before it
 
     def __post_init__(self) -> None:
         self.rate = self.lease.run.rate
@@ -42,17 +46,26 @@ class Pace:
     @property
     def chunk(self) -> int:
         """How many documents a statement may have: it should be short, and the pause after it too where the run has a rate."""
-        return max(1, min(self.size.documents, self._chunk_by_rate))
+        careful = CHUNK if self._careful else self.size.documents
+        return max(1, min(self.size.documents, self._chunk_by_rate, self._chunk_by_share, careful))
 
     @property
     def _chunk_by_rate(self) -> int:
         return self.size.documents if self.rate is None else int(self.rate * REST_SECONDS / self.slots)
 
     @property
+    def _chunk_by_share(self) -> int:
+        """A tenth of the speed is a tenth of the statement, and not the whole one ten times as rarely: the application waits behind each of them."""
+        share = self.gate.share_of(self.lease.run)
+        return self.size.documents if share >= 1.0 else max(FEWEST, int(self.size.documents * share))
+
+    @property
     def work(self) -> BatchWork:
         """What the batch has taken since it was claimed."""
-        by_rate = self._chunk_by_rate < self.size.documents
-        limit: ChunkLimit = "rate" if by_rate else self.size.limit
+        limit: ChunkLimit = self.size.limit
+        by_rate, by_share = self._chunk_by_rate, self._chunk_by_share
+        if min(by_rate, by_share) < self.size.documents:
+            limit = "rate" if by_rate <= by_share else "share"
         seconds = self._worked + time.monotonic() - self._began
         return BatchWork(self.tally.evaluated, seconds, self.chunk, limit)
 
@@ -64,6 +77,7 @@ class Pace:
             self.tally.chunk_times = self.tally.chunk_times.with_one(worked)
         self._rest(worked)
         self._sleep(self.times.delay)
+        self._go_carefully()
         self._wait_for_rate()
         self.lease.step()
         self.lease.check()
@@ -81,6 +95,18 @@ class Pace:
                 return
             self.lease.step()
             time.sleep(min(left, 0.1))
+
+    def _go_carefully(self) -> None:
+        """Waits a little after a chunk that has mostly failed: the budget is looked at, which may pause the run, before many more have."""
+        batch, (evaluated, failed) = self.lease.batch, self._told
+        if self.tally.evaluated == evaluated or self.lease.run.budget.off or batch.retry:
+            return
+        self._told = self.tally.evaluated, self.tally.failed_in_all
+        self._careful = self.caution.after(
+            self.tally.evaluated - evaluated, self.tally.failed_in_all - failed
+        )
+        if self._careful:
+            self._sleep(SECONDS)
 
     def _sleep(self, seconds: float, is_over: Callable[[], bool] = lambda: False) -> None:
         """Waits between two chunks: shorter where the batch must stop, and without seeming to hang."""

@@ -10,7 +10,7 @@ from whimbrel.engine.operating.checks_apart import UNBROKERED, answers
 from whimbrel.ports import Store, Watching
 from whimbrel.ports.health import all_signals
 
-BY_ITSELF = ("majority-write", "read-canary")  # measured by the sampler, without a privilege
+BY_ITSELF = ("majority-write", "read-canary", "write-canary")  # measured by the sampler, without a privilege
 LOOK = "See them all: whimbrel health."
 
 

@@ -33,6 +33,6 @@ def _signal_object(signal: Signal, state: SignalState, settings: HealthSettings)
         "name": signal.name, "title": signal.title, "unit": signal.unit, "level": str(state.level), "value": state.value, "slow": slow, "stop": stop,
         "lowIsBad": signal.low, "host": state.host or None, "how": state.how or None, "problem": state.problem or None,
         "since": iso_seconds(state.since) if readable else None, "ignoredUntil": iso_seconds(state.ignored_until),
-        "notCausedByRuns": state.not_ours,
+        "notCausedByRuns": state.not_ours, "usual": state.usual,
         "grant": str(signal.needs) if signal.needs is not Reads.NOTHING else None,
     }  # fmt: skip

@@ -222,6 +222,7 @@ def _execute(
             times,
             worker_state.gate,
             worker_state.chunk_costs.size(lease.run),
+            caution=worker_state.chunk_costs.caution(lease.run.id),
         ),
     )
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from whimbrel.domain.health.blame import advice, blamed
-from whimbrel.domain.health.own_times import OwnTimes
+from whimbrel.domain.health.oplog_past import OPLOG, OplogPast
+from whimbrel.domain.health.own_times import tells_what_is_usual
 from whimbrel.domain.health.readings import Reading, worst_readings
 from whimbrel.domain.health.share import Share, next_share
 from whimbrel.domain.health.signal_states import SignalState, next_state
@@ -24,9 +25,11 @@ from whimbrel.domain.health.verdict import (
     Verdict,
     floor_of,
     reasons_of,
+    recovering,
     worst_level,
 )
 from whimbrel.engine.operating.checks_apart import Apart, answers, unbrokered
+from whimbrel.engine.sampling.canaries import Canaries
 from whimbrel.errors import Transient, WhimbrelError
 from whimbrel.ports import Store, Watching
 from whimbrel.ports.health import HealthReader, HealthSettings, all_signals
@@ -36,6 +39,7 @@ log = structlog.get_logger("whimbrel.health")
 EVERY = 1.0  # seconds between two samples
 IDLE_EVERY = 4.0  # the same while no run is at work: a verdict must not be old when one begins
 ROLE = "health"
+OTHERS = "other-operations"
 ROLE_SECONDS = (
     3.0  # another process samples so soon after the last sign of this one: before its verdict counts as old
 )
@@ -59,7 +63,7 @@ class Sampler:
         self._level = Level.OK
         self._since: float | None = None
         self._waits_since: float | None = None
-        self._times = OwnTimes()
+        self._canaries, self._oplog = Canaries(self._records), OplogPast()
         self._minute = MinuteHistory(self._signals)
         self.latest = Verdict()  # that this process decided
 
@@ -91,13 +95,13 @@ class Sampler:
         if not at_work and time.monotonic() - self._sampled < rested:
             return
         self._sampled = time.monotonic()
-        began = time.perf_counter()
         before = self._records.verdict()
-        elapsed = (time.perf_counter() - began) * 1000
         now = self._now(before)
         if self._states is None:
             self._take_over(before, now)
-        self._times.read(elapsed, at_rest=not at_work or self._share.value == 0.0)
+        self._canaries.measure(
+            at_rest=tells_what_is_usual(self._states or {}, at_work=bool(at_work), share=self._share.value)
+        )
         throttled = throttled_seconds(before) if at_work else {}
         self._keep(self._judge(now, self._records.settings(), {run.ns for run in at_work}), throttled)
 
@@ -122,24 +126,27 @@ class Sampler:
     def _take_over(self, before: Verdict, now: float) -> None:
         """Goes on from what another sampler stored, unless that is long ago."""
         self._states, self._share, self._since, self._waits_since = {}, Share(), None, None
-        self._times = OwnTimes()
+        self._canaries, self._oplog = Canaries(self._records), OplogPast()
         if before.age is not None and before.age < STALE_STOP:
             self._states = dict(before.signals)
+            self._oplog.usual = before.usual_of(OPLOG.name)
             self._share, self._since = Share(before.share, before.share_before, now), before.since
             self._level, self._waits_since = before.level, before.waits_since
 
     def _judge(self, now: float, settings: HealthSettings, namespaces: set[str]) -> Verdict:
         slots = self._store.ledger.leases.slots(MINUTE / 10)
         apart = self._looks()
-        readings = self._reader.read(own_slots=slots, namespaces=namespaces)
+        read = self._reader.read(own_slots=slots, namespaces=namespaces)
+        readings = [*self._oplog.judged(read, at_work=bool(namespaces))]
         host = next((reading.host for reading in readings if reading.host), "")
-        worst = worst_readings([*apart, *readings, *self._times.readings(host)], self._signals)
+        self._canaries.others(next((each.value for each in readings if each.signal == OTHERS), None))
+        worst = worst_readings([*apart, *readings, *self._canaries.readings(host)], self._signals)
         states = {
             signal.name: self._next_state(signal, worst.get(signal.name), now, settings)
             for signal in self._signals.values()
         }
         level = worst_level(states.values())
-        self._share = next_share(self._share, level, now, floor_of(states, self._signals))
+        self._share = self._next_share(states, level, now, at_work=bool(namespaces))
         self._since = None if self._share.value >= 1.0 else self._since if self._since is not None else now
         waits = self._share.value == 0.0
         self._waits_since = (self._waits_since or now) if waits else None
@@ -159,6 +166,15 @@ class Sampler:
             )
         self._level = level
         return verdict
+
+    def _next_share(
+        self, states: Mapping[str, SignalState], level: Level, now: float, *, at_work: bool
+    ) -> Share:
+        before = self._canaries.first(self._share, now, at_work=at_work)
+        share = next_share(before, level, now, floor_of(states, self._signals), recovering=recovering(states))
+        if share.value < self._share.value:
+            self._canaries.forget_newest()
+        return share
 
     def _looks(self) -> list[Reading]:
         """Returns what is read elsewhere, and begins to read it anew while MongoDB is asked."""
@@ -182,11 +198,8 @@ class Sampler:
 
     def _keep(self, verdict: Verdict, throttled: Mapping[str, float]) -> None:
         self.latest, minute = verdict, self._minute.add(time.time(), verdict)
-        began = time.perf_counter()
-        try:
+        with self._canaries.storing():
             self._records.keep(verdict, minute, throttled)
-        finally:
-            self._times.writes.append((time.perf_counter() - began) * 1000)
 
 
 class MinuteHistory:

@@ -18,7 +18,7 @@ from whimbrel.mongo.driver_errors import sentence, translated
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.ports.health import HealthSample, HealthSettings
 
-VERDICT, SETTINGS = "verdict", "settings"
+VERDICT, SETTINGS, CANARY = "verdict", "settings", "canary"
 THROTTLED = "throttled"
 SECONDS, MINUTES = 900, 1440  # rows of each ring
 WITHIN = 2.0  # seconds in which the verdict must be stored; a write that takes longer counts as so long
@@ -50,6 +50,14 @@ class MongoHealthRecords:
             for name, each in dict(row.get("thresholds", {})).items()
         }
         return HealthSettings(thresholds, dict(row.get("ignored", {})))
+
+    def read_canary(self) -> None:
+        with translated():
+            self._rows.find_one({"_id": CANARY})
+
+    def write_canary(self, within: float) -> None:
+        with translated(), pymongo.timeout(within):
+            self._rows.update_one({"_id": CANARY}, [{"$set": {"at": "$$NOW"}}], upsert=True)
 
     def keep(
         self, verdict: Verdict, minute: Mapping[str, Any] | None, throttled: Mapping[str, float] | None = None
