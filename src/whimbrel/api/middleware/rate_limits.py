@@ -15,7 +15,14 @@ from whimbrel.errors import SettingsInvalid
 
 EXPENSIVE = {
     "POST": ("/migrate", "/seed", "/queue/test", "/webhooks/test"),
-    "GET": ("/db/count", "/db/pending-count", "/db/success-count"),
+    "GET": (
+        "/db/count",
+        "/db/pending-count",
+        "/db/success-count",
+        "/migrate/rollback",
+        "/migrate/cleanup",
+        "/dashboard/start",
+    ),
     "DELETE": ("/queue/purge", "/seed"),
 }
 REFUSALS = "600/minute"  # of one client without a sufficient token; far more than by mistake

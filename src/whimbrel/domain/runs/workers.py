@@ -5,6 +5,10 @@ from datetime import datetime
 
 WORKERS_SEEN = 10.0  # seconds within which a worker must have given a sign of life to be planned for
 ALIVE = 5.0  # seconds within which a live worker gives a sign of life
+LOST_FOR, LOST_SHOWN = (
+    3600.0,
+    50,
+)  # seconds for which a worker that ended without a word is shown, and how many of them
 NOT_LOADED = "not loaded here"
 
 
