@@ -41,7 +41,8 @@ class Authentication:
         state["entry"] = entry = self._surface.at(scope)
         authorization = Headers(scope=scope).getlist("authorization")
         state["caller"] = caller = identify(self._tokens, authorization, source_of(scope))
-        needed_scope = self._needed_scope(scope, entry.needs if entry else None)
+        opened = entry is not None and entry.open
+        needed_scope = None if opened else self._needed_scope(scope, entry.needs if entry else None)
         refusal = self._refusal(scope, caller, needed_scope, authorization)
         if refusal is not None and entry is None and (possible := self._surface.methods(scope)):
             refusal = method_not_allowed(scope, possible)  # for any caller: there is nothing to protect
