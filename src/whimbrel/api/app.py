@@ -28,6 +28,7 @@ from whimbrel.api.middleware.selective import SelectiveMiddleware
 from whimbrel.api.query_parameters import check_query
 from whimbrel.api.route_requirements import RouteRequirements
 from whimbrel.api.routes import (
+    audit,
     bulk,
     database,
     ensuring,
@@ -45,10 +46,12 @@ from whimbrel.api.routes import (
     seed,
     settings,
     starting,
+    streaming,
     undoing,
     verifying,
     webhooks,
 )
+from whimbrel.api.run_stream import RunLog
 
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -104,6 +107,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
     app.state.streams = EventStreams(
         settings_.api_streams, settings_.api_stream_seconds, lambda: system.leaving, system.why
     )
+    app.state.run_log = RunLog(app.state.streams)
     http_errors.install(app)
     app.add_middleware(SelectiveMiddleware, dispatch=recent.clear_after, concerns=changing)
     app.add_middleware(SelectiveMiddleware, dispatch=idempotent, concerns=changing)
@@ -143,6 +147,8 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         scheduler,
         freezing,
         webhooks,
+        audit,
+        streaming,
     ):
         app.include_router(module.router)
     openapi.install(app)

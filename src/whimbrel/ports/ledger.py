@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from whimbrel.ports.answers import Answers
+from whimbrel.ports.audit import AuditTrail
 from whimbrel.ports.batches import Batches
 from whimbrel.ports.codes import Codes
 from whimbrel.ports.failures import Failures
@@ -38,3 +39,4 @@ class Ledger:
     webhooks: WebhookRecords
     known_causes: KnownCauses
     following: FollowedRuns
+    audit: AuditTrail

@@ -10,6 +10,7 @@ from whimbrel.domain.runs.failure_budget import BrokenRule, FailureBudget, Stand
 from whimbrel.domain.runs.forecast import ProgressSample
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.runs.run_cursor import RunPlace
+from whimbrel.domain.runs.run_query import RunQuery
 from whimbrel.domain.runs.sizing import Sizing
 from whimbrel.domain.runs.stages import GateLook, StageState
 from whimbrel.domain.runs.states import RunStatus
@@ -219,4 +220,8 @@ class Runs(Protocol):
 
     def just_ended(self, seconds: float, *, limit: int) -> Sequence[Run]:
         """Returns runs that ended within the last seconds, the last first."""
+        ...
+
+    def page(self, query: RunQuery, *, after: RunPlace | None = None, limit: int = 100) -> Sequence[Run]:
+        """Lists the runs of a query, newest first and `brief`: see `list`. The cost does not depend on how many others there are."""
         ...

@@ -14,6 +14,7 @@ from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.answers import MongoAnswers
+from whimbrel.mongo.ledger.audit import MongoAuditTrail
 from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
 from whimbrel.mongo.ledger.batches import MongoBatches
 from whimbrel.mongo.ledger.codes import MongoCodes
@@ -83,14 +84,16 @@ def mongo_ledger(
     webhooks = MongoWebhookRecords(collections["deliveries"], collections["runs"], collections["batches"])
     known_causes = MongoKnownCauses(collections["known"], leases)
     following = MongoFollowedRuns(collections["runs"])
+    audit = MongoAuditTrail(collections["audit"])
     ledger = Ledger(
         runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health, freezes, webhooks, known_causes,
-        following,
+        following, audit,
     )  # fmt: skip
 
     def create_indexes() -> None:
         with translated():
             for name, indexes in INDEXES.items():
                 collections[name].create_indexes(indexes)
+            audit.complete()
 
     return ledger, format_, create_indexes
