@@ -10,10 +10,10 @@ from whimbrel.api.authorization import Token
 from whimbrel.api.deployment import System
 from whimbrel.dashboard.cluster import ClusterLine
 from whimbrel.dashboard.front import Front
-from whimbrel.dashboard.pages import own_files, runs
+from whimbrel.dashboard.pages import audit, health, own_files, queues, runs, schedules, start, undo, workers
 from whimbrel.dashboard.rendering import Frame, Link
 
-PAGES: Final = (own_files, runs)
+PAGES: Final = (own_files, runs, start, undo, schedules, health, workers, queues, audit)
 # In this order at the head of every page, those that there are.
 NAVIGATION: Final = (
     Link("Runs", "/"),
