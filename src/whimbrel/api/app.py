@@ -37,6 +37,7 @@ from whimbrel.api.routes import (
     health,
     health_signals,
     jobs,
+    keyspace,
     maintenance,
     metrics,
     queue,
@@ -44,6 +45,7 @@ from whimbrel.api.routes import (
     runs,
     scheduler,
     seed,
+    series,
     settings,
     starting,
     streaming,
@@ -104,6 +106,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
     )
     recent, settings_ = AnswerCache(), system.settings
     app.state.system, app.state.recent = system, recent
+    app.state.refusals, app.state.sessions = refusals(), None  # sessions: begin where there is a dashboard
     app.state.streams = EventStreams(
         settings_.api_streams, settings_.api_stream_seconds, lambda: system.leaving, system.why
     )
@@ -120,7 +123,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         tokens=tokens,
         surface=RouteRequirements(app.routes),
         public=settings_.api_public,
-        refusals=refusals(),
+        refusals=app.state.refusals,
     )
     app.add_middleware(SameOrigin, hosts=hosts_of(settings_.api_hosts, settings_.host, tokens))
     app.add_middleware(ReadableJson)
@@ -149,6 +152,8 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         webhooks,
         audit,
         streaming,
+        series,
+        keyspace,
     ):
         app.include_router(module.router)
     openapi.install(app)

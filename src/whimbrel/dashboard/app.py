@@ -8,12 +8,24 @@ from fastapi.routing import iter_route_contexts
 
 from whimbrel.api.authorization import Token
 from whimbrel.api.deployment import System
+from whimbrel.api.session_cookies import SessionCookies
 from whimbrel.dashboard.cluster import ClusterLine
 from whimbrel.dashboard.front import Front
-from whimbrel.dashboard.pages import audit, health, own_files, queues, runs, schedules, start, undo, workers
+from whimbrel.dashboard.pages import (
+    audit,
+    health,
+    login,
+    own_files,
+    queues,
+    runs,
+    schedules,
+    start,
+    undo,
+    workers,
+)
 from whimbrel.dashboard.rendering import Frame, Link
 
-PAGES: Final = (own_files, runs, start, undo, schedules, health, workers, queues, audit)
+PAGES: Final = (own_files, login, runs, start, undo, schedules, health, workers, queues, audit)
 # In this order at the head of every page, those that there are.
 NAVIGATION: Final = (
     Link("Runs", "/"),
@@ -36,4 +48,7 @@ def install(app: FastAPI, system: System, tokens: Sequence[Token]) -> None:
         cluster=ClusterLine(system),
         login=bool(tokens),
     )
+    if tokens:
+        app.state.sessions = SessionCookies(system, tokens)
+    app.state.tokens = tokens
     app.add_middleware(Front)

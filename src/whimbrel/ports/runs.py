@@ -69,6 +69,10 @@ class Runs(Protocol):
         """Yields the runs that roll back, clean up or verify a run, newest first, read in pages. `kind`: only those of this kind."""
         ...
 
+    def some(self, run_ids: Sequence[str]) -> Sequence[Run]:
+        """Returns those of these runs that there are, each `brief`: see `list`."""
+        ...
+
     def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
         """Yields all runs in these states, oldest first, read in pages. `ns`: only those on this collection."""
         ...

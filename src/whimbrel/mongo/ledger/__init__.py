@@ -26,12 +26,15 @@ from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.freezes import MongoFreezes
 from whimbrel.mongo.ledger.health import MongoHealthRecords
 from whimbrel.mongo.ledger.indexes import INDEXES
+from whimbrel.mongo.ledger.keyspace import MongoKeySpace
 from whimbrel.mongo.ledger.known_causes import MongoKnownCauses
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.merged_batches import MergedBatches
 from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
+from whimbrel.mongo.ledger.series import MongoSeries
+from whimbrel.mongo.ledger.sessions import MongoSessions
 from whimbrel.mongo.ledger.verification_sums import MongoProofs
 from whimbrel.mongo.ledger.webhooks import MongoWebhookRecords
 from whimbrel.ports import Ledger
@@ -39,6 +42,8 @@ from whimbrel.ports import Ledger
 COLLECTIONS = (
     "runs", "batches", "failures", "causes", "blocks", "leases", "workers", "audit", "schedules", "answers", "pruned",
     "codes", "format", "health", "freezes", "deliveries", "known",
+    "sessions",
+    "series",
 )  # fmt: skip
 DURABLE = WriteConcern("majority", j=True)
 
@@ -85,9 +90,14 @@ def mongo_ledger(
     known_causes = MongoKnownCauses(collections["known"], leases)
     following = MongoFollowedRuns(collections["runs"])
     audit = MongoAuditTrail(collections["audit"])
+    keyspace = MongoKeySpace(collections["batches"], collections["blocks"])
+    series = MongoSeries(collections["series"], collections["audit"])
     ledger = Ledger(
         runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health, freezes, webhooks, known_causes,
         following, audit,
+        series,
+        keyspace,
+        MongoSessions(collections["sessions"]),
     )  # fmt: skip
 
     def create_indexes() -> None:

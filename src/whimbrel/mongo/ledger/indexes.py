@@ -98,4 +98,5 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("receiver", 1), ("dueAt", 1)], partialFilterExpression=PENDING),
         IndexModel("endedAt", expireAfterSeconds=KEEP_DAYS * DAY),
     ],
+    "sessions": [IndexModel("expiresAt", expireAfterSeconds=0), IndexModel([("token", 1), ("expiresAt", -1)])],
 }  # fmt: skip
