@@ -277,6 +277,7 @@ def test_commands_make_change_show_and_remove_schedules(cli: Cli, still: TestCli
     assert (cleared["enabled"], cleared["filters"], cleared["cron"]) == (False, None, "0 3 * * *")
     assert [each["name"] for each in json.loads(cli("list", "--json").stdout)] == ["default", "nightly"]
     assert "nightly" in cli("list").stdout
+    assert "Nothing matches" in cli("run", "nightly").stdout
     assert "nightly is removed" in cli("remove", "nightly").stdout
     assert "There are: default" in cli("remove", "nightly", code=66).stderr
 

@@ -1,5 +1,6 @@
 """The schedules: when each comes next, what became of its last ticks and why; and the week with its windows and freezes."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -53,9 +54,10 @@ def schedules(request: Request, system: ThisSystem, deployment: Deployment, _: R
     ledger = deployment.store.ledger
     status = engine.scheduler_status(ledger, system.settings.first_schedule)
     found, look = engine.scheduler_object(status), ledger.freezes.look()
+    filters = {each["name"]: json.dumps(each["filters"], ensure_ascii=False) for each in found["schedules"]}
     ticks = {schedule.name: _ticks(schedule) for schedule in status.schedules}
     return render(
-        request, "schedules.html", scheduler=found, ticks=ticks, bars=_bars(ledger, status.schedules, look),
+        request, "schedules.html", scheduler=found, filters=filters, ticks=ticks, bars=_bars(ledger, status.schedules, look),
         days=_days(look.now), freezes=freezes_object(look), migrations=sorted(system.loaded), begins=look.now, ends=look.now + SPAN,
     )  # fmt: skip
 

@@ -31,6 +31,13 @@ ADVANCED: Final = (*NUMBERS, *LIMITS, "windows", "stages", "approve", "exclusive
 FILTER_SHOWN: Final = 300  # characters of a migration's own filter
 ELSEWHERE: Final = "Another site has sent you here: press the button to try the migration."
 NOT_ALLOWED: Final = "Trying a migration takes a token of the scope operate."
+NOTHING: Final[Mapping[str, Any]] = {
+    "started": None,
+    "plan": None,
+    "problems": (),
+    "body": {},
+    "start": "",
+}  # was tried
 Text = Annotated[str, Query(max_length=200)]
 LongText = Annotated[str, Query(max_length=20_000)]
 
@@ -71,11 +78,7 @@ def start(  # noqa: PLR0913, PLR0917  the fields of a form
     }  # fmt: skip
     definitions = [_definition_row(deployment, each) for each in system.loaded.values()]
     asked["migration"] = asked["migration"] or (definitions[0]["name"] if len(definitions) == 1 else "")
-    tried = (
-        _tried(request, system, caller, asked)
-        if plan
-        else {"started": None, "plan": None, "problems": [], "body": {}}
-    )
+    tried = _tried(request, system, caller, asked) if plan else NOTHING
     return render(
         request, "start.html", asked=asked, definitions=definitions, unusable=system.loaded.broken, phases=PHASES,
         more=any(asked[name] for name in ADVANCED), **tried,
@@ -91,7 +94,7 @@ def _definition_row(deployment: Deployment, definition: Definition) -> dict[str,
     }  # fmt: skip
 
 
-def _tried(request: Request, system: System, caller: Caller, asked: Mapping[str, str]) -> dict[str, Any]:
+def _tried(request: Request, system: System, caller: Caller, asked: Mapping[str, str]) -> Mapping[str, Any]:
     """Tries what is asked for on a sample, or says why that cannot be."""
     started: Started | None = None
     body: dict[str, Any] = {}
@@ -110,8 +113,22 @@ def _tried(request: Request, system: System, caller: Caller, asked: Mapping[str,
             problems = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()[:20]]
         except (WhimbrelError, ValueError) as error:
             problems = [str(error)]
-    shown_plan = None if started is None or started.plan is None else _shown_plan(started.plan)
-    return {"started": started, "plan": shown_plan, "problems": problems, "body": body}
+    if started is None or started.plan is None:
+        return {**NOTHING, "problems": problems}
+    start = _start_text(body, started, started.plan)
+    return {
+        "started": started,
+        "plan": _shown_plan(started.plan),
+        "problems": problems,
+        "body": body,
+        "start": start,
+    }
+
+
+def _start_text(body: Mapping[str, Any], started: Started, plan: Plan) -> str:
+    """Returns the body of the request that starts what was tried, as JSON in ASCII: the page must not change a character of it, nor the order of a filter."""
+    seen = {"documents": plan.selected.estimated, "collection": started.collection, "host": started.host}
+    return json.dumps({**body, "seen": seen, "seenCauses": [failure.group for failure in plan.failures]})
 
 
 def body_of(asked: Mapping[str, str], definition: Definition) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Rolling a run back, and cleaning up after it: what it would do now, and the confirmation. The pages themselves start nothing."""
 
+import json
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -60,6 +61,8 @@ def _looked(
         found: dict[str, Any] = look().model_dump()
     except WhimbrelError as error:
         return None, str(error)
+    seen = {name: found[name] for name in ("documents", "collection", "host")}
+    found["start"] = json.dumps({"confirm": found["migration_id"], "seen": seen})
     for reason in found.get("reasons", ()):
         reason["example"] = " ".join(shown(reason["example"], longest=200).text.split())
     return found, ""
