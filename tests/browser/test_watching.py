@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -108,8 +109,7 @@ def test_queues_without_a_broker_and_dead_failures_are_replayed(page: Page, serv
     expect(page.locator("[data-part=queues]")).not_to_contain_text("A person has stopped all consumers")
 
 
-def test_a_schedule_is_made_run_disabled_and_deleted(page: Page, served: Serve, docs: Docs) -> None:
-    docs["somemodels"].insert_many(list(documents(5, seed=3)))
+def test_a_schedule_is_made_and_the_week_is_shown(page: Page, served: Serve, docs: Docs) -> None:
     page.goto("/dashboard/schedules")
     form = page.locator("#schedule-form")
     form.get_by_label("Name").fill("nightly")
@@ -121,21 +121,41 @@ def test_a_schedule_is_made_run_disabled_and_deleted(page: Page, served: Serve, 
     row = page.locator("#schedule-nightly")
     expect(row).to_contain_text("Enabled")
     expect(page.locator(".week-line", has_text="nightly")).to_contain_text("due 7 times")
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(days=2)
+    for begins in (soon, soon.replace(year=soon.year + 100)):  # the second is no part of the week
+        body = {"from": begins.isoformat().replace("+00:00", "Z"), "note": f"peak season {begins.year}"}
+        assert served.client.post("/freeze", json=body).status_code == 201
+    missed = {"at": soon, "first": soon, "outcome": "missed", "run": None, "reason": "No scheduler was there.", "decidedAt": soon}  # fmt: skip
+    docs["whimbrel_schedules"].update_one({"_id": "nightly"}, {"$push": {"history": missed}})
+    page.reload()
+    expect(page.locator(".week-line").first).to_contain_text(f"Frozen: peak season {soon.year} ")
+    expect(page.locator(".week-line").first).not_to_contain_text(str(soon.year + 100))
+    expect(page.locator("[data-part=ticks]")).to_contain_text("No scheduler was there.")
+    expect(row).to_contain_text("Missed")
     screenshot(page, "schedules")
+
+
+def test_a_schedule_is_run_disabled_and_deleted(page: Page, served: Serve, docs: Docs) -> None:
+    docs["somemodels"].insert_many(list(documents(5, seed=3)))
+    body = {"migration": "some-model", "cron": "0 3 * * *", "windows": ["22:00-06:00 UTC"], "filters": {"n": None, "a": None}}  # fmt: skip
+    served.client.put("/migrate/scheduler/schedules/weekly", json=body)
+    page.goto("/dashboard/schedules")
+    row, answer = page.locator("#schedule-weekly"), page.locator("#schedule-answer")
     row.get_by_role("button", name="Run now").click()
     page.get_by_role("dialog").get_by_role("button", name="Run it now").click()
-    expect(page.locator("#schedule-answer")).to_contain_text(re.compile("Run [0-9]{8}-"))
+    expect(answer).to_contain_text(re.compile("Run [0-9]{8}-"))
     expect(row).to_contain_text("By hand, by api:")
     row.get_by_role("button", name="Disable").click()
     expect(row).to_contain_text("Disabled")
-    schedule = served.get("/migrate/scheduler/schedules/nightly")["schedule"]
-    assert (schedule["enabled"], schedule["windows"], schedule["cron"]) == (False, ["22:00-06:00 Europe/Berlin"], "0 3 * * *")  # fmt: skip
+    schedule = served.get("/migrate/scheduler/schedules/weekly")["schedule"]
+    assert {name: schedule[name] for name in body} == body
+    assert (schedule["enabled"], list(schedule["filters"])) == (False, ["n", "a"])
     row.get_by_role("button", name="Change").click()
-    expect(form.get_by_label("Name")).to_have_value("nightly")
+    expect(page.locator("#schedule-form").get_by_label("Name")).to_have_value("weekly")
     row.get_by_role("button", name="Delete").click()
     dialog = page.get_by_role("dialog")
     expect(dialog.get_by_role("button", name="Delete it")).to_be_disabled()
-    dialog.get_by_role("textbox").fill("nightly")
+    dialog.get_by_role("textbox").fill("weekly")
     dialog.get_by_role("button", name="Delete it").click()
     expect(row).not_to_be_attached()
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from whimbrel.api.authorization import Reader
 from whimbrel.api.deployment import Deployment, ThisSystem
+from whimbrel.dashboard.recently import Recently
 from whimbrel.dashboard.rendering import render
 from whimbrel.dashboard.small_multiples import Picture, picture
 from whimbrel.domain.health.signals import Signal
@@ -18,6 +19,7 @@ from whimbrel.ports.health import HealthSample, all_signals
 
 router = APIRouter()
 POINTS = 90  # of each picture: one for ten seconds
+HISTORY: Recently[list[HealthSample]] = Recently(5.0)
 ORDER = {"stop": 0, "slow": 1, "ok": 2, "unknown": 3}
 # How long a signal may be ignored from the page: all of them end by themselves.
 OVERRIDES = (
@@ -49,7 +51,10 @@ def health(
     verdict = ledger.health.verdict()
     signals = all_signals(own, verdict.checks)
     found = health_object(verdict, ledger.health.settings(), own)
-    history = thinned(ledger.health.history(minutes=False), signals, span=MINUTES_15, points=POINTS)
+    history = HISTORY.of(
+        deployment.store,
+        lambda: thinned(ledger.health.history(minutes=False), signals, span=MINUTES_15, points=POINTS),
+    )
     rows = [_row(signals[each["name"]], each, history, _until(verdict)) for each in found["signals"]]
     rows.sort(key=lambda row: (row.facts["ignoredUntil"] is not None, ORDER[row.facts["level"]]))
     watched = system.settings.whimbrel_health == "on"

@@ -8,10 +8,11 @@ from fastapi import APIRouter, Request, Response
 from whimbrel.api.authorization import Reader
 from whimbrel.api.deployment import Deployment, ThisSystem
 from whimbrel.api.routes.monitoring import sampler_of
+from whimbrel.dashboard.recently import Recently
 from whimbrel.dashboard.rendering import render
 from whimbrel.dashboard.small_multiples import picture
 from whimbrel.domain.runs.workers import ALIVE
-from whimbrel.engine.queueing.dead_failures import dead_failures
+from whimbrel.engine.queueing.dead_failures import Dead, dead_failures
 from whimbrel.engine.queueing.queue_history import EVERY, QueueSample
 from whimbrel.errors import WhimbrelError
 from whimbrel.ports.broker import DEAD_LETTER_QUEUE, QUEUES
@@ -19,6 +20,7 @@ from whimbrel.ports.ledger import CONSUMERS
 
 router = APIRouter()
 SPAN = timedelta(minutes=5)
+DEAD: Recently[Dead] = Recently(0.5)
 ABOUT = {
     "app.processing.queue": "batches of runs",
     "app.priority.queue": "batches of runs whose priority is above 5",
@@ -37,7 +39,7 @@ def queues(request: Request, system: ThisSystem, deployment: Deployment, _: Read
     rows = [_row(name, samples, until) for name in QUEUES]
     return render(
         request, "queues.html", broker="rabbitmq" if system.settings.rabbitmq_url else "ledger", newest=newest, rows=rows, problem=problem,
-        stopped=ledger.leases.is_off(CONSUMERS), workers=len(ledger.leases.workers(ALIVE)), dead=dead_failures(ledger), dead_letters=DEAD_LETTER_QUEUE,
+        stopped=ledger.leases.is_off(CONSUMERS), workers=len(ledger.leases.workers(ALIVE)), dead=DEAD.of(deployment.store, lambda: dead_failures(ledger)), dead_letters=DEAD_LETTER_QUEUE,
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from whimbrel.api.authorization import Reader
 from whimbrel.api.deployment import Deployment, ThisSystem
-from whimbrel.dashboard.rendering import render
+from whimbrel.dashboard.rendering import PARTS, render
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.schedules import Schedule
 from whimbrel.domain.runs.states import RunStatus
@@ -22,6 +22,7 @@ from whimbrel.ports import FreezeLook, Ledger
 
 router = APIRouter()
 BARS: Final = 50  # schedules, and runs, that have a bar in the week
+WEEK: Final = "week"  # the part of the page with the bars
 TICKS: Final = 10  # of a schedule that are shown
 NOT_ENDED: Final = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.PAUSED)
 
@@ -54,10 +55,14 @@ def schedules(request: Request, system: ThisSystem, deployment: Deployment, _: R
     ledger = deployment.store.ledger
     status = engine.scheduler_status(ledger, system.settings.first_schedule)
     found, look = engine.scheduler_object(status), ledger.freezes.look()
+    wanted = request.headers.get(PARTS, WEEK)
+    bars = (
+        _bars(ledger, status.schedules, look) if WEEK in wanted else []
+    )  # what is not shown is not worked out
     filters = {each["name"]: json.dumps(each["filters"], ensure_ascii=False) for each in found["schedules"]}
     ticks = {schedule.name: _ticks(schedule) for schedule in status.schedules}
     return render(
-        request, "schedules.html", scheduler=found, filters=filters, ticks=ticks, bars=_bars(ledger, status.schedules, look),
+        request, "schedules.html", scheduler=found, filters=filters, ticks=ticks, bars=bars,
         days=_days(look.now), freezes=freezes_object(look), migrations=sorted(system.loaded), begins=look.now, ends=look.now + SPAN,
     )  # fmt: skip
 

@@ -13,6 +13,7 @@ from whimbrel.domain.runs.workers import ALIVE, LOST_FOR, LOST_SHOWN, Worker
 from whimbrel.ports.ledger import CONSUMERS
 
 router = APIRouter()
+SHOWN = 100  # workers, those with other code first
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,10 @@ def workers(request: Request, system: ThisSystem, deployment: Deployment, _: Rea
     """Those that are alive by name, those that were lost by when that was."""
     leases, here, now = deployment.store.ledger.leases, _hashes(system), datetime.now(UTC)
     alive = [_row(worker, here, now) for worker in leases.workers(ALIVE)]
+    alive.sort(key=lambda row: not row.mismatched)
     lost = [_row(worker, {}, now) for worker in leases.lost_workers(ALIVE, within=LOST_FOR, limit=LOST_SHOWN)]
     return render(
-        request, "workers.html", alive=alive, lost=lost, slots=sum(row.worker.slots for row in alive),
+        request, "workers.html", alive=alive[:SHOWN], number=len(alive), lost=lost, slots=sum(row.worker.slots for row in alive),
         in_hand=sum(len(row.worker.in_hand) for row in alive), mismatched=sum(row.mismatched for row in alive),
         stopped=leases.is_off(CONSUMERS), here=here, most=LOST_SHOWN,
     )  # fmt: skip

@@ -2,4 +2,4 @@
 
 import { liveParts } from "./live.js";
 
-liveParts(["cluster", "workers"]);
+liveParts(["cluster", "workers"], { every: 2000 });
