@@ -13,6 +13,7 @@ from whimbrel.dashboard.cluster import ClusterLine
 from whimbrel.dashboard.front import Front
 from whimbrel.dashboard.pages import (
     audit,
+    frame,
     health,
     login,
     own_files,
@@ -25,7 +26,7 @@ from whimbrel.dashboard.pages import (
 )
 from whimbrel.dashboard.rendering import Frame, Link
 
-PAGES: Final = (own_files, login, runs, start, undo, schedules, health, workers, queues, audit)
+PAGES: Final = (own_files, frame, login, runs, start, undo, schedules, health, workers, queues, audit)
 # In this order at the head of every page, those that there are.
 NAVIGATION: Final = (
     Link("Runs", "/"),
