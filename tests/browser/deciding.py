@@ -1,11 +1,13 @@
 """What the tests of pages on which people decide have in common."""
 
-from typing import Any
+import os
 
-from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Locator, Page
 
-SERIOUS = ("serious", "critical")
+from tests.browser.accessibility import faults_of, too_wide
+from tests.browser.conftest import screenshot
+
+WIDE, PHONE = {"width": 1440, "height": 900}, {"width": 380, "height": 800}
 MARKUP = '<img src=x onerror="document.title=1"> & \u202eevil \x1b[31m'
 MIGRATIONS = '''
 from whimbrel import Migration, migration
@@ -20,15 +22,16 @@ cents = Migration(name="price-in-cents", collection="products", update=[{"$set":
 '''
 
 
-def serious(page: Page) -> list[str]:
-    """What axe finds seriously wrong with a page, and where."""
-    found: dict[str, Any] = Axe().run(page).response
-    return [
-        f"{each['id']}: {node['html'][:150]}"
-        for each in found["violations"]
-        if each["impact"] in SERIOUS
-        for node in each["nodes"]
-    ]
+def good_for_everybody(page: Page, phone: Page, name: str) -> None:
+    """By axe in light and dark, and without a horizontal scroll bar on a phone. With SCREENSHOTS, pictures of all four."""
+    assert not faults_of(page), name
+    assert not too_wide(phone), name
+    width = phone.evaluate("document.documentElement.scrollWidth")
+    assert width <= 380, (name, width)
+    for scheme in ("light", "dark") if os.environ.get("SCREENSHOTS") else ():
+        for each, device in ((page, ""), (phone, "-phone")):
+            each.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            screenshot(each, f"{name}-{scheme}{device}")
 
 
 def tab_to(page: Page, wanted: Locator, most: int = 80) -> None:
@@ -38,9 +41,3 @@ def tab_to(page: Page, wanted: Locator, most: int = 80) -> None:
             return
         page.keyboard.press("Tab")
     raise AssertionError(f"the keyboard does not reach {wanted}")
-
-
-def width(page: Page) -> int:
-    """How wide the content is, of which a phone shows 380 pixels."""
-    found: int = page.evaluate("document.documentElement.scrollWidth")
-    return found

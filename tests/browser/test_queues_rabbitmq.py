@@ -16,7 +16,7 @@ def test_queues_of_rabbitmq(
     visit: Visit, mongo_uri: str, docs: Docs, node: RabbitNode, tmp_path: Path
 ) -> None:
     changes = {"RABBITMQ_URL": node.url}
-    with Serve(environment(mongo_uri, docs, **changes), tmp_path, "--workers", "1", token=TOKENS.get("admin", "")) as served:  # fmt: skip
+    with Serve(environment(mongo_uri, docs, **changes), tmp_path, "--workers", "1", token=TOKENS["admin"]) as served:  # fmt: skip
         served.wait()
         page = visit(served)
         page.goto("/dashboard/queues")

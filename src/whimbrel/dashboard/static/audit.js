@@ -3,7 +3,7 @@
 import { liveParts } from "./live.js";
 
 const first = document.querySelector("[data-first]") !== null;
-liveParts(first ? ["cluster", "entries"] : ["cluster"], { every: 2000 });
+if (first) liveParts(["entries"], { every: 2000 });
 
 document.getElementById("audit-form").addEventListener("submit", (event) => {
   for (const field of event.target.elements) field.disabled ||= field.name !== "" && field.value === "";

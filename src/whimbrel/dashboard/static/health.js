@@ -4,7 +4,7 @@ import { act } from "./actions.js";
 import { number } from "./formats.js";
 import { liveParts } from "./live.js";
 
-const page = liveParts(["cluster", "signals", "members"], { every: 2000 });
+const page = liveParts(["signals", "members"], { every: 2000 });
 const address = (name) => `/health/signals/${encodeURIComponent(name)}`;
 const form = document.getElementById("override-form");
 const thresholds = document.getElementById("thresholds-form");

@@ -4,7 +4,7 @@ import { act, answerPlace, report } from "./actions.js";
 import { number } from "./formats.js";
 import { liveParts } from "./live.js";
 
-const page = liveParts(["cluster", "queues", "dead"], { every: 2000 });
+const page = liveParts(["queues", "dead"], { every: 2000 });
 const replay = document.getElementById("replay-form");
 const purge = document.getElementById("purge-form");
 const asked = {

@@ -4,7 +4,7 @@ import { act, send } from "./actions.js";
 import { time } from "./formats.js";
 import { liveParts } from "./live.js";
 
-const parts = liveParts(["cluster", "schedules", "ticks"], { every: 2000 });
+const parts = liveParts(["schedules", "ticks"], { every: 2000 });
 const week = liveParts(["week"], { every: 60_000 });
 const page = { now: () => Promise.all([parts.now(), week.now()]) };
 const form = document.getElementById("schedule-form");

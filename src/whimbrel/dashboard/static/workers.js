@@ -2,4 +2,4 @@
 
 import { liveParts } from "./live.js";
 
-liveParts(["cluster", "workers"], { every: 2000 });
+liveParts(["workers"], { every: 2000 });
