@@ -10,10 +10,10 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from whimbrel.api.http_errors import answer_unexpected_error
 from whimbrel.dashboard.assets import PREFIX
-from whimbrel.dashboard.rendering import PARTS, render_alone
+from whimbrel.dashboard.rendering import HOME, PARTS, render_alone
 
-RUNS: Final = "/dashboard/runs"  # the page that browsers get at `/`
 LOGIN: Final = "/dashboard/login"
 _REFUSED: Final = 400  # the first status of a refusal
 _UNAUTHENTICATED: Final = 401
@@ -33,12 +33,18 @@ class Front:
         headers = Headers(scope=scope)
         asked = dict(scope)
         if scope["path"] == "/" and prefers_html(headers.get("accept", "")):
-            scope = {**scope, "path": RUNS, "raw_path": RUNS.encode()}
+            scope = {**scope, "path": HOME, "raw_path": HOME.encode()}
         if not _is_page(scope["path"]) or PARTS in headers:
             await self._app(scope, receive, send)
             return
         answer = _Answer(send)
-        await self._app(scope, receive, answer)
+        try:
+            await self._app(scope, receive, answer)
+        except Exception as error:
+            if answer.begun:
+                raise
+            failure = await answer_unexpected_error(Request(scope), error)
+            await failure(scope, receive, answer)
         if answer.failure is not None:
             page = _page(Request({**scope, "path": asked["path"]}), answer.status, answer.failure)
             answer.pass_on(page)
@@ -76,10 +82,12 @@ class _Answer:
         self._start: Message | None = None
         self._pieces: list[bytes] = []
         self.status = 200
+        self.begun = False
         self.failure: dict[str, Any] | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.begun = True
             kind = Headers(raw=list(message["headers"])).get("content-type", "")
             if message["status"] >= _REFUSED and kind.startswith("application/json"):
                 self._start, self.status = message, message["status"]
