@@ -20,7 +20,7 @@ from whimbrel.ports.health import HealthSample, all_signals
 router = APIRouter()
 POINTS = 90  # of each picture: one for ten seconds
 HISTORY: Recently[list[HealthSample]] = Recently(5.0)
-ORDER = {"stop": 0, "slow": 1, "ok": 2, "unknown": 3}
+ORDER = {"stop": 0, "slow": 1, "ignored": 2, "ok": 3, "unknown": 4}
 # How long a signal may be ignored from the page: all of them end by themselves.
 OVERRIDES = (
     (900, "15 minutes"), (3600, "1 hour"), (4 * 3600, "4 hours"), (24 * 3600, "1 day"), (7 * 24 * 3600, "7 days"),
@@ -29,12 +29,13 @@ OVERRIDES = (
 
 @dataclass(frozen=True, slots=True)
 class SignalRow:
-    """A signal as it is shown. `said`, `slow`, `stop`: with their units."""
+    """A signal as it is shown. `said`, `slow`, `stop` and `worst`, of the picture: with their units."""
 
     facts: dict[str, Any]
     said: str
     slow: str
     stop: str
+    worst: str
     picture: Picture
 
 
@@ -56,7 +57,7 @@ def health(
         lambda: thinned(ledger.health.history(minutes=False), signals, span=MINUTES_15, points=POINTS),
     )
     rows = [_row(signals[each["name"]], each, history, _until(verdict)) for each in found["signals"]]
-    rows.sort(key=lambda row: (row.facts["ignoredUntil"] is not None, ORDER[row.facts["level"]]))
+    rows.sort(key=lambda row: ORDER["ignored" if row.facts["ignoredUntil"] else row.facts["level"]])
     watched = system.settings.whimbrel_health == "on"
     return render(
         request, "health.html", health=found, rows=rows, chosen=signal, overrides=OVERRIDES, watched=watched,
@@ -83,7 +84,14 @@ def _row(signal: Signal, facts: dict[str, Any], history: list[HealthSample], unt
     def said(value: float | None) -> str:
         return "" if value is None else measured(value, signal.unit)
 
-    return SignalRow(facts, said(facts["value"]), said(facts["slow"]), said(facts["stop"]), drawn)
+    return SignalRow(
+        facts,
+        said(facts["value"]),
+        said(facts["slow"]),
+        said(facts["stop"]),
+        said(drawn.smallest if signal.low else drawn.largest),
+        drawn,
+    )
 
 
 def _shares(history: list[HealthSample], until: datetime) -> Picture:
