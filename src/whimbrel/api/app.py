@@ -47,6 +47,7 @@ from whimbrel.api.routes import (
     seed,
     series,
     settings,
+    slots,
     starting,
     streaming,
     undoing,
@@ -154,6 +155,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         streaming,
         series,
         keyspace,
+        slots,
     ):
         app.include_router(module.router)
     openapi.install(app)

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,8 @@ POLICY: Final = (
 )
 HEADERS: Final[Mapping[str, str]] = {
     **SECURITY,
+    # No other site learns an address. With no-referrer, browsers would not say either to this server which page has sent a form.
+    "Referrer-Policy": "same-origin",
     "Content-Security-Policy": POLICY,
     "Vary": f"Cookie, Accept, Accept-Encoding, {PARTS}",
 }
@@ -118,8 +121,15 @@ def _context(request: Request) -> dict[str, Any]:
     return {
         "path": "/" if request.url.path == HOME else request.url.path, "query": request.url.query, "caller": caller, "may": may, "links": frame.links, "login": frame.login,
         "version": system.version, "now": iso_time(datetime.now(UTC)),
-        "where": system.deployment.where if system.ready else "",
+        "where": _hosts(system.deployment.where) if system.ready else "",
+        "database": system.deployment.store.database if system.ready else "",
     }  # fmt: skip
+
+
+def _hosts(address: str) -> str:
+    """Returns the hosts of an address of MongoDB, without user and options; other texts as they are."""
+    hosts = re.fullmatch(r"mongodb(?:\+srv)?://(?:[^@]*@)?([^/?]+).*", address)
+    return address if hosts is None else f"MongoDB on {hosts[1]}"
 
 
 @cache

@@ -25,7 +25,7 @@ function refresh() {
 function update(line) {
   const row = document.querySelector(`[data-run="${CSS.escape(line.migrationId)}"]`);
   if (!row) return; // it is on another page of the list, or has just begun: then its state is told too
-  if (row.dataset.status !== line.status) {
+  if (row.dataset.status !== line.status || row.dataset.state !== (line.state ?? "")) {
     refresh();
     return;
   }
