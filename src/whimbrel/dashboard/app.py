@@ -11,10 +11,22 @@ from whimbrel.api.deployment import System
 from whimbrel.api.session_cookies import SessionCookies
 from whimbrel.dashboard.cluster import ClusterLine
 from whimbrel.dashboard.front import Front
-from whimbrel.dashboard.pages import frame, login, own_files, runs
+from whimbrel.dashboard.pages import (
+    audit,
+    frame,
+    health,
+    login,
+    own_files,
+    queues,
+    runs,
+    schedules,
+    start,
+    undo,
+    workers,
+)
 from whimbrel.dashboard.rendering import Frame, Link
 
-PAGES: Final = (own_files, frame, login, runs)
+PAGES: Final = (own_files, frame, login, runs, start, undo, schedules, health, workers, queues, audit)
 # In this order at the head of every page, those that there are.
 NAVIGATION: Final = (
     Link("Runs", "/"),
