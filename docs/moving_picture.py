@@ -126,7 +126,7 @@ def drawn(frames: Sequence[Sequence[str]]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" role="img" aria-labelledby="title">',
         '<title id="title">whimbrel top: runs at work, one of them in detail, paused and resumed</title>',
-        f"<style>text{{font:14px ui-monospace,Menlo,Consolas,monospace;white-space:pre}}{motion(shown, height)}</style><defs>",
+        f"<style>text{{font:14px ui-monospace,Menlo,Consolas,monospace;white-space:pre}}.b{{font-weight:700}}.u{{text-decoration:underline}}{motion(shown, height)}</style><defs>",
     ]
     parts += [f'<g id="r{number}">{row_of(row)}</g>' for row, number in rows.items()]
     background = colour(DARK.background_color)
@@ -188,7 +188,8 @@ def row_of(row: str) -> str:
         if text.strip():
             begin = len(text) - len(text.lstrip())
             seen = text.strip()
-            bold = ' font-weight="700"' if style.bold else ""
+            names = "b" * bool(style.bold), "u" * bool(style.underline)
+            bold = f' class="{" ".join(filter(None, names))}"' if any(names) else ""
             dim = ' opacity=".65"' if style.dim else ""
             parts.append(
                 f'<text x="{(column + begin) * WIDE:g}" y="13.5" textLength="{len(seen) * WIDE:g}" lengthAdjust="spacingAndGlyphs" fill="{fill}"{bold}{dim}>{escape(seen)}</text>'

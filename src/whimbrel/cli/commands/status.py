@@ -21,7 +21,7 @@ from whimbrel.cli.output.failure_groups import first_groups
 from whimbrel.cli.output.ledger_observer import LedgerObserver
 from whimbrel.cli.output.preflight_findings import findings_lines
 from whimbrel.cli.output.progress_bar import live_display, moment, progress
-from whimbrel.cli.output.run_rows import header, rows
+from whimbrel.cli.output.run_rows import block, header
 from whimbrel.cli.output.screen import Screen
 from whimbrel.cli.output.tables import (
     batches_table,
@@ -38,7 +38,7 @@ from whimbrel.errors import RunUnknown, SettingsInvalid
 from whimbrel.ports import Ledger
 
 BATCHES = 8  # shown of a run: around those at work
-EVERY = 1.0  # seconds between two updates of all runs
+EVERY = 0.5  # seconds between two updates of all runs
 
 
 def status(
@@ -182,22 +182,29 @@ def _watch_all(ledger: Ledger, screen: Screen, wanted: Wanted) -> None:
     if not screen.live:
         screen.note("--watch shows all runs on a terminal only; this is how they are now.")
         return
-    with live_display(screen.out) as live:
+    look = LedgerObserver(lambda: _views(ledger, wanted), EVERY)
+    with live_display(screen.out) as live, look as observer:
         while True:
+            observer.check()
             size = screen.out.size
-            lines = lines_that_fit(_views(ledger, wanted), size.width, size.height)
-            live.update(Group(*lines), refresh=True)
-            time.sleep(EVERY)
+            shown: list[RichText] = []
+            if observer.silent:
+                stale = f"MongoDB has not answered for {observer.silent:.0f} s; this is how it was."
+                shown.append(Text(stale, "yellow"))
+            shown += lines_that_fit(observer.latest, size.width, size.height - len(shown))
+            live.update(Group(*shown), refresh=True)
+            observer.wait(EVERY)
 
 
 def lines_that_fit(views: list[RunView], width: int, height: int) -> list[RichText]:
     """Returns the rows of as many runs as fit a terminal, each with the reason why it waits, and how many are left out."""
     lines, shown = [header(width)], 0
     room = height - 2  # for how many are left out, and the line of the cursor
-    for _, row in rows(views, width):
-        if len(lines) + len(row) > room:
+    for run_view in views:
+        added = block(run_view, width)
+        if len(lines) + len(added) > room:
             break
-        lines += row
+        lines += added
         shown += 1
     if shown < len(views):
         lines.append(Text(f"{len(views) - shown} more runs that were found have no room here: whimbrel top"))

@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import termios
+import threading
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, Self
@@ -48,6 +49,8 @@ class Terminal:
         self._handlers: dict[signal.Signals, Any] = {}
         self._stop: signal.Signals | None = None
         self._shown = False
+        self._waking = threading.Lock()
+        self._waker: int | None = None
 
     def __enter__(self) -> Self:
         self._modes = termios.tcgetattr(self._in)
@@ -72,8 +75,11 @@ class Terminal:
         for name, handler in self._handlers.items():
             signal.signal(name, handler)
         signal.set_wakeup_fd(self._waker_before)
-        os.close(self._awake)
-        os.close(self._waker)
+        with self._waking:  # another thread would write to whatever has the number next
+            waker, self._waker = self._waker, None
+        for end in (self._awake, waker):
+            if end is not None:
+                os.close(end)
 
     @property
     def size(self) -> Size:
@@ -93,8 +99,9 @@ class Terminal:
 
     def wake(self) -> None:
         """Ends a `keys` that waits, from any thread."""
-        with contextlib.suppress(OSError):  # it is awake
-            os.write(self._waker, b"\0")
+        with self._waking, contextlib.suppress(OSError):  # it is awake
+            if self._waker is not None:
+                os.write(self._waker, b"\0")
 
     def keys(self, seconds: float) -> list[str]:
         """Waits for keys, a signal, or `wake`, at most so long. Returns the keys. Raises EOFError where the terminal is gone."""

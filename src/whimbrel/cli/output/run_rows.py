@@ -1,6 +1,6 @@
 """Rows of runs for displays that go on changing: each run on a line, or two with its reason, at any width."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -183,14 +183,18 @@ def row(run_view: RunView, width: int) -> RichText:
     return line
 
 
-def rows(views: Sequence[RunView], width: int) -> Iterator[tuple[RunView, list[RichText]]]:
-    """Yields the lines of each run: its row, and the reason why it waits, goes slower or has failed."""
-    for run_view in views:
-        lines = [row(run_view, width)]
-        if why := reason_of(run_view):
-            colour = "red" if run_view.run.status is RunStatus.FAILED else "yellow"
-            lines.append(Text(f"  {why}", colour))
-        yield run_view, lines
+def height_of(run_view: RunView) -> int:
+    """Returns how many lines a run takes."""
+    return 2 if reason_of(run_view) else 1
+
+
+def block(run_view: RunView, width: int) -> list[RichText]:
+    """Returns the lines of a run: its row, and the reason why it waits, goes slower or has failed."""
+    lines = [row(run_view, width)]
+    if why := reason_of(run_view):
+        colour = "red" if run_view.run.status is RunStatus.FAILED else "yellow"
+        lines.append(Text(f"  {why}", colour))
+    return lines
 
 
 def _padded(text: RichText, width: int, *, right: bool) -> RichText:

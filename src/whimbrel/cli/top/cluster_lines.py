@@ -5,6 +5,7 @@ from rich.text import Text as RichText
 from whimbrel.cli.output.health_tables import COLOURS
 from whimbrel.cli.output.run_rows import failures_of, one_line
 from whimbrel.cli.output.terminal_text import Text
+from whimbrel.cli.top.run_pages import Wanted
 from whimbrel.cli.top.snapshot import Snapshot
 from whimbrel.domain.health.signal_states import SignalState
 from whimbrel.domain.health.signals import Level, Signal, Thresholds
@@ -39,8 +40,9 @@ def work_line(snapshot: Snapshot) -> RichText:
         "queued": sum(run_view.run.status is RunStatus.QUEUED for run_view in views),
         "paused": sum(run_view.run.status is RunStatus.PAUSED for run_view in views),
     }
-    here = "" if snapshot.page.following is None else " on this page"
-    states = f"runs: {', '.join(f'{number:,} {name}' for name, number in numbers.items() if number or name == 'at work')}{here}"
+    part = snapshot.page.following is not None or snapshot.wanted != Wanted()
+    listed = "listed" if part else "runs"
+    states = f"{listed}: {', '.join(f'{number:,} {name}' for name, number in numbers.items() if number or name == 'at work')}"
     failed = sum(map(failures_of, views))
     parts: list[RichText] = [
         Text(staff if workers else "no worker is alive", "" if workers else "yellow"), Text(states),

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text as RichText
 
 from whimbrel.cli.fullscreen.frames import Size
-from whimbrel.cli.output.run_rows import header, one_line, rows, short_time
+from whimbrel.cli.output.run_rows import block, header, height_of, one_line, short_time
 from whimbrel.cli.output.terminal_text import Text, wrapped_text
 from whimbrel.cli.top.cluster_lines import health_line, reason_line, work_line
 from whimbrel.cli.top.help_lines import help_lines, keys_line
@@ -97,23 +97,22 @@ class Drawer:
         if not runs:
             return [RichText(), Text(_nothing(view), "dim")]
         selected = view.index(runs)
-        blocks = [lines for _, lines in rows(runs, width)]
+        heights = [height_of(run_view) for run_view in runs]
         first = min(view.first, selected)
-        while first < selected and sum(map(len, blocks[first : selected + 1])) > room:
+        while first < selected and sum(heights[first : selected + 1]) > room:
             first += 1
-        while (
-            first > 0 and sum(map(len, blocks[first - 1 :])) <= room
-        ):  # no blank lines while there are rows above
+        while first > 0 and sum(heights[first - 1 :]) <= room:  # no blank lines while there are rows above
             first -= 1
         shown: Lines = []
         count = 0
-        for number, block in enumerate(blocks[first:], first):
-            if len(shown) + len(block) > room and number != selected:
+        for number, run_view in enumerate(runs[first:], first):
+            if len(shown) + heights[number] > room and number != selected:
                 break
+            lines = block(run_view, width)
             if number == selected:
-                block[0].stylize("reverse")
-                block[0].pad_right(max(0, width - block[0].cell_len))
-            shown += block
+                lines[0] = Text(lines[0].plain, "reverse")  # colours of its cells would be backgrounds
+                lines[0].pad_right(max(0, width - lines[0].cell_len))
+            shown += lines
             count += 1
         view.first, view.room = first, max(1, count)
         return shown[:room]
@@ -198,10 +197,10 @@ def _panel(lines: Lines, more: str) -> Lines:
 
 def _scrolled(view: View, lines: Lines, room: int) -> Lines:
     """Returns the lines that are to be seen, and says what is above and below."""
-    last = max(0, len(lines) - room)
-    view.scrolled, view.room = min(view.scrolled, last), max(1, room - 1)
-    shown = lines[view.scrolled : view.scrolled + room]
-    below = len(lines) - view.scrolled - len(shown)
+    view.last, view.room = max(0, len(lines) - room), max(1, room - 1)
+    first = min(view.scrolled, view.last)
+    shown = lines[first : first + room]
+    below = len(lines) - first - len(shown)
     if below > 0 and shown:
         shown[-1] = Text(f"... {below + 1:,} more lines: Down, PgDn", "dim")
     return shown

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from whimbrel.cli.arguments.options import caller
+from whimbrel.cli.output.ledger_observer import internal_fault
 from whimbrel.cli.output.run_rows import one_line
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.workers import ALIVE
@@ -119,6 +120,9 @@ class Requests:
                 text += f" No worker that is alive serves it. Start some: whimbrel resume {run_id}"
         except WhimbrelError as error:
             text, failed = f"Run {run_id} was not asked to {verb.name}: {one_line(str(error))}", True
+        except Exception as error:  # noqa: BLE001  logged; else the request would seem to wait for MongoDB
+            fault = internal_fault("a request broke", error, None)
+            text, failed = f"Asking run {run_id} to {verb.name} failed: {one_line(str(fault))}", True
         self.answers.append(text)
         self.say(text, failed=failed)
         self._done()

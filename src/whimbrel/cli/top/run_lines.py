@@ -26,6 +26,7 @@ from whimbrel.engine.operating.stage_view import stage_lines
 NAMES = 14  # columns of the names of facts
 TWO_COLUMNS = 140  # columns of a terminal from which on two stand beside one another
 BETWEEN = 3
+BESIDE_RATE = 18  # columns for the present rate, beside those before
 WORKERS = 20  # that are listed of a run
 Lines = list[RichText]
 
@@ -74,7 +75,7 @@ def _since(run_view: RunView) -> str:
 def _left(console: Console, detail: RunDetail, width: int) -> Lines:
     run_view = detail.view
     lines = [*_title("Phases"), *_wrapped(console, _phases(run_view), width)]
-    drawn = sparkline(run_view.run.samples, run_view.seconds, min(60, width - NAMES - 1))
+    drawn = sparkline(run_view.run.samples, run_view.seconds, min(60, width - NAMES - BESIDE_RATE))
     if drawn:
         lines += _fact(console, "rate", Text(f"{drawn}│ {run_view.throughput:,.0f} docs/s", "cyan"), width)
     batches = f"{run_view.completed_batches:,} of {run_view.total_batches:,} done"

@@ -9,6 +9,7 @@ from whimbrel.cli.top.snapshot import Snapshot
 from whimbrel.cli.top.sorting import next_order, ordered
 from whimbrel.engine.operating.run_view import RunView
 
+END = 1_000_000  # lines: more than any screen has
 LONGEST = 60  # characters of the words that are looked for
 
 
@@ -36,7 +37,8 @@ class View:
     question: Question | None = None
     over: bool = False
     first: int = 0  # row of the runs
-    scrolled: int = 0  # lines of another screen
+    scrolled: int = 0  # lines of another screen; more than there are: its end, also when it grows
+    last: int = 0  # the most that the last frame could be scrolled
     room: int = 10  # rows that the last frame had
     before: list[Place] = field(default_factory=list)
     back_to: Screens = Screens.RUNS
@@ -49,6 +51,11 @@ class View:
         return next((index for index, each in enumerate(runs) if each.run.id == self.selected), 0)
 
     def press(self, key: str, snapshot: Snapshot) -> None:
+        if not self.requests.busy:
+            self.requests.say("")  # it was read
+        self._press(key, snapshot)
+
+    def _press(self, key: str, snapshot: Snapshot) -> None:
         if self.question is not None:
             self._answer(self.question, key)
         elif self.typing:
@@ -85,11 +92,12 @@ class View:
             "page down": self.room,
             " ": self.room,
         }
-        self.scrolled = max(0, self.scrolled + step.get(key, 0))
+        if key in step:
+            self.scrolled = max(0, min(self.scrolled, self.last) + step[key])
         if key in ("home", "g"):
             self.scrolled = 0
         elif key in ("end", "G"):
-            self.scrolled = 1_000_000  # the frame shows its last lines
+            self.scrolled = END
 
     def _choose(self, key: str, snapshot: Snapshot) -> None:
         if key == "/":
@@ -161,7 +169,6 @@ class View:
         else:
             return
         if run_view is not None:
-            self.requests.say("")
             self.question = question(VERBS[key], run_view, self.where)
 
     def _answer(self, asked: Question, key: str) -> None:
