@@ -7,7 +7,7 @@ READY := .venv/.ready
 # Images of Python set it, and then each of the hundreds of processes of a test run compiles Whimbrel anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help serve reference demo test check format lock chaos fuzz bench rabbitmq clean wheel picture
+.PHONY: help serve reference demo test check format lock chaos fuzz bench rabbitmq clean wheel picture screenshots
 
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */\1|/' | \
@@ -61,8 +61,12 @@ reference: $(READY)  ## docs/api.md and the Postman collection, from the routes
 wheel: $(READY)  ## dist/whimbrel-VERSION-py3-none-any.whl
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
-picture: $(READY)  ## docs/terminal.svg, from a real run; needs tmux
+picture: $(READY)  ## docs/terminal.svg and the moving docs/top.svg, from real runs; needs tmux
 	$(BIN)/python docs/picture.py
+	$(BIN)/python docs/moving_picture.py
+
+screenshots: $(READY)  ## docs/screenshots, every page of the dashboard, from real runs; needs Chromium
+	$(BIN)/python docs/screenshots.py
 
 format: $(READY)
 	$(BIN)/ruff check --fix .

@@ -84,11 +84,11 @@ def session(folder: Path) -> str:
 
 
 @contextmanager
-def terminal(folder: Path) -> "Iterator[Tmux]":
+def terminal(folder: Path, columns: int = COLUMNS, lines: int = LINES) -> "Iterator[Tmux]":
     """A terminal of its own, with a shell in the folder."""
     (folder / "prompt").write_text(PROMPT, encoding="utf-8")
     tmux = Tmux(folder)
-    tmux("new-session", "-d", "-x", str(COLUMNS), "-y", str(LINES), "bash --noprofile --rcfile prompt -i")
+    tmux("new-session", "-d", "-x", str(columns), "-y", str(lines), "bash --noprofile --rcfile prompt -i")
     try:
         yield tmux
     finally:

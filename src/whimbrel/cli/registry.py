@@ -195,4 +195,9 @@ COMMANDS: dict[str, Command] = {
         "Show the worker processes that are alive, on all hosts, and what they work on.",
         ("workers", "workers --json"),
     ),
+    "top": Command(
+        "top",
+        "Show runs, workers, failures and the database's health on a full screen; pause and resume runs there.",
+        ("top", "top 20261231-abc234", "top --sort failed", "top --json"),
+    ),
 }

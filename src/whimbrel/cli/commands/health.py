@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Group
-from rich.live import Live
 
 from whimbrel.cli.arguments.options import Json, begin, caller
 from whimbrel.cli.arguments.points_in_time import duration
@@ -14,6 +13,7 @@ from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.output.freeze_tables import frozen_sentence
 from whimbrel.cli.output.health_tables import health_lines
+from whimbrel.cli.output.progress_bar import live_display
 from whimbrel.cli.output.screen import Screen
 from whimbrel.domain.health.signals import SIGNALS, Signal
 from whimbrel.domain.runs.freezes import in_force
@@ -117,7 +117,7 @@ def _change(
 def _show(store: Store, screen: Screen, *, watch: bool, json: bool) -> None:
     records, own = store.ledger.health, store.watching.signals if store.watching is not None else ()
     if watch and screen.live and not json:
-        with contextlib.suppress(KeyboardInterrupt), Live(console=screen.out, auto_refresh=False) as live:
+        with contextlib.suppress(KeyboardInterrupt), live_display(screen.out) as live:
             while True:
                 live.update(Group(*health_lines(records.verdict(), records.settings(), own)), refresh=True)
                 time.sleep(1)

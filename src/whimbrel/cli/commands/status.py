@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Annotated
 
 import typer
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Group, RenderableType
+from rich.text import Text as RichText
 
 from whimbrel.cli.arguments.completion import migration_names, run_ids
 from whimbrel.cli.arguments.options import Json, Limit, begin
@@ -20,7 +20,8 @@ from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.output.failure_groups import first_groups
 from whimbrel.cli.output.ledger_observer import LedgerObserver
 from whimbrel.cli.output.preflight_findings import findings_lines
-from whimbrel.cli.output.progress_bar import moment, progress
+from whimbrel.cli.output.progress_bar import live_display, moment, progress
+from whimbrel.cli.output.run_rows import block, header
 from whimbrel.cli.output.screen import Screen
 from whimbrel.cli.output.tables import (
     batches_table,
@@ -37,7 +38,7 @@ from whimbrel.errors import RunUnknown, SettingsInvalid
 from whimbrel.ports import Ledger
 
 BATCHES = 8  # shown of a run: around those at work
-EVERY = 1.0  # seconds between two updates of all runs
+EVERY = 0.5  # seconds between two updates of all runs
 
 
 def status(
@@ -181,22 +182,32 @@ def _watch_all(ledger: Ledger, screen: Screen, wanted: Wanted) -> None:
     if not screen.live:
         screen.note("--watch shows all runs on a terminal only; this is how they are now.")
         return
-    with Live(console=screen.out, auto_refresh=False) as live:
+    look = LedgerObserver(lambda: _views(ledger, wanted), EVERY)
+    with live_display(screen.out) as live, look as observer:
         while True:
-            live.update(_views_that_fit(screen.out, _views(ledger, wanted)), refresh=True)
-            time.sleep(EVERY)
+            observer.check()
+            size = screen.out.size
+            shown: list[RichText] = []
+            if observer.silent:
+                stale = f"MongoDB has not answered for {observer.silent:.0f} s; this is how it was."
+                shown.append(Text(stale, "yellow"))
+            shown += lines_that_fit(observer.latest, size.width, size.height - len(shown))
+            live.update(Group(*shown), refresh=True)
+            observer.wait(EVERY)
 
 
-def _views_that_fit(console: Console, views: list[RunView]) -> Group:
-    """Returns as many runs as fit the terminal, and how many are left out."""
-    for count in range(len(views), -1, -1):
-        left_out = len(views) - count
-        note = (
-            [Text(f"{left_out} more runs that were found have no room here: whimbrel status")]
-            if left_out
-            else []
-        )
-        shown = Group(runs_table(views[:count], fold=True), *held_lines(views[:count]), *note)
-        if len(console.render_lines(shown)) < console.height:
+def lines_that_fit(views: list[RunView], width: int, height: int) -> list[RichText]:
+    """Returns the rows of as many runs as fit a terminal, each with the reason why it waits, and how many are left out."""
+    lines, shown = [header(width)], 0
+    room = height - 2  # for how many are left out, and the line of the cursor
+    for run_view in views:
+        added = block(run_view, width)
+        if len(lines) + len(added) > room:
             break
-    return shown
+        lines += added
+        shown += 1
+    if shown < len(views):
+        lines.append(Text(f"{len(views) - shown} more runs that were found have no room here: whimbrel top"))
+    for line in lines:
+        line.truncate(width, overflow="ellipsis")
+    return lines[: max(1, height - 1)]

@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 from typing import ClassVar, Self
 
@@ -22,6 +23,8 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
+        self.last: signal.Signals | None = None  # the last signal
+        self.before_exit: Callable[[], None] = lambda: None  # called before the third one ends the process
         self._armed = False
         self._before: dict[signal.Signals, object] = {}
         self._unraisable = sys.unraisablehook
@@ -45,7 +48,9 @@ class Interrupts:
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         self.count += 1
+        self.last = signal.Signals(number)
         if self.count >= PATIENCE:
+            self.before_exit()
             os._exit(INTERRUPTED)
         if self._armed or self.count > 1:  # code that is being unwound must be able to clean up
             return

@@ -21,14 +21,13 @@ READABLE = 24  # columns that a text of more than BRIEF needs
 class FactTable:
     """Rows under the names of columns.
 
-    `whole`: columns whose cells are not broken between words either. `fold`: lines never exceed the width, for live displays.
+    `whole`: columns whose cells are not broken between words either.
     """
 
     columns: Sequence[str]
     title: str = ""
     right: Sequence[str] = ()
     whole: Sequence[str] = ()
-    fold: bool = False
     rows: list[list[RichText]] = field(default_factory=list)
 
     def add(self, *cells: str | RichText) -> None:
@@ -102,7 +101,7 @@ class FactTable:
             facts = [(name, cell) for name, cell in zip(self.columns, row, strict=True) if cell.plain]
             indent = 0
             if facts and not _is_brief(*facts[0], width):  # the first fact says what the row is about
-                yield from _fact(console, *facts.pop(0), width, indent, self.fold)
+                yield from _fact(console, *facts.pop(0), width, indent)
                 indent = INDENT
             brief = [_named_fact(*fact) for fact in facts if _is_brief(*fact, width)]
             for line in _lines_of_facts(brief, width):
@@ -111,7 +110,7 @@ class FactTable:
                 indent = INDENT
             for name, cell in facts:
                 if not _is_brief(name, cell, width):
-                    yield from _fact(console, name, cell, width, INDENT, self.fold)
+                    yield from _fact(console, name, cell, width, INDENT)
             yield Segment("\n")
 
 
@@ -130,20 +129,18 @@ class Facts:
         yield Segment("\n")
         names = max((cell_len(name) for name, _ in self.rows), default=0)
         for name, value in self.rows:
-            yield from _fact(console, name.ljust(names), value, options.max_width, 0, fold=False)
+            yield from _fact(console, name.ljust(names), value, options.max_width, 0)
         yield Segment("\n")
 
 
-def _fact(
-    console: Console, name: str, text: RichText, width: int, indent: int, fold: bool
-) -> Iterator[Segment]:
+def _fact(console: Console, name: str, text: RichText, width: int, indent: int) -> Iterator[Segment]:
     """Draws a text beside its name, or below where a word would not fit there."""
     beside = indent + cell_len(name) + GAP if name else indent
     lines = wrapped_text(console, text, width - beside)
     yield from unbroken(console, Text(name, "dim"), indent)
     if any(line.cell_len > width - beside for line in lines):
         below_name = indent + INDENT
-        lines, start = wrapped_text(console, text, width - below_name, fold=fold), below_name
+        lines, start = wrapped_text(console, text, width - below_name), below_name
         yield Segment("\n")
     else:
         start, first = beside, lines.pop(0)

@@ -17,12 +17,15 @@ PATIENCE = 600.0  # seconds without an answer from MongoDB after which a command
 class LedgerObserver(Generic[T]):
     """Holds the latest result of `look`, which is called at once, and again and again while this is entered."""
 
-    def __init__(self, look: Callable[[], T], pause: float = 0.2) -> None:
-        self._look, self._pause = look, pause
+    def __init__(
+        self, look: Callable[[], T], pause: float = 0.2, told: Callable[[], None] = lambda: None
+    ) -> None:
+        """`told`: called, in the thread, after each look."""
+        self._look, self._pause, self._told = look, pause, told
         self.latest = look()
         self._error: WhimbrelError | None = None
         self._answered = time.monotonic()
-        self._over, self._new = threading.Event(), threading.Event()
+        self._over, self._new, self._hurry = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._repeat, name="observer", daemon=True)
 
     def __enter__(self) -> Self:
@@ -31,6 +34,7 @@ class LedgerObserver(Generic[T]):
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        self._hurry.set()
         self._thread.join(1)
 
     @property
@@ -39,11 +43,20 @@ class LedgerObserver(Generic[T]):
         waited = time.monotonic() - self._answered
         return waited if waited > NOTICED else 0.0
 
-    def check(self) -> None:
+    @property
+    def age(self) -> float:
+        """Seconds since MongoDB's last answer."""
+        return time.monotonic() - self._answered
+
+    def hurry(self) -> None:
+        """Has the next look taken at once: something else is to be looked at."""
+        self._hurry.set()
+
+    def check(self, *, patience: float = PATIENCE) -> None:
         """Raises errors that will not pass by themselves, or have lasted too long."""
         if self._error is not None and not isinstance(self._error, Transient):
             raise self._error
-        if self.silent > PATIENCE:
+        if self.silent > patience:
             raise self._error or Transient(f"MongoDB has not answered for {PATIENCE:.0f} seconds.")
 
     def wait(self, seconds: float) -> None:
@@ -53,7 +66,10 @@ class LedgerObserver(Generic[T]):
 
     def _repeat(self) -> None:
         began = time.monotonic()
-        while not self._over.is_set():
+        while True:
+            self._hurry.clear()
+            if self._over.is_set():
+                return
             try:
                 self.latest = self._look()
                 self._error, self._answered = None, time.monotonic()
@@ -63,8 +79,9 @@ class LedgerObserver(Generic[T]):
                 # Else the thread would end, and MongoDB would seem not to answer.
                 self._error = internal_fault("a look at the ledger broke", error, self._error)
             self._new.set()
+            self._told()
             # A run that has just begun may end soon.
-            self._over.wait(min(self._pause, FIRST + (time.monotonic() - began) / 10))
+            self._hurry.wait(min(self._pause, FIRST + (time.monotonic() - began) / 10))
 
 
 def internal_fault(what: str, error: Exception, before: WhimbrelError | None) -> WhimbrelError:

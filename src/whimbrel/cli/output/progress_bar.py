@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rich.cells import cell_len
-from rich.console import Group
+from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from whimbrel.cli.output.screen import Screen
+from whimbrel.cli.output.sparklines import sparkline
 from whimbrel.cli.output.terminal_text import Text
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating.run_view import RunView
 
 SHORTEST = 20  # columns for a bar and what follows it
+SPARK = 30  # columns of the rate over time
 EVERY = 3.0  # seconds between two plain lines
 WAITING_EVERY = 60.0  # the same while nothing moves, for a reason that is said
 UNCHANGED = 60.0  # the same where the line would be the same: a run may follow for days
@@ -38,6 +40,7 @@ class Moment:
     facts: str = ""  # more, in a few words
     note: str = ""  # why it does not move
     waits: bool = False  # whether it is known to wait
+    more: tuple[str, ...] = ()  # further facts, for terminals that have room for them
 
     @property
     def line(self) -> str:
@@ -73,8 +76,20 @@ def moment(run_view: RunView, silent: float, note: str = "") -> Moment:
         rate=0.0 if silent else run_view.throughput, eta=None if silent else run_view.eta,
         status=str(run.status) if at_rest else f"{run.status} ({run.phase})",
         retry=retrying(run_view), facts=", ".join(failure_counts), note=note or run.error or run.message,
-        waits=run.status is RunStatus.RUNNING and run.allowance.share == 0.0 and not silent,
+        waits=run.status is RunStatus.RUNNING and run.allowance.share == 0.0 and not silent, more=tuple(_further_facts(run_view)),
     )  # fmt: skip
+
+
+def _further_facts(run_view: RunView) -> Iterator[str]:
+    """Yields what is told besides, what matters more first."""
+    run = run_view.run
+    if run.status is RunStatus.RUNNING and 0.0 < run.allowance.share < 1.0:
+        yield f"share {run.allowance.share:.0%}"
+    yield f"{clock(run_view.seconds)} of work"
+    planned = "" if run.status in ENDED else " planned so far"
+    yield f"{run_view.completed_batches:,} of {run_view.total_batches:,} batches{planned} done"
+    if drawn := sparkline(run.samples, run_view.seconds, SPARK):
+        yield f"rate {drawn}"
 
 
 def retrying(run_view: RunView) -> str:
@@ -110,12 +125,21 @@ class _Bar:
         top.add_column(no_wrap=True, justify="right", width=6)
         bar = ProgressBar(total=100, completed=moment.percent)
         top.add_row(title if beside else "", bar, moment.share)
-        lines: list[Table | Text] = [top, Text(moment.line, style="dim")]
+        lines: list[Table | Text] = [top, Text(self._facts(moment), style="dim")]
         if not beside:
             lines.insert(0, title)
         if moment.note:
             lines.append(Text(moment.note, style="yellow"))
         self._live.update(Group(*lines), refresh=True)
+
+    def _facts(self, moment: Moment) -> str:
+        """Returns the line below the bar, with as many further facts as it has room for."""
+        line = moment.line
+        for fact in moment.more:
+            if cell_len(longer := f"{line} · {fact}") > self._live.console.width:
+                break
+            line = longer
+        return line
 
 
 class _Lines:
@@ -143,5 +167,13 @@ def progress(screen: Screen) -> Iterator[Progress]:
     if not screen.live:
         yield _Lines(screen)
         return
-    with Live(console=screen.err, auto_refresh=False) as live:
+    with live_display(screen.err) as live:
         yield _Bar(live)
+
+
+@contextlib.contextmanager
+def live_display(console: Console) -> Iterator[Live]:
+    """Opens lines of a terminal that are written over. The cursor stays: whoever stops or kills the program finds it."""
+    with Live(console=console, auto_refresh=False) as live:
+        console.show_cursor()
+        yield live

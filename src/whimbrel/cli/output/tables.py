@@ -95,10 +95,10 @@ def _failures(run_view: RunView) -> int:
     return run_view.failures["failed"] + run_view.failures["conflict"]
 
 
-def runs_table(views: Iterable[RunView], *, fold: bool = False) -> FactTable:
+def runs_table(views: Iterable[RunView]) -> FactTable:
     """Builds the table of runs, newest first."""
     names = ("run", "migration", "status", "phase", "done", "docs/s", "eta", "failures", "started")
-    table = FactTable(names, right=("done", "docs/s", "eta", "failures"), fold=fold)
+    table = FactTable(names, right=("done", "docs/s", "eta", "failures"))
     for run_view in views:
         table.add(
             run_view.run.id, _migration_cell(run_view), _status(run_view), _phase(run_view), f"{run_view.progress:g}%", rate(run_view), _eta(run_view), f"{_failures(run_view):,}",
