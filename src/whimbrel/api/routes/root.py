@@ -18,7 +18,6 @@ LINKS: Final = {
     "metrics": "/metrics",
     "runs": "/migrate",
     "jobs": "/migrate/jobs",
-    "stream": "/migrate/stream",
     "definitions": "/migrate/definitions",
     "scheduler": "/migrate/scheduler/status",
     "queue": "/queue/stats",
