@@ -4,13 +4,11 @@ import gc
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
 from inspect import signature
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,7 +24,6 @@ from tests.shared_routes import share_routes
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore, connected
-from whimbrel.workers import process_start
 
 # A shell makes its children in the background ignore Ctrl-C, and they theirs: the programs that are tested shall hear it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -86,9 +83,8 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _once() -> Iterator[None]:
     """What takes most of the time of many tests is done once: Whimbrel's imports, also for its worker processes, and the API's routes."""
-    starting = SimpleNamespace(Popen=preloaded.Popen, TimeoutExpired=subprocess.TimeoutExpired)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(process_start, "subprocess", starting)
+        preloaded.share_imports()
         share_routes(patch)
         yield
 

@@ -84,11 +84,7 @@ class Rig:
                 self.parent()
 
     def children(self) -> list[psutil.Process]:
-        found: list[psutil.Process] = []
-        for parent in self.parents:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                found += [each for each in psutil.Process(parent.pid).children() if _is_worker(each)]
-        return found
+        return [each for parent in self.parents for each in preloaded.workers_of(parent.pid)]
 
     def hold(self, number: int) -> None:
         """Let no run of `slow` end before `let_go`: whoever has this document in hand keeps it."""
@@ -223,9 +219,3 @@ class Rig:
             if each.counts.changed
         }
         assert tokens == ledger
-
-
-def _is_worker(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one too
-        return "worker_process" in " ".join(process.cmdline())
-    return False

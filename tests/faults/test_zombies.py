@@ -34,7 +34,7 @@ def stopped_in_the_middle(rig: Rig) -> Callable[[], None]:
     """A parent and its worker, stopped while they migrate; call what is returned to let them go on."""
     first = rig.parent(workers=1)
     until(lambda: rig.things.count_documents({"n": 1}) > 0)
-    zombies = [*psutil.Process(first.pid).children(), psutil.Process(first.pid)]
+    zombies = [*rig.children(), psutil.Process(first.pid)]
     rig.suspended = zombies
     until(lambda: harmlessly_suspended(rig, zombies))
     rig.parents.remove(first)

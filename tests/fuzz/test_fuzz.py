@@ -86,6 +86,8 @@ def test_the_server_does_what_its_document_says(server: Server) -> None:
     """All checks of schemathesis: no 5xx, no undocumented status, header or field, no nonsense accepted, no sense refused."""
     asked = {"Authorization": f"Bearer {TOKEN}"}
     assert httpx2.post(f"{server.url}/seed/bulk/200", headers=asked, timeout=60).status_code == 201
+    # It is built for the first that asks, and schemathesis waits for ten seconds only.
+    assert httpx2.get(f"{server.url}/openapi.json", headers=asked, timeout=60).status_code == 200
     done = subprocess.run(
         [
             Path(sys.executable).with_name("schemathesis"), "--config-file", HERE / "schemathesis.toml",

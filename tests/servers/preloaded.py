@@ -6,6 +6,7 @@ ever: another program than `python -m MODULE` or `python SCRIPT`, or an environm
 """
 
 import atexit
+import contextlib
 import inspect
 import os
 import select
@@ -15,9 +16,13 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
+import psutil
+
 from tests.servers import preloading
+from whimbrel.workers import process_start
 
 _ROOT: Final = Path(__file__).parents[2]
 _READ_BY_PYTHON: Final = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_")  # how the names of variables begin
@@ -27,20 +32,31 @@ _PARAMETERS: Final = list(inspect.signature(_execute_child).parameters)[1:]
 
 
 class _Template:
-    """The process that is copied. It is started with the first copy, and ends with us."""
+    """The process that is copied, as this process reaches it. The tests' own process starts it, with the first copy."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owner = 0
         self._socket: socket.socket | None = None
+        self.address: bytes | None = None  # where a copy reaches it
 
     def ask(self, question: Mapping[str, Any], files: Sequence[int] = ()) -> Any:
         with self._lock:
-            if self._socket is None or self._owner != os.getpid():
-                self._socket, self._owner = _started(), os.getpid()
+            if self._owner != os.getpid():
+                if self._socket is not None:
+                    self._socket.detach()  # its number is another file's here
+                self._socket, self._owner = self._connected(), os.getpid()
+            assert self._socket is not None
             preloading.send(self._socket, question, files)
             answer, _ = preloading.receive(self._socket)
             return answer
+
+    def _connected(self) -> socket.socket:
+        if self.address is None:
+            return _started()
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(self.address)
+        return connection
 
 
 def _started() -> socket.socket:
@@ -61,6 +77,29 @@ def _started() -> socket.socket:
 
 
 _template = _Template()
+
+
+def use(address: bytes) -> None:
+    """In a copy: the processes that it starts are copies too, from this template."""
+    _template.address = address
+    share_imports()
+
+
+def share_imports() -> None:
+    """From now on worker processes that Whimbrel starts in this process are copies, as those of a command are that has one thread yet."""
+    starting = SimpleNamespace(Popen=Popen, TimeoutExpired=subprocess.TimeoutExpired)
+    vars(process_start)["subprocess"] = starting
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """The worker processes that a process has started, by the names that it gives them. None that has ended."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a zombie is one too
+            command = " ".join(process.cmdline())
+            if "worker_process" in command and f":{pid}:" in command:
+                found.append(process)
+    return found
 
 
 class Popen(subprocess.Popen[Any]):

@@ -1,6 +1,7 @@
 """The process whose copies are the processes of `tests.servers.preloaded`: `python -m tests.servers.preloading SOCKET`.
 
-It has one thread, knows no server and reads no setting, so a copy of it is as clean as a fresh interpreter.
+It has one thread, knows no server and reads no setting, so a copy of it is as clean as a fresh interpreter. It is also the parent of all
+copies, where a fresh interpreter would be a child of the process that starts it: `preloaded.workers_of` finds those of a process.
 """
 
 import atexit
@@ -12,6 +13,7 @@ import io
 import json
 import os
 import pkgutil
+import select
 import signal
 import socket
 import struct
@@ -52,24 +54,55 @@ def receive(of: socket.socket) -> tuple[Any, list[int]]:
 
 
 def main() -> None:
-    requests = socket.socket(fileno=int(sys.argv[1]))
     signal.signal(signal.SIGINT, lambda *_: None)  # it ends with the tests
     _import_everything()
     gc.collect()
     gc.freeze()
-    while True:
-        question, files = receive(requests)
-        if question is None:
-            return
+    Template(socket.socket(fileno=int(sys.argv[1]))).serve()
+
+
+class Template:
+    """Answers the tests' process, and the copies themselves, which start worker processes."""
+
+    def __init__(self, tests: socket.socket) -> None:
+        self._tests = tests
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind("")  # the kernel finds a name that no other has, and that needs no file
+        self._listener.listen(64)
+        self._started: dict[socket.socket, set[int]] = {tests: set()}  # by whom, and not reaped yet
+        self._orphans: set[int] = set()
+
+    def serve(self) -> None:
+        while True:
+            waiting = 0.05 if self._orphans else None
+            for ready in select.select([self._listener, *self._started], [], [], waiting)[0]:
+                if ready is self._listener:
+                    self._started[self._listener.accept()[0]] = set()
+                    continue
+                question, files = receive(ready)
+                if question is not None:
+                    self._answer(ready, question, files)
+                elif ready is self._tests:
+                    return
+                else:
+                    self._orphans |= self._started.pop(ready)
+                    ready.close()
+            self._orphans -= {pid for pid in self._orphans if os.waitpid(pid, os.WNOHANG)[0]}
+
+    def _answer(self, whom: socket.socket, question: Mapping[str, Any], files: Sequence[int]) -> None:
         if "reap" in question:
-            send(requests, os.waitpid(question["reap"], 0)[1])
-            continue
-        pid = os.fork()
-        if not pid:
-            _become(question, files)
-        for each in files:
-            os.close(each)
-        send(requests, pid)
+            self._started[whom].discard(question["reap"])
+            answer = os.waitpid(question["reap"], 0)[1]
+        else:
+            answer = os.fork()
+            if not answer:
+                preloaded.use(self._listener.getsockname())
+                _become(question, files)
+            self._started[whom].add(answer)
+            for each in files:
+                os.close(each)
+        with contextlib.suppress(OSError):  # whoever asked has ended
+            send(whom, answer)
 
 
 def _import_everything() -> None:
@@ -162,4 +195,6 @@ def _finish() -> None:
 
 
 if __name__ == "__main__":
+    from tests.servers import preloaded
+
     main()

@@ -144,13 +144,13 @@ def moving(it: Serve, database: Docs, migration: str, count: int) -> str:
 
 
 def children(it: Serve) -> list[psutil.Process]:
-    return psutil.Process(it.process.pid).children()
+    return preloaded.workers_of(it.process.pid)
 
 
 def test_sigterm_drains_and_another_start_goes_on(
     environment: dict[str, str], database: Docs, tmp_path: Path
 ) -> None:
-    with Serve({**environment, "NAP": "0.2"}, tmp_path, "--workers", "1") as first:
+    with Serve({**environment, "NAP": "0.05"}, tmp_path, "--workers", "1") as first:
         run = moving(first, database, "slowly", 300)
         eventually(lambda: database["whimbrel_batches"].find_one({"status": "done"}))
         at_work = children(first)

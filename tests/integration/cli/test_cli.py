@@ -231,8 +231,9 @@ def test_the_declarative_form_in_a_new_file_loads_too(cli: Cli, tmp_path: Path) 
 def test_a_run_is_paused_and_resumed_from_another_terminal(
     cli: Cli, database: Docs, things: int, environment: dict[str, str], tmp_path: Path
 ) -> None:
+    slow = {**environment, "PROCESSING_DELAY": "150"}  # so that it takes some ten seconds
     with started(
-        environment, tmp_path, "run", "counted", "--workers", "1", "--batch-size", "250", "--json"
+        slow, tmp_path, "run", "counted", "--workers", "1", "--batch-size", "250", "--json"
     ) as process:
         run = at_work(database)
         assert "is paused" in cli("pause", run).stdout
@@ -299,7 +300,7 @@ def test_ctrl_c_twice_ends_at_once_and_loses_nothing(
     slow = {**environment, "NAP": "0.05"}  # a chunk takes 25 s: the first Ctrl-C is not done at once
     with started(slow, tmp_path, "run", "slowly", "--workers", "2") as process:
         until(lambda: database["whimbrel_batches"].find_one({"status": "running"}))
-        children = psutil.Process(process.pid).children()
+        children = preloaded.workers_of(process.pid)
         process.send_signal(signal.SIGINT)
         until(lambda: the_run(database)["status"] != "running")
         process.send_signal(signal.SIGINT)
