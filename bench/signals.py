@@ -1,6 +1,6 @@
 """How long it takes until a signal of the database's health is noticed, what a run does, and how long until it is good again: the table of docs/health.md.
 
-python -m bench.signals [--only SIGNAL ...] [--documents 400000]
+python -m bench.signals [--only SIGNAL ...] [--documents 150000]
 
 A set of three, a run with a rate at work, and each signal made bad for real, one after the other. Seconds count from the cause to the level in the ledger.
 """
@@ -22,7 +22,7 @@ from whimbrel.domain.health.verdict import Verdict
 from whimbrel.engine.operating import control
 from whimbrel.settings import Settings
 
-RATE = 400  # documents a second of the run
+RATE = 100  # documents a second of the run
 WATCHED = 5.0  # seconds for which the run is watched once its worst level is reached
 
 
@@ -39,7 +39,7 @@ class Found:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.signals")
     parser.add_argument("--only", nargs="*", default=[drive.signal for drive in DRIVES])
-    parser.add_argument("--documents", type=int, default=400_000)
+    parser.add_argument("--documents", type=int, default=150_000)
     options = parser.parse_args()
     with (
         ReplicaSet(3, election=10, oplog=512, enableTestCommands=1) as replicas,

@@ -46,8 +46,8 @@ def test_a_canary_is_compared_with_what_is_usual() -> None:
         reading = write_reading(measured(30, usual=usual))
         return reading.slow, reading.stop
 
-    assert thresholds(9) == (27, 150), "three times what is usual"
-    assert thresholds(20) == (60, 300)
+    assert thresholds(9) == (18, 150), "twice what is usual"
+    assert thresholds(20) == (40, 200)
     assert thresholds(2) == (12, 150), "less is good enough on any server"
     assert thresholds(None) == (12, 150)
     assert write_reading(measured(30)).usual is None
@@ -60,7 +60,7 @@ def test_what_is_usual_is_learned_while_runs_have_little_and_not_while_they_have
     for _ in range(20):
         times.write(80)
     reading = write_reading(times)
-    assert (reading.usual, reading.slow) == (80, 240), (
+    assert (reading.usual, reading.slow) == (80, 160), (
         "a majority far away is usual, and holds nothing back for ever"
     )
 
@@ -68,10 +68,10 @@ def test_what_is_usual_is_learned_while_runs_have_little_and_not_while_they_have
 @pytest.mark.parametrize(
     ("signal", "level", "at_work", "share", "usual"),
     [
-        ("disk-used", Level.OK, False, 1.0, True), ("disk-used", Level.OK, True, 0.1, True), ("disk-used", Level.OK, True, 0.2, False),
+        ("disk-used", Level.OK, False, 1.0, True), ("disk-used", Level.OK, True, 0.02, True), ("disk-used", Level.OK, True, 0.03, False),
         ("write-canary", Level.STOP, True, 0.0, True),  # a majority that has always been far away
         ("majority-lag", Level.STOP, True, 0.0, False), ("majority-lag", Level.STOP, False, 1.0, False),  # one that is missing now
-        ("member-lag", Level.SLOW, True, 0.05, False),
+        ("member-lag", Level.SLOW, True, 0.01, False),
     ],
 )  # fmt: skip
 def test_what_is_measured_while_something_else_is_wrong_is_not_usual(
@@ -84,14 +84,14 @@ def test_the_reason_says_how_much_more_than_usual_it_is() -> None:
     state = SignalState()
     for second in range(2):
         state = next_state(
-            WRITES, state, write_reading(measured(*[38.0] * 10, usual=9)), second, Thresholds()
+            WRITES, state, write_reading(measured(*[40.0] * 10, usual=19)), second, Thresholds()
         )
-    assert sentence_of(WRITES, state) == "a small majority write 38 ms > 3 x its usual 9 ms on db1"
+    assert sentence_of(WRITES, state) == "a small majority write 40 ms > 2 x its usual 19 ms on db1"
     for second in range(2, 4):
         state = next_state(
-            WRITES, state, write_reading(measured(*[38.0] * 10, usual=9)), second, Thresholds(slow=20)
+            WRITES, state, write_reading(measured(*[40.0] * 10, usual=19)), second, Thresholds(slow=20)
         )
-    assert sentence_of(WRITES, state) == "a small majority write 38 ms > 20 ms on db1"
+    assert sentence_of(WRITES, state) == "a small majority write 40 ms > 20 ms on db1"
 
 
 def test_where_nobody_else_is_at_work_it_is_only_shown_unless_a_person_has_set_thresholds() -> None:

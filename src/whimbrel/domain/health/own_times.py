@@ -1,11 +1,11 @@
 """Two canaries that Whimbrel reads and writes by itself, which need no privilege, and how long storing the verdict takes.
 
-A canary is compared with its own past: what it takes while no run is at work, or none has more than a small share. Of the newest seconds nearly the worst
-counts, not the mean: runs work in bursts, and the application suffers in those.
+A canary is compared with its own past: what it takes while no run is at work, or all have next to nothing. Of the newest seconds nearly the worst counts, not
+the mean, and the same of the past: runs work in bursts, and the application suffers in those.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 from statistics import median
@@ -18,10 +18,10 @@ READS = 3  # of a sample
 SECONDS = 5  # samples that count
 PART = 0.8  # of the newest times that are no worse than the one that counts: a single bad second of five says nothing
 STORED = 10  # verdicts of which the median counts
-RESTING = 20  # times that tell what is usual
-FEWEST = 5  # of them, before anything is usual
+RESTING = 20  # samples that tell what is usual
+FEWEST = 5  # times, before anything is usual
 OWN = ("read-canary", "write-canary", "majority-write")
-LOW = 0.1  # a share so small that what a canary takes is usual
+LOW = 0.02  # a share so small that what a canary takes is usual: runs do not matter then
 NOBODY_ELSE = "nobody else is at work on this server, whom a run could hurt"
 QUIET = f"; only shown: {NOBODY_ELSE}"
 
@@ -45,7 +45,7 @@ class Canary:
     least_slow: float
     least_stop: float
     newest: deque[float]
-    resting: deque[float] = field(default_factory=lambda: deque(maxlen=RESTING))
+    resting: deque[float]
 
     def add(self, milliseconds: float, *, at_rest: bool) -> None:
         self.newest.append(milliseconds)
@@ -55,28 +55,31 @@ class Canary:
     @property
     def usual(self) -> float | None:
         """What it takes where no run makes it slower; None: not known yet."""
-        return median(self.resting) if len(self.resting) >= FEWEST else None
+        return _nearly_worst(self.resting) if len(self.resting) >= FEWEST else None
 
     def reading(self, host: str, *, quiet: bool) -> Reading:
         usual = self.usual
-        worst = sorted(self.newest)[ceil(PART * len(self.newest)) - 1]
         return Reading(
-            self.signal, worst, host, self.how + QUIET * quiet,
+            self.signal, _nearly_worst(self.newest), host, self.how + QUIET * quiet,
             slow=max(self.least_slow, self.slower * (usual or 0.0)), stop=max(self.least_stop, self.much_slower * (usual or 0.0)),
             usual=usual, shown_only=quiet,
         )  # fmt: skip
 
 
+def _nearly_worst(times: Collection[float]) -> float:
+    return sorted(times)[ceil(PART * len(times)) - 1]
+
+
 def _reads() -> Canary:
     return Canary(
-        "read-canary", "a find by _id, the fourth worst of 15 in 5 s", slower=3.0, much_slower=10.0, least_slow=10.0, least_stop=50.0, newest=deque(maxlen=READS * SECONDS)
+        "read-canary", "a find by _id, the fourth worst of 15 in 5 s", slower=2.0, much_slower=10.0, least_slow=10.0, least_stop=50.0, newest=deque(maxlen=READS * SECONDS), resting=deque(maxlen=READS * RESTING)
     )  # fmt: skip
 
 
 def _writes() -> Canary:
     """The canary's own write, and the verdict's."""
     return Canary(
-        "write-canary", "a small majority write, the third worst of 10 in 5 s", slower=3.0, much_slower=15.0, least_slow=12.0, least_stop=150.0, newest=deque(maxlen=2 * SECONDS)
+        "write-canary", "a small majority write, the third worst of 10 in 5 s", slower=2.0, much_slower=10.0, least_slow=12.0, least_stop=150.0, newest=deque(maxlen=2 * SECONDS), resting=deque(maxlen=2 * RESTING)
     )  # fmt: skip
 
 
