@@ -15,6 +15,7 @@ from pymongo.errors import BulkWriteError
 from whimbrel.domain.failures.causes import GROUPS, Cause, cause
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
 from whimbrel.mongo.driver_errors import DUPLICATE_KEY
+from whimbrel.mongo.ledger.cause_trends import CauseTrends
 
 RUNS = 16  # runs whose causes are remembered
 RESERVED = len(FailureKind)  # rows that are kept free: one for all others of each kind
@@ -33,7 +34,7 @@ class FailureCauses:
     """Finds the group that each failure of a run belongs to."""
 
     def __init__(self, collection: Collection[Any]) -> None:
-        self._causes = collection
+        self._causes, self.trends = collection, CauseTrends(collection)
         self._known: dict[str, _Known] = {}
 
     def groups(self, run_id: str, failures: Sequence[FailedDocument]) -> Sequence[str]:

@@ -18,6 +18,7 @@ from whimbrel.domain.failures.failure import (
 from whimbrel.domain.runs.batches import Range
 from whimbrel.errors import CursorInvalid
 from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.ledger.cause_trends import trend_of
 from whimbrel.mongo.ledger.failure_causes import FailureCauses
 from whimbrel.mongo.ledger.failure_sums import FailureSums
 from whimbrel.mongo.ledger.rows import failure_of
@@ -90,6 +91,7 @@ class FailureLists:
                 return FailureGroup(
                     group=row["group"], signature=row["signature"], kind=row["kind"], type=failure.type, place=row["place"],
                     message=failure.message, open=count.open, dead=count.dead, resolved=count.resolved, example=failure.key,
+                    first_at=row.get("firstAt"), last_at=row.get("lastAt"), trend=trend_of(row),
                 )  # fmt: skip
         return None
 
