@@ -1,14 +1,17 @@
 // Line charts and sparklines in SVG: one time axis, shaded spans, numbered marks, a cursor for mouse and keyboard.
 // Every chart stands beside a table with the same numbers, which the page has without JavaScript too.
 
-import { clock, exact } from "./run_formats.js";
-
 const SVG = "http://www.w3.org/2000/svg";
 const LEFT = 56;
 const RIGHT = 12;
 const TOP = 18;
 const BOTTOM = 24;
 const PLOT = 130; // pixels of a plot's height
+
+const HOURS = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
+const SECONDS = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
+const DAYS = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", hour12: false });
+const EXACT = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hour12: false });
 
 export function element(name, attributes = {}, text = "") {
   const made = document.createElementNS(SVG, name);
@@ -119,7 +122,7 @@ export class LineChart {
     const seconds = to - from < 5 * 60000;
     const days = to - from > 20 * 3600000;
     return timeTicks(from, to, (this.width - LEFT) / 90).map((at) =>
-      element("text", { class: "chart-label", x: this.x(at), y: TOP + PLOT + 16, "text-anchor": this.x(at) > this.width - 40 ? "end" : "middle" }, clock(at, { seconds, days })),
+      element("text", { class: "chart-label", x: this.x(at), y: TOP + PLOT + 16, "text-anchor": this.x(at) > this.width - 40 ? "end" : "middle" }, (days ? DAYS : seconds ? SECONDS : HOURS).format(at)),
     );
   }
 
@@ -189,7 +192,7 @@ export class LineChart {
       return found && found[1] !== null && found[1] !== undefined ? [`${line.name} ${(line.format ?? this.data.format)(found[1])}`] : [];
     });
     const inside = (this.data.spans ?? []).filter((span) => span.from <= at && at <= span.to).map((span) => span.label);
-    this.output.textContent = [exact(at), ...(parts.length ? parts : ["nothing was measured"]), ...inside].join(" · ");
+    this.output.textContent = [EXACT.format(at), ...(parts.length ? parts : ["nothing was measured"]), ...inside].join(" · ");
   }
 }
 
