@@ -176,6 +176,9 @@ class Settings(BaseSettings):
     whimbrel_webhook_no_progress: float = Field(
         default=15.0, ge=0, le=10_080, description="minutes without progress of a run that are told; 0: never"
     )
+    whimbrel_dashboard: Literal["on", "off"] = Field(
+        default="on", description="off: serve answers with the REST API alone, without pages"
+    )
 
     @field_validator("cron_schedule")
     @classmethod

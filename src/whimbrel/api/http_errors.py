@@ -26,6 +26,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.RunUnknown: 404,
     errors.GroupUnknown: 404,
     errors.SignalUnknown: 404,
+    errors.CellUnknown: 404,
     errors.ThresholdsRefused: 409,
     errors.StagesRefused: 409,
     errors.CursorInvalid: 422,

@@ -41,6 +41,10 @@ class RateLimit:
             headers={"Retry-After": str(wait)},
         )  # fmt: skip
 
+    def is_used_up(self, who: str) -> bool:
+        """Whether the next request would be one too many. Counts nothing."""
+        return not self._limiter.test(self._rate, self._key(who))
+
     def __len__(self) -> int:
         return len(self._known)
 

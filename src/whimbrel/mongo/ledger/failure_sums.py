@@ -81,6 +81,7 @@ class FailureSums:
         if unclear:
             return
         groups = summed(self._batches, _batches_of_blocks(run_id, [block]), "failing.groups")
+        bits = failing_bits(self._failing(run_id, block))
         if self._numbers(run_id, [block]) != (tally_of_block, []):  # the two sums may be of different times
             return
         sums = {
@@ -91,8 +92,13 @@ class FailureSums:
         }
         self._blocks.update_one(
             {"_id": row["_id"], "marks": row["marks"]},
-            {"$set": {**sums, "groups": groups_rows(groups), "marked": False}},
+            {"$set": {**sums, "groups": groups_rows(groups), "bits": bits, "marked": False}},
         )
+
+    def _failing(self, run_id: str, block: int) -> list[int]:
+        """Returns the places in a block of the batches with failures."""
+        failing = {**_batches_of_blocks(run_id, [block]), "failing.n": {"$gt": 0}}
+        return [row["seq"] % SIZE for row in self._batches.find(failing, {"_id": 0, "seq": 1})]
 
     # read
 
@@ -164,6 +170,14 @@ class FailureSums:
                 total[row["_id"]] = total.get(row["_id"], FailureTally()) + tally_of_run
                 unclear += [f"{row['_id']}.{seq}" for seq in row["marked"]]
         return total, unclear
+
+
+def failing_bits(places: Iterable[int]) -> bytes:
+    """Returns a bit for each batch of a block, set for these."""
+    bits = 0
+    for place in places:
+        bits |= 1 << place
+    return bits.to_bytes((SIZE + 7) // 8, "little")
 
 
 def _batches_of_blocks(run_id: str, blocks: Sequence[int]) -> dict[str, Any]:

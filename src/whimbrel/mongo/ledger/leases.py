@@ -15,8 +15,8 @@ from pymongo.errors import DuplicateKeyError
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.workers import Worker
 from whimbrel.errors import Transient
-from whimbrel.masking import masked
 from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.ledger.audit import audit_fields
 from whimbrel.mongo.ledger.rows import FORMAT, worker_of
 
 PROBING = 5.0  # seconds within which a written row must be readable
@@ -86,22 +86,8 @@ class MongoLeases:
         return int(rows[0]["slots"]) if rows else 0
 
     def audit(self, what: str, *, run: str, who: str, why: str = "") -> None:
-        entry = [
-            {
-                "$set": {
-                    "at": "$$NOW",
-                    **{
-                        name: {"$literal": value}
-                        for name, value in {
-                            "what": masked(what),
-                            "run": run,
-                            "who": who,
-                            "why": masked(why),
-                        }.items()
-                    },
-                }
-            }
-        ]
+        fields = audit_fields(what, run=run, who=who, why=why)
+        entry = [{"$set": {"at": "$$NOW", **{name: {"$literal": value} for name, value in fields.items()}}}]
         with translated():
             self._audit.update_one({"_id": ObjectId()}, entry, upsert=True)
 

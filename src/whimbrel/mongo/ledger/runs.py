@@ -18,7 +18,7 @@ from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_row
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.run_events import first_event, next_event
-from whimbrel.mongo.ledger.run_lists import PAGE
+from whimbrel.mongo.ledger.run_lists import BRIEF, PAGE
 from whimbrel.mongo.ledger.run_rows import (
     AT_WORK_FIELDS,
     at_work_of,
@@ -69,6 +69,11 @@ class MongoRuns(RunSettings):
         with translated():
             row = self._runs.find_one({"_id": run_id})
         return run_of(row) if row else None
+
+    def some(self, run_ids: Sequence[str]) -> Sequence[Run]:
+        stages: Sequence[Mapping[str, Any]] = [{"$match": {"_id": {"$in": list(run_ids)}}}, *BRIEF]
+        with translated():
+            return [run_of(row) for row in self._runs.aggregate(stages, batchSize=len(run_ids) + 1)]
 
     def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
         query: dict[str, Any] = {"status": _any_of(statuses), **({"ns": ns} if ns is not None else {})}

@@ -1,0 +1,4 @@
+// The list of runs.
+import { liveParts } from "./live.js";
+
+liveParts(["cluster", "active"]);
