@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 WIDTH, HEIGHT, EDGE = 120.0, 24.0, 3.0  # of the drawing of a small line, in its own units
 LONG = 600  # characters of a value
@@ -24,6 +24,3 @@ def short_json(value: Any) -> str:
     """Returns a value as one line of JSON; of a long one its beginning, and how much is missing."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= LONG else f"{text[:LONG]}… ({len(text) - LONG:,} more characters)"
-
-
-DRAWING: Final[dict[str, Any]] = {"spark_path": spark_path, "short_json": short_json}

@@ -8,6 +8,7 @@ from typing import Any
 from whimbrel.dashboard.run_figures import Ending, Part, ending, outcomes
 from whimbrel.domain.bson.document_ids import id_json, relaxed
 from whimbrel.domain.runs.audit import AuditQuery
+from whimbrel.domain.runs.budget_texts import limits
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED
 from whimbrel.engine.operating import control
@@ -59,6 +60,10 @@ class RunFacts:
     @cached_property
     def update(self) -> Any:
         return relaxed(self.run.declared)
+
+    @cached_property
+    def budget(self) -> str:
+        return limits(self.run.budget)
 
     @cached_property
     def actions(self) -> frozenset[str]:

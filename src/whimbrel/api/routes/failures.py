@@ -224,7 +224,7 @@ def failures_of(
     if documents:
         after = None if cursor is None else FailurePlace.of(cursor)
         rows = ledger.failures.list(run.id, state=only, group=chosen, after=after, limit=limit)
-        answer.documents = [_failure(failure) for failure in rows]
+        answer.documents = [failure_model(failure) for failure in rows]
         answer.next_cursor = rows[-1].place.cursor if len(rows) == limit else None
         return answer
     page = ledger.failures.groups(run.id, state=only, group=chosen, after=cursor, limit=limit)
@@ -313,7 +313,7 @@ def _group(group: FailureGroup, known: Mapping[str, KnownCause]) -> Group:
     )  # fmt: skip
 
 
-def _failure(failure: Failure) -> FailureOf:
+def failure_model(failure: Failure) -> FailureOf:
     tail = failure.traceback[max(failure.traceback.rfind("  File "), 0) :].rstrip()[-TAIL:]
     return FailureOf(
         id=id_json(failure.key), group=failure.group, kind=str(failure.kind), type=failure.type, message=failure.message, traceback=tail,

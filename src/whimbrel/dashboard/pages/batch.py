@@ -36,12 +36,18 @@ def batch_page(
     if batch is None:
         why = f"its batches go up to {last:,}" if last else "nothing of it is planned yet"
         raise ApiError(404, "batch_unknown", f"Run {run.id} has no batch {number:,}: {why}.")
-    return render(request, "batch.html", run=run, batch=batch, last=last, **batch_facts(run, batch, datetime.now(UTC)))
+    return render(
+        request, "batch.html", run=run, batch=batch, last=last, **batch_facts(run, batch, datetime.now(UTC))
+    )
 
 
 def batch_facts(run: Run, batch: Batch, now: datetime) -> dict[str, Any]:
     """Returns what the page says of a batch beside its row."""
-    done = batch.known.total + batch.progress.failed if batch.status is not BatchStatus.DONE else batch.known.total
+    done = (
+        batch.known.total + batch.progress.failed
+        if batch.status is not BatchStatus.DONE
+        else batch.known.total
+    )
     return {
         "seconds": _seconds(batch, now), "ended": run.status in ENDED, "lo": _shown(batch.lo), "hi": _shown(batch.hi), "ids": [id_json(key) for key in (batch.ids or ())[:NAMED]],
         "in_hand": batch.status is BatchStatus.RUNNING, "done": done,

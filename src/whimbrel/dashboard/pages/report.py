@@ -47,7 +47,15 @@ def _newest(ledger: Ledger, run: Run) -> Run | None:
 
 
 def _facts(ledger: Ledger, run: Run | None, verification: Run | None) -> dict[str, Any]:
-    facts: dict[str, Any] = {"earlier": [], "tiles": None, "proofs": [], "findings": (), "more_findings": 0, "view": None, "actions": ()}
+    facts: dict[str, Any] = {
+        "earlier": [],
+        "tiles": None,
+        "proofs": [],
+        "findings": (),
+        "more_findings": 0,
+        "view": None,
+        "actions": (),
+    }
     if run is not None:
         run_view = view(ledger, run)
         facts |= {

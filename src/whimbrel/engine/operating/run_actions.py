@@ -6,8 +6,6 @@ from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED, RUN_EDGES, RunStatus
 from whimbrel.engine.operating.stages import waits_for_approval
 
-CANCELLED_BEFORE = (RunStatus.CANCELLING, RunStatus.CANCELLED)
-
 
 def possible_actions(run: Run, *, dead: int) -> frozenset[str]:
     """Returns which of approve, pause, resume, retry, cancel, settings, verify, rollback, cleanup may be asked for. `dead`: failures that wait for a person."""
@@ -20,9 +18,8 @@ def _actions(run: Run, dead: int) -> Iterator[str]:
         yield "settings"
         if waits_for_approval(run):
             yield "approve"
-    if targets & {RunStatus.PAUSING, RunStatus.PAUSED}:
-        if run.status is not RunStatus.PAUSING:
-            yield "pause"
+    if targets & {RunStatus.PAUSING, RunStatus.PAUSED} and run.status is not RunStatus.PAUSING:
+        yield "pause"
     if RunStatus.CANCELLING in targets:
         yield "cancel"
     if run.undone_by is None:
