@@ -48,6 +48,7 @@ from whimbrel.api.routes import (
     seed,
     series,
     settings,
+    slots,
     starting,
     streaming,
     undoing,
@@ -156,6 +157,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         streaming,
         series,
         keyspace,
+        slots,
     ):
         app.include_router(module.router)
     openapi.install(app)

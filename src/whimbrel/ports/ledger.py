@@ -19,6 +19,7 @@ from whimbrel.ports.runs import Runs
 from whimbrel.ports.schedules import Schedules
 from whimbrel.ports.series import SeriesRecords
 from whimbrel.ports.sessions import LoginSessions
+from whimbrel.ports.slots import Slots
 from whimbrel.ports.webhooks import WebhookRecords
 
 CONSUMERS = "consumers"  # the switch by which a person stops all consumers of the cluster
@@ -46,3 +47,4 @@ class Ledger:
     series: SeriesRecords
     keyspace: KeySpace
     sessions: LoginSessions
+    slots: Slots

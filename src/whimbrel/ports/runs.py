@@ -8,6 +8,7 @@ from whimbrel.domain.runs.allowance import Allowance
 from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.failure_budget import BrokenRule, FailureBudget, Standing
 from whimbrel.domain.runs.forecast import ProgressSample
+from whimbrel.domain.runs.leg_counts import LegCounts
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.runs.run_cursor import RunPlace
 from whimbrel.domain.runs.run_query import RunQuery
@@ -134,6 +135,7 @@ class Runs(Protocol):
         inferred: bool,
         taken_over: bool = False,
         chunk_times: ChunkTimes | None = None,
+        by_leg: Mapping[int, LegCounts] | None = None,
     ) -> bool:
         """Adds settled batches to the run's counts, once: conditional on what was folded before (hole H7).
 

@@ -14,6 +14,8 @@ class InHand:
 
     batch: str
     since: datetime | None
+    changes: int = 0  # of the run's settings, that the slot knows of
+    stops: bool = False  # it was told to give the batch back after its chunk
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
 from whimbrel.mongo.ledger.series import MongoSeries
 from whimbrel.mongo.ledger.sessions import MongoSessions
+from whimbrel.mongo.ledger.slots import MongoSlots
 from whimbrel.mongo.ledger.verification_sums import MongoProofs
 from whimbrel.mongo.ledger.webhooks import MongoWebhookRecords
 from whimbrel.ports import Ledger
@@ -90,6 +91,7 @@ def mongo_ledger(
     known_causes = MongoKnownCauses(collections["known"], leases)
     following = MongoFollowedRuns(collections["runs"])
     audit = MongoAuditTrail(collections["audit"])
+    slots = MongoSlots(collections["batches"])
     keyspace = MongoKeySpace(collections["batches"], collections["blocks"])
     series = MongoSeries(collections["series"], collections["audit"])
     ledger = Ledger(
@@ -98,6 +100,7 @@ def mongo_ledger(
         series,
         keyspace,
         MongoSessions(collections["sessions"]),
+        slots,
     )  # fmt: skip
 
     def create_indexes() -> None:

@@ -1,6 +1,7 @@
 """Stores runs. A run that holds its collection is `active`; a unique partial index allows one (hole H26)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -9,6 +10,7 @@ from pymongo.errors import DuplicateKeyError
 
 from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.forecast import ProgressSample
+from whimbrel.domain.runs.leg_counts import LegCounts
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork
 from whimbrel.domain.runs.states import ENDED, RunStatus, sources
 from whimbrel.domain.runs.tiling import Tiling
@@ -192,6 +194,7 @@ class MongoRuns(RunSettings):
         inferred: bool,
         taken_over: bool = False,
         chunk_times: ChunkTimes | None = None,
+        by_leg: Mapping[int, LegCounts] | None = None,
     ) -> bool:
         flags = {"inferred": inferred, "takenOver": taken_over}
         changes: dict[str, Any] = {
@@ -202,6 +205,11 @@ class MongoRuns(RunSettings):
                 **{
                     f"chunkTimes.{name}": number
                     for name, number in chunk_times_row(chunk_times or ChunkTimes()).items()
+                },
+                **{
+                    f"byLeg.{leg}.{name}": number
+                    for leg, counts_of_leg in (by_leg or {}).items()
+                    for name, number in asdict(counts_of_leg).items()
                 },
             },
             "$set": {"foldedThrough": through, **{name: True for name, set_now in flags.items() if set_now}},
