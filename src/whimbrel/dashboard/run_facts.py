@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -9,15 +10,18 @@ from whimbrel.dashboard.run_figures import Ending, Part, ending, outcomes
 from whimbrel.domain.bson.document_ids import id_json, relaxed
 from whimbrel.domain.runs.audit import AuditQuery
 from whimbrel.domain.runs.budget_texts import limits
+from whimbrel.domain.runs.failure_budget import FailureBudget
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED
 from whimbrel.engine.operating import control
 from whimbrel.engine.operating.audit_view import entry_object
 from whimbrel.engine.operating.failure_export import accepted_object
 from whimbrel.engine.operating.keyspace_view import strip_object, strip_of
+from whimbrel.engine.operating.phase_view import phase_objects
 from whimbrel.engine.operating.run_actions import possible_actions
 from whimbrel.engine.operating.run_view import RunView, held_object, iso_time, row_object, view
 from whimbrel.engine.operating.series_view import course_object, course_of
+from whimbrel.engine.operating.slots_view import slots_object
 from whimbrel.ports import Ledger
 
 FRESH = 0.5  # seconds for which what was read serves all pages
@@ -62,8 +66,27 @@ class RunFacts:
         return relaxed(self.run.declared)
 
     @cached_property
+    def phases(self) -> Sequence[dict[str, Any]]:
+        looked = self.view
+        done = looked.completed_batches + looked.cancelled_batches
+        return phase_objects(self.run, looked.counts, looked.total_batches, done)
+
+    @cached_property
+    def slots(self) -> dict[str, Any]:
+        return slots_object(self._ledger, self.run)
+
+    @cached_property
     def budget(self) -> str:
         return limits(self.run.budget)
+
+    @cached_property
+    def budget_asked(self) -> str:
+        """The failure budget that it was started with."""
+        asked = self.row["request"]["options"] or {}
+        budget = FailureBudget(
+            asked.get("maxFailures"), asked.get("maxFailureRate"), asked.get("maxNewCause")
+        )
+        return limits(budget)
 
     @cached_property
     def actions(self) -> frozenset[str]:

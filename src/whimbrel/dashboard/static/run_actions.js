@@ -55,6 +55,7 @@ async function begin(button, body, done, data = button.dataset) {
     done,
   });
   if (!answer) return;
+  newest += 1;
   const place = document.getElementById(button.dataset.answer);
   if (name === "settings") for (const field of button.form.elements) field.defaultValue = field.value;
   if (name in WATCHED) await watch(name, data.run, place, done);
@@ -76,18 +77,20 @@ function said(name, found) {
 }
 
 const words = (status) => status.replaceAll("_", " ");
+let newest = 0; // the action that the page tells of: an older one is told no further
 const wait = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** Tells how a run takes an action, until it has. */
 async function watch(name, run, place, done) {
-  const first = place.textContent;
-  for (let look = 0; look < LOOKS; look += 1) {
+  const [first, mine] = [place.textContent, newest];
+  let told = "";
+  for (let look = 0; look < LOOKS && mine === newest; look += 1) {
     const found = await send("GET", `/migrate/status/${encodeURIComponent(run)}`).catch(() => null);
     if (found) {
       const { status, message } = found.migration;
       const busy = WATCHED[name].includes(status);
-      const slots = await slotsOf(run);
-      report(place, `${first.replace(/ The run is [a-z ]+\.$/, "")} ${slots} It is ${words(status)} now.${busy && message ? ` ${message}` : ""}`, busy ? "" : "good");
+      if (busy) told = stopping(await slotsOf(run)) || told;
+      report(place, [first.replace(/ The run is [a-z ]+\.$/, ""), told, `It is ${words(status)} now.`, busy ? message : ""].filter(Boolean).join(" "), busy ? "" : "good");
       if (!busy) break;
     }
     await wait(1000);
@@ -96,16 +99,24 @@ async function watch(name, run, place, done) {
 }
 
 async function seen(run, place) {
-  const first = place.textContent;
-  for (let look = 0; look < LOOKS; look += 1) {
-    const text = await slotsOf(run);
-    report(place, `${first} ${text}`, "good");
-    if (!text.includes("so far")) break;
+  const [first, mine] = [place.textContent, newest];
+  for (let look = 0; look < LOOKS && mine === newest; look += 1) {
+    const slots = await slotsOf(run);
+    if (slots) {
+      const { seen: know, of } = slots.settings;
+      report(place, `${first} ${of ? `Seen by ${number(know)} of ${number(of)} slots that work on it.` : "No slot works on it now: each reads them with its next batch."}`, "good");
+      if (know >= of) return;
+    }
     await wait(1000);
   }
 }
 
-/** Says how many of the slots know what was asked for. */
-async function slotsOf(_run) {
-  return "";
+/** Returns who works on a run, and what they know; null where that cannot be asked now. */
+const slotsOf = (run) => send("GET", `/migrate/slots/${encodeURIComponent(run)}`).catch(() => null);
+
+/** Says how many slots know that they shall stop. */
+function stopping(slots) {
+  if (!slots?.stop.asked) return "";
+  const { seen: told, left } = slots.stop;
+  return left ? `Seen by ${number(told)} of ${number(left)} slots that have a batch in hand; each stops after its chunk.` : "No slot has a batch in hand any more.";
 }
