@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     )
     api_proxies: str = Field(
         default="",
-        description="addresses or networks of proxies whose X-Forwarded-For is believed, with commas between; unset: nobody's",
+        description="addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, with commas between; unset: nobody's",
     )
     api_public: Literal["all", "probes", "none"] = Field(
         default="all",

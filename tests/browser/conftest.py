@@ -21,8 +21,8 @@ from tests.servers.chromium import find_chromium
 from tests.servers.serve import Serve
 
 Docs = Database[dict[str, Any]]
-Visit = Callable[..., Page]
-TOKENS: dict[str, str] = {}
+Visit = Callable[..., Page]  # visit(server, scope="admin", **options of a context)
+TOKENS = {"read": "r" * 20, "operate": "o" * 20, "admin": "a" * 20}
 PATIENCE = 30_000  # milliseconds, on a busy machine
 # Kept for the whole life of a page, also over its navigations.
 WATCH = """
@@ -57,14 +57,17 @@ def served(mongo_uri: str, docs: Docs, tmp_path_factory: pytest.TempPathFactory)
         tmp_path_factory.mktemp("serve"),
         "--workers",
         "1",
-        token=TOKENS.get("admin", ""),
+        token=TOKENS["admin"],
     ) as server:
         server.wait()
         yield server
 
 
 def environment(mongo_uri: str, docs: Docs, **changes: str) -> dict[str, str]:
-    return {"MONGODB_URI": mongo_uri, "MONGODB_DB_NAME": docs.name, **changes}
+    tokens = ",".join(f"{scope}:{token}" for scope, token in TOKENS.items())
+    return {
+        "MONGODB_URI": mongo_uri, "MONGODB_DB_NAME": docs.name, "API_TOKENS": tokens, **changes,
+    }  # fmt: skip
 
 
 class Visitors:
@@ -83,7 +86,7 @@ class Visitors:
         self.contexts.append(context)
         if context_runs_javascript(options):
             context.add_init_script(WATCH)
-        if scope is not None and TOKENS:
+        if scope is not None:
             log_in(context, url, scope)
         page = context.new_page()
         page.on("console", self._console)

@@ -8,11 +8,13 @@ let newest = Date.parse(document.body.dataset.at || "") || Date.now();
 let live = false;
 let ended = false;
 
-/** A read has succeeded: what it shows is of this moment. */
-export function succeeded(reader) {
+/** A read has succeeded: if it is of the page's `data`, these are of this moment. */
+export function succeeded(reader, data = true) {
   lost.delete(reader);
-  newest = Date.now();
-  live = true;
+  if (data) {
+    newest = Date.now();
+    live = true;
+  }
   show();
 }
 

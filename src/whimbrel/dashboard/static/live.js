@@ -9,9 +9,9 @@ let readers = 0;
 
 /**
  * Fetches JSON again and again while the tab is visible, and calls `render(json)` when it has changed.
- * Returns { now, stop }: `now()` asks at once, as after an action. `headers`: of each request.
+ * Returns { now, stop }: `now()` asks at once, as after an action. `headers`: of each request. `data`: whether it is what the page is about.
  */
-export function live(url, render, { every = 1000, headers = {} } = {}) {
+export function live(url, render, { every = 1000, headers = {}, data = true } = {}) {
   const reader = `live ${(readers += 1)}`;
   let tag = "";
   let timer = 0;
@@ -43,7 +43,7 @@ export function live(url, render, { every = 1000, headers = {} } = {}) {
         tag = answer.headers.get("ETag") ?? "";
         render(body);
       }
-      succeeded(reader);
+      succeeded(reader, data);
     } catch (error) {
       failed(reader, error instanceof Refused ? error.message : "");
       pause = Math.max(AGAIN, error instanceof Refused ? error.pause || 0 : 0);
@@ -78,9 +78,9 @@ class Refused extends Error {
 
 /**
  * Keeps parts of this page up to date: the server renders the blocks of these names of the page's template again, and the
- * elements with `data-part="NAME"` get what has changed. `changed(names)`: called after that.
+ * elements with `data-part="NAME"` get what has changed. `changed(names)`: called after that. `url`: where the blocks are, if elsewhere.
  */
-export function liveParts(names, { every = 1000, changed = () => {} } = {}) {
+export function liveParts(names, { every = 1000, changed = () => {}, url = () => location.pathname + location.search, data = true } = {}) {
   const shown = new Map();
   const show = (parts) => {
     const news = Object.entries(parts).filter(([name, markup]) => shown.get(name) !== markup);
@@ -91,8 +91,7 @@ export function liveParts(names, { every = 1000, changed = () => {} } = {}) {
     }
     if (news.length) changed(news.map(([name]) => name));
   };
-  const address = () => location.pathname + location.search;
-  return live(address, show, { every, headers: { Accept: "text/html", "X-Parts": names.join(",") } });
+  return live(url, show, { every, data, headers: { Accept: "text/html", "X-Parts": names.join(",") } });
 }
 
 /** Replaces what has changed of an element's content, so that focus, open details and selected text stay where nothing has. */
