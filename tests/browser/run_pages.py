@@ -1,9 +1,6 @@
-"""What the tests of a run's pages share: migrations that fail on purpose, documents that hold markup, and how axe looks at a page."""
+"""What the tests of a run's pages share: migrations that fail on purpose, documents that hold markup."""
 
 from typing import Any
-
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import Docs
 from tests.servers.serve import Serve
@@ -49,24 +46,3 @@ def start(served: Serve, migration: str, **options: Any) -> str:
     answer = served.client.post("/migrate", json={"migration": migration, **options})
     assert answer.status_code == 202, answer.text
     return str(answer.json()["migrationId"])
-
-
-def reached(locator: Locator, text: str) -> None:
-    expect(locator).to_contain_text(text)
-
-
-def serious(page: Page) -> list[str]:
-    """What axe finds that is serious: for people who see, hear or move differently."""
-    found = Axe().run(page).response["violations"]
-    return [
-        f"{each['id']}: {node['html'][:200]}"
-        for each in found
-        if each["impact"] in ("serious", "critical")
-        for node in each["nodes"]
-    ]
-
-
-def wider(page: Page) -> int:
-    """By how many pixels the page is wider than its window."""
-    width: int = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-    return width

@@ -2,4 +2,4 @@
 
 import { liveParts } from "./live.js";
 
-liveParts(["cluster", "batch"]);
+liveParts(["batch"]);

@@ -5,5 +5,5 @@ import { actions } from "./run_actions.js";
 
 const parts = ["causes_head", "causes_actions", "causes_list", "cause_figures", "cause_actions"];
 const shown = parts.filter((name) => document.querySelector(`[data-part="${name}"]`));
-const page = liveParts(["cluster", ...shown], { every: 2000 });
+const page = liveParts(shown, { every: 2000 });
 actions(() => page.now());

@@ -3,7 +3,7 @@
 import { liveParts } from "./live.js";
 import { actions } from "./run_actions.js";
 
-const page = liveParts(["cluster", "report_verdict"], { every: 2000, changed: (names) => reload(names) });
+const page = liveParts(["report_verdict"], { every: 2000, changed: (names) => reload(names) });
 let first = true;
 
 // A verification that has just ended has a report: the rest of the page is new too.

@@ -13,7 +13,7 @@ const SELDOM = 10_000; // between two looks at everything, whatever the stream s
 const page = document.querySelector(".run-page");
 const run = page.dataset.run;
 const ended = page.dataset.ended === "true";
-const names = [...document.querySelectorAll("[data-part]")].map((part) => part.dataset.part);
+const names = [...document.querySelectorAll("[data-part]")].map((part) => part.dataset.part).filter((name) => name !== "cluster");
 const quick = liveParts(names.filter((name) => QUICK.includes(name)), { every: SELDOM });
 const slow = liveParts(names.filter((name) => !QUICK.includes(name)), { every: SELDOM });
 const charts = runCharts(run, { every: ended ? 6 * SELDOM : 5000 });
