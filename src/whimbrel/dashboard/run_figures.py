@@ -7,6 +7,25 @@ from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating.run_view import RunView
 
 WIDTH = 1000.0  # of a bar of parts, in its own units
+WORDS_OF_OUTCOMES = {
+    "changed": ("changed", "the migration changed them"),
+    "unchanged": ("unchanged", "they were right already"),
+    "skipped": ("skipped", "the function left them out"),
+    "failed": ("failed", "they have an unresolved failure"),
+    "conflict": ("conflicts", "the application kept changing them"),
+    "rest": ("not evaluated", "still to do, by the estimate"),
+}
+OTHER_WORDS = {
+    "rollback": {
+        "changed": ("put back", "they are as they were before the run"),
+        "conflict": ("left alone", "the application has changed them since"),
+    },
+    "cleanup": {"changed": ("cleaned up", "marks and before-images are gone")},
+    "verification": {
+        "unchanged": ("without a finding", "they are as the run left them"),
+        "failed": ("with findings", "something about them is not as the run left them"),
+    },
+}
 WORDS = {"completed_with_failures": "completed with failures"}
 
 
@@ -38,20 +57,20 @@ def outcomes(run_view: RunView) -> list[Part]:
     counts, failures = run_view.counts, run_view.failures
     rest = max(0, run_view.total - run_view.processed)
     over = run_view.run.status in ENDED
-    named = [
-        ("changed", "changed", counts.changed, "the migration changed them"),
-        ("unchanged", "unchanged", counts.unchanged, "they were right already"),
-        ("skipped", "skipped", counts.skipped, "the function left them out"),
-        ("failed", "failed", failures["failed"], "they have an unresolved failure"),
-        ("conflict", "conflicts", failures["conflict"], "the application kept changing them"),
-        ("rest", "not evaluated", rest, "the run ended before" if over else "still to do, by the estimate"),
-    ]
+    numbers = {
+        "changed": counts.changed, "unchanged": counts.unchanged, "skipped": counts.skipped, "failed": failures["failed"],
+        "conflict": failures["conflict"], "rest": rest,
+    }  # fmt: skip
+    words = WORDS_OF_OUTCOMES | OTHER_WORDS.get(run_view.run.kind, {})
+    named = [(kind, *words[kind], number) for kind, number in numbers.items()]
+    if over:
+        named[-1] = ("rest", "not evaluated", "the run ended before", rest)
     return list(_in_a_row(named, run_view.total))
 
 
-def _in_a_row(named: Sequence[tuple[str, str, int, str]], total: int) -> Iterator[Part]:
+def _in_a_row(named: Sequence[tuple[str, str, str, int]], total: int) -> Iterator[Part]:
     start = 0.0
-    for kind, name, number, said in named:
+    for kind, name, said, number in named:
         share = number / total if total else 0.0
         width = share * WIDTH
         yield Part(kind, name, number, share, said, round(start, 2), round(width, 2))
