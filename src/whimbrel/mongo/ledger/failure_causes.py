@@ -68,9 +68,11 @@ class FailureCauses:
         self._known[run_id] = known
         return known
 
-    def of_run(self, run_id: str) -> Mapping[str, Mapping[str, Any]]:
-        """Returns the rows of a run by group: `GROUPS` at most."""
-        return {row["group"]: row for row in self._causes.find({"run": run_id})}
+    def rows_of(self, run_id: str, groups: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Returns the rows of these groups of a run, by group."""
+        return {
+            row["group"]: row for row in self._causes.find({"run": run_id, "group": {"$in": list(groups)}})
+        }
 
     def groups_met(self, run_id: str) -> Sequence[str]:
         """Returns the groups of a run, from an index alone."""

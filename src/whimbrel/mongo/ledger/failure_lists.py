@@ -68,8 +68,8 @@ class FailureLists:
                 and group in (None, name)
                 and (rank := _rank(name, failure_count)) > start_rank
             )
-            rows = self._causes.of_run(run_id)
             listed_groups, remaining = ranked[:limit], [count for _, count in ranked[limit:]]
+            rows = self._causes.rows_of(run_id, [rank[3] for rank, _ in listed_groups])
             groups = [
                 self._group(run_id, rows[rank[3]], count) for rank, count in listed_groups if rank[3] in rows
             ]
