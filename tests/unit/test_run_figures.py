@@ -105,7 +105,7 @@ def test_what_can_be_done_follows_the_state(status: RunStatus, dead: int, expect
 
 
 def test_a_stage_that_waits_for_a_person_can_be_approved() -> None:
-    stages = Stages((Stage(asked="10", state=StageState.APPROVAL), Stage(asked="100%")), approve=True)
+    stages = Stages(stages=(Stage(asked="10", state=StageState.APPROVAL), Stage(asked="100%")), approve=True)
     legs = ("pending", "failed", "pending", "failed", "sweep", "failed")
     assert "approve" in possible_actions(run(stages=stages, legs=legs), dead=0)
     assert "approve" not in possible_actions(run(stages=stages, legs=legs, leg=2), dead=0)
