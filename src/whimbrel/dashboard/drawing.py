@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 WIDTH, HEIGHT, EDGE = 120.0, 24.0, 3.0  # of the drawing of a small line, in its own units
@@ -24,3 +25,11 @@ def short_json(value: Any) -> str:
     """Returns a value as one line of JSON; of a long one its beginning, and how much is missing."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= LONG else f"{text[:LONG]}… ({len(text) - LONG:,} more characters)"
+
+
+def utc(moment: datetime | str | None) -> str:
+    """Returns a moment with its date in UTC, for what is printed and kept."""
+    if moment is None:
+        return "\N{EN DASH}"
+    at = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
-from whimbrel.dashboard.drawing import short_json, spark_path
+from whimbrel.dashboard.drawing import short_json, spark_path, utc
 
 NONE: Final = "\N{EN DASH}"  # where there is no value
 _SIZES: Final = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
@@ -84,4 +84,5 @@ FILTERS: Final[dict[str, Any]] = {
     "time": moment,
     "spark_path": spark_path,
     "short_json": short_json,
+    "utc": utc,
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 from whimbrel.dashboard.run_figures import Ending, Part, ending, outcomes
 from whimbrel.domain.bson.document_ids import id_json, relaxed
-from whimbrel.domain.runs.audit import AuditQuery
+from whimbrel.domain.runs.audit import ACTIONS, AuditQuery
 from whimbrel.domain.runs.budget_texts import limits
 from whimbrel.domain.runs.failure_budget import FailureBudget
 from whimbrel.domain.runs.run import Run
@@ -28,6 +28,7 @@ FRESH = 0.5  # seconds for which what was read serves all pages
 KEPT = 100  # runs
 CAUSES = 5  # that the page shows
 ENTRIES = 12  # of the audit
+DONE = [action for action in ACTIONS if action != "request"]  # what came of requests is among these
 CHANGES = 5  # of its state that are looked at for the last one
 FOLLOWERS = 8  # runs about it
 STRETCHES = 24  # rows of the table beside the charts
@@ -117,7 +118,7 @@ class RunFacts:
 
     @cached_property
     def audit(self) -> list[dict[str, Any]]:
-        entries = self._ledger.audit.list(AuditQuery(run=self.run.id), limit=ENTRIES)
+        entries = self._ledger.audit.list(AuditQuery(run=self.run.id, actions=DONE), limit=ENTRIES)
         return [entry_object(entry) for entry in entries]
 
     @cached_property

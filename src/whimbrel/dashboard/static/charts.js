@@ -6,7 +6,7 @@ const LEFT = 56;
 const RIGHT = 12;
 const TOP = 18;
 const BOTTOM = 24;
-const PLOT = 130; // pixels of a plot's height
+const PLOT = 130; // pixels of a plot's height, where the chart does not say another
 
 const HOURS = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hour12: false });
 const SECONDS = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
@@ -33,14 +33,14 @@ export function ticks(most, count = 4) {
 
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000];
 
-/** Returns times in milliseconds for the axis, at round moments of the viewer's clock. */
+/** Returns times in milliseconds for the axis, at round moments of the viewer's clock, and the milliseconds between two. */
 export function timeTicks(from, to, count) {
   const rough = (to - from) / 1000 / Math.max(1, count);
   const step = (STEPS.find((candidate) => candidate >= rough) ?? STEPS.at(-1)) * 1000;
   const zone = new Date(from).getTimezoneOffset() * 60000;
   const found = [];
   for (let at = Math.ceil((from - zone) / step) * step + zone; at <= to; at += step) found.push(at);
-  return found;
+  return { moments: found, step };
 }
 
 /**
@@ -74,13 +74,14 @@ export class LineChart {
     this.width = width;
     const { from, to, series, title, description } = this.data;
     this.x = (at) => LEFT + ((at - from) / Math.max(1, to - from)) * (width - LEFT - RIGHT);
-    const height = TOP + PLOT + BOTTOM;
+    this.plot = this.data.height ?? PLOT;
+    const height = TOP + this.plot + BOTTOM;
     this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
     this.svg.setAttribute("height", String(height));
     const most = Math.max(this.data.least ?? 0, ...series.flatMap((line) => line.points.map(([, value]) => value ?? 0)));
     const levels = this.data.levels ?? ticks(most);
     const top = levels.at(-1);
-    this.y = (value) => TOP + PLOT - (Math.min(value, top) / top) * PLOT;
+    this.y = (value) => TOP + this.plot - (Math.min(value, top) / top) * this.plot;
     const name = this.figure.id;
     const parts = [
       element("title", { id: `${name}-title` }, title),
@@ -91,7 +92,7 @@ export class LineChart {
       ...series.map((line) => this.line(line)),
       ...this.marks(),
     ];
-    this.hair = element("line", { class: "chart-hair", y1: TOP, y2: TOP + PLOT, visibility: "hidden" });
+    this.hair = element("line", { class: "chart-hair", y1: TOP, y2: TOP + this.plot, visibility: "hidden" });
     this.svg.setAttribute("aria-labelledby", `${name}-title ${name}-desc`);
     this.svg.replaceChildren(...parts, this.hair);
     if (this.cursor !== null) this.moveTo(this.cursor);
@@ -103,7 +104,7 @@ export class LineChart {
       const begin = this.x(Math.max(from, span.from));
       const end = this.x(Math.min(to, span.to));
       if (end < begin) return [];
-      const box = element("rect", { class: `chart-span chart-span-${span.kind}`, x: begin, y: TOP, width: Math.max(2, end - begin), height: PLOT });
+      const box = element("rect", { class: `chart-span chart-span-${span.kind}`, x: begin, y: TOP, width: Math.max(2, end - begin), height: this.plot });
       box.append(element("title", {}, span.label));
       return [box];
     });
@@ -119,10 +120,11 @@ export class LineChart {
 
   times() {
     const { from, to } = this.data;
-    const seconds = to - from < 5 * 60000;
     const days = to - from > 20 * 3600000;
-    return timeTicks(from, to, (this.width - LEFT) / 90).map((at) =>
-      element("text", { class: "chart-label", x: this.x(at), y: TOP + PLOT + 16, "text-anchor": this.x(at) > this.width - 40 ? "end" : "middle" }, (days ? DAYS : seconds ? SECONDS : HOURS).format(at)),
+    const { moments, step } = timeTicks(from, to, (this.width - LEFT) / (days ? 130 : 90));
+    const seconds = step < 60000;
+    return moments.map((at) =>
+      element("text", { class: "chart-label", x: this.x(at), y: TOP + this.plot + 16, "text-anchor": this.x(at) > this.width - 40 ? "end" : "middle" }, (days ? DAYS : seconds ? SECONDS : HOURS).format(at)),
     );
   }
 
@@ -147,7 +149,7 @@ export class LineChart {
       const group = element("g", { class: "chart-mark" });
       group.append(
         element("title", {}, mark.label),
-        element("line", { x1: x, x2: x, y1: TOP, y2: TOP + PLOT }),
+        element("line", { x1: x, x2: x, y1: TOP, y2: TOP + this.plot }),
         element("circle", { cx: x, cy: TOP - 9, r: 8 }),
         element("text", { x, y: TOP - 5.5, "text-anchor": "middle" }, String(mark.number ?? index + 1)),
       );

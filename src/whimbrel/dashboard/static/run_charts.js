@@ -5,6 +5,8 @@ import { duration, number, percent, time } from "./formats.js";
 import { live } from "./live.js";
 
 const KINDS = { waiting: "waiting", slowed: "slowed", unattended: "unattended" }; // others are pauses
+const FEW = 40; // stretches that are drawn as such; of more, their middles are joined
+const REQUEST = /^(GET|POST|PUT|PATCH|DELETE) /; // the audit has what came of it too
 const MARKED = 20; // marks that have a place in the charts, the newest; more would cover the lines
 
 /** Shows the charts of a run, and keeps them up to date. Returns what `live` returns. */
@@ -41,7 +43,7 @@ function show(charts, found) {
     from: Date.parse(found.from),
     to: Math.max(Date.parse(found.to), Date.parse(found.from) + 1000),
     spans: found.holdups.map(span),
-    marks: found.marks.slice(-MARKED).map((mark, index) => ({ at: Date.parse(mark.at), number: index + 1, label: told(mark) })),
+    marks: found.marks.filter((mark) => !REQUEST.test(mark.what)).slice(-MARKED).map((mark, index) => ({ at: Date.parse(mark.at), number: index + 1, label: told(mark) })),
   };
   const width = found.seconds * 1000;
   const documents = found.points.reduce((sum, point) => sum + point.documents, 0);
@@ -49,7 +51,7 @@ function show(charts, found) {
     ...frame,
     title: "Documents a second",
     description: `${number(documents)} documents from ${time(found.from)} to ${time(found.to)}; at most ${number(Math.max(0, ...found.points.map((point) => point.rate)))} a second. The table below has the numbers.`,
-    series: [{ name: "documents/s", kind: "rate", points: line(found.points, "rate", width) }],
+    series: [{ name: "documents/s", kind: "rate", points: line(found.points, "rate", width, found.points.length <= FEW) }],
     format: number,
     least: 1,
   });
@@ -57,8 +59,8 @@ function show(charts, found) {
     ...frame,
     title: "Median time of a chunk",
     description: "How long half of the chunks took at most. The table below has the numbers.",
-    series: [{ name: "chunk", kind: "chunks", points: line(found.points, "chunkSeconds", width) }],
-    format: duration,
+    series: [{ name: "chunk", kind: "chunks", points: line(found.points, "chunkSeconds", width, found.points.length <= FEW) }],
+    format: (seconds) => (seconds < 1 ? `${Math.round(seconds * 1000)} ms` : duration(seconds)),
     least: 0.05,
   });
   charts.share.update({
@@ -67,6 +69,7 @@ function show(charts, found) {
     description: "What the run was allowed: less than all while the database is not well, outside its windows, or by nice.",
     series: [{ name: "share", kind: "share", points: line(found.points, "share", width, true) }],
     levels: [0, 0.5, 1],
+    height: 60,
     format: (share) => `${Math.round(share * 100)} %`,
   });
   marks(frame.marks, found);
@@ -105,6 +108,6 @@ function marks(shown, found) {
     return item;
   });
   place.replaceChildren(...items);
-  const more = found.marks.length - shown.length;
+  const more = found.marks.filter((mark) => !REQUEST.test(mark.what)).length - shown.length;
   document.getElementById("chart-more").textContent = more > 0 || found.olderLeftOut ? `${more > 0 ? `${number(more)} earlier ones are not marked` : "Earlier ones are not marked"}: the audit has them.` : "";
 }
