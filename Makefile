@@ -31,7 +31,7 @@ check: $(READY)  ## lint, format, types, direction of imports, schemas of the de
 
 chaos: $(READY) rabbitmq  ## the fault tests at full size: 200 random seeds, 50,000 documents through RabbitMQ, 20 kills of serve, 20 stalls of 22 s
 	FULL=1 CHAOS_SEEDS=200 CHAOS_DOCUMENTS=50000 STORM_KILLS=20 STALLS=20 STALL_SECONDS=22 $(BIN)/python -m pytest tests/faults --timeout=3600
-	FULL=1 $(BIN)/python -m pytest tests/unit $$(cut -s -d'"' -f2 tests/full.py | grep -o '^tests/integration[^:]*' | sort -u)
+	FULL=1 $(BIN)/python -m pytest tests/unit $$(cut -s -d'"' -f2 tests/full.py | grep -oE '^tests/(integration|browser)[^:]*' | sort -u)
 
 fuzz: $(READY)  ## the REST API driven by its OpenAPI document, FUZZ_EXAMPLES of each kind, by a random seed that it prints
 	@seed=$${FUZZ_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "FUZZ_SEED=$$seed"; \

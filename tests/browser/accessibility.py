@@ -10,7 +10,7 @@ def faults_of(page: Page) -> list[str]:
     """The serious faults, in both colour schemes."""
     found = []
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)
         for fault in Axe().run(page).response["violations"]:
             if fault["impact"] in SERIOUS:
                 where = [node["html"][:160] for node in fault["nodes"][:3]]

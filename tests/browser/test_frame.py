@@ -5,7 +5,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -110,6 +109,10 @@ def test_what_is_not_there_says_so(visit: Visit, served: Serve, quiet: list[str]
     page = visit(served)
     page.goto("/dashboard/nothing")
     expect(page.get_by_role("heading", name="Nothing here")).to_be_visible()
+    expect(page.locator(".who")).to_have_count(0)  # nobody was asked who this is
+    page.goto("/")
+    page.goto("/dashboard/nothing")
+    expect(page.locator(".who")).to_contain_text("admin-3")
     screenshot(page, "error-404")
     assert not faults_of(page)
 
@@ -165,9 +168,10 @@ def test_one_session_is_for_all_instances(visit: Visit, pair: tuple[Serve, Balan
     expect(page.locator("#age")).to_contain_text("Live")
 
 
-def test_a_server_that_goes_away_is_missed_at_once_and_found_again(
-    visit: Visit, pair: tuple[Serve, Balancer], quiet: list[str]
+def test_what_goes_away_is_missed_at_once_and_found_again(
+    visit: Visit, pair: tuple[Serve, Balancer], mongo_uri: str, quiet: list[str]
 ) -> None:
+    """First the server, then MongoDB: pages that were open, and one that is opened meanwhile, go on by themselves."""
     quiet += ["ERR_", "503"]
     second = pair[0]
     page = visit(second)
@@ -179,29 +183,20 @@ def test_a_server_that_goes_away_is_missed_at_once_and_found_again(
     expect(page.locator("#age")).to_contain_text(re.compile("Data from .* ago"))
     screenshot(page, "runs-lost")
     assert not faults_of(page)
+    second._environment |= {"MONGODB_URI": "mongodb://127.0.0.1:1", "WHIMBREL_CONNECT_SECONDS": "1"}
     second.start()
+    expect(page.get_by_role("alert")).to_contain_text("MongoDB")
+    late = visit(second, None)
+    late.context.add_cookies(page.context.cookies())
+    late.goto("/")
+    expect(late.get_by_role("heading", name="Not ready")).to_be_visible()
+    expect(late.get_by_role("alert")).to_contain_text("MongoDB")
+    screenshot(late, "error-503")
+    assert not faults_of(late)
+    second.process.kill()
+    second._environment |= {"MONGODB_URI": mongo_uri, "WHIMBREL_CONNECT_SECONDS": "10"}
+    second.start()
+    expect(late.get_by_role("heading", name="Runs", exact=True)).to_be_visible()
     expect(page.locator("body")).to_have_attribute("data-connection", "live")
     expect(page.get_by_role("alert")).to_be_hidden()
     expect(page.locator("#age")).to_contain_text("Live")
-
-
-def test_a_page_waits_for_mongodb_and_goes_on_by_itself(
-    visit: Visit, mongo_uri: str, docs: Docs, tmp_path: Path, quiet: list[str]
-) -> None:
-    quiet += ["503", "ERR_"]
-    away = {
-        "MONGODB_URI": "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=300",
-        "API_TOKENS": "",
-        "WHIMBREL_CONNECT_SECONDS": "1",
-    }
-    with Serve(environment(mongo_uri, docs, **away), tmp_path, "--no-workers") as server:
-        page = visit(server, None)
-        page.goto("/")
-        expect(page.get_by_role("heading", name="Not ready")).to_be_visible()
-        expect(page.get_by_role("alert")).to_contain_text("MongoDB")
-        screenshot(page, "error-503")
-        assert not faults_of(page)
-        server.process.kill()
-        server._environment |= {"MONGODB_URI": mongo_uri}
-        server.start()
-        expect(page.get_by_role("heading", name="Runs", exact=True)).to_be_visible()

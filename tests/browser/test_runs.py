@@ -77,11 +77,11 @@ def test_what_a_person_has_opened_stays_open_while_the_page_changes(
 ) -> None:
     page.goto("/")
     page.get_by_text("Filter", exact=True).click()
-    page.get_by_label("Migration").fill("half typed")
+    page.get_by_role("textbox", name="Migration").fill("half typed")
     first = number(page, run)
     eventually(lambda: number(page, run) > first)
-    expect(page.get_by_label("Migration")).to_have_value("half typed")
-    expect(page.get_by_label("Migration")).to_be_focused()
+    expect(page.get_by_role("textbox", name="Migration")).to_have_value("half typed")
+    expect(page.get_by_role("textbox", name="Migration")).to_be_focused()
 
 
 def test_filters_are_in_the_address(page: Page, served: Serve, run: str) -> None:

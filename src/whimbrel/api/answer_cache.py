@@ -15,6 +15,7 @@ from fastapi import Depends, Request, Response
 from whimbrel.api.entity_tags import tag_of, tagged
 from whimbrel.api.models.envelope import Answer
 
+OK = 200
 FRESH = 0.5  # seconds for which an answer is reused
 PATIENCE = 5.0  # seconds that an answer may take before another request tries
 
@@ -52,7 +53,9 @@ class AnswerCache:
             cached = self._begin(key, work)
         # Shielded, as other requests may wait for it when this one is cancelled.
         status, body, tag = await asyncio.shield(cached.task)
-        return Response(body, status, media_type="application/json", headers={"ETag": tag})
+        return Response(
+            body, status, media_type="application/json", headers={"ETag": tag} if status == OK else None
+        )
 
     def _begin(self, key: Hashable, work: Work) -> _CachedAnswer:
         self._answers = {answer_key: answer for answer_key, answer in self._answers.items() if answer.fresh}

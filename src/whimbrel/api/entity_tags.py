@@ -1,6 +1,5 @@
 """Entity tags: a client that has the newest answer already is told so, instead of getting it again."""
 
-from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
@@ -8,7 +7,7 @@ from fastapi import Request, Response
 
 from whimbrel.api.models.envelope import Answer
 
-UNCHANGED: Mapping[int | str, dict[str, Any]] = {
+UNCHANGED: dict[int | str, dict[str, Any]] = {
     304: {"description": "what `If-None-Match` names is still the answer; no body"}
 }
 

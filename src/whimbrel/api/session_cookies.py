@@ -6,6 +6,7 @@ the page, confirms that a page of this server has sent the request.
 
 import hashlib
 import secrets
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
@@ -22,6 +23,7 @@ from whimbrel.ports import LoggedIn
 
 SECONDS: Final = 12 * 3600.0  # that a session lasts after it was last used
 LOOKUPS: Final = 8  # at a time: anybody can send a cookie
+REMEMBERED: Final = 1000  # sessions that a process has seen
 _BYTES: Final = 32  # of the secret, which nobody can guess
 _LONGEST: Final = 64  # characters of what can be a secret
 _SECURE, _PLAIN = "__Host-whimbrel", "whimbrel"
@@ -33,6 +35,7 @@ class SessionCookies:
     def __init__(self, system: System, tokens: Sequence[Token]) -> None:
         self._system = system
         self._limiter = anyio.CapacityLimiter(LOOKUPS)
+        self._seen: OrderedDict[str, None] = OrderedDict()  # hashes of secrets that were good here lately
         self._tokens: dict[str, Token] = {}
         for token in sorted(tokens, key=lambda token: RANKS[token.scope]):  # of equal ones the highest scope
             self._tokens[_fingerprint(token.digest.hex())] = token
@@ -54,6 +57,7 @@ class SessionCookies:
         logged_in = await anyio.to_thread.run_sync(
             lambda: ledger.sessions.use(_hash(secret), seconds=SECONDS), limiter=self._limiter
         )
+        self._remember(_hash(secret), good=logged_in is not None)
         if logged_in is None:
             return None
         token = self._tokens.get(logged_in.token)
@@ -61,6 +65,17 @@ class SessionCookies:
             await self.end(secret)
             return None
         return Caller(token.scope, token.name, source_of(scope), token.digest.hex())
+
+    def was_good(self, secret: str) -> bool:
+        """Whether this process has seen the session lately: who sends this does not guess. Asks nobody."""
+        return _hash(secret) in self._seen
+
+    def _remember(self, key: str, *, good: bool) -> None:
+        self._seen.pop(key, None)
+        if good:
+            self._seen[key] = None
+        if len(self._seen) > REMEMBERED:
+            self._seen.popitem(last=False)
 
     async def begin(self, caller: Caller) -> str:
         """Begins a session, and returns its secret. Raises ApiError (503) before MongoDB is reached, and WhimbrelError."""
@@ -72,6 +87,7 @@ class SessionCookies:
             store.ledger.sessions.begin(_hash(secret), logged_in, who=caller.who, seconds=SECONDS)
 
         await anyio.to_thread.run_sync(begin, limiter=self._limiter)
+        self._remember(_hash(secret), good=True)
         return secret
 
     async def end(self, secret: str) -> None:

@@ -11,10 +11,26 @@ from whimbrel.api.deployment import System
 from whimbrel.api.session_cookies import SessionCookies
 from whimbrel.dashboard.cluster import ClusterLine
 from whimbrel.dashboard.front import Front
-from whimbrel.dashboard.pages import batch, causes, frame, login, own_files, report, run, runs
+from whimbrel.dashboard.pages import (
+    audit,
+    batch,
+    causes,
+    frame,
+    health,
+    login,
+    own_files,
+    queues,
+    report,
+    run,
+    runs,
+    schedules,
+    start,
+    undo,
+    workers,
+)
 from whimbrel.dashboard.rendering import Frame, Link
 
-PAGES: Final = (own_files, frame, login, runs, run, causes, batch, report)
+PAGES: Final = (own_files, frame, login, runs, start, undo, schedules, health, workers, queues, audit, run, causes, batch, report)
 # In this order at the head of every page, those that there are.
 NAVIGATION: Final = (
     Link("Runs", "/"),

@@ -1,5 +1,6 @@
 """The dashboard's own files: style, modules, pictures. Held in memory, at addresses that change with their content."""
 
+import gzip
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class Asset:
 
     content: bytes
     type: str
+    packed: bytes  # the same by gzip
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +39,15 @@ class Assets:
         return f"{PREFIX}/{self.version}/{name}"
 
 
+def _asset(content: bytes, kind: str) -> Asset:
+    return Asset(content, kind, gzip.compress(content, mtime=0))
+
+
 @cache
 def assets() -> Assets:
     """Returns the files of this installation."""
     found = {
-        file.name: Asset(file.read_bytes(), TYPES[f".{file.name.rpartition('.')[2]}"])
+        file.name: _asset(file.read_bytes(), TYPES[f".{file.name.rpartition('.')[2]}"])
         for file in sorted(
             files("whimbrel.dashboard").joinpath("static").iterdir(), key=lambda file: file.name
         )

@@ -10,10 +10,13 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from whimbrel.api.authorization import Caller
+from whimbrel.api.http_errors import answer_unexpected_error
+from whimbrel.api.session_cookies import SessionCookies
 from whimbrel.dashboard.assets import PREFIX
-from whimbrel.dashboard.rendering import PARTS, render_alone
+from whimbrel.dashboard.rendering import HOME, PARTS, render_alone
+from whimbrel.errors import WhimbrelError
 
-RUNS: Final = "/dashboard/runs"  # the page that browsers get at `/`
 LOGIN: Final = "/dashboard/login"
 _REFUSED: Final = 400  # the first status of a refusal
 _UNAUTHENTICATED: Final = 401
@@ -30,17 +33,23 @@ class Front:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        asked = dict(scope)
-        if scope["path"] == "/" and prefers_html(headers.get("accept", "")):
-            scope = {**scope, "path": RUNS, "raw_path": RUNS.encode()}
+        headers, asked = Headers(scope=scope), scope["path"]
+        scope.setdefault("state", {})  # shared with all that come after, who note there who it is
+        if asked == "/" and prefers_html(headers.get("accept", "")):
+            scope = {**scope, "path": HOME, "raw_path": HOME.encode()}
         if not _is_page(scope["path"]) or PARTS in headers:
             await self._app(scope, receive, send)
             return
         answer = _Answer(send)
-        await self._app(scope, receive, answer)
+        try:
+            await self._app(scope, receive, answer)
+        except Exception as error:
+            if answer.begun:
+                raise
+            failure = await answer_unexpected_error(Request(scope), error)
+            await failure(scope, receive, answer)
         if answer.failure is not None:
-            page = _page(Request({**scope, "path": asked["path"]}), answer.status, answer.failure)
+            page = await _page(Request({**scope, "path": asked}), answer.status, answer.failure)
             answer.pass_on(page)
             if scope["method"] == "HEAD":
                 page.body = b""
@@ -76,10 +85,12 @@ class _Answer:
         self._start: Message | None = None
         self._pieces: list[bytes] = []
         self.status = 200
+        self.begun = False
         self.failure: dict[str, Any] | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
+            self.begun = True
             kind = Headers(raw=list(message["headers"])).get("content-type", "")
             if message["status"] >= _REFUSED and kind.startswith("application/json"):
                 self._start, self.status = message, message["status"]
@@ -104,14 +115,26 @@ def _failure(body: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _page(request: Request, status: int, failure: dict[str, Any]) -> Response:
-    request.scope.setdefault("state", {}).setdefault("caller", None)
+async def _page(request: Request, status: int, failure: dict[str, Any]) -> Response:
+    state = request.scope["state"]
+    state["caller"] = state.get("caller") or await _visitor(request)
     if status == _UNAUTHENTICATED and request.method in ("GET", "HEAD"):
         where = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         wanted = "" if where == "/" else f"?next={quote(where, safe='')}"
         return RedirectResponse(f"{LOGIN}{wanted}", 303)
-    waits = failure.get("code") == "not_ready"
-    return render_alone(
-        request, "error.html", status=status, code=status, word=str(failure.get("code", "")), waits=waits,
-        said=str(failure.get("error", "")),
-    )  # fmt: skip
+    word, said = str(failure.get("code", "")), str(failure.get("error", ""))
+    if word == "not_found":  # no page of this address, and the API's routes are no help here
+        said = "There is no such page. Look for a mistake in the address, or begin at the runs."
+    return render_alone(request, "error.html", status=status, code=status, said=said)
+
+
+async def _visitor(request: Request) -> Caller | None:
+    """Returns who it is where nobody had to know, as for an address without a page: then the page has its navigation."""
+    sessions: SessionCookies | None = request.app.state.sessions
+    secret = sessions.secret(request.scope) if sessions is not None else None
+    if sessions is None or secret is None or not sessions.was_good(secret):
+        return None
+    try:
+        return await sessions.caller(request.scope, secret)
+    except WhimbrelError:
+        return None

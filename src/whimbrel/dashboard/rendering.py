@@ -1,6 +1,8 @@
 """Renders templates: everything that comes from documents, functions and people is text there, and never markup."""
 
+import gzip
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +14,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from whimbrel.api.app import SECURITY
 from whimbrel.api.authorization import Caller, ScopeName
 from whimbrel.api.deployment import System
 from whimbrel.dashboard.assets import assets
@@ -24,7 +27,17 @@ PARTS: Final = "X-Parts"  # header of a request for some blocks of a page, by th
 POLICY: Final = (
     "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; object-src 'none'"
 )
-HEADERS: Final[Mapping[str, str]] = {"Content-Security-Policy": POLICY, "Vary": f"Cookie, Accept, {PARTS}"}
+HEADERS: Final[Mapping[str, str]] = {
+    **SECURITY,
+    # No other site learns an address. With no-referrer, browsers would not say either to this server which page has sent a form.
+    "Referrer-Policy": "same-origin",
+    "Content-Security-Policy": POLICY,
+    "Vary": f"Cookie, Accept, Accept-Encoding, {PARTS}",
+}
+_SMALL: Final = 1000  # bytes that are not worth packing
+
+
+HOME: Final = "/dashboard/runs"  # the page that browsers get at `/`
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +68,30 @@ def render(request: Request, template: str, *, status: int = 200, **values: Any)
     parts = request.headers.get(PARTS, "")
     if parts:
         return _unless_known(request, JSONResponse(_blocks(found, parts.split(","), context), status))
-    return HTMLResponse(found.render(context), status, headers=dict(HEADERS))
+    return _packed(request, HTMLResponse(found.render(context), status, headers=dict(HEADERS)))
 
 
-def render_alone(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+def render_alone(request: Request, template: str, *, status: int = 200, **values: Any) -> Response:
     """Returns a page that needs nothing of the database."""
     text = environment().get_template(template).render(_context(request) | {"cluster": None} | values)
-    return HTMLResponse(text, status, headers=dict(HEADERS))
+    return _packed(request, HTMLResponse(text, status, headers=dict(HEADERS)))
+
+
+def takes_gzip(request: Request) -> bool:
+    """Whether the client reads answers packed by gzip."""
+    codings = (part.partition(";") for part in request.headers.get("accept-encoding", "").lower().split(","))
+    return any(
+        name.strip() == "gzip" and quality.strip() not in ("q=0", "q=0.0") for name, _, quality in codings
+    )
+
+
+def _packed(request: Request, page: Response) -> Response:
+    """Packs a page: much of it is the same in each row."""
+    if len(page.body) > _SMALL and takes_gzip(request):
+        page.body = gzip.compress(bytes(page.body), compresslevel=4, mtime=0)
+        page.headers["Content-Encoding"] = "gzip"
+        page.headers["Content-Length"] = str(len(page.body))
+    return page
 
 
 def _blocks(template: Template, names: Sequence[str], context: Mapping[str, Any]) -> dict[str, str]:
@@ -89,10 +119,17 @@ def _context(request: Request) -> dict[str, Any]:
 
     frame, system = _frame(request), _system(request)
     return {
-        "path": request.url.path, "query": request.url.query, "caller": caller, "may": may, "links": frame.links, "login": frame.login,
+        "path": "/" if request.url.path == HOME else request.url.path, "query": request.url.query, "caller": caller, "may": may, "links": frame.links, "login": frame.login,
         "version": system.version, "now": iso_time(datetime.now(UTC)),
-        "where": system.deployment.where if system.ready else "",
+        "where": _hosts(system.deployment.where) if system.ready else "",
+        "database": system.deployment.store.database if system.ready else "",
     }  # fmt: skip
+
+
+def _hosts(address: str) -> str:
+    """Returns the hosts of an address of MongoDB, without user and options; other texts as they are."""
+    hosts = re.fullmatch(r"mongodb(?:\+srv)?://(?:[^@]*@)?([^/?]+).*", address)
+    return address if hosts is None else f"MongoDB on {hosts[1]}"
 
 
 @cache

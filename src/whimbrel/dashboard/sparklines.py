@@ -2,16 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
 
-WIDTH, HEIGHT = 120, 30
+HEIGHT: Final = 40  # a stretch of time is one unit wide; the picture is stretched to its place
+Steps = list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Sparkline:
-    """`line`, `area`: data of SVG paths within WIDTH and HEIGHT. `most`: the highest rate."""
+    """`line`, `area`: data of SVG paths, in whole numbers and relative, so that they are short. `width`: of them. `most`: the highest rate."""
 
     line: str
     area: str
+    width: int
     most: float
 
 
@@ -20,25 +24,26 @@ def sparkline(rates: Sequence[float | None]) -> Sparkline | None:
     known = [rate for rate in rates if rate is not None]
     if not known:
         return None
-    most, step = max(*known, 1e-9), WIDTH / max(1, len(rates) - 1)
+    most = max(known)
     lines, areas = [], []
-    for stretch in _stretches(rates):
-        points = [(position * step, HEIGHT - 1 - (HEIGHT - 2) * rate / most) for position, rate in stretch]
-        if len(points) == 1:  # one alone would be no line
-            points.append((points[0][0] + step / 2, points[0][1]))
-        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-        lines.append(f"M{path}")
-        areas.append(f"M{points[0][0]:.1f} {HEIGHT}L{path}L{points[-1][0]:.1f} {HEIGHT}Z")
-    return Sparkline("".join(lines), "".join(areas), max(known))
+    for start, stretch in _stretches(rates):
+        heights = [HEIGHT - 1 - round((HEIGHT - 2) * (rate / most if most else 0)) for rate in stretch]
+        if len(heights) == 1:  # one alone would be no line
+            heights *= 2
+        steps = "".join(f"l1 {after - before}" for before, after in pairwise(heights))
+        lines.append(f"M{start} {heights[0]}{steps}")
+        areas.append(f"M{start} {HEIGHT}V{heights[0]}{steps}V{HEIGHT}Z")
+    return Sparkline("".join(lines), "".join(areas), len(rates), most)
 
 
-def _stretches(rates: Sequence[float | None]) -> list[list[tuple[int, float]]]:
-    found: list[list[tuple[int, float]]] = []
+def _stretches(rates: Sequence[float | None]) -> list[tuple[int, list[float]]]:
+    """Returns each stretch in which the run worked: where it begins, and its rates."""
+    found: list[tuple[int, list[float]]] = []
     before = False
     for position, rate in enumerate(rates):
         if rate is not None:
             if not before:
-                found.append([])
-            found[-1].append((position, rate))
+                found.append((position, []))
+            found[-1][1].append(rate)
         before = rate is not None
     return found

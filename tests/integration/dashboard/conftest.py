@@ -54,7 +54,7 @@ def instances(mongo_uri: str, docs: Docs) -> Iterator[Instances]:
             install(app, system, read_tokens(tokens))
             client = TestClient(app, base_url=base, follow_redirects=False, raise_server_exceptions=False)
             stack.enter_context(client)
-            eventually(lambda: client.get("/health/ready").status_code == 200)
+            eventually(lambda: system.ready)
             return client
 
         yield start

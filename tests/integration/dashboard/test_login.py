@@ -204,6 +204,22 @@ def test_who_guesses_secrets_is_limited_too(instances: Instances, monkeypatch: p
         for number in range(8)
     ]
     assert found == [401] * 5 + [429] * 3
+    client.cookies.clear()
+    assert client.get("/health/live").status_code == 200
+
+
+def test_who_guesses_does_not_keep_out_who_has_a_session(
+    instances: Instances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind a proxy that is not named, all have one address."""
+    monkeypatch.setattr(rate_limits, "REFUSALS", "5/day")
+    client = instances()
+    log_in(client)
+    secret = client.cookies["whimbrel"]
+    client.cookies.clear()
+    found = [client.get("/migrate", headers={"Cookie": f"whimbrel=guess{number}"}) for number in range(8)]
+    assert found[-1].status_code == 429
+    assert client.get("/migrate", headers={"Cookie": f"whimbrel={secret}"}).status_code == 200
 
 
 FOREIGN = [

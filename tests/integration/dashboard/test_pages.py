@@ -67,7 +67,7 @@ def test_pages_allow_nothing_from_elsewhere(admin: TestClient) -> None:
         assert headers["content-security-policy"] == POLICY, address
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["x-frame-options"] == "DENY"
-        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["referrer-policy"] == "same-origin"
         assert headers["cache-control"] == "no-store"
         assert headers["content-type"] == "text/html; charset=utf-8"
 
@@ -77,7 +77,7 @@ def test_pages_have_nothing_inline(admin: TestClient, put: Put) -> None:
     for address in ("/", "/dashboard/login", "/dashboard/nothing"):
         text = admin.get(address, headers=PAGE, follow_redirects=True).text
         assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:|<script(?![^>]*\ssrc=)", text), address
-        assert not re.search(r"(src|href)=\"(?!/|https?://)", text), address
+        assert not re.search(r"(src|href)=\"(?![/#])", text), address
         assert "http" not in re.sub(r"http-equiv", "", text), address
 
 
@@ -202,7 +202,7 @@ def test_the_head_says_what_holds_runs_back(instances: Instances, docs: Docs) ->
     def line() -> str:
         client.app.state.frame.cluster._until = 0.0  # type: ignore[attr-defined]
         found: str = client.get("/dashboard/frame", **read).json()["cluster"]  # type: ignore[arg-type]
-        return re.sub(r"<[^>]+>|\s+", " ", found)
+        return " ".join(re.sub(r"<[^>]+>", " ", found).split())
 
     reason = Reason("member-lag", Level.SLOW, NOW.timestamp(), "replication lag 2.4 s > 2 s on host2:27017")
     worst = Verdict(share=0.25, level=Level.SLOW, since=NOW.timestamp(), reasons=(reason,), by="test")
@@ -212,7 +212,7 @@ def test_the_head_says_what_holds_runs_back(instances: Instances, docs: Docs) ->
         found = line()
         if "Slowed" in found:
             break
-    assert "Slowed to 25.0 %" in found
+    assert "Slowed to 25 %" in found
     assert "replication lag 2.4 s &gt; 2 s on host2:27017" in found
     client.post("/freeze", json={"note": "peak <season>", "until": "2099-01-01T00:00:00Z"})
     assert "Frozen until 2099-01-01 00:00:00 UTC" in line()

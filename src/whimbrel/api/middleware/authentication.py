@@ -66,7 +66,7 @@ class Authentication:
         secret = sessions.secret(scope) if sessions is not None else None
         if sessions is None or secret is None:
             return None, None
-        if self._refusals.is_used_up(limit_key(source_of(scope))):
+        if not sessions.was_good(secret) and self._refusals.is_used_up(limit_key(source_of(scope))):
             return None, None  # the ledger is not asked for those who guess; the refusal says so
         try:
             caller = await sessions.caller(scope, secret)

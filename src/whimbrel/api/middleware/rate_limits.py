@@ -15,9 +15,17 @@ from whimbrel.errors import SettingsInvalid
 
 EXPENSIVE = {
     "POST": ("/migrate", "/seed", "/queue/test", "/webhooks/test"),
-    "GET": ("/db/count", "/db/pending-count", "/db/success-count"),
+    "GET": (
+        "/db/count",
+        "/db/pending-count",
+        "/db/success-count",
+        "/migrate/rollback",
+        "/migrate/cleanup",
+        "/dashboard/start",
+    ),
     "DELETE": ("/queue/purge", "/seed"),
 }
+PLANS = ("/rollback", "/cleanup")  # pages of a run that look at its documents
 REFUSALS = "600/minute"  # of one client without a sufficient token; far more than by mistake
 MOST = 1000  # addresses that are counted one by one; all others share one count, so that memory is limited
 
@@ -74,7 +82,10 @@ def expensive(text: str) -> RateLimit:
 
 def costly(scope: Scope) -> bool:
     method = "GET" if scope["method"] == "HEAD" else scope["method"]
-    return bool(scope["path"].startswith(EXPENSIVE.get(method, ())))
+    path: str = scope["path"]
+    return path.startswith(EXPENSIVE.get(method, ())) or (
+        path.startswith("/dashboard/runs/") and path.endswith(PLANS)
+    )
 
 
 class RateLimits:

@@ -7,7 +7,7 @@ from pydantic import Field
 from whimbrel.api.models.envelope import Answer, Model
 from whimbrel.api.models.runs import RUN
 
-LETTERS = "s settled, f settled with unresolved failures, w being worked on, v the same with failures, p pending, x cancelled, n not planned yet"
+LETTERS = "s settled, r settled and what failed was tried again in a later phase, f settled with unresolved failures, w being worked on, v the same with failures, p pending, x cancelled, n not planned yet"
 
 
 class LegOf(Model):
@@ -74,8 +74,8 @@ class KeySpaceAnswer(Answer):
     legs: list[LegOf] = Field(description="all legs of the run")
     count: int = Field(description="how many cells there are", examples=[1000])
     cells: str = Field(
-        pattern="^([sfwvpxn][1-9][0-9]*)*$",
-        description=f"run lengths of the cells: `s3w1` is three of s and one of w. Letters: {LETTERS}. A cell of several batches shows work before failures, failures before what is pending, and that before what is settled",
+        pattern="^([srfwvpxn][1-9][0-9]*)*$",
+        description=f"run lengths of the cells: `s3w1` is three of s and one of w. Letters: {LETTERS}. A cell of several batches shows work before failures, failures before what is pending, that before what was tried again, and that before what is settled",
         examples=["s420w2p14n564"],
     )
     batches: StripStates = Field(description="the same as numbers of batches")

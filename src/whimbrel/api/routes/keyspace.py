@@ -10,7 +10,7 @@ from whimbrel.api.authorization import Reader
 from whimbrel.api.deployment import Deployment
 from whimbrel.api.entity_tags import UNCHANGED
 from whimbrel.api.models.envelope import WholeNumberText, failures
-from whimbrel.api.models.keyspace import KeySpaceAnswer
+from whimbrel.api.models.keyspace import CellOf, KeySpaceAnswer
 from whimbrel.api.routes.runs import RunId
 from whimbrel.domain.runs.keyspace import MOST
 from whimbrel.engine.operating.control import find_run
@@ -61,7 +61,7 @@ async def keyspace(
 
     def look() -> tuple[int, KeySpaceAnswer]:
         strip = strip_of(ledger, run, cells=cells, leg=leg)
-        found = None if cell is None else cell_object(ledger, strip, cell)
+        found = None if cell is None else CellOf(**cell_object(ledger, strip, cell))
         return 200, KeySpaceAnswer(**strip_object(strip), cell=found)
 
     return await cache.answer(("keyspace", run.id, run.status, run.leg, cells, leg, cell), look)

@@ -1,6 +1,6 @@
 """The course of runs in time."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Response
@@ -79,6 +79,8 @@ def _sparks(ledger: Ledger, ids: tuple[str, ...]) -> SparksAnswer:
     found = ledger.runs.some(ids)
     sparks = sparks_of(ledger, views(ledger, found))
     known = {run.id for run in found}
-    return SparksAnswer(
-        from_=iso_seconds(sparks.start) or "", seconds=sparks.seconds, rates=sparks.rates, unknown=[run_id for run_id in ids if run_id not in known],
-    )  # fmt: skip
+    answer: dict[str, Any] = {
+        "from": iso_seconds(sparks.start), "seconds": sparks.seconds, "rates": sparks.rates,
+        "unknown": [run_id for run_id in ids if run_id not in known],
+    }  # fmt: skip
+    return SparksAnswer(**answer)

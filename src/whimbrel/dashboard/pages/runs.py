@@ -19,7 +19,7 @@ from whimbrel.engine.operating.series_view import sparks_of
 from whimbrel.ports import Ledger
 
 router = APIRouter()
-ROWS: Final = 40  # runs on a page
+ROWS: Final = 30  # runs on a page
 LATELY: Final = timedelta(days=1)  # in which a run that failed is still news
 NEWS: Final = 10  # of such runs that are counted
 CHOICES: Final = (

@@ -8,11 +8,11 @@ let newest = Date.parse(document.body.dataset.at || "") || Date.now();
 let live = false;
 let ended = false;
 
-/** A read has succeeded: if it is of the page's `data`, these are of this moment. */
-export function succeeded(reader, data = true) {
+/** A read has succeeded: if it is of the page's `data`, these are so old, in seconds. */
+export function succeeded(reader, data = true, age = 0) {
   lost.delete(reader);
   if (data) {
-    newest = Date.now();
+    newest = Date.now() - 1000 * age;
     live = true;
   }
   show();

@@ -9,7 +9,7 @@ let readers = 0;
 
 /**
  * Fetches JSON again and again while the tab is visible, and calls `render(json)` when it has changed.
- * Returns { now, stop }: `now()` asks at once, as after an action. `headers`: of each request. `data`: whether it is what the page is about.
+ * Returns { now, stop }: `now()` asks at once, as after an action, and resolves to whether the server has answered. `headers`: of each request. `data`: whether it is what the page is about.
  */
 export function live(url, render, { every = 1000, headers = {}, data = true } = {}) {
   const reader = `live ${(readers += 1)}`;
@@ -21,10 +21,10 @@ export function live(url, render, { every = 1000, headers = {}, data = true } = 
 
   async function ask() {
     clearTimeout(timer);
-    if (stopped || document.visibilityState !== "visible") return;
+    if (stopped || document.visibilityState !== "visible") return false;
     if (asking) {
       again = true;
-      return;
+      return false;
     }
     asking = true;
     let pause = every;
@@ -35,7 +35,7 @@ export function live(url, render, { every = 1000, headers = {}, data = true } = 
       if (answer.status === 401) {
         stopped = true;
         sessionEnded();
-        return;
+        return false;
       }
       if (answer.status !== 304) {
         const body = await answer.json();
@@ -44,9 +44,11 @@ export function live(url, render, { every = 1000, headers = {}, data = true } = 
         render(body);
       }
       succeeded(reader, data);
+      return true;
     } catch (error) {
       failed(reader, error instanceof Refused ? error.message : "");
       pause = Math.max(AGAIN, error instanceof Refused ? error.pause || 0 : 0);
+      return false;
     } finally {
       asking = false;
       if (!stopped) timer = setTimeout(ask, again ? 0 : pause);
@@ -141,12 +143,14 @@ function attributes(element, wanted) {
 
 /**
  * Follows a stream of server-sent events while the tab is visible; a browser has few connections to one server.
- * `events`: what to call with the JSON of each, by its name. After two breaks in a row `poll()` is called each second until the stream is back.
+ * `events`: what to call with the JSON of each, by its name. While there is no stream, `poll()` is called each second; it resolves to
+ * whether the server answered: then nothing is lost, only slower. `opened()`: called when the stream is there, also again.
  */
-export function stream(url, events, { poll = () => {}, opened = () => {} } = {}) {
+export function stream(url, events, { poll = () => false, opened = () => {} } = {}) {
   const reader = `stream ${(readers += 1)}`;
   let source = null;
   let breaks = 0;
+  let waits = 0;
   let timer = 0;
 
   function open() {
@@ -158,20 +162,31 @@ export function stream(url, events, { poll = () => {}, opened = () => {} } = {})
       succeeded(reader);
       opened();
     };
-    source.onerror = () => {
+    source.onerror = (event) => {
+      if (event.data !== undefined) return failed(reader, reason(event.data)); // told by the server, whose ledger does not answer
       close();
       breaks += 1;
+      if (breaks === 1) return open(); // it may just have lasted long enough
       failed(reader);
-      if (breaks >= 2) poll();
-      timer = setTimeout(open, AGAIN);
+      timer = setTimeout(wait, AGAIN);
+      return undefined;
     };
     for (const [name, call] of Object.entries(events)) {
       source.addEventListener(name, (event) => {
-        if (event.data === undefined) return; // the browser's own `error`
-        succeeded(reader);
-        call(JSON.parse(event.data), event);
+        const told = JSON.parse(event.data);
+        succeeded(reader, true, told.ageSeconds ?? 0);
+        call(told, event);
       });
     }
+  }
+
+  /** No stream can be had now: asks, and tries to open one at first each second, then each five. */
+  async function wait() {
+    waits += 1;
+    if (breaks < 5 || waits % 5 === 0) return open();
+    timer = setTimeout(wait, AGAIN);
+    if (await poll()) forget(reader);
+    return undefined;
   }
 
   function close() {
@@ -179,18 +194,21 @@ export function stream(url, events, { poll = () => {}, opened = () => {} } = {})
     source = null;
   }
 
-  document.addEventListener("visibilitychange", () => {
-    if (document.visibilityState === "visible") return open();
+  function pause() {
     clearTimeout(timer);
     close();
     forget(reader);
-  });
+  }
+
+  document.addEventListener("visibilitychange", () => (document.visibilityState === "visible" ? open() : pause()));
   open();
-  return {
-    stop() {
-      clearTimeout(timer);
-      close();
-      forget(reader);
-    },
-  };
+  return { stop: pause };
+}
+
+function reason(text) {
+  try {
+    return JSON.parse(text).error ?? "";
+  } catch {
+    return "";
+  }
 }

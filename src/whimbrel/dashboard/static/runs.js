@@ -6,7 +6,7 @@ import { liveParts, stream } from "./live.js";
 
 const SEEN = "whimbrel.seen"; // what this browser has shown of failures, by run
 const ROWS = 200; // runs that are remembered of it
-const OFTEN = 500; // milliseconds between two times that the list is asked for
+const OFTEN = 700; // milliseconds between two times that the list is asked for
 const SELDOM = 15_000; // milliseconds after which it is asked for in any case: sparklines, times
 
 const parts = liveParts(["news", "list"], { every: SELDOM, changed: showNew });
@@ -22,22 +22,26 @@ function refresh() {
   }, Math.max(0, asked + OFTEN - Date.now()));
 }
 
-const FORMATS = { number, percent };
-
 function update(line) {
   const row = document.querySelector(`[data-run="${CSS.escape(line.migrationId)}"]`);
-  if (!row || row.dataset.status !== line.status) return refresh();
+  if (!row) return; // it is on another page of the list, or has just begun: then its state is told too
+  if (row.dataset.status !== line.status || row.dataset.state !== (line.state ?? "")) {
+    refresh();
+    return;
+  }
   const write = (name, text) => {
     const place = row.querySelector(`[data-field="${name}"]`);
     if (!place) return;
     if (place.textContent !== text) place.textContent = text;
     place.hidden = text === "" && name === "reason";
   };
-  for (const name of ["processedItems", "totalItems", "throughput"]) write(name, FORMATS.number(line[name]));
+  for (const name of ["processedItems", "totalItems", "throughput"]) write(name, number(line[name]));
   write("progress", percent(line.progress / 100));
   write("phase", line.phase);
   write("reason", line.reason ?? "");
+  const eta = row.querySelector('[data-field="eta"]');
   if (line.etaSeconds !== null) write("eta", `About ${duration(line.etaSeconds)} left`);
+  else if (eta?.textContent.startsWith("About")) write("eta", "Not known how long");
   const bar = row.querySelector('[data-field="bar"]');
   if (bar) bar.value = line.progress;
   const failed = line.failed + line.conflicts;
@@ -49,15 +53,10 @@ function update(line) {
     write("failuresWord", failed === 1 ? "failure" : "failures");
     showNew();
   }
-  return undefined;
 }
 
 stream("/migrate/stream", {
-  snapshot: ({ runs }) => {
-    const shown = new Set([...document.querySelectorAll("[data-run]")].map((row) => row.dataset.run));
-    if (runs.every((line) => shown.has(line.migrationId))) runs.forEach(update);
-    else refresh();
-  },
+  snapshot: ({ runs }) => runs.forEach(update),
   run: update,
   state: refresh,
   gone: refresh,

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 MOST = 10_000  # cells
-SETTLED, FAILING, WORKING, WORKING_FAILING, PENDING, CANCELLED, UNPLANNED = "s", "f", "w", "v", "p", "x", "n"
+SETTLED, RETRIED, FAILING, WORKING, WORKING_FAILING = "s", "r", "f", "w", "v"
+PENDING, CANCELLED, UNPLANNED = "p", "x", "n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +56,10 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class InHandPart:
-    """A batch that is being worked on: how many of its chunks are known to be done."""
+    """A batch that is being worked on: how many of about so many documents are known to be done."""
 
     batch: int
-    chunks: int
+    documents: int
     done: int
 
 
@@ -66,26 +67,30 @@ class InHandPart:
 class Look:
     """What is known of the batches of a phase. `pending` and `cancelled`: how many of them the cell that they begin in has.
 
-    `failing`: a character for each planned batch, "1" where it has an unresolved failure.
+    `failing`: a character for each planned batch, "1" where it has an unresolved failure; `failed`: the same where it ever had one. Empty: none.
     """
 
     pending: Mapping[int, int] = field(default_factory=dict)
     cancelled: Mapping[int, int] = field(default_factory=dict)
     in_hand: Iterable[InHandPart] = ()
     failing: str = ""
+    failed: str = ""
 
 
 def painted(grid: Grid, look: Look) -> str:
     """Returns a letter for each cell. A cell tells what is most worth knowing of its batches."""
     letters = [SETTLED if grid.first_batch(cell) < grid.planned else UNPLANNED for cell in range(grid.cells)]
+    for cell in _marked(grid, look.failed):
+        letters[cell] = RETRIED
     for letter, numbers in ((CANCELLED, look.cancelled), (PENDING, look.pending)):
         for first in numbers:
             letters[first : first + grid.parts] = letter * grid.parts
-    for cell in _with_failures(grid, look.failing):
+    for cell in _marked(grid, look.failing):
         letters[cell] = FAILING
     for part in look.in_hand:
         cells = grid.cells_of(part.batch)
-        done = cells.start + (grid.parts * part.done // part.chunks if grid.parts > 1 and part.chunks else 0)
+        share = min(1.0, part.done / part.documents) if grid.parts > 1 and part.documents else 0.0
+        done = cells.start + int(grid.parts * share)
         for cell in cells:
             letters[cell] = _in_hand_letter(letters[cell], done=cell < done)
     return "".join(letters)
@@ -98,19 +103,14 @@ def _in_hand_letter(letter: str, *, done: bool) -> str:
     return SETTLED if done else WORKING
 
 
-def _with_failures(grid: Grid, failing: str) -> Iterable[int]:
-    if "1" not in failing:
-        return
-    if grid.folded:
-        for cell in range(grid.cells):
-            batches = grid.batches_of(cell)
-            if failing.find("1", batches.start, batches.stop) >= 0:
-                yield cell
-        return
-    batch = failing.find("1")
+def _marked(grid: Grid, batches: str) -> Iterable[int]:
+    """Yields the cells of the batches with a "1"."""
+    cell, batch = 0, batches.find("1")
     while batch >= 0:
-        yield from grid.cells_of(batch)
-        batch = failing.find("1", batch + 1)
+        cells = grid.cells_of(batch)
+        yield from cells
+        cell = cells.stop
+        batch = batches.find("1", grid.batches_of(cell).start) if cell < grid.cells else -1
 
 
 def run_lengths(letters: str) -> str:

@@ -101,15 +101,23 @@ def _is_move(mark: Mark) -> bool:
 def _states(marks: Sequence[Mark]) -> Iterator[Holdup]:
     """Yields the times in which the run was not at work, as its audit tells; the last one may have no end yet."""
     moves = [mark for mark in marks if _is_move(mark)]
+    asked: Mark | None = None
     for move, after in pairwise((*moves, None)):
         if move is None:
             continue
         state = HELD_UP.get(move.what.removeprefix(AUDITED))
-        if state is None:
-            continue
-        said = f"{move.why or move.who}" if state in ("paused", "pausing", "cancelling", "failed") else ""
-        holdup = began(move.at.timestamp(), state, said=said)
-        yield holdup if after is None else holdup.until(after.at.timestamp())
+        if state is not None:
+            holdup = began(move.at.timestamp(), state, said=_said(move, asked, state))
+            yield holdup if after is None else holdup.until(after.at.timestamp())
+        asked = move if state == "pausing" else None
+
+
+def _said(move: Mark, asked: Mark | None, state: HoldupState) -> str:
+    """Returns why a run is in a state, or who wanted that. A coordinator pauses what somebody else has asked it to."""
+    if state == "queued":
+        return ""
+    by = asked if asked is not None and state == "paused" and not move.why else move
+    return by.why or by.who
 
 
 def _all_holdups(stored: Iterable[Holdup], states: Sequence[Holdup], now: float) -> list[Holdup]:

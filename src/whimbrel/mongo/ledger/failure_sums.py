@@ -8,9 +8,10 @@ marked, the block's mark is still to come.
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from bson.int64 import Int64
 from pymongo import UpdateOne
 from pymongo.collection import Collection
 
@@ -25,6 +26,7 @@ from whimbrel.mongo.ledger.failure_counts import (
 )
 
 SIZE = 1000  # batches of a block
+WORD = 32  # batches whose bits are one number
 SOME = 1000  # marked blocks that one round handles
 MARKED = -1  # a batch's number, while its rows may change
 KEPT = {"failing.n": {"$gte": MARKED}}  # the condition of the partial indexes
@@ -42,14 +44,20 @@ class FailureSums:
         self._blocks, self._batches, self._failures = blocks, batches, failures
 
     def mark(self, tokens: Iterable[str]) -> None:
-        places = {(run, int(seq) // SIZE) for run, _, seq in (token.rpartition(".") for token in tokens)}
+        places: dict[Place, list[int]] = {}
+        for run, _, seq in (token.rpartition(".") for token in tokens):
+            places.setdefault((run, int(seq) // SIZE), []).append(int(seq) % SIZE)
         changes = [
             UpdateOne(
                 {"_id": {"r": run, "b": block}},
-                {"$inc": {"marks": 1}, "$set": {"run": run, "block": block, "marked": True}},
+                {
+                    "$inc": {"marks": 1},
+                    "$set": {"run": run, "block": block, "marked": True},
+                    "$bit": {f"failed.{word}": {"or": Int64(bits)} for word, bits in _words(failed)},
+                },
                 upsert=True,
             )
-            for run, block in sorted(places)
+            for (run, block), failed in sorted(places.items())
         ]
         if changes:
             self._blocks.bulk_write(changes, ordered=False)
@@ -170,6 +178,20 @@ class FailureSums:
                 total[row["_id"]] = total.get(row["_id"], FailureTally()) + tally_of_run
                 unclear += [f"{row['_id']}.{seq}" for seq in row["marked"]]
         return total, unclear
+
+
+def _words(places: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yields the numbers whose bits tell these batches of a block, with their places."""
+    words: dict[int, int] = {}
+    for place in places:
+        words[place // WORD] = words.get(place // WORD, 0) | 1 << place % WORD
+    yield from sorted(words.items())
+
+
+def failed_bits(words: Mapping[str, int]) -> bytes:
+    """Returns the batches of a block that ever had a failure, as `failing_bits` has them."""
+    bits = sum(number << WORD * int(word) for word, number in words.items())
+    return bits.to_bytes((SIZE + 7) // 8, "little")
 
 
 def failing_bits(places: Iterable[int]) -> bytes:

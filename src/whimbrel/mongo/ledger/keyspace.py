@@ -1,7 +1,6 @@
 """Reads what the strip of a run's key space shows: what is open from an index, what fails from sums of a thousand batches."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from math import ceil
 from typing import Any
 
 from pymongo.collection import Collection
@@ -9,10 +8,9 @@ from pymongo.collection import Collection
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.runs.batches import Batch, Range
 from whimbrel.domain.runs.keyspace import Grid, InHandPart, Look
-from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
 from whimbrel.mongo.driver_errors import translated
-from whimbrel.mongo.ledger.failure_sums import KEPT, SIZE, failing_bits
-from whimbrel.mongo.ledger.rows import batch_of
+from whimbrel.mongo.ledger.failure_sums import KEPT, SIZE, failed_bits, failing_bits
+from whimbrel.mongo.ledger.rows import batch_of, progress_of
 from whimbrel.ports.keyspace import KeyBounds, LegExtent
 
 EXTENT: Mapping[str, Any] = {"_id": 0, "seq": 1, "upTo": 1, "through": 1, "source": 1, "last": 1}
@@ -39,9 +37,10 @@ class MongoKeySpace:
     def look(self, run_id: str, extent: LegExtent, grid: Grid) -> Look:
         with translated():
             open_ = self._by_cell(run_id, extent, grid)
+            failing, failed = self._failures(run_id, extent)
             return Look(
                 pending=open_["queued"], cancelled=open_["cancelled"], in_hand=list(self._in_hand(run_id, extent)),
-                failing=self._failing(run_id, extent),
+                failing=failing, failed=failed,
             )  # fmt: skip
 
     def _by_cell(self, run_id: str, extent: LegExtent, grid: Grid) -> Mapping[str, dict[int, int]]:
@@ -64,43 +63,44 @@ class MongoKeySpace:
     def _in_hand(self, run_id: str, extent: LegExtent) -> Iterator[InHandPart]:
         running: Sequence[Mapping[str, Any]] = [
             {"$match": {"status": "running", "run": run_id, "seq": _between(extent)}},
-            {"$project": {
-                "seq": 1, "progress": 1, "at": 1, "cuts": {"$size": "$cuts"}, "ids": {"$size": {"$ifNull": ["$ids", []]}},
-            }},
+            {"$project": {"seq": 1, "estimated": 1, "progress": 1}},
         ]  # fmt: skip
         for row in self._batches.aggregate(running, batchSize=ROWS):
-            stretches = row.get("progress") or []
-            # The last stretch has not reached its end where it tells through which key it is done.
-            complete = stretches if row.get("at") is None else stretches[:-1]
-            chunks = row["cuts"] or ceil(row["ids"] / CHUNK_DOCUMENTS)
-            yield InHandPart(row["seq"] - extent.first, chunks, complete[-1][0] if complete else 0)
+            progress = progress_of(row)
+            yield InHandPart(
+                row["seq"] - extent.first, row["estimated"], progress.counts.total + progress.failed
+            )
 
-    def _failing(self, run_id: str, extent: LegExtent) -> str:
-        """Returns for each batch whether it has an unresolved failure: as the sums of blocks tell, and of blocks without one the index."""
+    def _failures(self, run_id: str, extent: LegExtent) -> tuple[str, str]:
+        """Returns for each batch whether it has an unresolved failure, and whether it ever had one.
+
+        That is kept by blocks; of blocks whose sums are not kept at present, the index tells what fails.
+        """
         first, last = extent.first // SIZE, extent.last // SIZE
         blocks = {"run": run_id, "block": {"$gte": first, "$lte": last}}
-        bits, unsummed = dict[int, str](), list[int]()
-        fields = {"_id": 0, "block": 1, "marked": 1, "n": 1, "bits": 1}
+        failing, failed, unsummed = dict[int, bytes](), dict[int, bytes](), list[int]()
+        fields = {"_id": 0, "block": 1, "marked": 1, "n": 1, "bits": 1, "failed": 1}
         for row in self._blocks.find(blocks, fields, batch_size=ROWS):
+            failed[row["block"]] = failed_bits(dict(row.get("failed", {})))
             if row["marked"] or (row.get("bits") is None and row["n"]):
                 unsummed.append(row["block"])
             elif row["n"]:
-                bits[row["block"]] = _characters(bytes(row["bits"]))
-        if unsummed:
-            places = [{"seq": {"$gte": block * SIZE, "$lt": (block + 1) * SIZE}} for block in unsummed]
-            rows = self._batches.find(
-                {"run": run_id, "$or": places, **KEPT}, {"_id": 0, "seq": 1, "failing.n": 1}
-            )
-            by_block: dict[int, list[int]] = {block: [] for block in unsummed}
-            for row in rows:
-                if row["failing"]["n"]:
-                    by_block[row["seq"] // SIZE].append(row["seq"] % SIZE)
-            bits |= {block: _characters(failing_bits(places)) for block, places in by_block.items()}
-        if not bits:
-            return ""
-        none = "0" * SIZE
-        text = "".join(bits.get(block, none) for block in range(first, last + 1))
-        return text[extent.first - first * SIZE : extent.last + 1 - first * SIZE]
+                failing[row["block"]] = bytes(row["bits"])
+        failing |= self._by_index(run_id, unsummed)
+        return _characters(failing, extent), _characters(failed, extent)
+
+    def _by_index(self, run_id: str, blocks: Sequence[int]) -> dict[int, bytes]:
+        if not blocks:
+            return {}
+        places = [{"seq": {"$gte": block * SIZE, "$lt": (block + 1) * SIZE}} for block in blocks]
+        rows = self._batches.find(
+            {"run": run_id, "$or": places, **KEPT}, {"_id": 0, "seq": 1, "failing.n": 1}
+        )
+        by_block: dict[int, list[int]] = {block: [] for block in blocks}
+        for row in rows:
+            if row["failing"]["n"]:
+                by_block[row["seq"] // SIZE].append(row["seq"] % SIZE)
+        return {block: failing_bits(failing) for block, failing in by_block.items()}
 
     def bounds(self, run_id: str, first: int, last: int, part: tuple[int, int] | None) -> KeyBounds | None:
         these = {"run": run_id, "seq": {"$gte": first, "$lte": last}}
@@ -157,6 +157,13 @@ def _first(keys: Sequence[Key]) -> Key | None:
     return keys[0] if keys else None
 
 
-def _characters(bits: bytes) -> str:
-    """Returns a character for each of a block's batches."""
-    return format(int.from_bytes(bits, "little"), f"0{SIZE}b")[::-1]
+def _characters(blocks: Mapping[int, bytes], extent: LegExtent) -> str:
+    """Returns a character for each batch of a leg, as the bits of its blocks have it; nothing where no bit is set."""
+    if not any(map(any, blocks.values())):
+        return ""
+    first, last = extent.first // SIZE, extent.last // SIZE
+    texts = [
+        format(int.from_bytes(blocks.get(block, b""), "little"), f"0{SIZE}b")[::-1]
+        for block in range(first, last + 1)
+    ]
+    return "".join(texts)[extent.first - first * SIZE : extent.last + 1 - first * SIZE]

@@ -55,6 +55,12 @@ class MongoLeases:
             rows = list(self._workers.find(_seen_within(seconds), sort=[("_id", 1)]))
         return [worker_of(row) for row in rows]
 
+    def lost_workers(self, seconds: float, *, within: float, limit: int) -> Sequence[Worker]:
+        lost = {"$and": [_seen_within(within), {"$nor": [_seen_within(seconds)]}]}
+        with translated():
+            rows = list(self._workers.find(lost, sort=[("seenAt", -1), ("_id", 1)]).limit(limit))
+        return [worker_of(row) for row in rows]
+
     def older_than(self, format_: int, seconds: float) -> list[str]:
         """Returns the live workers that write the ledger in an older format, as host:pid. The first format has no number."""
         older = {"$or": [{"format": {"$exists": False}}, {"format": {"$lt": format_}}]}

@@ -7,6 +7,7 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
 from whimbrel.domain.runs.chunk_times import BOUNDS, ChunkTimes
@@ -17,6 +18,7 @@ from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_of, chunk_times_ro
 from whimbrel.ports.series import Mark, SeriesChange, SeriesHead, SparkLook
 
 LIGHT = WriteConcern(1, j=False)
+LOCAL = ReadConcern("local")
 WRITTEN: Mapping[str, Any] = {"writes": {"$gt": 0}}
 
 
@@ -24,11 +26,10 @@ class MongoSeries:
     """Implements `whimbrel.ports.SeriesRecords`."""
 
     def __init__(self, series: Collection[Any], audit: Collection[Any]) -> None:
-        self._series, self._audit = series, audit
-        self._light = series.with_options(write_concern=LIGHT)
-        self._majority = series.database.with_options(
-            codec_options=series.codec_options, read_concern=series.read_concern
-        )
+        # Who goes on with a series must see the last write, which no majority need have yet.
+        self._series = series.with_options(write_concern=LIGHT, read_concern=LOCAL)
+        self._database = series.database.with_options(codec_options=series.codec_options, read_concern=LOCAL)
+        self._audit = audit
 
     def head(self, run_id: str) -> SeriesHead:
         last = {name: {"$last": f"${name}"} for name in ("points", "holdups")}
@@ -37,7 +38,7 @@ class MongoSeries:
         stored = {"from": self._series.name, "pipeline": [{"$match": {"_id": run_id, **WRITTEN}}, {"$project": wanted}], "as": "found"}  # fmt: skip
         stages: Sequence[Mapping[str, Any]] = [{"$documents": [{"now": "$$NOW"}]}, {"$lookup": stored}]
         with translated():
-            (answer,) = self._majority.aggregate(stages)
+            (answer,) = self._database.aggregate(stages)
         now = _seconds(answer["now"])
         if not answer["found"]:
             return SeriesHead(now)
@@ -75,7 +76,7 @@ class MongoSeries:
         with translated():
             if not seen:
                 self._begin(run_id)
-            row = self._light.find_one_and_update(
+            row = self._series.find_one_and_update(
                 {"_id": run_id, "writes": seen}, update, projection={"at": 1}, return_document=ReturnDocument.AFTER
             )  # fmt: skip
         return _seconds(row["at"]) if row else None
@@ -84,7 +85,7 @@ class MongoSeries:
         # An element of an array can only be set where the array exists.
         empty = {"_id": run_id, "writes": 0, "points": [], "holdups": [], "sparks": {}}
         try:
-            self._light.insert_one(empty)
+            self._series.insert_one(empty)
         except DuplicateKeyError:  # another process was first, or was killed between the two writes
             return
 
