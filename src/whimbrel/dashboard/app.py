@@ -13,11 +13,15 @@ from whimbrel.dashboard.cluster import ClusterLine
 from whimbrel.dashboard.front import Front
 from whimbrel.dashboard.pages import (
     audit,
+    batch,
+    causes,
     frame,
     health,
     login,
     own_files,
     queues,
+    report,
+    run,
     runs,
     schedules,
     start,
@@ -26,7 +30,23 @@ from whimbrel.dashboard.pages import (
 )
 from whimbrel.dashboard.rendering import Frame, Link
 
-PAGES: Final = (own_files, frame, login, runs, start, undo, schedules, health, workers, queues, audit)
+PAGES: Final = (
+    own_files,
+    frame,
+    login,
+    runs,
+    start,
+    undo,
+    schedules,
+    health,
+    workers,
+    queues,
+    audit,
+    run,
+    causes,
+    batch,
+    report,
+)
 # In this order at the head of every page, those that there are.
 NAVIGATION: Final = (
     Link("Runs", "/"),

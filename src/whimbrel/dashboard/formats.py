@@ -5,6 +5,8 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
+from whimbrel.dashboard.drawing import short_json, spark_path, utc
+
 NONE: Final = "\N{EN DASH}"  # where there is no value
 _SIZES: Final = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -80,4 +82,7 @@ FILTERS: Final[dict[str, Any]] = {
     "duration": duration,
     "bytes": bytes_,
     "time": moment,
+    "spark_path": spark_path,
+    "short_json": short_json,
+    "utc": utc,
 }

@@ -6,19 +6,7 @@ from datetime import datetime
 
 from whimbrel.domain.failures.causes import OTHERS
 from whimbrel.domain.failures.failure import Failure, FailurePlace, FailureState
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Trend:
-    """When failures of a cause were met: `counts` in periods of `width` seconds from `since` on, the last one with that of `last`.
-
-    A document that fails again is counted again.
-    """
-
-    since: datetime
-    last: datetime
-    width: float
-    counts: tuple[int, ...]
+from whimbrel.domain.failures.trend import Trend
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

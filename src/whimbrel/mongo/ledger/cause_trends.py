@@ -8,7 +8,7 @@ from typing import Any
 
 from pymongo import UpdateOne
 
-from whimbrel.domain.failures.failure_query import Trend
+from whimbrel.domain.failures.trend import Trend
 
 PERIODS = 60  # that are kept
 FIRST = 10_000  # milliseconds of a period at first; doubled whenever there would be more periods

@@ -19,6 +19,7 @@ from whimbrel.domain.failures.failure import (
 from whimbrel.domain.runs.batches import Range
 from whimbrel.errors import CursorInvalid
 from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.ledger.cause_trends import trend_of
 from whimbrel.mongo.ledger.failure_causes import FailureCauses
 from whimbrel.mongo.ledger.failure_search import BY_CAUSE, ORDER, FailureSearch
 from whimbrel.mongo.ledger.failure_sums import FailureSums
@@ -69,8 +70,8 @@ class FailureLists(FailureSearch):
                 and (among is None or name in among)
                 and (rank := _rank(name, failure_count)) > start_rank
             )
-            rows = self._causes.of_run(run_id)
             listed_groups, remaining = ranked[:limit], [count for _, count in ranked[limit:]]
+            rows = self._causes.rows_of(run_id, [rank[3] for rank, _ in listed_groups])
             groups = [
                 self._group(run_id, rows[rank[3]], count) for rank, count in listed_groups if rank[3] in rows
             ]
@@ -92,6 +93,7 @@ class FailureLists(FailureSearch):
                 return FailureGroup(
                     group=row["group"], signature=row["signature"], kind=row["kind"], type=failure.type, place=row["place"],
                     message=failure.message, open=count.open, dead=count.dead, resolved=count.resolved, example=failure.key,
+                    trend=trend_of(row.get("seen")),
                 )  # fmt: skip
         return None
 
