@@ -25,6 +25,7 @@ from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.default_schedule import prepare_default, why_not_enabled
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.run_view import iso_time
+from whimbrel.engine.operating.schedules import stages_of
 from whimbrel.engine.operating.sequence import check_dependencies
 from whimbrel.engine.operating.start import Defaults, asked_through, draft_run, estimate, has_documents
 from whimbrel.engine.protocol_steps import Step
@@ -165,7 +166,7 @@ class Scheduler:
             # Evaluated again at each start: its filter may hold the time.
             definition = self._evaluate(schedule.plan.migration)
             run = self._draft(schedule, definition)
-            if not has_documents(self._store, run):
+            if run.follow is None and not has_documents(self._store, run):
                 tick = replace(tick, outcome="skipped", reason="Nothing matches.")
                 return Decision(tick=tick, following=due_tick.following)
             self._ledger.codes.keep(definition.code_hash, definition.code)
@@ -199,7 +200,7 @@ class Scheduler:
         query = decoded(plan.filters) if plan.filters else None
         run = draft_run(
             self._store, definition, defaults=self._defaults, filter_=query, batch_size=plan.batch_size,
-            priority=plan.priority, terms=Terms(plan.windows, plan.nice),
+            priority=plan.priority, terms=Terms(plan.windows, plan.nice), follow=plan.follow, stages=stages_of(plan),
         )  # fmt: skip
         check_dependencies(self._store, definition)
         return asked_through(run, f"schedule {schedule.name}")
