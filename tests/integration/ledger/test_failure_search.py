@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pymongo.database import Database
 
 from tests.integration.in_process_system import start
+from tests.waiting import until
 from whimbrel import Migration
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind, FailureState
@@ -52,6 +53,7 @@ def run(store: MongoStore, database: Data) -> Run:
         state = ("dead", "open", "resolved")[number // 4 % 3]
         at = LATE - timedelta(hours=number)
         rows.update_one({"key._id": number}, {"$set": {"state": state, "lastAt": at}})
+    until(lambda: all(seen.trend for seen in store.ledger.failures.causes_seen(found.id).values()))
     return found
 
 
@@ -171,19 +173,27 @@ def test_when_a_cause_was_met_is_kept_in_ever_longer_periods(
     ]
     trends = store.ledger.failures._causes  # type: ignore[attr-defined]
 
+    told = [(0.0, 15)]
+
     def met(number: int, seconds: float) -> Trend:
         """So many failures, so long after the first."""
         now = database.command("hello")["localTime"]
         causes.update_one({"group": group}, {"$set": {"seen.since": now - timedelta(seconds=seconds)}})
         trends.count(run.id, {group: number})
-        trend = store.ledger.failures.causes_seen(run.id)[group].trend
-        assert trend is not None
-        return trend
+        return cast(
+            "Trend",
+            until(
+                lambda: (
+                    (trend := store.ledger.failures.causes_seen(run.id)[group].trend)
+                    and sum(trend.counts) == sum(each for _, each in told) + number
+                    and trend
+                )
+            ),
+        )
 
     first = store.ledger.failures.causes_seen(run.id)[group].trend
     assert first is not None
     assert (first.counts, first.width) == ((15,), 10.0)
-    told = [(0.0, 15)]
     for number, seconds in (
         (2, 3.0),
         (1, 25.0),

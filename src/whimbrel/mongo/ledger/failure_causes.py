@@ -11,6 +11,7 @@ from typing import Any
 
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
+from pymongo.write_concern import WriteConcern
 
 from whimbrel.domain.failures.causes import GROUPS, Cause, cause
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
@@ -35,6 +36,8 @@ class FailureCauses:
 
     def __init__(self, collection: Collection[Any]) -> None:
         self._causes = collection
+        # Nothing is decided by them, and failures are recorded a few at a time: not waiting for a majority is a tenth of the cost.
+        self._trends = collection.with_options(write_concern=WriteConcern(1))
         self._known: dict[str, _Known] = {}
 
     def groups(self, run_id: str, failures: Sequence[FailedDocument]) -> Sequence[str]:
@@ -77,7 +80,7 @@ class FailureCauses:
     def count(self, run_id: str, numbers: Mapping[str, int]) -> None:
         """Keeps that so many failures of each group were met now."""
         changes = [counting(run_id, group, number) for group, number in sorted(numbers.items())]
-        self._causes.bulk_write(changes, ordered=False)
+        self._trends.bulk_write(changes, ordered=False)
 
     def of_run(self, run_id: str) -> Mapping[str, Mapping[str, Any]]:
         """Returns the rows of a run by group: `GROUPS` at most."""
