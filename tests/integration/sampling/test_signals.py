@@ -54,12 +54,14 @@ class Watch:
         return self.verdict
 
     def until(self, name: str, level: Level, seconds: float = 40) -> Verdict:
-        """The first verdict in which a signal has this level."""
+        """The first verdict in which a signal has this level; for slow, also one that has passed it."""
 
         def reached() -> bool:
             time.sleep(PAUSE)
             state = self.sample().signals.get(name)
-            return state is not None and state.level is level
+            return state is not None and (
+                state.level is level or (level, state.level) == (Level.SLOW, Level.STOP)
+            )
 
         eventually(reached, seconds)
         return self.verdict
