@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
+from functools import cache
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from tests.servers import preloaded
 from tests.servers.rabbit import RabbitNode
 from tests.shared_routes import share_routes
 from whimbrel.domain.runs.protocol_times import Times
+from whimbrel.mongo import store as mongo_store
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore, connected
 
@@ -85,6 +87,8 @@ def _once() -> Iterator[None]:
     """What takes most of the time of many tests is done once: Whimbrel's imports, also for its worker processes, and the API's routes."""
     with pytest.MonkeyPatch.context() as patch:
         preloaded.share_imports()
+        # The address is the same each time; to read it takes as long as ten statements.
+        patch.setattr(mongo_store, "check_uri", cache(mongo_store.check_uri))
         share_routes(patch)
         yield
 
