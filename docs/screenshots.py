@@ -57,7 +57,7 @@ def order_totals(order):
 
 
 cents = Migration(
-    name="price-in-cents", collection="products", undo=True, summary="Prices are whole cents.",
+    name="price-in-cents", collection="products", undo=True,
     update=[{"$set": {"cents": {"$toInt": {"$round": [{"$multiply": ["$price", 100]}]}}}}],
 )
 """
@@ -123,7 +123,7 @@ class Server:
         )  # fmt: skip
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-                return json.load(answer)["data"]
+                return json.load(answer)
         except urllib.error.HTTPError as error:
             raise RuntimeError(f"{method} {path}: {error.code} {error.read()[:500]!r}") from error
 
@@ -131,7 +131,7 @@ class Server:
         return str(self.ask("POST", "/migrate", {"migration": migration, **options})["migrationId"])
 
     def until(self, run: str, condition: Callable[[Mapping[str, Any]], bool]) -> None:
-        wait_for(lambda: condition(self.ask("GET", f"/migrate/status/{run}")), f"run {run}")
+        wait_for(lambda: condition(self.ask("GET", f"/migrate/status/{run}")["migration"]), f"run {run}")
 
     def command(self, *words: str) -> None:
         subprocess.run(  # noqa: S603
