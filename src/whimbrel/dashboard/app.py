@@ -30,7 +30,23 @@ from whimbrel.dashboard.pages import (
 )
 from whimbrel.dashboard.rendering import Frame, Link
 
-PAGES: Final = (own_files, frame, login, runs, start, undo, schedules, health, workers, queues, audit, run, causes, batch, report)
+PAGES: Final = (
+    own_files,
+    frame,
+    login,
+    runs,
+    start,
+    undo,
+    schedules,
+    health,
+    workers,
+    queues,
+    audit,
+    run,
+    causes,
+    batch,
+    report,
+)
 # In this order at the head of every page, those that there are.
 NAVIGATION: Final = (
     Link("Runs", "/"),
