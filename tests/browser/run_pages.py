@@ -38,7 +38,7 @@ def fill(docs: Docs) -> None:
     )
     docs["people"].update_one({"_id": 499}, {"$set": {"bad": "no such name"}})
     docs["people"].insert_one({"_id": HOSTILE, "name": HOSTILE, "bad": HOSTILE, MARKUP: {"deep": [MARKUP]}})
-    docs["orders"].insert_many({"_id": key} for key in range(1, 5001))
+    docs["orders"].insert_many({"_id": key} for key in range(1, 30_001))
     docs["products"].insert_many({"_id": key, "price": key} for key in range(1, 301))
 
 

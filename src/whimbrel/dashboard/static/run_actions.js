@@ -14,7 +14,7 @@ const LOOKS = 120; // at how a run takes an action, a second apart
 export function actions(done) {
   document.addEventListener("click", (event) => {
     const button = event.target.closest("button[data-act]");
-    if (button && button.type !== "submit") begin(button, undefined, done);
+    if (button && !button.form) begin(button, undefined, done);
   });
   document.addEventListener("submit", (event) => {
     const form = event.target.closest("form[data-act]");

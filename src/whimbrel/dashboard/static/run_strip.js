@@ -80,7 +80,7 @@ function told(found, count) {
   const documents = found.documents === null ? "" : `, ${number(found.documents)} documents`;
   const after = found.first !== null ? `from ${key(found.first)}` : found.after === null ? "from the beginning" : `after ${key(found.after)}`;
   const keys = found.through === null ? "" : `, keys ${after} to ${key(found.through)}`;
-  const failing = found.withFailures ? ` ${number(found.withFailures)} of them with failures.` : "";
+  const failing = !found.withFailures || found.batches === 1 ? "" : ` ${number(found.withFailures)} of them with failures.`;
   return `${cell} ${batches}${documents}${keys}.${failing}`;
 }
 
