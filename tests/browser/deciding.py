@@ -30,7 +30,7 @@ def good_for_everybody(page: Page, phone: Page, name: str) -> None:
     assert width <= 380, (name, width)
     for scheme in ("light", "dark") if os.environ.get("SCREENSHOTS") else ():
         for each, device in ((page, ""), (phone, "-phone")):
-            each.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            each.emulate_media(color_scheme=scheme)
             screenshot(each, f"{name}-{scheme}{device}")
 
 

@@ -110,7 +110,7 @@ class RunFacts:
 
     @property
     def more_causes(self) -> int:
-        return self._groups.rest
+        return int(self._groups.rest)
 
     @cached_property
     def _groups(self) -> Any:

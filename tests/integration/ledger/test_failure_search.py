@@ -12,7 +12,8 @@ from tests.waiting import until
 from whimbrel import Migration
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind, FailureState
-from whimbrel.domain.failures.failure_query import CauseQuery, Trend
+from whimbrel.domain.failures.failure_query import CauseQuery
+from whimbrel.domain.failures.trend import Trend
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus

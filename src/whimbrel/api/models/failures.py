@@ -9,8 +9,9 @@ from whimbrel.api.models.envelope import Model
 from whimbrel.api.models.runs import RUN
 from whimbrel.domain.bson.document_ids import id_json
 from whimbrel.domain.failures.failure import Failure, FailureGroup, FailureState
-from whimbrel.domain.failures.failure_query import CauseSeen, Trend
+from whimbrel.domain.failures.failure_query import CauseSeen
 from whimbrel.domain.failures.known_causes import KnownCause
+from whimbrel.domain.failures.trend import Trend
 from whimbrel.engine.operating.failure_export import accepted_object
 from whimbrel.engine.operating.run_view import iso_time
 

@@ -75,7 +75,7 @@ def _readable(raw: bytes) -> tuple[dict[str, Any], tuple[tuple[str, int], ...]]:
 
 def _decoded(fields: Iterable[bytes]) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = relaxed(decoded(document(fields).raw))
+        found: dict[str, Any] = relaxed(decoded(bytes(document(fields).raw)))
     except (BSONError, ValueError) as error:
         return {"": f"cannot be shown: {error}"}
     return found

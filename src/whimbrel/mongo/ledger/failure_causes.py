@@ -86,6 +86,11 @@ class FailureCauses:
         """Returns the rows of a run by group: `GROUPS` at most."""
         return {row["group"]: row for row in self._causes.find({"run": run_id})}
 
+    def rows_of(self, run_id: str, groups: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Returns the rows of these groups of a run, by group."""
+        named = {"run": run_id, "group": {"$in": list(groups)}}
+        return {row["group"]: row for row in self._causes.find(named)}
+
     def groups_met(self, run_id: str) -> Sequence[str]:
         """Returns the groups of a run, from an index alone."""
         rows = self._causes.find({"run": run_id}, {"_id": 0, "group": 1})
