@@ -70,8 +70,12 @@ def install() -> None:
 def install_chromium() -> None:
     """Installs the browser where that is possible without asking. Raises BrowserMissing."""
     # Without a font a page has no text that could be seen.
-    _by_apt("chromium", "fonts-dejavu-core")
-    find_chromium()
+    _by_apt("chromium-headless-shell", "fonts-dejavu-core")
+    try:
+        find_chromium()
+    except BrowserMissing:  # an older release has no package of the shell alone
+        _by_apt("chromium", "fonts-dejavu-core")
+        find_chromium()
 
 
 def _by_apt(*packages: str) -> bool:
