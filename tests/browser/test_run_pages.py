@@ -137,7 +137,10 @@ def test_only_cells_that_have_changed_are_drawn(page: Page, busy: str) -> None:
     )  # then what the run has done since
 
 
-def test_a_run_is_paused_changed_resumed_and_cancelled(page: Page, served: Serve, busy: str) -> None:
+def test_a_run_is_paused_changed_resumed_and_cancelled(
+    page: Page, served: Serve, busy: str, quiet: list[str]
+) -> None:
+    quiet.append("422")  # windows that cannot be
     page.goto(f"/dashboard/runs/{busy}")
     answer, state = page.locator("#run-answer"), page.locator(".run-state")
     page.get_by_role("button", name="Pause").click()
@@ -160,7 +163,7 @@ def test_a_run_is_paused_changed_resumed_and_cancelled(page: Page, served: Serve
 
     page.get_by_role("button", name="Resume").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog).to_contain_text(re.compile(r"[\d,]+ documents of .*\.orders on "))
+    expect(dialog).to_contain_text(re.compile(r"[\d,]+ documents of .*\.orders \("))
     dialog.get_by_role("button", name="Resume").click()
     expect(state).to_contain_text("running")
     expect(page.locator("[data-part=run_audit]")).to_contain_text("settings changed")
@@ -200,8 +203,8 @@ def test_a_cause_is_accepted_withdrawn_mended_and_retried(
     docs["people"].update_one({"_id": 499}, {"$unset": {"bad": 1}})
     page.get_by_role("button", name="Retry these 1").click()
     page.get_by_role("dialog").get_by_role("button", name="Retry").click()
-    expect(page.locator("#cause-answer")).to_contain_text("1 failures are open again")
-    expect(page.locator("[data-part=cause_figures] dl div").filter(has_text="Over")).to_contain_text("1")
+    expect(page.locator("#cause-answer")).to_contain_text("1 failure is open again")
+    expect(page.locator("[data-part=cause_figures] dl div").nth(2)).to_contain_text("1")
     assert served.ended(failed)["failed"] == BAD - 1
     with page.expect_download() as download:
         page.get_by_role("link", name="Export as JSON lines").click()

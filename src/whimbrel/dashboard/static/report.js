@@ -3,15 +3,17 @@
 import { liveParts } from "./live.js";
 import { actions } from "./run_actions.js";
 
-const page = liveParts(["report_verdict"], { every: 2000, changed: (names) => reload(names) });
-let first = true;
+/** Which report is shown; nothing where there is none yet. */
+const shown = () => document.querySelector(".verdict a")?.textContent ?? "";
+const first = shown();
 
-// A verification that has just ended has a report: the rest of the page is new too.
-function reload(names) {
-  if (!names.includes("report_verdict")) return;
-  if (!first && document.querySelector(".verdict") && !document.getElementById("proofs")) location.reload();
-  first = false;
-}
+// A verification that has just ended has a report of its own: the rest of the page is its, too.
+const page = liveParts(["report_verdict"], {
+  every: 2000,
+  changed: () => {
+    if (shown() && shown() !== first) location.reload();
+  },
+});
 
 actions(() => page.now());
 document.getElementById("print")?.addEventListener("click", () => window.print());

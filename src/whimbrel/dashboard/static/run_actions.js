@@ -69,7 +69,7 @@ function asked(name) {
 
 function said(name, found) {
   if (name === "verify") return `${asked(name)} ${found.message} Verification ${found.migrationId} is a run itself.`;
-  if (name === "retry") return `${asked(name)} ${number(found.reopened)} failures are open again; the run is ${words(found.migration.status)}.`;
+  if (name === "retry") return `${asked(name)} ${number(found.reopened)} ${found.reopened === 1 ? "failure is" : "failures are"} open again; the run is ${words(found.migration.status)}.`;
   if (name === "accept") return `${asked(name)} Its failures do not count for the failure budget any more.`;
   if (name === "withdraw") return `${asked(name)} Its failures count for the failure budget again.`;
   if (name === "settings") return `${asked(name)} Stored.`;
