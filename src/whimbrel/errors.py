@@ -149,6 +149,13 @@ class SignalUnknown(WhimbrelError):
     exit_code = 66
 
 
+class DeliveryUnknown(WhimbrelError):
+    """There is no delivery of a webhook of that id."""
+
+    code = "delivery_unknown"
+    exit_code = 66
+
+
 class ThresholdsRefused(WhimbrelError):
     """A signal of the database's health cannot have these thresholds."""
 

@@ -186,8 +186,7 @@ def test_what_goes_away_is_missed_at_once_and_found_again(
     second._environment |= {"MONGODB_URI": "mongodb://127.0.0.1:1", "WHIMBREL_CONNECT_SECONDS": "1"}
     second.start()
     expect(page.get_by_role("alert")).to_contain_text("MongoDB")
-    late = visit(second, None)
-    late.context.add_cookies(page.context.cookies())
+    late = page.context.new_page()
     late.goto("/")
     expect(late.get_by_role("heading", name="Not ready")).to_be_visible()
     expect(late.get_by_role("alert")).to_contain_text("MongoDB")

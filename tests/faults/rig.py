@@ -127,7 +127,7 @@ class Rig:
         ]
 
     def revive(self) -> None:
-        ensure_running(self.home)
+        ensure_running(self.home, start_seconds=300)  # a loaded machine may take its time
 
     def settled(self, run: Run) -> int:
         """Batches that are done."""

@@ -35,7 +35,7 @@ def kills(rig: Rig, chance: random.Random, number: int) -> Iterator[None]:
             chance.choice(rig.parents).kill()
         else:
             rig.kill_mongod()
-            ensure_running(rig.home)
+            ensure_running(rig.home, start_seconds=300)  # a loaded machine may take its time
         yield
 
 

@@ -278,7 +278,7 @@ def test_an_outage_is_told_once_and_heals() -> None:
         down: Sequence[Exception] = [Transient("It is away.")] * 3
         log = log_of(Looks(overview(line("a")), *down, overview(line("a", progress=1.0))))
         events = await heard(log, is_about("run"))
-        assert [each.get("event") for each in events] == [None, "snapshot", "error", "run"]
+        assert [each.get("event") for each in events] == [None, "snapshot", "error", "beat", "run"]
         assert events[2]["data"]["error"] == "It is away."
 
     run(scenario)

@@ -31,6 +31,7 @@ from whimbrel.api.routes import (
     audit,
     bulk,
     database,
+    definitions,
     ensuring,
     failures,
     freezing,
@@ -156,6 +157,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         series,
         keyspace,
         slots,
+        definitions,
     ):
         app.include_router(module.router)
     openapi.install(app)

@@ -25,6 +25,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.MigrationUnknown: 404,
     errors.RunUnknown: 404,
     errors.GroupUnknown: 404,
+    errors.DeliveryUnknown: 404,
     errors.SignalUnknown: 404,
     errors.CellUnknown: 404,
     errors.ThresholdsRefused: 409,

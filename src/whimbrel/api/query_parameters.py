@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from typing import Any, get_args, get_origin
 
 from fastapi import Request
-from fastapi._compat import ModelField
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
@@ -37,7 +36,8 @@ async def check_query(request: Request) -> None:
         raise ApiError(422, "invalid", f"These query parameters cannot be used: {sentence} {hint}", details)
 
 
-def _parameters(dependant: Dependant) -> Iterator[ModelField]:
+def _parameters(dependant: Dependant) -> Iterator[Any]:
+    """Yields those of a route and of what it depends on."""
     yield from dependant.query_params
     for dependency in dependant.dependencies:
         yield from _parameters(dependency)

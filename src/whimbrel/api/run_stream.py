@@ -106,7 +106,10 @@ class RunLog:
                     raise
                 self._tell_trouble(error)
             else:
-                self._looked, self._trouble = loop.time(), ""
+                self._looked = loop.time()
+                if self._trouble:  # a page that shows the error must not wait for the next change
+                    self._trouble = ""
+                    self._publish([("beat", _json({"ageSeconds": 0.0}))])
                 self._advance(overview)
             await asyncio.sleep(EVERY)
             if not self._watching:

@@ -187,8 +187,13 @@ COMMANDS: dict[str, Command] = {
     ),
     "webhooks": Command(
         "webhooks",
-        "Show the deliveries of webhooks, newest first, or send a test.",
-        ("webhooks", "webhooks --test", "webhooks --state failed --json"),
+        "Show the deliveries of webhooks, newest first, send a failed one again, or send a test.",
+        (
+            "webhooks",
+            "webhooks --test",
+            "webhooks --state failed --json",
+            "webhooks --resend 20261124-k3f9x2:3:0a1b2c3d",
+        ),
     ),
     "workers": Command(
         "workers",

@@ -1,6 +1,6 @@
 """The failures of the ledger."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from whimbrel.domain.bson.raw_bson import Key
@@ -17,6 +17,7 @@ from whimbrel.domain.failures.failure import (
     OpenFailure,
     Unresolved,
 )
+from whimbrel.domain.failures.failure_query import CauseSeen, FailurePage, FailureQuery
 from whimbrel.domain.runs.batches import Batch, Range
 from whimbrel.domain.runs.run import Counts, Run
 
@@ -117,8 +118,9 @@ class Failures(Protocol):
         group: str | None = None,
         after: str | None = None,
         limit: int = 50,
+        among: Collection[str] | None = None,
     ) -> GroupPage:
-        """Lists failures by cause. `state`: only groups that have such failures; `group`: only this one; `after`: the cursor of an earlier page.
+        """Lists failures by cause. `state`: only groups that have such failures; `group`: only this one; `among`: only these; `after`: the cursor of an earlier page.
 
         A run has at most `domain.failures.causes.GROUPS`. Raises CursorInvalid.
         """
@@ -146,6 +148,22 @@ class Failures(Protocol):
         limit: int = 100,
     ) -> list[Failure]:
         """Lists dead failures first, then open ones, then resolved ones; those of one state by group and `_id`. `after`: only what comes after this place."""
+        ...
+
+    def causes_seen(self, run_id: str) -> Mapping[str, CauseSeen]:
+        """Returns what is known of each cause that a run has ever met, by group. Nothing is counted."""
+        ...
+
+    def search(
+        self,
+        run_id: str,
+        query: FailureQuery,
+        *,
+        after: FailurePlace | None = None,
+        limit: int = 100,
+        slim: bool = False,
+    ) -> FailurePage:
+        """Lists failures in the order of `list`. `slim`: without tracebacks. The cost does not depend on how many others there are: a page that was looked for long may be short."""
         ...
 
     def reopen(self, run_id: str, *, group: str | None = None) -> int:

@@ -58,6 +58,7 @@ def describe(source: str | None, left_out: Sequence[str] = ()) -> Catalog[Defini
             {name: _definition(row) for name, row in answer["definitions"].items()},
             (*lost, *broken),
             tuple(answer["empty"]),
+            answer["sources"],
         )
 
 

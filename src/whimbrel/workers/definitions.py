@@ -38,7 +38,8 @@ def main() -> None:
         }
         broken = [[_text(text) for text in astuple(broken_file)] for broken_file in catalog.broken]
         empty = [_text(text) for text in catalog.empty]
-        answer: dict[str, Any] = {"definitions": rows, "broken": broken, "empty": empty}
+        sources = {name: _text(source) for name, source in catalog.sources.items()}
+        answer: dict[str, Any] = {"definitions": rows, "broken": broken, "empty": empty, "sources": sources}
     except DefinitionInvalid as error:
         answer = {"error": _text(str(error))}
     _say(answers, base64.b64encode(encoded(answer)).decode())

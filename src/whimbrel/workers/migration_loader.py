@@ -43,7 +43,7 @@ def load(
     where the source does not exist, or is a single file or module that cannot be loaded.
     """
     if not source:
-        return Catalog({SOME_MODEL.name: SOME_MODEL})
+        return Catalog({SOME_MODEL.name: SOME_MODEL}, sources={SOME_MODEL.name: SHIPPED})
     migrations: list[tuple[str, Migration]] = [(SHIPPED, SOME_MODEL)]
     broken: list[Broken] = []
     empty: list[str] = []
@@ -145,8 +145,11 @@ def _catalog(
                 f"Two migrations are called {migration.name!r} in {where}. Rename one: give it name='...'."
             )
             broken.append(Broken(migration.name, source, reason))
-    _put_in_sequence(usable, {migration.name: source for source, migration in unique.values()}, broken)
-    return Catalog(usable, tuple(dict.fromkeys(broken)), tuple(empty))
+    sources = {migration.name: source for source, migration in unique.values()}
+    _put_in_sequence(usable, sources, broken)
+    return Catalog(
+        usable, tuple(dict.fromkeys(broken)), tuple(empty), {name: sources[name] for name in usable}
+    )
 
 
 def _put_in_sequence(usable: dict[str, Migration], sources: Mapping[str, str], broken: list[Broken]) -> None:

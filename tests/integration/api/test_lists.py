@@ -85,7 +85,17 @@ def test_a_long_list_takes_no_more_questions_than_a_short_one(
         ]
         for each in many[0][1]:
             alone = client.get(f"/migrate/status/{each['migrationId']}").json()["migration"]
-            moving = {"updatedAt", "seconds", "message", "status", "startTime", "totalItems"}
+            moving = {
+                "updatedAt",
+                "seconds",
+                "message",
+                "status",
+                "startTime",
+                "totalItems",
+                "state",
+                "share",
+                "reasons",
+            }
             same = [name for name in each if each["endTime"] is not None or name not in moving]
             assert {name: alone[name] for name in same} == {name: each[name] for name in same}
     assert any(each["failed"] for each in many[0][1])
@@ -159,3 +169,10 @@ def test_cancelled_batches_are_not_completed(still: TestClient, database: Docs) 
     states = [each["status"] for each in still.get(f"/migrate/jobs?parentJobId={run}").json()["jobs"]]
     assert set(states) == {"cancelled"}
     assert still.get(f"/migrate/jobs?parentJobId={run}&status=completed").json()["count"] == 0
+    assert (
+        still.get(f"/migrate/jobs?parentJobId={run}&status=completed,cancelled").json()["count"]
+        == told["totalBatches"]
+    )
+    assert [
+        job["jobId"] for job in still.get("/migrate/jobs?status=cancelled&status=failed").json()["jobs"]
+    ] == [run]

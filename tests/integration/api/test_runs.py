@@ -99,6 +99,35 @@ def test_runs_over_phases(
         assert database["somemodels"].count_documents({"status": phase}) == 0
 
 
+def test_all_starts_take_terms_and_those_over_everything_stages_too(
+    still: TestClient, database: Docs
+) -> None:
+    seed(database, 5)
+    seed(database, 5, status="failed")
+    seed(database, 5, status="processing")
+    terms = {"windows": ["22:00-06:00 UTC"], "nice": 4}
+    staged = {**terms, "stages": ["2", "100%"], "holdSeconds": 5, "approve": True, "follow": True}
+    ids = [str(each["_id"]) for each in database["somemodels"].find({"status": "pending"})]
+    starts: list[tuple[str, dict[str, Any]]] = [
+        ("", staged), ("/process-all", staged), ("/retry-failed", terms), ("/complete-processing", terms), ("/batch/3", terms),
+        ("/bulk", {**terms, "ids": ids}),
+    ]  # fmt: skip
+    for path, body in starts:
+        answer = still.post(f"/migrate{path}", json=body)
+        assert answer.status_code == 202, answer.text
+        run = still.get(f"/migrate/status/{answer.json()['migrationId']}").json()["migration"]
+        assert (run["windows"], run["nice"]) == (["22:00-06:00 UTC"], 4), path
+        assert ((run["stages"] or {}).get("hold"), run["follow"] is not None) == (
+            (5, True) if body is staged else (None, False)
+        ), path
+    refused: list[tuple[str, dict[str, Any], int]] = [
+        ("/process-all", {"stages": ["10%", "5%"]}, 409), ("/process-all", {"approve": True}, 409), ("/retry-failed", {"follow": True}, 422),
+        ("/retry-failed", {"windows": ["25:00-06:00"]}, 422), ("/batch/3", {"nice": 101}, 422), ("/complete-processing", {"stages": ["1", "100%"]}, 422),
+    ]  # fmt: skip
+    for path, body, status in refused:
+        assert still.post(f"/migrate{path}", json=body).status_code == status, (path, body)
+
+
 def test_one_batch_of_a_size(api: TestClient, database: Docs) -> None:
     seed(database, 50)
     run = ended(api, api.post("/migrate/batch/20").json()["migrationId"])

@@ -129,7 +129,8 @@ def test_schedules_are_made_changed_and_removed(still: TestClient) -> None:
     assert it["madeBy"].startswith("api:anybody@")
     assert still.get(f"{BASE}/schedules/nightly").json()["schedule"] == it
     full = {
-        **BODY, "enabled": False, "batchSize": 7, "priority": 9, "filters": {"n": {"$numberLong": "5"}},
+        **BODY, "enabled": False, "batchSize": 7, "priority": 9, "filters": {"n": {"$numberLong": "5"}}, "windows": ["22:00-06:00 UTC"],
+        "nice": 2, "follow": True, "stages": ["1000", "1%", "100%"], "holdSeconds": 60, "approve": True,
     }  # fmt: skip
     changed = still.put(f"{BASE}/schedules/nightly", json=full).json()["schedule"]
     assert {key: changed[key] for key in full} == full
@@ -178,6 +179,10 @@ def test_the_history_of_ticks(still: TestClient, store: MongoStore, database: Do
         ({"batchSize": 5.5}, "body.batchSize"),
         ({"batchSize": True}, "body.batchSize"),
         ({"priority": 11}, "body.priority"),
+        ({"stages": ["100%"]}, "body.stages"),
+        ({"stages": ["0", "100%"]}, "body.stages.0"),
+        ({"holdSeconds": -1}, "body.holdSeconds"),
+        ({"follow": 1}, "body.follow"),
         ({"odd": 1}, "body.odd"),
     ],
 )
@@ -208,6 +213,15 @@ def test_the_fix_is_named_too(still: TestClient) -> None:
         ("PUT", "schedules/x", None, 422, "invalid"),
         ("PUT", "schedules/x", {**BODY, "migration": "gone"}, 404, "migration_unknown"),
         ("PUT", "schedules/x", {**BODY, "filters": {"$where": "1"}}, 422, "filter_refused"),
+        ("PUT", "schedules/x", {**BODY, "stages": ["10%", "50%"]}, 409, "stages_refused"),
+        ("PUT", "schedules/x", {**BODY, "approve": True}, 409, "stages_refused"),
+        (
+            "PUT",
+            "schedules/x",
+            {**BODY, "stages": ["5", "100%"], "filters": {"status": "failed"}},
+            409,
+            "stages_refused",
+        ),
         ("POST", "schedules/x", BODY, 405, "method_not_allowed"),
         ("GET", "start", None, 405, "method_not_allowed"),
     ],
@@ -273,6 +287,16 @@ def test_commands_make_change_show_and_remove_schedules(cli: Cli, still: TestCli
         {"n": {"$numberInt": "1"}},
     )
     assert still.get(f"{BASE}/schedules/nightly").json()["schedule"] == changed
+    staged = json.loads(
+        cli(
+            "set", "nightly", "--stages", "5, 100%", "--hold", "10m", "--follow", "--approve", "--json"
+        ).stdout
+    )
+    terms = ("stages", "holdSeconds", "follow", "approve")
+    assert [staged[name] for name in terms] == [["5", "100%"], 600, True, True]
+    assert still.get(f"{BASE}/schedules/nightly").json()["schedule"] == staged
+    plain = json.loads(cli("set", "nightly", "--stages", "all", "--no-follow", "--json").stdout)
+    assert [plain[name] for name in terms] == [None, None, False, False]
     cleared = json.loads(cli("set", "nightly", "--disable", "--filter", "{}", "--json").stdout)
     assert (cleared["enabled"], cleared["filters"], cleared["cron"]) == (False, None, "0 3 * * *")
     assert [each["name"] for each in json.loads(cli("list", "--json").stdout)] == ["default", "nightly"]
@@ -310,6 +334,7 @@ def test_the_holder_of_the_role_is_named(still: TestClient, store: MongoStore) -
         (["set", "X!", "--migration", "some-model", "--cron", "* * * * *"], 64, "name 'X!'"),
         (["set", "x", "--migration", "gone", "--cron", "* * * * *"], 66, "no migration 'gone'"),
         (["set", "x", "--migration", "some-model", "--cron", "* * * * *", "--filter", "{"], 65, "not Extended JSON"),
+        (["set", "x", "--migration", "some-model", "--cron", "* * * * *", "--stages", "5,50%"], 64, "it must be 100%"),
         (["remove", "gone"], 66, "no schedule 'gone'"),
         (["nonsense"], 64, "nonsense"),
     ],

@@ -16,7 +16,7 @@ from tests.servers.rabbit import RabbitNode
 from tests.servers.serve import Serve, eventually
 
 PASSWORD = {"mongodb": "hush:mongo@1", "rabbitmq": "hush/rabbit@2"}
-STREAMS = {"/migrate/events/{migrationId}"}
+STREAMS = {"/migrate/events/{migrationId}", "/migrate/stream"}
 
 
 @pytest.fixture

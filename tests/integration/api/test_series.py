@@ -26,6 +26,7 @@ from whimbrel.settings import Settings
 Docs = Database[dict[str, Any]]
 BATCHES, DOCUMENTS, PLANNED = 100_000, 1000, 200_000_000
 WORKING, PENDING, CANCELLED = range(99_001, 99_011), range(99_011, 99_700), range(99_700, 99_720)
+FOLDED = 99_000
 NAME = "test_large_run"
 
 
@@ -94,6 +95,12 @@ def large(mongo_uri: str, client: MongoClient[dict[str, Any]]) -> Iterator[Large
         settings = Settings(
             mongodb_uri=mongo_uri, mongodb_db_name=NAME, rabbitmq_url=None, api_rate="10000/minute"
         )
+        added_up = {
+            "foldedThrough": FOLDED,
+            "counts.changed": FOLDED * DOCUMENTS,
+            "byLeg": {"0": {"changed": FOLDED * DOCUMENTS, "batches": FOLDED}},
+        }
+        database["whimbrel_runs"].update_one({"_id": run.id}, {"$set": added_up})
         with connected(mongo_uri, NAME, SHORT) as other:
             other.prepare()
         store.ledger.failures.add_up(run.id)

@@ -47,6 +47,16 @@ def test_what_runs_tell_is_sent_and_listed(settings: Settings, database: Docs, r
         assert [each["eventId"] for each in older["deliveries"]] == list(reversed(receiver.ids[:-1]))
         assert client.get("/webhooks/deliveries", params={"state": "failed"}).json()["deliveries"] == []
         assert client.get("/webhooks/deliveries", params={"cursor": "none"}).status_code == 422
+        again = f"/webhooks/deliveries/{older['deliveries'][0]['id']}/resend"
+        assert client.post(again).json()["code"] == "state_forbids"  # it was delivered
+        assert client.post("/webhooks/deliveries/none/resend").json()["code"] == "delivery_unknown"
+        heard = len(receiver.ids)
+        database["whimbrel_deliveries"].update_one(
+            {"_id": older["deliveries"][0]["id"]}, {"$set": {"state": "failed", "tries": 5}}
+        )
+        answer = client.post(again)
+        assert (answer.status_code, answer.json()["delivery"]["id"]) == (202, older["deliveries"][0]["id"])
+        until(lambda: receiver.ids[heard:] == [older["deliveries"][0]["eventId"]])
 
 
 def test_a_test_says_what_came_of_it(settings: Settings, receiver: Receiver) -> None:
@@ -69,5 +79,10 @@ def test_without_webhooks_there_is_nothing_to_test(settings: Settings) -> None:
         assert (refused.status_code, refused.json()["code"]) == (409, "state_forbids")
         assert "WHIMBREL_WEBHOOKS" in refused.json()["error"]
         assert client.post("/webhooks/test", headers=read).status_code == 403
+        assert client.post("/webhooks/deliveries/one/resend", headers=read).status_code == 403
+        assert (
+            "WHIMBREL_WEBHOOKS"
+            in client.post("/webhooks/deliveries/one/resend", headers=operate).json()["error"]
+        )
         assert client.get("/webhooks/deliveries").status_code == 401
         assert client.get("/webhooks/deliveries", headers=read).status_code == 200

@@ -32,7 +32,9 @@ def receiver(database: Database[dict[str, Any]], commands: Commands, tmp_path: P
         yield found
 
 
-def test_a_run_tells_what_becomes_of_it_to_its_end(commands: Commands, receiver: Receiver) -> None:
+def test_a_run_tells_what_becomes_of_it_to_its_end(
+    commands: Commands, receiver: Receiver, database: Database[dict[str, Any]]
+) -> None:
     run = json.loads(commands("run", "marking", "--workers", "1", "--json").out)["migrationId"]
     assert receiver.ids == [f"{run}:{number}" for number in (1, 2, 3)]
     said = commands("webhooks")
@@ -43,6 +45,15 @@ def test_a_run_tells_what_becomes_of_it_to_its_end(commands: Commands, receiver:
     assert [row["event"] for row in rows] == ["run.completed", "run.running"]
     assert "--cursor" in commands("webhooks", "--limit", "2").err
     assert "no such deliveries" in commands("webhooks", "--state", "failed").out
+    last = rows[0]["id"]
+    assert "only one that has failed" in commands("webhooks", "--resend", last, code=68).err
+    assert "no delivery 'none'" in commands("webhooks", "--resend", "none", code=66).err
+    assert "leave the other options out" in commands("webhooks", "--resend", last, "--test", code=64).err
+    database["whimbrel_deliveries"].update_one({"_id": last}, {"$set": {"state": "failed"}})
+    assert "is due again" in commands("webhooks", "--resend", last).out
+    assert [row["id"] for row in json.loads(commands("webhooks", "--state", "pending", "--json").out)] == [
+        last
+    ]
 
 
 def test_a_test_is_sent_and_shown(commands: Commands, receiver: Receiver) -> None:

@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 from pymongo.database import Database
 
+from tests import waiting
 from tests.conftest import SHORT
 from tests.integration.in_process_system import migrate, start, system, until
 from whimbrel import Migration
 from whimbrel.domain.failures.failure import FailureKind
+from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import BatchStatus, RunStatus
+from whimbrel.engine.coordinating.planner import Planner
 from whimbrel.errors import FilterRefused
 from whimbrel.mongo.store import MongoStore
+from whimbrel.ports import Documents
 
 Data = Database[dict[str, Any]]
 INC = Migration(name="inc", collection="things", update={"$inc": {"n": 1}})
@@ -168,3 +172,30 @@ def test_a_filter_that_cannot_be_evaluated_on_a_document_pauses_the_run_with_the
         found = until(store, run, RunStatus.PAUSED)
     assert found.run.error is not None
     assert "seven" in found.run.error
+
+
+def test_h81_a_coordinator_that_was_overtaken_ends_no_phase_that_it_has_not_judged(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes coordinate one run where the first has stalled and its role went to the second."""
+    seed(database, 100)
+    plan, overtaken = Planner.plan, threading.Event()
+
+    def stalled(planner: Planner, run: Run, documents: Documents, *, slots: int) -> bool:
+        at_its_end = plan(planner, run, documents, slots=slots)
+        if at_its_end and run.leg == 1 and not overtaken.is_set():
+            store.ledger.runs.next_leg(run)  # as the other process does
+            opened = store.ledger.runs.get(run.id)
+            assert opened is not None
+            assert not plan(planner, opened, documents, slots=slots)
+            waiting.until(
+                lambda: not store.ledger.batches.count(run.id, [BatchStatus.QUEUED, BatchStatus.RUNNING])
+            )
+            overtaken.set()
+        return at_its_end
+
+    monkeypatch.setattr(Planner, "plan", stalled)
+    found = migrate(store, INC)
+    assert overtaken.is_set()
+    assert (found.run.status, found.run.error) == (RunStatus.COMPLETED, None)
+    assert database["things"].count_documents({"n": 1}) == 100

@@ -9,7 +9,8 @@ import pytest
 from starlette.testclient import TestClient
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from tests.integration.dashboard.conftest import ALL, BROWSER, TOKENS, Docs, Instances, log_in
+from tests.integration.api.conftest import TOKENS
+from tests.integration.dashboard.conftest import ALL, BROWSER, Docs, Instances, log_in
 from whimbrel.api.middleware import rate_limits
 from whimbrel.cli.api_server import read_proxies
 
@@ -265,9 +266,7 @@ def test_the_cookie_behind_a_proxy_that_speaks_https(visitor: TestClient) -> Non
         "Sec-Fetch-Site": "same-origin",
     }
     for address, expected in (("10.1.1.1", "__Host-whimbrel"), ("198.51.100.1", "whimbrel")):
-        client = TestClient(
-            app, base_url="http://localhost:3000", client=(address, 1), follow_redirects=False
-        )  # type: ignore[arg-type]
+        client = TestClient(app, "http://localhost:3000", client=(address, 1), follow_redirects=False)  # type: ignore[arg-type]
         name, *attributes = log_in(client, **said).headers["set-cookie"].split("; ")
         assert name.startswith(f"{expected}=")
         assert ("secure" in [each.lower() for each in attributes]) is (expected == "__Host-whimbrel")

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tests.integration.dashboard.conftest import TOKENS, Docs, Instances, log_in
+from tests.integration.api.conftest import TOKENS
+from tests.integration.dashboard.conftest import Docs, Instances, log_in
 from whimbrel.api.app import create_app
 from whimbrel.api.authorization import read_tokens
 from whimbrel.api.deployment import System
@@ -282,7 +283,7 @@ def test_a_page_costs_the_same_however_many_runs_there_are(admin: TestClient, pu
 def _first_files(client: TestClient, text: str) -> list[bytes]:
     """What a browser loads before it shows the page: style and modules, and what these import."""
     folder = Path(__file__).parents[3] / "src/whimbrel/dashboard/static"
-    names, found = set(re.findall(r"/dashboard/static/\w+/([\w.]+)", text)), {}
+    names, found = set(re.findall(r"/dashboard/static/\w+/([\w.]+)", text)), dict[str, bytes]()
     while names - found.keys():
         name = (names - found.keys()).pop()
         found[name] = (folder / name).read_bytes()

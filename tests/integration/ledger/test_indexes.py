@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,8 +15,11 @@ from whimbrel import SKIP, Migration
 from whimbrel.brokers.ledger import LedgerBroker
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind, FailureState
+from whimbrel.domain.failures.failure_query import FailureQuery
+from whimbrel.domain.runs.audit import AuditQuery
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.run_query import RunQuery
 from whimbrel.domain.runs.series import Totals
 from whimbrel.domain.runs.states import BatchStatus, RunStatus
 from whimbrel.domain.webhooks.addresses import read_webhooks
@@ -28,6 +32,7 @@ from whimbrel.engine.operating.control import cancel, group_of, pause, resume, r
 from whimbrel.engine.operating.failure_budget import causes_before, known_of, standing_of
 from whimbrel.engine.operating.failure_export import export_pages
 from whimbrel.engine.operating.keyspace_view import cell_object, strip_of
+from whimbrel.engine.operating.overview import Watch
 from whimbrel.engine.operating.run_view import view
 from whimbrel.engine.operating.series_view import course_of, sparks_of
 from whimbrel.engine.operating.slots_view import slots_object
@@ -120,6 +125,7 @@ def questions(store: MongoStore, _: Data) -> None:
                 ledger.failures.list(run.id, state=state, group=chosen, after=page[-1].place)
             ledger.failures.groups(run.id, state=state, group=chosen)
     _ask_about_causes(store, run, group)
+    about_lists(store, run, group)
     ledger.failures.keep_some(60)
     queues.stats(ledger, broker)
     queues.retry_dead(ledger, {"fails": FAILS.definition}, 100, "test")
@@ -159,6 +165,37 @@ def about_sessions(store: MongoStore) -> None:
     sessions.end("a")
 
 
+def about_lists(store: MongoStore, run: Run, group: str) -> None:
+    """What pages of people's lists ask, and who watches the whole cluster."""
+    ledger, now = store.ledger, datetime.now(UTC)
+    for query in (
+        RunQuery(), RunQuery(statuses=[RunStatus.COMPLETED]), RunQuery(kinds=["migration"], since=run.created_at), RunQuery(migration="fails"),
+        RunQuery(migration="fails", statuses=[RunStatus.PAUSED]), RunQuery(collections=[run.ns], until=now),
+    ):  # fmt: skip
+        ledger.runs.page(query)
+        ledger.runs.page(query, after=run.place)
+    place = ledger.audit.list(AuditQuery(), limit=1)[0].place
+    for audited in (
+        AuditQuery(),
+        AuditQuery(run=run.id),
+        AuditQuery(actor="test"),
+        AuditQuery(actions=["run"], since=run.created_at),
+    ):
+        ledger.audit.list(audited)
+        ledger.audit.list(audited, after=place)
+    for failing in (
+        FailureQuery(),
+        FailureQuery(groups=[group], code=1),
+        FailureQuery(states=[FailureState.DEAD], since=now),
+    ):
+        page = ledger.failures.search(run.id, failing, limit=2)
+        ledger.failures.search(run.id, failing, after=page.after)
+    ledger.failures.causes_seen(run.id)
+    watch = Watch(ledger)
+    for _ in range(3):
+        watch.look()
+
+
 def about_webhooks(store: MongoStore) -> None:
     """What the sender of webhooks asks."""
     records = store.ledger.webhooks
@@ -174,6 +211,8 @@ def about_webhooks(store: MongoStore) -> None:
     records.give_up([key])
     records.trim()
     records.counts()
+    records.get(delivery.id)
+    records.send_again(delivery.id)
     for page in (records.list(limit=1), records.list(states=[DeliveryState.PENDING], limit=1)):
         records.list(after=page[0].place)
     records.progress_marks(store.ledger.runs.list())

@@ -1,6 +1,7 @@
 """Deliveries come at least once, are tried five times, and no receiver holds up another, a run, or the end of a process."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,10 +12,13 @@ from tests.integration.notifying.conftest import sender
 from tests.integration.notifying.test_events import INC, things
 from tests.servers.receiver import Receiver, receiving
 from tests.waiting import until
+from whimbrel.domain.runs.audit import AuditQuery
 from whimbrel.domain.runs.run_cursor import RunPlace
 from whimbrel.domain.webhooks.deliveries import Delivery, DeliveryState
+from whimbrel.engine.notifying.resending import send_again
 from whimbrel.engine.notifying.sender import WebhookSender
 from whimbrel.engine.operating import control
+from whimbrel.errors import DeliveryUnknown, StateForbids
 from whimbrel.mongo.ledger import webhooks as webhook_rows
 from whimbrel.mongo.store import MongoStore
 
@@ -86,6 +90,35 @@ def test_after_five_tries_it_has_failed_and_is_shown(store: MongoStore, receiver
     assert [each.id for each in store.ledger.webhooks.list(states=[DeliveryState.FAILED])] == [last.id]
     assert store.ledger.webhooks.list(states=[DeliveryState.PENDING]) == []
     assert store.ledger.webhooks.counts().failed == 1
+    _sent_again(store, receiver, last, it)
+
+
+def _sent_again(store: MongoStore, receiver: Receiver, failed: Delivery, it: WebhookSender) -> None:
+    ledger, webhooks = store.ledger, it._webhooks
+    gone = replace(webhooks, receivers=())
+    for given, name, error, words in (
+        (None, failed.id, StateForbids, "No webhooks are set"),
+        (webhooks, "none", DeliveryUnknown, "no delivery 'none'"),
+        (webhooks, "counts", DeliveryUnknown, "no delivery"),
+        (gone, failed.id, StateForbids, "not among WHIMBREL_WEBHOOKS"),
+    ):
+        with pytest.raises(error, match=words):
+            send_again(ledger, given, name, who="api:anna@host")
+    assert the_only(store) == failed
+    receiver.answers = []
+    again = send_again(ledger, webhooks, failed.id, who="api:anna@host")
+    assert (again.id, again.state, again.tries, again.ended_at) == (failed.id, "pending", 0, None)
+    sent(it)
+    assert (the_only(store).state, the_only(store).tries) == ("delivered", 1)
+    assert receiver.ids == [failed.event] * 6
+    with pytest.raises(StateForbids, match="is delivered: only one that has failed"):
+        send_again(ledger, webhooks, failed.id, who="api:anna@host")
+    (entry,) = ledger.audit.list(AuditQuery(actions=["webhooks"]))
+    assert (entry.what, entry.who, entry.run) == (
+        f"webhook delivery {failed.id} sent again",
+        "api:anna@host",
+        failed.run,
+    )
 
 
 def test_a_receiver_that_hangs_holds_up_nobody(store: MongoStore, receiver: Receiver) -> None:

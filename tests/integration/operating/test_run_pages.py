@@ -1,4 +1,4 @@
-"""Pages of ten thousand runs, and of as many entries of the audit: as plain loops over the rows find them, and read from an index."""
+"""Pages of ten thousand runs, and of thousands of entries of the audit: as plain loops over the rows find them, and read from an index."""
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +27,8 @@ STATES = [
 KINDS = ["migration", "rollback", "cleanup", "verification"]
 AT_WORK, WAITS = ("running", "pausing", "cancelling"), ("queued", "paused")
 MANY = 10_000
-NEAR = 12  # documents that a query of a page of ten may fetch
+# Documents that a query of a page of ten may fetch, of ten thousand: a plan that MongoDB has kept may take ten times its usual steps before another is chosen.
+NEAR = 250
 RANGES = 4 * (9 * 5 * 2 + 10)  # keys: one or two for each range that is merged
 
 
@@ -69,7 +70,7 @@ def fill(store: MongoStore, database: Data) -> None:
             "_id": ObjectId(), "at": BEGAN + timedelta(seconds=number // 3), "run": f"run-{number % 50}" if number % 2 else "", "why": "",
             "what": WHAT[number * 5 % len(WHAT)][0], "who": WHO[number % len(WHO)] if number % 1000 else "anna@laptop",
         }
-        for number in range(MANY)
+        for number in range(MANY // 2)
     )  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def test_filtered_runs(many: tuple[MongoStore, Data], query: RunQuery, wanted: C
     groups = [[row for row in rows if row["status"] in group] for group in (AT_WORK, WAITS)]
     over = [row for row in rows if row["status"] not in AT_WORK + WAITS]
     in_order = [row["_id"] for group in (*groups, over) for row in group]
-    assert first_pages(store, query, limit=1000, pages=1, order="active") == in_order[:1000]
+    assert first_pages(store, query, limit=150, pages=2, order="active") == in_order[:300]
 
 
 def test_pages_of_any_size_join_without_gap_or_repetition(many: tuple[MongoStore, Data]) -> None:

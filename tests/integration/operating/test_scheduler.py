@@ -99,6 +99,35 @@ def test_a_tick_starts_a_run_over_all_phases(store: MongoStore) -> None:
         assert until(store, run).counts.changed == 10
 
 
+def test_a_tick_starts_a_run_on_the_terms_of_its_schedule(store: MongoStore) -> None:
+    hourly(
+        store,
+        migration="statuses",
+        stages=("5", "100%"),
+        hold=60.0,
+        approve=True,
+        follow=True,
+        nice=3,
+        filters=encoded({"n": 7}),
+    )
+    scheduler(store).tick()
+    [run] = runs(store)  # also where nothing matches yet, as it follows
+    assert run.stages is not None
+    assert run.follow is not None
+    assert ([stage.asked for stage in run.stages.stages], run.stages.hold, run.stages.approve, run.nice) == (
+        ["5", "100%"],
+        60.0,
+        True,
+        3,
+    )
+    database = store.client[store.database]
+    database["whimbrel_schedules"].update_one(
+        {"_id": "s"}, {"$unset": dict.fromkeys(("stages", "hold", "approve", "follow"), "")}
+    )
+    plan = row(store).plan  # as of an earlier version
+    assert (plan.stages, plan.hold, plan.approve, plan.follow) == ((), None, False, False)
+
+
 def test_a_tick_starts_nothing_before_what_its_migration_depends_on(store: MongoStore) -> None:
     later = Migration(name="later", collection="things", update={"$inc": {"m": 1}}, depends_on=["things"])
     hourly(store, migration="later")

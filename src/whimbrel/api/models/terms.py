@@ -1,10 +1,12 @@
-"""The terms on which runs work beside others, in requests and answers: windows, how nice they are, and what holds them back."""
+"""The terms on which runs work, in requests and answers: windows, how nice they are, stages, following, and what holds them back."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
 from whimbrel.api.models.envelope import Model, WholeNumber
+from whimbrel.domain.runs.stages import ASKED, LONGEST_HOLD
+from whimbrel.domain.runs.stages import MOST as MOST_STAGES
 from whimbrel.domain.runs.windows import LONGEST, MOST, read_window
 from whimbrel.errors import SettingsInvalid
 
@@ -45,6 +47,29 @@ Nice = Annotated[
         description="N: it rests N times as long as it works, its share is at most 1/(1+N)",
     ),
     WholeNumber,
+]
+
+Follow = Annotated[
+    bool,
+    Field(
+        strict=True,
+        description="go on after the sweep with each document that is written and matches, until PATCH /migrate/settings/{migrationId} says `follow: false`; the run is started also where nothing matches yet",
+    ),
+]
+StagesAsked = list[Annotated[str, Field(pattern=f"^({ASKED})$", max_length=20)]]
+STAGES: Any = Field(
+    default=None,
+    min_length=2,
+    max_length=MOST_STAGES,
+    description="go in stages, spread over the key space: documents or percentages, each more than the one before, the last `100%`; null: all at once",
+    examples=[["1000", "1%", "10%", "100%"]],
+)
+HoldSeconds = Annotated[int, Field(strict=True, ge=0, le=LONGEST_HOLD), WholeNumber]
+HOLD: Any = Field(
+    default=None, description="seconds to wait at the gate of each stage; null: none", examples=[600]
+)
+Approve = Annotated[
+    bool, Field(strict=True, description="wait at the gate of each stage for POST /migrate/approve")
 ]
 
 

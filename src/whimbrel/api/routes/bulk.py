@@ -14,9 +14,11 @@ from whimbrel.api.middleware.audit import DRY
 from whimbrel.api.models.budgets import Budgeted
 from whimbrel.api.models.envelope import Answer, Fault, failures
 from whimbrel.api.models.runs import RUN, Warned, warned_models
+from whimbrel.api.models.terms import Nice, Windows
 from whimbrel.api.routes.starting import Size, Strict, start_message
 from whimbrel.domain.bson.document_ids import id_json, parse_id
 from whimbrel.domain.bson.raw_bson import Key
+from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.failure_budget import with_budget
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.sequence import check_dependencies
@@ -44,6 +46,8 @@ class Bulk(Budgeted):
         False
     )
     strict: Strict = False
+    windows: Windows = Field(default_factory=list)
+    nice: Nice = 0
 
 
 class BulkStarted(Answer):
@@ -97,7 +101,8 @@ def bulk(
         return answer.model_copy(update={"message": "Nothing is left to do: no run was started."})
     if not body.dry_run:
         check_dependencies(store, definition)
-    run = with_budget(asked_through(chosen.run, "POST /migrate/bulk"), body.budget)
+    run = Terms(body.windows, body.nice).of(asked_through(chosen.run, "POST /migrate/bulk"))
+    run = with_budget(run, body.budget)
     ready = with_warnings(store, definition, run, documents=chosen.eligible, strict=body.strict)
     answer.warnings = warned_models(ready.warnings)
     if body.dry_run:

@@ -1,21 +1,27 @@
-"""Tells deploy pipelines whether a migration is complete and verified."""
+"""Tells deploy pipelines whether a migration is complete and verified, and makes it so step by step."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Body, Path, Query, Response
 from pydantic import Field
 
-from whimbrel.api.authorization import Reader
+from whimbrel.api.authorization import Operator, Reader
 from whimbrel.api.deployment import ThisSystem
 from whimbrel.api.models.envelope import Answer, Model, WholeNumberText, failures
 from whimbrel.api.models.runs import RUN
+from whimbrel.api.routes.starting import Strict
 from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.migrations.sequence import HIGHEST
 from whimbrel.domain.runs.standing import State
-from whimbrel.engine.operating.ensure import ensure_object
-from whimbrel.engine.operating.sequence import standing
+from whimbrel.engine.operating.ensure import Step, ensure_object, next_step
+from whimbrel.engine.operating.sequence import standing, standing_of_definition
+from whimbrel.engine.rehearsing.finish_step import FinishStep, to_finish
+from whimbrel.errors import AlreadyStarted
+from whimbrel.workers.function_caller import callers
 
 router = APIRouter(prefix="/migrate", tags=["migration"])
+
+Name = Annotated[str, Path(max_length=200, description="name of the migration", examples=["some-model"])]
 
 
 class NeededOf(Model):
@@ -53,11 +59,30 @@ class Ensured(Answer):
     )
 
 
+class Finished(Ensured):
+    """How far it is, and what was begun."""
+
+    step: Step | None = Field(
+        description="what was done: start, resume, retry or verify; wait: it is at work already; null: nothing",
+        examples=["start"],
+    )
+    step_migration: str | None = Field(
+        description="of which migration: this one, or one that it depends on", examples=["some-model"]
+    )
+    step_migration_id: str | None = Field(description="the run of the step", examples=[RUN])
+
+
+class Finish(Model):
+    """How to go about it."""
+
+    strict: Strict = False
+
+
 @router.get("/ensure/{name}", responses=failures(404, 422))
 def ensure(
     system: ThisSystem,
     _: Reader,
-    name: Annotated[str, Path(max_length=200, description="name of the migration", examples=["some-model"])],
+    name: Name,
     version: Annotated[
         int | None,
         Query(ge=1, le=HIGHEST, description="its version; none: the one that is loaded", examples=[1]),
@@ -69,3 +94,49 @@ def ensure(
     asked = version or definition.version
     found = standing(store, definition.name, asked, definition.database, definition.collection)
     return Ensured(**ensure_object(store, definition, asked, found))
+
+
+@router.post(
+    "/ensure/{name}",
+    status_code=202,
+    responses={
+        200: {
+            "model": Finished,
+            "description": "nothing is left to do, or nothing that a step could do: `message` says why",
+        },
+        **failures(400, 404, 409, 413, 415, 422),
+    },
+)
+def finish(
+    system: ThisSystem,
+    caller: Operator,
+    response: Response,
+    name: Name,
+    body: Annotated[Finish, Body(default_factory=Finish)],
+) -> Finished:
+    """Do the next step until a migration is complete and verified: of what it depends on first. Each call does one, and none of it twice at the same time.
+
+    Ask GET /migrate/ensure/{name}, or for the run of the step, until that has ended; then call again, until it is ensured. `resume` and `retry` go on
+    with what has stopped or failed: where one of them comes again, the run has failed again, and a person must look at it.
+    """
+    store, definition = system.deployment.store, system.evaluated(name)
+    pool = system.pool
+    step = FinishStep(
+        store, who=caller.who, defaults=system.settings.defaults, route="POST /migrate/ensure/{name}",
+        callers=callers(pool.source, pool.left_out), strict=body.strict,
+    )  # fmt: skip
+    done: dict[str, Any] = {"step": None, "step_migration": None, "step_migration_id": None}
+    response.status_code = 200
+    for needed in to_finish(store, system.loaded, definition):
+        if (following := next_step(found := standing_of_definition(store, needed))) is None:
+            continue
+        kind, run = following
+        try:
+            worked_on: str | None = step.take(kind, run, needed, found).id
+        except AlreadyStarted:
+            kind, worked_on = "wait", standing_of_definition(store, needed).newest or None
+        done = {"step": kind, "step_migration": needed.name, "step_migration_id": worked_on}
+        response.status_code = 202
+        break
+    told = standing(store, definition.name, definition.version, definition.database, definition.collection)
+    return Finished(**ensure_object(store, definition, definition.version, told), **done)

@@ -1,31 +1,45 @@
 """Lists the failures of a run by cause or by document, exports them, accepts their causes, and tries them again."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Body, Path, Query
+from fastapi import APIRouter, Body, Depends, Path, Query
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from whimbrel.api.authorization import Operator, Reader
 from whimbrel.api.deployment import Deployment, ThisSystem
-from whimbrel.api.models.envelope import Answer, Model, failures
+from whimbrel.api.models.envelope import Answer, Model, WholeNumberText, failures
+from whimbrel.api.models.failures import (
+    GROUP,
+    FailureLine,
+    FailureOf,
+    Group,
+    Rest,
+    failure_model,
+    group_model,
+    line_model,
+)
+from whimbrel.api.models.list_filters import SEVERAL, From, Several, To, span_of
 from whimbrel.api.models.runs import RUN, Run, run_model
 from whimbrel.api.routes.runs import Limit, RunId, code_of
-from whimbrel.domain.bson.document_ids import id_json
 from whimbrel.domain.failures.causes import GROUPS
-from whimbrel.domain.failures.failure import Failure, FailureGroup, FailurePlace, FailureState
-from whimbrel.domain.failures.known_causes import LONGEST_NOTE, KnownCause
+from whimbrel.domain.failures.failure import (
+    FailureKind,
+    FailurePlace,
+    FailureState,
+)
+from whimbrel.domain.failures.failure_query import CauseQuery
+from whimbrel.domain.failures.known_causes import LONGEST_NOTE
 from whimbrel.engine.operating import control
 from whimbrel.engine.operating.accepted_causes import accept_causes, withdraw_causes
-from whimbrel.engine.operating.failure_export import accepted_object, export_pages
-from whimbrel.engine.operating.run_view import iso_time, view
+from whimbrel.engine.operating.failure_export import export_pages
+from whimbrel.engine.operating.failure_pages import failure_page, group_page
+from whimbrel.engine.operating.run_view import view
 
 router = APIRouter(prefix="/migrate", tags=["failures"])
 
-TAIL = 2000  # characters of a traceback: its last frame and the error
-GROUP = "2f1a9c3e"
 OnlyGroup = Annotated[
     str | None,
     Query(
@@ -33,84 +47,13 @@ OnlyGroup = Annotated[
     ),
 ]
 NDJSON = "application/x-ndjson"
-
-
-class Acceptance(Model):
-    """That a person lets a run go on in spite of a cause: its failures do not count for the failure budget."""
-
-    by: str = Field(description="who", examples=["ops"])
-    at: str | None = Field(description="when: RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
-    note: str = Field(description="why", examples=["known, see the wiki"])
-
-
-class Group(Model):
-    """Failures of one cause."""
-
-    group: str = Field(description="short name of the group", examples=[GROUP])
-    signature: str = Field(
-        description="what they have in common: kind, type, place, and the message without what varies",
-        examples=["code:KeyError:prices.py:7 in cents:<text>"],
-    )
-    kind: str = Field(description="data, code, hang, death or conflict", examples=["code"])
-    type: str = Field(
-        description="the error's type, or what MongoDB calls its refusal", examples=["KeyError"]
-    )
-    place: str = Field(
-        description="file, line and function of the migration's code that raised it; empty where none did",
-        examples=["prices.py:7 in cents"],
-    )
-    message: str = Field(description="of one of them", examples=["KeyError: 'price'"])
-    open: int = Field(description="that are tried again by themselves", examples=[0])
-    dead: int = Field(description="that wait for a person", examples=[2])
-    resolved: int = Field(description="that are over", examples=[1])
-    example: Any = Field(
-        description="the `_id` of one of them, as relaxed Extended JSON",
-        examples=[{"$oid": "65a1b2c3d4e5f60718293a4b"}],
-    )
-    accepted: Acceptance | None = Field(
-        description="who lets the run go on in spite of this cause; null: nobody", examples=[None]
-    )
-
-
-class FailureOf(Model):
-    """The failure of one document."""
-
-    id: Any = Field(
-        description="the document's `_id`, as relaxed Extended JSON",
-        examples=[{"$oid": "65a1b2c3d4e5f60718293a4b"}],
-    )
-    group: str = Field(description="short name of its group", examples=[GROUP])
-    kind: str = Field(description="data, code, hang, death or conflict", examples=["code"])
-    type: str = Field(
-        description="the error's type, or what MongoDB calls its refusal", examples=["KeyError"]
-    )
-    message: str = Field(description="what went wrong", examples=["KeyError: 'price'"])
-    traceback: str = Field(
-        description="its tail: the last frame and the error; empty where there is none",
-        examples=['  File "prices.py", line 7, in cents\n    return doc["price"]\nKeyError: \'price\''],
-    )
-    attempt: int = Field(description="tries so far", examples=[4])
-    state: str = Field(description="open, dead or resolved", examples=["dead"])
-    resolution: str | None = Field(
-        description="how it was resolved: changed, unchanged, skipped, gone or reset", examples=[None]
-    )
-    batch_id: str = Field(description="the batch that met it last", examples=[f"{RUN}.1"])
-    due_at: str | None = Field(
-        description="when it is tried again; null unless it is open", examples=["2026-11-24T12:00:05.000Z"]
-    )
-    first_at: str | None = Field(description="when it failed first", examples=["2026-11-24T12:00:00.000Z"])
-    last_at: str | None = Field(
-        description="when it failed last, or was resolved", examples=["2026-11-24T12:00:00.000Z"]
-    )
-
-
-class Rest(Model):
-    """What comes after the last group of a page."""
-
-    groups: int = Field(description="groups", examples=[0])
-    open: int = Field(description="documents in them that are tried again by themselves", examples=[0])
-    dead: int = Field(description="documents in them that wait for a person", examples=[0])
-    resolved: int = Field(description="documents in them that are over", examples=[0])
+States = Annotated[
+    list[Literal["open", "dead", "resolved"]] | None,
+    Query(
+        description=f"only failures in this state, and groups that have such{SEVERAL}", examples=[["dead"]]
+    ),
+    Several,
+]
 
 
 class Failures(Answer):
@@ -122,13 +65,15 @@ class Failures(Answer):
     groups: list[Group] | None = Field(
         default=None, description="by cause, most dead ones first; null with `documents=true`"
     )
-    documents: list[FailureOf] | None = Field(
+    documents: list[FailureOf | FailureLine] | None = Field(
         default=None,
-        description="dead ones first, then open ones, by cause and `_id`; null without `documents=true`",
+        description="dead ones first, then open ones, by cause and `_id`, with `slim` each in short; null without `documents=true`",
     )
     rest: Rest | None = Field(default=None, description="what other pages show; null with `documents=true`")
     next_cursor: str | None = Field(
-        default=None, description="for the next page; null on the last", examples=[None]
+        default=None,
+        description="for the next page; null on the last. By `code` or time a page of documents may be short, or empty, though another comes: so many were looked at",
+        examples=[None],
     )
 
 
@@ -177,40 +122,91 @@ class FailuresRetried(Answer):
     reopened: int = Field(description="dead failures that are open again", examples=[2])
 
 
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """Which part of a list."""
+
+    limit: int
+    cursor: str | None
+
+
+async def _paging(
+    *,
+    limit: Limit = 100,
+    cursor: Annotated[
+        str | None, Query(max_length=3000, description="`nextCursor` of the page before", examples=[None])
+    ] = None,
+) -> Paging:
+    return Paging(limit, cursor)
+
+
+async def _query_of(
+    *,
+    kind: Annotated[
+        list[FailureKind] | None,
+        Query(description=f"only failures of this kind{SEVERAL}", examples=[["data"]]),
+        Several,
+    ] = None,
+    code: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            le=2**31 - 1,
+            description="only failures with this number of MongoDB's error",
+            examples=[121],
+        ),
+        WholeNumberText,
+    ] = None,
+    accepted: Annotated[
+        bool | None,
+        Query(
+            description="only failures of causes that somebody has accepted, or that nobody has",
+            examples=[False],
+        ),
+    ] = None,
+    from_: From = None,
+    to: To = None,
+) -> CauseQuery:
+    since, until = span_of(from_, to)
+    kinds = None if kind is None else [str(each) for each in kind]
+    return CauseQuery(kinds=kinds, code=code, accepted=accepted, since=since, until=until)
+
+
 @router.get("/failures/{migrationId}", responses=failures(404, 422))
 def failures_of(
     deployment: Deployment,
     _: Reader,
     migration_id: Annotated[RunId, Path(alias="migrationId")],
+    query: Annotated[CauseQuery, Depends(_query_of)],
+    page: Annotated[Paging, Depends(_paging)],
     documents: Annotated[bool, Query(description="each document instead of each cause")] = False,
+    slim: Annotated[bool, Query(description="each document in short, without its traceback")] = False,
     group: OnlyGroup = None,
-    state: Annotated[
-        Literal["open", "dead", "resolved"] | None,
-        Query(description="only failures in this state, and groups that have such", examples=["dead"]),
-    ] = None,
-    limit: Limit = 100,
-    cursor: Annotated[
-        str | None, Query(max_length=3000, description="`nextCursor` of the page before", examples=[None])
-    ] = None,
+    state: States = None,
 ) -> Failures:
-    """The failures of a run: grouped by cause, or with `documents=true` by document."""
+    """The failures of a run: grouped by cause, or with `documents=true` by document.
+
+    `from` and `to`: of causes, failures of which were met in that time, about; of documents, when they failed last, or were resolved.
+    """
     ledger = deployment.store.ledger
     run = control.find_run(ledger, migration_id)
-    chosen = None if group is None else control.group_of(ledger, run.id, group)
-    only = None if state is None else FailureState(state)
+    chosen = query if group is None else replace(query, group=control.group_of(ledger, run.id, group))
+    only = None if state is None else [FailureState(each) for each in state]
     counts = ledger.failures.counts(run.id)
     answer = Failures(migration_id=run.id, open=counts["open"], dead=counts["dead"])
     if documents:
-        after = None if cursor is None else FailurePlace.of(cursor)
-        rows = ledger.failures.list(run.id, state=only, group=chosen, after=after, limit=limit)
-        answer.documents = [_failure(failure) for failure in rows]
-        answer.next_cursor = rows[-1].place.cursor if len(rows) == limit else None
+        after = None if page.cursor is None else FailurePlace.of(page.cursor)
+        found = failure_page(ledger, run.id, chosen, states=only, after=after, limit=page.limit, slim=slim)
+        answer.documents = [(line_model if slim else failure_model)(failure) for failure in found.failures]
+        answer.next_cursor = None if found.after is None else found.after.cursor
         return answer
-    page = ledger.failures.groups(run.id, state=only, group=chosen, after=cursor, limit=limit)
-    known = ledger.known_causes.of(run.id)
-    answer.groups = [_group(failure_group, known) for failure_group in page.groups]
-    answer.rest = Rest(groups=page.rest, open=page.open, dead=page.dead, resolved=page.resolved)
-    answer.next_cursor = page.after
+    seen, known = ledger.failures.causes_seen(run.id), ledger.known_causes.of(run.id)
+    groups = group_page(
+        ledger, run.id, chosen, seen=seen, known=known, states=only, after=page.cursor, limit=page.limit
+    )
+    answer.groups = [group_model(failure_group, known, seen) for failure_group in groups.groups]
+    answer.rest = Rest(groups=groups.rest, open=groups.open, dead=groups.dead, resolved=groups.resolved)
+    answer.next_cursor = groups.after
     return answer
 
 
@@ -243,10 +239,11 @@ def accept(
     ledger = deployment.store.ledger
     judge = withdraw_causes if body.withdraw else accept_causes
     groups = judge(ledger, migration_id, body.groups, who=caller.who, note=body.note)
-    known = ledger.known_causes.of(migration_id)
+    known, seen = ledger.known_causes.of(migration_id), ledger.failures.causes_seen(migration_id)
     pages = [ledger.failures.groups(migration_id, group=group, limit=1) for group in groups]
     return CausesAccepted(
-        migration_id=migration_id, groups=[_group(cause, known) for page in pages for cause in page.groups]
+        migration_id=migration_id,
+        groups=[group_model(cause, known, seen) for page in pages for cause in page.groups],
     )
 
 
@@ -280,21 +277,3 @@ def export(
     first = next(pages, "")  # what cannot be read is answered with an error, not with half an answer
     headers = {"Content-Disposition": f'attachment; filename="failures-{run.id}.jsonl"'}
     return StreamingResponse(chain((first,), pages), media_type=NDJSON, headers=headers)
-
-
-def _group(group: FailureGroup, known: Mapping[str, KnownCause]) -> Group:
-    return Group(
-        group=group.group, signature=group.signature, kind=group.kind, type=group.type, place=group.place, message=group.message,
-        open=group.open, dead=group.dead, resolved=group.resolved, example=id_json(group.example),
-        accepted=Acceptance.model_validate(found) if (found := accepted_object(known.get(group.group))) else None,
-    )  # fmt: skip
-
-
-def _failure(failure: Failure) -> FailureOf:
-    tail = failure.traceback[max(failure.traceback.rfind("  File "), 0) :].rstrip()[-TAIL:]
-    return FailureOf(
-        id=id_json(failure.key), group=failure.group, kind=str(failure.kind), type=failure.type, message=failure.message, traceback=tail,
-        attempt=failure.attempt, state=str(failure.state), resolution=failure.resolution, batch_id=failure.batch,
-        due_at=iso_time(failure.due_at) if failure.state is FailureState.OPEN else None,
-        first_at=iso_time(failure.first_at), last_at=iso_time(failure.last_at),
-    )  # fmt: skip

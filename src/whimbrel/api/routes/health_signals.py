@@ -15,6 +15,7 @@ from whimbrel.engine.operating.health_settings import (
     change_thresholds,
     heed_signal,
     ignore_signal,
+    known_signal,
 )
 from whimbrel.engine.operating.health_view import health_object
 from whimbrel.engine.operating.run_view import iso_time
@@ -223,6 +224,7 @@ def change_signal(
 ) -> Changed:
     """Change the thresholds of a signal, or ignore it for a while. Audited."""
     ledger, own, who = deployment.store.ledger, _own(deployment.store), caller.who
+    known_signal(ledger, name, own)  # also where nothing is to be changed
     if body.reset or body.slow is not None or body.stop is not None:
         change_thresholds(
             ledger, name, slow=body.slow, stop=body.stop, who=who, reset=bool(body.reset), own=own

@@ -1,6 +1,7 @@
 """Lists runs and batches as jobs of the old system did, and answers with single batches."""
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Literal, TypeVar
 
 from fastapi import APIRouter, Path, Query
@@ -10,6 +11,7 @@ from whimbrel.api.authorization import Reader
 from whimbrel.api.deployment import Deployment
 from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.envelope import Answer, Model, failures
+from whimbrel.api.models.list_filters import SEVERAL, Several
 from whimbrel.api.models.runs import RUN, BatchAnswer, BatchOf, RunRow, batch_model, row_model
 from whimbrel.api.routes.runs import Cursor, Limit, next_cursor_of, place_of
 from whimbrel.domain.runs.run_cursor import WRONG
@@ -80,8 +82,9 @@ def jobs(
         ),
     ] = None,
     status: Annotated[
-        RunStatus | BatchStatus | None,
-        Query(description="only jobs in this state", examples=["running"]),
+        list[RunStatus | BatchStatus] | None,
+        Query(description=f"only jobs in this state{SEVERAL}", examples=[["running"]]),
+        Several,
     ] = None,
     limit: Limit = 100,
     cursor: Cursor = None,
@@ -93,7 +96,9 @@ def jobs(
             raise ApiError(422, "invalid", "Batches are listed by run: say which with parentJobId.")
         run = control.find_run(ledger, parent_job_id)
         # A batch that is done was `completed` in the old system.
-        statuses = [BatchStatus.DONE] if status is RunStatus.COMPLETED else _states(BatchStatus, status)
+        statuses = _states(BatchStatus, status)
+        if statuses is not None and status and RunStatus.COMPLETED in status:
+            statuses.append(BatchStatus.DONE)
         after = _number(run.id, cursor)
         batches = ledger.batches.list(run.id, after=after, statuses=statuses, limit=limit)
         rows = [_batch_job(batch_model(batch)) for batch in batches]
@@ -106,9 +111,12 @@ def jobs(
     return Jobs(count=len(rows), jobs=rows, next_cursor=next_cursor_of(runs, limit))
 
 
-def _states(kind: type[S], status: RunStatus | BatchStatus | None) -> list[S] | None:
-    """Returns the states to list: all, or one, or none where it is a state of the other kind of job."""
-    return None if status is None else [state for state in kind if state.value == status.value]
+def _states(kind: type[S], wanted: Sequence[RunStatus | BatchStatus] | None) -> list[S] | None:
+    """Returns the states to list: all, or those that this kind of job can be in."""
+    if wanted is None:
+        return None
+    words = {status.value for status in wanted}
+    return [state for state in kind if state.value in words]
 
 
 def _number(run_id: str, cursor: str | None) -> int:

@@ -44,7 +44,7 @@ async def keyspace(
         int | None,
         Query(
             ge=0,
-            lt=MOST,
+            le=MOST - 1,
             description="also tell the batches and keys of this cell. 404 where there is no such cell",
             examples=[None],
         ),

@@ -23,6 +23,7 @@ LINKS: Final = {
     "queue": "/queue/stats",
     "workers": "/queue/consumer-status",
     "monitoring": "/queue/monitoring",
+    "audit": "/audit",
     "database": "/db/status",
     "samples": "/seed/docs",
 }

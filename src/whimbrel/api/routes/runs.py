@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Body, Depends, Path, Query, Response
+from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from whimbrel.api.authorization import Operator, Reader
 from whimbrel.api.deployment import Deployment, System, ThisSystem
 from whimbrel.api.event_streams import Event, ThisStreams
 from whimbrel.api.models.budgets import Budgeted
-from whimbrel.api.models.envelope import Answer, Model, WholeNumberText, failures
+from whimbrel.api.models.envelope import Answer, WholeNumberText, failures
 from whimbrel.api.models.list_filters import SEVERAL, From, Several, To, span_of
 from whimbrel.api.models.run_lines import RunLine, line_model
 from whimbrel.api.models.runs import (
@@ -70,48 +70,6 @@ class Runs(Answer):
     next_cursor: str | None = Field(description="for the next page; null on the last", examples=[None])
 
 
-class DefinitionOf(Model):
-    """A migration that is loaded."""
-
-    name: str = Field(description="unique", examples=["some-model"])
-    version: int = Field(description="as its author counts", examples=[1])
-    collection: str = Field(description="where its documents are", examples=["somemodels"])
-    database: str | None = Field(description="null: the one of MONGODB_DB_NAME", examples=[None])
-    mark: str = Field(description="how it knows what is done: status, marker or filter", examples=["status"])
-    declarative: bool = Field(
-        description="whether MongoDB itself does it, without a function", examples=[True]
-    )
-    summary: str = Field(description="what its author says of it", examples=["Splits names in two."])
-    code_hash: str = Field(
-        description="of its code: a run goes on only by the code that it began with",
-        examples=["5721c65e8e6cd6f5"],
-    )
-    depends_on: list[str] = Field(
-        description="migrations that must be complete before a run of it may start, each as `name` or `name@version`",
-        examples=[[]],
-    )
-
-
-class BrokenOf(Model):
-    """A migration that cannot be used. The others of its file and folder can."""
-
-    name: str | None = Field(description="null: all that the file defines", examples=["split-name"])
-    source: str = Field(description="file or module", examples=["people.py"])
-    reason: str = Field(
-        description="why, and what to do",
-        examples=[
-            "people.py cannot be loaded: No module named 'shop'. Install what it imports beside Whimbrel."
-        ],
-    )
-
-
-class Definitions(Answer):
-    """The migrations that are loaded."""
-
-    migrations: list[DefinitionOf] = Field(description="the built-in one first")
-    broken: list[BrokenOf] = Field(description="those that cannot be used")
-
-
 async def _query_of(
     deployment: Deployment,
     *,
@@ -146,8 +104,9 @@ async def _query_of(
     )
 
 
-@router.get("", responses=failures(422))
-def runs(
+@router.get("", response_model=Runs, responses=failures(422))
+async def runs(
+    request: Request,
     deployment: Deployment,
     _: Reader,
     query: Annotated[RunQuery, Depends(_query_of)],
@@ -162,13 +121,23 @@ def runs(
     slim: Annotated[bool, Query(description="each run in short, as a line of an overview")] = False,
     limit: Limit = 100,
     cursor: Cursor = None,
-) -> Runs:
-    """The runs. What is long of a run is left out: GET /migrate/status/{migrationId} has it. `from` and `to` are about when a run was asked for (`createdAt`)."""
+    cache: ThisAnswerCache,
+) -> Runs | Response:
+    """The runs. What is long of a run is left out: GET /migrate/status/{migrationId} has it. `from` and `to` are about when a run was asked for (`createdAt`).
+
+    With `slim` an answer may be half a second old, as of everything that many clients poll.
+    """
     ledger = deployment.store.ledger
-    page = run_page(ledger, query, order=order, cursor=cursor, limit=limit)
-    model = line_model if slim else row_model
-    rows = [model(run_view) for run_view in views(ledger, page.runs)]
-    return Runs(count=len(rows), migrations=rows, next_cursor=page.cursor)
+
+    def answer() -> Runs:
+        page = run_page(ledger, query, order=order, cursor=cursor, limit=limit)
+        model = line_model if slim else row_model
+        rows = [model(run_view) for run_view in views(ledger, page.runs)]
+        return Runs(count=len(rows), migrations=rows, next_cursor=page.cursor)
+
+    if slim:
+        return await cache.answer(("runs", request.url.query), lambda: (200, answer()))
+    return await anyio.to_thread.run_sync(answer)
 
 
 def _answer(ledger: Ledger, run: DomainRun) -> RunAnswer:
@@ -255,22 +224,6 @@ def resume(
     return _answer(
         ledger, control.resume(ledger, migration_id, who=caller.who, code=code, budget=body.budget)
     )
-
-
-@router.get("/definitions", responses=failures())
-def definitions(system: ThisSystem, _: Reader) -> Definitions:
-    """The migrations that are loaded."""
-    return Definitions(
-        migrations=[
-            DefinitionOf(
-                name=definition.name, version=definition.version, collection=definition.collection, database=definition.database, mark=definition.mark,
-                declarative=definition.declarative, summary=definition.summary, code_hash=definition.code_hash,
-                depends_on=list(definition.depends_on),
-            )
-            for definition in system.loaded.values()
-        ],
-        broken=[BrokenOf(name=broken.name or None, source=broken.source, reason=broken.reason) for broken in system.loaded.broken],
-    )  # fmt: skip
 
 
 @router.get(

@@ -11,7 +11,7 @@ from whimbrel.api.deployment import ThisSystem
 from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
 from whimbrel.api.models.runs import RUN
-from whimbrel.api.models.terms import Nice, Windows
+from whimbrel.api.models.terms import HOLD, STAGES, Approve, Follow, HoldSeconds, Nice, StagesAsked, Windows
 from whimbrel.api.routes.starting import waiting_message
 from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.runs.schedules import NAME, Plan, Schedule, ScheduleUnknown, check_cron
@@ -83,6 +83,10 @@ class ScheduleBody(Model):
     ] = 0
     windows: Windows = Field(default_factory=list)
     nice: Nice = 0
+    follow: Follow = False
+    stages: StagesAsked | None = STAGES
+    hold_seconds: HoldSeconds | None = HOLD
+    approve: Approve = False
 
 
 class ScheduleOf(Model):
@@ -108,6 +112,17 @@ class ScheduleOf(Model):
     changed_at: str | None = Field(description="RFC 3339", examples=[AT])
     windows: list[str] = Field(description="hours in which its runs work; empty: at any time", examples=[[]])
     nice: int = Field(description="0 to 100: the share of its runs is at most 1/(1+nice)", examples=[0])
+    follow: bool = Field(
+        description="whether its runs go on after the sweep with what is written; until such a run is ended, ticks start no other",
+        examples=[False],
+    )
+    stages: list[str] | None = Field(
+        description="the stages that its runs go in; null: all at once", examples=[None]
+    )
+    hold_seconds: float | None = Field(
+        description="seconds that its runs wait at the gate of each stage", examples=[None]
+    )
+    approve: bool = Field(description="whether its runs wait at each gate for a person", examples=[False])
 
 
 class TickOf(Model):
@@ -208,17 +223,19 @@ def schedule(ledger: Schedules, _: Reader, name: Name) -> ScheduleAnswer:
     return _answer(ledger, _found(ledger, name))
 
 
-@router.put("/schedules/{name}", responses=failures(400, 404, 413, 415, 422))
+@router.put("/schedules/{name}", responses=failures(400, 404, 409, 413, 415, 422))
 def put(
     system: ThisSystem, ledger: Schedules, caller: Operator, name: Name, body: ScheduleBody
 ) -> ScheduleAnswer:
     """Make a schedule, or replace one."""
-    choose(system.loaded, body.migration)
+    definition = choose(system.loaded, body.migration)
     plan = Plan(
         migration=body.migration, cron=body.cron, zone=body.zone, enabled=body.enabled,
         batch_size=body.batch_size, filters=engine.stored_filters(body.filters), priority=body.priority,
-        windows=tuple(body.windows), nice=body.nice,
+        windows=tuple(body.windows), nice=body.nice, follow=body.follow, stages=tuple(body.stages or ()), hold=body.hold_seconds,
+        approve=body.approve,
     )  # fmt: skip
+    engine.check_runs(plan, definition)
     return _answer(ledger, engine.save_schedule(ledger, name, plan, who=caller.who))
 
 

@@ -15,14 +15,14 @@ from whimbrel.api.models.dry_run import Plan
 from whimbrel.api.models.envelope import Answer, WholeNumber, WholeNumberText, failures
 from whimbrel.api.models.runs import RUN, Warned, warned_models
 from whimbrel.api.models.seen import HOST, NS, Seen, seen_of
-from whimbrel.api.models.terms import Nice, Windows
+from whimbrel.api.models.terms import HOLD, STAGES, Approve, Follow, HoldSeconds, Nice, StagesAsked, Windows
 from whimbrel.domain.failures.causes import GROUPS
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.migrations.definition_checks import with_undo
 from whimbrel.domain.migrations.filters import read_filter
 from whimbrel.domain.runs.preflight_findings import refuse_all
 from whimbrel.domain.runs.run import Run
-from whimbrel.domain.runs.stages import ASKED, LONGEST_HOLD, MOST, stages_asked
+from whimbrel.domain.runs.stages import stages_asked
 from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.already_done import done_by
 from whimbrel.engine.operating.expectations import check_seen
@@ -96,10 +96,21 @@ class Phased(Budgeted):
         description="causes of failures that are not new to the run, such as `plan.failures[].group` of a dry run",
         examples=[["2d39b3ed"]],
     )
+    windows: Windows = Field(default_factory=list)
+    nice: Nice = 0
     seen: Seen | None = Field(default=None, description="what the caller has seen; null: start in any case")
 
 
-class Start(Phased):
+class Whole(Phased):
+    """What to start over all that is pending, or over all phases."""
+
+    follow: Follow = False
+    stages: StagesAsked | None = STAGES
+    hold_seconds: HoldSeconds | None = HOLD
+    approve: Approve = False
+
+
+class Start(Whole):
     """What to start."""
 
     filters: dict[str, Any] | None = Field(
@@ -118,31 +129,10 @@ class Start(Phased):
     exclusive: Annotated[bool, Field(strict=True, description="409 instead of waiting for another run")] = (
         False
     )
-    windows: Windows = Field(default_factory=list)
-    nice: Nice = 0
-    follow: Annotated[
-        bool,
-        Field(
-            strict=True,
-            description="go on after the sweep with each document that is written and matches, until PATCH /migrate/settings/{migrationId} says `follow: false`; the run is started also where nothing matches yet",
-        ),
-    ] = False
-    stages: list[Annotated[str, Field(pattern=f"^({ASKED})$", max_length=20)]] | None = Field(
-        default=None,
-        min_length=2,
-        max_length=MOST,
-        description="go in stages, spread over the key space: documents or percentages, each more than the one before, the last `100%`; null: all at once",
-        examples=[["1000", "1%", "10%", "100%"]],
-    )
-    hold_seconds: Annotated[int, Field(strict=True, ge=0, le=LONGEST_HOLD), WholeNumber] | None = Field(
-        default=None, description="seconds to wait at the gate of each stage; null: none", examples=[600]
-    )
-    approve: Annotated[
-        bool, Field(strict=True, description="wait at the gate of each stage for POST /migrate/approve")
-    ] = False
 
 
 PhasedBody = Annotated[Phased, Body(default_factory=Phased)]
+WholeBody = Annotated[Whole, Body(default_factory=Whole)]
 
 
 class Started(Answer):
@@ -182,7 +172,10 @@ def start_or_try(
     """Starts a run, or shows what it would do. Raises what is refused."""
     store = system.deployment.store
     definition = with_undo(definition) if body.undo else definition
-    options = {"batch_size": body.batch_size, **options}
+    options = {"batch_size": body.batch_size, "terms": Terms(body.windows, body.nice), **options}
+    if isinstance(body, Whole):
+        options["stages"] = stages_asked(body.stages, hold=body.hold_seconds, approve=body.approve)
+        options["follow"] = body.follow
     run = asked_through(draft_run(store, definition, defaults=system.settings.defaults, **options), route)
     run = with_budget(run, body.budget)
     expected = preview(store, run, seconds=COUNTING)
@@ -287,8 +280,6 @@ def start_requested(system: System, caller: Caller, response: Response, body: St
     return start_or_try(
         system, caller, response, definition, body, route="POST /migrate", exclusive=body.exclusive,
         filter_=read_filter(filters or {}), priority=body.priority, rate=body.max_docs_per_second,
-        terms=Terms(body.windows, body.nice), follow=body.follow,
-        stages=stages_asked(body.stages, hold=body.hold_seconds, approve=body.approve),
     )  # fmt: skip
 
 
@@ -315,7 +306,7 @@ def complete_processing(
 
 
 @router.post("/process-all", status_code=202, responses=STARTED)
-def process_all(system: ThisSystem, caller: Operator, response: Response, body: PhasedBody) -> Started:
+def process_all(system: ThisSystem, caller: Operator, response: Response, body: WholeBody) -> Started:
     """A run over all phases, in order: pending, processing, failed, and the sweep."""
     definition = system.evaluated(body.migration)
     return start_or_try(system, caller, response, definition, body, route="POST /migrate/process-all")

@@ -18,7 +18,7 @@ TOLD = (
     "are watched (200). Then what changes: `run` (the run in short), `state` (`migrationId`, `migration`, `kind`, `before`, `after`, `reason`), `failures` "
     "(`migrationId`, `migration`, `new`, `openFailures`, `deadFailures`), `gone` (`migrationId` is not watched any more; `exists`), `health` (`state`, `share`, "
     "`since`, `said`, `worst`), `freeze` (`frozen`, `until`, `note`). `reload`: some events are missing, load again what you show. `beat`, after five seconds "
-    "without another: `ageSeconds` of what was told. `error`: the ledger does not answer. All but `reload` and `beat` have an `id`"
+    "without another: `ageSeconds` of what was told. `error`: the ledger does not answer; the next `beat` or change says that it does again. All but `beat`, and a `reload` at the beginning, have an `id`"
 )
 
 

@@ -1,8 +1,8 @@
-"""Shows the deliveries of webhooks, and sends a test."""
+"""Shows the deliveries of webhooks, sends failed ones again, and sends a test."""
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
 from whimbrel.api.authorization import Operator, Reader
@@ -13,6 +13,7 @@ from whimbrel.api.routes.runs import Limit
 from whimbrel.bootstrap import poster
 from whimbrel.domain.runs.run_cursor import RunPlace
 from whimbrel.domain.webhooks.deliveries import DeliveryState
+from whimbrel.engine.notifying.resending import send_again
 from whimbrel.engine.notifying.trial import try_webhooks
 from whimbrel.engine.operating.delivery_view import delivery_object
 
@@ -53,6 +54,12 @@ class Deliveries(Answer):
     next_cursor: str | None = Field(
         default=None, description="for the next page; null on the last", examples=[None]
     )
+
+
+class Resent(Answer):
+    """The delivery is due again."""
+
+    delivery: Delivered = Field(description="as it is now")
 
 
 class WebhookTried(Model):
@@ -97,3 +104,21 @@ def test(system: ThisSystem, caller: Operator) -> WebhooksTried:
     """Send a test event to every address of `WHIMBREL_WEBHOOKS` of this process now, once. Nothing is stored."""
     tried = try_webhooks(system.settings.webhooks, poster(system.settings), who=caller.who)
     return WebhooksTried(results=[WebhookTried.model_validate(each.as_object) for each in tried])
+
+
+@router.post(
+    "/deliveries/{delivery}/resend", status_code=202, responses=failures(400, 404, 409, 413, 415, 422)
+)
+def resend(
+    system: ThisSystem,
+    caller: Operator,
+    delivery_id: Annotated[
+        str,
+        Path(
+            alias="delivery", max_length=300, description="id of the delivery", examples=[f"{EVENT}:0a1b2c3d"]
+        ),
+    ],
+) -> Resent:
+    """Send a delivery that has failed once more: at once, with all its tries. Its event keeps its id, by which a receiver knows it. Audited."""
+    again = send_again(system.deployment.store.ledger, system.settings.webhooks, delivery_id, who=caller.who)
+    return Resent(delivery=Delivered.model_validate(delivery_object(again)))

@@ -16,10 +16,11 @@ from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.output.screen import Screen
 from whimbrel.domain.migrations.catalog import Catalog, choose
 from whimbrel.domain.migrations.definition import Definition
-from whimbrel.domain.migrations.sequence import in_sequence, read_reference
+from whimbrel.domain.migrations.sequence import read_reference
 from whimbrel.domain.runs.standing import Standing, State
 from whimbrel.engine.operating.ensure import ensure_object
-from whimbrel.engine.operating.sequence import standing, standing_of_dependency
+from whimbrel.engine.operating.sequence import standing
+from whimbrel.engine.rehearsing.finish_step import to_finish
 from whimbrel.errors import MigrationUnknown, SettingsInvalid
 from whimbrel.workers import definition_catalog
 from whimbrel.workers.function_caller import FunctionCaller
@@ -101,28 +102,10 @@ def _finish_in_sequence(
     system: Opened, loaded: Catalog[Definition], definition: Definition, finishing: Finishing
 ) -> int:
     """Finishes what the migration depends on, then the migration. Returns the exit code of what did not end well."""
-    if _standing(system, definition, definition.version).state is State.VERIFIED:
-        return 0
-    for name in in_sequence(definition.name, loaded):
-        if name != definition.name and _is_done_by_another_version(system, definition, loaded, name):
-            continue
-        if code := finishing.finish(loaded[name]):
+    for needed in to_finish(system.store, loaded, definition):
+        if code := finishing.finish(needed):
             return code
     return 0
-
-
-def _is_done_by_another_version(
-    system: Opened, definition: Definition, loaded: Catalog[Definition], name: str
-) -> bool:
-    """Whether all that ask for a migration are content with a version that is not the loaded one: it needs no run of the loaded one."""
-    asked = [
-        dependency
-        for other in in_sequence(definition.name, loaded)
-        for dependency in loaded[other].dependencies
-        if dependency.name == name
-    ]
-    found = [standing_of_dependency(system.store, dependency) for dependency in asked]
-    return all(standing.done and version != loaded[name].version for version, standing in found)
 
 
 def _tell(screen: Screen, system: Opened, definition: Definition, version: int, found: Standing) -> int:

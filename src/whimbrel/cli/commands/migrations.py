@@ -19,7 +19,10 @@ def migrations(migrations: Source = None, json: Json = False) -> int:
         screen.note(place)
     if json:
         broken = [broken_object(broken_migration) for broken_migration in catalog.broken]
-        screen.answer([definition_object(definition) for definition in catalog.values()] + broken)
+        usable = [
+            definition_object(definition, catalog.sources[name]) for name, definition in catalog.items()
+        ]
+        screen.answer(usable + broken)
         return 0
     screen.show(migrations_table(catalog))
     if catalog.broken:

@@ -12,6 +12,7 @@ from rich.console import RenderableType
 
 from whimbrel.cli.arguments.completion import migration_names
 from whimbrel.cli.arguments.options import Json, Source, Windows, begin, caller, source
+from whimbrel.cli.arguments.points_in_time import duration
 from whimbrel.cli.arguments.single_options import Group, SingleOptionCommand
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.interrupts import Interrupts
@@ -88,6 +89,36 @@ def set_(
             "--nice", metavar="0-100", min=0, max=100, help="N: its runs rest N times as long as they work"
         ),
     ] = None,
+    follow: Annotated[
+        bool | None,
+        typer.Option(
+            "--follow/--no-follow",
+            help="whether its runs go on after the sweep with each document that is written, until they are ended (a new one: no)",
+        ),
+    ] = None,
+    stages: Annotated[
+        str | None,
+        typer.Option(
+            "--stages",
+            metavar="STAGES",
+            help="its runs go in stages over the key space, such as 1000,1%,10%,100%; all: in none",
+        ),
+    ] = None,
+    hold: Annotated[
+        str | None,
+        typer.Option(
+            "--hold",
+            metavar="TIME",
+            help="how long its runs wait at each gate, such as 10m; none: not at all",
+        ),
+    ] = None,
+    approve: Annotated[
+        bool | None,
+        typer.Option(
+            "--approve/--no-approve",
+            help="whether its runs wait at each gate for a person: `whimbrel approve`",
+        ),
+    ] = None,
     json: Json = False,
 ) -> int:
     """Make a schedule, or change what is given of one."""
@@ -97,16 +128,22 @@ def set_(
         plan = engine.plan_of(ledger, name, settings.first_schedule) or _new_plan(name, migration, cron)
         options_given = {
             "migration": migration, "cron": cron, "zone": zone, "enabled": enable, "batch_size": batch_size,
-            "priority": priority, "nice": nice, "windows": _windows(window, none=no_windows),
+            "priority": priority, "nice": nice, "windows": _windows(window, none=no_windows), "follow": follow, "approve": approve,
+            "stages": None if stages is None else () if stages == "all" else tuple(part.strip() for part in stages.split(",")),
         }  # fmt: skip
         changes: dict[str, Any] = {
             field: value for field, value in options_given.items() if value is not None
         }
         if filter_ is not None:
             changes["filters"] = engine.stored_filters(filter_)
+        if hold is not None:
+            changes["hold"] = None if hold == "none" else duration("--hold", hold)
+        if stages == "all":  # there are no gates any more
+            changes = {"hold": None, "approve": False, **changes}
         plan = replace(plan, **changes)
-        choose(loaded, plan.migration)
+        definition = choose(loaded, plan.migration)
         engine.check_schedule(name, plan)
+        engine.check_runs(plan, definition)
         prepare_default(ledger, settings.first_schedule)
         saved = engine.save_schedule(ledger, name, plan, who=caller())
         on = ledger.schedules.is_on()
@@ -262,6 +299,7 @@ EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
             "set nightly --zone Europe/Berlin",
             "set nightly --disable",
             'set nightly --window "22:00-06:00 Europe/Berlin"',
+            "set nightly --stages 1000,1%,10%,100% --hold 10m",
             """set nightly --filter '{"country": "NL"}' --batch-size 500""",
             "set often --migration some-model --cron '*/30 * * * * *'",
         ],

@@ -1,4 +1,4 @@
-"""`webhooks`: show what was told to receivers of webhooks, or send them a test."""
+"""`webhooks`: show what was told to receivers of webhooks, send it again, or send them a test."""
 
 from enum import StrEnum
 from typing import Annotated
@@ -29,20 +29,34 @@ def webhooks(
         DeliveryIn | None,
         typer.Option(metavar="STATE", help="only deliveries in this state: pending, delivered or failed"),
     ] = None,
+    resend: Annotated[
+        str | None,
+        typer.Option(
+            "--resend",
+            metavar="DELIVERY",
+            help="send a delivery that has failed once more, by its id in this list",
+        ),
+    ] = None,
     limit: Limit = 20,
     cursor: Annotated[
         str | None, typer.Option(metavar="CURSOR", help="where an earlier page said that the next one begins")
     ] = None,
     json: Json = False,
 ) -> int:
-    """Show the deliveries of webhooks, newest first, or send a test.
+    """Show the deliveries of webhooks, newest first, send a failed one again, or send a test.
 
     docs/observability.md says what is sent, and how a receiver verifies it.
     """
     settings, screen = begin(json=json)
     if test and (state is not None or cursor is not None):
         raise SettingsInvalid("--test sends and shows nothing else: leave --state and --cursor out.")
+    if resend is not None and (test or state is not None or cursor is not None):
+        raise SettingsInvalid(
+            "--resend sends one delivery and shows nothing else: leave the other options out."
+        )
     with Interrupts():
+        if resend is not None:
+            return _resend(settings, screen, resend)
         return _test(settings, screen) if test else _show(settings, screen, state, limit, cursor)
 
 
@@ -56,6 +70,21 @@ def _test(settings: Settings, screen: Screen) -> int:
     else:
         screen.show(trials_table(tried))
     return 0 if all(each.reply.delivered for each in tried) else NOT_DELIVERED
+
+
+def _resend(settings: Settings, screen: Screen, delivery_id: str) -> int:
+    from whimbrel.engine.notifying.resending import send_again  # noqa: PLC0415  lists need none of it
+
+    check_reporting(settings)
+    with open_database(settings, screen, answers=True) as system:
+        again = send_again(system.store.ledger, settings.webhooks, delivery_id, who=caller())
+    if screen.json:
+        screen.answer(delivery_object(again))
+    else:
+        screen.show(
+            f"Delivery {again.id} is due again: a process that has the webhooks sends it to {again.shown} at once."
+        )
+    return 0
 
 
 def _show(

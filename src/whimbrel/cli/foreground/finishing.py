@@ -1,6 +1,7 @@
 """Works in the foreground until a migration is complete and verified, beside other processes that may do the same."""
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from whimbrel.bootstrap import Opened
@@ -11,16 +12,13 @@ from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.output.preflight_findings import consent
 from whimbrel.cli.output.screen import Screen
 from whimbrel.domain.migrations.definition import Definition
+from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.standing import Standing
 from whimbrel.engine.executing.restore import definition_without_code
-from whimbrel.engine.operating import control
-from whimbrel.engine.operating.ensure import Step, next_step, refuse_cleaned, to_start_once, verify_once
-from whimbrel.engine.operating.preflight import with_warnings
-from whimbrel.engine.operating.sequence import check_dependencies, standing_of_definition
-from whimbrel.engine.operating.stages import waits_for_approval
-from whimbrel.engine.operating.start import add_run, asked_through, draft_run, has_documents, preview
-from whimbrel.engine.rehearsing.trial_call import try_function
+from whimbrel.engine.operating.ensure import Step, next_step
+from whimbrel.engine.operating.sequence import standing_of_definition
+from whimbrel.engine.rehearsing.finish_step import FinishStep
 from whimbrel.errors import AlreadyStarted, StateForbids
 from whimbrel.settings import Settings
 from whimbrel.workers.function_caller import FunctionCaller
@@ -47,8 +45,11 @@ class Finishing:
         yes: bool,
     ) -> None:
         self._system, self._settings, self._screen, self._interrupts = system, settings, screen, interrupts
-        self._pool, self._calls, self._yes = pool, calls, yes
+        self._pool, self._yes = pool, yes
         self._ledger = system.store.ledger
+        self._step = FinishStep(
+            system.store, who=caller(), defaults=settings.defaults, route=ROUTE, callers=calls.of, before=self._before_writing
+        )  # fmt: skip
 
     def finish(self, definition: Definition) -> int:
         """Does what is missing, each step once; waits for what others do. Returns 0, or the exit code of what did not end well."""
@@ -62,7 +63,7 @@ class Finishing:
                     f"Migration {definition.name} is not complete and verified, though that was tried. {found.why}"
                 )
             try:
-                run = self._take(step, run, definition, found)
+                run = self._step.take(step, run, definition, found)
             except StateForbids as refused:
                 if not self._has_moved(
                     definition, found, seconds=MOVING if isinstance(refused, AlreadyStarted) else 0
@@ -75,6 +76,11 @@ class Finishing:
                 return code
         return 0
 
+    def _before_writing(self, warnings: Sequence[Finding]) -> None:
+        """Asks the person where there are warnings; from then on Ctrl-C pauses what is begun."""
+        consent(self._screen, warnings, yes=self._yes)
+        self._interrupts.arm()
+
     def _has_moved(self, definition: Definition, before: Standing, *, seconds: float) -> bool:
         """Whether the migration is not as it was before. What another process has written may take a moment until a majority has it."""
         end = time.monotonic() + seconds
@@ -85,42 +91,6 @@ class Finishing:
             if time.monotonic() >= end:
                 return False
             time.sleep(LOOK)
-
-    def _take(self, step: Step, run: Run | None, definition: Definition, found: Standing) -> Run:
-        """Makes the step, and returns the run that is to be worked on."""
-        if step == "verify":
-            self._interrupts.arm()
-            return verify_once(
-                self._system.store, found, definition, who=caller(), defaults=self._settings.defaults
-            )
-        if step == "start" or run is None:
-            return self._start(definition, found)
-        if step == "retry":
-            return control.retry(self._ledger, run.id, who=caller(), code=definition)[0]
-        if waits_for_approval(run):
-            raise StateForbids(
-                f"Run {run.id} waits for a person after a stage: whimbrel status {run.id}, then whimbrel approve {run.id}"
-            )
-        if step == "resume":
-            return control.resume(self._ledger, run.id, who=caller(), code=definition)
-        if run.has_user_code and run.code_hash != definition.code_hash:
-            raise StateForbids(
-                f"Run {run.id} is {run.status} with another code of {definition.name} than the one loaded here. Let it end, or pause it, and "
-                f"this command continues it with the new code: whimbrel pause {run.id}"
-            )
-        return run
-
-    def _start(self, definition: Definition, found: Standing) -> Run:
-        store = self._system.store
-        refuse_cleaned(store, definition)
-        check_dependencies(store, definition)
-        draft = asked_through(draft_run(store, definition, defaults=self._settings.defaults), ROUTE)
-        if (expected := preview(store, draft)).total or has_documents(store, draft):
-            draft = with_warnings(store, definition, draft, documents=expected.estimated)
-            draft = try_function(store, definition, draft, self._calls.of)
-        consent(self._screen, draft.warnings, yes=self._yes)
-        self._interrupts.arm()
-        return add_run(store, definition, to_start_once(draft, found), caller())
 
     def _work(self, run: Run, definition: Definition) -> int:
         kind = "Verification" if run.kind == "verification" else "Run"

@@ -318,12 +318,13 @@ def failure_object(failure: Failure) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def definition_object(definition: Definition) -> dict[str, Any]:
+def definition_object(definition: Definition, source: str = "") -> dict[str, Any]:
     return {
         "name": definition.name, "version": definition.version, "database": definition.database, "collection": definition.collection,
         "mark": definition.mark, "kind": "declarative" if definition.declarative else "function",
         "filter": stored(definition.filter, writing(UNSPECIFIED)),
         "summary": definition.summary, "codeHash": definition.code_hash, "dependsOn": list(definition.depends_on), "broken": None,
+        "undo": definition.undo, "batchSize": definition.batch_size, "source": source,
     }  # fmt: skip
 
 

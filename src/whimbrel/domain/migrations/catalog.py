@@ -20,16 +20,20 @@ class Broken:
 
 
 class Catalog(dict[str, T]):
-    """The usable migrations, by name. `broken`: the unusable ones; `empty`: for each place that defines nothing, a sentence that says so."""
+    """The usable migrations, by name. `broken`: the unusable ones; `empty`: for each place that defines nothing, a sentence that says so.
+
+    `sources`: the file or module of each usable one.
+    """
 
     def __init__(
         self,
         usable: Mapping[str, T] | None = None,
         broken: tuple[Broken, ...] = (),
         empty: tuple[str, ...] = (),
+        sources: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(usable or {})
-        self.broken, self.empty = broken, empty
+        self.broken, self.empty, self.sources = broken, empty, dict(sources or {})
 
     @property
     def unloadable(self) -> tuple[str, ...]:

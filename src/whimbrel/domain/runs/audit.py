@@ -1,7 +1,7 @@
 """The audit: who did what, and when. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
@@ -9,33 +9,31 @@ from typing import Literal, get_args
 from whimbrel.domain.runs.run_cursor import RunPlace
 
 Action = Literal[
-    "run", "settings", "stage", "failures", "code", "freeze", "health", "schedule", "queue", "samples", "maintenance", "request"
+    "run", "settings", "stage", "failures", "code", "freeze", "health", "schedule", "queue", "webhooks", "samples", "maintenance", "request"
 ]  # fmt: skip
 ACTIONS: Sequence[Action] = get_args(Action)
 
 # What an entry says, by how it begins. The first that fits counts.
-_WORDS: Sequence[tuple[re.Pattern[str], Action]] = [
-    (re.compile(pattern), action)
-    for pattern, action in (
-        (r"(GET|POST|PUT|PATCH|DELETE) /", "request"),
-        (r"run pruned", "maintenance"),
-        (r"run ", "run"),
-        (r"settings changed", "settings"),
-        (r"stage \d", "stage"),
-        (r"causes |\d+ dead failures ", "failures"),
-        (r"code |taken as they are now", "code"),
-        (r"freeze ", "freeze"),
-        (r"thresholds of |signal ", "health"),
-        (r"scheduler? ", "schedule"),
-        (r"consumers |-?\d+ messages of |\d+ lost batches |worker counters ", "queue"),
-        (r"samples? ", "samples"),
-    )
-]
+_WORDS: Mapping[str, Action] = {
+    r"(GET|POST|PUT|PATCH|DELETE) /": "request",
+    r"run pruned": "maintenance",
+    r"run ": "run",
+    r"settings changed": "settings",
+    r"stage \d": "stage",
+    r"causes |\d+ dead failures ": "failures",
+    r"code |taken as they are now": "code",
+    r"freeze ": "freeze",
+    r"thresholds of |signal ": "health",
+    r"scheduler? ": "schedule",
+    r"consumers |-?\d+ messages of |\d+ lost batches |worker counters ": "queue",
+    r"webhook ": "webhooks",
+    r"samples? ": "samples",
+}
 
 
 def action_of(what: str) -> Action:
     """Returns what kind of thing an entry tells."""
-    return next((action for pattern, action in _WORDS if pattern.match(what)), "maintenance")
+    return next((action for pattern, action in _WORDS.items() if re.match(pattern, what)), "maintenance")
 
 
 def name_of(who: str) -> str:

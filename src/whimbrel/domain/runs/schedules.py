@@ -37,6 +37,10 @@ class Plan:
     priority: int = 0
     windows: tuple[str, ...] = ()
     nice: int = 0
+    follow: bool = False
+    stages: tuple[str, ...] = ()  # as a person writes them; none: all at once
+    hold: float | None = None  # seconds at each gate
+    approve: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

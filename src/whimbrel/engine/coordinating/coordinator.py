@@ -243,9 +243,11 @@ class Coordinator:
         documents.check_identity()
         if not self._planner.plan(run, documents, slots=slots):
             return
-        run = fold(self._ledger, run, self._step)
+        leg, run = run.leg, fold(self._ledger, run, self._step)
         if (
-            not folded(self._ledger, run)
+            run.leg
+            != leg  # another process has opened the next phase, of which nothing was judged here (hole H81)
+            or not folded(self._ledger, run)
             or self._failures.over_budget(run, phase_ends=True)
             or not self._gates.is_open(run, documents)
         ):

@@ -47,8 +47,8 @@ def _leg_to_show(run: Run) -> int:
 
 
 def _unplanned(ledger: Ledger, run: Run, leg: int, extent: LegExtent | None) -> int:
-    """Estimates how many batches of a leg are still to be planned."""
-    over = run.leg > leg or run.status in ENDED or run.legs[leg] in UNRANGED
+    """Estimates how many batches of a leg are still to be planned; 0 where it has not begun."""
+    over = run.leg != leg or run.status in ENDED or run.legs[leg] in UNRANGED
     if over or (extent is not None and extent.ended):
         return 0
     if extent is not None and extent.source is not None:

@@ -23,7 +23,7 @@ def run_page(ledger: Ledger, query: RunQuery, *, order: RunOrder, cursor: str | 
     """
     after = None if cursor is None else ListPlace.of(cursor, order)
     if order == "newest":
-        runs = ledger.runs.page(query, after=after and after.place, limit=limit)
+        runs = ledger.runs.page(query, after=after.place if after else None, limit=limit)
         return RunPage(runs, ListPlace(runs[-1].place).cursor if len(runs) == limit else None)
     found = list[Run]()
     begin = 0 if after is None or after.group is None else after.group

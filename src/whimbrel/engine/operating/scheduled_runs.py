@@ -9,6 +9,7 @@ from whimbrel.domain.runs.schedules import Schedule, Tick
 from whimbrel.domain.runs.states import ENDED
 from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.preflight import with_warnings
+from whimbrel.engine.operating.schedules import stages_of
 from whimbrel.engine.operating.sequence import check_dependencies
 from whimbrel.engine.operating.start import Defaults, asked_through, draft_run, estimate, has_documents
 from whimbrel.errors import StateForbids
@@ -25,7 +26,7 @@ def draft_scheduled_run(
     query = decoded(plan.filters) if plan.filters else None
     run = draft_run(
         store, definition, defaults=defaults, filter_=query, batch_size=plan.batch_size, priority=plan.priority,
-        terms=Terms(plan.windows, plan.nice),
+        terms=Terms(plan.windows, plan.nice), follow=plan.follow, stages=stages_of(plan),
     )  # fmt: skip
     check_dependencies(store, definition)
     return asked_through(run, f"schedule {schedule.name}")
@@ -51,7 +52,7 @@ def run_now(
     if why := why_overlapping(ledger, schedule):
         raise StateForbids(f"{why} Wait for its end, or cancel it: whimbrel cancel {schedule.last_run}")
     run = draft_scheduled_run(store, schedule, definition, defaults=defaults)
-    if not has_documents(store, run):
+    if run.follow is None and not has_documents(store, run):
         return None
     store.prepare()
     ledger.codes.keep(definition.code_hash, definition.code)

@@ -161,7 +161,7 @@ class Scheduler:
             # Evaluated again at each start: its filter may hold the time.
             definition = self._evaluate(schedule.plan.migration)
             run = draft_scheduled_run(self._store, schedule, definition, defaults=self._defaults)
-            if not has_documents(self._store, run):
+            if run.follow is None and not has_documents(self._store, run):
                 tick = replace(tick, outcome="skipped", reason="Nothing matches.")
                 return Decision(tick=tick, following=due_tick.following)
             self._ledger.codes.keep(definition.code_hash, definition.code)

@@ -7,7 +7,8 @@ from typing import Any
 from whimbrel.domain.bson.document_ids import canonical
 from whimbrel.domain.bson.encoding import encoded
 from whimbrel.domain.bson.raw_bson import decoded
-from whimbrel.domain.migrations.filters import parse_filter, read_filter
+from whimbrel.domain.migrations.definition import Definition
+from whimbrel.domain.migrations.filters import check_filter, parse_filter, read_filter, split_status
 from whimbrel.domain.runs.schedules import (
     Plan,
     Schedule,
@@ -16,10 +17,12 @@ from whimbrel.domain.runs.schedules import (
     check_cron,
     check_name,
 )
+from whimbrel.domain.runs.stages import Stages, stages_asked
 from whimbrel.domain.runs.time_zones import check_zone
 from whimbrel.domain.runs.windows import check_windows
 from whimbrel.engine.operating.default_schedule import DEFAULT, next_at, why_not_enabled
 from whimbrel.engine.operating.run_view import iso_time
+from whimbrel.errors import StagesRefused
 from whimbrel.ports import Ledger
 
 SHOWN = 20  # ticks of all schedules together that the status shows
@@ -69,17 +72,38 @@ def find_schedule(ledger: Ledger, name: str) -> Schedule:
 
 
 def save_schedule(ledger: Ledger, name: str, plan: Plan, *, who: str) -> Schedule:
-    """Creates or replaces a schedule. Raises SettingsInvalid that names the field."""
+    """Creates or replaces a schedule. Raises SettingsInvalid that names the field; StagesRefused."""
     checked = check_schedule(name, plan)
     return ledger.schedules.put(name, checked, next_at(ledger, checked), who=who)
 
 
 def check_schedule(name: str, plan: Plan) -> Plan:
-    """Returns a plan as it can be stored under this name. Raises SettingsInvalid that names the field."""
+    """Returns a plan as it can be stored under this name. Raises SettingsInvalid that names the field; StagesRefused."""
     check_name(name)
+    stages_of(plan)
     return replace(
         plan, cron=check_cron(plan.cron), zone=check_zone(plan.zone), windows=check_windows(plan.windows)
     )
+
+
+def stages_of(plan: Plan) -> Stages | None:
+    """Returns the stages of its runs. Raises StagesRefused."""
+    return stages_asked(plan.stages or None, hold=plan.hold, approve=plan.approve)
+
+
+def check_runs(plan: Plan, definition: Definition) -> None:
+    """Checks what can be known of the runs of a plan before there are any: a tick would only fail. Raises FilterRefused, StagesRefused."""
+    filters = decoded(plan.filters) if plan.filters else {}
+    check_filter(filters)
+    phases = [
+        split_status(part, definition.status_field)[1]
+        for part in (definition.filter, filters)
+        if definition.mark == "status"
+    ]
+    if plan.stages and {"processing", "failed"} & set(phases):
+        raise StagesRefused(
+            "Stages are for a run over all pending documents: leave out the filter on another status, or the stages."
+        )
 
 
 def remove_schedule(ledger: Ledger, name: str, *, who: str) -> Schedule:
@@ -131,7 +155,8 @@ def schedule_object(schedule: Schedule, *, on: bool) -> dict[str, Any]:
         "priority": plan.priority, "nextRun": iso_time(schedule.next_at) if on else None, "lastTick": iso_time(schedule.last_at),
         "lastMigrationId": schedule.last_run, "trouble": schedule.trouble, "madeBy": schedule.made_by, "madeAt": iso_time(schedule.made_at),
         "changedBy": schedule.changed_by, "changedAt": iso_time(schedule.changed_at),
-        "windows": list(plan.windows), "nice": plan.nice,
+        "windows": list(plan.windows), "nice": plan.nice, "follow": plan.follow, "stages": list(plan.stages) or None,
+        "holdSeconds": plan.hold, "approve": plan.approve,
     }  # fmt: skip
 
 

@@ -11,10 +11,12 @@ from typing import Any
 
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
+from pymongo.write_concern import WriteConcern
 
 from whimbrel.domain.failures.causes import GROUPS, Cause, cause
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
 from whimbrel.mongo.driver_errors import DUPLICATE_KEY
+from whimbrel.mongo.ledger.cause_trends import counting
 
 RUNS = 16  # runs whose causes are remembered
 RESERVED = len(FailureKind)  # rows that are kept free: one for all others of each kind
@@ -34,6 +36,8 @@ class FailureCauses:
 
     def __init__(self, collection: Collection[Any]) -> None:
         self._causes = collection
+        # Nothing is decided by them, and failures are recorded a few at a time: not waiting for a majority is a tenth of the cost.
+        self._trends = collection.with_options(write_concern=WriteConcern(1))
         self._known: dict[str, _Known] = {}
 
     def groups(self, run_id: str, failures: Sequence[FailedDocument]) -> Sequence[str]:
@@ -45,12 +49,18 @@ class FailureCauses:
             causes = [choosing.of(own_cause) for own_cause in own_causes]
             if not choosing.fresh:
                 return [chosen.id for chosen in causes]
-            messages = {chosen: failure.message for chosen, failure in zip(causes, failures, strict=True)}
-            self._add(run_id, len(known.groups), {fresh: messages[fresh] for fresh in choosing.fresh})
+            examples = dict(zip(causes, failures, strict=True))
+            self._add(run_id, len(known.groups), {fresh: examples[fresh] for fresh in choosing.fresh})
             known = self._read(run_id)
 
-    def _add(self, run_id: str, number: int, new_causes: Mapping[Cause, str]) -> None:
-        rows = cause_rows(run_id, new_causes, number=number)
+    def _add(self, run_id: str, number: int, new_causes: Mapping[Cause, FailedDocument]) -> None:
+        messages = {new_cause: failure.message for new_cause, failure in new_causes.items()}
+        rows = [
+            {**row, "code": failure.code}
+            for row, failure in zip(
+                cause_rows(run_id, messages, number=number), new_causes.values(), strict=True
+            )
+        ]
         try:
             self._causes.insert_many(rows, ordered=True)
         except BulkWriteError as error:
@@ -66,6 +76,11 @@ class FailureCauses:
             self._known = {}
         self._known[run_id] = known
         return known
+
+    def count(self, run_id: str, numbers: Mapping[str, int]) -> None:
+        """Keeps that so many failures of each group were met now."""
+        changes = [counting(run_id, group, number) for group, number in sorted(numbers.items())]
+        self._trends.bulk_write(changes, ordered=False)
 
     def of_run(self, run_id: str) -> Mapping[str, Mapping[str, Any]]:
         """Returns the rows of a run by group: `GROUPS` at most."""

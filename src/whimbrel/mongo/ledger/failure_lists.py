@@ -1,6 +1,7 @@
 """Lists the failures of a run for people: by cause and by document, those that wait for a person first."""
 
 import re
+from collections.abc import Collection as Collection_
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -19,22 +20,21 @@ from whimbrel.domain.runs.batches import Range
 from whimbrel.errors import CursorInvalid
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.failure_causes import FailureCauses
+from whimbrel.mongo.ledger.failure_search import BY_CAUSE, ORDER, FailureSearch
 from whimbrel.mongo.ledger.failure_sums import FailureSums
 from whimbrel.mongo.ledger.rows import failure_of
 from whimbrel.mongo.ranges import within
 
-# Also the alphabetical order of the names, and so of an index.
-ORDER = (FailureState.DEAD, FailureState.OPEN, FailureState.RESOLVED)
-BY_CAUSE = [("run", 1), ("state", 1), ("group", 1), ("key._id", 1)]
 _CURSOR = re.compile(r"(\d{1,18})-(\d{1,18})-(\d{1,18})-([0-9a-f]{8})")
 Rank = tuple[int, int, int, str]
 
 
-class FailureLists:
+class FailureLists(FailureSearch):
     """Implements the lists of `whimbrel.ports.Failures`."""
 
     def __init__(self, collection: Collection[Any], blocks: FailureSums, causes: FailureCauses) -> None:
-        self._failures, self._blocks, self._causes = collection, blocks, causes
+        super().__init__(collection, causes)
+        self._blocks = blocks
 
     def group_of(self, run_id: str, name: str) -> str | None:
         with translated():
@@ -56,6 +56,7 @@ class FailureLists:
         group: str | None = None,
         after: str | None = None,
         limit: int = 50,
+        among: Collection_[str] | None = None,
     ) -> GroupPage:
         start_rank = _rank_of(after)
         with translated():
@@ -65,6 +66,7 @@ class FailureLists:
                 for name, failure_count in counts.items()
                 if _has_failures_in(failure_count, state)
                 and group in (None, name)
+                and (among is None or name in among)
                 and (rank := _rank(name, failure_count)) > start_rank
             )
             rows = self._causes.of_run(run_id)

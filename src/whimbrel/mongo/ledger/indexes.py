@@ -7,7 +7,7 @@ from pymongo import IndexModel
 from whimbrel.domain.webhooks.deliveries import KEEP_DAYS
 from whimbrel.mongo.ledger.answers import DAY
 from whimbrel.mongo.ledger.batch_reads import LEAVING, RANGED
-from whimbrel.mongo.ledger.failure_lists import BY_CAUSE
+from whimbrel.mongo.ledger.failure_search import BY_CAUSE
 from whimbrel.mongo.ledger.failure_sums import KEPT
 from whimbrel.mongo.ledger.merged_batches import MERGED
 from whimbrel.mongo.ledger.run_events import WAITING_TO_BE_SENT

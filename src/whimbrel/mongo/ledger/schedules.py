@@ -232,7 +232,8 @@ def _plan_stage(plan: Plan, next_at: datetime | None, who: str) -> dict[str, Any
     stated = {
         "migration": plan.migration, "cron": plan.cron, "zone": plan.zone, "enabled": plan.enabled,
         "batchSize": plan.batch_size, "filters": plan.filters, "priority": plan.priority,
-        "windows": list(plan.windows), "nice": plan.nice,
+        "windows": list(plan.windows), "nice": plan.nice, "follow": plan.follow, "stages": list(plan.stages), "hold": plan.hold,
+        "approve": plan.approve,
     }  # fmt: skip
     # Else a tick that comes due at this moment would be lost when other settings change.
     unchanged: list[Any] = [
@@ -268,7 +269,8 @@ def _schedule_of(row: Row) -> Schedule:
     plan = Plan(
         migration=row["migration"], cron=row["cron"], zone=row["zone"], enabled=row["enabled"],
         batch_size=row["batchSize"], filters=filter_of(row["filters"]) if row["filters"] else None, priority=row["priority"],
-        windows=tuple(row.get("windows", ())), nice=row.get("nice", 0),
+        windows=tuple(row.get("windows", ())), nice=row.get("nice", 0), follow=row.get("follow", False), stages=tuple(row.get("stages", ())),
+        hold=row.get("hold"), approve=row.get("approve", False),
     )  # fmt: skip
     pending = row.get("pending")
     return Schedule(

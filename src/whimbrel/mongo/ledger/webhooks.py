@@ -137,6 +137,19 @@ class MongoWebhookRecords:
         with translated():
             return [_delivery_of(row) for row in self._rows.find(query).sort(NEWEST).limit(limit)]
 
+    def get(self, delivery_id: str) -> Delivery | None:
+        with translated():
+            row = self._rows.find_one({"_id": delivery_id, **OF_DELIVERIES})
+        return _delivery_of(row) if row else None
+
+    def send_again(self, delivery_id: str) -> Delivery | None:
+        anew = {"state": "pending", "tries": 0, "dueAt": "$$NOW", "endedAt": None}
+        with translated():
+            row = self._rows.find_one_and_update(
+                {"_id": delivery_id, "state": "failed", **OF_DELIVERIES}, [{"$set": anew}], return_document=ReturnDocument.AFTER
+            )  # fmt: skip
+        return _delivery_of(row) if row else None
+
     def counts(self) -> DeliveryCounts:
         with translated():
             row = self._rows.find_one({"_id": COUNTS}) or {}
