@@ -136,7 +136,7 @@ def test_a_schedule_is_made_and_the_week_is_shown(page: Page, served: Serve, doc
 
 def test_a_schedule_is_run_disabled_and_deleted(page: Page, served: Serve, docs: Docs) -> None:
     docs["somemodels"].insert_many(list(documents(5, seed=3)))
-    body = {"migration": "some-model", "cron": "0 3 * * *", "windows": ["22:00-06:00 UTC"], "filters": {"n": None, "a": None}}  # fmt: skip
+    body = {"migration": "some-model", "cron": "0 3 * * *", "windows": ["22:00-06:00 UTC"], "filters": {"n": None, "a": None}, "stages": ["10%", "100%"], "holdSeconds": 1}  # fmt: skip
     served.client.put("/migrate/scheduler/schedules/weekly", json=body)
     page.goto("/dashboard/schedules")
     row, answer = page.locator("#schedule-weekly"), page.locator("#schedule-answer")

@@ -9,7 +9,7 @@ const week = liveParts(["week"], { every: 60_000 });
 const page = { now: () => Promise.all([parts.now(), week.now()]) };
 const form = document.getElementById("schedule-form");
 const address = (name) => `/migrate/scheduler/schedules/${encodeURIComponent(name)}`;
-const FIELDS = ["migration", "cron", "zone", "enabled", "batchSize", "filters", "priority", "windows", "nice"];
+const FIELDS = ["migration", "cron", "zone", "enabled", "batchSize", "filters", "priority", "windows", "nice", "follow", "stages", "holdSeconds", "approve"];
 
 /** What a schedule is, as PUT takes it. */
 function plan(schedule) {
@@ -45,7 +45,9 @@ const actions = {
     elements.filters.value = schedule.filters ? JSON.stringify(schedule.filters) : "";
     elements.windows.value = schedule.windows.join("\n");
     elements.batchSize.value = schedule.batchSize ?? "";
-    elements.enabled.checked = schedule.enabled;
+    elements.stages.value = (schedule.stages ?? []).join(", ");
+    elements.holdSeconds.value = schedule.holdSeconds ?? "";
+    for (const field of ["enabled", "follow", "approve"]) elements[field].checked = schedule[field];
     document.getElementById("edit").scrollIntoView();
     elements.cron.focus();
   },
@@ -74,10 +76,15 @@ form?.addEventListener("submit", (event) => {
     migration: elements.migration.value, cron: elements.cron.value, zone: elements.zone.value, enabled: elements.enabled.checked,
     batchSize: elements.batchSize.value ? Number(elements.batchSize.value) : null, filters: filters(elements.filters),
     priority: Number(elements.priority.value), nice: Number(elements.nice.value),
-    windows: elements.windows.value.split("\n").map((line) => line.trim()).filter(Boolean),
+    windows: partsOf(elements.windows, "\n"), follow: elements.follow.checked, approve: elements.approve.checked,
+    stages: elements.stages.value.trim() ? partsOf(elements.stages, ",") : null, holdSeconds: elements.holdSeconds.value ? Number(elements.holdSeconds.value) : null,
   });
   act(button, { method: "PUT", path: address(elements.name.value), body, said: saved, done: page.now });
 });
+
+function partsOf(field, between) {
+  return field.value.split(between).map((part) => part.trim()).filter(Boolean);
+}
 
 function filters(field) {
   if (!field.value.trim()) return null;
