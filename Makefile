@@ -1,5 +1,5 @@
 # Everything a person needs: `make demo` shows Whimbrel at work, `make test` proves it.
-# Variables given to make reach all programs: RABBITMQ and WHIMBREL_MONGOD choose the servers of the tests.
+# Variables given to make reach all programs: RABBITMQ, WHIMBREL_MONGOD and CHROMIUM choose what the tests start.
 PYTHON ?= python3
 DOCUMENTS ?= 50000
 BIN := .venv/bin
@@ -16,7 +16,7 @@ help:  ## what there is
 demo: $(READY)  ## set up, seed DOCUMENTS sample documents, migrate them, verify, clean up
 	$(BIN)/whimbrel demo --documents $(DOCUMENTS)
 
-test: $(READY) rabbitmq  ## set up and pass all tests; with RABBITMQ=/path and WHIMBREL_MONGOD=/path/mongod against these servers
+test: $(READY) rabbitmq  ## set up and pass all tests; with RABBITMQ=/path, WHIMBREL_MONGOD=/path/mongod and CHROMIUM=/path/chromium against these
 	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## lint, format, types, direction of imports, schemas of the deploy files
@@ -31,7 +31,7 @@ check: $(READY)  ## lint, format, types, direction of imports, schemas of the de
 
 chaos: $(READY) rabbitmq  ## the fault tests at full size: 200 random seeds, 50,000 documents through RabbitMQ, 20 kills of serve, 20 stalls of 22 s
 	FULL=1 CHAOS_SEEDS=200 CHAOS_DOCUMENTS=50000 STORM_KILLS=20 STALLS=20 STALL_SECONDS=22 $(BIN)/python -m pytest tests/faults --timeout=3600
-	FULL=1 $(BIN)/python -m pytest tests/unit $$(cut -s -d'"' -f2 tests/full.py | grep -o '^tests/integration[^:]*' | sort -u)
+	FULL=1 $(BIN)/python -m pytest tests/unit $$(cut -s -d'"' -f2 tests/full.py | grep -oE '^tests/(integration|browser)[^:]*' | sort -u)
 
 fuzz: $(READY)  ## the REST API driven by its OpenAPI document, FUZZ_EXAMPLES of each kind, by a random seed that it prints
 	@seed=$${FUZZ_SEED:-$$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}; echo "FUZZ_SEED=$$seed"; \
@@ -49,10 +49,10 @@ bench: $(READY) rabbitmq  ## the benchmarks at full size, with ratios
 	$(BIN)/python -m bench.scale
 	$(BIN)/python -m bench.health
 
-rabbitmq: $(READY)  ## the RabbitMQ server that the tests start nodes of: installed where it is missing and may be
+rabbitmq: $(READY)  ## the RabbitMQ server and the Chromium that the tests start: installed where they are missing and may be
 	@$(BIN)/python -m tests.servers.install
 
-serve: $(READY)  ## the REST API on port 3000, with workers
+serve: $(READY)  ## the dashboard and the REST API on port 3000, with workers
 	$(BIN)/whimbrel serve
 
 reference: $(READY)  ## docs/api.md and the Postman collection, from the routes

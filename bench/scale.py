@@ -1,6 +1,6 @@
 """What the ledger costs at size, and what a run of any size takes: the figures of docs/scale.md.
 
-python -m bench.scale [--parts ledger,claims,shares,memory,failing] [--batches 100000] [--failures 1000000] [--millions 0.2,1,10] [--failing 1000000]
+python -m bench.scale [--parts ledger,claims,shares,memory,failing,page] [--batches 100000] [--failures 1000000] [--millions 0.2,1,10] [--failing 1000000]
 
 - ledger: a run of so many batches and failures, put into the ledger as it would have been left: what status, a tick, the lists of failures
   and recording take beside it; then its finish, a retry of all its failures, and its removal.
@@ -8,6 +8,7 @@ python -m bench.scale [--parts ledger,claims,shares,memory,failing] [--batches 1
 - shares: the part of a run's time that planning and settling take.
 - memory: the largest resident set of each process of runs over more and more documents, one of each killed in the middle and resumed.
 - failing: a run in which every document fails.
+- page: what a page about a run with so many batches costs, and what writing the run's course costs.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from typing import Any
 from unittest import mock
 
 from bench.claiming import claims, shares
+from bench.course import page_of_a_run
 from bench.ledgers import DATABASE, at_work, batch_of, ended, memory, put, seconds, system, tell, typical
 from bench.millions import Millions, note_memory, report
 from whimbrel.domain.bson.raw_bson import Key
@@ -179,7 +181,7 @@ def failing(uri: str, millions: Millions, count: int, home: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.scale")
-    parser.add_argument("--parts", default="ledger,claims,shares,memory,failing")
+    parser.add_argument("--parts", default="ledger,claims,shares,memory,failing,page")
     parser.add_argument("--batches", type=int, default=100_000)
     parser.add_argument("--failures", type=int, default=1_000_000)
     parser.add_argument("--millions", default="0.2,1,10")
@@ -194,6 +196,10 @@ def main() -> None:
             if "ledger" in parts:
                 ledger_at_size(store, options.batches, options.failures)
                 tell(part="ledger", what="this process", mb=memory())
+                store.client.drop_database(DATABASE)
+        if "page" in parts:
+            with connected(uri, DATABASE, Times()) as store:
+                page_of_a_run(store, options.batches)
                 store.client.drop_database(DATABASE)
         with connected(uri, DATABASE, Times()) as store:
             if "claims" in parts:

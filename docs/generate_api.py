@@ -94,6 +94,7 @@ def reference(openapi: Document) -> str:
         *(HERE / "api_intro.md").read_text("utf-8").replace("STATUSES\n", "\n".join(statuses) + "\n").splitlines(), "",
         "## Objects", "",
         "### Run", "", "A row of a list is without `update`, `report` and `warnings`.", "", *fields(openapi, "Run"), "",
+        "### Line", "", "A run in short: in lists with `slim`, and in GET /migrate/stream.", "", *fields(openapi, "RunLine"), "",
         "### Request", "", "A run's `request`.", "", *fields(openapi, "RequestOf"), "",
         "### Batch", "", *fields(openapi, "BatchOf"), "",
     ]  # fmt: skip

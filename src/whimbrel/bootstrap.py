@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from whimbrel.ports.tracing import Tracing
     from whimbrel.ports.webhooks import Poster
 
+EMBEDDED = "embedded"  # stands for the host of an embedded MongoDB, which has only a socket in its folder
+
 
 @contextlib.contextmanager
 def database(settings: Settings, *, create: bool = True) -> Iterator[str]:
@@ -118,6 +120,7 @@ class Opened:
     store: MongoStore
     where: str  # for people, without passwords
     made: bool = False  # whether it is an embedded one that is new
+    host: str = ""  # the hosts that the address names; of an embedded one `embedded`
 
     @property
     def address(self) -> str:
@@ -131,7 +134,10 @@ def opened(settings: Settings, *, create: bool = True) -> Iterator[Opened]:
     check_addresses(settings)  # before an embedded server is started
     is_new = create and not exists(settings)
     with database(settings, create=create) as uri, store_at(uri, settings) as store:
-        yield Opened(uri, store, masked_address(uri) if settings.mongodb_uri else place(settings), is_new)
+        where, host = (
+            (masked_address(uri), hosts_of(uri)) if settings.mongodb_uri else (place(settings), EMBEDDED)
+        )
+        yield Opened(uri, store, where, is_new, host)
 
 
 def samples(store: MongoStore) -> "MongoSamples":

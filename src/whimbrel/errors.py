@@ -128,6 +128,13 @@ class RunUnknown(WhimbrelError):
     exit_code = 66
 
 
+class CellUnknown(WhimbrelError):
+    """The strip of a run's key space has no such cell, or the run no such leg."""
+
+    code = "cell_unknown"
+    exit_code = 66
+
+
 class GroupUnknown(WhimbrelError):
     """The run has no failures of that group."""
 

@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     )
     api_proxies: str = Field(
         default="",
-        description="addresses or networks of proxies whose X-Forwarded-For is believed, with commas between; unset: nobody's",
+        description="addresses or networks of proxies whose X-Forwarded-For and X-Forwarded-Proto are believed, with commas between; unset: nobody's",
     )
     api_public: Literal["all", "probes", "none"] = Field(
         default="all",
@@ -175,6 +175,9 @@ class Settings(BaseSettings):
     )
     whimbrel_webhook_no_progress: float = Field(
         default=15.0, ge=0, le=10_080, description="minutes without progress of a run that are told; 0: never"
+    )
+    whimbrel_dashboard: Literal["on", "off"] = Field(
+        default="on", description="off: serve answers with the REST API alone, without pages"
     )
 
     @field_validator("cron_schedule")

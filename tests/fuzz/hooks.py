@@ -27,8 +27,13 @@ fresh = itertools.count()
 
 schemathesis.openapi.format("cron", strategies.sampled_from(["*/5 * * * *", "0 3 * * 1-5", "30 0 3 1 * *"]))
 schemathesis.openapi.format("time-zone", strategies.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]))
+schemathesis.openapi.format(
+    "moment", strategies.sampled_from(["2026-11-24T12:00:00Z", "2026-11-24", "2026-11-24T12:00:00+01:00"])
+)
 WINDOWS = ["22:00-06:00 Europe/Berlin", "Mon-Fri 00:00-24:00 UTC share=0.2", "Sat,Sun 9:30-17:00"]
 schemathesis.openapi.format("run-window", strategies.sampled_from(WINDOWS))
+MOMENTS = ["2026-11-24T12:00:00Z", "2026-11-24T12:00:00.123+01:00", "2026-11-24", "1999-12-31T23:59:59-11:00"]
+schemathesis.openapi.format("moment", strategies.sampled_from(MOMENTS))
 
 
 @schemathesis.hook
@@ -67,12 +72,19 @@ def _make_sense(operation: str, case: Any) -> None:
         "GET /migrate/jobs",
         "GET /migrate/failures/{migrationId}",
         "GET /webhooks/deliveries",
+        "GET /audit",
+        "GET /migrate/audit/{migrationId}",
     ):
         # A cursor is what an answer has given: any other is refused.
         case.query.pop("cursor", None)
+        # The one must be before the other.
+        case.query.pop("to", None)
     if operation == "GET /migrate/jobs" and case.query.get("parentJobId") is None:
         # One query parameter needs another.
         case.query.pop("jobType", None)
+    if operation == "GET /migrate/series/{migrationId}":
+        # One must be later than the other.
+        case.query.pop("to", None)
     if operation in ("POST /migrate/rollback/{migrationId}", "POST /migrate/cleanup/{migrationId}"):
         # The confirmation is the id that stands in the path, where it is quoted already.
         given = case.body if isinstance(case.body, dict) else {}

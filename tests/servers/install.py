@@ -1,16 +1,18 @@
-"""Makes sure that a RabbitMQ server is installed: `python -m tests.servers.install`.
+"""Makes sure that a RabbitMQ server and Chromium are installed: `python -m tests.servers.install`.
 
-Only its programs are needed. The tests start nodes of their own, so the system's service is not started.
+Only their programs are needed. The tests start nodes of their own, so the system's service is not started.
 """
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from tests.servers.chromium import CHROMIUM, BrowserMissing, find_chromium
 
 COMMAND: Final = "apt-get install rabbitmq-server"
 CHOICE: Final = "RABBITMQ"  # the environment variable that names another installation than the system's
@@ -54,19 +56,33 @@ def _within(root: Path) -> Path:
 
 
 def install() -> None:
-    """Installs it where that is possible without asking. Raises ServerMissing."""
-    apt = shutil.which("apt-get")
-    if apt is None or os.geteuid() != 0:
+    """Installs the server where that is possible without asking. Raises ServerMissing."""
+    if not _by_apt("rabbitmq-server"):
         find_server()
         return
-    with _no_services():
-        _quietly(apt, "-qq", "update")  # should it fail, what is known of may still do
-        _quietly(apt, "-qq", "install", "--yes", "--no-install-recommends", "rabbitmq-server")
     if systemctl := shutil.which(
         "systemctl"
     ):  # a broker that nobody asked for should not start with the machine
         _quietly(systemctl, "disable", "rabbitmq-server")
     find_server()
+
+
+def install_chromium() -> None:
+    """Installs the browser where that is possible without asking. Raises BrowserMissing."""
+    # Without a font a page has no text that could be seen.
+    _by_apt("chromium", "fonts-dejavu-core")
+    find_chromium()
+
+
+def _by_apt(*packages: str) -> bool:
+    """Whether apt is there, and may install; what it cannot is found missing afterwards."""
+    apt = shutil.which("apt-get")
+    if apt is None or os.geteuid() != 0:
+        return False
+    with _no_services():
+        _quietly(apt, "-qq", "update")  # should it fail, what is known of may still do
+        _quietly(apt, "-qq", "install", "--yes", "--no-install-recommends", *packages)
+    return True
 
 
 def _quietly(*command: str) -> None:
@@ -96,18 +112,24 @@ def _no_services() -> Iterator[None]:
 
 
 def main() -> int:
+    both = ((CHOICE, find_server, install), (CHROMIUM, find_chromium, install_chromium))
+    missing = [sentence for each in both if (sentence := _missing(*each))]
+    sys.stderr.writelines(f"{sentence}\n" for sentence in missing)
+    return 1 if missing else 0
+
+
+def _missing(variable: str, find: Callable[[], object], make_sure: Callable[[], None]) -> str:
+    """Installs one of them where it is missing, unless the variable names it; returns what is to be said where it still is."""
     try:
-        find_server()
-    except ServerMissing as missing:
-        if os.environ.get(CHOICE):
-            sys.stderr.write(f"{missing}\n")
-            return 1
+        find()
+    except (ServerMissing, BrowserMissing) as missing:
+        if os.environ.get(variable):
+            return str(missing)
         try:
-            install()
-        except ServerMissing as error:
-            sys.stderr.write(f"{error}\n")
-            return 1
-    return 0
+            make_sure()
+        except (ServerMissing, BrowserMissing) as error:
+            return str(error)
+    return ""
 
 
 if __name__ == "__main__":

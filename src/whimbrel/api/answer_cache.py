@@ -12,8 +12,10 @@ from typing import Annotated
 import anyio.to_thread
 from fastapi import Depends, Request, Response
 
+from whimbrel.api.entity_tags import tag_of, tagged
 from whimbrel.api.models.envelope import Answer
 
+OK = 200
 FRESH = 0.5  # seconds for which an answer is reused
 PATIENCE = 5.0  # seconds that an answer may take before another request tries
 
@@ -24,7 +26,7 @@ Work = Callable[[], tuple[int, Answer]]
 class _CachedAnswer:
     """One answer, under way or done: its status and body, and until when it is reused."""
 
-    task: "asyncio.Task[tuple[int, bytes]]"
+    task: "asyncio.Task[tuple[int, bytes, str]]"
     until: float
 
     @property
@@ -50,15 +52,17 @@ class AnswerCache:
         if cached is None or not cached.fresh:
             cached = self._begin(key, work)
         # Shielded, as other requests may wait for it when this one is cancelled.
-        status, body = await asyncio.shield(cached.task)
-        return Response(body, status, media_type="application/json")
+        status, body, tag = await asyncio.shield(cached.task)
+        return Response(
+            body, status, media_type="application/json", headers={"ETag": tag} if status == OK else None
+        )
 
     def _begin(self, key: Hashable, work: Work) -> _CachedAnswer:
         self._answers = {answer_key: answer for answer_key, answer in self._answers.items() if answer.fresh}
         new_answer = _CachedAnswer(asyncio.create_task(_computed(work)), until=time.monotonic() + PATIENCE)
         self._answers[key] = new_answer
 
-        def done(task: "asyncio.Task[tuple[int, bytes]]") -> None:
+        def done(task: "asyncio.Task[tuple[int, bytes, str]]") -> None:
             new_answer.until = time.monotonic() + FRESH
             if (task.cancelled() or task.exception()) and self._answers.get(key) is new_answer:
                 del self._answers[key]
@@ -76,14 +80,25 @@ class AnswerCache:
             self._answers.clear()
 
 
-async def _computed(work: Work) -> tuple[int, bytes]:
+async def _computed(work: Work) -> tuple[int, bytes, str]:
     status, answer = await anyio.to_thread.run_sync(work)
-    return status, answer.model_dump_json(by_alias=True).encode()
+    return status, answer.model_dump_json(by_alias=True).encode(), tag_of(answer)
 
 
-async def _answer_cache(request: Request) -> AnswerCache:
-    cache: AnswerCache = request.app.state.recent
-    return cache
+@dataclass(frozen=True, slots=True)
+class CachedAnswers:
+    """The answers as one request may have them: with their entity tags, and without a body where the client has it already."""
+
+    cache: AnswerCache
+    request: Request
+
+    async def answer(self, key: Hashable, work: Work) -> Response:
+        """See `AnswerCache.answer`."""
+        return tagged(self.request, await self.cache.answer(key, work))
 
 
-ThisAnswerCache = Annotated[AnswerCache, Depends(_answer_cache)]
+async def _cached_answers(request: Request) -> CachedAnswers:
+    return CachedAnswers(request.app.state.recent, request)
+
+
+ThisAnswerCache = Annotated[CachedAnswers, Depends(_cached_answers)]

@@ -28,14 +28,17 @@ from whimbrel.api.middleware.selective import SelectiveMiddleware
 from whimbrel.api.query_parameters import check_query
 from whimbrel.api.route_requirements import RouteRequirements
 from whimbrel.api.routes import (
+    audit,
     bulk,
     database,
     ensuring,
+    failure_examples,
     failures,
     freezing,
     health,
     health_signals,
     jobs,
+    keyspace,
     maintenance,
     metrics,
     queue,
@@ -43,12 +46,16 @@ from whimbrel.api.routes import (
     runs,
     scheduler,
     seed,
+    series,
     settings,
+    slots,
     starting,
+    streaming,
     undoing,
     verifying,
     webhooks,
 )
+from whimbrel.api.run_stream import RunLog
 
 SECURITY = {
     "X-Content-Type-Options": "nosniff",
@@ -101,9 +108,11 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
     )
     recent, settings_ = AnswerCache(), system.settings
     app.state.system, app.state.recent = system, recent
+    app.state.refusals, app.state.sessions = refusals(), None  # sessions: begin where there is a dashboard
     app.state.streams = EventStreams(
         settings_.api_streams, settings_.api_stream_seconds, lambda: system.leaving, system.why
     )
+    app.state.run_log = RunLog(app.state.streams)
     http_errors.install(app)
     app.add_middleware(SelectiveMiddleware, dispatch=recent.clear_after, concerns=changing)
     app.add_middleware(SelectiveMiddleware, dispatch=idempotent, concerns=changing)
@@ -116,7 +125,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         tokens=tokens,
         surface=RouteRequirements(app.routes),
         public=settings_.api_public,
-        refusals=refusals(),
+        refusals=app.state.refusals,
     )
     app.add_middleware(SameOrigin, hosts=hosts_of(settings_.api_hosts, settings_.host, tokens))
     app.add_middleware(ReadableJson)
@@ -133,6 +142,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         runs,
         jobs,
         failures,
+        failure_examples,
         settings,
         undoing,
         bulk,
@@ -143,6 +153,11 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
         scheduler,
         freezing,
         webhooks,
+        audit,
+        streaming,
+        series,
+        keyspace,
+        slots,
     ):
         app.include_router(module.router)
     openapi.install(app)

@@ -116,3 +116,25 @@ class RequiredScope:
 Reader = Annotated[Caller, Depends(RequiredScope("read"))]
 Operator = Annotated[Caller, Depends(RequiredScope("operate"))]
 Admin = Annotated[Caller, Depends(RequiredScope("admin"))]
+
+
+async def _open_to_all() -> None:
+    """Marks a route that needs no token whatever `API_PUBLIC` says, such as the login."""
+
+
+async def _form() -> None:
+    """Marks a route that browsers send a form to, without JavaScript."""
+
+
+OpenToAll = Depends(_open_to_all)
+TakesForm = Depends(_form)
+
+
+def is_open_to_all(call: object) -> bool:
+    """Whether a dependency is that mark."""
+    return call is _open_to_all
+
+
+def is_form(call: object) -> bool:
+    """Whether a dependency marks a route that takes a form."""
+    return call is _form

@@ -21,6 +21,8 @@ log = structlog.get_logger("whimbrel.api")
 BEAT: Final = 15.0  # seconds without an event after which a comment is sent, which reveals a dead connection
 PAUSE: Final = 5  # seconds after which a refused client may try again
 OVER: Final = ": this stream has lasted long enough, connect again\n\n"
+# A proxy must neither keep what it passes on nor wait until there is more of it.
+HEADERS: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class EventStreams:
         why: Callable[[WhimbrelError], str] = str,
     ) -> None:
         """`leaving`: whether all streams must end now. `why`: returns the sentence for an error."""
-        self._most, self._seconds, self._leaving, self._why = most, seconds, leaving, why
+        self._most, self.seconds, self.leaving, self._why = most, seconds, leaving, why
         self._open = 0
         self._feeds: dict[Hashable, _Feed] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,8 +97,8 @@ class EventStreams:
         return EventStream(self, key, interval, look)
 
     @contextmanager
-    def place(self, key: Hashable, interval: float, look: Look) -> Iterator[_Feed]:
-        """Takes a place for a stream. Raises ApiError (503) where there is none."""
+    def seat(self) -> Iterator[None]:
+        """Counts an open stream. Raises ApiError (503) where there are too many."""
         if self._open >= self._most:
             raise ApiError(
                 503,
@@ -104,19 +106,33 @@ class EventStreams:
                 f"{self._most} event streams are open, as many as API_STREAMS allows. Try again in {PAUSE} seconds, or ask for the state.",
                 retry_after=PAUSE,
             )
-        feed = self._feeds.get(key)
-        if feed is None or feed.over:
-            feed = self._feeds[key] = _Feed()
-            task = asyncio.create_task(self._run_feed(key, feed, interval, look))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
         self._open += 1
-        feed.watching += 1
         try:
-            yield feed
+            yield
         finally:
             self._open -= 1
-            feed.watching -= 1
+
+    @contextmanager
+    def place(self, key: Hashable, interval: float, look: Look) -> Iterator[_Feed]:
+        """Takes a place for a stream. Raises ApiError (503) where there is none."""
+        with self.seat():
+            feed = self._feeds.get(key)
+            if feed is None or feed.over:
+                feed = self._feeds[key] = _Feed()
+                task = asyncio.create_task(self._run_feed(key, feed, interval, look))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+            feed.watching += 1
+            try:
+                yield feed
+            finally:
+                feed.watching -= 1
+
+    def failure(self, error: WhimbrelError) -> Event:
+        """Returns the event that tells why a look failed; the last one where waiting does not help."""
+        told = Failure(error=self._why(error), code=getattr(error, "code", "error"))
+        text = told.model_dump_json(by_alias=True, exclude_none=True)
+        return Event("error", text, last=not isinstance(error, Transient))
 
     async def _run_feed(self, key: Hashable, feed: _Feed, interval: float, look: Look) -> None:
         try:
@@ -132,15 +148,13 @@ class EventStreams:
                 del self._feeds[key]
 
     async def _repeat(self, feed: _Feed, interval: float, look: Look) -> None:
-        while not self._leaving():
+        while not self.leaving():
             try:
                 event = await anyio.to_thread.run_sync(look)
             except WhimbrelError as error:
                 if feed.latest is None:
                     raise
-                failure = Failure(error=self._why(error), code=getattr(error, "code", "error"))
-                text = failure.model_dump_json(by_alias=True, exclude_none=True)
-                event = Event("error", text, last=not isinstance(error, Transient))
+                event = self.failure(error)
             feed.publish(event)
             if event.last:
                 return
@@ -151,7 +165,7 @@ class EventStreams:
     async def events(self, feed: _Feed) -> AsyncIterator[str]:
         """Yields the texts for one client."""
         clock = asyncio.get_running_loop().time
-        end, seen = clock() + self._seconds, 0
+        end, seen = clock() + self.seconds, 0
         while True:
             if feed.latest is not None and feed.number != seen:
                 seen, event = feed.number, feed.latest
@@ -178,7 +192,7 @@ class EventStream(StreamingResponse):
     """A response that takes its place when it is sent, and always gives it back."""
 
     def __init__(self, streams: EventStreams, key: Hashable, interval: float, look: Look) -> None:
-        super().__init__(iter(()), media_type="text/event-stream")
+        super().__init__(iter(()), media_type="text/event-stream", headers=HEADERS)
         self._streams, self._given = streams, (key, interval, look)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -26,6 +26,7 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
     errors.RunUnknown: 404,
     errors.GroupUnknown: 404,
     errors.SignalUnknown: 404,
+    errors.CellUnknown: 404,
     errors.ThresholdsRefused: 409,
     errors.StagesRefused: 409,
     errors.CursorInvalid: 422,
@@ -84,7 +85,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.WhimbrelError, _answer_own_error)
     app.add_exception_handler(RequestValidationError, _answer_invalid_request)
     app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_exception_handler(Exception, _answer_unexpected_error)
+    app.add_exception_handler(Exception, answer_unexpected_error)
 
 
 async def _answer_own_error(request: Request, error: Exception) -> JSONResponse:
@@ -158,7 +159,8 @@ def _allowed(request: Request) -> set[str]:
     }
 
 
-async def _answer_unexpected_error(request: Request, error: Exception) -> JSONResponse:
+async def answer_unexpected_error(request: Request, error: Exception) -> JSONResponse:
+    """Logs an error that nobody has thought of, and returns what its caller is told."""
     log.error("a route broke", path=request.url.path, exc_info=error)
     return error_answer(
         500,

@@ -10,12 +10,15 @@ from pydantic import BaseModel
 from starlette.routing import BaseRoute
 from starlette.types import Scope
 
-from whimbrel.api.authorization import RANKS, RequiredScope, ScopeName
+from whimbrel.api.authorization import RANKS, RequiredScope, ScopeName, is_form, is_open_to_all
 
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """The requirements of one route. `operation`: its id. `needs` None: open to all. `fields`: of its body; None where it takes none."""
+    """The requirements of one route. `operation`: its id. `needs` None: no scope. `fields`: of its body; None where it takes none.
+
+    `open`: it never needs a token. `form`: its body is one of a form, not JSON.
+    """
 
     operation: str
 
@@ -23,6 +26,8 @@ class Requirement:
     methods: frozenset[str]
     needs: ScopeName | None
     fields: frozenset[str] | None
+    open: bool = False
+    form: bool = False
 
 
 class RouteRequirements:
@@ -62,6 +67,8 @@ def _entries(routes: Sequence[BaseRoute]) -> Iterator[Requirement]:
                 frozenset(route.methods or ()),
                 scopes[-1] if scopes else None,
                 _fields(dependant),
+                any(is_open_to_all(dependency.call) for dependency in dependant.dependencies),
+                any(is_form(dependency.call) for dependency in dependant.dependencies),
             )
 
 

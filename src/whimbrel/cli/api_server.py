@@ -1,4 +1,4 @@
-"""Runs the server of the REST API: its socket, its signals, its shutdown."""
+"""Runs the server of the REST API and the dashboard: its socket, its signals, its shutdown."""
 
 import contextlib
 import errno
@@ -22,6 +22,7 @@ from whimbrel.cli.arguments.which_database import database_sentence
 from whimbrel.cli.foreground.interrupts import INTERRUPTED, PATIENCE, SIGNALS
 from whimbrel.cli.output.run_log import RunLogger
 from whimbrel.cli.output.screen import Screen
+from whimbrel.dashboard.app import install as install_dashboard
 from whimbrel.errors import PortBusy, SettingsInvalid
 from whimbrel.settings import Settings
 from whimbrel.workers.worker_pool import WorkerPool
@@ -31,8 +32,10 @@ FILES = 8192  # that this process may have open if the system allows it; a conne
 OTHERS = 256  # of those, for other uses than connections to the API
 
 
-def serve_until_told(settings: Settings, screen: Screen, pool: WorkerPool, *, workers: bool) -> int:
-    """Serves the API with a coordinator and, if `workers`, a pool. Raises SettingsInvalid, PortBusy, and what broke the system."""
+def serve_until_told(
+    settings: Settings, screen: Screen, pool: WorkerPool, *, workers: bool, dashboard: bool
+) -> int:
+    """Serves the API with a coordinator, if `workers` a pool, and if `dashboard` the pages. Raises SettingsInvalid, PortBusy, and what broke the system."""
     tokens = read_tokens(settings.api_tokens)
     if not tokens and not _is_loopback(settings.host):
         raise SettingsInvalid(
@@ -47,6 +50,8 @@ def serve_until_told(settings: Settings, screen: Screen, pool: WorkerPool, *, wo
     check_reporting(settings)
     system = System(settings, pool, workers=workers)
     app = create_app(system, tokens)
+    if dashboard:
+        install_dashboard(app, system, tokens)
     listening = listen(settings.host, settings.port)
     server = _Server(
         uvicorn.Config(
@@ -58,7 +63,9 @@ def serve_until_told(settings: Settings, screen: Screen, pool: WorkerPool, *, wo
     system.on_broken = lambda: setattr(server, "should_exit", True)
     system.on_reached = partial(_report_database, screen, settings)
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    screen.say(f"Serves http://{host}:{listening.getsockname()[1]}/docs. Ctrl-C drains and ends.")
+    address = f"http://{host}:{listening.getsockname()[1]}"
+    pages = f"{address}/ (dashboard) and {address}/docs (REST API)" if dashboard else f"{address}/docs"
+    screen.say(f"Serves {pages}. Ctrl-C drains and ends.")
     with RunLogger(screen, lambda: system.deployment.store.ledger if system.ready else None):
         server.run([listening])
     system.stop()  # also where a second signal made the server skip its shutdown

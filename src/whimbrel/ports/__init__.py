@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from whimbrel.ports.runs import Runs
     from whimbrel.ports.schedules import Decision, ScheduleLook, Schedules
+    from whimbrel.ports.sessions import LoggedIn, LoginSessions
     from whimbrel.ports.store import Ahead, Session, Store
     from whimbrel.ports.survey import Query, Survey
 
@@ -76,6 +77,8 @@ __all__ = [
     "KnownCauses",
     "Leases",
     "Ledger",
+    "LoggedIn",
+    "LoginSessions",
     "Marked",
     "Page",
     "Proofs",
@@ -115,6 +118,7 @@ _PLACES = {
         "rehearsal": "FunctionAnswer Caller Callers Choice Clash Rehearsal UniqueIndex Validator",
         "runs": "Runs",
         "schedules": "Decision ScheduleLook Schedules",
+        "sessions": "LoggedIn LoginSessions",
         "store": "Ahead Session Store",
         "survey": "Query Survey",
     }.items()

@@ -30,6 +30,13 @@ class Leases(Protocol):
         """Returns the worker processes that gave a sign of life within the last seconds, by name."""
         ...
 
+    def lost_workers(self, seconds: float, *, within: float, limit: int) -> Sequence[Worker]:
+        """Returns worker processes that gave their last sign of life longer ago than these seconds, and no longer than `within`; the last first.
+
+        They have ended without a word: those that end as they should are forgotten.
+        """
+        ...
+
     def leave(self, worker: str) -> None:
         """Forgets a worker that ends."""
         ...

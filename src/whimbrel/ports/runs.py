@@ -8,8 +8,10 @@ from whimbrel.domain.runs.allowance import Allowance
 from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.failure_budget import BrokenRule, FailureBudget, Standing
 from whimbrel.domain.runs.forecast import ProgressSample
+from whimbrel.domain.runs.leg_counts import LegCounts
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork, RunKind
 from whimbrel.domain.runs.run_cursor import RunPlace
+from whimbrel.domain.runs.run_query import RunQuery
 from whimbrel.domain.runs.sizing import Sizing
 from whimbrel.domain.runs.stages import GateLook, StageState
 from whimbrel.domain.runs.states import RunStatus
@@ -66,6 +68,10 @@ class Runs(Protocol):
 
     def followers(self, run_id: str, *, kind: RunKind | None = None) -> Iterator[Run]:
         """Yields the runs that roll back, clean up or verify a run, newest first, read in pages. `kind`: only those of this kind."""
+        ...
+
+    def some(self, run_ids: Sequence[str]) -> Sequence[Run]:
+        """Returns those of these runs that there are, each `brief`: see `list`."""
         ...
 
     def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
@@ -129,6 +135,7 @@ class Runs(Protocol):
         inferred: bool,
         taken_over: bool = False,
         chunk_times: ChunkTimes | None = None,
+        by_leg: Mapping[int, LegCounts] | None = None,
     ) -> bool:
         """Adds settled batches to the run's counts, once: conditional on what was folded before (hole H7).
 
@@ -219,4 +226,8 @@ class Runs(Protocol):
 
     def just_ended(self, seconds: float, *, limit: int) -> Sequence[Run]:
         """Returns runs that ended within the last seconds, the last first."""
+        ...
+
+    def page(self, query: RunQuery, *, after: RunPlace | None = None, limit: int = 100) -> Sequence[Run]:
+        """Lists the runs of a query, newest first and `brief`: see `list`. The cost does not depend on how many others there are."""
         ...

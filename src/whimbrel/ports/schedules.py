@@ -89,6 +89,13 @@ class Schedules(Protocol):
         """
         ...
 
+    def begin_now(self, schedule: Schedule, tick: Tick, run: Run, *, who: str) -> bool:
+        """Stores a run that a person starts by a schedule in its row, pending until `close`; the ticks stay as they are. Audited.
+
+        Returns False where the schedule is not as it was read any more, or a tick is pending.
+        """
+        ...
+
     def add_run(self, schedule: Schedule) -> bool:
         """Adds the pending run to the runs, if it is not there. Doing it twice changes nothing. Returns False where nothing is pending."""
         ...

@@ -1,5 +1,6 @@
 """The signals of the database's health over HTTP."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from starlette.testclient import TestClient
 
 from tests.integration.api.conftest import TOKENS, Docs, seed, serving
 from tests.servers.serve import eventually
+from whimbrel.domain.health.members import Member
 from whimbrel.domain.health.verdict import Verdict
 from whimbrel.settings import Settings
 
@@ -91,3 +93,30 @@ def test_own_checks_are_signals_and_preflight_lists_all(
         found = [each for each in answer["warnings"] if each["check"] == "health"]
         assert [each["level"] for each in found] == ["unknown", "warning"]
         assert "it cannot be asked" in found[0]["detail"]["unread"]["payments"]
+
+
+def test_the_history_is_given_in_as_few_points_as_are_asked_for(still: TestClient, database: Docs) -> None:
+    records = still.app.state.system.deployment.store.ledger.health  # type: ignore[attr-defined]
+    records.keep(Verdict(share=0.5), None)
+    rows = database["whimbrel_health"]
+    row = rows.find_one({"ring": "s"})
+    assert row is not None
+    rows.insert_many(
+        [
+            {**row, "_id": f"s:other {number}", "at": row["at"] - timedelta(seconds=number + 1)}
+            for number in range(60)
+        ]
+    )
+    asked = {"history": "seconds", "points": 90}
+    assert len(still.get("/health/signals", params=asked).json()["history"]) == 7, "parts of ten seconds"
+    assert len(still.get("/health/signals", params={"history": "seconds"}).json()["history"]) == 61
+    assert still.get("/health/signals", params={**asked, "points": 9}).status_code == 422
+
+
+def test_the_members_are_those_of_the_last_sample(still: TestClient) -> None:
+    records = still.app.state.system.deployment.store.ledger.health  # type: ignore[attr-defined]
+    records.keep(Verdict(members=(Member("a:1", "primary"), Member("b:1", "secondary", 0.4, 1.5))), None)
+    assert still.get("/health/signals").json()["members"] == [
+        {"host": "a:1", "standing": "primary", "lag": None, "silence": None, "why": None},
+        {"host": "b:1", "standing": "secondary", "lag": 0.4, "silence": 1.5, "why": None},
+    ]

@@ -512,3 +512,26 @@ def test_every_field_is_described(still: TestClient) -> None:
         for field, schema in schemas[name]["properties"].items():
             assert "description" in schema or field == "success", (name, field)
             assert "examples" in schema or "$ref" in json.dumps(schema) or "const" in schema, (name, field)
+
+
+def test_dead_letters_and_lost_workers_are_listed(still: TestClient, database: Docs) -> None:
+    told = still.get("/queue/dead-letters").json()
+    assert (told["failures"], told["runs"], told["complete"]) == (0, [], True)
+    leases = still.app.state.system.deployment.store.ledger.leases  # type: ignore[attr-defined]
+    facts = {
+        "host": "h", "pid": 1, "version": "1", "slots": 2, "only": None, "code": [{"migration": "m", "hash": "abc"}], "done": 3,
+        "inHand": [{"batch": "r.7", "since": None}], "refuses": [],
+    }  # fmt: skip
+    leases.beat("h:1:gone", **facts)
+    database["whimbrel_workers"].update_one(
+        {"_id": "h:1:gone"}, [{"$set": {"seenAt": {"$subtract": ["$$NOW", 60_000]}}}]
+    )
+    leases.beat("h:1:old", **facts)
+    database["whimbrel_workers"].update_one(
+        {"_id": "h:1:old"}, [{"$set": {"seenAt": {"$subtract": ["$$NOW", 3_700_000]}}}]
+    )
+    leases.beat("h:1:here", **facts)
+    status = still.get("/queue/consumer-status").json()
+    assert [row["name"] for row in status["workers"]] == ["h:1:here"]
+    [lost] = status["lost"]
+    assert (lost["name"], lost["code"], lost["current"]) == ("h:1:gone", {"m": "abc"}, [{"batchId": "r.7", "since": None}])  # fmt: skip

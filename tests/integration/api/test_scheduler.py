@@ -277,6 +277,7 @@ def test_commands_make_change_show_and_remove_schedules(cli: Cli, still: TestCli
     assert (cleared["enabled"], cleared["filters"], cleared["cron"]) == (False, None, "0 3 * * *")
     assert [each["name"] for each in json.loads(cli("list", "--json").stdout)] == ["default", "nightly"]
     assert "nightly" in cli("list").stdout
+    assert "Nothing matches" in cli("run", "nightly").stdout
     assert "nightly is removed" in cli("remove", "nightly").stdout
     assert "There are: default" in cli("remove", "nightly", code=66).stderr
 
@@ -319,3 +320,26 @@ def test_commands_that_cannot_be_carried_out(cli: Cli, arguments: list[str], cod
 def test_a_bad_cron_in_the_environment_stops_every_command(cli: Cli) -> None:
     assert "CRON_SCHEDULE='61 " in cli("list", code=64, CRON_SCHEDULE="61 * * * *").stderr
     assert "Commands" in cli().stdout
+
+
+def test_a_schedule_is_run_at_once(still: TestClient, database: Docs) -> None:
+    """Also a disabled one; its ticks stay; not while its run before is at work; not where nothing matches."""
+    path = f"{BASE}/schedules/nightly/run"
+    assert still.post(path).status_code == 404
+    still.put(f"{BASE}/schedules/nightly", json={**BODY, "enabled": False, "filters": {"status": "failed"}})
+    nothing = still.post(path)
+    assert (nothing.status_code, nothing.json()["migrationId"]) == (200, None)
+    seed(database, 10, status="failed")
+    begun = still.post(path).json()
+    run = still.get(f"/migrate/status/{begun['migrationId']}").json()["migration"]
+    assert (run["phase"], run["request"]["route"], run["totalItems"]) == ("failed", "schedule nightly", 0)
+    told = still.get(f"{BASE}/status").json()
+    [tick] = [each for each in told["history"] if each["schedule"] == "nightly"]
+    assert (tick["outcome"], tick["migrationId"]) == ("started", begun["migrationId"])
+    assert tick["reason"].startswith("By hand, by api:")
+    again = still.post(path)
+    assert (again.status_code, again.json()["code"]) == (409, "state_forbids")
+    schedule = still.get(f"{BASE}/schedules/nightly").json()["schedule"]
+    assert (schedule["enabled"], schedule["nextRun"], schedule["lastTick"]) == (False, None, None)
+    assert schedule["lastMigrationId"] == begun["migrationId"]
+    assert database["whimbrel_audit"].count_documents({"what": "schedule nightly run by hand"}) == 1

@@ -160,13 +160,16 @@ def test_sigterm_drains_and_another_start_goes_on(
             events = "".join(pieces)  # it ends, although the run goes on
         assert "event: end" not in events
         assert first.process.code(60) == 0
+        assert f"{first.url}/ (dashboard)" in first.said()
         assert "graceful shutdown exceeded" not in first.said()
     assert at_work
     assert not any(each.is_running() for each in at_work)
     assert not database["whimbrel_batches"].find_one({"status": "running"}), "what they held was given back"
     assert 0 < database["things"].count_documents({"n": 1}) < 300
-    with Serve(environment, tmp_path, "--workers", "1") as second:
+    with Serve(environment, tmp_path, "--workers", "1", "--no-dashboard") as second:
         second.wait()
+        assert second.get("/", headers={"Accept": "text/html"})["name"] == "Whimbrel"
+        assert "(dashboard)" not in second.said()
         assert second.ended(run)["changed"] == 300
     assert database["things"].count_documents({"n": 1}) == 300
 

@@ -81,6 +81,7 @@ LOOKING = [
     (["schedule", "list"], 0),
     (["schedule", "status"], 0),
     (["schedule", "remove", "nix"], 66),
+    (["schedule", "run", "nix"], 66),
     (["schedule", "set", "nightly", "--migration", "nix", "--cron", "0 3 * * *"], 66),
     (["schedule", "set", "nightly", "--migration", "some-model", "--cron", "often"], 64),
     (["plan", "some-model"], 67),

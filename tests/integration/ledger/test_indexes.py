@@ -16,6 +16,7 @@ from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind, FailureState
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.series import Totals
 from whimbrel.domain.runs.states import BatchStatus, RunStatus
 from whimbrel.domain.webhooks.addresses import read_webhooks
 from whimbrel.domain.webhooks.deliveries import DeliveryState, Reply
@@ -26,15 +27,32 @@ from whimbrel.engine.operating.accepted_causes import accept_causes, withdraw_ca
 from whimbrel.engine.operating.control import cancel, group_of, pause, resume, retry
 from whimbrel.engine.operating.failure_budget import causes_before, known_of, standing_of
 from whimbrel.engine.operating.failure_export import export_pages
+from whimbrel.engine.operating.keyspace_view import cell_object, strip_of
 from whimbrel.engine.operating.run_view import view
+from whimbrel.engine.operating.series_view import course_of, sparks_of
+from whimbrel.engine.operating.slots_view import slots_object
 from whimbrel.engine.operating.start_rollback import start_rollback
 from whimbrel.engine.operating.start_verification import start_verification
 from whimbrel.engine.queueing import queue_history, queues
 from whimbrel.engine.queueing.announcer import Announcer
 from whimbrel.mongo.store import MongoStore
+from whimbrel.ports import LoggedIn
+from whimbrel.ports.series import SeriesChange
 
 Data = Database[dict[str, Any]]
-GROWING = ("runs", "batches", "failures", "causes", "blocks", "audit", "pruned", "deliveries", "known")
+GROWING = (
+    "runs",
+    "batches",
+    "failures",
+    "causes",
+    "blocks",
+    "audit",
+    "pruned",
+    "deliveries",
+    "known",
+    "series",
+    "sessions",
+)
 SHOWN = (FailureState.OPEN, FailureState.DEAD, FailureState.RESOLVED)
 
 
@@ -111,6 +129,34 @@ def questions(store: MongoStore, _: Data) -> None:
     prune(ledger, 90, seconds=60, who="test")
     ledger.runs.just_ended(3600, limit=10)
     about_webhooks(store)
+    about_one_run(store, run)
+    about_sessions(store)
+
+
+def about_one_run(store: MongoStore, run: Run) -> None:
+    """What pages about a run ask."""
+    ledger = store.ledger
+    totals = Totals(at=run.created_at.timestamp())
+    for seen in (0, 1):
+        assert ledger.series.write(run.id, SeriesChange(seen=totals, width=5.0), seen=seen) is not None
+    ledger.series.head(run.id)
+    course_of(ledger, run, points=10)
+    sparks_of(ledger, [view(ledger, run)])
+    for leg in range(len(run.legs)):
+        strip = strip_of(ledger, run, cells=10, leg=leg)
+        if strip.grid.cells:
+            cell_object(ledger, strip, 0)
+    slots_object(ledger, run)
+    ledger.runs.some([run.id, "gone"])
+
+
+def about_sessions(store: MongoStore) -> None:
+    """What a login, each request after it, and a logout ask."""
+    sessions = store.ledger.sessions
+    for key in ("a", "b"):
+        sessions.begin(key, LoggedIn("token", "read"), who="test", seconds=60)
+    assert sessions.use("a", seconds=600) is not None
+    sessions.end("a")
 
 
 def about_webhooks(store: MongoStore) -> None:

@@ -19,6 +19,7 @@ from whimbrel.api.middleware.rate_limits import costly
 LIVE: Final = "/health/live"  # costs nothing, and shows that the process lives, so it is always answered
 METRICS: Final = "/metrics"
 PROBES: Final = frozenset({"/health", "/health/ready", METRICS})
+FILES: Final = "/dashboard/static/"
 READS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 PAUSE: Final = 1  # seconds after which a refused client may try again
 AT_ONCE_SENT = 256 * 1024  # bytes of an answer that fit in the system's buffers
@@ -78,6 +79,9 @@ def _rooms() -> Mapping[str, WaitingRoom]:
         # Open to any client: metrics are computed for each request, the others once for all.
         "metrics": WaitingRoom(at_once=2, waiting=8, patience=5.0),
         "probes": WaitingRoom(at_once=32, waiting=64, patience=5.0),
+        "files": WaitingRoom(
+            at_once=32, waiting=256, patience=5.0
+        ),  # from memory: a page needs several at once
     }
 
 
@@ -86,6 +90,8 @@ def _kind(scope: Scope) -> str:
         return "metrics" if scope["path"] == METRICS else "probes"
     if scope["method"] not in READS:
         return "changes"
+    if scope["path"].startswith(FILES):
+        return "files"
     return "expensive" if costly(scope) else "reads"
 
 

@@ -24,7 +24,10 @@ def changing(scope: Scope) -> bool:
 async def audited(request: Request, go_on: Callable[[Request], Awaitable[Response]]) -> Response:
     """Middleware for requests that are `changing`, from authenticated callers."""
     response = await go_on(request)
-    if DRY not in response.headers and request.state.entry is not None:  # None: no route was reached
+    known = request.state.caller is not None  # else it is of a route that needs no token: a login that failed
+    if (
+        DRY not in response.headers and request.state.entry is not None and known
+    ):  # None: no route was reached
         await note(request.scope, response.status_code)
     return response
 

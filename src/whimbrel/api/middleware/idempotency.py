@@ -27,7 +27,9 @@ async def idempotent(request: Request, go_on: Callable[[Request], Awaitable[Resp
     """Middleware for all POSTs from authenticated callers."""
     idempotency_key = request.headers.get("idempotency-key")
     system: System = request.app.state.system
-    if request.method != "POST" or idempotency_key is None or not system.ready or request.state.entry is None:
+    # No route, or one that needs no token, such as the login: there is nobody to remember an answer for.
+    unknown = request.state.entry is None or request.state.caller is None
+    if request.method != "POST" or idempotency_key is None or not system.ready or unknown:
         return await go_on(request)
     if not re.fullmatch(KEY, idempotency_key):
         return error_answer(

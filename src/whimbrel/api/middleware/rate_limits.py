@@ -15,9 +15,17 @@ from whimbrel.errors import SettingsInvalid
 
 EXPENSIVE = {
     "POST": ("/migrate", "/seed", "/queue/test", "/webhooks/test"),
-    "GET": ("/db/count", "/db/pending-count", "/db/success-count"),
+    "GET": (
+        "/db/count",
+        "/db/pending-count",
+        "/db/success-count",
+        "/migrate/rollback",
+        "/migrate/cleanup",
+        "/dashboard/start",
+    ),
     "DELETE": ("/queue/purge", "/seed"),
 }
+PLANS = ("/rollback", "/cleanup")  # pages of a run that look at its documents
 REFUSALS = "600/minute"  # of one client without a sufficient token; far more than by mistake
 MOST = 1000  # addresses that are counted one by one; all others share one count, so that memory is limited
 
@@ -40,6 +48,10 @@ class RateLimit:
             429, "too_many", f"More than {self._rate} of {what}. Try again in {wait} seconds.",
             headers={"Retry-After": str(wait)},
         )  # fmt: skip
+
+    def is_used_up(self, who: str) -> bool:
+        """Whether the next request would be one too many. Counts nothing."""
+        return not self._limiter.test(self._rate, self._key(who))
 
     def __len__(self) -> int:
         return len(self._known)
@@ -70,7 +82,10 @@ def expensive(text: str) -> RateLimit:
 
 def costly(scope: Scope) -> bool:
     method = "GET" if scope["method"] == "HEAD" else scope["method"]
-    return bool(scope["path"].startswith(EXPENSIVE.get(method, ())))
+    path: str = scope["path"]
+    return path.startswith(EXPENSIVE.get(method, ())) or (
+        path.startswith("/dashboard/runs/") and path.endswith(PLANS)
+    )
 
 
 class RateLimits:

@@ -19,6 +19,7 @@ from whimbrel.api.route_requirements import Requirement
 LARGEST: Final = 1024 * 1024
 VALUES: Final = 100_000  # of a body: each takes a hundred bytes of memory or more, however short it is
 LARGER: Final = {"/migrate/bulk": (8 * LARGEST, 5 * VALUES)}  # 100,000 ids
+FORM: Final = "application/x-www-form-urlencoded"
 DEEPEST: Final = 100
 SMALL: Final = 64 * 1024  # bytes; larger bodies are limited in number, and parsed outside the event loop
 TOTAL: Final = 6  # times the time limit of a piece, for all pieces together
@@ -55,7 +56,10 @@ class RequestBodies:
         limit, values = LARGER.get(scope["path"], (LARGEST if fields is not None else SMALL, VALUES))
         body = _Body(receive, limit, values, self._patience, self._rooms.get(limit))
         try:
-            await self._read_and_parse(scope, body, fields)
+            if entry is not None and entry.form:
+                await _read_form(scope, body)
+            else:
+                await self._read_and_parse(scope, body, fields)
             await self._app(scope, body.receive_again, send)
         except _Refused as refused:
             await refuse_early(refused.response, scope, body.receive_rest, send)
@@ -81,6 +85,21 @@ class RequestBodies:
         if not isinstance(parsed, ParsedBody):
             raise _Refused(parsed)
         scope["state"]["parsed"] = parsed
+
+
+async def _read_form(scope: Scope, body: "_Body") -> None:
+    """Reads what a browser sends of a form without JavaScript; the route parses it."""
+    headers = Headers(scope=scope)
+    kinds = [text.partition(";")[0].strip().lower() for text in headers.getlist("content-type")]
+    if kinds not in ([], [FORM]):
+        raise _Refused(
+            error_answer(
+                415, "unsupported_type", f"The body is {', '.join(kinds)[:100]}. Send a form as {FORM}."
+            )
+        )
+    _check_coding(headers)
+    body.check_length(headers.get("content-length", ""))
+    await body.read()
 
 
 def _check_type(headers: Headers) -> None:

@@ -8,6 +8,7 @@ from whimbrel.api.models.envelope import Answer, Model, WholeNumber
 from whimbrel.api.models.runs import RUN
 from whimbrel.domain.runs.workers import Worker as DomainWorker
 from whimbrel.engine.operating.run_view import iso_time
+from whimbrel.engine.queueing.dead_failures import Dead
 from whimbrel.engine.queueing.queues import Stats
 
 BrokerName = Literal["ledger", "rabbitmq"]
@@ -88,6 +89,14 @@ class WorkerOf(Model):
     refuses: list[Refuses] = Field(description="runs that it does not serve, for their code is another")
     started_at: str | None = Field(examples=["2026-11-24T12:00:00.000Z"], description="RFC 3339")
     seen_at: str | None = Field(examples=["2026-11-24T12:00:00.000Z"], description="its last sign of life")
+    code: dict[str, str] = Field(
+        description="hash of its code by migration: a run is served by those that have the run's",
+        examples=[{"some-model": "5721c65e8e6cd6f5"}],
+    )
+    only: str | None = Field(description="the only run that it works on; null: all", examples=[None])
+    loading: bool = Field(
+        description="whether it imports the migrations still, and takes no batch yet", examples=[False]
+    )
 
 
 class Consumers(Answer):
@@ -101,6 +110,9 @@ class Consumers(Answer):
     slots: int = Field(description="batches that they can work on at a time", examples=[4])
     in_hand: int = Field(description="batches that they hold now", examples=[1])
     workers: list[WorkerOf] = Field(description="of the whole cluster, by name")
+    lost: list[WorkerOf] = Field(
+        description="those that ended without a word in the last hour, or cannot be reached, the last first; 50 at most"
+    )
 
 
 class ConsumersHealth(Answer):
@@ -222,4 +234,34 @@ def worker_model(worker: DomainWorker) -> WorkerOf:
         current=[Current(batch_id=batch.batch, since=iso_time(batch.since)) for batch in worker.in_hand],
         refuses=[Refuses(migration_id=refusal.run, pinned=refusal.pinned, here=refusal.here) for refusal in worker.refuses],
         started_at=iso_time(worker.started_at), seen_at=iso_time(worker.seen_at),
+        code=dict(worker.code), only=worker.only, loading=worker.loading,
+    )  # fmt: skip
+
+
+class DeadOf(Model):
+    """The dead failures of a run."""
+
+    migration_id: str = Field(description="the run", examples=[RUN])
+    migration: str = Field(description="name of its migration", examples=["some-model"])
+    status: str = Field(description="its state", examples=["completed_with_failures"])
+    dead: int = Field(description="failures that are not tried again by themselves", examples=[3])
+
+
+class DeadLetters(Answer):
+    """What is dead, and waits for a person."""
+
+    messages: int = Field(
+        description="messages in the dead-letter queue, which are none of ours; 0 with the ledger broker",
+        examples=[0],
+    )
+    failures: int = Field(description="dead failures of the runs below", examples=[3])
+    runs: list[DeadOf] = Field(description="runs with dead failures, newest first")
+    looked_at: int = Field(description="newest runs that were looked at", examples=[100])
+    complete: bool = Field(description="whether these are all runs that may have any", examples=[True])
+
+
+def dead_model(found: Dead, messages: int) -> DeadLetters:
+    return DeadLetters(
+        messages=messages, failures=sum(each.dead for each in found.runs), looked_at=found.looked_at, complete=found.complete,
+        runs=[DeadOf(migration_id=each.run.id, migration=each.run.migration, status=str(each.run.status), dead=each.dead) for each in found.runs],
     )  # fmt: skip

@@ -90,6 +90,47 @@ class ProofOf(Model):
     numbers: dict[str, int] = Field(description="what it rests on", examples=[{"looked": 1000}])
 
 
+class OptionsOf(Model):
+    """The options that a run was started with; those that nobody named are as the migration or the configuration has them."""
+
+    batch_size: int | None = Field(
+        description="documents in a batch; null: as it is measured", examples=[None]
+    )
+    max_docs_per_second: int | None = Field(description="null: as fast as it can", examples=[2000])
+    priority: int = Field(description="0 to 10", examples=[0])
+    windows: list[str] = Field(description="hours in which it works; empty: at any time", examples=[[]])
+    nice: int = Field(description="0 to 100", examples=[0])
+    max_failures: int | None = Field(description="null: any number", examples=[None])
+    max_failure_rate: float | None = Field(description="null: any", examples=[0.05])
+    max_new_cause: int | None = Field(description="null: any number", examples=[20])
+    follow: bool = Field(description="whether it goes on with what changes after its sweep", examples=[False])
+    undo: bool | Literal["document"] = Field(description="whether it keeps before-images", examples=[False])
+    adopt: str = Field(
+        description="which documents left in `processing` it takes: ours or all", examples=["ours"]
+    )
+    stages: list[str] = Field(description="its stages; empty: all at once", examples=[["1%"]])
+    hold: float | None = Field(description="seconds that each gate waits; null: no stages", examples=[None])
+    approve: bool = Field(description="whether a person must approve each stage", examples=[False])
+
+
+class PhaseOf(Model):
+    """A leg of a run: one phase, or one of the phases of a stage. Numbers are null where an earlier version has not kept them."""
+
+    leg: int = Field(description="its number, from 0", examples=[0])
+    phase: str = Field(description="pending, processing, failed, sweep or follow", examples=["pending"])
+    stage: int | None = Field(description="the stage that it belongs to, from 1; null: none", examples=[None])
+    state: Literal["waiting", "current", "done"] = Field(description="how far it is", examples=["current"])
+    processed_items: int | None = Field(
+        description="documents that it has settled: changed, unchanged and skipped. Failed ones belong to no phase: the next one tries them",
+        examples=[498],
+    )
+    changed: int | None = Field(description="documents changed", examples=[498])
+    unchanged: int | None = Field(description="documents that were right already", examples=[0])
+    skipped: int | None = Field(description="documents that the function skipped", examples=[0])
+    total_batches: int | None = Field(description="batches planned so far", examples=[4])
+    completed_batches: int | None = Field(description="batches that are settled", examples=[2])
+
+
 class RequestOf(Model):
     """What somebody asked for when the run was started."""
 
@@ -107,6 +148,9 @@ class RequestOf(Model):
     )
     id_count: int | None = Field(description="how many were named; null: a run of no ids", examples=[None])
     abridged: bool = Field(description="whether `filters` is null because it is too long", examples=[False])
+    options: OptionsOf | None = Field(
+        description="the options that it was started with, whatever they are now; null: not kept, by an earlier version"
+    )
 
 
 class SizingOf(Model):
@@ -301,6 +345,7 @@ class Run(RunRow):
     )
     report: list[ProofOf] = Field(description="of a verification at its end: what it proved", examples=[[]])
     warnings: list[Warned] = Field(description="what preflight found before it started", examples=[[]])
+    phases: list[PhaseOf] = Field(description="its progress by phase, in their order")
 
 
 class Outcomes(Model):

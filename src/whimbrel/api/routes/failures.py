@@ -43,6 +43,17 @@ class Acceptance(Model):
     note: str = Field(description="why", examples=["known, see the wiki"])
 
 
+class TrendOf(Model):
+    """How often attempts failed by a cause, over time: in at most 60 equal spans."""
+
+    begins: str = Field(description="RFC 3339", examples=["2026-11-24T12:00:00.000Z"])
+    seconds: float = Field(description="length of a span", examples=[4])
+    numbers: list[int] = Field(
+        description="attempts that failed in each span; a batch that was executed twice counts twice",
+        examples=[[12, 40, 3]],
+    )
+
+
 class Group(Model):
     """Failures of one cause."""
 
@@ -69,6 +80,16 @@ class Group(Model):
     )
     accepted: Acceptance | None = Field(
         description="who lets the run go on in spite of this cause; null: nobody", examples=[None]
+    )
+    first_at: str | None = Field(
+        description="when it was met first: RFC 3339; null: an earlier version did not keep it",
+        examples=["2026-11-24T12:00:00.000Z"],
+    )
+    last_at: str | None = Field(
+        description="when it was met last: RFC 3339", examples=["2026-11-24T12:03:00.000Z"]
+    )
+    trend: TrendOf | None = Field(
+        description="how often it was met, over time; null: an earlier version did not keep it"
     )
 
 
@@ -203,7 +224,7 @@ def failures_of(
     if documents:
         after = None if cursor is None else FailurePlace.of(cursor)
         rows = ledger.failures.list(run.id, state=only, group=chosen, after=after, limit=limit)
-        answer.documents = [_failure(failure) for failure in rows]
+        answer.documents = [failure_model(failure) for failure in rows]
         answer.next_cursor = rows[-1].place.cursor if len(rows) == limit else None
         return answer
     page = ledger.failures.groups(run.id, state=only, group=chosen, after=cursor, limit=limit)
@@ -287,10 +308,12 @@ def _group(group: FailureGroup, known: Mapping[str, KnownCause]) -> Group:
         group=group.group, signature=group.signature, kind=group.kind, type=group.type, place=group.place, message=group.message,
         open=group.open, dead=group.dead, resolved=group.resolved, example=id_json(group.example),
         accepted=Acceptance.model_validate(found) if (found := accepted_object(known.get(group.group))) else None,
+        first_at=iso_time(group.first_at), last_at=iso_time(group.last_at),
+        trend=None if (trend := group.trend) is None else TrendOf(begins=iso_time(trend.begins) or "", seconds=trend.seconds, numbers=list(trend.numbers)),
     )  # fmt: skip
 
 
-def _failure(failure: Failure) -> FailureOf:
+def failure_model(failure: Failure) -> FailureOf:
     tail = failure.traceback[max(failure.traceback.rfind("  File "), 0) :].rstrip()[-TAIL:]
     return FailureOf(
         id=id_json(failure.key), group=failure.group, kind=str(failure.kind), type=failure.type, message=failure.message, traceback=tail,

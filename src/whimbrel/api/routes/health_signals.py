@@ -8,8 +8,9 @@ from pydantic import ConfigDict, Field, model_validator
 from whimbrel.api.answer_cache import ThisAnswerCache
 from whimbrel.api.authorization import Operator, Reader
 from whimbrel.api.deployment import Deployment
-from whimbrel.api.models.envelope import Answer, Model, failures
+from whimbrel.api.models.envelope import Answer, Model, WholeNumberText, failures
 from whimbrel.domain.health import signals as domain
+from whimbrel.engine.operating.health_history import DAY, MINUTES_15, thinned
 from whimbrel.engine.operating.health_settings import (
     change_thresholds,
     heed_signal,
@@ -18,6 +19,7 @@ from whimbrel.engine.operating.health_settings import (
 from whimbrel.engine.operating.health_view import health_object
 from whimbrel.engine.operating.run_view import iso_time
 from whimbrel.ports import HealthSample, Ledger, Store
+from whimbrel.ports.health import all_signals
 
 router = APIRouter(prefix="/health", tags=["health"])
 WEEK = 7 * 24 * 3600
@@ -70,6 +72,22 @@ class LeftOut(Model):
     why: str = Field(description="why it does not count", examples=["it lags 3,600 s on purpose"])
 
 
+class MemberOf(Model):
+    """A member of the replica set."""
+
+    host: str = Field(description="as MongoDB names it", examples=["host2:27017"])
+    standing: Literal["primary", "secondary", "left out", "does not answer"] = Field(
+        description="what it is; left out: its lag and silence do not count", examples=["secondary"]
+    )
+    lag: float | None = Field(
+        description="seconds that it is behind the primary; null: not read", examples=[0.2]
+    )
+    silence: float | None = Field(
+        description="seconds since the primary heard of it; null: not read", examples=[1.1]
+    )
+    why: str | None = Field(description="why it is left out", examples=[None])
+
+
 class Sample(Model):
     """A second, or the worst of a minute."""
 
@@ -94,6 +112,9 @@ class HealthSignals(Answer):
         description="what a person may do, once runs have waited for ten minutes", examples=[None]
     )
     left_out: list[LeftOut] = Field(description="members whose lag and silence do not count")
+    members: list[MemberOf] = Field(
+        description="of the replica set, the primary first, as the last sample saw them; empty of a stand-alone server"
+    )
     signals: list[Signal] = Field(description="all signals, those of your own checks last")
     history: list[Sample] = Field(description="oldest first; empty where none was asked for")
 
@@ -154,11 +175,21 @@ async def signals(
             examples=["seconds"],
         ),
     ] = None,
+    points: Annotated[
+        int | None,
+        Query(
+            ge=10,
+            le=1440,
+            description="at most so many rows of the history, each the worst of its part; null: all",
+            examples=[90],
+        ),
+        WholeNumberText,
+    ] = None,
 ) -> Response:
     """The signals of the database's health, what they ask of runs, and why. Looked at twice a second at most."""
     store = deployment.store
     return await cache.answer(
-        ("signals", history), lambda: (200, _signals(store.ledger, history, _own(store)))
+        ("signals", history, points), lambda: (200, _signals(store.ledger, history, _own(store), points))
     )
 
 
@@ -167,9 +198,15 @@ def _own(store: Store) -> tuple[domain.Signal, ...]:
     return store.watching.signals if store.watching is not None else ()
 
 
-def _signals(ledger: Ledger, history: str | None, own: tuple[domain.Signal, ...]) -> HealthSignals:
-    found = health_object(ledger.health.verdict(), ledger.health.settings(), own)
+def _signals(
+    ledger: Ledger, history: str | None, own: tuple[domain.Signal, ...], points: int | None
+) -> HealthSignals:
+    verdict = ledger.health.verdict()
+    found = health_object(verdict, ledger.health.settings(), own)
     rows = ledger.health.history(minutes=history == "minutes") if history else ()
+    if points is not None:
+        span = DAY if history == "minutes" else MINUTES_15
+        rows = thinned(rows, all_signals(own, verdict.checks), span=span, points=points)
     return HealthSignals.model_validate({**found, "history": [_sample(row) for row in rows]})
 
 

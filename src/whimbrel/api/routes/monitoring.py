@@ -96,7 +96,7 @@ def _sample(sample: QueueSample) -> SampleOf:
     )  # fmt: skip
 
 
-def _sampler(request: Request, system: ThisSystem, deployment: Deployment) -> QueueSampler:
+def sampler_of(request: Request, system: ThisSystem, deployment: Deployment) -> QueueSampler:
     """Returns this process's sampler, made at the first request, and again after a reconnection."""
     state = request.app.state
     deployment_and_sampler: tuple[object, QueueSampler] | None = getattr(state, "sampler", None)
@@ -143,7 +143,7 @@ async def monitoring(
     stream: Annotated[bool, Query(description="server-sent events instead of one answer")] = False,
 ) -> Monitoring | StreamingResponse:
     """Depths, consumers, the rate, the oldest batch, and how they were in the last minutes."""
-    sampler = _sampler(request, system, deployment)
+    sampler = sampler_of(request, system, deployment)
     if not stream:
         return await anyio.to_thread.run_sync(_monitoring, sampler)
 

@@ -16,6 +16,7 @@ from whimbrel.api.models.queues import (
     Consumers,
     ConsumersHealth,
     ConsumersSwitched,
+    DeadLetters,
     DeadRetried,
     Published,
     Purged,
@@ -28,15 +29,17 @@ from whimbrel.api.models.queues import (
     Switch,
     Trial,
     Tried,
+    dead_model,
     stats_model,
     worker_model,
 )
 from whimbrel.api.routes import monitoring
 from whimbrel.api.routes.health import broker_part, database_part
 from whimbrel.api.test_batch import try_batch
-from whimbrel.domain.runs.workers import ALIVE
+from whimbrel.domain.runs.workers import ALIVE, LOST_FOR, LOST_SHOWN
 from whimbrel.engine.queueing import queues
-from whimbrel.ports.broker import QUEUES
+from whimbrel.engine.queueing.dead_failures import dead_failures
+from whimbrel.ports.broker import DEAD_LETTER_QUEUE, QUEUES
 from whimbrel.ports.ledger import CONSUMERS, Ledger
 
 router = APIRouter(prefix="/queue", tags=["queue"])
@@ -86,6 +89,7 @@ def consumer_status(system: ThisSystem, deployment: Deployment, _: Reader) -> Co
     return Consumers(
         broker=broker_name(system), consumers=_switch(ledger), alive=len(live_workers), slots=sum(worker.slots for worker in live_workers),
         in_hand=queues.in_hand(ledger), workers=[worker_model(worker) for worker in live_workers],
+        lost=[worker_model(worker) for worker in ledger.leases.lost_workers(ALIVE, within=LOST_FOR, limit=LOST_SHOWN)],
     )  # fmt: skip
 
 
@@ -204,6 +208,13 @@ def purge_all(system: ThisSystem, deployment: Deployment, caller: Admin) -> Purg
         broker=name, queues=purged_queues, purged_messages=sum(purged.purged_messages for purged in purged_queues),
         message=NOTHING if name == "ledger" else ANNOUNCED,
     )  # fmt: skip
+
+
+@router.get("/dead-letters", responses=failures())
+def dead_letters(system: ThisSystem, deployment: Deployment, _: Reader) -> DeadLetters:
+    """Which runs have dead failures, of the newest hundred that may have any, and how many messages lie in the dead-letter queue."""
+    depths = queues.stats(deployment.store.ledger, system.announcer.broker).queues
+    return dead_model(dead_failures(deployment.store.ledger), depths[DEAD_LETTER_QUEUE].ready)
 
 
 @router.post("/retry-dlq", responses=failures(422))

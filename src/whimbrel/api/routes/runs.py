@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import anyio.to_thread
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import APIRouter, Body, Depends, Path, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
@@ -13,6 +13,8 @@ from whimbrel.api.deployment import Deployment, System, ThisSystem
 from whimbrel.api.event_streams import Event, ThisStreams
 from whimbrel.api.models.budgets import Budgeted
 from whimbrel.api.models.envelope import Answer, Model, WholeNumberText, failures
+from whimbrel.api.models.list_filters import SEVERAL, From, Several, To, span_of
+from whimbrel.api.models.run_lines import RunLine, line_model
 from whimbrel.api.models.runs import (
     RUN,
     RunAnswer,
@@ -22,10 +24,13 @@ from whimbrel.api.models.runs import (
 )
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run as DomainRun
+from whimbrel.domain.runs.run import RunKind
 from whimbrel.domain.runs.run_cursor import RunPlace
+from whimbrel.domain.runs.run_query import RunOrder, RunQuery
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.executing.restore import definition_without_code
 from whimbrel.engine.operating import control, stages
+from whimbrel.engine.operating.run_pages import run_page
 from whimbrel.engine.operating.run_view import view, views
 from whimbrel.engine.operating.start_over import start_over
 from whimbrel.ports import Ledger
@@ -59,7 +64,9 @@ class Runs(Answer):
     """A page of runs."""
 
     count: int = Field(description="of this page", examples=[1])
-    migrations: list[RunRow] = Field(description="newest first")
+    migrations: list[RunRow | RunLine] = Field(
+        description="in the order that was asked for; with `slim` each in short"
+    )
     next_cursor: str | None = Field(description="for the next page; null on the last", examples=[None])
 
 
@@ -105,26 +112,63 @@ class Definitions(Answer):
     broken: list[BrokenOf] = Field(description="those that cannot be used")
 
 
-@router.get("", responses=failures(422))
-def runs(
+async def _query_of(
     deployment: Deployment,
-    _: Reader,
+    *,
     status: Annotated[
-        RunStatus | None, Query(description="only runs in this state", examples=["running"])
+        list[RunStatus] | None,
+        Query(description=f"only runs in this state{SEVERAL}", examples=[["running"]]),
+        Several,
     ] = None,
     migration: Annotated[
         str | None, Query(max_length=200, description="only runs of this migration", examples=["some-model"])
     ] = None,
+    kind: Annotated[
+        list[RunKind] | None,
+        Query(description=f"only runs of this kind{SEVERAL}", examples=[["migration"]]),
+        Several,
+    ] = None,
+    collection: Annotated[
+        str | None,
+        Query(
+            max_length=300,
+            description="only runs on this collection: its name, or database and name as runs show it",
+            examples=["whimbrel.somemodels"],
+        ),
+    ] = None,
+    from_: From = None,
+    to: To = None,
+) -> RunQuery:
+    since, until = span_of(from_, to)
+    named = None if collection is None else [collection, f"{deployment.store.database}.{collection}"]
+    return RunQuery(
+        statuses=status, kinds=kind, migration=migration, collections=named, since=since, until=until
+    )
+
+
+@router.get("", responses=failures(422))
+def runs(
+    deployment: Deployment,
+    _: Reader,
+    query: Annotated[RunQuery, Depends(_query_of)],
+    *,
+    order: Annotated[
+        RunOrder,
+        Query(
+            description="newest: those first that were asked for last; active: first what is at work, then what is queued or paused, then what is over",
+            examples=["newest"],
+        ),
+    ] = "newest",
+    slim: Annotated[bool, Query(description="each run in short, as a line of an overview")] = False,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Runs:
-    """The runs, newest first. What is long of a run is left out: GET /migrate/status/{migrationId} has it."""
-    ledger, statuses = deployment.store.ledger, [status] if status else None
-    runs = ledger.runs.list(
-        statuses=statuses, migration=migration, after=place_of(cursor), limit=limit, brief=True
-    )
-    rows = [row_model(run_view) for run_view in views(ledger, runs)]
-    return Runs(count=len(rows), migrations=rows, next_cursor=next_cursor_of(runs, limit))
+    """The runs. What is long of a run is left out: GET /migrate/status/{migrationId} has it. `from` and `to` are about when a run was asked for (`createdAt`)."""
+    ledger = deployment.store.ledger
+    page = run_page(ledger, query, order=order, cursor=cursor, limit=limit)
+    model = line_model if slim else row_model
+    rows = [model(run_view) for run_view in views(ledger, page.runs)]
+    return Runs(count=len(rows), migrations=rows, next_cursor=page.cursor)
 
 
 def _answer(ledger: Ledger, run: DomainRun) -> RunAnswer:

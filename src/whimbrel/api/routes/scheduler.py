@@ -12,11 +12,13 @@ from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
 from whimbrel.api.models.runs import RUN
 from whimbrel.api.models.terms import Nice, Windows
+from whimbrel.api.routes.starting import waiting_message
 from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.runs.schedules import NAME, Plan, Schedule, ScheduleUnknown, check_cron
 from whimbrel.domain.runs.time_zones import check_zone
 from whimbrel.engine.operating import schedules as engine
 from whimbrel.engine.operating.default_schedule import prepare_default
+from whimbrel.engine.operating.scheduled_runs import run_now
 from whimbrel.errors import SettingsInvalid
 from whimbrel.ports import Ledger
 
@@ -203,11 +205,7 @@ def schedules(ledger: Schedules, _: Reader) -> ScheduleList:
 @router.get("/schedules/{name}", responses=failures(404, 422))
 def schedule(ledger: Schedules, _: Reader, name: Name) -> ScheduleAnswer:
     """One schedule."""
-    try:
-        schedule = engine.find_schedule(ledger, name)
-    except ScheduleUnknown as error:
-        raise ApiError(404, error.code, str(error)) from error
-    return _answer(ledger, schedule)
+    return _answer(ledger, _found(ledger, name))
 
 
 @router.put("/schedules/{name}", responses=failures(400, 404, 413, 415, 422))
@@ -224,6 +222,25 @@ def put(
     return _answer(ledger, engine.save_schedule(ledger, name, plan, who=caller.who))
 
 
+class ScheduleRan(Answer):
+    """A run was started by a schedule, at once; or nothing matches."""
+
+    migration_id: str | None = Field(description="id of the run; null where none was started", examples=[RUN])
+    message: str = Field(description="what happened", examples=["Started."])
+
+
+@router.post("/schedules/{name}/run", responses=failures(404, 409, 422))
+def run_schedule(system: ThisSystem, ledger: Schedules, caller: Operator, name: Name) -> ScheduleRan:
+    """Start the run of a schedule now, as its next tick would; also of a disabled one. Its ticks stay as they are."""
+    schedule = _found(ledger, name)
+    run = run_now(
+        system.deployment.store, schedule, system.evaluated(schedule.plan.migration), defaults=system.settings.defaults, who=caller.who
+    )  # fmt: skip
+    if run is None:
+        return ScheduleRan(migration_id=None, message="Nothing matches: no run was started.")
+    return ScheduleRan(migration_id=run.id, message=waiting_message(ledger, run))
+
+
 @router.delete("/schedules/{name}", responses=failures(404, 422))
 def remove(ledger: Schedules, caller: Operator, name: Name) -> ScheduleAnswer:
     """Remove a schedule. The runs that it started stay, and go on. Answers with what it was."""
@@ -232,6 +249,13 @@ def remove(ledger: Schedules, caller: Operator, name: Name) -> ScheduleAnswer:
     except ScheduleUnknown as error:
         raise ApiError(404, error.code, str(error)) from error
     return _answer(ledger, schedule)
+
+
+def _found(ledger: Ledger, name: str) -> Schedule:
+    try:
+        return engine.find_schedule(ledger, name)
+    except ScheduleUnknown as error:
+        raise ApiError(404, error.code, str(error)) from error
 
 
 def _answer(ledger: Ledger, schedule: Schedule) -> ScheduleAnswer:

@@ -14,6 +14,7 @@ from whimbrel.api.models.budgets import Budgeted
 from whimbrel.api.models.dry_run import Plan
 from whimbrel.api.models.envelope import Answer, WholeNumber, WholeNumberText, failures
 from whimbrel.api.models.runs import RUN, Warned, warned_models
+from whimbrel.api.models.seen import HOST, NS, Seen, seen_of
 from whimbrel.api.models.terms import Nice, Windows
 from whimbrel.domain.failures.causes import GROUPS
 from whimbrel.domain.migrations.definition import Definition
@@ -24,6 +25,7 @@ from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.stages import ASKED, LONGEST_HOLD, MOST, stages_asked
 from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.already_done import done_by
+from whimbrel.engine.operating.expectations import check_seen
 from whimbrel.engine.operating.failure_budget import note_seen, with_budget
 from whimbrel.engine.operating.following_runs import note_for_others
 from whimbrel.engine.operating.preflight import with_warnings
@@ -94,6 +96,7 @@ class Phased(Budgeted):
         description="causes of failures that are not new to the run, such as `plan.failures[].group` of a dry run",
         examples=[["2d39b3ed"]],
     )
+    seen: Seen | None = Field(default=None, description="what the caller has seen; null: start in any case")
 
 
 class Start(Phased):
@@ -155,6 +158,8 @@ class Started(Answer):
     warnings: list[Warned] = Field(
         description="what preflight found; also kept in the run. Empty where nothing matches", examples=[[]]
     )
+    collection: str = Field(description="database and collection", examples=[NS])
+    host: str = Field(description="hosts of MongoDB, or `embedded`: as `seen` wants it", examples=[HOST])
 
 
 STARTED: dict[int | str, dict[str, Any]] = {
@@ -163,7 +168,7 @@ STARTED: dict[int | str, dict[str, Any]] = {
 }
 
 
-def _start(
+def start_or_try(
     system: System,
     caller: Caller,
     response: Response,
@@ -174,6 +179,7 @@ def _start(
     exclusive: bool = False,
     **options: Any,
 ) -> Started:
+    """Starts a run, or shows what it would do. Raises what is refused."""
     store = system.deployment.store
     definition = with_undo(definition) if body.undo else definition
     options = {"batch_size": body.batch_size, **options}
@@ -183,6 +189,7 @@ def _start(
     answer = Started(
         migration_id=None, message="Nothing was written.", total_documents=expected.total,
         estimated_documents=expected.estimated, estimated_batches=expected.batches, dry_run=body.dry_run, warnings=[],
+        collection=run.ns, host=system.deployment.host,
     )  # fmt: skip
     response.status_code = 200
     if body.dry_run:
@@ -190,6 +197,9 @@ def _start(
         plan = _plan(system, definition, run, strict=body.strict)
         return answer.model_copy(update={"plan": plan, "warnings": plan.warnings})
     check_dependencies(store, definition)
+    check_seen(
+        seen_of(body.seen), documents=expected.estimated, exact=expected.total is not None, collection=run.ns, host=answer.host
+    )  # fmt: skip
     if not expected.total and run.follow is None and not has_documents(store, run):
         before = done_by(store.ledger, run)
         why = f"Already done by {before.id}, 0 left" if before else "Nothing matches"
@@ -265,11 +275,16 @@ def start(
     body: Annotated[Start, Body(default_factory=Start)],
 ) -> Started:
     """Start a run. It is accepted also where another one works on the collection, and waits for that."""
+    return start_requested(system, caller, response, body)
+
+
+def start_requested(system: System, caller: Caller, response: Response, body: Start) -> Started:
+    """Starts what was requested, or shows what it would do. Raises what is refused."""
     definition = system.evaluated(body.migration)
     filters = body.filters
     if filters is None and definition.mark == "status":
         filters = {definition.status_field: "pending"}
-    return _start(
+    return start_or_try(
         system, caller, response, definition, body, route="POST /migrate", exclusive=body.exclusive,
         filter_=read_filter(filters or {}), priority=body.priority, rate=body.max_docs_per_second,
         terms=Terms(body.windows, body.nice), follow=body.follow,
@@ -282,7 +297,7 @@ def retry_failed(system: ThisSystem, caller: Operator, response: Response, body:
     """A run over the documents that are `failed`."""
     definition = system.evaluated(body.migration)
     filters = _phase_filter(definition, "failed")
-    return _start(
+    return start_or_try(
         system, caller, response, definition, body, route="POST /migrate/retry-failed", filter_=filters
     )
 
@@ -294,7 +309,7 @@ def complete_processing(
     """A run over the documents that were left in `processing`; never those that a live worker holds."""
     definition = system.evaluated(body.migration)
     filters = _phase_filter(definition, "processing")
-    return _start(
+    return start_or_try(
         system, caller, response, definition, body, route="POST /migrate/complete-processing", filter_=filters
     )
 
@@ -303,7 +318,7 @@ def complete_processing(
 def process_all(system: ThisSystem, caller: Operator, response: Response, body: PhasedBody) -> Started:
     """A run over all phases, in order: pending, processing, failed, and the sweep."""
     definition = system.evaluated(body.migration)
-    return _start(system, caller, response, definition, body, route="POST /migrate/process-all")
+    return start_or_try(system, caller, response, definition, body, route="POST /migrate/process-all")
 
 
 @router.post("/batch/{batch}", status_code=202, responses=STARTED)
@@ -321,7 +336,7 @@ def one_batch(
     """One batch of the next eligible documents."""
     definition = system.evaluated(body.migration)
     pending = _phase_filter(definition, "pending") if definition.mark == "status" else None
-    return _start(
+    return start_or_try(
         system, caller, response, definition, body, route="POST /migrate/batch/{batchSize}", batch_size=batch_size,
         limit=batch_size, filter_=pending,
     )  # fmt: skip

@@ -21,6 +21,7 @@ from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.runs.schedules import Plan, Schedule, Tick
 from whimbrel.engine.operating import schedules as engine
 from whimbrel.engine.operating.default_schedule import prepare_default
+from whimbrel.engine.operating.scheduled_runs import run_now
 from whimbrel.errors import SettingsInvalid
 from whimbrel.ports import Ledger
 from whimbrel.settings import Settings
@@ -145,6 +146,28 @@ def remove(name: Name, json: Json = False) -> int:
         return 0
 
 
+def run(name: Name, migrations: Source = None, json: Json = False) -> int:
+    """Start the run of a schedule now, also of a disabled one. Its ticks stay as they are."""
+    settings, screen = begin(json=json)
+    with Interrupts(), open_database(settings, screen, create=False, answers=True) as system:
+        ledger = system.store.ledger
+        loaded = definition_catalog.describe(source(migrations, settings))
+        if engine.plan_of(ledger, name, settings.first_schedule) is not None:
+            prepare_default(ledger, settings.first_schedule)
+        schedule = engine.find_schedule(ledger, name)
+        definition = choose(loaded, schedule.plan.migration)
+        started = run_now(system.store, schedule, definition, defaults=settings.defaults, who=caller())
+        if json:
+            screen.answer({"migrationId": started.id if started else None})
+        elif started is None:
+            screen.show("Nothing matches: no run was started.")
+        else:
+            screen.show(
+                f"Run {started.id} is started by schedule {name}. Watch it: whimbrel status {started.id}"
+            )
+        return 0
+
+
 def start(json: Json = False) -> int:
     """Turn the scheduler on, for all processes and for good. Where no schedule is enabled, `default` is."""
     with _ledger(json=json) as (ledger, screen, settings):
@@ -244,6 +267,7 @@ EXAMPLES: dict[str, tuple[Callable[..., int], list[str]]] = {
         ],
     ),
     "remove": (remove, ["remove nightly"]),
+    "run": (run, ["run nightly"]),
     "start": (start, ["start"]),
     "stop": (stop, ["stop"]),
     "status": (status, ["status", "status --json"]),

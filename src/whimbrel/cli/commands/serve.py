@@ -1,4 +1,4 @@
-"""`serve`: the REST API, with coordinator and workers, in one process and its children."""
+"""`serve`: the REST API and the dashboard, with coordinator and workers, in one process and its children."""
 
 from typing import Annotated
 
@@ -20,11 +20,18 @@ def serve(
         ),
     ] = False,
     json: Json = False,
+    no_dashboard: Annotated[
+        bool,
+        typer.Option("--no-dashboard", help="only the REST API, without pages: as WHIMBREL_DASHBOARD=off"),
+    ] = False,
 ) -> int:
-    """Serve the REST API, until Ctrl-C or SIGTERM."""
+    """Serve the REST API and the dashboard, until Ctrl-C or SIGTERM."""
     # The web framework takes a third of a command's start, and no other command needs it.
     from whimbrel.cli.api_server import serve_until_told  # noqa: PLC0415
 
     settings, screen = begin(json=json, service=True)
     pool = pool_of(settings, workers=workers, slots=concurrency, migrations=migrations, max_memory=max_memory)
-    return serve_until_told(settings, screen, pool, workers=not no_workers and workers != 0)
+    dashboard = not no_dashboard and settings.whimbrel_dashboard == "on"
+    return serve_until_told(
+        settings, screen, pool, workers=not no_workers and workers != 0, dashboard=dashboard
+    )

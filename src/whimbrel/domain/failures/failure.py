@@ -12,6 +12,7 @@ from bson.raw_bson import RawBSONDocument
 
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.retry_policy import DOCUMENTS, attempts_of
+from whimbrel.domain.failures.trend import Trend
 from whimbrel.domain.text.safe_text import storable
 from whimbrel.errors import CursorInvalid
 
@@ -138,7 +139,10 @@ class FailureStanding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FailureGroup:
-    """Failures of one cause. `group`: its short name; `message` and `example`: of one of them, if possible a dead one."""
+    """Failures of one cause. `group`: its short name; `message` and `example`: of one of them, if possible a dead one.
+
+    `first_at`, `last_at`, `trend`: when it was met; None where an earlier version did not keep it.
+    """
 
     group: str
     signature: str
@@ -150,6 +154,9 @@ class FailureGroup:
     dead: int
     resolved: int
     example: Key
+    first_at: datetime | None = None
+    last_at: datetime | None = None
+    trend: Trend | None = None
 
     def of(self, state: FailureState) -> int:
         """Returns how many are in this state."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from whimbrel.domain.health.blame import NOT_OURS
+from whimbrel.domain.health.members import Member
 from whimbrel.domain.health.share import RESTART
 from whimbrel.domain.health.signal_states import SignalState
 from whimbrel.domain.health.signals import SIGNALS, Level, Signal
@@ -53,6 +54,7 @@ class Verdict:
     advice: str = ""
     left_out: tuple[LeftOut, ...] = ()
     checks: tuple[Signal, ...] = ()
+    members: tuple[Member, ...] = ()  # of the replica set
 
     def aged(self, age: float) -> "Verdict":
         """Returns the verdict as it is at this age, in seconds."""

@@ -1,5 +1,6 @@
 """A run: one execution of a migration, its scope, its legs, and its results."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
@@ -19,6 +20,7 @@ from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.failure_budget import BrokenRule, FailureBudget, Standing
 from whimbrel.domain.runs.following import Following
 from whimbrel.domain.runs.forecast import ProgressSample
+from whimbrel.domain.runs.leg_counts import LegCounts
 from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.requests import Request
 from whimbrel.domain.runs.run_cursor import RunPlace
@@ -143,6 +145,12 @@ class Run:
     over_budget: tuple[BrokenRule, ...] = ()  # why its budget has had it pause
     follow: Following | None = None  # it goes on with what changes after its sweep; None: it does not
     stages: Stages | None = None  # None: all at once
+    by_leg: Mapping[int, LegCounts] = field(default_factory=dict)  # what was added up of each leg
+    changes: int = 0  # how often somebody has changed its settings
+    changed_at: datetime | None = None
+    options: Mapping[str, Any] | None = (
+        None  # that it was started with; None: an earlier version did not store them
+    )
 
     @property
     def phase(self) -> Phase:
@@ -276,6 +284,7 @@ class RunAtWork:
     priority: int
     windows: tuple[str, ...] = ()
     nice: int = 0
+    changes: int = 0
 
     @property
     def urgent(self) -> bool:

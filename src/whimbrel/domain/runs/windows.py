@@ -63,7 +63,7 @@ class Window:
         while day <= last:
             for fold in (0, 1):  # where the hour comes twice, both
                 yield datetime.combine(day, begins.replace(fold=fold), zone).astimezone(UTC)
-            yield from _clock_changes(self.zone, day)
+            yield from clock_changes(self.zone, day)
             day += timedelta(days=1)
 
 
@@ -133,7 +133,7 @@ def opens_at(windows: Sequence[Window], moment: datetime) -> tuple[datetime, Win
 
 
 @lru_cache(maxsize=1024)
-def _clock_changes(zone_name: str, day: date) -> tuple[datetime, ...]:
+def clock_changes(zone_name: str, day: date) -> tuple[datetime, ...]:
     """Returns when, on this day of the zone, the clock is put forward or back."""
     zone = time_zone(zone_name)
     before = datetime.combine(day, time(), zone).astimezone(UTC)

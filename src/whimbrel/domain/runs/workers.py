@@ -5,6 +5,8 @@ from datetime import datetime
 
 WORKERS_SEEN = 10.0  # seconds within which a worker must have given a sign of life to be planned for
 ALIVE = 5.0  # seconds within which a live worker gives a sign of life
+LOST_FOR = 3600.0  # seconds for which a worker that ended without a word is shown
+LOST_SHOWN = 50  # of them at most
 NOT_LOADED = "not loaded here"
 
 
@@ -14,6 +16,8 @@ class InHand:
 
     batch: str
     since: datetime | None
+    changes: int = 0  # of the run's settings, that the slot knows of
+    stops: bool = False  # it was told to give the batch back after its chunk
 
 
 @dataclass(frozen=True, slots=True)

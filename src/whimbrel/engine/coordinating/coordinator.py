@@ -23,6 +23,7 @@ from whimbrel.engine.coordinating.following import Following
 from whimbrel.engine.coordinating.held_runs import HeldRuns, free_fields
 from whimbrel.engine.coordinating.planner import Planner
 from whimbrel.engine.coordinating.progress_samples import ProgressSampling
+from whimbrel.engine.coordinating.series_writing import SeriesWriting
 from whimbrel.engine.coordinating.stage_gates import StageGates, stage_message
 from whimbrel.engine.kinds.all_kinds import kind_of
 from whimbrel.engine.kinds.kind import FinishingContext
@@ -77,6 +78,7 @@ class Coordinator:
         self._gates = StageGates(store.ledger, name=name, step=step)
         self._prover = BackgroundReports(store)
         self._measuring = ProgressSampling(store.ledger)
+        self._series = SeriesWriting(store.ledger)
         self._failures = FailureWatch(store.ledger, name)
         self._repeated_errors = RepeatedErrors()
         self._retry_times: dict[str, float] = {}  # run -> when to attend to it again
@@ -128,6 +130,7 @@ class Coordinator:
         self._untold = {run: why for run, why in self._untold.items() if run in runs}
         for memory in (
             self._planner, self._prover, self._announcer, self._repeated_errors, self._measuring, self._held, self._failures,
+            self._series,
         ):  # fmt: skip
             memory.keep(runs)
 
@@ -231,11 +234,9 @@ class Coordinator:
         slots = self._ledger.leases.slots(WORKERS_SEEN)
         if run.allowance.gives_back and not allowance.gives_back:
             self._announcer.announce_all(run)  # before the row says so: the next coordinator would not know
-        self._held.tell(
-            run,
-            allowance,
-            self._announcer.trouble or self._suspended or self._serving.reason(run) or stage_message(run),
-        )
+        other = self._announcer.trouble or self._suspended or self._serving.reason(run) or stage_message(run)
+        self._held.tell(run, allowance, other)
+        self._series.write(run, self._measuring.last(run.id), allowance, other)
         if allowance.gives_back:
             return  # planning reads too
         documents = self._session.documents(run)

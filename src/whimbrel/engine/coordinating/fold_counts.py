@@ -2,9 +2,11 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from whimbrel.domain.runs.batches import BatchOutline
 from whimbrel.domain.runs.chunk_times import ChunkTimes
+from whimbrel.domain.runs.leg_counts import LegCounts, by_leg_of
 from whimbrel.domain.runs.run import Counts, Run
 from whimbrel.domain.runs.states import BatchStatus
 from whimbrel.engine.planning.tiling import PAGE
@@ -83,8 +85,15 @@ def _add_up(ledger: Ledger, run: Run, settled: Sequence[BatchOutline]) -> Run:
     inferred = any(batch.inferred for batch in settled)
     taken_over = any(batch.taken_over for batch in settled)
     times = sum((batch.chunk_times for batch in settled), ChunkTimes())
+    by_leg = by_leg_of([(batch.tile.leg, LegCounts(**asdict(batch.counts), batches=1)) for batch in settled])
     ledger.runs.fold(
-        run, counts, settled[-1].seq, inferred=inferred, taken_over=taken_over, chunk_times=times
+        run,
+        counts,
+        settled[-1].seq,
+        inferred=inferred,
+        taken_over=taken_over,
+        chunk_times=times,
+        by_leg=by_leg,
     )
     return ledger.runs.get(run.id) or run
 

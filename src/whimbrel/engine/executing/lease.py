@@ -40,11 +40,13 @@ class Lease:
     lost: bool = False
     stop: bool = False  # the batch has to be given back
     known: Progress = field(init=False)  # what of the batch is done
+    changes: int = field(init=False)  # of the run's settings, that the slot has read
     untouched: bool = field(init=False)  # whether nothing else was sent
     calling: tuple[Key, float] | None = None  # the document that the function is called with, and since when
     awaited: dict[Key, float] = field(default_factory=dict)  # the same for an `async def`, which has several
 
     def __post_init__(self) -> None:
+        self.changes = self.run.changes
         self.known, self.untouched = self.batch.progress, self.batch.fresh
 
     def step(self) -> None:

@@ -119,6 +119,7 @@ class Pace:
         try:
             run = self.ledger.runs.get(self.lease.run.id)
             self.rate = run.rate if run else None
+            self.lease.changes = run.changes if run else self.lease.changes
             if self.rate is not None:
                 self.slots = max(1, self.ledger.batches.count(self.lease.run.id, [BatchStatus.RUNNING]))
         except Transient:

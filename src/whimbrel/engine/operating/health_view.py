@@ -20,6 +20,9 @@ def health_object(verdict: Verdict, settings: HealthSettings, own: Sequence[Sign
         ],
         "advice": verdict.advice or None,
         "leftOut": [{"host": member.host, "why": member.why} for member in verdict.left_out],
+        "members": [
+            {"host": member.host, "standing": member.standing, "lag": member.lag, "silence": member.silence, "why": member.why or None} for member in verdict.members
+        ],
         "signals": [
             _signal_object(signal, verdict.signals.get(name, SignalState()), settings) for name, signal in all_signals(own, verdict.checks).items()
         ],

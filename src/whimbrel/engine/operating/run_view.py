@@ -17,6 +17,7 @@ from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.verification import Proof
 from whimbrel.domain.runs.workers import ALIVE, Worker
 from whimbrel.engine.operating.following_runs import following_object, following_sentence, note_for_others
+from whimbrel.engine.operating.phase_view import phase_objects
 from whimbrel.engine.operating.stage_view import stages_object
 from whimbrel.engine.operating.unserved_runs import why_unserved
 from whimbrel.ports import Ledger
@@ -179,6 +180,12 @@ def run_object(run_view: RunView) -> dict[str, Any]:
         "update": relaxed(run.declared),
         "report": [proof_object(proof) for proof in run.report],
         "warnings": [finding_object(finding) for finding in run.warnings],
+        "phases": phase_objects(
+            run,
+            run_view.counts,
+            run_view.total_batches,
+            run_view.completed_batches + run_view.cancelled_batches,
+        ),
     }
 
 
@@ -264,6 +271,7 @@ def request_object(run: Run) -> dict[str, Any]:
     return {
         "route": request.route or None, "phase": work_of(run), "filters": None if request.query is None else relaxed(request.query),
         "limit": request.limit, "ids": [id_json(key) for key in request.ids], "idCount": request.named, "abridged": request.abridged,
+        "options": None if run.options is None else dict(run.options),
     }  # fmt: skip
 
 

@@ -11,22 +11,18 @@ from datetime import datetime
 
 import structlog
 
-from whimbrel.domain.bson.raw_bson import decoded
 from whimbrel.domain.migrations.definition import Definition
-from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.schedules import (
     Plan,
     Schedule,
     Tick,
     due,
 )
-from whimbrel.domain.runs.states import ENDED
-from whimbrel.domain.runs.terms import Terms
 from whimbrel.engine.operating.default_schedule import prepare_default, why_not_enabled
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.run_view import iso_time
-from whimbrel.engine.operating.sequence import check_dependencies
-from whimbrel.engine.operating.start import Defaults, asked_through, draft_run, estimate, has_documents
+from whimbrel.engine.operating.scheduled_runs import draft_scheduled_run, why_overlapping
+from whimbrel.engine.operating.start import Defaults, estimate, has_documents
 from whimbrel.engine.protocol_steps import Step
 from whimbrel.engine.repeated_errors import RepeatedErrors, pause_message
 from whimbrel.errors import MigrationUnknown, SettingsInvalid, Transient, WhimbrelError
@@ -159,12 +155,12 @@ class Scheduler:
         if due_tick.missed:
             why = "No scheduler was there, and it is over for more than an hour."
             return Decision(tick=replace(tick, outcome="missed", reason=why), following=due_tick.following)
-        if why := self._why_overlapping(schedule):
+        if why := why_overlapping(self._ledger, schedule):
             return Decision(tick=replace(tick, outcome="skipped", reason=why), following=due_tick.following)
         try:
             # Evaluated again at each start: its filter may hold the time.
             definition = self._evaluate(schedule.plan.migration)
-            run = self._draft(schedule, definition)
+            run = draft_scheduled_run(self._store, schedule, definition, defaults=self._defaults)
             if not has_documents(self._store, run):
                 tick = replace(tick, outcome="skipped", reason="Nothing matches.")
                 return Decision(tick=tick, following=due_tick.following)
@@ -178,13 +174,6 @@ class Scheduler:
             return Decision(tick=tick, following=due_tick.following)
         return Decision(tick=replace(tick, run=run.id), following=due_tick.following, run=run)
 
-    def _why_overlapping(self, schedule: Schedule) -> str:
-        """Returns why the previous run is in the way, or an empty string."""
-        previous = self._ledger.runs.get(schedule.last_run) if schedule.last_run else None
-        if previous is None or previous.status in ENDED:
-            return ""
-        return f"Run {previous.id}, which it started before, is {previous.status} still."
-
     def _evaluate(self, name: str) -> Definition:
         try:
             return self._evaluated(name)
@@ -192,14 +181,3 @@ class Scheduler:
             raise SettingsInvalid(
                 f"{self._name} has no migration {name!r}. Start every worker and API with the same --migrations."
             ) from error
-
-    def _draft(self, schedule: Schedule, definition: Definition) -> Run:
-        """Drafts a run over all phases, unless the filters ask for one. Raises what `draft_run` and `check_dependencies` raise."""
-        plan = schedule.plan
-        query = decoded(plan.filters) if plan.filters else None
-        run = draft_run(
-            self._store, definition, defaults=self._defaults, filter_=query, batch_size=plan.batch_size,
-            priority=plan.priority, terms=Terms(plan.windows, plan.nice),
-        )  # fmt: skip
-        check_dependencies(self._store, definition)
-        return asked_through(run, f"schedule {schedule.name}")

@@ -40,21 +40,24 @@ def start_rollback(
     `new_collection`: uses the collection that has the collection's name now, such as a restored one. Raises RunUnknown;
     StateForbids where the undone run has not ended, kept no before-images, is being undone, or was cleaned up; CollectionReplaced.
     """
-    old = control.find_run(store.ledger, run_id)
-    check_rollback(store, old)
-    old = bound_to_collection(store, old, new_collection=new_collection)
-    run = follow_up_run(
-        old,
-        "rollback",
-        {f"{image_path(old.migration, old.version)}.token": token_condition(old.id)},
-        defaults,
-    )
+    old, run = draft_rollback(store, run_id, defaults, new_collection=new_collection)
     run = terms.of(replace(run, batch_size=batch_size or run.batch_size, rate=rate, priority=priority))
     if not store.ledger.runs.undo(old.id, run.id, seen=old.undone_by, who=who):
         raise StateForbids(
             f"Run {old.id} changed at the same moment. It is {control.find_run(store.ledger, old.id).status} now; try again."
         )
     return store.ledger.runs.add(run, who)
+
+
+def draft_rollback(
+    store: Store, run_id: str, defaults: Defaults, *, new_collection: bool = False
+) -> tuple[Run, Run]:
+    """Returns a run, and the one that would undo it, which is not in the ledger. Raises what `start_rollback` raises."""
+    old = control.find_run(store.ledger, run_id)
+    check_rollback(store, old)
+    old = bound_to_collection(store, old, new_collection=new_collection)
+    holders = {f"{image_path(old.migration, old.version)}.token": token_condition(old.id)}
+    return old, follow_up_run(old, "rollback", holders, defaults)
 
 
 def check_rollback(store: Store, old: Run) -> None:
@@ -71,3 +74,12 @@ def check_rollback(store: Store, old: Run) -> None:
             raise StateForbids(
                 f"Run {old.id} cannot be rolled back: run {cleanup.id} has removed its before-images."
             )
+
+
+def can_be_rolled_back(store: Store, old: Run) -> bool:
+    """Whether a run can be rolled back now."""
+    try:
+        check_rollback(store, old)
+    except StateForbids:
+        return False
+    return True

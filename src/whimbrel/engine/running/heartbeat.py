@@ -5,7 +5,7 @@ loses its batches even though this thread lives.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -24,6 +24,7 @@ from whimbrel.ports import Store, Write
 log = structlog.get_logger("whimbrel.worker")
 
 CANCEL_SECONDS = 2.0  # in which a cancelled call must end
+BEAT = 2.0  # seconds between two signs of life
 BLOCKED = 1.0  # seconds after which a loop that does not run counts as blocked
 
 
@@ -45,7 +46,7 @@ def keep_heartbeat(
 
     `about`: what the registry should know of this process: host, pid, version.
     """
-    beat_at = 0.0
+    beat_at, told = 0.0, list[Mapping[str, Any]]()
     while not worker_state.ended.is_set():
         woken = worker_state.wake_up.is_set()
         worker_state.wake_up.clear()
@@ -54,9 +55,10 @@ def keep_heartbeat(
             _check_leases(store, worker_state, times, die)
             if woken:
                 worker_state.news.set()
-            if time.monotonic() - beat_at > 2:  # noqa: PLR2004  seconds between two signs of life
-                beat_at = time.monotonic()
-                store.ledger.leases.beat(worker_state.name, **{**about, **_facts(worker_state)})
+            facts = _facts(worker_state)
+            if time.monotonic() - beat_at > BEAT or _has_seen_more(told, facts["inHand"]):
+                beat_at, told = time.monotonic(), facts["inHand"]
+                store.ledger.leases.beat(worker_state.name, **{**about, **facts})
         except Transient as error:
             log.warning("the ledger does not answer", error=str(error))
         except LedgerFormat as error:  # upgraded by a newer program: this process must end
@@ -75,11 +77,30 @@ def _facts(worker_state: WorkerState) -> dict[str, Any]:
         "only": worker_state.only,
         "code": [{"migration": migration.name, "hash": migration.definition.code_hash} for migration in worker_state.migrations.values()],
         "done": worker_state.done,
-        "inHand": [{"batch": lease.batch.token, "since": lease.batch.claimed_at} for lease in list(worker_state.holds.values())],
+        "inHand": [_in_hand(worker_state, lease) for lease in list(worker_state.holds.values())],
         "refuses": [
             {"run": run, "pinned": pinned, "here": loaded} for (run, pinned), loaded in list(worker_state.refused.items())
         ],
     }  # fmt: skip
+
+
+def _in_hand(worker_state: WorkerState, lease: Lease) -> dict[str, Any]:
+    """Returns a batch in hand, with the newest change of its run's settings that both its slot and this process know of."""
+    changes = min(lease.changes, worker_state.admitted.get(lease.run.id, lease.changes))
+    return {
+        "batch": lease.batch.token,
+        "since": lease.batch.claimed_at,
+        "changes": changes,
+        "stops": lease.stop,
+    }
+
+
+def _has_seen_more(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether slots have seen something since they told what they have in hand: people wait for that."""
+    told = {held["batch"]: (held["changes"], held["stops"]) for held in before}
+    return any(
+        told.get(held["batch"], seen) != seen for held in now if (seen := (held["changes"], held["stops"]))
+    )
 
 
 def _check_leases(store: Store, worker_state: WorkerState, times: Times, die: Callable[[], None]) -> None:

@@ -62,6 +62,9 @@ class WorkerState:
         # A slot begins a batch, or ends it.
         self.on_batch: Callable[[str, bool], object] = lambda _token, _begins: None
         self.gate = Gate()  # the share of its speed that each run may have now
+        self.admitted: dict[
+            str, int
+        ] = {}  # running runs -> how often their settings were changed, as is known here
         # Runs that wait for so long that nothing of them is kept in hand.
         self.asleep: frozenset[str] = frozenset()
         self.tracing: Tracing | None = None  # who makes spans of batches
@@ -122,6 +125,7 @@ class WorkerState:
         """Finds out which runs these slots may take batches of, and which of the current batches must stop."""
         running = [run for run in store.ledger.runs.at_work() if run.status is RunStatus.RUNNING]
         self.gate.admit(running)
+        self.admitted = {run.id: run.changes for run in running}
         self.asleep = frozenset(run.id for run in running if self.gate.allowance_of(run).gives_back)
         phases = {(run.id, run.leg) for run in running if run.id not in self.asleep}
         if not phases <= self._phases:

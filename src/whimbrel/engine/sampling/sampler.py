@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import structlog
 
 from whimbrel.domain.health.blame import advice, blamed
+from whimbrel.domain.health.members import members_of
 from whimbrel.domain.health.own_times import OwnTimes
 from whimbrel.domain.health.readings import Reading, worst_readings
 from whimbrel.domain.health.share import Share, next_share
@@ -149,7 +150,7 @@ class Sampler:
         reasons = reasons_of(self._states, self._signals)
         verdict = Verdict(
             share=self._share.value, level=level, since=self._since, reasons=reasons, signals=self._states, by=self._name, waits_since=self._waits_since, share_before=self._share.before,
-            advice=self._advice(reasons, now), left_out=left_out(readings), checks=self._own,
+            advice=self._advice(reasons, now), left_out=left_out(readings), checks=self._own, members=members_of(readings),
         )  # fmt: skip
         if level is not self._level:
             log.info("health", level=str(level), share=verdict.share, reasons=[reason.sentence for reason in verdict.reasons])  # fmt: skip
@@ -235,4 +236,6 @@ def sample_once(store: Store) -> Verdict:
         name: next_state(signal, SignalState(since=now), worst.get(name), now, settings.of(name))
         for name, signal in signals.items()
     }
-    return Verdict(signals=states, left_out=left_out(readings), checks=watching.signals)
+    return Verdict(
+        signals=states, left_out=left_out(readings), checks=watching.signals, members=members_of(readings)
+    )

@@ -14,6 +14,7 @@ from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.answers import MongoAnswers
+from whimbrel.mongo.ledger.audit import MongoAuditTrail
 from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
 from whimbrel.mongo.ledger.batches import MongoBatches
 from whimbrel.mongo.ledger.codes import MongoCodes
@@ -25,12 +26,16 @@ from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.freezes import MongoFreezes
 from whimbrel.mongo.ledger.health import MongoHealthRecords
 from whimbrel.mongo.ledger.indexes import INDEXES
+from whimbrel.mongo.ledger.keyspace import MongoKeySpace
 from whimbrel.mongo.ledger.known_causes import MongoKnownCauses
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.merged_batches import MergedBatches
 from whimbrel.mongo.ledger.retention import MongoRetention, Remains
 from whimbrel.mongo.ledger.runs import MongoRuns
 from whimbrel.mongo.ledger.schedules import MongoSchedules
+from whimbrel.mongo.ledger.series import MongoSeries
+from whimbrel.mongo.ledger.sessions import MongoSessions
+from whimbrel.mongo.ledger.slots import MongoSlots
 from whimbrel.mongo.ledger.verification_sums import MongoProofs
 from whimbrel.mongo.ledger.webhooks import MongoWebhookRecords
 from whimbrel.ports import Ledger
@@ -38,6 +43,8 @@ from whimbrel.ports import Ledger
 COLLECTIONS = (
     "runs", "batches", "failures", "causes", "blocks", "leases", "workers", "audit", "schedules", "answers", "pruned",
     "codes", "format", "health", "freezes", "deliveries", "known",
+    "sessions",
+    "series",
 )  # fmt: skip
 DURABLE = WriteConcern("majority", j=True)
 
@@ -83,14 +90,23 @@ def mongo_ledger(
     webhooks = MongoWebhookRecords(collections["deliveries"], collections["runs"], collections["batches"])
     known_causes = MongoKnownCauses(collections["known"], leases)
     following = MongoFollowedRuns(collections["runs"])
+    audit = MongoAuditTrail(collections["audit"])
+    slots = MongoSlots(collections["batches"])
+    keyspace = MongoKeySpace(collections["batches"], collections["blocks"])
+    series = MongoSeries(collections["series"], collections["audit"])
     ledger = Ledger(
         runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health, freezes, webhooks, known_causes,
-        following,
+        following, audit,
+        series,
+        keyspace,
+        MongoSessions(collections["sessions"]),
+        slots,
     )  # fmt: skip
 
     def create_indexes() -> None:
         with translated():
             for name, indexes in INDEXES.items():
                 collections[name].create_indexes(indexes)
+            audit.complete()
 
     return ledger, format_, create_indexes

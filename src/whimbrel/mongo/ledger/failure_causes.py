@@ -15,6 +15,7 @@ from pymongo.errors import BulkWriteError
 from whimbrel.domain.failures.causes import GROUPS, Cause, cause
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind
 from whimbrel.mongo.driver_errors import DUPLICATE_KEY
+from whimbrel.mongo.ledger.cause_trends import CauseTrends
 
 RUNS = 16  # runs whose causes are remembered
 RESERVED = len(FailureKind)  # rows that are kept free: one for all others of each kind
@@ -33,7 +34,7 @@ class FailureCauses:
     """Finds the group that each failure of a run belongs to."""
 
     def __init__(self, collection: Collection[Any]) -> None:
-        self._causes = collection
+        self._causes, self.trends = collection, CauseTrends(collection)
         self._known: dict[str, _Known] = {}
 
     def groups(self, run_id: str, failures: Sequence[FailedDocument]) -> Sequence[str]:
@@ -67,9 +68,11 @@ class FailureCauses:
         self._known[run_id] = known
         return known
 
-    def of_run(self, run_id: str) -> Mapping[str, Mapping[str, Any]]:
-        """Returns the rows of a run by group: `GROUPS` at most."""
-        return {row["group"]: row for row in self._causes.find({"run": run_id})}
+    def rows_of(self, run_id: str, groups: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
+        """Returns the rows of these groups of a run, by group."""
+        return {
+            row["group"]: row for row in self._causes.find({"run": run_id, "group": {"$in": list(groups)}})
+        }
 
     def groups_met(self, run_id: str) -> Sequence[str]:
         """Returns the groups of a run, from an index alone."""

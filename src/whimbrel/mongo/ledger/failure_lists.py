@@ -18,6 +18,7 @@ from whimbrel.domain.failures.failure import (
 from whimbrel.domain.runs.batches import Range
 from whimbrel.errors import CursorInvalid
 from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.ledger.cause_trends import trend_of
 from whimbrel.mongo.ledger.failure_causes import FailureCauses
 from whimbrel.mongo.ledger.failure_sums import FailureSums
 from whimbrel.mongo.ledger.rows import failure_of
@@ -67,8 +68,8 @@ class FailureLists:
                 and group in (None, name)
                 and (rank := _rank(name, failure_count)) > start_rank
             )
-            rows = self._causes.of_run(run_id)
             listed_groups, remaining = ranked[:limit], [count for _, count in ranked[limit:]]
+            rows = self._causes.rows_of(run_id, [rank[3] for rank, _ in listed_groups])
             groups = [
                 self._group(run_id, rows[rank[3]], count) for rank, count in listed_groups if rank[3] in rows
             ]
@@ -90,6 +91,7 @@ class FailureLists:
                 return FailureGroup(
                     group=row["group"], signature=row["signature"], kind=row["kind"], type=failure.type, place=row["place"],
                     message=failure.message, open=count.open, dead=count.dead, resolved=count.resolved, example=failure.key,
+                    first_at=row.get("firstAt"), last_at=row.get("lastAt"), trend=trend_of(row),
                 )  # fmt: skip
         return None
 

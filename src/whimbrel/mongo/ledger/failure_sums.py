@@ -8,9 +8,10 @@ marked, the block's mark is still to come.
 
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
+from bson.int64 import Int64
 from pymongo import UpdateOne
 from pymongo.collection import Collection
 
@@ -25,6 +26,7 @@ from whimbrel.mongo.ledger.failure_counts import (
 )
 
 SIZE = 1000  # batches of a block
+WORD = 32  # batches whose bits are one number
 SOME = 1000  # marked blocks that one round handles
 MARKED = -1  # a batch's number, while its rows may change
 KEPT = {"failing.n": {"$gte": MARKED}}  # the condition of the partial indexes
@@ -42,14 +44,20 @@ class FailureSums:
         self._blocks, self._batches, self._failures = blocks, batches, failures
 
     def mark(self, tokens: Iterable[str]) -> None:
-        places = {(run, int(seq) // SIZE) for run, _, seq in (token.rpartition(".") for token in tokens)}
+        places: dict[Place, list[int]] = {}
+        for run, _, seq in (token.rpartition(".") for token in tokens):
+            places.setdefault((run, int(seq) // SIZE), []).append(int(seq) % SIZE)
         changes = [
             UpdateOne(
                 {"_id": {"r": run, "b": block}},
-                {"$inc": {"marks": 1}, "$set": {"run": run, "block": block, "marked": True}},
+                {
+                    "$inc": {"marks": 1},
+                    "$set": {"run": run, "block": block, "marked": True},
+                    "$bit": {f"failed.{word}": {"or": Int64(bits)} for word, bits in _words(failed)},
+                },
                 upsert=True,
             )
-            for run, block in sorted(places)
+            for (run, block), failed in sorted(places.items())
         ]
         if changes:
             self._blocks.bulk_write(changes, ordered=False)
@@ -81,6 +89,7 @@ class FailureSums:
         if unclear:
             return
         groups = summed(self._batches, _batches_of_blocks(run_id, [block]), "failing.groups")
+        bits = failing_bits(self._failing(run_id, block))
         if self._numbers(run_id, [block]) != (tally_of_block, []):  # the two sums may be of different times
             return
         sums = {
@@ -91,8 +100,13 @@ class FailureSums:
         }
         self._blocks.update_one(
             {"_id": row["_id"], "marks": row["marks"]},
-            {"$set": {**sums, "groups": groups_rows(groups), "marked": False}},
+            {"$set": {**sums, "groups": groups_rows(groups), "bits": bits, "marked": False}},
         )
+
+    def _failing(self, run_id: str, block: int) -> list[int]:
+        """Returns the places in a block of the batches with failures."""
+        failing = {**_batches_of_blocks(run_id, [block]), "failing.n": {"$gt": 0}}
+        return [row["seq"] % SIZE for row in self._batches.find(failing, {"_id": 0, "seq": 1})]
 
     # read
 
@@ -164,6 +178,28 @@ class FailureSums:
                 total[row["_id"]] = total.get(row["_id"], FailureTally()) + tally_of_run
                 unclear += [f"{row['_id']}.{seq}" for seq in row["marked"]]
         return total, unclear
+
+
+def _words(places: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yields the numbers whose bits tell these batches of a block, with their places."""
+    words: dict[int, int] = {}
+    for place in places:
+        words[place // WORD] = words.get(place // WORD, 0) | 1 << place % WORD
+    yield from sorted(words.items())
+
+
+def failed_bits(words: Mapping[str, int]) -> bytes:
+    """Returns the batches of a block that ever had a failure, as `failing_bits` has them."""
+    bits = sum(number << WORD * int(word) for word, number in words.items())
+    return bits.to_bytes((SIZE + 7) // 8, "little")
+
+
+def failing_bits(places: Iterable[int]) -> bytes:
+    """Returns a bit for each batch of a block, set for these."""
+    bits = 0
+    for place in places:
+        bits |= 1 << place
+    return bits.to_bytes((SIZE + 7) // 8, "little")
 
 
 def _batches_of_blocks(run_id: str, blocks: Sequence[int]) -> dict[str, Any]:

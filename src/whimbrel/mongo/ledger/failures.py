@@ -4,7 +4,7 @@ Rows in state "passed" are not failures: they remember what was skipped or uncha
 "filter", where documents have no mark of their own (hole H2).
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Container, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -94,6 +94,7 @@ class MongoFailures(FailureReads):
             self._failures.bulk_write(
                 [another_attempt(run, batch, *repeat) for repeat in repeated_failures], ordered=False
             )
+        self._causes.trends.add(run.id, Counter(groups))
 
     def _mark(self, batch: Batch) -> None:
         """Marks a batch once for each claim: the number of a batch being worked on is not kept, so the mark stays until it ends."""

@@ -10,6 +10,7 @@ from pymongo import UpdateOne
 from pymongo.collection import Collection
 from pymongo.errors import BulkWriteError
 
+from whimbrel.domain.health.members import Member
 from whimbrel.domain.health.signal_states import SignalState
 from whimbrel.domain.health.signals import SIGNALS, Level, Reads, Signal, Thresholds
 from whimbrel.domain.health.verdict import LeftOut, Reason, Verdict
@@ -60,6 +61,7 @@ class MongoHealthRecords:
             "signals": {name: {**asdict(state), "level": str(state.level)} for name, state in verdict.signals.items()},
             "waitsSince": verdict.waits_since, "shareBefore": verdict.share_before, "advice": verdict.advice, "leftOut": [asdict(member) for member in verdict.left_out],
             "checks": [{**asdict(signal), "needs": str(signal.needs)} for signal in verdict.checks],
+            "members": [asdict(member) for member in verdict.members],
         }  # fmt: skip
         values = {name: state.value for name, state in verdict.signals.items() if state.value is not None}
         second = {"share": verdict.share, "level": str(verdict.level), "values": values}
@@ -136,6 +138,7 @@ def _verdict_of(row: Mapping[str, Any]) -> Verdict:
         share=row["share"], level=Level(row["level"]), since=row["since"], reasons=reasons, signals=signals, at=row["at"],
         age=max(0.0, row["age"] / 1000), by=row["by"], waits_since=row.get("waitsSince"), share_before=row.get("shareBefore", 1.0), advice=row.get("advice", ""),
         left_out=tuple(LeftOut(each["host"], each["why"]) for each in row.get("leftOut", ())), checks=checks,
+        members=tuple(Member(**_known(Member, each)) for each in row.get("members", ())),
     )  # fmt: skip
 
 

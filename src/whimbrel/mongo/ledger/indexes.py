@@ -11,6 +11,7 @@ from whimbrel.mongo.ledger.failure_lists import BY_CAUSE
 from whimbrel.mongo.ledger.failure_sums import KEPT
 from whimbrel.mongo.ledger.merged_batches import MERGED
 from whimbrel.mongo.ledger.run_events import WAITING_TO_BE_SENT
+from whimbrel.mongo.ledger.run_lists import NEWEST
 from whimbrel.mongo.ledger.webhooks import PENDING
 
 BY_PLACE = [("run", 1), ("leg", 1), ("seq", 1)]
@@ -18,7 +19,12 @@ BY_PLACE = [("run", 1), ("leg", 1), ("seq", 1)]
 # By the collection's name without its prefix. One command a collection creates them: a server builds them together.
 INDEXES: Mapping[str, Sequence[IndexModel]] = {
     "answers": [IndexModel("at", expireAfterSeconds=DAY)],
-    "audit": [IndexModel([("run", 1), ("at", 1)]), IndexModel([("at", 1), ("_id", 1)])],
+    "audit": [
+        IndexModel([("run", 1), ("at", 1), ("_id", 1)]),
+        IndexModel([("at", 1), ("_id", 1)]),
+        IndexModel([("action", 1), ("at", 1), ("_id", 1)]),
+        IndexModel([("by", 1), ("action", 1), ("at", 1), ("_id", 1)]),
+    ],
     "batches": [
         IndexModel([("run", 1), ("seq", 1)], unique=True),
         IndexModel([("status", 1), ("run", 1), ("seq", 1), ("retry", 1)]),
@@ -81,6 +87,10 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
             [("startKey", 1)], unique=True, partialFilterExpression={"startKey": {"$type": "string"}}, name="started_once"
         ),
         IndexModel([("unsent.n", 1)], partialFilterExpression=WAITING_TO_BE_SENT),
+        # Lists with filters: what is before the time is given by value, so that each page is read in its order.
+        IndexModel([("kind", 1), ("status", 1), *NEWEST.items()]),
+        IndexModel([("migration", 1), ("kind", 1), ("status", 1), *NEWEST.items()]),
+        IndexModel([("ns", 1), ("kind", 1), ("status", 1), *NEWEST.items()]),
     ],
     "deliveries": [
         IndexModel([("createdAt", -1), ("_id", -1)]),
@@ -88,4 +98,5 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("receiver", 1), ("dueAt", 1)], partialFilterExpression=PENDING),
         IndexModel("endedAt", expireAfterSeconds=KEEP_DAYS * DAY),
     ],
+    "sessions": [IndexModel("expiresAt", expireAfterSeconds=0), IndexModel([("token", 1), ("expiresAt", -1)])],
 }  # fmt: skip

@@ -15,8 +15,8 @@ from pymongo.errors import DuplicateKeyError
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.workers import Worker
 from whimbrel.errors import Transient
-from whimbrel.masking import masked
 from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.ledger.audit import audit_fields
 from whimbrel.mongo.ledger.rows import FORMAT, worker_of
 
 PROBING = 5.0  # seconds within which a written row must be readable
@@ -55,6 +55,12 @@ class MongoLeases:
             rows = list(self._workers.find(_seen_within(seconds), sort=[("_id", 1)]))
         return [worker_of(row) for row in rows]
 
+    def lost_workers(self, seconds: float, *, within: float, limit: int) -> Sequence[Worker]:
+        lost = {"$and": [_seen_within(within), {"$nor": [_seen_within(seconds)]}]}
+        with translated():
+            rows = list(self._workers.find(lost, sort=[("seenAt", -1), ("_id", 1)]).limit(limit))
+        return [worker_of(row) for row in rows]
+
     def older_than(self, format_: int, seconds: float) -> list[str]:
         """Returns the live workers that write the ledger in an older format, as host:pid. The first format has no number."""
         older = {"$or": [{"format": {"$exists": False}}, {"format": {"$lt": format_}}]}
@@ -86,22 +92,8 @@ class MongoLeases:
         return int(rows[0]["slots"]) if rows else 0
 
     def audit(self, what: str, *, run: str, who: str, why: str = "") -> None:
-        entry = [
-            {
-                "$set": {
-                    "at": "$$NOW",
-                    **{
-                        name: {"$literal": value}
-                        for name, value in {
-                            "what": masked(what),
-                            "run": run,
-                            "who": who,
-                            "why": masked(why),
-                        }.items()
-                    },
-                }
-            }
-        ]
+        fields = audit_fields(what, run=run, who=who, why=why)
+        entry = [{"$set": {"at": "$$NOW", **{name: {"$literal": value} for name, value in fields.items()}}}]
         with translated():
             self._audit.update_one({"_id": ObjectId()}, entry, upsert=True)
 

@@ -54,6 +54,7 @@ class MongoRetention:
         )
         self._known = collections["known"]
         self._codes = collections["codes"]
+        self._series = collections["series"]
         self._leases, self._workers, self._audit = (
             collections["leases"],
             collections["workers"],
@@ -147,6 +148,7 @@ class MongoRetention:
                 rows.delete_many({"run": run_id})
             self._codes.delete_many(later_of(run_id))  # few: files of a program
             self._leases.delete_one({"_id": f"coordinator:{run_id}"})
+            self._series.delete_one({"_id": run_id})
             _delete_some(self._audit, {"run": run_id}, limit)
             self._pruned.delete_one({"_id": run_id, "marks": False, "whole": {"$ne": True}})
             self._pruned.update_one({"_id": run_id}, {"$set": {"left": False}})

@@ -211,7 +211,7 @@ def worker_of(row: Row) -> Worker:
     return Worker(
         name=row["_id"], host=row["host"], pid=row["pid"], version=row["version"], slots=row["slots"], only=row["only"],
         code={code["migration"]: code["hash"] for code in row["code"]}, done=row["done"],
-        in_hand=tuple(InHand(held["batch"], held["since"]) for held in row["inHand"]),
+        in_hand=tuple(InHand(held["batch"], held["since"], held.get("changes", 0), held.get("stops", False)) for held in row["inHand"]),
         refuses=tuple(Refusal(refusal["run"], refusal["pinned"], refusal["here"]) for refusal in row["refuses"]),
         started_at=row["startedAt"], seen_at=row["seenAt"], loading=row.get("loading", False),
     )  # fmt: skip

@@ -11,7 +11,9 @@ from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.bson.uuids import UNSPECIFIED
 from whimbrel.domain.health.signals import Level
 from whimbrel.domain.runs.allowance import FULL, Allowance, Hold
+from whimbrel.domain.runs.asked_options import options_of
 from whimbrel.domain.runs.forecast import ProgressSample
+from whimbrel.domain.runs.leg_counts import LegCounts
 from whimbrel.domain.runs.preflight_findings import finding_object, finding_of
 from whimbrel.domain.runs.requests import Request
 from whimbrel.domain.runs.run import Run, RunAtWork, Scope
@@ -137,6 +139,7 @@ def run_row(run: Run) -> dict[str, Any]:
         **budget_fields(run),
         "follow": following_row(run.follow),
         "stages": stages_row(run.stages),
+        "options": options_of(run),
     }  # fmt: skip
 
 
@@ -148,6 +151,10 @@ def filter_of(value: bytes | str) -> bytes:
 def _raw_uuid(value: bytes | None) -> bytes | None:
     """Removes the subtype, which makes a UUID unequal to its bytes."""
     return None if value is None else bytes(value)
+
+
+def _plain(row: Row | None) -> dict[str, Any] | None:
+    return None if row is None else dict(row)
 
 
 def run_of(row: Row) -> Run:
@@ -172,6 +179,8 @@ def run_of(row: Row) -> Run:
         budget=budget_of(row.get("budget")), forgiven=standing_of_row(row.get("forgiven")), over_budget=broken_of(row.get("overBudget")),
         follow=following_of(row.get("follow")),
         stages=stages_of(row.get("stages")),
+        by_leg={int(leg): LegCounts(**counts) for leg, counts in row.get("byLeg", {}).items()},
+        changes=row.get("changes", 0), changed_at=row.get("changedAt"), options=_plain(row.get("options")),
     )  # fmt: skip
 
 
@@ -187,6 +196,7 @@ AT_WORK_FIELDS = (
     "priority",
     "windows",
     "nice",
+    "changes",
 )
 
 
@@ -201,6 +211,7 @@ def at_work_of(row: Row) -> RunAtWork:
         id=row["_id"], ns=row["ns"], migration=row["migration"], has_user_code=row.get("needsCode", _needed_code(row)),
         code_hash=row["codeHash"], status=RunStatus(row["status"]), leg=row["leg"],
         priority=row.get("priority", 0), windows=tuple(row.get("windows", ())), nice=row.get("nice", 0),
+        changes=row.get("changes", 0),
     )  # fmt: skip
 
 

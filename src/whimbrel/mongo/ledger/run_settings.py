@@ -58,9 +58,12 @@ class RunSettings(RunLists):
             fields["sizing.measured"] = False
         if "rate" in settings:
             fields["pace"] = None  # what was reserved by the old rate
+        now = {"updatedAt": True, "changedAt": True}
         live = {"_id": run_id, "status": {"$nin": [str(status) for status in ENDED]}}
         with translated():
-            result = self._runs.update_one(live, {"$set": fields, "$currentDate": {"updatedAt": True}})
+            result = self._runs.update_one(
+                live, {"$set": fields, "$inc": {"changes": 1}, "$currentDate": now}
+            )
         if result.matched_count:
             changes = ", ".join(
                 f"{name} {_audited(value)}" for name, value in fields.items() if name not in DERIVED

@@ -1,6 +1,7 @@
 """Stores runs. A run that holds its collection is `active`; a unique partial index allows one (hole H26)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pymongo import ReturnDocument
@@ -9,6 +10,7 @@ from pymongo.errors import DuplicateKeyError
 
 from whimbrel.domain.runs.chunk_times import ChunkTimes
 from whimbrel.domain.runs.forecast import ProgressSample
+from whimbrel.domain.runs.leg_counts import LegCounts
 from whimbrel.domain.runs.run import Counts, Run, RunAtWork
 from whimbrel.domain.runs.states import ENDED, RunStatus, sources
 from whimbrel.domain.runs.tiling import Tiling
@@ -18,7 +20,7 @@ from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_row
 from whimbrel.mongo.ledger.format import MongoFormat
 from whimbrel.mongo.ledger.leases import MongoLeases
 from whimbrel.mongo.ledger.run_events import first_event, next_event
-from whimbrel.mongo.ledger.run_lists import PAGE
+from whimbrel.mongo.ledger.run_lists import BRIEF, PAGE
 from whimbrel.mongo.ledger.run_rows import (
     AT_WORK_FIELDS,
     at_work_of,
@@ -69,6 +71,11 @@ class MongoRuns(RunSettings):
         with translated():
             row = self._runs.find_one({"_id": run_id})
         return run_of(row) if row else None
+
+    def some(self, run_ids: Sequence[str]) -> Sequence[Run]:
+        stages: Sequence[Mapping[str, Any]] = [{"$match": {"_id": {"$in": list(run_ids)}}}, *BRIEF]
+        with translated():
+            return [run_of(row) for row in self._runs.aggregate(stages, batchSize=len(run_ids) + 1)]
 
     def every(self, statuses: Iterable[RunStatus], *, ns: str | None = None) -> Iterator[Run]:
         query: dict[str, Any] = {"status": _any_of(statuses), **({"ns": ns} if ns is not None else {})}
@@ -187,6 +194,7 @@ class MongoRuns(RunSettings):
         inferred: bool,
         taken_over: bool = False,
         chunk_times: ChunkTimes | None = None,
+        by_leg: Mapping[int, LegCounts] | None = None,
     ) -> bool:
         flags = {"inferred": inferred, "takenOver": taken_over}
         changes: dict[str, Any] = {
@@ -197,6 +205,11 @@ class MongoRuns(RunSettings):
                 **{
                     f"chunkTimes.{name}": number
                     for name, number in chunk_times_row(chunk_times or ChunkTimes()).items()
+                },
+                **{
+                    f"byLeg.{leg}.{name}": number
+                    for leg, counts_of_leg in (by_leg or {}).items()
+                    for name, number in asdict(counts_of_leg).items()
                 },
             },
             "$set": {"foldedThrough": through, **{name: True for name, set_now in flags.items() if set_now}},

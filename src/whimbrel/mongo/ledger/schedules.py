@@ -10,6 +10,7 @@ from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 
 from whimbrel.domain.bson.raw_bson import DOCUMENT_OPTIONS
+from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.schedules import Plan, Schedule, Tick
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.leases import MongoLeases
@@ -150,17 +151,28 @@ class MongoSchedules:
             "_id": schedule.name, "enabled": True, "revision": schedule.revision, "nextAt": schedule.next_at,
             "pending": None,
         }  # fmt: skip
-        tick = {"$mergeObjects": [{"$literal": _tick_row(decision.tick)}, {"decidedAt": "$$NOW"}]}
+        tick = _decided(decision.tick)
         sets: dict[str, Any] = {
             "nextAt": decision.following, "lastAt": decision.tick.due_at, "trouble": "", "lookedAt": "$$NOW"
         }  # fmt: skip
         if decision.run is None:
             sets["history"] = _history_with(tick)
         else:
-            row = run_row(decision.run)
-            sets["pending"] = {"run": decision.run.id, "tick": tick, "row": {"$literal": row}}
+            sets["pending"] = _pending(decision.run, tick)
         with translated():
             return self._schedules.update_one(as_seen, [{"$set": sets}]).modified_count == 1
+
+    def begin_now(self, schedule: Schedule, tick: Tick, run: Run, *, who: str) -> bool:
+        as_seen = {
+            "_id": schedule.name, "revision": schedule.revision, "lastRun": schedule.last_run, "pending": None,
+        }  # fmt: skip
+        with translated():
+            begun = self._schedules.update_one(
+                as_seen, [{"$set": {"pending": _pending(run, _decided(tick))}}]
+            )
+        if begun.modified_count:
+            self._leases.audit(f"schedule {schedule.name} run by hand", run=run.id, who=who)
+        return begun.modified_count == 1
 
     def add_run(self, schedule: Schedule) -> bool:
         with translated():
@@ -202,6 +214,14 @@ class MongoSchedules:
             self._schedules.update_one(
                 {"_id": name, "trouble": {"$ne": trouble}}, {"$set": {"trouble": trouble}}
             )
+
+
+def _decided(tick: Tick) -> dict[str, Any]:
+    return {"$mergeObjects": [{"$literal": _tick_row(tick)}, {"decidedAt": "$$NOW"}]}
+
+
+def _pending(run: Run, tick: Mapping[str, Any]) -> dict[str, Any]:
+    return {"run": run.id, "tick": tick, "row": {"$literal": run_row(run)}}
 
 
 def _history_with(tick: Any) -> dict[str, Any]:
