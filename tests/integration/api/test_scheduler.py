@@ -260,7 +260,7 @@ def cli(mongo_uri: str, database: Docs, tmp_path: Path) -> Cli:
     return call
 
 
-def test_commands_make_change_show_and_remove_schedules(cli: Cli, still: TestClient) -> None:
+def test_commands_make_change_show_and_remove_schedules(cli: Cli, still: TestClient, database: Docs) -> None:
     made = cli("set", "nightly", "--migration", "some-model", "--cron", " 0  3 * * *", "--priority", "7")
     assert "nightly" in made.stdout
     assert "0 3 * * *" in made.stdout
@@ -277,7 +277,8 @@ def test_commands_make_change_show_and_remove_schedules(cli: Cli, still: TestCli
     assert (cleared["enabled"], cleared["filters"], cleared["cron"]) == (False, None, "0 3 * * *")
     assert [each["name"] for each in json.loads(cli("list", "--json").stdout)] == ["default", "nightly"]
     assert "nightly" in cli("list").stdout
-    assert "Nothing matches" in cli("run", "nightly").stdout
+    seed(database, 3)
+    assert re.search(r"Run \d{8}-\w+ is started by schedule nightly", cli("run", "nightly").stdout)
     assert "nightly is removed" in cli("remove", "nightly").stdout
     assert "There are: default" in cli("remove", "nightly", code=66).stderr
 
@@ -327,6 +328,7 @@ def test_a_schedule_is_run_at_once(still: TestClient, database: Docs) -> None:
     path = f"{BASE}/schedules/nightly/run"
     assert still.post(path).status_code == 404
     still.put(f"{BASE}/schedules/nightly", json={**BODY, "enabled": False, "filters": {"status": "failed"}})
+    seed(database, 3)
     nothing = still.post(path)
     assert (nothing.status_code, nothing.json()["migrationId"]) == (200, None)
     seed(database, 10, status="failed")
