@@ -28,11 +28,11 @@ from whimbrel.mongo.embedded import embedded
 FOLDER = Path(__file__).parent / "screenshots"
 TOKEN = "a-token-of-the-pictures-only"  # noqa: S105  the server ends with the script
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 380, "height": 780}
-HIGHEST = 1500  # pixels: of a longer page its beginning
-QUALITY = 82  # of WebP, of 100
+HIGHEST, SCREEN = 2600, 960  # pixels: of a longer page its beginning
+QUALITY = 75  # of WebP, of 100
 MOST = 1_500_000  # bytes of all pictures
 PATIENCE = 240.0  # seconds
-BUSY = 45.0  # seconds for which the busy run has worked, so that its charts say something
+BUSY = 60.0  # seconds for which the busy run has worked, so that its charts say something
 SETTLED = 2500  # milliseconds in which a page gets its numbers
 PEOPLE, ORDERS, PRODUCTS = 400_000, 40_000, 60_000
 MIGRATIONS = """\
@@ -65,13 +65,14 @@ cents = Migration(
 
 @dataclass(frozen=True)
 class Picture:
-    """`name`: of its file. `dark`, `phone`: how else than light, on a desktop."""
+    """`name`: of its file. `dark`, `phone`: how else than light, on a desktop. `highest`: of a longer page its beginning."""
 
     name: str
     path: str
     dark: bool = False
     phone: bool = False
     login: bool = True
+    highest: int = SCREEN
 
 
 def main() -> int:
@@ -86,8 +87,9 @@ def main() -> int:
                 pictures = prepare(server)
                 flags = ["--no-sandbox"] if os.geteuid() == 0 else []
                 browser = driver.chromium.launch(executable_path=chromium(), args=[*flags, "--disable-gpu"])
+                session = logged_in(browser, server)
                 for picture in pictures:
-                    take(browser, server, picture)
+                    take(browser, server, picture, session if picture.login else None)
                 browser.close()
     total = sum(file.stat().st_size for file in FOLDER.iterdir())
     sys.stderr.write(f"{FOLDER}: {len(pictures)} pictures, {total:,} bytes\n")
@@ -188,6 +190,9 @@ def prepare(server: Server) -> list[Picture]:
     def ended(run: Mapping[str, Any]) -> bool:
         return run["endTime"] is not None
 
+    # The machine that makes the pictures may be busy with other things.
+    server.command("health", "read-canary", "--slow", "1000", "--stop", "3000")
+    server.command("health", "majority-write", "--slow", "3000", "--stop", "9000")
     done = server.start("price-in-cents", undo=True)
     server.until(done, ended)
     verification = str(server.ask("POST", f"/migrate/verify/{done}", {})["migrationId"])
@@ -200,14 +205,18 @@ def prepare(server: Server) -> list[Picture]:
         "schedule", "set", "prices", "--migration", "price-in-cents", "--cron", "0 */6 * * Mon-Fri"
     )
     server.command("freeze", "--from", "2d", "--until", "4d", "--note", "peak season")
-    busy = server.start("split-name", undo=True, stages=["5%", "100%"])
+    busy = server.start("split-name", undo=True)
     server.start("split-name")
-    server.until(busy, lambda run: run["seconds"] > BUSY / 2)
-    server.ask("PATCH", f"/migrate/settings/{busy}", {"maxDocsPerSecond": 2500})
+    server.until(busy, lambda run: run["seconds"] > BUSY / 3)
+    server.ask("PATCH", f"/migrate/settings/{busy}", {"maxDocsPerSecond": 1500})
+    server.until(busy, lambda run: run["seconds"] > 2 * BUSY / 3)
+    server.ask("POST", f"/migrate/pause/{busy}")
+    server.until(busy, lambda run: run["status"] == "paused")
+    server.ask("POST", f"/migrate/resume/{busy}")
     server.until(busy, lambda run: run["seconds"] > BUSY)
     run = f"/dashboard/runs/{busy}"
     return [
-        Picture("run", run), Picture("run-dark", run, dark=True), Picture("run-phone", run, phone=True),
+        Picture("run", run, highest=1380), Picture("run-whole", run, highest=HIGHEST), Picture("run-dark", run, dark=True), Picture("run-phone", run, phone=True),
         Picture("runs", "/"), Picture("runs-phone", "/", phone=True), Picture("run-paused", f"/dashboard/runs/{failed}"),
         Picture("causes", f"/dashboard/runs/{failed}/causes"), Picture("cause", f"/dashboard/runs/{failed}/causes/{cause}"),
         Picture("batch", f"{run}/batches/1"), Picture("report", f"/dashboard/runs/{verification}/report"),
@@ -217,23 +226,23 @@ def prepare(server: Server) -> list[Picture]:
     ]  # fmt: skip
 
 
-def take(browser: Browser, server: Server, picture: Picture) -> None:
+def take(browser: Browser, server: Server, picture: Picture, session: Any) -> None:
     context = browser.new_context(
         viewport=PHONE if picture.phone else DESKTOP, device_scale_factor=1, color_scheme="dark" if picture.dark else "light",
-        locale="en-GB", timezone_id="Europe/Berlin", reduced_motion="reduce",
+        locale="en-GB", timezone_id="Europe/Berlin", reduced_motion="reduce", storage_state=session,
     )  # type: ignore[arg-type]  # fmt: skip
-    if picture.login:
-        log_in(context, server)
     page = context.new_page()
     answer = page.goto(f"{server.url}{picture.path}")
     if answer is None or not answer.ok:
         raise RuntimeError(f"{picture.path}: {answer.status if answer else 'no answer'}")
     page.wait_for_timeout(SETTLED)
-    write(context, page, FOLDER / f"{picture.name}.webp")
+    write(context, page, FOLDER / f"{picture.name}.webp", picture.highest)
     context.close()
 
 
-def log_in(context: BrowserContext, server: Server) -> None:
+def logged_in(browser: Browser, server: Server) -> Any:
+    """Returns the session of somebody who has logged in."""
+    context = browser.new_context()
     answer = context.request.post(
         f"{server.url}/dashboard/login",
         form={"token": TOKEN},
@@ -242,12 +251,13 @@ def log_in(context: BrowserContext, server: Server) -> None:
     )
     if answer.status != 303:  # noqa: PLR2004
         raise RuntimeError(answer.text())
+    return context.storage_state()
 
 
-def write(context: BrowserContext, page: Page, file: Path) -> None:
+def write(context: BrowserContext, page: Page, file: Path, highest: int) -> None:
     """Playwright itself writes no WebP, which is a third of a PNG."""
     size = page.viewport_size or DESKTOP
-    height = min(HIGHEST, int(page.evaluate("document.documentElement.scrollHeight")))
+    height = min(highest, int(page.evaluate("document.documentElement.scrollHeight")))
     clip = {"x": 0, "y": 0, "width": size["width"], "height": max(height, size["height"] // 2), "scale": 1}
     session = context.new_cdp_session(page)
     taken = session.send(

@@ -1,4 +1,4 @@
-"""The pages: their links lead somewhere, the picture needs nothing from elsewhere, and the wheel has the name that is said."""
+"""The pages: their links lead somewhere, the pictures need nothing from elsewhere, and the wheel has the name that is said."""
 
 import re
 from pathlib import Path
@@ -31,11 +31,18 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in anchors(there), link
 
 
-def test_the_picture_needs_no_other_host() -> None:
-    picture = (ROOT / "docs" / "terminal.svg").read_text(encoding="utf-8")
-    assert "(docs/terminal.svg)" in (ROOT / "README.md").read_text(encoding="utf-8")
-    assert len(picture) < 100_000
+@pytest.mark.parametrize("name", ["terminal.svg", "top.svg"])
+def test_a_picture_of_the_terminal_needs_no_other_host(name: str) -> None:
+    picture = (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert f"({name})" in (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert len(picture) < 200_000
     assert not re.search(r"@font-face|@import|<image|<script|url\(\s*[\"']?\w+:|href=[\"']\w+:", picture)
+
+
+def test_the_readme_has_one_picture_of_the_dashboard() -> None:
+    pictures = re.findall(r"!\[([^\]]+)\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert [there for _, there in pictures] == ["docs/screenshots/run.webp"]
+    assert sum(file.stat().st_size for file in (ROOT / "docs" / "screenshots").iterdir()) < 1_500_000
 
 
 def test_the_wheel_has_the_name_that_is_said() -> None:
