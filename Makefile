@@ -17,7 +17,7 @@ demo: $(READY)  ## set up, seed DOCUMENTS sample documents, migrate them, verify
 	$(BIN)/whimbrel demo --documents $(DOCUMENTS)
 
 test: $(READY) rabbitmq  ## set up and pass all tests; with RABBITMQ=/path, WHIMBREL_MONGOD=/path/mongod and CHROMIUM=/path/chromium against these
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## lint, format, types, direction of imports, schemas of the deploy files
 	$(BIN)/ruff check .

@@ -2,7 +2,7 @@
 
 `Popen` and `run` are those of `subprocess`, and so is what they start: a process with its own environment, folder, streams, signals
 and exit code. Only the imports are spared, which cost more than what most commands of a test do. What a copy cannot be is started as
-ever: another program than `python -m MODULE` or `python SCRIPT`, or an environment that Python itself reads when it starts.
+ever: another program than `python -m MODULE` or `python SCRIPT`, an environment that Python itself reads when it starts, a rehearsal.
 """
 
 import atexit
@@ -26,6 +26,8 @@ from whimbrel.workers import process_start
 
 _ROOT: Final = Path(__file__).parents[2]
 _READ_BY_PYTHON: Final = ("PYTHON", "LANG", "LC_", "LD_", "MALLOC_")  # how the names of variables begin
+# It calls a function in two processes to see what depends on the order of sets, which Python draws when it starts.
+_FRESH: Final = ["-m", "whimbrel.workers.rehearsal"]
 _POSSIBLE: Final = hasattr(os, "pidfd_open")
 _execute_child: Any = subprocess.Popen._execute_child  # type: ignore[attr-defined]
 _PARAMETERS: Final = list(inspect.signature(_execute_child).parameters)[1:]
@@ -166,7 +168,7 @@ def _over(watched: int, timeout: float | None) -> bool:
 def _copyable(given: Mapping[str, Any]) -> list[str] | None:
     """What follows `python`, where a copy can stand for a fresh interpreter."""
     words = [os.fspath(word) for word in given["args"]] if not isinstance(given["args"], str) else []
-    program = words[1:2] == ["-m"] or (words[1:2] and words[1].endswith(".py"))
+    program = (words[1:2] == ["-m"] and words[1:3] != _FRESH) or (words[1:2] and words[1].endswith(".py"))
     unusual = given["preexec_fn"] or given["executable"] not in (None, sys.executable) or given["shell"]
     usual = _read_by_python(os.environ if given["env"] is None else given["env"]) == _read_by_python(
         os.environ
