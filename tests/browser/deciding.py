@@ -16,7 +16,8 @@ from whimbrel import Migration, migration
 def split_name(person):
     """Splits names in two."""
     first, _, last = person["name"].partition(" ")
-    return {"$set": {"first": first, "last": last}, "$unset": {"name": ""}}
+    title = {"title": person["title"].strip()} if "title" in person else {}
+    return {"$set": {"first": first, "last": last, **title}, "$unset": {"name": ""}}
 
 cents = Migration(name="price-in-cents", collection="products", update=[{"$set": {"cents": {"$multiply": ["$price", 100]}}}], undo=True)
 '''
@@ -30,7 +31,7 @@ def good_for_everybody(page: Page, phone: Page, name: str) -> None:
     assert width <= 380, (name, width)
     for scheme in ("light", "dark") if os.environ.get("SCREENSHOTS") else ():
         for each, device in ((page, ""), (phone, "-phone")):
-            each.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            each.emulate_media(color_scheme=scheme)
             screenshot(each, f"{name}-{scheme}{device}")
 
 

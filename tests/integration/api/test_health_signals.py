@@ -107,7 +107,7 @@ def test_the_history_is_given_in_as_few_points_as_are_asked_for(still: TestClien
             for number in range(60)
         ]
     )
-    asked = {"history": "seconds", "points": 90}
+    asked: dict[str, str | int] = {"history": "seconds", "points": 90}
     assert len(still.get("/health/signals", params=asked).json()["history"]) == 7, "parts of ten seconds"
     assert len(still.get("/health/signals", params={"history": "seconds"}).json()["history"]) == 61
     assert still.get("/health/signals", params={**asked, "points": 9}).status_code == 422

@@ -13,7 +13,7 @@ from whimbrel.engine.rehearsing.rollback_preview import preview_rollback
 def run(api: TestClient, database: Docs) -> str:
     """A run over 200 documents that kept before-images; the application has changed three of them since, in two ways."""
     seed(database, 200)
-    started = api.post("/migrate", json={"undo": True}).json()["migrationId"]
+    started: str = api.post("/migrate", json={"undo": True}).json()["migrationId"]
     assert ended(api, started)["changed"] == 200
     ids = [row["_id"] for row in database["somemodels"].find({}, {"_id": 1}).sort("_id", 1).limit(4)]
     database["somemodels"].update_many({"_id": {"$in": ids[:2]}}, {"$set": {"status": "archived"}})
