@@ -59,8 +59,7 @@ def runs(served: Serve) -> int:
 
 
 def test_the_whole_way(page: Page, served: Serve, docs: Docs) -> None:
-    before = runs(served)
-    people = list(docs["people"].find().sort("_id", 1))
+    before, people = runs(served), list(docs["people"].find().sort("_id", 1))
     page.goto("/dashboard/start")
     page.get_by_role("radio", name=re.compile("split-name")).check()
     page.get_by_label(re.compile("Keep before-images")).check()
@@ -79,8 +78,7 @@ def test_the_whole_way(page: Page, served: Serve, docs: Docs) -> None:
     assert plan.locator("img").count() == 0
     assert "\u202e" not in plan.inner_text()
     screenshot(page, "start-plan")
-    phrase = phrase_of(page)
-    assert phrase.startswith(f"{PEOPLE + 1} {docs.name}.people ")
+    assert (phrase := phrase_of(page)).startswith(f"{PEOPLE + 1} {docs.name}.people ")
     for wrong in ("yes", phrase.replace("1", "2", 1), f"{PEOPLE + 1} {docs.name}.people", phrase.replace("people", "products")):  # fmt: skip
         confirm(page, wrong)
         expect(page.locator("#started")).to_contain_text("Nothing was started")
