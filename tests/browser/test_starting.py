@@ -78,7 +78,8 @@ def test_the_whole_way(page: Page, served: Serve, docs: Docs) -> None:
     assert plan.locator("img").count() == 0
     assert "\u202e" not in plan.inner_text()
     screenshot(page, "start-plan")
-    assert (phrase := phrase_of(page)).startswith(f"{PEOPLE + 1} {docs.name}.people ")
+    phrase = phrase_of(page)
+    assert phrase.startswith(f"{PEOPLE + 1} {docs.name}.people ")
     for wrong in ("yes", phrase.replace("1", "2", 1), f"{PEOPLE + 1} {docs.name}.people", phrase.replace("people", "products")):  # fmt: skip
         confirm(page, wrong)
         expect(page.locator("#started")).to_contain_text("Nothing was started")
@@ -92,10 +93,9 @@ def test_the_whole_way(page: Page, served: Serve, docs: Docs) -> None:
     page.goto(f"/dashboard/runs/{run}/rollback")
     expect(page.locator("#plan")).to_contain_text("1would be left alone")
     expect(page.locator("#plan")).to_contain_text("changed since: last")
-    screenshot(page, "rollback")
     confirm(page, phrase_of(page))
-    back = started(page)
-    assert (served.run(back)["changed"], served.run(back)["conflicts"]) == (PEOPLE, 1)
+    back = served.run(started(page))
+    assert (back["changed"], back["conflicts"]) == (PEOPLE, 1)
     restored = {each["_id"]: each for each in docs["people"].find()}
     assert [each for each in people if restored[each["_id"]] != each] == [people[3]]
 
