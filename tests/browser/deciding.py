@@ -16,7 +16,8 @@ from whimbrel import Migration, migration
 def split_name(person):
     """Splits names in two."""
     first, _, last = person["name"].partition(" ")
-    return {"$set": {"first": first, "last": last}, "$unset": {"name": ""}}
+    title = {"title": person["title"].strip()} if "title" in person else {}
+    return {"$set": {"first": first, "last": last, **title}, "$unset": {"name": ""}}
 
 cents = Migration(name="price-in-cents", collection="products", update=[{"$set": {"cents": {"$multiply": ["$price", 100]}}}], undo=True)
 '''
