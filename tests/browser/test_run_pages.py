@@ -118,7 +118,7 @@ def test_progress_and_the_strip_follow_the_run(page: Page, busy: str) -> None:
     layer = page.get_by_role("slider", name="Cells of the key space")
     expect(layer).to_have_attribute("aria-valuetext", re.compile(r"cell 1 of [\d,]+: "))
     layer.focus()
-    expect(page.locator("#strip-said")).to_contain_text("batch 1, keys from the beginning")
+    expect(page.locator("#strip-said")).to_contain_text("Batch 1, keys from the beginning")
     page.keyboard.press("End")
     expect(layer).to_have_attribute("aria-valuetext", re.compile("not planned|planned, not begun"))
     page.keyboard.press("Home")
@@ -150,7 +150,7 @@ def test_a_run_is_paused_changed_resumed_and_cancelled(
 
     page.get_by_text("Change", exact=True).click()
     page.get_by_label("Rate, documents/s").fill("35")
-    page.get_by_label("Nice").fill("1")
+    page.get_by_role("textbox", name=re.compile("^Nice")).fill("1")
     page.get_by_label("Windows").fill("00:00-24:00 UTC")
     page.get_by_role("button", name="Store").click()
     expect(page.locator("#settings-answer")).to_contain_text("Settings: asked")

@@ -8,7 +8,13 @@ from typing import Final
 CHROMIUM: Final = "CHROMIUM"  # the environment variable that names another one than the system's
 CHROMIUM_COMMAND: Final = "apt-get install chromium"
 # The shell without windows needs less than half of the other's CPU time.
-_NAMES: Final = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+_NAMES: Final = (
+    "chromium-headless-shell",
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+)
 
 
 class BrowserMissing(Exception):
