@@ -44,7 +44,10 @@ def test_ended_runs_can_be_told_apart(
         ("completed", "pending"), ("completed", "failed"), ("completed", "processing"), ("completed", "pending"),
         ("completed", "pending"), ("completed", "all"), ("completed", "pending"),
     ]  # fmt: skip
-    requests = [each["request"] for each in found]
+    requests = [
+        {name: value for name, value in each["request"].items() if name != "options"} for each in found
+    ]
+    assert {each["request"]["options"]["adopt"] for each in found} == {"all"}
     one = {"status": "pending"}
     assert requests[0] == {
         **NOTHING,
@@ -124,5 +127,7 @@ def test_what_is_long_or_was_not_kept(still: TestClient, database: Docs) -> None
     )
     assert (rows[long]["filters"], rows[long]["request"]["abridged"]) == (None, True)
     # A run of an earlier version tells what its row has.
+    assert request.pop("options")["batchSize"] == 3
+    assert rows[earlier]["request"].pop("options")["batchSize"] == 3
     assert request == {**NOTHING, "route": None, "phase": "pending", "filters": None, "limit": 3}
     assert rows[earlier]["request"] == request
