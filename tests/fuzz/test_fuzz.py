@@ -40,7 +40,7 @@ class Server:
             },
         )  # fmt: skip
         assert self._process.stdout is not None
-        self.url = self._process.stdout.readline().removeprefix("Serves ").partition("/docs")[0]
+        self.url = self._process.stdout.readline().removeprefix("Serves ").partition("/ ")[0]
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         self._wait()
