@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bench.ledgers import DATABASE, at_work, batch_of, put, tell, typical
@@ -35,6 +35,9 @@ def page_of_a_run(store: MongoStore, batches: int) -> None:
     )
     put(store, "blocks", blocks)
     store.ledger.failures.add_up(run.id)
+    folded = {"foldedThrough": batches - OPEN, "createdAt": datetime.now(UTC) - timedelta(days=1)}
+    store.client[DATABASE]["whimbrel_runs"].update_one({"_id": run.id}, {"$set": folded})
+    run = store.ledger.runs.get(run.id) or run
     _measure_writes(store, run)
     for cells in (1000, 10_000):
         before = _cpu(store)

@@ -216,7 +216,7 @@ class FollowOf(Model):
 
 
 class RunRow(Model):
-    """A run as lists show it: without its warnings, report and update, which GET /migrate/status/{id} has."""
+    """A run as lists show it: without its warnings, report, update and phases, which GET /migrate/status/{id} has."""
 
     migration_id: str = Field(description="id of the run", examples=[RUN])
     migration: str = Field(description="name of the migration", examples=["some-model"])
