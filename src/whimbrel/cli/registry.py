@@ -152,7 +152,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "serve": Command(
         "serve",
-        "Serve the REST API, until Ctrl-C or SIGTERM.",
+        "Serve the REST API and the dashboard, until Ctrl-C or SIGTERM.",
         ("serve", "serve --no-workers --migrations split_name.py"),
     ),
     "worker": Command(
