@@ -110,7 +110,8 @@ class Terminal:
         self.resize(columns, lines)
         self.modes_before = self.modes()
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *command],
+            # What the tests were started in may ignore signals, as a shell does for its background.
+            ["setsid", "--ctty", "env", "--default-signal", *command],
             env=dict(environment),
             cwd=cwd,
             stdin=self.there,
