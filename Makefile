@@ -48,6 +48,7 @@ bench: $(READY) rabbitmq  ## the benchmarks at full size, with ratios
 	$(BIN)/python -m bench.millions
 	$(BIN)/python -m bench.scale
 	$(BIN)/python -m bench.health
+	$(BIN)/python -m bench.dashboard
 
 rabbitmq: $(READY)  ## the RabbitMQ server and the Chromium that the tests start: installed where they are missing and may be
 	@$(BIN)/python -m tests.servers.install
