@@ -47,6 +47,7 @@ def scraped(settings: Settings, database: Docs, store: MongoStore) -> Samples:
             until(lambda: store.ledger.runs.list()[0].status is RunStatus.RUNNING)
             if len(runs) < 3:
                 store.ledger.runs.move(run_id, RunStatus.FAILED, who="test")
+        until(lambda: store.ledger.batches.queued([runs[2]]))
         rows.update_one({"_id": runs[0]}, [{"$set": {"endedAt": {"$subtract": ["$$NOW", 7_200_000]}}}])
         rows.update_one({"_id": runs[2]}, {"$set": {"chunkTimes": {"0": 2, "3": 1, "8": 1, "seconds": 12.5}}})
         lag = SignalState(level=Level.SLOW, since=1.0, value=2.4, host="b")
