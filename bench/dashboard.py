@@ -32,9 +32,13 @@ from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.domain.runs.run import Run
 from whimbrel.mongo.embedded import embedded
 from whimbrel.mongo.store import MongoStore, connected
+from whimbrel.settings import Settings
 
 TIMES = 15  # requests for each page
 SETTLING = 3.0  # seconds before CPU time is measured
+# Settings that the tests make short, and that are as for everybody here.
+SHORTENED = ("retry_delay", "whimbrel_lease", "whimbrel_grace", "whimbrel_statement", "whimbrel_sweep", "whimbrel_idle_poll", "whimbrel_broker_look")  # fmt: skip
+USUAL = {name.upper(): str(Settings.model_fields[name].default) for name in SHORTENED}
 HTML = {"accept": "text/html", "accept-encoding": "gzip"}
 
 
@@ -58,7 +62,7 @@ def _copies(row: dict[str, Any], runs: int) -> Iterator[dict[str, Any]]:
     for number in range(runs):
         ended = now - timedelta(minutes=number + 1)
         yield row | {
-            "_id": f"20260101-{number:06d}", "status": "completed", "createdAt": ended, "startedAt": ended, "endedAt": ended,
+            "_id": f"20260101-{number:06d}", "status": "completed", "active": False, "createdAt": ended, "startedAt": ended, "endedAt": ended,
             "updatedAt": ended,
         }  # fmt: skip
 
@@ -92,10 +96,10 @@ def in_a_browser(browser: Browser, serve: Serve, run: Run, seconds: float) -> No
     process = psutil.Process(serve.process.pid)
     for name, path in pages(run).items():
         context = browser.new_context(base_url=serve.url)
-        page, sizes = context.new_page(), list[int]()
-        page.on("requestfinished", lambda request, sizes=sizes: sizes.append(_size(request)))
+        page, finished = context.new_page(), list[Any]()
+        page.on("requestfinished", lambda request, finished=finished: finished.append(request))
         page.goto(path, wait_until="load")
-        loaded = sum(sizes)
+        loaded = sum(map(_size, tuple(finished)))
         tab = busy(process, seconds) if name in ("runs", "run", "health") else None
         elements = page.evaluate("document.querySelectorAll('*').length")
         tell(page=name, bytes_until_loaded=loaded, elements=elements, tab_percent=tab)
@@ -149,7 +153,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="whimbrel-bench-") as folder, embedded(Path(folder), cache_gb=4) as uri:  # fmt: skip
         with connected(uri, DATABASE, Times()) as store:
             run = filled(store, options.batches, options.failures, options.runs)
-        serve = Serve({"MONGODB_URI": uri, "MONGODB_DB_NAME": DATABASE}, Path(folder), "--no-workers")
+        changes = {"MONGODB_URI": uri, "MONGODB_DB_NAME": DATABASE, **USUAL}
+        serve = Serve(changes, Path(folder), "--no-workers")
         flags = ["--no-sandbox"] if os.geteuid() == 0 else []
         with serve, sync_playwright() as driver:
             serve.wait()
