@@ -55,6 +55,23 @@ def test_what_goes_on_and_what_has_ended(
     assert watch.look().dropped == []
 
 
+def test_the_first_run_of_a_ledger_is_told_though_it_was_over_before_anybody_saw_it(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "NEW", 2)
+    database["things"].insert_one({"n": 1})
+    watch, crowded = Watch(store.ledger), Watch(store.ledger)
+    for each in (watch, crowded):
+        assert (states(each.look()), each.look().missed) == ({}, False)
+    short = start(store, THINGS)
+    control.cancel(store.ledger, short.id, who="test")
+    seen = watch.look()
+    assert (states(seen), seen.missed) == ({short.id: "cancelled"}, False)
+    assert states(watch.look()) == {}
+    control.cancel(store.ledger, start(store, THINGS).id, who="test")
+    assert crowded.look().missed
+
+
 def test_more_new_runs_than_are_read_are_missed_and_said_to_be(
     store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -52,7 +52,9 @@ class Watch:
         self._ledger = ledger
         self._looks = 0
         self._watched: set[str] = set()  # runs that were not over at the last look
-        self._newest: datetime | None = None  # when the last run was added that was read
+        self._newest: datetime | None = (
+            None  # when the last run was added that was read; None: there was none
+        )
         self._over: set[str] = set()  # new runs that are over, and were told
         self._health: Mapping[str, Any] = {}
         self._freeze: Mapping[str, Any] = {}
@@ -76,17 +78,17 @@ class Watch:
 
     def _new(self) -> tuple[Sequence[Run], bool]:
         """Returns the last runs that were added, as some are over before anybody has seen them; and whether there were more."""
-        before = self._newest
+        before, first = self._newest, self._looks == 0
         rows = self._ledger.runs.page(
-            RunQuery(since=None if before is None else before - OVERLAP), limit=1 if before is None else NEW
+            RunQuery(since=None if before is None else before - OVERLAP), limit=1 if first else NEW
         )
         if rows:
             self._newest = rows[0].created_at
         new = [run for run in rows if run.id not in self._over]
         self._over = {run.id for run in rows if run.status in ENDED}
-        if before is None:
+        if first:
             return [], False
-        return new, len(rows) == NEW and rows[-1].created_at > before
+        return new, len(rows) == NEW and (before is None or rows[-1].created_at > before)
 
     def _look_around(self) -> None:
         if self._looks % EVERY == 0:
