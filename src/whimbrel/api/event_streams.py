@@ -12,6 +12,7 @@ from fastapi import Depends, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from whimbrel.api.change_signal import ChangeSignal
 from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.envelope import Failure
 from whimbrel.errors import Transient, WhimbrelError
@@ -48,29 +49,16 @@ class _Feed:
         self.watching, self.number, self.over = 0, 0, False
         self.latest: Event | None = None
         self.error: Exception | None = None
-        self._changed = asyncio.Event()
+        self.changes = ChangeSignal()
 
     def publish(self, event: Event) -> None:
         if event != self.latest:
             self.latest, self.number = event, self.number + 1
-            self._wake()
+            self.changes.send()
 
     def end(self, error: Exception | None = None) -> None:
         self.over, self.error = True, error
-        self._wake()
-
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-    async def changed(self, seconds: float) -> bool:
-        """Waits for a change; returns whether one came in time."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
+        self.changes.send()
 
 
 class EventStreams:
@@ -177,13 +165,13 @@ class EventStreams:
             elif clock() >= end:
                 yield OVER
                 return
-            elif not await feed.changed(min(BEAT, end - clock())) and clock() < end:
+            elif not await feed.changes.wait(min(BEAT, end - clock())) and clock() < end:
                 yield ": it goes on\n\n"
 
     async def first(self, feed: _Feed) -> None:
         """Waits for the first event. Raises what the look raised."""
         while feed.latest is None and not feed.over:
-            await feed.changed(BEAT)
+            await feed.changes.wait(BEAT)
         if feed.latest is None and feed.error is not None:
             raise feed.error
 

@@ -18,6 +18,7 @@ from fastapi import Depends, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from whimbrel.api.change_signal import ChangeSignal
 from whimbrel.api.event_streams import HEADERS, OVER, EventStreams
 from whimbrel.engine.operating.overview import Overview, Watch
 from whimbrel.engine.operating.overview_changes import Known, changes, first_known
@@ -47,7 +48,7 @@ class RunLog:
         self._ledger: Ledger | None = None
         self._look: Look | None = None
         self._watching = 0
-        self._changed = asyncio.Event()
+        self._changes = ChangeSignal()
         self._forget()
 
     def _forget(self) -> None:
@@ -93,7 +94,7 @@ class RunLog:
             self._error = error
         finally:
             self._over = True
-            self._wake()
+            self._changes.send()
 
     async def _repeat(self) -> None:
         loop, look = asyncio.get_running_loop(), self._look
@@ -125,7 +126,7 @@ class RunLog:
     def _advance(self, overview: Overview) -> None:
         if self._known is None:
             self._known = first_known(overview)
-            self._wake()
+            self._changes.send()
             return
         self._known, told = changes(self._known, overview)
         self._publish([(name, _json(facts)) for name, facts in told])
@@ -135,29 +136,16 @@ class RunLog:
             self._number += 1
             self._kept.append(f"id: {self._id}\nevent: {name}\ndata: {data}\n\n")
         if told:
-            self._wake()
+            self._changes.send()
 
     @property
     def _id(self) -> str:
         return f"{self._name}-{self._number}"
 
-    def _wake(self) -> None:
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-    async def _wait(self, seconds: float) -> bool:
-        """Waits for a change; returns whether one came in time."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-        except TimeoutError:
-            return False
-        return True
-
     async def first(self) -> None:
         """Waits for the first look. Raises what it raised."""
         while self._known is None and not self._over:
-            await self._wait(BEAT)
+            await self._changes.wait(BEAT)
         if self._known is None and self._error is not None:
             raise self._error
 
@@ -186,7 +174,7 @@ class RunLog:
             elif clock() >= end:
                 yield OVER
                 return
-            elif not await self._wait(min(BEAT, end - clock())) and clock() < end:
+            elif not await self._changes.wait(min(BEAT, end - clock())) and clock() < end:
                 yield self._beat(clock() - self._looked)
 
     def _number_of(self, last_id: str | None) -> int | None:

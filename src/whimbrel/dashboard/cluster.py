@@ -1,11 +1,10 @@
 """What the head of every page says of the cluster: at which share of their speed runs go, why, and whether anything is frozen."""
 
-import threading
-import time
 from dataclasses import dataclass
 from typing import Any
 
 from whimbrel.api.deployment import System
+from whimbrel.dashboard.recently import Recently
 from whimbrel.domain.health.verdict import STALE_SLOW, stale_reason
 from whimbrel.engine.operating.freezing import freezes_object
 from whimbrel.errors import WhimbrelError
@@ -29,17 +28,11 @@ class ClusterLine:
 
     def __init__(self, system: System) -> None:
         self._system = system
-        self._lock = threading.Lock()
-        self._line: Cluster | None = None
-        self._until = 0.0
+        self._line: Recently[Cluster | None] = Recently(FRESH)
 
     def now(self) -> Cluster | None:
         """Returns the line; None where the ledger does not answer."""
-        with self._lock:
-            if time.monotonic() >= self._until:
-                self._line = self._read()
-                self._until = time.monotonic() + FRESH
-            return self._line
+        return self._line.of(self._system, self._read)
 
     def _read(self) -> Cluster | None:
         watched = self._system.settings.whimbrel_health == "on"

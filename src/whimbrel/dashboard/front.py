@@ -20,7 +20,6 @@ from whimbrel.errors import WhimbrelError
 LOGIN: Final = "/dashboard/login"
 _REFUSED: Final = 400  # the first status of a refusal
 _UNAUTHENTICATED: Final = 401
-_HTML: Final = "text/html"
 
 
 class Front:

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class Recently(Generic[T]):
-    """A value for each deployment, worked out again after so many seconds."""
+    """A value for each owner, such as a deployment, worked out again after so many seconds."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -22,6 +22,6 @@ class Recently(Generic[T]):
         with self._lock:
             known = self._known.get(owner)
             if known is None or time.monotonic() >= known[0]:
-                known = (time.monotonic() + self._seconds, make())
-                self._known[owner] = known
+                value = make()  # which may take long: its age counts from its end
+                known = self._known[owner] = (time.monotonic() + self._seconds, value)
             return known[1]

@@ -8,6 +8,7 @@ from typing import Any
 
 from whimbrel.dashboard.run_figures import Ending, Part, ending, outcomes
 from whimbrel.domain.bson.document_ids import id_json, relaxed
+from whimbrel.domain.failures.failure import GroupPage
 from whimbrel.domain.runs.audit import ACTIONS, AuditQuery
 from whimbrel.domain.runs.budget_texts import limits
 from whimbrel.domain.runs.failure_budget import FailureBudget
@@ -69,8 +70,7 @@ class RunFacts:
     @cached_property
     def phases(self) -> Sequence[dict[str, Any]]:
         looked = self.view
-        done = looked.completed_batches + looked.cancelled_batches
-        return phase_objects(self.run, looked.counts, looked.total_batches, done)
+        return phase_objects(self.run, looked.counts, looked.total_batches, looked.settled_batches)
 
     @cached_property
     def slots(self) -> dict[str, Any]:
@@ -110,10 +110,10 @@ class RunFacts:
 
     @property
     def more_causes(self) -> int:
-        return int(self._groups.rest)
+        return self._groups.rest
 
     @cached_property
-    def _groups(self) -> Any:
+    def _groups(self) -> GroupPage:
         return self._ledger.failures.groups(self.run.id, limit=CAUSES)
 
     @cached_property

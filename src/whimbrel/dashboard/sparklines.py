@@ -6,7 +6,6 @@ from itertools import pairwise
 from typing import Final
 
 HEIGHT: Final = 40  # a stretch of time is one unit wide; the picture is stretched to its place
-Steps = list[tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)

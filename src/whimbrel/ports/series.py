@@ -1,8 +1,7 @@
-"""The time series of runs, and what the audit tells of a run's course."""
+"""The time series of runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 from whimbrel.domain.runs.holdups import Holdup
@@ -49,16 +48,6 @@ class SparkLook:
     sparks: Sequence[Spark]
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """An entry of a run's audit."""
-
-    at: datetime
-    what: str
-    who: str
-    why: str
-
-
 class SeriesRecords(Protocol):
     """The time series of runs: one bounded row for each."""
 
@@ -79,8 +68,4 @@ class SeriesRecords(Protocol):
 
     def sparks(self, run_ids: Sequence[str]) -> Mapping[str, SparkLook]:
         """Returns what these runs did in the last minutes, by one query; runs without a series are left out."""
-        ...
-
-    def marks(self, run_id: str, limit: int) -> Sequence[Mark]:
-        """Returns the last entries of a run's audit, oldest first."""
         ...

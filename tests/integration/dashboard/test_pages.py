@@ -201,7 +201,7 @@ def test_the_head_says_what_holds_runs_back(instances: Instances, docs: Docs) ->
     read = {"headers": PAGE | {"X-Parts": "cluster"}}
 
     def line() -> str:
-        client.app.state.frame.cluster._until = 0.0  # type: ignore[attr-defined]
+        client.app.state.frame.cluster._line._known.clear()  # type: ignore[attr-defined]
         found: str = client.get("/dashboard/frame", **read).json()["cluster"]  # type: ignore[arg-type]
         return " ".join(re.sub(r"<[^>]+>", " ", found).split())
 

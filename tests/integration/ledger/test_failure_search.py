@@ -142,7 +142,7 @@ def test_causes_by_what_is_known_of_them(store: MongoStore, database: Data, run:
 
     def groups(query: CauseQuery, *states: FailureState) -> set[str]:
         page = group_page(
-            ledger, run.id, query, seen=ledger.failures.causes_seen(run.id), known=ledger.known_causes.of(run.id), states=states or None
+            ledger, run.id, query, known=ledger.known_causes.of(run.id), states=states or None
         )  # fmt: skip
         return {each.type for each in page.groups}
 

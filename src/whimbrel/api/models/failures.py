@@ -9,7 +9,6 @@ from whimbrel.api.models.envelope import Model
 from whimbrel.api.models.runs import RUN
 from whimbrel.domain.bson.document_ids import id_json
 from whimbrel.domain.failures.failure import Failure, FailureGroup, FailureState
-from whimbrel.domain.failures.failure_query import CauseSeen
 from whimbrel.domain.failures.known_causes import KnownCause
 from whimbrel.domain.failures.trend import Trend
 from whimbrel.engine.operating.failure_export import accepted_object
@@ -106,37 +105,21 @@ class FailureLine(Model):
     )
 
 
-class FailureOf(Model):
+class FailureOf(FailureLine):
     """The failure of one document."""
 
-    id: Any = Field(
-        description="the document's `_id`, as relaxed Extended JSON",
-        examples=[{"$oid": "65a1b2c3d4e5f60718293a4b"}],
-    )
-    group: str = Field(description="short name of its group", examples=[GROUP])
-    kind: str = Field(description="data, code, hang, death or conflict", examples=["code"])
-    type: str = Field(
-        description="the error's type, or what MongoDB calls its refusal", examples=["KeyError"]
-    )
-    code: int | None = Field(description="the number of MongoDB's error; null: none", examples=[None])
     message: str = Field(description="what went wrong", examples=["KeyError: 'price'"])
     traceback: str = Field(
         description="its tail: the last frame and the error; empty where there is none",
         examples=['  File "prices.py", line 7, in cents\n    return doc["price"]\nKeyError: \'price\''],
     )
-    attempt: int = Field(description="tries so far", examples=[4])
-    state: str = Field(description="open, dead or resolved", examples=["dead"])
     resolution: str | None = Field(
         description="how it was resolved: changed, unchanged, skipped, gone or reset", examples=[None]
     )
-    batch_id: str = Field(description="the batch that met it last", examples=[f"{RUN}.1"])
     due_at: str | None = Field(
         description="when it is tried again; null unless it is open", examples=["2026-11-24T12:00:05.000Z"]
     )
     first_at: str | None = Field(description="when it failed first", examples=["2026-11-24T12:00:00.000Z"])
-    last_at: str | None = Field(
-        description="when it failed last, or was resolved", examples=["2026-11-24T12:00:00.000Z"]
-    )
 
 
 class Rest(Model):
@@ -148,13 +131,12 @@ class Rest(Model):
     resolved: int = Field(description="documents in them that are over", examples=[0])
 
 
-def group_model(group: FailureGroup, known: Mapping[str, KnownCause], seen: Mapping[str, CauseSeen]) -> Group:
-    met = seen.get(group.group)
+def group_model(group: FailureGroup, known: Mapping[str, KnownCause]) -> Group:
     return Group(
         group=group.group, signature=group.signature, kind=group.kind, type=group.type, place=group.place, message=group.message,
         open=group.open, dead=group.dead, resolved=group.resolved, example=id_json(group.example),
         accepted=Acceptance.model_validate(found) if (found := accepted_object(known.get(group.group))) else None,
-        code=met.code if met else None, trend=_trend(met.trend) if met and met.trend else None,
+        code=group.code, trend=_trend(group.trend) if group.trend else None,
     )  # fmt: skip
 
 
@@ -165,18 +147,19 @@ def _trend(trend: Trend) -> TrendOf:
 
 
 def line_model(failure: Failure) -> FailureLine:
-    return FailureLine(
-        id=id_json(failure.key), group=failure.group, kind=str(failure.kind), type=failure.type, code=failure.code,
-        message=failure.message[:BRIEF], attempt=failure.attempt, state=str(failure.state), batch_id=failure.batch,
-        last_at=iso_time(failure.last_at),
-    )  # fmt: skip
+    return FailureLine(**_fields(failure), message=failure.message[:BRIEF])
 
 
 def failure_model(failure: Failure) -> FailureOf:
     tail = failure.traceback[max(failure.traceback.rfind("  File "), 0) :].rstrip()[-TAIL:]
     return FailureOf(
-        id=id_json(failure.key), group=failure.group, kind=str(failure.kind), type=failure.type, code=failure.code, message=failure.message, traceback=tail,
-        attempt=failure.attempt, state=str(failure.state), resolution=failure.resolution, batch_id=failure.batch,
-        due_at=iso_time(failure.due_at) if failure.state is FailureState.OPEN else None,
-        first_at=iso_time(failure.first_at), last_at=iso_time(failure.last_at),
+        **_fields(failure), message=failure.message, traceback=tail, resolution=failure.resolution,
+        due_at=iso_time(failure.due_at) if failure.state is FailureState.OPEN else None, first_at=iso_time(failure.first_at),
     )  # fmt: skip
+
+
+def _fields(failure: Failure) -> dict[str, Any]:
+    return {
+        "id": id_json(failure.key), "group": failure.group, "kind": str(failure.kind), "type": failure.type, "code": failure.code,
+        "attempt": failure.attempt, "state": str(failure.state), "batch_id": failure.batch, "last_at": iso_time(failure.last_at),
+    }  # fmt: skip

@@ -200,11 +200,9 @@ def failures_of(
         answer.documents = [(line_model if slim else failure_model)(failure) for failure in found.failures]
         answer.next_cursor = None if found.after is None else found.after.cursor
         return answer
-    seen, known = ledger.failures.causes_seen(run.id), ledger.known_causes.of(run.id)
-    groups = group_page(
-        ledger, run.id, chosen, seen=seen, known=known, states=only, after=page.cursor, limit=page.limit
-    )
-    answer.groups = [group_model(failure_group, known, seen) for failure_group in groups.groups]
+    known = ledger.known_causes.of(run.id)
+    groups = group_page(ledger, run.id, chosen, known=known, states=only, after=page.cursor, limit=page.limit)
+    answer.groups = [group_model(failure_group, known) for failure_group in groups.groups]
     answer.rest = Rest(groups=groups.rest, open=groups.open, dead=groups.dead, resolved=groups.resolved)
     answer.next_cursor = groups.after
     return answer
@@ -239,11 +237,11 @@ def accept(
     ledger = deployment.store.ledger
     judge = withdraw_causes if body.withdraw else accept_causes
     groups = judge(ledger, migration_id, body.groups, who=caller.who, note=body.note)
-    known, seen = ledger.known_causes.of(migration_id), ledger.failures.causes_seen(migration_id)
+    known = ledger.known_causes.of(migration_id)
     pages = [ledger.failures.groups(migration_id, group=group, limit=1) for group in groups]
     return CausesAccepted(
         migration_id=migration_id,
-        groups=[group_model(cause, known, seen) for page in pages for cause in page.groups],
+        groups=[group_model(cause, known) for page in pages for cause in page.groups],
     )
 
 

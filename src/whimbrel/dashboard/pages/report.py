@@ -77,9 +77,8 @@ def tiles(run_view: RunView) -> dict[str, Any]:
     parts = outcomes(run_view)
     total = sum(part.number for part in parts)
     batches = run_view.total_batches
-    settled = run_view.completed_batches + run_view.cancelled_batches
     return {
         "documents": total, "agrees": total == run_view.total, "evaluated": run_view.processed,
-        "batches": batches, "done": run_view.completed_batches, "cancelled": run_view.cancelled_batches, "open": max(0, batches - settled),
-        "batches_agree": settled <= batches,
+        "batches": batches, "done": run_view.completed_batches, "cancelled": run_view.cancelled_batches, "open": max(0, batches - run_view.settled_batches),
+        "batches_agree": run_view.settled_batches <= batches,
     }  # fmt: skip

@@ -1,4 +1,4 @@
-// Line charts and sparklines in SVG: one time axis, shaded spans, numbered marks, a cursor for mouse and keyboard.
+// Line charts in SVG: one time axis, shaded spans, numbered marks, a cursor for mouse and keyboard.
 // Every chart stands beside a table with the same numbers, which the page has without JavaScript too.
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -207,18 +207,4 @@ function nearest(moments, at) {
     else high = middle;
   }
   return high >= 0 && Math.abs(moments[high] - at) < Math.abs(moments[low] - at) ? high : low;
-}
-
-/** Draws numbers as a small line; `label` says in words what it shows. */
-export function sparkline(svg, numbers, label) {
-  const width = 120;
-  const height = 24;
-  const most = Math.max(1, ...numbers);
-  const step = numbers.length > 1 ? (width - 4) / (numbers.length - 1) : 0;
-  const at = (value, index) => `${(2 + index * step).toFixed(1)} ${(height - 3 - (value / most) * (height - 6)).toFixed(1)}`;
-  const line = numbers.map((value, index) => (index ? "L" : "M") + at(value, index)).join("") + (numbers.length === 1 ? "h0" : "");
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("role", "img");
-  svg.setAttribute("aria-label", label);
-  svg.replaceChildren(element("title", {}, label), element("path", { class: "sparkline-line", d: line }));
 }

@@ -1,7 +1,6 @@
 // Formats values for people, as whimbrel/dashboard/formats.py does on the server, and times in the zone of the viewer.
 
 export const NONE = "–";
-const SIZES = [[1e12, "TB"], [1e9, "GB"], [1e6, "MB"], [1e3, "kB"]];
 
 export function number(value) {
   if (value === null || value === undefined) return NONE;
@@ -32,12 +31,6 @@ export function duration(seconds) {
 function two(seconds, large, name, small, smallName) {
   const rest = Math.floor((seconds % large) / small);
   return `${number(Math.floor(seconds / large))} ${name}${rest ? ` ${rest} ${smallName}` : ""}`;
-}
-
-export function bytes(size) {
-  if (size === null || size === undefined) return NONE;
-  const [unit, name] = SIZES.find(([least]) => size >= least) ?? [1, "bytes"];
-  return `${number(size / unit)} ${name}`;
 }
 
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });

@@ -141,7 +141,7 @@ class FailureStanding:
 class FailureGroup:
     """Failures of one cause. `group`: its short name; `message` and `example`: of one of them, if possible a dead one.
 
-    `trend`: when it was met; None where an earlier version did not keep it.
+    `code`: of MongoDB, None where it has none, several, or it is not known. `trend`: when it was met; None where an earlier version did not keep it.
     """
 
     group: str
@@ -154,6 +154,7 @@ class FailureGroup:
     dead: int
     resolved: int
     example: Key
+    code: int | None = None
     trend: Trend | None = None
 
     def of(self, state: FailureState) -> int:

@@ -244,9 +244,9 @@ class Coordinator:
         if not self._planner.plan(run, documents, slots=slots):
             return
         leg, run = run.leg, fold(self._ledger, run, self._step)
+        # Another leg: another process has opened the next phase, of which nothing was judged here (hole H81).
         if (
-            run.leg
-            != leg  # another process has opened the next phase, of which nothing was judged here (hole H81)
+            run.leg != leg
             or not folded(self._ledger, run)
             or self._failures.over_budget(run, phase_ends=True)
             or not self._gates.is_open(run, documents)

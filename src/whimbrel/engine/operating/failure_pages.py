@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from whimbrel.domain.failures.causes import GroupCount
 from whimbrel.domain.failures.failure import FailurePlace, FailureState, GroupPage
-from whimbrel.domain.failures.failure_query import CauseQuery, CauseSeen, FailurePage, FailureQuery
+from whimbrel.domain.failures.failure_query import CauseQuery, FailurePage, FailureQuery
 from whimbrel.domain.failures.known_causes import KnownCause
 from whimbrel.ports import Ledger
 
@@ -14,7 +14,6 @@ def group_page(
     run_id: str,
     query: CauseQuery,
     *,
-    seen: Mapping[str, CauseSeen],
     known: Mapping[str, KnownCause],
     states: Sequence[FailureState] | None = None,
     after: str | None = None,
@@ -23,6 +22,7 @@ def group_page(
     """Returns a page of causes that have failures in one of these states; by time those of which failures may have been met in it. Raises CursorInvalid."""
     among: Collection[str] | None = None
     if query.restricts:
+        seen = ledger.failures.causes_seen(run_id)
         chosen = query.chosen(seen, _accepted(known))
         among = {group for group in chosen if seen[group].may_be_of(query.since, query.until)}
     if states is not None and len(set(states)) > 1:

@@ -61,6 +61,10 @@ class RunView:
         return self.processed if completed else max(self.run.estimated, self.processed)
 
     @property
+    def settled_batches(self) -> int:
+        return self.completed_batches + self.cancelled_batches
+
+    @property
     def retrying(self) -> int:
         """Failures that will be tried again, while nothing else is left to do."""
         return self.failures["open"] if self.next_retry is not None else 0
@@ -184,7 +188,7 @@ def run_object(run_view: RunView) -> dict[str, Any]:
             run,
             run_view.counts,
             run_view.total_batches,
-            run_view.completed_batches + run_view.cancelled_batches,
+            run_view.settled_batches,
         ),
     }
 

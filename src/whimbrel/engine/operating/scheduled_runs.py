@@ -20,8 +20,11 @@ CHANGED = "Schedule {name} was changed, or started a run, at the same moment. Lo
 
 def draft_scheduled_run(
     store: Store, schedule: Schedule, definition: Definition, *, defaults: Defaults
-) -> Run:
-    """Drafts a run over all phases, unless the filters ask for one. Raises what `draft_run` and `check_dependencies` raise."""
+) -> Run | None:
+    """Drafts a run over all phases, unless the filters ask for one. Returns None where nothing matches, and the run would not wait for what will.
+
+    Raises what `draft_run` and `check_dependencies` raise.
+    """
     plan = schedule.plan
     query = decoded(plan.filters) if plan.filters else None
     run = draft_run(
@@ -29,6 +32,8 @@ def draft_scheduled_run(
         terms=Terms(plan.windows, plan.nice), follow=plan.follow, stages=stages_of(plan),
     )  # fmt: skip
     check_dependencies(store, definition)
+    if run.follow is None and not has_documents(store, run):
+        return None
     return asked_through(run, f"schedule {schedule.name}")
 
 
@@ -52,7 +57,7 @@ def run_now(
     if why := why_overlapping(ledger, schedule):
         raise StateForbids(f"{why} Wait for its end, or cancel it: whimbrel cancel {schedule.last_run}")
     run = draft_scheduled_run(store, schedule, definition, defaults=defaults)
-    if run.follow is None and not has_documents(store, run):
+    if run is None:
         return None
     store.prepare()
     ledger.codes.keep(definition.code_hash, definition.code)

@@ -22,7 +22,7 @@ from whimbrel.engine.operating.default_schedule import prepare_default, why_not_
 from whimbrel.engine.operating.preflight import with_warnings
 from whimbrel.engine.operating.run_view import iso_time
 from whimbrel.engine.operating.scheduled_runs import draft_scheduled_run, why_overlapping
-from whimbrel.engine.operating.start import Defaults, estimate, has_documents
+from whimbrel.engine.operating.start import Defaults, estimate
 from whimbrel.engine.protocol_steps import Step
 from whimbrel.engine.repeated_errors import RepeatedErrors, pause_message
 from whimbrel.errors import MigrationUnknown, SettingsInvalid, Transient, WhimbrelError
@@ -161,7 +161,7 @@ class Scheduler:
             # Evaluated again at each start: its filter may hold the time.
             definition = self._evaluate(schedule.plan.migration)
             run = draft_scheduled_run(self._store, schedule, definition, defaults=self._defaults)
-            if run.follow is None and not has_documents(self._store, run):
+            if run is None:
                 tick = replace(tick, outcome="skipped", reason="Nothing matches.")
                 return Decision(tick=tick, following=due_tick.following)
             self._ledger.codes.keep(definition.code_hash, definition.code)

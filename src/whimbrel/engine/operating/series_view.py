@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
+from whimbrel.domain.runs.audit import AuditEntry, AuditQuery
 from whimbrel.domain.runs.holdups import MOST, Holdup, HoldupState, began, merged_holdups
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.series import (
@@ -24,7 +25,7 @@ from whimbrel.domain.runs.series import (
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.run_view import RunView, iso_seconds, view
 from whimbrel.ports import Ledger
-from whimbrel.ports.series import Mark, SparkLook
+from whimbrel.ports.series import SparkLook
 
 MARKS = 1000  # entries of a run's audit that are read, the newest
 SHORTEST = 1.0  # seconds of a state that is shown
@@ -45,7 +46,7 @@ class Course:
     width: float
     points: Sequence[Point]
     holdups: Sequence[Holdup]
-    marks: Sequence[Mark]
+    marks: Sequence[AuditEntry]
     older_left_out: bool  # the run's audit is longer than what was read: earlier marks and pauses are missing
 
 
@@ -54,7 +55,7 @@ def course_of(
 ) -> Course:
     """Returns the course of a run between these times, or over its whole life, in at most so many points."""
     looked = view(ledger, run)
-    marks = ledger.series.marks(run.id, MARKS)
+    marks = ledger.audit.list(AuditQuery(run=run.id), limit=MARKS)[::-1]  # oldest first
     stored = ledger.series.get(run.id) or Series(_beginning(run))
     states = list(_states(marks))
     now = _now(looked)
@@ -85,7 +86,7 @@ def _totals(looked: RunView, at: float) -> Totals:
     return Totals(at, looked.seconds, looked.processed, looked.failures["failed"], looked.run.chunk_times)
 
 
-def _last_moment(run: Run, marks: Sequence[Mark], now: float) -> float:
+def _last_moment(run: Run, marks: Sequence[AuditEntry], now: float) -> float:
     """Returns until when the run can have worked."""
     if run.ended_at is not None:
         return run.ended_at.timestamp()
@@ -94,14 +95,14 @@ def _last_moment(run: Run, marks: Sequence[Mark], now: float) -> float:
     return next((mark.at.timestamp() for mark in reversed(marks) if _is_move(mark)), now)
 
 
-def _is_move(mark: Mark) -> bool:
+def _is_move(mark: AuditEntry) -> bool:
     return mark.what.removeprefix(AUDITED) in MOVES and mark.what.startswith(AUDITED)
 
 
-def _states(marks: Sequence[Mark]) -> Iterator[Holdup]:
+def _states(marks: Sequence[AuditEntry]) -> Iterator[Holdup]:
     """Yields the times in which the run was not at work, as its audit tells; the last one may have no end yet."""
     moves = [mark for mark in marks if _is_move(mark)]
-    asked: Mark | None = None
+    asked: AuditEntry | None = None
     for move, after in pairwise((*moves, None)):
         if move is None:
             continue
@@ -112,7 +113,7 @@ def _states(marks: Sequence[Mark]) -> Iterator[Holdup]:
         asked = move if state == "pausing" else None
 
 
-def _said(move: Mark, asked: Mark | None, state: HoldupState) -> str:
+def _said(move: AuditEntry, asked: AuditEntry | None, state: HoldupState) -> str:
     """Returns why a run is in a state, or who wanted that. A coordinator pauses what somebody else has asked it to."""
     if state == "queued":
         return ""

@@ -93,7 +93,7 @@ def mongo_ledger(
     audit = MongoAuditTrail(collections["audit"])
     slots = MongoSlots(collections["batches"])
     keyspace = MongoKeySpace(collections["batches"], collections["blocks"])
-    series = MongoSeries(collections["series"], collections["audit"])
+    series = MongoSeries(collections["series"])
     ledger = Ledger(
         runs, batches, failures, leases, schedules, answers, proofs, retention, codes, health, freezes, webhooks, known_causes,
         following, audit,

@@ -93,7 +93,7 @@ class FailureLists(FailureSearch):
                 return FailureGroup(
                     group=row["group"], signature=row["signature"], kind=row["kind"], type=failure.type, place=row["place"],
                     message=failure.message, open=count.open, dead=count.dead, resolved=count.resolved, example=failure.key,
-                    trend=trend_of(row.get("seen")),
+                    code=row.get("code"), trend=trend_of(row.get("seen")),
                 )  # fmt: skip
         return None
 

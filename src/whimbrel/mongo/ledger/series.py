@@ -15,7 +15,7 @@ from whimbrel.domain.runs.holdups import Holdup
 from whimbrel.domain.runs.series import SPARKS, Point, Series, Spark, Totals
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger.chunk_time_rows import chunk_times_of, chunk_times_row
-from whimbrel.ports.series import Mark, SeriesChange, SeriesHead, SparkLook
+from whimbrel.ports.series import SeriesChange, SeriesHead, SparkLook
 
 LIGHT = WriteConcern(1, j=False)
 LOCAL = ReadConcern("local")
@@ -25,11 +25,10 @@ WRITTEN: Mapping[str, Any] = {"writes": {"$gt": 0}}
 class MongoSeries:
     """Implements `whimbrel.ports.SeriesRecords`."""
 
-    def __init__(self, series: Collection[Any], audit: Collection[Any]) -> None:
+    def __init__(self, series: Collection[Any]) -> None:
         # Who goes on with a series must see the last write, which no majority need have yet.
         self._series = series.with_options(write_concern=LIGHT, read_concern=LOCAL)
         self._database = series.database.with_options(codec_options=series.codec_options, read_concern=LOCAL)
-        self._audit = audit
 
     def head(self, run_id: str) -> SeriesHead:
         last = {name: {"$last": f"${name}"} for name in ("points", "holdups")}
@@ -96,11 +95,6 @@ class MongoSeries:
         with translated():
             rows = self._series.find({"_id": {"$in": list(run_ids)}, **WRITTEN}, wanted)
             return {row["_id"]: SparkLook(_totals_of(row["seen"]), _sparks_of(row)) for row in rows}
-
-    def marks(self, run_id: str, limit: int) -> Sequence[Mark]:
-        with translated():
-            rows = list(self._audit.find({"run": run_id}).sort("at", -1).limit(limit))
-        return [Mark(row["at"], row["what"], row["who"], row["why"]) for row in reversed(rows)]
 
 
 def _seconds(moment: datetime) -> float:
