@@ -118,7 +118,7 @@ def test_progress_and_the_strip_follow_the_run(page: Page, busy: str) -> None:
     layer = page.get_by_role("slider", name="Cells of the key space")
     expect(layer).to_have_attribute("aria-valuetext", re.compile(r"cell 1 of [\d,]+: "))
     layer.focus()
-    expect(page.locator("#strip-said")).to_contain_text("Batch 1, keys from the beginning")
+    expect(page.locator("#strip-said")).to_contain_text("Batch 1, 50 documents, keys from the beginning")
     page.keyboard.press("End")
     expect(layer).to_have_attribute("aria-valuetext", re.compile("not planned|planned, not begun"))
     page.keyboard.press("Home")

@@ -182,6 +182,7 @@ def _until_closed(worker_state: WorkerState, parent: int) -> None:
     while os.read(parent, 1024):
         worker_state.wake_up.set()
     worker_state.drain()
+    worker_state.wake_up.set()  # so that nobody counts on these slots any more
 
 
 if __name__ == "__main__":

@@ -331,6 +331,24 @@ def test_after_kill_9_of_the_parent_resume_goes_on(
     assert everything_changed_once(database, things)
 
 
+def test_nobody_counts_on_a_worker_that_only_ends_what_it_has_begun(
+    cli: Cli, database: Docs, things: int, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The worker that outlives a killed parent is busy, and sends heartbeats, until its call returns."""
+    assert things
+    environment["NAP"] = "12"
+    with started(environment, tmp_path, "run", "slowly", "--workers", "1") as process:
+        until(lambda: database["whimbrel_workers"].find_one({"inHand.0": {"$exists": True}}))
+        run = str(the_run(database)["_id"])
+        process.kill()
+    until(lambda: database["whimbrel_workers"].find_one({"slots": 0, "inHand.0": {"$exists": True}}))
+
+    done = cli("resume", run, "--json", NAP="0")
+
+    assert json.loads(done.stdout)["status"] == "completed"
+    assert everything_changed_once(database, things)
+
+
 def test_workers_that_cannot_start_end_the_work_and_the_run_waits(
     cli: Cli, database: Docs, tmp_path: Path
 ) -> None:

@@ -68,6 +68,25 @@ def slots(store: MongoStore, run: Run) -> Any:
     return slots_object(store.ledger, control.find_run(store.ledger, run.id))
 
 
+def test_what_is_not_planned_yet_shrinks_as_planning_goes_on(
+    store: MongoStore, database: Docs, held: Held
+) -> None:
+    """The strip of one run keeps its length: a collection of 4,000 documents has 400 batches of ten, planned or not."""
+    many = 4000
+    database["things"].insert_many({"_id": 1000 + number} for number in range(many - COUNT))
+    with at_work(store, database, held) as run:
+        wait(lambda: strip(store, run)["batches"]["working"] == 2)
+        planned = set()
+        while len(planned) < 3:
+            batches = {**strip(store, run)["batches"]}
+            del batches["withFailures"]
+            assert batches["notPlanned"] > 0
+            assert sum(batches.values()) == many / SIZE
+            planned.add(batches["notPlanned"])
+            held.go_on.release(SIZE)
+            wait(lambda: strip(store, run)["batches"]["settled"] > batches["settled"])  # noqa: B023
+
+
 def test_a_run_at_work_shows_who_has_what_and_who_knows_what(
     store: MongoStore, database: Docs, held: Held
 ) -> None:

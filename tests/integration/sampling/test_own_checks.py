@@ -156,7 +156,9 @@ def test_a_query_yields_a_number_the_worst_of_several_or_is_unknown(service: Ser
 
 def test_one_that_hangs_is_given_up_and_answers_again_later(service: Service) -> None:
     apart = Apart(http(service))
+    service.hangs.clear()
     assert apart.look().problem == "it has not answered yet"
+    service.hangs.set()
     eventually(lambda: apart.look().value == 0.0)
     service.hangs.clear()
     eventually(lambda: "did not answer within 1 s" in apart.look().problem)

@@ -64,9 +64,9 @@ export class Strip {
     const columns = Math.max(1, Math.floor(width / side));
     const rows = Math.ceil(count / columns);
     const ratio = window.devicePixelRatio || 1;
-    const same = this.side === side && this.columns === columns && this.drawn.length === count && this.ratio === ratio;
+    const same = this.side === side && this.columns === columns && this.rows === rows && this.ratio === ratio;
     if (everything || !same) {
-      Object.assign(this, { side, columns, ratio });
+      Object.assign(this, { side, columns, rows, ratio });
       this.canvas.width = Math.round(columns * side * ratio);
       this.canvas.height = Math.round(rows * side * ratio);
       this.canvas.style.width = `${columns * side}px`;
@@ -78,7 +78,7 @@ export class Strip {
     const context = this.canvas.getContext("2d");
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     let changed = 0;
-    for (let cell = 0; cell < count; cell += 1) {
+    for (let cell = 0; cell < Math.max(count, this.drawn.length); cell += 1) {
       if (this.drawn[cell] === this.letters[cell]) continue;
       this.cell(context, cell);
       changed += 1;
@@ -95,6 +95,7 @@ export class Strip {
     const y = Math.floor(cell / columns) * side;
     const size = side >= GAP ? side - 1 : side;
     context.clearRect(x, y, side, side);
+    if (!letter) return; // there are fewer cells than before
     context.fillStyle = this.colours[letter] ?? this.colours.n;
     context.fillRect(x, y, size, size);
     if (side < GAP || !"fvwx".includes(letter)) return;

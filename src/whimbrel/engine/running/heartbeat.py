@@ -5,7 +5,7 @@ loses its batches even though this thread lives.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -46,7 +46,7 @@ def keep_heartbeat(
 
     `about`: what the registry should know of this process: host, pid, version.
     """
-    beat_at, told = 0.0, list[Mapping[str, Any]]()
+    beat_at, told = 0.0, dict[str, Any]()
     while not worker_state.ended.is_set():
         woken = worker_state.wake_up.is_set()
         worker_state.wake_up.clear()
@@ -56,8 +56,8 @@ def keep_heartbeat(
             if woken:
                 worker_state.news.set()
             facts = _facts(worker_state)
-            if time.monotonic() - beat_at > BEAT or _has_seen_more(told, facts["inHand"]):
-                beat_at, told = time.monotonic(), facts["inHand"]
+            if time.monotonic() - beat_at > BEAT or _is_awaited(told, facts):
+                beat_at, told = time.monotonic(), facts
                 store.ledger.leases.beat(worker_state.name, **{**about, **facts})
         except Transient as error:
             log.warning("the ledger does not answer", error=str(error))
@@ -72,7 +72,7 @@ def keep_heartbeat(
 def _facts(worker_state: WorkerState) -> dict[str, Any]:
     """Returns what a worker process tells the registry about its work."""
     return {
-        "slots": worker_state.slots,
+        "slots": 0 if worker_state.stopping.is_set() else worker_state.slots,  # that may take another batch
         "loading": False,
         "only": worker_state.only,
         "code": [{"migration": migration.name, "hash": migration.definition.code_hash} for migration in worker_state.migrations.values()],
@@ -95,11 +95,15 @@ def _in_hand(worker_state: WorkerState, lease: Lease) -> dict[str, Any]:
     }
 
 
-def _has_seen_more(before: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether slots have seen something since they told what they have in hand: people wait for that."""
-    told = {held["batch"]: (held["changes"], held["stops"]) for held in before}
+def _is_awaited(told: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    """Whether somebody may wait for this news: other slots, as when a process drains, or slots have seen something of what they have in hand."""
+    if told.get("slots") != facts["slots"]:
+        return True
+    before = {held["batch"]: (held["changes"], held["stops"]) for held in told["inHand"]}
     return any(
-        told.get(held["batch"], seen) != seen for held in now if (seen := (held["changes"], held["stops"]))
+        before.get(held["batch"], seen) != seen
+        for held in facts["inHand"]
+        if (seen := (held["changes"], held["stops"]))
     )
 
 
