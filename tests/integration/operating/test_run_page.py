@@ -76,7 +76,7 @@ def test_what_is_not_planned_yet_shrinks_as_planning_goes_on(
     database["things"].insert_many({"_id": 1000 + number} for number in range(many - COUNT))
     with at_work(store, database, held) as run:
         wait(lambda: strip(store, run)["batches"]["working"] == 2)
-        planned = set()
+        planned: set[int] = set()
         while len(planned) < 3:
             batches = {**strip(store, run)["batches"]}
             del batches["withFailures"]
