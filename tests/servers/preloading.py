@@ -41,16 +41,26 @@ def send(to: socket.socket, said: Any, files: Sequence[int] = ()) -> None:
 
 
 def receive(of: socket.socket) -> tuple[Any, list[int]]:
-    """What was sent, and the files; None at the end."""
-    head, files, _, _ = socket.recv_fds(of, 4, _FILES)
-    if not head:
+    """What was sent, and the files; None at the end, also where somebody was killed in the middle of a question or its answer."""
+    files: list[int] = []
+    try:
+        head, files, _, _ = socket.recv_fds(of, 4, _FILES)
+        head += _read(of, 4 - len(head))
+        return json.loads(_read(of, *struct.unpack("!I", head))), files
+    except (EOFError, ConnectionResetError):
+        for each in files:
+            os.close(each)
         return None, []
-    while len(head) < 4:
-        head += of.recv(4 - len(head))
-    (size,), text = struct.unpack("!I", head), bytearray()
-    while len(text) < size:
-        text += of.recv(size - len(text))
-    return json.loads(bytes(text)), files
+
+
+def _read(of: socket.socket, size: int) -> bytes:
+    found = bytearray()
+    while len(found) < size:
+        part = of.recv(size - len(found))
+        if not part:
+            raise EOFError
+        found += part
+    return bytes(found)
 
 
 def main() -> None:

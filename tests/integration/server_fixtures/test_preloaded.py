@@ -100,3 +100,25 @@ def test_what_python_reads_when_it_starts_needs_a_fresh_one(tmp_path: Path) -> N
         preloaded.run(["echo", "another program"], capture_output=True, text=True).stdout
         == "another program\n"
     )
+
+
+KILLED = {
+    "in a length": "s.sendall(b'\\0\\0')",
+    "in a question": "s.sendall(b'\\0\\0\\0\\x09{')",
+    "before it reads the answer": """
+preloading.send(s, {"words": ["-m", "this"], "environment": dict(os.environ), "folder": "/", "session": False, "numbers": [0, 1, 2]}, [0, 1, 2])
+select.select([s], [], [])
+""",
+}
+
+
+@pytest.mark.parametrize("when", KILLED)
+def test_one_that_is_killed_while_it_asks_leaves_the_others_alone(tmp_path: Path, when: str) -> None:
+    script = tmp_path / "killed.py"
+    head = "import os, select, signal\nfrom tests.servers import preloaded, preloading\ns = preloaded._template._connected()\n"
+    script.write_text(f"{head}{KILLED[when]}\nos.kill(os.getpid(), signal.SIGKILL)\n")
+    other = tmp_path / "other.py"
+    other.write_text("print('out')")
+    for _ in range(2):
+        assert preloaded.run([sys.executable, script]).returncode == -signal.SIGKILL
+        assert preloaded.run([sys.executable, other], capture_output=True, text=True).stdout == "out\n"
