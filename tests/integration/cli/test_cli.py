@@ -336,7 +336,7 @@ def test_nobody_counts_on_a_worker_that_only_ends_what_it_has_begun(
 ) -> None:
     """The worker that outlives a killed parent is busy, and sends heartbeats, until its call returns."""
     assert things
-    environment["NAP"] = "12"
+    environment["NAP"] = "6"
     with started(environment, tmp_path, "run", "slowly", "--workers", "1") as process:
         until(lambda: database["whimbrel_workers"].find_one({"inHand.0": {"$exists": True}}))
         run = str(the_run(database)["_id"])
