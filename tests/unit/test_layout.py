@@ -20,21 +20,14 @@ from whimbrel.cli.commands.schedule import _schedules_table, _ticks_table
 from whimbrel.cli.output.demo_checks import Check, checks_table
 from whimbrel.cli.output.dry_run import failed_table
 from whimbrel.cli.output.fact_tables import Facts, FactTable
+from whimbrel.cli.output.failure_tables import failures_table, groups_table
+from whimbrel.cli.output.migration_tables import broken_table, migrations_table
 from whimbrel.cli.output.preflight_findings import findings_lines
 from whimbrel.cli.output.progress_bar import Moment, progress
+from whimbrel.cli.output.run_tables import batches_table, report_table, run_table, runs_table
 from whimbrel.cli.output.screen import Screen
-from whimbrel.cli.output.tables import (
-    batches_table,
-    broken_table,
-    failures_table,
-    groups_table,
-    migrations_table,
-    report_table,
-    run_table,
-    runs_table,
-    workers_table,
-)
 from whimbrel.cli.output.terminal_text import Paragraph, Text, VisibleConsole
+from whimbrel.cli.output.worker_tables import workers_table
 from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.causes import Cause
 from whimbrel.domain.failures.failure import FailedDocument, Failure, FailureGroup, FailureKind, FailureState

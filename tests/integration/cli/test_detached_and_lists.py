@@ -14,7 +14,7 @@ from tests.integration.coordinating.test_waiting_runs import coordinator_of
 from tests.integration.in_process_commands import Commands, commands  # noqa: F401
 from tests.integration.in_process_system import migrate, start, system, until
 from whimbrel import Migration
-from whimbrel.cli.output.tables import run_table
+from whimbrel.cli.output.run_tables import run_table
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating import control

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from whimbrel.api.models.envelope import Model
-from whimbrel.api.models.runs import Warned
+from whimbrel.api.models.run_parts import Warned
 
 ID = "665f1f77bcf86cd799439011"
 

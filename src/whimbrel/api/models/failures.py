@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import Field
 
 from whimbrel.api.models.envelope import Model
-from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.domain.bson.document_ids import id_json
 from whimbrel.domain.failures.failure import Failure, FailureGroup, FailureState
 from whimbrel.domain.failures.known_causes import KnownCause

@@ -5,7 +5,7 @@ from typing import Any
 from pydantic import Field
 
 from whimbrel.api.models.envelope import Answer, Model
-from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.example_ids import RUN
 
 LETTERS = "s settled, r settled and what failed was tried again in a later phase, f settled with unresolved failures, w being worked on, v the same with failures, p pending, x cancelled, n not planned yet"
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber
-from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.domain.runs.workers import Worker as DomainWorker
 from whimbrel.engine.operating.run_view import iso_time
 from whimbrel.engine.queueing.dead_failures import Dead

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from whimbrel.api.models.envelope import Model
-from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.domain.runs.run import RunKind
 from whimbrel.engine.operating.run_line import line_object
 from whimbrel.engine.operating.run_view import RunView

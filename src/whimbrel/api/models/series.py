@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from whimbrel.api.models.envelope import Answer, Model
-from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.domain.runs.series import SPARK_SECONDS, SPARKS
 
 AT = "2026-11-24T12:00:00.000Z"

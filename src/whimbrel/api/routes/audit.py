@@ -8,8 +8,8 @@ from pydantic import Field
 from whimbrel.api.authorization import Reader
 from whimbrel.api.deployment import Deployment
 from whimbrel.api.models.envelope import Answer, Model, failures
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.api.models.list_filters import SEVERAL, From, Several, To, span_of
-from whimbrel.api.models.runs import RUN
 from whimbrel.api.routes.runs import Cursor, Limit, RunId, place_of
 from whimbrel.domain.runs.audit import Action, AuditQuery
 from whimbrel.engine.operating import control

@@ -13,7 +13,8 @@ from whimbrel.api.json_bodies import ParsedRoute
 from whimbrel.api.middleware.audit import DRY
 from whimbrel.api.models.budgets import Budgeted
 from whimbrel.api.models.envelope import Answer, Fault, failures
-from whimbrel.api.models.runs import RUN, Warned, warned_models
+from whimbrel.api.models.example_ids import RUN
+from whimbrel.api.models.run_parts import Warned, warned_models
 from whimbrel.api.models.terms import Nice, Windows
 from whimbrel.api.routes.starting import Size, Strict, start_message
 from whimbrel.domain.bson.document_ids import id_json, parse_id

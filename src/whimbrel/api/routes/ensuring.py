@@ -8,7 +8,7 @@ from pydantic import Field
 from whimbrel.api.authorization import Operator, Reader
 from whimbrel.api.deployment import ThisSystem
 from whimbrel.api.models.envelope import Answer, Model, WholeNumberText, failures
-from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.api.routes.starting import Strict
 from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.migrations.sequence import HIGHEST

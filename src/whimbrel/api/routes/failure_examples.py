@@ -9,8 +9,8 @@ from whimbrel.api.authorization import Operator
 from whimbrel.api.deployment import Deployment
 from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.envelope import Answer, Model, failures
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.api.models.failures import GROUP, FailureOf, failure_model
-from whimbrel.api.models.runs import RUN
 from whimbrel.api.routes.runs import RunId
 from whimbrel.engine.operating import control
 from whimbrel.engine.operating.failed_document import shown_document

@@ -11,6 +11,7 @@ from pydantic import Field
 from whimbrel.api.authorization import Operator, Reader
 from whimbrel.api.deployment import Deployment, ThisSystem
 from whimbrel.api.models.envelope import Answer, Model, WholeNumberText, failures
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.api.models.failures import (
     GROUP,
     FailureLine,
@@ -22,7 +23,7 @@ from whimbrel.api.models.failures import (
     line_model,
 )
 from whimbrel.api.models.list_filters import SEVERAL, From, Several, To, span_of
-from whimbrel.api.models.runs import RUN, Run, run_model
+from whimbrel.api.models.runs import Run, run_model
 from whimbrel.api.routes.runs import Limit, RunId, code_of
 from whimbrel.domain.failures.causes import GROUPS
 from whimbrel.domain.failures.failure import (

@@ -10,9 +10,11 @@ from pydantic import Field
 from whimbrel.api.authorization import Reader
 from whimbrel.api.deployment import Deployment
 from whimbrel.api.http_errors import ApiError
+from whimbrel.api.models.batches import BatchAnswer, BatchOf, batch_model
 from whimbrel.api.models.envelope import Answer, Model, failures
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.api.models.list_filters import SEVERAL, Several
-from whimbrel.api.models.runs import RUN, BatchAnswer, BatchOf, RunRow, batch_model, row_model
+from whimbrel.api.models.runs import RunRow, row_model
 from whimbrel.api.routes.runs import Cursor, Limit, next_cursor_of, place_of
 from whimbrel.domain.runs.run_cursor import WRONG
 from whimbrel.domain.runs.states import BatchStatus, RunStatus

@@ -9,7 +9,7 @@ from whimbrel.api.authorization import Operator
 from whimbrel.api.deployment import ThisSystem
 from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.envelope import Answer, Model, failures
-from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.migrations.filters import read_filter
 from whimbrel.engine.housekeeping import orphans, stuck_batches

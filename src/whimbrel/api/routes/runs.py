@@ -13,15 +13,10 @@ from whimbrel.api.deployment import Deployment, System, ThisSystem
 from whimbrel.api.event_streams import Event, ThisStreams
 from whimbrel.api.models.budgets import Budgeted
 from whimbrel.api.models.envelope import Answer, WholeNumberText, failures
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.api.models.list_filters import SEVERAL, From, Several, To, span_of
 from whimbrel.api.models.run_lines import RunLine, line_model
-from whimbrel.api.models.runs import (
-    RUN,
-    RunAnswer,
-    RunRow,
-    row_model,
-    run_model,
-)
+from whimbrel.api.models.runs import RunAnswer, RunRow, row_model, run_model
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run as DomainRun
 from whimbrel.domain.runs.run import RunKind

@@ -10,7 +10,7 @@ from whimbrel.api.authorization import Operator, Reader
 from whimbrel.api.deployment import ThisSystem
 from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
-from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.api.models.terms import HOLD, STAGES, Approve, Follow, HoldSeconds, Nice, StagesAsked, Windows
 from whimbrel.api.routes.starting import waiting_message
 from whimbrel.domain.migrations.catalog import choose

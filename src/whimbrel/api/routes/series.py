@@ -10,8 +10,8 @@ from whimbrel.api.authorization import Reader
 from whimbrel.api.deployment import Deployment
 from whimbrel.api.entity_tags import UNCHANGED
 from whimbrel.api.models.envelope import WholeNumberText, failures
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.api.models.list_filters import From, To, span_of
-from whimbrel.api.models.runs import RUN
 from whimbrel.api.models.series import SeriesAnswer, SparksAnswer
 from whimbrel.api.routes.runs import RunId
 from whimbrel.domain.runs.series import MOST

@@ -17,7 +17,7 @@ from whimbrel.api.models.budgets import (
     budget_of,
 )
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
-from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.api.models.terms import NIGHT, Nice, Windows
 from whimbrel.api.routes.runs import RunId
 from whimbrel.api.routes.starting import Rate, Size

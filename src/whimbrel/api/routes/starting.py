@@ -13,7 +13,8 @@ from whimbrel.api.middleware.audit import DRY
 from whimbrel.api.models.budgets import Budgeted
 from whimbrel.api.models.dry_run import Plan
 from whimbrel.api.models.envelope import Answer, WholeNumber, WholeNumberText, failures
-from whimbrel.api.models.runs import RUN, Warned, warned_models
+from whimbrel.api.models.example_ids import RUN
+from whimbrel.api.models.run_parts import Warned, warned_models
 from whimbrel.api.models.seen import HOST, NS, Seen, seen_of
 from whimbrel.api.models.terms import HOLD, STAGES, Approve, Follow, HoldSeconds, Nice, StagesAsked, Windows
 from whimbrel.domain.failures.causes import GROUPS

@@ -9,7 +9,7 @@ from whimbrel.api.authorization import Admin, Operator
 from whimbrel.api.deployment import System, ThisSystem
 from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.envelope import Answer, Model, WholeNumber, failures
-from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.api.models.seen import HOST, NS, Seen, seen_of
 from whimbrel.api.models.terms import Nice, Windows
 from whimbrel.api.routes.runs import NewCollection, RunId

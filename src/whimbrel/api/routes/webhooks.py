@@ -8,7 +8,7 @@ from pydantic import Field
 from whimbrel.api.authorization import Operator, Reader
 from whimbrel.api.deployment import Deployment, ThisSystem
 from whimbrel.api.models.envelope import Answer, Model, failures
-from whimbrel.api.models.runs import RUN
+from whimbrel.api.models.example_ids import RUN
 from whimbrel.api.routes.runs import Limit
 from whimbrel.bootstrap import poster
 from whimbrel.domain.runs.run_cursor import RunPlace

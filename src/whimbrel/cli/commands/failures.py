@@ -13,8 +13,8 @@ from whimbrel.cli.arguments.which_run import WITH_FAILURES, choose_run
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.output.export_file import STANDARD_OUTPUT, write_export
 from whimbrel.cli.output.failure_groups import summary_of_rest
+from whimbrel.cli.output.failure_tables import failure_object, failures_table, group_object, groups_table
 from whimbrel.cli.output.screen import Screen
-from whimbrel.cli.output.tables import failure_object, failures_table, group_object, groups_table
 from whimbrel.domain.failures.failure import Failure, FailurePlace, FailureState
 from whimbrel.domain.failures.known_causes import LONGEST_NOTE
 from whimbrel.domain.runs.run import Run

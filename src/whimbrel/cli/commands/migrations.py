@@ -1,7 +1,7 @@
 """`migrations`: show what is loaded, and what is broken."""
 
 from whimbrel.cli.arguments.options import Json, Source, begin, source
-from whimbrel.cli.output.tables import (
+from whimbrel.cli.output.migration_tables import (
     broken_object,
     broken_table,
     definition_object,

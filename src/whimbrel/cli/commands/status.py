@@ -22,14 +22,8 @@ from whimbrel.cli.output.ledger_observer import LedgerObserver
 from whimbrel.cli.output.preflight_findings import findings_lines
 from whimbrel.cli.output.progress_bar import live_display, moment, progress
 from whimbrel.cli.output.run_rows import block, header
+from whimbrel.cli.output.run_tables import batches_table, held_lines, report_table, run_table, runs_table
 from whimbrel.cli.output.screen import Screen
-from whimbrel.cli.output.tables import (
-    batches_table,
-    held_lines,
-    report_table,
-    run_table,
-    runs_table,
-)
 from whimbrel.cli.output.terminal_text import Text
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating import control

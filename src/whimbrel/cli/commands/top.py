@@ -12,8 +12,9 @@ from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.fullscreen.terminal import can_show
 from whimbrel.cli.output.failure_groups import first_groups
+from whimbrel.cli.output.run_tables import held_lines, run_table, runs_table
 from whimbrel.cli.output.screen import Screen
-from whimbrel.cli.output.tables import held_lines, run_table, runs_table, workers_table
+from whimbrel.cli.output.worker_tables import workers_table
 from whimbrel.cli.top.cluster_lines import health_line, reason_line, work_line
 from whimbrel.cli.top.live import show
 from whimbrel.cli.top.run_pages import Wanted

@@ -9,10 +9,7 @@ import typer
 from whimbrel.cli.arguments.options import Json, begin
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.interrupts import Interrupts
-from whimbrel.cli.output.tables import (
-    worker_object,
-    workers_table,
-)
+from whimbrel.cli.output.worker_tables import worker_object, workers_table
 from whimbrel.domain.runs.workers import ALIVE
 
 

@@ -13,8 +13,8 @@ from whimbrel.cli.foreground.foreground import Foreground, RunEnding
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.foreground.other_workers import leave_to_others, served_by_others
 from whimbrel.cli.output.failure_groups import first_groups
+from whimbrel.cli.output.run_tables import report_table, run_table
 from whimbrel.cli.output.screen import Screen
-from whimbrel.cli.output.tables import report_table, run_table
 from whimbrel.domain.migrations.catalog import choose
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.run import Run

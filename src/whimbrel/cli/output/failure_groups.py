@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from whimbrel.cli.output.fact_tables import FactTable
-from whimbrel.cli.output.tables import groups_table
+from whimbrel.cli.output.failure_tables import groups_table
 from whimbrel.domain.failures.failure import GroupPage
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.text.printable import counted

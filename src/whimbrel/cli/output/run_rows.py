@@ -7,8 +7,8 @@ from rich.cells import cell_len
 from rich.text import Text as RichText
 
 from whimbrel.cli.output.progress_bar import clock, retrying
+from whimbrel.cli.output.run_tables import COLOURS, asked_for
 from whimbrel.cli.output.sparklines import sparkline
-from whimbrel.cli.output.tables import COLOURS, asked_for
 from whimbrel.cli.output.terminal_text import Text
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating.run_view import RunView, held_object

@@ -1,6 +1,7 @@
 """Prints text from documents, functions and servers so that a terminal shows it and never obeys it."""
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Any, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -73,3 +74,8 @@ def unbroken(console: Console, line: RichText, indent: int = 0) -> Iterator[Segm
     """Renders one line as it is, without its end."""
     yield Segment(" " * indent)
     yield from line.render(console)
+
+
+def local_time(moment: datetime | None) -> str:
+    """Returns a moment by the clock of this machine; nothing for none."""
+    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""

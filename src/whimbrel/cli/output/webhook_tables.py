@@ -1,10 +1,9 @@
 """Builds the tables of webhooks."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from whimbrel.cli.output.fact_tables import FactTable
-from whimbrel.cli.output.terminal_text import Text
+from whimbrel.cli.output.terminal_text import Text, local_time
 from whimbrel.domain.webhooks.deliveries import TRIES, Delivery, DeliveryState, Tried
 
 COLOURS = {DeliveryState.DELIVERED: "green", DeliveryState.PENDING: "yellow", DeliveryState.FAILED: "red"}
@@ -17,7 +16,7 @@ def deliveries_table(deliveries: Sequence[Delivery]) -> FactTable:
     for delivery in deliveries:
         table.add(
             delivery.type, delivery.event, delivery.shown, Text(str(delivery.state), COLOURS[delivery.state]), f"{delivery.tries} of {TRIES}",
-            _time(delivery.created_at), _time(delivery.due_at), delivery.problem,
+            local_time(delivery.created_at), local_time(delivery.due_at), delivery.problem,
         )  # fmt: skip
     return table
 
@@ -35,7 +34,3 @@ def trials_table(tried: Sequence[Tried]) -> FactTable:
             each.reply.problem,
         )
     return table
-
-
-def _time(moment: datetime | None) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""

@@ -8,8 +8,8 @@ from rich.text import Text as RichText
 
 from whimbrel.cli.output.progress_bar import clock, moment
 from whimbrel.cli.output.run_rows import bar, one_line, reason_of, short_time, state_of
+from whimbrel.cli.output.run_tables import asked_for
 from whimbrel.cli.output.sparklines import sparkline
-from whimbrel.cli.output.tables import asked_for
 from whimbrel.cli.output.terminal_text import Text, wrapped_text
 from whimbrel.cli.top.snapshot import RunDetail
 from whimbrel.cli.top.worker_lines import seconds_since

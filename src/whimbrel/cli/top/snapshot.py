@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from whimbrel.cli.output.tables import worker_object
+from whimbrel.cli.output.worker_tables import worker_object
 from whimbrel.cli.top.run_pages import RunPage, RunPages, Wanted
 from whimbrel.domain.failures.failure import GroupPage
 from whimbrel.domain.failures.known_causes import KnownCause

@@ -1,23 +1,15 @@
-"""Builds the tables and JSON objects that commands show."""
+"""Builds the tables of runs, of their batches, and of what a verification has proved."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.text import Text as RichText
 
 from whimbrel.cli.output.fact_tables import Facts, FactTable
 from whimbrel.cli.output.progress_bar import clock, retrying
-from whimbrel.cli.output.terminal_text import Text
+from whimbrel.cli.output.terminal_text import Text, local_time
 from whimbrel.domain.bson.document_ids import relaxed
-from whimbrel.domain.bson.uuids import UNSPECIFIED, stored, writing
-from whimbrel.domain.failures.causes import VARIOUS
-from whimbrel.domain.failures.failure import Failure, FailureGroup
-from whimbrel.domain.failures.known_causes import KnownCause
 from whimbrel.domain.health.verdict import SLOWER
-from whimbrel.domain.migrations.catalog import Broken
-from whimbrel.domain.migrations.definition import Definition
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.budget_texts import limits
 from whimbrel.domain.runs.requests import Request
@@ -26,9 +18,7 @@ from whimbrel.domain.runs.sizing import sizing_sentence
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.domain.runs.verification import Proof
 from whimbrel.domain.runs.windows import windows_sentence
-from whimbrel.domain.runs.workers import Worker
-from whimbrel.engine.operating.failure_export import accepted_object
-from whimbrel.engine.operating.run_view import RunView, iso_time, run_object
+from whimbrel.engine.operating.run_view import RunView, run_object
 from whimbrel.engine.operating.stage_view import stage_lines
 
 BRIEF = 40  # characters of what was asked for, in a list
@@ -53,10 +43,6 @@ def _status(run_view: RunView) -> Text:
 
 def _phase(run_view: RunView) -> str:
     return "" if run_view.run.status in ENDED else run_view.run.phase
-
-
-def _time(moment: datetime | None) -> str:
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S") if moment else ""
 
 
 def _migration_cell(run_view: RunView) -> str:
@@ -102,7 +88,7 @@ def runs_table(views: Iterable[RunView]) -> FactTable:
     for run_view in views:
         table.add(
             run_view.run.id, _migration_cell(run_view), _status(run_view), _phase(run_view), f"{run_view.progress:g}%", rate(run_view), _eta(run_view), f"{_failures(run_view):,}",
-            _time(run_view.run.started_at)[: len("2026-12-31 23:59")],
+            local_time(run_view.run.started_at)[: len("2026-12-31 23:59")],
         )  # fmt: skip
     return table
 
@@ -209,49 +195,6 @@ def batches_table(batches: Sequence[Batch], total: int = 0) -> FactTable:
     return table
 
 
-def groups_table(
-    groups: Iterable[FailureGroup],
-    title: str = "Failures by cause",
-    known: Mapping[str, KnownCause] | None = None,
-) -> FactTable:
-    """Builds the table of causes. `known`: what people have said of them."""
-    table = FactTable(
-        ("group", "open", "dead", "resolved", "cause"), title, right=("open", "dead", "resolved")
-    )
-    for group in groups:
-        place = f" at {group.place}" if group.place else ""
-        various = "various messages, such as: " if group.signature.endswith(VARIOUS) else ""
-        table.add(
-            group.group, f"{group.open:,}", f"{group.dead:,}", f"{group.resolved:,}",
-            Text(
-                f"{group.kind}, {group.type}{place}: {various}{group.message}\nfor example _id {group.example.value}"
-                f"{_acceptance((known or {}).get(group.group))}"
-            ),
-        )  # fmt: skip
-    return table
-
-
-def _acceptance(known: KnownCause | None) -> str:
-    """Returns who has accepted a cause, when and why; empty where nobody has."""
-    if known is None or not known.accepted:
-        return ""
-    return f"\naccepted by {known.who}, {_time(known.at)}{f': {known.note}' if known.note else ''}"
-
-
-def failures_table(failures: Iterable[Failure]) -> FactTable:
-    table = FactTable(("_id", "state", "attempt", "due", "group", "what"), "Failures by document")
-    for failure in failures:
-        due = _time(failure.due_at) if failure.state == "open" else ""
-        cell = f"{failure.type}: {failure.message}"
-        # The complete last frame; each begins with a line of its own.
-        tail = failure.traceback[max(failure.traceback.rfind("  File "), 0) :].rstrip()
-        table.add(
-            Text(str(failure.key.value)), str(failure.state), str(failure.attempt), due, failure.group,
-            Text(f"{cell}\n{tail}" if tail else cell),
-        )  # fmt: skip
-    return table
-
-
 VERDICTS = {
     "proved": Text("proved", style="green"),
     "fault": Text("FAULT", style="bold red"),
@@ -266,100 +209,3 @@ def report_table(report: Iterable[Proof]) -> FactTable:
     for proof in report:
         table.add(proof.check, VERDICTS[proof.verdict], Text(proof.sentence))
     return table
-
-
-def migrations_table(definitions: Mapping[str, Definition]) -> FactTable:
-    columns = ("name", "version", "collection", "mark", "kind", "summary")
-    sequenced = any(definition.depends_on for definition in definitions.values())
-    table = FactTable((*columns, "depends on") if sequenced else columns, right=("version",))
-    for definition in definitions.values():
-        where = (
-            f"{definition.database}.{definition.collection}" if definition.database else definition.collection
-        )
-        table.add(
-            definition.name,
-            str(definition.version),
-            where,
-            definition.mark,
-            "declarative" if definition.declarative else "function",
-            definition.summary,
-            *(["\n".join(definition.depends_on)] if sequenced else []),
-        )
-    return table
-
-
-def broken_table(broken_ones: Iterable[Broken]) -> FactTable:
-    table = FactTable(("broken", "in", "why"), "Broken: not run, nor served")
-    for broken in broken_ones:
-        table.add(broken.name or "(the whole file)", broken.source, Text(broken.reason, style="red"))
-    return table
-
-
-def broken_object(broken: Broken) -> dict[str, Any]:
-    """Returns a broken migration for the list of all; of usable ones `broken` is null."""
-    return {"name": broken.name or None, "source": broken.source, "broken": broken.reason}
-
-
-def group_object(group: FailureGroup, known: KnownCause | None = None) -> dict[str, Any]:
-    return {
-        "group": group.group, "signature": group.signature, "kind": group.kind, "type": group.type, "place": group.place,
-        "message": group.message, "open": group.open, "dead": group.dead, "resolved": group.resolved,
-        "example": group.example.value, "accepted": accepted_object(known),
-    }  # fmt: skip
-
-
-def failure_object(failure: Failure) -> dict[str, Any]:
-    return {
-        "_id": failure.key.value, "batch": failure.batch, "phase": failure.phase, "state": str(failure.state), "outcome": failure.outcome,
-        "kind": str(failure.kind), "type": failure.type, "message": failure.message, "code": failure.code, "attempt": failure.attempt,
-        "group": failure.group, "due": _stamp(failure.due_at),
-        "first": _stamp(failure.first_at), "last": _stamp(failure.last_at), "resolution": failure.resolution,
-        "traceback": failure.traceback, "cursor": failure.place.cursor,
-    }  # fmt: skip
-
-
-def definition_object(definition: Definition, source: str = "") -> dict[str, Any]:
-    return {
-        "name": definition.name, "version": definition.version, "database": definition.database, "collection": definition.collection,
-        "mark": definition.mark, "kind": "declarative" if definition.declarative else "function",
-        "filter": stored(definition.filter, writing(UNSPECIFIED)),
-        "summary": definition.summary, "codeHash": definition.code_hash, "dependsOn": list(definition.depends_on), "broken": None,
-        "undo": definition.undo, "batchSize": definition.batch_size, "source": source,
-    }  # fmt: skip
-
-
-def _stamp(moment: datetime | None) -> str | None:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z") if moment else None
-
-
-def workers_table(workers: Iterable[Worker], now: datetime) -> FactTable:
-    table = FactTable(
-        ("host", "pid", "slots", "batches done", "at work on", "up since", "refuses"),
-        right=("pid", "slots", "batches done"), title="Workers",
-    )  # fmt: skip
-    for worker in workers:
-        at_work = ["loads the migrations"] * worker.loading
-        at_work += [f"{batch.batch} for {clock(_seconds(batch.since, now))}" for batch in worker.in_hand]
-        refuses = [
-            f"run {refusal.run}: its code is {refusal.pinned}, here {refusal.here}"
-            for refusal in worker.refuses
-        ]
-        table.add(
-            worker.host, str(worker.pid), str(worker.slots), f"{worker.done:,}", "\n".join(at_work),
-            _time(worker.started_at), Text("\n".join(refuses), style="yellow"),
-        )  # fmt: skip
-    return table
-
-
-def _seconds(since: datetime | None, now: datetime) -> float:
-    return max(0.0, (now - since).total_seconds()) if since else 0.0
-
-
-def worker_object(worker: Worker) -> dict[str, Any]:
-    return {
-        "name": worker.name, "host": worker.host, "pid": worker.pid, "version": worker.version, "slots": worker.slots, "only": worker.only,
-        "code": worker.code, "batchesDone": worker.done,
-        "current": [{"batch": batch.batch, "since": iso_time(batch.since)} for batch in worker.in_hand],
-        "refuses": [{"run": refusal.run, "pinned": refusal.pinned, "here": refusal.here} for refusal in worker.refuses],
-        "startedAt": iso_time(worker.started_at), "seenAt": iso_time(worker.seen_at),
-    }  # fmt: skip
