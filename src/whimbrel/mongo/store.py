@@ -1,7 +1,6 @@
 """Connects to a MongoDB deployment, and opens the ledger and the collections in it."""
 
 import contextlib
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -11,9 +10,6 @@ import pymongo
 from pymongo import MongoClient
 from pymongo.errors import (
     InvalidName,
-    OperationFailure,
-    PyMongoError,
-    ServerSelectionTimeoutError,
 )
 
 from whimbrel.domain.bson.uuids import UNSPECIFIED
@@ -22,9 +18,6 @@ from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.domain.runs.protocol_times import Times
 from whimbrel.domain.runs.run import Run, for_run
 from whimbrel.errors import (
-    AWAY,
-    DatabaseRefused,
-    DatabaseUnreachable,
     Refused,
     SettingsInvalid,
     Systemic,
@@ -33,7 +26,8 @@ from whimbrel.errors import (
 from whimbrel.masking import masked_address
 from whimbrel.mongo.client_options import connecting, reduced, to_member, uuids_of
 from whimbrel.mongo.collection_identity import identity_of
-from whimbrel.mongo.driver_errors import NOT_ALLOWED, sentence, translated, why_away
+from whimbrel.mongo.connection_errors import check_server, explained_connection_errors, explained_refusals
+from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.ledger import mongo_ledger
 from whimbrel.ports.health import Watching
 from whimbrel.ports.store import ClientOptions, Identity, Server
@@ -46,12 +40,9 @@ if TYPE_CHECKING:  # imported where they are needed: commands that only read nee
     from whimbrel.mongo.survey import MongoSurvey
     from whimbrel.ports import Ahead, Ledger
 
-OLDEST = (6, 0)
 LARGEST_SLICE = 5000  # documents
 METADATA_MS = 2000  # milliseconds that asking for a collection's metadata may take
 SRV = "mongodb+srv://"
-DIFFERENT_CASE = 13297  # the code of MongoDB's error
-NAMELESS = "requires authentication"  # MongoDB's words to a client that gave no user name
 
 
 class MongoSession:
@@ -116,13 +107,13 @@ class MongoStore:
 
     def upgrade(self) -> None:
         """Upgrades a ledger of an earlier format; writes nothing where there is none. Raises LedgerFormat, DatabaseRefused."""
-        with _explained_refusals(self._where, self.database):
+        with explained_refusals(self._where, self.database):
             self._format.upgrade(f"upgrade by {secrets.token_hex(4)}", self.prepare)
 
     def prepare(self) -> None:
         if self._prepared:
             return
-        with _explained_refusals(self._where, self.database):
+        with explained_refusals(self._where, self.database):
             self._create_indexes()
         self._prepared = True
 
@@ -245,10 +236,10 @@ def connected(
     check_uri(uri)
     client = connecting(uri, seconds, worker)
     try:
-        with _explained_connection_errors(uri, seconds):
+        with explained_connection_errors(uri, seconds):
             hello = client.admin.command("hello")
             version = client.server_info()["versionArray"]
-            _check_server(uri, hello, version)
+            check_server(uri, hello, version)
             if "setName" not in hello:
                 client.close()
                 # A stand-alone server has no transaction numbers.
@@ -274,80 +265,3 @@ def check_uri(uri: str) -> None:
     uuids_of(uri)
     if not reduced(uri).startswith(SRV):  # an srv address is complete only with what DNS says
         connecting(uri, 1.0, connect=False).close()
-
-
-@contextlib.contextmanager
-def _explained_connection_errors(uri: str, seconds: float) -> Iterator[None]:
-    where = masked_address(uri)
-    try:
-        yield
-    except ServerSelectionTimeoutError as error:
-        why = sentence(error).partition(" (configured timeouts")[0].partition(", Timeout:")[0]
-        raise DatabaseUnreachable(
-            f"MongoDB at {where} did not answer within {seconds:g} seconds ({why[:200]}). Is it running, and is MONGODB_URI right?"
-        ).in_short(_short_reason(error, where, seconds)) from error
-    except OperationFailure as error:
-        if error.code in (18, 8000):
-            raise DatabaseRefused(
-                f"MongoDB at {where} refused the user name or password. Check MONGODB_URI."
-            ) from error
-        if error.code == 13:  # noqa: PLR2004  Unauthorized
-            raise DatabaseRefused(
-                f"MongoDB at {where} does not allow this user to do that: {sentence(error)}. Grant it readWrite on the database."
-            ).in_short(NOT_ALLOWED) from error
-        raise DatabaseRefused(f"MongoDB at {where} refused: {sentence(error)}") from error
-    except PyMongoError as error:
-        why = f"MongoDB at {where} cannot be used: {sentence(error)}"
-        short = f"MongoDB at {where} cannot be used: is it running, and is MONGODB_URI right?"
-        raise DatabaseUnreachable(why).in_short(short) from error
-
-
-def _short_reason(error: ServerSelectionTimeoutError, where: str, seconds: float) -> str:
-    why = why_away(error)
-    if why != AWAY:
-        return why
-    return f"MongoDB at {where} did not answer within {seconds:g} seconds: is it running, and is MONGODB_URI right?"
-
-
-@contextlib.contextmanager
-def _explained_refusals(where: str, database: str) -> Iterator[None]:
-    """Explains why the ledger cannot be kept there, around the first writes to it."""
-    try:
-        yield
-    except Systemic as error:
-        why = str(error).partition(" to execute command")[0]
-        if NAMELESS in why:
-            raise DatabaseRefused(
-                f"MongoDB at {where} asks for a user name and password, and MONGODB_URI has none. "
-                "Write it as mongodb://<user>:<password>@<host>:<port>/."
-            ) from error
-        raise DatabaseRefused(
-            f"MongoDB at {where} does not let this user keep the ledger: {why}. Grant it readWrite on the database, or name another user in MONGODB_URI."
-        ).in_short(error.plain) from error
-    except Refused as error:
-        if str(DIFFERENT_CASE) not in str(error):
-            raise
-        existing = re.search(r"already have: \[(.+?)\]", str(error))
-        name = existing[1] if existing else "one"
-        raise DatabaseRefused(
-            f"MongoDB at {where} has a database {name!r} already, and keeps no other whose name differs from it in small and capital letters only, "
-            f"as {database!r} does. Set MONGODB_DB_NAME={name}."
-        ) from error
-
-
-def _check_server(uri: str, hello: dict[str, Any], version: list[int]) -> None:
-    if tuple(version[:2]) < OLDEST:
-        raise DatabaseRefused(
-            f"MongoDB at {masked_address(uri)} is version {'.'.join(map(str, version[:3]))}. Whimbrel needs 6.0 or newer: upgrade the server."
-        )
-    if "setName" in hello and not hello["isWritablePrimary"]:
-        raise DatabaseUnreachable(  # it may still become the primary
-            f"{masked_address(uri)} is a member of the replica set {hello['setName']} that takes no writes; the primary is {hello.get('primary') or 'not known'}. "
-            "Name all members in MONGODB_URI, without directConnection, so that the primary is found."
-        )
-    if hello.get("msg") == "isdbgrid":
-        from whimbrel.mongo.preflight import NOT_SHARDED  # noqa: PLC0415
-
-        raise DatabaseRefused(
-            f"{masked_address(uri)} is a router of a sharded cluster. {NOT_SHARDED} Give the address of a replica set."
-        )

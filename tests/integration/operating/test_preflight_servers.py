@@ -18,7 +18,8 @@ from whimbrel.domain.runs.preflight_findings import Finding
 from whimbrel.engine.operating.preflight import preflight
 from whimbrel.engine.operating.start import Defaults, compose_run, draft_run
 from whimbrel.errors import CollectionUnsuitable, DatabaseRefused
-from whimbrel.mongo.store import MongoStore, _check_server, connected
+from whimbrel.mongo.connection_errors import check_server
+from whimbrel.mongo.store import MongoStore, connected
 from whimbrel.ports import Ahead
 
 THINGS = Migration(name="m", collection="things", update={"$set": {"new": 1}}).definition
@@ -68,9 +69,9 @@ def test_h39_a_router_is_refused() -> None:
     """By the answer that the manual gives for one: no router comes with the embedded server."""
     hello = {"isWritablePrimary": True, "msg": "isdbgrid", "ok": 1.0}
     with pytest.raises(DatabaseRefused, match="is a router of a sharded cluster") as caught:
-        _check_server("mongodb://host/", hello, [6, 0, 5, 0])
+        check_server("mongodb://host/", hello, [6, 0, 5, 0])
     assert_pointed(str(caught.value))
-    _check_server("mongodb://host/", {"isWritablePrimary": True, "setName": "rs", "ok": 1.0}, [6, 0, 5, 0])
+    check_server("mongodb://host/", {"isWritablePrimary": True, "setName": "rs", "ok": 1.0}, [6, 0, 5, 0])
 
 
 def test_a_stand_alone_server_and_a_user_who_may_not_look() -> None:
