@@ -162,6 +162,7 @@ def about_sessions(store: MongoStore) -> None:
     for key in ("a", "b"):
         sessions.begin(key, LoggedIn("token", "read"), who="test", seconds=60)
     assert sessions.use("a", seconds=600) is not None
+    assert sessions.holding(["a", "b", "gone"]) == {"a", "b"}
     sessions.end("a")
 
 
