@@ -134,6 +134,7 @@ def questions(store: MongoStore, _: Data) -> None:
     stuck_batches.release_stuck(store, Announcer(ledger, broker, pause=1), who="test")
     prune(ledger, 90, seconds=60, who="test")
     ledger.runs.just_ended(3600, limit=10)
+    ledger.runs.failed_since(run.created_at, most=10)
     about_webhooks(store)
     about_one_run(store, run)
     about_sessions(store)
