@@ -7,7 +7,7 @@ the page, confirms that a page of this server has sent the request.
 import hashlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import anyio
@@ -35,7 +35,7 @@ class SessionCookies:
 
     def __init__(self, system: System, tokens: Sequence[Token]) -> None:
         self._system = system
-        self.watched = WatchedSessions(lambda keys: system.deployment.store.ledger.sessions.holding(keys))
+        self.watched = WatchedSessions(self._holding)
         self._limiter = anyio.CapacityLimiter(LOOKUPS)
         self._seen: OrderedDict[str, None] = OrderedDict()  # hashes of secrets that were good here lately
         self._tokens: dict[str, Token] = {}
@@ -71,6 +71,9 @@ class SessionCookies:
     def was_good(self, secret: str) -> bool:
         """Whether this process has seen the session lately: who sends this does not guess. Asks nobody."""
         return key_of(secret) in self._seen
+
+    def _holding(self, keys: Iterable[str]) -> set[str]:
+        return self._system.deployment.store.ledger.sessions.holding(keys)
 
     def _remember(self, key: str, *, good: bool) -> None:
         self._seen.pop(key, None)

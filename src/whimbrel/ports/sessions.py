@@ -1,6 +1,6 @@
 """Sessions of people who have logged in to the dashboard. The ledger keeps them, so every instance accepts them."""
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,7 +24,7 @@ class LoginSessions(Protocol):
         """Returns a session that has not ended, and lets it last for so long from now; None where there is none."""
         ...
 
-    def holding(self, keys: Collection[str]) -> set[str]:
+    def holding(self, keys: Iterable[str]) -> set[str]:
         """Returns which of these sessions have not ended. They do not last longer for it."""
         ...
 

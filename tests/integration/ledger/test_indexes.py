@@ -134,7 +134,6 @@ def questions(store: MongoStore, _: Data) -> None:
     stuck_batches.release_stuck(store, Announcer(ledger, broker, pause=1), who="test")
     prune(ledger, 90, seconds=60, who="test")
     ledger.runs.just_ended(3600, limit=10)
-    ledger.runs.failed_since(run.created_at, most=10)
     about_webhooks(store)
     about_one_run(store, run)
     about_sessions(store)
@@ -193,6 +192,7 @@ def about_lists(store: MongoStore, run: Run, group: str) -> None:
         page = ledger.failures.search(run.id, failing, limit=2)
         ledger.failures.search(run.id, failing, after=page.after)
     ledger.failures.causes_seen(run.id)
+    ledger.runs.failed_since(run.created_at, most=10)
     watch = Watch(ledger)
     for _ in range(3):
         watch.look()

@@ -12,7 +12,7 @@ from whimbrel.api.deployment import Deployment, System, ThisSystem
 from whimbrel.api.models.dry_run import Plan
 from whimbrel.api.routes.starting import Start, Started, start_requested
 from whimbrel.dashboard.rendering import render
-from whimbrel.dashboard.shown_values import shown
+from whimbrel.dashboard.shown_values import one_line, shown
 from whimbrel.domain.bson.document_ids import relaxed
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.errors import WhimbrelError
@@ -187,4 +187,4 @@ def _shown_plan(plan_of_sample: Plan) -> dict[str, Any]:
 
 
 def _inline(value: Any) -> str:
-    return " ".join(shown(value, longest=200).text.split())
+    return one_line(value, longest=200)

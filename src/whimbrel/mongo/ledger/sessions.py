@@ -1,6 +1,6 @@
 """Stores the sessions of people who have logged in to the dashboard."""
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from typing import Any, Final
 
 from pymongo.collection import Collection
@@ -40,7 +40,7 @@ class MongoSessions:
                 self._rows.update_one(holding, [{"$set": {"expiresAt": _after(seconds)}}])
         return None if row is None else LoggedIn(row["token"], row["scope"])
 
-    def holding(self, keys: Collection[str]) -> set[str]:
+    def holding(self, keys: Iterable[str]) -> set[str]:
         with translated():
             return {row["_id"] for row in self._rows.find({"_id": {"$in": list(keys)}, **_HOLDS}, {"_id": 1})}
 
