@@ -72,6 +72,32 @@ def test_a_run_that_is_started_appears(page: Page, served: Serve, run: str, docs
     expect(page.locator(f"table #run-{queued}")).to_contain_text("Cancelled")
 
 
+def test_eight_windows_of_one_browser_all_move_and_their_buttons_work(
+    page: Page, served: Serve, run: str
+) -> None:
+    """A browser has six connections to a server, and a stream keeps one: there must be some left."""
+    windows = [page, *(page.context.new_page() for _ in range(7))]
+    for window in windows:
+        window.goto("/")
+    firsts = [number(window, run) for window in windows]
+    for window, first in zip(windows, firsts, strict=True):
+        eventually(lambda window=window, first=first: number(window, run) > first)
+        expect(window.locator("#age")).to_contain_text("Live")
+    last = windows[-1]
+    last.get_by_text("Freeze …").click()
+    last.get_by_role("button", name="Freeze", exact=True).click()
+    expect(last.locator("#freeze-answer")).to_contain_text("Frozen by")
+    for window in windows:
+        expect(window.locator("[data-part=cluster]")).to_contain_text("Frozen")
+    served.client.delete("/freeze")
+    for window in windows[:3]:  # their streams are left to others
+        window.close()
+    for window in windows[3:]:
+        expect(window.locator("[data-part=cluster]")).not_to_contain_text("Frozen")
+        first = number(window, run)
+        eventually(lambda window=window, first=first: number(window, run) > first)
+
+
 def test_what_a_person_has_opened_stays_open_while_the_page_changes(
     page: Page, served: Serve, run: str
 ) -> None:
