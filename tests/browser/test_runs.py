@@ -41,13 +41,18 @@ def number(page: Page, run: str) -> int:
     return int(text.replace(",", ""))
 
 
+def moves(page: Page, run: str) -> None:
+    """Waits until its number has grown."""
+    first = number(page, run)
+    eventually(lambda: number(page, run) > first)
+
+
 def test_a_run_moves_without_being_asked_for(page: Page, served: Serve, run: str) -> None:
     page.goto("/")
     row = page.locator(f"#run-{run}")
     expect(row).to_contain_text("some-model")
     expect(row.locator(".badge").first).to_have_text("Running")
-    first = number(page, run)
-    eventually(lambda: number(page, run) > first)
+    moves(page, run)
     bar = row.locator("progress")
     assert float(bar.get_attribute("value") or 0) > 0
     expect(page.locator("#age")).to_contain_text("Live")
@@ -79,9 +84,8 @@ def test_eight_windows_of_one_browser_all_move_and_their_buttons_work(
     windows = [page, *(page.context.new_page() for _ in range(7))]
     for window in windows:
         window.goto("/")
-    firsts = [number(window, run) for window in windows]
-    for window, first in zip(windows, firsts, strict=True):
-        eventually(lambda window=window, first=first: number(window, run) > first)
+    for window in windows:
+        moves(window, run)
         expect(window.locator("#age")).to_contain_text("Live")
     last = windows[-1]
     last.get_by_text("Freeze …").click()
@@ -94,8 +98,7 @@ def test_eight_windows_of_one_browser_all_move_and_their_buttons_work(
         window.close()
     for window in windows[3:]:
         expect(window.locator("[data-part=cluster]")).not_to_contain_text("Frozen")
-        first = number(window, run)
-        eventually(lambda window=window, first=first: number(window, run) > first)
+        moves(window, run)
 
 
 def test_what_a_person_has_opened_stays_open_while_the_page_changes(

@@ -109,7 +109,7 @@ def _tried(request: Request, system: System, caller: Caller, asked: Mapping[str,
         try:
             definition = system.evaluated(asked["migration"])
             body = body_of(asked, definition)
-            kept = definition.undo or "undo" in body
+            kept = bool(definition.undo) or "undo" in body
             started = start_requested(
                 system, caller, Response(), Start.model_validate({**body, "dryRun": True})
             )
