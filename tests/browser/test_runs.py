@@ -41,13 +41,18 @@ def number(page: Page, run: str) -> int:
     return int(text.replace(",", ""))
 
 
+def moves(page: Page, run: str) -> None:
+    """Waits until its number has grown."""
+    first = number(page, run)
+    eventually(lambda: number(page, run) > first)
+
+
 def test_a_run_moves_without_being_asked_for(page: Page, served: Serve, run: str) -> None:
     page.goto("/")
     row = page.locator(f"#run-{run}")
     expect(row).to_contain_text("some-model")
     expect(row.locator(".badge").first).to_have_text("Running")
-    first = number(page, run)
-    eventually(lambda: number(page, run) > first)
+    moves(page, run)
     bar = row.locator("progress")
     assert float(bar.get_attribute("value") or 0) > 0
     expect(page.locator("#age")).to_contain_text("Live")
@@ -70,6 +75,30 @@ def test_a_run_that_is_started_appears(page: Page, served: Serve, run: str, docs
     expect(row.locator(".reason")).to_contain_text(f"Waits for run {run}")
     served.client.delete(f"/migrate/cancel/{queued}")
     expect(page.locator(f"table #run-{queued}")).to_contain_text("Cancelled")
+
+
+def test_eight_windows_of_one_browser_all_move_and_their_buttons_work(
+    page: Page, served: Serve, run: str
+) -> None:
+    """A browser has six connections to a server, and a stream keeps one: there must be some left."""
+    windows = [page, *(page.context.new_page() for _ in range(7))]
+    for window in windows:
+        window.goto("/")
+    for window in windows:
+        moves(window, run)
+        expect(window.locator("#age")).to_contain_text("Live")
+    last = windows[-1]
+    last.get_by_text("Freeze …").click()
+    last.get_by_role("button", name="Freeze", exact=True).click()
+    expect(last.locator("#freeze-answer")).to_contain_text("Frozen by")
+    for window in windows:
+        expect(window.locator("[data-part=cluster]")).to_contain_text("Frozen")
+    served.client.delete("/freeze")
+    for window in windows[:3]:  # their streams are left to others
+        window.close()
+    for window in windows[3:]:
+        expect(window.locator("[data-part=cluster]")).not_to_contain_text("Frozen")
+        moves(window, run)
 
 
 def test_what_a_person_has_opened_stays_open_while_the_page_changes(

@@ -11,7 +11,7 @@ from whimbrel import Migration
 from whimbrel.api.routes.starting import Start
 from whimbrel.dashboard.pages.start import body_of
 from whimbrel.dashboard.recently import Recently
-from whimbrel.dashboard.shown_values import shown
+from whimbrel.dashboard.shown_values import one_line, shown
 from whimbrel.dashboard.small_multiples import picture
 from whimbrel.domain.bson.document_ids import canonical
 
@@ -37,6 +37,15 @@ EMPTY = dict.fromkeys(
 )  # fmt: skip
 def test_values_look_as_in_the_shell(value: Any, text: str) -> None:
     assert shown(canonical(value)).text == text
+
+
+def test_a_value_in_a_line_is_the_same_without_its_lines() -> None:
+    value = {"a  b": [1, {"c": "d  e\nf"}], "id": ObjectId("665f1f77bcf86cd799439011"), "none": [], "é": "<"}
+    assert one_line(canonical(value)) == (
+        '{"a  b": [1, {c: "d  e\\nf"}], id: ObjectId("665f1f77bcf86cd799439011"), none: [], é: "<"}'
+    )
+    assert one_line("x" * 1000).endswith("x… (402 more characters)")
+    assert len(one_line("x" * 1000)) == 600 + len("… (402 more characters)")
 
 
 def test_long_values_are_cut_and_say_so() -> None:

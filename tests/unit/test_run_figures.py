@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whimbrel.dashboard.drawing import short_json, spark_path
+from whimbrel.dashboard.drawing import spark_path
 from whimbrel.dashboard.run_figures import ending, outcomes
 from whimbrel.domain.health.signals import Level
 from whimbrel.domain.runs.allowance import Allowance, Hold
@@ -120,8 +120,3 @@ def test_a_small_line_stays_in_its_drawing(numbers: list[int]) -> None:
     ]
     assert len(points) == len(numbers)
     assert all(0 <= x <= 120 and 0 <= y <= 24 for x, y in points)
-
-
-def test_long_values_are_shortened_and_say_so() -> None:
-    assert short_json({"a": "é<"}) == '{"a": "é<"}'
-    assert short_json("x" * 1000).endswith("(402 more characters)")

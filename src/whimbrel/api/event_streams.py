@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from whimbrel.api.change_signal import ChangeSignal
 from whimbrel.api.http_errors import ApiError
 from whimbrel.api.models.envelope import Failure
+from whimbrel.api.session_cookies import while_session_holds
 from whimbrel.errors import Transient, WhimbrelError
 
 log = structlog.get_logger("whimbrel.api")
@@ -187,7 +188,7 @@ class EventStream(StreamingResponse):
         with self._streams.place(*self._given) as feed:
             await self._streams.first(feed)
             self.body_iterator = self._streams.events(feed)
-            await super().__call__(scope, receive, send)
+            await while_session_holds(super().__call__, scope, receive, send)
 
 
 async def _streams(request: Request) -> EventStreams:

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 
 from whimbrel.api.change_signal import ChangeSignal
 from whimbrel.api.event_streams import HEADERS, OVER, EventStreams
+from whimbrel.api.session_cookies import while_session_holds
 from whimbrel.engine.operating.overview import Overview, Watch
 from whimbrel.engine.operating.overview_changes import Known, changes, first_known
 from whimbrel.errors import Transient, WhimbrelError
@@ -214,7 +215,7 @@ class RunStream(StreamingResponse):
         with self._log.watching(self._ledger):
             await self._log.first()
             self.body_iterator = self._log.events(self._last_id)
-            await super().__call__(scope, receive, send)
+            await while_session_holds(super().__call__, scope, receive, send)
 
 
 async def _run_log(request: Request) -> RunLog:

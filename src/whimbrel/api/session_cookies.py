@@ -7,7 +7,7 @@ the page, confirms that a page of this server has sent the request.
 import hashlib
 import secrets
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import anyio
@@ -15,10 +15,11 @@ import anyio.to_thread
 from starlette.datastructures import Headers
 from starlette.requests import cookie_parser
 from starlette.responses import Response
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from whimbrel.api.authorization import RANKS, Caller, Token, source_of
 from whimbrel.api.deployment import System
+from whimbrel.api.watched_sessions import Serve, WatchedSessions
 from whimbrel.ports import LoggedIn
 
 SECONDS: Final = 12 * 3600.0  # that a session lasts after it was last used
@@ -34,6 +35,7 @@ class SessionCookies:
 
     def __init__(self, system: System, tokens: Sequence[Token]) -> None:
         self._system = system
+        self.watched = WatchedSessions(self._holding)
         self._limiter = anyio.CapacityLimiter(LOOKUPS)
         self._seen: OrderedDict[str, None] = OrderedDict()  # hashes of secrets that were good here lately
         self._tokens: dict[str, Token] = {}
@@ -55,9 +57,9 @@ class SessionCookies:
         """Returns who has the session; None where it has ended. Raises ApiError (503) before MongoDB is reached, and WhimbrelError."""
         ledger = self._system.deployment.store.ledger
         logged_in = await anyio.to_thread.run_sync(
-            lambda: ledger.sessions.use(_hash(secret), seconds=SECONDS), limiter=self._limiter
+            lambda: ledger.sessions.use(key_of(secret), seconds=SECONDS), limiter=self._limiter
         )
-        self._remember(_hash(secret), good=logged_in is not None)
+        self._remember(key_of(secret), good=logged_in is not None)
         if logged_in is None:
             return None
         token = self._tokens.get(logged_in.token)
@@ -68,7 +70,10 @@ class SessionCookies:
 
     def was_good(self, secret: str) -> bool:
         """Whether this process has seen the session lately: who sends this does not guess. Asks nobody."""
-        return _hash(secret) in self._seen
+        return key_of(secret) in self._seen
+
+    def _holding(self, keys: Iterable[str]) -> set[str]:
+        return self._system.deployment.store.ledger.sessions.holding(keys)
 
     def _remember(self, key: str, *, good: bool) -> None:
         self._seen.pop(key, None)
@@ -84,16 +89,26 @@ class SessionCookies:
 
         def begin() -> None:
             store.prepare()
-            store.ledger.sessions.begin(_hash(secret), logged_in, who=caller.who, seconds=SECONDS)
+            store.ledger.sessions.begin(key_of(secret), logged_in, who=caller.who, seconds=SECONDS)
 
         await anyio.to_thread.run_sync(begin, limiter=self._limiter)
-        self._remember(_hash(secret), good=True)
+        self._remember(key_of(secret), good=True)
         return secret
 
     async def end(self, secret: str) -> None:
         """Ends a session, for all instances. Raises as `begin` does."""
         ledger = self._system.deployment.store.ledger
-        await anyio.to_thread.run_sync(ledger.sessions.end, _hash(secret), limiter=self._limiter)
+        await anyio.to_thread.run_sync(ledger.sessions.end, key_of(secret), limiter=self._limiter)
+
+
+async def while_session_holds(serve: Serve, scope: Scope, receive: Receive, send: Send) -> None:
+    """Serves a request for long: where it has come by a session, until that has ended. A token holds as long as this process."""
+    key = scope["state"].get("session") if "state" in scope else None
+    if key is None:
+        await serve(scope, receive, send)
+        return
+    sessions: SessionCookies = scope["app"].state.sessions
+    await sessions.watched.serve(key, serve, scope, receive, send)
 
 
 def set_cookie(response: Response, scope: Scope, secret: str) -> None:
@@ -124,7 +139,8 @@ def _is_secure(scope: Scope) -> bool:
     return bool(scope["scheme"] == "https")
 
 
-def _hash(secret: str) -> str:
+def key_of(secret: str) -> str:
+    """Returns what a session is known by, from its secret."""
     return hashlib.sha256(secret.encode(errors="replace")).hexdigest()
 
 

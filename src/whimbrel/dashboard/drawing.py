@@ -1,12 +1,9 @@
-"""Draws small things on the server, so that they are there without JavaScript, and shortens what documents hold. Filters of the templates."""
+"""Draws small things on the server, so that they are there without JavaScript. Filters of the templates."""
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 WIDTH, HEIGHT, EDGE = 120.0, 24.0, 3.0  # of the drawing of a small line, in its own units
-LONG = 600  # characters of a value
 
 
 def spark_path(numbers: Sequence[int]) -> str:
@@ -19,12 +16,6 @@ def spark_path(numbers: Sequence[int]) -> str:
         for index, number in enumerate(numbers)
     ]
     return "M" + "L".join(points) + ("h0" if len(points) == 1 else "") if points else ""
-
-
-def short_json(value: Any) -> str:
-    """Returns a value as one line of JSON; of a long one its beginning, and how much is missing."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONG else f"{text[:LONG]}… ({len(text) - LONG:,} more characters)"
 
 
 def utc(moment: datetime | str | None) -> str:

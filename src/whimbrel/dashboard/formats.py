@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from markupsafe import Markup, escape
 
-from whimbrel.dashboard.drawing import short_json, spark_path, utc
+from whimbrel.dashboard.drawing import spark_path, utc
+from whimbrel.dashboard.shown_values import one_line
 
 NONE: Final = "\N{EN DASH}"  # where there is no value
 _SIZES: Final = ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB"))
@@ -83,6 +84,6 @@ FILTERS: Final[dict[str, Any]] = {
     "bytes": bytes_,
     "time": moment,
     "spark_path": spark_path,
-    "short_json": short_json,
+    "one_line": one_line,
     "utc": utc,
 }

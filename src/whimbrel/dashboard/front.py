@@ -20,6 +20,7 @@ from whimbrel.errors import WhimbrelError
 LOGIN: Final = "/dashboard/login"
 _REFUSED: Final = 400  # the first status of a refusal
 _UNAUTHENTICATED: Final = 401
+_PASSING: Final = (429, 503)  # what a page may wait for
 
 
 class Front:
@@ -124,7 +125,12 @@ async def _page(request: Request, status: int, failure: dict[str, Any]) -> Respo
     word, said = str(failure.get("code", "")), str(failure.get("error", ""))
     if word == "not_found":  # no page of this address, and the API's routes are no help here
         said = "There is no such page. Look for a mistake in the address, or begin at the runs."
-    return render_alone(request, "error.html", status=status, code=status, said=said)
+    # What a form has sent is sent again by a person only: asked for by its address, it would be another request.
+    by_form = request.method not in ("GET", "HEAD")
+    again = status in _PASSING and not by_form
+    return render_alone(
+        request, "error.html", status=status, code=status, said=said, again=again, by_form=by_form
+    )
 
 
 async def _visitor(request: Request) -> Caller | None:

@@ -1,4 +1,7 @@
-"""Shows values of documents as people know them from MongoDB's shell, in bounded length. They are texts: templates escape them."""
+"""Shows values of documents, ids and filters as people know them from MongoDB's shell, in bounded length. They are texts: templates escape them.
+
+Takes Extended JSON. Only the canonical form tells all numbers apart.
+"""
 
 import json
 from collections.abc import Mapping
@@ -7,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 LONGEST: Final = 2000  # characters of a value; a document may have 16 MB
+LINE: Final = 600  # characters of a value in a line
 INDENT: Final = "  "
 _NUMBERS: Final = {
     "$numberInt": "{}",
@@ -31,21 +35,29 @@ class Shown:
 
 
 def shown(value: Any, *, longest: int = LONGEST) -> Shown:
-    """Returns a value that is given as canonical Extended JSON."""
+    """Returns a value over as many lines as it has parts."""
     text = _text(value, "")
     return Shown(text[:longest], max(0, len(text) - longest))
 
 
-def _text(value: Any, indent: str) -> str:
+def one_line(value: Any, *, longest: int = LINE) -> str:
+    """Returns a value as one line; of a long one its beginning, and how much is missing."""
+    text = _text(value, None)
+    return text if len(text) <= longest else f"{text[:longest]}… ({len(text) - longest:,} more characters)"
+
+
+def _text(value: Any, indent: str | None) -> str:
+    """`indent`: of the line that the value begins in; None: all is in one line."""
+    within = None if indent is None else indent + INDENT
     if isinstance(value, Mapping):
         return _special(value) or _lines(
             "{",
-            [f"{_name(name)}: {_text(part, indent + INDENT)}" for name, part in value.items()],
+            [f"{_name(name)}: {_text(part, within)}" for name, part in value.items()],
             "}",
             indent,
         )
     if isinstance(value, list):
-        return _lines("[", [_text(part, indent + INDENT) for part in value], "]", indent)
+        return _lines("[", [_text(part, within) for part in value], "]", indent)
     return json.dumps(value, ensure_ascii=False)
 
 
@@ -81,8 +93,10 @@ def _name(name: str) -> str:
     return name if name.isidentifier() else json.dumps(name, ensure_ascii=False)
 
 
-def _lines(begin: str, parts: list[str], end: str, indent: str) -> str:
+def _lines(begin: str, parts: list[str], end: str, indent: str | None) -> str:
     if not parts:
         return begin + end
+    if indent is None:
+        return f"{begin}{', '.join(parts)}{end}"
     inner = f",\n{indent}{INDENT}".join(parts)
     return f"{begin}\n{indent}{INDENT}{inner}\n{indent}{end}"

@@ -228,6 +228,10 @@ class Runs(Protocol):
         """Returns runs that ended within the last seconds, the last first."""
         ...
 
+    def failed_since(self, moment: datetime, *, most: int) -> int:
+        """Returns how many runs have failed at that time or later, counted up to `most`. The cost does not depend on how many others there are."""
+        ...
+
     def page(self, query: RunQuery, *, after: RunPlace | None = None, limit: int = 100) -> Sequence[Run]:
         """Lists the runs of a query, newest first and `brief`: see `list`. The cost does not depend on how many others there are."""
         ...

@@ -1,5 +1,6 @@
 """Sessions of people who have logged in to the dashboard. The ledger keeps them, so every instance accepts them."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,6 +22,10 @@ class LoginSessions(Protocol):
 
     def use(self, key: str, *, seconds: float) -> LoggedIn | None:
         """Returns a session that has not ended, and lets it last for so long from now; None where there is none."""
+        ...
+
+    def holding(self, keys: Iterable[str]) -> set[str]:
+        """Returns which of these sessions have not ended. They do not last longer for it."""
         ...
 
     def end(self, key: str) -> None: ...

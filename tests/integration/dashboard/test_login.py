@@ -11,8 +11,14 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from tests.integration.api.conftest import TOKENS
 from tests.integration.dashboard.conftest import ALL, BROWSER, Docs, Instances, log_in
+from whimbrel.api.app import create_app
+from whimbrel.api.authorization import read_tokens
+from whimbrel.api.deployment import System
 from whimbrel.api.middleware import rate_limits
 from whimbrel.cli.api_server import read_proxies
+from whimbrel.dashboard.app import install
+from whimbrel.settings import Settings
+from whimbrel.workers.worker_pool import WorkerPool
 
 PAGE = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -195,6 +201,36 @@ def test_failed_logins_are_limited(instances: Instances, monkeypatch: pytest.Mon
     assert found[-1].headers["content-type"].startswith("text/html")
     assert int(found[-1].headers["retry-after"]) > 0
     log_in(client)  # the right token is let in all the same
+
+
+def test_what_a_form_has_sent_is_not_sent_again_by_the_page_that_refuses_it(
+    instances: Instances, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pages that wait ask for their address again: that of a form would send the token, or the guess, every two seconds."""
+    monkeypatch.setattr(rate_limits, "REFUSALS", "1/day")
+    client = instances()
+    address = "/dashboard/login?next=%2Fdashboard%2Fhealth"
+    found = [client.post(address, data={"token": "w" * 20}, headers=BROWSER) for _ in range(2)]
+    assert found[1].status_code == 429
+    assert "error.js" not in found[1].text
+    assert 'http-equiv="refresh"' not in found[1].text
+    assert 'href="/dashboard/login?next=%2Fdashboard%2Fhealth"' in found[1].text
+
+
+def test_who_cannot_be_logged_out_now_is_told_and_can_try_again() -> None:
+    """Before MongoDB is reached, nothing is known of sessions."""
+    system = System(Settings(), WorkerPool(workers=1, slots=1, source=None), workers=False)
+    app = create_app(system, read_tokens(ALL))
+    install(app, system, read_tokens(ALL))
+    client = TestClient(app, "http://localhost:3000", raise_server_exceptions=False)
+    client.cookies.set("whimbrel", "s" * 43)
+    answer = client.post("/dashboard/logout", headers=BROWSER)
+    assert answer.status_code == 503
+    assert "error.js" not in answer.text
+    assert 'http-equiv="refresh"' not in answer.text
+    assert "You may still be logged in." in answer.text
+    assert re.search(r'<form method="post" action="/dashboard/logout"><button>Log out', answer.text)
+    assert "error.js" in client.get("/dashboard/health", headers=PAGE).text  # this one waits
 
 
 def test_who_guesses_secrets_is_limited_too(instances: Instances, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -253,6 +253,20 @@ def test_the_list_has_active_runs_first_and_pages(admin: TestClient, put: Put) -
     assert re.findall(r'data-run="', admin.get("/?collection=elsewhere", headers=PAGE).text) == []
 
 
+def test_a_failure_is_news_by_when_it_came_and_not_by_when_the_run_was_asked_for(
+    admin: TestClient, put: Put
+) -> None:
+    hour = timedelta(hours=1)
+    put(
+        run_of("long", "failed", createdAt=NOW - 90 * hour, endedAt=NOW - 1 * hour),
+        run_of("longer", "failed", createdAt=NOW - 900 * hour, endedAt=NOW - 23 * hour),
+        run_of("old", "failed", createdAt=NOW - 26 * hour, endedAt=NOW - 25 * hour),
+        run_of("well", "completed", createdAt=NOW - 2 * hour, endedAt=NOW - 1 * hour),
+    )
+    found = admin.get("/", headers=PAGE).text
+    assert re.search(r"<b>2</b>\s*have failed since yesterday", found)
+
+
 def test_a_page_costs_the_same_however_many_runs_there_are(admin: TestClient, put: Put) -> None:
     put(
         *(

@@ -162,6 +162,7 @@ def about_sessions(store: MongoStore) -> None:
     for key in ("a", "b"):
         sessions.begin(key, LoggedIn("token", "read"), who="test", seconds=60)
     assert sessions.use("a", seconds=600) is not None
+    assert sessions.holding(["a", "b", "gone"]) == {"a", "b"}
     sessions.end("a")
 
 
@@ -191,6 +192,7 @@ def about_lists(store: MongoStore, run: Run, group: str) -> None:
         page = ledger.failures.search(run.id, failing, limit=2)
         ledger.failures.search(run.id, failing, after=page.after)
     ledger.failures.causes_seen(run.id)
+    ledger.runs.failed_since(run.created_at, most=10)
     watch = Watch(ledger)
     for _ in range(3):
         watch.look()

@@ -15,7 +15,7 @@ from whimbrel.api.middleware.early_refusal import refuse_early
 from whimbrel.api.middleware.rate_limits import RateLimit
 from whimbrel.api.middleware.request_bodies import WITH_BODY
 from whimbrel.api.route_requirements import RouteRequirements
-from whimbrel.api.session_cookies import SessionCookies, says_own_page
+from whimbrel.api.session_cookies import SessionCookies, key_of, says_own_page
 from whimbrel.errors import WhimbrelError
 
 Public = Literal["all", "probes", "none"]
@@ -79,6 +79,8 @@ class Authentication:
         if caller is not None and scope["method"] in WITH_BODY and not says_own_page(scope):
             sentence = "A request with a session that changes something must have the header Origin or Sec-Fetch-Site. Programs send a token instead."
             return None, error_answer(403, "foreign_origin", sentence)
+        if caller is not None:
+            scope["state"]["session"] = key_of(secret)  # for what lasts longer than a moment
         return caller, None
 
     def _needed_scope(self, scope: Scope, needs: ScopeName | None) -> ScopeName | None:

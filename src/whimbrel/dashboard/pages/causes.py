@@ -1,16 +1,17 @@
 """Why documents of a run failed: by cause, and one cause with an example, its stack, and its documents."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from whimbrel.api.authorization import Reader
 from whimbrel.api.deployment import Deployment
 from whimbrel.dashboard.rendering import render
-from whimbrel.domain.bson.document_ids import id_json
+from whimbrel.dashboard.shown_values import Shown, shown
+from whimbrel.domain.bson.document_ids import canonical, id_json
 from whimbrel.domain.failures.failure import FailurePlace, FailureState
 from whimbrel.engine.operating import control
-from whimbrel.engine.operating.failed_document import document_text, shown_document
+from whimbrel.engine.operating.failed_document import SHOWN, shown_document
 from whimbrel.engine.operating.failure_export import accepted_object
 from whimbrel.engine.operating.run_actions import possible_actions
 
@@ -22,6 +23,11 @@ ROWS = 50  # documents of a page
 RunId = Annotated[str, Path(alias="migrationId", max_length=200)]
 State = Annotated[Literal["open", "dead", "resolved"] | None, Query()]
 Cursor = Annotated[str | None, Query(max_length=3000)]
+
+
+def _whole(fields: dict[str, Any]) -> Shown:
+    """Returns the fields of a document, of which the largest were left out already."""
+    return shown(fields, longest=4 * SHOWN)
 
 
 @router.get("")
@@ -67,9 +73,12 @@ def one_cause(
     only = None if state is None else FailureState(state)
     after = None if cursor is None else FailurePlace.of(cursor)
     rows = ledger.failures.list(run.id, state=only, group=name, after=after, limit=ROWS + 1)
-    shown = shown_document(store, run, example.key) if example is not None and caller.may("operate") else None
+    # Canonical: which type a number has may be why the document failed.
+    document = (
+        shown_document(store, run, example.key, canonical) if example and caller.may("operate") else None
+    )
     return render(
-        request, "cause.html", run=run, name=name, group=group, example=example, shown=shown, text=document_text, id_json=id_json,
+        request, "cause.html", run=run, name=name, group=group, example=example, document=document, text=_whole, id_json=id_json,
         rows=rows[:ROWS], next_cursor=rows[ROWS - 1].place.cursor if len(rows) > ROWS else None, state=state, cursor=cursor,
         accepted=accepted_object(ledger.known_causes.of(run.id).get(name)), actions=possible_actions(run, dead=group.dead if group else 0),
     )  # fmt: skip

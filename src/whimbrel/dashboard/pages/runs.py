@@ -10,7 +10,7 @@ from whimbrel.api.deployment import Deployment
 from whimbrel.dashboard.rendering import render
 from whimbrel.dashboard.run_filters import FAILED, NOT_COMPLETED, Filters, RunFilters
 from whimbrel.dashboard.sparklines import sparkline
-from whimbrel.domain.runs.run_query import ACTIVE, AT_WORK, RunQuery
+from whimbrel.domain.runs.run_query import ACTIVE, AT_WORK
 from whimbrel.domain.runs.states import ENDED, RunStatus
 from whimbrel.engine.operating.run_line import line_object
 from whimbrel.engine.operating.run_pages import run_page
@@ -20,7 +20,7 @@ from whimbrel.ports import Ledger
 
 router = APIRouter()
 ROWS: Final = 30  # runs on a page
-LATELY: Final = timedelta(days=1)  # in which a run that failed is still news
+LATELY: Final = timedelta(days=1)  # after which a run that has failed is no news any more
 NEWS: Final = 10  # of such runs that are counted
 CHOICES: Final = (
     ("All", ()),
@@ -70,13 +70,9 @@ def _news(
     if filters.any or cursor or not found:
         return None
     now = max((each.now for each in found if each.now is not None), default=None)
-    failed = (
-        ()
-        if now is None
-        else ledger.runs.page(RunQuery(statuses=[RunStatus.FAILED], since=now - LATELY), limit=NEWS)
-    )
+    failed = 0 if now is None else ledger.runs.failed_since(now - LATELY, most=NEWS)
     active = [each.run.status for each in found if each.run.status not in ENDED]
     return {
         "working": sum(status in AT_WORK for status in active), "paused": active.count(RunStatus.PAUSED),
-        "queued": active.count(RunStatus.QUEUED), "failed": len(failed), "many": len(failed) == NEWS, "full": len(active) == ROWS,
+        "queued": active.count(RunStatus.QUEUED), "failed": failed, "many": failed == NEWS, "full": len(active) == ROWS,
     }  # fmt: skip

@@ -12,7 +12,7 @@ from whimbrel.api.deployment import Deployment, System, ThisSystem
 from whimbrel.api.models.dry_run import Plan
 from whimbrel.api.routes.starting import Start, Started, start_requested
 from whimbrel.dashboard.rendering import render
-from whimbrel.dashboard.shown_values import shown
+from whimbrel.dashboard.shown_values import one_line, shown
 from whimbrel.domain.bson.document_ids import relaxed
 from whimbrel.domain.migrations.definition import Definition
 from whimbrel.errors import WhimbrelError
@@ -36,6 +36,7 @@ NOTHING: Final[Mapping[str, Any]] = {
     "plan": None,
     "problems": (),
     "body": {},
+    "kept": False,
     "start": "",
 }  # was tried
 Text = Annotated[str, Query(max_length=200)]
@@ -98,6 +99,7 @@ def _tried(request: Request, system: System, caller: Caller, asked: Mapping[str,
     """Tries what is asked for on a sample, or says why that cannot be."""
     started: Started | None = None
     body: dict[str, Any] = {}
+    kept = False
     problems: list[str] = []
     if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         problems.append(ELSEWHERE)
@@ -105,7 +107,9 @@ def _tried(request: Request, system: System, caller: Caller, asked: Mapping[str,
         problems.append(NOT_ALLOWED)
     else:
         try:
-            body = body_of(asked, system.evaluated(asked["migration"]))
+            definition = system.evaluated(asked["migration"])
+            body = body_of(asked, definition)
+            kept = bool(definition.undo) or "undo" in body
             started = start_requested(
                 system, caller, Response(), Start.model_validate({**body, "dryRun": True})
             )
@@ -121,6 +125,7 @@ def _tried(request: Request, system: System, caller: Caller, asked: Mapping[str,
         "plan": _shown_plan(started.plan),
         "problems": problems,
         "body": body,
+        "kept": kept,
         "start": start,
     }
 
@@ -187,4 +192,4 @@ def _shown_plan(plan_of_sample: Plan) -> dict[str, Any]:
 
 
 def _inline(value: Any) -> str:
-    return " ".join(shown(value, longest=200).text.split())
+    return one_line(value, longest=200)

@@ -11,7 +11,7 @@ from whimbrel.api.deployment import Deployment, ThisSystem
 from whimbrel.api.routes.runs import RunId
 from whimbrel.api.routes.undoing import CleanupPlan, RollbackPlan, cleanup_plan, rollback_plan
 from whimbrel.dashboard.rendering import render
-from whimbrel.dashboard.shown_values import shown
+from whimbrel.dashboard.shown_values import one_line
 from whimbrel.engine.operating import control
 from whimbrel.engine.operating.run_view import view
 from whimbrel.errors import WhimbrelError
@@ -64,7 +64,7 @@ def _looked(
     seen = {name: found[name] for name in ("documents", "collection", "host")}
     found["start"] = json.dumps({"confirm": found["migration_id"], "seen": seen})
     for reason in found.get("reasons", ()):
-        reason["example"] = " ".join(shown(reason["example"], longest=200).text.split())
+        reason["example"] = one_line(reason["example"], longest=200)
     return found, ""
 
 

@@ -2,6 +2,7 @@
 
 import { failed, forget, sessionEnded, succeeded } from "./connection.js";
 import { localize } from "./formats.js";
+import { seat } from "./stream_seats.js";
 
 const PATIENCE = 10_000; // milliseconds that an answer may take
 const AGAIN = 1000; // milliseconds after a failure
@@ -152,10 +153,19 @@ export function stream(url, events, { poll = () => false, opened = () => {} } = 
   let breaks = 0;
   let waits = 0;
   let timer = 0;
+  const place = seat(() => {
+    source?.close();
+    source = null;
+    timer = setTimeout(wait, AGAIN);
+  });
 
   function open() {
     clearTimeout(timer);
     if (source || document.visibilityState !== "visible") return;
+    if (!place.take()) {
+      timer = setTimeout(wait, AGAIN);
+      return;
+    }
     source = new EventSource(typeof url === "function" ? url() : url);
     source.onopen = () => {
       breaks = 0;
@@ -183,7 +193,7 @@ export function stream(url, events, { poll = () => false, opened = () => {} } = 
   /** No stream can be had now: asks, and tries to open one at first each second, then each five. */
   async function wait() {
     waits += 1;
-    if (breaks < 5 || waits % 5 === 0) return open();
+    if ((breaks < 5 || waits % 5 === 0) && place.take()) return open();
     timer = setTimeout(wait, AGAIN);
     if (await poll()) forget(reader);
     return undefined;
@@ -192,6 +202,7 @@ export function stream(url, events, { poll = () => false, opened = () => {} } = 
   function close() {
     source?.close();
     source = null;
+    place.leave();
   }
 
   function pause() {

@@ -1,7 +1,6 @@
 """Shows the document of a failure as it is now, and as it was before the run where that is known: bounded, whatever its size."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +17,12 @@ from whimbrel.ports import Store
 FIELD = 4_000  # bytes of a field that is shown
 SHOWN = 16_000  # bytes of all fields together
 FIELDS = 200
+Json = Callable[[Any], Any]
 
 
 @dataclass(frozen=True, slots=True)
 class ShownDocument:
-    """`now`: fields as relaxed Extended JSON; None where there is no such document any more. `before`: the same before the run; None where that is not known.
+    """`now`: fields as Extended JSON; None where there is no such document any more. `before`: the same before the run; None where that is not known.
 
     `left_out`: fields that are too large to be shown, with their bytes. `why`: why there is nothing to show, or no image.
     """
@@ -33,24 +33,27 @@ class ShownDocument:
     why: str = ""
 
 
-def shown_document(store: Store, run: Run, key: Key) -> ShownDocument:
-    """Reads a document of a run's collection, as a majority has it. Raises nothing that reading it raises: that is told in `why`."""
+def shown_document(store: Store, run: Run, key: Key, json: Json = relaxed) -> ShownDocument:
+    """Reads a document of a run's collection, as a majority has it. Raises nothing that reading it raises: that is told in `why`.
+
+    `json`: makes Extended JSON of values.
+    """
     try:
         page = store.session().documents(run).examiner.read([key], {}, 1)
     except WhimbrelError as error:
         return ShownDocument(None, why=error.short)
     if not page.documents:
         return ShownDocument(None, why="There is no such document any more.")
-    now, left_out = _readable(page.documents[0])
-    before, why = _before(run, page.documents[0])
+    now, left_out = _readable(page.documents[0], json)
+    before, why = _before(run, page.documents[0], json)
     return ShownDocument(now, before, left_out, why)
 
 
-def _before(run: Run, raw: bytes) -> tuple[dict[str, Any] | None, str]:
+def _before(run: Run, raw: bytes, json: Json) -> tuple[dict[str, Any] | None, str]:
     if not run.undo:
         return None, "The run keeps no before-images."
     try:
-        return _readable(restored_document(raw, run.migration, run.version))[0], ""
+        return _readable(restored_document(raw, run.migration, run.version), json)[0], ""
     except ChangedSince as error:
         fields = ", ".join(error.fields)
         return None, f"The application has changed it since the run did: {fields}."
@@ -58,7 +61,7 @@ def _before(run: Run, raw: bytes) -> tuple[dict[str, Any] | None, str]:
         return None, "It has no before-image: the run has not changed it."
 
 
-def _readable(raw: bytes) -> tuple[dict[str, Any], tuple[tuple[str, int], ...]]:
+def _readable(raw: bytes, json: Json) -> tuple[dict[str, Any], tuple[tuple[str, int], ...]]:
     """Returns the fields that can be shown, without those of Whimbrel itself, and names and bytes of the others."""
     shown, left_out, room = list[bytes](), list[tuple[str, int]](), SHOWN
     for name, kind, value in iterate_fields(raw):
@@ -70,17 +73,12 @@ def _readable(raw: bytes) -> tuple[dict[str, Any], tuple[tuple[str, int], ...]]:
             continue
         shown.append(element(kind, name, value))
         room -= len(value)
-    return _decoded(shown), tuple(left_out)
+    return _decoded(shown, json), tuple(left_out)
 
 
-def _decoded(fields: Iterable[bytes]) -> dict[str, Any]:
+def _decoded(fields: Iterable[bytes], json: Json) -> dict[str, Any]:
     try:
-        found: dict[str, Any] = relaxed(decoded(bytes(document(fields).raw)))
+        found: dict[str, Any] = json(decoded(bytes(document(fields).raw)))
     except (BSONError, ValueError) as error:
         return {"": f"cannot be shown: {error}"}
     return found
-
-
-def document_text(fields: dict[str, Any]) -> str:
-    """Returns fields as people read them."""
-    return json.dumps(fields, indent=2, ensure_ascii=False)

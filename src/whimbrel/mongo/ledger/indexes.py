@@ -82,6 +82,7 @@ INDEXES: Mapping[str, Sequence[IndexModel]] = {
         IndexModel([("of", 1), ("createdAt", -1)], partialFilterExpression={"of": {"$type": "string"}}),
         IndexModel([("createdAt", -1), ("_id", -1)]),
         IndexModel([("endedAt", 1), ("_id", 1)], partialFilterExpression={"endedAt": {"$type": "date"}}),
+        IndexModel("endedAt", partialFilterExpression={"status": "failed"}, name="failed"),
         # What two processes may want to start at the same moment, and only one shall.
         IndexModel(
             [("startKey", 1)], unique=True, partialFilterExpression={"startKey": {"$type": "string"}}, name="started_once"

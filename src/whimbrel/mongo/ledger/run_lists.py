@@ -165,6 +165,11 @@ class RunLists:
             rows = self._runs.find({"endedAt": {"$type": "date"}, "$expr": recent})
             return [run_of(row) for row in rows.sort([("endedAt", -1), ("_id", -1)]).limit(limit)]
 
+    def failed_since(self, moment: datetime, *, most: int) -> int:
+        query = {"status": str(RunStatus.FAILED), "endedAt": {"$gte": moment}}
+        with translated():
+            return self._runs.count_documents(query, limit=most)
+
     def holders(self, collections: Iterable[str]) -> Mapping[str, str]:
         namespaces = sorted(set(collections))
         if not namespaces:

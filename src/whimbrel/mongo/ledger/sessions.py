@@ -1,5 +1,6 @@
 """Stores the sessions of people who have logged in to the dashboard."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from pymongo.collection import Collection
@@ -9,6 +10,8 @@ from whimbrel.ports.sessions import LoggedIn
 
 MOST: Final = 1000  # sessions of one token; the oldest end
 PROLONGED: Final = 60.0  # seconds after which another use of a session is written down
+# What has ended is removed by MongoDB within a minute or so, and must not be used until then.
+_HOLDS: Final = {"$expr": {"$gt": ["$expiresAt", "$$NOW"]}}
 
 
 class MongoSessions:
@@ -29,14 +32,17 @@ class MongoSessions:
                 self._rows.delete_many({"_id": {"$in": ended}})
 
     def use(self, key: str, *, seconds: float) -> LoggedIn | None:
-        # What has ended is removed by MongoDB within a minute or so, and must not be used until then.
-        holding = {"_id": key, "$expr": {"$gt": ["$expiresAt", "$$NOW"]}}
+        holding = {"_id": key, **_HOLDS}
         shown = {"token": 1, "scope": 1, "old": {"$lt": ["$expiresAt", _after(seconds - PROLONGED)]}}
         with translated():
             row = self._rows.find_one(holding, shown)
             if row is not None and row["old"]:
                 self._rows.update_one(holding, [{"$set": {"expiresAt": _after(seconds)}}])
         return None if row is None else LoggedIn(row["token"], row["scope"])
+
+    def holding(self, keys: Iterable[str]) -> set[str]:
+        with translated():
+            return {row["_id"] for row in self._rows.find({"_id": {"$in": list(keys)}, **_HOLDS}, {"_id": 1})}
 
     def end(self, key: str) -> None:
         with translated():
