@@ -91,6 +91,7 @@ def test_no_addresses_are_no_webhooks(monkeypatch: pytest.MonkeyPatch) -> None:
         ("127.0.0.1", False), ("169.254.169.254", False), ("100.64.0.1", False), ("0.0.0.0", False), ("224.0.0.1", False),  # noqa: S104
         ("255.255.255.255", False), ("240.0.0.1", False), ("198.18.0.1", False), ("::", False), ("::1", False), ("fe80::1", False),
         ("fc00::1", False), ("fec0::1", False), ("ff02::1", False), ("::ffff:10.0.0.1", False), ("::ffff:93.184.215.14", True),
+        ("192.0.0.192", False), ("192.88.99.1", False), ("168.63.129.16", False), ("64:ff9b:1::808:808", False), ("3fff::1", False), ("::a00:1", False),
         ("64:ff9b::a00:1", False), ("64:ff9b::5db8:d70e", True), ("2002:a00:1::", False), ("2001:0:1::f5ff:fffe", False),
     ],
 )  # fmt: skip
