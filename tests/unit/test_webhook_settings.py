@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from whimbrel.bootstrap import check_addresses
-from whimbrel.domain.webhooks.addresses import is_public
+from whimbrel.domain.webhooks.addresses import is_public, read_webhooks
 from whimbrel.domain.webhooks.signature import headers_of
 from whimbrel.errors import SettingsInvalid
 from whimbrel.settings import Settings, read_settings
@@ -57,6 +57,13 @@ def test_without_a_secret_nothing_is_sent(secret: str) -> None:
     ) as refused:
         check_addresses(settings("https://example.org/", secret))
     assert not secret or secret not in str(refused.value)
+
+
+def test_a_secret_that_cannot_sign_is_refused() -> None:
+    """Bytes of another encoding in the environment: each try would have broken."""
+    with pytest.raises(SettingsInvalid, match="WHIMBREL_WEBHOOK_SECRET is no text in UTF-8") as refused:
+        read_webhooks("https://example.org/", f"{KEY}\udcff", allow_private=False, no_progress=0)
+    assert KEY not in str(refused.value)
 
 
 def test_private_addresses_are_taken_where_they_are_allowed() -> None:

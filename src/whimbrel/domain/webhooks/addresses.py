@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
+from whimbrel.domain.text.printable import is_whole
 from whimbrel.errors import SettingsInvalid
 
 MOST = 10  # receivers: each has a thread of its own while something is due
@@ -72,6 +73,10 @@ def read_webhooks(addresses: str, secret: str, *, allow_private: bool, no_progre
         raise SettingsInvalid(
             f"WHIMBREL_WEBHOOKS needs WHIMBREL_WEBHOOK_SECRET, of at least {SHORTEST_SECRET} characters: receivers verify by it who has sent "
             "something. One is made by: openssl rand -hex 32"
+        )
+    if not is_whole(secret):
+        raise SettingsInvalid(
+            "WHIMBREL_WEBHOOK_SECRET is no text in UTF-8. One that is, is made by: openssl rand -hex 32"
         )
     return Webhooks(tuple(receivers), secret, allow_private, no_progress)
 
