@@ -1,13 +1,17 @@
 """Workers that are killed while their run waits: nothing is lost, and nothing of it is an attempt."""
 
+import signal
 from collections.abc import Sequence
 from datetime import timedelta
+
+import psutil
 
 from tests.faults.rig import PATIENT, Rig
 from tests.servers.serve import eventually
 from whimbrel.domain.runs.freezes import Freeze
 from whimbrel.domain.runs.states import BatchStatus
 from whimbrel.engine.operating.freezing import add_freezes, lift_freezes
+from whimbrel.engine.operating.health_settings import change_thresholds
 from whimbrel.ports import FreezeLook
 
 COUNT = 1000
@@ -46,3 +50,23 @@ def test_kills_while_a_run_waits_cost_it_nothing(rig: Rig) -> None:
     rig.reckon(found, COUNT)
     assert rig.store.ledger.failures.list(run.id) == []
     assert not any(batch.solo for batch in rig.store.ledger.batches.list(run.id))
+
+
+def test_a_worker_that_waits_ends_with_its_parent_though_mongodb_is_gone(rig: Rig) -> None:
+    """Nobody would end it otherwise: it would wait for its share until MongoDB is there again."""
+    ledger = rig.store.ledger
+    change_thresholds(ledger, "disk-used", slow=0.0, stop=0.0, who="test")
+    rig.seed(COUNT)
+    rig.environment["WHIMBREL_HEALTH"] = "on"
+    parent = rig.parent(workers=1)
+    eventually(lambda: ledger.health.verdict().share == 0.0)
+    run = rig.start("function-marker")
+    eventually(lambda: ledger.batches.count(run.id, [BatchStatus.RUNNING]) == 2)
+    (child,) = rig.children()
+    parent.send_signal(signal.SIGSTOP)  # it would start MongoDB again
+    rig.kill_mongod()
+    parent.kill()
+    try:
+        eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    finally:
+        rig.revive()

@@ -1,5 +1,6 @@
 """A request goes to the address that was checked, once, and what comes back is bounded in time and size."""
 
+import contextlib
 import socket
 import ssl
 import threading
@@ -71,6 +72,15 @@ def test_an_answer_that_is_none_is_read_no_further(bytes_: bytes, problem: str) 
         reply = HttpPoster(allow_private=True).post(to(url), BODY, {})
     assert reply.status is None
     assert problem in reply.problem
+
+
+@pytest.mark.parametrize("before", [b"", b"HTTP/1.1 200 OK\r\n"], ids=["status", "header"])
+def test_an_answer_that_repeats_the_request_shows_no_secret(before: bytes) -> None:
+    """As a port that echoes does: what cannot be read is told without its bytes, which have the path."""
+    with answering(lambda connection: connection.sendall(before + b"POST /hidden HTTP/1.1\r\n\r\n")) as url:
+        reply = HttpPoster(allow_private=True).post(to(f"{url}hidden"), BODY, {})
+    assert "no HTTP that can be read: illegal" in reply.problem
+    assert "hidden" not in reply.problem
 
 
 def test_a_body_without_end_does_not_matter() -> None:
@@ -146,6 +156,36 @@ def test_the_connection_goes_to_the_address_that_was_checked(monkeypatch: pytest
     monkeypatch.setattr(socket, "create_connection", connect)
     HttpPoster(allow_private=False).post(to("http://rebinding.example.org/"), BODY, {})
     assert (asked, connected) == (["rebinding.example.org"], [("93.184.215.14", 80)])
+
+
+def test_an_address_that_swallows_everything_leaves_time_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A name with two addresses, the first of which never answers to SYN: its queue is full."""
+    with receiving() as receiver, contextlib.ExitStack() as sockets:
+        port = int(receiver.url.partition("//")[2].partition("/")[0].rpartition(":")[2])
+        server = sockets.enter_context(socket.create_server(("127.0.0.2", port), backlog=0))
+        fillers = [sockets.enter_context(socket.socket()) for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(server.getsockname())
+        found = [(2, 1, 6, "", (address, port)) for address in ("127.0.0.2", "127.0.0.1")]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        monkeypatch.setattr(socket, "create_connection", _numbered)
+        reply = HttpPoster(allow_private=True, seconds=2).post(to(receiver.url), BODY, {})
+    assert (reply.status, reply.problem) == (204, "")
+
+
+def _numbered(address: tuple[str, int], timeout: float) -> socket.socket:
+    """Connects without asking for a name."""
+    connection = socket.socket()
+    try:
+        connection.settimeout(timeout)
+        connection.connect(address)
+    except OSError:
+        connection.close()
+        raise
+    return connection
 
 
 def test_a_server_without_tls_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from whimbrel.bootstrap import check_addresses
-from whimbrel.domain.webhooks.addresses import is_public
+from whimbrel.domain.webhooks.addresses import is_public, read_webhooks
 from whimbrel.domain.webhooks.signature import headers_of
 from whimbrel.errors import SettingsInvalid
 from whimbrel.settings import Settings, read_settings
@@ -59,6 +59,13 @@ def test_without_a_secret_nothing_is_sent(secret: str) -> None:
     assert not secret or secret not in str(refused.value)
 
 
+def test_a_secret_that_cannot_sign_is_refused() -> None:
+    """Bytes of another encoding in the environment: each try would have broken."""
+    with pytest.raises(SettingsInvalid, match="WHIMBREL_WEBHOOK_SECRET is no text in UTF-8") as refused:
+        read_webhooks("https://example.org/", f"{KEY}\udcff", allow_private=False, no_progress=0)
+    assert KEY not in str(refused.value)
+
+
 def test_private_addresses_are_taken_where_they_are_allowed() -> None:
     found = settings("http://127.0.0.1:9/a?b=c, https://example.org", allow_private=True).webhooks
     assert found is not None
@@ -91,6 +98,7 @@ def test_no_addresses_are_no_webhooks(monkeypatch: pytest.MonkeyPatch) -> None:
         ("127.0.0.1", False), ("169.254.169.254", False), ("100.64.0.1", False), ("0.0.0.0", False), ("224.0.0.1", False),  # noqa: S104
         ("255.255.255.255", False), ("240.0.0.1", False), ("198.18.0.1", False), ("::", False), ("::1", False), ("fe80::1", False),
         ("fc00::1", False), ("fec0::1", False), ("ff02::1", False), ("::ffff:10.0.0.1", False), ("::ffff:93.184.215.14", True),
+        ("192.0.0.192", False), ("192.88.99.1", False), ("168.63.129.16", False), ("64:ff9b:1::808:808", False), ("3fff::1", False), ("::a00:1", False),
         ("64:ff9b::a00:1", False), ("64:ff9b::5db8:d70e", True), ("2002:a00:1::", False), ("2001:0:1::f5ff:fffe", False),
     ],
 )  # fmt: skip

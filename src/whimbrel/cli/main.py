@@ -20,6 +20,7 @@ from whimbrel.cli.foreground.interrupts import INTERRUPTED, Interrupts
 from whimbrel.cli.output.screen import Screen
 from whimbrel.cli.registry import COMMANDS
 from whimbrel.cli.standard_streams import open_streams
+from whimbrel.domain.text.printable import is_whole
 from whimbrel.errors import WhimbrelError
 from whimbrel.logs import log_unhandled_errors
 from whimbrel.plain_wording import plain
@@ -159,6 +160,12 @@ def run_command_line() -> int:
     except OSError as error:
         screen.error(f"{error.filename or 'The system'}: {error.strerror or error}.")
         return 1
+    except UnicodeEncodeError:  # MongoDB was asked for a name that nothing can have
+        odd = [word for word in sys.argv[1:] if not is_whole(word)]
+        if not odd:
+            raise
+        screen.error(f"{odd[0]!r} is no text in UTF-8, so nothing has this name: write it anew.")
+        return USAGE
 
 
 def _help(error: typer.TyperException) -> str:

@@ -56,8 +56,12 @@ class HttpCheck:
             problem = str(error)
         except TimeoutError:
             problem = f"it did not answer within {ANSWER_SECONDS:g} s"
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a host that can be no name
             problem = f"it cannot be asked: {_quoted(str(error) or type(error).__name__)}"
+        except (
+            http.client.HTTPException
+        ):  # its text is the answer's, which may repeat the request and its secrets
+            problem = "its answer is no HTTP that can be read"
         return Reading(name, None, host, how, problem)
 
     def abandon(self) -> None:
@@ -145,7 +149,7 @@ def _values(data: Any) -> list[float]:
             return [float(result[1])]
         if kind == "vector":
             return [float(row["value"][1]) for row in result]
-    except (TypeError, ValueError, KeyError, IndexError) as error:
+    except (TypeError, ValueError, OverflowError, LookupError) as error:
         raise NoValue("Prometheus answers in a way that cannot be read") from error
     raise NoValue(f"the query yields a {_quoted(str(kind))}: let it yield a number, or a vector of them")
 

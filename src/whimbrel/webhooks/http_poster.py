@@ -41,18 +41,24 @@ class HttpPoster:
         except ssl.SSLError as error:
             return Reply(None, f"TLS with it failed: {error.reason or 'it broke off'}.")
         except h11.ProtocolError as error:
-            return Reply(None, f"Its answer is no HTTP that can be read: {error}.")
+            # What is behind the colon are bytes of the answer, which may repeat the request and its secrets.
+            return Reply(None, f"Its answer is no HTTP that can be read: {str(error).partition(':')[0]}.")
         except OSError as error:
             return Reply(None, f"It cannot be reached: {error.strerror or type(error).__name__}.")
 
     def _connected(self, receiver: Receiver, addresses: Sequence[str], deadline: float) -> socket.socket:
-        """Connects to the first address that answers; the name counts for its certificate alone."""
-        for number, address in enumerate(addresses[:CONNECTING], 1):
+        """Connects to the first address that answers; the name counts for its certificate alone.
+
+        Each has its part of the time: one that swallows everything, as IPv6 without a route often is, leaves enough to the next.
+        """
+        tried = addresses[:CONNECTING]
+        for number, address in enumerate(tried):
             try:
-                plain = socket.create_connection((address, receiver.port), timeout=_left(deadline))
+                seconds = _left(deadline) / (len(tried) - number)
+                plain = socket.create_connection((address, receiver.port), timeout=seconds)
                 break
             except OSError:
-                if number == len(addresses[:CONNECTING]):
+                if number == len(tried) - 1:
                     raise
         plain.settimeout(_left(deadline))
         if not receiver.secure:

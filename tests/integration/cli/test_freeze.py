@@ -59,6 +59,21 @@ def test_a_freeze_is_made_shown_and_lifted(commands: Commands, store: MongoStore
     assert audited == ["freeze"] * 4
 
 
+def test_what_cannot_be_audited_is_not_done(
+    commands: Commands, store: MongoStore, things: Docs, tmp_path: Path
+) -> None:
+    """Bytes that are no UTF-8 come from a terminal of another encoding. The override was in force before its audit failed."""
+    for words in (["freeze"], ["health", "disk-used", "--ignore", "1h"], ["failures", "--accept", "a"]):
+        assert "--note is no text in UTF-8" in one_line(commands(*words, "--note", "caf\udce9", code=64).err)
+    assert store.ledger.health.settings().ignored == {}
+    assert list(store.ledger.freezes.look().freezes) == []
+    commands.set(LOGNAME="jos\udce9")
+    assert "is ignored until" in commands("health", "disk-used", "--ignore", "1h").out
+    assert "Frozen until" in commands("freeze").out
+    audited = things["whimbrel_audit"].distinct("who")
+    assert [who.partition("@")[0] for who in audited] == ["jos\\udce9"]
+
+
 def test_freezes_are_loaded_from_a_file_all_or_none(
     commands: Commands, store: MongoStore, things: Docs, tmp_path: Path
 ) -> None:
@@ -85,6 +100,10 @@ def test_freezes_are_loaded_from_a_file_all_or_none(
         ([{"from": "soon", "until": "2099-01-03T00:00:00Z"}], "from 'soon' is no time"),
         ([{"from": "2099-01-01T00:00:00Z", "until": "2099-01-02T00:00:00Z", "why": "x"}], "has 'why'"),
         ([{"from": "2099-01-01T00:00:00Z", "until": 5}], "until 5 is no time"),
+        (
+            [{"from": "2099-01-01T00:00Z", "until": "2099-01-02T00:00Z", "note": "\ud800"}],
+            "half a surrogate pair",
+        ),
     ):
         others = [{**each, "note": "half"} for each in good]
         file.write_text(

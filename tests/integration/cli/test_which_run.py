@@ -171,3 +171,12 @@ def test_a_run_whose_progress_nobody_reads_goes_on_to_its_end(
         things["somemodels"].update_many({}, {"$set": {"status": "pending"}})
         subprocess.run(["bash", "-c", command], env=environment, cwd=tmp_path, check=True)
         assert things["somemodels"].count_documents({"status": "success"}) == 20
+
+
+@pytest.mark.parametrize(
+    "words", [["status", "caf\udce9"], ["pause", "caf\udce9"], ["schedule", "remove", "caf\udce9"], ["status", "--migration", "caf\udce9"]]
+)  # fmt: skip
+def test_bytes_that_are_no_utf_8_are_the_name_of_nothing(
+    commands: Commands, things: Docs, words: list[str]
+) -> None:
+    assert "'caf\\udce9' is no text in UTF-8" in commands(*words, code=64).err

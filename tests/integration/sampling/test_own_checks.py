@@ -4,6 +4,7 @@
 
 import base64
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -125,6 +126,29 @@ def test_a_redirection_is_not_followed_and_a_closed_port_is_unknown(service: Ser
     assert "secret" not in repr(reading)
 
 
+@pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.example"])
+def test_a_host_that_can_be_no_name_is_unknown(host: str) -> None:
+    (check,) = own_checks(f"[payments]\nurl = 'http://user:secret@{host}/'".encode())
+    assert HttpCheck(check).read().problem.startswith("it cannot be asked: ")
+
+
+def test_a_port_that_repeats_what_it_is_sent_shows_no_secret() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def echo() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(connection.recv(65536))
+
+        echoing = threading.Thread(target=echo)
+        echoing.start()
+        (check,) = own_checks(f"[a]\nurl = 'http://127.0.0.1:{server.getsockname()[1]}/?secret'".encode())
+        reading = HttpCheck(check).read()
+        echoing.join()
+    assert reading.problem == "its answer is no HTTP that can be read"
+    assert "secret" not in repr(reading)
+
+
 def test_a_query_yields_a_number_the_worst_of_several_or_is_unknown(service: Service) -> None:
     check = promql(service)
     service.finds("0.5", "7.25", "1")
@@ -142,6 +166,7 @@ def test_a_query_yields_a_number_the_worst_of_several_or_is_unknown(service: Ser
         "no finite": lambda: service.finds("+Inf"),
         "yields a matrix": lambda: service.finds("1", kind="matrix"),
         "without a result": lambda: setattr(service, "body", b"<html>"),
+        "in a way": lambda: setattr(service, "body", b'{"status": "success", "data": {"resultType": "scalar", "result": [1, 1' + b"0" * 400 + b"]}}"),
         "in a way that cannot be read": lambda: setattr(service, "body", b'{"status": "success", "data": {"resultType": "vector", "result": [5]}}'),
         "longer than 1,000,000 bytes": lambda: setattr(service, "body", b" " * 1_000_001),
     }  # fmt: skip

@@ -20,7 +20,7 @@ from whimbrel.domain.health.verdict import LeftOut, Reason, Verdict
 from whimbrel.domain.runs.preflight_findings import refuse_all
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.executing.gate import Gate, rest_after
-from whimbrel.engine.operating import control
+from whimbrel.engine.operating import control, health_settings
 from whimbrel.engine.operating.health_preflight import health_findings
 from whimbrel.engine.operating.health_settings import change_thresholds, heed_signal, ignore_signal
 from whimbrel.engine.operating.health_view import health_object
@@ -115,6 +115,23 @@ def test_while_no_run_is_at_work_few_samples_are_taken(store: MongoStore, databa
     store.ledger.runs.move(start(store, THINGS).id, RunStatus.RUNNING, who="test")
     one.round()
     assert store.ledger.health.verdict().at != first
+
+
+def test_an_override_counts_though_the_clock_of_its_host_is_slow(
+    store: MongoStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return datetime.now(tz) - timedelta(hours=1)
+
+    monkeypatch.setattr(health_settings, "datetime", Slow)
+    change_thresholds(store.ledger, "read-canary", slow=0, stop=None, who="test")
+    ignore_signal(store.ledger, "read-canary", seconds=1800, who="test", why="")
+    one = sampler(store)
+    for _ in range(2):
+        one.tick()
+    assert store.ledger.health.verdict().level is Level.OK
 
 
 def test_thresholds_count_from_the_next_sample_and_an_override_has_an_end(

@@ -7,6 +7,7 @@ from typing import Any
 
 from whimbrel.cli.arguments.points_in_time import duration, is_duration
 from whimbrel.domain.runs.freezes import LONGEST_NOTE, MOST, Freeze
+from whimbrel.domain.text.printable import is_whole
 from whimbrel.engine.operating.freezing import new_freeze_id
 from whimbrel.errors import SettingsInvalid
 from whimbrel.ports.freezes import FreezeLook
@@ -55,6 +56,8 @@ def _freeze(place: str, entry: Any, look: FreezeLook, who: str) -> Freeze:
     note = entry.get("note", "")
     if not isinstance(note, str) or len(note) > LONGEST_NOTE:
         raise SettingsInvalid(f"{place}: the note is a text of up to {LONGEST_NOTE} characters.")
+    if not is_whole(note):
+        raise SettingsInvalid(f"{place}: the note has half a surrogate pair: write the character itself.")
     begins = _written(place, "from", entry["from"])
     ends = _written(place, "until", entry.get("until", entry.get("to")))
     if ends <= begins:

@@ -9,6 +9,7 @@ import typer
 
 from whimbrel.cli.arguments.completion import migration_names, run_ids
 from whimbrel.cli.output.screen import Screen
+from whimbrel.domain.text.printable import is_whole, visible
 from whimbrel.errors import SettingsInvalid
 from whimbrel.logs import configure_logs
 from whimbrel.settings import Settings, read_settings
@@ -79,6 +80,13 @@ def _checked(windows: list[str] | None) -> list[str] | None:
     from whimbrel.domain.runs.windows import check_windows  # noqa: PLC0415  most command lines have none
 
     return list(check_windows(windows))
+
+
+def whole_note(note: str | None) -> str | None:
+    """Checks a note before anything is done: what it explains must not be done without the audit, which could not store it. Raises SettingsInvalid."""
+    if note is not None and not is_whole(note):
+        raise SettingsInvalid("--note is no text in UTF-8: write it anew, or set the terminal to UTF-8.")
+    return note
 
 
 Windows = Annotated[
@@ -156,4 +164,4 @@ def caller() -> str:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
         user = str(os.getuid())
-    return f"{user}@{socket.gethostname()}"
+    return visible(f"{user}@{socket.gethostname()}")

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Group
 
-from whimbrel.cli.arguments.options import Json, begin, caller
+from whimbrel.cli.arguments.options import Json, begin, caller, whole_note
 from whimbrel.cli.arguments.points_in_time import duration
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.interrupts import Interrupts
@@ -50,7 +50,9 @@ def health(
         typer.Option("--ignore", metavar="TIME", help="ignore it for so long: 90s, 30m, 2h, 1d; 7d at most"),
     ] = None,
     heed: Annotated[bool, typer.Option("--heed", help="heed it again")] = False,
-    note: Annotated[str, typer.Option("--note", help="why it is ignored, for the audit")] = "",
+    note: Annotated[
+        str, typer.Option("--note", callback=whole_note, help="why it is ignored, for the audit")
+    ] = "",
     json: Json = False,
 ) -> int:
     """Show the signals of the database's health, and what they ask of runs; or change one.

@@ -48,6 +48,15 @@ def visible(text: str, allowed: str = "\n\t") -> str:
     )
 
 
+def is_whole(text: str) -> bool:
+    """Whether a text can be stored: it has no half of a surrogate pair, as which bytes that are no UTF-8 come from a command line."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def visible_json(text: str) -> str:
     """Does the same for JSON, or lines of it, by JSON's own escapes: its reader gets the same values.
 

@@ -2,14 +2,20 @@
 
 import hashlib
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
+from whimbrel.domain.text.printable import is_whole
 from whimbrel.errors import SettingsInvalid
 
 MOST = 10  # receivers: each has a thread of its own while something is due
 LONGEST = 2000  # characters of an address
 SHORTEST_SECRET = 16  # characters
 TRANSLATED = IPv6Network("64:ff9b::/96")  # IPv4 addresses behind NAT64
+# What `ipaddress` takes for public, or did in some versions, and is not: protocols' own (metadata of Oracle's cloud among them), relays of 6to4,
+# NAT64 within one network, documentation, and the service of Azure's hosts.
+NOT_PUBLIC = tuple(
+    map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "64:ff9b:1::/48", "3fff::/20", "168.63.129.16/32"))
+)
 HOW = "Write http:// or https:// addresses, with commas between"
 
 
@@ -68,6 +74,10 @@ def read_webhooks(addresses: str, secret: str, *, allow_private: bool, no_progre
             f"WHIMBREL_WEBHOOKS needs WHIMBREL_WEBHOOK_SECRET, of at least {SHORTEST_SECRET} characters: receivers verify by it who has sent "
             "something. One is made by: openssl rand -hex 32"
         )
+    if not is_whole(secret):
+        raise SettingsInvalid(
+            "WHIMBREL_WEBHOOK_SECRET is no text in UTF-8. One that is, is made by: openssl rand -hex 32"
+        )
     return Webhooks(tuple(receivers), secret, allow_private, no_progress)
 
 
@@ -121,6 +131,8 @@ def is_public(address: IPv4Address | IPv6Address) -> bool:
             return is_public(inner)
         if address.is_site_local:
             return False
+    if any(address in network for network in NOT_PUBLIC):
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved or address.is_unspecified)
 
 

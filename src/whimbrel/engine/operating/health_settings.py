@@ -1,7 +1,7 @@
 """What people set about the database's health: thresholds of a signal, and a signal that is ignored for a while."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from whimbrel.domain.health.signals import Signal, Thresholds, check_thresholds, find_signal
 from whimbrel.errors import SettingsInvalid
@@ -47,7 +47,8 @@ def ignore_signal(
         raise SettingsInvalid(
             f"A signal is ignored for a second to {LONGEST.days} days, not for {seconds:g} seconds."
         )
-    until = datetime.now(UTC) + timedelta(seconds=seconds)
+    # By the ledger server's clock, which the sampler goes by: that of this host may differ.
+    until = ledger.freezes.look().now + timedelta(seconds=seconds)
     ledger.health.ignore(name, until, who=who, why=why)
     return until
 

@@ -209,7 +209,8 @@ def _execute_held(
 def _execute(
     store: Store, worker_state: WorkerState, session: Session, lease: Lease, *, times: Times, step: Step
 ) -> None:
-    lease.stop = lease.run.status is not RunStatus.RUNNING  # it was paused or cancelled while we claimed
+    if lease.run.status is not RunStatus.RUNNING:  # it was paused or cancelled while we claimed
+        lease.stop = True
     kind = kind_of(lease.run)
     definition, transform = kind.definition_and_transform(lease, worker_state.migrations, worker_state.loop)
     transform = worker_state.checked(store, lease.run, transform)

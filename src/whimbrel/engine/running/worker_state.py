@@ -85,8 +85,13 @@ class WorkerState:
         self.wake_up.set()
 
     def drain(self) -> None:
-        """Takes no batch any more, and gives current ones back after their chunk."""
+        """Takes no batch any more, and gives current ones back after their chunk.
+
+        They are told at once: the heartbeat tells them only while the ledger answers, and one that waits for its share would wait for ever.
+        """
         self.stopping.set()
+        for lease in list(self.holds.values()):
+            lease.stop = True
         self.news.set()
 
     def finished(self, batch: Batch) -> None:
@@ -100,6 +105,7 @@ class WorkerState:
         """Registers a batch while a slot works on it."""
         batch = lease.batch
         self.holds[batch.owner] = lease
+        lease.stop = lease.stop or self.stopping.is_set()
         reset_token = BATCH.set(batch.token)
         self.on_batch(batch.token, True)
         try:
