@@ -40,6 +40,7 @@ class _Template:
         self._lock = threading.Lock()
         self._owner = 0
         self._socket: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None  # of the tests' own process
         self.address: bytes | None = None  # where a copy reaches it
 
     def ask(self, question: Mapping[str, Any], files: Sequence[int] = ()) -> Any:
@@ -49,19 +50,27 @@ class _Template:
                     self._socket.detach()  # its number is another file's here
                 self._socket, self._owner = self._connected(), os.getpid()
             assert self._socket is not None
-            preloading.send(self._socket, question, files)
-            answer, _ = preloading.receive(self._socket)
+            try:
+                preloading.send(self._socket, question, files)
+                answer, _ = preloading.receive(self._socket)
+            except OSError as error:
+                raise AssertionError(f"the process that is copied is gone: {self._end()}") from error
+            assert answer is not None, f"the process that is copied is gone: {self._end()}"
             return answer
+
+    def _end(self) -> str:
+        return f"it ended with {self._process.wait()}" if self._process else "ask the tests' own process why"
 
     def _connected(self) -> socket.socket:
         if self.address is None:
-            return _started()
+            self._process, found = _started()
+            return found
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(self.address)
         return connection
 
 
-def _started() -> socket.socket:
+def _started() -> tuple[subprocess.Popen[bytes], socket.socket]:
     ours, theirs = socket.socketpair()
     process = subprocess.Popen(
         [sys.executable, "-m", preloading.__name__, str(theirs.fileno())],
@@ -75,7 +84,7 @@ def _started() -> socket.socket:
         process.wait()
 
     atexit.register(end)
-    return ours
+    return process, ours
 
 
 _template = _Template()
