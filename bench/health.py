@@ -1,6 +1,6 @@
 """What the sampler costs, and what it is good for: an application's latency alone, beside a run that obeys no gate, and beside one that does.
 
-python -m bench.health [--seconds 30] [--settle 20] [--rounds 3] [--documents 600000] [--samples 60] [--rate 2000] [--migration function]
+python -m bench.health [--seconds 30] [--settle 20] [--usual 15] [--rounds 3] [--documents 600000] [--samples 60] [--rate 2000] [--migration function]
 
 A round is the application alone, beside a run without a gate, and beside one that obeys it, from its first second on. What is reported of each is its first `settle`
 seconds, in which the gate finds the share, and the `seconds` after them; of several rounds the median of their ratios, as the machine has other work. It ends with
@@ -31,7 +31,6 @@ from whimbrel.settings import Settings
 
 APPLICATION_RATE = 100.0  # operations a second
 MIGRATION = "function"
-USUAL_SECONDS = 15.0  # for which the application goes on alone before a run: the sampler learns what is usual
 BARS = " ▁▂▃▄▅▆▇█"
 
 
@@ -67,6 +66,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="bench.health")
     parser.add_argument("--seconds", type=int, default=30, help="of each phase, after it has settled")
     parser.add_argument("--settle", type=int, default=20)
+    parser.add_argument(
+        "--usual",
+        type=float,
+        default=15.0,
+        help="seconds for which the application goes on alone before a run: the sampler learns what is usual",
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--migration", default=MIGRATION)
     parser.add_argument("--documents", type=int, default=600_000)
@@ -100,7 +105,12 @@ def cost(replicas: ReplicaSet, samples: int) -> None:
             sampler.tick()
             idle = _spent(store, lambda: time.sleep(samples / 20))
             own = time.process_time()
-            busy = _spent(store, lambda: [sampler.tick() for _ in range(samples)])
+
+            def sample() -> None:
+                for _ in range(samples):
+                    sampler.tick()
+
+            busy = _spent(store, sample)
             own = time.process_time() - own
     seconds, cpu, requests, sent = busy
     rest = idle[1] / idle[0] * seconds
@@ -150,13 +160,19 @@ def beside(replicas: ReplicaSet, options: argparse.Namespace) -> list[Phase]:
         application.begin()
         time.sleep(options.settle + options.seconds)
         phases.append(Phase("alone", application.end(), [], [], options.settle, Counter()))
-        for name, health in (("without the gate", "off"), ("with the gate", "on")):
-            with system(replicas, options.documents, health=health) as bench:
-                application.begin()
-                time.sleep(USUAL_SECONDS)
-                application.end()
-                phases.append(_phase(name, bench, application, options))
+        phases += [beside_run(replicas, application, options, health=health) for health in ("off", "on")]
     return phases
+
+
+def beside_run(
+    replicas: ReplicaSet, application: Application, options: argparse.Namespace, *, health: str
+) -> Phase:
+    """Measures beside a run that obeys the gate (`health` "on") or knows none ("off")."""
+    with system(replicas, options.documents, health=health) as bench:
+        application.begin()
+        time.sleep(options.usual)
+        application.end()
+        return _phase("with the gate" if health == "on" else "without the gate", bench, application, options)
 
 
 def _phase(name: str, bench: Bench, application: Application, options: argparse.Namespace) -> Phase:

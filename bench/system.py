@@ -136,7 +136,7 @@ def working(
 ) -> Iterator[ParentProcess]:
     """Warm workers, with the broker that the settings name."""
     environment = {
-        "MONGODB_URI": uri, "MONGODB_DB_NAME": settings.mongodb_db_name, "WHIMBREL_MIGRATIONS": MIGRATIONS,
+        "MONGODB_URI": uri, "MONGODB_DB_NAME": settings.mongodb_db_name or "", "WHIMBREL_MIGRATIONS": MIGRATIONS,
         "RABBITMQ_URL": settings.rabbitmq_url or "", "BATCH_SIZE": str(settings.batch_size),
         "WHIMBREL_HEALTH": settings.whimbrel_health,
     }  # fmt: skip
@@ -144,10 +144,12 @@ def working(
         store.ledger.batches, environment, size=workers, slots=slots, run=None, longest_call=30
     )
     with ParentProcess(store, settings, supervisor) as parent:
-        while store.ledger.leases.slots(5.0) < workers * slots:
-            time.sleep(0.05)
-        yield parent
-        supervisor.drain(10)
+        try:
+            while store.ledger.leases.slots(5.0) < workers * slots:
+                time.sleep(0.05)
+            yield parent
+        finally:
+            supervisor.drain(10)
 
 
 def peak_memory() -> dict[str, float]:
