@@ -133,6 +133,7 @@ def test_all_failures_are_written_to_a_new_file(commands: Commands, ended: str, 
     ]
     assert "is left as it is" in commands("failures", ended, "--export", "out.jsonl", code=64).err
     assert "is a folder" in commands("failures", ended, "--export", str(tmp_path), code=64).err
+    assert "is empty" in commands("failures", ended, "--export", "", code=64).err
     assert "cannot be written" in commands("failures", ended, "--export", "none/out.jsonl", code=64).err
     lines = commands("failures", ended, "--export", "-", "--state", "dead").out.splitlines()
     assert [json.loads(line) for line in lines] == rows

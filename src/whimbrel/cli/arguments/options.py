@@ -82,11 +82,9 @@ def _checked(windows: list[str] | None) -> list[str] | None:
     return list(check_windows(windows))
 
 
-def whole_note(note: str | None) -> str | None:
-    """Checks a note before anything is done: what it explains must not be done without the audit, which could not store it. Raises SettingsInvalid."""
-    if note is not None and not is_whole(note):
-        raise SettingsInvalid("--note is no text in UTF-8: write it anew, or set the terminal to UTF-8.")
-    return note
+def storable_note(note: str | None) -> str | None:
+    """Returns a note as the audit can store it: with escapes for bytes that are no UTF-8, as a terminal of another encoding sends them."""
+    return note if note is None or is_whole(note) else visible(note)
 
 
 Windows = Annotated[

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
-from whimbrel.cli.arguments.options import Json, RunId, begin, caller, whole_note
+from whimbrel.cli.arguments.options import Json, RunId, begin, caller, storable_note
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.arguments.which_run import WITH_FAILURES, choose_run
 from whimbrel.cli.foreground.interrupts import Interrupts
@@ -70,7 +70,7 @@ def failures(
     note: Annotated[
         str | None,
         typer.Option(
-            "--note", callback=whole_note, metavar="TEXT", help="why a cause is accepted, or no longer"
+            "--note", callback=storable_note, metavar="TEXT", help="why a cause is accepted, or no longer"
         ),
     ] = None,
     json: Json = False,

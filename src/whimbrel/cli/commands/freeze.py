@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from whimbrel.cli.arguments.freeze_files import moment, read_freezes
-from whimbrel.cli.arguments.options import Json, begin, caller, whole_note
+from whimbrel.cli.arguments.options import Json, begin, caller, storable_note
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.cli.output.freeze_tables import freezes_lines, frozen_sentence
@@ -32,7 +32,7 @@ def freeze(
         typer.Option("--until", metavar="TIME", help="when it ends (default: when somebody lifts it)"),
     ] = None,
     note: Annotated[
-        str, typer.Option("--note", callback=whole_note, metavar="TEXT", help="why: runs that wait say it")
+        str, typer.Option("--note", callback=storable_note, metavar="TEXT", help="why: runs that wait say it")
     ] = "",
     file: Annotated[
         Path | None,

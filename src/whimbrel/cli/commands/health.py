@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.console import Group
 
-from whimbrel.cli.arguments.options import Json, begin, caller, whole_note
+from whimbrel.cli.arguments.options import Json, begin, caller, storable_note
 from whimbrel.cli.arguments.points_in_time import duration
 from whimbrel.cli.arguments.which_database import open_database
 from whimbrel.cli.foreground.interrupts import Interrupts
@@ -51,7 +51,7 @@ def health(
     ] = None,
     heed: Annotated[bool, typer.Option("--heed", help="heed it again")] = False,
     note: Annotated[
-        str, typer.Option("--note", callback=whole_note, help="why it is ignored, for the audit")
+        str, typer.Option("--note", callback=storable_note, help="why it is ignored, for the audit")
     ] = "",
     json: Json = False,
 ) -> int:

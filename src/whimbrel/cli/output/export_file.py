@@ -29,6 +29,8 @@ def write_export(name: str, pages: Iterable[str]) -> int:
     """Writes pages of lines. Returns how many lines there are. Raises ExportRefused, ExportFailed; BrokenPipeError where nobody reads standard output."""
     if name == STANDARD_OUTPUT:
         return _write_to_standard_output(pages)
+    if not name:
+        raise ExportRefused("The name of the file is empty: name a file, or - for standard output.")
     path = Path(name)
     if path.is_dir():
         raise ExportRefused(f"{name} is a folder: name a file, or - for standard output.")

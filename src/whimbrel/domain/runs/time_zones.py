@@ -25,6 +25,7 @@ def time_zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     # KeyError: it does not exist; OSError: it is a folder of zones.
     except (KeyError, ValueError, OSError) as error:
-        similar = difflib.get_close_matches(name[:80], available_timezones() - OWN_ZONES, n=1)
+        known = {zone.casefold(): zone for zone in available_timezones() - OWN_ZONES}
+        similar = [known[found] for found in difflib.get_close_matches(name[:80].casefold(), known, n=1)]
         hint = f"Did you mean {similar[0]!r}?" if similar else "Write it such as 'Europe/Berlin', or UTC."
         raise SettingsInvalid(f"zone {name[:80]!r} is no time zone that this host knows. {hint}") from error

@@ -179,10 +179,10 @@ def _day(text: str, name: str) -> int:
 
 def _rest(text: str, words: list[str]) -> tuple[str, float]:
     """Reads what follows the times: a zone, and the share outside."""
-    zone, outside = "", 0.0
+    zone, outside = "", None
     for word in words:
         name, equals, value = word.partition("=")
-        if equals and name.lower() == "share":
+        if equals and name.lower() == "share" and outside is None:
             outside = _share(text, value)
         elif not zone and not equals:
             zone = word
@@ -192,7 +192,7 @@ def _rest(text: str, words: list[str]) -> tuple[str, float]:
         time_zone(zone or "UTC")
     except SettingsInvalid as error:
         raise SettingsInvalid(f"window {text!r}: {error}") from error
-    return zone or "UTC", outside
+    return zone or "UTC", outside or 0.0
 
 
 def _share(text: str, value: str) -> float:
