@@ -65,6 +65,18 @@ def test_what_is_usual_is_learned_while_runs_have_little_and_not_while_they_have
     )
 
 
+def test_a_load_or_a_backup_among_the_quiet_times_does_not_make_its_times_usual() -> None:
+    """Seeding a collection before a run took ten of 25 seconds: the run went on until writes took twice what they had taken then."""
+    times = OwnTimes()
+    for seconds, milliseconds in ((10, 37), (15, 5)):
+        for _ in range(2 * seconds):
+            times.write(milliseconds)
+    assert write_reading(times).usual == 5
+    for _ in range(2 * 40):
+        times.write(80)
+    assert write_reading(times).usual == 80, "what lasts becomes usual"
+
+
 @pytest.mark.parametrize(
     ("signal", "level", "at_work", "share", "usual"),
     [

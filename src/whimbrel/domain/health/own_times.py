@@ -1,14 +1,15 @@
 """Two canaries that Whimbrel reads and writes by itself, which need no privilege, and how long storing the verdict takes.
 
 A canary is compared with its own past: what it takes while no run is at work, or all have next to nothing. Of the newest seconds nearly the worst counts, not
-the mean, and the same of the past: runs work in bursts, and the application suffers in those.
+the mean, as runs work in bursts, and the application suffers in those. Usual is what most such stretches of the past took: a load, a backup or a start that
+lies among them says nothing of the others.
 """
 
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil
-from statistics import median
+from statistics import median, median_low
 
 from whimbrel.domain.health.readings import Reading
 from whimbrel.domain.health.signal_states import SignalState
@@ -18,7 +19,7 @@ READS = 3  # of a sample
 SECONDS = 5  # samples that count
 PART = 0.8  # of the newest times that are no worse than the one that counts: a single bad second of five says nothing
 STORED = 10  # verdicts of which the median counts
-RESTING = 20  # samples that tell what is usual
+RESTING = 60  # samples that tell what is usual
 FEWEST = 5  # times, before anything is usual
 OWN = ("read-canary", "write-canary", "majority-write")
 LOW = 0.02  # a share so small that what a canary takes is usual: runs do not matter then
@@ -54,8 +55,12 @@ class Canary:
 
     @property
     def usual(self) -> float | None:
-        """What it takes where no run makes it slower; None: not known yet."""
-        return _nearly_worst(self.resting) if len(self.resting) >= FEWEST else None
+        """What it takes where no run makes it slower, the median of stretches as long as `newest`; None: not known yet."""
+        if len(self.resting) < FEWEST:
+            return None
+        times, length = list(self.resting), self.newest.maxlen or len(self.resting)
+        stretches = [times[max(0, end - length) : end] for end in range(len(times), 0, -length)]
+        return median_low([_nearly_worst(each) for each in stretches if len(each) >= FEWEST])
 
     def reading(self, host: str, *, quiet: bool) -> Reading:
         usual = self.usual
