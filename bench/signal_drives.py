@@ -206,7 +206,7 @@ def thresholds(signal: str, slow: float, stop: float) -> Callable[[Stage], Abstr
         try:
             yield
         finally:
-            change_thresholds(stage.ledger, signal, slow=None, stop=None, who="bench")
+            change_thresholds(stage.ledger, signal, slow=None, stop=None, who="bench", reset=True)
 
     return act
 

@@ -28,9 +28,10 @@ WATCHED = 5.0  # seconds for which the run is watched once its worst level is re
 
 @dataclass
 class Found:
-    """Seconds until each level, and what the run did meanwhile."""
+    """Seconds until each level, and what the run did meanwhile. `held`: until nothing might write any more, for whatever reason."""
 
     reached: dict[Level, float] = field(default_factory=dict)
+    held: float | None = None
     share: float = 1.0
     speed: float = 0.0
     back: float | None = None
@@ -74,6 +75,8 @@ def measured(stage: Stage, drive: Drive) -> Found:
             state = verdict.signals.get(drive.signal)
             if state is not None and state.level in (Level.SLOW, Level.STOP):
                 found.reached.setdefault(state.level, time.monotonic() - began)
+            if found.held is None and verdict.allowed == 0.0:
+                found.held = time.monotonic() - began
             return drive.levels[-1] in found.reached
 
         wait_for(stage, noted, LIMIT)
@@ -93,7 +96,12 @@ def row(drive: Drive, found: Found) -> str:
     def seconds(level: Level) -> str:
         return f"{found.reached[level]:.1f} s" if level in found.reached else "" if level not in drive.levels else "not reached"  # fmt: skip
 
-    did = f"waited, {found.speed:,.0f} documents/s" if found.share == 0.0 else f"went down to {found.share:.0%}, {found.speed:,.0f} documents/s"  # fmt: skip
+    unseen = (
+        ""
+        if found.reached or found.held is None
+        else f" after {found.held:.1f} s, as no verdict was acknowledged"
+    )
+    did = f"waited{unseen}, {found.speed:,.0f} documents/s" if found.share == 0.0 else f"went down to {found.share:.0%}, {found.speed:,.0f} documents/s"  # fmt: skip
     back = "not within three minutes" if found.back is None else f"{found.back:.1f} s"
     return (
         f"| `{drive.signal}` | {drive.how} | {seconds(Level.SLOW)} | {seconds(Level.STOP)} | {did} | {back} |"
