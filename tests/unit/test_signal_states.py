@@ -64,6 +64,11 @@ def levels(
         (HIGH, [3, 3, 1.3, 1.3, 1.5, 1.3, 1.3, 1.3, 1.3, 1.3, 1.3], [O, S, S, S, S, S, S, S, S, S, O]),
         (HIGH, [9, 9, 3, 3, 3, 3, 3, 3], [O, X, X, X, X, X, X, S]),
         (HIGH, [9, 9, 4, 4, 4, 4, 4, 4, 4], [O, X, X, X, X, X, X, X, X]),  # 4 is not under 70 % of 5
+        # Left after 30 seconds in which it was not reached, however close the value stays: a cache is best at four fifths.
+        (HIGH, [9, 9, *[4] * 31], [O, X, *[X] * 30, S]),
+        (HIGH, [9, 9, *[4] * 20, 6, *[4] * 31], [O, X, *[X] * 51, S]),
+        (SIGNALS["cache-used"], [96, 96, *[80] * 31], [O, X, *[X] * 30, O]),
+        (replace(LOW, slow=0.95, stop=0.9), [0.94, 0.94, *[0.99] * 31], [O, S, *[S] * 30, O]),
         (LOW, [7, 5, 5, 1, 1], [O, O, S, S, X]),
         (LOW, [5, 5, 8, 8, 8, 8, 8, 8, 8], [O, S, S, S, S, S, S, S, S]),  # 8 is not over 6 / 0.7
         (LOW, [5, 5, 9, 9, 9, 9, 9, 9], [O, S, S, S, S, S, S, O]),

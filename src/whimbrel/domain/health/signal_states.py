@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from whimbrel.domain.health.readings import Reading
 from whimbrel.domain.health.signals import CLEAR, Level, Signal, Thresholds
 
+NOT_REACHED = 30.0  # seconds after which a level is left whose threshold is no longer reached, however close the value stays to it
 UNREAD_SLOW, UNREAD_STOP = 5.0, 15.0  # seconds for which a signal that was readable may not be
 
 
@@ -13,6 +14,7 @@ class SignalState:
     """A signal's level, and what it takes to decide the next one. Times are seconds since the epoch, by the sampler's clock.
 
     `slow_count`, `stop_count`: bad samples in a row. `good_since`: since when it has been good enough for a lower level; None: it is not.
+    `below_since`: since when the threshold of its level has not been reached; None: it is.
     `read_at`: when a value was read last; None: never. `marked_at`, `marked`: while all runs wait for this signal, when its value was noted last, and that
     value; `not_ours`: it has not got better meanwhile (`domain.health.blame`). `usual`: what the value usually is, where the threshold goes by that.
     """
@@ -27,6 +29,7 @@ class SignalState:
     slow_count: int = 0
     stop_count: int = 0
     good_since: float | None = None
+    below_since: float | None = None
     read_at: float | None = None
     ignored_until: float | None = None  # a person overrides the signal until then
     marked_at: float | None = None
@@ -70,7 +73,9 @@ def next_state(
     unread = bool(state.problem)
     current = Level.OK if state.level is Level.UNKNOWN or unread else state.level
     by_person = {Level.SLOW: thresholds.slow, Level.STOP: thresholds.stop}
-    level, good_since = _settle(signal, current, asked, state.good_since, reading.value, (slow, stop), now)
+    limit = {Level.SLOW: slow, Level.STOP: stop}.get(current)
+    good_since, below_since = _lasting(signal, state, asked.rank < current.rank, reading.value, limit, now)
+    level = asked if _is_left(signal, current, asked, limit, (good_since, below_since), now) else current
     return replace(
         state,
         level=level,
@@ -82,7 +87,8 @@ def next_state(
         problem="",
         slow_count=slow_count,
         stop_count=stop_count,
-        good_since=good_since,
+        good_since=None if level is not current else good_since,
+        below_since=None if level is not current else below_since,
         read_at=now,
         usual=reading.usual if by_person.get(level) is None else None,
     )
@@ -101,28 +107,33 @@ def _thresholds(
     )
 
 
-def _settle(
+def _lasting(
+    signal: Signal, state: SignalState, better: bool, value: float, limit: float | None, now: float
+) -> tuple[float | None, float | None]:
+    """Returns since when the value has been good enough for a lower level, and since when it has not reached the threshold of this one."""
+    if not better or limit is None:
+        return None, None
+    good = now if state.good_since is None else state.good_since
+    below = now if state.below_since is None else state.below_since
+    return good if _clear(signal, value, limit) else None, None if _reached(signal, value, limit) else below
+
+
+def _is_left(
     signal: Signal,
     current: Level,
     asked: Level,
-    good_since: float | None,
-    value: float,
-    thresholds: tuple[float | None, float | None],
+    limit: float | None,
+    since: tuple[float | None, float | None],
     now: float,
-) -> tuple[Level, float | None]:
-    """Returns the level, and since when the value has been good enough for a lower one: a worse level at once, a better one after the hold."""
-    if asked.rank >= current.rank:
-        return asked, None
-    limit = thresholds[0] if current is Level.SLOW else thresholds[1]
-    if limit is None:  # there is no such threshold any more
-        return asked, None
-    if not _clear(signal, value, limit):
-        return current, None
-    if good_since is None:
-        return current, now
-    if now - good_since < signal.hold:
-        return current, good_since
-    return asked, None
+) -> bool:
+    """Whether the level becomes the one that is asked for: a worse one at once, a better one after a while, or where there is no such threshold any more.
+
+    The longer while is for values that can never be clear, such as four fifths of a cache that is best at that, or a ratio that can only just pass its limit.
+    """
+    if asked.rank >= current.rank or limit is None:
+        return True
+    holds = (signal.hold, max(NOT_REACHED, signal.hold))
+    return any(begun is not None and now - begun >= hold for begun, hold in zip(since, holds, strict=True))
 
 
 def _reached(signal: Signal, value: float, threshold: float | None) -> bool:
