@@ -118,6 +118,6 @@ def test_passwords_that_are_refused_are_not_told(
         told = every_get(it, "20990101-aaaaaa")
         database.command("updateUser", "me", pwd=PASSWORD["mongodb"])
         assert it.process.code(60) == 74  # what RabbitMQ refuses, waiting does not mend
-    assert "error: RabbitMQ at amqp://***@127.0.0.1" in it.said()
+    assert "RabbitMQ at amqp://***@127.0.0.1" in it.said()
     clean(it.said())
     clean("\n".join(told))

@@ -585,10 +585,8 @@ def test_a_run_is_rolled_back_and_cleaned_up(cli: Cli, database: Docs) -> None:
     assert list(database["somemodels"].find()) == before
     assert "the rollback of this one" in cli("status", run).stdout
     told = cli("status").stdout.splitlines()
-    assert [line.strip() for line in told if line.strip() in ("rolled back", "rollback")] == [
-        "rollback",
-        "rolled back",
-    ]
+    words = " ".join(" ".join(told).split())  # where lines are broken depends on how long the runs took
+    assert 0 <= words.find("rollback") < words.find("rolled back")
     assert all(line == line.rstrip() for line in told)
     ran = cli("run", "some-model", "--undo").stdout
     again = ran.split()[1]
