@@ -55,6 +55,13 @@ class _Template:
                 answer, _ = preloading.receive(self._socket)
             except OSError as error:
                 raise AssertionError(f"the process that is copied is gone: {self._end()}") from error
+            except (
+                BaseException
+            ):  # Ctrl-C in the middle: what is left of the question and its answer belongs to nobody
+                self._socket.close()
+                self._socket = None
+                self._owner = 0
+                raise
             assert answer is not None, f"the process that is copied is gone: {self._end()}"
             return answer
 

@@ -81,6 +81,7 @@ class Template:
         self._listener.listen(64)
         self._started: dict[socket.socket, set[int]] = {tests: set()}  # by whom, and not reaped yet
         self._orphans: set[int] = set()
+        self._statuses: dict[int, int] = {}  # of orphans that have ended
 
     def serve(self) -> None:
         while True:
@@ -89,20 +90,36 @@ class Template:
                 if ready is self._listener:
                     self._started[self._listener.accept()[0]] = set()
                     continue
-                question, files = receive(ready)
-                if question is not None:
-                    self._answer(ready, question, files)
-                elif ready is self._tests:
+                if not self._heed(ready) and ready is self._tests:
                     return
-                else:
-                    self._orphans |= self._started.pop(ready)
-                    ready.close()
-            self._orphans -= {pid for pid in self._orphans if os.waitpid(pid, os.WNOHANG)[0]}
+            for pid in list(self._orphans):
+                ended, status = os.waitpid(pid, os.WNOHANG)
+                if ended:
+                    self._orphans.remove(pid)
+                    self._statuses[pid] = status
+
+    def _heed(self, whom: socket.socket) -> bool:
+        """Answers one question. Returns False at the end, and where a question cannot be read: whoever asked was stopped in the middle of it."""
+        try:
+            question, files = receive(whom)
+        except ValueError:
+            question, files = None, []
+        if question is not None:
+            self._answer(whom, question, files)
+            return True
+        self._orphans |= self._started.pop(whom)
+        whom.close()
+        return False
 
     def _answer(self, whom: socket.socket, question: Mapping[str, Any], files: Sequence[int]) -> None:
         if "reap" in question:
-            self._started[whom].discard(question["reap"])
-            answer = os.waitpid(question["reap"], 0)[1]
+            pid = question["reap"]
+            self._started[whom].discard(pid)
+            self._orphans.discard(
+                pid
+            )  # it may have been started by an earlier connection of the same process
+            status = self._statuses.pop(pid, None)
+            answer = os.waitpid(pid, 0)[1] if status is None else status
         else:
             answer = os.fork()
             if not answer:

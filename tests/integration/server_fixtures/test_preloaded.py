@@ -122,3 +122,34 @@ def test_one_that_is_killed_while_it_asks_leaves_the_others_alone(tmp_path: Path
     for _ in range(2):
         assert preloaded.run([sys.executable, script]).returncode == -signal.SIGKILL
         assert preloaded.run([sys.executable, other], capture_output=True, text=True).stdout == "out\n"
+
+
+def test_one_that_is_interrupted_while_it_asks_goes_on_and_hears_the_ends_of_its_processes(
+    tmp_path: Path,
+) -> None:
+    """Ctrl-C comes while it waits for an answer: the next answer is not taken for that one."""
+    other = tmp_path / "other.py"
+    other.write_text("import sys; sys.exit(7)")
+    script = tmp_path / "interrupted.py"
+    script.write_text(f"""
+import sys
+from tests.servers import preloaded, preloading
+
+def interrupted(of):
+    raise KeyboardInterrupt
+
+first = preloaded.Popen([sys.executable, {str(other)!r}])
+receive, preloading.receive = preloading.receive, interrupted
+try:
+    preloaded.Popen([sys.executable, {str(other)!r}])
+except KeyboardInterrupt:
+    preloading.receive = receive
+second = preloaded.Popen([sys.executable, {str(other)!r}])
+preloaded._template._socket.sendall(b"\\0\\0\\0\\1?")
+third = preloaded._template
+third._socket.close()
+third._socket, third._owner = None, 0
+print(first.wait(), second.wait(), preloaded.Popen([sys.executable, {str(other)!r}]).wait())
+""")
+    done = preloaded.run([sys.executable, script], capture_output=True, text=True)
+    assert (done.stdout, done.returncode) == ("7 7 7\n", 0), done.stderr
