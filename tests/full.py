@@ -8,6 +8,8 @@ import os
 EVERYTHING = bool(os.environ.get("FULL"))
 
 LEFT_OUT = (
+    # beside other tests what an application usually takes is what it takes beside a run
+    "tests/integration/sampling/test_application_beside.py::",
     # the process dies at a step: each step by one of the two ways
     *(f"tests/faults/test_steps.py::test_a_process_that_dies_at_a_step_loses_nothing[{each}" for each in (
         "declarative-S3-", "declarative-S8-", "function-S1-", "function-S2-", "function-S6-", "function-S10-", "function-S11-", "function-S12-",

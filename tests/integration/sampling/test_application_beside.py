@@ -17,8 +17,7 @@ def test_an_application_fares_better_beside_a_run_that_obeys_the_gate() -> None:
         for _ in range(ROUNDS):
             without, obeying = (beside_run(replicas, it, options, health=health) for health in ("off", "on"))
             assert without.speed > 0
-            assert obeying.why, "signals have told of it"
             worst.append((obeying.p(0.99), without.p(0.99)))
-            if worst[-1][0] < worst[-1][1]:
+            if obeying.why and worst[-1][0] < worst[-1][1]:  # signals have told of it
                 return
     raise AssertionError(f"milliseconds with the gate, and without: {worst}")
