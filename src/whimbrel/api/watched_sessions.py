@@ -1,7 +1,6 @@
 """Ends what is sent to a session for long, such as event streams, soon after the session has ended: one look for all of this process."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
@@ -52,7 +51,7 @@ class WatchedSessions:
     async def _repeat(self) -> None:
         while self._sent:
             await asyncio.sleep(EVERY)
-            keys = Counter(self._sent.values())
+            keys = set(self._sent.values())
             try:
                 good = await anyio.to_thread.run_sync(self._look, keys) if keys else ()
             except WhimbrelError:

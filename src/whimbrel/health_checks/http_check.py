@@ -58,9 +58,8 @@ class HttpCheck:
             problem = f"it did not answer within {ANSWER_SECONDS:g} s"
         except (OSError, UnicodeError) as error:  # UnicodeError: a host that can be no name
             problem = f"it cannot be asked: {_quoted(str(error) or type(error).__name__)}"
-        except (
-            http.client.HTTPException
-        ):  # its text is the answer's, which may repeat the request and its secrets
+        except http.client.HTTPException:
+            # Its text is the answer's, which may repeat the request and its secrets.
             problem = "its answer is no HTTP that can be read"
         return Reading(name, None, host, how, problem)
 

@@ -146,9 +146,9 @@ except KeyboardInterrupt:
     preloading.receive = receive
 second = preloaded.Popen([sys.executable, {str(other)!r}])
 preloaded._template._socket.sendall(b"\\0\\0\\0\\1?")
-third = preloaded._template
-third._socket.close()
-third._socket, third._owner = None, 0
+preloaded._template._socket.close()
+preloaded._template._owner = 0
+preloaded._template._socket = None
 print(first.wait(), second.wait(), preloaded.Popen([sys.executable, {str(other)!r}]).wait())
 """)
     done = preloaded.run([sys.executable, script], capture_output=True, text=True)

@@ -52,9 +52,8 @@ class Watch:
         self._ledger = ledger
         self._looks = 0
         self._watched: set[str] = set()  # runs that were not over at the last look
-        self._newest: datetime | None = (
-            None  # when the last run was added that was read; None: there was none
-        )
+        # When the last run was added that was read; None: there was none.
+        self._newest: datetime | None = None
         self._over: set[str] = set()  # new runs that are over, and were told
         self._health: Mapping[str, Any] = {}
         self._freeze: Mapping[str, Any] = {}
