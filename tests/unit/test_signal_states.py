@@ -222,6 +222,12 @@ def not_ours(signal: Signal, values: list[float | None], *, waits: bool = True) 
         (HIGH, [9, 60, 90, 300, 280, 200, 100, 60], [False, False, False, True, False, False, False, False]),
         (LOW, [1, 0.9, 0.8, 0.7], [False, False, False, True]),
         (LOW, [1, 1.1, 1.2, 1.3], [False] * 4),
+        (
+            HIGH,
+            [95.02, 95.01, 95, 95.01, 95, 94.99],
+            [False, False, False, True, True, True],
+        ),  # a full disk is never quite still
+        (LOW, [1, 1.001, 1.002, 1.003, 1.001, 1.002], [False, False, False, True, True, True]),
         (HIGH, [9, None, 9, 9, 9], [False] * 5),  # what cannot be read says nothing
     ],
 )

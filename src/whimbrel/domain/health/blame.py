@@ -6,6 +6,7 @@ from whimbrel.domain.health.signal_states import SignalState
 from whimbrel.domain.health.signals import Level, Signal
 
 WAITED = 60.0  # seconds of waiting after which a signal that is no better has another cause
+BETTER = 0.01  # of the value: less than that a minute is noise, or would take hours
 ASKED = 600.0  # seconds of waiting after which a person is told what may be done
 NOT_OURS = "not caused by this run: it is no better after a minute in which all runs waited"
 
@@ -19,7 +20,8 @@ def blamed(signal: Signal, state: SignalState, now: float, *, waits: bool) -> Si
         return replace(state, marked_at=None, marked=None, not_ours=False)
     if state.marked_at is None or state.marked is None:
         return replace(state, marked_at=now, marked=state.value)
-    better = state.value > state.marked if signal.low else state.value < state.marked
+    gained = state.value - state.marked if signal.low else state.marked - state.value
+    better = gained > BETTER * abs(state.marked)
     if now - state.marked_at < WAITED:
         return replace(state, not_ours=state.not_ours and not better)
     return replace(state, marked_at=now, marked=state.value, not_ours=not better)
