@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from pymongo import MongoClient
+from pymongo import MongoClient, WriteConcern
 from tests.integration.sampling.driving import fail_point, locked, parameter, writing
 from tests.servers.replicas import ReplicaSet
 
@@ -24,6 +24,7 @@ from whimbrel.errors import WhimbrelError
 POLL = 0.1  # seconds
 CALM, LIMIT = 180.0, 60.0  # seconds in which all must be good again, and in which a signal must be noticed
 CHECK = "own-check"
+LOOPS = 20  # of an application that more statements keep busy than there are tickets for
 
 
 class Service(BaseHTTPRequestHandler):
@@ -127,8 +128,8 @@ def killed(stage: Stage) -> Iterator[None]:
 @contextmanager
 def stepped_down(stage: Stage) -> Iterator[None]:
     stage.replicas.step_down()
-    stage.replicas.wait_secondaries()
     yield
+    stage.replicas.wait_secondaries()
 
 
 @contextmanager
@@ -150,14 +151,31 @@ def small_cache(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def few_tickets(stage: Stage) -> Iterator[None]:
-    primary = stage.replicas.primary()
+    """More statements than tickets at any moment, each of which takes the server a while: the ledger's writes wait as long as theirs."""
+    part, over = 2000, threading.Event()
+    application = stage.bench.store.client["application"].get_collection(
+        "parts", write_concern=WriteConcern(1)
+    )
+    application.insert_many([{"_id": number} for number in range(LOOPS * part)])
+
+    def update(first: int) -> None:
+        while not over.is_set():
+            application.update_many({"_id": {"$gte": first, "$lt": first + part}}, {"$inc": {"n": 1}})
+
+    loops = [threading.Thread(target=update, args=(number * part,)) for number in range(LOOPS)]
     with (
-        primary.client() as client,
+        stage.replicas.primary().client() as client,
         parameter(client, wiredTigerConcurrentWriteTransactions=6),
-        writing(stage.bench.store, threads=20),
-        locked(primary),
     ):
-        yield
+        for loop in loops:
+            loop.start()
+        try:
+            yield
+        finally:
+            over.set()
+            for loop in loops:
+                loop.join()
+    application.drop()
 
 
 def failing(
@@ -233,13 +251,13 @@ DRIVES = (
     Drive("cache-dirty", "a cache of 16 MB, three loops of inserts", small_cache),
     Drive("cache-updates", "the same", small_cache),
     Drive("application-evictions", "the same", small_cache, SLOW),
-    Drive("cache-used", "the same", small_cache, SLOW),
-    Drive("ticket-queue", "6 tickets, 20 loops of inserts, `fsync lock` on the primary", few_tickets, STOP),
+    Drive("cache-used", "the threshold moved below the real value", thresholds("cache-used", 0.001, 0.001), STOP),
+    Drive("ticket-queue", "6 tickets, 20 loops that each update 2,000 documents at a time", few_tickets, STOP),
     Drive("read-canary", "the fail point `failCommand` on its `find`, beside an application", failing("failCommand", beside=True, failCommands=["find"], blockTimeMS=120, **OURS)),
     Drive("write-canary", "the same on its `update`", failing("failCommand", beside=True, failCommands=["update"], blockTimeMS=400, **OURS)),
     Drive("write-conflicts", "the fail point `WTWriteConflictException`, two loops of inserts", failing("WTWriteConflictException", {"activationProbability": 0.3}, threads=2), SLOW),
     Drive("operation-latency", "thresholds set to 0", thresholds("operation-latency", 0, 0), STOP),
-    Drive("disk-used", "the threshold moved to the real value", thresholds("disk-used", 0.001, 0.001), STOP),
+    Drive("disk-used", "the threshold moved below the real value", thresholds("disk-used", 0.001, 0.001), STOP),
     Drive("connections-free", "the same", thresholds("connections-free", 100, 100), STOP),
     Drive("new-primary", "`replSetStepDown`", stepped_down, STOP),
     Drive("index-build", "the fail point `hangAfterStartingIndexBuild`", index_build, SLOW),

@@ -164,7 +164,7 @@ def test_reasons_name_value_threshold_and_host_the_worst_first() -> None:
         "replication lag 12.3 s > 5 s on host2:27017",
         "the oplog reaches back 3 h < 6 h on host1:27017",
         "dirty cache 7.64% > 7% on host1:27017",
-        "a read by _id cannot be read: it timed out",
+        "the signal read-canary cannot be read: it timed out",
     ]
     verdict = Verdict(share=0.25, since=1796047320.0, reasons=reasons_of(states)[:1], age=0.2)
     assert (
@@ -270,4 +270,15 @@ def test_a_state_is_named_without_a_value_and_a_number_with_it() -> None:
         "RabbitMQ has stopped all publishers, as it runs out of memory or disk",
         "operations that wait for a ticket 12 > 0.5 on a",
         "the signal members-down cannot be read: it timed out",
+    ]
+
+
+def test_what_keeps_several_signals_from_being_read_is_told_once() -> None:
+    refused = dict.fromkeys(("cache-dirty", "cache-used"), SignalState(level=S, problem="not allowed"))
+    states = {**refused, "member-lag": SignalState(level=S, problem="it timed out", host="a"), "member-silence": SignalState(level=S, problem="it timed out", host="b")}  # fmt: skip
+    assert [reason.sentence for reason in reasons_of(states)] == [
+        "the signal cache-dirty cannot be read: not allowed",
+        "the signal cache-used cannot be read either",
+        "the signal member-lag cannot be read on a: it timed out",
+        "the signal member-silence cannot be read on b: it timed out",
     ]

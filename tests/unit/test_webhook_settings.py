@@ -30,6 +30,10 @@ def settings(addresses: str, secret: str = KEY, *, allow_private: bool = False) 
     [
         ("hooks.example.org/hidden", "address 1 is no http:// or https://"),
         ("https://example.org/a, ftp://example.org/hidden", "address 2 is no http:// or https://"),
+        ("https://a..hidden/b", "address 1 is no http:// or https://"),
+        ("https://-a.hidden", "address 1 is no http:// or https://"),
+        (f"https://{'a' * 64}.hidden", "address 1 is no http:// or https://"),
+        (f"https://{'a.' * 130}hidden", "address 1 is no http:// or https://"),
         ("https:///hidden", "address 1 is no http:// or https://"),
         ("https://example.org:99999/hidden", "address 1 cannot be read"),
         ("https://user:hidden@example.org/", "address 1 has a user or a password"),
@@ -78,6 +82,13 @@ def test_private_addresses_are_taken_where_they_are_allowed() -> None:
         "/",
     )
     assert (two.authority, two.port, two.secure) == ("example.org", 443, True)
+
+
+@pytest.mark.parametrize(
+    "host", ["a_b.example.org.", "bücher.example", "localhost", "1and1.example", f"{'a' * 63}.example"]
+)
+def test_names_that_networks_have_are_taken(host: str) -> None:
+    assert settings(f"https://{host}:8443/").webhooks
 
 
 def test_no_addresses_are_no_webhooks(monkeypatch: pytest.MonkeyPatch) -> None:

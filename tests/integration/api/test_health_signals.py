@@ -30,7 +30,7 @@ def test_signals_are_shown_and_changed(still: TestClient, database: Docs) -> Non
 @pytest.mark.parametrize(
     ("name", "body", "status"),
     [
-        ("lag", {"slow": 3}, 404), ("lag", {"slow": None}, 404), ("member-lag", {}, 422), ("member-lag", {"note": "only"}, 422), ("member-lag", {"slow": 9}, 409), ("member-lag", {"slow": 9, "reset": True, "ignoreSeconds": 60}, 409),
+        ("lag", {"slow": 3}, 404), ("lag", {"reset": True}, 404), ("member-lag", {"slow": None}, 422), ("member-lag", {"reset": False, "note": "why"}, 422), ("member-lag", {}, 422), ("member-lag", {"note": "only"}, 422), ("member-lag", {"slow": 9}, 409), ("member-lag", {"slow": 9, "reset": True, "ignoreSeconds": 60}, 409),
         ("member-lag", {"slow": -1}, 422), ("member-lag", {"ignoreSeconds": 1e9}, 422), ("new-primary", {"slow": 1}, 409), ("member-lag", {"slow": "3"}, 422),
     ],
 )  # fmt: skip

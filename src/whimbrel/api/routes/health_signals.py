@@ -129,7 +129,12 @@ class Change(Model):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "anyOf": [{"required": [name]} for name in ("slow", "stop", "reset", "ignoreSeconds")]
+            "anyOf": [
+                {"required": ["slow"], "properties": {"slow": {"type": "number"}}},
+                {"required": ["stop"], "properties": {"stop": {"type": "number"}}},
+                {"required": ["reset"], "properties": {"reset": {"const": True}}},
+                {"required": ["ignoreSeconds"], "properties": {"ignoreSeconds": {"type": "number"}}},
+            ]
         }
     )
 
@@ -154,7 +159,7 @@ class Change(Model):
 
     @model_validator(mode="after")
     def _says_something(self) -> "Change":
-        if not self.model_fields_set - {"note"}:
+        if not self.reset and {self.slow, self.stop, self.ignore_seconds} == {None}:
             raise ValueError("give at least one of slow, stop, reset and ignoreSeconds")
         return self
 

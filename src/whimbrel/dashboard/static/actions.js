@@ -1,5 +1,8 @@
 // What people do: asks first where that is wanted, sends it to the REST API, and says beside the button what came of it.
 
+// Rehearsals take longest: a server gives the requests that it has begun five minutes.
+const PATIENCE = 300_000; // milliseconds
+
 /**
  * Sends a request to the REST API and returns its answer's JSON. Throws an Error with the server's sentence.
  * `body`: an object, or nothing. Without an answer it throws too: then nobody knows whether it was done.
@@ -7,9 +10,10 @@
 export async function send(method, path, body = undefined) {
   const headers = { Accept: "application/json" };
   if (body !== undefined) headers["Content-Type"] = "application/json";
+  const content = body === undefined ? undefined : JSON.stringify(body);
   let answer;
   try {
-    answer = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body), cache: "no-store" });
+    answer = await fetch(path, { method, headers, body: content, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) });
   } catch {
     throw new Error("The server did not answer: it is not known whether this was done. Look before you try again.");
   }

@@ -113,20 +113,24 @@ def floor_of(states: Mapping[str, SignalState], signals: Mapping[str, Signal] = 
 def reasons_of(
     states: Mapping[str, SignalState], signals: Mapping[str, Signal] = SIGNALS
 ) -> tuple[Reason, ...]:
-    """Returns why the level is not good, the worst reason first, and of equal ones the oldest."""
+    """Returns why the level is not good, the worst reason first, and of equal ones the oldest. What keeps several from being read is told once."""
     bad = [(name, state) for name, state in states.items() if state.asks in (Level.SLOW, Level.STOP)]
     bad.sort(key=lambda named: (-named[1].level.rank, named[1].since))
-    return tuple(
-        Reason(name, state.level, state.since, sentence_of(signals[name], state)) for name, state in bad
-    )
+    told, reasons = set[tuple[str, str]](), list[Reason]()
+    for name, state in bad:
+        sentence = sentence_of(signals[name], state)
+        if state.value is None and (state.host, state.problem) in told:
+            sentence = f"{_unread(name)} either"
+        told.add((state.host, state.problem))
+        reasons.append(Reason(name, state.level, state.since, sentence))
+    return tuple(reasons)
 
 
 def sentence_of(signal: Signal, state: SignalState) -> str:
     """Returns what is bad about a signal, with its value, threshold and host."""
     where = f" on {state.host}" if state.host else ""
     if state.value is None:
-        title = f"the signal {signal.name}" if signal.state else signal.title
-        return f"{title} cannot be read{where}: {state.problem}"
+        return f"{_unread(signal.name)}{where}: {state.problem}"
     foreign = f" ({NOT_OURS})" if state.not_ours else ""
     if state.threshold is None or signal.state:
         return f"{signal.title}{where}{foreign}"
@@ -135,6 +139,10 @@ def sentence_of(signal: Signal, state: SignalState) -> str:
     if state.usual:
         limit = f"{state.threshold / state.usual:.3g} x its usual {measured(state.usual, signal.unit)}"
     return f"{signal.title} {measured(state.value, signal.unit)} {sign} {limit}{where}{foreign}"
+
+
+def _unread(signal: str) -> str:
+    return f"the signal {signal} cannot be read"
 
 
 def measured(value: float, unit: str) -> str:

@@ -1,6 +1,7 @@
 """Reads the addresses of receivers, and judges where a name leads: nobody shall reach this machine's own network through a webhook."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
@@ -16,6 +17,9 @@ TRANSLATED = IPv6Network("64:ff9b::/96")  # IPv4 addresses behind NAT64
 NOT_PUBLIC = tuple(
     map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "64:ff9b:1::/48", "3fff::/20", "168.63.129.16/32"))
 )
+# What DNS can hold, and underscores, which networks of one's own have: RFC 1035, 2.3.1 and 2.3.4.
+LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.IGNORECASE)
+LONGEST_HOST = 253
 HOW = "Write http:// or https:// addresses, with commas between"
 
 
@@ -96,6 +100,7 @@ def _receiver(text: str, number: int, *, allow_private: bool) -> Receiver:
         or not host
         or not port
         or any(blank in text for blank in " \t\r\n\\")
+        or not (as_address(host) or _is_host_name(host))
     ):
         raise SettingsInvalid(f"{said} is no http:// or https:// address of a host. {HOW}.")
     if len(text) > LONGEST:
@@ -119,6 +124,11 @@ def as_address(host: str) -> IPv4Address | IPv6Address | None:
         return ip_address(host.partition("%")[0])
     except ValueError:
         return None
+
+
+def _is_host_name(host: str) -> bool:
+    name = host.removesuffix(".")
+    return len(name) <= LONGEST_HOST and all(map(LABEL.fullmatch, name.split(".")))
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
