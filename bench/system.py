@@ -146,6 +146,8 @@ def working(
     with ParentProcess(store, settings, supervisor) as parent:
         try:
             while store.ledger.leases.slots(5.0) < workers * slots:
+                if parent.broken is not None:
+                    raise parent.broken
                 time.sleep(0.05)
             yield parent
         finally:

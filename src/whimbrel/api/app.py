@@ -21,6 +21,7 @@ from whimbrel.api.middleware.authentication import Authentication
 from whimbrel.api.middleware.head_requests import HeadRequests
 from whimbrel.api.middleware.idempotency import idempotent
 from whimbrel.api.middleware.rate_limits import RateLimits, expensive, refusals
+from whimbrel.api.middleware.read_deadline import ReadDeadline
 from whimbrel.api.middleware.readable_json import ReadableJson
 from whimbrel.api.middleware.request_bodies import RequestBodies
 from whimbrel.api.middleware.same_origin import SameOrigin, hosts_of
@@ -131,6 +132,7 @@ def create_app(system: System, tokens: tuple[Token, ...]) -> FastAPI:
     app.add_middleware(SameOrigin, hosts=hosts_of(settings_.api_hosts, settings_.host, tokens))
     app.add_middleware(ReadableJson)
     app.add_middleware(Secure)
+    app.add_middleware(ReadDeadline, within=system.within)
     app.add_middleware(HeadRequests)  # a request meets the last one added first
     for module in (
         root,

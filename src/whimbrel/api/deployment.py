@@ -88,6 +88,10 @@ class System:
             raise ApiError(503, "not_ready", self.reason)
         return deployment
 
+    def within(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        """Returns a context in which MongoDB has so many seconds for all statements together, once it is reached."""
+        return self._opened.store.within(seconds) if self._opened is not None else contextlib.nullcontext()
+
     @property
     def announcer(self) -> Announcer:
         """The announcer of this process. Raises ApiError (503) until the deployment is reached."""

@@ -20,7 +20,8 @@ from whimbrel.errors import WhimbrelError
 LOGIN: Final = "/dashboard/login"
 _REFUSED: Final = 400  # the first status of a refusal
 _UNAUTHENTICATED: Final = 401
-_PASSING: Final = (429, 503)  # what a page may wait for
+_UNAVAILABLE: Final = 503
+_PASSING: Final = (429, _UNAVAILABLE)  # what a page may wait for
 
 
 class Front:
@@ -117,7 +118,9 @@ def _failure(body: bytes) -> dict[str, Any]:
 
 async def _page(request: Request, status: int, failure: dict[str, Any]) -> Response:
     state = request.scope["state"]
-    state["caller"] = state.get("caller") or await _visitor(request)
+    state.setdefault("caller", None)
+    if state["caller"] is None and status != _UNAVAILABLE:  # who it is stands in MongoDB too
+        state["caller"] = await _visitor(request)
     if status == _UNAUTHENTICATED and request.method in ("GET", "HEAD"):
         where = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         wanted = "" if where == "/" else f"?next={quote(where, safe='')}"

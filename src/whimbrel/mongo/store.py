@@ -151,6 +151,9 @@ class MongoStore:
             host, port = self.client.address or ("", 0)
         return Server(host, port, hello.get("setName"), hello.get("primary"), version)
 
+    def within(self, seconds: float) -> contextlib.AbstractContextManager[None]:
+        return pymongo.timeout(seconds)
+
     @property
     def options(self) -> ClientOptions:
         client_options = self.client.options

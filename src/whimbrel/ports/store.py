@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:  # typing only: it uses few of these, and describes many
+    from contextlib import AbstractContextManager
+
     from whimbrel.domain.migrations.definition import Definition
     from whimbrel.domain.runs.preflight_findings import Finding
     from whimbrel.domain.runs.run import Run
@@ -125,6 +127,10 @@ class Store(Protocol):
 
     def server(self, seconds: float) -> Server:
         """Returns what answers now, within these seconds. Raises Transient, Systemic."""
+        ...
+
+    def within(self, seconds: float) -> AbstractContextManager[None]:
+        """Returns a context, of this thread or task, whose statements have so many seconds together. Then they raise Transient or TooSlow."""
         ...
 
     @property
