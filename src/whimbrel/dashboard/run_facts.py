@@ -10,7 +10,7 @@ from whimbrel.dashboard.run_figures import Ending, Part, ending, outcomes
 from whimbrel.domain.bson.document_ids import id_json, relaxed
 from whimbrel.domain.failures.failure import GroupPage
 from whimbrel.domain.runs.audit import ACTIONS, AuditQuery
-from whimbrel.domain.runs.budget_texts import limits
+from whimbrel.domain.runs.budget_texts import limits, rule_sentence
 from whimbrel.domain.runs.failure_budget import FailureBudget
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import ENDED
@@ -75,6 +75,14 @@ class RunFacts:
     @cached_property
     def slots(self) -> dict[str, Any]:
         return slots_object(self._ledger, self.run)
+
+    @property
+    def over_budget(self) -> Sequence[tuple[str, str]]:
+        """What its failures have broken, with the cause where it is about one."""
+        return [
+            (rule_sentence(rule), rule.causes[0][0] if len(rule.causes) == 1 else "")
+            for rule in self.run.over_budget
+        ]
 
     @cached_property
     def budget(self) -> str:

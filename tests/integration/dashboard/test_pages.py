@@ -195,6 +195,16 @@ def test_names_and_messages_are_only_ever_text(admin: TestClient, put: Put) -> N
     assert "\\u202ereversed\\x1b[31m" in text
 
 
+def test_a_run_over_its_failure_budget_names_each_cause_and_leads_to_it(admin: TestClient, put: Put) -> None:
+    rule = {"rule": "newCause", "value": 99.0, "limit": 20.0, "failures": 99, "documents": 1202, "causes": [{"group": "d0a0e858", "n": 99}]}  # fmt: skip
+    put(run_of("20261130-dddddd", "paused", error="All of it, with the commands.", overBudget=[rule]))
+    text = admin.get("/dashboard/runs/20261130-dddddd", headers=PAGE).text
+    assert "99 documents have failed by a cause that nobody has seen before (20 are the limit)" in text
+    assert '<a href="/dashboard/runs/20261130-dddddd/causes/d0a0e858">d0a0e858</a>' in text
+    assert "All of it, with the commands." in text
+    assert "newCause" not in text
+
+
 def test_the_head_says_what_holds_runs_back(instances: Instances, docs: Docs) -> None:
     client = instances(tokens="", whimbrel_health="on")
     records = client.app.state.system.deployment.store.ledger.health  # type: ignore[attr-defined]

@@ -77,6 +77,8 @@ def _until(verdict: Verdict) -> datetime:
 
 def _row(signal: Signal, facts: dict[str, Any], history: list[HealthSample], until: datetime) -> SignalRow:
     values = [(sample.at, sample.values[signal.name]) for sample in history if signal.name in sample.values]
+    if facts["value"] is not None:  # the thinned history ends earlier
+        values.append((until, facts["value"]))
     drawn = picture(
         values, until=until, span=MINUTES_15, step=MINUTES_15 / POINTS, slow=facts["slow"], stop=facts["stop"]
     )

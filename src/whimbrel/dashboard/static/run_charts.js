@@ -59,7 +59,7 @@ function show(charts, found) {
     ...frame,
     title: "Median time of a chunk",
     description: "How long half of the chunks took at most. The table below has the numbers.",
-    series: [{ name: "chunk", kind: "chunks", points: line(found.points, "chunkSeconds", width, found.points.length <= FEW) }],
+    series: [{ name: "chunk", kind: "chunks", points: line(settledLater(found.points), "chunkSeconds", width, found.points.length <= FEW) }],
     format: (seconds) => (seconds < 1 ? `${Math.round(seconds * 1000)} ms` : duration(seconds)),
     least: 0.05,
   });
@@ -73,6 +73,17 @@ function show(charts, found) {
     format: (share) => `${Math.round(share * 100)} %`,
   });
   marks(frame.marks, found);
+}
+
+/** Returns the points with the chunk time of the next one where none was told: the time of chunks is told when their batch is settled. */
+function settledLater(points) {
+  const filled = [];
+  let next = null;
+  for (const point of [...points].reverse()) {
+    next = point.chunkSeconds ?? (point.documents ? next : null);
+    filled.push({ ...point, chunkSeconds: next });
+  }
+  return filled.reverse();
 }
 
 /** Returns the points of a line, with a gap where the run did not work. `steps`: it stays equal through each stretch. */
