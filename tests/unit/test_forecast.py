@@ -124,6 +124,23 @@ def test_where_the_last_batches_may_end_one_after_the_other_no_end_is_said() -> 
     assert forecast(even, now, in_hand=8_000) == Forecast(100.0, None), "each as long as the rest"
 
 
+@pytest.mark.parametrize("jitter", [0, 60])
+def test_a_speed_that_somebody_has_set_lower_falls_no_longer(jitter: int) -> None:
+    """Full speed for 17 seconds, then a rate: after another half minute of it the end is known, however far it is."""
+    samples: tuple[ProgressSample, ...] = ()
+    known = []
+    for second in range(1, 90):
+        done = 5500 * min(second, 17) + 1500 * max(0, second - 17) + jitter * (second % 3)
+        now = ProgressSample(float(second), done, 400_000)
+        known.append(forecast(samples, now, 20_000).eta)
+        samples = (*samples_to_keep(samples), now)
+    assert all(eta is not None for eta in known[50:])
+    for second, eta in enumerate(known, 1):
+        end = 17 + (400_000 - 17 * 5500) / 1500
+        if second > 25 and eta is not None:
+            assert eta == pytest.approx(end - second, rel=WRONG), second
+
+
 @pytest.mark.parametrize("slots", [1, 2, 7])
 def test_from_a_step_or_two_no_end_is_said(slots: int) -> None:
     """Batches of a minute each, of which several end at about the same time: between these times nothing is seen."""

@@ -114,7 +114,7 @@ def test_a_stage_that_waits_for_a_person_can_be_approved() -> None:
 @given(st.lists(st.integers(0, 10**6), max_size=60))
 def test_a_small_line_stays_in_its_drawing(numbers: list[int]) -> None:
     points = [
-        tuple(map(float, point.removesuffix("h0").split()))
+        tuple(map(float, point.removesuffix("h6").split()))
         for point in spark_path(numbers)[1:].split("L")
         if point
     ]

@@ -15,7 +15,7 @@ def spark_path(numbers: Sequence[int]) -> str:
         f"{EDGE + index * step:.1f} {HEIGHT - EDGE - number / most * height:.1f}"
         for index, number in enumerate(numbers)
     ]
-    return "M" + "L".join(points) + ("h0" if len(points) == 1 else "") if points else ""
+    return "M" + "L".join(points) + ("h6" if len(points) == 1 else "") if points else ""
 
 
 def utc(moment: datetime | str | None) -> str:

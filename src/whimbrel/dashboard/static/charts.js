@@ -56,6 +56,7 @@ export class LineChart {
     this.cursor = null;
     this.svg.setAttribute("tabindex", "0");
     this.svg.setAttribute("role", "img");
+    this.svg.setAttribute("aria-label", `${figure.querySelector("figcaption").textContent}: no numbers yet`); // until it is drawn
     new ResizeObserver(() => this.draw()).observe(figure);
     this.svg.addEventListener("pointermove", (event) => this.point(event));
     this.svg.addEventListener("pointerleave", () => this.moveTo(null));

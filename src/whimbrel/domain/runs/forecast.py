@@ -25,6 +25,7 @@ WRONG = 0.2  # the change of speed that is too much for a forecast
 MAYBE = 0.35  # the same where it may be no change at all
 MAYBE_FALLS = 0.5  # how much of an uncertain fall is believed
 FALLING = 2.5  # standard errors by which a speed falls that may well go on falling
+ONCE = 0.25  # of what a line leaves unexplained, where a speed fell once
 VAGUE = 0.1  # the standard error of a speed that is too vague
 RECENT = 8  # steps
 COARSE = 0.5  # the part of a stretch that a step may take at most: what lies between two steps is not seen
@@ -102,12 +103,26 @@ def _longest_step(points: Sequence[ProgressSample], start: float) -> float:
 
 
 def _falling_rate(points: Sequence[ProgressSample]) -> float:
-    """Returns the part of its speed that a run has steadily lost each second, so that it may well continue to; 0 where it has not."""
+    """Returns the part of its speed that a run has steadily lost each second, so that it may well continue to; 0 where it has not, or fell once."""
     start, end = points[min(1, len(points) - 1)].worked, points[-1].worked
     if end - start < SHORTEST:
         return 0.0
-    trend = _trend(_rates(points, start, end))
-    return -trend.slope / trend.mean / ((end - start) / BINS) if trend.slope < -FALLING * trend.error else 0.0
+    rates = _rates(points, start, end)
+    trend = _trend(rates)
+    if trend.slope >= -FALLING * trend.error or _fell_once(rates, trend):
+        return 0.0
+    return -trend.slope / trend.mean / ((end - start) / BINS)
+
+
+def _fell_once(rates: Sequence[float], trend: "_Trend") -> bool:
+    """Whether two levels, as somebody has set its speed lower, describe the rates much better than a line does; it fell within one of the parts."""
+    residual = min(_squares(rates[:part]) + _squares(rates[part + 1 :]) for part in range(BINS - 1))
+    return residual < ONCE * trend.residual
+
+
+def _squares(rates: Sequence[float]) -> float:
+    mean = sum(rates) / max(1, len(rates))
+    return sum((rate - mean) ** 2 for rate in rates)
 
 
 def _eta(rates: Sequence[float], length: float, documents: int, since: float, *, falls: bool) -> float | None:
@@ -132,22 +147,22 @@ def _eta(rates: Sequence[float], length: float, documents: int, since: float, *,
 
 @dataclass(frozen=True, slots=True)
 class _Trend:
-    """The rates in the parts of a stretch: their mean and its error, their growth from part to part and its error."""
+    """The rates in the parts of a stretch: their mean and its error, their growth from part to part and its error, and the squares that it leaves."""
 
     mean: float
     spread: float
     slope: float
     error: float
+    residual: float
 
 
 def _trend(rates: Sequence[float]) -> _Trend:
     mean, centre = sum(rates) / BINS, (BINS - 1) / 2
     squares = sum((part - centre) ** 2 for part in range(BINS))
     slope = sum((part - centre) * (rate - mean) for part, rate in enumerate(rates)) / squares
-    residual = sum((rate - mean - slope * (part - centre)) ** 2 for part, rate in enumerate(rates)) / (
-        BINS - 2
-    )
-    return _Trend(mean, sqrt(residual / BINS), slope, sqrt(residual / squares))
+    residual = sum((rate - mean - slope * (part - centre)) ** 2 for part, rate in enumerate(rates))
+    variance = residual / (BINS - 2)
+    return _Trend(mean, sqrt(variance / BINS), slope, sqrt(variance / squares), residual)
 
 
 def _rate(points: Sequence[ProgressSample], seconds: float) -> float:
