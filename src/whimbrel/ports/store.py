@@ -130,7 +130,7 @@ class Store(Protocol):
         ...
 
     def within(self, seconds: float) -> AbstractContextManager[None]:
-        """Returns a context, of this thread or task, whose statements have so many seconds together. Then they raise Transient or TooSlow."""
+        """Returns a context, of this thread or task, whose statements have so many seconds together, whatever limit each has. Then they raise Transient or TooSlow."""
         ...
 
     @property
