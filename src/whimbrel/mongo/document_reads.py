@@ -28,6 +28,7 @@ from whimbrel.mongo.collection_identity import check_identity
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.examiner import MongoExaminer
 from whimbrel.mongo.query_plans import shortened, shown
+from whimbrel.mongo.random_sample import sample_size, with_smaller_samples
 from whimbrel.mongo.ranges import BY_ID, Hint, Hops, serving_index, within
 from whimbrel.mongo.survey import LONGER, SLICE, SPARSE, MongoSurvey
 from whimbrel.ports import CutPoints, Page, Query, Write
@@ -248,11 +249,10 @@ class DocumentReads:
         group = {"$group": {"_id": None, "n": {"$sum": 1}, "bytes": {"$sum": weight}}}
 
         def weighed(*stages: Mapping[str, Any], **options: Any) -> tuple[int, int]:
-            with translated():
-                rows = self._collection.aggregate(
-                    [*stages, group], session=self._session, maxTimeMS=self._limit, **options
-                )
-                return next(((int(row["n"]), int(row["bytes"])) for row in rows), (0, 0))
+            rows = self._collection.aggregate(
+                [*stages, group], session=self._session, maxTimeMS=self._limit, **options
+            )
+            return next(((int(row["n"]), int(row["bytes"])) for row in rows), (0, 0))
 
         end, number, size = time.monotonic() + seconds, 0, 0
         survey = self.survey(SLICE)
@@ -260,9 +260,14 @@ class DocumentReads:
             if time.monotonic() > end:
                 count = survey.size()
                 drawn = max(1, min(SAMPLED, count // SPARSE))
-                number, size = weighed({"$sample": {"size": drawn}}, {"$match": eligible})
+                with translated():
+                    number, size, drawn = with_smaller_samples(
+                        lambda stages: (*weighed(*stages), sample_size(stages)),
+                        [{"$sample": {"size": drawn}}, {"$match": eligible}],
+                    )
                 return number * count // drawn, size * count // drawn, False
-            more_documents, more_bytes = weighed({"$match": within(eligible, where)}, hint=BY_ID)
+            with translated():
+                more_documents, more_bytes = weighed({"$match": within(eligible, where)}, hint=BY_ID)
             number, size = number + more_documents, size + more_bytes
         return number, size, True
 

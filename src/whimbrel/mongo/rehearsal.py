@@ -28,6 +28,7 @@ from whimbrel.domain.migrations.pipelines import as_pipeline, parse_failure
 from whimbrel.errors import Refused, TooSlow
 from whimbrel.mongo import update_statements
 from whimbrel.mongo.driver_errors import sentence, translated
+from whimbrel.mongo.random_sample import with_smaller_samples
 from whimbrel.mongo.survey import LEAST, SPARSE, MongoSurvey
 from whimbrel.mongo.update_commands import failed_document, packed
 from whimbrel.ports import Choice, Clash, GuardedChange, Query, UniqueIndex, Validator, Write
@@ -104,9 +105,12 @@ class MongoRehearsal:
             return tuple(bytes(row.raw) for row in rows)
 
     def _aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> tuple[bytes, ...]:
+        def rows(stages: Sequence[Mapping[str, Any]]) -> tuple[bytes, ...]:
+            found = self._collection.aggregate(list(stages), maxTimeMS=self._limit, allowDiskUse=False)
+            return tuple(bytes(row.raw) for row in found)
+
         with translated():
-            rows = self._collection.aggregate(pipeline, maxTimeMS=self._limit, allowDiskUse=False)
-            return tuple(bytes(row.raw) for row in rows)
+            return with_smaller_samples(rows, pipeline)
 
     # documents that are not stored
 

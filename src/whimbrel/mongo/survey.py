@@ -15,6 +15,7 @@ from whimbrel.domain.migrations.filters import all_of, conditions, listed_ids, w
 from whimbrel.domain.runs.batches import Range
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.driver_errors import translated
+from whimbrel.mongo.random_sample import with_smaller_samples
 from whimbrel.mongo.ranges import Hint, Hops, serving_index, within
 from whimbrel.ports import Query
 
@@ -115,8 +116,14 @@ class MongoSurvey:
             {"$sample": {"size": max(1, min(SAMPLED, self._slice, size // SPARSE))}},
             {"$facet": {"all": [{"$count": "n"}], "hits": [{"$match": query}, {"$count": "n"}]}},
         ]
+
+        def counted(stages: Sequence[Mapping[str, Any]]) -> Any:
+            return next(
+                self._collection.aggregate(list(stages), maxTimeMS=self._limit, session=self._session)
+            )
+
         with translated():
-            row = next(self._collection.aggregate(stages, maxTimeMS=self._limit, session=self._session))
+            row = with_smaller_samples(counted, stages)
         return float(row["hits"][0]["n"] / row["all"][0]["n"]) if row["hits"] else 0.0
 
     def spread(self, query: Query, size: int) -> Sequence[Key]:
@@ -134,11 +141,15 @@ class MongoSurvey:
     def _drawn(self, stages: Sequence[Mapping[str, Any]]) -> list[Key]:
         """Returns the keys of the documents that these stages draw, each once, in `_id` order."""
         ordered = [*stages, {"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
-        with translated():
+
+        def keys(stages: Sequence[Mapping[str, Any]]) -> list[Key]:
             batches: RawBatchCursor[Any] = self._collection.aggregate_raw_batches(
-                ordered, maxTimeMS=self._limit, session=self._session
+                list(stages), maxTimeMS=self._limit, session=self._session
             )
             return list(dict.fromkeys(Key(document) for batch in batches for document in split(bytes(batch))))
+
+        with translated():
+            return with_smaller_samples(keys, ordered)
 
     def gather(self, query: Query) -> Iterator[Sequence[Key]]:
         with translated():

@@ -1,12 +1,14 @@
 """Finds one document that satisfies a query, without a scan of a large collection."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from whimbrel.domain.bson.raw_bson import Key, split
 from whimbrel.errors import TooSlow
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.preflight.subject import LOOK, Subject
+from whimbrel.mongo.random_sample import with_smaller_samples
 from whimbrel.mongo.ranges import BY_ID
 
 
@@ -20,10 +22,14 @@ def find_one_quickly(subject: Subject, query: Mapping[str, Any]) -> Key | None:
     ]
     try:
         with translated():
-            batches = subject.collection.aggregate_raw_batches(stages, maxTimeMS=LOOK)
-            return next((Key(document) for batch in batches for document in split(bytes(batch))), None)
+            return with_smaller_samples(partial(_first, subject), stages)
     except TooSlow:
         return None
+
+
+def _first(subject: Subject, stages: Sequence[Mapping[str, Any]]) -> Key | None:
+    batches = subject.collection.aggregate_raw_batches(list(stages), maxTimeMS=LOOK)
+    return next((Key(document) for batch in batches for document in split(bytes(batch))), None)
 
 
 def indexed(subject: Subject, query: Mapping[str, Any]) -> Key | None:

@@ -8,6 +8,7 @@ from whimbrel.domain.migrations.updates import parents
 from whimbrel.domain.runs.preflight_findings import CheckName, Finding, warning
 from whimbrel.mongo.driver_errors import translated
 from whimbrel.mongo.preflight.subject import LOOK, Subject, size
+from whimbrel.mongo.random_sample import with_smaller_samples
 
 LIMIT = 16 * 1024 * 1024  # bytes of a document
 NEAR = int(0.9 * LIMIT)
@@ -58,7 +59,9 @@ def take(subject: Subject, paths: Iterable[str] | None) -> Sample:
         facets[f"above{number}"] = [eligible, {"$match": {"$expr": {"$not": [fine]}}}, {"$count": "n"}]
     pipeline: list[Mapping[str, Any]] = [*subject.drawn, {"$facet": facets}]
     with translated():
-        row = next(subject.collection.aggregate(pipeline, maxTimeMS=LOOK))
+        row = with_smaller_samples(
+            lambda stages: next(subject.collection.aggregate(list(stages), maxTimeMS=LOOK)), pipeline
+        )
     sizes: Mapping[str, Any] = (
         row["eligible"][0] if row["eligible"] else dict.fromkeys(("n", "mean", "largest", "image", "both"), 0)
     )
