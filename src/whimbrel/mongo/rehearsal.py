@@ -105,8 +105,8 @@ class MongoRehearsal:
             return tuple(bytes(row.raw) for row in rows)
 
     def _aggregate(self, pipeline: Sequence[Mapping[str, Any]]) -> tuple[bytes, ...]:
-        def rows(stages: Sequence[Mapping[str, Any]]) -> tuple[bytes, ...]:
-            found = self._collection.aggregate(list(stages), maxTimeMS=self._limit, allowDiskUse=False)
+        def rows(stages: list[Mapping[str, Any]]) -> tuple[bytes, ...]:
+            found = self._collection.aggregate(stages, maxTimeMS=self._limit, allowDiskUse=False)
             return tuple(bytes(row.raw) for row in found)
 
         with translated():

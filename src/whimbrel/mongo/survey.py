@@ -117,10 +117,8 @@ class MongoSurvey:
             {"$facet": {"all": [{"$count": "n"}], "hits": [{"$match": query}, {"$count": "n"}]}},
         ]
 
-        def counted(stages: Sequence[Mapping[str, Any]]) -> Any:
-            return next(
-                self._collection.aggregate(list(stages), maxTimeMS=self._limit, session=self._session)
-            )
+        def counted(stages: list[Mapping[str, Any]]) -> Any:
+            return next(self._collection.aggregate(stages, maxTimeMS=self._limit, session=self._session))
 
         with translated():
             row = with_smaller_samples(counted, stages)
@@ -142,9 +140,9 @@ class MongoSurvey:
         """Returns the keys of the documents that these stages draw, each once, in `_id` order."""
         ordered = [*stages, {"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
 
-        def keys(stages: Sequence[Mapping[str, Any]]) -> list[Key]:
+        def keys(stages: list[Mapping[str, Any]]) -> list[Key]:
             batches: RawBatchCursor[Any] = self._collection.aggregate_raw_batches(
-                list(stages), maxTimeMS=self._limit, session=self._session
+                stages, maxTimeMS=self._limit, session=self._session
             )
             return list(dict.fromkeys(Key(document) for batch in batches for document in split(bytes(batch))))
 

@@ -182,9 +182,8 @@ def test_a_chunk_within_a_batch_is_progress(store: MongoStore) -> None:
     run = start(store, it, batch_size=1500)
     with system(store, [it], slots=1):
         until(store, run)
-    assert (
-        len(marks) >= 2
-    )  # before and after the first chunk of a thousand; on a busy machine chunks are smaller
+    # Before and after the first chunk of a thousand; on a busy machine chunks are smaller.
+    assert len(marks) >= 2
 
 
 def test_a_claim_is_no_progress(store: MongoStore) -> None:

@@ -1,6 +1,6 @@
 // What people do: asks first where that is wanted, sends it to the REST API, and says beside the button what came of it.
 
-// Rehearsals take longest: a server gives the requests that it has begun five minutes.
+// More than any answer takes: a rehearsal, which takes longest, ends after a minute.
 const PATIENCE = 300_000; // milliseconds
 
 /**

@@ -1,6 +1,6 @@
 """Finds one document that satisfies a query, without a scan of a large collection."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -27,8 +27,8 @@ def find_one_quickly(subject: Subject, query: Mapping[str, Any]) -> Key | None:
         return None
 
 
-def _first(subject: Subject, stages: Sequence[Mapping[str, Any]]) -> Key | None:
-    batches = subject.collection.aggregate_raw_batches(list(stages), maxTimeMS=LOOK)
+def _first(subject: Subject, stages: list[Mapping[str, Any]]) -> Key | None:
+    batches = subject.collection.aggregate_raw_batches(stages, maxTimeMS=LOOK)
     return next((Key(document) for batch in batches for document in split(bytes(batch))), None)
 
 

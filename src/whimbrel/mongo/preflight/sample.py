@@ -60,7 +60,7 @@ def take(subject: Subject, paths: Iterable[str] | None) -> Sample:
     pipeline: list[Mapping[str, Any]] = [*subject.drawn, {"$facet": facets}]
     with translated():
         row = with_smaller_samples(
-            lambda stages: next(subject.collection.aggregate(list(stages), maxTimeMS=LOOK)), pipeline
+            lambda stages: next(subject.collection.aggregate(stages, maxTimeMS=LOOK)), pipeline
         )
     sizes: Mapping[str, Any] = (
         row["eligible"][0] if row["eligible"] else dict.fromkeys(("n", "mean", "largest", "image", "both"), 0)
