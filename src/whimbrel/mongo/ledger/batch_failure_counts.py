@@ -16,6 +16,7 @@ from whimbrel.domain.runs.batches import Batch
 from whimbrel.mongo.ledger.failure_counts import (
     AT_ONCE,
     FailureTally,
+    Look,
     counted,
     groups_rows,
     kept_and_counted,
@@ -110,7 +111,7 @@ class BatchFailureCounts:
         """Returns for each worker the number of batches with unresolved failures that it claimed last."""
         holders = dict[str, str]()
 
-        def look() -> tuple[dict[str, int], list[str]]:
+        def look() -> Look[dict[str, int]]:
             of_workers = {"worker": {"$in": list(workers)}}
             rows_kept = self._batches.aggregate([
                 {"$match": {**of_workers, "failing.n": {"$gte": 1}}}, {"$group": {"_id": "$worker", "n": {"$sum": 1}}},
@@ -119,7 +120,7 @@ class BatchFailureCounts:
             marked = self._batches.find({**of_workers, "failing.n": MARKED}, {"worker": 1})
             unclear = {row["_id"]: row["worker"] for row in marked}
             holders.update(unclear)
-            return numbers, sorted(unclear)
+            return Look(numbers, sorted(unclear), moving=True)
 
         numbers_by_worker, rows = kept_and_counted(self._failures, look)
         for token, groups in rows.items():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pymongo.collection import Collection
 
@@ -59,21 +59,31 @@ def counted(failures: Collection[Any], tokens: Sequence[str]) -> dict[str, dict[
     return groups_by_batch
 
 
+@dataclass(frozen=True, slots=True)
+class Look(Generic[T]):
+    """What is kept, the batches whose number is not known, and whether anything is marked, so that numbers may change while they are read."""
+
+    kept: T
+    unclear: list[str]
+    moving: bool
+
+
 def kept_and_counted(
-    failures: Collection[Any], look: Callable[[], tuple[T, list[str]]]
+    failures: Collection[Any], look: Callable[[], Look[T]]
 ) -> tuple[T, dict[str, dict[str, GroupCount]]]:
     """Returns the kept numbers that `look` reads, and the counted numbers of the batches that it names.
 
-    A row that moves from a batch with a kept number to a counted batch would be counted twice. That batch is marked before the
-    row moves, so a second read with the same result shows that none has moved; the result of the third is taken as it is.
+    A row that moves from a batch with a kept number to a counted batch would be counted twice, and a batch that is kept meanwhile
+    may be met twice or missed. All these are marked before, so a second read with the same result shows that none has moved; the
+    result of the third is taken as it is.
     """
     latest = look()
     for _ in range(LOOKS):
-        rows = counted(failures, latest[1])
-        before, latest = latest, look() if latest[1] else latest
+        rows = counted(failures, latest.unclear)
+        before, latest = latest, look() if latest.moving else latest
         if latest == before:
             break
-    return before[0], rows
+    return before.kept, rows
 
 
 def added(parts: Sequence[Groups]) -> dict[str, GroupCount]:

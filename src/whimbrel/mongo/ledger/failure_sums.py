@@ -12,12 +12,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from bson.int64 import Int64
+from bson.max_key import MaxKey
 from pymongo import UpdateOne
 from pymongo.collection import Collection
 
 from whimbrel.domain.failures.causes import GroupCount
 from whimbrel.mongo.ledger.failure_counts import (
     FailureTally,
+    Look,
     added,
     groups_rows,
     kept_and_counted,
@@ -118,38 +120,48 @@ class FailureSums:
             totals[token.rpartition(".")[0]] += tally(groups)
         return totals
 
-    def _kept_sums(self, run_ids: Sequence[str]) -> tuple[dict[str, FailureTally], list[str]]:
-        """Returns the sums of what is kept, by run, and the other batches, whose number is not known."""
-        totals, marked = dict[str, FailureTally](), list[Place]()
-        query = {"run": {"$in": list(run_ids)}}
+    def _kept_sums(self, run_ids: Sequence[str]) -> Look[dict[str, FailureTally]]:
+        """Reads the sums of what is kept, by run."""
+        totals = dict[str, FailureTally]()
+        of_runs = {"run": {"$in": list(run_ids)}}
+        marked = self._marked(of_runs)
         fields = {"_id": 0, "run": 1, "marked": 1, "block": 1, **_NUMBERS}
-        for row in self._blocks.find(query, fields, batch_size=ROWS):
-            if row["marked"]:
-                marked.append((row["run"], row["block"]))
-            else:
-                tally_of_block = FailureTally(row["n"], row["open"], row["conflict"], row["batches"])
-                totals[row["run"]] = totals.get(row["run"], FailureTally()) + tally_of_block
+        rows = self._blocks.find(of_runs, fields, batch_size=ROWS)
+        # By place: a block that is marked meanwhile moves in the index, where the same read may meet it again.
+        kept = {(row["run"], row["block"]): row for row in rows if row.get("n") is not None}
+        for place in kept.keys() - set(marked):
+            row = kept[place]
+            tally_of_block = FailureTally(row["n"], row["open"], row["conflict"], row["batches"])
+            totals[row["run"]] = totals.get(row["run"], FailureTally()) + tally_of_block
         sums, unclear = self._sums(marked)
         for run_id, tally_of_run in sums.items():
             totals[run_id] = totals.get(run_id, FailureTally()) + tally_of_run
-        return totals, unclear
+        return Look(totals, unclear, bool(marked))
 
     def groups_of(self, run_id: str) -> dict[str, GroupCount]:
         """Counts the failures of a run by group."""
         kept_counts, rows = kept_and_counted(self._failures, lambda: self._kept_groups(run_id))
         return added([kept_counts, *rows.values()])
 
-    def _kept_groups(self, run_id: str) -> tuple[dict[str, GroupCount], list[str]]:
-        """Counts those that are kept by group, and returns the other batches, whose number is not known."""
-        marked = self._blocks.find({"run": run_id, "marked": True}, {"_id": 0, "block": 1})
-        parts = [summed(self._blocks, {"run": run_id, "marked": False}, "groups")]
+    def _kept_groups(self, run_id: str) -> Look[dict[str, GroupCount]]:
+        """Reads what is kept, by group."""
+        marked = [block for _, block in self._marked({"run": run_id})]
+        parts = [summed(self._blocks, _blocks_without(run_id, marked), "groups")]
         open_ = list[str]()
-        for page in _pages([row["block"] for row in marked]):
+        for page in _pages(marked):
             _, unclear = self._numbers(run_id, page)
             counted_batches = {**_batches_of_blocks(run_id, page), "_id": {"$nin": unclear}}
             parts.append(summed(self._batches, counted_batches, "failing.groups"))
             open_ += unclear
-        return added(parts), open_
+        return Look(added(parts), open_, bool(marked))
+
+    def _marked(self, of_runs: Mapping[str, Any]) -> list[Place]:
+        """Returns the marked blocks. They are read first, and all others counted by what is kept of them.
+
+        If a block is marked after that, it still keeps its sum from before; if it is kept after that, its batches still have their numbers.
+        """
+        marked = self._blocks.find({**of_runs, "marked": True}, {"_id": 0, "run": 1, "block": 1})
+        return [(row["run"], row["block"]) for row in marked]
 
     def _numbers(self, run_id: str, blocks: Sequence[int]) -> tuple[FailureTally, list[str]]:
         """Returns the sum over the batches of blocks, and the batches without a number: being executed, or left by a crash."""
@@ -200,6 +212,12 @@ def failing_bits(places: Iterable[int]) -> bytes:
     for place in places:
         bits |= 1 << place
     return bits.to_bytes((SIZE + 7) // 8, "little")
+
+
+def _blocks_without(run_id: str, blocks: Sequence[int]) -> dict[str, Any]:
+    """Selects all other blocks of a run, by their ids: in an index that tells what is marked, a block could move while it is read, and be met twice."""
+    others = [{"r": run_id, "b": block} for block in blocks]
+    return {"_id": {"$gte": {"r": run_id, "b": 0}, "$lt": {"r": run_id, "b": MaxKey()}, "$nin": others}}
 
 
 def _batches_of_blocks(run_id: str, blocks: Sequence[int]) -> dict[str, Any]:
