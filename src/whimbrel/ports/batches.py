@@ -66,6 +66,10 @@ class Batches(Protocol):
         """Counts batches. `most`: counts no further."""
         ...
 
+    def begun(self, run_id: str) -> int:
+        """Counts batches that were claimed and have not settled: those being executed, and those that wait to be claimed again."""
+        ...
+
     def end(self, run_id: str, leg: int) -> Key | None:
         """Returns where the last range of a leg ends; None where it had none."""
         ...
@@ -185,6 +189,10 @@ class Batches(Protocol):
 
     def open_counts(self, runs: Sequence[str]) -> Mapping[tuple[str, bool, BatchStatus], int]:
         """Counts queued batches of these runs and running ones of all, by run and by whether they are retries."""
+        ...
+
+    def any_retried(self, run_id: str) -> bool:
+        """Returns whether a batch of failed documents waits or is being executed."""
         ...
 
     def settled(self, seconds: float) -> int:

@@ -103,8 +103,8 @@ def test_a_long_list_takes_no_more_questions_than_a_short_one(
     assert [len(rows) for _, rows in many] == [133, 133]
     assert "getMore" not in many[0][0]
     for (before, _), (after, rows) in zip(few, many, strict=True):
-        # The blocks that are marked, and what is not counted in them while the sweep has not come to them.
-        assert len(after) <= len(before) + 2, after
+        # What is not counted in marked blocks while the sweep has not come to them; and, as these may change, the three once more.
+        assert len(after) <= len(before) + 4, after
         for each in rows:
             row = each.get("migration", each) if "jobType" in each else each
             assert not {"warnings", "report", "update"} & row.keys()

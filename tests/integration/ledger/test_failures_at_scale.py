@@ -138,7 +138,7 @@ def test_a_count_that_was_overtaken_by_a_change_is_not_kept(
 def test_retries_of_one_batch_s_documents_by_two_workers_leave_its_number_exact(
     store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One has marked the batch and not yet written; the other does all of it, and keeps a number that the first one's rows are still in."""
+    """One knows where the rows are and has not written yet; the other does all of it, and keeps a number that the first one's rows are still in."""
     run, (first, one, other) = working(store, database)
     failures = store.ledger.failures
     failures.record(run, first, [trouble(key) for key in range(20)])
@@ -146,12 +146,12 @@ def test_retries_of_one_batch_s_documents_by_two_workers_leave_its_number_exact(
     failures.add_up(run.id)
     real, between = failures._write, list[bool]()  # type: ignore[attr-defined]
 
-    def late(*arguments: Any) -> None:
+    def late(*arguments: Any) -> Any:
         if not between:
             between.append(True)
             failures.record(run, other, [trouble(key) for key in range(10, 20)])
             failures.add_up(run.id)
-        real(*arguments)
+        return real(*arguments)
 
     monkeypatch.setattr(failures, "_write", late)
     failures.record(run, one, [trouble(key) for key in range(10)])

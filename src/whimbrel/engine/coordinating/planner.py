@@ -123,13 +123,10 @@ class Planner:
 
     def _due_retries(self, run: Run, seq: int) -> list[Batch]:
         """Returns batches of the failures that are due, unless some are being tried again already: those would be planned once more."""
-        due = self._ledger.failures.due(run.id, RETRY_DOCUMENTS)
-        if not due:
+        # Asked before, as a batch that settles after it may have closed what was due.
+        if not self._ledger.failures.any_open(run.id) or self._ledger.batches.any_retried(run.id):
             return []
-        open_ = self._ledger.batches.open_counts([run.id])
-        if any(open_.get((run.id, True, status)) for status in OPEN):
-            return []
-        return list(_retries(run, due, seq))
+        return list(_retries(run, self._ledger.failures.due(run.id, RETRY_DOCUMENTS), seq))
 
     def _plan_retries(self, run: Run, last: Batch | None) -> bool:
         due = self._ledger.failures.due(run.id, SMALLEST_WINDOW * RETRY_DOCUMENTS)

@@ -16,7 +16,7 @@ from whimbrel.domain.runs.failure_budget import (
 )
 from whimbrel.domain.runs.protocol_times import CHUNK_DOCUMENTS
 from whimbrel.domain.runs.run import Run
-from whimbrel.domain.runs.states import BatchStatus, RunStatus
+from whimbrel.domain.runs.states import RunStatus
 from whimbrel.domain.text.printable import counted
 from whimbrel.errors import StateForbids
 from whimbrel.ports import Ledger
@@ -42,14 +42,15 @@ def standing_of(ledger: Ledger, run: Run) -> Standing:
     """Returns where a run stands, by a few queries, however many failures or batches it has."""
     # In this order a batch that settles meanwhile counts as more documents, never as fewer.
     causes = ledger.failures.by_cause(run.id)
-    running = ledger.batches.count(run.id, [BatchStatus.RUNNING])
+    # Those of a process that has died too: its failures are recorded, and its documents are told by whoever claims them again.
+    begun = ledger.batches.begun(run.id)
     since = ledger.batches.after(run.id, run.folded_through)
     done = (run.counts + since.counts + since.begun).total
     return Standing(
         batches=run.folded_through + since.settled,
         documents=done + sum(count.unresolved for count in causes.values()),
         causes=causes,
-        untold=running * min(run.batch_size, CHUNK_DOCUMENTS),
+        untold=begun * min(run.batch_size, CHUNK_DOCUMENTS),
     )
 
 

@@ -72,7 +72,8 @@ def strip_object(strip: Strip) -> dict[str, Any]:
         "legs": [{"leg": leg, "phase": phase, "begun": leg <= run.leg} for leg, phase in enumerate(run.legs)],
         "count": grid.cells, "cells": run_lengths(painted(grid, look)),
         "batches": {
-            "settled": grid.planned - cancelled - pending - working, "working": working, "pending": pending, "cancelled": cancelled,
+            # What was claimed between two reads is in both.
+            "settled": max(0, grid.planned - cancelled - pending - working), "working": working, "pending": pending, "cancelled": cancelled,
             "notPlanned": grid.unplanned, "withFailures": look.failing.count("1"),
         },
     }  # fmt: skip

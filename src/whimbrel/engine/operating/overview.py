@@ -66,12 +66,16 @@ class Watch:
         left = sorted(self._watched - watched.keys())[:LEFT]
         found = {run_id: self._ledger.runs.get(run_id) for run_id in left}
         over = {run.id: run for run in (*new, *found.values()) if run is not None and run.status in ENDED}
+        if page.cursor is None:  # it began while the list was read, and was in none of its parts
+            watched |= {
+                run_id: run for run_id, run in found.items() if run is not None and run_id not in over
+            }
         lines = [line_object(run_view) for run_view in views(self._ledger, (watched | over).values())]
         self._watched = (self._watched - set(left)) | watched.keys()
         self._look_around()
         return Overview(
             lines={line["migrationId"]: line for line in lines}, gone=[run_id for run_id, run in found.items() if run is None],
-            dropped=[run_id for run_id, run in found.items() if run is not None and run_id not in over],
+            dropped=[run_id for run_id, run in found.items() if run is not None and run_id not in over | watched],
             more=page.cursor is not None, missed=missed, health=self._health, freeze=self._freeze,
         )  # fmt: skip
 

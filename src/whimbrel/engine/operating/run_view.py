@@ -122,7 +122,8 @@ def views(ledger: Ledger, runs: Iterable[Run], *, now: datetime | None = None) -
         stretch = (moment - run.working_since).total_seconds() if run.working_since else 0.0
         run_view = RunView(
             run=run, counts=run.counts + since.counts + since.begun, failures=counts, total_batches=max(since.last, run.folded_through),
-            completed_batches=run.folded_through + since.settled - cancelled_count, cancelled_batches=cancelled_count, failed_batches=failing,
+            # Never fewer than none: batches may have been cancelled between the two reads.
+            completed_batches=max(0, run.folded_through + since.settled - cancelled_count), cancelled_batches=cancelled_count, failed_batches=failing,
             seconds=run.worked + max(0.0, stretch), now=moment,
         )  # fmt: skip
         run_views.append(_with_forecast(ledger, run_view, since.in_hand))

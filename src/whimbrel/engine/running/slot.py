@@ -246,10 +246,12 @@ def _set_aside(store: Store, worker_state: WorkerState, batch: Batch, why: str) 
     tries = worker_state.faults.record(batch.token)
     try:
         faulty, open_states = worker_state.faults.of_run(batch.run), [BatchStatus.QUEUED, BatchStatus.RUNNING]
+        last = store.ledger.batches.last(batch.run)
+        planned = last is None or last.last or last.retry
         open_ = store.ledger.batches.count(batch.run, open_states, most=faulty + 1)
     except WhimbrelError:
         return
-    if tries < FAULTS or open_ > faulty:
+    if tries < FAULTS or open_ > faulty or not planned:
         return
     _pause(
         store,

@@ -30,11 +30,9 @@ class MongoAnswers:
                 )
             except DuplicateKeyError:
                 row = self._answers.find_one({"_id": key})
-                return (
-                    None
-                    if row is None
-                    else GivenAnswer(row["fingerprint"], row["status"], bytes(row["body"]))
-                )
+                if row is None:  # the other request was refused, and has forgotten it
+                    return self.begin(key, fingerprint)
+                return GivenAnswer(row["fingerprint"], row["status"], bytes(row["body"]))
         return None
 
     def finish(self, key: str, status: int, body: bytes) -> None:

@@ -94,6 +94,11 @@ class BatchReads:
         with translated():
             return self._batches.count_documents(query, **limit)
 
+    def begun(self, run_id: str) -> int:
+        begun = {"$or": [{"status": "running"}, {"status": "queued", "claims": {"$gt": 0}}]}
+        with translated():
+            return self._batches.count_documents({"run": run_id, **begun})
+
     def uuid(self) -> bytes | None:
         return identity_of(self._batches.database, self._batches.name).uuid
 
@@ -177,6 +182,11 @@ class BatchReads:
                     key = group["run"], bool(group.get("retry")), BatchStatus(group["status"])
                     counts[key] = counts.get(key, 0) + int(row["n"])
         return counts
+
+    def any_retried(self, run_id: str) -> bool:
+        retried = {"run": run_id, "retry": True, "status": {"$in": ["queued", "running"]}}
+        with translated():
+            return self._batches.find_one(retried, {"_id": 1}) is not None
 
     def settled(self, seconds: float) -> int:
         since = {"$gte": ["$settledAt", {"$subtract": ["$$NOW", int(seconds * 1000)]}]}

@@ -4,8 +4,7 @@ import random
 from datetime import datetime, timedelta
 from typing import Any
 
-from pymongo import UpdateOne
-
+from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, FailureKind, backoff, is_dead
 from whimbrel.domain.failures.retry_policy import attempts_of
 from whimbrel.domain.runs.batches import Batch
@@ -21,17 +20,16 @@ def first_row(
     """
     dead = is_dead(failure, 1, run.max_attempts)
     return {
-        "_id": _id(run, failure), "attempt": 1, "key": failure.key.document, "batch": batch.token, "since": since,
+        "_id": row_id(run.id, failure.key), "attempt": 1, "key": failure.key.document, "batch": batch.token, "since": since,
         "firstAt": now, "lastAt": now, "state": "dead" if dead else "open", "resolution": None,
         "dueAt": now + timedelta(seconds=backoff(1, run.retry_delay, _jitter(), failure.kind)), **_facts(run, batch, failure, group),
     }  # fmt: skip
 
 
-def another_attempt(run: Run, batch: Batch, failure: FailedDocument, group: str) -> UpdateOne:
-    """Adds one attempt, unless this batch has recorded it already: a batch may be executed again."""
-    attempt = {
-        "$cond": [{"$eq": ["$batch", batch.token]}, "$attempt", {"$add": [{"$ifNull": ["$attempt", 0]}, 1]}]
-    }
+def another_attempt(run: Run, batch: Batch, failure: FailedDocument, group: str) -> list[dict[str, Any]]:
+    """Returns the update that adds one attempt, unless this batch has recorded it already: a batch may be executed again."""
+    before = {"$ifNull": ["$attempt", 0]}
+    attempt = {"$cond": [{"$eq": ["$batch", batch.token]}, {"$max": [before, 1]}, {"$add": [before, 1]}]}
     # The backoff of each possible attempt; only the row knows which one this is.
     jitter = _jitter()
     delays = [
@@ -41,25 +39,21 @@ def another_attempt(run: Run, batch: Batch, failure: FailedDocument, group: str)
     delay = {"$arrayElemAt": [delays, {"$min": [{"$subtract": ["$attempt", 1]}, len(delays) - 1]}]}
     attempts = attempts_of(failure.kind, run.max_attempts, final=failure.final)
     state = {"$cond": [{"$gte": ["$attempt", attempts]}, "dead", "open"]}
-    return UpdateOne(
-        {"_id": _id(run, failure)},
-        [
-            {"$set": {"attempt": attempt}},
-            {
-                "$set": {
-                    "key": {"$literal": failure.key.document}, "batch": batch.token,
-                    "since": {"$ifNull": ["$since", run.created_at]}, "firstAt": {"$ifNull": ["$firstAt", "$$NOW"]}, "lastAt": "$$NOW",
-                    "state": state, "dueAt": {"$add": ["$$NOW", delay]}, "resolution": None,
-                    **{name: {"$literal": value} for name, value in _facts(run, batch, failure, group).items()},
-                }
-            },
-        ],
-        upsert=True,
-    )  # fmt: skip
+    return [
+        {"$set": {"attempt": attempt}},
+        {
+            "$set": {
+                "key": {"$literal": failure.key.document}, "batch": batch.token,
+                "since": {"$ifNull": ["$since", run.created_at]}, "firstAt": {"$ifNull": ["$firstAt", "$$NOW"]}, "lastAt": "$$NOW",
+                "state": state, "dueAt": {"$add": ["$$NOW", delay]}, "resolution": None,
+                **{name: {"$literal": value} for name, value in _facts(run, batch, failure, group).items()},
+            }
+        },
+    ]  # fmt: skip
 
 
-def _id(run: Run, failure: FailedDocument) -> dict[str, Any]:
-    return {"r": run.id, "d": failure.key.document}
+def row_id(run_id: str, key: Key) -> dict[str, Any]:
+    return {"r": run_id, "d": key.document}
 
 
 def _facts(run: Run, batch: Batch, failure: FailedDocument, group: str) -> dict[str, Any]:

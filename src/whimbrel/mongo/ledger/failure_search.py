@@ -19,6 +19,7 @@ from whimbrel.mongo.ranges import within
 ORDER = (FailureState.DEAD, FailureState.OPEN, FailureState.RESOLVED)
 BY_CAUSE = [("run", 1), ("state", 1), ("group", 1), ("key._id", 1)]
 LOOKED_AT = 5_000  # rows of a state
+ADDED = 1_000  # more of them, which may be added while they are looked at
 
 Order = Sequence[tuple[str, int]]
 
@@ -53,14 +54,16 @@ class FailureSearch:
             for match, order in _ranges(run_id, query, after):
                 wanted = limit - len(found)
                 stages: list[Mapping[str, Any]] = [{"$match": match}, {"$sort": dict(order)}]
+                # Read first: rows that leave the state meanwhile move others to the front, which would not be looked at.
+                last = self._place_of(match, order, LOOKED_AT - 1) if rest else None
                 if rest:
-                    stages += [{"$limit": LOOKED_AT}, {"$match": rest}]
+                    stages += [{"$limit": LOOKED_AT + ADDED}, {"$match": {**rest, **_through(last)}}]
                 stages += [{"$limit": wanted}, *([{"$unset": "traceback"}] if slim else [])]
                 rows = list(self._failures.aggregate(stages, hint=dict(BY_CAUSE)))
                 found += map(failure_of, rows)
                 if len(found) == limit:
                     return FailurePage(found, found[-1].place)
-                if rest and (last := self._place_of(match, order, LOOKED_AT - 1)) is not None:
+                if last is not None:
                     return FailurePage(found, last)
         return FailurePage(found, None)
 
@@ -72,6 +75,14 @@ class FailureSearch:
             (FailurePlace(FailureState(row["state"]), row["group"], Key(row["key"].raw)) for row in rows),
             None,
         )
+
+
+def _through(last: FailurePlace | None) -> dict[str, Any]:
+    """Selects rows of a state up to a place."""
+    if last is None:
+        return {}
+    of_group = {"group": last.group, **within({}, Range(None, last.key), field="key._id")}
+    return {"$or": [{"group": {"$lt": last.group}}, of_group]}
 
 
 def _residual(query: FailureQuery) -> dict[str, Any]:

@@ -5,7 +5,9 @@ Rows in state "passed" are not failures: they remember what was skipped or uncha
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,13 +19,25 @@ from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.failures.failure import FailedDocument, Unresolved
 from whimbrel.domain.runs.batches import Batch
 from whimbrel.domain.runs.run import Run
+from whimbrel.errors import Transient
 from whimbrel.mongo.driver_errors import DUPLICATE_KEY, translated
 from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
 from whimbrel.mongo.ledger.failure_causes import FailureCauses
 from whimbrel.mongo.ledger.failure_counts import RECORDED, UNRESOLVED
 from whimbrel.mongo.ledger.failure_reads import PAGE, PASSED, FailureReads, on, same
-from whimbrel.mongo.ledger.failure_rows import another_attempt, first_row
+from whimbrel.mongo.ledger.failure_rows import another_attempt, first_row, row_id
 from whimbrel.mongo.ledger.failure_sums import FailureSums
+
+MOVES = 10  # times that rows may be moved by others while a batch records them
+_Change = Mapping[str, Any] | Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """The batch that a row belongs to, and whether it is counted there."""
+
+    batch: str
+    counted: bool
 
 
 class MongoFailures(FailureReads):
@@ -45,56 +59,84 @@ class MongoFailures(FailureReads):
         for start in range(0, len(failures), PAGE):
             page = failures[start : start + PAGE]
             with translated():
-                rows = self._rows(run, [failure.key for failure in page], {})
-                batch_by_key = {Key(row["key"].raw): row["batch"] for row in rows}
-                before = set(batch_by_key.values()) - {batch.token}
+                places = self._places(run, [failure.key for failure in page])
                 self._mark(batch)
-                self._batch_failures.mark(before)
                 older = self._older(run, [failure.key for failure in page], UNRESOLVED)
-                self._write(run, batch, page, batch_by_key, _since(run, older))
-                self._batch_failures.keep(before)
+                left = self._write(run, batch, page, places, _since(run, older))
+                self._batch_failures.keep(left)
                 self._batch_failures.count_if_lost(batch)
                 self._supersede(older)
 
-    def _rows(self, run: Run, keys: Sequence[Key], query: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-        """Returns the run's rows of these documents."""
-        ids = [{"r": run.id, "d": key.document} for key in keys]
-        return list(self._failures.find({"_id": {"$in": ids}, **query}, {"_id": 0, "key": 1, "batch": 1}))
+    def _places(self, run: Run, keys: Sequence[Key]) -> dict[Key, _Place]:
+        """Returns where the rows of documents are now."""
+        ids = [row_id(run.id, key) for key in keys]
+        rows = self._failures.find({"_id": {"$in": ids}}, {"_id": 0, "key": 1, "batch": 1, "state": 1})
+        return {Key(row["key"].raw): _Place(row["batch"], row["state"] in RECORDED) for row in rows}
 
     def _write(
         self,
         run: Run,
         batch: Batch,
         failures: Sequence[FailedDocument],
-        known: Container[Key],
+        places: Mapping[Key, _Place],
         since: Mapping[Key, datetime],
-    ) -> None:
-        """Inserts documents' first rows, which is several times as fast, and adds an attempt to existing ones."""
+    ) -> set[str]:
+        """Inserts documents' first rows, which is several times as fast, and adds an attempt to existing ones. Returns the batches that rows have left."""
         groups = self._causes.groups(run.id, failures)
-        new_failures, repeated_failures = (
-            list[tuple[FailedDocument, str]](),
-            list[tuple[FailedDocument, str]](),
-        )
-        for failure, group in zip(failures, groups, strict=True):
-            (repeated_failures if failure.key in known else new_failures).append((failure, group))
+        group_by_key = {failure.key: group for failure, group in zip(failures, groups, strict=True)}
+        new_failures = [failure for failure in failures if failure.key not in places]
+        repeated = {failure.key: failure for failure in failures if failure.key in places}
         if new_failures:
             now: datetime = self._failures.database.command("hello")["localTime"]  # the server's
             rows = [
-                first_row(run, batch, failure, group, now=now, since=since[failure.key])
-                for failure, group in new_failures
+                first_row(run, batch, failure, group_by_key[failure.key], now=now, since=since[failure.key])
+                for failure in new_failures
             ]
             try:
                 self._failures.insert_many(rows, ordered=False)
             except BulkWriteError as error:
-                failed = error.details["writeErrors"]
-                if any(write_error["code"] != DUPLICATE_KEY for write_error in failed):
-                    raise
-                repeated_failures += [new_failures[write_error["index"]] for write_error in failed]
-        if repeated_failures:
-            self._failures.bulk_write(
-                [another_attempt(run, batch, *repeat) for repeat in repeated_failures], ordered=False
-            )
+                for index in _duplicates(error):
+                    repeated[new_failures[index].key] = new_failures[index]
+        attempts: dict[Key, _Change] = {
+            key: another_attempt(run, batch, failure, group_by_key[key]) for key, failure in repeated.items()
+        }
+        left = self._change(run, attempts, places, marked={batch.token})
         self._causes.count(run.id, Counter(groups))
+        return left
+
+    def _change(
+        self,
+        run: Run,
+        changes: Mapping[Key, _Change],
+        places: Mapping[Key, _Place],
+        *,
+        marked: AbstractSet[str] = frozenset(),
+    ) -> set[str]:
+        """Changes rows of documents, adds missing ones, and returns the batches that were marked for it. `marked`: those that are already.
+
+        Only in a batch that is marked may a counted row be changed, or taken from it: its number, kept meanwhile by another process,
+        would count the row for ever (hole H83).
+        """
+        sources = set[str]()
+        for _ in range(MOVES):
+            if not changes:
+                return sources
+            new = {places[key].batch for key in changes if key in places and places[key].counted}
+            self._batch_failures.mark(new - sources - marked)
+            sources |= new - marked
+            requests = []
+            for key, change in changes.items():
+                place = {"batch": places[key].batch if key in places else None}
+                requests.append(UpdateOne({"_id": row_id(run.id, key), **place}, change, upsert=True))
+            try:
+                self._failures.bulk_write(requests, ordered=False)
+            except BulkWriteError as error:  # others have moved these rows, or added them
+                moved, keys = set(_duplicates(error)), list(changes)
+                changes = {key: changes[key] for number, key in enumerate(keys) if number in moved}
+                places = self._places(run, list(changes))
+            else:
+                return sources
+        raise Transient(f"Other batches of run {run.id} record failures of the same documents.")
 
     def _mark(self, batch: Batch) -> None:
         """Marks a batch once for each claim: the number of a batch being worked on is not kept, so the mark stays until it ends."""
@@ -134,24 +176,18 @@ class MongoFailures(FailureReads):
             with translated():
                 older = self._older(run, page, PASSED)
                 since = _since(run, older)
-                before = {row["batch"] for row in self._rows(run, page, {"state": {"$in": RECORDED}})}
-                self._batch_failures.mark(before)
-                rows = [
-                    UpdateOne(
-                        {"_id": {"r": run.id, "d": key.document}},
-                        {
-                            "$set": {
-                                "run": run.id, "job": run.kind, **same(run), "key": key.document, "batch": batch.token, "state": "passed",
-                                "outcome": outcomes[key],
-                            },
-                            "$setOnInsert": {"since": since[key]},
+                changes: dict[Key, _Change] = {
+                    key: {
+                        "$set": {
+                            "run": run.id, "job": run.kind, **same(run), "key": key.document, "batch": batch.token, "state": "passed",
+                            "outcome": outcomes[key],
                         },
-                        upsert=True,
-                    )
+                        "$setOnInsert": {"since": since[key]},
+                    }
                     for key in page
-                ]  # fmt: skip
-                self._failures.bulk_write(rows, ordered=False)
-                self._batch_failures.keep(before)
+                }  # fmt: skip
+                left = self._change(run, changes, self._places(run, page))
+                self._batch_failures.keep(left)
                 self._supersede(older)
 
     def resolve(self, failures: Sequence[Unresolved], resolution: str) -> None:
@@ -159,8 +195,10 @@ class MongoFailures(FailureReads):
             tokens = {failure.batch for failure in failures}
             with translated():
                 self._batch_failures.mark(tokens)
+                # What another batch has taken meanwhile stays open: it is tried again there.
+                rows = {"_id": {"$in": [row_id(failure.run, failure.key) for failure in failures]}}
                 self._failures.update_many(
-                    {"_id": {"$in": [{"r": failure.run, "d": failure.key.document} for failure in failures]}},
+                    {**rows, "batch": {"$in": list(tokens)}},
                     {
                         "$set": {"state": "resolved", "resolution": resolution},
                         "$currentDate": {"lastAt": True},
@@ -222,6 +260,14 @@ class MongoFailures(FailureReads):
                     opened += self._failures.update_many(dead, reopening).modified_count
                     self._batch_failures.keep(tokens)
         return opened
+
+
+def _duplicates(error: BulkWriteError) -> list[int]:
+    """Returns the numbers of the requests that met an existing row. Raises where there was another error."""
+    failed: list[Mapping[str, Any]] = error.details["writeErrors"]
+    if any(write_error["code"] != DUPLICATE_KEY for write_error in failed):
+        raise error
+    return [write_error["index"] for write_error in failed]
 
 
 def _since(run: Run, older: Sequence[Mapping[str, Any]]) -> Mapping[Key, datetime]:

@@ -77,7 +77,8 @@ class MongoKeySpace:
         That is kept by blocks; of blocks whose sums are not kept at present, the index tells what fails.
         """
         first, last = extent.first // SIZE, extent.last // SIZE
-        blocks = {"run": run_id, "block": {"$gte": first, "$lte": last}}
+        # By their ids: in the index that tells what is marked, a block that is kept meanwhile moves to where it was not read.
+        blocks = {"_id": {"$gte": {"r": run_id, "b": first}, "$lte": {"r": run_id, "b": last}}}
         failing, failed, unsummed = dict[int, bytes](), dict[int, bytes](), list[int]()
         fields = {"_id": 0, "block": 1, "marked": 1, "n": 1, "bits": 1, "failed": 1}
         for row in self._blocks.find(blocks, fields, batch_size=ROWS):

@@ -135,8 +135,8 @@ class MongoRetention:
 
     def remove(self, run_id: str, limit: int) -> Removed:
         with translated():
-            # Its removal has not begun after all.
-            if self._runs.find_one({"_id": run_id}, {"_id": 1}) is not None:
+            # Its removal has not begun after all. Changed, so that another process which is about to begin it does not.
+            if self._runs.update_one({"_id": run_id}, {"$currentDate": {"updatedAt": True}}).matched_count:
                 self._pruned.delete_one({"_id": run_id})
                 return Removed()
             failures = _delete_some(self._failures, {"run": run_id}, limit)

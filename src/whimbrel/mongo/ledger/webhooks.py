@@ -117,9 +117,10 @@ class MongoWebhookRecords:
             first = list(self._rows.find(OF_DELIVERIES, {"createdAt": 1}).sort(NEWEST).skip(MOST).limit(1))
             if not first:
                 return 0
-            older = {"createdAt": {"$lte": first[0]["createdAt"]}, "state": {"$ne": "pending"}}
+            over = {"state": {"$ne": "pending"}}  # asked again below: somebody may send it again meanwhile
+            older = {"createdAt": {"$lte": first[0]["createdAt"]}, **over}
             ids = [row["_id"] for row in self._rows.find(older, {"_id": 1}).sort("createdAt", 1).limit(SOME)]
-            return self._rows.delete_many({"_id": {"$in": ids}}).deleted_count
+            return self._rows.delete_many({"_id": {"$in": ids}, **over}).deleted_count
 
     def list(
         self,
