@@ -281,6 +281,8 @@ class Coordinator:
         )
         if ended is None:
             return  # the next tick continues: other runs wait
+        if run.phase == "failed" and self._ledger.failures.any_open(run.id):
+            return  # somebody has opened failures again since the phase was judged
         documents.check_identity()
         target = RunStatus.COMPLETED_WITH_FAILURES if ended.faults else RunStatus.COMPLETED
         self._step("S12")
