@@ -18,7 +18,7 @@ SLOW = {"maxDocsPerSecond": 40, "batchSize": 20}
 @pytest.fixture(scope="module")
 def run(served: Serve, docs: Docs) -> Iterator[str]:
     """A run that takes as long as a test wants."""
-    seed(docs, 3000)
+    seed(docs, 20_000)
     answer = served.client.post("/migrate", json=SLOW)
     assert answer.status_code == 202, answer.text
     found: str = answer.json()["migrationId"]

@@ -13,6 +13,7 @@ from tests.integration.in_process_commands import Commands, commands  # noqa: F4
 from tests.integration.in_process_system import DEFAULTS, migrate
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.start import draft_run
+from whimbrel.engine.rehearsing import trial_call
 from whimbrel.engine.rehearsing.dry_run import dry_run
 from whimbrel.engine.rehearsing.trial_call import try_function
 from whimbrel.errors import DefinitionInvalid, WarningsRefused
@@ -132,6 +133,12 @@ SAID = {
     "alarmed-loop": "only works in main thread.*Functions are called in threads",
     "misspelt": "name 'thng' is not defined",
 }
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial's time counts the start of its process, and one that runs out of time finds nothing."""
+    monkeypatch.setattr(trial_call, "SECONDS", 60.0)
 
 
 @pytest.fixture
