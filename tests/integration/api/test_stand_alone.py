@@ -115,6 +115,8 @@ def pause_and_go_on(client: TestClient) -> str:
 
 
 def everything_else(client: TestClient, run: str) -> None:
+    # A worker process that has just stood still for some seconds counts as none.
+    eventually(lambda: client.get("/queue/consumers/health").json().get("slots"))
     for path in (
         "/queue/test-publish", "/queue/test-batch", "/queue/consumers/restart", "/queue/retry-dlq", "/migrate/scheduler/start",
         "/migrate/scheduler/stop", "/queue/workers/reset-counter",
