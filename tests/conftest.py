@@ -7,6 +7,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from inspect import signature
 from pathlib import Path
@@ -61,6 +62,9 @@ SHORT = Times(
         "inf"
     ),  # after each chunk, whatever that costs: what a test sees does not depend on the machine
 )
+
+# For what counts calls and claims exactly: a mongod that stands still for a while must make no statement be sent again, and end no lease.
+PATIENT = replace(SHORT, lease=15, grace=5, statement=4)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -118,12 +122,12 @@ def databases(client: MongoClient[dict[str, Any]]) -> Iterator[Databases]:
 def database(
     request: pytest.FixtureRequest, client: MongoClient[dict[str, Any]], databases: Databases
 ) -> Iterator[Database[dict[str, Any]]]:
-    """A database without documents; with the ledger's empty collections where the test has a `store`, or settings of a server.
+    """A database without documents; with the ledger's empty collections where the test has a store, or settings of a server.
 
     A test that asks for `client` looks at the server itself, such as its oplog: its database has had no other test.
     """
     if (
-        not {"store", "settings"} & set(request.fixturenames)
+        not {"store", "patient_store", "settings"} & set(request.fixturenames)
         or "client" in signature(request.function).parameters
     ):
         name = databases.new()
@@ -139,6 +143,17 @@ def database(
 def store(mongo_uri: str, database: Database[dict[str, Any]], databases: Databases) -> Iterator[MongoStore]:
     """The ledger and collections of the test's database, by short times."""
     with connected(mongo_uri, database.name, SHORT) as found:
+        found.prepare()
+        databases.learn(database.name)
+        yield found
+
+
+@pytest.fixture
+def patient_store(
+    mongo_uri: str, database: Database[dict[str, Any]], databases: Databases
+) -> Iterator[MongoStore]:
+    """The same, by times that outlast a MongoDB that stands still for a while."""
+    with connected(mongo_uri, database.name, PATIENT) as found:
         found.prepare()
         databases.learn(database.name)
         yield found

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from tests.conftest import SHORT
 from whimbrel.brokers.ledger import LedgerBroker, LedgerFeed
 from whimbrel.domain.migrations.migration import Migration
 from whimbrel.domain.runs.run import Run
@@ -37,9 +36,9 @@ def system(
     step: Callable[[str], None] = nothing,
     **options: Any,
 ) -> AbstractContextManager[WorkerState]:
-    """The system at work, by short times."""
+    """The system at work, by the times of its store."""
     broker, feed = broker or LedgerBroker(), feed or LedgerFeed()
-    return threads(store, migrations, times=SHORT, broker=broker, feed=feed, step=step, **options)
+    return threads(store, migrations, times=store._times, broker=broker, feed=feed, step=step, **options)
 
 
 def until(store: MongoStore, run: Run, *statuses: RunStatus, seconds: float = 60) -> RunView:

@@ -10,7 +10,7 @@ import pytest
 from pymongo.database import Database
 
 from tests import waiting
-from tests.conftest import SHORT
+from tests.conftest import PATIENT
 from tests.integration.in_process_system import migrate, start, system, until
 from whimbrel import Migration
 from whimbrel.domain.failures.failure import FailureKind
@@ -106,13 +106,15 @@ def stopped_before_settling(store: MongoStore, it: Migration) -> Iterator[None]:
     def step(name: str) -> None:
         if name == "S6":
             reached.set()
-            go_on.wait(20)
+            go_on.wait(120)
 
     with system(store, [it], slots=1, step=step):
-        start(store, it)
-        assert reached.wait(20)
-        yield
-        go_on.set()
+        try:
+            start(store, it)
+            assert reached.wait(60)
+            yield
+        finally:
+            go_on.set()
 
 
 def test_h14_a_worker_that_stands_still_blocks_no_write_of_the_application(
@@ -123,17 +125,17 @@ def test_h14_a_worker_that_stands_still_blocks_no_write_of_the_application(
         begun = time.monotonic()
         database["things"].update_many({}, {"$set": {"application": True}}, comment="the application")
         assert database["things"].count_documents({"n": 1, "application": True}) == 100
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 60  # it stands still for longer
 
 
-def test_h18_a_lease_is_written_in_the_servers_time(store: MongoStore, database: Data) -> None:
+def test_h18_a_lease_is_written_in_the_servers_time(patient_store: MongoStore, database: Data) -> None:
     seed(database, 100)
-    with stopped_before_settling(store, INC):
+    with stopped_before_settling(patient_store, INC):
         [row] = database["whimbrel_batches"].aggregate([
             {"$match": {"status": "running"}},
             {"$project": {"left": {"$subtract": ["$leaseUntil", "$$NOW"]}, "age": {"$subtract": ["$$NOW", "$claimedAt"]}}},
         ])  # fmt: skip
-        assert 0 < row["left"] <= SHORT.lease * 1000
+        assert 0 < row["left"] <= PATIENT.lease * 1000
         assert row["age"] >= 0
 
 

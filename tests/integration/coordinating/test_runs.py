@@ -280,7 +280,7 @@ def test_a_cancelled_run_counts_what_it_touched_and_touches_nothing_more(
     assert values(database) == {1: 1500}
 
 
-def test_outcomes_of_a_function_add_up_and_are_marked(store: MongoStore, database: Data) -> None:
+def test_outcomes_of_a_function_add_up_and_are_marked(patient_store: MongoStore, database: Data) -> None:
     """H2: skipped and unchanged documents bear a mark, so the sweep does not evaluate them again."""
     seed(database, 300)
     called: Counter[int] = Counter()
@@ -289,7 +289,7 @@ def test_outcomes_of_a_function_add_up_and_are_marked(store: MongoStore, databas
         called[thing["number"]] += 1
         return [SKIP, {"$set": {"n": 0}}, {"$set": {"n": 1}}][thing["number"] % 3]
 
-    found = migrate(store, Migration(name="sorting", collection="things", transform=sorting))
+    found = migrate(patient_store, Migration(name="sorting", collection="things", transform=sorting))
     assert (found.counts.changed, found.counts.unchanged, found.counts.skipped) == (100, 100, 100)
     marks = Counter(each["_whimbrel"]["sorting_v1"].partition("/")[2] for each in database["things"].find())
     assert marks == {"": 100, "u": 100, "s": 100}
@@ -297,7 +297,7 @@ def test_outcomes_of_a_function_add_up_and_are_marked(store: MongoStore, databas
 
 
 def test_h2_under_the_mark_filter_the_ledger_remembers_what_was_passed_over(
-    store: MongoStore, database: Data
+    patient_store: MongoStore, database: Data
 ) -> None:
     seed(database, 300)
     called: Counter[int] = Counter()
@@ -309,7 +309,7 @@ def test_h2_under_the_mark_filter_the_ledger_remembers_what_was_passed_over(
     it = Migration(
         name="sorting", collection="things", mark="filter", filter={"n": {"$lt": 1}}, transform=sorting
     )
-    found = migrate(store, it)
+    found = migrate(patient_store, it)
     assert (found.counts.changed, found.counts.unchanged, found.counts.skipped) == (100, 100, 100)
     assert set(called.values()) == {1}
     assert found.run.inferred is False
