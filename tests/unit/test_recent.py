@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 from fastapi import Request, Response
 
+from tests.unit.test_run_stream import until
+from whimbrel.api import answer_cache
 from whimbrel.api.answer_cache import FRESH, AnswerCache
 from whimbrel.api.models.envelope import Answer
 from whimbrel.errors import RunUnknown
@@ -27,6 +29,13 @@ class Counted:
         return 200 + number, Answer(timestamp=str(number))
 
 
+@pytest.fixture
+def _lasting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer is recent for longer than a machine stands still."""
+    monkeypatch.setattr(answer_cache, "FRESH", 60.0)
+    monkeypatch.setattr(answer_cache, "PATIENCE", 60.0)
+
+
 def run(scenario: Callable[[AnswerCache, Counted], Awaitable[None]]) -> None:
     async def all_of_it() -> None:
         await scenario(AnswerCache(), Counted())
@@ -34,6 +43,7 @@ def run(scenario: Callable[[AnswerCache, Counted], Awaitable[None]]) -> None:
     asyncio.run(all_of_it())
 
 
+@pytest.mark.usefixtures("_lasting")
 def test_who_asks_at_once_shares_an_answer() -> None:
     async def scenario(recent: AnswerCache, work: Counted) -> None:
         work.go_on.clear()
@@ -60,6 +70,7 @@ def test_an_answer_gets_old() -> None:
     run(scenario)
 
 
+@pytest.mark.usefixtures("_lasting")
 def test_an_error_goes_to_those_who_waited_and_is_not_kept() -> None:
     async def scenario(recent: AnswerCache, work: Counted) -> None:
         work.fails = True
@@ -73,6 +84,7 @@ def test_an_error_goes_to_those_who_waited_and_is_not_kept() -> None:
     run(scenario)
 
 
+@pytest.mark.usefixtures("_lasting")
 def test_who_leaves_takes_nothing_from_the_others() -> None:
     async def scenario(recent: AnswerCache, work: Counted) -> None:
         work.go_on.clear()
@@ -87,6 +99,7 @@ def test_who_leaves_takes_nothing_from_the_others() -> None:
     run(scenario)
 
 
+@pytest.mark.usefixtures("_lasting")
 def test_a_change_is_seen_by_whoever_made_it() -> None:
     """Even where an answer was under way when it happened."""
 
@@ -94,14 +107,14 @@ def test_a_change_is_seen_by_whoever_made_it() -> None:
         await recent.answer("one", work)
         work.go_on.clear()
         old = asyncio.create_task(recent.answer("two", work))
-        await asyncio.sleep(0.05)
+        await until(lambda: work.times == 2)
 
         async def change(_: Request) -> Response:
             return Response("changed")
 
         assert (await recent.clear_after(Request({"type": "http"}), change)).body == b"changed"
         new = asyncio.create_task(recent.answer("two", work))
-        await asyncio.sleep(0.05)
+        await until(lambda: work.times == 3)
         work.go_on.set()
         assert [(await each).status_code for each in (old, new)] == [202, 203]
         assert (await recent.answer("one", work)).status_code == 204
