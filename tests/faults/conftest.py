@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import SHORT
-from tests.faults.rig import Rig
+from tests.faults.rig import PATIENT, Rig
 from tests.servers.replicas import ReplicaSet
 from whimbrel.domain.runs.run import Run
 from whimbrel.mongo.embedded import embedded
@@ -58,7 +58,7 @@ def long_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LongRun]:
     limits = {"localLogicalSessionTimeoutMinutes": int(SESSION / 60), "logicalSessionRefreshMillis": 5000}
     with ReplicaSet(1, **limits) as server, connected(server.uri, "long", SHORT) as store:
         rig = Rig(store, folder, folder, server.uri)
-        rig.environment["MONGODB_URI"] = server.uri
+        rig.environment |= PATIENT | {"MONGODB_URI": server.uri}  # a batch that is lost sleeps once more
         rig.seed(LONG_DOCUMENTS)
         run = rig.start("napping", batch_size=1)
         rig.parent(workers=1, slots=2)

@@ -51,8 +51,9 @@ def test_h62_an_update_killed_in_its_last_chunk_does_only_that_again(rig: Rig, m
     ]
     if mark == "marker":  # the others carry no token
         written = of(rows, batch.token, "update")
-        assert [each["nMatched"] for each in written] == [1000] * 5 + [0]
-        assert sum(each["keysExamined"] for each in written) <= 6 * 1001
+        # One that took long makes the next ones smaller: then there are more of them, about as many documents.
+        assert sum(each["nMatched"] for each in written) == COUNT
+        assert sum(each["keysExamined"] for each in written) <= COUNT + 1000 + len(written)
         [evidence] = of(rows, batch.token, "command")
         assert evidence["keysExamined"] <= 1001
     else:
@@ -60,12 +61,10 @@ def test_h62_an_update_killed_in_its_last_chunk_does_only_that_again(rig: Rig, m
             each for each in rows if "$count" in str(each["command"]) or "$group" in str(each["command"])
         ]
         ranges = [each["keysExamined"] for each in counting if "$gt" in str(each["command"])]
-        assert sorted(ranges) == [
-            20,
-            20,
-            1000,
-            1000,
-        ]  # is the filter false now? and what was eligible, and still is
+        # Is the filter false now, of some? And what was eligible in the chunk, and still is; of a part where statements are smaller.
+        assert ranges
+        assert max(ranges) <= 1000
+        assert sum(ranges) <= 2 * 1000 + 2 * 20
 
 
 @pytest.mark.parametrize("mark", ["marker", "filter"])

@@ -93,7 +93,8 @@ def stage(rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     host, port = rig.client.address or ("", 0)
     with Proxy(host, port) as wire:
         environment = {
-            **SHORT_TIMES, "MONGODB_URI": "mongodb://unused/", "MONGODB_DB_NAME": rig.store.database, "OPEN": str(open_),
+            # Nobody alive shall lose a batch or a role because the machine stood still for a while.
+            **SHORT_TIMES, "WHIMBREL_LEASE": "6", "WHIMBREL_GRACE": "2", "WHIMBREL_STATEMENT": "1.5", "MONGODB_URI": "mongodb://unused/", "MONGODB_DB_NAME": rig.store.database, "OPEN": str(open_),
             "WHIMBREL_MIGRATIONS": str(file), "WHIMBREL_CONNECT_SECONDS": "3",
         }  # fmt: skip
         for name, value in environment.items():

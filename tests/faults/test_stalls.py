@@ -12,6 +12,7 @@ from tests.servers.rabbit import RabbitNode
 from tests.servers.serve import eventually
 from whimbrel.domain.runs.states import BatchStatus, RunStatus
 from whimbrel.domain.runs.workers import ALIVE
+from whimbrel.engine.operating.control import adjust
 
 STALLS = int(os.environ.get("STALLS", "2"))
 SECONDS = float(os.environ.get("STALL_SECONDS", "2.5"))
@@ -37,7 +38,7 @@ def test_no_slot_is_lost_and_no_run_pauses(stalled: Rig, name: str) -> None:
     rig = stalled
     rig.environment["LOG_LEVEL"] = "error"
     rig.hold(COUNT - 1)
-    run = rig.start(name, batch_size=20, rate=200)
+    run = rig.start(name, batch_size=20, rate=40)  # by which much is left after the last stall
     rig.parent(workers=1, slots=SLOTS)
     for number in range(1, STALLS + 1):
         eventually(lambda number=number: rig.settled(run) >= 2 * number, 120)  # type: ignore[misc]
@@ -46,6 +47,7 @@ def test_no_slot_is_lost_and_no_run_pauses(stalled: Rig, name: str) -> None:
     # Each slot has a batch in hand: they rest for the sake of the rate, or hold the last document.
     eventually(lambda: rig.store.ledger.batches.count(run.id, [BatchStatus.RUNNING]) == SLOTS, 120)
     eventually(lambda: sum(each.slots for each in rig.store.ledger.leases.workers(ALIVE)) == SLOTS, 120)
+    adjust(rig.store.ledger, run.id, who="test", rate=None)
     rig.let_go()
     found = rig.finish(run)
     rig.reckon(found, COUNT)

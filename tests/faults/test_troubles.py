@@ -71,10 +71,14 @@ def test_h10_a_document_that_kills_its_process_is_isolated_and_its_neighbours_ar
 
 def test_an_awaited_function_fails_and_hangs_for_single_documents_only(rig: Rig) -> None:
     plant(rig, {3: "hang", 200: "raise"})
+    rig.environment |= PATIENT
     run = rig.start("awaited")
     rig.parent()
     found = rig.finish(run)
-    assert recorded(rig, run.id) == {3: ("TimeoutError", 2, "dead"), 200: ("ValueError", 2, "dead")}
+    rows = recorded(rig, run.id)
+    hung = rows.pop(3)  # a process that stands still may be late to cancel it, and is ended for it
+    assert hung in (("TimeoutError", 2, "dead"), ("Timeout", 2, "dead"))
+    assert rows == {200: ("ValueError", 2, "dead")}
     assert found.counts.changed == COUNT - 2
 
 

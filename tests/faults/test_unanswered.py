@@ -33,7 +33,7 @@ from whimbrel.testing.threads import threads
 LONG = Times(lease=25, grace=20, statement=19, tick=0.02, sweep=0.2, idle_poll=0.05, control=0.05)
 LONG_TIMES = {"WHIMBREL_LEASE": "25", "WHIMBREL_GRACE": "20", "WHIMBREL_STATEMENT": "19"}
 COUNT = 40  # documents
-MANY = 160  # more than are changed before somebody has asked to stop
+MANY = 600  # more than are changed before somebody has asked to stop, though the machine stands still
 
 
 CHANGE = [{"$set": {"n": {"$add": ["$n", 1]}, "heat": burning(30)}}]
