@@ -104,7 +104,7 @@ def test_the_end_of_the_process_stops_a_long_one(
         assert client.post("/seed/bulk/9000000", json={"batchSize": 100}).status_code == 202
         eventually(lambda: client.get("/seed/stats").json()["seeding"]["documentsInserted"] > 0)
         began = time.monotonic()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60  # the whole would take more than an hour
     there = database["somemodels"].count_documents({})
     time.sleep(0.3)
     assert database["somemodels"].count_documents({}) == there

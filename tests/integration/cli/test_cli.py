@@ -231,9 +231,9 @@ def test_the_declarative_form_in_a_new_file_loads_too(cli: Cli, tmp_path: Path) 
 def test_a_run_is_paused_and_resumed_from_another_terminal(
     cli: Cli, database: Docs, things: int, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    slow = {**environment, "PROCESSING_DELAY": "150"}  # so that it takes some ten seconds
+    slow = {**environment, "PROCESSING_DELAY": "0"}  # slow by its rate, until that is lifted
     with started(
-        slow, tmp_path, "run", "counted", "--workers", "1", "--batch-size", "250", "--json"
+        slow, tmp_path, "run", "counted", "--workers", "1", "--batch-size", "250", "--rate", "150", "--json"
     ) as process:
         run = at_work(database)
         assert "is paused" in cli("pause", run).stdout
@@ -241,6 +241,7 @@ def test_a_run_is_paused_and_resumed_from_another_terminal(
         assert process.poll() is None, "it waits"
 
         assert "live workers serve it" in cli("resume", run).stderr
+        cli("set", run, "--no-rate")
         out, error = process.communicate(timeout=120)
 
     assert process.returncode == 0, error
@@ -278,7 +279,8 @@ def test_settings_of_a_run_are_changed_while_it_goes_on(
 def test_ctrl_c_pauses_and_resume_completes(
     cli: Cli, database: Docs, things: int, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with started(environment, tmp_path, "run", "counted", "--workers", "1") as process:
+    small = ("--batch-size", "50")  # of which many are left after the first
+    with started(environment, tmp_path, "run", "counted", "--workers", "1", *small) as process:
         run = at_work(database)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=120)
@@ -321,7 +323,8 @@ def test_ctrl_c_twice_ends_at_once_and_loses_nothing(
 def test_after_kill_9_of_the_parent_resume_goes_on(
     cli: Cli, database: Docs, things: int, environment: dict[str, str], tmp_path: Path
 ) -> None:
-    with started(environment, tmp_path, "run", "counted", "--workers", "1") as process:
+    small = ("--batch-size", "50")  # of which many are left after the first
+    with started(environment, tmp_path, "run", "counted", "--workers", "1", *small) as process:
         run = at_work(database)
         process.kill()
 
@@ -336,7 +339,7 @@ def test_nobody_counts_on_a_worker_that_only_ends_what_it_has_begun(
 ) -> None:
     """The worker that outlives a killed parent is busy, and sends heartbeats, until its call returns."""
     assert things
-    environment["NAP"] = "6"
+    environment["NAP"] = "12"  # long enough to be seen, though the machine stands still in between
     with started(environment, tmp_path, "run", "slowly", "--workers", "1") as process:
         until(lambda: database["whimbrel_workers"].find_one({"inHand.0": {"$exists": True}}))
         run = str(the_run(database)["_id"])

@@ -15,6 +15,7 @@ from tests.integration.in_process_system import start, system, until
 from whimbrel import Migration
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.executing.event_loop import EventLoop, process_loop
+from whimbrel.engine.running import heartbeat
 from whimbrel.mongo.store import MongoStore
 from whimbrel.testing import check_migration
 
@@ -137,7 +138,10 @@ def test_a_loop_that_a_function_ends_goes_on(store: MongoStore, database: Data, 
     migrate(store, database, change)
 
 
-def test_calls_that_outlast_their_time_are_single_failures(store: MongoStore, database: Data) -> None:
+def test_calls_that_outlast_their_time_are_single_failures(
+    store: MongoStore, database: Data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "CANCEL_SECONDS", 60.0)  # however late they are cancelled here
     database["things"].insert_many([{"_id": i, "n": 0} for i in range(100)])
 
     async def change(it: dict[str, Any]) -> Any:

@@ -27,6 +27,7 @@ from whimbrel.errors import TooSlow
 from whimbrel.mongo.rehearsal import MongoRehearsal
 from whimbrel.mongo.store import MongoStore
 from whimbrel.samples.migration import SOME_MODEL
+from whimbrel.workers import function_caller
 from whimbrel.workers.definition_catalog import describe
 from whimbrel.workers.function_caller import callers
 from whimbrel.workers.migration_loader import load
@@ -68,7 +69,7 @@ def hashed(thing):
     return {"$set": {"order": list({"a", "b", "c", "d", "e", "f", "g", "h"})}}
 
 
-@migration(collection="things", timeout=1)
+@migration(collection="things", timeout=4)
 def sudden(thing, context):
     if thing["_id"] == 2:
         os._exit(9)
@@ -253,8 +254,9 @@ def test_a_function_that_hangs_or_dies_is_named_and_kills_nothing(
 
 
 def test_an_async_function_is_cancelled_and_the_others_are_shown(
-    store: MongoStore, things: Docs, source: str
+    store: MongoStore, things: Docs, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(function_caller, "CANCEL_SECONDS", 60.0)  # however late it is cancelled
     found = function(store, source, "waiting", size=20)
     assert found.outcomes["changed"] == 19
     [group] = found.failures
