@@ -12,6 +12,7 @@ _WORDS = (
     (r"Input should be less than or equal to (\S+)", r"give \1 or less"),
     (r"Input should be greater than (\S+)", r"give more than \1"),
     (r"Input should be less than (\S+)", r"give less than \1"),
+    (r"Input should be ('[^']*')$", r"give \1"),
     (r"Input should be ('.*')", r"give one of \1"),
     (
         r"String should match pattern '\^\((.*)\)\$'",

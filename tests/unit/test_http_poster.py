@@ -56,7 +56,7 @@ def test_what_is_sent_arrives_as_it_is() -> None:
     [
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, "no HTTP that can be read"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" * 4000, "no HTTP that can be read: it is too long"),
-        (b"SSH-2.0-OpenSSH\r\n", "no HTTP that can be read"), (b"", "no HTTP that can be read"),
+        (b"SSH-2.0-OpenSSH\r\n", "no HTTP that can be read"), (b"", "It closed the connection before it had answered."),
     ],
     ids=["head", "informational", "other", "nothing"],
 )  # fmt: skip

@@ -1,11 +1,14 @@
 """The strip of a run's key space: every batch is in exactly the cells that it should be, at any size."""
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from whimbrel.domain.runs import keyspace
 from whimbrel.domain.runs.keyspace import Grid, InHandPart, Look, painted, run_lengths
 from whimbrel.mongo.ledger.failure_sums import failed_bits, failing_bits
 
@@ -83,3 +86,15 @@ def test_bits_of_a_block_are_the_same_however_they_are_kept(places: set[int]) ->
     bits = failing_bits(places)
     assert bits == failed_bits(words)
     assert {place for place in range(1000) if bits[place // 8] >> place % 8 & 1} == places
+
+
+def test_the_page_has_words_and_a_colour_for_every_state_of_a_cell() -> None:
+    letters = {value for name, value in vars(keyspace).items() if name.isupper() and isinstance(value, str)}
+    script = Path(keyspace.__file__).parents[2] / "dashboard" / "static" / "strip.js"
+    words, colours = (
+        re.search(rf"{begin} \{{(.*?)\}};", script.read_text(), re.DOTALL) for begin in ("STATES =", "return")
+    )
+    assert letters == {"s", "r", "f", "w", "v", "p", "x", "n"}
+    for found in (words, colours):
+        assert found is not None
+        assert letters <= set(re.findall(r"(?:^|[\s,])([a-z]): ", found[1]))

@@ -22,6 +22,7 @@ from whimbrel.domain.health.verdict import (
     Verdict,
     floor_of,
     reasons_of,
+    sentence_of,
     worst_level,
 )
 from whimbrel.errors import SignalUnknown, ThresholdsRefused
@@ -96,6 +97,41 @@ def test_what_a_person_has_set_counts_and_what_goes_with_a_value_else() -> None:
     for second in range(3):
         state = next_state(SIGNALS["read-canary"], state, own, second, Thresholds(slow=20))
     assert (state.level, state.threshold) == (S, 20)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "value", "expected"),
+    [
+        (AS_IN_THE_TABLE, Thresholds(slow=20, stop=30), 9, O), (AS_IN_THE_TABLE, Thresholds(stop=30), 9, S),
+        (Thresholds(slow=0, stop=0.1), AS_IN_THE_TABLE, 1, O), (AS_IN_THE_TABLE, AS_IN_THE_TABLE, 1, X),
+    ],
+    ids=["both", "stop", "as it was", "unchanged"],
+)  # fmt: skip
+def test_a_level_is_left_at_once_where_somebody_has_changed_its_threshold(
+    before: Thresholds, after: Thresholds, value: float, expected: Level
+) -> None:
+    state = SignalState()
+    for second, thresholds in enumerate([before, before, after]):
+        read = Reading(HIGH.name, 9 if second < 2 else value, "host1", "a command", "")
+        state = next_state(HIGH, state, read, 100.0 + second, thresholds)
+    assert state.level is expected
+
+
+@pytest.mark.parametrize(
+    ("signal", "values", "sentence"),
+    [
+        (HIGH, [9, 9], "lag 9 s > 5 s on host1"), (HIGH, [3, 5], "lag 5 s > 2 s on host1"),
+        (HIGH, [3, 3, 0.3], "lag 0.3 s on host1, and for some seconds it must stay below 2 s"),
+        (LOW, [1, 1], "window 1 h < 2 h on host1"), (LOW, [1, 1, 9], "window 9 h on host1, and for some seconds it must stay above 2 h"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_reason_compares_only_what_is_so(signal: Signal, values: list[float], sentence: str) -> None:
+    state = SignalState()
+    for second, value in enumerate(values):
+        read = Reading(signal.name, value, "host1", "a command", "")
+        state = next_state(signal, state, read, 100.0 + second, AS_IN_THE_TABLE)
+    assert sentence_of(signal, state) == sentence
 
 
 def test_an_ignored_signal_asks_for_nothing_and_one_without_meaning_neither() -> None:
@@ -185,6 +221,9 @@ def test_reasons_name_value_threshold_and_host_the_worst_first() -> None:
         ("member-lag", Thresholds(slow=float("nan")), "cannot be a threshold"),
         ("member-lag", Thresholds(stop=float("inf")), "cannot be a threshold"),
         ("member-lag", Thresholds(slow=-1), "cannot be a threshold"),
+        ("disk-used", Thresholds(slow=200, stop=300), "never above 100 %"),
+        ("connections-free", Thresholds(slow=150, stop=20), "never above 100 %"),
+        ("cache-used", Thresholds(stop=100.5), "never above 100 %"),
     ],
 )
 def test_thresholds_that_cannot_be_are_refused(name: str, thresholds: Thresholds, why: str) -> None:

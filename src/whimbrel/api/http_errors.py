@@ -1,7 +1,9 @@
 """Turns errors into answers: ours by their class, those of the framework by their status."""
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from itertools import chain
+from typing import Any
 
 import structlog
 from fastapi import FastAPI, Request
@@ -47,6 +49,8 @@ STATUSES: dict[type[errors.WhimbrelError], int] = {
 }
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 FILES = ("GET",)  # the methods of the files of /docs, which are not routes
+# A type that the framework names behind a field which may have several, such as literal['off'] or constrained-int.
+TYPE = re.compile(r"[a-z-]+\[.*\]|(constrained-)?(int|float|str|bool|none|list|dict)", re.DOTALL)
 NAMED = 20  # invalid fields that an answer names; a request may have a hundred thousand
 LONGEST = 200  # characters of a name, and of what is wrong with it
 DOWN = 503
@@ -105,12 +109,14 @@ async def _answer_own_error(request: Request, error: Exception) -> JSONResponse:
 async def _answer_invalid_request(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    faults = error.errors()
-    first = [
-        Fault(field=_field_path(fault["loc"]), message=suggestions.suggestion(request, fault))
-        for fault in faults[:NAMED]
-    ]
-    return invalid_fields(first, len(faults))
+    told: dict[str, list[str]] = {}
+    for fault in error.errors():  # of a field that may be a number or a word there is one for each
+        messages = told.setdefault(_field_path(fault), [])
+        if len(told) <= NAMED:
+            messages.append(suggestions.suggestion(request, fault))
+    first = list(told.items())[:NAMED]
+    faults = [Fault(field=field, message=", or ".join(dict.fromkeys(messages))) for field, messages in first]
+    return invalid_fields(faults, len(told))
 
 
 def invalid_fields(first: Sequence[Fault], count: int) -> JSONResponse:
@@ -127,8 +133,14 @@ def bad_fields(first: Sequence[Fault], count: int) -> tuple[str, list[Fault]]:
     return sentence + ("" if sentence.endswith("?") else "."), details
 
 
-def _field_path(parts: tuple[int | str, ...]) -> str:
-    return ".".join(str(part)[:LONGEST] for part in parts) or "body"
+def _field_path(fault: Mapping[str, Any]) -> str:
+    """Returns where a fault is, without what the framework adds of the types that a field may have."""
+    parts: Sequence[int | str] = fault["loc"]
+    named = (
+        0 if fault["type"] == "extra_forbidden" else len(parts)
+    )  # that one is named as the client has written it
+    cut = next((number for number, part in enumerate(parts[:named]) if TYPE.fullmatch(str(part))), len(parts))
+    return ".".join(str(part)[:LONGEST] for part in parts[:cut]) or "body"
 
 
 async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:

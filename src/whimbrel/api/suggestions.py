@@ -8,6 +8,8 @@ from fastapi import Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
+from whimbrel.plain_wording import plain
+
 ALIKE: Final = 0.6  # similarity of two names at which one may be meant by the other
 # Other words for the same, in lower case and without punctuation.
 WORDS: Final[Mapping[str, Sequence[str]]] = {
@@ -64,7 +66,30 @@ def suggestion(request: Request, fault: Mapping[str, Any]) -> str:
     place = fault["loc"]
     if fault["type"] == "extra_forbidden" and place[:1] == ("body",) and len(place) == 2:  # noqa: PLR2004  a field of it
         return unknown(str(place[1]), fields_of(request))
-    return str(fault["msg"])
+    if fault["type"] == "string_pattern_mismatch":
+        example = _example_of(request, place)
+        return f"it has not the form that is needed{f': give one such as {example}' if example else ''}"
+    return plain(str(fault["msg"]))
+
+
+def _example_of(request: Request, place: Sequence[int | str]) -> str:
+    """Returns the example that the documentation of a route has of a parameter, or of a field of its body; empty where it has none."""
+    route: APIRoute = request.scope["route"]
+    dependant = route.dependant
+    known: dict[str, Any] = {
+        parameter.alias: parameter.field_info
+        for parameters in (dependant.path_params, dependant.query_params, dependant.header_params)
+        for parameter in parameters
+    }
+    kinds = [parameter.field_info.annotation for parameter in dependant.body_params]
+    for kind in kinds:
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            known |= {field.alias or name: field for name, field in kind.model_fields.items()}
+    field = known.get(str(place[1])) if len(place) > 1 else None
+    example = next(iter(getattr(field, "examples", None) or ()), None)
+    while isinstance(example, list):
+        example = next(iter(example), None)
+    return "" if example is None else str(example)
 
 
 def _letters_and_digits(name: str) -> str:

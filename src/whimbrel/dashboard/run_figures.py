@@ -93,7 +93,12 @@ def ending(run_view: RunView) -> Ending:
     if share == 0.0:
         return Ending(None, at_mean, "once it goes on, at its mean speed so far", "It waits.")
     if eta is None:
-        return Ending(None, at_mean, "at its mean speed so far", "Its speed is not known yet, or changes.")
+        return Ending(
+            None,
+            at_mean,
+            "at its mean speed so far",
+            "Its speed is not known yet, or changes, or its last batches are in hand.",
+        )
     if share < 1.0:
         return Ending(eta, eta * share, "without what slows it")
     return Ending(eta, at_mean, "at its mean speed so far")

@@ -160,8 +160,8 @@ class Runs(Protocol):
         """
         ...
 
-    def hold(self, run_id: str, allowance: Allowance, message: str) -> None:
-        """Stores what a running run may have of its speed, and why. While it waits, its working time does not go on."""
+    def hold(self, run_id: str, allowance: Allowance, message: str, *, waits: bool) -> None:
+        """Stores what a running run may have of its speed, and why. While it `waits`, its working time does not go on."""
         ...
 
     def resize(self, run: Run, size: int, sizing: Sizing) -> bool:

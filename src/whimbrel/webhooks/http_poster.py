@@ -40,6 +40,8 @@ class HttpPoster:
             return Reply(None, f"Its certificate is not accepted: {error.verify_message}.")
         except ssl.SSLError as error:
             return Reply(None, f"TLS with it failed: {error.reason or 'it broke off'}.")
+        except ConnectionAbortedError:
+            return Reply(None, "It closed the connection before it had answered.")
         except h11.ProtocolError as error:
             # What is behind the colon are bytes of the answer, which may repeat the request and its secrets.
             return Reply(None, f"Its answer is no HTTP that can be read: {str(error).partition(':')[0]}.")
@@ -95,6 +97,8 @@ def _exchange(
         if event is h11.NEED_DATA:
             connection.settimeout(_left(deadline))
             piece = connection.recv(PIECE)
+            if not piece and not taken:
+                raise ConnectionAbortedError
             taken += len(piece)
             if taken > LARGEST:
                 raise h11.RemoteProtocolError("it is too long")

@@ -93,7 +93,10 @@ def test_each_state_has_a_code(store: MongoStore, things: Docs, commands: Comman
         assert "but not verified" in commands("ensure", "first", code=13).out
         until(store, start_verification(store, run, None, who="test", defaults=DEFAULTS, sample=0))
     commands("ensure", "first@1")
-    commands("ensure", "first@2", code=10)
+    other = commands("ensure", "first@2", code=10)
+    assert "with version 2 loaded, whimbrel ensure first@2 --finish" in " ".join(
+        (other.out + other.err).split()
+    )
     assert "Version 2 of 'first' cannot be run" in commands("ensure", "first@2", "--finish", code=66).err
     assert "give one of them" in commands("ensure", "first", "--check", "--finish", code=64).err
     assert "with a version" in commands("ensure", "first@x", code=64).err

@@ -149,7 +149,7 @@ def test_windows_and_nice_of_a_run(commands: Commands, store: MongoStore, things
     found = store.ledger.runs.get(run.id)
     assert found is not None
     held = allowance(found, Circumstances(now=datetime.now(UTC)))
-    store.ledger.runs.hold(run.id, held, held.explain())
+    store.ledger.runs.hold(run.id, held, held.explain(), waits=True)
     status = one_line(commands("status").out)
     assert "running, waits" in status
     assert f"{run.id}: Waits until " in status

@@ -268,8 +268,15 @@ def test_an_approval_survives_a_pause_and_comes_once(store: MongoStore, database
     with system(store, EVERY):
         run = start(store, DECLARED, stages=read_stages("20,100%", approve=True))
         until_stage(store, run, 0, S.APPROVAL)
+        wait_until(lambda: find_run(store.ledger, run.id).message)
+        waiting = find_run(store.ledger, run.id)
+        # Nobody works on it, so its working time does not go on, which would make its mean speed less every second.
+        assert waiting.working_since is None
+        assert view(store.ledger, waiting).eta is None
         pause(store.ledger, run.id, who="test")
-        until(store, run, RunStatus.PAUSED)
+        assert (
+            until(store, run, RunStatus.PAUSED).run.message == ""
+        )  # it waits for nobody now but who resumes it
         resume(store.ledger, run.id, who="test")
         until(store, run, RunStatus.RUNNING)
         assert stage(store, run).state is S.APPROVAL  # a resumed run waits still

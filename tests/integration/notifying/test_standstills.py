@@ -131,7 +131,7 @@ def test_waiting_by_itself_is_no_standstill(store: MongoStore, receiver: Receive
     run, it = running(store), sender(store, receiver, no_progress=MINUTE)
     runs = store.client[store.database]["whimbrel_runs"]
     if waits == "frozen":
-        store.ledger.runs.hold(run.id, Allowance(0.0, (FROZEN,)), "frozen")
+        store.ledger.runs.hold(run.id, Allowance(0.0, (FROZEN,)), "frozen", waits=True)
     elif waits == "following":
         runs.update_one({"_id": run.id}, {"$set": FOLLOWING})
     else:

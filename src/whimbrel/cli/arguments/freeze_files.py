@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from whimbrel.cli.arguments.points_in_time import duration, is_duration
+from whimbrel.cli.arguments.points_in_time import by_this_clock, duration, is_duration
 from whimbrel.domain.runs.freezes import LONGEST_NOTE, MOST, Freeze
 from whimbrel.domain.text.printable import is_whole
 from whimbrel.engine.operating.freezing import new_freeze_id
@@ -22,7 +22,7 @@ def moment(option: str, text: str, now: datetime) -> datetime:
     try:
         if is_duration(text):
             return datetime.fromtimestamp(now.timestamp() + duration(option, text), UTC)
-        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+        return by_this_clock(text)
     except (ValueError, OverflowError) as error:
         raise SettingsInvalid(
             f"{option} {text}: give a time such as 2026-12-24T18:00+01:00, or how long from now, such as 30m, 2h or 3d."

@@ -26,12 +26,26 @@ def duration(option: str, text: str) -> float:
     return _length(length).total_seconds()
 
 
+def by_this_clock(text: str) -> datetime:
+    """Parses a day and time; without an offset by this machine's clock. Raises ValueError; SettingsInvalid where the clock has it twice, or not at all."""
+    given = datetime.fromisoformat(text.strip())
+    if given.tzinfo is None:
+        first, second = (given.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+        if first != second:
+            shown = first.astimezone().replace(tzinfo=None)
+            how = "twice" if shown == given else "not at all"
+            raise SettingsInvalid(
+                f"The clock of this machine has {text.strip()} {how}, as it is changed then: give the time with its offset, such as {given.isoformat()}+01:00."
+            )
+    return given.astimezone(UTC)
+
+
 def point_in_time(text: str, now: datetime | None = None) -> datetime:
     """Parses a time; without a zone it is in this machine's. Raises SettingsInvalid."""
     try:
         if ago := _AGO.fullmatch(text.strip().lower()):
             return (now or datetime.now(UTC)) - _length(ago)
-        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+        return by_this_clock(text)
     except (ValueError, OverflowError) as error:
         raise SettingsInvalid(
             f"--since {text}: give how long ago, such as 90m, 24h or 7d, or a day or time, such as 2026-12-31 or 2026-12-31T18:00."

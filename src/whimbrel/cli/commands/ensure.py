@@ -84,7 +84,11 @@ def ensure(
         )
     if not finish:
         with Interrupts(), open_database(settings, screen) as system:
-            return _tell(screen, system, definition, version, _standing(system, definition, version))
+            found = _standing(system, definition, version)
+            code = _tell(screen, system, definition, version, found)
+            if found.state is not State.VERIFIED and not screen.json:
+                screen.say(_missing(definition, version))
+            return code
     calls = FunctionCaller(pool.source, pool.left_out)
     with Interrupts() as interrupts, contextlib.closing(calls), open_database(settings, screen) as system:
         check_broker(settings)
@@ -113,6 +117,11 @@ def _tell(screen: Screen, system: Opened, definition: Definition, version: int, 
         screen.answer(ensure_object(system.store, definition, version, found))
     else:
         screen.show(f"Version {version} of {definition.name} is {ADVICE[found.state]}. {found.why}")
-        if found.state is not State.VERIFIED:
-            screen.say(f"Do what is missing: whimbrel ensure {definition.name} --finish")
     return CODES[found.state]
+
+
+def _missing(definition: Definition, version: int) -> str:
+    name = definition.name
+    if version == definition.version:
+        return f"Do what is missing: whimbrel ensure {name} --finish"
+    return f"Version {definition.version} is loaded: with version {version} loaded, whimbrel ensure {name}@{version} --finish does what is missing."

@@ -12,6 +12,7 @@ from whimbrel.cli.arguments.which_run import TO_SET, choose_run
 from whimbrel.cli.foreground.interrupts import Interrupts
 from whimbrel.domain.runs.budget_texts import limits
 from whimbrel.domain.runs.run import Run
+from whimbrel.domain.runs.states import RunStatus
 from whimbrel.domain.runs.windows import windows_sentence
 from whimbrel.engine.operating import control
 from whimbrel.engine.operating.run_view import run_object, view
@@ -93,8 +94,9 @@ def _summary(run: Run) -> str:
     pace = "as fast as its workers can" if run.rate is None else f"at most {run.rate:,} documents a second"
     windows = f", in its windows: {windows_sentence(run.windows)}" if run.windows else ""
     nice = f", nice {run.nice}" if run.nice else ""
+    goes = "goes on" if run.status is RunStatus.RUNNING else f"is {run.status}; it goes"
     return (
-        f"Run {run.id} goes on: {pace}{windows}{nice}, priority {run.priority}, batches of {run.batch_size:,} documents from the next that "
+        f"Run {run.id} {goes}: {pace}{windows}{nice}, priority {run.priority}, batches of {run.batch_size:,} documents from the next that "
         f"is planned. Failure budget: {limits(run.budget) or 'none'}.{_ending(run)}"
     )
 

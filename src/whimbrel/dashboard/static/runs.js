@@ -1,7 +1,7 @@
 // The list of runs: numbers follow the stream of all runs; what changes the list itself is rendered by the server.
 
 import { act } from "./actions.js";
-import { duration, number, percent } from "./formats.js";
+import { duration, number, percent, time } from "./formats.js";
 import { liveParts, stream } from "./live.js";
 
 const SEEN = "whimbrel.seen"; // what this browser has shown of failures, by run
@@ -123,7 +123,7 @@ form?.addEventListener("submit", async (event) => {
   const answer = await act(form.querySelector('button[type="submit"]'), {
     path: "/freeze",
     body,
-    said: ({ freeze }) => `Frozen by ${freeze.by}${freeze.until ? "" : ", until somebody lifts it"}. Runs give their batches back within a chunk.`,
+    said: ({ freeze }) => `Frozen by ${freeze.by}, until ${freeze.until ? time(freeze.until) : "somebody lifts it"}. Runs give their batches back within a chunk.`,
     done: refresh,
   });
   if (answer) panel.open = false;

@@ -4,7 +4,7 @@
 import { number } from "./formats.js";
 
 export const STATES = {
-  s: "settled", f: "settled, with unresolved failures", w: "being worked on", v: "being worked on, with failures",
+  s: "settled", r: "settled; what failed was tried again later", f: "settled, with unresolved failures", w: "being worked on", v: "being worked on, with failures",
   p: "planned, not begun", x: "cancelled", n: "not planned yet",
 };
 const LARGEST = 16; // pixels of a cell's side
@@ -179,7 +179,7 @@ function coloursOf(root) {
   const style = getComputedStyle(root);
   const named = (name) => style.getPropertyValue(`--${name}`).trim();
   return {
-    s: named("strip-settled"), f: named("strip-failing"), w: named("strip-working"), v: named("strip-failing"), p: named("strip-pending"),
+    s: named("strip-settled"), r: named("strip-settled"), f: named("strip-failing"), w: named("strip-working"), v: named("strip-failing"), p: named("strip-pending"),
     x: named("strip-cancelled"), n: named("strip-unplanned"), sign: named("strip-sign"),
   };
 }

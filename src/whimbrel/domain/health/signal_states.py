@@ -61,8 +61,8 @@ def next_state(
     if reading is None or reading.value is None:
         return _unread(state, reading, now)
     slow, stop = _thresholds(signal, reading, thresholds)
-    slow_count = state.slow_count + 1 if _reached(signal, reading.value, slow) else 0
-    stop_count = state.stop_count + 1 if _reached(signal, reading.value, stop) else 0
+    slow_count = state.slow_count + 1 if reached(signal, reading.value, slow) else 0
+    stop_count = state.stop_count + 1 if reached(signal, reading.value, stop) else 0
     asked = (
         Level.STOP
         if stop_count >= signal.stop_after
@@ -75,7 +75,11 @@ def next_state(
     by_person = {Level.SLOW: thresholds.slow, Level.STOP: thresholds.stop}
     limit = {Level.SLOW: slow, Level.STOP: stop}.get(current)
     good_since, below_since = _lasting(signal, state, asked.rank < current.rank, reading.value, limit, now)
-    level = asked if _is_left(signal, current, asked, limit, (good_since, below_since), now) else current
+    # Somebody has changed the threshold: by the new one it may be good, and the old one counts no more.
+    moves = {Level.SLOW: reading.slow, Level.STOP: reading.stop}.get(current) is not None
+    changed = limit != state.threshold and not (moves and by_person.get(current) is None)
+    left = changed or _is_left(signal, current, asked, limit, (good_since, below_since), now)
+    level = asked if left else current
     return replace(
         state,
         level=level,
@@ -115,7 +119,7 @@ def _lasting(
         return None, None
     good = now if state.good_since is None else state.good_since
     below = now if state.below_since is None else state.below_since
-    return good if _clear(signal, value, limit) else None, None if _reached(signal, value, limit) else below
+    return good if _clear(signal, value, limit) else None, None if reached(signal, value, limit) else below
 
 
 def _is_left(
@@ -136,7 +140,8 @@ def _is_left(
     return any(begun is not None and now - begun >= hold for begun, hold in zip(since, holds, strict=True))
 
 
-def _reached(signal: Signal, value: float, threshold: float | None) -> bool:
+def reached(signal: Signal, value: float, threshold: float | None) -> bool:
+    """Whether a value is as bad as a threshold, or worse."""
     if threshold is None:
         return False
     return value <= threshold if signal.low else value >= threshold

@@ -100,6 +100,9 @@ SIGNALS: Mapping[str, Signal] = _table(
 )  # fmt: skip
 
 
+WHOLE = 100.0  # percent
+
+
 @dataclass(frozen=True, slots=True)
 class Thresholds:
     """The thresholds of a signal as a person has set them; None where they are those of the table."""
@@ -134,6 +137,10 @@ def check_thresholds(signal: Signal, thresholds: Thresholds) -> None:
         if not 0 <= asked < 1e12:  # noqa: PLR2004  larger than anything that is measured
             raise ThresholdsRefused(
                 f"{level}={asked:g} cannot be a threshold of {signal.name}: take a number from 0 up."
+            )
+        if signal.unit == "%" and asked > WHOLE:
+            raise ThresholdsRefused(
+                f"{level}={asked:g} cannot be a threshold of {signal.name}, which is never above 100 %: take a number from 0 to 100."
             )
     if slow is not None and stop is not None and (slow < stop if signal.low else slow > stop):
         order = "below" if signal.low else "above"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from whimbrel.domain.health.blame import NOT_OURS
 from whimbrel.domain.health.members import Member
 from whimbrel.domain.health.share import RESTART
-from whimbrel.domain.health.signal_states import SignalState
+from whimbrel.domain.health.signal_states import SignalState, reached
 from whimbrel.domain.health.signals import SIGNALS, Level, Signal
 
 STALE_SLOW, STALE_STOP = 5.0, 15.0  # seconds after which a verdict counts as slow, and as stop
@@ -134,11 +134,13 @@ def sentence_of(signal: Signal, state: SignalState) -> str:
     foreign = f" ({NOT_OURS})" if state.not_ours else ""
     if state.threshold is None or signal.state:
         return f"{signal.title}{where}{foreign}"
-    sign = "<" if signal.low else ">"
     limit = measured(state.threshold, signal.unit)
     if state.usual:
         limit = f"{state.threshold / state.usual:.3g} x its usual {measured(state.usual, signal.unit)}"
-    return f"{signal.title} {measured(state.value, signal.unit)} {sign} {limit}{where}{foreign}"
+    value = measured(state.value, signal.unit)
+    if not reached(signal, state.value, state.threshold):
+        return f"{signal.title} {value}{where}{foreign}, and for some seconds it must stay {'above' if signal.low else 'below'} {limit}"
+    return f"{signal.title} {value} {'<' if signal.low else '>'} {limit}{where}{foreign}"
 
 
 def _unread(signal: str) -> str:

@@ -295,7 +295,7 @@ class Coordinator:
             target = RunStatus.FAILED if run.failing else RunStatus.PAUSED
             why = (run.error or "") if run.failing else ""
             self._ledger.runs.move(
-                run.id, target, seen=RunStatus.PAUSING, who=self._name, why=why, fields=free_fields(run)
+                run.id, target, seen=RunStatus.PAUSING, who=self._name, why=why, fields=free_fields()
             )
 
     def _cancel(self, run: Run) -> None:
@@ -313,7 +313,7 @@ class Coordinator:
             why = str(error)
         if not why and run.folded_through > before and not folded(self._ledger, run):
             return
-        fields = free_fields(run)
+        fields = free_fields()
         if why:
             fields["error"] = f"It is not known what its last batches have done: {why}"
         self._ledger.runs.move(run.id, RunStatus.CANCELLED, who=self._name, fields=fields)

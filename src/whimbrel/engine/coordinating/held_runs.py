@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 
 from whimbrel.domain.runs.allowance import Allowance, Paced
 from whimbrel.domain.runs.run import Run
+from whimbrel.engine.coordinating.stage_gates import stage_message
 from whimbrel.engine.executing.gate import Gate
 from whimbrel.ports import Ledger
 
@@ -33,7 +34,8 @@ class HeldRuns:
     def tell(self, run: Run, allowance: Allowance, other: str) -> None:
         """Stores what a run may have where that is new. `other`: what else is to be said of the run; that comes first."""
         message, now = other or allowance.explain(), time.monotonic()
-        if _clock_is_right(run, allowance):
+        waits = allowance.share == 0.0 or bool(stage_message(run))
+        if (run.working_since is None) == waits:  # its working time goes on exactly while it may work
             same_words = other == run.message if other else not run.said_otherwise
             recent = now - self._said.get(run.id, float("-inf")) < SAME_SECONDS
             if (allowance, message) == (run.allowance, run.message) or (
@@ -41,14 +43,9 @@ class HeldRuns:
             ):
                 return
         self._said[run.id] = now
-        self._ledger.runs.hold(run.id, allowance, message)
+        self._ledger.runs.hold(run.id, allowance, message, waits=waits)
 
 
-def free_fields(run: Run) -> dict[str, object]:
-    """Returns the fields of a run that stops: nothing holds it back any more, and its message must not say so."""
-    return {"allowance": None} if run.said_otherwise else {"allowance": None, "message": ""}
-
-
-def _clock_is_right(run: Run, allowance: Allowance) -> bool:
-    """Whether the run's working time goes on exactly while it may work."""
-    return (run.working_since is None) == (allowance.share == 0.0)
+def free_fields() -> dict[str, object]:
+    """Returns the fields of a run that stops: nothing holds it back any more, nobody has to serve it, and its message must not say so."""
+    return {"allowance": None, "message": ""}

@@ -78,8 +78,7 @@ class RunSettings(RunLists):
             result = self._runs.update_one(seen, {"$set": {"batchSize": size, "sizing": asdict(sizing)}})
         return result.matched_count == 1
 
-    def hold(self, run_id: str, allowance: Allowance, message: str) -> None:
-        waits = allowance.share == 0.0
+    def hold(self, run_id: str, allowance: Allowance, message: str, *, waits: bool) -> None:
         clock: dict[str, Any] = (
             {"worked": WORKED, "workingSince": None}
             if waits
