@@ -79,7 +79,7 @@ def with_added(freezes: Sequence[Freeze], added: Sequence[Freeze], moment: datet
 def with_lifted(
     freezes: Sequence[Freeze], ids: Sequence[str] | None, moment: datetime, who: str
 ) -> tuple[tuple[Freeze, ...], tuple[Freeze, ...]]:
-    """Returns the freezes after some were lifted, or taken back before they began, and those. `ids` None: all that are in force. Raises FreezeUnknown."""
+    """Returns the freezes after some were lifted, and those. `ids` None: all that are in force. Raises FreezeUnknown."""
     open_ = [freeze for freeze in freezes if not freeze.is_over(moment)]
     for wanted in ids or ():
         if all(freeze.id != wanted for freeze in open_):
@@ -88,10 +88,7 @@ def with_lifted(
             raise FreezeUnknown(f"There is no freeze {wanted[:40]!r}. {hint}")
     chosen = [freeze for freeze in open_ if (freeze.is_in_force(moment) if ids is None else freeze.id in ids)]
     lifted = {freeze.id: replace(freeze, ends=moment, lifted_by=who) for freeze in chosen}
-    shown_freezes = [lifted.get(freeze.id, freeze) for freeze in still_shown(freezes, moment)]
-    after = [
-        freeze for freeze in shown_freezes if freeze.begins <= moment or not freeze.lifted_by
-    ]  # one that never began is gone
+    after = [lifted.get(freeze.id, freeze) for freeze in still_shown(freezes, moment)]
     return tuple(after), tuple(lifted.values())
 
 
