@@ -1,8 +1,8 @@
 """Turns errors into answers: ours by their class, those of the framework by their status."""
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from itertools import chain
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain, takewhile
 from typing import Any
 
 import structlog
@@ -135,12 +135,10 @@ def bad_fields(first: Sequence[Fault], count: int) -> tuple[str, list[Fault]]:
 
 def _field_path(fault: Mapping[str, Any]) -> str:
     """Returns where a fault is, without what the framework adds of the types that a field may have."""
-    parts: Sequence[int | str] = fault["loc"]
-    named = (
-        0 if fault["type"] == "extra_forbidden" else len(parts)
-    )  # that one is named as the client has written it
-    cut = next((number for number, part in enumerate(parts[:named]) if TYPE.fullmatch(str(part))), len(parts))
-    return ".".join(str(part)[:LONGEST] for part in parts[:cut]) or "body"
+    parts: Iterable[str] = map(str, fault["loc"])
+    if fault["type"] != "extra_forbidden":  # of that the client has written the name
+        parts = takewhile(lambda part: not TYPE.fullmatch(part), parts)
+    return ".".join(part[:LONGEST] for part in parts) or "body"
 
 
 async def _answer_http_error(request: Request, error: Exception) -> JSONResponse:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from fastapi import Request
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from whimbrel.plain_wording import plain
 
@@ -53,19 +54,11 @@ def unknown(given: str, known: Iterable[str]) -> str:
     return f"Unknown here: did you mean {name!r}?" if name else "Unknown here"
 
 
-def fields_of(request: Request) -> list[str]:
-    """Returns the fields of the body that a request's route takes, by the names that clients use."""
-    route: APIRoute = request.scope["route"]
-    kinds = [parameter.field_info.annotation for parameter in route.dependant.body_params]
-    models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    return [field.alias or name for model in models for name, field in model.model_fields.items()]
-
-
 def suggestion(request: Request, fault: Mapping[str, Any]) -> str:
     """Returns the message about a field that the framework refuses."""
     place = fault["loc"]
     if fault["type"] == "extra_forbidden" and place[:1] == ("body",) and len(place) == 2:  # noqa: PLR2004  a field of it
-        return unknown(str(place[1]), fields_of(request))
+        return unknown(str(place[1]), _body_fields(request.scope["route"]))
     if fault["type"] == "string_pattern_mismatch":
         example = _example_of(request, place)
         return f"it has not the form that is needed{f': give one such as {example}' if example else ''}"
@@ -76,20 +69,20 @@ def _example_of(request: Request, place: Sequence[int | str]) -> str:
     """Returns the example that the documentation of a route has of a parameter, or of a field of its body; empty where it has none."""
     route: APIRoute = request.scope["route"]
     dependant = route.dependant
-    known: dict[str, Any] = {
-        parameter.alias: parameter.field_info
-        for parameters in (dependant.path_params, dependant.query_params, dependant.header_params)
-        for parameter in parameters
-    }
-    kinds = [parameter.field_info.annotation for parameter in dependant.body_params]
-    for kind in kinds:
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            known |= {field.alias or name: field for name, field in kind.model_fields.items()}
+    parameters = (*dependant.path_params, *dependant.query_params, *dependant.header_params)
+    known = {parameter.alias: parameter.field_info for parameter in parameters} | _body_fields(route)
     field = known.get(str(place[1])) if len(place) > 1 else None
-    example = next(iter(getattr(field, "examples", None) or ()), None)
+    example: Any = None if field is None else field.examples
     while isinstance(example, list):
         example = next(iter(example), None)
     return "" if example is None else str(example)
+
+
+def _body_fields(route: APIRoute) -> dict[str, FieldInfo]:
+    """Returns the fields of a route's body, by the names that clients use."""
+    kinds = [parameter.field_info.annotation for parameter in route.dependant.body_params]
+    models = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+    return {field.alias or name: field for model in models for name, field in model.model_fields.items()}
 
 
 def _letters_and_digits(name: str) -> str:

@@ -19,6 +19,7 @@ from whimbrel.errors import TooSlow
 from whimbrel.mongo.driver_errors import of_code, translated
 from whimbrel.mongo.ledger.batch_failure_counts import BatchFailureCounts
 from whimbrel.mongo.ledger.failure_causes import cause_rows
+from whimbrel.mongo.ledger.failure_rows import row_id
 from whimbrel.mongo.ledger.failure_sums import FailureSums
 from whimbrel.mongo.ledger.rows import batch_row
 from whimbrel.mongo.ledger.run_rows import run_row
@@ -233,7 +234,7 @@ def _failure_rows(sample_run: SampleRun) -> list[dict[str, Any]]:
     run = sample_run.run
     return [
         {
-            "_id": {"r": run.id, "d": failure.key.document}, "run": run.id, "ns": run.ns, "migration": run.migration,
+            "_id": row_id(run.id, failure.key), "run": run.id, "ns": run.ns, "migration": run.migration,
             "version": run.version, "phase": batch.phase, "kind": str(failure.kind), "type": failure.type, "message": failure.message,
             "code": failure.code, "traceback": failure.traceback, "group": cause(failure).id, "outcome": "failed", "attempt": 1,
             "key": failure.key.document, "batch": batch.token, "firstAt": run.updated_at, "lastAt": run.updated_at, "state": "dead",

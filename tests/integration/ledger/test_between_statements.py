@@ -63,11 +63,19 @@ class OtherProcess:
     database: Data
     listener: BeforeStatement
 
-    def ask(self, question: Callable[[], Any], *, meanwhile: Act, number: int) -> tuple[Any, bool]:
-        """Returns the answer, and whether there were so many statements."""
+    def statements(self, *, least: int) -> Iterator[int]:
+        """Yields the number of each statement of a question that is asked each time; at last one that it does not have. There are more than `least`."""
+        for number in range(MOST):
+            yield number
+            if self.listener.sent <= number:
+                break
+        assert least < number < MOST - 1
+
+    def ask(self, question: Callable[[], Any], *, meanwhile: Act, number: int) -> Any:
+        """Returns the answer to a question, just before whose statement with that number something happens."""
         self.listener.act, self.listener.number, self.listener.sent = meanwhile, number, 0
         try:
-            return question(), self.listener.sent > number
+            return question()
         finally:
             self.listener.act = None
 
@@ -117,13 +125,10 @@ def test_each_failure_is_counted_once_while_its_batch_is_marked_or_kept(
     }
     told = dict[tuple[str, int], int]()
     for name, question in questions.items():
-        for number in range(MOST):
+        for number in other.statements(least=1):
             for step in before:
                 ways[step]()
-            told[name, number], so_many = other.ask(question, meanwhile=lambda: [ways[step]() for step in steps], number=number)  # fmt: skip
-            if not so_many:
-                break
-        assert 1 < number < MOST - 1
+            told[name, number] = other.ask(question, meanwhile=lambda: [ways[step]() for step in steps], number=number)  # fmt: skip
     assert {place: told_number for place, told_number in told.items() if told_number != FAILING} == {}
 
 
@@ -132,8 +137,8 @@ def test_a_document_that_fails_in_two_batches_at_once_is_counted_in_one(
     store: MongoStore, database: Data, other: OtherProcess, known: bool
 ) -> None:
     run, batches = working(store, database, batches=MOST * 3)
-    wrong, rest = {}, iter(batches)
-    for number in range(MOST):
+    rest = iter(batches)
+    for number in other.statements(least=5):
         first, second, third = next(rest), next(rest), next(rest)
         key = 1000 + number
         if known:  # it has failed in a third batch before
@@ -146,21 +151,14 @@ def test_a_document_that_fails_in_two_batches_at_once_is_counted_in_one(
             give_back(database, first)
             counts_of(database).count([first.token])
 
-        _, so_many = other.ask(
+        other.ask(
             partial(other.store.ledger.failures.record, run, second, [trouble(key)]),
             meanwhile=fails_here_and_settles,
             number=number,
         )
         give_back(database, second)
         store.ledger.failures.add_up(run.id)
-        told, rows = store.ledger.failures.counts(run.id), counted(database, run.id)
-        if told != rows:
-            wrong[number] = (told, rows)
-            break
-        if not so_many:
-            break
-    assert wrong == {}
-    assert 5 < number < MOST - 1
+        assert store.ledger.failures.counts(run.id) == counted(database, run.id), number
 
 
 def test_what_another_batch_has_taken_is_not_closed_behind_its_back(
@@ -202,7 +200,7 @@ def test_a_filtered_page_of_failures_passes_over_none_that_stays(
     monkeypatch.setattr(failure_search, "LOOKED_AT", 10)
     wanted = FailureQuery(until=datetime.now(UTC) + timedelta(days=1))
     failures = store.ledger.failures
-    for number in range(MOST):
+    for number in other.statements(least=5):
         run, (batch, *_) = working(store, database)
         keys = list(range(40))
         failures.record(run, batch, [trouble(key) for key in keys])
@@ -222,18 +220,15 @@ def test_a_filtered_page_of_failures_passes_over_none_that_stays(
                     return told
                 after = page.after
 
-        told, so_many = other.ask(pages, meanwhile=partial(failures.resolve, close, "changed"), number=number)
+        told = other.ask(pages, meanwhile=partial(failures.resolve, close, "changed"), number=number)
         assert [key for key in told if key not in leaving] == keys[8:], number
         database["whimbrel_runs"].delete_many({})
-        if not so_many:
-            break
-    assert 5 < number < MOST - 1
 
 
 def test_a_run_whose_removal_begins_while_another_process_removes_is_removed_whole(
     store: MongoStore, database: Data, other: OtherProcess
 ) -> None:
-    for number in range(MOST):
+    for number in other.statements(least=3):
         run, _ = working(store, database)
         database["whimbrel_batches"].update_many({"run": run.id}, {"$set": {"status": "done"}})
         store.ledger.runs.move(run.id, RunStatus.COMPLETED, who="test")
@@ -243,7 +238,7 @@ def test_a_run_whose_removal_begins_while_another_process_removes_is_removed_who
             for begun in store.ledger.retention.begun():
                 store.ledger.retention.remove(begun, 1000)
 
-        began, so_many = other.ask(
+        began = other.ask(
             partial(other.store.ledger.retention.begin, ended), meanwhile=removes, number=number
         )
         if began:
@@ -252,9 +247,6 @@ def test_a_run_whose_removal_begins_while_another_process_removes_is_removed_who
         else:
             assert current(store, run).id == run.id
             database["whimbrel_runs"].delete_one({"_id": run.id})
-        if not so_many:
-            break
-    assert 3 < number < MOST - 1
 
 
 def test_the_budget_knows_documents_of_a_batch_whose_process_has_died(
@@ -273,7 +265,7 @@ def test_a_run_that_begins_while_the_overview_is_read_is_not_told_gone(
 ) -> None:
     database["things"].insert_one({"_id": 0, "n": 100})
     it = Migration(name="things", collection="things", update={"$set": {"a": 1}})
-    for number in range(MOST):
+    for number in other.statements(least=3):
         run = start(store, it)
         if first is RunStatus.PAUSED:
             for status in (RunStatus.RUNNING, RunStatus.PAUSING, RunStatus.PAUSED):
@@ -285,28 +277,22 @@ def test_a_run_that_begins_while_the_overview_is_read_is_not_told_gone(
             for status in (RunStatus.QUEUED, RunStatus.RUNNING)[first is RunStatus.QUEUED :]:
                 store.ledger.runs.move(run.id, status, who="test")
 
-        overview, so_many = other.ask(watch.look, meanwhile=begins, number=number)
+        overview = other.ask(watch.look, meanwhile=begins, number=number)
         assert (run.id in overview.lines, overview.gone, list(overview.dropped)) == (True, [], []), number
         database["whimbrel_runs"].delete_many({})
-        if not so_many:
-            break
-    assert 3 < number < MOST - 1
 
 
 def test_a_request_that_another_one_has_given_up_meanwhile_is_remembered(
     store: MongoStore, other: OtherProcess
 ) -> None:
     answers = store.ledger.answers
-    for number in range(MOST):
+    for number in other.statements(least=1):
         key = f"key {number}"
         assert answers.begin(key, "same") is None
-        given, so_many = other.ask(
+        given = other.ask(
             partial(other.store.ledger.answers.begin, key, "same"),
             meanwhile=partial(answers.forget, key),
             number=number,
         )
         again = answers.begin(key, "same")
         assert again is not None, (number, given)  # whoever asks, one of the two is at work on it
-        if not so_many:
-            break
-    assert 1 < number < MOST - 1

@@ -85,10 +85,7 @@ def ensure(
     if not finish:
         with Interrupts(), open_database(settings, screen) as system:
             found = _standing(system, definition, version)
-            code = _tell(screen, system, definition, version, found)
-            if found.state is not State.VERIFIED and not screen.json:
-                screen.say(_missing(definition, version))
-            return code
+            return _tell(screen, system, definition, version, found, advice=_missing(definition, version))
     calls = FunctionCaller(pool.source, pool.left_out)
     with Interrupts() as interrupts, contextlib.closing(calls), open_database(settings, screen) as system:
         check_broker(settings)
@@ -112,11 +109,15 @@ def _finish_in_sequence(
     return 0
 
 
-def _tell(screen: Screen, system: Opened, definition: Definition, version: int, found: Standing) -> int:
+def _tell(
+    screen: Screen, system: Opened, definition: Definition, version: int, found: Standing, *, advice: str = ""
+) -> int:
     if screen.json:
         screen.answer(ensure_object(system.store, definition, version, found))
     else:
         screen.show(f"Version {version} of {definition.name} is {ADVICE[found.state]}. {found.why}")
+        if advice and found.state is not State.VERIFIED:
+            screen.say(advice)
     return CODES[found.state]
 
 

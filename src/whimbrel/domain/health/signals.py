@@ -13,6 +13,7 @@ from whimbrel.errors import SignalUnknown, ThresholdsRefused
 
 HOLD = 5.0  # seconds for which a signal must be good before it counts as good again
 CLEAR = 0.7  # the part of a threshold that it must be under meanwhile
+WHOLE = 100.0  # percent
 
 
 class Level(StrEnum):
@@ -98,9 +99,6 @@ SIGNALS: Mapping[str, Signal] = _table(
         name="broker-alarm", title="RabbitMQ has stopped all publishers, as it runs out of memory or disk", unit="", slow=None, stop=0.5, needs=Reads.NOTHING, stop_after=1, state=True
     ),
 )  # fmt: skip
-
-
-WHOLE = 100.0  # percent
 
 
 @dataclass(frozen=True, slots=True)

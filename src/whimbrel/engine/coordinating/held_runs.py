@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 
 from whimbrel.domain.runs.allowance import Allowance, Paced
 from whimbrel.domain.runs.run import Run
-from whimbrel.engine.coordinating.stage_gates import stage_message
 from whimbrel.engine.executing.gate import Gate
+from whimbrel.engine.operating.stages import is_held
 from whimbrel.ports import Ledger
 
 SAME_SECONDS = 3.0  # for which a row stays as it is where only numbers change: each change is a write
@@ -34,7 +34,7 @@ class HeldRuns:
     def tell(self, run: Run, allowance: Allowance, other: str) -> None:
         """Stores what a run may have where that is new. `other`: what else is to be said of the run; that comes first."""
         message, now = other or allowance.explain(), time.monotonic()
-        waits = allowance.share == 0.0 or bool(stage_message(run))
+        waits = is_held(run, allowance)
         if (run.working_since is None) == waits:  # its working time goes on exactly while it may work
             same_words = other == run.message if other else not run.said_otherwise
             recent = now - self._said.get(run.id, float("-inf")) < SAME_SECONDS

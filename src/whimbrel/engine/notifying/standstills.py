@@ -10,7 +10,7 @@ import time
 from whimbrel.domain.runs.run import Run
 from whimbrel.domain.runs.states import RunStatus
 from whimbrel.engine.operating.run_view import view
-from whimbrel.engine.operating.stages import is_held_at_gate
+from whimbrel.engine.operating.stages import is_held
 from whimbrel.ports import Ledger
 from whimbrel.ports.ledger import CONSUMERS
 
@@ -62,7 +62,7 @@ class Standstills:
 
 
 def _waits_by_itself(run: Run) -> bool:
-    return run.allowance.share == 0.0 or is_held_at_gate(run) or run.phase == "follow"
+    return is_held(run, run.allowance) or run.phase == "follow"
 
 
 def minutes(seconds: float) -> str:

@@ -19,7 +19,7 @@ from whimbrel.domain.runs.workers import ALIVE, Worker
 from whimbrel.engine.operating.following_runs import following_object, following_sentence, note_for_others
 from whimbrel.engine.operating.phase_view import phase_objects
 from whimbrel.engine.operating.stage_view import stages_object
-from whimbrel.engine.operating.stages import is_held_at_gate
+from whimbrel.engine.operating.stages import is_held
 from whimbrel.engine.operating.unserved_runs import why_unserved
 from whimbrel.ports import Ledger
 
@@ -133,13 +133,13 @@ def views(ledger: Ledger, runs: Iterable[Run], *, now: datetime | None = None) -
 
 def _with_forecast(ledger: Ledger, run_view: RunView, in_hand: int) -> RunView:
     """Adds what is known of the run's speed, and of what is still to come."""
-    if run_view.only_retries and run_view.failures["open"]:
-        return replace(run_view, next_retry=ledger.failures.next_due(run_view.run.id))
     run = run_view.run
-    if run.status is not RunStatus.RUNNING or run.allowance.share == 0.0 or is_held_at_gate(run):
+    if run_view.only_retries and run_view.failures["open"]:
+        return replace(run_view, next_retry=ledger.failures.next_due(run.id))
+    if run.status is not RunStatus.RUNNING or is_held(run, run.allowance):
         return run_view  # nothing is said about the end of a run that waits
     speed = forecast(
-        run_view.run.samples, ProgressSample(run_view.seconds, run_view.processed, run_view.total), in_hand
+        run.samples, ProgressSample(run_view.seconds, run_view.processed, run_view.total), in_hand
     )
     return replace(run_view, speed=speed)
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from whimbrel.domain.runs.allowance import Allowance
 from whimbrel.domain.runs.run import Run, legs_of, stage_name
 from whimbrel.domain.runs.stages import Stage, Stages, StageState
 from whimbrel.domain.runs.states import RunStatus
@@ -55,10 +56,11 @@ def waits_for_approval(run: Run) -> bool:
     return stage is not None and stage.state in WAITING
 
 
-def is_held_at_gate(run: Run) -> bool:
-    """Whether a stage is done, and the run waits for some time, or for a person."""
+def is_held(run: Run, allowance: Allowance) -> bool:
+    """Whether a run that is at work may do nothing now: by its allowance, or because a stage is done, and waits for some time or for a person."""
     stage = _stage_of(run)
-    return stage is not None and stage.state in (StageState.HOLDING, StageState.APPROVAL)
+    at_gate = stage is not None and stage.state in (StageState.HOLDING, StageState.APPROVAL)
+    return allowance.share == 0.0 or at_gate
 
 
 def _where(run: Run) -> str:

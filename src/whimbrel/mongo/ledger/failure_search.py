@@ -54,9 +54,10 @@ class FailureSearch:
             for match, order in _ranges(run_id, query, after):
                 wanted = limit - len(found)
                 stages: list[Mapping[str, Any]] = [{"$match": match}, {"$sort": dict(order)}]
-                # Read first: rows that leave the state meanwhile move others to the front, which would not be looked at.
-                last = self._place_of(match, order, LOOKED_AT - 1) if rest else None
+                last = None
                 if rest:
+                    # Read first: rows that leave the state meanwhile move others to the front, which would not be looked at.
+                    last = self._place_of(match, order, LOOKED_AT - 1)
                     stages += [{"$limit": LOOKED_AT + ADDED}, {"$match": {**rest, **_through(last)}}]
                 stages += [{"$limit": wanted}, *([{"$unset": "traceback"}] if slim else [])]
                 rows = list(self._failures.aggregate(stages, hint=dict(BY_CAUSE)))

@@ -51,7 +51,7 @@ class FailureSums:
             places.setdefault((run, int(seq) // SIZE), []).append(int(seq) % SIZE)
         changes = [
             UpdateOne(
-                {"_id": {"r": run, "b": block}},
+                {"_id": block_id(run, block)},
                 {
                     "$inc": {"marks": 1},
                     "$set": {"run": run, "block": block, "marked": True},
@@ -84,7 +84,7 @@ class FailureSums:
             self._keep(row["run"], row["block"])
 
     def _keep(self, run_id: str, block: int) -> None:
-        row = self._blocks.find_one({"_id": {"r": run_id, "b": block}, "marked": True}, {"marks": 1})
+        row = self._blocks.find_one({"_id": block_id(run_id, block), "marked": True}, {"marks": 1})
         if row is None:
             return
         tally_of_block, unclear = self._numbers(run_id, [block])
@@ -146,7 +146,7 @@ class FailureSums:
     def _kept_groups(self, run_id: str) -> Look[dict[str, GroupCount]]:
         """Reads what is kept, by group."""
         marked = [block for _, block in self._marked({"run": run_id})]
-        parts = [summed(self._blocks, _blocks_without(run_id, marked), "groups")]
+        parts = [summed(self._blocks, blocks_between(run_id, 0, MaxKey(), without=marked), "groups")]
         open_ = list[str]()
         for page in _pages(marked):
             _, unclear = self._numbers(run_id, page)
@@ -214,10 +214,16 @@ def failing_bits(places: Iterable[int]) -> bytes:
     return bits.to_bytes((SIZE + 7) // 8, "little")
 
 
-def _blocks_without(run_id: str, blocks: Sequence[int]) -> dict[str, Any]:
-    """Selects all other blocks of a run, by their ids: in an index that tells what is marked, a block could move while it is read, and be met twice."""
-    others = [{"r": run_id, "b": block} for block in blocks]
-    return {"_id": {"$gte": {"r": run_id, "b": 0}, "$lt": {"r": run_id, "b": MaxKey()}, "$nin": others}}
+def block_id(run_id: str, block: int | MaxKey) -> dict[str, Any]:
+    return {"r": run_id, "b": block}
+
+
+def blocks_between(
+    run_id: str, first: int, last: int | MaxKey, *, without: Sequence[int] = ()
+) -> dict[str, Any]:
+    """Selects blocks of a run, by their ids: in an index that tells what is marked, a block may move while it is read, and be met twice, or not at all."""
+    others = [block_id(run_id, block) for block in without]
+    return {"_id": {"$gte": block_id(run_id, first), "$lte": block_id(run_id, last), "$nin": others}}
 
 
 def _batches_of_blocks(run_id: str, blocks: Sequence[int]) -> dict[str, Any]:

@@ -118,9 +118,9 @@ class MongoFailures(FailureReads):
         would count the row for ever (hole H83).
         """
         sources = set[str]()
+        if not changes:
+            return sources
         for _ in range(MOVES):
-            if not changes:
-                return sources
             new = {places[key].batch for key in changes if key in places and places[key].counted}
             self._batch_failures.mark(new - sources - marked)
             sources |= new - marked

@@ -9,7 +9,7 @@ from whimbrel.domain.bson.raw_bson import Key
 from whimbrel.domain.runs.batches import Batch, Range
 from whimbrel.domain.runs.keyspace import Grid, InHandPart, Look
 from whimbrel.mongo.driver_errors import translated
-from whimbrel.mongo.ledger.failure_sums import KEPT, SIZE, failed_bits, failing_bits
+from whimbrel.mongo.ledger.failure_sums import KEPT, SIZE, blocks_between, failed_bits, failing_bits
 from whimbrel.mongo.ledger.rows import batch_of, progress_of
 from whimbrel.ports.keyspace import KeyBounds, LegExtent
 
@@ -77,8 +77,7 @@ class MongoKeySpace:
         That is kept by blocks; of blocks whose sums are not kept at present, the index tells what fails.
         """
         first, last = extent.first // SIZE, extent.last // SIZE
-        # By their ids: in the index that tells what is marked, a block that is kept meanwhile moves to where it was not read.
-        blocks = {"_id": {"$gte": {"r": run_id, "b": first}, "$lte": {"r": run_id, "b": last}}}
+        blocks = blocks_between(run_id, first, last)
         failing, failed, unsummed = dict[int, bytes](), dict[int, bytes](), list[int]()
         fields = {"_id": 0, "block": 1, "marked": 1, "n": 1, "bits": 1, "failed": 1}
         for row in self._blocks.find(blocks, fields, batch_size=ROWS):
